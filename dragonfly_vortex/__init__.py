@@ -1,11 +1,5 @@
 """
-Dragonfly's Vortex protocol for Twisted: serve pieces of files to other peers and fetch theirs, over TCP.
+Dragonfly's Vortex protocol for Twisted: serve pieces of files to other peers, and fetch theirs, over TCP.
 
 This module imports nothing, so that ``import dragonfly_vortex.wire`` stays free of Twisted.
 """
-
-from __future__ import annotations
-
-__all__ = ["__version__"]
-
-__version__ = "0.1.0"
