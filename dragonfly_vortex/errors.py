@@ -1,0 +1,230 @@
+"""
+Every error that the package raises: one root, and a branch for each layer that can fail.
+
+The attributes carry the facts, the messages say what was expected and what came. An error that tells of a file keeps its path to
+this side of the connection: what may be told to a stranger is decided in :func:`dragonfly_vortex.peer.replies.error_reply`.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "DigestMismatch",
+    "InvalidPiece",
+    "LocalProtocolError",
+    "NoParentLeft",
+    "NotStored",
+    "OutputError",
+    "ParentFailed",
+    "ParentSpokeWrongly",
+    "ParentUnreachable",
+    "PieceDamaged",
+    "PieceError",
+    "PieceNotFound",
+    "PieceRefused",
+    "PieceTimeout",
+    "PieceTruncated",
+    "PoolClosed",
+    "ProtocolError",
+    "RemoteProtocolError",
+    "SinkFailed",
+    "StorageError",
+    "StorageFailure",
+    "TaskDigestMismatch",
+    "TaskError",
+    "TaskNotFound",
+    "UnexpectedPiece",
+    "UnknownProtocol",
+    "VortexError",
+]
+
+
+class VortexError(Exception):
+    """The root of all errors of this package."""
+
+
+# -- configuration -----------------------------------------------------------------------------------------------------------
+
+
+class ConfigError(VortexError):
+    """
+    A configuration that cannot be used.
+
+    :param file: the file's name as the user gave it.
+    :param line: the line of the offending key or value, counted from 1.
+    :param key: the dotted path of the key, empty where the whole file is meant.
+    :param reason: what is wrong, and what is allowed.
+    """
+
+    def __init__(self, file: str, line: int, key: str, reason: str) -> None:
+        self.file = file
+        self.line = line
+        self.key = key
+        self.reason = reason
+        super().__init__(": ".join(part for part in (f"{file}:{line}", key, reason) if part))
+
+
+class UnknownProtocol(VortexError):
+    """
+    A transport protocol was asked for that this package does not speak.
+
+    :param protocol: the name that was asked for.
+    :param known: the names of the protocols that there are.
+    """
+
+    def __init__(self, protocol: str, known: tuple[str, ...]) -> None:
+        self.protocol = protocol
+        self.known = known
+        super().__init__(f"unknown download protocol {protocol!r}: expected one of {', '.join(known)}")
+
+
+# -- the wire ----------------------------------------------------------------------------------------------------------------
+
+
+class ProtocolError(VortexError):
+    """Bytes, or a call, that the Vortex protocol does not allow."""
+
+
+class LocalProtocolError(ProtocolError):
+    """This side tried to do what the protocol does not allow."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The other side sent what the protocol does not allow."""
+
+
+# -- storage -----------------------------------------------------------------------------------------------------------------
+
+
+class StorageError(VortexError):
+    """The storage could not do what it was asked for."""
+
+
+class NotStored(StorageError):
+    """The storage has no such task or piece, or has it only damaged."""
+
+
+class PieceDamaged(StorageError):
+    """The file of a piece is missing or shorter than the piece's row says."""
+
+
+class StorageFailure(StorageError):
+    """The storage exists and failed: a disk, a database, a permission. The message can name paths: never send it to a peer."""
+
+
+# -- one piece from one parent -----------------------------------------------------------------------------------------------
+
+
+class PieceError(VortexError):
+    """
+    One piece could not be had from one parent.
+
+    :param parent: the parent's address, ``HOST:PORT``.
+    :param piece_id: ``{task id}-{number}``, as the reference names pieces.
+    :param reason: what was expected and what came.
+    """
+
+    def __init__(self, parent: str, piece_id: str, reason: str) -> None:
+        self.parent = parent
+        self.piece_id = piece_id
+        self.reason = reason
+        super().__init__(f"piece {piece_id} from parent {parent}: {reason}")
+
+
+class PieceNotFound(PieceError):
+    """The parent answered that it does not have the piece (error code 2)."""
+
+
+class ParentFailed(PieceError):
+    """
+    The parent answered with an error other than not found.
+
+    :param code: the error's code on the wire.
+    """
+
+    def __init__(self, parent: str, piece_id: str, reason: str, code: int) -> None:
+        super().__init__(parent, piece_id, reason)
+        self.code = code
+
+
+class ParentUnreachable(PieceError):
+    """The parent could not be connected to, or closed or lost the connection before the piece was complete."""
+
+
+class PieceTruncated(ParentUnreachable):
+    """The connection ended in the middle of the piece's content."""
+
+
+class PieceTimeout(PieceError):
+    """The piece did not arrive in the time that it was given."""
+
+
+class InvalidPiece(PieceError):
+    """What the parent sent cannot be true: it is not to be asked again."""
+
+
+class ParentSpokeWrongly(InvalidPiece):
+    """The parent sent bytes that the protocol does not allow; the cause is the :class:`RemoteProtocolError`."""
+
+
+class UnexpectedPiece(InvalidPiece):
+    """The piece's number, offset or length is not the one that was asked for or that follows from what is known."""
+
+
+class DigestMismatch(InvalidPiece):
+    """The content does not have the digest that the parent named, or the parent named none."""
+
+
+class PieceRefused(VortexError):
+    """
+    A sink refuses a piece because of its metadata; a client turns it into an :class:`UnexpectedPiece` that names parent and piece.
+    """
+
+
+class SinkFailed(VortexError):
+    """A sink could not write what it was given: this side's failure, not the parent's. The cause says why."""
+
+
+class PoolClosed(VortexError):
+    """A piece was asked of a downloader that has been stopped."""
+
+
+# -- a whole task ------------------------------------------------------------------------------------------------------------
+
+
+class TaskError(VortexError):
+    """
+    A whole task could not be downloaded.
+
+    :param task_id: the task.
+    :param reason: what was expected and what came, naming parent and piece where there is one.
+    """
+
+    def __init__(self, task_id: str, reason: str) -> None:
+        self.task_id = task_id
+        self.reason = reason
+        super().__init__(f"task {task_id}: {reason}")
+
+
+class TaskNotFound(TaskError):
+    """No parent has the task's first piece."""
+
+
+class TaskDigestMismatch(TaskError):
+    """All pieces fit their digests, and the whole does not fit the task's ID."""
+
+
+class NoParentLeft(TaskError):
+    """
+    Every parent has failed; ``last`` is the failure that was the last one.
+
+    :param last: the error of the last parent, of the last piece.
+    """
+
+    def __init__(self, task_id: str, last: PieceError) -> None:
+        super().__init__(task_id, f"no parent left: {last}")
+        self.last = last
+
+
+class OutputError(VortexError):
+    """The place where a result was to be written cannot be used."""

@@ -1,0 +1,294 @@
+"""
+What the parts of a peer ask of one another: the zope interfaces, and the values that pass through them.
+
+``IClient``, ``IServer`` and ``IDownloader`` are the design document's traits. A kind of piece is an argument here, except in the three
+methods of :class:`IDownloader`, whose names the design document gives.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress
+from zope.interface import Attribute, Interface
+
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+__all__ = [
+    "DownloadPieceRequest",
+    "DownloadPieceResponse",
+    "DownloadedPiece",
+    "FileRange",
+    "IClient",
+    "IDownloader",
+    "IPieceSink",
+    "IPieceStore",
+    "IServer",
+    "OpenPiece",
+    "StoredPiece",
+    "StoredTask",
+    "piece_id",
+]
+
+
+def piece_id(task_id: str, number: int) -> str:
+    """What a piece is called in logs and messages: ``{task id}-{number}``, as in the reference."""
+    return f"{task_id}-{number}"
+
+
+# -- where a piece comes from ------------------------------------------------------------------------------------------------
+
+
+class FileRange(NamedTuple):
+    """
+    Bytes in an open file. Whoever is given one closes its descriptor, once.
+
+    :param descriptor: a file descriptor, open for reading.
+    :param offset: where the bytes start in the file.
+    :param length: how many bytes.
+    """
+
+    descriptor: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTask:
+    """
+    A task in a storage.
+
+    :param kind: the kind of its pieces.
+    :param task_id: for an imported file the SHA-256 of its content, in hexadecimal.
+    :param content_length: bytes of the whole content.
+    :param piece_length: bytes of every piece but the last, which may be shorter.
+    :param created_at: when it came into the storage, in Unix seconds.
+    """
+
+    kind: PieceKind
+    task_id: str
+    content_length: int
+    piece_length: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPiece:
+    """
+    A piece in a storage.
+
+    :param metadata: its row, as it is told to a child.
+    :param damage: why it is not offered any more; empty for a sound piece.
+    """
+
+    kind: PieceKind
+    task_id: str
+    metadata: PieceMetadata
+    damage: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenPiece:
+    """
+    A piece, or a part of it, ready to be sent.
+
+    :param metadata: the row of the whole piece.
+    :param range: the bytes that were asked for, in an open file.
+    """
+
+    metadata: PieceMetadata
+    range: FileRange
+
+
+class IPieceStore(Interface):
+    """
+    Tasks and pieces on this machine. Nothing here blocks the reactor, and several processes may use one directory.
+
+    A piece's row is there only when its bytes are in the file. A damaged piece is not there for :meth:`open_piece`.
+    """
+
+    def get_task(kind: PieceKind, task_id: str) -> Deferred[StoredTask]:
+        """
+        A task's row. Fails with :class:`~dragonfly_vortex.errors.NotStored`, or
+        :class:`~dragonfly_vortex.errors.StorageFailure`.
+        """
+
+    def get_pieces(kind: PieceKind, task_id: str) -> Deferred[list[StoredPiece]]:
+        """All pieces of a task that are there, damaged ones too, by number. Fails as :meth:`get_task` does."""
+
+    def open_piece(
+        kind: PieceKind, task_id: str, number: int, start: int = 0, length: int | None = None
+    ) -> Deferred[OpenPiece]:
+        """
+        Hand out a piece, or a range of it; the caller closes the descriptor. Cancelling the Deferred closes it.
+
+        :param start: the range's first byte, counted from the piece's first.
+        :param length: bytes of the range; None means up to the piece's end.
+        :returns: fires with an :class:`OpenPiece`. Fails with :class:`~dragonfly_vortex.errors.NotStored`,
+            :class:`~dragonfly_vortex.errors.PieceDamaged` where the file is missing, and
+            :class:`~dragonfly_vortex.errors.StorageFailure`.
+        """
+
+    def mark_damaged(kind: PieceKind, task_id: str, number: int, reason: str) -> Deferred[None]:
+        """
+        Never offer the piece again, over a restart too, until the task is imported anew.
+
+        :param reason: what was expected and what was found, for ``dfvortex stat``.
+        """
+
+    def add_task(task: StoredTask) -> Deferred[None]:
+        """Make a place for a task's pieces. A task that is there already with the same lengths stays as it is."""
+
+    def add_piece(kind: PieceKind, task_id: str, metadata: PieceMetadata, content: bytes) -> Deferred[None]:
+        """Write a piece's bytes into the task's file, and then, when they are there, commit its row."""
+
+
+# -- where a piece goes to ---------------------------------------------------------------------------------------------------
+
+
+class IPieceSink(Interface):
+    """
+    Where one piece's bytes go. A client calls :meth:`begin`, then :meth:`write` any number of times, then :meth:`finish` when the
+    digest was right, or :meth:`fail` at any point instead. A sink that has failed may be begun again: a client asks a second time
+    when a kept connection turns out to have ended.
+    """
+
+    def begin(metadata: PieceMetadata) -> None:
+        """
+        The parent has said what it will send; the number is the one that was asked for.
+
+        :raises PieceRefused: this cannot be the piece that was asked for. The parent is not asked again then.
+        """
+
+    def write(data: bytes | memoryview) -> None:
+        """
+        The next bytes; good only during the call.
+
+        :raises OSError: they cannot be written.
+        """
+
+    def finish() -> object:
+        """The piece is complete and verified. What is returned is the response's ``content``."""
+
+    def fail() -> None:
+        """The piece will not be completed: forget what was written."""
+
+
+# -- transports --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadPieceRequest:
+    """
+    What a client is asked for.
+
+    :param kind: the kind of the piece.
+    :param task_id: the task.
+    :param number: the piece's number, from 0.
+    :param host_id: the parent's host ID, ``{ip}-{hostname}``; may be empty. Vortex does not send it, gRPC does.
+    :param sink: an :class:`IPieceSink` for the bytes; None means memory.
+    """
+
+    kind: PieceKind
+    task_id: str
+    number: int
+    host_id: str = ""
+    sink: IPieceSink | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadPieceResponse:
+    """
+    A piece that has arrived and been verified.
+
+    :param metadata: what the parent said about it, and what was found to be true.
+    :param content: what the sink made of the bytes; ``bytes`` for a piece in memory.
+    """
+
+    metadata: PieceMetadata
+    content: object
+
+
+class DownloadedPiece(NamedTuple):
+    """
+    What a downloader gives: content, offset and digest, as in the design document.
+
+    :param content: what the sink made of the bytes; ``bytes`` where there was no sink.
+    :param offset: where the piece starts in its task, in bytes.
+    :param digest: the digest that the content was verified against.
+    """
+
+    content: object
+    offset: int
+    digest: str
+
+
+class IClient(Interface):
+    """The way to one parent, over one transport (the design document's ``Client``)."""
+
+    def download_piece(request: DownloadPieceRequest, timeout: float) -> Deferred[DownloadPieceResponse]:
+        """
+        Fetch a piece and verify it. Cancelling the Deferred ends the transfer at once.
+
+        :param timeout: seconds from now until the piece must be complete.
+        :returns: fires with a :class:`DownloadPieceResponse`; fails with a :class:`~dragonfly_vortex.errors.PieceError`,
+            with :class:`~dragonfly_vortex.errors.SinkFailed`, or with :class:`~dragonfly_vortex.errors.LocalProtocolError` for a
+            request that the transport cannot carry.
+        """
+
+    def stop() -> Deferred[None]:
+        """Give up the connections that are kept, and fail what is under way. Fires when all are gone."""
+
+
+class IServer(Interface):
+    """The way into this peer, over one transport (the design document's ``Server``)."""
+
+    address = Attribute("the IAddress that it listens on, None while it does not")
+
+    def start() -> IAddress:
+        """
+        Listen.
+
+        :raises twisted.internet.error.CannotListenError: the address cannot be had.
+        """
+
+    def stop(timeout: float) -> Deferred[None]:
+        """
+        Stop accepting, end idle connections at once, let the pieces under way finish.
+
+        :param timeout: seconds after which what is still under way is aborted.
+        :returns: fires when the last connection has ended.
+        """
+
+
+class IDownloader(Interface):
+    """
+    Pieces from any parent: the interface of the design document.
+
+    Each method takes the parent's address ``HOST:PORT``, the piece's number, the parent's host ID (which may be empty) and the task,
+    and an :class:`IPieceSink` where the bytes are not wanted in memory. Each gives a Deferred that fires with a
+    :class:`DownloadedPiece` and fails as :meth:`IClient.download_piece` does; cancelling it ends the transfer.
+    """
+
+    def download_piece(
+        addr: str, number: int, host_id: str, task_id: str, sink: IPieceSink | None = None
+    ) -> Deferred[DownloadedPiece]:
+        """Fetch a piece of a standard task."""
+
+    def download_persistent_piece(
+        addr: str, number: int, host_id: str, task_id: str, sink: IPieceSink | None = None
+    ) -> Deferred[DownloadedPiece]:
+        """Fetch a piece of a persistent task."""
+
+    def download_persistent_cache_piece(
+        addr: str, number: int, host_id: str, task_id: str, sink: IPieceSink | None = None
+    ) -> Deferred[DownloadedPiece]:
+        """Fetch a piece of a persistent cache task."""
+
+    def download(addr: str, request: DownloadPieceRequest) -> Deferred[DownloadPieceResponse]:
+        """Fetch a piece of any kind: what the three methods above are made of, and the way to a cache piece."""
+
+    def stop() -> Deferred[None]:
+        """Give up all connections and refuse what is asked later with :class:`~dragonfly_vortex.errors.PoolClosed`."""

@@ -1,0 +1,178 @@
+"""
+A conversation between a child and a parent, without I/O: who may say what, and when.
+
+Everything that decides what is allowed stands in the two tables below. Neither knows which side we are: both sides follow the same
+conversation, one by sending what the other receives. Requests that a child sends ahead wait in the parent's buffer until the reply
+under way is complete, so that a conversation is always about one piece.
+
+The content of a piece never passes through here on its way out: :meth:`Connection.send` returns the header, and
+:meth:`Connection.content_sent` counts. On its way in it is handed on as it came.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from dragonfly_vortex.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
+from dragonfly_vortex.wire.messages import Close, ErrorReply, PieceContent, PieceRequest, Vortex
+from dragonfly_vortex.wire.reader import ContentFinished, ContentReceived, Event, PacketReader
+from dragonfly_vortex.wire.tags import PieceKind
+
+__all__ = ["SENDERS", "TRANSITIONS", "Connection", "Role", "State"]
+
+
+class Role(enum.Enum):
+    """The two sides of a conversation."""
+
+    CHILD = "child"
+    PARENT = "parent"
+
+    @property
+    def other(self) -> Role:
+        """The other side."""
+        return Role.PARENT if self is Role.CHILD else Role.CHILD
+
+
+class State(enum.Enum):
+    """What a conversation is about."""
+
+    IDLE = "idle"
+    REQUESTED = "requested"
+    TRANSFERRING = "transferring"
+    CLOSED = "closed"
+    FAILED = "failed"
+
+
+SENDERS: dict[type[Event], frozenset[Role]] = {
+    PieceRequest: frozenset({Role.CHILD}),
+    PieceContent: frozenset({Role.PARENT}),
+    ContentReceived: frozenset({Role.PARENT}),
+    ContentFinished: frozenset({Role.PARENT}),
+    ErrorReply: frozenset({Role.PARENT}),
+    Close: frozenset({Role.CHILD, Role.PARENT}),
+}
+"""Who may send what. What is not here, a reserved tag say, nobody may."""
+
+TRANSITIONS: dict[State, dict[type[Event], State]] = {
+    State.IDLE: {PieceRequest: State.REQUESTED, Close: State.CLOSED},
+    State.REQUESTED: {PieceContent: State.TRANSFERRING, ErrorReply: State.IDLE, Close: State.CLOSED},
+    State.TRANSFERRING: {ContentReceived: State.TRANSFERRING, ContentFinished: State.IDLE},
+    State.CLOSED: {},
+    State.FAILED: {},
+}
+"""What may come in which state, and which state follows."""
+
+
+class Connection:
+    """
+    One side of a conversation.
+
+    :param role: the side that we are.
+    :param max_piece_length: bytes that a piece from the other side may have at the most; None for no limit.
+    """
+
+    def __init__(self, role: Role, max_piece_length: int | None = None) -> None:
+        self.role = role
+        self.state = State.IDLE
+        self._reader = PacketReader(max_piece_length)
+        self._kind: PieceKind | None = None
+        self._left_to_send = 0
+
+    @property
+    def buffered(self) -> int:
+        """Bytes received that wait for their turn: on a parent's side, requests sent ahead."""
+        return self._reader.buffered
+
+    @property
+    def content_left(self) -> int:
+        """Bytes that are still missing of the piece under way: to be received by a child, to be sent by a parent."""
+        return self._left_to_send if self.role is Role.PARENT else self._reader.content_left
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes from the other side; :meth:`next_event` says what they mean."""
+        self._reader.receive_data(data)
+
+    def next_event(self) -> Event | None:
+        """
+        What the other side said next; None when more bytes are needed, or when it is our turn to speak first.
+
+        :raises RemoteProtocolError: the other side said what is not allowed. The conversation has failed then, for good.
+        """
+        if self.state is State.CLOSED:
+            return None
+        if self.role is Role.PARENT and self.state in (State.REQUESTED, State.TRANSFERRING):
+            return None
+        try:
+            event = self._reader.next_event()
+            if event is not None:
+                self._follow(event, self.role.other, RemoteProtocolError)
+        except RemoteProtocolError:
+            self.state = State.FAILED
+            raise
+        return event
+
+    def send(self, packet: Vortex) -> bytes:
+        """
+        The bytes to send for a packet. For a piece's content these are its header: ``metadata.length`` bytes of content must follow,
+        told of by :meth:`content_sent`, before anything else.
+
+        :raises LocalProtocolError: the packet is not allowed now, or cannot be sent at all; nothing has changed then.
+        """
+        if isinstance(packet, PieceContent) and packet.content:
+            raise LocalProtocolError("expected a content packet without content: the deployed form has it behind the packet")
+        data = packet.to_bytes()
+        self._follow(packet, self.role, LocalProtocolError)
+        if isinstance(packet, PieceContent):
+            self._left_to_send = packet.metadata.length
+            self._finish_sending()
+        return data
+
+    def content_sent(self, length: int) -> None:
+        """
+        Count content that has been sent.
+
+        :param length: how many bytes.
+        :raises LocalProtocolError: there was not so much to send.
+        """
+        if length > self._left_to_send:
+            raise LocalProtocolError(f"expected at most {self._left_to_send} bytes of content to send, got {length}")
+        self._left_to_send -= length
+        self._finish_sending()
+
+    def refuse(self, code: int, text: str) -> bytes:
+        """
+        The bytes of an error that ends the conversation: said by a parent that did not understand the packet that came last.
+
+        :param code: an :class:`~dragonfly_vortex.wire.tags.ErrorCode`.
+        :param text: what was expected and what came.
+
+        :raises LocalProtocolError: a piece's content is under way, and an error would become a part of it.
+        """
+        if self.state is State.TRANSFERRING:
+            raise LocalProtocolError("expected the piece under way to be complete before an error is sent")
+        self.state = State.FAILED
+        return ErrorReply(packet_id=self._reader.packet_id, code=code, text=text).to_bytes()
+
+    def _finish_sending(self) -> None:
+        if self.state is State.TRANSFERRING and not self._left_to_send:
+            self._follow(ContentFinished(), self.role, LocalProtocolError)
+
+    def _follow(self, event: Event, sender: Role, error: type[ProtocolError]) -> None:
+        """Change the state as the tables say, or raise."""
+        what = type(event)
+        following = TRANSITIONS[self.state].get(what)
+        if following is None or sender not in SENDERS.get(what, frozenset()):
+            raise error(f"expected no {_name(event)} from the {sender.value} while {self.state.value}")
+        if isinstance(event, PieceRequest):
+            self._kind = event.kind
+        elif isinstance(event, PieceContent) and event.kind is not self._kind:
+            asked = self._kind.label if self._kind else "no"
+            raise error(f"expected a {asked} piece, as was asked for, got a {event.kind.label} piece")
+        self.state = following
+
+
+def _name(event: Event) -> str:
+    """What to call an event in a message."""
+    if isinstance(event, Vortex):
+        return f"{type(event).__name__} (tag {event.tag})"
+    return type(event).__name__

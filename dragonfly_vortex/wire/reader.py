@@ -1,0 +1,157 @@
+"""
+A stream of bytes cut into packets: the grammar of the protocol, whoever speaks.
+
+Every limit is checked from the header, before a byte of the value is kept. A piece's content is counted and passed on as it came;
+never more of a packet is kept than :data:`~dragonfly_vortex.wire.tags.MAX_VALUE_LENGTH` and a header.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dragonfly_vortex.errors import RemoteProtocolError
+from dragonfly_vortex.wire.buffer import ReceiveBuffer
+from dragonfly_vortex.wire.messages import (
+    PieceContent,
+    Vortex,
+    check_value_length,
+    decode_header,
+    decode_metadata_length,
+    decode_value,
+)
+from dragonfly_vortex.wire.metadata import decode_metadata
+from dragonfly_vortex.wire.tags import HEADER_LENGTH, KIND_OF_CONTENT
+
+__all__ = ["ContentFinished", "ContentReceived", "Event", "PacketReader"]
+
+_METADATA_LENGTH_SIZE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ContentReceived:
+    """
+    Some of a piece's content came.
+
+    :param data: the bytes, as they came; a view is good for as long as it is held.
+    """
+
+    data: bytes | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class ContentFinished:
+    """All of a piece's content has come."""
+
+
+Event = Vortex | ContentReceived | ContentFinished
+"""What a stream consists of. A :class:`PieceContent` here never has content: that follows as events of its own."""
+
+
+class PacketReader:
+    """
+    Bytes in, events out: :meth:`receive_data`, then :meth:`next_event` until it gives None.
+
+    :param max_piece_length: bytes that a piece may have at the most; None for no limit.
+    """
+
+    def __init__(self, max_piece_length: int | None = None) -> None:
+        self.max_piece_length = max_piece_length
+        self._buffer = ReceiveBuffer()
+        self._read: Callable[[], Event | None] = self._read_header
+        self._error: RemoteProtocolError | None = None
+        self._packet_id = 0
+        self._tag = 0
+        self._length = 0
+        self._metadata_length = 0
+        self._content_left = 0
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that have been received and not yet given out as an event."""
+        return len(self._buffer)
+
+    @property
+    def packet_id(self) -> int:
+        """The packet ID of the last header that was read, 0 before the first: what an error about that packet should carry."""
+        return self._packet_id
+
+    @property
+    def content_left(self) -> int:
+        """Bytes of the piece under way that have not been given out yet; 0 between pieces."""
+        return self._content_left
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes from the stream."""
+        self._buffer.append(data)
+
+    def next_event(self) -> Event | None:
+        """
+        The next event, or None when more bytes are needed.
+
+        :raises RemoteProtocolError: the stream is no Vortex. It stays so: the same error is raised for ever.
+        """
+        if self._error is not None:
+            raise self._error
+        try:
+            while True:
+                before = self._read
+                event = self._read()
+                if event is not None or self._read == before:
+                    return event
+        except RemoteProtocolError as error:
+            self._error = error
+            raise
+
+    # Each of these reads one part of a packet: it gives an event, or None, and has set what is to be read next where it is done.
+
+    def _read_header(self) -> Event | None:
+        header = self._buffer.peek(HEADER_LENGTH)
+        if header is None:
+            return None
+        self._packet_id, self._tag, self._length = decode_header(header)
+        check_value_length(self._tag, self._length)
+        self._buffer.skip(HEADER_LENGTH)
+        self._read = self._read_metadata_length if self._tag in KIND_OF_CONTENT else self._read_value
+        return None
+
+    def _read_value(self) -> Event | None:
+        value = self._buffer.take(self._length)
+        if value is None:
+            return None
+        self._read = self._read_header
+        return decode_value(self._packet_id, self._tag, value)
+
+    def _read_metadata_length(self) -> Event | None:
+        data = self._buffer.take(_METADATA_LENGTH_SIZE)
+        if data is None:
+            return None
+        self._metadata_length = decode_metadata_length(data, self._length)
+        self._read = self._read_metadata
+        return None
+
+    def _read_metadata(self) -> Event | None:
+        data = self._buffer.take(self._metadata_length)
+        if data is None:
+            return None
+        metadata = decode_metadata(data)
+        inside = self._length - _METADATA_LENGTH_SIZE - self._metadata_length
+        if inside not in (0, metadata.length):
+            raise RemoteProtocolError(
+                f"expected no content in the packet or all {metadata.length} bytes of the piece, got {inside}"
+            )
+        if self.max_piece_length is not None and metadata.length > self.max_piece_length:
+            raise RemoteProtocolError(f"expected a piece of at most {self.max_piece_length} bytes, got {metadata.length}")
+        self._content_left = metadata.length
+        self._read = self._read_content
+        return PieceContent(packet_id=self._packet_id, kind=KIND_OF_CONTENT[self._tag], metadata=metadata)
+
+    def _read_content(self) -> Event | None:
+        if not self._content_left:
+            self._read = self._read_header
+            return ContentFinished()
+        data = self._buffer.take_at_most(self._content_left)
+        if not data:
+            return None
+        self._content_left -= len(data)
+        return ContentReceived(data)
