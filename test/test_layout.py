@@ -1,0 +1,242 @@
+"""
+Hold the walls of the house: what is tested is this project, and it keeps the rules of :mod:`test.layout`.
+
+Each rule is also asked about a small tree with a breach planted in it: one that sees nothing would show here.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import dragonfly_vortex
+import test
+from test.layout import (
+    docstring_breaches,
+    modules_loaded_by_wire,
+    name_breaches,
+    order_breaches,
+    package_breaches,
+    reactor_breaches,
+    style_breaches,
+    untested_modules,
+    wire_breaches,
+)
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class PlaceTests(SynchronousTestCase):
+    """What these tests import is this project, and nothing else of that name."""
+
+    def test_is_not_the_standard_librarys(self) -> None:
+        """The package ``test`` is the one beside ``setup.cfg``, not the standard library's."""
+        self.assertEqual(Path(str(test.__file__)).resolve(), ROOT / "test" / "__init__.py")
+        self.assertTrue((ROOT / "setup.cfg").is_file())
+
+    def test_tests_this_package(self) -> None:
+        """The package under test comes from this checkout or from an installation in this environment."""
+        place = Path(str(dragonfly_vortex.__file__)).resolve().parent.parent
+        self.assertIn(place, {ROOT, Path(sysconfig.get_path("purelib")).resolve()})
+
+
+class WallTests(SynchronousTestCase):
+    """The rules hold for the project, and each finds the breach that is planted in a tree of its own."""
+
+    maxDiff = None
+
+    def plant(self, files: Mapping[str, str]) -> Path:
+        """Write the files, by their paths, into a directory of their own and return it."""
+        root = Path(self.mktemp()).absolute()
+        for name, text in files.items():
+            path = root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        return root
+
+    def assert_breach(self, rule: Callable[[Path], list[str]], files: Mapping[str, str], expected: str) -> None:
+        """Assert that a rule finds one breach in the tree of these files, and which."""
+        self.assertEqual(rule(self.plant(files)), [expected])
+
+    def test_order(self) -> None:
+        """No module of the project imports one that stands below it in the list."""
+        self.assertEqual(order_breaches(ROOT), [])
+
+    def test_order_downwards(self) -> None:
+        """An import down the list is found, whichever way it is written and however deep it hides."""
+        name = "dragonfly_vortex/storage/store.py"
+        for text, line, target in (
+            ("import dragonfly_vortex.task", 1, "task"),
+            ("from dragonfly_vortex.peer import pool", 1, "peer"),
+            ("from dragonfly_vortex import service", 1, "service"),
+            ("def f():\n    from dragonfly_vortex.testing import Clock", 2, "testing"),
+        ):
+            self.assert_breach(
+                order_breaches,
+                {name: text, f"dragonfly_vortex/{target}.py": ""},
+                f"{name}:{line}: dragonfly_vortex.storage.store imports dragonfly_vortex.{target}",
+            )
+
+    def test_order_sideways(self) -> None:
+        """Inside the layers whose modules stand apart, a sibling is out of reach but for the module that combines."""
+        self.assert_breach(
+            order_breaches,
+            {
+                "dragonfly_vortex/wire.py": "",
+                "dragonfly_vortex/peer/__init__.py": "from dragonfly_vortex.peer.server import VortexServerFactory",
+                "dragonfly_vortex/peer/client.py": "from dragonfly_vortex.wire import Vortex",
+                "dragonfly_vortex/peer/pool.py": "from dragonfly_vortex.peer.client import TCPClient",
+                "dragonfly_vortex/peer/server.py": "from dragonfly_vortex.peer import client",
+            },
+            "dragonfly_vortex/peer/server.py:1: dragonfly_vortex.peer.server imports dragonfly_vortex.peer.client",
+        )
+
+    def test_order_of_strangers(self) -> None:
+        """A module that has no place in the list is found."""
+        self.assert_breach(
+            order_breaches,
+            {"dragonfly_vortex/utils.py": ""},
+            "dragonfly_vortex/utils.py:1: dragonfly_vortex.utils stands in no layer",
+        )
+
+    def test_order_of_the_root(self) -> None:
+        """The package itself imports none of its modules: ``import dragonfly_vortex.wire`` would load them."""
+        self.assert_breach(
+            order_breaches,
+            {"dragonfly_vortex/__init__.py": "from dragonfly_vortex import errors", "dragonfly_vortex/errors.py": ""},
+            "dragonfly_vortex/__init__.py:1: dragonfly_vortex imports dragonfly_vortex.errors",
+        )
+
+    def test_wire(self) -> None:
+        """wire/ imports the standard library, without its input and output, and the errors."""
+        self.assertEqual(wire_breaches(ROOT), [])
+
+    def test_wire_with_a_dependency(self) -> None:
+        """An import of Twisted, of a socket, of a clock or of another layer in wire/ is found."""
+        name = "dragonfly_vortex/wire/codec.py"
+        for target in ("twisted.internet.defer", "socket", "time", "dragonfly_vortex.interfaces"):
+            self.assert_breach(
+                wire_breaches,
+                {name: f"import struct\nimport {target}"},
+                f"{name}:2: dragonfly_vortex.wire.codec imports {target}",
+            )
+
+    def test_wire_loads_no_twisted(self) -> None:
+        """A program that imports wire/ has loaded neither Twisted nor zope.interface."""
+        loaded = modules_loaded_by_wire(ROOT)
+        self.assertIn("dragonfly_vortex", loaded)
+        self.assertEqual(loaded & {"twisted", "zope"}, set())
+
+    def test_wire_loads_twisted(self) -> None:
+        """Twisted is seen when a module of wire/ loads it, though no import statement says so."""
+        root = self.plant(
+            {
+                "dragonfly_vortex/__init__.py": "",
+                "dragonfly_vortex/wire/__init__.py": "",
+                "dragonfly_vortex/wire/codec.py": "__import__('twisted')",
+            }
+        )
+        self.assertIn("twisted", modules_loaded_by_wire(root))
+
+    def test_reactor(self) -> None:
+        """Only what puts things together takes the global reactor, and only when it runs."""
+        self.assertEqual(reactor_breaches(ROOT), [])
+
+    def test_reactor_in_a_library(self) -> None:
+        """The global reactor is found in a library, even inside a function."""
+        self.assert_breach(
+            reactor_breaches,
+            {"dragonfly_vortex/peer/pool.py": "def f():\n    from twisted.internet import defer, reactor"},
+            "dragonfly_vortex/peer/pool.py:2: dragonfly_vortex.peer.pool imports the global reactor",
+        )
+
+    def test_reactor_at_import(self) -> None:
+        """The global reactor is found at the top of a module of the composition root; in a function it may be."""
+        self.assert_breach(
+            reactor_breaches,
+            {
+                "dragonfly_vortex/service.py": "def f():\n    from twisted.internet import reactor",
+                "dragonfly_vortex/tap.py": "import twisted.internet.reactor",
+            },
+            "dragonfly_vortex/tap.py:1: dragonfly_vortex.tap imports the global reactor",
+        )
+
+    def test_style(self) -> None:
+        """Every import is absolute and names what it takes."""
+        self.assertEqual(style_breaches(ROOT), [])
+
+    def test_style_of_everything(self) -> None:
+        """An import of everything is found, in tests too."""
+        self.assert_breach(
+            style_breaches, {"test/test_a.py": "from os import *"}, "test/test_a.py:1: import of everything"
+        )
+
+    def test_style_relative(self) -> None:
+        """A relative import is found."""
+        self.assert_breach(
+            style_breaches, {"dragonfly_vortex/a.py": "from . import b"}, "dragonfly_vortex/a.py:1: relative import"
+        )
+
+    def test_names(self) -> None:
+        """No function or class has a kind of piece in its name."""
+        self.assertEqual(name_breaches(ROOT), [])
+
+    def test_names_with_a_kind(self) -> None:
+        """A kind is found in the name of a function, a coroutine or a class; the interface's methods have theirs."""
+        for text, line, name in (
+            ("def read_persistent(): 0", 1, "read_persistent"),
+            ("class A:\n    async def cache_piece(): 0", 2, "cache_piece"),
+            ("class DownloadCachePiece: 0", 1, "DownloadCachePiece"),
+        ):
+            self.assert_breach(
+                name_breaches,
+                {"dragonfly_vortex/a.py": text, "dragonfly_vortex/b.py": "def download_persistent_cache_piece(): 0"},
+                f"dragonfly_vortex/a.py:{line}: {name} has a kind in its name",
+            )
+
+    def test_docstrings(self) -> None:
+        """Every module, class and test says what it is."""
+        self.assertEqual(docstring_breaches(ROOT), [])
+
+    def test_docstrings_missing(self) -> None:
+        """A module, a class and a test without a docstring are found."""
+        for text, expected in (
+            ("0", "test/test_a.py:1: module without a docstring"),
+            ("'It.'\nclass A: 0", "test/test_a.py:2: A has no docstring"),
+            ("'It.'\ndef test_b(): 0\ndef helper(): 0", "test/test_a.py:2: test_b has no docstring"),
+        ):
+            self.assert_breach(docstring_breaches, {"test/test_a.py": text}, expected)
+
+    def test_packages(self) -> None:
+        """Directories of modules are packages; those of the plugin are not, so that Twisted looks into them."""
+        self.assertEqual(package_breaches(ROOT), [])
+
+    def test_packages_missing(self) -> None:
+        """A directory of modules without ``__init__.py`` is found."""
+        self.assert_breach(
+            package_breaches,
+            {"dragonfly_vortex/__init__.py": "", "dragonfly_vortex/wire/tags.py": ""},
+            "dragonfly_vortex/wire: no __init__.py",
+        )
+
+    def test_packages_too_many(self) -> None:
+        """An ``__init__.py`` beside the plugin is found."""
+        self.assert_breach(
+            package_breaches, {"twisted/plugins/__init__.py": ""}, "twisted/plugins/__init__.py: hides the plugin"
+        )
+
+    def test_tests(self) -> None:
+        """Every module has a test module of its own."""
+        self.assertEqual(untested_modules(ROOT), [])
+
+    def test_tests_missing(self) -> None:
+        """A module without a test module is found, at the top and in a package."""
+        tested = {"dragonfly_vortex/__init__.py": "", "dragonfly_vortex/errors.py": "", "test/test_errors.py": ""}
+        for module, expected in (
+            ("dragonfly_vortex/tap.py", "test/test_tap.py"),
+            ("dragonfly_vortex/wire/tags.py", "test/wire/test_tags.py"),
+        ):
+            self.assert_breach(untested_modules, {**tested, module: ""}, f"{module}: no {expected}")
