@@ -52,7 +52,6 @@ KIND_IN_NAME = re.compile(r"persistent|(cache|standard)_?(piece|task)", re.IGNOR
 
 METHODS_OF_THE_INTERFACE = frozenset({"download_persistent_piece", "download_persistent_cache_piece"})
 
-
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 

@@ -1,0 +1,179 @@
+"""
+The wheel, the sdist and an editable install are whole, and each makes the plugin known to ``twistd``.
+
+Everything is built once from a copy of the sources, so that the checkout stays as it is, and installed without the
+network: the environments of these tests see this environment's packages through a path file. Python does not follow
+the path files in there, so an editable install of this checkout is out of their sight.
+"""
+
+from __future__ import annotations
+
+import atexit
+import configparser
+import email
+import functools
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import venv
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+ROOT = Path(__file__).resolve().parent.parent
+
+PLUGIN = Path("twisted", "plugins", "dragonfly_vortex_plugin.py")
+
+#: What the project consists of; not everything that lies in a checkout, such as a storage of gigabytes.
+SOURCES = (
+    *("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.cfg", "tap.yaml"),
+    *(".ci", "benchmarks", "docs", "dragonfly_vortex", "test", "twisted"),
+)
+
+#: Run twistd as its script does, but isolated: nothing is taken from the working directory or from PYTHONPATH.
+TWISTD = ("-I", "-c", "from twisted.scripts.twistd import run; run()")
+
+
+def run(*command: str | Path, directory: Path) -> str:
+    """
+    Run a command to its end.
+
+    :param command: the program and its arguments.
+    :param directory: the directory to run it in.
+    :returns: what it wrote to its standard output.
+    :raises RuntimeError: it failed; the message holds all that it wrote.
+    """
+    ran = subprocess.run(command, cwd=directory, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if ran.returncode:
+        raise RuntimeError(f"{command} exited with {ran.returncode}, expected 0:\n{ran.stdout}{ran.stderr}")
+    return ran.stdout
+
+
+def copy_sources(directory: Path) -> Path:
+    """Copy the project into a directory below the given one, without what its tools leave behind, and return it."""
+    copy = directory / "checkout"
+    copy.mkdir()
+    for name in SOURCES:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "dropin.cache"))
+        elif (ROOT / name).exists():
+            shutil.copy2(ROOT / name, copy / name)
+    return copy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Build:
+    """A copy of the checkout, the names of the files in it, and what was built from them."""
+
+    checkout: Path
+    sources: frozenset[str]
+    sdist: Path
+    wheel: Path
+
+
+@functools.cache
+def build() -> Build:
+    """Build the sdist from a copy of the sources, and the wheel from the sdist, once for all tests."""
+    directory = Path(tempfile.mkdtemp(prefix="dragonfly-vortex-packaging-")).resolve()
+    atexit.register(shutil.rmtree, directory)
+    checkout = copy_sources(directory)
+    sources = frozenset(str(path.relative_to(checkout)) for path in checkout.rglob("*") if path.is_file())
+    dist = directory / "dist"
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", dist, checkout, directory=directory)
+    (sdist,) = dist.glob("*.tar.gz")
+    (wheel,) = dist.glob("*.whl")
+    return Build(checkout=checkout, sources=sources, sdist=sdist, wheel=wheel)
+
+
+class PackagingTests(SynchronousTestCase):
+    """What is built from the sources holds what it should, and works where it is installed."""
+
+    def environment(self) -> Path:
+        """Make an environment that has all of this one's packages but ours, and return its interpreter."""
+        home = Path(self.mktemp()).absolute()
+        venv.create(home, symlinks=True)
+        (site_packages,) = home.glob("lib/python*/site-packages")
+        places = [place for place in sys.path if Path(place).name in {"site-packages", "dist-packages"}]
+        site_packages.joinpath("dependencies.pth").write_text("\n".join(places), encoding="utf-8")
+        return home / "bin" / "python"
+
+    def install(self, *what: str | Path) -> Path:
+        """Install into a new environment with pip, from local files alone, and return its interpreter."""
+        python = self.environment()
+        run(
+            *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index"),
+            *("--no-build-isolation", *what),
+            directory=Path(self.mktemp()).parent,
+        )
+        return python
+
+    def assert_shown(self, python: Path, place: Path) -> None:
+        """Assert that twistd lists the plugin, and that it and the package are the ones installed in a place."""
+        elsewhere = Path(self.mktemp())
+        elsewhere.mkdir()
+        self.assertRegex(run(python, *TWISTD, "--help", directory=elsewhere), r"(?m)^ +dfvortex +A peer that serves")
+        program = (
+            "import twisted.plugins.dragonfly_vortex_plugin as p, dragonfly_vortex as d; print(p.__file__, d.__file__)"
+        )
+        found = run(python, "-I", "-c", program, directory=elsewhere).split()
+        self.assertEqual(found, [str(place / PLUGIN), str(place / "dragonfly_vortex" / "__init__.py")])
+
+    def site_packages(self, python: Path) -> Path:
+        """Return the directory into which pip installs for an interpreter."""
+        (place,) = python.parent.parent.glob("lib/python*/site-packages")
+        return place
+
+    def test_environment_is_empty(self) -> None:
+        """An environment of these tests has Twisted but not this project, so that what is seen was installed there."""
+        python = self.environment()
+        shown = run(python, *TWISTD, "--help", directory=Path(self.mktemp()).parent)
+        self.assertIn("A domain name server.", shown)
+        self.assertNotIn("dfvortex", shown)
+
+    def test_wheel_is_shown(self) -> None:
+        """The installed wheel shows the plugin in ``twistd --help``."""
+        python = self.install(build().wheel)
+        self.assert_shown(python, self.site_packages(python))
+
+    def test_sdist_is_shown(self) -> None:
+        """The installed sdist shows the plugin in ``twistd --help``."""
+        python = self.install(build().sdist)
+        self.assert_shown(python, self.site_packages(python))
+
+    def test_editable_install_is_shown(self) -> None:
+        """An editable install shows the plugin in ``twistd --help``, out of the checkout itself."""
+        python = self.install("--editable", build().checkout)
+        self.assert_shown(python, build().checkout)
+
+    def test_wheel_is_whole(self) -> None:
+        """The wheel holds every module, ``py.typed``, the plugin and the licence, and nothing else."""
+        with zipfile.ZipFile(build().wheel) as archive:
+            names = {name for name in archive.namelist() if not name.endswith("/")}
+        modules = {name for name in build().sources if name.startswith("dragonfly_vortex/") and name.endswith(".py")}
+        metadata = {name for name in names if name.partition("/")[0].endswith(".dist-info")}
+        self.assertEqual(names - metadata, modules | {"dragonfly_vortex/py.typed", str(PLUGIN)})
+        self.assertEqual(len([name for name in metadata if name.endswith("/LICENSE")]), 1)
+
+    def test_wheel_says_what_it_is(self) -> None:
+        """The wheel's metadata names the project, its licence and its Python, and the command's entry point."""
+        with zipfile.ZipFile(build().wheel) as archive:
+            (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+            (entry_points,) = (name for name in archive.namelist() if name.endswith(".dist-info/entry_points.txt"))
+            said = email.message_from_bytes(archive.read(metadata))
+            commands = configparser.ConfigParser()
+            commands.read_string(archive.read(entry_points).decode())
+        self.assertEqual(said["Name"], "dragonfly-vortex")
+        self.assertIn("Apache-2.0", (said["License-Expression"], said["License"]))
+        self.assertEqual(said["Requires-Python"], ">=3.10")
+        self.assertEqual(dict(commands["console_scripts"]), {"dfvortex": "dragonfly_vortex.cli:main"})
+
+    def test_sdist_is_whole(self) -> None:
+        """The sdist holds the sources, each file of them, so that the tests can be run out of it."""
+        with tarfile.open(build().sdist) as archive:
+            names = {name.partition("/")[2] for name in archive.getnames()}
+        self.assertEqual(build().sources - names, set())
+        self.assertLessEqual({"LICENSE", "README.md", "setup.cfg", "test/__init__.py"}, names)
