@@ -1,0 +1,1 @@
+"""Tests of what lies on the disk: real files, a real database, real processes."""
