@@ -176,4 +176,4 @@ class PackagingTests(SynchronousTestCase):
         with tarfile.open(build().sdist) as archive:
             names = {name.partition("/")[2] for name in archive.getnames()}
         self.assertEqual(build().sources - names, set())
-        self.assertLessEqual({"LICENSE", "README.md", "setup.cfg", "test/__init__.py"}, names)
+        self.assertLessEqual({"LICENSE", "README.md", "setup.cfg", "tap.yaml", "test/__init__.py"}, names)
