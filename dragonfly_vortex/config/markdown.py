@@ -1,0 +1,104 @@
+"""
+The configuration reference, written from the model that reads configurations: ``python -m dragonfly_vortex.config``.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, Free, Keys
+from dragonfly_vortex.config.model import Config, Setting, fields_of
+from dragonfly_vortex.config.spelling import camel_case, snake_case, spellings
+
+__all__ = ["reference"]
+
+_HEAD = """\
+# Configuration
+
+<!-- Written by `python -m dragonfly_vortex.config` from dragonfly_vortex/config/model.py: change it there. -->
+
+One YAML file, at most 256 KiB of UTF-8. Every key may be left out; the defaults are below, and `tap.yaml` at the root
+of the repository spells them out. A wrong key or value is an error of one line that names file, line, key and what is
+allowed:
+
+```
+tap.yaml:9: download.piece_timout: unknown key (did you mean piece_timeout?); expected one of protocol, ...
+```
+
+- A key has two spellings, ours (`piece_timeout`) and the reference's (`pieceTimeout`). Both at once are an error.
+- A **duration** is numbers with units (`300s`, `5m`, `1h30m`, `500ms`), or a plain number of seconds. Units: `ns`,
+  `us`, `ms`, `s`, `m`, `h`, `d`, `w`, `M` (30.44 days), `y` (365.25 days), and their names.
+- A **size** is a number with a unit (`50GB`, `4MiB`, `1.5G`), or a plain number of bytes. `K` and `KB` are 1000 bytes,
+  `Ki` and `KiB` are 1024; so on with `M`, `G`, `T`, `P`. The case of a unit does not count.
+- **Booleans** are `true` and `false`; `on`, `off`, `yes` and `no` are refused. **Integers** are decimal: `010` and
+  `4:05` are refused.
+- Anchors, aliases and merge keys work. A key that is there twice is an error.
+"""
+
+_DFDAEMON = """\
+## A `dfdaemon.yaml`
+
+The configuration of the reference's daemon loads as it is. A key that we have too means the same here, wherever it is
+in our tree:
+
+| in `dfdaemon.yaml` | means |
+|---|---|
+{moved}
+
+Its other keys are accepted and not used, with all that is below them, and one warning in the daemon's log names those
+that the file has: {unused}.
+
+{notes}
+
+A key that neither has is an error, inside the reference's sections too.
+"""
+
+
+def reference() -> str:
+    """
+    Write the reference.
+
+    :returns: Markdown, with a newline at its end.
+    """
+    moved = "\n".join(f"| `{_camel(old)}` | `{new}` |" for old, new in MOVED_KEYS.items())
+    unused = ", ".join(f"`{key}`" for key in _unused(Config, DFDAEMON_KEYS, ""))
+    notes = "\n".join(f"- `{_camel(key)}`: {note}." for key, note in NOTES.items())
+    parts = [_HEAD, *_sections(Config, ""), _DFDAEMON.format(moved=moved, unused=unused, notes=notes)]
+    return "\n".join(parts)
+
+
+def _sections(section: type[Any], path: str) -> Iterator[str]:
+    """Write a section's own keys as a table, then the sections below it."""
+    rows = [_row(path + name, kind, default) for name, kind, default in fields_of(section) if isinstance(kind, Setting)]
+    if rows:
+        head = "| key | camelCase | kind | default | allowed | what it does |\n|---|---|---|---|---|---|"
+        yield "\n".join([f"## `{path.rstrip('.')}`", "", inspect.getdoc(section) or "", "", head, *rows, ""])
+    for name, kind, _ in fields_of(section):
+        if isinstance(kind, type):
+            yield from _sections(kind, f"{path}{name}.")
+
+
+def _row(key: str, setting: Setting, default: Any) -> str:
+    """Write one key."""
+    shown = f"omitted: {setting.omitted}" if default is None else f"`{setting.kind.show(default)}`"
+    cells = (f"`{key}`", f"`{_camel(key)}`", setting.kind.name, shown, setting.kind.allowed, setting.purpose)
+    return f"| {' | '.join(cells)} |"
+
+
+def _unused(section: type[Any], theirs: Keys, path: str) -> Iterator[str]:
+    """Yield the reference's keys that we do not have; of a section that we do not have, only its own."""
+    fields = {name: kind for name, kind, _ in fields_of(section)}
+    ours = spellings(fields)
+    for key, known in theirs.items():
+        kind = fields.get(ours.get(key, ""))
+        if isinstance(kind, type) and not isinstance(known, Free):
+            yield from _unused(kind, known, f"{path}{key}.")
+        elif kind is None and snake_case(path + key) not in MOVED_KEYS:
+            yield path + key
+
+
+def _camel(path: str) -> str:
+    """Write a dotted path the reference's way."""
+    return ".".join(camel_case(name) for name in path.split("."))

@@ -1,0 +1,283 @@
+"""
+The configuration as one tree of frozen values, with every default, every limit and the description of every key.
+
+This is the only place that knows the keys: :mod:`dragonfly_vortex.config.load` reads files by it, and
+:mod:`dragonfly_vortex.config.markdown` writes the reference from it. A field whose default is another class of this
+module is a section; every other field carries a :class:`Setting`. Times are in seconds, sizes in bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from dragonfly_vortex.config.values import Address, Directory, Duration, Flag, Kind, Name, ProtocolName, Size, Whole
+
+__all__ = [
+    "Config",
+    "DownloadConfig",
+    "DownloadTCPConfig",
+    "HostConfig",
+    "KeepaliveConfig",
+    "Setting",
+    "StorageConfig",
+    "StorageServerConfig",
+    "StorageTCPConfig",
+    "UploadConfig",
+    "default_config",
+    "fields_of",
+]
+
+DOWNLOAD_PROTOCOLS = ("tcp",)
+"""What a child can take pieces by."""
+
+SERVER_PROTOCOLS = ("tcp",)
+"""What a peer can offer pieces by."""
+
+_RATE = Size(maximum=2**63 - 1, per_second=True)
+_FLAG = Flag()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """
+    What there is to know of a key beside its name and its default.
+
+    :param kind: what its value may be.
+    :param purpose: what it does.
+    :param omitted: what holds where it is left out, for a key whose default is not the same value everywhere.
+    :param nullable: whether an empty value means the same as leaving the key out, as the reference has it for this key.
+    """
+
+    kind: Kind[Any]
+    purpose: str
+    omitted: str = ""
+    nullable: bool = False
+
+
+def _setting(kind: Kind[Any], purpose: str, *, omitted: str = "", nullable: bool = False) -> dict[str, Setting]:
+    """Return a field's metadata."""
+    return {"setting": Setting(kind=kind, purpose=purpose, omitted=omitted, nullable=nullable)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostConfig:
+    """Who this peer is to others."""
+
+    ip: str = field(
+        default="127.0.0.1",
+        metadata=_setting(
+            Address(), "The address that this peer gives to others; the first part of its host ID.", nullable=True
+        ),
+    )
+    hostname: str = field(
+        default_factory=socket.gethostname,
+        metadata=_setting(
+            Name(
+                pattern="[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9_])?",
+                allowed="a host name of 1 to 255 letters, digits, '.', '_' and '-'",
+            ),
+            "The name that this peer gives to others; the last part of its host ID.",
+            omitted="the machine's host name",
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadTCPConfig:
+    """The pool of connections to parents."""
+
+    capacity: int = field(
+        default=2000,
+        metadata=_setting(Whole(minimum=1, maximum=1_000_000), "How many connections the pool holds, to all parents."),
+    )
+    idle_timeout: float = field(
+        default=420.0,
+        metadata=_setting(Duration(), "How long an unused connection to a parent is kept."),
+    )
+    connections_per_address: int = field(
+        default=32,
+        metadata=_setting(Whole(minimum=1, maximum=65_535), "How many connections the pool holds to one address."),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadConfig:
+    """How this peer fetches, as a child."""
+
+    protocol: str = field(
+        default="tcp",
+        metadata=_setting(ProtocolName(DOWNLOAD_PROTOCOLS), "Which door of a parent a child takes."),
+    )
+    piece_timeout: float = field(
+        default=360.0,
+        metadata=_setting(Duration(), "How long one piece may take."),
+    )
+    concurrent_piece_count: int = field(
+        default=8,
+        metadata=_setting(Whole(minimum=1, maximum=65_535), "How many pieces of a task are fetched at once."),
+    )
+    bandwidth_limit: int = field(
+        default=50_000_000_000,
+        metadata=_setting(_RATE, "How fast content is received, in sum over all connections."),
+    )
+    allow_empty_digest: bool = field(
+        default=False,
+        metadata=_setting(
+            _FLAG,
+            "Whether a piece is taken for which its parent names no digest; the task's ID still verifies the whole.",
+        ),
+    )
+    tcp: DownloadTCPConfig = field(default_factory=DownloadTCPConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadConfig:
+    """How this peer serves, as a parent."""
+
+    bandwidth_limit: int = field(
+        default=50_000_000_000,
+        metadata=_setting(_RATE, "How fast content is sent, in sum over all connections."),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepaliveConfig:
+    """TCP's own probing of a silent connection; the limits are the kernel's."""
+
+    idle: float = field(
+        default=5.0,
+        metadata=_setting(
+            Duration(minimum=1, maximum=32_767, whole=True), "How long a connection is silent before it is probed."
+        ),
+    )
+    interval: float = field(
+        default=3.0,
+        metadata=_setting(Duration(minimum=1, maximum=32_767, whole=True), "How long between two probes."),
+    )
+    probes: int = field(
+        default=3,
+        metadata=_setting(Whole(minimum=1, maximum=127), "How many probes without an answer end the connection."),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageTCPConfig:
+    """The listening socket, and the connections of children."""
+
+    port: int = field(
+        default=4005,
+        metadata=_setting(Whole(minimum=0, maximum=65_535), "The port to listen on; 0 takes a free one."),
+    )
+    buffer_size: int | None = field(
+        default=None,
+        metadata=_setting(
+            Size(maximum=2**31 - 1),
+            "The size of a connection's buffers in the kernel (SO_SNDBUF, SO_RCVBUF). A value ends the kernel's own "
+            "tuning and is capped by net.core.wmem_max and net.core.rmem_max.",
+            omitted="the kernel tunes",
+            nullable=True,
+        ),
+    )
+    idle_timeout: float = field(
+        default=300.0,
+        metadata=_setting(Duration(), "How long a connection stays open without a request."),
+    )
+    max_connections: int = field(
+        default=1000,
+        metadata=_setting(
+            Whole(minimum=1, maximum=1_000_000),
+            "How many connections may be open. To make room for one more, the one that was idle for longest is closed; "
+            "where all are busy, it waits.",
+        ),
+    )
+    nodelay: bool = field(
+        default=True,
+        metadata=_setting(_FLAG, "Send small segments at once (TCP_NODELAY)."),
+    )
+    cork: bool = field(
+        default=False,
+        metadata=_setting(_FLAG, "Hold back segments that are not full until a reply is complete (TCP_CORK)."),
+    )
+    keepalive: KeepaliveConfig = field(default_factory=KeepaliveConfig)
+    congestion_control: str | None = field(
+        default=None,
+        metadata=_setting(
+            Name(
+                pattern="[A-Za-z0-9_-]{1,15}",
+                allowed="the name of a congestion control such as bbr or cubic (1 to 15 letters, digits, '_' and '-')",
+            ),
+            "The congestion control (TCP_CONGESTION).",
+            omitted="the system's",
+            nullable=True,
+        ),
+    )
+    fastopen: bool = field(
+        default=False,
+        metadata=_setting(_FLAG, "Take data in a connection's first segment (TCP_FASTOPEN)."),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageServerConfig:
+    """The doors that this peer opens to children."""
+
+    protocol: str = field(
+        default="tcp",
+        metadata=_setting(ProtocolName(SERVER_PROTOCOLS), "Which doors this peer opens."),
+    )
+    ip: str = field(
+        default="0.0.0.0",
+        metadata=_setting(Address(), "The address to listen on.", nullable=True),
+    )
+    tcp: StorageTCPConfig = field(default_factory=StorageTCPConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageConfig:
+    """Where content and metadata are kept, and how they are offered."""
+
+    dir: Path = field(
+        default=Path("dfvortex-data"),
+        metadata=_setting(Directory(), "Where content and metadata are kept, over restarts too. Relative to the file."),
+    )
+    server: StorageServerConfig = field(default_factory=StorageServerConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A peer's whole configuration."""
+
+    host: HostConfig = field(default_factory=HostConfig)
+    download: DownloadConfig = field(default_factory=DownloadConfig)
+    upload: UploadConfig = field(default_factory=UploadConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+
+
+def default_config() -> Config:
+    """
+    Return the configuration that holds without a file.
+
+    :returns: the defaults; ``storage.dir`` is then relative to the working directory.
+    """
+    return Config()
+
+
+def fields_of(section: type[Any]) -> Iterator[tuple[str, Setting | type[Any], Any]]:
+    """
+    Walk over the keys of one section.
+
+    :param section: a class of this module.
+    :returns: for each key its name, its setting or the class of the section that it opens, and its default (``None``
+        for a section, and where the default is found out when it is needed).
+    """
+    for each in dataclasses.fields(section):
+        if "setting" in each.metadata:
+            default = None if each.default is dataclasses.MISSING else each.default
+            yield each.name, each.metadata["setting"], default
+        else:
+            yield each.name, cast("type[Any]", each.default_factory), None
