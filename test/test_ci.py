@@ -1,0 +1,107 @@
+"""What ``.ci/run`` relies on: the command that it takes out of the README, and the result that it reads from trial."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from test.outcome import Outcome, outcome_of
+from test.readme import README, command_that_runs, commands
+
+ROOT = Path(__file__).resolve().parent.parent
+
+DOCUMENT = """\
+Run it:
+
+```sh
+twistd -n dfvortex
+```
+
+```yaml
+twisted.trial test: not a command
+```
+
+Test it:
+
+```sh
+python3 -m venv .venv
+python -m twisted.trial test
+```
+"""
+
+
+class ReadmeTests(SynchronousTestCase):
+    """Commands are taken out of a document as they stand there."""
+
+    def test_commands(self) -> None:
+        """Every block of sh is a command, whole; a block of another language is none."""
+        self.assertEqual(
+            commands(DOCUMENT),
+            ["twistd -n dfvortex\n", "python3 -m venv .venv\npython -m twisted.trial test\n"],
+        )
+
+    def test_command_that_runs(self) -> None:
+        """The command with a given program in it is found."""
+        self.assertEqual(
+            command_that_runs("twisted.trial test", DOCUMENT), "python3 -m venv .venv\npython -m twisted.trial test\n"
+        )
+
+    def test_no_command(self) -> None:
+        """A document without the command is an error that says what was sought."""
+        error = self.assertRaises(LookupError, command_that_runs, "make", DOCUMENT)
+        self.assertIn("'make', found none in 2", str(error))
+
+    def test_readme_has_the_tests(self) -> None:
+        """The README's command makes the environment where the coverage is then read, and fails when a line fails."""
+        command = command_that_runs("twisted.trial test", README.read_text(encoding="utf-8"))
+        self.assertIn("-m venv .venv", command)
+
+
+class OutcomeTests(SynchronousTestCase):
+    """The result of a run is what trial's closing line says."""
+
+    def test_passed(self) -> None:
+        """Tests that passed, the expected failures among them, are counted."""
+        outcome = outcome_of("Ran 5 tests in 0.1s\n\nPASSED (expectedFailures=1, successes=4)\n")
+        self.assertEqual(outcome, Outcome(passed=5))
+        self.assertTrue(outcome.is_good)
+
+    def test_failed(self) -> None:
+        """Failures, errors and unexpected successes all count as failed."""
+        outcome = outcome_of("FAILED (skips=5, failures=1, errors=2, unexpectedSuccesses=3, successes=40)\n")
+        self.assertEqual(outcome, Outcome(passed=40, failed=6, skipped=5))
+        self.assertFalse(outcome.is_good)
+
+    def test_last_line_counts(self) -> None:
+        """The closing line of a run inside a test, shown in the output, is not taken for the run's own."""
+        self.assertEqual(outcome_of("PASSED (successes=2)\nFAILED (errors=1)\n"), Outcome(failed=1))
+
+    def test_broken_off(self) -> None:
+        """A run that wrote no closing line, whatever else it wrote, has failed."""
+        self.assertEqual(outcome_of("test_a ... PASSED (successes=1)\nKilled\n"), Outcome(failed=1))
+
+    def test_nothing_ran(self) -> None:
+        """A run of no tests at all is not a good one."""
+        outcome = outcome_of("Ran 0 tests in 0.000s\n\nPASSED\n")
+        self.assertEqual(outcome, Outcome())
+        self.assertFalse(outcome.is_good)
+
+    def test_line(self) -> None:
+        """The line names the skipped tests only when there are some."""
+        self.assertEqual(str(Outcome(passed=3, failed=1)), "3 passed, 1 failed")
+        self.assertEqual(str(Outcome(passed=3, skipped=2)), "3 passed, 0 failed, 2 skipped")
+
+
+class ScriptTests(SynchronousTestCase):
+    """The script itself can be started."""
+
+    def test_usage(self) -> None:
+        """An unknown stage is refused at once, with the ones there are."""
+        script = ROOT / ".ci" / "run"
+        self.assertTrue(os.access(script, os.X_OK))
+        ran = subprocess.run([script, "deploy"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        self.assertEqual(ran.returncode, 2)
+        self.assertIn("[lint|types|tests]..., got 'deploy'", ran.stderr)
