@@ -1,0 +1,213 @@
+"""
+Files that are complete or not there: written under a hidden name beside their target, then given the target's name.
+
+A hidden file is locked (``flock``) for as long as somebody writes it. So any process can tell one whose writer was
+killed from one that is in use, and the dead ones are swept away when the next file of that name is begun. Everything
+here blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+__all__ = ["StagedFile", "check_target", "sweep", "sync_directory"]
+
+_SUFFIX = ".dfvortex-part"
+"""So special because whatever ends in it, and is locked by nobody, is deleted."""
+
+_LONGEST_NAME = 200
+"""Bytes of the target's name that go into a hidden one: a name may have 255 in all."""
+
+_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+"""What ``link`` answers on a file system that has no hard links, such as FAT."""
+
+
+class StagedFile:
+    """
+    A file that has no place yet. As a context manager it discards itself unless it has been published.
+
+    :param descriptor: open for reading and writing; closed by :meth:`publish` and :meth:`discard`.
+    :param path: its hidden name.
+    """
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self.descriptor = descriptor
+        self.path = path
+        self._open = True
+
+    @classmethod
+    def create(cls, directory: Path, name: str) -> StagedFile:
+        """
+        A new and empty file, with the mode that the umask gives any new file.
+
+        The dead ones of the same name are swept away first.
+
+        :param directory: where the target will be, or at least on the same file system.
+        :param name: the target's name, or another that says what the file is for.
+        :raises OSError: it cannot be created.
+        """
+        sweep(directory, name)
+        prefix = _prefix(name)
+        while True:
+            path = directory / f"{prefix}{secrets.token_hex(6)}{_SUFFIX}"
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            if _lock(descriptor) and _is_named(descriptor, path):
+                return cls(descriptor, path)
+            # A sweep came between the opening and the lock and took the file for a dead one.
+            os.close(descriptor)
+
+    def publish(self, target: Path, *, overwrite: bool) -> None:
+        """
+        Give the file its place and close it. It and its name are on the disk then, over a power cut too.
+
+        :param target: its path from now on, on the same file system.
+        :param overwrite: whether a file that stands there is replaced. Whoever has that one open keeps it as it was.
+        :raises FileExistsError: something stands at ``target`` that is not to be replaced. The file stays staged.
+        :raises OSError: the file could not be written to the disk or given its name. It stays staged, unless
+            nothing but writing the directory failed.
+        """
+        os.fdatasync(self.descriptor)
+        check_target(target, overwrite=overwrite)
+        if overwrite:
+            os.replace(self.path, target)
+        else:
+            _rename_without_overwriting(self.path, target)
+        self._close()
+        sync_directory(target.parent)
+
+    def discard(self) -> None:
+        """Delete the file, unless it has been published or discarded already."""
+        if self._open:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.path)
+            self._close()
+
+    def _close(self) -> None:
+        """Close the descriptor, and with it let go of the lock."""
+        self._open = False
+        os.close(self.descriptor)
+
+    def __enter__(self) -> StagedFile:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.discard()
+
+
+def check_target(target: Path, *, overwrite: bool) -> None:
+    """
+    See whether a file could be published there, before it is written.
+
+    :param overwrite: whether a file that stands there may be replaced; a directory or a device never is.
+    :raises FileExistsError: something stands there that is not to be replaced.
+    :raises OSError: the place cannot be looked at.
+    """
+    try:
+        mode = os.lstat(target).st_mode
+    except FileNotFoundError:
+        return
+    if not overwrite:
+        raise FileExistsError(errno.EEXIST, "expected nothing there, got something", str(target))
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        raise FileExistsError(errno.EEXIST, "expected nothing or a file there, got something else", str(target))
+
+
+def sweep(directory: Path, name: str) -> None:
+    """
+    Delete the hidden files of that name whose writers are gone.
+
+    :raises OSError: the directory cannot be read.
+    """
+    for path in _hidden(directory, name):
+        # What cannot be opened, locked or deleted is not ours to delete.
+        with contextlib.suppress(OSError):
+            _delete_if_dead(path)
+
+
+def sync_directory(directory: Path) -> None:
+    """
+    Write the names in a directory to the disk, where the file system can.
+
+    :raises OSError: they could not be written.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # the answer of a file system that has no such thing
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _prefix(name: str) -> str:
+    """What the hidden names for a target begin with."""
+    return f".{os.fsdecode(os.fsencode(name)[:_LONGEST_NAME])}."
+
+
+def _hidden(directory: Path, name: str) -> Iterator[Path]:
+    """The hidden files for a target, in use or not."""
+    prefix = _prefix(name)
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.name.startswith(prefix) and entry.name.endswith(_SUFFIX) and entry.is_file(follow_symlinks=False):
+                yield Path(entry.path)
+
+
+def _delete_if_dead(path: Path) -> None:
+    """Delete a hidden file if nobody holds its lock."""
+    descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Its writer may have published it before the lock was ours: then the name is gone, or another file's.
+        if _is_named(descriptor, path):
+            os.unlink(path)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file; False if another has its lock. Where there are no locks nobody sweeps, and that is as good."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _is_named(descriptor: int, path: Path) -> bool:
+    """Tell whether an open file still has that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _rename_without_overwriting(source: Path, target: Path) -> None:
+    """
+    Rename a file to a name that nobody has.
+
+    :raises FileExistsError: somebody has.
+    """
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        # The next best thing: a file that appears between these two lines is overwritten.
+        check_target(target, overwrite=False)
+        os.rename(source, target)
+    else:
+        os.unlink(source)
