@@ -23,6 +23,7 @@ from dragonfly_vortex.wire.tags import (
     TASK_ID_LENGTH,
     PieceKind,
 )
+from dragonfly_vortex.wire.text import decode_text, encode_text
 
 __all__ = [
     "Close",
@@ -57,17 +58,19 @@ class Vortex:
         """
         The packet that the bytes are.
 
-        :param data: one whole packet, header included. A piece's content that follows a packet in the deployed form is no part of it.
+        :param data: one whole packet, header included. A piece's content that follows a packet in the deployed form
+            is no part of it.
         :raises RemoteProtocolError: the bytes are not one whole packet.
         """
         if len(data) < HEADER_LENGTH:
             raise RemoteProtocolError(f"expected at least {HEADER_LENGTH} bytes for a header, got {len(data)}")
         packet_id, tag, length = decode_header(data)
-        value = data[HEADER_LENGTH:]
-        if len(value) != length:
-            raise RemoteProtocolError(f"expected a value of {length} bytes, as the header says, got {len(value)}")
         check_value_length(tag, length)
-        return decode_value(packet_id, tag, value)
+        if len(data) - HEADER_LENGTH != length:
+            raise RemoteProtocolError(
+                f"expected a value of {length} bytes, as the header says, got {len(data) - HEADER_LENGTH}"
+            )
+        return decode_value(packet_id, tag, data[HEADER_LENGTH:])
 
     def to_bytes(self) -> bytes:
         """
@@ -111,9 +114,11 @@ class PieceRequest(Vortex):
         return self.kind.request_tag
 
     def _value(self) -> bytes:
-        task_id = self.task_id.encode()
+        task_id = encode_text(self.task_id, "task ID")
         if len(task_id) != TASK_ID_LENGTH:
-            raise LocalProtocolError(f"expected a task ID of {TASK_ID_LENGTH} bytes, got {len(task_id)}: {self.task_id!r}")
+            raise LocalProtocolError(
+                f"expected a task ID of {TASK_ID_LENGTH} bytes, got {len(task_id)}: {self.task_id!r}"
+            )
         try:
             return task_id + _LENGTH.pack(self.number)
         except struct.error as error:
@@ -125,8 +130,8 @@ class PieceContent(Vortex):
     """
     A parent sends a piece: its metadata, and behind them ``metadata.length`` bytes of content.
 
-    Deployed peers leave the content outside the packet's length; by the text of the specification it is inside. We send the first
-    form and accept both (:meth:`Vortex.from_bytes` fills ``content`` for the second).
+    Deployed peers leave the content outside the packet's length; by the text of the specification it is inside. We
+    send the first form and accept both (:meth:`Vortex.from_bytes` fills ``content`` for the second).
 
     :param kind: the kind of the piece.
     :param metadata: what the parent says about it.
@@ -167,7 +172,7 @@ class ErrorReply(Vortex):
     def _value(self) -> bytes:
         if not 0 <= self.code <= 255:
             raise LocalProtocolError(f"expected an error code from 0 to 255, got {self.code}")
-        return bytes((self.code,)) + self.text.encode()
+        return bytes((self.code,)) + encode_text(self.text, "text")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,7 +268,7 @@ def decode_value(packet_id: int, tag: int, value: bytes) -> Vortex:
 
 def _decode_request(packet_id: int, tag: int, value: bytes) -> Vortex:
     (number,) = _LENGTH.unpack_from(value, TASK_ID_LENGTH)
-    task_id = _decode_utf8(value[:TASK_ID_LENGTH], "task ID")
+    task_id = decode_text(value[:TASK_ID_LENGTH], "task ID")
     return PieceRequest(packet_id=packet_id, kind=KIND_OF_REQUEST[tag], task_id=task_id, number=number)
 
 
@@ -277,7 +282,7 @@ def _decode_content(packet_id: int, tag: int, value: bytes) -> Vortex:
 
 
 def _decode_error(packet_id: int, tag: int, value: bytes) -> Vortex:
-    return ErrorReply(packet_id=packet_id, code=value[0], text=_decode_utf8(value[1:], "text"))
+    return ErrorReply(packet_id=packet_id, code=value[0], text=decode_text(value[1:], "text"))
 
 
 def _decode_close(packet_id: int, tag: int, value: bytes) -> Vortex:
@@ -288,14 +293,8 @@ def _decode_reserved(packet_id: int, tag: int, value: bytes) -> Vortex:
     return Reserved(packet_id=packet_id, reserved_tag=tag, value=bytes(value))
 
 
-def _decode_utf8(data: bytes, what: str) -> str:
-    try:
-        return str(data, "utf-8")
-    except UnicodeDecodeError as error:
-        raise RemoteProtocolError(f"expected a {what} in UTF-8: {error.reason} at its byte {error.start}") from error
-
-
-# What a tag means: the least and the most bytes of its value, and who reads it. The tags of requests and contents are in the kinds.
+# What a tag means: the least and the most bytes of its value, and who reads it. The tags of requests and contents
+# are in the kinds.
 _Meaning = tuple[int, int, Callable[[int, int, bytes], Vortex]]
 _RESERVED: _Meaning = (0, MAX_VALUE_LENGTH, _decode_reserved)
 _MEANINGS: dict[int, _Meaning] = {

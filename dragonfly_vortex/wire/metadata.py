@@ -1,7 +1,8 @@
 """
 What a parent says about a piece before its content: the value, and its bytes.
 
-All numbers are big-endian. ``created_at`` stays an integer, because its range is wider than that of :class:`datetime.datetime`.
+All numbers are big-endian. ``created_at`` stays an integer, because its range is wider than that of
+:class:`datetime.datetime`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError
 from dragonfly_vortex.wire.tags import MAX_VALUE_LENGTH, TrafficType
+from dragonfly_vortex.wire.text import decode_text, encode_text
 
 __all__ = ["MIN_METADATA_LENGTH", "PieceMetadata", "decode_metadata", "encode_metadata"]
 
@@ -23,7 +25,9 @@ MIN_METADATA_LENGTH = _HEAD.size + _PARENT_ID_LENGTH.size + _TAIL.size
 
 EARLIEST_CREATED_AT = -8_334_601_228_800
 LATEST_CREATED_AT = 8_210_266_876_799
-"""The range of ``created_at`` in Unix seconds: the years −262143 to 262142, which the reference's ``chrono`` can hold."""
+"""
+The range of ``created_at`` in Unix seconds: the years -262143 to 262142, which the reference's ``chrono`` can hold.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +63,8 @@ def encode_metadata(metadata: PieceMetadata) -> bytes:
 
     :raises LocalProtocolError: a field is out of its range, or the whole is longer than the other side would take.
     """
-    digest = metadata.digest.encode()
-    parent_id = metadata.parent_id.encode()
+    digest = encode_text(metadata.digest, "digest")
+    parent_id = encode_text(metadata.parent_id, "parent ID")
     _check_created_at(metadata.created_at, LocalProtocolError)
     try:
         encoded = b"".join(
@@ -91,11 +95,13 @@ def decode_metadata(data: bytes) -> PieceMetadata:
         raise RemoteProtocolError(f"expected at least {MIN_METADATA_LENGTH} bytes of metadata, got {len(data)}")
     number, offset, length, digest_length = _HEAD.unpack_from(data)
     at = _HEAD.size
-    digest, at = _decode_text(data, at, digest_length, "digest")
+    digest, at = _take_text(data, at, digest_length, "digest")
     if len(data) < at + _PARENT_ID_LENGTH.size:
-        raise RemoteProtocolError(f"expected a parent ID's length at byte {at} of the metadata, got {len(data)} bytes in all")
+        raise RemoteProtocolError(
+            f"expected a parent ID's length at byte {at} of the metadata, got {len(data)} bytes in all"
+        )
     (parent_id_length,) = _PARENT_ID_LENGTH.unpack_from(data, at)
-    parent_id, at = _decode_text(data, at + _PARENT_ID_LENGTH.size, parent_id_length, "parent ID")
+    parent_id, at = _take_text(data, at + _PARENT_ID_LENGTH.size, parent_id_length, "parent ID")
     if len(data) < at + _TAIL.size:
         raise RemoteProtocolError(f"expected {_TAIL.size} bytes behind the parent ID, got {len(data) - at}")
     traffic_type, cost, created_at = _TAIL.unpack_from(data, at)
@@ -113,18 +119,17 @@ def decode_metadata(data: bytes) -> PieceMetadata:
     )
 
 
-def _decode_text(data: bytes, at: int, length: int, what: str) -> tuple[str, int]:
+def _take_text(data: bytes, at: int, length: int, what: str) -> tuple[str, int]:
     """The text of ``length`` bytes at ``at``, and the place behind it."""
     end = at + length
     if end > len(data):
         raise RemoteProtocolError(f"expected a {what} of {length} bytes, got {len(data) - at}")
-    try:
-        return str(data[at:end], "utf-8"), end
-    except UnicodeDecodeError as error:
-        raise RemoteProtocolError(f"expected a {what} in UTF-8: {error.reason} at its byte {error.start}") from error
+    return decode_text(data[at:end], what), end
 
 
 def _check_created_at(created_at: int, error: type[LocalProtocolError | RemoteProtocolError]) -> None:
     """Refuse a time that the reference could not hold."""
     if not EARLIEST_CREATED_AT <= created_at <= LATEST_CREATED_AT:
-        raise error(f"expected a created_at from {EARLIEST_CREATED_AT} to {LATEST_CREATED_AT} seconds, got {created_at}")
+        raise error(
+            f"expected a created_at from {EARLIEST_CREATED_AT} to {LATEST_CREATED_AT} seconds, got {created_at}"
+        )
