@@ -1,5 +1,6 @@
 """
-The Vortex protocol without I/O: bytes in, events out. It needs the standard library alone, no reactor, no socket and no clock.
+The Vortex protocol without I/O: bytes in, events out. It needs the standard library alone, no reactor, no socket and
+no clock.
 
 Whole packets are values: :meth:`Vortex.from_bytes` and :meth:`Vortex.to_bytes`. A stream is cut into events by
 :class:`PacketReader`; who may say what is held by :class:`Connection`.

@@ -20,7 +20,7 @@ def encode_text(text: str, what: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise LocalProtocolError(
-            f"expected a {what} for UTF-8: {error.reason} at its character {error.start}"
+            f"expected a {what} that UTF-8 can hold: {error.reason} at its character {error.start}"
         ) from error
 
 

@@ -25,7 +25,7 @@ class TextTests(SynchronousTestCase):
     def test_no_bytes(self) -> None:
         """Half a surrogate pair, by which Python stands for what was no UTF-8, is this side's error."""
         error = self.assertRaises(LocalProtocolError, encode_text, "a\udcff", "name")
-        self.assertEqual(str(error), "expected a name for UTF-8: surrogates not allowed at its character 1")
+        self.assertEqual(str(error), "expected a name that UTF-8 can hold: surrogates not allowed at its character 1")
         self.assertIsInstance(error.__cause__, UnicodeEncodeError)
 
     def test_no_text(self) -> None:

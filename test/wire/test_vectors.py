@@ -135,8 +135,8 @@ class StreamTests(SynchronousTestCase):
 
     def test_unfinished(self) -> None:
         """
-        What is wrong only as one whole packet waits for more: a stream has no end of a packet but the one that its header says,
-        so a length less than the value is a packet and the start of another.
+        What is wrong only as one whole packet waits for more: in a stream a packet ends where its header says, so that
+        a length less than the value is a packet and the start of another.
         """
         for vector in doubtful_vectors():
             if vector.name in UNFINISHED:
@@ -147,7 +147,7 @@ class StreamTests(SynchronousTestCase):
                     self.assertEqual(reader.buffered, buffered, vector.name)
 
     def test_unfinished_is_finished_by_what_follows(self) -> None:
-        """A length greater than the value takes what follows, and a value longer than the length starts the next packet."""
+        """A length greater than the value takes from what follows; the rest of a longer value starts a packet."""
         vectors = {vector.name: vector.data for vector in doubtful_vectors()}
         greater = vectors["declared length greater than value"] + b"ok"
         less = vectors["declared length less than value"] + bytes.fromhex("fe00000000")
