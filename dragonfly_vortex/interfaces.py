@@ -1,8 +1,8 @@
 """
 What the parts of a peer ask of one another: the zope interfaces, and the values that pass through them.
 
-``IClient``, ``IServer`` and ``IDownloader`` are the design document's traits. A kind of piece is an argument here, except in the three
-methods of :class:`IDownloader`, whose names the design document gives.
+``IClient``, ``IServer`` and ``IDownloader`` are the design document's traits. A kind of piece is an argument here,
+except in the three methods of :class:`IDownloader`, whose names the design document gives.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IConsumer, IPushProducer, ITCPTransport
 from zope.interface import Attribute, Interface
 
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
@@ -22,6 +22,7 @@ __all__ = [
     "DownloadedPiece",
     "FileRange",
     "IClient",
+    "IConnectionTransport",
     "IDownloader",
     "IPieceSink",
     "IPieceStore",
@@ -38,7 +39,8 @@ def piece_id(task_id: str, number: int) -> str:
     return f"{task_id}-{number}"
 
 
-# -- where a piece comes from ------------------------------------------------------------------------------------------------
+# -- where a piece comes from
+# ------------------------------------------------------------------------------------------------
 
 
 class FileRange(NamedTuple):
@@ -145,14 +147,15 @@ class IPieceStore(Interface):
         """Write a piece's bytes into the task's file, and then, when they are there, commit its row."""
 
 
-# -- where a piece goes to ---------------------------------------------------------------------------------------------------
+# -- where a piece goes to
+# ---------------------------------------------------------------------------------------------------
 
 
 class IPieceSink(Interface):
     """
-    Where one piece's bytes go. A client calls :meth:`begin`, then :meth:`write` any number of times, then :meth:`finish` when the
-    digest was right, or :meth:`fail` at any point instead. A sink that has failed may be begun again: a client asks a second time
-    when a kept connection turns out to have ended.
+    Where one piece's bytes go. A client calls :meth:`begin`, then :meth:`write` any number of times, then
+    :meth:`finish` when the digest was right, or :meth:`fail` at any point instead. A sink that has failed may be
+    begun again: a client asks a second time when a kept connection turns out to have ended.
     """
 
     def begin(metadata: PieceMetadata) -> None:
@@ -176,7 +179,12 @@ class IPieceSink(Interface):
         """The piece will not be completed: forget what was written."""
 
 
-# -- transports --------------------------------------------------------------------------------------------------------------
+# -- transports
+# --------------------------------------------------------------------------------------------------------------
+
+
+class IConnectionTransport(ITCPTransport, IConsumer, IPushProducer):
+    """What Twisted's TCP connections are, plain or under TLS: a name for the three interfaces together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,9 +241,9 @@ class IClient(Interface):
         Fetch a piece and verify it. Cancelling the Deferred ends the transfer at once.
 
         :param timeout: seconds from now until the piece must be complete.
-        :returns: fires with a :class:`DownloadPieceResponse`; fails with a :class:`~dragonfly_vortex.errors.PieceError`,
-            with :class:`~dragonfly_vortex.errors.SinkFailed`, or with :class:`~dragonfly_vortex.errors.LocalProtocolError` for a
-            request that the transport cannot carry.
+        :returns: fires with a :class:`DownloadPieceResponse`; fails with a
+            :class:`~dragonfly_vortex.errors.PieceError`, with :class:`~dragonfly_vortex.errors.SinkFailed`, or with
+            :class:`~dragonfly_vortex.errors.LocalProtocolError` for a request that the transport cannot carry.
         """
 
     def stop() -> Deferred[None]:
@@ -267,8 +275,9 @@ class IDownloader(Interface):
     """
     Pieces from any parent: the interface of the design document.
 
-    Each method takes the parent's address ``HOST:PORT``, the piece's number, the parent's host ID (which may be empty) and the task,
-    and an :class:`IPieceSink` where the bytes are not wanted in memory. Each gives a Deferred that fires with a
+    Each method takes the parent's address ``HOST:PORT``, the piece's number, the parent's host ID (which may be
+    empty) and the task, and an :class:`IPieceSink` where the bytes are not wanted in memory. Each gives a Deferred
+    that fires with a
     :class:`DownloadedPiece` and fails as :meth:`IClient.download_piece` does; cancelling it ends the transfer.
     """
 

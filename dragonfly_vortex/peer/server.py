@@ -1,0 +1,400 @@
+"""
+A parent's side of Vortex: :class:`VortexServerProtocol` answers one connection, :class:`VortexServerFactory` has them
+all.
+
+The protocol is thin. What may be said when is decided by :mod:`dragonfly_vortex.wire`, where the bytes come from by an
+:class:`~dragonfly_vortex.interfaces.IPieceStore`, how they leave by :mod:`dragonfly_vortex.transport.sender`. What
+remains is here: one reply at a time, how long a connection may stay, and how it ends.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol, IReactorTime
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dragonfly_vortex.errors import NotStored, PieceDamaged, RemoteProtocolError, StorageFailure
+from dragonfly_vortex.interfaces import IConnectionTransport, IPieceStore, OpenPiece, piece_id
+from dragonfly_vortex.peer.replies import error_reply
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.sender import Sender
+from dragonfly_vortex.transport.sockets import plain_socket, set_cork
+from dragonfly_vortex.wire import Close, Connection, ErrorCode, PieceContent, PieceRequest, Role, TrafficType
+
+__all__ = ["VortexServerFactory", "VortexServerProtocol"]
+
+_MAX_AHEAD = 64 * 1024
+"""Bytes of requests sent ahead that are kept; beyond them the connection is not read until their turn has come."""
+
+_LINGER = 2.0
+"""Seconds that a child has to read an error which ends the connection. Closing at once, with bytes of the child unread,
+would reset the connection, and the error could be lost."""
+
+
+class _Phase(enum.Enum):
+    """What a connection is doing."""
+
+    WAITING = "waiting for a request"
+    REPLYING = "replying"
+    LINGERING = "refused, waiting for the child to read why"
+    ENDING = "ending"
+
+
+@implementer(IHalfCloseableProtocol)
+class VortexServerProtocol(Protocol):
+    """
+    One connection from a child: its requests are answered in their order.
+
+    It provides :class:`IHalfCloseableProtocol`, because a child may close its write side as soon as it has asked, and
+    the reference's does when it has read a piece's metadata.
+
+    :param factory: what all connections share.
+    """
+
+    log: ClassVar[Logger] = Logger()
+    transport: IConnectionTransport
+    factory: VortexServerFactory
+
+    def __init__(self, factory: VortexServerFactory) -> None:
+        self.factory = factory
+        self._connection = Connection(Role.PARENT)
+        self._phase = _Phase.WAITING
+        self._proceeding = False
+        self._reading = True
+        self._half_closed = False  # the child will send nothing more; what it has sent is answered
+        self._finishing = False  # we want no further request, not even one that has been sent
+        self._opening: Deferred[OpenPiece] | None = None
+        self._patience: IDelayedCall | None = None
+
+    # -- what Twisted calls
+
+    def connectionMade(self) -> None:
+        self._sender = Sender(self.transport, self.factory.clock, self.factory.limiter, self._progressed)
+        self._be_patient(self.factory.idle_timeout)
+        self.factory.connection_opened(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._phase in (_Phase.LINGERING, _Phase.ENDING):
+            return
+        self._connection.receive_data(data)
+        self._proceed()
+
+    def readConnectionLost(self) -> None:
+        self._half_closed = True
+        if self._phase in (_Phase.WAITING, _Phase.LINGERING):
+            self._end()
+
+    def writeConnectionLost(self) -> None:
+        """Our own half-close, before a connection ends: nothing to do."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._phase = _Phase.ENDING
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        if self._opening is not None:
+            self._opening.cancel()
+        self.factory.connection_closed(self)
+
+    # -- what the factory calls
+
+    def finish(self) -> None:
+        """End the connection: at once when it is idle, after the reply under way otherwise."""
+        self._finishing = True
+        if self._phase is _Phase.WAITING:
+            self._end()
+
+    def abort(self) -> None:
+        """End the connection now, whatever is under way."""
+        self._phase = _Phase.ENDING
+        self.transport.abortConnection()
+
+    # -- requests, one after the other
+
+    def _proceed(self) -> None:
+        """Answer what has been asked, until a reply takes its time or nothing more has come."""
+        if self._proceeding:  # a reply that was complete at once: the loop below goes on
+            return
+        self._proceeding = True
+        try:
+            while self._phase is _Phase.WAITING and self._next_request():
+                pass
+        finally:
+            self._proceeding = False
+        self._read_or_pause()
+
+    def _next_request(self) -> bool:
+        """Take the next thing that the child said; False when there is none."""
+        if self._finishing:
+            self._end()
+            return False
+        try:
+            event = self._connection.next_event()
+        except RemoteProtocolError as error:
+            self._refuse(error)
+            return False
+        if isinstance(event, PieceRequest):
+            self._reply(event)
+        elif isinstance(event, Close) or self._half_closed:
+            self._end()
+        return event is not None
+
+    def _read_or_pause(self) -> None:
+        """Do not read further requests while enough of them wait."""
+        reading = self._connection.buffered <= _MAX_AHEAD or self._phase is _Phase.LINGERING
+        if reading is not self._reading and self._phase is not _Phase.ENDING:
+            self._reading = reading
+            if reading:
+                self.transport.resumeProducing()
+            else:
+                self.transport.pauseProducing()
+
+    # -- one reply
+
+    def _reply(self, request: PieceRequest) -> None:
+        self._phase = _Phase.REPLYING
+        self.factory.connection_busy(self)
+        self._be_patient(self.factory.idle_timeout)
+        opening = self.factory.store.open_piece(request.kind, request.task_id, request.number)
+        self._opening = opening
+        opening.addCallbacks(self._send, self._send_error, callbackArgs=(request,), errbackArgs=(request,))
+        opening.addErrback(self._failed, request)
+
+    def _send(self, piece: OpenPiece, request: PieceRequest) -> None:
+        """The piece is there: send it."""
+        self._opening = None
+        if self._phase is not _Phase.REPLYING:
+            os.close(piece.range.descriptor)
+            return
+        metadata = piece.metadata
+        if metadata.traffic_type != TrafficType.REMOTE_PEER:
+            metadata = replace(metadata, traffic_type=TrafficType.REMOTE_PEER)
+        self._cork(True)
+        header = self._connection.send(PieceContent(packet_id=request.packet_id, kind=request.kind, metadata=metadata))
+        sending = self._sender.send(header, piece.range)
+        sending.addCallbacks(self._replied, self._broken_off, errbackArgs=(request,))
+        sending.addErrback(self._failed, request)
+
+    def _send_error(self, failure: Failure, request: PieceRequest) -> None:
+        """The piece cannot be had: say so. The connection goes on."""
+        self._opening = None
+        if self._phase is not _Phase.REPLYING:
+            return
+        if not failure.check(NotStored):
+            self.log.failure(
+                "piece {piece} could not be opened", failure, piece=piece_id(request.task_id, request.number)
+            )
+        self.transport.write(self._connection.send(error_reply(request, failure)))
+        self._replied()
+
+    def _progressed(self, length: int) -> None:
+        self._connection.content_sent(length)
+        self._be_patient(self.factory.idle_timeout)
+
+    def _replied(self, _: None = None) -> None:
+        if self._phase is not _Phase.REPLYING:
+            return
+        self._cork(False)
+        self._phase = _Phase.WAITING
+        self.factory.connection_idle(self)
+        self._be_patient(self.factory.idle_timeout)
+        self._proceed()
+
+    def _broken_off(self, failure: Failure, request: PieceRequest) -> None:
+        """The reply ended inside the content. Only an abort tells the child that what it has is not all."""
+        if failure.check(PieceDamaged, StorageFailure):
+            piece = piece_id(request.task_id, request.number)
+            self.log.error("piece {piece}: {reason}", piece=piece, reason=failure.getErrorMessage())
+            if failure.check(PieceDamaged):
+                self.factory.mark_damaged(request, failure.getErrorMessage())
+        self.abort()
+
+    def _failed(self, failure: Failure, request: PieceRequest) -> None:
+        """A defect of ours: it must not leave the connection hanging."""
+        self.log.failure("replying to {request} failed", failure, request=request)
+        self.abort()
+
+    def _cork(self, corked: bool) -> None:
+        if self.factory.cork and (sock := plain_socket(self.transport)) is not None:
+            set_cork(sock, corked)
+
+    # -- the end
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        """Say what was wrong, and let the child read it before the connection ends."""
+        self.log.info("refused {peer}: {reason}", peer=self.transport.getPeer(), reason=str(error))
+        self.transport.write(self._connection.refuse(ErrorCode.INVALID_ARGUMENT, str(error)))
+        if self._half_closed or plain_socket(self.transport) is None:
+            self._end()
+            return
+        self._phase = _Phase.LINGERING
+        self.factory.connection_busy(self)
+        self._be_patient(_LINGER)
+        self.transport.loseWriteConnection()
+
+    def _end(self) -> None:
+        """Close when everything that was written has gone."""
+        self._phase = _Phase.ENDING
+        self.factory.connection_busy(self)
+        self._be_patient(self.factory.idle_timeout)
+        self.transport.loseConnection()
+
+    def _be_patient(self, seconds: float) -> None:
+        if self._patience is None:
+            self._patience = self.factory.clock.callLater(seconds, self._out_of_patience)
+        else:
+            self._patience.reset(seconds)
+
+    def _out_of_patience(self) -> None:
+        """Nothing has moved for as long as a connection may stay like that."""
+        self._patience = None
+        if self._phase is _Phase.WAITING:
+            self._end()
+        else:
+            self.log.info("{peer} was given up while {phase}", peer=self.transport.getPeer(), phase=self._phase.value)
+            self.abort()
+
+
+class VortexServerFactory(Factory):
+    """
+    All connections from children: how many there may be, which of them is idle, and how they end together.
+
+    At ``max_connections`` the longest idle connection is closed to make room for a new one. When none is idle the
+    listener stops accepting until one ends; where this factory was not told of a listener (:meth:`control`), the new
+    connection is closed.
+
+    :param store: where pieces come from.
+    :param clock: for time-outs, and for the rests that the limiter asks for.
+    :param limiter: what all content is spent from.
+    :param idle_timeout: seconds that a connection stays open without a request, or a reply without progress.
+    :param max_connections: how many connections there may be.
+    :param cork: have the kernel send full segments only, until a reply is complete.
+    """
+
+    noisy = False
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self,
+        store: IPieceStore,
+        clock: IReactorTime,
+        *,
+        limiter: TokenBucket,
+        idle_timeout: float = 300.0,
+        max_connections: int = 1000,
+        cork: bool = False,
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.limiter = limiter
+        self.idle_timeout = idle_timeout
+        self.max_connections = max_connections
+        self.cork = cork
+        self._connections: set[VortexServerProtocol] = set()
+        self._idle: dict[VortexServerProtocol, None] = {}  # the longest idle first
+        self._accepting = True
+        self._accept: Callable[[bool], None] | None = None
+        self._drained: Deferred[None] | None = None
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._connections)
+
+    def buildProtocol(self, addr: IAddress | None) -> VortexServerProtocol | None:  # type: ignore[override] # zope's IProtocol, not _ProtoWithFactory
+        if len(self._connections) >= self.max_connections and not self._make_room():
+            self.log.warn("no room for {peer}: all {count} connections are busy", peer=addr, count=self.connections)
+            return None
+        return VortexServerProtocol(self)
+
+    def control(self, accept: Callable[[bool], None]) -> None:
+        """
+        Let the factory start and stop a listener's accepting.
+
+        :param accept: called with False when there is no room, and with True when there is again.
+        """
+        self._accept = accept
+
+    def drain(self, timeout: float) -> Deferred[None]:
+        """
+        End all connections: the idle ones at once, the others after the reply under way.
+
+        :param timeout: seconds after which what is left is aborted.
+        :returns: fires when the last connection has ended.
+        """
+        drained: Deferred[None] = Deferred()
+        self._drained = drained
+        for connection in list(self._connections):
+            connection.finish()
+        late = self.clock.callLater(timeout, self._abort_all)
+
+        def cancel_late(result: None) -> None:
+            if late.active():
+                late.cancel()
+
+        drained.addCallback(cancel_late)
+        self._mind_the_end()
+        return drained
+
+    def mark_damaged(self, request: PieceRequest, reason: str) -> None:
+        """Never offer a piece again whose file did not hold it."""
+        marking = self.store.mark_damaged(request.kind, request.task_id, request.number, reason)
+        marking.addErrback(lambda failure: self.log.failure("a damaged piece could not be marked", failure))
+
+    # -- what the connections tell
+
+    def connection_opened(self, connection: VortexServerProtocol) -> None:
+        """A connection was made, and has asked for nothing yet."""
+        self._connections.add(connection)
+        self._idle[connection] = None
+        self._mind_the_door()
+        if self._drained is not None:
+            connection.finish()
+
+    def connection_busy(self, connection: VortexServerProtocol) -> None:
+        """A connection is replying, or ending: it cannot be closed to make room."""
+        self._idle.pop(connection, None)
+        self._mind_the_door()
+
+    def connection_idle(self, connection: VortexServerProtocol) -> None:
+        """A connection waits for its next request."""
+        self._idle[connection] = None
+        self._mind_the_door()
+
+    def connection_closed(self, connection: VortexServerProtocol) -> None:
+        """A connection has ended."""
+        self._connections.discard(connection)
+        self._idle.pop(connection, None)
+        self._mind_the_door()
+        self._mind_the_end()
+
+    def _make_room(self) -> bool:
+        """Close the longest idle connection; False when none is idle."""
+        if not self._idle:
+            return False
+        next(iter(self._idle)).finish()
+        return True
+
+    def _mind_the_door(self) -> None:
+        accepting = len(self._connections) < self.max_connections or bool(self._idle)
+        if accepting is not self._accepting and self._accept is not None:
+            self._accepting = accepting
+            self._accept(accepting)
+
+    def _mind_the_end(self) -> None:
+        if self._drained is not None and not self._connections:
+            drained, self._drained = self._drained, None
+            drained.callback(None)
+
+    def _abort_all(self) -> None:
+        for connection in list(self._connections):
+            connection.abort()

@@ -1,0 +1,243 @@
+"""
+A header and a range of a file, sent through a transport.
+
+Who calls whom::
+
+    the server   send(header, range)   registers the producer with the transport
+    transport    resumeProducing()     at once, from inside registerProducer: only the header is written. It goes into
+                                       the transport's buffer, and a sendfile now would put content before it
+    transport    resumeProducing()     whenever its buffer is empty: one step of content goes out
+    the limiter  asks for a rest       a delayed call takes the next step, or asks the transport to
+    transport    stopProducing()       the connection is lost
+
+A step is at most :attr:`TokenBucket.step` bytes, so that many connections share the reactor fairly. Nothing else may
+be written to the transport until the Deferred of :meth:`send` has fired: it would land inside the content. The end
+comes once, whichever way: the producer is unregistered, the descriptor closed, the Deferred fired. A file that is
+too short is never a silent short reply.
+
+A range that is being sent must not be rewritten in place: its pages are sent by reference.
+"""
+
+from __future__ import annotations
+
+import abc
+import errno
+import os
+import socket
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IDelayedCall, IPullProducer, IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dragonfly_vortex.errors import PieceDamaged, StorageFailure
+from dragonfly_vortex.interfaces import FileRange, IConnectionTransport
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.sockets import plain_socket
+
+__all__ = ["CopyProducer", "FileRangeProducer", "SendfileProducer", "producer_for"]
+
+_COPY_LENGTH = 128 * 1024  # bytes per turn where the content is copied: larger writes fall out of the processor's cache
+_CONNECTION_ENDED = frozenset(
+    {errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ESHUTDOWN, errno.ETIMEDOUT, errno.EBADF}
+)
+_CANNOT_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
+@implementer(IPullProducer)
+class FileRangeProducer(abc.ABC):
+    """
+    The part that all producers share; a subclass says how a step of content goes out.
+
+    :param transport: where to. Nothing else writes to it meanwhile.
+    :param clock: for the rests that the limiter asks for.
+    :param limiter: what the bytes are spent from.
+    :param progressed: called with the number of bytes after each step.
+    """
+
+    def __init__(
+        self,
+        transport: IConnectionTransport,
+        clock: IReactorTime,
+        limiter: TokenBucket,
+        progressed: Callable[[int], None],
+    ) -> None:
+        self._transport = transport
+        self._clock = clock
+        self._limiter = limiter
+        self._progressed = progressed
+        self._header: bytes | None = None
+        self._descriptor = -1
+        self._offset = 0
+        self._left = 0
+        self._done: Deferred[None] | None = None
+        self._rest: IDelayedCall | None = None
+        self._called_at_rest = False
+
+    def send(self, header: bytes, source: FileRange) -> Deferred[None]:
+        """
+        Send the header and then the range.
+
+        :param source: its descriptor is closed at the end, whatever the end is.
+        :returns: fires when the last byte has been handed to the transport. Fails with
+            :class:`~dragonfly_vortex.errors.PieceDamaged` when the file ends too early,
+            :class:`~dragonfly_vortex.errors.StorageFailure` when it cannot be read, and
+            :class:`~twisted.internet.error.ConnectionLost` when the connection is gone. After a failure the only
+            thing left to do with the connection is to abort it.
+        """
+        self._header = header
+        self._descriptor, self._offset, self._left = source
+        done = self._done = Deferred()
+        self._transport.registerProducer(self, False)
+        return done
+
+    def resumeProducing(self) -> None:
+        """The transport's buffer is empty."""
+        if self._done is None:
+            return
+        if self._rest is not None:
+            self._called_at_rest = True
+            return
+        if self._header is not None:
+            header, self._header = self._header, None
+            self._transport.write(header)
+            return
+        try:
+            sent = self._step(min(self._left, self._limiter.step))
+        except OSError as error:
+            self._fail(error)
+            return
+        if sent is not None:
+            self._count(sent)
+
+    def stopProducing(self) -> None:
+        """The connection is lost."""
+        self._end(ConnectionLost("the child ended the connection inside a piece"))
+
+    @abc.abstractmethod
+    def _ask_again(self) -> None:
+        """Have :meth:`resumeProducing` called when the transport can take more."""
+
+    @abc.abstractmethod
+    def _step(self, length: int) -> int | None:
+        """
+        Send up to ``length`` bytes of what is left.
+
+        :returns: how many went out, 0 at the end of the file; None when the transport must be waited for.
+        :raises OSError: from the file or from the socket.
+        """
+
+    def _count(self, sent: int) -> None:
+        if not sent:
+            self._end(
+                PieceDamaged(f"expected {self._left} more bytes at offset {self._offset} of the file, which ends there")
+            )
+            return
+        self._offset += sent
+        self._left -= sent
+        self._progressed(sent)
+        rest = self._limiter.spend(sent)
+        if rest:
+            self._rest = self._clock.callLater(rest, self._rested)
+        elif self._left:
+            self._ask_again()
+        else:
+            self._end(None)
+
+    def _rested(self) -> None:
+        called, self._rest, self._called_at_rest = self._called_at_rest, None, False
+        if not self._left:
+            self._end(None)
+        elif called:
+            self.resumeProducing()
+        else:
+            self._ask_again()
+
+    def _fail(self, error: OSError) -> None:
+        ended: Exception
+        if error.errno in _CONNECTION_ENDED:
+            ended = ConnectionLost(f"the connection ended inside a piece: {error.strerror}")
+        else:
+            ended = StorageFailure(f"reading a piece's file failed: {error.strerror}")
+        ended.__cause__ = error
+        self._end(ended)
+
+    def _end(self, error: Exception | None) -> None:
+        done, self._done = self._done, None
+        if done is None:
+            return
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        os.close(self._descriptor)
+        self._transport.unregisterProducer()
+        if error is None:
+            done.callback(None)
+        else:
+            done.errback(Failure(error))
+
+
+class SendfileProducer(FileRangeProducer):
+    """Sends by ``sendfile(2)``: the content goes from the page cache to the socket and never through Python."""
+
+    def __init__(
+        self,
+        transport: IConnectionTransport,
+        clock: IReactorTime,
+        limiter: TokenBucket,
+        progressed: Callable[[int], None],
+        sock: socket.socket,
+    ) -> None:
+        super().__init__(transport, clock, limiter, progressed)
+        self._socket = sock
+        self._copies = False
+
+    def _step(self, length: int) -> int | None:
+        if self._copies:
+            return _copy(self._transport, self._descriptor, self._offset, length)
+        try:
+            return os.sendfile(self._socket.fileno(), self._descriptor, self._offset, length)
+        except BlockingIOError:
+            self._ask_again()
+            return None
+        except OSError as error:
+            if error.errno not in _CANNOT_SENDFILE:
+                raise
+            # A file system that cannot: FUSE has some. What was sent so far is sent, the rest is copied.
+            self._copies = True
+            return _copy(self._transport, self._descriptor, self._offset, length)
+
+    def _ask_again(self) -> None:
+        self._transport.startWriting()  # type: ignore[attr-defined] # public in FileDescriptor, in no interface
+
+
+class CopyProducer(FileRangeProducer):
+    """Sends by reading and writing: for TLS, and for platforms that have no sendfile."""
+
+    def _ask_again(self) -> None:
+        """Nothing to do: a transport that was written to calls by itself when its buffer is empty."""
+
+    def _step(self, length: int) -> int | None:
+        return _copy(self._transport, self._descriptor, self._offset, length)
+
+
+def _copy(transport: IConnectionTransport, descriptor: int, offset: int, length: int) -> int:
+    data = os.pread(descriptor, min(length, _COPY_LENGTH), offset)
+    if data:
+        transport.write(data)
+    return len(data)
+
+
+def producer_for(
+    transport: IConnectionTransport, clock: IReactorTime, limiter: TokenBucket, progressed: Callable[[int], None]
+) -> FileRangeProducer:
+    """
+    The fastest producer that the transport and the platform allow; the arguments are those of
+    :class:`FileRangeProducer`.
+    """
+    sock = plain_socket(transport)
+    if sock is None or not hasattr(os, "sendfile"):
+        return CopyProducer(transport, clock, limiter, progressed)
+    return SendfileProducer(transport, clock, limiter, progressed, sock)
