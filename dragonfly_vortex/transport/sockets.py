@@ -13,6 +13,8 @@ import socket
 import sys
 from dataclasses import dataclass
 
+from dragonfly_vortex.config import StorageTCPConfig
+
 __all__ = [
     "BACKLOG",
     "SocketOptions",
@@ -20,6 +22,7 @@ __all__ = [
     "apply_listening_options",
     "plain_socket",
     "set_cork",
+    "socket_options",
 ]
 
 BACKLOG = 1024
@@ -53,6 +56,19 @@ class SocketOptions:
     keepalive_probes: int = 3
     congestion_control: str | None = None
     fastopen: bool = False
+
+
+def socket_options(config: StorageTCPConfig) -> SocketOptions:
+    """What a configuration asks of sockets: those of connections from children, and those of connections to parents."""
+    return SocketOptions(
+        buffer_size=config.buffer_size,
+        nodelay=config.nodelay,
+        keepalive_idle=config.keepalive.idle,
+        keepalive_interval=config.keepalive.interval,
+        keepalive_probes=config.keepalive.probes,
+        congestion_control=config.congestion_control,
+        fastopen=config.fastopen,
+    )
 
 
 def plain_socket(transport: object) -> socket.socket | None:
