@@ -1,8 +1,9 @@
 """
 Every error that the package raises: one root, and a branch for each layer that can fail.
 
-The attributes carry the facts, the messages say what was expected and what came. An error that tells of a file keeps its path to
-this side of the connection: what may be told to a stranger is decided in :func:`dragonfly_vortex.peer.replies.error_reply`.
+The attributes carry the facts, the messages say what was expected and what came. An error that tells of a file keeps
+its path to this side of the connection: what may be told to a stranger is decided in
+:func:`dragonfly_vortex.peer.replies.error_reply`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ __all__ = [
     "NoParentLeft",
     "NotStored",
     "OutputError",
+    "OutputExists",
     "ParentFailed",
     "ParentSpokeWrongly",
     "ParentUnreachable",
@@ -43,7 +45,7 @@ class VortexError(Exception):
     """The root of all errors of this package."""
 
 
-# -- configuration -----------------------------------------------------------------------------------------------------------
+# -- configuration
 
 
 class ConfigError(VortexError):
@@ -78,7 +80,7 @@ class UnknownProtocol(VortexError):
         super().__init__(f"unknown download protocol {protocol!r}: expected one of {', '.join(known)}")
 
 
-# -- the wire ----------------------------------------------------------------------------------------------------------------
+# -- the wire
 
 
 class ProtocolError(VortexError):
@@ -93,7 +95,7 @@ class RemoteProtocolError(ProtocolError):
     """The other side sent what the protocol does not allow."""
 
 
-# -- storage -----------------------------------------------------------------------------------------------------------------
+# -- storage
 
 
 class StorageError(VortexError):
@@ -109,10 +111,13 @@ class PieceDamaged(StorageError):
 
 
 class StorageFailure(StorageError):
-    """The storage exists and failed: a disk, a database, a permission. The message can name paths: never send it to a peer."""
+    """
+    The storage exists and failed: a disk, a database, a permission. The message can name paths: never send it to a
+    peer.
+    """
 
 
-# -- one piece from one parent -----------------------------------------------------------------------------------------------
+# -- one piece from one parent
 
 
 class PieceError(VortexError):
@@ -177,7 +182,8 @@ class DigestMismatch(InvalidPiece):
 
 class PieceRefused(VortexError):
     """
-    A sink refuses a piece because of its metadata; a client turns it into an :class:`UnexpectedPiece` that names parent and piece.
+    A sink refuses a piece because of its metadata; a client turns it into an :class:`UnexpectedPiece` that names
+    parent and piece.
     """
 
 
@@ -189,7 +195,7 @@ class PoolClosed(VortexError):
     """A piece was asked of a downloader that has been stopped."""
 
 
-# -- a whole task ------------------------------------------------------------------------------------------------------------
+# -- a whole task
 
 
 class TaskError(VortexError):
@@ -228,3 +234,7 @@ class NoParentLeft(TaskError):
 
 class OutputError(VortexError):
     """The place where a result was to be written cannot be used."""
+
+
+class OutputExists(OutputError):
+    """Something stands already where a result was to be written, and it was not to be overwritten."""

@@ -40,7 +40,6 @@ def piece_id(task_id: str, number: int) -> str:
 
 
 # -- where a piece comes from
-# ------------------------------------------------------------------------------------------------
 
 
 class FileRange(NamedTuple):
@@ -148,7 +147,6 @@ class IPieceStore(Interface):
 
 
 # -- where a piece goes to
-# ---------------------------------------------------------------------------------------------------
 
 
 class IPieceSink(Interface):
@@ -180,7 +178,6 @@ class IPieceSink(Interface):
 
 
 # -- transports
-# --------------------------------------------------------------------------------------------------------------
 
 
 class IConnectionTransport(ITCPTransport, IConsumer, IPushProducer):
