@@ -18,7 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
-__all__ = ["StagedFile", "check_target", "sweep", "sync_directory"]
+from dragonfly_vortex.storage.directories import sync_directory
+
+__all__ = ["StagedFile", "check_target", "hidden_path", "is_named", "lock", "sweep"]
 
 _SUFFIX = ".dfvortex-part"
 """So special because whatever ends in it, and is locked by nobody, is deleted."""
@@ -55,11 +57,10 @@ class StagedFile:
         :raises OSError: it cannot be created.
         """
         sweep(directory, name)
-        prefix = _prefix(name)
         while True:
-            path = directory / f"{prefix}{secrets.token_hex(6)}{_SUFFIX}"
+            path = hidden_path(directory, name)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-            if _lock(descriptor) and _is_named(descriptor, path):
+            if lock(descriptor) and is_named(descriptor, path):
                 return cls(descriptor, path)
             # A sweep came between the opening and the lock and took the file for a dead one.
             os.close(descriptor)
@@ -134,20 +135,33 @@ def sweep(directory: Path, name: str) -> None:
             _delete_if_dead(path)
 
 
-def sync_directory(directory: Path) -> None:
-    """
-    Write the names in a directory to the disk, where the file system can.
+def hidden_path(directory: Path, name: str) -> Path:
+    """A hidden name that nobody has, for a file that will have that name."""
+    return directory / f"{_prefix(name)}{secrets.token_hex(6)}{_SUFFIX}"
 
-    :raises OSError: they could not be written.
+
+def lock(descriptor: int, *, shared: bool = False) -> bool:
     """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    Keep an open file from being swept away; False if another has its lock.
+
+    :param shared: whether others may lock it in the same way.
+    """
     try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # the answer of a file system that has no such thing
-            raise
-    finally:
-        os.close(descriptor)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # There are no locks here. Then nobody sweeps either, and that is as good.
+        return True
+    return True
+
+
+def is_named(descriptor: int, path: Path) -> bool:
+    """Tell whether an open file has that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _prefix(name: str) -> str:
@@ -170,29 +184,10 @@ def _delete_if_dead(path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Its writer may have published it before the lock was ours: then the name is gone, or another file's.
-        if _is_named(descriptor, path):
+        if is_named(descriptor, path):
             os.unlink(path)
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int) -> bool:
-    """Lock an open file; False if another has its lock. Where there are no locks nobody sweeps, and that is as good."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _is_named(descriptor: int, path: Path) -> bool:
-    """Tell whether an open file still has that name."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), os.lstat(path))
-    except FileNotFoundError:
-        return False
 
 
 def _rename_without_overwriting(source: Path, target: Path) -> None:

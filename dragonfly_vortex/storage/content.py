@@ -1,0 +1,152 @@
+"""
+Where the bytes of tasks lie: ``content/<directory of the kind>/<first 3 characters of the ID>/<ID>``.
+
+That is the reference's place for them (``dragonfly-client-storage``, ``content_linux.rs``). A task's ID is a file's
+name here, so one that could lead elsewhere never gets as far as the file system. Everything here blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from dragonfly_vortex.errors import StorageError
+from dragonfly_vortex.storage.directories import locked, make_directory, sync_directory
+from dragonfly_vortex.storage.staging import StagedFile, hidden_path, is_named, lock
+from dragonfly_vortex.wire import PieceKind
+
+__all__ = ["Content", "is_task_id"]
+
+_TASK_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{2,199}")
+_PREFIX_LENGTH = 3
+_STAGED_NAME = "import"
+
+
+def is_task_id(text: str) -> bool:
+    """
+    Tell whether a storage can have a task of that ID.
+
+    It has 3 to 200 letters, digits, ``_``, ``-`` and ``.``, and no ``.`` in front: it can be the name of a visible
+    file, and has the three characters from which the file's directory takes its name.
+    """
+    return _TASK_ID.fullmatch(text) is not None
+
+
+class Content:
+    """
+    The files of a storage.
+
+    :param directory: the storage's directory; it need not be there before something is written.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory / "content"
+
+    def path(self, kind: PieceKind, task_id: str) -> Path:
+        """
+        Where a task's file is, or would be.
+
+        :raises StorageError: that is no ID that a task can have here.
+        """
+        if not is_task_id(task_id):
+            raise StorageError(
+                f"expected a task ID of 3 to 200 letters, digits, '_', '-' and '.', no '.' in front, got {task_id!r}"
+            )
+        return self.directory / kind.directory / task_id[:_PREFIX_LENGTH] / task_id
+
+    def lock(self) -> AbstractContextManager[None]:
+        """
+        Keep other processes from changing what files there are, while a file and its rows change together.
+
+        Reading and writing what is in a file needs no lock.
+        """
+        make_directory(self.directory)
+        return locked(self.directory)
+
+    def open(self, kind: PieceKind, task_id: str) -> int:
+        """
+        A descriptor of a task's file, for reading.
+
+        :raises FileNotFoundError: the task has no file.
+        """
+        return os.open(self.path(kind, task_id), os.O_RDONLY | os.O_CLOEXEC)
+
+    def create(self, kind: PieceKind, task_id: str) -> None:
+        """Make an empty file for a task, unless it has one. The caller holds :meth:`lock`."""
+        path = self.path(kind, task_id)
+        make_directory(path.parent)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+        sync_directory(path.parent)
+
+    def write(self, kind: PieceKind, task_id: str, offset: int, data: bytes) -> None:
+        """
+        Write into a task's file; the bytes are on the disk when this returns.
+
+        :param offset: where in the file, in bytes.
+        :raises FileNotFoundError: the task has no file.
+        """
+        descriptor = os.open(self.path(kind, task_id), os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            rest = memoryview(data)
+            while rest:
+                written = os.pwrite(descriptor, rest, offset)
+                rest = rest[written:]
+                offset += written
+            os.fdatasync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def stage(self) -> StagedFile:
+        """A file for a task whose ID is not known yet. Those of dead processes are swept away."""
+        make_directory(self.directory)
+        return StagedFile.create(self.directory, _STAGED_NAME)
+
+    def publish(self, staged: StagedFile, kind: PieceKind, task_id: str) -> None:
+        """
+        Make a staged file the task's. Whoever has the old one open keeps it. The caller holds :meth:`lock`.
+
+        :param staged: a file of :meth:`stage`.
+        """
+        path = self.path(kind, task_id)
+        make_directory(path.parent)
+        staged.publish(path, overwrite=True)
+
+    def link(self, source: Path, descriptor: int, kind: PieceKind, task_id: str) -> None:
+        """
+        Give a file a second name, as the task's. The caller holds :meth:`lock`.
+
+        :param source: the file's name.
+        :param descriptor: the file itself, open for reading: proof that the name is still its own.
+        :raises StorageError: it is not.
+        :raises OSError: it cannot be linked, with ``EXDEV`` because it is on another file system.
+        """
+        path = self.path(kind, task_id)
+        make_directory(path.parent)
+        # A link cannot replace a name, and a rename can: so first a hidden name, kept from being swept by a lock.
+        hidden = hidden_path(self.directory, _STAGED_NAME)
+        lock(descriptor, shared=True)
+        try:
+            os.link(source, hidden)
+            if not is_named(descriptor, hidden):
+                raise StorageError(f"expected {source} to stay the file that was read, got another")
+            os.replace(hidden, path)
+        finally:
+            # Where the task's file was this very file, the rename has done nothing.
+            hidden.unlink(missing_ok=True)
+        sync_directory(path.parent)
+
+    def remove(self, kind: PieceKind, task_id: str) -> bool:
+        """
+        Delete a task's file; False if it has none. Whoever has it open keeps it. The caller holds :meth:`lock`.
+        """
+        path = self.path(kind, task_id)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return False
+        with contextlib.suppress(OSError):  # other tasks share the directory, or another process made it again
+            path.parent.rmdir()
+        return True

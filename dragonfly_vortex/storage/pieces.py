@@ -1,0 +1,104 @@
+"""How a task's content is cut into pieces: numbers only, nothing is read or written."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dragonfly_vortex.errors import StorageError
+
+__all__ = [
+    "BLOCK_LENGTH",
+    "MAX_CONTENT_LENGTH",
+    "MAX_PIECE_COUNT",
+    "MAX_PIECE_LENGTH",
+    "Progress",
+    "check_lengths",
+    "piece_count",
+    "piece_length_for",
+    "piece_span",
+]
+
+MAX_PIECE_LENGTH = 1 << 30
+"""Bytes that a piece may have at the most."""
+
+MAX_PIECE_COUNT = 1 << 32
+"""Pieces that a task may have: a number has 32 bits on the wire."""
+
+MAX_CONTENT_LENGTH = (1 << 63) - 1
+"""Bytes that a task may have: no file can be longer."""
+
+BLOCK_LENGTH = 1 << 20
+"""Bytes that are read at a time: what an import or an export needs in memory."""
+
+_SHORTEST_BY_RULE = 4 << 20
+_LONGEST_BY_RULE = 64 << 20
+_PIECES_BY_RULE = 500
+
+
+class Progress(NamedTuple):
+    """
+    How far an import or an export has come.
+
+    :param content_done: bytes.
+    :param content_length: bytes of the whole.
+    :param pieces_done: pieces.
+    :param piece_count: pieces of the whole.
+    """
+
+    content_done: int
+    content_length: int
+    pieces_done: int
+    piece_count: int
+
+
+def piece_length_for(content_length: int) -> int:
+    """
+    The piece length of a content for which none is given, in bytes.
+
+    Dragonfly's rule (``dragonfly-client``, ``resource/piece.rs``): a five-hundredth of the content, rounded up to a
+    power of two, but at least 4 MiB and at most 64 MiB.
+
+    :param content_length: bytes.
+    """
+    wanted = content_length // _PIECES_BY_RULE
+    return min(max(1 << max(wanted - 1, 0).bit_length(), _SHORTEST_BY_RULE), _LONGEST_BY_RULE)
+
+
+def piece_count(content_length: int, piece_length: int) -> int:
+    """
+    How many pieces a content has. Nothing is one piece of no bytes, so that it too can be asked for.
+
+    :param content_length: bytes.
+    :param piece_length: bytes of every piece but the last.
+    """
+    return max(1, -(-content_length // piece_length))
+
+
+def piece_span(number: int, content_length: int, piece_length: int) -> tuple[int, int]:
+    """
+    Where a piece lies in the content: its offset and its length, in bytes.
+
+    :raises StorageError: the content has no piece of that number.
+    """
+    count = piece_count(content_length, piece_length)
+    if not 0 <= number < count:
+        raise StorageError(f"expected a piece number below {count}, got {number}")
+    offset = number * piece_length
+    return offset, min(piece_length, content_length - offset)
+
+
+def check_lengths(content_length: int, piece_length: int) -> None:
+    """
+    Refuse a content that cannot be stored in pieces of that length.
+
+    :param content_length: bytes.
+    :param piece_length: bytes of every piece but the last.
+    :raises StorageError: one of the two is out of its range, or there would be too many pieces.
+    """
+    if not 0 <= content_length <= MAX_CONTENT_LENGTH:
+        raise StorageError(f"expected a content of at most {MAX_CONTENT_LENGTH} bytes, got {content_length}")
+    if not 1 <= piece_length <= MAX_PIECE_LENGTH:
+        raise StorageError(f"expected a piece length of 1 to {MAX_PIECE_LENGTH} bytes, got {piece_length}")
+    count = piece_count(content_length, piece_length)
+    if count > MAX_PIECE_COUNT:
+        raise StorageError(f"expected a piece length that gives at most {MAX_PIECE_COUNT} pieces, got {count} pieces")
