@@ -9,6 +9,7 @@ documents, trees without an end.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
@@ -158,7 +159,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def _is_word(key: str) -> bool:
-    return 0 < len(key) <= 60 and key.isascii() and key.replace("-", "_").replace("_", "x").isalnum()
+    return re.fullmatch("[A-Za-z0-9_-]{1,60}|<<", key) is not None
 
 
 def _text(file: str) -> str:

@@ -1,0 +1,3 @@
+"""
+The tests of :mod:`dragonfly_vortex.config`, one module for each of its modules.
+"""

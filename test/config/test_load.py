@@ -1,0 +1,623 @@
+"""
+Tests for :mod:`dragonfly_vortex.config.load`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS
+from dragonfly_vortex.config.load import LoadedConfig, load_config
+from dragonfly_vortex.config.model import Config, default_config
+from dragonfly_vortex.errors import ConfigError, VortexError
+from test.config.files import ConfigFileTestCase
+
+ROOT = Path(__file__).resolve().parents[2]
+
+EVERYTHING = """\
+host: {ip: 10.0.0.1, hostname: peer-1}
+download:
+  protocol: tcp
+  piece_timeout: 6m
+  concurrent_piece_count: 16
+  bandwidth_limit: 1GiB
+  allow_empty_digest: true
+  tcp: {capacity: 20, idle_timeout: 1h30m, connections_per_address: 3}
+upload: {bandwidth_limit: 1000}
+storage:
+  dir: /var/lib/peer
+  server:
+    protocol: tcp
+    ip: '::'
+    tcp:
+      port: 0
+      buffer_size: 4194304
+      idle_timeout: 500ms
+      max_connections: 10
+      nodelay: false
+      cork: true
+      keepalive: {idle: 50s, interval: 30, probes: 7}
+      congestion_control: bbr
+      fastopen: true
+"""
+
+DFDAEMON = """\
+host:
+  idc: ''
+  location: ~
+  hostname: node-1
+  ip:
+  schedulerClusterID: 1
+server:
+  pluginDir: /var/lib/dragonfly/plugins/
+  adaptiveRateLimit: {bucketCount: 50, bucketInterval: 200ms}
+download:
+  server: {socketPath: /var/run/dfdaemon.sock, requestRateLimit: 4000}
+  protocol: tcp
+  bandwidthLimit: 10GB
+  backToSourceBandwidthLimit: 50GB
+  pieceTimeout: 30s
+  collectedPieceTimeout: 360s
+  concurrentPieceCount: 32
+upload:
+  server: {port: 4000, caCert: /etc/ssl/ca.crt}
+  client: {}
+  disableShared: false
+  bandwidthLimit: 20GB
+manager: {addr: 'http://manager:65003'}
+scheduler: {announceInterval: 1m, scheduleTimeout: 3h, maxScheduleCount: 5}
+seedPeer: {enable: true, type: super}
+dynconfig: {refreshInterval: 1m}
+storage:
+  dir: /var/lib/dragonfly/
+  keep: false
+  writePieceTimeout: 360s
+  writeBufferSize: 524288
+  readBufferSize: 524288
+  cacheCapacity: 64MiB
+  server: {ip: ~, tcpPort: 4015, tcpFastopen: true, quicPort: 4006}
+backend:
+  requestHeader: {Authorization: secret, anything-else: 5}
+  cacheTemporaryRedirectTTL: 600s
+  enableHickoryDNS: true
+gc:
+  interval: 900s
+  policy: {taskTTL: 720h, diskThreshold: 10TiB, distHighThresholdPercent: 80}
+proxy:
+  server: {port: 4001, basicAuth: {username: admin, password: dragonfly}}
+  rules:
+    - regex: blobs/sha256.*
+      useTLS: false
+      filteredQueryParams: [Signature, Expires]
+    - {regex: '.*'}
+  registryMirror: {addr: 'https://index.docker.io', enableTaskIDBasedBlobDigest: true}
+  prefetch: false
+security: {enable: false}
+health: {server: {port: 4003}}
+metrics: {server: {port: 4002}}
+stats: {server: {port: 4004}}
+tracing: {protocol: grpc, headers: {x-token: secret}}
+network: {enableIPv6: false}
+"""
+
+
+class LoadTests(ConfigFileTestCase):
+    """
+    What is loaded.
+    """
+
+    def test_everything(self) -> None:
+        """
+        Every key reaches its value, in seconds and bytes.
+        """
+        loaded = self.load(EVERYTHING)
+        self.assertEqual(loaded.warnings, ())
+        self.assertEqual(
+            dataclasses.asdict(loaded.config),
+            {
+                "host": {"ip": "10.0.0.1", "hostname": "peer-1"},
+                "download": {
+                    "protocol": "tcp",
+                    "piece_timeout": 360.0,
+                    "concurrent_piece_count": 16,
+                    "bandwidth_limit": 2**30,
+                    "allow_empty_digest": True,
+                    "tcp": {"capacity": 20, "idle_timeout": 5400.0, "connections_per_address": 3},
+                },
+                "upload": {"bandwidth_limit": 1000},
+                "storage": {
+                    "dir": Path("/var/lib/peer"),
+                    "server": {
+                        "protocol": "tcp",
+                        "ip": "::",
+                        "tcp": {
+                            "port": 0,
+                            "buffer_size": 4_194_304,
+                            "idle_timeout": 0.5,
+                            "max_connections": 10,
+                            "nodelay": False,
+                            "cork": True,
+                            "keepalive": {"idle": 50.0, "interval": 30.0, "probes": 7},
+                            "congestion_control": "bbr",
+                            "fastopen": True,
+                        },
+                    },
+                },
+            },
+        )
+
+    def test_camel_case(self) -> None:
+        """
+        The same keys in the reference's spelling give the same.
+        """
+        camel = EVERYTHING
+        for name in (
+            *("piece_timeout", "concurrent_piece_count", "bandwidth_limit", "allow_empty_digest", "idle_timeout"),
+            *("connections_per_address", "buffer_size", "max_connections", "congestion_control"),
+        ):
+            first, *others = name.split("_")
+            camel = camel.replace(name, first + "".join(word.capitalize() for word in others))
+        self.assertNotIn("_", camel)
+        self.assertEqual(self.load(camel), self.load(EVERYTHING))
+
+    def test_nothing(self) -> None:
+        """
+        An empty file, and one with empty sections, gives the defaults.
+        """
+        for content in ("", "# nothing\n", "host:\ndownload: ~\nupload: {}\nstorage:\n  server:\n    tcp:\n"):
+            file = self.write(content)
+            self.assertEqual(load_config(file), LoadedConfig(config=defaults_beside(file), warnings=()))
+
+    def test_storage_dir_is_relative_to_the_file(self) -> None:
+        """
+        A relative directory lies where the file lies, whatever the working directory is or becomes.
+        """
+        file = self.write("storage: {dir: ../content}")
+        directory = os.path.dirname(os.path.dirname(os.path.abspath(file)))
+        self.assertEqual(load_config(file).config.storage.dir, Path(directory, "content"))
+
+    def test_path_object(self) -> None:
+        """
+        A path object is as good as a string.
+        """
+        file = self.write("host: {hostname: peer-1}")
+        self.assertEqual(load_config(Path(file)), load_config(file))
+
+    def test_empty_where_the_reference_may(self) -> None:
+        """
+        An empty address, buffer size or congestion control means that it is left out.
+        """
+        file = self.write("host: {ip: ~}\nstorage: {server: {ip: , tcp: {buffer_size: , congestion_control: null}}}\n")
+        self.assertEqual(load_config(file).config, defaults_beside(file))
+
+    def test_merge_keys(self) -> None:
+        """
+        A merge key works between sections of ours.
+        """
+        loaded = self.load(
+            "upload: &limits {bandwidth_limit: 5MB}\ndownload: {<<: *limits, concurrent_piece_count: 2}\n"
+        )
+        self.assertEqual(loaded.config.download.bandwidth_limit, 5_000_000)
+        self.assertEqual(loaded.config.download.concurrent_piece_count, 2)
+
+    def test_tap_yaml(self) -> None:
+        """
+        The repository's ``tap.yaml`` spells out the defaults, and loads without a warning.
+        """
+        file = ROOT / "tap.yaml"
+        loaded = load_config(file)
+        self.assertEqual(loaded, LoadedConfig(config=defaults_beside(str(file)), warnings=()))
+        self.assertEqual(loaded.config.storage.dir, ROOT / "dfvortex-data")
+        left_out = {"host.hostname", "storage.server.tcp.buffer_size", "storage.server.tcp.congestion_control"}
+        spelled_out = set(leaves(yaml.safe_load(file.read_text())))
+        self.assertEqual(spelled_out | left_out, set(leaves(dataclasses.asdict(default_config()))))
+        for key in left_out:
+            self.assertIn(f"# {key.rpartition('.')[2]}: ", file.read_text())
+
+
+class DfdaemonTests(ConfigFileTestCase):
+    """
+    The reference's own file.
+    """
+
+    def test_values(self) -> None:
+        """
+        What both have is used, the two keys of the listening socket in their other place.
+        """
+        config = self.load(DFDAEMON).config
+        self.assertEqual(config.host.hostname, "node-1")
+        self.assertEqual(config.host.ip, "127.0.0.1")
+        self.assertEqual(config.download.piece_timeout, 30.0)
+        self.assertEqual(config.download.concurrent_piece_count, 32)
+        self.assertEqual(config.download.bandwidth_limit, 10_000_000_000)
+        self.assertEqual(config.upload.bandwidth_limit, 20_000_000_000)
+        self.assertEqual(config.storage.dir, Path("/var/lib/dragonfly"))
+        self.assertEqual(config.storage.server.ip, "0.0.0.0")
+        self.assertEqual(config.storage.server.tcp.port, 4015)
+        self.assertTrue(config.storage.server.tcp.fastopen)
+
+    def test_one_warning(self) -> None:
+        """
+        One warning names what is not used, whole sections once, and tells no value.
+        """
+        file = self.write(DFDAEMON)
+        (warning,) = load_config(file).warnings
+        start, _, names = warning.partition(" not used here: ")
+        self.assertTrue(start.startswith(file))
+        self.assertEqual(
+            names.split(", "),
+            [
+                *("host.idc", "host.location", "host.schedulerClusterID", "server"),
+                *("download.server", "download.backToSourceBandwidthLimit", "download.collectedPieceTimeout"),
+                *("upload.server", "upload.client", "upload.disableShared"),
+                *("manager", "scheduler", "seedPeer", "dynconfig"),
+                *("storage.keep (content is kept over a restart in any case", "nothing is deleted)"),
+                *("storage.writePieceTimeout", "storage.writeBufferSize", "storage.readBufferSize"),
+                *("storage.cacheCapacity", "storage.server.quicPort", "backend", "gc", "proxy", "security", "health"),
+                *("metrics", "stats", "tracing", "network"),
+            ],
+        )
+        self.assertNotIn("secret", warning)
+
+    def test_snake_case(self) -> None:
+        """
+        The reference's keys may be in our spelling too.
+        """
+        loaded = self.load("storage: {write_buffer_size: 5, server: {tcp_port: 7}}\ngc: {policy: {task_ttl: 1h}}\n")
+        self.assertEqual(loaded.config.storage.server.tcp.port, 7)
+        self.assertIn("storage.write_buffer_size, gc", loaded.warnings[0])
+
+    def test_every_key(self) -> None:
+        """
+        A file with all keys that the reference has and ours have not loads, at any depth.
+        """
+
+        def filled(known: Any) -> Any:
+            return {key: filled(below) for key, below in known.items()} if isinstance(known, dict) else None
+
+        tree = filled(DFDAEMON_KEYS)
+        ours = {
+            "host": ["hostname"],
+            "download": ["protocol", "bandwidthLimit", "pieceTimeout", "concurrentPieceCount"],
+        }
+        ours |= {"upload": ["bandwidthLimit"], "storage": ["dir"]}
+        for section, names in ours.items():
+            for name in names:
+                del tree[section][name]
+        tree["storage"]["server"] = {"quicPort": 5}
+        self.assertEqual(len(self.load(yaml.safe_dump(tree)).warnings), 1)
+
+    def test_earlier_name_of_a_limit(self) -> None:
+        """
+        The earlier name of a limit is not taken for it, and the warning says so.
+        """
+        loaded = self.load("upload: {rateLimit: 1KB}")
+        self.assertEqual(loaded.config.upload.bandwidth_limit, 50_000_000_000)
+        self.assertIn("upload.rateLimit (earlier name of bandwidthLimit, and not taken for it)", loaded.warnings[0])
+
+    def test_both_places_agree(self) -> None:
+        """
+        A setting may be given in both places when both say the same.
+        """
+        loaded = self.load("storage: {server: {tcpPort: 7, tcp: {port: 7}}}")
+        self.assertEqual((loaded.config.storage.server.tcp.port, loaded.warnings), (7, ()))
+
+    def test_both_places_differ(self) -> None:
+        """
+        A setting that is given in both places with different values is an error that names both.
+        """
+        error = self.refused("storage:\n  server:\n    tcpPort: 7\n    tcp:\n      port: 8\n")
+        self.assertEqual((error.line, error.key), (5, "storage.server.tcp.port"))
+        self.assertEqual(error.reason, "expected the same as storage.server.tcpPort in line 3; got '8'")
+        error = self.refused("storage: {server: {tcp: {fastopen: true},\n tcpFastopen: false}}\n")
+        self.assertEqual((error.line, error.key), (2, "storage.server.tcpFastopen"))
+
+    def test_wrong_value_in_the_other_place(self) -> None:
+        """
+        A moved key is judged like ours, and named as the file has it.
+        """
+        error = self.refused("storage: {server: {tcp: {port: 7}, tcpPort: 70000}}")
+        self.assertEqual(error.key, "storage.server.tcpPort")
+        self.assertIn("from 0 to 65535", error.reason)
+
+    def test_keys_that_nobody_has(self) -> None:
+        """
+        A key that neither has is an error inside the reference's sections, lists and values too.
+        """
+        for content, key in (
+            ("proxy: {prefech: true}", "proxy.prefech"),
+            ("proxy:\n  rules:\n  - {regex: a}\n  - {regx: b}", "proxy.rules[1].regx"),
+            ("gc: {policy: {taskTTl: 5}}", "gc.policy.taskTTl"),
+            ("host: {idc: {name: x}}", "host.idc.name"),
+            ("manager: {addrs: [{port: 5}]}", "manager.addrs[0].port"),
+            ("backend: {request_headers: {}}", "backend.request_headers"),
+        ):
+            error = self.refused(content)
+            self.assertEqual(error.key, key)
+            self.assertIn("unknown key", error.reason)
+        self.assertIn("expected a value and no keys here", self.refused("host: {idc: {name: x}}").reason)
+        self.assertIn("(did you mean prefetch?)", self.refused("proxy: {prefech: true}").reason)
+
+    def test_both_spellings_in_their_sections(self) -> None:
+        """
+        Both spellings of a key of the reference are an error in its sections too.
+        """
+        error = self.refused("gc: {policy: {taskTTL: 5h, task_ttl: 5h}}")
+        self.assertEqual(error.key, "gc.policy.task_ttl")
+        self.assertIn("also there as taskTTL in line 1", error.reason)
+
+
+class RefusalTests(ConfigFileTestCase):
+    """
+    What is refused, each in one line with file, line, key and what is allowed.
+    """
+
+    def test_the_documented_example(self) -> None:
+        """
+        The whole line, as the documentation shows it.
+        """
+        error = self.refused("download:\n  protocol: tcp\n  piece_timout: 5s\n")
+        self.assertEqual(
+            str(error),
+            f"{error.file}:3: download.piece_timout: unknown key (did you mean piece_timeout?); expected one of "
+            "protocol, piece_timeout, concurrent_piece_count, bandwidth_limit, allow_empty_digest, tcp",
+        )
+        self.assertIsInstance(error, VortexError)
+
+    def test_unknown_keys(self) -> None:
+        """
+        An unknown key of any section names what is allowed there.
+        """
+        for content, key, allowed in (
+            ("hosts: {}", "hosts", "expected one of host, download, upload, storage"),
+            ("storage: {server: {tcp: {keepalive: {on: 5s}}}}", "storage.server.tcp.keepalive.on", "idle, interval"),
+            ("? ''\n: 1", "''", "host, download"),
+            ("~: 1", "'~'", "host, download"),
+            ('"a\\nb": 1', "'a\\nb'", "host, download"),
+            ("<<: {hosts: {}}", "hosts", "host, download"),
+        ):
+            error = self.refused(content)
+            self.assertEqual(error.key, key)
+            self.assertIn("unknown key", error.reason)
+            self.assertIn(allowed, error.reason)
+
+    def test_suggestions(self) -> None:
+        """
+        A key that is near to one is answered with it, also when it is one of the reference's; a far one is not.
+        """
+        self.assertIn("did you mean storage?", self.refused("storge: {}").reason)
+        self.assertIn("did you mean concurrentPieceCount?", self.refused("download: {concurrentPieceCont: 5}").reason)
+        self.assertIn("did you mean tcpPort?", self.refused("storage: {server: {tcpPor: 5}}").reason)
+        self.assertNotIn("did you mean", self.refused("xyzzy: {}").reason)
+
+    def test_both_spellings(self) -> None:
+        """
+        Both spellings of a key at once are an error, even where they say the same.
+        """
+        error = self.refused("download:\n  pieceTimeout: 5s\n  piece_timeout: 5s\n")
+        self.assertEqual((error.line, error.key), (3, "download.piece_timeout"))
+        self.assertEqual(error.reason, "expected one spelling of the key; it is also there as pieceTimeout in line 2")
+
+    def test_values_for_sections(self) -> None:
+        """
+        A value where keys belong is an error that names the keys.
+        """
+        for content in ("host: peer", "host: 5", "host: [ip]", "host: ''"):
+            error = self.refused(content)
+            self.assertEqual(error.key, "host")
+            self.assertIn("expected keys (ip, hostname); got", error.reason)
+
+    def test_sections_for_values(self) -> None:
+        """
+        Keys or a list where a value belongs are an error that says what is allowed.
+        """
+        self.assertIn("got keys and values", self.refused("host: {ip: {v4: 127.0.0.1}}").reason)
+        self.assertIn("expected an IP address such as", self.refused("host: {ip: [127.0.0.1]}").reason)
+
+    def test_protocols(self) -> None:
+        """
+        A protocol that is not there yet is an error that names what there is.
+        """
+        for protocol in ("quic", "grpc", "auto", "all", "TCP"):
+            for content, key in (
+                (f"download: {{protocol: {protocol}}}", "download.protocol"),
+                (f"storage: {{server: {{protocol: {protocol}}}}}", "storage.server.protocol"),
+            ):
+                error = self.refused(content)
+                self.assertEqual(error.key, key)
+                self.assertEqual(error.reason, f"expected one of the protocols that there are: tcp; got '{protocol}'")
+
+    def test_wrong_values(self) -> None:
+        """
+        Every setting refuses what makes no sense, and an empty value where a default is no answer to it.
+        """
+        for key, values in {
+            "host.ip": ("localhost", "''", "1"),
+            "host.hostname": ("''", "a b", "no", "12", "~", '"a\\n"', "x" * 256),
+            "download.piece_timeout": ("0", "-1s", ".inf", ".nan", "on", "1:30", "~", "2y", "five"),
+            "download.concurrent_piece_count": ("0", "-1", "1.5", "true", "65536", "4:05", "~"),
+            "download.bandwidth_limit": ("0", "-5GB", "50XB", "9223372036854775808", "~"),
+            "download.allow_empty_digest": ("on", "1", "'true'", "~"),
+            "download.tcp.capacity": ("0", "1000001"),
+            "download.tcp.idle_timeout": ("0s",),
+            "download.tcp.connections_per_address": ("0",),
+            "upload.bandwidth_limit": ("0B",),
+            "storage.dir": ("''", "~", "5"),
+            "storage.server.ip": ("all",),
+            "storage.server.tcp.port": ("-1", "65536", "0x10", "010", "'4005'", "~"),
+            "storage.server.tcp.buffer_size": ("0", "2GiB", "4MX"),
+            "storage.server.tcp.idle_timeout": ("0",),
+            "storage.server.tcp.max_connections": ("0",),
+            "storage.server.tcp.nodelay": ("yes",),
+            "storage.server.tcp.cork": ("off",),
+            "storage.server.tcp.keepalive.idle": ("0", "500ms", "32768"),
+            "storage.server.tcp.keepalive.interval": ("0", "1.5s", "32768"),
+            "storage.server.tcp.keepalive.probes": ("0", "128"),
+            "storage.server.tcp.congestion_control": ("''", "a" * 16, "b b", "on"),
+            "storage.server.tcp.fastopen": ("5",),
+        }.items():
+            for value in values:
+                content, closing = "", ""
+                for name in key.split("."):
+                    content, closing = f"{content}{{{name}: ", closing + "}"
+                error = self.refused(content + value + closing)
+                self.assertEqual((error.line, error.key), (1, key), str(error))
+                self.assertIn("expected ", error.reason)
+                self.assertIn("; got ", error.reason)
+
+    def test_line_of_the_value(self) -> None:
+        """
+        A wrong value has its own line, also where its key is on another.
+        """
+        self.assertEqual(self.refused("host:\n  ip:\n\n    nowhere\n").line, 4)
+
+    def test_text_that_yaml_takes_for_something_else(self) -> None:
+        """
+        A name that YAML takes for a boolean is answered with the remedy.
+        """
+        self.assertIn(
+            "got 'no', which is no text in YAML (bool) unless in quotes", self.refused("host: {hostname: no}").reason
+        )
+        self.assertEqual(self.load("host: {hostname: 'no'}").config.host.hostname, "no")
+
+    def test_tags(self) -> None:
+        """
+        A tag builds nothing: what it marks is no text any more.
+        """
+        for tag in ("!!python/object/apply:os.system", "!mine", "!!binary"):
+            error = self.refused(f"storage: {{dir: {tag} 'x'}}")
+            self.assertEqual(error.key, "storage.dir")
+
+    def test_unreadable(self) -> None:
+        """
+        A file that is not there is an error of one line that names it.
+        """
+        error = self.assertRaises(ConfigError, load_config, "/nonexistent/tap.yaml")
+        self.assertEqual(str(error), "/nonexistent/tap.yaml:1: cannot be read: No such file or directory")
+
+
+KEYS = st.sampled_from(
+    [
+        *("host", "ip", "hostname", "download", "protocol", "piece_timeout", "pieceTimeout", "tcp", "capacity"),
+        *("upload", "bandwidth_limit", "storage", "dir", "server", "port", "tcpPort", "tcp_port", "buffer_size"),
+        *("keepalive", "probes", "keep", "proxy", "rules", "regex", "backend", "requestHeader"),
+    ]
+)
+TEXTS = st.one_of(
+    st.sampled_from(
+        ["tcp", "quic", "5s", "50GB", "on", "4:05", "010", "~", "<<", "=", "127.0.0.1", ".nan", "1_0", "*a"]
+    ),
+    st.text(st.characters(codec="utf-8"), max_size=8),
+    st.integers().map(str),
+    st.floats().map(str),
+)
+WRITTEN = [
+    *(
+        "host",
+        "ip",
+        "download",
+        "tcp",
+        "storage",
+        ": ",
+        ":",
+        "\n",
+        "\n  ",
+        "\n    ",
+        "- ",
+        "? ",
+        "{",
+        "}",
+        "[",
+        "]",
+        ", ",
+    ),
+    *("&a ", "*a", "<<: ", "!!str ", "!!map ", "!x ", "'", '"', "\\", "|", ">", "#", "%", "@", "~", "---\n", "...\n"),
+    *("5s", "4:05", "on", "\t", "\x85", "\u2028", "\x00", "é"),
+]
+TREES = st.recursive(
+    TEXTS,
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(KEYS | TEXTS, below, max_size=5),
+    max_leaves=20,
+)
+
+
+class PropertyTests(ConfigFileTestCase):
+    """
+    Whatever a file holds, it gives a configuration or one error.
+    """
+
+    def check(self, content: bytes) -> None:
+        """
+        Load the file: a configuration, or one error of one line that names the file and a line of it.
+        """
+        file = self.write(content)
+        try:
+            loaded = load_config(file)
+        except ConfigError as error:
+            self.assertTrue(str(error).startswith(f"{file}:{error.line}: "))
+            self.assertEqual(len(str(error).splitlines()), 1)
+            self.assertTrue(str(error).isprintable())
+        else:
+            self.assertIsInstance(loaded.config, Config)
+            self.assertLessEqual(len(loaded.warnings), 1)
+
+    @settings(deadline=None)
+    @given(st.dictionaries(KEYS, TREES, max_size=4), st.booleans())
+    def test_trees(self, tree: dict[str, Any], flow: bool) -> None:
+        """
+        Any tree of known and unknown keys and values. (Seen to fail with a kind that lets OverflowError through.)
+        """
+        self.check(yaml.safe_dump(tree, default_flow_style=flow, allow_unicode=True).encode())
+
+    @settings(deadline=None)
+    @given(st.lists(st.sampled_from(WRITTEN), max_size=40).map("".join))
+    @example("a: " + "[" * 2000)
+    @example('host: {ip: "\\ud800"}')
+    @example('host: {ip: "\\U00110000"}')
+    @example("? [a]\n: 1")
+    @example("%YAML 9.9\n--- {}")
+    @example("%YAML 1." + "9" * 5000 + "\n--- {}")
+    @example("&a {host: *a}")
+    @example("host: !<tag:yaml.org,2002:map> x")
+    @example("storage: {dir: !!str }")
+    @example("download: {piece_timeout: !!int 'x'}")
+    def test_texts(self, text: str) -> None:
+        """
+        Any text of what YAML gives a meaning to. (Seen to fail without the check of the depth.)
+        """
+        self.check(text.encode())
+
+    @settings(deadline=None)
+    @given(st.binary(max_size=40))
+    def test_bytes(self, content: bytes) -> None:
+        """
+        Any bytes. (Seen to fail with UnicodeDecodeError left to itself.)
+        """
+        self.check(content)
+
+
+def defaults_beside(file: str) -> Config:
+    """
+    Return the defaults for a file that says nothing.
+    """
+    config = default_config()
+    directory = Path(os.path.abspath(file)).parent / "dfvortex-data"
+    return dataclasses.replace(config, storage=dataclasses.replace(config.storage, dir=directory))
+
+
+def leaves(tree: dict[str, Any], above: str = "") -> list[str]:
+    """
+    Return the dotted paths of all values.
+    """
+    return [
+        path
+        for key, value in tree.items()
+        for path in (leaves(value, f"{above}{key}.") if isinstance(value, dict) else [above + key])
+    ]

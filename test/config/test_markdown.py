@@ -1,0 +1,68 @@
+"""
+Tests for :mod:`dragonfly_vortex.config.markdown`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.config.markdown import reference
+from dragonfly_vortex.config.model import default_config
+from test.config.test_load import leaves
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class ReferenceTests(SynchronousTestCase):
+    """
+    The configuration reference.
+    """
+
+    def test_documentation_is_current(self) -> None:
+        """
+        ``docs/configuration.md`` is what the code writes.
+        """
+        self.assertEqual(Path(ROOT, "docs", "configuration.md").read_text(encoding="utf-8"), reference())
+
+    def test_every_key_is_there(self) -> None:
+        """
+        Each key of the tree has one row, and no row has another key.
+        """
+        rows = re.findall(r"^\| `([a-z_.]+)` \| `[A-Za-z.]+` \| ", reference(), re.MULTILINE)
+        self.assertEqual(rows, [key for key in rows if key in leaves(dataclasses.asdict(default_config()))])
+        self.assertEqual(sorted(rows), sorted(leaves(dataclasses.asdict(default_config()))))
+
+    def test_a_row(self) -> None:
+        """
+        A row has both spellings, the unit, the default, what is allowed and what the key does.
+        """
+        self.assertIn(
+            "| `download.tcp.idle_timeout` | `download.tcp.idleTimeout` | duration, seconds | `420s` | a duration of "
+            "more than 0 to 1y, such as 300s, 5m or 1h30m (a plain number is in seconds) | How long an unused",
+            reference(),
+        )
+        self.assertIn("| size, bytes | omitted: the kernel tunes |", reference())
+
+    def test_module_prints_it(self) -> None:
+        """
+        ``python -m dragonfly_vortex.config`` prints it, wherever it is run.
+        """
+        command = [sys.executable, "-m", "dragonfly_vortex.config"]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        self.assertEqual((printed.stdout, printed.stderr), (reference(), ""))
+
+    def test_reads_without_twisted(self) -> None:
+        """
+        The configuration knows nothing of the reactor: importing it imports no Twisted.
+        """
+        code = (
+            "import sys, dragonfly_vortex.config; print([name for name in sys.modules if name.startswith('twisted')])"
+        )
+        printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+        self.assertEqual(printed.stdout, "[]\n")

@@ -1,0 +1,125 @@
+"""
+Tests for :mod:`dragonfly_vortex.config.model`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.config.model import Config, HostConfig, Setting, default_config, fields_of
+from test.config.files import scalar
+
+
+def sections(section: type[Any] = Config) -> Iterator[type[Any]]:
+    """
+    Walk over all classes of the tree.
+    """
+    yield section
+    for _, kind, _ in fields_of(section):
+        if isinstance(kind, type):
+            yield from sections(kind)
+
+
+class DefaultTests(SynchronousTestCase):
+    """
+    What holds without a file.
+    """
+
+    def test_defaults(self) -> None:
+        """
+        Every default is the one that was agreed on.
+        """
+        self.assertEqual(
+            dataclasses.asdict(default_config()),
+            {
+                "host": {"ip": "127.0.0.1", "hostname": socket.gethostname()},
+                "download": {
+                    "protocol": "tcp",
+                    "piece_timeout": 360.0,
+                    "concurrent_piece_count": 8,
+                    "bandwidth_limit": 50_000_000_000,
+                    "allow_empty_digest": False,
+                    "tcp": {"capacity": 2000, "idle_timeout": 420.0, "connections_per_address": 32},
+                },
+                "upload": {"bandwidth_limit": 50_000_000_000},
+                "storage": {
+                    "dir": Path("dfvortex-data"),
+                    "server": {
+                        "protocol": "tcp",
+                        "ip": "0.0.0.0",
+                        "tcp": {
+                            "port": 4005,
+                            "buffer_size": None,
+                            "idle_timeout": 300.0,
+                            "max_connections": 1000,
+                            "nodelay": True,
+                            "cork": False,
+                            "keepalive": {"idle": 5.0, "interval": 3.0, "probes": 3},
+                            "congestion_control": None,
+                            "fastopen": False,
+                        },
+                    },
+                },
+            },
+        )
+
+    def test_hostname_is_found_out_late(self) -> None:
+        """
+        The machine is asked for its name when a configuration is made, not when the module is imported.
+        """
+        (factory,) = (each.default_factory for each in dataclasses.fields(HostConfig) if each.name == "hostname")
+        self.assertIs(factory, socket.gethostname)
+
+
+class TreeTests(SynchronousTestCase):
+    """
+    The tree agrees with itself.
+    """
+
+    def test_values_are_frozen(self) -> None:
+        """
+        No value of any section can be changed, nor a new one be added.
+        """
+        for section in sections():
+            value = section()
+            for name, _, _ in fields_of(section):
+                with self.assertRaises(dataclasses.FrozenInstanceError):
+                    setattr(value, name, None)
+            self.assertFalse(hasattr(value, "__dict__"), section)
+
+    def test_only_keywords(self) -> None:
+        """
+        No section takes a value by its place.
+        """
+        for section in sections():
+            with self.assertRaises(TypeError):
+                section("value")
+
+    def test_every_field_is_a_setting_or_a_section(self) -> None:
+        """
+        Each field has a purpose in a sentence and a kind, or opens a section; its default is of its annotated type.
+        """
+        for section in sections():
+            hints = get_type_hints(section)
+            for name, kind, default in fields_of(section):
+                if isinstance(kind, Setting):
+                    self.assertTrue(kind.purpose.endswith("."), name)
+                    self.assertTrue(default is not None or kind.omitted, name)
+                    self.assertIsInstance(getattr(section(), name), get_args(hints[name]) or hints[name], name)
+                else:
+                    self.assertIs(kind, hints[name])
+
+    def test_defaults_are_allowed(self) -> None:
+        """
+        Every default, written as the reference shows it, is read as the default.
+        """
+        for section in sections():
+            for name, kind, default in fields_of(section):
+                if isinstance(kind, Setting) and default is not None:
+                    self.assertEqual(kind.kind.parse(scalar(kind.kind.show(default))), default, name)
