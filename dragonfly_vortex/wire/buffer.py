@@ -1,8 +1,9 @@
 """
 The bytes that have been received and not yet read.
 
-A chunk that arrives while nothing is waiting is kept as it is, and what is taken from it as content is a view of it: a piece's bytes
-are not copied here. Only the rest of a chunk that ends inside a packet is copied, to be joined with the next.
+A chunk that arrives while nothing is waiting is kept as it is, and what is taken from it as content is a view of it:
+a piece's bytes are not copied here. Only the rest of a chunk that ends inside a packet is copied, to be joined with
+the next.
 """
 
 from __future__ import annotations
@@ -34,36 +35,16 @@ class ReceiveBuffer:
             self._data += data
         self._start = 0
 
-    def peek(self, length: int) -> bytes | None:
+    def take(self, length: int) -> bytes | None:
         """
-        The next ``length`` bytes, which stay; None when there are fewer.
+        The next ``length`` bytes, which are gone then; None, and all stay, when there are fewer.
 
         :param length: how many bytes.
         """
         if len(self) < length:
             return None
-        return bytes(self._data[self._start : self._start + length])
-
-    def skip(self, length: int) -> None:
-        """
-        Drop the next ``length`` bytes, which must be there.
-
-        :param length: how many bytes.
-        """
-        self._start += length
-        if self._start == len(self._data):
-            self._data = b""
-            self._start = 0
-
-    def take(self, length: int) -> bytes | None:
-        """
-        The next ``length`` bytes, which are gone then; None when there are fewer.
-
-        :param length: how many bytes.
-        """
-        data = self.peek(length)
-        if data is not None:
-            self.skip(length)
+        data = bytes(self._data[self._start : self._start + length])
+        self._skip(length)
         return data
 
     def take_at_most(self, length: int) -> bytes | memoryview:
@@ -75,10 +56,16 @@ class ReceiveBuffer:
         start, end = self._start, min(self._start + length, len(self._data))
         taken: bytes | memoryview
         if isinstance(self._data, bytearray):  # a view would forbid it to grow
-            taken = bytes(self._data[start:end])
+            taken = bytes(memoryview(self._data)[start:end])
         elif start == 0 and end == len(self._data):
             taken = self._data
         else:
             taken = memoryview(self._data)[start:end]
-        self.skip(end - start)
+        self._skip(end - start)
         return taken
+
+    def _skip(self, length: int) -> None:
+        self._start += length
+        if self._start == len(self._data):
+            self._data = b""
+            self._start = 0

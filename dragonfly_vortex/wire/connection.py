@@ -1,9 +1,9 @@
 """
 A conversation between a child and a parent, without I/O: who may say what, and when.
 
-Everything that decides what is allowed stands in the two tables below. Neither knows which side we are: both sides follow the same
-conversation, one by sending what the other receives. Requests that a child sends ahead wait in the parent's buffer until the reply
-under way is complete, so that a conversation is always about one piece.
+Everything that decides what is allowed stands in the two tables below. Neither knows which side we are: both sides
+follow the same conversation, one by sending what the other receives. Requests that a child sends ahead wait in the
+parent's buffer until the reply under way is complete, so that a conversation is always about one piece.
 
 The content of a piece never passes through here on its way out: :meth:`Connection.send` returns the header, and
 :meth:`Connection.content_sent` counts. On its way in it is handed on as it came.
@@ -89,37 +89,42 @@ class Connection:
         return self._left_to_send if self.role is Role.PARENT else self._reader.content_left
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes from the other side; :meth:`next_event` says what they mean."""
+        """
+        Take bytes from the other side; :meth:`next_event` says what they mean.
+
+        :param data: the next bytes. They are dropped where the conversation is closed or has failed.
+        """
         self._reader.receive_data(data)
 
     def next_event(self) -> Event | None:
         """
         What the other side said next; None when more bytes are needed, or when it is our turn to speak first.
 
-        :raises RemoteProtocolError: the other side said what is not allowed. The conversation has failed then, for good.
+        :raises RemoteProtocolError: the other side said what is not allowed. The conversation has failed then, for
+            good.
         """
-        if self.state is State.CLOSED:
-            return None
         if self.role is Role.PARENT and self.state in (State.REQUESTED, State.TRANSFERRING):
             return None
         try:
             event = self._reader.next_event()
             if event is not None:
                 self._follow(event, self.role.other, RemoteProtocolError)
-        except RemoteProtocolError:
-            self.state = State.FAILED
+        except RemoteProtocolError as error:
+            self._enter(State.FAILED, error)
             raise
         return event
 
     def send(self, packet: Vortex) -> bytes:
         """
-        The bytes to send for a packet. For a piece's content these are its header: ``metadata.length`` bytes of content must follow,
-        told of by :meth:`content_sent`, before anything else.
+        The bytes to send for a packet. For a piece's content these are its header: ``metadata.length`` bytes of
+        content must follow, told of by :meth:`content_sent`, before anything else.
 
         :raises LocalProtocolError: the packet is not allowed now, or cannot be sent at all; nothing has changed then.
         """
         if isinstance(packet, PieceContent) and packet.content:
-            raise LocalProtocolError("expected a content packet without content: the deployed form has it behind the packet")
+            raise LocalProtocolError(
+                "expected a content packet without content: the deployed form has it behind the packet"
+            )
         data = packet.to_bytes()
         self._follow(packet, self.role, LocalProtocolError)
         if isinstance(packet, PieceContent):
@@ -134,24 +139,30 @@ class Connection:
         :param length: how many bytes.
         :raises LocalProtocolError: there was not so much to send.
         """
-        if length > self._left_to_send:
-            raise LocalProtocolError(f"expected at most {self._left_to_send} bytes of content to send, got {length}")
+        if not 0 <= length <= self._left_to_send:
+            raise LocalProtocolError(f"expected 0 to {self._left_to_send} bytes of content to be sent, got {length}")
         self._left_to_send -= length
         self._finish_sending()
 
     def refuse(self, code: int, text: str) -> bytes:
         """
-        The bytes of an error that ends the conversation: said by a parent that did not understand the packet that came last.
+        The bytes of an error that ends the conversation: said by a parent that did not understand the packet that
+        came last.
 
         :param code: an :class:`~dragonfly_vortex.wire.tags.ErrorCode`.
         :param text: what was expected and what came.
 
-        :raises LocalProtocolError: a piece's content is under way, and an error would become a part of it.
+        :raises LocalProtocolError: a piece's content is under way, and an error would become a part of it; or we are
+            a child, who sends no errors; or the error cannot be sent at all. Nothing has changed then.
         """
+        if self.role not in SENDERS[ErrorReply]:
+            raise LocalProtocolError(f"expected no ErrorReply from the {self.role.value}")
         if self.state is State.TRANSFERRING:
             raise LocalProtocolError("expected the piece under way to be complete before an error is sent")
-        self.state = State.FAILED
-        return ErrorReply(packet_id=self._reader.packet_id, code=code, text=text).to_bytes()
+        data = ErrorReply(packet_id=self._reader.packet_id, code=code, text=text).to_bytes()
+        if self.state is not State.FAILED:
+            self._enter(State.FAILED)
+        return data
 
     def _finish_sending(self) -> None:
         if self.state is State.TRANSFERRING and not self._left_to_send:
@@ -168,7 +179,13 @@ class Connection:
         elif isinstance(event, PieceContent) and event.kind is not self._kind:
             asked = self._kind.label if self._kind else "no"
             raise error(f"expected a {asked} piece, as was asked for, got a {event.kind.label} piece")
-        self.state = following
+        self._enter(following)
+
+    def _enter(self, state: State, error: RemoteProtocolError | None = None) -> None:
+        """Change the state; where nothing can follow, nothing more is read."""
+        self.state = state
+        if not TRANSITIONS[state]:
+            self._reader.end(error)
 
 
 def _name(event: Event) -> str:

@@ -1,8 +1,8 @@
 """
 A stream of bytes cut into packets: the grammar of the protocol, whoever speaks.
 
-Every limit is checked from the header, before a byte of the value is kept. A piece's content is counted and passed on as it came;
-never more of a packet is kept than :data:`~dragonfly_vortex.wire.tags.MAX_VALUE_LENGTH` and a header.
+Every limit is checked from the header, before a byte of the value is kept. A piece's content is counted and passed
+on as it came; never more of a packet is kept than :data:`~dragonfly_vortex.wire.tags.MAX_VALUE_LENGTH` and a header.
 """
 
 from __future__ import annotations
@@ -58,7 +58,8 @@ class PacketReader:
     def __init__(self, max_piece_length: int | None = None) -> None:
         self.max_piece_length = max_piece_length
         self._buffer = ReceiveBuffer()
-        self._read: Callable[[], Event | None] = self._read_header
+        # What is to be read next: a plain function, since a bound method would make a cycle and keep a reader alive.
+        self._read: Callable[[PacketReader], Event | None] = PacketReader._read_header
         self._error: RemoteProtocolError | None = None
         self._packet_id = 0
         self._tag = 0
@@ -73,7 +74,10 @@ class PacketReader:
 
     @property
     def packet_id(self) -> int:
-        """The packet ID of the last header that was read, 0 before the first: what an error about that packet should carry."""
+        """
+        The packet ID of the last header that was read, 0 before the first: what an error about that packet should
+        carry.
+        """
         return self._packet_id
 
     @property
@@ -82,8 +86,13 @@ class PacketReader:
         return self._content_left
 
     def receive_data(self, data: bytes) -> None:
-        """Take bytes from the stream."""
-        self._buffer.append(data)
+        """
+        Take bytes from the stream.
+
+        :param data: the next bytes. They are dropped where the reader has ended.
+        """
+        if self._read is not PacketReader._read_nothing:
+            self._buffer.append(data)
 
     def next_event(self) -> Event | None:
         """
@@ -91,35 +100,44 @@ class PacketReader:
 
         :raises RemoteProtocolError: the stream is no Vortex. It stays so: the same error is raised for ever.
         """
-        if self._error is not None:
-            raise self._error
         try:
             while True:
-                before = self._read
-                event = self._read()
-                if event is not None or self._read == before:
+                read = self._read
+                event = read(self)
+                if event is not None or self._read is read:
                     return event
         except RemoteProtocolError as error:
-            self._error = error
+            self.end(error)
             raise
 
-    # Each of these reads one part of a packet: it gives an event, or None, and has set what is to be read next where it is done.
+    def end(self, error: RemoteProtocolError | None = None) -> None:
+        """
+        Read nothing more: what waits and what will be received is dropped.
+
+        :param error: what :meth:`next_event` raises from now on; None where it shall give None.
+        """
+        self._read = PacketReader._read_nothing
+        self._error = error
+        self._buffer = ReceiveBuffer()
+
+    # Each of these reads one part of a packet: it gives an event, or None, and has set what is to be read next where
+    # it is done.
 
     def _read_header(self) -> Event | None:
-        header = self._buffer.peek(HEADER_LENGTH)
+        header = self._buffer.take(HEADER_LENGTH)
         if header is None:
             return None
         self._packet_id, self._tag, self._length = decode_header(header)
         check_value_length(self._tag, self._length)
-        self._buffer.skip(HEADER_LENGTH)
-        self._read = self._read_metadata_length if self._tag in KIND_OF_CONTENT else self._read_value
+        in_parts = self._tag in KIND_OF_CONTENT
+        self._read = PacketReader._read_metadata_length if in_parts else PacketReader._read_value
         return None
 
     def _read_value(self) -> Event | None:
         value = self._buffer.take(self._length)
         if value is None:
             return None
-        self._read = self._read_header
+        self._read = PacketReader._read_header
         return decode_value(self._packet_id, self._tag, value)
 
     def _read_metadata_length(self) -> Event | None:
@@ -127,7 +145,7 @@ class PacketReader:
         if data is None:
             return None
         self._metadata_length = decode_metadata_length(data, self._length)
-        self._read = self._read_metadata
+        self._read = PacketReader._read_metadata
         return None
 
     def _read_metadata(self) -> Event | None:
@@ -141,17 +159,24 @@ class PacketReader:
                 f"expected no content in the packet or all {metadata.length} bytes of the piece, got {inside}"
             )
         if self.max_piece_length is not None and metadata.length > self.max_piece_length:
-            raise RemoteProtocolError(f"expected a piece of at most {self.max_piece_length} bytes, got {metadata.length}")
+            raise RemoteProtocolError(
+                f"expected a piece of at most {self.max_piece_length} bytes, got {metadata.length}"
+            )
         self._content_left = metadata.length
-        self._read = self._read_content
+        self._read = PacketReader._read_content
         return PieceContent(packet_id=self._packet_id, kind=KIND_OF_CONTENT[self._tag], metadata=metadata)
 
     def _read_content(self) -> Event | None:
         if not self._content_left:
-            self._read = self._read_header
+            self._read = PacketReader._read_header
             return ContentFinished()
         data = self._buffer.take_at_most(self._content_left)
         if not data:
             return None
         self._content_left -= len(data)
         return ContentReceived(data)
+
+    def _read_nothing(self) -> Event | None:
+        if self._error is not None:
+            raise self._error.with_traceback(None)  # which would grow with every raise
+        return None

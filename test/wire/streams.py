@@ -41,8 +41,9 @@ def read(reader: PacketReader, chunks: Iterable[bytes]) -> list[Event]:
     for chunk in chunks:
         reader.receive_data(chunk)
         for event in drain(reader):
-            if isinstance(event, ContentReceived):
-                before = events.pop().data if events and isinstance(events[-1], ContentReceived) else b""
-                event = ContentReceived(bytes(before) + bytes(event.data))
-            events.append(event)
+            last = events[-1] if events else None
+            if isinstance(event, ContentReceived) and isinstance(last, ContentReceived):
+                events[-1] = ContentReceived(bytes(last.data) + bytes(event.data))
+            else:
+                events.append(event)
     return events

@@ -309,12 +309,8 @@ class FailureTests(SynchronousTestCase):
 
     def test_end(self) -> None:
         """A reader that is to read no more gives nothing and keeps nothing, wherever in the stream it is."""
-        for start in (
-            b"",
-            b"\x00",
-            CONTENT.to_bytes(),
-            replace(CONTENT, metadata=replace(METADATA, length=0)).to_bytes(),
-        ):
+        nothing = replace(CONTENT, metadata=replace(METADATA, length=0))
+        for start in (b"", b"\x00", CONTENT.to_bytes(), nothing.to_bytes()):
             reader = PacketReader()
             reader.receive_data(start)
             reader.next_event()
