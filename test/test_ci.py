@@ -55,7 +55,7 @@ class ReadmeTests(SynchronousTestCase):
         self.assertIn("'make', found none in 2", str(error))
 
     def test_readme_has_the_tests(self) -> None:
-        """The README's command makes the environment where the coverage is then read, and fails when a line fails."""
+        """The README's command makes the environment in which the coverage is read afterwards."""
         command = command_that_runs("twisted.trial test", README.read_text(encoding="utf-8"))
         self.assertIn("-m venv .venv", command)
 
