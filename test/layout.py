@@ -32,11 +32,17 @@ LAYERS = (
     ("testing",),
 )
 
-#: Layers whose modules do not know one another.
-SEPARATE = frozenset({"peer", "downloaders"})
+#: Layers with sides that do not know one another. A module on no side stands alone.
+SIDES = {
+    "peer": (
+        frozenset({"replies", "server", "listener", "tcp_server"}),
+        frozenset({"client", "tcp_client", "pool"}),
+    ),
+    "downloaders": (frozenset({"tcp_downloader"}),),
+}
 
-#: The modules of those layers whose very purpose is to combine the others.
-COMBINING = frozenset({f"{PACKAGE}.peer.pool", f"{PACKAGE}.downloaders.factory"})
+#: The modules of those layers whose very purpose is to know all sides, beside the package's own __init__.
+COMBINING = frozenset({f"{PACKAGE}.downloaders.factory"})
 
 #: The layers that put things together, and may take the global reactor.
 COMPOSITION = LAYERS[-2]
@@ -147,9 +153,8 @@ def order_breaches(root: Path) -> list[str]:
 def may_import(module: str, target: str) -> bool:
     """Tell whether a module of the package may import another one."""
     layer = layer_of(module)
-    if layer == layer_of(target) and layer in SEPARATE:
-        # A package's own __init__ may gather its modules; what they share stands below them.
-        return module in COMBINING or module == f"{PACKAGE}.{layer}"
+    if layer == layer_of(target) and layer in SIDES and module not in COMBINING | {f"{PACKAGE}.{layer}"}:
+        return any({name.rpartition(".")[2] for name in (module, target)} <= side for side in SIDES[layer])
     own, others = rank_of(layer), rank_of(layer_of(target))
     return own is not None and others is not None and others <= own
 

@@ -81,7 +81,7 @@ class WallTests(SynchronousTestCase):
             )
 
     def test_order_sideways(self) -> None:
-        """Inside the layers whose modules stand apart, a sibling is out of reach but for the module that combines."""
+        """The serving and the fetching side of a peer do not know one another; each knows itself."""
         self.assert_breach(
             order_breaches,
             {
@@ -92,6 +92,20 @@ class WallTests(SynchronousTestCase):
                 "dragonfly_vortex/peer/server.py": "from dragonfly_vortex.peer import client",
             },
             "dragonfly_vortex/peer/server.py:1: dragonfly_vortex.peer.server imports dragonfly_vortex.peer.client",
+        )
+
+    def test_order_of_downloaders(self) -> None:
+        """A downloader is out of another one's reach; the factory knows them all."""
+        name = "dragonfly_vortex/downloaders/grpc_downloader.py"
+        self.assert_breach(
+            order_breaches,
+            {
+                "dragonfly_vortex/downloaders/factory.py": "from dragonfly_vortex.downloaders import tcp_downloader",
+                "dragonfly_vortex/downloaders/tcp_downloader.py": "",
+                name: "from dragonfly_vortex.downloaders import tcp_downloader",
+            },
+            f"{name}:1: dragonfly_vortex.downloaders.grpc_downloader imports"
+            " dragonfly_vortex.downloaders.tcp_downloader",
         )
 
     def test_order_of_strangers(self) -> None:
