@@ -2,8 +2,8 @@
 What a storage knows of its tasks and pieces: SQLite, in a file beside the content.
 
 Many processes may have it open. It is in WAL mode, so that nobody who reads waits for one who writes, and every change
-is one transaction that is on the disk when its method returns (``synchronous=FULL``). The bytes that a row tells of have
-been written to the disk before, so a row is never ahead of its bytes, over a power cut either.
+is one transaction that is on the disk when its method returns (``synchronous=FULL``). The bytes that a row tells of
+have been written to the disk before, so a row is never ahead of its bytes, over a power cut either.
 
 Everything here blocks, and belongs to one thread.
 """
@@ -186,7 +186,7 @@ class Catalog:
         :raises StorageFailure: the database cannot be read.
         """
         query = f"SELECT {_PIECE} FROM piece WHERE kind = ? AND task_id = ? AND number = ?"
-        rows = self._select(query, *_key(kind, task_id), _signed(number))
+        rows = self._select(query, kind.label, task_id, _signed(number)) if is_task_id(task_id) else []
         if not rows:
             raise NotStored(f"piece {piece_id(task_id, number)} not found")
         return _piece(kind, task_id, rows[0])

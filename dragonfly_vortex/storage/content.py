@@ -75,11 +75,13 @@ class Content:
         return os.open(self.path(kind, task_id), os.O_RDONLY | os.O_CLOEXEC)
 
     def create(self, kind: PieceKind, task_id: str) -> None:
-        """Make an empty file for a task, unless it has one. The caller holds :meth:`lock`."""
-        path = self.path(kind, task_id)
-        make_directory(path.parent)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
-        sync_directory(path.parent)
+        """
+        Make an empty file for a task. The caller holds :meth:`lock`, and knows that the task has no rows.
+
+        A file that stands there is replaced: it is a killed process's, and may be another name of a user's own file.
+        """
+        with self.stage() as staged:
+            self.publish(staged, kind, task_id)
 
     def write(self, kind: PieceKind, task_id: str, offset: int, data: bytes) -> None:
         """

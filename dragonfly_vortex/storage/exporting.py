@@ -1,0 +1,154 @@
+"""A task becomes a file again, every piece of it verified on the way. Everything here blocks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from dragonfly_vortex.errors import NotStored, OutputError, PieceDamaged, TaskDigestMismatch
+from dragonfly_vortex.interfaces import StoredPiece, StoredTask, piece_id
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.digest import new_hash, parse_digest, verify
+from dragonfly_vortex.storage.failures import storage_failures
+from dragonfly_vortex.storage.pieces import BLOCK_LENGTH, Progress, piece_count
+from dragonfly_vortex.storage.staging import StagedFile, check_target
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+__all__ = ["export_task"]
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def export_task(
+    directory: Path,
+    kind: PieceKind,
+    task_id: str,
+    target: Path,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> StoredTask:
+    """
+    Copy a task's content to a file, which is complete or not there. A piece that turns out to be damaged is marked so.
+
+    :param directory: the storage's directory.
+    :param target: where the file will be.
+    :param overwrite: whether a file that stands there is replaced.
+    :param progress: called after each step of at most 1 MiB, and with nothing done before the first.
+    :raises NotStored: there is no such task, or not all of its pieces.
+    :raises PieceDamaged: a piece is not as its row says.
+    :raises TaskDigestMismatch: the task's ID is no SHA-256 of its content, although it looks like one.
+    :raises OutputError: the target stands there already, or cannot be written.
+    :raises StorageFailure: the storage failed.
+    """
+    with ExitStack() as stack:
+        catalog = stack.enter_context(Catalog(directory))
+        task = catalog.get_task(kind, task_id)
+        pieces = _all_pieces(task, catalog.get_pieces(kind, task_id))
+        with _output_errors(target):
+            check_target(target, overwrite=overwrite)
+            staged = stack.enter_context(StagedFile.create(target.parent, target.name))
+        try:
+            with storage_failures(f"cannot export task {task_id}"):
+                source = _open(Content(directory), task)
+                stack.callback(os.close, source)
+                _copy(task, pieces, source, staged, target, progress)
+        except _Damage as damage:
+            catalog.mark_damaged(kind, task_id, damage.number, damage.reason)
+            raise PieceDamaged(f"piece {piece_id(task_id, damage.number)}: {damage.reason}") from damage
+        with _output_errors(target):
+            staged.publish(target, overwrite=overwrite)
+    return task
+
+
+class _Damage(Exception):
+    """A piece is not as its row says."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        self.number = number
+        self.reason = reason
+        super().__init__(reason)
+
+
+def _all_pieces(task: StoredTask, pieces: list[StoredPiece]) -> list[PieceMetadata]:
+    """The rows of all the task's pieces, all of them sound."""
+    count = piece_count(task.content_length, task.piece_length)
+    if len(pieces) != count:
+        raise NotStored(f"task {task.task_id}: expected {count} pieces, got {len(pieces)}")
+    for piece in pieces:
+        if piece.damage:
+            raise PieceDamaged(f"piece {piece_id(task.task_id, piece.metadata.number)}: {piece.damage}")
+    return [piece.metadata for piece in pieces]
+
+
+def _open(content: Content, task: StoredTask) -> int:
+    """A descriptor of the task's file."""
+    try:
+        return content.open(task.kind, task.task_id)
+    except FileNotFoundError as error:
+        raise _Damage(0, f"expected a file of {task.content_length} bytes, got none") from error
+
+
+def _copy(
+    task: StoredTask,
+    pieces: list[PieceMetadata],
+    source: int,
+    staged: StagedFile,
+    target: Path,
+    progress: Callable[[Progress], None] | None,
+) -> None:
+    """Copy all pieces in order, and verify each of them and the whole."""
+    whole = hashlib.sha256()
+    done = 0
+    for ended, piece in enumerate(pieces):
+        hasher = new_hash(parse_digest(piece.digest)[0])
+        if progress is not None:
+            progress(Progress(done, task.content_length, ended, len(pieces)))
+        for block in _blocks(source, piece):
+            hasher.update(block)
+            whole.update(block)
+            with _output_errors(target):
+                done += _write(staged.descriptor, block)
+            if progress is not None:
+                progress(Progress(done, task.content_length, ended, len(pieces)))
+        if not verify(hasher, piece.digest):
+            raise _Damage(piece.number, f"expected the digest {piece.digest}, got {hasher.text()}")
+    if _SHA256.fullmatch(task.task_id) and whole.hexdigest() != task.task_id:
+        raise TaskDigestMismatch(
+            task.task_id, f"expected a content with this SHA-256, got one with {whole.hexdigest()}"
+        )
+    if progress is not None:
+        progress(Progress(done, task.content_length, len(pieces), len(pieces)))
+
+
+def _blocks(source: int, piece: PieceMetadata) -> Iterator[memoryview]:
+    """A piece's bytes, block by block; each is good until the next is asked for."""
+    buffer = memoryview(bytearray(min(BLOCK_LENGTH, piece.length)))
+    done = 0
+    while done < piece.length:
+        length = os.preadv(source, [buffer[: piece.length - done]], piece.offset + done)
+        if not length:
+            raise _Damage(piece.number, f"expected {piece.length} bytes at {piece.offset}, got {done}")
+        done += length
+        yield buffer[:length]
+
+
+def _write(descriptor: int, block: memoryview) -> int:
+    """Append a block to a file; gives its length in bytes."""
+    rest = block
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+    return len(block)
+
+
+@contextmanager
+def _output_errors(target: Path) -> Iterator[None]:
+    """A file that cannot be written is no failure of the storage."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror}") from error

@@ -1,0 +1,214 @@
+"""
+The storage as the rest of a peer sees it: :class:`~dragonfly_vortex.interfaces.IPieceStore` over content and catalog.
+
+All work is done in one thread, one question after the other: so the catalog's connection has one owner, and what was
+asked first is done first. Nothing is remembered between two questions: what another process has imported is there for
+the next one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+from zope.interface import implementer
+
+from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError, StorageFailure
+from dragonfly_vortex.interfaces import FileRange, IPieceStore, OpenPiece, StoredPiece, StoredTask, piece_id
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.digest import new_hash, parse_digest, verify
+from dragonfly_vortex.storage.failures import storage_failures
+from dragonfly_vortex.storage.pieces import check_lengths, piece_span
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+__all__ = ["PieceStore"]
+
+_T = TypeVar("_T")
+
+
+@implementer(IPieceStore)
+class PieceStore:
+    """
+    A storage's tasks and pieces, without blocking the reactor.
+
+    :param directory: the storage's directory; made at :meth:`start` where it is not there.
+    :param reactor: where the Deferreds fire.
+    """
+
+    def __init__(self, directory: Path, reactor: IReactorFromThreads) -> None:
+        self.directory = directory
+        self._reactor = reactor
+        self._content = Content(directory)
+        self._catalog = Catalog(directory)
+        self._thread: ThreadPool | None = None
+
+    def start(self) -> Deferred[None]:
+        """
+        Open the storage. What is asked before the Deferred fires waits for it.
+
+        :returns: fires when it is open; fails with :class:`~dragonfly_vortex.errors.StorageFailure`.
+        """
+        if self._thread is None:
+            self._thread = ThreadPool(minthreads=1, maxthreads=1, name="storage")
+            self._thread.start()
+            return self._defer(self._catalog.open)
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        """
+        Finish what has been asked, close the storage and end its thread. What is asked from now on fails.
+
+        :returns: fires when all that is done.
+        """
+        thread = self._thread
+        if thread is None:
+            return succeed(None)
+        closed = self._defer(self._catalog.close)
+        self._thread = None
+
+        def end(result: Failure | None) -> Failure | None:
+            # The thread has nothing left to do, so this does not wait.
+            thread.stop()
+            return result
+
+        return closed.addBoth(end)
+
+    def get_task(self, kind: PieceKind, task_id: str) -> Deferred[StoredTask]:
+        """See :meth:`IPieceStore.get_task`."""
+        return self._defer(lambda: self._catalog.get_task(kind, task_id))
+
+    def get_pieces(self, kind: PieceKind, task_id: str) -> Deferred[list[StoredPiece]]:
+        """See :meth:`IPieceStore.get_pieces`."""
+        return self._defer(lambda: self._catalog.get_pieces(kind, task_id))
+
+    def open_piece(
+        self, kind: PieceKind, task_id: str, number: int, start: int = 0, length: int | None = None
+    ) -> Deferred[OpenPiece]:
+        """
+        See :meth:`IPieceStore.open_piece`. Whether the file is long enough shows when it is sent.
+
+        :returns: fails also with :class:`~dragonfly_vortex.errors.StorageError` for a range outside the piece.
+        """
+        opened: Deferred[OpenPiece] = Deferred()
+
+        def deliver(piece: OpenPiece) -> None:
+            if opened.called:  # cancelled: nobody else will close it
+                os.close(piece.range.descriptor)
+            else:
+                opened.callback(piece)
+
+        self._defer(lambda: self._open_piece(kind, task_id, number, start, length)).addCallbacks(
+            deliver, opened.errback
+        )
+        return opened
+
+    def mark_damaged(self, kind: PieceKind, task_id: str, number: int, reason: str) -> Deferred[None]:
+        """See :meth:`IPieceStore.mark_damaged`. Fails with :class:`~dragonfly_vortex.errors.NotStored` for no piece."""
+        return self._defer(lambda: self._catalog.mark_damaged(kind, task_id, number, reason))
+
+    def add_task(self, task: StoredTask) -> Deferred[None]:
+        """
+        See :meth:`IPieceStore.add_task`.
+
+        :returns: fails with :class:`~dragonfly_vortex.errors.StorageError` for a task that cannot be stored, or that is
+            there with other lengths.
+        """
+        return self._defer(lambda: self._add_task(task))
+
+    def add_piece(self, kind: PieceKind, task_id: str, metadata: PieceMetadata, content: bytes) -> Deferred[None]:
+        """
+        See :meth:`IPieceStore.add_piece`. A sound piece that is there is never written again: it may be being sent.
+
+        :param metadata: without a digest it gets a CRC-32.
+        :returns: fails with :class:`~dragonfly_vortex.errors.NotStored` for no task, and with
+            :class:`~dragonfly_vortex.errors.StorageError` where metadata, content and task do not fit together, or the
+            piece is there and is damaged or another one.
+        """
+        return self._defer(lambda: self._add_piece(kind, task_id, metadata, content))
+
+    # -- in the reactor's thread -------------------------------------------------------------------------------------
+
+    def _defer(self, work: Callable[[], _T]) -> Deferred[_T]:
+        """Have work done in the storage's thread."""
+        if self._thread is None:
+            return fail(StorageFailure(f"expected the storage {self.directory} to be open, it is closed"))
+        deferred: Deferred[_T] = deferToThreadPool(self._reactor, self._thread, work)
+        return deferred
+
+    # -- in the storage's thread -------------------------------------------------------------------------------------
+
+    def _open_piece(self, kind: PieceKind, task_id: str, number: int, start: int, length: int | None) -> OpenPiece:
+        """The row, then the file."""
+        name = piece_id(task_id, number)
+        stored = self._catalog.get_piece(kind, task_id, number)
+        if stored.damage:
+            raise NotStored(f"piece {name} not found")
+        metadata = stored.metadata
+        if length is None:
+            length = metadata.length - start
+        if not 0 <= start <= start + length <= metadata.length:
+            raise StorageError(f"piece {name}: expected a range in {metadata.length} bytes, got {length} from {start}")
+        with storage_failures(f"cannot open piece {name}"):
+            try:
+                descriptor = self._content.open(kind, task_id)
+            except FileNotFoundError as error:
+                self._catalog.mark_damaged(kind, task_id, number, "expected a file, got none")
+                raise PieceDamaged(f"piece {name}: expected a file, got none") from error
+        return OpenPiece(metadata=metadata, range=FileRange(descriptor, metadata.offset + start, length))
+
+    def _add_task(self, task: StoredTask) -> None:
+        """The file, then the row."""
+        check_lengths(task.content_length, task.piece_length)
+        with storage_failures(f"cannot add task {task.task_id}"), self._content.lock():
+            try:
+                self._catalog.get_task(task.kind, task.task_id)
+            except NotStored:
+                self._content.create(task.kind, task.task_id)
+            self._catalog.add_task(task)
+
+    def _add_piece(self, kind: PieceKind, task_id: str, metadata: PieceMetadata, content: bytes) -> None:
+        """The bytes, then the row."""
+        name = piece_id(task_id, metadata.number)
+        task = self._catalog.get_task(kind, task_id)
+        span = piece_span(metadata.number, task.content_length, task.piece_length)
+        if (metadata.offset, metadata.length) != span or len(content) != metadata.length:
+            raise StorageError(
+                f"piece {name}: expected {span[1]} bytes at {span[0]}, got {len(content)} bytes,"
+                f" said to be {metadata.length} at {metadata.offset}"
+            )
+        metadata = replace(metadata, digest=_digest(name, metadata.digest, content))
+        try:
+            there = self._catalog.get_piece(kind, task_id, metadata.number)
+        except NotStored:
+            pass
+        else:
+            if there.damage or there.metadata.digest != metadata.digest:
+                raise StorageError(
+                    f"piece {name}: expected it not to be there, or to be the same,"
+                    f" got {there.damage or there.metadata.digest}"
+                )
+            return
+        with storage_failures(f"cannot write piece {name}"):
+            self._content.write(kind, task_id, metadata.offset, content)
+        self._catalog.add_piece(kind, task_id, metadata)
+
+
+def _digest(name: str, expected: str, content: bytes) -> str:
+    """The digest that a piece's row will have: the one that it came with, if it is right."""
+    try:
+        hasher = new_hash(parse_digest(expected)[0] if expected else "crc32")
+    except ValueError as error:
+        raise StorageError(f"piece {name}: {error}") from error
+    hasher.update(content)
+    if expected and not verify(hasher, expected):
+        raise StorageError(f"piece {name}: expected the digest {expected}, got {hasher.text()}")
+    return hasher.text()
