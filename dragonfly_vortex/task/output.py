@@ -1,0 +1,129 @@
+"""
+The file that a download ends in: complete and verified, or not there.
+
+Opening, publishing and discarding block and are done in a thread; a piece's bytes are written in the reactor's, as they
+come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from zope.interface import implementer
+
+from dragonfly_vortex.errors import OutputError
+from dragonfly_vortex.interfaces import IPieceSink
+from dragonfly_vortex.storage.staging import StagedFile, check_target
+from dragonfly_vortex.wire import PieceMetadata
+
+__all__ = ["Output", "OutputSink"]
+
+
+class Output:
+    """
+    A target and the temporary beside it.
+
+    :param target: where the file is to be.
+    :param overwrite: whether a file that stands there is replaced.
+    """
+
+    def __init__(self, target: Path, *, overwrite: bool = False) -> None:
+        self.target = target
+        self.overwrite = overwrite
+        self._staged: StagedFile | None = None
+
+    @property
+    def descriptor(self) -> int:
+        """
+        The temporary, open for reading and writing.
+
+        :raises OutputError: it is not open.
+        """
+        if self._staged is None:
+            raise OutputError(f"{self.target}: expected an open temporary, got none")
+        return self._staged.descriptor
+
+    def open(self) -> None:
+        """
+        Begin the temporary, if the target may be written at all. Blocks.
+
+        :raises OutputError: it may not, or the directory cannot be written to.
+        """
+        with self._told_as_output_error():
+            check_target(self.target, overwrite=self.overwrite)
+            self._staged = StagedFile.create(self.target.parent, self.target.name)
+
+    def publish(self, length: int) -> None:
+        """
+        Give the temporary the target's name. Blocks until it is on the disk.
+
+        :param length: bytes of the whole content; what was written behind them is cut off.
+        :raises OutputError: it could not be done, or something stands there by now. The temporary is still there.
+        """
+        descriptor = self.descriptor
+        with self._told_as_output_error():
+            os.ftruncate(descriptor, length)
+            if self._staged is not None:
+                self._staged.publish(self.target, overwrite=self.overwrite)
+                self._staged = None
+
+    def discard(self) -> None:
+        """Delete the temporary, unless it has been published, or never was. Blocks."""
+        staged, self._staged = self._staged, None
+        if staged is not None:
+            with self._told_as_output_error():
+                staged.discard()
+
+    @contextlib.contextmanager
+    def _told_as_output_error(self) -> Iterator[None]:
+        """Name the target in what the system says."""
+        try:
+            yield
+        except FileExistsError as error:
+            raise OutputError(f"{self.target}: {error.strerror}") from error
+        except OSError as error:
+            raise OutputError(f"{self.target}: {error.strerror or error}") from error
+
+
+@implementer(IPieceSink)
+class OutputSink:
+    """
+    The place of one piece in an output. Its content, for :meth:`finish`, is the number of bytes.
+
+    :param output: where to write.
+    :param judge: raises :class:`~dragonfly_vortex.errors.PieceRefused` for metadata that cannot be right.
+    """
+
+    def __init__(self, output: Output, judge: Callable[[PieceMetadata], None]) -> None:
+        self._output = output
+        self._judge = judge
+        self._at = 0
+        self._written = 0
+        self.is_revoked = False
+
+    def revoke(self) -> None:
+        """Take the place away: whoever still writes is told that it cannot be done."""
+        self.is_revoked = True
+
+    def begin(self, metadata: PieceMetadata) -> None:
+        self._judge(metadata)
+        self._at = metadata.offset
+        self._written = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        if self.is_revoked:
+            raise OSError("the place of this piece has been taken away")
+        left = memoryview(data)
+        while left:
+            written = os.pwrite(self._output.descriptor, left, self._at + self._written)
+            self._written += written
+            left = left[written:]
+
+    def finish(self) -> int:
+        return self._written
+
+    def fail(self) -> None:
+        self._written = 0
