@@ -1,0 +1,3 @@
+"""
+The ways to pieces behind one interface, :class:`~dragonfly_vortex.interfaces.IDownloader`, and the choice between them.
+"""

@@ -1,0 +1,97 @@
+"""From a configuration to the downloader that it asks for: the design document's ``DownloaderFactory``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from twisted.internet.interfaces import IReactorTCP, IReactorTime, ITCPTransport
+from twisted.logger import Logger
+
+from dragonfly_vortex.config.model import Config, StorageTCPConfig
+from dragonfly_vortex.downloaders.tcp_downloader import TCPDownloader
+from dragonfly_vortex.errors import UnknownProtocol
+from dragonfly_vortex.interfaces import IDownloader
+from dragonfly_vortex.peer.client import ClientSettings
+from dragonfly_vortex.peer.pool import ClientPool
+from dragonfly_vortex.peer.tcp_client import CONNECT_TIMEOUT, TCPClient
+from dragonfly_vortex.transport.endpoints import client_endpoint
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.sockets import SocketOptions, apply_connection_options, plain_socket
+
+__all__ = ["BUILDERS", "DownloaderFactory"]
+
+_log = Logger()
+
+
+class DownloaderFactory:
+    """
+    Build the downloader for a protocol.
+
+    :param protocol: the protocol's name, one of :data:`BUILDERS`.
+    :param config: the whole configuration.
+    :param reactor: connects, resolves names and tells the time.
+    """
+
+    def __init__(self, protocol: str, config: Config, *, reactor: IReactorTCP) -> None:
+        self.protocol = protocol
+        self.config = config
+        self.reactor = reactor
+
+    def build(self) -> IDownloader:
+        """
+        A new downloader; its :meth:`~dragonfly_vortex.interfaces.IDownloader.stop` ends it.
+
+        :raises UnknownProtocol: there is no such protocol.
+        """
+        build = BUILDERS.get(self.protocol)
+        if build is None:
+            raise UnknownProtocol(self.protocol, tuple(BUILDERS))
+        return build(self.config, self.reactor)
+
+
+def _build_tcp(config: Config, reactor: IReactorTCP) -> IDownloader:
+    download = config.download
+    clock = IReactorTime(reactor)
+    settings = ClientSettings(
+        clock=clock,
+        configure_socket=partial(_configure_socket, options=_socket_options(config.storage.server.tcp)),
+        receive_limiter=TokenBucket(download.bandwidth_limit, clock),
+        allow_empty_digest=download.allow_empty_digest,
+    )
+
+    def make_client(address: str) -> TCPClient:
+        return TCPClient(
+            address,
+            partial(client_endpoint, reactor, timeout=CONNECT_TIMEOUT),
+            settings,
+            connections_per_address=download.tcp.connections_per_address,
+            idle_timeout=download.tcp.idle_timeout,
+        )
+
+    pool = ClientPool(make_client, clock, capacity=download.tcp.capacity, idle_timeout=download.tcp.idle_timeout)
+    return TCPDownloader(pool, download.piece_timeout)
+
+
+BUILDERS: dict[str, Callable[[Config, IReactorTCP], IDownloader]] = {"tcp": _build_tcp}
+"""Who builds the downloader for a protocol. Another protocol is another row."""
+
+
+def _socket_options(tcp: StorageTCPConfig) -> SocketOptions:
+    """The options of a peer's sockets, which are the same whether it listens or connects."""
+    return SocketOptions(
+        buffer_size=tcp.buffer_size,
+        nodelay=tcp.nodelay,
+        keepalive_idle=tcp.keepalive.idle,
+        keepalive_interval=tcp.keepalive.interval,
+        keepalive_probes=tcp.keepalive.probes,
+        congestion_control=tcp.congestion_control,
+        fastopen=tcp.fastopen,
+    )
+
+
+def _configure_socket(transport: ITCPTransport, options: SocketOptions) -> None:
+    """Set the options on a connection; what the kernel will not do is no reason to go without the piece."""
+    sock = plain_socket(transport)
+    for warning in apply_connection_options(sock, options, fastopen=False) if sock is not None else ():
+        _log.warn("connection to {peer}: {warning}", peer=transport.getPeer(), warning=warning)

@@ -1,0 +1,1 @@
+"""Tests of the ways to pieces that a program chooses between."""
