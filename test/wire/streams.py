@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
+from dragonfly_vortex.errors import RemoteProtocolError
 from dragonfly_vortex.wire import ContentReceived, Event, PacketReader
 
 
@@ -38,6 +39,21 @@ def drain(reader: PacketReader) -> Iterator[Event]:
 def read(reader: PacketReader, chunks: Iterable[bytes]) -> list[Event]:
     """What the reader makes of the chunks, drained after each; neighbouring parts of a content are joined."""
     events: list[Event] = []
+    _read_into(events, reader, chunks)
+    return events
+
+
+def read_to_the_error(reader: PacketReader, chunks: Iterable[bytes]) -> tuple[list[Event], str]:
+    """The same, and the message of the error that ended it, empty where there was none."""
+    events: list[Event] = []
+    try:
+        _read_into(events, reader, chunks)
+    except RemoteProtocolError as error:
+        return events, str(error)
+    return events, ""
+
+
+def _read_into(events: list[Event], reader: PacketReader, chunks: Iterable[bytes]) -> None:
     for chunk in chunks:
         reader.receive_data(chunk)
         for event in drain(reader):
@@ -46,4 +62,3 @@ def read(reader: PacketReader, chunks: Iterable[bytes]) -> list[Event]:
                 events[-1] = ContentReceived(bytes(last.data) + bytes(event.data))
             else:
                 events.append(event)
-    return events
