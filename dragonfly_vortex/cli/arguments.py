@@ -1,0 +1,161 @@
+"""What can be written behind ``dfvortex``: names, syntax and help, and nothing that is done about it."""
+
+from __future__ import annotations
+
+import argparse
+from importlib.metadata import version
+from pathlib import Path
+from typing import NoReturn
+
+from dragonfly_vortex.cli.exits import ExitStatus
+from dragonfly_vortex.wire.tags import TASK_ID_LENGTH, PieceKind
+
+__all__ = ["make_parser"]
+
+_EPILOG = "exit status: " + ", ".join(
+    f"{status.value} {status.name.lower().replace('_', ' ')}" for status in ExitStatus
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage above it: ``--help`` is there for that."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(ExitStatus.USAGE, f"{self.prog}: {message}\n")
+
+
+class _Version(argparse.Action):
+    """``--version``, which reads the package's metadata only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"dfvortex {version('dragonfly-vortex')}")
+        parser.exit()
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser for the whole command line; its result says in ``command`` which sub-command was called."""
+    parser = _Parser(prog="dfvortex", description="Serve and fetch files as Dragonfly's pieces.", epilog=_EPILOG)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    importing = _command(commands, "import", "put a file into the storage, and print its task ID as the last line")
+    importing.add_argument("path", metavar="PATH", type=Path, help="the file")
+    importing.add_argument(
+        "--piece-length",
+        metavar="N",
+        type=_piece_length,
+        help="bytes of a piece, like 4194304 or 4MiB; by Dragonfly's rule",
+    )
+    importing.add_argument(
+        "--link", action="store_true", help="link the file instead of copying it; it must not be changed afterwards"
+    )
+    _add_storage(importing)
+    _add_kind(importing)
+
+    download = _command(commands, "download", "fetch a task from its parents into a file, and verify it")
+    download.add_argument("task_id", metavar="TASK_ID", type=_task_id, help="the SHA-256 of the content")
+    download.add_argument(
+        "--parent",
+        metavar="tcp://HOST:PORT",
+        dest="parents",
+        action="append",
+        required=True,
+        type=_parent,
+        help="a peer that has the task; may be given several times; a bare HOST:PORT means tcp",
+    )
+    download.add_argument("--output", metavar="PATH", type=Path, required=True, help="the file to write")
+    download.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    download.add_argument("--concurrency", metavar="N", type=_positive, help="pieces under way at once; 8")
+    download.add_argument("--config", metavar="FILE", type=Path, help="read this file; none is read without it")
+    _add_kind(download)
+
+    listing = _command(commands, "list", "show the tasks in the storage")
+    _add_storage(listing)
+
+    stat = _command(commands, "stat", "show a task, its pieces, and what is damaged")
+    stat.add_argument("task_id", metavar="TASK_ID")
+    _add_storage(stat)
+    _add_optional_kind(stat)
+
+    export = _command(commands, "export", "verify a task in the storage and write its content to a file")
+    export.add_argument("task_id", metavar="TASK_ID")
+    export.add_argument("--output", metavar="PATH", type=Path, required=True, help="the file to write")
+    export.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    _add_storage(export)
+    _add_optional_kind(export)
+
+    remove = _command(commands, "remove", "delete a task from the storage")
+    remove.add_argument("task_id", metavar="TASK_ID")
+    _add_storage(remove)
+    _add_optional_kind(remove)
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction[_Parser], name: str, summary: str) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+
+
+def _add_storage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, default=Path("tap.yaml"), help="where the storage is; ./tap.yaml"
+    )
+
+
+def _add_kind(parser: argparse.ArgumentParser) -> None:
+    _kind_argument(parser, "the kind of the task; standard", PieceKind.STANDARD)
+
+
+def _add_optional_kind(parser: argparse.ArgumentParser) -> None:
+    _kind_argument(parser, "the kind of the task, where several have the ID", None)
+
+
+def _kind_argument(parser: argparse.ArgumentParser, purpose: str, default: PieceKind | None) -> None:
+    names = "|".join(kind.label for kind in PieceKind)
+    parser.add_argument("--kind", metavar=names, type=_kind, default=default, help=purpose)
+
+
+def _kind(text: str) -> PieceKind:
+    try:
+        return PieceKind.from_label(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def _piece_length(text: str) -> int:
+    from dragonfly_vortex.config.document import Scalar
+    from dragonfly_vortex.config.values import Size
+    from dragonfly_vortex.storage.pieces import MAX_PIECE_LENGTH
+
+    size = Size(maximum=MAX_PIECE_LENGTH)
+    try:
+        return size.parse(Scalar(text=text, tag="str", line=0))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected {size.allowed}, got {text!r}") from error
+
+
+def _task_id(text: str) -> str:
+    if len(text.encode()) != TASK_ID_LENGTH:
+        raise argparse.ArgumentTypeError(
+            f"expected a task ID of {TASK_ID_LENGTH} characters, the only ones that Vortex can ask for, got {text!r}"
+        )
+    return text
+
+
+def _parent(text: str) -> str:
+    """A parent's address ``HOST:PORT``, without the scheme."""
+    from dragonfly_vortex.transport.endpoints import split_address
+
+    scheme, separator, address = text.rpartition("://")
+    if separator and scheme != "tcp":
+        raise argparse.ArgumentTypeError(f"expected tcp://HOST:PORT, got {text!r}: tcp is what there is")
+    try:
+        split_address(address)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return address

@@ -1,0 +1,90 @@
+"""``twistd dfvortex``: its options, and the service that they make. The plugin names this module."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import ClassVar, cast
+
+from twisted.application.service import IService, MultiService, Service
+from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
+from twisted.logger import Logger
+from twisted.python import usage
+
+from dragonfly_vortex.config import LoadedConfig, load_config
+from dragonfly_vortex.errors import ConfigError, StorageError
+from dragonfly_vortex.service import IPeerReactor, VortexService
+
+__all__ = ["Options", "makeService"]
+
+
+class Options(usage.Options):
+    """The options of ``twistd dfvortex``."""
+
+    synopsis = "[--config FILE]"
+    longdesc = "A peer that serves pieces over Dragonfly's Vortex protocol."
+    optParameters: ClassVar[list[list[str]]] = [
+        ["config", "c", "tap.yaml", "The peer's configuration: ours, or a dfdaemon.yaml."],
+    ]
+    loaded: LoadedConfig
+
+    def postOptions(self) -> None:
+        """
+        Read the configuration.
+
+        :raises usage.UsageError: it cannot be used.
+        """
+        try:
+            self.loaded = load_config(self["config"])
+        except ConfigError as error:
+            raise usage.UsageError(str(error)) from error
+
+
+def makeService(options: Options) -> IService:
+    """The peer, and what lets it end well."""
+    from twisted.internet import reactor
+
+    services = MultiService()
+    _Peer(options.loaded.config, cast(IPeerReactor, reactor), options.loaded.warnings).setServiceParent(services)
+    _ExitByTerm(reactor).setServiceParent(services)
+    return services
+
+
+class _Peer(VortexService):
+    """A peer that says in one line why it cannot start: twistd shows that line, and ends."""
+
+    def startService(self) -> None:
+        try:
+            super().startService()
+        except (CannotListenError, StorageError) as error:
+            raise SystemExit(f"dfvortex: {error}") from error
+
+
+class _ExitByTerm(Service):
+    """
+    Makes SIGTERM stop the reactor and nothing else.
+
+    Twisted's own way ends in the signal being sent again, so that the process ends by it; an operator who stops a
+    daemon wants it to exit with 0.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(self, reactor: IReactorCore) -> None:
+        self._reactor = reactor
+
+    def startService(self) -> None:
+        Service.startService(self)
+        # Not now: a reactor sets its own handlers when it starts to run.
+        self._reactor.callWhenRunning(signal.signal, signal.SIGTERM, self._terminate)
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        IReactorFromThreads(self._reactor).callFromThread(self._stop)
+
+    def _stop(self) -> None:
+        self.log.info("asked to end: finishing the pieces under way")
+        try:
+            self._reactor.stop()
+        except ReactorNotRunning:
+            self.log.info("already ending")
