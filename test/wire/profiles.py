@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import HealthCheck, Verbosity, settings
+from hypothesis import HealthCheck, Phase, Verbosity, settings
 
 __all__ = ["PROFILE", "QUIET"]
 
 _PROFILES = {
     "short": settings(
-        max_examples=100,
+        max_examples=200,
         stateful_step_count=30,
         derandomize=True,
         deadline=None,
@@ -36,5 +36,11 @@ _PROFILES = {
 PROFILE = _PROFILES[os.environ.get("DFVORTEX_HYPOTHESIS", "short")]
 """The settings for what is to hold."""
 
-QUIET = settings(_PROFILES["short"], max_examples=1000, verbosity=Verbosity.quiet, report_multiple_bugs=False)
-"""The settings for a planted error, which is to be found and not to be shown."""
+QUIET = settings(
+    _PROFILES["short"],
+    max_examples=1000,
+    phases=[Phase.generate],
+    verbosity=Verbosity.quiet,
+    report_multiple_bugs=False,
+)
+"""The settings for a planted error, which is to be found, and neither made small nor shown."""
