@@ -173,7 +173,8 @@ class Connection:
         what = type(event)
         following = TRANSITIONS[self.state].get(what)
         if following is None or sender not in SENDERS.get(what, frozenset()):
-            raise error(f"expected no {_name(event)} from the {sender.value} while {self.state.value}")
+            tag = f" (tag {event.tag})" if isinstance(event, Vortex) else ""
+            raise error(f"expected no {what.__name__}{tag} from the {sender.value} while {self.state.value}")
         if isinstance(event, PieceRequest):
             self._kind = event.kind
         elif isinstance(event, PieceContent) and event.kind is not self._kind:
@@ -186,10 +187,3 @@ class Connection:
         self.state = state
         if not TRANSITIONS[state]:
             self._reader.end(error)
-
-
-def _name(event: Event) -> str:
-    """What to call an event in a message."""
-    if isinstance(event, Vortex):
-        return f"{type(event).__name__} (tag {event.tag})"
-    return type(event).__name__

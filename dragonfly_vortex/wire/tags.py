@@ -32,7 +32,10 @@ REQUEST_LENGTH = TASK_ID_LENGTH + 4
 """Bytes of a request's value: task ID and piece number."""
 
 MAX_VALUE_LENGTH = 64 * 1024
-"""Bytes that an error's, a close's or a reserved packet's value, or a piece's metadata, may have at most: our limit, not the reference's."""
+"""
+Bytes that an error's, a close's or a reserved packet's value, or a piece's metadata, may have at most: our limit,
+not the reference's.
+"""
 
 CLOSE_TAG = 0xFE
 ERROR_TAG = 0xFF
@@ -42,8 +45,8 @@ class PieceKind(enum.Enum):
     """
     The four kinds of piece: each with the tag of its request, the tag of its content and the folder where it is stored.
 
-    The folders are the reference's (``dragonfly-client-storage``, ``content.rs``), but for the last, which is ours: the reference
-    keeps cache pieces in no file.
+    The folders are the reference's (``dragonfly-client-storage``, ``content.rs``), but for the last, which is ours:
+    the reference keeps cache pieces in no file.
     """
 
     STANDARD = ("standard", 0x00, 0x01, "tasks")

@@ -1,0 +1,140 @@
+"""
+The errors of the package: one root, and messages that say what was expected and what came.
+"""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex import errors
+
+PARENT = "192.0.2.1:4005"
+PIECE_ID = f"{'t' * 64}-7"
+
+
+def public_errors() -> dict[str, type[BaseException]]:
+    """All exceptions that the module defines, by their names."""
+    return {
+        name: what
+        for name, what in vars(errors).items()
+        if isinstance(what, type) and issubclass(what, BaseException) and what.__module__ == errors.__name__
+    }
+
+
+class FamilyTests(SynchronousTestCase):
+    """All errors are of one family, with a branch for each layer."""
+
+    def test_one_root(self) -> None:
+        """Who catches the root catches every error, and nothing that is not one."""
+        self.assertIs(errors.VortexError.__base__, Exception)
+        for name, error in public_errors().items():
+            self.assertTrue(issubclass(error, errors.VortexError), name)
+
+    def test_all_are_public(self) -> None:
+        """Every error is offered, in order, and nothing that is not there is."""
+        self.assertEqual(errors.__all__, sorted(public_errors()))
+
+    def test_documented(self) -> None:
+        """Every error says itself when it is raised: a description is not inherited."""
+        for name, error in public_errors().items():
+            self.assertTrue(error.__doc__, name)
+
+    def test_branches(self) -> None:
+        """What is caught together is of one branch."""
+        for branch, members in (
+            (errors.ProtocolError, (errors.LocalProtocolError, errors.RemoteProtocolError)),
+            (errors.StorageError, (errors.NotStored, errors.PieceDamaged, errors.StorageFailure)),
+            (
+                errors.PieceError,
+                (
+                    errors.PieceNotFound,
+                    errors.ParentFailed,
+                    errors.ParentUnreachable,
+                    errors.PieceTimeout,
+                    errors.InvalidPiece,
+                ),
+            ),
+            (errors.ParentUnreachable, (errors.PieceTruncated,)),
+            (errors.InvalidPiece, (errors.ParentSpokeWrongly, errors.UnexpectedPiece, errors.DigestMismatch)),
+            (errors.TaskError, (errors.TaskNotFound, errors.TaskDigestMismatch, errors.NoParentLeft)),
+        ):
+            for member in members:
+                self.assertTrue(issubclass(member, branch), member)
+
+    def test_branches_apart(self) -> None:
+        """One side's fault is not the other's, and a parent that is away is not one that lied."""
+        for one, other in (
+            (errors.LocalProtocolError, errors.RemoteProtocolError),
+            (errors.ParentUnreachable, errors.InvalidPiece),
+            (errors.PieceTimeout, errors.InvalidPiece),
+            (errors.PieceNotFound, errors.InvalidPiece),
+            (errors.SinkFailed, errors.PieceError),
+            (errors.TaskError, errors.PieceError),
+        ):
+            self.assertFalse(issubclass(one, other) or issubclass(other, one), (one, other))
+
+
+class MessageTests(SynchronousTestCase):
+    """The attributes carry the facts, and the message says them."""
+
+    def test_config(self) -> None:
+        """A wrong configuration is one line with file, line, key and reason."""
+        error = errors.ConfigError("tap.yaml", 3, "download.tcp.capacity", "expected a number above 0, got -1")
+        self.assertEqual(str(error), "tap.yaml:3: download.tcp.capacity: expected a number above 0, got -1")
+        self.assertEqual(
+            (error.file, error.line, error.key, error.reason),
+            ("tap.yaml", 3, "download.tcp.capacity", "expected a number above 0, got -1"),
+        )
+
+    def test_config_without_a_key(self) -> None:
+        """Where the whole file is meant, no key is shown."""
+        self.assertEqual(
+            str(errors.ConfigError("tap.yaml", 1, "", "expected a mapping")), "tap.yaml:1: expected a mapping"
+        )
+
+    def test_unknown_protocol(self) -> None:
+        """Who asks for a protocol that there is not is told which there are."""
+        error = errors.UnknownProtocol("quic", ("grpc", "tcp"))
+        self.assertEqual(str(error), "unknown download protocol 'quic': expected one of grpc, tcp")
+        self.assertEqual((error.protocol, error.known), ("quic", ("grpc", "tcp")))
+
+    def test_piece(self) -> None:
+        """An error about a piece names parent and piece, whichever it is."""
+        for kind in (
+            errors.PieceError,
+            errors.PieceNotFound,
+            errors.ParentUnreachable,
+            errors.PieceTruncated,
+            errors.PieceTimeout,
+            errors.InvalidPiece,
+            errors.ParentSpokeWrongly,
+            errors.UnexpectedPiece,
+            errors.DigestMismatch,
+        ):
+            error = kind(PARENT, PIECE_ID, "expected this, got that")
+            self.assertEqual(str(error), f"piece {PIECE_ID} from parent {PARENT}: expected this, got that")
+            self.assertEqual(
+                (error.parent, error.piece_id, error.reason), (PARENT, PIECE_ID, "expected this, got that")
+            )
+
+    def test_parent_failed(self) -> None:
+        """What a parent answered keeps its code."""
+        error = errors.ParentFailed(PARENT, PIECE_ID, "internal error: disk", 3)
+        self.assertEqual(str(error), f"piece {PIECE_ID} from parent {PARENT}: internal error: disk")
+        self.assertEqual(error.code, 3)
+
+    def test_task(self) -> None:
+        """An error about a task names it."""
+        for kind in (errors.TaskError, errors.TaskNotFound, errors.TaskDigestMismatch):
+            error = kind("abc", "expected this, got that")
+            self.assertEqual(str(error), "task abc: expected this, got that")
+            self.assertEqual((error.task_id, error.reason), ("abc", "expected this, got that"))
+
+    def test_no_parent_left(self) -> None:
+        """The last parent's failure, which is why there is none left, is shown whole and kept."""
+        last = errors.PieceTimeout(PARENT, PIECE_ID, "no content for 360 s")
+        error = errors.NoParentLeft("abc", last)
+        self.assertEqual(
+            str(error), f"task abc: no parent left: piece {PIECE_ID} from parent {PARENT}: no content for 360 s"
+        )
+        self.assertIs(error.last, last)
