@@ -17,6 +17,9 @@ from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["PieceReceiver"]
 
+_MAX_TEXT = 200
+"""Characters of a message that repeats what a parent said, which may be 64 KiB long."""
+
 
 class PieceReceiver:
     """
@@ -125,7 +128,7 @@ class PieceReceiver:
         try:
             algorithm, _ = parse_digest(self.metadata.digest)
         except ValueError as error:
-            raise self._mismatch(str(error)) from error
+            raise self._mismatch(str(error)[:_MAX_TEXT]) from error
         return new_hash(algorithm)
 
     def _mismatch(self, reason: str) -> DigestMismatch:

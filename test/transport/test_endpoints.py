@@ -1,0 +1,125 @@
+"""An address in text becomes a connection, or an error, in time."""
+
+from __future__ import annotations
+
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import ConnectionRefusedError, TimeoutError
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTCP, IStreamClientEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+
+from dragonfly_vortex.testing.memory_endpoint import MemoryEndpoint
+from dragonfly_vortex.testing.scripted_parent import ScriptedParent
+from dragonfly_vortex.transport.endpoints import client_endpoint, connect_within, split_address
+
+
+@implementer(IStreamClientEndpoint)
+class Resolving:
+    """An endpoint that fails with an error of its own when it is cancelled, as Twisted's do while they resolve."""
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        return Deferred(lambda connecting: connecting.errback(ValueError("name not found")))
+
+
+class SplitAddressTests(SynchronousTestCase):
+    """Host and port."""
+
+    def test_addresses(self) -> None:
+        """Names, IPv4 addresses and bracketed IPv6 addresses are told apart from their ports."""
+        for address, expected in (
+            ("example.org:4005", ("example.org", 4005)),
+            ("127.0.0.1:1", ("127.0.0.1", 1)),
+            ("[::1]:65535", ("::1", 65535)),
+        ):
+            self.assertEqual(split_address(address), expected)
+
+    def test_refused(self) -> None:
+        """What has no host, no port or no brackets where they belong is refused with its text."""
+        for address in ("", "host", "host:", ":1", "host:0", "host:65536", "host:-1", "host:x", "host:٣"):
+            self.assertIn(repr(address), str(self.assertRaises(ValueError, split_address, address)))
+        for address in ("::1:4005", "[::1]", "[host]:1", "[127.0.0.1]:1"):
+            self.assertIn(repr(address), str(self.assertRaises(ValueError, split_address, address)))
+
+
+class ClientEndpointTests(SynchronousTestCase):
+    """Which endpoint."""
+
+    def test_kinds(self) -> None:
+        """An address of numbers is connected to as it is, a name is resolved."""
+        for address, expected in (
+            ("127.0.0.1:1", TCP4ClientEndpoint),
+            ("[::1]:1", TCP6ClientEndpoint),
+            ("example.org:1", HostnameEndpoint),
+        ):
+            self.assertIsInstance(client_endpoint(MemoryReactorClock(), address, 1.0), expected)
+
+    def test_numbers(self) -> None:
+        """Host, port and time-out are those that were given."""
+        memory = MemoryReactorClock()
+        client_endpoint(memory, "[::1]:7", 3.0).connect(Factory.forProtocol(Protocol))
+        client_endpoint(memory, "127.0.0.1:8", 4.0).connect(Factory.forProtocol(Protocol))
+        self.assertEqual(
+            [client[:2] + client[3:4] for client in memory.tcpClients], [("::1", 7, 3.0), ("127.0.0.1", 8, 4.0)]
+        )
+
+
+class ConnectWithinTests(SynchronousTestCase):
+    """Connecting in a limited time."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+
+    def connect(self, endpoint: IStreamClientEndpoint) -> Deferred[IProtocol]:
+        """Connect within two seconds."""
+        return connect_within(2.0, self.clock, endpoint, Factory.forProtocol(Protocol))
+
+    def test_connects(self) -> None:
+        """The protocol comes out, and no clock runs on."""
+        endpoint = MemoryEndpoint(self.clock)
+        self.assertIs(self.successResultOf(self.connect(endpoint)), endpoint.connections[0].protocol)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_refused(self) -> None:
+        """The endpoint's own error comes out."""
+        endpoint = MemoryEndpoint(self.clock, at_once=False)
+        connecting = self.connect(endpoint)
+        endpoint.refuse(ConnectionRefusedError())
+        self.failureResultOf(connecting, ConnectionRefusedError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_too_late(self) -> None:
+        """When the time is over the attempt is given up, whatever the endpoint makes of that."""
+        endpoint = MemoryEndpoint(self.clock, at_once=False)
+        waiting = [self.connect(endpoint), self.connect(Resolving())]
+        self.clock.advance(1.9)
+        self.assertEqual([each.called for each in waiting], [False, False])
+        self.clock.advance(0.2)
+        for each in waiting:
+            self.failureResultOf(each, TimeoutError)
+        self.assertEqual(endpoint.attempts, [])
+
+    def test_cancelled(self) -> None:
+        """A cancelled attempt is given up and is called cancelled, whatever the endpoint makes of that."""
+        endpoint = MemoryEndpoint(self.clock, at_once=False)
+        for each in (self.connect(endpoint), self.connect(Resolving())):
+            each.cancel()
+            self.failureResultOf(each, CancelledError)
+        self.assertEqual((endpoint.attempts, self.clock.getDelayedCalls()), ([], []))
+
+
+class RealEndpointTests(TestCase):
+    """Real connections."""
+
+    async def test_name(self) -> None:
+        """A name is resolved and connected to."""
+        parent = ScriptedParent(IReactorTCP(reactor), lambda request: [])
+        self.addCleanup(parent.stop)
+        port = split_address(parent.start())[1]
+        endpoint = client_endpoint(IReactorTCP(reactor), f"localhost:{port}", 5.0)
+        protocol = await endpoint.connect(Factory.forProtocol(Protocol))
+        self.assertIsInstance(protocol, Protocol)
