@@ -164,9 +164,9 @@ class Plan:
 
     @property
     def is_complete(self) -> bool:
-        """Whether every piece up to the end is verified."""
+        """Whether every piece up to the end is verified, and the whole is not known to be wrong."""
         end = self.end
-        return end is not None and self.prefix >= end
+        return end is not None and self.prefix >= end and not self._is_hopeless
 
     @property
     def content_length(self) -> int | None:
