@@ -72,6 +72,7 @@ def import_file(
                 if staged is not None:
                     _write(staged.descriptor, block)
             _check_unchanged(path, before, os.fstat(source), reading.done)
+            checksums = reading.finish()
             # Long before the lock is taken, so that nobody waits for the disk.
             os.fdatasync(source if staged is None else staged.descriptor)
             task = StoredTask(
@@ -86,7 +87,7 @@ def import_file(
                     _link(content, path, source, task)
                 else:
                     content.publish(staged, kind, task.task_id)
-                catalog.put_task(task, _pieces(task, reading.checksums()))
+                catalog.put_task(task, _pieces(task, checksums))
     return task
 
 
@@ -127,10 +128,11 @@ class _Reading:
         """The ID of the task that all this is."""
         return self._hash.hexdigest()
 
-    def checksums(self) -> array[int]:
-        """The CRC-32 of every piece; the last one ends here."""
+    def finish(self) -> array[int]:
+        """The CRC-32 of every piece; a last one that is shorter, or empty, ends here."""
         if len(self._checksums) < self._piece_count:
             self._end_piece()
+            self._report()
         return self._checksums
 
     def _end_piece(self) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.storage import staging
-from dragonfly_vortex.storage.staging import StagedFile, check_target, sweep, sync_directory
+from dragonfly_vortex.storage.staging import StagedFile, check_target, sweep
 
 _WRITER = """
 import sys, pathlib
@@ -209,7 +209,7 @@ class SweepTests(SynchronousTestCase):
 
     def test_swept_while_created(self) -> None:
         """A file that a sweep took between its opening and its lock is created anew."""
-        lock = staging._lock
+        lock = staging.lock
         swept: list[bool] = []
 
         def late_lock(descriptor: int) -> bool:
@@ -218,7 +218,7 @@ class SweepTests(SynchronousTestCase):
                 sweep(self.directory, "target")
             return lock(descriptor)
 
-        self.patch(staging, "_lock", late_lock)
+        self.patch(staging, "lock", late_lock)
         with StagedFile.create(self.directory, "target") as staged:
             self.assertEqual(os.listdir(self.directory), [staged.path.name])
         self.assertEqual(swept, [True])
@@ -229,29 +229,7 @@ class SweepTests(SynchronousTestCase):
             path = staged.path
             staged.publish(self.directory / "target", overwrite=False)
         path.write_bytes(b"another")
-        is_named = staging._is_named
-        self.patch(staging, "_is_named", lambda descriptor, name: is_named(descriptor, self.directory / "target"))
+        is_named = staging.is_named
+        self.patch(staging, "is_named", lambda descriptor, name: is_named(descriptor, self.directory / "target"))
         sweep(self.directory, "target")
         self.assertTrue(path.exists())
-
-
-class SyncDirectoryTests(SynchronousTestCase):
-    """Names on the disk."""
-
-    def test_missing(self) -> None:
-        """A directory that is not there is an error."""
-        self.assertRaises(FileNotFoundError, sync_directory, Path(self.mktemp()))
-
-    def test_without_support(self) -> None:
-        """A file system that cannot is forgiven, a disk that fails is not."""
-
-        def fail(number: int) -> None:
-            def fsync(descriptor: int) -> None:
-                raise OSError(number, os.strerror(number))
-
-            self.patch(os, "fsync", fsync)
-
-        fail(errno.EINVAL)
-        sync_directory(Path())
-        fail(errno.EIO)
-        self.assertRaises(OSError, sync_directory, Path())

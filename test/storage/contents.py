@@ -1,0 +1,47 @@
+"""What the tests of the storage share: contents, files, and a look at everything that a storage has."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+from dragonfly_vortex.interfaces import StoredPiece
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.digest import new_hash, parse_digest
+
+__all__ = ["content_of", "files_in", "piece_bytes", "wrong_pieces"]
+
+
+def content_of(length: int, seed: int = 0) -> bytes:
+    """A content without repetitions, the same for the same length and seed."""
+    return random.Random(f"{seed} {length}").randbytes(length)
+
+
+def files_in(directory: Path) -> list[str]:
+    """All files of a storage's content, hidden ones too."""
+    root = directory / "content"
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir())
+
+
+def piece_bytes(directory: Path, piece: StoredPiece) -> bytes:
+    """The bytes that a row tells of."""
+    descriptor = Content(directory).open(piece.kind, piece.task_id)
+    try:
+        return os.pread(descriptor, piece.metadata.length, piece.metadata.offset)
+    finally:
+        os.close(descriptor)
+
+
+def wrong_pieces(directory: Path) -> list[StoredPiece]:
+    """The pieces of a storage whose bytes are not what their rows say."""
+    wrong = []
+    with Catalog(directory) as catalog:
+        for task in catalog.list_tasks():
+            for piece in catalog.get_pieces(task.kind, task.task_id):
+                hasher = new_hash(parse_digest(piece.metadata.digest)[0])
+                hasher.update(piece_bytes(directory, piece))
+                if hasher.text() != piece.metadata.digest:
+                    wrong.append(piece)
+    return wrong

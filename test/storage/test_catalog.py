@@ -1,0 +1,304 @@
+"""Tests of the rows of tasks and pieces, in a real database."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
+from dragonfly_vortex.interfaces import StoredPiece, StoredTask
+from dragonfly_vortex.storage.catalog import VERSION, Catalog
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+TASK = StoredTask(
+    kind=PieceKind.STANDARD,
+    task_id="0123456789abcdef" * 4,
+    content_length=11,
+    piece_length=10,
+    created_at=1_700_000_000,
+)
+FIRST = PieceMetadata(
+    number=0,
+    offset=0,
+    length=10,
+    digest="crc32:7",
+    parent_id="a-parent",
+    traffic_type=0,
+    cost=3,
+    created_at=1_600_000_000,
+)
+LAST = PieceMetadata(number=1, offset=10, length=1, digest="sha256:00")
+
+_OPENER = """
+import sys, pathlib
+from dragonfly_vortex.storage.catalog import Catalog
+sys.stdin.read()
+for _ in range(10):
+    with Catalog(pathlib.Path(sys.argv[1])) as catalog:
+        catalog.list_tasks()
+"""
+
+
+class CatalogTests(SynchronousTestCase):
+    """Tasks, pieces and marks."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.catalog = self.open()
+
+    def open(self) -> Catalog:
+        """Another connection to the same database, closed after the test."""
+        catalog = Catalog(self.directory)
+        catalog.open()
+        self.addCleanup(catalog.close)
+        return catalog
+
+    def stored(self, metadata: PieceMetadata, damage: str = "") -> StoredPiece:
+        """A piece as it comes out."""
+        return StoredPiece(kind=TASK.kind, task_id=TASK.task_id, metadata=metadata, damage=damage)
+
+    def pieces(self) -> list[StoredPiece]:
+        """The task's pieces."""
+        return self.catalog.get_pieces(TASK.kind, TASK.task_id)
+
+    def test_round_trip(self) -> None:
+        """What is put in comes out, through another connection too, and after a reopening."""
+        self.catalog.put_task(TASK, [LAST, FIRST])
+        for catalog in (self.catalog, self.open()):
+            self.assertEqual(catalog.get_task(TASK.kind, TASK.task_id), TASK)
+            self.assertEqual(catalog.get_pieces(TASK.kind, TASK.task_id), [self.stored(FIRST), self.stored(LAST)])
+            self.assertEqual(catalog.get_piece(TASK.kind, TASK.task_id, 1), self.stored(LAST))
+            catalog.close()
+        self.assertEqual(self.open().get_task(TASK.kind, TASK.task_id), TASK)
+
+    def test_not_there(self) -> None:
+        """A task or piece that is not there is named, an ID that no task can have too, and no path is told."""
+        self.catalog.put_task(TASK, [FIRST])
+        for ask, message in (
+            (lambda: self.catalog.get_task(PieceKind.CACHE, TASK.task_id), f"task {TASK.task_id} not found"),
+            (lambda: self.catalog.get_pieces(PieceKind.CACHE, TASK.task_id), f"task {TASK.task_id} not found"),
+            (lambda: self.catalog.get_piece(TASK.kind, TASK.task_id, 1), f"piece {TASK.task_id}-1 not found"),
+            (lambda: self.catalog.get_piece(TASK.kind, "../etc", 1), "piece ../etc-1 not found"),
+            (lambda: self.catalog.get_task(TASK.kind, "\udcff"), r"task '\udcff' not found"),
+            (lambda: self.catalog.mark_damaged(TASK.kind, TASK.task_id, 1, "x"), f"piece {TASK.task_id}-1 not found"),
+            (lambda: self.catalog.add_piece(PieceKind.CACHE, TASK.task_id, LAST), f"task {TASK.task_id} not found"),
+        ):
+            with self.assertRaises(NotStored) as caught:
+                ask()
+            self.assertEqual(str(caught.exception), message)
+
+    def test_lists(self) -> None:
+        """All tasks are listed, the oldest first, and those of one ID are found."""
+        self.assertEqual(self.catalog.list_tasks(), [])
+        older = replace(TASK, kind=PieceKind.PERSISTENT, created_at=-5)
+        other = replace(TASK, task_id="abc")
+        for task in (TASK, older, other):
+            self.catalog.put_task(task, [])
+        self.assertEqual(self.catalog.list_tasks(), [older, TASK, other])
+        self.assertEqual(self.catalog.find_tasks(TASK.task_id), [older, TASK])
+        self.assertEqual(self.catalog.find_tasks("abcd"), [])
+        self.assertEqual(self.catalog.find_tasks("\udcff"), [])
+
+    def test_put_again(self) -> None:
+        """A task that is put again has the new rows only, and no marks."""
+        self.catalog.put_task(TASK, [FIRST, LAST])
+        self.catalog.mark_damaged(TASK.kind, TASK.task_id, 0, "short")
+        longer = replace(TASK, piece_length=11)
+        whole = replace(FIRST, length=11)
+        self.catalog.put_task(longer, [whole])
+        self.assertEqual(self.catalog.list_tasks(), [longer])
+        self.assertEqual(self.pieces(), [self.stored(whole)])
+
+    def test_put_fails(self) -> None:
+        """A change that fails in its middle changes nothing."""
+        self.catalog.put_task(TASK, [FIRST])
+
+        def pieces() -> Iterator[PieceMetadata]:
+            yield LAST
+            raise ZeroDivisionError
+
+        self.assertRaises(ZeroDivisionError, self.catalog.put_task, replace(TASK, piece_length=5), pieces())
+        self.assertEqual(self.catalog.get_task(TASK.kind, TASK.task_id), TASK)
+        self.assertEqual(self.pieces(), [self.stored(FIRST)])
+
+    def test_add_task(self) -> None:
+        """A task is added once; the same again changes nothing, and other lengths are an error."""
+        self.catalog.add_task(TASK)
+        self.catalog.add_piece(TASK.kind, TASK.task_id, FIRST)
+        self.catalog.add_task(replace(TASK, created_at=0))
+        self.assertEqual(self.catalog.list_tasks(), [TASK])
+        self.assertEqual(self.pieces(), [self.stored(FIRST)])
+        for other in (replace(TASK, piece_length=5), replace(TASK, content_length=12)):
+            with self.assertRaisesRegex(StorageError, "expected 11 bytes in pieces of 10, got "):
+                self.catalog.add_task(other)
+
+    def test_add_piece(self) -> None:
+        """A piece's row is added once, and stays as it is."""
+        self.catalog.add_task(TASK)
+        self.catalog.add_piece(TASK.kind, TASK.task_id, FIRST)
+        self.catalog.add_piece(TASK.kind, TASK.task_id, replace(FIRST, digest="crc32:8"))
+        self.assertEqual(self.pieces(), [self.stored(FIRST)])
+
+    def test_damage(self) -> None:
+        """A mark stays over a reopening, and says why; a mark without a reason is one as well."""
+        self.catalog.put_task(TASK, [FIRST, LAST])
+        self.catalog.mark_damaged(TASK.kind, TASK.task_id, 0, "expected 10 bytes, got 3")
+        self.catalog.mark_damaged(TASK.kind, TASK.task_id, 1, "")
+        self.catalog.close()
+        self.catalog.open()
+        self.assertEqual(self.pieces(), [self.stored(FIRST, "expected 10 bytes, got 3"), self.stored(LAST, "damaged")])
+
+    def test_remove(self) -> None:
+        """A removed task takes its pieces with it, and no other's."""
+        cached = replace(TASK, kind=PieceKind.CACHE)
+        self.catalog.put_task(TASK, [FIRST])
+        self.catalog.put_task(cached, [FIRST])
+        self.assertTrue(self.catalog.remove_task(TASK.kind, TASK.task_id))
+        self.assertFalse(self.catalog.remove_task(TASK.kind, TASK.task_id))
+        self.assertEqual(self.catalog.list_tasks(), [cached])
+        self.catalog.put_task(TASK, [])
+        self.assertEqual(self.pieces(), [])
+        self.assertEqual(len(self.catalog.get_pieces(PieceKind.CACHE, TASK.task_id)), 1)
+
+    def test_big_numbers(self) -> None:
+        """Numbers have 64 bits without sign, although SQLite's have one; more is refused."""
+        for number in (1 << 63, (1 << 64) - 1, (1 << 63) - 1):
+            task = replace(TASK, content_length=number, created_at=-(1 << 63))
+            piece = replace(FIRST, offset=number, length=number, cost=number, created_at=(1 << 63) - 1)
+            self.catalog.put_task(task, [piece])
+            self.assertEqual(self.catalog.get_task(TASK.kind, TASK.task_id), task)
+            self.assertEqual(self.pieces(), [self.stored(piece)])
+        for number in (1 << 64, -1):
+            with self.assertRaisesRegex(StorageError, f"64 bits without sign, got {number}"):
+                self.catalog.put_task(replace(TASK, content_length=number), [])
+            with self.assertRaisesRegex(StorageError, f"64 bits without sign, got {number}"):
+                self.catalog.get_piece(TASK.kind, TASK.task_id, number)
+
+    def test_on_the_disk(self) -> None:
+        """The connection's modes are those that keep what was committed, and let others read meanwhile."""
+        connection = self.catalog._opened()
+        for pragma, expected in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
+            self.assertEqual(connection.execute(f"PRAGMA {pragma}").fetchone(), (expected,))
+
+    def test_read_while_written(self) -> None:
+        """Whoever reads sees what was committed, and does not wait for a change under way."""
+        other = self.open()
+
+        def pieces() -> Iterator[PieceMetadata]:
+            yield FIRST
+            self.assertEqual(other.list_tasks(), [])
+
+        self.catalog.put_task(TASK, pieces())
+        self.assertEqual(other.list_tasks(), [TASK])
+
+
+class OpenTests(SynchronousTestCase):
+    """Databases that can be opened, and others."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.path = self.directory / "catalog.sqlite3"
+
+    def make(self, version: int) -> None:
+        """A database of that version."""
+        with Catalog(self.directory):
+            pass
+        connection = sqlite3.connect(self.path)
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.close()
+
+    def assert_fails(self, message: str) -> None:
+        """Opening it fails, in one line."""
+        with self.assertRaisesRegex(StorageFailure, message) as caught, Catalog(self.directory):
+            pass
+        self.assertNotIn("\n", str(caught.exception))
+
+    def test_nothing_at_first(self) -> None:
+        """Nothing is made before it is opened."""
+        Catalog(self.directory)
+        self.assertFalse(self.directory.exists())
+
+    def test_closed(self) -> None:
+        """A closed catalog says so; closing it again is nothing."""
+        catalog = Catalog(self.directory)
+        catalog.close()
+        for use in (catalog.list_tasks, lambda: catalog.put_task(TASK, [])):
+            with self.assertRaisesRegex(StorageFailure, "to be open, it is closed"):
+                use()
+
+    def test_newer(self) -> None:
+        """A newer version's database is refused, and left as it is."""
+        self.make(VERSION + 1)
+        self.assert_fails(f"expected a catalog of version {VERSION} or older, got version {VERSION + 1}")
+        self.make_again = sqlite3.connect(self.path)
+        self.addCleanup(self.make_again.close)
+        self.assertEqual(self.make_again.execute("PRAGMA user_version").fetchone(), (VERSION + 1,))
+
+    def test_no_database(self) -> None:
+        """A file that is no database is a failure that names it."""
+        self.directory.mkdir()
+        self.path.write_bytes(b"no database at all" * 100)
+        self.assert_fails("cannot open .*catalog.sqlite3: file is not a database")
+
+    def test_another_database(self) -> None:
+        """A database with another's table of the same name is a failure."""
+        self.directory.mkdir()
+        connection = sqlite3.connect(self.path)
+        connection.execute("CREATE TABLE task (a)")
+        connection.close()
+        self.assert_fails("table task already exists")
+
+    def test_damaged(self) -> None:
+        """A database whose pages are damaged is a failure, when it is opened or when it is read."""
+        with Catalog(self.directory) as catalog:
+            catalog.put_task(TASK, [FIRST])
+        size = os.path.getsize(self.path)
+        with open(self.path, "r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * (size - 4096))
+        with self.assertRaises(StorageFailure), Catalog(self.directory) as catalog:
+            catalog.list_tasks()
+
+    def test_directory_in_the_way(self) -> None:
+        """A directory where the database should be is a failure."""
+        self.path.mkdir(parents=True)
+        self.assert_fails("cannot open .*: unable to open database file")
+
+    def test_no_directory(self) -> None:
+        """A file where the directory should be is a failure."""
+        self.directory.touch()
+        self.assert_fails("cannot open .*: .*File exists")
+
+    def test_locked(self) -> None:
+        """A database that another keeps locked for too long is a failure."""
+        self.patch(sys.modules[Catalog.__module__], "_BUSY_TIMEOUT", 0.01)
+        with Catalog(self.directory) as catalog:
+            other = sqlite3.connect(self.path, isolation_level=None)
+            self.addCleanup(other.close)
+            other.execute("BEGIN IMMEDIATE")
+            with self.assertRaisesRegex(StorageFailure, "cannot write .*: database is locked"):
+                catalog.put_task(TASK, [])
+
+    def test_all_at_once(self) -> None:
+        """Many processes open and close the same new database at once, and none fails."""
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", _OPENER, str(self.directory)],
+                stdin=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(8)
+        ]
+        for process in processes:
+            if process.stdin is not None:
+                process.stdin.close()
+                process.stdin = None
+        self.assertEqual([process.communicate()[1] for process in processes], [""] * len(processes))

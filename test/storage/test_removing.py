@@ -1,0 +1,80 @@
+"""Tests of tasks that leave the storage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.errors import NotStored, StorageFailure
+from dragonfly_vortex.interfaces import StoredTask
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.importing import import_file
+from dragonfly_vortex.storage.removing import remove_task
+from dragonfly_vortex.wire import PieceKind
+from test.storage.contents import files_in
+
+
+class RemoveTests(SynchronousTestCase):
+    """One task of two."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.path = Path(self.mktemp())
+        self.path.write_bytes(b"content")
+
+    def put(self, kind: PieceKind = PieceKind.STANDARD, link: bool = False) -> StoredTask:
+        """Import the file."""
+        return import_file(self.path, self.directory, kind, link=link)
+
+    def tasks(self) -> list[StoredTask]:
+        """What the catalog has."""
+        with Catalog(self.directory) as catalog:
+            return catalog.list_tasks()
+
+    def test_removed(self) -> None:
+        """Rows and file are gone, and the task of another kind stays; who has the file open keeps it."""
+        task, other = self.put(), self.put(PieceKind.CACHE)
+        with open(Content(self.directory).path(task.kind, task.task_id), "rb") as reader:
+            remove_task(self.directory, task.kind, task.task_id)
+            self.assertEqual(reader.read(), b"content")
+        self.assertEqual(self.tasks(), [other])
+        self.assertEqual(files_in(self.directory), [f"cache-tasks/{other.task_id[:3]}/{other.task_id}"])
+
+    def test_linked(self) -> None:
+        """The file that was linked stays where the user has it."""
+        task = self.put(link=True)
+        remove_task(self.directory, task.kind, task.task_id)
+        self.assertEqual(self.path.read_bytes(), b"content")
+        self.assertEqual(files_in(self.directory), [])
+
+    def test_not_there(self) -> None:
+        """A task that is not there is said to be so, an impossible one too."""
+        task = self.put()
+        for kind, task_id in ((PieceKind.CACHE, task.task_id), (task.kind, "../../x"), (task.kind, "abc")):
+            with self.assertRaisesRegex(NotStored, "task .* not found"):
+                remove_task(self.directory, kind, task_id)
+        self.assertEqual(self.tasks(), [task])
+
+    def test_half(self) -> None:
+        """Rows without a file and a file without rows, as a killed process leaves them, are removed too."""
+        task = self.put()
+        Content(self.directory).path(task.kind, task.task_id).unlink()
+        remove_task(self.directory, task.kind, task.task_id)
+        self.assertEqual(self.tasks(), [])
+        self.put()
+        with Catalog(self.directory) as catalog:
+            catalog.remove_task(task.kind, task.task_id)
+        remove_task(self.directory, task.kind, task.task_id)
+        self.assertEqual(files_in(self.directory), [])
+
+    def test_rows_first(self) -> None:
+        """A file that cannot be removed has no rows any more."""
+        task = self.put()
+        path = Content(self.directory).path(task.kind, task.task_id)
+        path.unlink()
+        path.mkdir()
+        with self.assertRaisesRegex(StorageFailure, f"cannot remove task {task.task_id}: .*[Dd]irectory"):
+            remove_task(self.directory, task.kind, task.task_id)
+        self.assertEqual(self.tasks(), [])
