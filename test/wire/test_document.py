@@ -188,10 +188,19 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(at, MIN_METADATA_LENGTH + 10_100)
 
     def test_limits(self) -> None:
-        """The limits."""
-        text = section("limits")
-        for number in (REQUEST_LENGTH, MAX_VALUE_LENGTH, MIN_METADATA_LENGTH, EARLIEST_CREATED_AT, LATEST_CREATED_AT):
-            self.assertIn(f"{number:,}".replace("-", "\N{MINUS SIGN}"), text)
+        """Our limits."""
+        ours = {row[0]: row[1] for row in rows("limits")}
+        named = ("a request's value", "an error's, a close's, a reserved packet's value", "metadata", "created at")
+        numbers = [re.findall("[\\d,\N{MINUS SIGN}]+", ours[name]) for name in named]
+        expected = [
+            [REQUEST_LENGTH],
+            [MAX_VALUE_LENGTH],
+            [MIN_METADATA_LENGTH, MAX_VALUE_LENGTH],
+            [EARLIEST_CREATED_AT, LATEST_CREATED_AT],
+        ]
+        self.assertEqual(
+            numbers, [[f"{number:,}".replace("-", "\N{MINUS SIGN}") for number in row] for row in expected]
+        )
 
     def test_conversation(self) -> None:
         """The conversation's table."""
