@@ -97,7 +97,7 @@ class TCPClient:
 
         def too_late(outcome: DownloadPieceResponse | Failure, seconds: float) -> Failure:
             got = isinstance(outcome, Failure) and outcome.getErrorMessage()
-            reason = f"expected the piece within {seconds:g} s, got {got or 'no free connection'}"
+            reason = f"expected the piece within {round(seconds, 3):g} s, got {got or 'no free connection'}"
             return Failure(PieceTimeout(self.address, piece_id(request.task_id, request.number), reason))
 
         def ended(outcome: DownloadPieceResponse | Failure) -> DownloadPieceResponse | Failure:

@@ -1,0 +1,165 @@
+"""The factory builds the downloader that a configuration describes, down to the socket's options."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from dataclasses import replace
+
+from twisted.internet import reactor
+from twisted.internet.defer import gatherResults
+from twisted.internet.interfaces import IReactorTCP, IReactorTime
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
+
+from dragonfly_vortex.config.model import (
+    Config,
+    DownloadConfig,
+    DownloadTCPConfig,
+    StorageConfig,
+    StorageServerConfig,
+    StorageTCPConfig,
+)
+from dragonfly_vortex.downloaders.factory import BUILDERS, DownloaderFactory
+from dragonfly_vortex.downloaders.tcp_downloader import TCPDownloader
+from dragonfly_vortex.errors import PieceTimeout, UnknownProtocol
+from dragonfly_vortex.interfaces import IDownloader
+from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
+from dragonfly_vortex.testing.pieces import TASK_ID, SamplePiece, sample_piece
+
+
+class DownloaderFactoryTests(SynchronousTestCase):
+    """Which downloader."""
+
+    def test_tcp(self) -> None:
+        """``tcp`` is a :class:`TCPDownloader`, and nothing has been connected or scheduled for it."""
+        memory = MemoryReactorClock()
+        downloader = DownloaderFactory("tcp", Config(), reactor=memory).build()
+        verifyObject(IDownloader, downloader)
+        self.assertIsInstance(downloader, TCPDownloader)
+        self.assertEqual((memory.tcpClients, memory.getDelayedCalls()), ([], []))
+
+    def test_unknown(self) -> None:
+        """Another protocol is refused, and those that there are are named."""
+        for protocol in ("quic", "", "TCP"):
+            factory = DownloaderFactory(protocol, Config(), reactor=MemoryReactorClock())
+            error = self.assertRaises(UnknownProtocol, factory.build)
+            self.assertEqual((error.protocol, error.known), (protocol, tuple(BUILDERS)))
+            self.assertIn("tcp", str(error))
+
+    def test_another_row(self) -> None:
+        """A protocol is a row: what it builds is given the configuration and the reactor."""
+        given: list[object] = []
+        downloader = DownloaderFactory("tcp", Config(), reactor=MemoryReactorClock()).build()
+
+        def build(config: Config, reactor: IReactorTCP) -> IDownloader:
+            given.extend((config, reactor))
+            return downloader
+
+        BUILDERS["other"] = build
+        self.addCleanup(BUILDERS.pop, "other")
+        config, memory = Config(), MemoryReactorClock()
+        self.assertIs(DownloaderFactory("other", config, reactor=memory).build(), downloader)
+        self.assertEqual(given, [config, memory])
+
+
+class ConfiguredTests(TestCase):
+    """What the settings do, with a parent on a real socket."""
+
+    def build(self, config: Config) -> IDownloader:
+        """A downloader of that configuration."""
+        downloader = DownloaderFactory("tcp", config, reactor=IReactorTCP(reactor)).build()
+        self.addCleanup(downloader.stop)
+        return downloader
+
+    def parent(self, pieces: Iterable[SamplePiece], fault: Fault = Fault.NONE) -> VortexContractParent:
+        """A parent that offers pieces."""
+        offers = [Offer(piece=piece, fault=fault) for piece in pieces]
+        parent = VortexContractParent(IReactorTCP(reactor), offers)
+        parent.start()
+        self.addCleanup(parent.stop)
+        return parent
+
+    async def test_piece_timeout(self) -> None:
+        """``piece_timeout`` is how long a piece may take."""
+        downloader = self.build(Config(download=DownloadConfig(piece_timeout=0.1)))
+        parent = self.parent([sample_piece(10)], Fault.SILENT)
+        error = await self.assertFailure(downloader.download_piece(parent.address, 0, "", TASK_ID), PieceTimeout)
+        self.assertIn("0.1 s", str(error))
+
+    async def test_empty_digest(self) -> None:
+        """``allow_empty_digest`` takes a piece without a digest."""
+        downloader = self.build(Config(download=DownloadConfig(allow_empty_digest=True)))
+        piece = sample_piece(10)
+        got = await downloader.download_piece(self.parent([piece], Fault.NO_DIGEST).address, 0, "", TASK_ID)
+        self.assertEqual((got.content, got.digest), (piece.content, ""))
+
+    async def test_connections_per_address(self) -> None:
+        """``connections_per_address`` is how many connections there are to one parent."""
+        downloader = self.build(Config(download=DownloadConfig(tcp=DownloadTCPConfig(connections_per_address=3))))
+        pieces = [sample_piece(10_000, number=number) for number in range(9)]
+        parent = self.parent(pieces)
+        await gatherResults([downloader.download_piece(parent.address, piece.number, "", TASK_ID) for piece in pieces])
+        self.assertEqual((parent.connections, len(parent.requests)), (3, 9))
+
+    async def test_capacity(self) -> None:
+        """``capacity`` is how many parents there are connections to."""
+        downloader = self.build(Config(download=DownloadConfig(tcp=DownloadTCPConfig(capacity=1))))
+        first, second = self.parent([sample_piece(10)]), self.parent([sample_piece(10)])
+        await downloader.download_piece(first.address, 0, "", TASK_ID)
+        self.assertEqual(first.open_connections, 1)
+        await downloader.download_piece(second.address, 0, "", TASK_ID)
+        await first.until_deserted()
+        self.assertEqual((first.goodbyes, second.open_connections), (1, 1))
+
+    async def test_idle_timeout(self) -> None:
+        """``idle_timeout`` is how long a connection is kept that nobody uses."""
+        downloader = self.build(Config(download=DownloadConfig(tcp=DownloadTCPConfig(idle_timeout=0.1))))
+        parent = self.parent([sample_piece(10)])
+        await downloader.download_piece(parent.address, 0, "", TASK_ID)
+        await parent.until_deserted()
+        self.assertEqual(parent.goodbyes, 1)
+
+    async def test_bandwidth_limit(self) -> None:
+        """``bandwidth_limit`` holds for all connections in sum."""
+        downloader = self.build(Config(download=DownloadConfig(bandwidth_limit=1_000_000)))
+        pieces = [sample_piece(100_000, number=number) for number in range(4)]
+        parent = self.parent(pieces)
+        clock = IReactorTime(reactor)
+        began = clock.seconds()
+        await gatherResults([downloader.download_piece(parent.address, piece.number, "", TASK_ID) for piece in pieces])
+        took = clock.seconds() - began
+        self.assertTrue(0.3 < took < 1.5, f"400 kB with a limit of 1 MB/s took {took} s")
+
+    async def test_socket_options(self) -> None:
+        """The server's socket options hold for the connections of a child, too."""
+        tcp = StorageTCPConfig(nodelay=False)
+        tcp = replace(tcp, keepalive=replace(tcp.keepalive, idle=7.0, interval=2.0, probes=4))
+        downloader = self.build(Config(storage=StorageConfig(server=StorageServerConfig(tcp=tcp))))
+        piece = sample_piece(10)
+        parent = self.parent([piece])
+        await downloader.download_piece(parent.address, 0, "", TASK_ID)
+        (connection,) = self.sockets_to(parent)
+        self.assertEqual(
+            [
+                connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY),
+                connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+                connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
+                connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),
+                connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT),
+            ],
+            [0, 1, 7, 2, 4],
+        )
+
+    def sockets_to(self, parent: VortexContractParent) -> list[socket.socket]:
+        """The child's ends of the connections to a parent, which the reactor reads."""
+        port = int(parent.address.rpartition(":")[2])
+        handles = [getattr(reader, "socket", None) for reader in reactor.getReaders()]
+        connected = [each for each in handles if isinstance(each, socket.socket) and not is_listening(each)]
+        return [each for each in connected if each.getpeername()[1:2] == (port,)]
+
+
+def is_listening(each: socket.socket) -> bool:
+    """Whether a socket accepts connections."""
+    return each.family != socket.AF_INET or bool(each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
