@@ -189,7 +189,8 @@ class ErrorReplyTests(SynchronousTestCase):
         self.assertEqual(Vortex.from_bytes(packet.to_bytes()), packet)
 
     def test_code_out_of_range(self) -> None:
-        """A code that does not fit one byte is refused."""
+        """A code that does not fit one byte is refused; reserved codes are not."""
+        self.assertEqual(ErrorReply(packet_id=2, code=255, text="").to_bytes()[-1:], b"\xff")
         for code in (-1, 256):
             error = self.assertRaises(LocalProtocolError, ErrorReply(packet_id=2, code=code, text="").to_bytes)
             self.assertEqual(str(error), f"expected an error code from 0 to 255, got {code}")

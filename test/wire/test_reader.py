@@ -62,6 +62,12 @@ class PacketReaderTests(SynchronousTestCase):
         reader.receive_data(data[-1:])
         self.assertEqual(str(self.assertRaises(RemoteProtocolError, reader.next_event)), message)
 
+    def test_nothing_received(self) -> None:
+        """A reader that has received nothing has nothing to say."""
+        reader = PacketReader()
+        self.assertIsNone(reader.next_event())
+        self.assertEqual((reader.buffered, reader.content_left, reader.packet_id), (0, 0, 0))
+
     def test_packets(self) -> None:
         """Packets of every form, one behind the other, are read however they are cut."""
         packets: list[Vortex] = [REQUEST, ERROR, CLOSE, UNKNOWN, REQUEST]
