@@ -125,6 +125,8 @@ class DecodeTests(SynchronousTestCase):
             ),
             (head + bytes(4) + b"\x00\x00\x00\x12" + bytes(17), "expected a parent ID of 18 bytes, got 17"),
             (head + bytes(4) + b"\x00\x00\x00\x01" + bytes(17), "expected 17 bytes behind the parent ID, got 16"),
+            (head + b"\x00\x00\x00\x11" + bytes(21), "expected 17 bytes behind the parent ID, got 0"),
+            (head + bytes(4) + b"\x00\x00\x00\x11" + bytes(17), "expected 17 bytes behind the parent ID, got 0"),
             (
                 head + b"\x00\x00\x00\x01\xff" + bytes(21),
                 "expected a digest in UTF-8: invalid start byte at its byte 0",
