@@ -52,7 +52,7 @@ _PATIENT = 30.0
 class DownloaderContract(TestCase):
     """The contract. :meth:`make_downloader` and :meth:`make_parent` say of what."""
 
-    timeout = 60
+    timeout: float = 60.0
 
     def make_downloader(self, piece_timeout: float) -> IDownloader:
         """
