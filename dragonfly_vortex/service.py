@@ -22,6 +22,7 @@ from dragonfly_vortex.config import Config
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.peer.tcp_server import TCPServer
+from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.sockets import socket_options
@@ -63,18 +64,22 @@ class VortexService(Service):
 
     def startService(self) -> None:
         """
-        Open the storage and listen.
+        Open the storage and listen. This blocks for as long as it takes to open the storage's database, once.
 
         :raises StorageFailure: the storage cannot be opened.
         :raises twisted.internet.error.CannotListenError: the address cannot be had.
         """
         for warning in self._warnings:
             self.log.warn("{warning}", warning=warning)
+        # The store opens it in its own thread, and tells that later; whoever starts a peer is to know now.
+        with Catalog(self.config.storage.dir):
+            pass
         store = PieceStore(self.config.storage.dir, self._reactor)
-        store.start()
-        self._store = store
-        self._server = self._make_server(store)
-        self._server.start()
+        server = self._make_server(store)
+        # In this order, so that a port that cannot be had leaves no thread. Nobody is accepted before this returns.
+        server.start()
+        store.start().addErrback(lambda failure: self.log.failure("the storage could not be opened", failure))
+        self._store, self._server = store, server
         Service.startService(self)
 
     def stopService(self) -> Deferred[None]:
@@ -88,11 +93,13 @@ class VortexService(Service):
 
     async def _stop(self) -> None:
         server, self._server = self._server, None
-        if server is not None:
-            await server.stop(DRAIN_TIMEOUT)
         store, self._store = self._store, None
-        if store is not None:
-            await store.stop()
+        try:
+            if server is not None:
+                await server.stop(DRAIN_TIMEOUT)
+        finally:
+            if store is not None:
+                await store.stop()
 
     def _make_server(self, store: PieceStore) -> IServer:
         server = self.config.storage.server

@@ -33,12 +33,12 @@ class Options(usage.Options):
         """
         Read the configuration.
 
-        :raises usage.UsageError: it cannot be used.
+        :raises SystemExit: it cannot be used. For a usage error twistd would print pages of help around that line.
         """
         try:
             self.loaded = load_config(self["config"])
         except ConfigError as error:
-            raise usage.UsageError(str(error)) from error
+            raise SystemExit(f"dfvortex: {error}") from error
 
 
 def makeService(options: Options) -> IService:
@@ -51,14 +51,23 @@ def makeService(options: Options) -> IService:
     return services
 
 
+class _CannotStart(SystemExit, Exception):
+    """
+    Why a peer cannot start, in one line.
+
+    Python ends with that line and without a traceback for a SystemExit alone; twistd removes its PID file, and tells
+    the command that waits for the daemon to be there, for an Exception alone.
+    """
+
+
 class _Peer(VortexService):
-    """A peer that says in one line why it cannot start: twistd shows that line, and ends."""
+    """A peer that ends the process when it cannot start; the line that says why is in the log."""
 
     def startService(self) -> None:
         try:
             super().startService()
         except (CannotListenError, StorageError) as error:
-            raise SystemExit(f"dfvortex: {error}") from error
+            raise _CannotStart(f"dfvortex: {error}") from error
 
 
 class _ExitByTerm(Service):

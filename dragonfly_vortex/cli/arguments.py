@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
 from dragonfly_vortex.cli.exits import ExitStatus
-from dragonfly_vortex.wire.tags import TASK_ID_LENGTH, PieceKind
+from dragonfly_vortex.cli.lines import one_line
+from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["make_parser"]
 
@@ -16,12 +18,15 @@ _EPILOG = "exit status: " + ", ".join(
     f"{status.value} {status.name.lower().replace('_', ' ')}" for status in ExitStatus
 )
 
+_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+_CONCURRENCY = re.compile(r"[1-9][0-9]{0,3}")
+
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, without the usage above it: ``--help`` is there for that."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(ExitStatus.USAGE, f"{self.prog}: {message}\n")
+        self.exit(ExitStatus.USAGE, f"{one_line(f'{self.prog}: {message}')}\n")
 
 
 class _Version(argparse.Action):
@@ -53,7 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_kind(importing)
 
     download = _command(commands, "download", "fetch a task from its parents into a file, and verify it")
-    download.add_argument("task_id", metavar="TASK_ID", type=_task_id, help="the SHA-256 of the content")
+    download.add_argument("task_id", metavar="TASK_ID", type=_sha256, help="the SHA-256 of the content")
     download.add_argument(
         "--parent",
         metavar="tcp://HOST:PORT",
@@ -65,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     download.add_argument("--output", metavar="PATH", type=Path, required=True, help="the file to write")
     download.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
-    download.add_argument("--concurrency", metavar="N", type=_positive, help="pieces under way at once; 8")
+    download.add_argument("--concurrency", metavar="N", type=_concurrency, help="pieces under way at once; 8")
     download.add_argument("--config", metavar="FILE", type=Path, help="read this file; none is read without it")
     _add_kind(download)
 
@@ -73,19 +78,19 @@ def make_parser() -> argparse.ArgumentParser:
     _add_storage(listing)
 
     stat = _command(commands, "stat", "show a task, its pieces, and what is damaged")
-    stat.add_argument("task_id", metavar="TASK_ID")
+    stat.add_argument("task_id", metavar="TASK_ID", type=_task_id)
     _add_storage(stat)
     _add_optional_kind(stat)
 
     export = _command(commands, "export", "verify a task in the storage and write its content to a file")
-    export.add_argument("task_id", metavar="TASK_ID")
+    export.add_argument("task_id", metavar="TASK_ID", type=_task_id)
     export.add_argument("--output", metavar="PATH", type=Path, required=True, help="the file to write")
     export.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     _add_storage(export)
     _add_optional_kind(export)
 
     remove = _command(commands, "remove", "delete a task from the storage")
-    remove.add_argument("task_id", metavar="TASK_ID")
+    remove.add_argument("task_id", metavar="TASK_ID", type=_task_id)
     _add_storage(remove)
     _add_optional_kind(remove)
     return parser
@@ -121,9 +126,9 @@ def _kind(text: str) -> PieceKind:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _positive(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+def _concurrency(text: str) -> int:
+    if not _CONCURRENCY.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 9999, got {text!r}")
     return int(text)
 
 
@@ -140,11 +145,16 @@ def _piece_length(text: str) -> int:
 
 
 def _task_id(text: str) -> str:
-    if len(text.encode()) != TASK_ID_LENGTH:
+    """A task's ID as it is written here: a SHA-256 has small letters."""
+    return text.lower() if _SHA256.fullmatch(text) else text
+
+
+def _sha256(text: str) -> str:
+    if not _SHA256.fullmatch(text):
         raise argparse.ArgumentTypeError(
-            f"expected a task ID of {TASK_ID_LENGTH} characters, the only ones that Vortex can ask for, got {text!r}"
+            f"expected the SHA-256 of the content, by which it is verified: 64 hexadecimal digits, got {text!r}"
         )
-    return text
+    return _task_id(text)
 
 
 def _parent(text: str) -> str:

@@ -10,10 +10,12 @@ from types import FrameType
 from typing import TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.cli.exits import ExitStatus
+from dragonfly_vortex.cli.lines import counted
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.config import Config, default_config, load_config
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
@@ -38,8 +40,8 @@ def download_task(arguments: Namespace) -> ExitStatus:
     if isinstance(result, ExitStatus):
         return result
     print(
-        f"{arguments.output}: {result.content_length} bytes in {result.piece_count} pieces, verified,"
-        f" in {result.seconds:.1f} s"
+        f"{arguments.output}: {counted(result.content_length, 'byte')} in {counted(result.piece_count, 'piece')},"
+        f" verified, in {result.seconds:.1f} s"
     )
     return ExitStatus.DONE
 
@@ -51,6 +53,9 @@ async def _download(reactor: IPeerReactor, config: Config, arguments: Namespace,
         bar.show(progress.verified_bytes, progress.content_length, progress.verified_pieces)
 
     downloader = DownloaderFactory(config.download.protocol, config, reactor=reactor).build()
+    ticking = LoopingCall(bar.tick)
+    ticking.clock = reactor
+    ticking.start(1.0, now=False)
     try:
         download = TaskDownload(
             reactor,
@@ -66,6 +71,7 @@ async def _download(reactor: IPeerReactor, config: Config, arguments: Namespace,
         )
         return await download.start()
     finally:
+        ticking.stop()
         await downloader.stop()
 
 

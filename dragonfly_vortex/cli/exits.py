@@ -10,6 +10,7 @@ from dragonfly_vortex.errors import (
     NoParentLeft,
     NotStored,
     OutputExists,
+    ParentSpokeWrongly,
     ParentUnreachable,
     PieceDamaged,
     PieceNotFound,
@@ -49,6 +50,7 @@ _STATUSES: dict[type[Exception], ExitStatus] = {
     TaskNotFound: ExitStatus.NOT_FOUND,
     PieceNotFound: ExitStatus.NOT_FOUND,
     TaskDigestMismatch: ExitStatus.DIGEST_MISMATCH,
+    ParentSpokeWrongly: ExitStatus.FAILED,  # no peer of ours, and nothing that could have a digest
     InvalidPiece: ExitStatus.DIGEST_MISMATCH,
     PieceDamaged: ExitStatus.DIGEST_MISMATCH,
     ParentUnreachable: ExitStatus.UNREACHABLE,

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import NoReturn
 
 from dragonfly_vortex.cli.arguments import make_parser
 from dragonfly_vortex.cli.exits import ExitStatus, UsageError, status_of
+from dragonfly_vortex.cli.lines import one_line
 from dragonfly_vortex.errors import VortexError
 
 __all__ = ["main"]
@@ -26,17 +31,21 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """
-    Run the command.
+    Run the command. To be called once, in a process's main thread.
 
     :param arguments: what stands behind ``dfvortex``; None for the process's own.
     :returns: the exit status. An error is one line on standard error.
+    :raises SystemExit: for ``--help`` and the like, for what cannot be understood, and for SIGTERM.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
+    signal.signal(signal.SIGTERM, _terminate)
     namespace = make_parser().parse_args(arguments)
     module, _, name = _COMMANDS[namespace.command].partition(":")
     run: Callable[[Namespace], int] = getattr(importlib.import_module(module), name)
     try:
         status = run(namespace)
-        sys.stdout.flush()
+        print(end="", flush=True)
         return status
     except BrokenPipeError:
         # Whoever read our output has gone, `head` say: nothing is left to tell. Python would try once more at exit.
@@ -45,5 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
     except (UsageError, VortexError, OSError) as error:
-        print(f"dfvortex: {error}", file=sys.stderr)
+        print(f"dfvortex: {one_line(str(error))}", file=sys.stderr)
         return status_of(error)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """End as by an error, so that no temporary is left; ``download`` does so by itself."""
+    sys.exit(ExitStatus.TERMINATED)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import AbstractContextManager
 from types import TracebackType
 
 from tqdm import tqdm
+
+from dragonfly_vortex.cli.lines import counted
 
 __all__ = ["ProgressBar"]
 
@@ -27,7 +30,9 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
             unit_scale=True,
             unit_divisor=1000,
             delay=_DELAY,
-            disable=not sys.stderr.isatty(),
+            miniters=0,  # or a call that tells of nothing new would show nothing, not even the time
+            smoothing=0,  # or such a call would count as a moment in which nothing was to be done
+            disable=not os.isatty(2),
             file=sys.stderr,
             leave=False,
             dynamic_ncols=True,
@@ -44,8 +49,12 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
         if self._bar.disable:
             return
         self._bar.total = total
-        self._bar.set_postfix_str(f"{pieces} pieces", refresh=False)
+        self._bar.set_postfix_str(counted(pieces, "piece"), refresh=False)
         self._bar.update(done - self._bar.n)
+
+    def tick(self) -> None:
+        """Show the time that has gone by. Work that goes on in long steps calls it about once a second."""
+        self._bar.update(0)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

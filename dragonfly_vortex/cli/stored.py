@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dragonfly_vortex.cli.exits import ExitStatus, UsageError
+from dragonfly_vortex.cli.lines import counted
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.config import load_config
 from dragonfly_vortex.errors import NotStored
@@ -31,7 +32,8 @@ def import_task(arguments: Namespace) -> ExitStatus:
             link=arguments.link,
             progress=_shown_on(bar),
         )
-    print(f"{arguments.path}: {task.content_length} bytes in {_count(task)} pieces of {task.piece_length} bytes")
+    pieces = f"{counted(_count(task), 'piece')} of at most {task.piece_length} bytes"
+    print(f"{arguments.path}: {counted(task.content_length, 'byte')} in {pieces}")
     print(task.task_id)
     return ExitStatus.DONE
 
@@ -78,7 +80,7 @@ def export_task(arguments: Namespace) -> ExitStatus:
             overwrite=arguments.overwrite,
             progress=_shown_on(bar),
         )
-    print(f"{arguments.output}: {task.content_length} bytes, verified")
+    print(f"{arguments.output}: {counted(task.content_length, 'byte')}, verified")
     return ExitStatus.DONE
 
 
