@@ -177,8 +177,12 @@ class ContractTests(SynchronousTestCase):
 
     def test_deaf_to_cancel(self) -> None:
         """A transfer that goes on when it is cancelled fails."""
-        self.assertEqual(self.failing(DeafToCancel, "test_cancel", "test_lengths", seconds=1.0), {"test_cancel"})
+        self.assertEqual(
+            self.failing(DeafToCancel, "test_cancel", "test_provides_the_interface", seconds=1.0), {"test_cancel"}
+        )
 
     def test_never_stopped(self) -> None:
         """A downloader that goes on when it is stopped fails."""
-        self.assertEqual(self.failing(NeverStopped, "test_stop", "test_lengths", seconds=1.0), {"test_stop"})
+        self.assertEqual(
+            self.failing(NeverStopped, "test_stop", "test_provides_the_interface", seconds=1.0), {"test_stop"}
+        )
