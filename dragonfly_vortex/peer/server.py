@@ -22,8 +22,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dragonfly_vortex.errors import NotStored, PieceDamaged, RemoteProtocolError, StorageFailure
-from dragonfly_vortex.interfaces import IConnectionTransport, IPieceStore, OpenPiece, piece_id
+from dragonfly_vortex.errors import LocalProtocolError, NotStored, PieceDamaged, RemoteProtocolError, StorageFailure
+from dragonfly_vortex.interfaces import FileRange, IConnectionTransport, IPieceStore, OpenPiece, piece_id
 from dragonfly_vortex.peer.replies import error_reply
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.sender import Sender
@@ -36,8 +36,8 @@ _MAX_AHEAD = 64 * 1024
 """Bytes of requests sent ahead that are kept; beyond them the connection is not read until their turn has come."""
 
 _LINGER = 2.0
-"""Seconds that a child has to read an error which ends the connection. Closing at once, with bytes of the child unread,
-would reset the connection, and the error could be lost."""
+"""Seconds that a child has to read what was said last. Closing at once, with bytes of the child unread, would reset the
+connection, and an error or the end of a piece that is still on its way would be lost."""
 
 
 class _Phase(enum.Enum):
@@ -45,7 +45,7 @@ class _Phase(enum.Enum):
 
     WAITING = "waiting for a request"
     REPLYING = "replying"
-    LINGERING = "refused, waiting for the child to read why"
+    LINGERING = "waiting for the child to end"
     ENDING = "ending"
 
 
@@ -91,7 +91,7 @@ class VortexServerProtocol(Protocol):
     def readConnectionLost(self) -> None:
         self._half_closed = True
         if self._phase in (_Phase.WAITING, _Phase.LINGERING):
-            self._end()
+            self._close()
 
     def writeConnectionLost(self) -> None:
         """Our own half-close, before a connection ends: nothing to do."""
@@ -111,7 +111,7 @@ class VortexServerProtocol(Protocol):
         """End the connection: at once when it is idle, after the reply under way otherwise."""
         self._finishing = True
         if self._phase is _Phase.WAITING:
-            self._end()
+            self._close()
 
     def abort(self) -> None:
         """End the connection now, whatever is under way."""
@@ -135,7 +135,7 @@ class VortexServerProtocol(Protocol):
     def _next_request(self) -> bool:
         """Take the next thing that the child said; False when there is none."""
         if self._finishing:
-            self._end()
+            self._hang_up()
             return False
         try:
             event = self._connection.next_event()
@@ -145,7 +145,7 @@ class VortexServerProtocol(Protocol):
         if isinstance(event, PieceRequest):
             self._reply(event)
         elif isinstance(event, Close) or self._half_closed:
-            self._end()
+            self._hang_up()
         return event is not None
 
     def _read_or_pause(self) -> None:
@@ -178,11 +178,14 @@ class VortexServerProtocol(Protocol):
         metadata = piece.metadata
         if metadata.traffic_type != TrafficType.REMOTE_PEER:
             metadata = replace(metadata, traffic_type=TrafficType.REMOTE_PEER)
+        reply = PieceContent(packet_id=request.packet_id, kind=request.kind, metadata=metadata)
+        try:
+            header = self._connection.send(reply)
+        except LocalProtocolError:  # a row that cannot be told: it is logged, and the descriptor must not stay open
+            os.close(piece.range.descriptor)
+            raise
         self._cork(True)
-        header = self._connection.send(PieceContent(packet_id=request.packet_id, kind=request.kind, metadata=metadata))
-        sending = self._sender.send(header, piece.range)
-        sending.addCallbacks(self._replied, self._broken_off, errbackArgs=(request,))
-        sending.addErrback(self._failed, request)
+        self._transmit(request, header, piece.range)
 
     def _send_error(self, failure: Failure, request: PieceRequest) -> None:
         """The piece cannot be had: say so. The connection goes on."""
@@ -193,8 +196,12 @@ class VortexServerProtocol(Protocol):
             self.log.failure(
                 "piece {piece} could not be opened", failure, piece=piece_id(request.task_id, request.number)
             )
-        self.transport.write(self._connection.send(error_reply(request, failure)))
-        self._replied()
+        self._transmit(request, self._connection.send(error_reply(request, failure)))
+
+    def _transmit(self, request: PieceRequest, header: bytes, content: FileRange | None = None) -> None:
+        sending = self._sender.send(header, content)
+        sending.addCallbacks(self._replied, self._broken_off, errbackArgs=(request,))
+        sending.addErrback(self._failed, request)
 
     def _progressed(self, length: int) -> None:
         self._connection.content_sent(length)
@@ -230,18 +237,22 @@ class VortexServerProtocol(Protocol):
     # -- the end
 
     def _refuse(self, error: RemoteProtocolError) -> None:
-        """Say what was wrong, and let the child read it before the connection ends."""
+        """Say what was wrong, and end."""
         self.log.info("refused {peer}: {reason}", peer=self.transport.getPeer(), reason=str(error))
         self.transport.write(self._connection.refuse(ErrorCode.INVALID_ARGUMENT, str(error)))
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Say nothing more, and let the child read everything before the connection is closed."""
         if self._half_closed or plain_socket(self.transport) is None:
-            self._end()
+            self._close()
             return
         self._phase = _Phase.LINGERING
         self.factory.connection_busy(self)
         self._be_patient(_LINGER)
         self.transport.loseWriteConnection()
 
-    def _end(self) -> None:
+    def _close(self) -> None:
         """Close when everything that was written has gone."""
         self._phase = _Phase.ENDING
         self.factory.connection_busy(self)
@@ -257,8 +268,10 @@ class VortexServerProtocol(Protocol):
     def _out_of_patience(self) -> None:
         """Nothing has moved for as long as a connection may stay like that."""
         self._patience = None
-        if self._phase is _Phase.WAITING:
-            self._end()
+        if self._phase in (_Phase.WAITING, _Phase.LINGERING):
+            self._close()
+        elif self._sender.resting:
+            self._be_patient(self.factory.idle_timeout)
         else:
             self.log.info("{peer} was given up while {phase}", peer=self.transport.getPeer(), phase=self._phase.value)
             self.abort()
@@ -303,7 +316,7 @@ class VortexServerFactory(Factory):
         self._idle: dict[VortexServerProtocol, None] = {}  # the longest idle first
         self._accepting = True
         self._accept: Callable[[bool], None] | None = None
-        self._drained: Deferred[None] | None = None
+        self._drained: list[Deferred[None]] = []  # who waits for the end
 
     @property
     def connections(self) -> int:
@@ -332,16 +345,17 @@ class VortexServerFactory(Factory):
         :returns: fires when the last connection has ended.
         """
         drained: Deferred[None] = Deferred()
-        self._drained = drained
+        self._drained.append(drained)
         for connection in list(self._connections):
             connection.finish()
         late = self.clock.callLater(timeout, self._abort_all)
 
-        def cancel_late(result: None) -> None:
+        def cancel_late(result: object) -> object:
             if late.active():
                 late.cancel()
+            return result
 
-        drained.addCallback(cancel_late)
+        drained.addBoth(cancel_late)
         self._mind_the_end()
         return drained
 
@@ -357,7 +371,7 @@ class VortexServerFactory(Factory):
         self._connections.add(connection)
         self._idle[connection] = None
         self._mind_the_door()
-        if self._drained is not None:
+        if self._drained:
             connection.finish()
 
     def connection_busy(self, connection: VortexServerProtocol) -> None:
@@ -391,9 +405,10 @@ class VortexServerFactory(Factory):
             self._accept(accepting)
 
     def _mind_the_end(self) -> None:
-        if self._drained is not None and not self._connections:
-            drained, self._drained = self._drained, None
-            drained.callback(None)
+        if not self._connections:
+            drained, self._drained = self._drained, []
+            for waiting in drained:
+                waiting.callback(None)
 
     def _abort_all(self) -> None:
         for connection in list(self._connections):

@@ -1,14 +1,17 @@
 """
 A header and a range of a file, sent through a transport.
 
-Who calls whom::
+Who calls whom, where the content goes by sendfile::
 
-    the server   send(header, range)   registers the producer with the transport
+    the sender   send(header, range)   registers the producer with the transport
     transport    resumeProducing()     at once, from inside registerProducer: only the header is written. It goes into
                                        the transport's buffer, and a sendfile now would put content before it
     transport    resumeProducing()     whenever its buffer is empty: one step of content goes out
-    the limiter  asks for a rest       a delayed call takes the next step, or asks the transport to
+    the limiter  asks for a rest       a delayed call takes the step then
     transport    stopProducing()       the connection is lost
+
+Where the content is copied, the producer takes its steps itself, one in a turn of the reactor, until the transport
+pauses it. (A pull producer would do on a plain transport; but TLS calls one again and again, even while it rests.)
 
 A step is at most :attr:`TokenBucket.step` bytes, so that many connections share the reactor fairly. Nothing else may
 be written to the transport until the Deferred of :meth:`send` has fired: it would land inside the content. The end
@@ -28,7 +31,7 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IDelayedCall, IPullProducer, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IPullProducer, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -41,19 +44,28 @@ __all__ = ["CopyProducer", "FileRangeProducer", "SendfileProducer", "producer_fo
 
 _COPY_LENGTH = 128 * 1024  # bytes per turn where the content is copied: larger writes fall out of the processor's cache
 _CONNECTION_ENDED = frozenset(
-    {errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ESHUTDOWN, errno.ETIMEDOUT, errno.EBADF}
+    {
+        errno.EPIPE,
+        errno.ECONNRESET,
+        errno.ENOTCONN,
+        errno.ESHUTDOWN,
+        errno.ETIMEDOUT,
+        errno.EHOSTUNREACH,
+        errno.ENETUNREACH,
+        errno.ENETDOWN,
+        errno.EBADF,
+    }
 )
 _CANNOT_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
-@implementer(IPullProducer)
 class FileRangeProducer(abc.ABC):
     """
-    The part that all producers share; a subclass says how a step of content goes out.
+    The part that all producers share; a subclass says how a step of content goes out, and who asks for the next.
 
     :param transport: where to. Nothing else writes to it meanwhile.
     :param clock: for the rests that the limiter asks for.
-    :param limiter: what the bytes are spent from.
+    :param limiter: what the bytes are taken from.
     :param progressed: called with the number of bytes after each step.
     """
 
@@ -72,15 +84,21 @@ class FileRangeProducer(abc.ABC):
         self._descriptor = -1
         self._offset = 0
         self._left = 0
+        self._granted = 0  # bytes that the limiter has let us send and that have not gone yet
         self._done: Deferred[None] | None = None
-        self._rest: IDelayedCall | None = None
-        self._called_at_rest = False
+        self._later: IDelayedCall | None = None  # takes the next step
 
-    def send(self, header: bytes, source: FileRange) -> Deferred[None]:
+    @property
+    def resting(self) -> bool:
+        """Whether it is our own limit, and not the other side, that is waited for."""
+        return self._granted > 0 and self._later is not None
+
+    def send(self, header: bytes, source: FileRange | None) -> Deferred[None]:
         """
         Send the header and then the range.
 
-        :param source: its descriptor is closed at the end, whatever the end is.
+        :param source: its descriptor is closed at the end, whatever the end is. None: there is only the header, and
+            what was written before it, to be waited for.
         :returns: fires when the last byte has been handed to the transport. Fails with
             :class:`~dragonfly_vortex.errors.PieceDamaged` when the file ends too early,
             :class:`~dragonfly_vortex.errors.StorageFailure` when it cannot be read, and
@@ -88,37 +106,23 @@ class FileRangeProducer(abc.ABC):
             thing left to do with the connection is to abort it.
         """
         self._header = header
-        self._descriptor, self._offset, self._left = source
+        if source is not None:
+            self._descriptor, self._offset, self._left = source
         done = self._done = Deferred()
-        self._transport.registerProducer(self, False)
+        self._register()
         return done
-
-    def resumeProducing(self) -> None:
-        """The transport's buffer is empty."""
-        if self._done is None:
-            return
-        if self._rest is not None:
-            self._called_at_rest = True
-            return
-        if self._header is not None:
-            header, self._header = self._header, None
-            self._transport.write(header)
-            return
-        try:
-            sent = self._step(min(self._left, self._limiter.step))
-        except OSError as error:
-            self._fail(error)
-            return
-        if sent is not None:
-            self._count(sent)
 
     def stopProducing(self) -> None:
         """The connection is lost."""
         self._end(ConnectionLost("the child ended the connection inside a piece"))
 
     @abc.abstractmethod
+    def _register(self) -> None:
+        """Register with the transport, and take the first turn."""
+
+    @abc.abstractmethod
     def _ask_again(self) -> None:
-        """Have :meth:`resumeProducing` called when the transport can take more."""
+        """Have :meth:`_take_turn` called when the transport can take more."""
 
     @abc.abstractmethod
     def _step(self, length: int) -> int | None:
@@ -129,31 +133,52 @@ class FileRangeProducer(abc.ABC):
         :raises OSError: from the file or from the socket.
         """
 
-    def _count(self, sent: int) -> None:
-        if not sent:
-            self._end(
-                PieceDamaged(f"expected {self._left} more bytes at offset {self._offset} of the file, which ends there")
-            )
+    def _take_turn(self) -> None:
+        """The transport can take more: the header, or a step of content when the limiter allows it."""
+        if self._done is None or self._later is not None:
             return
-        self._offset += sent
-        self._left -= sent
-        self._progressed(sent)
-        rest = self._limiter.spend(sent)
-        if rest:
-            self._rest = self._clock.callLater(rest, self._rested)
-        elif self._left:
+        if self._header is not None:
+            header, self._header = self._header, None
+            self._transport.write(header)
             self._ask_again()
-        else:
+        elif not self._left:
             self._end(None)
+        elif self._may_step():
+            self._take_step()
 
-    def _rested(self) -> None:
-        called, self._rest, self._called_at_rest = self._called_at_rest, None, False
-        if not self._left:
-            self._end(None)
-        elif called:
-            self.resumeProducing()
-        else:
+    def _may_step(self) -> bool:
+        """Whether the limiter lets us send now; else it does later."""
+        if not self._granted:
+            self._granted = min(self._left, self._limiter.step)
+            rest = self._limiter.reserve(self._granted)
+            if rest:
+                self._later = self._clock.callLater(rest, self._take_later_turn)
+        return self._later is None
+
+    def _take_later_turn(self) -> None:
+        self._later = None
+        self._take_turn()
+
+    def _take_step(self) -> None:
+        try:
+            sent = self._step(self._granted)
+        except OSError as error:
+            self._fail(error)
+            return
+        if sent is None:
             self._ask_again()
+        elif not sent:
+            expected = f"expected {self._left} more bytes at offset {self._offset} of the file"
+            self._end(PieceDamaged(f"{expected}, which ends there"))
+        else:
+            self._granted -= sent
+            self._offset += sent
+            self._left -= sent
+            self._progressed(sent)
+            if self._left:
+                self._ask_again()
+            else:
+                self._end(None)
 
     def _fail(self, error: OSError) -> None:
         ended: Exception
@@ -168,10 +193,13 @@ class FileRangeProducer(abc.ABC):
         done, self._done = self._done, None
         if done is None:
             return
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest = None
-        os.close(self._descriptor)
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+        self._limiter.give_back(self._granted)
+        self._granted = 0
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
         self._transport.unregisterProducer()
         if error is None:
             done.callback(None)
@@ -179,6 +207,7 @@ class FileRangeProducer(abc.ABC):
             done.errback(Failure(error))
 
 
+@implementer(IPullProducer)
 class SendfileProducer(FileRangeProducer):
     """Sends by ``sendfile(2)``: the content goes from the page cache to the socket and never through Python."""
 
@@ -194,13 +223,22 @@ class SendfileProducer(FileRangeProducer):
         self._socket = sock
         self._copies = False
 
+    def resumeProducing(self) -> None:
+        """The transport's buffer is empty; or it is the first call, from inside ``registerProducer``."""
+        self._take_turn()
+
+    def _register(self) -> None:
+        self._transport.registerProducer(self, False)
+
+    def _ask_again(self) -> None:
+        self._transport.startWriting()  # type: ignore[attr-defined] # public in FileDescriptor, in no interface
+
     def _step(self, length: int) -> int | None:
         if self._copies:
             return _copy(self._transport, self._descriptor, self._offset, length)
         try:
             return os.sendfile(self._socket.fileno(), self._descriptor, self._offset, length)
         except BlockingIOError:
-            self._ask_again()
             return None
         except OSError as error:
             if error.errno not in _CANNOT_SENDFILE:
@@ -209,15 +247,34 @@ class SendfileProducer(FileRangeProducer):
             self._copies = True
             return _copy(self._transport, self._descriptor, self._offset, length)
 
-    def _ask_again(self) -> None:
-        self._transport.startWriting()  # type: ignore[attr-defined] # public in FileDescriptor, in no interface
 
-
+@implementer(IPushProducer)
 class CopyProducer(FileRangeProducer):
     """Sends by reading and writing: for TLS, and for platforms that have no sendfile."""
 
+    _paused = False
+
+    def pauseProducing(self) -> None:
+        """The transport's buffer is full."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """The transport's buffer is empty."""
+        self._paused = False
+        self._take_turn()
+
+    def _register(self) -> None:
+        self._transport.registerProducer(self, True)
+        self._take_turn()
+
     def _ask_again(self) -> None:
-        """Nothing to do: a transport that was written to calls by itself when its buffer is empty."""
+        if not self._paused:
+            self._later = self._clock.callLater(0, self._take_later_turn)
+
+    def _take_later_turn(self) -> None:
+        self._later = None
+        if not self._paused:
+            self._take_turn()
 
     def _step(self, length: int) -> int | None:
         return _copy(self._transport, self._descriptor, self._offset, length)

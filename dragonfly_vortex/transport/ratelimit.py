@@ -1,9 +1,10 @@
 """
 A limit on bytes per second, shared by many connections.
 
-Whoever moves bytes moves at most :attr:`TokenBucket.step` of them, tells the bucket, and rests for as long as it
-says. The bucket goes into debt rather than refuse, and every debtor waits for all debts before its own: so
-connections take turns in the order in which they came, none starves, and the sum is the limit.
+Whoever sends asks first, for at most :attr:`TokenBucket.step` bytes, and waits for as long as the bucket says. Whoever
+receives can only tell what has come, and rests then. The bucket goes into debt rather than refuse, and everyone waits
+for all debts before his own: so connections take turns in the order in which they came, none starves, and the sum is
+the limit, however many connections there are and however short they live.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ class TokenBucket:
         self._clock = clock
         self._free_at = float("-inf")  # when all debts will have been paid
 
+    @property
+    def debt(self) -> float:
+        """Seconds until all that has been moved or reserved is paid for; 0.0 for no debt."""
+        return max(0.0, self._free_at - self._clock.seconds())
+
     def spend(self, length: int) -> float:
         """
         Tell of bytes that have been moved.
@@ -46,4 +52,23 @@ class TokenBucket:
         """
         now = self._clock.seconds()
         self._free_at = max(self._free_at, now - _BURST_SECONDS) + length / self.rate
-        return max(0.0, self._free_at - now)
+        return self.debt
+
+    def reserve(self, length: int) -> float:
+        """
+        Ask for bytes before they are moved.
+
+        :param length: how many bytes. They count as moved from now on; :meth:`give_back` what is not.
+        :returns: seconds to wait until they may be moved; 0.0 for none.
+        """
+        wait = self.debt
+        self.spend(length)
+        return wait
+
+    def give_back(self, length: int) -> None:
+        """
+        Tell of bytes that were reserved and will not be moved.
+
+        :param length: how many bytes.
+        """
+        self._free_at -= length / self.rate

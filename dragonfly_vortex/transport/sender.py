@@ -12,11 +12,10 @@ from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 
 from dragonfly_vortex.errors import PieceDamaged, StorageFailure
 from dragonfly_vortex.interfaces import FileRange, IConnectionTransport
-from dragonfly_vortex.transport.producers import producer_for
+from dragonfly_vortex.transport.producers import FileRangeProducer, producer_for
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 
 __all__ = ["ONE_WRITE_LENGTH", "Sender"]
@@ -34,7 +33,7 @@ class Sender:
 
     :param transport: where to.
     :param clock: for the rests that the limiter asks for.
-    :param limiter: what the content's bytes are spent from, shared with other connections.
+    :param limiter: what the content's bytes are taken from, shared with other connections.
     :param progressed: called with the number of content bytes whenever some have gone.
     """
 
@@ -50,34 +49,42 @@ class Sender:
         self._limiter = limiter
         self._progressed = progressed
         self._unflushed = 0
+        self._producer: FileRangeProducer | None = None
 
-    def send(self, header: bytes, content: FileRange) -> Deferred[None]:
+    @property
+    def resting(self) -> bool:
+        """Whether it is our own limit, and not the other side, that a reply waits for."""
+        return self._producer is not None and self._producer.resting
+
+    def send(self, header: bytes, content: FileRange | None = None) -> Deferred[None]:
         """
         Send a header and the content that follows it.
 
-        :param content: its descriptor is closed at the end, whatever the end is.
+        :param content: its descriptor is closed at the end, whatever the end is. None where nothing follows: an error
+            is sent so.
         :returns: fires when the next reply may be sent; fails as
             :meth:`~dragonfly_vortex.transport.producers.FileRangeProducer.send` does, and then the connection must be
             aborted: the reply is broken.
         """
-        small = content.length <= min(ONE_WRITE_LENGTH, self._limiter.step)
-        if small and self._unflushed + content.length <= _MAX_UNFLUSHED:
+        length = content.length if content is not None else 0
+        allowed = not length or (length <= min(ONE_WRITE_LENGTH, self._limiter.step) and not self._limiter.debt)
+        if allowed and self._unflushed + len(header) + length <= _MAX_UNFLUSHED:
             return self._send_at_once(header, content)
         self._unflushed = 0
-        return producer_for(self._transport, self._clock, self._limiter, self._progressed).send(header, content)
+        self._producer = producer_for(self._transport, self._clock, self._limiter, self._progressed)
+        return self._producer.send(header, content)
 
-    def _send_at_once(self, header: bytes, content: FileRange) -> Deferred[None]:
+    def _send_at_once(self, header: bytes, content: FileRange | None) -> Deferred[None]:
         try:
-            data = _read(content)
+            data = _read(content) if content is not None else b""
         except (PieceDamaged, StorageFailure) as error:
             return fail(error)
         self._transport.write(header + data)
         self._unflushed += len(header) + len(data)
-        self._progressed(len(data))
-        rest = self._limiter.spend(len(data))
-        if not rest:
-            return succeed(None)
-        return deferLater(self._clock, rest)
+        if data:
+            self._limiter.spend(len(data))
+            self._progressed(len(data))
+        return succeed(None)
 
 
 def _read(source: FileRange) -> bytes:

@@ -140,10 +140,9 @@ def _whole_seconds(seconds: float) -> int:
 def _set(sock: socket.socket, level: int, option: int, value: int, name: str) -> list[str]:
     try:
         sock.setsockopt(level, option, value)
-    except OSError as error:
-        return [
-            f"socket option {name}: asked for {value}, refused ({error.strerror}); {_effective(sock, level, option)}"
-        ]
+    except (OSError, OverflowError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        return [f"socket option {name}: asked for {value}, refused ({reason}); {_effective(sock, level, option)}"]
     return []
 
 
