@@ -1,0 +1,90 @@
+"""The values that pass between the parts, and who provides which interface."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import cast
+
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import Interface
+from zope.interface.verify import verifyObject
+
+from dragonfly_vortex import interfaces
+from dragonfly_vortex.config import default_config
+from dragonfly_vortex.downloaders.factory import DownloaderFactory
+from dragonfly_vortex.peer.client import ClientSettings
+from dragonfly_vortex.peer.server import VortexServerFactory
+from dragonfly_vortex.peer.tcp_client import TCPClient
+from dragonfly_vortex.peer.tcp_server import TCPServer
+from dragonfly_vortex.storage.store import PieceStore
+from dragonfly_vortex.transport.endpoints import client_endpoint
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.sinks import FileSink, MemorySink
+from dragonfly_vortex.transport.sockets import SocketOptions
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+
+class ValueTests(SynchronousTestCase):
+    """Requests, responses and rows."""
+
+    def test_a_piece_is_called_by_task_and_number(self) -> None:
+        """The name of a piece is the one that the reference gives it."""
+        self.assertEqual(interfaces.piece_id("ab" * 32, 7), "ab" * 32 + "-7")
+
+    def test_values_are_frozen(self) -> None:
+        """A request and a response cannot be changed by whoever gets them."""
+        request = interfaces.DownloadPieceRequest(kind=PieceKind.STANDARD, task_id="a" * 64, number=0)
+        metadata = PieceMetadata(number=0, offset=0, length=0, digest="crc32:0")
+        response = interfaces.DownloadPieceResponse(metadata=metadata, content=b"")
+        for value, field in ((request, "number"), (response, "content"), (metadata, "offset")):
+            with self.assertRaises(dataclasses.FrozenInstanceError):
+                setattr(value, field, 1)
+
+    def test_a_request_is_the_same_whatever_its_sink(self) -> None:
+        """Where the bytes go is no part of what is asked for."""
+        first = interfaces.DownloadPieceRequest(kind=PieceKind.CACHE, task_id="a" * 64, number=3, sink=MemorySink())
+        second = interfaces.DownloadPieceRequest(kind=PieceKind.CACHE, task_id="a" * 64, number=3)
+        self.assertEqual(first, second)
+
+    def test_a_downloaded_piece_is_content_offset_and_digest(self) -> None:
+        """What a downloader gives is taken apart as the design document has it."""
+        content, offset, digest = interfaces.DownloadedPiece(b"abc", 4096, "crc32:891568578")
+        self.assertEqual((content, offset, digest), (b"abc", 4096, "crc32:891568578"))
+
+
+class ProviderTests(SynchronousTestCase):
+    """Every provider has all that its interface promises, with the arguments that it names."""
+
+    def assert_provides(self, interface: type[Interface], provider: object) -> None:
+        """See whether an object keeps the promise of an interface."""
+        self.assertTrue(verifyObject(interface, provider))
+
+    def test_downloader(self) -> None:
+        """What the factory builds is a downloader."""
+        downloader = DownloaderFactory("tcp", default_config(), reactor=MemoryReactorClock()).build()
+        self.assert_provides(interfaces.IDownloader, downloader)
+
+    def test_client(self) -> None:
+        """The way to one parent is a client."""
+        reactor = MemoryReactorClock()
+        client = TCPClient(
+            "127.0.0.1:4005", lambda address: client_endpoint(reactor, address, 2.0), ClientSettings(clock=reactor)
+        )
+        self.assert_provides(interfaces.IClient, client)
+
+    def test_store_and_server(self) -> None:
+        """The storage is a piece store, and what serves it a server."""
+        reactor = MemoryReactorClock()
+        store = PieceStore(Path(self.mktemp()), cast(IReactorFromThreads, reactor))  # which it has no use for yet
+        factory = VortexServerFactory(store, reactor, limiter=TokenBucket(1000, reactor))
+        server = TCPServer(reactor, factory, ip="127.0.0.1", port=0, options=SocketOptions())
+        self.assert_provides(interfaces.IPieceStore, store)
+        self.assert_provides(interfaces.IServer, server)
+
+    def test_sinks(self) -> None:
+        """Memory and a file are sinks."""
+        self.assert_provides(interfaces.IPieceSink, MemorySink())
+        self.assert_provides(interfaces.IPieceSink, FileSink(0, 0))
