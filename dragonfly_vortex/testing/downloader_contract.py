@@ -155,7 +155,7 @@ class DownloaderContract(TestCase):
             got = await downloader.download_piece(
                 parent.address, 2, _HOST_ID, TASK_ID, sink=FileSink(file.fileno(), offset=6)
             )
-            self.assertIsNone(got.content)
+            self.assertTrue(got.content is None, "the content came back, too")
             self.assertTrue(os.pread(file.fileno(), 6 + 3_000_000 + 1, 0) == b"before" + piece.content)
 
     async def test_several_at_once(self) -> None:
@@ -228,15 +228,22 @@ class DownloaderContract(TestCase):
 
     # -- how it ends
 
-    async def test_cancel(self) -> None:
-        """Cancelling ends the transfer at once: nothing of it is left at the parent."""
-        for fault in (Fault.SILENT, Fault.STALLED):
-            parent, downloader = self.offer(sample_piece(100_000), fault=fault), self.downloader()
-            downloading = downloader.download_piece(parent.address, 0, _HOST_ID, TASK_ID)
-            await parent.until_asked()
-            downloading.cancel()
-            await self.failure_of(downloading, CancelledError)
-            await parent.until_deserted()
+    async def assert_cancelled(self, fault: Fault) -> None:
+        """Cancelling a download from such a parent leaves nothing of it at the parent."""
+        parent, downloader = self.offer(sample_piece(100_000), fault=fault), self.downloader()
+        downloading = downloader.download_piece(parent.address, 0, _HOST_ID, TASK_ID)
+        await parent.until_asked()
+        downloading.cancel()
+        await self.failure_of(downloading, CancelledError)
+        await parent.until_deserted()
+
+    async def test_cancel_before_an_answer(self) -> None:
+        """A piece that has not been answered can be cancelled, which ends the transfer at once."""
+        await self.assert_cancelled(Fault.SILENT)
+
+    async def test_cancel_in_the_middle(self) -> None:
+        """A piece that has come in part can be cancelled, which ends the transfer at once."""
+        await self.assert_cancelled(Fault.STALLED)
 
     async def test_stop(self) -> None:
         """Stopping fails what is under way, leaves no connection, and refuses what comes later."""
