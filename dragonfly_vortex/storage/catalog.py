@@ -10,9 +10,10 @@ Everything here blocks, and belongs to one thread.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -282,6 +283,9 @@ class Catalog:
         connection = self._opened()
         with storage_failures(f"cannot write {self.path}"), _transaction(connection):
             yield connection
+        # Who watches for changes (storage/watch.py) hears of this one. It is made, whether that can be said or not.
+        with suppress(OSError):
+            os.utime(self.path)
 
 
 @contextmanager

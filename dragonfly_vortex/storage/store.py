@@ -28,6 +28,7 @@ from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.digest import new_hash, parse_digest, verify
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.pieces import check_lengths, piece_span
+from dragonfly_vortex.storage.watch import CatalogWatch
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["PieceStore"]
@@ -49,6 +50,7 @@ class PieceStore:
         self._reactor = reactor
         self._content = Content(directory)
         self._catalog = Catalog(directory)
+        self._watch = CatalogWatch(self._catalog.path, reactor)
         self._thread: ThreadPool | None = None
 
     def start(self) -> Deferred[None]:
@@ -134,6 +136,10 @@ class PieceStore:
             piece is there and is damaged or another one.
         """
         return self._defer(lambda: self._add_piece(kind, task_id, metadata, content))
+
+    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """See :meth:`IPieceStore.subscribe`."""
+        return self._watch.subscribe(changed)
 
     # -- in the reactor's thread -------------------------------------------------------------------------------------
 

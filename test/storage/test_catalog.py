@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
 from dragonfly_vortex.interfaces import StoredPiece, StoredTask
 from dragonfly_vortex.storage.catalog import VERSION, Catalog
+from dragonfly_vortex.storage.directories import locked
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 TASK = StoredTask(
@@ -40,6 +42,7 @@ _OPENER = """
 import sys, pathlib
 from dragonfly_vortex.storage.catalog import Catalog
 sys.stdin.read()
+print("ready", flush=True)
 for _ in range(10):
     with Catalog(pathlib.Path(sys.argv[1])) as catalog:
         catalog.list_tasks()
@@ -198,6 +201,36 @@ class CatalogTests(SynchronousTestCase):
         self.catalog.put_task(TASK, pieces())
         self.assertEqual(other.list_tasks(), [TASK])
 
+    def test_nothing_between(self) -> None:
+        """No other process changes what a change has looked at before it writes."""
+        self.patch(sys.modules[Catalog.__module__], "_BUSY_TIMEOUT", 0.01)
+        other = self.open()
+        get_task = self.catalog.get_task
+
+        def interrupted(kind: PieceKind, task_id: str) -> StoredTask:
+            with self.assertRaisesRegex(StorageFailure, "database is locked"):
+                other.put_task(TASK, [FIRST])
+            return get_task(kind, task_id)
+
+        self.patch(self.catalog, "get_task", interrupted)
+        self.catalog.add_task(TASK)
+        self.assertEqual(other.get_pieces(TASK.kind, TASK.task_id), [])
+
+    def test_full_disk(self) -> None:
+        """A change for which there is no room is a failure that changes nothing, and smaller ones go on."""
+        self.catalog.put_task(TASK, [FIRST])
+        pieces = [replace(FIRST, number=number) for number in range(20_000)]
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (256 * 1024, limits[1]))
+        try:
+            with self.assertRaisesRegex(StorageFailure, "cannot write .*catalog.sqlite3: "):
+                self.catalog.put_task(replace(TASK, piece_length=5), pieces)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        self.assertEqual(self.pieces(), [self.stored(FIRST)])
+        self.catalog.mark_damaged(TASK.kind, TASK.task_id, 0, "short")
+        self.assertEqual(self.pieces(), [self.stored(FIRST, "short")])
+
 
 class OpenTests(SynchronousTestCase):
     """Databases that can be opened, and others."""
@@ -286,12 +319,29 @@ class OpenTests(SynchronousTestCase):
             with self.assertRaisesRegex(StorageFailure, "cannot write .*: database is locked"):
                 catalog.put_task(TASK, [])
 
+    def test_one_after_the_other(self) -> None:
+        """Who opens the database waits until another has prepared it."""
+        self.directory.mkdir()
+        process = subprocess.Popen(
+            [sys.executable, "-c", _OPENER, str(self.directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        with locked(self.directory), process:
+            if process.stdin is None or process.stdout is None:
+                raise AssertionError("expected pipes")
+            process.stdin.close()
+            self.assertEqual(process.stdout.readline(), b"ready\n")
+            with self.assertRaises(subprocess.TimeoutExpired):
+                process.wait(0.3)
+            self.assertEqual(self.path.read_bytes() if self.path.exists() else b"", b"")
+            process.kill()
+
     def test_all_at_once(self) -> None:
         """Many processes open and close the same new database at once, and none fails."""
         processes = [
             subprocess.Popen(
                 [sys.executable, "-c", _OPENER, str(self.directory)],
                 stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
             )

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import StorageError
 from dragonfly_vortex.storage.content import Content, is_task_id
+from dragonfly_vortex.storage.staging import sweep
 from dragonfly_vortex.wire import PieceKind
 
 TASK = "0123456789abcdef" * 4
@@ -106,6 +107,15 @@ class ContentTests(SynchronousTestCase):
         self.content.write(PieceKind.STANDARD, TASK, 0, b"abc")
         self.assertEqual(self.read(), b"abcdef")
 
+    def test_write_in_parts(self) -> None:
+        """What the system does not write at once is written after it."""
+        pwrite = os.pwrite
+        self.patch(os, "pwrite", lambda descriptor, data, offset: pwrite(descriptor, data[:2], offset))
+        with self.content.lock():
+            self.content.create(PieceKind.STANDARD, TASK)
+        self.content.write(PieceKind.STANDARD, TASK, 0, b"abcde")
+        self.assertEqual(self.read(), b"abcde")
+
     def test_write_without_file(self) -> None:
         """There is no writing into a task that has no file."""
         self.assertRaises(FileNotFoundError, self.content.write, PieceKind.STANDARD, TASK, 0, b"abc")
@@ -136,6 +146,20 @@ class ContentTests(SynchronousTestCase):
             self.assertTrue(os.path.samefile(source, self.content.path(PieceKind.STANDARD, TASK)))
             self.assertEqual(self.files(), [f"content/tasks/012/{TASK}"])
         self.assertEqual(source.stat().st_nlink, 2)
+
+    def test_link_while_swept(self) -> None:
+        """A sweep that comes in the middle does not take the link for a dead file."""
+        link = os.link
+
+        def link_and_sweep(source: Path, target: Path) -> None:
+            link(source, target)
+            sweep(self.content.directory, "import")
+
+        source = Path(self.mktemp())
+        source.touch()
+        self.patch(os, "link", link_and_sweep)
+        self.link(source)
+        self.assertTrue(os.path.samefile(source, self.content.path(PieceKind.STANDARD, TASK)))
 
     def test_link_to_another(self) -> None:
         """A name that has become another file's is not linked."""

@@ -134,6 +134,14 @@ class ExportTests(SynchronousTestCase):
             self.assertEqual(damage, ["", ""])
             self.assertEqual(os.listdir(self.outputs), [])
 
+    def test_marked(self) -> None:
+        """A piece with a mark is not exported, whatever its bytes are."""
+        task = self.put(content_of(3000))
+        with Catalog(self.directory) as catalog:
+            catalog.mark_damaged(task.kind, task.task_id, 2, "found short")
+        with self.assertRaisesRegex(PieceDamaged, f"piece {task.task_id}-2: found short"):
+            self.export(task)
+
     def test_other_content(self) -> None:
         """Sound pieces that are not what the ID says are not exported; an ID that is no SHA-256 says nothing."""
         task = self.put(content_of(3000))

@@ -252,8 +252,12 @@ class ImportTests(SynchronousTestCase):
         for name in ("fdatasync", "replace", "fsync"):
             self.note(os, name, steps)
         self.note(Catalog, "put_task", steps)
-        self.import_it()
-        self.assertEqual(steps[-4:], ["fdatasync", "replace", "fsync", "put_task"])
+        for link in (False, True):
+            self.import_it(link=link)
+            order = [step for step in dict.fromkeys(reversed(steps[:-1]))]
+            self.assertEqual(steps[-1], "put_task")
+            self.assertEqual(order, ["fsync", "replace", "fdatasync"])
+            steps.clear()
 
     def note(self, where: object, name: str, steps: list[str]) -> None:
         """Write down each call of a function, and call it."""
@@ -369,6 +373,17 @@ class ProcessTests(SynchronousTestCase):
             self.assertEqual(process.communicate(), (f"{task_id}\n" * 5, ""))
         self.assertEqual(files_in(self.directory), [f"tasks/{task_id[:3]}/{task_id}"])
         self.assertEqual(wrong_pieces(self.directory), [])
+
+    def test_locked(self) -> None:
+        """An importer waits while another process changes what files there are: file and rows change together."""
+        with Content(self.directory).lock():
+            process = self.start(_IMPORTER)
+            if process.stdout is None or process.stdout.readline() != "ready\n":
+                raise AssertionError("expected an importer")
+            with self.assertRaises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            self.assertTrue(all("dfvortex-part" in name for name in files_in(self.directory)))
+            process.kill()
 
     def test_memory(self) -> None:
         """An import needs as much memory for a long file as for a short one."""

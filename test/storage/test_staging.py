@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 import stat
@@ -13,7 +14,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.storage import staging
-from dragonfly_vortex.storage.staging import StagedFile, check_target, sweep
+from dragonfly_vortex.storage.staging import StagedFile, check_target, lock, sweep
 
 _WRITER = """
 import sys, pathlib
@@ -104,10 +105,17 @@ class StagedFileTests(SynchronousTestCase):
         def no_links(source: Path, target: Path) -> None:
             raise PermissionError(errno.EPERM, "Operation not permitted")
 
+        def rival(source: Path, target: Path) -> None:
+            target.write_bytes(b"rival")
+            no_links(source, target)
+
         self.patch(os, "link", no_links)
         self.stage(b"first").publish(self.target, overwrite=False)
-        self.assertRaises(FileExistsError, self.stage().publish, self.target, overwrite=False)
         self.assertEqual(self.target.read_bytes(), b"first")
+        self.target.unlink()
+        self.patch(os, "link", rival)
+        self.assertRaises(FileExistsError, self.stage().publish, self.target, overwrite=False)
+        self.assertEqual(self.target.read_bytes(), b"rival")
 
     def test_publish_nowhere(self) -> None:
         """A target whose directory is not there is an error, and the file is still staged."""
@@ -170,6 +178,34 @@ class CheckTargetTests(SynchronousTestCase):
         os.mkfifo(self.directory / "pipe")
         for target in (self.directory, self.directory / "pipe", Path("/dev/null")):
             self.assertRaises(FileExistsError, check_target, target, overwrite=True)
+
+
+class LockTests(SynchronousTestCase):
+    """Files that are in use."""
+
+    def test_locked(self) -> None:
+        """A lock is had by one, or shared by several."""
+        path = Path(self.mktemp())
+        path.touch()
+        with open(path, "rb") as first, open(path, "rb") as second:
+            self.assertTrue(lock(first.fileno()))
+            self.assertFalse(lock(second.fileno()))
+            self.assertFalse(lock(second.fileno(), shared=True))
+            self.assertTrue(lock(first.fileno(), shared=True))
+            self.assertTrue(lock(second.fileno(), shared=True))
+
+    def test_without_locks(self) -> None:
+        """Where there are no locks a file is as good as locked, and is never swept away."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+
+        def flock(descriptor: int, operation: int) -> None:
+            raise OSError(errno.ENOLCK, "No locks available")
+
+        self.patch(fcntl, "flock", flock)
+        with StagedFile.create(directory, "target") as staged:
+            sweep(directory, "target")
+            self.assertTrue(staged.path.exists())
 
 
 class SweepTests(SynchronousTestCase):

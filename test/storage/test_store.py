@@ -69,15 +69,15 @@ def read(piece: OpenPiece) -> bytes:
         os.close(descriptor)
 
 
-def descriptors() -> set[str]:
-    """The files that this process has open below the content of a storage."""
+def descriptors(within: str = "/content/") -> set[str]:
+    """The files of a storage that this process has open: of its content, or others."""
     names = set()
     for name in os.listdir("/proc/self/fd"):
         try:
             target = os.readlink(f"/proc/self/fd/{name}")
         except FileNotFoundError:
             continue
-        if "/content/" in target:
+        if within in target:
             names.add(target)
     return names
 
@@ -124,6 +124,7 @@ class LifeTests(StoreCase):
         asked = self.store.get_task(KIND, TASK.task_id)
         await self.store.stop()
         self.assertEqual(threading.active_count(), before - 1)
+        self.assertEqual(descriptors("catalog.sqlite3"), set())
         self.assertEqual((await asked).task_id, TASK.task_id)
         await self.store.stop()
         for question in (self.store.get_task(KIND, TASK.task_id), self.store.open_piece(KIND, TASK.task_id, 0)):
