@@ -7,6 +7,7 @@ except in the three methods of :class:`IDownloader`, whose names the design docu
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -144,6 +145,15 @@ class IPieceStore(Interface):
 
     def add_piece(kind: PieceKind, task_id: str, metadata: PieceMetadata, content: bytes) -> Deferred[None]:
         """Write a piece's bytes into the task's file, and then, when they are there, commit its row."""
+
+    def subscribe(changed: Callable[[], None]) -> Callable[[], None]:
+        """
+        Hear of changes: of any row, by whichever process.
+
+        :param changed: called in the reactor's thread soon after a change, when it can be read. Several changes may be
+            told in one call, and a call may tell of none.
+        :returns: ends the subscription.
+        """
 
 
 # -- where a piece goes to

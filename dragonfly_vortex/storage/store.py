@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -50,7 +50,7 @@ class PieceStore:
         self._reactor = reactor
         self._content = Content(directory)
         self._catalog = Catalog(directory)
-        self._watch = CatalogWatch(self._catalog.path, reactor)
+        self._watch = CatalogWatch(self._catalog.path, IReactorTime(reactor))
         self._thread: ThreadPool | None = None
 
     def start(self) -> Deferred[None]:

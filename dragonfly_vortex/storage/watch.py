@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -34,12 +34,12 @@ class CatalogWatch:
     Tells its subscribers of changes. Nothing is watched while nobody subscribes.
 
     :param catalog: the catalog's file. SQLite's other files beside it have names that begin with its name.
-    :param reactor: where subscribers are called; it reads descriptors and tells the time, too.
+    :param reactor: where subscribers are called; where it reads descriptors, they are told without polling.
     """
 
     log: ClassVar[Logger] = Logger()
 
-    def __init__(self, catalog: Path, reactor: IReactorFromThreads) -> None:
+    def __init__(self, catalog: Path, reactor: IReactorTime) -> None:
         self._catalog = catalog
         self._reactor = reactor
         self._subscribers: dict[object, Callable[[], None]] = {}
@@ -92,9 +92,7 @@ class CatalogWatch:
             notifier.connectionLost(Failure(ConnectionDone()))
 
         try:
-            notifier.watch(
-                FilePath(str(self._catalog.parent)), mask=IN_ATTRIB | IN_CLOSE_WRITE, callbacks=[happened]
-            )
+            notifier.watch(FilePath(str(self._catalog.parent)), mask=IN_ATTRIB | IN_CLOSE_WRITE, callbacks=[happened])
         except BaseException:
             stop()
             raise
@@ -113,7 +111,7 @@ class CatalogWatch:
                 self._changed()
 
         polling = LoopingCall(look)
-        polling.clock = IReactorTime(self._reactor)
+        polling.clock = self._reactor
         polling.start(POLL_INTERVAL, now=False)
         return polling.stop
 
@@ -127,12 +125,12 @@ class CatalogWatch:
     def _changed(self) -> None:
         """Something has happened: tell of it, but not more often than allowed."""
         if self._telling is None:
-            clock = IReactorTime(self._reactor)
-            self._telling = clock.callLater(max(0.0, self._told_at + INTERVAL - clock.seconds()), self._tell)
+            wait = max(0.0, self._told_at + INTERVAL - self._reactor.seconds())
+            self._telling = self._reactor.callLater(wait, self._tell)
 
     def _tell(self) -> None:
         self._telling = None
-        self._told_at = IReactorTime(self._reactor).seconds()
+        self._told_at = self._reactor.seconds()
         for changed in list(self._subscribers.values()):
             changed()
 

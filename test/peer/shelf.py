@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -115,3 +115,7 @@ class Shelf:
     def add_piece(self, kind: PieceKind, task_id: str, metadata: PieceMetadata, content: bytes) -> Deferred[None]:
         """See :meth:`IPieceStore.add_piece`."""
         return succeed(None)
+
+    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """See :meth:`IPieceStore.subscribe`. Nothing changes here."""
+        return lambda: None
