@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -220,13 +219,9 @@ class CatalogTests(SynchronousTestCase):
         """A change for which there is no room is a failure that changes nothing, and smaller ones go on."""
         self.catalog.put_task(TASK, [FIRST])
         pieces = [replace(FIRST, number=number) for number in range(20_000)]
-        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (256 * 1024, limits[1]))
-        try:
-            with self.assertRaisesRegex(StorageFailure, "cannot write .*catalog.sqlite3: "):
-                self.catalog.put_task(replace(TASK, piece_length=5), pieces)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        self.catalog._opened().execute("PRAGMA max_page_count = 64")
+        with self.assertRaisesRegex(StorageFailure, "cannot write .*catalog.sqlite3: database or disk is full"):
+            self.catalog.put_task(replace(TASK, piece_length=5), pieces)
         self.assertEqual(self.pieces(), [self.stored(FIRST)])
         self.catalog.mark_damaged(TASK.kind, TASK.task_id, 0, "short")
         self.assertEqual(self.pieces(), [self.stored(FIRST, "short")])
