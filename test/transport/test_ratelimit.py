@@ -1,0 +1,110 @@
+"""Tests of the limit on bytes per second."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+
+
+class Mover:
+    """Moves steps for ever: asks first and moves when it may, or moves first and rests."""
+
+    def __init__(self, bucket: TokenBucket, clock: Clock, asks: bool, step: int) -> None:
+        self.moved: dict[int, int] = {}  # bytes by the second in which they were moved
+        self._bucket = bucket
+        self._clock = clock
+        self._asks = asks
+        self._step = step
+
+    def start(self) -> None:
+        """Take the first turn."""
+        if self._asks:
+            self._clock.callLater(self._bucket.reserve(self._step), self._move)
+        else:
+            self._move()
+
+    def _move(self) -> None:
+        second = int(self._clock.seconds())
+        self.moved[second] = self.moved.get(second, 0) + self._step
+        rest = self._bucket.reserve(self._step) if self._asks else self._bucket.spend(self._step)
+        self._clock.callLater(rest, self._move)
+
+
+class TokenBucketTests(SynchronousTestCase):
+    """Bytes are paid for in seconds."""
+
+    def setUp(self) -> None:
+        """A bucket of a thousand bytes per second that owes nothing and has saved nothing."""
+        self.clock = Clock()
+        self.bucket = TokenBucket(1000, self.clock)
+        self.bucket.spend(50)
+
+    def test_spend(self) -> None:
+        """Who has moved bytes rests for all debts, his own too."""
+        self.assertAlmostEqual(self.bucket.spend(100), 0.1)
+        self.assertAlmostEqual(self.bucket.spend(100), 0.2)
+        self.clock.advance(0.15)
+        self.assertAlmostEqual(self.bucket.debt, 0.05)
+        self.assertAlmostEqual(self.bucket.spend(100), 0.15)
+
+    def test_reserve(self) -> None:
+        """Who asks first waits for all debts but his own."""
+        self.assertEqual(self.bucket.reserve(100), 0.0)
+        self.assertAlmostEqual(self.bucket.reserve(100), 0.1)
+        self.assertAlmostEqual(self.bucket.reserve(1), 0.2)
+
+    def test_give_back(self) -> None:
+        """What was reserved and is given back is not owed."""
+        self.bucket.reserve(100)
+        self.bucket.reserve(300)
+        self.bucket.give_back(300)
+        self.assertAlmostEqual(self.bucket.reserve(1), 0.1)
+
+    def test_no_debt(self) -> None:
+        """A debt that has been paid is none."""
+        self.bucket.spend(100)
+        self.clock.advance(1.0)
+        self.assertEqual(self.bucket.debt, 0.0)
+        self.assertEqual(self.bucket.reserve(1), 0.0)
+
+    def test_little_is_saved(self) -> None:
+        """However long nothing has moved, no more than a twentieth of a second is saved."""
+        self.clock.advance(3600.0)
+        self.assertEqual(self.bucket.spend(50), 0.0)
+        self.assertAlmostEqual(self.bucket.spend(10), 0.01)
+
+    def test_step(self) -> None:
+        """A step is a hundredth of a second's bytes, at least one, and never so much that others wait for long."""
+        for rate, step in ((1, 1), (99, 1), (1_000_000, 10_000), (50_000_000_000, 512 * 1024)):
+            self.assertEqual(TokenBucket(rate, self.clock).step, step)
+
+    def test_no_rate(self) -> None:
+        """A rate of nothing is refused."""
+        for rate in (0, -1):
+            self.assertRaises(ValueError, TokenBucket, rate, self.clock)
+
+    def test_every_second(self) -> None:
+        """In each of ten seconds four movers move what the limit allows, within a hundredth, and as much each."""
+        for asks in (True, False):
+            clock = Clock()
+            bucket = TokenBucket(1_000_000, clock)
+            movers = [Mover(bucket, clock, asks, bucket.step) for _ in range(4)]
+            clock.advance(100.0)
+            for mover in movers:
+                mover.start()
+            clock.pump([0.001] * 10_000)
+            for second in range(100, 110):
+                self.assertLess(abs(sum(mover.moved[second] for mover in movers) - 1_000_000), 100_000)
+            shares = [sum(mover.moved.values()) for mover in movers]
+            self.assertLess(max(shares) - min(shares), 50_000)
+
+    def test_late_timers(self) -> None:
+        """A clock that ticks seldom does not cost any of the rate."""
+        clock = Clock()
+        bucket = TokenBucket(1_000_000, clock)
+        mover = Mover(bucket, clock, True, bucket.step)
+        mover.start()
+        clock.pump([0.015] * 1000)
+        self.assertGreater(sum(mover.moved.values()), 14_000_000 // 2)
