@@ -70,7 +70,7 @@ class VortexService(Service):
         :raises twisted.internet.error.CannotListenError: the address cannot be had.
         """
         for warning in self._warnings:
-            self.log.warn("{warning}", warning=warning)
+            self.log.warn("{text}", text=warning)  # Twisted takes an event with a "warning" for one of Python's
         # The store opens it in its own thread, and tells that later; whoever starts a peer is to know now.
         with Catalog(self.config.storage.dir):
             pass

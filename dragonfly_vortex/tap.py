@@ -46,8 +46,8 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     services = MultiService()
-    _Peer(options.loaded.config, cast(IPeerReactor, reactor), options.loaded.warnings).setServiceParent(services)
     _ExitByTerm(reactor).setServiceParent(services)
+    _Peer(options.loaded.config, cast(IPeerReactor, reactor), options.loaded.warnings).setServiceParent(services)
     return services
 
 
@@ -85,7 +85,9 @@ class _ExitByTerm(Service):
 
     def startService(self) -> None:
         Service.startService(self)
-        # Not now: a reactor sets its own handlers when it starts to run.
+        # Once now: whoever reads in the log that the peer serves may end it before the reactor runs. And once more,
+        # because a reactor sets its own handlers when it starts to run.
+        signal.signal(signal.SIGTERM, self._terminate)
         self._reactor.callWhenRunning(signal.signal, signal.SIGTERM, self._terminate)
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:

@@ -1,0 +1,219 @@
+"""A peer as a service, in this process: what it opens, what it serves, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import cast
+
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import deferLater
+from twisted.internet.testing import EventLoggingObserver
+from twisted.internet.threads import deferToThread
+from twisted.logger import LogLevel, globalLogPublisher
+from twisted.trial.unittest import TestCase
+
+from dragonfly_vortex import service
+from dragonfly_vortex.config import (
+    Config,
+    StorageConfig,
+    StorageServerConfig,
+    StorageTCPConfig,
+    UploadConfig,
+    default_config,
+)
+from dragonfly_vortex.downloaders.factory import DownloaderFactory
+from dragonfly_vortex.errors import StorageFailure
+from dragonfly_vortex.peer.listener import VortexPort
+from dragonfly_vortex.peer.server import VortexServerFactory
+from dragonfly_vortex.service import IPeerReactor, VortexService
+from dragonfly_vortex.storage.importing import import_file
+from dragonfly_vortex.wire import PieceContent, PieceKind
+from test.processes import Child
+
+peer_reactor = cast(IPeerReactor, reactor)
+
+
+def storage_threads() -> int:
+    """How many threads of storages there are in this process."""
+    return sum("storage" in thread.name for thread in threading.enumerate())
+
+
+class ServiceTests(TestCase):
+    """A service over a storage of its own, on a free port."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        self.content = os.urandom(1_000_000)
+        self.directory.joinpath("file").write_bytes(self.content)
+
+    def config(self, *, port: int = 0, upload: int = 50_000_000_000, idle_timeout: float = 300.0) -> Config:
+        """A configuration that listens on 127.0.0.1."""
+        tcp = StorageTCPConfig(port=port, idle_timeout=idle_timeout)
+        return Config(
+            upload=UploadConfig(bandwidth_limit=upload),
+            storage=StorageConfig(dir=self.directory / "storage", server=StorageServerConfig(ip="127.0.0.1", tcp=tcp)),
+        )
+
+    def service(self, config: Config | None = None, warnings: tuple[str, ...] = ()) -> VortexService:
+        """A service that is stopped in the end."""
+        made = VortexService(config or self.config(), peer_reactor, warnings)
+        self.addCleanup(made.stopService)
+        return made
+
+    def import_file(self) -> str:
+        """Import the test's file in two pieces, and give its task ID."""
+        return import_file(
+            self.directory / "file", self.directory / "storage", PieceKind.STANDARD, piece_length=600_000
+        ).task_id
+
+    def address(self, peer: VortexService) -> tuple[str, int]:
+        """Where a service listens."""
+        address = cast(IPv4Address, peer.address)
+        return address.host, address.port
+
+    async def fetch(self, peer: VortexService, task_id: str) -> bytes:
+        """Fetch the task's two pieces with the package's own downloader."""
+        downloader = DownloaderFactory("tcp", default_config(), reactor=peer_reactor).build()
+        host, port = self.address(peer)
+        pieces = [await downloader.download_piece(f"{host}:{port}", number, "", task_id) for number in (0, 1)]
+        await downloader.stop()
+        return b"".join(cast(bytes, piece.content) for piece in pieces)
+
+    def test_opens_nothing_before_it_starts(self) -> None:
+        """A service that was only made has touched no file, has no thread and listens nowhere."""
+        peer = self.service()
+        self.assertIsNone(peer.address)
+        self.assertFalse((self.directory / "storage").exists())
+        self.assertEqual(storage_threads(), 0)
+
+    async def test_serves_what_is_imported_later(self) -> None:
+        """What is imported while it runs is served at once, on a connection that was there before, too."""
+        peer = self.service()
+        peer.startService()
+        with Child(self.address(peer)) as child:
+            task_id = await deferToThread(self.import_file)
+            child.ask(task_id)
+            self.assertIsInstance(await deferToThread(child.next_event), PieceContent)
+            self.assertTrue(await deferToThread(child.content) == self.content[:600_000])
+        self.assertTrue(await self.fetch(peer, task_id) == self.content)
+
+    async def test_leaves_nothing(self) -> None:
+        """When it has stopped, it listens no more, and its thread has ended."""
+        peer = self.service()
+        peer.startService()
+        await deferToThread(self.import_file)
+        address = self.address(peer)
+        self.assertEqual(storage_threads(), 1)
+        await peer.stopService()
+        self.assertIsNone(peer.address)
+        self.assertEqual(storage_threads(), 0)
+        with self.assertRaises(ConnectionRefusedError), socket.create_connection(address):
+            pass
+
+    async def test_starts_again(self) -> None:
+        """A service that was stopped can be started again, and has kept its tasks."""
+        peer = self.service()
+        peer.startService()
+        task_id = await deferToThread(self.import_file)
+        await peer.stopService()
+        peer.startService()
+        self.assertTrue(await self.fetch(peer, task_id) == self.content)
+
+    async def test_stops_without_having_started(self) -> None:
+        """Stopping a service that does not run, twice even, does nothing."""
+        peer = self.service()
+        await peer.stopService()
+        await peer.stopService()
+
+    def test_port_in_use(self) -> None:
+        """A port that cannot be had is told at once, and leaves no thread."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            peer = self.service(self.config(port=other.getsockname()[1]))
+            self.assertRaises(CannotListenError, peer.startService)
+        self.assertIsNone(peer.address)
+        self.assertFalse(peer.running)
+        self.assertEqual(storage_threads(), 0)
+
+    def test_storage_that_cannot_be_opened(self) -> None:
+        """A storage that cannot be opened is told at once, and nothing listens."""
+        self.directory.joinpath("storage").write_text("a file, not a directory")
+        peer = self.service()
+        self.assertRaises(StorageFailure, peer.startService)
+        self.assertIsNone(peer.address)
+        self.assertFalse(peer.running)
+
+    def test_warnings(self) -> None:
+        """What the configuration warned of is in the log when it starts, and not before."""
+        observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+        peer = self.service(warnings=("tap.yaml: {not} a format",))
+        self.assertEqual(len(observer), 0)
+        peer.startService()
+        said = [event["text"] for event in observer if event["log_level"] is LogLevel.warn]
+        self.assertEqual(said, ["tap.yaml: {not} a format"])
+
+    async def test_ends_idle_connections_at_once(self) -> None:
+        """A connection that waits for nothing is closed when the service stops, without waiting for anything."""
+        peer = self.service()
+        peer.startService()
+        with Child(self.address(peer)) as child:
+            child.ask("0" * 64)
+            await deferToThread(child.next_event)
+            started = peer_reactor.seconds()
+            await peer.stopService()
+            self.assertIsNone(await deferToThread(child.next_event))
+            self.assertLess(peer_reactor.seconds() - started, 1.0)
+
+    async def test_finishes_the_piece_under_way(self) -> None:
+        """A piece under way when the service stops is sent to its end, and nobody is accepted meanwhile."""
+        peer = self.service(self.config(upload=1_000_000))
+        peer.startService()
+        task_id = await deferToThread(self.import_file)
+        address = self.address(peer)
+        with Child(address) as child:
+            child.ask(task_id)
+            self.assertIsInstance(await deferToThread(child.next_event), PieceContent)
+            stopped = peer.stopService()
+            await deferLater(peer_reactor, 0.0)  # Twisted closes a port in the reactor's next turn
+            refused = await deferToThread(socket.socket().connect_ex, address)
+            self.assertNotEqual(refused, 0)
+            self.assertFalse(stopped.called)
+            self.assertTrue(await deferToThread(child.content) == self.content[:600_000])
+            self.assertIsNone(await deferToThread(child.next_event))
+            await stopped
+
+    async def test_does_not_wait_for_ever(self) -> None:
+        """A piece that does not come to its end in time is aborted, and its child sees that it is not all."""
+        self.patch(service, "DRAIN_TIMEOUT", 0.5)
+        peer = self.service(self.config(upload=100_000))
+        peer.startService()
+        task_id = await deferToThread(self.import_file)
+        with Child(self.address(peer)) as child:
+            child.ask(task_id)
+            self.assertIsInstance(await deferToThread(child.next_event), PieceContent)
+            await peer.stopService()
+            with self.assertRaises((ConnectionResetError, EOFError)):
+                await deferToThread(child.content)
+
+    def test_settings(self) -> None:
+        """What the configuration says of connections and of bandwidth is what the server's factory has."""
+        config = self.config(upload=7_000_000, idle_timeout=11.0)
+        tcp = dataclasses.replace(config.storage.server.tcp, max_connections=3, cork=True)
+        server = dataclasses.replace(config.storage.server, tcp=tcp)
+        config = dataclasses.replace(config, storage=dataclasses.replace(config.storage, server=server))
+        peer = self.service(config)
+        peer.startService()
+        (port,) = (reader for reader in peer_reactor.getReaders() if isinstance(reader, VortexPort))
+        factory = cast(VortexServerFactory, port.factory)
+        self.assertEqual(
+            (factory.limiter.rate, factory.idle_timeout, factory.max_connections, factory.cork),
+            (7_000_000, 11.0, 3, True),
+        )

@@ -1,0 +1,321 @@
+"""``twistd dfvortex``: its options in this process, and the daemon that it makes as a process."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import select
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from twisted.application.service import IServiceCollection, IServiceMaker, MultiService
+from twisted.plugin import getPlugins
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex import tap
+from dragonfly_vortex.service import VortexService
+from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent
+from test.processes import PROGRAMS, Child, Daemon, dfvortex, import_file, write_config
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class OptionsTests(SynchronousTestCase):
+    """The options of ``twistd dfvortex``, and the service that is made of them."""
+
+    def parse(self, *arguments: str) -> tap.Options:
+        """The options for a command line."""
+        options = tap.Options()
+        options.parseOptions(arguments)
+        return options
+
+    def test_plugin(self) -> None:
+        """The plugin ``dfvortex`` leads to this module."""
+        (plugin,) = (plugin for plugin in getPlugins(IServiceMaker) if plugin.tapname == "dfvortex")
+        self.assertIs(plugin.options, tap.Options)
+
+    def test_config(self) -> None:
+        """The configuration is read from the file that ``--config`` or ``-c`` names."""
+        directory = Path(self.mktemp())
+        write_config(directory, port=4321)
+        for name in ("--config", "-c"):
+            options = self.parse(name, str(directory / "tap.yaml"))
+            self.assertEqual(options.loaded.config.storage.server.tcp.port, 4321)
+
+    def test_default(self) -> None:
+        """Without ``--config`` it is ``tap.yaml``, whose lack is told by that name."""
+        here = Path.cwd()
+        self.addCleanup(os.chdir, here)
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        os.chdir(directory)
+        error = self.assertRaises(SystemExit, self.parse)
+        self.assertEqual(error.code, "dfvortex: tap.yaml:1: cannot be read: No such file or directory")
+
+    def test_broken(self) -> None:
+        """A wrong key ends the process with one line that names file, line and key."""
+        path = Path(self.mktemp())
+        path.write_text("storage:\n  server:\n    tcp: {prot: 1}\n", encoding="utf-8")
+        error = self.assertRaises(SystemExit, self.parse, "--config", str(path))
+        self.assertRegex(str(error.code), rf"\Adfvortex: {re.escape(str(path))}:3: storage\.server\.tcp\.prot: .*\Z")
+
+    def test_service(self) -> None:
+        """The service has a peer with that configuration in it, and has opened nothing."""
+        directory = Path(self.mktemp())
+        write_config(directory)
+        options = self.parse("--config", str(directory / "tap.yaml"))
+        made = tap.makeService(options)
+        self.assertIsInstance(made, MultiService)
+        (peer,) = (each for each in IServiceCollection(made) if isinstance(each, VortexService))
+        self.assertEqual(peer.config, options.loaded.config)
+        self.assertFalse((directory / "data").exists())
+
+    def test_the_repositorys_configuration(self) -> None:
+        """The ``tap.yaml`` in the repository can be used, and nothing in it is unknown."""
+        self.assertEqual(self.parse("--config", str(ROOT / "tap.yaml")).loaded.warnings, ())
+
+
+class DaemonTests(SynchronousTestCase):
+    """The daemon as a process."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        write_config(self.directory)
+        self.content = os.urandom(1_500_000)
+        self.directory.joinpath("file").write_bytes(self.content)
+
+    def import_file(self, *options: str) -> str:
+        """Import the test's file, and give its task ID."""
+        return import_file(self.directory / "file", *options, directory=self.directory)
+
+    def fetch(self, daemon: Daemon, task_id: str) -> bytes:
+        """Download a task with the command."""
+        output = self.directory / "output"
+        ran = dfvortex(
+            "download", task_id, "--parent", daemon.parent, "--output", output, "--overwrite", directory=self.directory
+        )
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""), ran)
+        return output.read_bytes()
+
+    def ended_with(self, *arguments: str) -> tuple[int, str]:
+        """Exit status and log of a daemon that should not come to serving."""
+        daemon = Daemon(self.directory, *arguments)
+        return daemon.wait(), daemon.log
+
+    # -- serving
+
+    def test_serves_what_is_imported_while_it_runs(self) -> None:
+        """A file that is imported while the daemon runs can be downloaded from it at once."""
+        with Daemon(self.directory) as daemon:
+            self.assertTrue(self.fetch(daemon, self.import_file()) == self.content)
+            self.assertEqual(daemon.stop(), 0)
+
+    def test_keeps_its_content_when_killed(self) -> None:
+        """After ``kill -9`` and a restart the daemon serves what it had served; nothing is in its way."""
+        with Daemon(self.directory) as daemon:
+            task_id = self.import_file()
+            self.assertTrue(self.fetch(daemon, task_id) == self.content)
+            daemon.kill()
+        with Daemon(self.directory) as daemon:
+            self.assertTrue(self.fetch(daemon, task_id) == self.content)
+
+    def test_damage(self) -> None:
+        """
+        A file that was cut short is noticed when it is sent, never offered again, over a restart too, and shown by
+        ``dfvortex stat``; importing the file again heals it.
+        """
+        with Daemon(self.directory) as daemon:
+            task_id = self.import_file("--piece-length", "1000000")
+            stored = self.directory / "data" / "content" / "tasks" / task_id[:3] / task_id
+            os.truncate(stored, 1_200_000)
+            with Child(daemon.address) as child:
+                child.ask(task_id, 1)
+                self.assertIsInstance(child.next_event(), PieceContent)
+                self.assertRaises((EOFError, ConnectionResetError), child.content)
+            daemon.wait_for(f"piece {task_id}-1: ")
+            self.assert_damaged(daemon, task_id)
+            daemon.kill()
+        with Daemon(self.directory) as daemon:
+            self.assert_damaged(daemon, task_id)
+            self.assertEqual(self.import_file("--piece-length", "1000000"), task_id)
+            self.assertNotIn("damaged:", dfvortex("stat", task_id, directory=self.directory).stdout)
+            self.assertTrue(self.fetch(daemon, task_id) == self.content)
+
+    def assert_damaged(self, daemon: Daemon, task_id: str) -> None:
+        """Assert that the second piece counts as damaged, and the first does not."""
+        with Child(daemon.address) as child:
+            child.ask(task_id, 1)
+            reply = child.next_event()
+            self.assertTrue(isinstance(reply, ErrorReply) and reply.code == ErrorCode.NOT_FOUND, reply)
+            child.ask(task_id, 0)
+            self.assertIsInstance(child.next_event(), PieceContent)
+            self.assertTrue(child.content() == self.content[:1_000_000])
+        shown = dfvortex("stat", task_id, directory=self.directory).stdout
+        self.assertRegex(shown, r"(?m)^pieces: +2 of 2, 1 damaged$")
+        self.assertRegex(shown, r"(?m)^damaged: +piece 1: expected 300000 more bytes ")
+        output = self.directory / "damaged"
+        ran = dfvortex("download", task_id, "--parent", daemon.parent, "--output", output, directory=self.directory)
+        self.assertNotEqual(ran.returncode, 0)
+        self.assertFalse(output.exists())
+
+    def test_warnings(self) -> None:
+        """What the configuration warns of is in the daemon's log, and commands do not print it."""
+        write_config(self.directory, more="metrics: {server: {port: 4002}}\n")
+        ran = dfvortex("import", "file", directory=self.directory)
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        self.assertNotIn("metrics", ran.stdout)
+        with Daemon(self.directory) as daemon:
+            self.assertEqual(len(re.findall(r"#warn\].*not used here: metrics", daemon.log)), 1, daemon.log)
+
+    # -- starting
+
+    def test_broken_configuration(self) -> None:
+        """A wrong value is one line that names file, line and key, and a status that is not 0."""
+        self.directory.joinpath("tap.yaml").write_text("upload:\n  bandwidth_limit: fast\n", encoding="utf-8")
+        status, log = self.ended_with()
+        self.assertEqual(status, 1)
+        self.assertRegex(log, r"\Adfvortex: tap\.yaml:2: upload\.bandwidth_limit: expected .*; got .*\n\Z")
+
+    def test_port_in_use(self) -> None:
+        """A port that cannot be had is one line in the log, and a status that is not 0; no PID file is left."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            write_config(self.directory, port=other.getsockname()[1])
+            daemon = Daemon(self.directory, command=(PROGRAMS / "twistd", "-n", "--pidfile=peer.pid"))
+            self.assertEqual(daemon.wait(), 1)
+        self.assert_one_line(daemon.log, "address already in use")
+        self.assertFalse((self.directory / "peer.pid").exists())
+
+    def test_unusable_storage(self) -> None:
+        """A storage that cannot be opened is one line in the log, and a status that is not 0."""
+        self.directory.joinpath("data").write_text("a file, not a directory")
+        status, log = self.ended_with()
+        self.assertEqual(status, 1)
+        self.assert_one_line(log, "cannot open .*data/catalog.sqlite3: ")
+
+    def assert_one_line(self, log: str, pattern: str) -> None:
+        """Assert that one line of a log is ours, and says that; and that there is no traceback."""
+        self.assertRegex(log, rf"(?mi)^\S+ \[stderr#error\] dfvortex: .*{pattern}")
+        self.assertEqual(log.count("dfvortex: "), 1, log)
+        self.assertNotIn("Traceback", log)
+
+    def daemonize(self) -> subprocess.CompletedProcess[str]:
+        """Run twistd without ``-n``: it ends when the daemon runs, or has failed to."""
+        return subprocess.run(
+            [PROGRAMS / "twistd", "--pidfile=peer.pid", "--logfile=peer.log", "dfvortex"],
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+        )
+
+    def test_daemonized(self) -> None:
+        """Without ``-n``, too, the peer serves: its threads and its database are opened after the fork."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        write_config(self.directory, port=port)
+        ran = self.daemonize()
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        pid = int((self.directory / "peer.pid").read_text())
+        self.addCleanup(_kill, pid)
+        task_id = self.import_file()
+        output = self.directory / "output"
+        downloaded = dfvortex(
+            "download", task_id, "--parent", f"127.0.0.1:{port}", "--output", output, directory=self.directory
+        )
+        self.assertEqual(downloaded.returncode, 0, downloaded)
+        self.assertTrue(output.read_bytes() == self.content)
+        with Child(("127.0.0.1", port)) as idle:
+            os.kill(pid, signal.SIGTERM)
+            self.assertIsNone(idle.next_event())
+        self.assertTrue(_is_gone_soon(pid))
+        self.assertIn("Server Shut Down.", (self.directory / "peer.log").read_text())
+
+    def test_daemonized_with_port_in_use(self) -> None:
+        """Without ``-n`` whoever starts the peer sees that it could not, and the log has the reason."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            write_config(self.directory, port=other.getsockname()[1])
+            ran = self.daemonize()
+        self.assertEqual(ran.returncode, 1)
+        self.assertIn("dfvortex: Couldn't listen on 127.0.0.1:", ran.stderr)
+        self.assert_one_line((self.directory / "peer.log").read_text(), "address already in use")
+        self.assertFalse((self.directory / "peer.pid").exists())
+
+    # -- ending
+
+    def test_ends_at_once_when_idle(self) -> None:
+        """SIGTERM ends idle connections with an end of file and the daemon with status 0, at once."""
+        with Daemon(self.directory) as daemon, Child(daemon.address) as child:
+            child.ask("0" * 64)
+            self.assertIsInstance(child.next_event(), ErrorReply)
+            started = time.monotonic()
+            self.assertEqual(daemon.stop(), 0)
+            self.assertIsNone(child.next_event())
+            self.assertLess(time.monotonic() - started, 3.0)
+
+    def test_ends_as_soon_as_it_serves(self) -> None:
+        """SIGTERM right after the log says that the peer serves, before anybody has asked, makes it exit 0 too."""
+        for _ in range(3):
+            with Daemon(self.directory) as daemon:
+                self.assertEqual(daemon.stop(), 0, daemon.log)
+
+    def test_finishes_the_piece_under_way(self) -> None:
+        """SIGTERM lets a piece that is being sent slowly come to its end, accepts nobody meanwhile, and exits 0."""
+        write_config(self.directory, more="upload: {bandwidth_limit: 500KB}\n")
+        task_id = self.import_file()
+        with Daemon(self.directory) as daemon, Child(daemon.address) as child:
+            child.ask(task_id)
+            self.assertIsInstance(child.next_event(), PieceContent)
+            daemon.terminate()
+            daemon.wait_for(r"Port \d+ Closed")
+            self.assertRaises(ConnectionRefusedError, Child, daemon.address)
+            daemon.terminate()  # once more: nothing changes
+            self.assertTrue(child.content() == self.content)
+            self.assertIsNone(child.next_event())
+            self.assertEqual(daemon.wait(), 0)
+        self.assertNotIn("Traceback", daemon.log)
+
+    def test_does_not_wait_for_a_reader_that_has_stopped(self) -> None:
+        """SIGTERM waits ten seconds for a child that reads nothing, not more, and still exits 0."""
+        self.directory.joinpath("file").write_bytes(bytes(32_000_000))
+        task_id = self.import_file("--piece-length", "32MB")
+        with Daemon(self.directory) as daemon, Child(daemon.address, receive_buffer=4096) as child:
+            child.ask(task_id)
+            self.assertIsInstance(child.next_event(), PieceContent)
+            started = time.monotonic()
+            self.assertEqual(daemon.stop(), 0)
+            self.assertTrue(9.0 < time.monotonic() - started < 14.0)
+            self.assertRaises((EOFError, ConnectionResetError), child.content)
+
+    def test_interrupt(self) -> None:
+        """Control-C on a terminal ends it as any program: by the signal, after all is closed."""
+        with Daemon(self.directory) as daemon, Child(daemon.address) as child:
+            child.ask("0" * 64)
+            self.assertIsInstance(child.next_event(), ErrorReply)
+            os.kill(daemon.pid, signal.SIGINT)
+            self.assertEqual(daemon.wait(), -signal.SIGINT)
+        self.assertIn("Server Shut Down.", daemon.log)
+        self.assertNotIn("Traceback", daemon.log)
+
+
+def _kill(pid: int) -> None:
+    """Kill a process that may have ended."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _is_gone_soon(pid: int) -> bool:
+    """Wait for a process that is no child of ours to end; False when it takes too long."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], 15)[0])
+    finally:
+        os.close(descriptor)
