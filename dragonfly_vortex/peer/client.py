@@ -221,18 +221,13 @@ class VortexClientProtocol(Protocol):
         transfer = self._transfer
         if isinstance(event, Close):
             self._said_goodbye()
-        elif transfer is None:
-            raise RemoteProtocolError(f"expected nothing while no piece is asked for, got {type(event).__name__}")
-        elif isinstance(event, PieceContent):
-            self._begin(transfer, event)
-        elif isinstance(event, ErrorReply):
-            self._refused(transfer, event)
-        elif transfer.receiver is not None:
-            if isinstance(event, ContentReceived):
-                transfer.receiver.write(event.data)
-            elif isinstance(event, ContentFinished):
-                metadata = transfer.receiver.metadata
-                transfer.outcome = DownloadPieceResponse(metadata=metadata, content=transfer.receiver.finish())
+        elif transfer is not None:
+            if isinstance(event, PieceContent):
+                self._begin(transfer, event)
+            elif isinstance(event, ErrorReply):
+                self._refused(transfer, event)
+            elif transfer.receiver is not None:
+                self._receive(transfer, transfer.receiver, event)
 
     def _begin(self, transfer: _Transfer, packet: PieceContent) -> None:
         request, metadata = transfer.request, packet.metadata
@@ -248,6 +243,12 @@ class VortexClientProtocol(Protocol):
             allow_empty_digest=self._settings.allow_empty_digest,
         )
         transfer.receiver.begin()
+
+    def _receive(self, transfer: _Transfer, receiver: PieceReceiver, event: Event) -> None:
+        if isinstance(event, ContentReceived):
+            receiver.write(event.data)
+        elif isinstance(event, ContentFinished):
+            transfer.outcome = DownloadPieceResponse(metadata=receiver.metadata, content=receiver.finish())
 
     def _refused(self, transfer: _Transfer, packet: ErrorReply) -> None:
         """The parent has no piece for us. It goes on after "not found", and closes after everything else."""

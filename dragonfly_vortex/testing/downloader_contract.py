@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
@@ -43,6 +44,7 @@ else:  # a mix-in: otherwise trial would run it by itself wherever it is importe
 __all__ = ["DownloaderContract"]
 
 _Error = TypeVar("_Error", bound=BaseException)
+_Result = TypeVar("_Result")
 
 _HOST_ID = "127.0.0.1-sample-parent"
 _LENGTHS = (0, 1, 64 * 1024, 3 * 1024 * 1024 + 1)
@@ -50,9 +52,15 @@ _PATIENT = 30.0
 
 
 class DownloaderContract(TestCase):
-    """The contract. :meth:`make_downloader` and :meth:`make_parent` say of what."""
+    """The contract. :attr:`clock`, :meth:`make_downloader` and :meth:`make_parent` say of what."""
 
     timeout: float = 60.0
+
+    patience: float = 10.0
+    """Seconds after which what should happen at once has not happened."""
+
+    clock: IReactorTime
+    """The reactor."""
 
     def make_downloader(self, piece_timeout: float) -> IDownloader:
         """
@@ -71,6 +79,10 @@ class DownloaderContract(TestCase):
         raise NotImplementedError
 
     # -- what the tests are made of
+
+    def at_once(self, deferred: Deferred[_Result]) -> Deferred[_Result]:
+        """What should fire at once, and fails when it does not. Waiting for ever would go on behind the test's end."""
+        return deferred.addTimeout(self.patience, self.clock)
 
     def downloader(self, piece_timeout: float = _PATIENT) -> IDownloader:
         """A downloader that is stopped in the end."""
@@ -235,7 +247,7 @@ class DownloaderContract(TestCase):
         await parent.until_asked()
         downloading.cancel()
         await self.failure_of(downloading, CancelledError)
-        await parent.until_deserted()
+        await self.at_once(parent.until_deserted())
 
     async def test_cancel_before_an_answer(self) -> None:
         """A piece that has not been answered can be cancelled, which ends the transfer at once."""
@@ -253,9 +265,10 @@ class DownloaderContract(TestCase):
         downloading = downloader.download_piece(parent.address, 0, _HOST_ID, TASK_ID)
         await parent.until_asked()
         stopped = downloader.stop()
-        await self.failure_of(downloading, PoolClosed)
-        await stopped
-        await gatherResults([parent.until_deserted(), other.until_deserted()])
+        await self.failure_of(self.at_once(downloading), PoolClosed)
+        await self.at_once(stopped)
+        await self.at_once(parent.until_deserted())
+        await self.at_once(other.until_deserted())
         await self.failure_of(downloader.download_piece(parent.address, 0, _HOST_ID, TASK_ID), PoolClosed)
 
 

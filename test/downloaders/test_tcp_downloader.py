@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from twisted.internet import reactor
-from twisted.internet.interfaces import IReactorTCP
+from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.trial.unittest import TestCase
 
 from dragonfly_vortex.config.model import Config, DownloadConfig
@@ -18,6 +18,7 @@ from dragonfly_vortex.testing.downloader_contract import DownloaderContract
 class KeepingParentTests(DownloaderContract, TestCase):
     """With a parent that keeps its connections open, as this package's does."""
 
+    clock = IReactorTime(reactor)
     closes = False
 
     def make_downloader(self, piece_timeout: float) -> IDownloader:

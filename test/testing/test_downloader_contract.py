@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTCP
+from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
@@ -121,18 +121,21 @@ class NeverStopped(Relaying):
 class ContractTests(SynchronousTestCase):
     """The contract, run against downloaders that are wrong."""
 
-    def failing(self, wrong: type[Relaying], *only: str, seconds: float = 10.0) -> set[str]:
+    def failing(self, wrong: type[Relaying], *only: str, patience: float = 10.0) -> set[str]:
         """
         The names of the contract's tests that fail for a downloader.
 
         :param only: the names of the tests to run; all by default.
-        :param seconds: how long each may take: what never comes is waited for as long.
+        :param patience: seconds to wait for what never comes.
         """
 
         class Concrete(DownloaderContract, TestCase):
             """The contract of that downloader. It is in a function, so that trial does not find it."""
 
-            timeout = seconds
+            clock = IReactorTime(reactor)
+
+            def setUp(self) -> None:
+                self.patience = patience
 
             def make_downloader(self, piece_timeout: float) -> IDownloader:
                 config = Config(download=DownloadConfig(piece_timeout=piece_timeout))
@@ -178,11 +181,11 @@ class ContractTests(SynchronousTestCase):
     def test_deaf_to_cancel(self) -> None:
         """A transfer that goes on when it is cancelled fails."""
         cancelling = ("test_cancel_before_an_answer", "test_cancel_in_the_middle")
-        failing = self.failing(DeafToCancel, *cancelling, "test_provides_the_interface", seconds=1.0)
+        failing = self.failing(DeafToCancel, *cancelling, "test_provides_the_interface", patience=0.3)
         self.assertEqual(failing, set(cancelling))
 
     def test_never_stopped(self) -> None:
         """A downloader that goes on when it is stopped fails."""
         self.assertEqual(
-            self.failing(NeverStopped, "test_stop", "test_provides_the_interface", seconds=1.0), {"test_stop"}
+            self.failing(NeverStopped, "test_stop", "test_provides_the_interface", patience=0.3), {"test_stop"}
         )
