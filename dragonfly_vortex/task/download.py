@@ -254,9 +254,10 @@ class TaskDownload:
             self._left_to_hash = waiting
         for request in list(self._under_way):
             self._give_up(request)
-        if not waiting and not turn.called:
-            turn.callback(None)
-        return False
+        if waiting:
+            return False
+        turn.callback(None)
+        return True  # this was the end, or there is another turn by now
 
     def _hash_what_is_there(self) -> int:
         """Have the verified bytes hashed; how many of them have not been."""
