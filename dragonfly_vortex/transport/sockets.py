@@ -31,6 +31,9 @@ Connections that may wait to be accepted, as in the reference; also those that m
 fast open.
 """
 
+_MAX_VALUE = 2**31 - 1
+"""The largest value that an option can have in C; what is asked for beyond it is too much for every one of them."""
+
 _FASTOPEN_CONNECT = getattr(socket, "TCP_FASTOPEN_CONNECT", 30)  # Linux; Python names it from 3.13 on
 
 
@@ -139,10 +142,10 @@ def _whole_seconds(seconds: float) -> int:
 
 def _set(sock: socket.socket, level: int, option: int, value: int, name: str) -> list[str]:
     try:
-        sock.setsockopt(level, option, value)
-    except (OSError, OverflowError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        return [f"socket option {name}: asked for {value}, refused ({reason}); {_effective(sock, level, option)}"]
+        sock.setsockopt(level, option, min(value, _MAX_VALUE))
+    except OSError as error:
+        stays = _effective(sock, level, option)
+        return [f"socket option {name}: asked for {value}, refused ({error.strerror}); {stays}"]
     return []
 
 
@@ -150,9 +153,9 @@ def _set_buffer(sock: socket.socket, option: int, size: int, which: str) -> list
     """Linux doubles what it is asked for, for its own book-keeping, and caps it by ``net.core.{w,r}mem_max``."""
     name = f"buffer_size ({which})"
     try:
-        sock.setsockopt(socket.SOL_SOCKET, option, size)
-    except (OSError, OverflowError) as error:
-        return [f"socket option {name}: asked for {size} bytes, refused ({error})"]
+        sock.setsockopt(socket.SOL_SOCKET, option, min(size, _MAX_VALUE))
+    except OSError as error:
+        return [f"socket option {name}: asked for {size} bytes, refused ({error.strerror})"]
     effective = sock.getsockopt(socket.SOL_SOCKET, option)
     usable = effective // 2 if sys.platform == "linux" else effective
     if usable < size:
