@@ -1,0 +1,175 @@
+"""Tests of downloads over real sockets, from real peers with real storages, and from peers that do not behave."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.threads import deferToThread, deferToThreadPool
+from twisted.trial.unittest import TestCase
+
+from dragonfly_vortex.config import (
+    Config,
+    DownloadConfig,
+    StorageConfig,
+    StorageServerConfig,
+    StorageTCPConfig,
+)
+from dragonfly_vortex.downloaders.factory import DownloaderFactory
+from dragonfly_vortex.errors import NoParentLeft, PieceTimeout, TaskDigestMismatch, TaskNotFound
+from dragonfly_vortex.service import IPeerReactor, VortexService
+from dragonfly_vortex.storage.importing import import_file
+from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
+from dragonfly_vortex.testing.scripted_parent import End, Reset, ScriptedParent, Send, Step
+from dragonfly_vortex.wire import PieceContent, PieceKind, PieceMetadata, PieceRequest
+
+PEER_REACTOR = cast(IPeerReactor, reactor)
+PIECE_LENGTH = 100_000
+Answer = Callable[[PieceRequest], Iterable[Step]]
+
+
+class OverTCPTests(TestCase):
+    """Downloads of one task of twenty-one pieces."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        self.output = self.directory / "output"
+        self.output.mkdir()
+        self.content = os.urandom(20 * PIECE_LENGTH + 1)
+        self.task_id = hashlib.sha256(self.content).hexdigest()
+
+    async def peer(self, content: bytes, name: str) -> str:
+        """A peer that has imported that content; its address."""
+        file, storage = self.directory / f"{name}.file", self.directory / name
+        file.write_bytes(content)
+        await deferToThread(import_file, file, storage, PieceKind.STANDARD, PIECE_LENGTH)
+        server = StorageServerConfig(ip="127.0.0.1", tcp=StorageTCPConfig(port=0))
+        service = VortexService(Config(storage=StorageConfig(dir=storage, server=server)), PEER_REACTOR)
+        service.startService()
+        self.addCleanup(service.stopService)
+        address = cast(IPv4Address, service.address)
+        return f"{address.host}:{address.port}"
+
+    def scripted(self, answer: Answer) -> ScriptedParent:
+        """A peer that answers each request by a script, and listens."""
+        parent = ScriptedParent(PEER_REACTOR, answer)
+        parent.start()
+        self.addCleanup(parent.stop)
+        return parent
+
+    def sends(self, content: bytes, shift: int = 0) -> Answer:
+        """A script that sends a content's pieces, each with its digest, their offsets shifted."""
+
+        def answer(request: PieceRequest) -> Iterable[Step]:
+            start = request.number * PIECE_LENGTH
+            data = content[start : start + PIECE_LENGTH]
+            metadata = PieceMetadata(
+                number=request.number, offset=start + shift, length=len(data), digest=f"crc32:{zlib.crc32(data)}"
+            )
+            reply = PieceContent(packet_id=request.packet_id, kind=request.kind, metadata=metadata)
+            return (Send(reply.to_bytes() + data),)
+
+        return answer
+
+    async def download(self, *parents: str, piece_timeout: float = 30.0) -> DownloadedTask:
+        """Download the task from these parents."""
+        config = Config(download=DownloadConfig(piece_timeout=piece_timeout))
+        downloader = DownloaderFactory("tcp", config, reactor=PEER_REACTOR).build()
+        try:
+            return await TaskDownload(
+                PEER_REACTOR,
+                partial(deferToThreadPool, PEER_REACTOR, PEER_REACTOR.getThreadPool()),
+                downloader,
+                kind=PieceKind.STANDARD,
+                task_id=self.task_id,
+                parents=parents,
+                target=self.output / "file",
+            ).start()
+        finally:
+            await downloader.stop()
+
+    def assert_complete(self) -> None:
+        """Assert that the file is there, whole, and nothing else."""
+        self.assertEqual(os.listdir(self.output), ["file"])
+        self.assertTrue((self.output / "file").read_bytes() == self.content)
+
+    async def assert_fails(self, error: type[Exception], *parents: str, piece_timeout: float = 30.0) -> str:
+        """Assert that a download fails and leaves nothing; what it says."""
+        with self.assertRaises(error) as raised:
+            await self.download(*parents, piece_timeout=piece_timeout)
+        self.assertEqual(os.listdir(self.output), [])
+        return str(raised.exception)
+
+    async def test_several_parents(self) -> None:
+        """Three peers each give a part of the task."""
+        parents = [await self.peer(self.content, name) for name in ("a", "b", "c")]
+        done = await self.download(*parents)
+        self.assert_complete()
+        self.assertEqual((done.piece_count, done.piece_length), (21, PIECE_LENGTH))
+        self.assertTrue(all(share.piece_count for share in done.shares), done.shares)
+
+    async def test_bad_company(self) -> None:
+        """Peers that refuse, reset, close, lie or have something else do not keep an honest one from giving it all."""
+        gone = self.scripted(lambda _: ())
+        await gone.stop()
+        done = await self.download(
+            gone.address,
+            self.scripted(lambda _: (Reset(),)).address,
+            self.scripted(lambda _: (End(),)).address,
+            self.scripted(self.sends(self.content, shift=1)).address,
+            self.scripted(lambda _: (Send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), End())).address,
+            await self.peer(b"something else", "other"),
+            await self.peer(self.content, "honest"),
+        )
+        self.assert_complete()
+        self.assertEqual([share.piece_count for share in done.shares], [0, 0, 0, 0, 0, 0, 21])
+
+    async def test_not_found(self) -> None:
+        """A task that the peers do not have is not found."""
+        said = await self.assert_fails(TaskNotFound, await self.peer(b"something else", "a"))
+        self.assertIn(self.task_id, said)
+
+    async def test_unreachable(self) -> None:
+        """A parent that refuses is named, with the piece and why."""
+        gone = self.scripted(lambda _: ())
+        await gone.stop()
+        said = await self.assert_fails(NoParentLeft, gone.address)
+        self.assertIn(f"piece {self.task_id}-0 from parent {gone.address}: ", said)
+
+    async def test_wrong_offset(self) -> None:
+        """A wrong offset is told with what was expected and got; the parent is asked but once."""
+        liar = self.scripted(self.sends(self.content, shift=5))
+        said = await self.assert_fails(NoParentLeft, liar.address)
+        self.assertIn("expected offset 0, got 5", said)
+        self.assertEqual(len(liar.requests), 1)
+
+    async def test_stalls(self) -> None:
+        """A parent that stalls is out after one time-out."""
+        stalling = self.scripted(lambda _: ())
+        with self.assertRaises(NoParentLeft) as raised:
+            await self.download(stalling.address, piece_timeout=0.3)
+        self.assertIsInstance(raised.exception.last, PieceTimeout)
+        self.assertEqual(len(stalling.requests), 1)
+
+    async def test_wrong_content(self) -> None:
+        """A content whose pieces fit their digests, but not the task's ID, is refused."""
+        said = await self.assert_fails(TaskDigestMismatch, self.scripted(self.sends(self.content[::-1])).address)
+        self.assertIn(f"expected SHA-256 {self.task_id}, got {hashlib.sha256(self.content[::-1]).hexdigest()}", said)
+
+    async def test_dies(self) -> None:
+        """A parent that dies in the middle is replaced by another; what it gave is kept."""
+        honest = self.sends(self.content)
+        dying = self.scripted(lambda request: honest(request) if request.number < 9 else (Reset(),))
+        done = await self.download(dying.address, await self.peer(self.content, "honest"))
+        self.assert_complete()
+        self.assertGreater(done.shares[0].piece_count, 0)
