@@ -49,7 +49,7 @@ class VortexPort(tcp.Port):
     def createInternetSocket(self) -> socket.socket:
         sock: socket.socket = super().createInternetSocket()  # type: ignore[no-untyped-call] # Twisted's
         for warning in apply_listening_options(sock, self._options):
-            self.log.warn("{warning}", warning=warning)
+            self.log.warn("{reason}", reason=warning)  # a field "warning" would be taken for one of Python's
         return sock
 
     def _accept(self, accepting: bool) -> None:

@@ -35,6 +35,10 @@ __all__ = ["VortexServerFactory", "VortexServerProtocol"]
 _MAX_AHEAD = 64 * 1024
 """Bytes of requests sent ahead that are kept; beyond them the connection is not read until their turn has come."""
 
+_FIRST_WORD = 1.0
+"""Seconds that a new connection has to ask for something before it counts as idle. A request that is on its way must
+not find its connection closed to make room for the next."""
+
 _LINGER = 2.0
 """Seconds that a child has to read what was said last. Closing at once, with bytes of the child unread, would reset the
 connection, and an error or the end of a piece that is still on its way would be lost."""
@@ -74,12 +78,14 @@ class VortexServerProtocol(Protocol):
         self._finishing = False  # we want no further request, not even one that has been sent
         self._opening: Deferred[OpenPiece] | None = None
         self._patience: IDelayedCall | None = None
+        self._first_word: IDelayedCall | None = None
 
     # -- what Twisted calls
 
     def connectionMade(self) -> None:
         self._sender = Sender(self.transport, self.factory.clock, self.factory.limiter, self._progressed)
         self._be_patient(self.factory.idle_timeout)
+        self._first_word = self.factory.clock.callLater(_FIRST_WORD, self._not_heard)
         self.factory.connection_opened(self)
 
     def dataReceived(self, data: bytes) -> None:
@@ -101,6 +107,7 @@ class VortexServerProtocol(Protocol):
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
+        self._stop_waiting_for_first_word()
         if self._opening is not None:
             self._opening.cancel()
         self.factory.connection_closed(self)
@@ -162,6 +169,7 @@ class VortexServerProtocol(Protocol):
 
     def _reply(self, request: PieceRequest) -> None:
         self._phase = _Phase.REPLYING
+        self._stop_waiting_for_first_word()
         self.factory.connection_busy(self)
         self._be_patient(self.factory.idle_timeout)
         opening = self.factory.store.open_piece(request.kind, request.task_id, request.number)
@@ -258,6 +266,17 @@ class VortexServerProtocol(Protocol):
         self.factory.connection_busy(self)
         self._be_patient(self.factory.idle_timeout)
         self.transport.loseConnection()
+
+    def _not_heard(self) -> None:
+        """A new connection has asked for nothing."""
+        self._first_word = None
+        if self._phase is _Phase.WAITING:
+            self.factory.connection_idle(self)
+
+    def _stop_waiting_for_first_word(self) -> None:
+        if self._first_word is not None:
+            self._first_word.cancel()
+            self._first_word = None
 
     def _be_patient(self, seconds: float) -> None:
         if self._patience is None:
@@ -367,9 +386,8 @@ class VortexServerFactory(Factory):
     # -- what the connections tell
 
     def connection_opened(self, connection: VortexServerProtocol) -> None:
-        """A connection was made, and has asked for nothing yet."""
+        """A connection was made. It is not idle: its first request is on its way."""
         self._connections.add(connection)
-        self._idle[connection] = None
         self._mind_the_door()
         if self._drained:
             connection.finish()

@@ -637,12 +637,36 @@ class ClockTests(SynchronousTestCase):
         """At the limit the connection that has been idle longest is closed, and busy ones are not."""
         first, first_transport = self.connect()
         second, second_transport = self.connect()
+        self.clock.advance(1.0)
         first.dataReceived(request_bytes(0))  # and idle again: the second is the longest idle now
         third, _ = self.connect()
         self.assertTrue(second_transport.disconnecting)
         self.assertFalse(first_transport.disconnecting)
         for protocol in (first, second, third):
             self.lose(protocol)
+
+    def test_newcomers_are_heard(self) -> None:
+        """A new connection is not closed to make room for the next before it has had the time to ask; then it is."""
+        accepting: list[bool] = []
+        self.parent.control(accepting.append)
+        for _ in range(2):
+            _, transport = self.connect()
+        self.assertEqual(accepting, [False])
+        self.assertIsNone(self.parent.buildProtocol(None))
+        self.clock.advance(1.0)
+        self.assertEqual(accepting, [False, True])
+        self.assertIsNotNone(self.parent.buildProtocol(None))
+        self.assertFalse(transport.disconnecting)
+
+    def test_idle_timeout_of_a_newcomer(self) -> None:
+        """A connection that never asks for anything ends after the idle time-out."""
+        protocol, transport = self.connect()
+        self.clock.advance(29.9)
+        self.clock.advance(0)
+        self.assertFalse(transport.disconnecting)
+        self.clock.advance(0.2)
+        self.assertTrue(transport.disconnecting)
+        self.lose(protocol)
 
     def test_all_busy(self) -> None:
         """With all connections busy a listener is told to stop accepting, and to go on when one ends or is idle."""
@@ -652,7 +676,7 @@ class ClockTests(SynchronousTestCase):
         first, _ = self.connect()
         second, _ = self.connect()
         first.dataReceived(request_bytes(0))
-        self.assertEqual(accepting, [])
+        self.assertEqual(accepting, [False])
         second.dataReceived(request_bytes(0))
         self.assertEqual(accepting, [False])
         self.lose(first)

@@ -1,0 +1,137 @@
+"""Tests of a listening port: its options, and how many it lets in."""
+
+from __future__ import annotations
+
+import socket
+
+from twisted.internet.defer import gatherResults
+from twisted.internet.testing import EventLoggingObserver
+from twisted.internet.threads import deferToThread
+from twisted.logger import LogLevel, globalLogPublisher
+
+from dragonfly_vortex.transport.sockets import SocketOptions, plain_socket
+from test.peer.child import Child
+from test.peer.serving import ServingTestCase
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class OptionTests(ServingTestCase):
+    """What the sockets of accepted connections have."""
+
+    async def test_inherited(self) -> None:
+        """An accepted connection has every option that the listener was given."""
+        factory = self.factory(self.shelf(1))
+        options = SocketOptions(
+            buffer_size=100_000,
+            nodelay=False,
+            keepalive_idle=7.0,
+            keepalive_interval=11.0,
+            keepalive_probes=13,
+            congestion_control="reno",
+        )
+        await self.child(self.serve(factory, options))
+        await self.until(lambda: factory.connections)
+        (connection,) = factory._connections
+        sock = plain_socket(connection.transport)
+        if sock is None:
+            self.fail("expected a socket")
+        tcp, any_socket = socket.IPPROTO_TCP, socket.SOL_SOCKET
+        self.assertEqual(sock.getsockopt(tcp, socket.TCP_NODELAY), 0)
+        self.assertEqual(sock.getsockopt(any_socket, socket.SO_KEEPALIVE), 1)
+        self.assertEqual(sock.getsockopt(tcp, socket.TCP_KEEPIDLE), 7)
+        self.assertEqual(sock.getsockopt(tcp, socket.TCP_KEEPINTVL), 11)
+        self.assertEqual(sock.getsockopt(tcp, socket.TCP_KEEPCNT), 13)
+        self.assertEqual(sock.getsockopt(tcp, socket.TCP_CONGESTION, 16).rstrip(b"\0"), b"reno")
+        self.assertEqual(sock.getsockopt(any_socket, socket.SO_SNDBUF), 200_000)
+        self.assertEqual(sock.getsockopt(any_socket, socket.SO_RCVBUF), 200_000)
+
+    async def test_warnings(self) -> None:
+        """An option that cannot be had is a warning in the log, and children are served all the same."""
+        observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+        store = self.shelf(10)
+        child = await self.child(self.serve(self.factory(store), SocketOptions(congestion_control="no-such-thing")))
+        warnings = [event["reason"] for event in observer if event.get("log_level") is LogLevel.warn]
+        self.assertEqual(len(warnings), 1)
+        self.assertIn("asked for no-such-thing, refused", warnings[0])
+        await deferToThread(child.ask, 0)
+        self.assertEqual((await deferToThread(child.reply)).content, store.content(0))
+
+    async def test_ipv6(self) -> None:
+        """Children are served over IPv6."""
+        store = self.shelf(300 * KIB)
+        child = await self.child(self.serve(self.factory(store), ip="::1"))
+        await deferToThread(child.ask, 0)
+        self.assertTrue((await deferToThread(child.reply)).content == store.content(0))
+
+    async def test_fastopen(self) -> None:
+        """A port with fast open serves children."""
+        store = self.shelf(300 * KIB)
+        address = self.serve(self.factory(store), SocketOptions(fastopen=True))
+        for _ in range(2):
+            child = await self.child(address)
+            await deferToThread(child.ask, 0)
+            self.assertTrue((await deferToThread(child.reply)).content == store.content(0))
+
+
+class RoomTests(ServingTestCase):
+    """No more connections than there may be."""
+
+    async def test_longest_idle(self) -> None:
+        """When there is no room, the connection that has been idle longest ends in order, and no other."""
+        store = self.shelf(10)
+        factory = self.factory(store, max_connections=3)
+        address = self.serve(factory)
+        children = [await self.child(address) for _ in range(3)]
+        for child in (children[0], children[2], children[1]):
+            await deferToThread(child.ask, 0)
+            await deferToThread(child.reply)
+        await deferToThread(children[0].ask, 0)
+        await deferToThread(children[0].reply)
+        newcomer = await self.child(address)
+        await deferToThread(newcomer.ask, 0)
+        self.assertEqual((await deferToThread(newcomer.reply)).content, store.content(0))
+        self.assertEqual(await deferToThread(children[2].end), b"")
+        for child in (children[0], children[1], newcomer):
+            await deferToThread(child.ask, 0)
+            self.assertEqual((await deferToThread(child.reply)).content, store.content(0))
+        await self.until(lambda: factory.connections == 3)
+
+    async def test_all_busy(self) -> None:
+        """When all are busy a newcomer waits, and is served once one ends."""
+        store = self.shelf(64 * MIB, 10)
+        factory = self.factory(store, max_connections=2)
+        address = self.serve(factory)
+        busy = [await self.child(address, receive_buffer=64 * KIB) for _ in range(2)]
+        for child in busy:
+            await deferToThread(child.ask, 0)
+            await deferToThread(child.receive, 1)
+        newcomer = await self.child(address)
+        await deferToThread(newcomer.ask, 1)
+        reply = deferToThread(newcomer.reply)
+        await self.pause(0.3)
+        self.assertFalse(reply.called)
+        self.assertEqual(factory.connections, 2)
+        busy[0].close()
+        self.assertEqual((await reply).content, store.content(1))
+
+    async def test_burst(self) -> None:
+        """Many children at once, with little room, are all answered: none is turned out before it was heard."""
+        store = self.shelf(64 * MIB, 100 * KIB)
+        factory = self.factory(store, max_connections=2)
+        address = self.serve(factory)
+        busy = await self.child(address, receive_buffer=64 * KIB)
+        await deferToThread(busy.ask, 0)
+        await deferToThread(busy.receive, 1)
+
+        def fetch() -> bool:
+            child = Child(address)
+            try:
+                child.ask(1)
+                return child.reply().content == store.content(1)
+            finally:
+                child.close()
+
+        self.assertEqual(await gatherResults([deferToThread(fetch) for _ in range(50)]), [True] * 50)
+        self.assertLessEqual(factory.connections, 3)
