@@ -204,8 +204,7 @@ class TCPClient:
         last_piece_at = self._open.pop(connection, None)
         was_idle = self._forget(connection) or not connection.answered
         if last_piece_at is not None and was_idle and not connection.closed_here:
-            soon = self._clock.seconds() - last_piece_at < _SOON
-            self._parent_closes = self._parent_closes or soon
+            self._parent_closes = self._clock.seconds() - last_piece_at < _SOON
         self._mind_the_end()
 
     # -- the end

@@ -131,11 +131,22 @@ class ScriptedParent:
 
         :param requests: how many.
         """
-        return self._until(lambda: len(self.requests) >= requests)
+        return self.until(lambda: len(self.requests) >= requests)
 
     def until_deserted(self) -> Deferred[None]:
         """Fires when there is no connection."""
-        return self._until(lambda: not self._open)
+        return self.until(lambda: not self._open)
+
+    def until(self, condition: Callable[[], bool]) -> Deferred[None]:
+        """
+        Fires when a condition holds.
+
+        :param condition: looked at now, and whenever something has been said or a connection has ended.
+        """
+        reached: Deferred[None] = Deferred()
+        self._waiting.append((condition, reached))
+        self._look()
+        return reached
 
     # -- what the connections tell
 
@@ -149,16 +160,15 @@ class ScriptedParent:
         self.requests.append(request)
         self._look()
 
+    def said_goodbye(self) -> None:
+        """A close packet has come."""
+        self.goodbyes += 1
+        self._look()
+
     def disconnected(self, connection: _ScriptedProtocol) -> None:
         """A connection has ended."""
         self._open.remove(connection)
         self._look()
-
-    def _until(self, condition: Callable[[], bool]) -> Deferred[None]:
-        reached: Deferred[None] = Deferred()
-        self._waiting.append((condition, reached))
-        self._look()
-        return reached
 
     def _look(self) -> None:
         """Tell those whose condition has come true."""
@@ -204,7 +214,7 @@ class _ScriptedProtocol(Protocol):
                 self._parent.asked(event)
                 self._steps.extend(self._parent.answer(event))
             elif isinstance(event, Close):
-                self._parent.goodbyes += 1
+                self._parent.said_goodbye()
         self._play()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

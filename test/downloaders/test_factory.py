@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from twisted.internet import reactor
-from twisted.internet.defer import gatherResults
+from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -120,6 +120,20 @@ class ConfiguredTests(TestCase):
         await downloader.download_piece(parent.address, 0, "", TASK_ID)
         await parent.until_deserted()
         self.assertEqual(parent.goodbyes, 1)
+
+    async def test_idle_timeout_of_a_connection(self) -> None:
+        """``idle_timeout`` holds for each connection, also while another one to the same parent is busy."""
+        downloader = self.build(Config(download=DownloadConfig(tcp=DownloadTCPConfig(idle_timeout=0.1))))
+        offers = [Offer(piece=sample_piece(10)), Offer(piece=sample_piece(10, number=1), fault=Fault.SILENT)]
+        parent = VortexContractParent(IReactorTCP(reactor), offers)
+        parent.start()
+        self.addCleanup(parent.stop)
+        busy = downloader.download_piece(parent.address, 1, "", TASK_ID)
+        await downloader.download_piece(parent.address, 0, "", TASK_ID)
+        await parent.until(lambda: (parent.goodbyes, parent.open_connections) == (1, 1))
+        self.assertFalse(busy.called)
+        busy.cancel()
+        await self.assertFailure(busy, CancelledError)
 
     async def test_bandwidth_limit(self) -> None:
         """``bandwidth_limit`` holds for all connections in sum."""

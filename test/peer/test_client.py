@@ -12,6 +12,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReactorTCP, IReactorTime, ITCPTransport
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.errors import (
@@ -178,6 +179,14 @@ class VortexClientProtocolTests(SynchronousTestCase):
             self.assertIn("so it is", error.reason)
             self.assertEqual((protocol.usable, connection.disconnecting, protocol.closed_here), (False, True, True))
 
+    def test_more_than_an_error(self) -> None:
+        """What comes behind an error that ends the conversation is not looked at."""
+        for code in (1, 3):
+            _, connection, result = self.ask()
+            connection.receive(ErrorReply(packet_id=0, code=code, text="").to_bytes() + b"HTTP/1.1 400 Bad Request")
+            self.failureResultOf(result, ParentFailed)
+            self.assertEqual((connection.disconnecting, connection.aborted), (True, False))
+
     def test_text_of_an_error(self) -> None:
         """A parent's words stay on one line, carry no control characters and are not repeated at length."""
         _, connection, result = self.ask()
@@ -259,10 +268,12 @@ class VortexClientProtocolTests(SynchronousTestCase):
         for data in (unasked, unasked[:3], ErrorReply(packet_id=0, code=2, text="").to_bytes(), b"\0\x09" * 50):
             for together in (True, False):
                 protocol, connection, result = self.ask()
-                connection.receive(reply_bytes(PIECE) + (data if together else b""))
-                self.assert_arrives(result)
-                if not together:
-                    connection.receive(data)
+                with capturedLogs() as events:
+                    connection.receive(reply_bytes(PIECE) + (data if together else b""))
+                    self.assert_arrives(result)
+                    if not together:
+                        connection.receive(data)
+                self.assertEqual(["nobody asked for" in formatEvent(each) for each in events], [True] * (len(data) > 3))
                 self.assertFalse(protocol.usable)
                 self.assertEqual(connection.aborted, len(data) > 3)
 
@@ -415,6 +426,9 @@ class VortexClientProtocolTests(SynchronousTestCase):
                 result.cancel()
             else:
                 protocol.close()
+            # Only the end itself may be to come: a connection that is ending must not be read again.
+            self.assertLessEqual(len(self.clock.getDelayedCalls()), 1)
+            protocol.dataReceived(b"late")
             self.clock.advance(0)
             self.assertEqual((connection.ended, self.clock.getDelayedCalls()), (True, []))
             self.assertEqual(connection.producerState, "paused")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from dragonfly_vortex.errors import PieceNotFound, PieceTimeout, PoolClosed
+from dragonfly_vortex.errors import LocalProtocolError, PieceNotFound, PieceTimeout, PoolClosed
 from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IClient
 from dragonfly_vortex.peer.client import ClientSettings
 from dragonfly_vortex.peer.pool import ClientPool
@@ -146,6 +148,18 @@ class ClientPoolTests(SynchronousTestCase):
         for connection, each in enumerate((first, joining)):
             self.answer("a:1", connection)
             self.successResultOf(each)
+
+    def test_failures_at_once(self) -> None:
+        """Requests that fail as soon as they have a place make room for one another."""
+        self.pool = ClientPool(self.make_client, self.clock, capacity=1, idle_timeout=IDLE_TIMEOUT)
+        busy = self.ask("a:1")
+        request = replace(PIECE.request(), task_id="short")
+        waiting = [self.pool.download_piece(address, request, 1.0) for address in ("b:1", "c:1", "d:1")]
+        self.answer("a:1")
+        self.successResultOf(busy)
+        for each in waiting:
+            self.failureResultOf(each, LocalProtocolError)
+        self.assertEqual(self.made, ["a:1", "b:1", "c:1", "d:1"])
 
     def test_cancelled_while_it_waits(self) -> None:
         """Who waits for a place can give up."""

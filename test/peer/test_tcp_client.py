@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 
 from twisted.internet import reactor
@@ -216,6 +218,26 @@ class TCPClientTests(SynchronousTestCase):
         self.asked_on()
         self.fetch(1)
 
+    def test_unasked_bytes_while_idle(self) -> None:
+        """The same holds for a connection that is idle already, though it may be a goodbye that has come in part."""
+        self.fetch(0)
+        goodbye = Close(packet_id=0).to_bytes()
+        self.endpoint.connections[0].receive(goodbye[:3])
+        self.fetch(1)
+        self.endpoint.connections[0].receive(goodbye[3:])
+        self.clock.advance(0)
+        self.assertEqual(self.client.connections, 1)
+
+    def test_forgets(self) -> None:
+        """A piece that has been delivered is not held on to."""
+        asked = self.ask()
+        self.answer(0)
+        self.successResultOf(asked)
+        gone = weakref.ref(asked)
+        del asked
+        gc.collect()
+        self.assertIsNone(gone())
+
     # -- a parent that closes after each piece
 
     def test_learns_that_the_parent_closes(self) -> None:
@@ -245,6 +267,16 @@ class TCPClientTests(SynchronousTestCase):
         self.clock.advance(5)
         self.fetch(1)
         self.fetch(1)
+
+    def test_learns_from_an_idle_end(self) -> None:
+        """A connection that its parent closes after a while shows the same."""
+        self.fetch(0)
+        self.end(0)
+        self.fetch(1)
+        self.clock.advance(5)
+        self.end(1)
+        self.fetch(2)
+        self.fetch(2)
 
     def test_truncated_is_not_closing(self) -> None:
         """A connection that ends inside a piece tells nothing of what the parent does after one."""
