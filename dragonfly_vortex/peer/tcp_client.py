@@ -90,6 +90,7 @@ class TCPClient:
         return len(self._open)
 
     def download_piece(self, request: DownloadPieceRequest, timeout: float) -> Deferred[DownloadPieceResponse]:
+        """See :meth:`IClient.download_piece`. Fails with :class:`PoolClosed` after :meth:`stop`."""
         try:  # before a connection is made for what cannot be asked for
             PieceRequest(packet_id=0, kind=request.kind, task_id=request.task_id, number=request.number).to_bytes()
         except LocalProtocolError as error:
@@ -110,6 +111,7 @@ class TCPClient:
         return result.addBoth(ended)
 
     def stop(self) -> Deferred[None]:
+        """See :meth:`IClient.stop`."""
         stopped: Deferred[None] = Deferred()
         self._stopping = [*(self._stopping or ()), stopped]
         for result in list(self._under_way):

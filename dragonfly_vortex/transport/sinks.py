@@ -21,17 +21,21 @@ class MemorySink:
         self._chunks: list[bytes] = []
 
     def begin(self, metadata: PieceMetadata) -> None:
+        """See :meth:`IPieceSink.begin`."""
         self._chunks = []
 
     def write(self, data: bytes | memoryview) -> None:
+        """See :meth:`IPieceSink.write`."""
         self._chunks.append(bytes(data))
 
     def finish(self) -> bytes:
+        """The piece's bytes."""
         content = b"".join(self._chunks)
         self._chunks = []
         return content
 
     def fail(self) -> None:
+        """See :meth:`IPieceSink.fail`."""
         self._chunks = []
 
 
@@ -53,9 +57,11 @@ class FileSink:
         self._position = offset
 
     def begin(self, metadata: PieceMetadata) -> None:
+        """See :meth:`IPieceSink.begin`."""
         self._position = self.offset
 
     def write(self, data: bytes | memoryview) -> None:
+        """See :meth:`IPieceSink.write`."""
         left = memoryview(data)
         while left:
             written = os.pwrite(self.descriptor, left, self._position)
