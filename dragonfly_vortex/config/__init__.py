@@ -7,6 +7,7 @@ A peer's configuration: YAML to frozen, typed values.
 
 from __future__ import annotations
 
+from dragonfly_vortex.config.certificates import TLSIdentity, client_tls, server_tls
 from dragonfly_vortex.config.load import LoadedConfig, load_config
 from dragonfly_vortex.config.model import (
     Config,
@@ -17,7 +18,10 @@ from dragonfly_vortex.config.model import (
     StorageConfig,
     StorageServerConfig,
     StorageTCPConfig,
+    TLSConfig,
+    UploadClientConfig,
     UploadConfig,
+    UploadServerConfig,
     default_config,
 )
 
@@ -31,7 +35,13 @@ __all__ = [
     "StorageConfig",
     "StorageServerConfig",
     "StorageTCPConfig",
+    "TLSConfig",
+    "TLSIdentity",
+    "UploadClientConfig",
     "UploadConfig",
+    "UploadServerConfig",
+    "client_tls",
     "default_config",
     "load_config",
+    "server_tls",
 ]

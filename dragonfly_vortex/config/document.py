@@ -173,7 +173,7 @@ def _text(file: str) -> str:
     if len(content) > MAX_BYTES:
         raise ConfigError(file, 1, "", f"expected a file of at most {MAX_BYTES} bytes; it is longer")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError(
@@ -231,7 +231,7 @@ class _Expansion:
         self._count += 1
         if len(path) > MAX_DEPTH or self._count > MAX_NODES:
             limits = f"expected at most {MAX_NODES} values, in at most {MAX_DEPTH} levels"
-            raise ConfigError(self._file, line, dotted(path[:3]), f"{limits}; got more, by aliases")
+            raise ConfigError(self._file, line, dotted(path[:3]), f"{limits}; got more, with what aliases stand for")
         if isinstance(node, yaml.MappingNode):
             return Section(entries=tuple(self._entries(node, path)), line=line)
         if isinstance(node, yaml.SequenceNode):

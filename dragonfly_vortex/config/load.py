@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from dragonfly_vortex.config.certificates import incomplete, surprises
 from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, Free, Keys, Known
 from dragonfly_vortex.config.document import Entry, Items, KeyPath, Node, Scalar, Section, dotted, read_document, shown
 from dragonfly_vortex.config.model import Config, Setting, fields_of
@@ -43,18 +44,21 @@ def load_config(path: str | os.PathLike[str]) -> LoadedConfig:
     """
     Load a configuration: ours, or the reference's ``dfdaemon.yaml``.
 
-    :param path: the file. A relative ``storage.dir`` is relative to where this file lies, and absolute in the result.
+    :param path: the file. Relative paths in it are relative to where it lies, and absolute in the result.
     :returns: the configuration, and a warning that names the reference's keys that are accepted and not used.
-    :raises ConfigError: when the file cannot be read, is no YAML, or has a wrong key or value.
+    :raises ConfigError: when the file cannot be read, is no YAML, has a wrong key or value, or lacks one that another
+        needs.
     """
     file = os.fspath(path)
     document = read_document(file)
     keys = _SortedKeys(file)
     keys.sort(document, Config, DFDAEMON_KEYS, (), ())
-    config = _build(Config, "", file, keys.given)
-    directory = Path(os.path.abspath(Path(file).parent / config.storage.dir))
-    config = dataclasses.replace(config, storage=dataclasses.replace(config.storage, dir=directory))
-    return LoadedConfig(config=config, warnings=_warnings(file, keys.unused))
+    config = _beside(Path(file).parent, _build(Config, "", file, keys.given))
+    for key, reason in incomplete(config):
+        place = keys.given[key][-1]
+        raise ConfigError(file, place.value.line, place.key, reason)
+    warnings = [f"{file}: {warning}" for warning in (*_unused(keys.unused), *surprises(config))]
+    return LoadedConfig(config=config, warnings=tuple(warnings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +167,18 @@ def _build(section: type[T], prefix: str, file: str, given: Mapping[str, list[_P
     return section(**values)
 
 
+def _beside(directory: Path, section: T) -> T:
+    """Make all paths absolute, from where the file lies."""
+    changes: dict[str, Any] = {}
+    for name, kind, _ in fields_of(type(section)):
+        value = getattr(section, name)
+        if isinstance(kind, type):
+            changes[name] = _beside(directory, value)
+        elif isinstance(value, Path):
+            changes[name] = Path(os.path.abspath(directory / value))
+    return dataclasses.replace(section, **changes)  # type: ignore[type-var] # a class of the model
+
+
 def _is_left_out(value: Node, setting: Setting) -> bool:
     return setting.nullable and isinstance(value, Scalar) and value.tag == "null"
 
@@ -207,9 +223,8 @@ def _unknown(key: str, names: Mapping[str, Any], others: Mapping[str, Any]) -> s
     return f"unknown key{suggestion}; expected {allowed}"
 
 
-def _warnings(file: str, unused: list[str]) -> tuple[str, ...]:
+def _unused(unused: list[str]) -> Iterator[str]:
     """Name all that is accepted and not used, in one line."""
-    if not unused:
-        return ()
-    names = (f"{key} ({NOTES[snake_case(key)]})" if snake_case(key) in NOTES else key for key in unused)
-    return (f"{file}: keys of dfdaemon.yaml that are accepted and not used here: {', '.join(names)}",)
+    if unused:
+        names = (f"{key} ({NOTES[snake_case(key)]})" if snake_case(key) in NOTES else key for key in unused)
+        yield f"keys of dfdaemon.yaml that are accepted and not used here: {', '.join(names)}"

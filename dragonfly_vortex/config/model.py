@@ -15,7 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from dragonfly_vortex.config.values import Address, Directory, Duration, Flag, Kind, Name, ProtocolName, Size, Whole
+from dragonfly_vortex.config.values import (
+    Address,
+    Directory,
+    Duration,
+    File,
+    Flag,
+    Kind,
+    Name,
+    ProtocolName,
+    Size,
+    Whole,
+)
 
 __all__ = [
     "Config",
@@ -27,15 +38,18 @@ __all__ = [
     "StorageConfig",
     "StorageServerConfig",
     "StorageTCPConfig",
+    "TLSConfig",
+    "UploadClientConfig",
     "UploadConfig",
+    "UploadServerConfig",
     "default_config",
     "fields_of",
 ]
 
-DOWNLOAD_PROTOCOLS = ("tcp",)
-"""What a child can take pieces by."""
+DOWNLOAD_PROTOCOLS = ("tcp", "grpc", "auto")
+"""What a child can take pieces by: one of two transports, or what is best for each parent."""
 
-SERVER_PROTOCOLS = ("tcp",)
+SERVER_PROTOCOLS = ("tcp", "grpc", "all")
 """What a peer can offer pieces by."""
 
 _RATE = Size(maximum=2**63 - 1, per_second=True)
@@ -62,6 +76,11 @@ class Setting:
 def _setting(kind: Kind[Any], purpose: str, *, omitted: str = "", nullable: bool = False) -> dict[str, Setting]:
     """Return a field's metadata."""
     return {"setting": Setting(kind=kind, purpose=purpose, omitted=omitted, nullable=nullable)}
+
+
+def _file(purpose: str) -> dict[str, Setting]:
+    """Return the metadata of a field for a file of certificates or keys."""
+    return _setting(File(), f"{purpose} PEM, relative to this file.", omitted="none", nullable=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,8 +129,10 @@ class DownloadConfig:
     """How this peer fetches, as a child."""
 
     protocol: str = field(
-        default="tcp",
-        metadata=_setting(ProtocolName(DOWNLOAD_PROTOCOLS), "Which door of a parent a child takes."),
+        default="auto",
+        metadata=_setting(
+            ProtocolName(DOWNLOAD_PROTOCOLS), "Which door of a parent a child takes; auto: the best that it offers."
+        ),
     )
     piece_timeout: float = field(
         default=360.0,
@@ -136,6 +157,55 @@ class DownloadConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TLSConfig:
+    """
+    TLS, off by default: the files that hold for both sides and for both transports, where `upload.server` and
+    `upload.client` name no others. See [TLS](tls.md).
+    """
+
+    cert: Path | None = field(
+        default=None,
+        metadata=_file("What this side shows: its own certificate first, then those that lead to an authority."),
+    )
+    key: Path | None = field(
+        default=None,
+        metadata=_file("The private key of the certificate, without a password."),
+    )
+    ca_cert: Path | None = field(
+        default=None,
+        metadata=_file(
+            "The authorities that must have signed what the other side shows. A server that has some requires a "
+            "certificate of every client (mutual TLS); a client that has none takes those of its platform."
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadServerConfig(TLSConfig):
+    """
+    The gRPC door, and this peer's TLS as a parent, on both doors: a certificate, with its key, turns it on. What is
+    left out is taken from `tls`, the certificate and its key together.
+    """
+
+    ip: str = field(
+        default="0.0.0.0",
+        metadata=_setting(Address(), "The address to listen on for gRPC.", nullable=True),
+    )
+    port: int = field(
+        default=4000,
+        metadata=_setting(Whole(minimum=0, maximum=65_535), "The port to listen on for gRPC; 0 takes a free one."),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UploadClientConfig(TLSConfig):
+    """
+    This peer's TLS as a child, with parents that speak it. What is left out is taken from `tls`, the certificate and
+    its key together.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UploadConfig:
     """How this peer serves, as a parent."""
 
@@ -143,6 +213,8 @@ class UploadConfig:
         default=50_000_000_000,
         metadata=_setting(_RATE, "How fast content is sent, in sum over all connections."),
     )
+    server: UploadServerConfig = field(default_factory=UploadServerConfig)
+    client: UploadClientConfig = field(default_factory=UploadClientConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +299,7 @@ class StorageServerConfig:
     """The doors that this peer opens to children."""
 
     protocol: str = field(
-        default="tcp",
+        default="all",
         metadata=_setting(ProtocolName(SERVER_PROTOCOLS), "Which doors this peer opens."),
     )
     ip: str = field(
@@ -256,6 +328,7 @@ class Config:
     download: DownloadConfig = field(default_factory=DownloadConfig)
     upload: UploadConfig = field(default_factory=UploadConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
+    tls: TLSConfig = field(default_factory=TLSConfig)
 
 
 def default_config() -> Config:

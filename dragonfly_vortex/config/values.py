@@ -21,6 +21,7 @@ __all__ = [
     "Address",
     "Directory",
     "Duration",
+    "File",
     "Flag",
     "Kind",
     "Name",
@@ -357,11 +358,10 @@ class Address(_Text[str]):
 
 
 @dataclass(frozen=True, slots=True)
-class Directory(_Text[Path]):
-    """The path of a directory, which need not exist."""
+class _Path(_Text[Path]):
+    """What the kinds of path have in common."""
 
     name = "path"
-    allowed = "the path of a directory, absolute or relative to this file"
 
     def parse(self, scalar: Scalar) -> Path:
         """Read a path, and leave it relative where it is."""
@@ -373,6 +373,20 @@ class Directory(_Text[Path]):
     def show(self, value: Path) -> str:
         """Write a path so that it is seen to be one."""
         return str(value) if value.is_absolute() else f"./{value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Directory(_Path):
+    """The path of a directory, which need not exist."""
+
+    allowed = "the path of a directory, absolute or relative to this file"
+
+
+@dataclass(frozen=True, slots=True)
+class File(_Path):
+    """The path of a file, which is looked for when it is read."""
+
+    allowed = "the path of a file, absolute or relative to this file"
 
 
 Number = TypeVar("Number", int, Fraction)

@@ -82,6 +82,15 @@ class ReadDocumentTests(ConfigFileTestCase):
             },
         )
 
+    def test_merge_brings_no_key_twice(self) -> None:
+        """
+        A key that is written and brought is there once, as written.
+        """
+        section = self.read("a: &a {k: 1, l: 1}\nb: {l: 2, <<: *a}\n").entries[1].value
+        self.assertIsInstance(section, Section)
+        if isinstance(section, Section):
+            self.assertEqual([(entry.key, plain(entry.value)) for entry in section.entries], [("k", "1"), ("l", "2")])
+
     def test_quoted_merge_key(self) -> None:
         """
         In quotes the merge key is a key like others.
@@ -187,9 +196,9 @@ class RefusalTests(ConfigFileTestCase):
         """
         An alias within its own anchor is refused, in values and in merges.
         """
-        self.assert_refused("a: &a [*a]\n", 1, "a[0][0]", "by aliases")
-        self.assert_refused("a: 1\nb: &b {<<: *b}\n", 2, "b.<<.<<", "by aliases")
-        self.assert_refused("a: 1\nb: &b {c: *b}\n", 2, "b.c.c", "by aliases")
+        self.assert_refused("a: &a [*a]\n", 1, "a[0][0]", "with what aliases stand for")
+        self.assert_refused("a: 1\nb: &b {<<: *b}\n", 2, "b.<<.<<", "with what aliases stand for")
+        self.assert_refused("a: 1\nb: &b {c: *b}\n", 2, "b.c.c", "with what aliases stand for")
 
     def test_exponential_aliases(self) -> None:
         """

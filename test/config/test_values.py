@@ -162,7 +162,19 @@ class DurationTests(KindTestCase):
             Duration(),
             *("0", "0s", "0.0", "-5", "-5s", ".inf", "-.inf", ".nan", "'inf'", "'nan'", "1e400"),
             *("1:30", "010", "0x10", "1_000", "+5", "1e3", "5.", "true", "~", "''", "' '"),
-            *("s", "5 apples", "5s!", "5s6", "5S", "1h-30m", "five", "\N{ARABIC-INDIC DIGIT FIVE}s", "2024-01-01"),
+            *(
+                "s",
+                "!mine 5s",
+                "!mine 5GB",
+                "5 apples",
+                "5s!",
+                "5s6",
+                "5S",
+                "1h-30m",
+                "five",
+                "\N{ARABIC-INDIC DIGIT FIVE}s",
+                "2024-01-01",
+            ),
         )
 
     def test_limits(self) -> None:
@@ -240,6 +252,8 @@ class SizeTests(KindTestCase):
             self.kind,
             *("0", "0GB", "0.1B", "-5GB", "-1", "1.5", ".inf", ".nan", "1e3", "1_000", "010", "0x10", "4:05"),
             *(
+                "!mine 5s",
+                "!mine 5GB",
                 "5 apples",
                 "GB",
                 "5GBs",

@@ -1,0 +1,75 @@
+"""
+Which certificates a peer shows and trusts: ``tls``, and what ``upload.server`` and ``upload.client`` say otherwise.
+
+A certificate and its key are one thing and come from one section; the authority is another. Nothing is read here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dragonfly_vortex.config.model import Config, TLSConfig
+
+__all__ = ["TLSIdentity", "client_tls", "incomplete", "server_tls", "surprises"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TLSIdentity:
+    """
+    The files that one side of a connection needs, all in PEM.
+
+    :param certificate: what it shows of itself, with what leads to an authority; None: it shows nothing.
+    :param key: the certificate's private key; None exactly where there is no certificate.
+    :param authority: who must have signed what the other side shows; None: as a server, it asks for nothing; as a
+        client, the platform's authorities.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    authority: Path | None = None
+
+
+def server_tls(config: Config) -> TLSIdentity | None:
+    """
+    What this peer is as a parent, on every door.
+
+    :returns: always with a certificate; None where it speaks no TLS.
+    """
+    identity = _identity(config.upload.server, config.tls)
+    return identity if identity.certificate is not None else None
+
+
+def client_tls(config: Config) -> TLSIdentity:
+    """What this peer is as a child, to parents that speak TLS; which do, their addresses say."""
+    return _identity(config.upload.client, config.tls)
+
+
+def incomplete(config: Config) -> Iterator[tuple[str, str]]:
+    """
+    Find what is given without what it needs.
+
+    :returns: keys, dotted and in our spelling, and what is wrong with each.
+    """
+    sections = {"tls": config.tls, "upload.server": config.upload.server, "upload.client": config.upload.client}
+    for name, section in sections.items():
+        if section.cert is not None and section.key is None:
+            yield f"{name}.cert", f"expected {name}.key beside it, the certificate's private key; got none"
+        if section.key is not None and section.cert is None:
+            yield f"{name}.key", f"expected {name}.cert beside it, the key's certificate; got none"
+    if config.upload.server.ca_cert is not None and server_tls(config) is None:
+        reason = "expected upload.server.cert and upload.server.key beside it, or those of tls; got none"
+        yield "upload.server.ca_cert", f"{reason}, and without them there is no TLS"
+
+
+def surprises(config: Config) -> Iterator[str]:
+    """Find what holds and might be taken for more."""
+    if config.tls.ca_cert is not None and server_tls(config) is None:
+        yield "tls.ca_cert is for parents alone: without tls.cert and tls.key this peer serves without TLS"
+
+
+def _identity(own: TLSConfig, common: TLSConfig) -> TLSIdentity:
+    shown = own if own.cert is not None else common
+    authority = own.ca_cert if own.ca_cert is not None else common.ca_cert
+    return TLSIdentity(certificate=shown.cert, key=shown.key, authority=authority)
