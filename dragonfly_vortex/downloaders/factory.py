@@ -73,7 +73,10 @@ def _build_tcp(config: Config, reactor: IReactorTCP) -> IDownloader:
     return TCPDownloader(pool, download.piece_timeout)
 
 
-BUILDERS: dict[str, Callable[[Config, IReactorTCP], IDownloader]] = {"tcp": _build_tcp}
+BUILDERS: dict[str, Callable[[Config, IReactorTCP], IDownloader]] = {
+    "tcp": _build_tcp,
+    "auto": _build_tcp,  # what every parent offers
+}
 """Who builds the downloader for a protocol. Another protocol is another row."""
 
 
