@@ -79,8 +79,8 @@ def _setting(kind: Kind[Any], purpose: str, *, omitted: str = "", nullable: bool
 
 
 def _file(purpose: str) -> dict[str, Setting]:
-    """Return the metadata of a field for a file of certificates or keys."""
-    return _setting(File(), f"{purpose} PEM, relative to this file.", omitted="none", nullable=True)
+    """Return the metadata of a field for a file of certificates or of a key."""
+    return _setting(File(), purpose, omitted="none", nullable=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +159,8 @@ class DownloadConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLSConfig:
     """
-    TLS, off by default: the files that hold for both sides and for both transports, where `upload.server` and
-    `upload.client` name no others. See [TLS](tls.md).
+    TLS, off by default: the files, all in PEM, that hold for both sides and for both transports where `upload.server`
+    and `upload.client` name no others. See [TLS](tls.md).
     """
 
     cert: Path | None = field(

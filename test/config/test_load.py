@@ -24,13 +24,16 @@ ROOT = Path(__file__).resolve().parents[2]
 EVERYTHING = """\
 host: {ip: 10.0.0.1, hostname: peer-1}
 download:
-  protocol: tcp
+  protocol: grpc
   piece_timeout: 6m
   concurrent_piece_count: 16
   bandwidth_limit: 1GiB
   allow_empty_digest: true
   tcp: {capacity: 20, idle_timeout: 1h30m, connections_per_address: 3}
-upload: {bandwidth_limit: 1000}
+upload:
+  bandwidth_limit: 1000
+  server: {ip: '::1', port: 0, cert: /own/server.crt, key: /own/server.key, ca_cert: /own/children.crt}
+  client: {cert: /own/client.crt, key: /own/client.key, ca_cert: /own/parents.crt}
 storage:
   dir: /var/lib/peer
   server:
@@ -46,6 +49,7 @@ storage:
       keepalive: {idle: 50s, interval: 30, probes: 7}
       congestion_control: bbr
       fastopen: true
+tls: {cert: /own/peer.crt, key: /own/peer.key, ca_cert: /own/ca.crt}
 """
 
 DFDAEMON = """\
@@ -67,7 +71,7 @@ download:
   collectedPieceTimeout: 360s
   concurrentPieceCount: 32
 upload:
-  server: {port: 4000, caCert: /etc/ssl/ca.crt}
+  server: {port: 4040, caCert: /etc/ssl/ca.crt, cert: server.crt, key: server.key, requestRateLimit: 4000}
   client: {}
   disableShared: false
   bandwidthLimit: 20GB
@@ -124,14 +128,28 @@ class LoadTests(ConfigFileTestCase):
             {
                 "host": {"ip": "10.0.0.1", "hostname": "peer-1"},
                 "download": {
-                    "protocol": "tcp",
+                    "protocol": "grpc",
                     "piece_timeout": 360.0,
                     "concurrent_piece_count": 16,
                     "bandwidth_limit": 2**30,
                     "allow_empty_digest": True,
                     "tcp": {"capacity": 20, "idle_timeout": 5400.0, "connections_per_address": 3},
                 },
-                "upload": {"bandwidth_limit": 1000},
+                "upload": {
+                    "bandwidth_limit": 1000,
+                    "server": {
+                        "cert": Path("/own/server.crt"),
+                        "key": Path("/own/server.key"),
+                        "ca_cert": Path("/own/children.crt"),
+                        "ip": "::1",
+                        "port": 0,
+                    },
+                    "client": {
+                        "cert": Path("/own/client.crt"),
+                        "key": Path("/own/client.key"),
+                        "ca_cert": Path("/own/parents.crt"),
+                    },
+                },
                 "storage": {
                     "dir": Path("/var/lib/peer"),
                     "server": {
@@ -150,6 +168,11 @@ class LoadTests(ConfigFileTestCase):
                         },
                     },
                 },
+                "tls": {
+                    "cert": Path("/own/peer.crt"),
+                    "key": Path("/own/peer.key"),
+                    "ca_cert": Path("/own/ca.crt"),
+                },
             },
         )
 
@@ -160,7 +183,7 @@ class LoadTests(ConfigFileTestCase):
         camel = EVERYTHING
         for name in (
             *("piece_timeout", "concurrent_piece_count", "bandwidth_limit", "allow_empty_digest", "idle_timeout"),
-            *("connections_per_address", "buffer_size", "max_connections", "congestion_control"),
+            *("connections_per_address", "buffer_size", "max_connections", "congestion_control", "ca_cert"),
         ):
             first, *others = name.split("_")
             camel = camel.replace(name, first + "".join(word.capitalize() for word in others))
@@ -216,10 +239,12 @@ class LoadTests(ConfigFileTestCase):
         self.assertEqual(loaded, LoadedConfig(config=defaults_beside(str(file)), warnings=()))
         self.assertEqual(loaded.config.storage.dir, ROOT / "dfvortex-data")
         left_out = {"host.hostname", "storage.server.tcp.buffer_size", "storage.server.tcp.congestion_control"}
+        left_out |= {"tls.cert", "tls.key", "tls.ca_cert"}
+        elsewhere = {f"upload.{side}.{name}" for side in ("server", "client") for name in ("cert", "key", "ca_cert")}
         spelled_out = set(leaves(yaml.safe_load(file.read_text())))
-        self.assertEqual(spelled_out | left_out, set(leaves(dataclasses.asdict(default_config()))))
+        self.assertEqual(spelled_out | left_out | elsewhere, set(leaves(dataclasses.asdict(default_config()))))
         for key in left_out:
-            self.assertIn(f"# {key.rpartition('.')[2]}: ", file.read_text())
+            self.assertRegex(file.read_text(), f"# +{key.rpartition('.')[2]}: ")
 
 
 class DfdaemonTests(ConfigFileTestCase):
@@ -238,6 +263,8 @@ class DfdaemonTests(ConfigFileTestCase):
         self.assertEqual(config.download.concurrent_piece_count, 32)
         self.assertEqual(config.download.bandwidth_limit, 10_000_000_000)
         self.assertEqual(config.upload.bandwidth_limit, 20_000_000_000)
+        self.assertEqual(config.upload.server.port, 4040)
+        self.assertEqual(config.upload.server.ca_cert, Path("/etc/ssl/ca.crt"))
         self.assertEqual(config.storage.dir, Path("/var/lib/dragonfly"))
         self.assertEqual(config.storage.server.ip, "0.0.0.0")
         self.assertEqual(config.storage.server.tcp.port, 4015)
@@ -256,7 +283,7 @@ class DfdaemonTests(ConfigFileTestCase):
             [
                 *("host.idc", "host.location", "host.schedulerClusterID", "server"),
                 *("download.server", "download.backToSourceBandwidthLimit", "download.collectedPieceTimeout"),
-                *("upload.server", "upload.client", "upload.disableShared"),
+                *("upload.server.requestRateLimit", "upload.disableShared"),
                 *("manager", "scheduler", "seedPeer", "dynconfig"),
                 *("storage.keep (content is kept over a restart in any case", "nothing is deleted)"),
                 *("storage.writePieceTimeout", "storage.writeBufferSize", "storage.readBufferSize"),
@@ -287,7 +314,8 @@ class DfdaemonTests(ConfigFileTestCase):
             "host": ["hostname"],
             "download": ["protocol", "bandwidthLimit", "pieceTimeout", "concurrentPieceCount"],
         }
-        ours |= {"upload": ["bandwidthLimit"], "storage": ["dir"]}
+        ours |= {"upload": ["bandwidthLimit", "client"], "storage": ["dir"]}
+        tree["upload"]["server"] = {"requestRateLimit": 5}
         for section, names in ours.items():
             for name in names:
                 del tree[section][name]
@@ -423,16 +451,19 @@ class RefusalTests(ConfigFileTestCase):
 
     def test_protocols(self) -> None:
         """
-        A protocol that is not there yet is an error that names what there is.
+        A protocol that is not there is an error that names what there is.
         """
-        for protocol in ("quic", "grpc", "auto", "all", "TCP"):
-            for content, key in (
-                (f"download: {{protocol: {protocol}}}", "download.protocol"),
-                (f"storage: {{server: {{protocol: {protocol}}}}}", "storage.server.protocol"),
-            ):
-                error = self.refused(content)
-                self.assertEqual(error.key, key)
-                self.assertEqual(error.reason, f"expected one of the protocols that there are: tcp; got '{protocol}'")
+        names = "expected one of the protocols that there are:"
+        for protocol in ("quic", "all", "TCP"):
+            error = self.refused(f"download: {{protocol: {protocol}}}")
+            self.assertEqual(
+                (error.key, error.reason), ("download.protocol", f"{names} tcp, grpc, auto; got '{protocol}'")
+            )
+        for protocol in ("quic", "auto", "TCP"):
+            error = self.refused(f"storage: {{server: {{protocol: {protocol}}}}}")
+            self.assertEqual(
+                (error.key, error.reason), ("storage.server.protocol", f"{names} tcp, grpc, all; got '{protocol}'")
+            )
 
     def test_wrong_values(self) -> None:
         """
@@ -449,6 +480,11 @@ class RefusalTests(ConfigFileTestCase):
             "download.tcp.idle_timeout": ("0s",),
             "download.tcp.connections_per_address": ("0",),
             "upload.bandwidth_limit": ("0B",),
+            "upload.server.ip": ("all",),
+            "upload.server.port": ("-1", "65536", "~"),
+            "upload.server.ca_cert": ("''", "5"),
+            "upload.client.cert": ("''", "5"),
+            "tls.key": ("''", "5"),
             "storage.dir": ("''", "~", "5"),
             "storage.server.ip": ("all",),
             "storage.server.tcp.port": ("-1", "65536", "0x10", "010", "'4005'", "~"),
@@ -508,6 +544,7 @@ KEYS = st.sampled_from(
         *("host", "ip", "hostname", "download", "protocol", "piece_timeout", "pieceTimeout", "tcp", "capacity"),
         *("upload", "bandwidth_limit", "storage", "dir", "server", "port", "tcpPort", "tcp_port", "buffer_size"),
         *("keepalive", "probes", "keep", "proxy", "rules", "regex", "backend", "requestHeader"),
+        *("tls", "client", "cert", "key", "ca_cert", "caCert"),
     ]
 )
 TEXTS = st.one_of(
@@ -566,7 +603,7 @@ class PropertyTests(ConfigFileTestCase):
             self.assertTrue(str(error).isprintable())
         else:
             self.assertIsInstance(loaded.config, Config)
-            self.assertLessEqual(len(loaded.warnings), 1)
+            self.assertLessEqual(len(loaded.warnings), 2)
 
     @settings(deadline=None)
     @given(st.dictionaries(KEYS | TEXTS, TREES, max_size=4), st.booleans())

@@ -40,18 +40,22 @@ class DefaultTests(SynchronousTestCase):
             {
                 "host": {"ip": "127.0.0.1", "hostname": socket.gethostname()},
                 "download": {
-                    "protocol": "tcp",
+                    "protocol": "auto",
                     "piece_timeout": 360.0,
                     "concurrent_piece_count": 8,
                     "bandwidth_limit": 50_000_000_000,
                     "allow_empty_digest": False,
                     "tcp": {"capacity": 2000, "idle_timeout": 420.0, "connections_per_address": 32},
                 },
-                "upload": {"bandwidth_limit": 50_000_000_000},
+                "upload": {
+                    "bandwidth_limit": 50_000_000_000,
+                    "server": {"cert": None, "key": None, "ca_cert": None, "ip": "0.0.0.0", "port": 4000},
+                    "client": {"cert": None, "key": None, "ca_cert": None},
+                },
                 "storage": {
                     "dir": Path("dfvortex-data"),
                     "server": {
-                        "protocol": "tcp",
+                        "protocol": "all",
                         "ip": "0.0.0.0",
                         "tcp": {
                             "port": 4005,
@@ -66,6 +70,7 @@ class DefaultTests(SynchronousTestCase):
                         },
                     },
                 },
+                "tls": {"cert": None, "key": None, "ca_cert": None},
             },
         )
 

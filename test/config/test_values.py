@@ -15,6 +15,7 @@ from dragonfly_vortex.config.values import (
     Address,
     Directory,
     Duration,
+    File,
     Flag,
     Kind,
     Name,
@@ -323,12 +324,13 @@ class TextTests(KindTestCase):
         self.assert_read(kind, {"abc": "abc", "'no'": "no"})
         self.assert_refused(kind, "no", "abcd", '"ab\\n"', "''", "12", "~")
 
-    def test_directory(self) -> None:
+    def test_path(self) -> None:
         """
         A path is taken as it is; one that can be none is refused.
         """
-        self.assert_read(Directory(), {"./data": Path("data"), "/var/lib": Path("/var/lib"), "'1'": Path("1")})
-        self.assert_refused(Directory(), "''", '"a\\0b"', '"a\\nb"', '"\\ud800"', "~", "1")
+        for kind in (Directory(), File()):
+            self.assert_read(kind, {"./data": Path("data"), "/var/lib": Path("/var/lib"), "'1'": Path("1")})
+            self.assert_refused(kind, "''", '"a\\0b"', '"a\\nb"', '"\\ud800"', "~", "1")
 
     def test_shown(self) -> None:
         """
