@@ -126,4 +126,4 @@ class OutputSink:
         return self._written
 
     def fail(self) -> None:
-        self._written = 0
+        """See :meth:`IPieceSink.fail`. What was written stays where it is, until the piece is written again."""

@@ -476,6 +476,48 @@ class LieTests(PlanTestCase):
         self.assertIs(self.plan.standing("c"), Standing.LIED)
         self.assertIs(self.plan.standing(lie.parent), Standing.LIED)
 
+    def test_acquitted_once(self) -> None:
+        """Who has been acquitted once is not so again: with everybody a liar it comes to an end."""
+        requests = self.begin_with_first("a", "b", "c", at_once=3)
+        by_parent = {request.parent: request for request in requests}
+        self.refuse(by_parent["b"], piece(by_parent["b"].number, offset=3))
+        self.fail_with(DigestMismatch, by_parent["a"])
+        for request in self.withdrawn():
+            self.plan.record_cancelled(request)
+        self.assertIs(self.plan.standing("b"), Standing.GOOD)
+        self.fail_with(ParentUnreachable, self.ask())
+        self.give(self.ask())
+        by_parent = {request.parent: request for request in self.ask_all()}
+        self.refuse(by_parent["b"], piece(by_parent["b"].number, offset=3))
+        self.fail_with(DigestMismatch, by_parent["c"])
+        self.assertEqual({self.plan.standing(parent) for parent in ("a", "b", "c")}, {Standing.LIED})
+
+    def test_refused_on_a_liars_word(self) -> None:
+        """A refusal that rests on the word of one who is exposed before it is recorded says nothing."""
+        requests = self.begin_with_first("a", "b", "c", at_once=6)
+        self.assertEqual([request.parent for request in requests], ["b", "c", "a", "b", "c", "a"])
+        self.give(requests[0])
+        self.give(requests[2], length=4)
+        refusal = self.assertRaises(PieceRefused, self.plan.judge, requests[4], piece(5))
+        self.fail_with(DigestMismatch, requests[5])
+        self.plan.record_failure(requests[4], why(UnexpectedPiece, requests[4], str(refusal)))
+        self.assertIs(self.plan.standing("c"), Standing.GOOD)
+        self.assertNotIn("c", [request.parent for request in self.withdrawn()])
+        self.assertIn(5, self.numbers(self.ask_all()))
+
+    def test_pieces_beyond_the_end(self) -> None:
+        """What a liar sent beyond the last piece is forgotten when that comes from an honest parent."""
+        requests = self.begin_with_first("a", "b", at_once=4)
+        self.assertEqual([request.parent for request in requests], ["b", "a", "b", "a"])
+        self.give(requests[0])
+        self.give(requests[3])
+        self.fail_with(DigestMismatch, requests[1])
+        self.give(requests[2], length=4)
+        self.assertEqual((set(self.plan.verified), self.plan.drops), ({0, 1, 3}, 1))
+        self.give(self.ask())
+        self.assertTrue(self.plan.is_complete)
+        self.assertEqual((self.plan.prefix_length, self.plan.content_length), (34, 34))
+
     def test_self_contradiction(self) -> None:
         """Who contradicts itself has lied, whoever else is exposed."""
         self.begin("a", "b", at_once=1)
