@@ -20,7 +20,7 @@ from types import TracebackType
 
 from dragonfly_vortex.wire import ContentFinished, ContentReceived, Event, PacketReader, PieceKind, PieceRequest
 
-__all__ = ["PROGRAMS", "Child", "Daemon", "dfvortex", "import_file", "peak_memory", "write_config"]
+__all__ = ["PROGRAMS", "Child", "Daemon", "dfvortex", "import_file", "peak_memory", "wait_until_open", "write_config"]
 
 PROGRAMS = Path(sys.executable).parent
 
@@ -83,6 +83,22 @@ def peak_memory(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     (kilobytes,) = re.findall(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
     return int(kilobytes) * 1024
+
+
+def wait_until_open(pid: int, path: Path, *, below: bool = False) -> None:
+    """
+    Wait until a process has a file open.
+
+    :param below: wait for any file below that directory.
+    """
+    while True:
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                there = Path(os.readlink(descriptor))
+            except FileNotFoundError:
+                continue
+            if there == path or (below and path in there.parents):
+                return
 
 
 class Daemon:

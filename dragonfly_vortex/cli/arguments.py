@@ -40,7 +40,9 @@ class _Version(argparse.Action):
 def make_parser() -> argparse.ArgumentParser:
     """The parser for the whole command line; its result says in ``command`` which sub-command was called."""
     parser = _Parser(prog="dfvortex", description="Serve and fetch files as Dragonfly's pieces.", epilog=_EPILOG)
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="show the version and exit"
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     importing = _command(commands, "import", "put a file into the storage, and print its task ID as the last line")

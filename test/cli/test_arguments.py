@@ -1,0 +1,165 @@
+"""What can be written behind ``dfvortex``, and what ``docs/command-line.md`` says of it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from io import StringIO
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.cli.arguments import make_parser
+from dragonfly_vortex.cli.exits import ExitStatus
+from dragonfly_vortex.wire import PieceKind
+
+DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "command-line.md"
+
+TASK_ID = "0123456789abcdef" * 4
+
+
+def sub_commands() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each sub-command, by its name."""
+    (action,) = (each for each in make_parser()._actions if isinstance(each, argparse._SubParsersAction))
+    return dict(action.choices)
+
+
+class ParserTests(SynchronousTestCase):
+    """Arguments, good and bad."""
+
+    def parse(self, *arguments: str) -> argparse.Namespace:
+        """What the parser makes of a command line."""
+        return make_parser().parse_args(arguments)
+
+    def download(self, *arguments: str) -> argparse.Namespace:
+        """What the parser makes of a download."""
+        return self.parse("download", TASK_ID, "--parent", "tcp://host:4005", "--output", "out", *arguments)
+
+    def assert_refused(self, pattern: str, *arguments: str) -> None:
+        """Assert that a command line is refused with status 2 and one line that matches a pattern."""
+        self.patch(sys, "stderr", said := StringIO())
+        error = self.assertRaises(SystemExit, self.parse, *arguments)
+        self.assertEqual(error.code, ExitStatus.USAGE)
+        self.assertRegex(said.getvalue(), rf"\Adfvortex.*: .*{pattern}.*\n\Z")
+
+    def test_defaults(self) -> None:
+        """What is left out has the value that the help tells."""
+        self.assertEqual(
+            vars(self.parse("import", "file")),
+            {
+                "command": "import",
+                "path": Path("file"),
+                "piece_length": None,
+                "link": False,
+                "config": Path("tap.yaml"),
+                "kind": PieceKind.STANDARD,
+            },
+        )
+        self.assertEqual(
+            vars(self.download()),
+            {
+                "command": "download",
+                "task_id": TASK_ID,
+                "parents": ["host:4005"],
+                "output": Path("out"),
+                "overwrite": False,
+                "concurrency": None,
+                "config": None,
+                "kind": PieceKind.STANDARD,
+            },
+        )
+        self.assertIsNone(self.parse("stat", "x").kind)
+
+    def test_kinds(self) -> None:
+        """Each kind has a name."""
+        names = ("standard", "persistent", "persistent-cache", "cache")
+        self.assertEqual([self.parse("import", "--kind", name, "f").kind for name in names], list(PieceKind))
+        self.assert_refused("unknown kind 'strange': expected one of standard, ", "import", "--kind", "strange", "f")
+
+    def test_piece_length(self) -> None:
+        """A piece length is a number of bytes, or one with a unit, up to 1 GiB."""
+        lengths = [self.parse("import", "--piece-length", text, "f").piece_length for text in ("1", "4MiB", "1GiB")]
+        self.assertEqual(lengths, [1, 4 << 20, 1 << 30])
+        for text in ("0", "-1", "2GiB", "many", "1.5"):
+            self.assert_refused(f"expected a size .*got '{text}'", "import", f"--piece-length={text}", "f")
+
+    def test_concurrency(self) -> None:
+        """A concurrency is a whole number from 1."""
+        self.assertEqual([self.download("--concurrency", text).concurrency for text in ("1", "9999")], [1, 9999])
+        for text in ("0", "-1", "10000", "x", "1.0", "٣"):
+            self.assert_refused(
+                f"from 1 to 9999, got '{text}'",
+                *("download", TASK_ID, "--parent", "h:1", "--output", "o", f"--concurrency={text}"),
+            )
+
+    def test_task_id(self) -> None:
+        """A SHA-256 is the same in capital letters; what is no SHA-256 cannot be verified, and is not downloaded."""
+        self.assertEqual(self.parse("stat", TASK_ID.upper()).task_id, TASK_ID)
+        self.assertEqual(self.parse("stat", "Some-Thing").task_id, "Some-Thing")
+        arguments = ("--parent", "h:1", "--output", "o")
+        self.assertEqual(self.parse("download", TASK_ID.upper(), *arguments).task_id, TASK_ID)
+        for text in (
+            "",
+            "abc",
+            TASK_ID[1:],
+            TASK_ID + "0",
+            TASK_ID[:-1] + "g",
+            TASK_ID[:-1] + "\N{FULLWIDTH DIGIT ONE}",
+        ):
+            self.assert_refused("64 hexadecimal digits, got", "download", text, *arguments)
+
+    def test_parents(self) -> None:
+        """Parents come with their scheme or without it, in the order in which they are named."""
+        got = self.download("--parent", "10.0.0.1:1", "--parent", "tcp://[::1]:65535").parents
+        self.assertEqual(got, ["host:4005", "10.0.0.1:1", "[::1]:65535"])
+
+    def test_bad_parents(self) -> None:
+        """Another scheme, or what is no address, is refused with what is expected."""
+        for text, pattern in (
+            ("quic://host:1", "expected tcp://HOST:PORT, got 'quic://host:1': tcp is what there is"),
+            ("http://host:1", "expected tcp://HOST:PORT"),
+            ("tcp://host", "expected an address HOST:PORT"),
+            ("host:0", "port from 1 to 65535"),
+            ("host:65536", "port from 1 to 65535"),
+            ("::1:4005", "expected an address"),
+            ("", "expected an address"),
+            ("tcp://host:4005/path", "expected an address"),
+        ):
+            self.assert_refused(pattern, "download", TASK_ID, "--output", "o", "--parent", text)
+
+    def test_what_is_missing(self) -> None:
+        """No command, an unknown one, and one without what it needs are one line each."""
+        self.assert_refused("the following arguments are required: COMMAND")
+        self.assert_refused("invalid choice: 'fetch'", "fetch")
+        self.assert_refused("--parent, --output", "download", TASK_ID)
+        self.assert_refused("--output", "export", TASK_ID)
+        self.assert_refused("PATH", "import")
+
+    def test_one_line(self) -> None:
+        """An argument with an end of line in it is told in one line all the same."""
+        self.assert_refused(r"got '.*'", "download", "a\nb", "--parent", "h:1", "--output", "o")
+        self.assert_refused(r"x\\ny", "list", "x\ny")
+
+
+class DocumentTests(SynchronousTestCase):
+    """What the documentation says of options."""
+
+    def test_options(self) -> None:
+        """For each sub-command the documentation has a table with all of its options, and its synopsis has them too."""
+        text = DOCUMENT.read_text(encoding="utf-8")
+        sections = dict(re.findall(r"(?ms)^### dfvortex (\w+)\n(.*?)(?=^### |\Z)", text))
+        self.assertEqual(set(sections), set(sub_commands()))
+        for name, parser in sub_commands().items():
+            options = {each.option_strings[-1] for each in parser._actions if each.option_strings} - {"--help"}
+            self.assertEqual(set(re.findall(r"(?m)^\| `(--[a-z-]+)", sections[name])), options, name)
+            synopsis = sections[name].split("```")[1]
+            self.assertEqual(set(re.findall(r"--[a-z-]+", synopsis)), options, name)
+            positional = {str(each.metavar) for each in parser._actions if not each.option_strings}
+            self.assertLessEqual(positional, set(re.findall(r"\b[A-Z_]+\b", synopsis)), name)
+
+    def test_help(self) -> None:
+        """The help names every status."""
+        told = make_parser().format_help()
+        for status in ExitStatus:
+            self.assertRegex(told, rf"\b{status.value}\s+{status.name.lower().split('_')[0]}")

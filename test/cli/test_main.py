@@ -1,0 +1,141 @@
+"""The command as a process: what it loads, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from test.processes import PROGRAMS, dfvortex, import_file, wait_until_open, write_config
+
+
+class CommandTests(SynchronousTestCase):
+    """``dfvortex`` in a directory with a configuration and a file."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        write_config(self.directory)
+        self.file = self.directory / "file"
+        self.file.write_bytes(b"content")
+
+    def shell(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a shell script in which ``$dfvortex`` is the command."""
+        return subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {script}"],
+            cwd=self.directory,
+            env={**os.environ, "dfvortex": str(PROGRAMS / "dfvortex"), **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def loaded(self, *arguments: str) -> set[str]:
+        """The names of the modules that are loaded when the command has run."""
+        program = (
+            "import sys\n"
+            "from dragonfly_vortex.cli import main\n"
+            "try: main(sys.argv[1:])\n"
+            "except SystemExit: pass\n"
+            "print('loaded:', *sys.modules)\n"
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", program, *arguments], cwd=self.directory, capture_output=True, text=True, check=True
+        )
+        return set(ran.stdout.splitlines()[-1].split()[1:])
+
+    def test_help_is_light(self) -> None:
+        """``--help`` loads no reactor, no gRPC, no YAML, no database; nor does a sub-command's."""
+        heavy = {"twisted", "twisted.internet.reactor", "grpc", "yaml", "sqlite3", "tqdm"}
+        for arguments in (("--help",), ("import", "--help"), ("--version",)):
+            loaded = self.loaded(*arguments)
+            self.assertIn("dragonfly_vortex.cli.main", loaded)
+            self.assertEqual(loaded & heavy, set(), arguments)
+
+    def test_storage_needs_no_reactor(self) -> None:
+        """What works on the storage loads no reactor and no gRPC."""
+        loaded = self.loaded("list")
+        self.assertIn("sqlite3", loaded)
+        self.assertEqual(loaded & {"twisted.internet.reactor", "grpc"}, set())
+
+    def test_version(self) -> None:
+        """``--version`` tells the package's version."""
+        ran = dfvortex("--version", directory=self.directory)
+        self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, f"dfvortex {version('dragonfly-vortex')}\n", ""))
+
+    def test_configuration_errors(self) -> None:
+        """A configuration that is missing or wrong is one line that names it, and status 2."""
+        self.directory.joinpath("bad.yaml").write_text("storage:\n  dri: x\n", encoding="utf-8")
+        for name, pattern in (("none.yaml", "cannot be read: No such file"), ("bad.yaml", r"2: storage\.dri: unknown")):
+            ran = dfvortex("list", "--config", name, directory=self.directory)
+            self.assertEqual((ran.returncode, ran.stdout), (2, ""))
+            self.assertRegex(ran.stderr, rf"\Adfvortex: {name}:.*{pattern}.*\n\Z")
+
+    def test_one_line(self) -> None:
+        """An error with an end of line in it is told in one line."""
+        ran = dfvortex("import", "no\nfile", directory=self.directory)
+        self.assertEqual((ran.returncode, ran.stdout), (1, ""))
+        self.assertEqual(ran.stderr, "dfvortex: cannot import no\\nfile: No such file or directory\n")
+
+    def test_reader_goes_away(self) -> None:
+        """``dfvortex list | head -1`` is quiet, however much there would have been to say."""
+        import_file(self.file, directory=self.directory)
+        ran = self.shell(
+            "$dfvortex list | head -1; echo ${PIPESTATUS[0]}; $dfvortex list | true; echo ${PIPESTATUS[0]}"
+        )
+        self.assertEqual(ran.stderr, "")
+        self.assertRegex(ran.stdout, r"\ATASK ID .*\n0\n0\n\Z")
+
+    def test_output_cannot_be_written(self) -> None:
+        """Output that cannot be written is an error of one line."""
+        import_file(self.file, directory=self.directory)
+        ran = self.shell("$dfvortex list > /dev/full")
+        self.assertEqual((ran.returncode, ran.stderr), (1, "dfvortex: [Errno 28] No space left on device\n"))
+
+    def test_closed_streams(self) -> None:
+        """Without standard output, or without standard error, it does its work, and says what it can."""
+        ran = self.shell("$dfvortex import file >&-")
+        self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, "", ""))
+        ran = self.shell("$dfvortex import file 2>&-")
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        self.assertEqual(len(ran.stdout.splitlines()), 2)
+
+    def test_names_that_are_no_text(self) -> None:
+        """A file whose name is no UTF-8 is imported, and its name shown as well as can be."""
+        name = os.fsencode(self.directory) + b"/\xff"
+        Path(os.fsdecode(name)).write_bytes(b"")
+        ran = self.shell(r"$dfvortex import $'\xff'", LC_ALL="C.UTF-8")
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        self.assertEqual(ran.stdout.splitlines()[0], "\\udcff: 0 bytes in 1 piece of at most 4194304 bytes")
+
+    def test_signals(self) -> None:
+        """Control-C and SIGTERM end an import with their statuses, quietly, and leave no temporary."""
+        with self.file.open("wb") as file:
+            file.truncate(40 << 30)  # a hole, that takes half a minute and more to be read
+        for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+            with subprocess.Popen(
+                [PROGRAMS / "dfvortex", "import", "--link", "file"],
+                cwd=self.directory,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            ) as process:
+                wait_until_open(process.pid, self.file)
+                process.send_signal(number)
+                self.assertEqual(process.communicate(timeout=20), (b"", b""))
+                self.assertEqual(process.returncode, status)
+        self.assertEqual(list((self.directory / "data").rglob("*.dfvortex-part")), [])
+
+    def test_signals_leave_no_temporary(self) -> None:
+        """An import that copies is told to end while it copies: nothing is left of the copy."""
+        with self.file.open("wb") as file:
+            file.truncate(2 << 30)
+        with subprocess.Popen([PROGRAMS / "dfvortex", "import", "file"], cwd=self.directory) as process:
+            wait_until_open(process.pid, self.directory / "data" / "content", below=True)
+            process.send_signal(signal.SIGTERM)
+            self.assertEqual(process.wait(20), 143)
+        self.assertEqual([path for path in (self.directory / "data" / "content").rglob("*") if path.is_file()], [])

@@ -1,0 +1,163 @@
+"""The progress bar, on a pseudo-terminal; and that nothing of the kind is anywhere else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.cli.progress import ProgressBar
+from test.processes import PROGRAMS, Daemon, import_file, wait_until_open, write_config
+
+#: A program that tells of work: a step of bytes at each turn, and waits between them.
+PROGRAM = """
+import sys, threading
+from dragonfly_vortex.cli.progress import ProgressBar
+turns, seconds, total = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+with ProgressBar("working") as bar:
+    for turn in range(turns):
+        bar.show(turn * 1_000_000, total or None, turn)
+        threading.Event().wait(seconds)
+        bar.tick()
+"""
+
+
+def run_on_terminal(
+    *command: str | Path, directory: Path, meanwhile: Callable[[int], object] = lambda pid: None
+) -> tuple[int, str]:
+    """
+    Run a program whose standard error is a terminal of 100 columns.
+
+    :param meanwhile: called with its process ID when it has been started.
+    :returns: its exit status, and what the terminal was sent.
+    """
+    terminal, its_end = pty.openpty()
+    termios.tcsetwinsize(its_end, (24, 100))
+    with subprocess.Popen(command, cwd=directory, stdout=subprocess.DEVNULL, stderr=its_end) as process:
+        os.close(its_end)
+        meanwhile(process.pid)
+        shown = bytearray()
+        try:
+            while data := os.read(terminal, 65536):
+                shown += data
+        except OSError as error:
+            if error.errno != errno.EIO:  # what Linux answers when nobody has the other end any more
+                raise
+        os.close(terminal)
+    return process.returncode, shown.decode()
+
+
+class ProgressTests(SynchronousTestCase):
+    """What is shown, and where."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+
+    def work(self, turns: int, seconds: float, total: int) -> str:
+        """What a terminal shows of work in that many turns of that many seconds each."""
+        status, shown = run_on_terminal(
+            sys.executable, "-c", PROGRAM, str(turns), str(seconds), str(total), directory=self.directory
+        )
+        self.assertEqual(status, 0, shown)
+        return shown
+
+    def test_short_work(self) -> None:
+        """Work of less than a second shows nothing at all."""
+        self.assertEqual(self.work(4, 0.1, 4_000_000), "")
+
+    def test_long_work(self) -> None:
+        """Longer work shows bytes, rate, pieces, and the time left; and when it is over nothing is left of it."""
+        shown = self.work(4, 0.4, 10_000_000)
+        self.assertRegex(shown, r"working:  ?\d0%\|.*\| \d\.\d0M/10\.0M \[00:0\d<00:0\d, +\d\.\d+MB/s, [23] pieces\]")
+        self.assertTrue(shown.endswith("\r" + " " * 99 + "\r") or shown.rstrip(" ").endswith("\r"), repr(shown[-120:]))
+        self.assertNotIn("\n", shown)
+
+    def test_rate(self) -> None:
+        """The rate is that of the whole work: a megabyte a second, not what a single step makes of it."""
+        rates = [text.split(",")[1].strip() for text in self.work(2, 1.1, 9_000_000).split("[")[1:]]
+        self.assertTrue(rates)
+        for rate in rates:
+            self.assertRegex(rate, r"^([4-9]\d\dkB/s|1\.0\dMB/s|\?B/s|0\.00B/s)$")
+
+    def test_length_unknown(self) -> None:
+        """Where nobody knows the length there is no time left, and all the rest."""
+        shown = self.work(4, 0.4, 0)
+        self.assertRegex(shown, r"working: \d\.\d0MB \[00:0\d, +\d\.\d+MB/s, [23] pieces\]")
+        self.assertNotIn("<", shown)
+
+    def test_long_steps(self) -> None:
+        """Work that has nothing new to tell for long shows all the same that it goes on."""
+        self.assertIn("0.00B [00:01, ?B/s, 0 pieces]", self.work(1, 1.2, 0))
+
+    def test_pipe(self) -> None:
+        """Where standard error is no terminal nothing is shown, however long it takes."""
+        ran = subprocess.run(
+            [sys.executable, "-c", PROGRAM, "3", "0.4", "3000000"],
+            cwd=self.directory,
+            capture_output=True,
+            check=True,
+        )
+        self.assertEqual((ran.stdout, ran.stderr), (b"", b""))
+
+    def test_here(self) -> None:
+        """A bar whose standard error is a pipe takes what it is told."""
+        read, write = os.pipe()
+        kept = os.dup(2)
+        try:
+            os.dup2(write, 2)
+            with ProgressBar("working") as bar:
+                bar.show(1, 2, 3)
+                bar.tick()
+        finally:
+            os.dup2(kept, 2)
+            for descriptor in (kept, write):
+                os.close(descriptor)
+        with os.fdopen(read, "rb") as said:
+            self.assertEqual(said.read(), b"")
+
+
+class CommandTests(SynchronousTestCase):
+    """The bar of the commands themselves."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        write_config(self.directory, more="upload: {bandwidth_limit: 1MB}\n")
+        self.file = self.directory / "file"
+
+    def test_download(self) -> None:
+        """A download of more than a second shows a bar on a terminal, before its first piece is there, too."""
+        self.file.write_bytes(os.urandom(2_500_000))
+        task_id = import_file(self.file, "--piece-length", "1500KB", directory=self.directory)
+        with Daemon(self.directory) as daemon:
+            command = (PROGRAMS / "dfvortex", "download", task_id, "--parent", daemon.parent, "--output", "out")
+            status, shown = run_on_terminal(*command, directory=self.directory)
+        self.assertEqual(status, 0, shown)
+        self.assertIn("downloading: 0.00B [00:01, ?B/s, 0 pieces]", shown)
+        self.assertRegex(shown, r"1\.50MB? ?.*, 1 piece\]")
+        self.assertNotIn("\n", shown)
+
+    def test_import(self) -> None:
+        """An import of more than a second shows a bar on a terminal, with the time left."""
+        with self.file.open("wb") as file:
+            file.truncate(500_000_000)
+
+        def hold_up(pid: int) -> None:
+            wait_until_open(pid, self.file)
+            os.kill(pid, signal.SIGSTOP)
+            threading.Event().wait(1.2)
+            os.kill(pid, signal.SIGCONT)
+
+        command = (PROGRAMS / "dfvortex", "import", "--link", "file")
+        status, shown = run_on_terminal(*command, directory=self.directory, meanwhile=hold_up)
+        self.assertEqual(status, 0, shown)
+        self.assertRegex(shown, r"importing: +\d+%\|.*\| \d[\d.]+M/500M \[00:0\d<00:\d\d, .*B/s, \d+ pieces?\]")

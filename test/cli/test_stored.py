@@ -1,0 +1,156 @@
+"""The sub-commands that work on the storage, as processes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from subprocess import CompletedProcess
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.wire import PieceKind
+from test.processes import dfvortex, import_file, write_config
+
+
+class StoredTests(SynchronousTestCase):
+    """``import``, ``list``, ``stat``, ``export`` and ``remove`` in a directory of their own."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        write_config(self.directory)
+        self.content = os.urandom(2_500_000)
+        self.file = self.directory / "file"
+        self.file.write_bytes(self.content)
+        self.task_id = hashlib.sha256(self.content).hexdigest()
+
+    def run_it(self, *arguments: str | Path) -> CompletedProcess[str]:
+        """Run the command."""
+        return dfvortex(*arguments, directory=self.directory)
+
+    def assert_done(self, *arguments: str | Path) -> str:
+        """Assert that a command does what it should and says nothing on standard error; gives its output."""
+        ran = self.run_it(*arguments)
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""), ran)
+        return ran.stdout
+
+    def assert_fails(self, status: int, pattern: str, *arguments: str | Path) -> None:
+        """Assert that a command ends with a status, with one line that matches a pattern, and without output."""
+        ran = self.run_it(*arguments)
+        self.assertEqual((ran.returncode, ran.stdout), (status, ""), ran)
+        self.assertRegex(ran.stderr, rf"\Adfvortex: .*{pattern}.*\n\Z")
+
+    def stored(self, kind: str = "tasks") -> Path:
+        """Where the task's content lies."""
+        return self.directory / "data" / "content" / kind / self.task_id[:3] / self.task_id
+
+    def test_import(self) -> None:
+        """The last line is the task's ID, the one before tells length and pieces."""
+        said = self.assert_done("import", "--piece-length", "1MB", "file")
+        self.assertEqual(said, f"file: 2500000 bytes in 3 pieces of at most 1000000 bytes\n{self.task_id}\n")
+        self.assertTrue(self.stored().read_bytes() == self.content)
+
+    def test_import_kinds(self) -> None:
+        """A file can be a task of each kind, and each lies in its kind's directory."""
+        for kind in PieceKind:
+            self.assert_done("import", "--kind", kind.label, "file")
+            self.assertTrue(self.stored(kind.directory).is_file())
+        listed = re.findall(rf"(?m)^{self.task_id}  (\S+) ", self.assert_done("list"))
+        self.assertEqual(sorted(listed), sorted(kind.label for kind in PieceKind))
+        self.assert_fails(2, "several kinds: expected --kind with one of cache, persistent, ", "stat", self.task_id)
+        self.assertRegex(self.assert_done("stat", "--kind", "cache", self.task_id), r"(?m)^kind: +cache$")
+        self.assert_done("remove", "--kind", "cache", self.task_id)
+        self.assert_fails(3, "not found", "stat", "--kind", "cache", self.task_id)
+
+    def test_import_by_link(self) -> None:
+        """With ``--link`` the storage has the file itself and no copy."""
+        self.assert_done("import", "--link", "file")
+        self.assertTrue(self.stored().samefile(self.file))
+
+    def test_import_what_is_no_file(self) -> None:
+        """What is not there, or no regular file, is refused."""
+        self.assert_fails(1, "cannot import none: No such file", "import", "none")
+        self.assert_fails(1, r"cannot import \.: expected a regular file", "import", ".")
+
+    def test_list(self) -> None:
+        """An empty storage has no lines; another has headings and a line for each task."""
+        self.assertEqual(self.assert_done("list"), "")
+        import_file(self.file, directory=self.directory)
+        headings, line = self.assert_done("list").splitlines()
+        self.assertEqual(headings.split(), ["TASK", "ID", "KIND", "BYTES", "PIECES", "CREATED"])
+        self.assertRegex(line, rf"^{self.task_id}  standard +2500000 +1  20\d\d-\d\d-\d\d \d\d:\d\d:\d\d$")
+        self.assertEqual(headings.index("CREATED"), line.index("  20") + 2)
+
+    def test_stat(self) -> None:
+        """A task is told with its lengths and pieces, whichever way its ID is written."""
+        self.assert_fails(3, f"task {self.task_id} not found", "stat", self.task_id)
+        import_file(self.file, "--piece-length", "1MB", directory=self.directory)
+        said = self.assert_done("stat", self.task_id.upper())
+        self.assertRegex(
+            said,
+            rf"\Atask: +{self.task_id}\nkind: +standard\nbytes: +2500000\npiece length: +1000000\n"
+            r"pieces: +3 of 3, 0 damaged\ncreated: +20.*\n\Z",
+        )
+
+    def test_strange_ids(self) -> None:
+        """An ID that nobody can have is not found; none leads out of the storage."""
+        for text in ("x", "../../../etc/passwd", "a" * 300, "a/b", " "):
+            for command in (("stat",), ("remove",), ("export", "--output", "out")):
+                self.assert_fails(3, "not found", *command, text)
+
+    def test_export(self) -> None:
+        """The content becomes a file again; one that stands there stays, unless it may be overwritten."""
+        import_file(self.file, directory=self.directory)
+        said = self.assert_done("export", self.task_id, "--output", "out")
+        self.assertEqual(said, "out: 2500000 bytes, verified\n")
+        out = self.directory / "out"
+        self.assertTrue(out.read_bytes() == self.content)
+        out.write_text("another")
+        self.assert_fails(2, "out", "export", self.task_id, "--output", "out")
+        self.assertEqual(out.read_text(), "another")
+        self.assert_done("export", self.task_id, "--output", "out", "--overwrite")
+        self.assertTrue(out.read_bytes() == self.content)
+
+    def test_export_of_damage(self) -> None:
+        """Content that is not what it was is not exported; what is damaged shows, and importing it again heals it."""
+        import_file(self.file, "--piece-length", "1MB", directory=self.directory)
+        with self.stored().open("r+b") as file:
+            file.seek(1_500_000)
+            file.write(bytes([self.content[1_500_000] ^ 1]))
+        self.assert_fails(4, f"piece {self.task_id}-1: expected ", "export", self.task_id, "--output", "out")
+        self.assertEqual(sorted(each.name for each in self.directory.iterdir()), ["data", "file", "tap.yaml"])
+        said = self.assert_done("stat", self.task_id)
+        self.assertRegex(said, r"(?m)^pieces: +3 of 3, 1 damaged$")
+        self.assertRegex(said, r"(?m)^damaged: +piece 1: expected the digest crc32:\d+, got crc32:\d+$")
+        import_file(self.file, "--piece-length", "1MB", directory=self.directory)
+        self.assertIn(", 0 damaged", self.assert_done("stat", self.task_id))
+        self.assert_done("export", self.task_id, "--output", "out")
+
+    def test_remove(self) -> None:
+        """A task that was removed is gone, and cannot be removed again."""
+        import_file(self.file, directory=self.directory)
+        self.assertEqual(self.assert_done("remove", self.task_id), "")
+        self.assertEqual(self.assert_done("list"), "")
+        self.assertFalse(self.stored().exists())
+        self.assert_fails(3, f"task {self.task_id} not found", "remove", self.task_id)
+
+    def test_unusable_storage(self) -> None:
+        """A storage that is no directory is one line and status 1, whatever was to be done."""
+        self.directory.joinpath("data").write_text("a file, not a directory")
+        for arguments in (
+            ("list",),
+            ("stat", self.task_id),
+            ("import", "file"),
+            ("export", self.task_id, "--output", "out"),
+            ("remove", self.task_id),
+        ):
+            self.assert_fails(1, "cannot open .*data/catalog.sqlite3: ", *arguments)
+
+    def test_another_configuration(self) -> None:
+        """``--config`` names another storage, relative to that file."""
+        write_config(self.directory / "below")
+        self.assert_done("import", "file", "--config", "below/tap.yaml")
+        self.assertTrue((self.directory / "below" / "data").is_dir())
+        self.assertIn(self.task_id, self.assert_done("list", "--config", "below/tap.yaml"))
+        self.assertEqual(self.assert_done("list"), "")
