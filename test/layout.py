@@ -25,7 +25,8 @@ LAYERS = (
     ("config",),
     ("storage",),
     ("transport",),
-    ("peer",),
+    ("peer", "rpc"),
+    ("upload",),
     ("downloaders",),
     ("task",),
     ("service", "tap", "cli", "__main__"),
@@ -38,8 +39,11 @@ SIDES = {
         frozenset({"replies", "server", "listener", "tcp_server"}),
         frozenset({"client", "tcp_client", "pool"}),
     ),
-    "downloaders": (frozenset({"tcp_downloader"}),),
+    "downloaders": (frozenset({"tcp_downloader", "pooled"}), frozenset({"grpc_downloader", "pooled"})),
 }
+
+#: Layers that do not know one another: the two transports, and the door of one from the other.
+APART = (frozenset({"peer", "rpc"}), frozenset({"peer", "upload"}))
 
 #: The modules of those layers whose very purpose is to know all sides, beside the package's own __init__.
 COMBINING = frozenset({f"{PACKAGE}.downloaders.factory"})
@@ -155,6 +159,8 @@ def may_import(module: str, target: str) -> bool:
     layer = layer_of(module)
     if layer == layer_of(target) and layer in SIDES and module not in COMBINING | {f"{PACKAGE}.{layer}"}:
         return any({name.rpartition(".")[2] for name in (module, target)} <= side for side in SIDES[layer])
+    if any({layer, layer_of(target)} == pair for pair in APART):
+        return False
     own, others = rank_of(layer), rank_of(layer_of(target))
     return own is not None and others is not None and others <= own
 

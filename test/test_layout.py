@@ -94,6 +94,19 @@ class WallTests(SynchronousTestCase):
             "dragonfly_vortex/peer/server.py:1: dragonfly_vortex.peer.server imports dragonfly_vortex.peer.client",
         )
 
+    def test_order_of_transports(self) -> None:
+        """Vortex and gRPC do not know one another, neither at their children's nor at their parents' side."""
+        for name, target in (("peer/pool", "rpc"), ("rpc/client", "peer"), ("upload/service", "peer")):
+            module = name.replace("/", ".")
+            self.assert_breach(
+                order_breaches,
+                {
+                    f"dragonfly_vortex/{name}.py": f"import dragonfly_vortex.{target}",
+                    f"dragonfly_vortex/{target}.py": "",
+                },
+                f"dragonfly_vortex/{name}.py:1: dragonfly_vortex.{module} imports dragonfly_vortex.{target}",
+            )
+
     def test_order_of_downloaders(self) -> None:
         """A downloader is out of another one's reach; the factory knows them all."""
         name = "dragonfly_vortex/downloaders/grpc_downloader.py"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 from twisted.internet.interfaces import IReactorTCP, IReactorTime, ITCPTransport
 from twisted.logger import Logger
 
 from dragonfly_vortex.config.model import Config, StorageTCPConfig
+from dragonfly_vortex.downloaders.grpc_downloader import GRPCDownloader
 from dragonfly_vortex.downloaders.tcp_downloader import TCPDownloader
 from dragonfly_vortex.errors import UnknownProtocol
 from dragonfly_vortex.interfaces import IDownloader
@@ -73,8 +75,29 @@ def _build_tcp(config: Config, reactor: IReactorTCP) -> IDownloader:
     return TCPDownloader(pool, download.piece_timeout)
 
 
+def _build_grpc(config: Config, reactor: IReactorTCP) -> IDownloader:
+    # grpcio takes a tenth of a second to import, and whoever has chosen TCP does without.
+    from dragonfly_vortex.rpc.client import GRPCClient, GRPCSettings, IRPCReactor
+
+    download = config.download
+    clock = IReactorTime(reactor)
+    settings = GRPCSettings(
+        reactor=cast(IRPCReactor, reactor),  # the real reactors provide both of its interfaces
+        receive_limiter=TokenBucket(download.bandwidth_limit, clock),
+        allow_empty_digest=download.allow_empty_digest,
+    )
+    pool = ClientPool(
+        partial(GRPCClient, settings=settings),
+        clock,
+        capacity=download.tcp.capacity,
+        idle_timeout=download.tcp.idle_timeout,
+    )
+    return GRPCDownloader(pool, download.piece_timeout)
+
+
 BUILDERS: dict[str, Callable[[Config, IReactorTCP], IDownloader]] = {
     "tcp": _build_tcp,
+    "grpc": _build_grpc,
     "auto": _build_tcp,  # what every parent offers
 }
 """Who builds the downloader for a protocol. Another protocol is another row."""

@@ -1,0 +1,286 @@
+"""
+The way to one parent over gRPC: :class:`GRPCClient` makes one unary call for each piece, over one channel.
+
+A call is a future of grpcio's, made in the reactor's thread without waiting; what it ends with comes from grpcio's
+thread and crosses to the reactor. There is one such thread for a channel in use, and none of the reactor's pool.
+Making a call and closing a channel take less than a few milliseconds, whatever is under way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import grpc
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dragonfly_vortex.errors import (
+    DigestMismatch,
+    LocalProtocolError,
+    ParentSpokeWrongly,
+    ParentUnreachable,
+    PieceTimeout,
+    PoolClosed,
+    RemoteProtocolError,
+    UnexpectedPiece,
+)
+from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IClient, piece_id
+from dragonfly_vortex.rpc.budget import Budget, Place
+from dragonfly_vortex.rpc.methods import METHODS, PieceRequest, path
+from dragonfly_vortex.rpc.pieces import MAX_OVERHEAD, ReceivedPiece, decode_piece, metadata_digest
+from dragonfly_vortex.rpc.statuses import Status, error_of
+from dragonfly_vortex.transport.endpoints import split_address
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.receivers import PieceReceiver
+from dragonfly_vortex.transport.sinks import MemorySink
+from dragonfly_vortex.wire import PieceKind
+
+__all__ = ["CONNECT_TIMEOUT", "GRPCClient", "GRPCSettings", "IRPCReactor", "channel_options", "channel_target"]
+
+CONNECT_TIMEOUT = 2.0
+"""Seconds that connecting may take, the first words of HTTP/2 included, as over TCP."""
+
+MAX_PIECE_LENGTH = 1024 * 1024 * 1024
+"""Bytes that a piece may have. Dragonfly's own pieces end at 64 MiB."""
+
+_UNKNOWN_LENGTH = 64 * 1024 * 1024
+"""Bytes that a piece is taken to have while nothing is known of its task: as many as Dragonfly gives to any."""
+
+_TURN = 4 * 1024 * 1024
+"""Bytes that are hashed and written in one turn of the reactor."""
+
+
+class IRPCReactor(IReactorTime, IReactorFromThreads):
+    """What a client needs of a reactor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GRPCSettings:
+    """
+    What the clients of all parents have in common.
+
+    :param reactor: where pieces are verified and Deferreds fire.
+    :param budget: what all pieces in memory are taken from.
+    :param credentials: for TLS; None for none.
+    :param receive_limiter: what all content is spent from; None for no limit.
+    :param allow_empty_digest: take pieces whose parent names no digest.
+    :param max_piece_length: bytes that a piece may have.
+    :param connect_timeout: seconds that connecting may take.
+    """
+
+    reactor: IRPCReactor
+    budget: Budget = field(default_factory=Budget)
+    credentials: grpc.ChannelCredentials | None = None
+    receive_limiter: TokenBucket | None = None
+    allow_empty_digest: bool = False
+    max_piece_length: int = MAX_PIECE_LENGTH
+    connect_timeout: float = CONNECT_TIMEOUT
+
+
+def channel_options(settings: GRPCSettings) -> list[tuple[str, int]]:
+    """
+    The options of a channel. Keepalive is the reference's (``dragonfly-client``, ``grpc/mod.rs``); the limits of
+    messages, 4 MiB by default, are the longest piece's.
+    """
+    connect_timeout = int(settings.connect_timeout * 1000)
+    return [
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", settings.max_piece_length + MAX_OVERHEAD),
+        ("grpc.keepalive_time_ms", 300_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # An attempt to connect may take as long as the shortest pause before the next one.
+        ("grpc.min_reconnect_backoff_ms", connect_timeout),
+        # A parent that has come back is seen soon; calls fail at once while it is known to be away.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", connect_timeout),
+        # Two clients of one address have nothing in common: stopping one ends its connection.
+        ("grpc.use_local_subchannel_pool", 1),
+        # A proxy from the environment has nothing to do with peers.
+        ("grpc.enable_http_proxy", 0),
+    ]
+
+
+def channel_target(address: str) -> str:
+    """
+    An address as grpcio's name for it. Without a scheme, an address that a stranger gave could name something else.
+
+    :param address: ``HOST:PORT``.
+    :raises ValueError: it is not like that.
+    """
+    host, _ = split_address(address)
+    if isIPAddress(host):
+        return f"ipv4:{address}"
+    return f"ipv6:{address}" if isIPv6Address(host) else f"dns:///{address}"
+
+
+class _Method(Protocol):
+    """A unary method of a channel, as far as it is used."""
+
+    def future(self, request: bytes, timeout: float | None = None) -> grpc.Future[bytes]:
+        """Call it."""
+
+
+@implementer(IClient)
+class GRPCClient:
+    """
+    Fetch pieces from one parent.
+
+    :param address: the parent, ``HOST:PORT``.
+    :param settings: what all clients have in common.
+    """
+
+    def __init__(self, address: str, settings: GRPCSettings) -> None:
+        self.address = address
+        self._settings = settings
+        self._reactor = settings.reactor
+        self._channel: grpc.Channel | None = None
+        self._methods: dict[PieceKind, _Method] = {}
+        self._under_way: set[Deferred[DownloadPieceResponse]] = set()
+        self._learnt: tuple[str, int] = ("", _UNKNOWN_LENGTH)  # the last task, and the length of its pieces
+        self._stopped = False
+
+    def download_piece(self, request: DownloadPieceRequest, timeout: float) -> Deferred[DownloadPieceResponse]:
+        if self._stopped:
+            return fail(self._closed())
+        try:
+            message = PieceRequest(
+                host_id=request.host_id, task_id=request.task_id, piece_number=request.number
+            ).SerializeToString()
+        except ValueError as error:
+            return fail(LocalProtocolError(f"expected a request that protobuf can hold: {error}"))
+
+        def too_late(_: object, seconds: float) -> Failure:
+            reason = f"expected the piece within {seconds:g} s, got no complete reply"
+            return Failure(PieceTimeout(self.address, piece_id(request.task_id, request.number), reason))
+
+        def ended(outcome: DownloadPieceResponse | Failure) -> DownloadPieceResponse | Failure:
+            self._under_way.discard(result)
+            return Failure(self._closed()) if self._stopped else outcome
+
+        deadline = self._reactor.seconds() + timeout
+        result = Deferred.fromCoroutine(self._download(request, message, deadline))
+        self._under_way.add(result)
+        result.addTimeout(timeout, self._reactor, too_late)
+        return result.addBoth(ended)
+
+    def stop(self) -> Deferred[None]:
+        self._stopped = True
+        for result in list(self._under_way):
+            result.cancel()
+        channel, self._channel = self._channel, None
+        self._methods.clear()
+        if channel is not None:
+            channel.close()
+        return succeed(None)
+
+    # -- one piece
+
+    async def _download(self, request: DownloadPieceRequest, message: bytes, deadline: float) -> DownloadPieceResponse:
+        place = await self._enter(request.task_id)
+        try:
+            data = await self._call(request, message, max(0.0, deadline - self._reactor.seconds()))
+            limiter = self._settings.receive_limiter
+            rest = limiter.spend(len(data)) if limiter is not None else 0.0
+            if rest > 0:
+                await deferLater(self._reactor, rest)
+            return await self._verify(request, data)
+        finally:
+            place.leave()
+
+    async def _enter(self, task_id: str) -> Place:
+        """Wait for room for the piece in memory."""
+        known, length = self._learnt
+        entered: Deferred[None] = Deferred(lambda _: place.leave())
+        place = self._settings.budget.enter(
+            length if task_id == known else _UNKNOWN_LENGTH, lambda: entered.callback(None)
+        )
+        await entered
+        return place
+
+    def _call(self, request: DownloadPieceRequest, message: bytes, timeout: float) -> Deferred[bytes]:
+        """Ask for a piece; fires with the reply."""
+        name = piece_id(request.task_id, request.number)
+        try:
+            method = self._method(request.kind)
+        except ValueError as error:
+            return fail(ParentUnreachable(self.address, name, str(error)))
+        call = method.future(message, timeout=timeout)
+
+        def cancel(_: Deferred[bytes]) -> None:
+            call.cancel()
+
+        def deliver(done: grpc.Future[bytes]) -> None:
+            if replied.called:  # cancelled
+                return
+            error = done.exception()
+            if error is None:
+                replied.callback(done.result())
+            elif isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+                replied.errback(error_of(Status(error.code(), error.details() or ""), self.address, name))
+            else:
+                replied.errback(error)
+
+        replied: Deferred[bytes] = Deferred(cancel)
+        call.add_done_callback(lambda done: self._reactor.callFromThread(deliver, done))
+        return replied
+
+    def _method(self, kind: PieceKind) -> _Method:
+        """The method for a kind. The channel is made with the first one; it connects when it is first used."""
+        if self._channel is None:
+            target, options = channel_target(self.address), channel_options(self._settings)
+            if self._settings.credentials is None:
+                self._channel = grpc.insecure_channel(target, options)
+            else:
+                self._channel = grpc.secure_channel(target, self._settings.credentials, options)
+        if kind not in self._methods:
+            self._methods[kind] = self._channel.unary_unary(path(METHODS[kind].download))
+        return self._methods[kind]
+
+    async def _verify(self, request: DownloadPieceRequest, data: bytes) -> DownloadPieceResponse:
+        """Check a reply against the request and against itself, and give its content to the sink."""
+        name = piece_id(request.task_id, request.number)
+        received = self._decode(name, data)
+        metadata = received.metadata
+        if metadata.number != request.number:
+            raise UnexpectedPiece(self.address, name, f"expected piece number {request.number}, got {metadata.number}")
+        expected = metadata_digest(metadata)
+        if received.metadata_digest not in ("", expected):
+            reason = f"expected metadata with the digest {received.metadata_digest[:100]}, got {expected}"
+            raise DigestMismatch(self.address, name, reason)
+        if len(received.content) != metadata.length:
+            reason = f"expected {metadata.length} bytes of content, got {len(received.content)}"
+            raise UnexpectedPiece(self.address, name, reason)
+        receiver = PieceReceiver(
+            self.address,
+            name,
+            metadata,
+            MemorySink() if request.sink is None else request.sink,
+            allow_empty_digest=self._settings.allow_empty_digest,
+        )
+        receiver.begin()
+        try:
+            for start in range(0, metadata.length, _TURN):
+                if start:
+                    await deferLater(self._reactor, 0)
+                receiver.write(received.content[start : start + _TURN])
+            content = receiver.finish()
+        except BaseException:
+            receiver.fail()
+            raise
+        length = metadata.offset // metadata.number if metadata.number else metadata.length
+        self._learnt = (request.task_id, max(length, metadata.length))
+        return DownloadPieceResponse(metadata=metadata, content=content)
+
+    def _decode(self, name: str, data: bytes) -> ReceivedPiece:
+        try:
+            return decode_piece(data)
+        except RemoteProtocolError as error:
+            raise ParentSpokeWrongly(self.address, name, str(error)) from error
+
+    def _closed(self) -> PoolClosed:
+        return PoolClosed(f"the client of parent {self.address} has been stopped")

@@ -1,0 +1,99 @@
+"""
+Errors as gRPC's status codes, and status codes as errors: a table each way.
+
+An error keeps its meaning on the way to a stranger and loses its insides, as over Vortex
+(:mod:`dragonfly_vortex.peer.replies`); what a stranger says is repeated in our messages on one line and cut short.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from grpc import StatusCode
+from twisted.internet.defer import CancelledError
+
+from dragonfly_vortex.errors import (
+    NotStored,
+    ParentFailed,
+    ParentUnreachable,
+    PieceError,
+    PieceNotFound,
+    PieceTimeout,
+    ProtocolError,
+)
+from dragonfly_vortex.wire import ErrorCode
+
+__all__ = ["Status", "error_of", "status_of"]
+
+_MAX_TEXT = 200
+"""Characters of a stranger's own words that a message repeats, and of a stranger's own words that we say to him."""
+
+
+class Status(NamedTuple):
+    """
+    What a call ends with.
+
+    :param code: the status code.
+    :param text: the words that go with it.
+    """
+
+    code: StatusCode
+    text: str
+
+
+_STATUS_OF_ERROR: tuple[tuple[type[BaseException], StatusCode, str], ...] = (
+    (NotStored, StatusCode.NOT_FOUND, "{what} not found"),
+    (ProtocolError, StatusCode.INVALID_ARGUMENT, "{error}"),
+    (ParentUnreachable, StatusCode.UNAVAILABLE, "{what} cannot be had now"),
+    (PieceTimeout, StatusCode.DEADLINE_EXCEEDED, "{what} did not come in time"),
+    (CancelledError, StatusCode.CANCELLED, "{what} was cancelled"),
+)
+"""What is said for an error of that class: the first row that fits, or else that the storage has failed."""
+
+_ERROR_OF_STATUS: dict[StatusCode, type[PieceError]] = {
+    StatusCode.NOT_FOUND: PieceNotFound,
+    StatusCode.UNAVAILABLE: ParentUnreachable,
+    StatusCode.CANCELLED: ParentUnreachable,  # by the parent, which is stopping; what this side cancels ends before
+    StatusCode.DEADLINE_EXCEEDED: PieceTimeout,
+}
+"""Which error a status code is; all others are a parent's failure, with one of the codes below."""
+
+_CODE_OF_STATUS = {
+    StatusCode.INVALID_ARGUMENT: ErrorCode.INVALID_ARGUMENT,
+    StatusCode.INTERNAL: ErrorCode.INTERNAL,
+}
+"""What a parent's failure is called over Vortex; unknown for the rest."""
+
+
+def status_of(error: BaseException, what: str) -> Status:
+    """
+    What to say to a stranger about an error.
+
+    :param what: what it happened to, like ``piece …``; a task's ID in it is the stranger's own text.
+    """
+    what = _printable(what)
+    for kind, code, text in _STATUS_OF_ERROR:
+        if isinstance(error, kind):
+            return Status(code, _printable(text.format(what=what, error=error)))
+    return Status(StatusCode.INTERNAL, f"{what} could not be read from the storage")
+
+
+def error_of(status: Status, parent: str, piece_id: str) -> PieceError:
+    """
+    The error that a parent's status is.
+
+    :param status: what the call ended with.
+    :param parent: the parent's address, for the message.
+    :param piece_id: the piece's name, for the message.
+    """
+    reason = f"expected the piece, got status {status.code.name}: {_printable(status.text)}"
+    kind = _ERROR_OF_STATUS.get(status.code)
+    if kind is not None:
+        return kind(parent, piece_id, reason)
+    return ParentFailed(parent, piece_id, reason, _CODE_OF_STATUS.get(status.code, ErrorCode.UNKNOWN))
+
+
+def _printable(text: str) -> str:
+    """Words on one line, without control characters, and cut where they grow long."""
+    line = "".join(character if character.isprintable() else " " for character in text).strip()
+    return line if len(line) <= _MAX_TEXT else f"{line[:_MAX_TEXT]}…"

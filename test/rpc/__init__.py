@@ -1,0 +1,1 @@
+"""Tests of what gRPC needs on both sides, and of a child's side."""

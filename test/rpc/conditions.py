@@ -1,0 +1,31 @@
+"""Deferreds that fire when something has come true, for what tests wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
+
+__all__ = ["Conditions"]
+
+
+class Conditions:
+    """Those who wait for a condition; whoever changes something says so by :meth:`look`."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
+
+    def until(self, condition: Callable[[], bool]) -> Deferred[None]:
+        """Fires when the condition is true, now or later."""
+        reached: Deferred[None] = Deferred()
+        self._waiting.append((condition, reached))
+        self.look()
+        return reached
+
+    def look(self) -> None:
+        """Tell those whose condition has come true."""
+        due = [waiting for waiting in self._waiting if waiting[0]()]
+        for waiting in due:
+            self._waiting.remove(waiting)
+        for _, reached in due:
+            reached.callback(None)

@@ -1,0 +1,304 @@
+"""What the gRPC client does beyond the contract of downloaders, with real parents that answer any bytes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, TypeVar, cast
+
+import grpc
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from dragonfly_vortex.errors import (
+    DigestMismatch,
+    LocalProtocolError,
+    ParentFailed,
+    ParentSpokeWrongly,
+    ParentUnreachable,
+    PieceTimeout,
+    PoolClosed,
+    UnexpectedPiece,
+)
+from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse
+from dragonfly_vortex.rpc.budget import Budget
+from dragonfly_vortex.rpc.client import GRPCClient, GRPCSettings, IRPCReactor, channel_target
+from dragonfly_vortex.rpc.pieces import encode_piece, metadata_digest
+from dragonfly_vortex.testing.pieces import TASK_ID, sample_piece
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.wire import PieceKind
+from test.rpc.by_hand import LEGACY_PATHS, piece_reply, read_fields
+
+_Error = TypeVar("_Error", bound=BaseException)
+
+_REACTOR = cast(IRPCReactor, reactor)
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    """Answers what it is told to."""
+
+    def __init__(self, answer: Callable[[int], bytes]) -> None:
+        self._answer = answer
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
+        if handler_call_details.method not in LEGACY_PATHS.values():
+            return None
+        return grpc.unary_unary_rpc_method_handler(
+            lambda request, context: self._answer(int(cast(int, read_fields(request).get(3, 0))))
+        )
+
+
+class TargetTests(SynchronousTestCase):
+    """Addresses as grpcio takes them."""
+
+    def test_targets(self) -> None:
+        """Each form of an address has its scheme, so that none can be taken for something else."""
+        self.assertEqual(channel_target("192.0.2.1:4000"), "ipv4:192.0.2.1:4000")
+        self.assertEqual(channel_target("[2001:db8::1]:4000"), "ipv6:[2001:db8::1]:4000")
+        self.assertEqual(channel_target("peer.example:4000"), "dns:///peer.example:4000")
+
+    def test_no_address(self) -> None:
+        """What is no HOST:PORT is refused."""
+        for address in ("unix:/tmp/socket", "dns:///peer:4000:x", "peer", ""):
+            self.assertRaises(ValueError, channel_target, address)
+
+
+class ClientTests(TestCase):
+    """A client and a parent on real sockets."""
+
+    timeout = 60
+
+    def parent(self, answer: Callable[[int], bytes]) -> str:
+        """
+        The address of a parent.
+
+        :param answer: the reply to a request for a number; called in a thread.
+        """
+        server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+        server.add_generic_rpc_handlers((_Handlers(answer),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        self.addCleanup(deferToThread, lambda: server.stop(None).wait() and None)
+        return f"127.0.0.1:{port}"
+
+    def client(self, address: str, **settings: Any) -> GRPCClient:
+        """A client that is stopped in the end."""
+        client = GRPCClient(address, GRPCSettings(reactor=_REACTOR, **settings))
+        self.addCleanup(client.stop)
+        return client
+
+    async def failure(self, downloading: Deferred[DownloadPieceResponse], error: type[_Error]) -> _Error:
+        """What a download fails with."""
+        try:
+            await downloading
+        except error as failed:
+            return failed
+        raise self.failureException(f"expected {error.__name__}, got the piece")
+
+    async def refused(self, reply: bytes, error: type[_Error]) -> str:
+        """Why a reply is refused; the piece that is asked for is 1."""
+        client = self.client(self.parent(lambda number: reply))
+        return str(await self.failure(client.download_piece(sample_piece(1, number=1).request(), 10), error))
+
+    async def test_metadata_digest(self) -> None:
+        """Metadata that do not fit their digest are refused; without a digest of theirs, or with the right one, not."""
+        piece = sample_piece(1000, number=1)
+        await self.refused(piece_reply(piece, metadata_digest="crc32:1"), DigestMismatch)
+        for digest in (None, metadata_digest(piece.metadata)):
+            client = self.client(self.parent(lambda number, digest=digest: piece_reply(piece, metadata_digest=digest)))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            response = await client.download_piece(piece.request(), 10)
+            self.assertEqual(response.content, piece.content)
+
+    async def test_length(self) -> None:
+        """Content of another length than the metadata say is refused, even if it fits its digest."""
+        piece = sample_piece(1000, number=1)
+        for length in (999, 1001, 0):
+            reply = piece_reply(replace(piece, metadata=replace(piece.metadata, length=length)))
+            self.assertIn(f"expected {length} bytes", await self.refused(reply, UnexpectedPiece))
+
+    async def test_no_reply(self) -> None:
+        """Bytes that are no reply are the parent's fault."""
+        self.assertIn("a reply with a piece", await self.refused(b"", ParentSpokeWrongly))
+        await self.refused(b"\xff\xff", ParentSpokeWrongly)
+
+    async def test_too_long(self) -> None:
+        """A reply that is longer than a piece may be is refused before it is in memory."""
+        piece = sample_piece(200_000)
+        client = self.client(self.parent(lambda number: piece_reply(piece)), max_piece_length=100_000)
+        await self.failure(client.download_piece(piece.request(), 10), ParentFailed)
+
+    async def test_unknown_method(self) -> None:
+        """A parent that has not got the method, as the newest have not, has failed."""
+        server = grpc.server(ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 0)])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        self.addCleanup(deferToThread, lambda: server.stop(None).wait() and None)
+        client = self.client(f"127.0.0.1:{port}")
+        error = await self.failure(client.download_piece(sample_piece(1).request(), 10), ParentFailed)
+        self.assertIn("UNIMPLEMENTED", str(error))
+
+    async def test_any_task(self) -> None:
+        """A task's ID may have any length here; one that is no text cannot be asked for."""
+        client = self.client(self.parent(lambda number: piece_reply(sample_piece(1))))
+        request = DownloadPieceRequest(kind=PieceKind.STANDARD, task_id="a" * 128, number=0)
+        await client.download_piece(request, 10)
+        for wrong in (replace(request, task_id="\udc80"), replace(request, number=1 << 32)):
+            await self.failure(client.download_piece(wrong, 10), LocalProtocolError)
+
+    async def test_wrong_address(self) -> None:
+        """An address that is none cannot be reached."""
+        await self.failure(self.client("nowhere").download_piece(sample_piece(1).request(), 10), ParentUnreachable)
+
+    async def test_mute_parent(self) -> None:
+        """A port behind which nobody speaks is unreachable after the time to connect, not after the piece's."""
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            client = self.client(f"127.0.0.1:{mute.getsockname()[1]}", connect_timeout=0.5)
+            begun = time.monotonic()
+            await self.failure(client.download_piece(sample_piece(1).request(), 30), ParentUnreachable)
+            self.assertLess(time.monotonic() - begun, 5)
+
+    async def test_comes_back(self) -> None:
+        """A parent that was away is reached again soon after it has come back."""
+        with socket.socket() as reserved:
+            reserved.bind(("127.0.0.1", 0))
+            port = reserved.getsockname()[1]
+            client = self.client(f"127.0.0.1:{port}")
+            await self.failure(client.download_piece(sample_piece(1).request(), 10), ParentUnreachable)
+        server = grpc.server(ThreadPoolExecutor(1), options=[("grpc.so_reuseport", 0)])
+        server.add_generic_rpc_handlers((_Handlers(lambda number: piece_reply(sample_piece(1))),))
+        server.add_insecure_port(f"127.0.0.1:{port}")
+        server.start()
+        self.addCleanup(deferToThread, lambda: server.stop(None).wait() and None)
+        begun = time.monotonic()
+        while True:
+            try:
+                await client.download_piece(sample_piece(1).request(), 10)
+                break
+            except ParentUnreachable:
+                self.assertLess(time.monotonic() - begun, 3)
+                await deferToThread(time.sleep, 0.02)
+
+    async def test_memory(self) -> None:
+        """Pieces of an unknown task count as the longest there are; once one has come, as long as it was."""
+        most = now = 0
+        lock = threading.Lock()
+        gate = threading.Event()
+
+        def answer(number: int) -> bytes:
+            nonlocal most, now
+            with lock:
+                now += 1
+                most = max(most, now)
+            gate.wait(0.1)
+            with lock:
+                now -= 1
+            piece = sample_piece(1000, number=number)
+            return encode_piece(piece.metadata, piece.content)
+
+        budget = Budget(2 * 64 * 1024 * 1024)
+        client = self.client(self.parent(answer), budget=budget)
+        requests = [sample_piece(1000, number=number).request() for number in range(6)]
+        await gatherResults([client.download_piece(request, 10) for request in requests])
+        self.assertEqual(most, 2)
+        await gatherResults([client.download_piece(request, 10) for request in requests])
+        self.assertGreater(most, 4)
+        self.assertEqual(budget.taken, 0)
+
+    async def test_waiting_for_memory(self) -> None:
+        """A piece that finds no room in its time has timed out, and one that is cancelled gives its place up."""
+        budget = Budget(10)
+        place = budget.enter(10, lambda: None)
+        client = self.client(self.parent(lambda number: piece_reply(sample_piece(1))), budget=budget)
+        await self.failure(client.download_piece(sample_piece(1).request(), 0.05), PieceTimeout)
+        waiting = client.download_piece(sample_piece(1).request(), 10)
+        place.leave()
+        await waiting
+        self.assertEqual(budget.taken, 0)
+
+    async def test_limit(self) -> None:
+        """Content is spent from the limiter, and the next piece waits for the debt."""
+        limiter = TokenBucket(1_000_000, IReactorTime(reactor))
+        piece = sample_piece(300_000)
+        client = self.client(self.parent(lambda number: piece_reply(piece)), receive_limiter=limiter)
+        begun = time.monotonic()
+        await client.download_piece(piece.request(), 10)
+        self.assertGreater(time.monotonic() - begun, 0.2)
+
+    async def test_long_pieces_take_turns(self) -> None:
+        """A long piece is verified and written in several turns of the reactor."""
+        piece = sample_piece(9 * 1024 * 1024)
+        turns: list[int] = []
+
+        class _Sink:
+            """Notes in which turn it is written."""
+
+            def begin(self, metadata: object) -> None:
+                _REACTOR.callLater(0, turns.append, 0)
+
+            def write(self, data: bytes | memoryview) -> None:
+                turns.append(len(data))
+
+            def finish(self) -> None:
+                """Nothing to do."""
+
+            def fail(self) -> None:
+                """Nothing to do."""
+
+        client = self.client(self.parent(lambda number: piece_reply(piece)))
+        await client.download_piece(piece.request(cast(Any, _Sink())), 10)
+        self.assertEqual(turns[0], 4 * 1024 * 1024)
+        self.assertIn(0, turns[1:3])
+        self.assertEqual(sum(turns), len(piece.content))
+
+    async def test_threads(self) -> None:
+        """However many pieces are under way, one channel has one thread, and the reactor's pool none."""
+        gate = threading.Event()
+
+        def answer(number: int) -> bytes:
+            gate.wait(5)
+            return piece_reply(sample_piece(1))
+
+        client = self.client(self.parent(answer), budget=Budget(1 << 40))
+        await_one = client.download_piece(sample_piece(1).request(), 10)
+        before = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else threading.active_count()
+        others = [client.download_piece(sample_piece(1).request(), 10) for _ in range(50)]
+        python_threads = [thread for thread in threading.enumerate() if "channel_spin" in thread.name]
+        self.assertLessEqual(len(python_threads), 1)
+        after = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else threading.active_count()
+        self.assertLess(after - before, 12)  # the parent's own are among them
+        gate.set()
+        await gatherResults([await_one, *others])
+
+    async def test_stop(self) -> None:
+        """A client that has been stopped refuses; stopping takes no time, whatever is under way."""
+        gate = threading.Event()
+        self.addCleanup(gate.set)
+        long = sample_piece(20_000_000)
+
+        def answer(number: int) -> bytes:
+            if number:
+                gate.wait(5)
+            return piece_reply(long)
+
+        client = self.client(self.parent(answer))
+        await client.download_piece(long.request(), 10)
+        failing = [self.failure(client.download_piece(numbered(number), 10), PoolClosed) for number in range(4)]
+        waiting = [Deferred.fromCoroutine(each) for each in failing]
+        begun = time.monotonic()
+        await client.stop()
+        self.assertLess(time.monotonic() - begun, 0.2)
+        await gatherResults(waiting)
+        await self.failure(client.download_piece(long.request(), 10), PoolClosed)
+
+
+def numbered(number: int) -> DownloadPieceRequest:
+    """A request for a piece."""
+    return DownloadPieceRequest(kind=PieceKind.STANDARD, task_id=TASK_ID, number=number)

@@ -1,0 +1,44 @@
+"""The methods of each kind are those of Dragonfly's API."""
+
+from __future__ import annotations
+
+from dragonfly_api import dfdaemon_pb2
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceReply, PieceRequest, path
+from dragonfly_vortex.wire import PieceKind
+from test.rpc.by_hand import LEGACY_PATHS
+
+_SERVICE = dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"]
+
+
+class MethodsTests(SynchronousTestCase):
+    """The table against the API's own description."""
+
+    def test_every_kind(self) -> None:
+        """There is a row for each kind of piece, with methods of its own."""
+        self.assertEqual(set(METHODS), set(PieceKind))
+        names = [name for row in METHODS.values() for name in (row.download, row.sync, row.stat)]
+        self.assertEqual(len(set(names)), 12)
+
+    def test_service(self) -> None:
+        """The service has that name, and a method that tells about the host."""
+        self.assertEqual(SERVICE, _SERVICE.full_name)
+        self.assertEqual(_SERVICE.methods_by_name[SYNC_HOST].output_type.full_name, "common.v2.Host")
+
+    def test_streams_and_stats(self) -> None:
+        """The methods that the API has take and give the messages that the table names."""
+        for row in METHODS.values():
+            for name, request, reply in (
+                (row.sync, row.sync_request, row.sync_reply),
+                (row.stat, row.stat_request, row.stat_reply),
+            ):
+                method = _SERVICE.methods_by_name[name]
+                self.assertEqual((method.input_type, method.output_type), (request.DESCRIPTOR, reply.DESCRIPTOR), name)
+            self.assertIn(row.interested, row.sync_request.DESCRIPTOR.fields_by_name)
+
+    def test_downloads(self) -> None:
+        """Pieces are asked for under the names that deployed peers have, also those that the API has no more."""
+        self.assertEqual({kind: path(row.download) for kind, row in METHODS.items()}, LEGACY_PATHS)
+        method = _SERVICE.methods_by_name[METHODS[PieceKind.CACHE].download]
+        self.assertEqual((method.input_type, method.output_type), (PieceRequest.DESCRIPTOR, PieceReply.DESCRIPTOR))
