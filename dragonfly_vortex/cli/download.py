@@ -53,6 +53,7 @@ async def _download(reactor: IPeerReactor, config: Config, arguments: Namespace,
         bar.show(progress.verified_bytes, progress.content_length, progress.verified_pieces)
 
     downloader = DownloaderFactory(config.download.protocol, config, reactor=reactor).build()
+    bar.show(0, None, 0)
     ticking = LoopingCall(bar.tick)
     ticking.clock = reactor
     ticking.start(1.0, now=False)

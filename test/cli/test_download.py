@@ -1,0 +1,288 @@
+"""``dfvortex download`` as a process: from real daemons, and from parents that do as they are told."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import signal
+import socket
+import subprocess
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.interfaces import IReactorTCP, IReactorTime
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from dragonfly_vortex.testing.scripted_parent import End, Pause, ScriptedParent, Send, Step
+from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent, PieceKind, PieceMetadata, PieceRequest
+from test.processes import PROGRAMS, Daemon, dfvortex, import_file, write_config
+
+_PIECE_LENGTH = 100_000
+
+
+class FileTests(SynchronousTestCase):
+    """Files of all lengths, in all kinds, from daemons."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        write_config(self.directory)
+
+    def write(self, length: int) -> tuple[Path, bytes]:
+        """A file of that length."""
+        content = random.Random(length).randbytes(length)
+        path = self.directory / f"file-{length}"
+        path.write_bytes(content)
+        return path, content
+
+    def assert_downloaded(self, content: bytes, *arguments: str | Path) -> str:
+        """Assert that a download gives that content, and nothing else; gives its standard output."""
+        directory = self.directory / "downloads"
+        directory.mkdir(exist_ok=True)
+        ran = dfvortex("download", *arguments, "--output", "out", "--overwrite", directory=directory)
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""), ran)
+        self.assertTrue((directory / "out").read_bytes() == content)
+        self.assertEqual([each.name for each in directory.iterdir()], ["out"])
+        return ran.stdout
+
+    def test_lengths(self) -> None:
+        """Files of no byte, of one, of one piece, of several, and of some more come as they were."""
+        with Daemon(self.directory) as daemon:
+            for length in (0, 1, 99_999, 100_000, 100_001, 300_000, 1_234_567):
+                path, content = self.write(length)
+                task_id = import_file(path, "--piece-length", str(_PIECE_LENGTH), directory=self.directory)
+                said = self.assert_downloaded(content, task_id, "--parent", daemon.parent)
+                count = max(1, -(-length // _PIECE_LENGTH))
+                self.assertRegex(
+                    said,
+                    rf"\Aout: {length} bytes? in {count} pieces?, verified, in \d+\.\d s\n\Z",
+                )
+
+    def test_kinds(self) -> None:
+        """Each kind of task is downloaded as that kind, and only as that."""
+        with Daemon(self.directory) as daemon:
+            for number, kind in enumerate(PieceKind):
+                path, content = self.write(150_000 + number)
+                task_id = import_file(path, "--kind", kind.label, directory=self.directory)
+                self.assert_downloaded(content, task_id, "--kind", kind.label, "--parent", daemon.parent)
+                other = "cache" if kind is PieceKind.STANDARD else "standard"
+                ran = dfvortex(
+                    *("download", task_id, "--kind", other, "--parent", daemon.parent, "--output", "out"),
+                    directory=self.directory,
+                )
+                self.assertEqual((ran.returncode, ran.stdout), (3, ""))
+
+    def test_spellings(self) -> None:
+        """An ID in capital letters, a bare address, a name, one piece at a time: it is the same file."""
+        path, content = self.write(1_000_000)
+        task_id = import_file(path, "--piece-length", str(_PIECE_LENGTH), directory=self.directory)
+        with Daemon(self.directory) as daemon:
+            address = f"localhost:{daemon.port}"
+            self.assert_downloaded(content, task_id.upper(), "--parent", address, "--concurrency", "1")
+            self.assert_downloaded(content, task_id, "--parent", address, "--concurrency", "9999")
+
+    def test_several_parents(self) -> None:
+        """With several parents those that have the task give it, though another does not and one is not there."""
+        path, content = self.write(1_000_000)
+        write_config(self.directory / "empty")
+        with (
+            Daemon(self.directory) as one,
+            Daemon(self.directory) as two,
+            Daemon(self.directory / "empty") as empty,
+            socket.create_server(("127.0.0.1", 0)) as nobody,
+        ):
+            task_id = import_file(path, "--piece-length", str(_PIECE_LENGTH), directory=self.directory)
+            gone = f"127.0.0.1:{nobody.getsockname()[1]}"
+            nobody.close()
+            parents = (gone, empty.parent, one.parent, two.parent)
+            self.assert_downloaded(content, task_id, *(part for each in parents for part in ("--parent", each)))
+
+    def test_reads_no_file(self) -> None:
+        """Without ``--config`` no file is read, not even a broken one; with it, it is."""
+        path, content = self.write(10)
+        task_id = import_file(path, directory=self.directory)
+        downloads = self.directory / "downloads"
+        downloads.mkdir()
+        with Daemon(self.directory) as daemon:
+            self.directory.joinpath("broken.yaml").write_text("no: such\n", encoding="utf-8")
+            downloads.joinpath("tap.yaml").symlink_to(self.directory / "broken.yaml")
+            ran = dfvortex("download", task_id, "--parent", daemon.parent, "--output", "out", directory=downloads)
+            self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+            self.assertTrue((downloads / "out").read_bytes() == content)
+            ran = dfvortex(
+                *("download", task_id, "--parent", daemon.parent, "--output", "2", "--config", "tap.yaml"),
+                directory=downloads,
+            )
+        self.assertEqual((ran.returncode, ran.stdout), (2, ""))
+        self.assertRegex(ran.stderr, r"\Adfvortex: tap\.yaml:1: no: unknown key.*\n\Z")
+
+    def test_existing_output(self) -> None:
+        """An output that exists is a usage error and stays as it is; with ``--overwrite`` it is replaced."""
+        path, content = self.write(10)
+        task_id = import_file(path, directory=self.directory)
+        out = self.directory / "out"
+        out.write_text("another")
+        with Daemon(self.directory) as daemon:
+            command = ("download", task_id, "--parent", daemon.parent, "--output", "out")
+            ran = dfvortex(*command, directory=self.directory)
+            self.assertEqual((ran.returncode, ran.stdout), (2, ""), ran)
+            self.assertRegex(ran.stderr, r"\Adfvortex: out: .*\n\Z")
+            self.assertEqual(out.read_text(), "another")
+            self.assertEqual(dfvortex(*command, "--overwrite", directory=self.directory).returncode, 0)
+        self.assertTrue(out.read_bytes() == content)
+
+    def test_output_in_no_directory(self) -> None:
+        """An output whose directory is not there is one line and status 1."""
+        ran = dfvortex("download", "0" * 64, "--parent", "127.0.0.1:1", "--output", "no/out", directory=self.directory)
+        self.assertEqual((ran.returncode, ran.stdout), (1, ""), ran)
+        self.assertRegex(ran.stderr, r"\Adfvortex: no/out: No such file or directory\n\Z")
+
+
+class FailureTests(TestCase):
+    """Parents that fail, each in its way: a status, one line, no output, no temporary, and soon."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        self.content = random.Random(5).randbytes(450_000)
+        self.task_id = hashlib.sha256(self.content).hexdigest()
+
+    def parent(self, steps: Mapping[int, Iterable[Step]], rest: Iterable[Step] | None = None) -> ScriptedParent:
+        """
+        A parent that listens.
+
+        :param steps: what it plays for which piece.
+        :param rest: what it plays for others; None to have the content's pieces, and "not found" after the last.
+        """
+
+        def answer(request: PieceRequest) -> Iterable[Step]:
+            if request.number in steps:
+                return steps[request.number]
+            return self.honest(request) if rest is None else rest
+
+        parent = ScriptedParent(IReactorTCP(reactor), answer)
+        parent.start()
+        self.addCleanup(parent.stop)
+        return parent
+
+    def honest(self, request: PieceRequest, content: bytes | None = None) -> Iterable[Step]:
+        """What an honest parent says, of that content."""
+        content = self.content if content is None else content
+        offset = request.number * _PIECE_LENGTH
+        part = content[offset : offset + _PIECE_LENGTH]
+        if not part:
+            return [Send(ErrorReply(packet_id=request.packet_id, code=ErrorCode.NOT_FOUND, text="no").to_bytes())]
+        metadata = PieceMetadata(
+            number=request.number, offset=offset, length=len(part), digest=f"crc32:{zlib.crc32(part)}"
+        )
+        packet = PieceContent(packet_id=request.packet_id, kind=PieceKind.STANDARD, metadata=metadata)
+        return [Send(packet.to_bytes() + part)]
+
+    async def assert_fails(self, status: int, pattern: str, *parents: str, config: str = "") -> None:
+        """Assert that a download from these parents ends with a status and one line, and leaves nothing."""
+        arguments = [part for each in parents for part in ("--parent", each)]
+        if config:
+            self.directory.joinpath("tap.yaml").write_text(config, encoding="utf-8")
+            arguments += ["--config", "../tap.yaml"]
+        downloads = self.directory / "downloads"
+        downloads.mkdir()
+        clock = IReactorTime(reactor)
+        started = clock.seconds()
+        ran = await deferToThread(
+            dfvortex, "download", self.task_id, *arguments, "--output", "out", directory=downloads
+        )
+        self.assertEqual((ran.returncode, ran.stdout), (status, ""), ran)
+        self.assertRegex(ran.stderr, rf"\Adfvortex: .*{pattern}.*\n\Z")
+        self.assertEqual(list(downloads.iterdir()), [])
+        self.assertLess(clock.seconds() - started, 8.0)
+
+    async def test_not_found(self) -> None:
+        """A task that the parent does not have is not found."""
+        parent = self.parent({}, [Send(ErrorReply(packet_id=1, code=ErrorCode.NOT_FOUND, text="no").to_bytes())])
+        await self.assert_fails(3, f"task {self.task_id}: .*{parent.address}", parent.address)
+
+    async def test_wrong_byte(self) -> None:
+        """A piece that does not have its digest is a digest mismatch, which names parent, piece and both digests."""
+        metadata = PieceMetadata(number=0, offset=0, length=3, digest=f"crc32:{zlib.crc32(b'abc')}")
+        packet = PieceContent(packet_id=1, kind=PieceKind.STANDARD, metadata=metadata)
+        parent = self.parent({0: [Send(packet.to_bytes() + b"abd")]})
+        digests = rf"crc32:{zlib.crc32(b'abc')}.*crc32:{zlib.crc32(b'abd')}"
+        await self.assert_fails(4, rf"{self.task_id}-0 from parent {parent.address}: .*{digests}", parent.address)
+
+    async def test_another_task(self) -> None:
+        """A parent whose pieces fit their digests, but not the task's ID, is a digest mismatch."""
+        other = bytes([self.content[0] ^ 1]) + self.content[1:]
+        parent = self.parent({})
+        parent.answer = lambda request: self.honest(request, other)
+        digest = hashlib.sha256(other).hexdigest()
+        await self.assert_fails(4, f"expected SHA-256 {self.task_id}, got {digest}.*{parent.address}", parent.address)
+
+    async def test_unreachable(self) -> None:
+        """A parent that does not listen is unreachable."""
+        with socket.socket() as bound_only:
+            bound_only.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{bound_only.getsockname()[1]}"
+            await self.assert_fails(5, f"{self.task_id}-0 from parent {address}", f"tcp://{address}")
+
+    async def test_unknown_host(self) -> None:
+        """A parent whose name nobody knows is unreachable."""
+        await self.assert_fails(5, "nobody.invalid:4005", "nobody.invalid:4005")
+
+    async def test_lost(self) -> None:
+        """A parent that ends each connection in the middle of a piece is unreachable."""
+        metadata = PieceMetadata(number=0, offset=0, length=1000, digest="crc32:1")
+        packet = PieceContent(packet_id=1, kind=PieceKind.STANDARD, metadata=metadata)
+        parent = self.parent({0: [Send(packet.to_bytes() + bytes(500)), End()]})
+        await self.assert_fails(5, f"{self.task_id}-0 from parent {parent.address}", parent.address)
+
+    async def test_timed_out(self) -> None:
+        """A parent that takes requests and never answers has timed out, in ``download.piece_timeout``."""
+        parent = self.parent({}, [])
+        await self.assert_fails(
+            6, f"{self.task_id}-0 from parent {parent.address}", parent.address, config="download: {piece_timeout: 1s}"
+        )
+
+    async def test_timed_out_later(self) -> None:
+        """A parent that stops in the middle of the task has timed out, and nothing of the task is left."""
+        parent = self.parent({2: []})
+        await self.assert_fails(
+            6, f"{self.task_id}-2 from parent {parent.address}", parent.address, config="download: {piece_timeout: 1s}"
+        )
+
+    async def test_failed(self) -> None:
+        """A parent that tells of a failure of its own has failed; its text cannot command the terminal."""
+        said = ErrorReply(packet_id=1, code=ErrorCode.INTERNAL, text="disk\n\x1b[2Jfull").to_bytes()
+        parent = self.parent({}, [Send(said)])
+        await self.assert_fails(1, r"error 3: disk[^\n\x1b]*full", parent.address)
+
+    async def test_no_vortex(self) -> None:
+        """What speaks another protocol has failed."""
+        parent = self.parent({}, [Send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), End()])
+        await self.assert_fails(1, f"{self.task_id}-0 from parent {parent.address}", parent.address)
+
+    async def test_last_failure_decides(self) -> None:
+        """Where several parents fail in several ways, the status is that of one of them, and the line is one."""
+        slow = self.parent({}, [Pause(1.0), End()])
+        missing = self.parent({}, [Send(ErrorReply(packet_id=1, code=ErrorCode.INTERNAL, text="no").to_bytes())])
+        await self.assert_fails(5, f"from parent {slow.address}", missing.address, slow.address)
+
+    async def test_signals(self) -> None:
+        """Control-C and SIGTERM end a download with their statuses, quietly, and leave no temporary."""
+        for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+            parent = self.parent({2: []})
+            process = subprocess.Popen(
+                [PROGRAMS / "dfvortex", "download", self.task_id, "--parent", parent.address, "--output", "out"],
+                cwd=self.directory,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            await parent.until_asked(3)
+            process.send_signal(number)
+            said = await deferToThread(process.communicate, timeout=20)
+            self.assertEqual((process.returncode, said), (status, (b"", b"")))
+            self.assertEqual(list(self.directory.iterdir()), [])
+            await parent.until_deserted()
