@@ -28,6 +28,7 @@ from test.peer.serving import REACTOR, UNLIMITED, ServingTestCase, open_descript
 KIB = 1024
 MIB = 1024 * KIB
 HEADER = b"the header"
+SENDFILE = os.sendfile
 
 
 def a_file(path: str, length: int) -> tuple[FileRange, bytes]:
@@ -256,7 +257,6 @@ class SendfileProducerTests(ServingTestCase):
 
     def failing(self, error: int, after: int) -> None:
         """Let sendfile fail after that many calls."""
-        sendfile = os.sendfile
         calls = 0
 
         def fails(out_fd: int, in_fd: int, offset: int, count: int) -> int:
@@ -264,7 +264,7 @@ class SendfileProducerTests(ServingTestCase):
             calls += 1
             if calls > after:
                 raise OSError(error, os.strerror(error))
-            return sendfile(out_fd, in_fd, offset, min(count, 100_000))
+            return SENDFILE(out_fd, in_fd, offset, min(count, 100_000))
 
         self.patch(os, "sendfile", fails)
 
