@@ -14,17 +14,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from dragonfly_vortex.wire import ContentFinished, ContentReceived, Event, PacketReader, PieceKind, PieceRequest
 
-__all__ = ["PROGRAMS", "Child", "Daemon", "dfvortex", "import_file", "peak_memory", "wait_until_open", "write_config"]
+__all__ = [
+    "PROGRAMS",
+    "TWISTD",
+    "Child",
+    "Daemon",
+    "dfvortex",
+    "import_file",
+    "peak_memory",
+    "wait_until_open",
+    "write_config",
+]
 
 PROGRAMS = Path(sys.executable).parent
 
-_TWISTD = (PROGRAMS / "twistd", "-n", "--pidfile=")
+TWISTD = (PROGRAMS / "twistd", "-n", "--pidfile=", "dfvortex", "--config", "tap.yaml")
 
 _PATIENCE = 30.0  # seconds that a test waits for a process before it fails
 
@@ -106,15 +116,16 @@ class Daemon:
     ``twistd -n dfvortex``. As a context manager it serves inside the block, and is killed at its end if it still runs.
 
     :param directory: the directory to run it in.
-    :param options: of ``dfvortex``, behind ``twistd``.
-    :param command: the program, where it is not this environment's twistd.
+    :param command: what is to run, where it is not this environment's ``twistd`` with the directory's ``tap.yaml``.
+    :param environment: what to add to this process's.
     """
 
     def __init__(
         self,
         directory: Path,
-        *options: str,
-        command: tuple[str | Path, ...] = (PROGRAMS / "twistd", "-n", "--pidfile="),
+        *,
+        command: Sequence[str | Path] = TWISTD,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self.directory = directory
         self.log = ""
@@ -124,12 +135,14 @@ class Daemon:
         self._changed = threading.Condition()
         self._has_ended = False
         self._process = subprocess.Popen(
-            [*command, "dfvortex", *(options or ("--config", "tap.yaml"))],
+            command,
             cwd=directory,
+            env={**os.environ, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -184,9 +197,14 @@ class Daemon:
         return self.wait()
 
     def kill(self) -> None:
-        """Kill it as ``kill -9`` does."""
-        self._process.kill()
+        """Kill it as ``kill -9`` does, and with it what it may have started."""
+        os.killpg(self._process.pid, signal.SIGKILL)
         self.wait()
+
+    def kill_if_running(self) -> None:
+        """Kill it, unless it has ended."""
+        if self._process.poll() is None:
+            self.kill()
 
     def _read(self) -> None:
         """In a thread: read what it writes."""
@@ -210,8 +228,7 @@ class Daemon:
     def __exit__(
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._process.poll() is None:
-            self.kill()
+        self.kill_if_running()
 
 
 class Child:

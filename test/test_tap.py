@@ -101,9 +101,9 @@ class DaemonTests(SynchronousTestCase):
         self.assertEqual((ran.returncode, ran.stderr), (0, ""), ran)
         return output.read_bytes()
 
-    def ended_with(self, *arguments: str) -> tuple[int, str]:
+    def ended_with(self) -> tuple[int, str]:
         """Exit status and log of a daemon that should not come to serving."""
-        daemon = Daemon(self.directory, *arguments)
+        daemon = Daemon(self.directory)
         return daemon.wait(), daemon.log
 
     # -- serving
@@ -184,7 +184,8 @@ class DaemonTests(SynchronousTestCase):
         """A port that cannot be had is one line in the log, and a status that is not 0; no PID file is left."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             write_config(self.directory, port=other.getsockname()[1])
-            daemon = Daemon(self.directory, command=(PROGRAMS / "twistd", "-n", "--pidfile=peer.pid"))
+            command = (PROGRAMS / "twistd", "-n", "--pidfile=peer.pid", "dfvortex")
+            daemon = Daemon(self.directory, command=command)
             self.assertEqual(daemon.wait(), 1)
         self.assert_one_line(daemon.log, "address already in use")
         self.assertFalse((self.directory / "peer.pid").exists())

@@ -1,0 +1,111 @@
+"""
+What the README tells to run is run, as it stands there, in a copy of the checkout.
+
+The commands create their environment and install into it what they need from the package index. They share one copy,
+as they do when somebody follows the README. The command that passes the tests would run this module again, and so on
+for ever: in the copy, ``test/`` is reduced to one quick module.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from test.processes import Daemon
+from test.readme import README, command_that_runs
+from test.test_packaging import copy_sources
+
+#: What is left of ``test/`` in the copy.
+QUICK = frozenset({"__init__.py", "test_errors.py"})
+
+#: ``python3`` is the one that runs these tests, outside of its environment; pip neither asks nor tries for minutes.
+ENVIRONMENT = {
+    "PATH": f"{Path(sys.base_prefix) / 'bin'}:{os.environ['PATH']}",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_INPUT": "1",
+    "PIP_PREFER_BINARY": "1",
+    "PIP_RETRIES": "2",
+    "PIP_QUIET": "1",
+}
+
+_TIME = 240.0  # seconds that an installation may take before a test fails
+
+
+@functools.cache
+def checkout() -> Path:
+    """The copy: with few tests, and with a free port in its ``tap.yaml``, as 4005 may be in use here."""
+    directory = Path(tempfile.mkdtemp(prefix="dfvortex-readme-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    copy = copy_sources(directory)
+    for path in (copy / "test").iterdir():
+        if path.name not in QUICK:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    config = copy / "tap.yaml"
+    text = config.read_text(encoding="utf-8")
+    if text.count("port: 4005") != 1:
+        raise RuntimeError("expected one port 4005 in tap.yaml")
+    config.write_text(text.replace("port: 4005", "port: 0"), encoding="utf-8")
+    return copy
+
+
+class ReadmeTests(SynchronousTestCase):
+    """The README's commands and its Python code."""
+
+    def setUp(self) -> None:
+        self.readme = README.read_text(encoding="utf-8")
+
+    def run_it(self, command: str, timeout: float = 60.0) -> str:
+        """Run a command of the README in the copy, and give what it writes; it must do what it should."""
+        ran = subprocess.run(
+            ["bash", "-e", "-c", command],
+            cwd=checkout(),
+            env={**os.environ, **ENVIRONMENT},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout,
+        )
+        self.assertEqual(ran.returncode, 0, f"{command}\n{ran.stdout}")
+        return ran.stdout
+
+    def test_run_a_peer(self) -> None:
+        """
+        The first command installs and serves; what the README then imports and downloads is the same file, its Python
+        code fetches a piece of it, and SIGTERM ends the peer with status 0.
+        """
+        command = command_that_runs("twistd", self.readme)
+        content = os.urandom(5_000_000)
+        checkout().joinpath("model.bin").write_bytes(content)
+        daemon = Daemon(checkout(), command=("bash", "-e", "-c", command), environment=ENVIRONMENT)
+        self.addCleanup(daemon.kill_if_running)
+        daemon.wait_until_serving(_TIME)
+
+        importing, downloading = command_that_runs("dfvortex import", self.readme).strip().splitlines()
+        task_id = self.run_it(importing).splitlines()[-1]
+        self.run_it(downloading.replace("TASK_ID", task_id).replace("4005", str(daemon.port)))
+        self.assertTrue(checkout().joinpath("copy.bin").read_bytes() == content)
+
+        (code,) = re.findall(r"(?ms)^```python\n(.*?)^```$", self.readme)
+        checkout().joinpath("example.py").write_text(code, encoding="utf-8")
+        said = self.run_it(f".venv/bin/python example.py 127.0.0.1:{daemon.port} {task_id}")
+        self.assertRegex(said, r"\A4194304 bytes at 0 with crc32:\d+\n\Z")
+
+        os.kill(int(checkout().joinpath("twistd.pid").read_text()), signal.SIGTERM)
+        self.assertEqual(daemon.wait(), 0)
+
+    def test_pass_the_tests(self) -> None:
+        """The second command installs and passes the tests, of which there are few here."""
+        said = self.run_it(command_that_runs("twisted.trial test", self.readme), timeout=_TIME)
+        self.assertRegex(said, r"(?m)^test\.test_errors$")
+        self.assertRegex(said, r"PASSED \(successes=\d+\)\n\Z")
