@@ -22,6 +22,7 @@ LAYERS = (
     ("errors",),
     ("wire",),
     ("interfaces",),
+    ("parents",),
     ("config",),
     ("storage",),
     ("transport",),
@@ -39,7 +40,11 @@ SIDES = {
         frozenset({"replies", "server", "listener", "tcp_server"}),
         frozenset({"client", "tcp_client", "pool"}),
     ),
-    "downloaders": (frozenset({"tcp_downloader", "pooled"}), frozenset({"grpc_downloader", "pooled"})),
+    "downloaders": (
+        frozenset({"tcp_downloader", "pooled", "by_kind"}),
+        frozenset({"grpc_downloader", "pooled", "by_kind"}),
+        frozenset({"auto_downloader", "by_kind"}),
+    ),
 }
 
 #: Layers that do not know one another: the two transports, and the door of one from the other.
