@@ -23,6 +23,7 @@ LAYERS = (
     ("wire",),
     ("interfaces",),
     ("parents",),
+    ("parents",),
     ("config",),
     ("storage",),
     ("transport",),
