@@ -18,7 +18,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.logger import Logger
 
-from dragonfly_vortex.config import Config
+from dragonfly_vortex.config import Config, server_tls
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.peer.tcp_server import TCPServer
@@ -26,6 +26,7 @@ from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.sockets import socket_options
+from dragonfly_vortex.transport.tls import server_tls_from
 
 __all__ = ["DRAIN_TIMEOUT", "IPeerReactor", "VortexService"]
 
@@ -64,8 +65,10 @@ class VortexService(Service):
 
     def startService(self) -> None:
         """
-        Open the storage and listen. This blocks for as long as it takes to open the storage's database, once.
+        Open the storage and listen. This blocks for as long as it takes to open the storage's database, once, and to
+        read the files for TLS.
 
+        :raises CertificateUnusable: a file for TLS cannot be used.
         :raises StorageFailure: the storage cannot be opened.
         :raises twisted.internet.error.CannotListenError: the address cannot be had.
         """
@@ -111,6 +114,14 @@ class VortexService(Service):
             max_connections=server.tcp.max_connections,
             cork=server.tcp.cork,
         )
+        identity = server_tls(self.config)
         return IServer(
-            TCPServer(self._reactor, factory, ip=server.ip, port=server.tcp.port, options=socket_options(server.tcp))
+            TCPServer(
+                self._reactor,
+                factory,
+                ip=server.ip,
+                port=server.tcp.port,
+                options=socket_options(server.tcp),
+                tls=server_tls_from(identity) if identity is not None else None,
+            )
         )

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python import usage
 
 from dragonfly_vortex.config import LoadedConfig, load_config
-from dragonfly_vortex.errors import ConfigError, StorageError
+from dragonfly_vortex.errors import CertificateUnusable, ConfigError, StorageError
 from dragonfly_vortex.service import IPeerReactor, VortexService
 
 __all__ = ["Options", "makeService"]
@@ -66,7 +66,7 @@ class _Peer(VortexService):
     def startService(self) -> None:
         try:
             super().startService()
-        except (CannotListenError, StorageError) as error:
+        except (CannotListenError, CertificateUnusable, StorageError) as error:
             raise _CannotStart(f"dfvortex: {error}") from error
 
 

@@ -10,6 +10,7 @@ from typing import NoReturn
 
 from dragonfly_vortex.cli.exits import ExitStatus
 from dragonfly_vortex.cli.lines import one_line
+from dragonfly_vortex.parents import ParentAddress
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["make_parser"]
@@ -63,12 +64,13 @@ def make_parser() -> argparse.ArgumentParser:
     download.add_argument("task_id", metavar="TASK_ID", type=_sha256, help="the SHA-256 of the content")
     download.add_argument(
         "--parent",
-        metavar="tcp://HOST:PORT",
+        metavar="tcp|tls://HOST:PORT",
         dest="parents",
         action="append",
         required=True,
         type=_parent,
-        help="a peer that has the task; may be given several times; a bare HOST:PORT means tcp",
+        help="a peer that has the task; may be given several times; a bare HOST:PORT means tcp, tls is the same under "
+        "TLS",
     )
     download.add_argument("--output", metavar="PATH", type=Path, required=True, help="the file to write")
     download.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
@@ -159,15 +161,12 @@ def _sha256(text: str) -> str:
     return _task_id(text)
 
 
-def _parent(text: str) -> str:
-    """A parent's address ``HOST:PORT``, without the scheme."""
-    from dragonfly_vortex.transport.endpoints import split_address
-
-    scheme, separator, address = text.rpartition("://")
-    if separator and scheme != "tcp":
-        raise argparse.ArgumentTypeError(f"expected tcp://HOST:PORT, got {text!r}: tcp is what there is")
+def _parent(text: str) -> ParentAddress:
+    """A parent's address, which says how it is spoken to."""
     try:
-        split_address(address)
+        address = ParentAddress.from_text(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+    if address.scheme in ("grpc", "grpcs"):
+        raise argparse.ArgumentTypeError(f"expected tcp://HOST:PORT or tls://HOST:PORT, got {text!r}")
     return address

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 
 from dragonfly_vortex.errors import (
+    CertificateUnusable,
     ConfigError,
     InvalidPiece,
     NoParentLeft,
@@ -44,6 +45,7 @@ class ExitStatus(enum.IntEnum):
 _STATUSES: dict[type[Exception], ExitStatus] = {
     UsageError: ExitStatus.USAGE,
     ConfigError: ExitStatus.USAGE,
+    CertificateUnusable: ExitStatus.USAGE,
     UnknownProtocol: ExitStatus.USAGE,
     OutputExists: ExitStatus.USAGE,
     NotStored: ExitStatus.NOT_FOUND,

@@ -9,7 +9,7 @@ from typing import cast
 from twisted.internet.interfaces import IReactorTCP, IReactorTime, ITCPTransport
 from twisted.logger import Logger
 
-from dragonfly_vortex.config.model import Config, StorageTCPConfig
+from dragonfly_vortex.config import Config, StorageTCPConfig, client_tls
 from dragonfly_vortex.downloaders.grpc_downloader import GRPCDownloader
 from dragonfly_vortex.downloaders.tcp_downloader import TCPDownloader
 from dragonfly_vortex.errors import UnknownProtocol
@@ -20,6 +20,7 @@ from dragonfly_vortex.peer.tcp_client import CONNECT_TIMEOUT, TCPClient
 from dragonfly_vortex.transport.endpoints import client_endpoint
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.sockets import SocketOptions, apply_connection_options, plain_socket
+from dragonfly_vortex.transport.tls import client_tls_from
 
 __all__ = ["BUILDERS", "DownloaderFactory"]
 
@@ -45,6 +46,7 @@ class DownloaderFactory:
         A new downloader; its :meth:`~dragonfly_vortex.interfaces.IDownloader.stop` ends it.
 
         :raises UnknownProtocol: there is no such protocol.
+        :raises CertificateUnusable: a file for TLS, which are read now, cannot be used.
         """
         build = BUILDERS.get(self.protocol)
         if build is None:
@@ -55,6 +57,7 @@ class DownloaderFactory:
 def _build_tcp(config: Config, reactor: IReactorTCP) -> IDownloader:
     download = config.download
     clock = IReactorTime(reactor)
+    tls = client_tls_from(client_tls(config))
     settings = ClientSettings(
         clock=clock,
         configure_socket=partial(_configure_socket, options=_socket_options(config.storage.server.tcp)),
@@ -65,7 +68,7 @@ def _build_tcp(config: Config, reactor: IReactorTCP) -> IDownloader:
     def make_client(address: str) -> TCPClient:
         return TCPClient(
             address,
-            partial(client_endpoint, reactor, timeout=CONNECT_TIMEOUT),
+            partial(client_endpoint, reactor, timeout=CONNECT_TIMEOUT, tls=tls),
             settings,
             connections_per_address=download.tcp.connections_per_address,
             idle_timeout=download.tcp.idle_timeout,

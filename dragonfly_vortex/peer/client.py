@@ -38,6 +38,8 @@ from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.receivers import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink
 from dragonfly_vortex.transport.sockets import plain_socket
+from dragonfly_vortex.transport.tls import beneath, hang_up
+from dragonfly_vortex.transport.tls_failures import why_tls_failed
 from dragonfly_vortex.wire import (
     Close,
     Connection,
@@ -188,9 +190,10 @@ class VortexClientProtocol(Protocol):
     def connectionMade(self) -> None:
         self._open = True
         limiter = self._settings.receive_limiter
-        if plain_socket(self.transport) is not None:
-            self.transport.bufferSize = min(_READ_SIZE, limiter.step if limiter else _READ_SIZE)
-        self._settings.configure_socket(self.transport)
+        tcp = beneath(self.transport)
+        if plain_socket(tcp) is not None:
+            tcp.bufferSize = min(_READ_SIZE, limiter.step if limiter else _READ_SIZE)
+        self._settings.configure_socket(tcp)
 
     def dataReceived(self, data: bytes) -> None:
         if not self._open:
@@ -264,7 +267,7 @@ class VortexClientProtocol(Protocol):
         self.answered = False
         self._settle_unreachable("closed before a reply")
         self._open = False
-        self.transport.loseConnection()
+        hang_up(self.transport)
 
     def _spoke_wrongly(self, error: RemoteProtocolError) -> None:
         transfer = self._transfer
@@ -318,11 +321,12 @@ class VortexClientProtocol(Protocol):
         if transfer is None:
             return None
         how = "closed" if reason.check(ConnectionDone) else "lost"
+        failed = why_tls_failed(reason.value)
         error: ParentUnreachable
         if transfer.receiver is None:
-            error = ParentUnreachable(self.parent, transfer.piece_id, f"{how} before a reply")
+            error = ParentUnreachable(self.parent, transfer.piece_id, failed or f"{how} before a reply")
         else:
-            error = PieceTruncated(self.parent, transfer.piece_id, f"{how} after {transfer.progress}")
+            error = PieceTruncated(self.parent, transfer.piece_id, f"{failed or how} after {transfer.progress}")
         error.__cause__ = reason.value
         return error
 
@@ -333,7 +337,7 @@ class VortexClientProtocol(Protocol):
         self._open = False
         self.closed_here = True
         self._stop_resting()
-        self.transport.loseConnection()
+        hang_up(self.transport)
 
     def _abort(self, outcome: VortexError | None) -> None:
         """End the connection now, and with it the piece under way."""

@@ -9,8 +9,10 @@ from twisted.internet import tcp
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.logger import Logger
 
+from dragonfly_vortex.peer.replies import tls_expected
 from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.transport.sockets import BACKLOG, SocketOptions, apply_listening_options
+from dragonfly_vortex.transport.tls import ServerTLS, TLSServerFactory
 
 __all__ = ["VortexPort"]
 
@@ -23,14 +25,23 @@ class VortexPort(tcp.Port):
     :param port: 0 for any.
     :param interface: the address to listen on, IPv4 or IPv6.
     :param options: set before listening, so that every accepted connection inherits them.
+    :param tls: what every connection speaks; None for no TLS.
     """
 
     log: ClassVar[Logger] = Logger()
 
     def __init__(
-        self, reactor: IReactorFDSet, factory: VortexServerFactory, *, port: int, interface: str, options: SocketOptions
+        self,
+        reactor: IReactorFDSet,
+        factory: VortexServerFactory,
+        *,
+        port: int,
+        interface: str,
+        options: SocketOptions,
+        tls: ServerTLS | None = None,
     ) -> None:
-        super().__init__(port, factory, backlog=BACKLOG, interface=interface, reactor=reactor)
+        outer = factory if tls is None else TLSServerFactory(tls, factory, tls_expected, factory.clock)
+        super().__init__(port, outer, backlog=BACKLOG, interface=interface, reactor=reactor)
         self._options = options
         factory.control(self._accept)
 

@@ -12,7 +12,7 @@ from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.interfaces import piece_id
 from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceRequest
 
-__all__ = ["error_reply"]
+__all__ = ["error_reply", "tls_expected"]
 
 
 def error_reply(request: PieceRequest, failure: Failure) -> ErrorReply:
@@ -28,3 +28,13 @@ def error_reply(request: PieceRequest, failure: Failure) -> ErrorReply:
     return ErrorReply(
         packet_id=request.packet_id, code=ErrorCode.INTERNAL, text=f"piece {name} could not be read from the storage"
     )
+
+
+def tls_expected(data: bytes) -> bytes:
+    """
+    What a child is told that speaks no TLS, where nothing else is spoken.
+
+    :param data: its first bytes, of a request; the first is the request's packet ID.
+    """
+    text = "expected TLS (tls://) on this port, got a request without it"
+    return ErrorReply(packet_id=data[0], code=ErrorCode.INVALID_ARGUMENT, text=text).to_bytes()

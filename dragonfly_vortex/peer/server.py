@@ -28,6 +28,8 @@ from dragonfly_vortex.peer.replies import error_reply
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.sender import Sender
 from dragonfly_vortex.transport.sockets import plain_socket, set_cork
+from dragonfly_vortex.transport.tls import begins_tls, beneath, hang_up
+from dragonfly_vortex.transport.tls_failures import why_tls_failed
 from dragonfly_vortex.wire import Close, Connection, ErrorCode, PieceContent, PieceRequest, Role, TrafficType
 
 __all__ = ["VortexServerFactory", "VortexServerProtocol"]
@@ -72,6 +74,7 @@ class VortexServerProtocol(Protocol):
         self.factory = factory
         self._connection = Connection(Role.PARENT)
         self._phase = _Phase.WAITING
+        self._heard = False
         self._proceeding = False
         self._reading = True
         self._half_closed = False  # the child will send nothing more; what it has sent is answered
@@ -91,6 +94,11 @@ class VortexServerProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if self._phase in (_Phase.LINGERING, _Phase.ENDING):
             return
+        if not self._heard:
+            self._heard = True
+            if begins_tls(data):
+                self._refuse(RemoteProtocolError("expected a request without TLS on this port, got TLS"))
+                return
         self._connection.receive_data(data)
         self._proceed()
 
@@ -104,6 +112,9 @@ class VortexServerProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._phase = _Phase.ENDING
+        failed = why_tls_failed(reason.value)
+        if failed is not None:
+            self.log.info("refused {peer}: {reason}", peer=self.transport.getPeer(), reason=failed)
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
@@ -252,20 +263,24 @@ class VortexServerProtocol(Protocol):
 
     def _hang_up(self) -> None:
         """Say nothing more, and let the child read everything before the connection is closed."""
-        if self._half_closed or plain_socket(self.transport) is None:
+        plain, tls = plain_socket(self.transport) is not None, beneath(self.transport) is not self.transport
+        if self._half_closed or not (plain or tls):
             self._close()
             return
         self._phase = _Phase.LINGERING
         self.factory.connection_busy(self)
         self._be_patient(_LINGER)
-        self.transport.loseWriteConnection()
+        if plain:
+            self.transport.loseWriteConnection()
+        else:  # TLS says goodbye, and closes when the child has said it, too
+            self.transport.loseConnection()
 
     def _close(self) -> None:
         """Close when everything that was written has gone."""
         self._phase = _Phase.ENDING
         self.factory.connection_busy(self)
         self._be_patient(self.factory.idle_timeout)
-        self.transport.loseConnection()
+        hang_up(self.transport)
 
     def _not_heard(self) -> None:
         """A new connection has asked for nothing."""

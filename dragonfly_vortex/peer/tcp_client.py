@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from typing import cast
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail
-from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
+from twisted.internet.error import (
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+    DNSLookupError,
+    TimeoutError,
+)
 from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -22,6 +28,7 @@ from dragonfly_vortex.errors import LocalProtocolError, ParentUnreachable, Piece
 from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IClient, piece_id
 from dragonfly_vortex.peer.client import ClientSettings, VortexClientFactory, VortexClientProtocol
 from dragonfly_vortex.transport.endpoints import connect_within
+from dragonfly_vortex.transport.tls_failures import why_tls_failed
 from dragonfly_vortex.wire import PieceRequest
 
 __all__ = ["CONNECT_TIMEOUT", "TCPClient"]
@@ -156,7 +163,7 @@ class TCPClient:
         except CancelledError:
             raise
         except Exception as error:
-            reason = _WHY_UNREACHABLE.get(type(error), str(error))
+            reason = why_tls_failed(error) or _WHY_UNREACHABLE.get(type(error), str(error))
             if isinstance(error, TimeoutError):
                 reason = f"no connection within {self._connect_timeout:g} s"
             raise ParentUnreachable(self.address, piece_id(request.task_id, request.number), reason) from error
@@ -224,5 +231,7 @@ class TCPClient:
 _WHY_UNREACHABLE: dict[type[BaseException], str] = {
     ConnectionRefusedError: "connection refused",
     DNSLookupError: "the name cannot be resolved",
+    ConnectionDone: "TLS: closed in the handshake",
+    ConnectionLost: "TLS: lost in the handshake",
 }
 """What a failure to connect is called in few words; others speak for themselves."""

@@ -13,6 +13,7 @@ from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.peer.listener import VortexPort
 from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.transport.sockets import SocketOptions
+from dragonfly_vortex.transport.tls import ServerTLS
 
 __all__ = ["TCPServer"]
 
@@ -27,18 +28,27 @@ class TCPServer:
     :param ip: the address to listen on, IPv4 or IPv6.
     :param port: 4005 by Dragonfly's convention; 0 for any.
     :param options: the options of the port's and the connections' sockets.
+    :param tls: what every connection speaks; None for no TLS.
     """
 
     log: ClassVar[Logger] = Logger()
 
     def __init__(
-        self, reactor: IReactorFDSet, factory: VortexServerFactory, *, ip: str, port: int, options: SocketOptions
+        self,
+        reactor: IReactorFDSet,
+        factory: VortexServerFactory,
+        *,
+        ip: str,
+        port: int,
+        options: SocketOptions,
+        tls: ServerTLS | None = None,
     ) -> None:
         self._reactor = reactor
         self._factory = factory
         self._ip = ip
         self._port_number = port
         self._options = options
+        self._tls = tls
         self._port: VortexPort | None = None
 
     @property
@@ -49,12 +59,20 @@ class TCPServer:
     def start(self) -> IAddress:
         """See :meth:`IServer.start`."""
         port = VortexPort(
-            self._reactor, self._factory, port=self._port_number, interface=self._ip, options=self._options
+            self._reactor,
+            self._factory,
+            port=self._port_number,
+            interface=self._ip,
+            options=self._options,
+            tls=self._tls,
         )
         port.startListening()
         self._port = port
         address: IAddress = port.getHost()
         self.log.info("serving Vortex on {address}", address=address)
+        if self._tls is not None:
+            clients = "clients show a certificate" if self._tls.mutual else "clients show none"
+            self.log.info("it speaks TLS, {clients}; content is copied, sendfile cannot encrypt", clients=clients)
         return address
 
     async def _stop(self, timeout: float) -> None:

@@ -30,11 +30,11 @@ from dragonfly_vortex.errors import (
     UnexpectedPiece,
 )
 from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IClient, piece_id
+from dragonfly_vortex.parents import split_address
 from dragonfly_vortex.rpc.budget import Budget, Place
 from dragonfly_vortex.rpc.methods import METHODS, PieceRequest, path
 from dragonfly_vortex.rpc.pieces import MAX_OVERHEAD, ReceivedPiece, decode_piece, metadata_digest
 from dragonfly_vortex.rpc.statuses import Status, error_of
-from dragonfly_vortex.transport.endpoints import split_address
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.receivers import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink

@@ -1,4 +1,4 @@
-"""From an address in text, ``HOST:PORT``, to a connection, without blocking the reactor."""
+"""From a parent's address in text to a connection, without blocking the reactor."""
 
 from __future__ import annotations
 
@@ -9,43 +9,42 @@ from twisted.internet.error import TimeoutError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTCP, IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
-__all__ = ["client_endpoint", "connect_within", "split_address"]
+from dragonfly_vortex.parents import ParentAddress
+from dragonfly_vortex.transport.tls import ClientTLS
+from dragonfly_vortex.transport.tls_endpoint import TLSEndpoint
+
+__all__ = ["client_endpoint", "connect_within"]
 
 
-def split_address(address: str) -> tuple[str, int]:
+def client_endpoint(
+    reactor: IReactorTCP, address: str, timeout: float, tls: ClientTLS | None = None
+) -> IStreamClientEndpoint:
     """
-    Host and port of an address.
+    The endpoint that connects to a parent. A name is resolved when the endpoint connects, in a thread.
 
-    :param address: ``HOST:PORT``; an IPv6 address stands in brackets, ``[::1]:4005``.
-    :raises ValueError: it is not like that.
-    """
-    host, _, port = address.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    if bracketed:
-        host = host[1:-1]
-    well_formed = bool(host) and bracketed is isIPv6Address(host) and port.isascii() and port.isdigit()
-    if not well_formed or not 0 < int(port) <= 65535:
-        raise ValueError(f"expected an address HOST:PORT or [IPV6]:PORT with a port from 1 to 65535, got {address!r}")
-    return host, int(port)
-
-
-def client_endpoint(reactor: IReactorTCP, address: str, timeout: float) -> IStreamClientEndpoint:
-    """
-    The endpoint that connects to an address. A name is resolved when the endpoint connects, in a thread.
-
-    :param reactor: what connects; it resolves names, too.
-    :param address: ``HOST:PORT``.
+    :param reactor: what connects; it resolves names, too, and tells the time.
+    :param address: ``HOST:PORT``, or ``tls://HOST:PORT`` for TLS.
     :param timeout: seconds for each attempt to connect.
+    :param tls: for parents that speak it; None where there are none.
     :raises ValueError: the address is not like that.
     """
-    host, port = split_address(address)
+    parent = ParentAddress.from_text(address)
+    if parent.scheme == "tls" and tls is not None:
+        return TLSEndpoint(tls.to(parent.host), _tcp_endpoint(reactor, parent, timeout), IReactorTime(reactor))
+    if parent.scheme != "tcp":
+        known = "tcp:// and tls://" if tls is not None else "tcp://"
+        raise ValueError(f"expected an address of {known}, got {address!r}")
+    return _tcp_endpoint(reactor, parent, timeout)
+
+
+def _tcp_endpoint(reactor: IReactorTCP, parent: ParentAddress, timeout: float) -> IStreamClientEndpoint:
     endpoint: IStreamClientEndpoint
-    if isIPAddress(host):
-        endpoint = TCP4ClientEndpoint(reactor, host, port, timeout)
-    elif isIPv6Address(host):
-        endpoint = TCP6ClientEndpoint(reactor, host, port, timeout)
+    if isIPAddress(parent.host):
+        endpoint = TCP4ClientEndpoint(reactor, parent.host, parent.port, timeout)
+    elif isIPv6Address(parent.host):
+        endpoint = TCP6ClientEndpoint(reactor, parent.host, parent.port, timeout)
     else:
-        endpoint = HostnameEndpoint(reactor, host, port, timeout)
+        endpoint = HostnameEndpoint(reactor, parent.host, parent.port, timeout)
     return endpoint
 
 

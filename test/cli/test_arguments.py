@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.cli.arguments import make_parser
 from dragonfly_vortex.cli.exits import ExitStatus
+from dragonfly_vortex.parents import ParentAddress
 from dragonfly_vortex.wire import PieceKind
 
 DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "command-line.md"
@@ -61,7 +62,7 @@ class ParserTests(SynchronousTestCase):
             {
                 "command": "download",
                 "task_id": TASK_ID,
-                "parents": ["host:4005"],
+                "parents": [ParentAddress(scheme="tcp", host="host", port=4005)],
                 "output": Path("out"),
                 "overwrite": False,
                 "concurrency": None,
@@ -111,14 +112,16 @@ class ParserTests(SynchronousTestCase):
 
     def test_parents(self) -> None:
         """Parents come with their scheme or without it, in the order in which they are named."""
-        got = self.download("--parent", "10.0.0.1:1", "--parent", "tcp://[::1]:65535").parents
-        self.assertEqual(got, ["host:4005", "10.0.0.1:1", "[::1]:65535"])
+        got = self.download("--parent", "10.0.0.1:1", "--parent", "tcp://[::1]:65535", "--parent", "tls://h:1").parents
+        self.assertEqual([str(each) for each in got], ["host:4005", "10.0.0.1:1", "[::1]:65535", "tls://h:1"])
 
     def test_bad_parents(self) -> None:
         """Another scheme, or what is no address, is refused with what is expected."""
         for text, pattern in (
-            ("quic://host:1", "expected tcp://HOST:PORT, got 'quic://host:1': tcp is what there is"),
-            ("http://host:1", "expected tcp://HOST:PORT"),
+            ("quic://host:1", "expected a parent's address with one of tcp://, tls://, .*, got 'quic://host:1'"),
+            ("http://host:1", "one of tcp://, tls://"),
+            ("grpc://host:1", "expected tcp://HOST:PORT or tls://HOST:PORT, got 'grpc://host:1'"),
+            ("grpcs://host:1", "expected tcp://HOST:PORT or tls://HOST:PORT"),
             ("tcp://host", "expected an address HOST:PORT"),
             ("host:0", "port from 1 to 65535"),
             ("host:65536", "port from 1 to 65535"),

@@ -13,9 +13,13 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
+from dragonfly_vortex.config import TLSIdentity
+from dragonfly_vortex.parents import split_address
 from dragonfly_vortex.testing.memory_endpoint import MemoryEndpoint
 from dragonfly_vortex.testing.scripted_parent import ScriptedParent
-from dragonfly_vortex.transport.endpoints import client_endpoint, connect_within, split_address
+from dragonfly_vortex.transport.endpoints import client_endpoint, connect_within
+from dragonfly_vortex.transport.tls import client_tls_from
+from dragonfly_vortex.transport.tls_endpoint import TLSEndpoint
 
 
 @implementer(IStreamClientEndpoint)
@@ -24,26 +28,6 @@ class Resolving:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         return Deferred(lambda connecting: connecting.errback(ValueError("name not found")))
-
-
-class SplitAddressTests(SynchronousTestCase):
-    """Host and port."""
-
-    def test_addresses(self) -> None:
-        """Names, IPv4 addresses and bracketed IPv6 addresses are told apart from their ports."""
-        for address, expected in (
-            ("example.org:4005", ("example.org", 4005)),
-            ("127.0.0.1:1", ("127.0.0.1", 1)),
-            ("[::1]:65535", ("::1", 65535)),
-        ):
-            self.assertEqual(split_address(address), expected)
-
-    def test_refused(self) -> None:
-        """What has no host, no port or no brackets where they belong is refused with its text."""
-        for address in ("", "host", "host:", ":1", "host:0", "host:65536", "host:-1", "host:x", "host:٣"):
-            self.assertIn(repr(address), str(self.assertRaises(ValueError, split_address, address)))
-        for address in ("::1:4005", "[::1]", "[host]:1", "[127.0.0.1]:1"):
-            self.assertIn(repr(address), str(self.assertRaises(ValueError, split_address, address)))
 
 
 class ClientEndpointTests(SynchronousTestCase):
@@ -57,6 +41,17 @@ class ClientEndpointTests(SynchronousTestCase):
             ("example.org:1", HostnameEndpoint),
         ):
             self.assertIsInstance(client_endpoint(MemoryReactorClock(), address, 1.0), expected)
+
+    def test_tls(self) -> None:
+        """The scheme decides whether TLS is spoken; one that is not Vortex's is refused."""
+        tls = client_tls_from(TLSIdentity())
+        for address in ("tls://127.0.0.1:1", "tls://[::1]:1", "tls://example.org:1"):
+            self.assertIsInstance(client_endpoint(MemoryReactorClock(), address, 1.0, tls), TLSEndpoint)
+        for address, known in (("tls://host:1", "of tcp://, got"), ("grpc://host:1", "of tcp://, got")):
+            error = self.assertRaises(ValueError, client_endpoint, MemoryReactorClock(), address, 1.0)
+            self.assertIn(known, str(error))
+        error = self.assertRaises(ValueError, client_endpoint, MemoryReactorClock(), "grpcs://host:1", 1.0, tls)
+        self.assertIn("of tcp:// and tls://, got", str(error))
 
     def test_numbers(self) -> None:
         """Host, port and time-out are those that were given."""

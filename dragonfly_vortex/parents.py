@@ -1,0 +1,78 @@
+"""
+How a parent is addressed: ``HOST:PORT``, or the same with a scheme that says how it is spoken to.
+
+``tcp`` is Vortex, which a bare address means, ``tls`` is Vortex under TLS; ``grpc`` and ``grpcs`` are Dragonfly's API,
+without TLS and with it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+__all__ = ["SCHEMES", "ParentAddress", "split_address"]
+
+SCHEMES = ("tcp", "tls", "grpc", "grpcs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentAddress:
+    """
+    Where a parent is, and how it is spoken to. As text it is what :meth:`from_text` reads, without ``tcp://``.
+
+    :param scheme: one of :data:`SCHEMES`.
+    :param host: a name or an IP address, without brackets.
+    :param port: from 1 to 65535.
+    """
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def from_text(cls, text: str) -> ParentAddress:
+        """
+        Read an address.
+
+        :param text: ``HOST:PORT``, with a scheme and ``://`` before it or without.
+        :raises ValueError: it is not like that.
+        """
+        scheme, separator, address = text.rpartition("://")
+        if separator and scheme not in SCHEMES:
+            schemes = ", ".join(f"{each}://" for each in SCHEMES)
+            raise ValueError(f"expected a parent's address with one of {schemes} or none of them, got {text!r}")
+        host, port = split_address(address)
+        return cls(scheme=scheme or "tcp", host=host, port=port)
+
+    @property
+    def host_and_port(self) -> str:
+        """``HOST:PORT``, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if _is_ipv6(self.host) else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return self.host_and_port if self.scheme == "tcp" else f"{self.scheme}://{self.host_and_port}"
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """
+    Host and port of an address without a scheme.
+
+    :param address: ``HOST:PORT``; an IPv6 address stands in brackets, ``[::1]:4005``.
+    :raises ValueError: it is not like that.
+    """
+    host, _, port = address.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if bracketed:
+        host = host[1:-1]
+    well_formed = bool(host) and bracketed is _is_ipv6(host) and port.isascii() and port.isdigit()
+    if not well_formed or not 0 < int(port) <= 65535:
+        raise ValueError(f"expected an address HOST:PORT or [IPV6]:PORT with a port from 1 to 65535, got {address!r}")
+    return host, int(port)
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,270 @@
+"""
+From files of certificates to connections under TLS 1.3, on both sides.
+
+The files are read once, by :func:`server_tls_from` and :func:`client_tls_from`; what they give makes one OpenSSL
+connection after the other. Each verifies the other side itself, so that what is wrong with a certificate can be told
+in words (:mod:`dragonfly_vortex.transport.tls_failures`), at both ends of the connection: OpenSSL by itself says
+"certificate verify failed" for everything.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar, cast
+
+from OpenSSL import SSL, crypto
+from service_identity import CertificateError, VerificationError
+from service_identity.hazmat import DNS_ID, IPAddress_ID, ServiceID, verify_service_identity
+from service_identity.pyopenssl import extract_patterns
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.interfaces import (
+    IAddress,
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.ssl import Certificate, CertificateOptions, TLSVersion, platformTrust, trustRootFromCertificates
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from zope.interface import implementer
+
+from dragonfly_vortex.config import TLSIdentity
+from dragonfly_vortex.errors import CertificateUnusable
+from dragonfly_vortex.transport.tls_failures import CertificateRefused, why_not_verified, why_unusable
+
+__all__ = [
+    "ClientTLS",
+    "ServerTLS",
+    "TLSServerFactory",
+    "begins_tls",
+    "beneath",
+    "client_tls_from",
+    "hang_up",
+    "server_tls_from",
+]
+
+_Transport = TypeVar("_Transport", bound=ITCPTransport)
+
+_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+
+_CLIENT_HELLO = b"\x16\x03"
+"""How a TLS client begins: a record of a handshake, in any version. No Vortex request begins so."""
+
+
+# -- files
+
+
+def server_tls_from(identity: TLSIdentity) -> ServerTLS:
+    """
+    Read what a server needs. Blocks for as long as the files take to be read.
+
+    :param identity: with a certificate; where it has an authority, clients must show a certificate of that.
+    :raises CertificateUnusable: a file cannot be used.
+    """
+    return ServerTLS(options=_options(identity), mutual=identity.authority is not None)
+
+
+def client_tls_from(identity: TLSIdentity) -> ClientTLS:
+    """
+    Read what a client needs. Blocks for as long as the files take to be read.
+
+    :param identity: without an authority, the platform's are trusted.
+    :raises CertificateUnusable: a file cannot be used.
+    """
+    return ClientTLS(options=_options(identity, platform=identity.authority is None))
+
+
+def _options(identity: TLSIdentity, platform: bool = False) -> CertificateOptions:
+    trust_root = platformTrust() if platform else None
+    if identity.authority is not None:
+        trust_root = trustRootFromCertificates([Certificate(each) for each in _certificates(identity.authority)])
+    if identity.certificate is None or identity.key is None:
+        return CertificateOptions(trustRoot=trust_root, raiseMinimumTo=TLSVersion.TLSv1_3)
+    certificate, *chain = _certificates(identity.certificate)
+    options = CertificateOptions(
+        privateKey=_key(identity.key),
+        certificate=certificate,
+        extraCertChain=chain,
+        trustRoot=trust_root,
+        raiseMinimumTo=TLSVersion.TLSv1_3,
+    )
+    try:
+        options.getContext()  # which compares the key with the certificate
+    except SSL.Error as error:
+        reason = f"expected the private key of the certificate in {identity.certificate}: {why_unusable(error)}"
+        raise CertificateUnusable(str(identity.key), reason) from error
+    return options
+
+
+def _certificates(file: Path) -> list[crypto.X509]:
+    """All certificates in a file, at least one."""
+    found = _CERTIFICATE.findall(_read(file))
+    if not found:
+        raise CertificateUnusable(str(file), "expected a certificate in PEM, found none")
+    try:
+        return [crypto.load_certificate(crypto.FILETYPE_PEM, each) for each in found]
+    except (crypto.Error, ValueError) as error:
+        raise CertificateUnusable(str(file), f"expected certificates in PEM: {why_unusable(error)}") from error
+
+
+def _key(file: Path) -> crypto.PKey:
+    try:
+        # With an empty password, because without one OpenSSL would ask for it on the terminal.
+        return crypto.load_privatekey(crypto.FILETYPE_PEM, _read(file), passphrase=b"")
+    except (crypto.Error, ValueError, TypeError) as error:
+        reason = f"expected a private key in PEM, without a password: {why_unusable(error)}"
+        raise CertificateUnusable(str(file), reason) from error
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CertificateUnusable(str(file), f"cannot be read: {error.strerror}") from error
+
+
+# -- connections
+
+
+@implementer(IOpenSSLServerConnectionCreator)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTLS:
+    """
+    Makes a server's connections.
+
+    :param options: with a certificate.
+    :param mutual: whether clients must show a certificate, too.
+    """
+
+    options: CertificateOptions
+    mutual: bool
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        connection = self.options.serverConnectionForTLS(tlsProtocol)
+        if self.mutual:
+            connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
+        return connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientTLS:
+    """
+    What a client's connections have in common, whomever they lead to.
+
+    :param options: with what is trusted, and with a certificate where there is one.
+    """
+
+    options: CertificateOptions
+
+    def to(self, host: str) -> IOpenSSLClientConnectionCreator:
+        """
+        What makes connections to one host.
+
+        :param host: a name or an IP address; the host's certificate must be for it.
+        :raises ValueError: it can be neither.
+        """
+        is_address = isIPAddress(host) or isIPv6Address(host)
+        name = host if is_address else host.encode("idna").decode("ascii")
+        return _HostTLS(options=self.options, name=name, is_address=is_address)
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _HostTLS:
+    """Makes connections to one host."""
+
+    options: CertificateOptions
+    name: str
+    is_address: bool
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        connection = self.options.clientConnectionForTLS(tlsProtocol)
+        if not self.is_address:  # which must not be sent as names (RFC 6066, section 3)
+            connection.set_tlsext_host_name(self.name.encode("ascii"))
+        connection.set_verify(SSL.VERIFY_PEER, self._verify)
+        return connection
+
+    def _verify(self, connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int) -> bool:
+        _verify(connection, certificate, code, depth, ok)
+        if depth == 0:
+            expected: ServiceID = IPAddress_ID(self.name) if self.is_address else DNS_ID(self.name)
+            try:
+                verify_service_identity(extract_patterns(certificate), [expected], [])
+            except (VerificationError, CertificateError) as error:
+                raise CertificateRefused(f"the certificate is not for {self.name}") from error
+        return True
+
+
+def _verify(connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int) -> bool:
+    """OpenSSL has looked at one certificate of the chain; pyOpenSSL passes on what is raised here."""
+    if not ok:
+        raise CertificateRefused(why_not_verified(code))
+    return True
+
+
+class _ServerTransport(BufferingTLSTransport):
+    """TLS at the server's end, that answers a client that does not speak it in words that it understands."""
+
+    factory: TLSServerFactory
+    _heard = False
+
+    def dataReceived(self, bytes: bytes) -> None:
+        if not self._heard:
+            self._heard = True
+            if not _CLIENT_HELLO.startswith(bytes[: len(_CLIENT_HELLO)]):
+                cast(ITCPTransport, self.transport).write(self.factory.answer_plain(bytes))
+        super().dataReceived(bytes)  # type: ignore[no-untyped-call] # Twisted's
+
+
+class TLSServerFactory(TLSMemoryBIOFactory):
+    """
+    Puts TLS under a factory's connections. Those are made before the handshake, so that one without an end is seen.
+
+    :param tls: makes the OpenSSL connections.
+    :param factory: makes the protocols; one that makes none has the connection closed, as without TLS.
+    :param answer_plain: given the first bytes of a client that speaks no TLS; returns what it is told.
+    :param clock: for small writes, which are put together.
+    """
+
+    protocol = _ServerTransport
+
+    def __init__(
+        self, tls: ServerTLS, factory: IProtocolFactory, answer_plain: Callable[[bytes], bytes], clock: IReactorTime
+    ) -> None:
+        super().__init__(tls, False, factory, clock)
+        self.answer_plain = answer_plain
+
+    def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override] # None is allowed
+        protocol = self.wrappedFactory.buildProtocol(addr)
+        return None if protocol is None else self.protocol(self, protocol)
+
+
+def begins_tls(data: bytes) -> bool:
+    """
+    Whether a connection's first bytes are a TLS client's.
+
+    :param data: as many as have come.
+    """
+    return data.startswith(_CLIENT_HELLO)
+
+
+def beneath(transport: _Transport) -> _Transport:
+    """The transport under TLS, which has the socket; without TLS, the transport itself."""
+    if isinstance(transport, TLSMemoryBIOProtocol) and transport.transport is not None:
+        return cast("_Transport", transport.transport)  # what it was connected by is as good a transport
+    return transport
+
+
+def hang_up(transport: ITCPTransport) -> None:
+    """
+    End a connection when everything that was written has gone. Under TLS the other side is told so, and not waited
+    for: it may never answer (RFC 8446, section 6.1, does not ask for it).
+    """
+    transport.loseConnection()
+    tcp = beneath(transport)
+    if tcp is not transport:
+        tcp.loseConnection()
