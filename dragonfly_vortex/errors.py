@@ -9,6 +9,7 @@ its path to this side of the connection: what may be told to a stranger is decid
 from __future__ import annotations
 
 __all__ = [
+    "CertificateUnusable",
     "ConfigError",
     "DigestMismatch",
     "InvalidPiece",
@@ -64,6 +65,20 @@ class ConfigError(VortexError):
         self.key = key
         self.reason = reason
         super().__init__(": ".join(part for part in (f"{file}:{line}", key, reason) if part))
+
+
+class CertificateUnusable(VortexError):
+    """
+    A file of certificates, or of a private key, that cannot be used.
+
+    :param file: its path.
+    :param reason: what was expected of it and what was found.
+    """
+
+    def __init__(self, file: str, reason: str) -> None:
+        self.file = file
+        self.reason = reason
+        super().__init__(f"{file}: {reason}")
 
 
 class UnknownProtocol(VortexError):
