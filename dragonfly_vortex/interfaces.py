@@ -7,7 +7,7 @@ except in the three methods of :class:`IDownloader`, whose names the design docu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from zope.interface import Attribute, Interface
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = [
+    "Claim",
     "DownloadPieceRequest",
     "DownloadPieceResponse",
     "DownloadedPiece",
@@ -25,9 +26,12 @@ __all__ = [
     "IClient",
     "IConnectionTransport",
     "IDownloader",
+    "IPieceAnnouncer",
     "IPieceSink",
     "IPieceStore",
     "IServer",
+    "ITaskStore",
+    "ITaskWriter",
     "OpenPiece",
     "StoredPiece",
     "StoredTask",
@@ -64,14 +68,15 @@ class StoredTask:
 
     :param kind: the kind of its pieces.
     :param task_id: for an imported file the SHA-256 of its content, in hexadecimal.
-    :param content_length: bytes of the whole content.
+    :param content_length: bytes of the whole content; None while it is being downloaded and nobody knows. A task is
+        finished when its length is known and all its pieces are there.
     :param piece_length: bytes of every piece but the last, which may be shorter.
     :param created_at: when it came into the storage, in Unix seconds.
     """
 
     kind: PieceKind
     task_id: str
-    content_length: int
+    content_length: int | None
     piece_length: int
     created_at: int
 
@@ -153,6 +158,92 @@ class IPieceStore(Interface):
         :param changed: called in the reactor's thread soon after a change, when it can be read. Several changes may be
             told in one call, and a call may tell of none.
         :returns: ends the subscription.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """
+    What came of claiming a piece.
+
+    :param is_ours: whether it is to be fetched by the one who asked.
+    :param piece: its row, where it is there already. Neither ours nor there: somebody else is fetching it.
+    """
+
+    is_ours: bool
+    piece: PieceMetadata | None = None
+
+
+class ITaskWriter(Interface):
+    """
+    A task of a storage, open for one download of it. Others, in this process and in others, may have it open too.
+
+    Whoever writes claims a piece, writes its bytes to its place in the file, and has its row added. A range of the file
+    is written only while no row offers it: what is damaged or has been dropped is not offered any more.
+    """
+
+    descriptor: int = Attribute("the content's file, open for reading and writing; it may have holes")
+    task: StoredTask | None = Attribute("the task's row as it was when it was opened, None where there was none")
+    pieces: list[PieceMetadata] = Attribute("the rows of the sound pieces that were there then, by number")
+    unwritten: int = Attribute("bytes of the pieces whose rows are to be added and have not been yet")
+
+    def claim(number: int) -> Deferred[Claim]:
+        """
+        Keep all others from fetching a piece, until :meth:`add_piece` has fired, :meth:`release`, :meth:`close`, or the
+        end of this process, however it ends.
+
+        :returns: fires with a :class:`Claim`. Fails with :class:`~dragonfly_vortex.errors.StorageError` where the task
+            has been imported anew or removed meanwhile, as the other methods do.
+        """
+
+    def release(number: int) -> None:
+        """Give up a claim, or what is going to be one."""
+
+    def add_piece(metadata: PieceMetadata, piece_length: int) -> Deferred[None]:
+        """
+        Add the row of a piece whose bytes are in the file and have been verified. They are on the disk before their
+        row is; pieces that come at the same time share the waiting for the disk.
+
+        :param metadata: its row.
+        :param piece_length: bytes of every piece of the task but the last, for the task's own row.
+        :returns: fails with :class:`~dragonfly_vortex.errors.StorageError` where the task is there with another piece
+            length.
+        """
+
+    def set_content_length(content_length: int | None) -> Deferred[None]:
+        """
+        Write down how long the task is, as soon as that is known, or that it is not known any more.
+
+        :param content_length: bytes.
+        """
+
+    def drop_pieces(numbers: Sequence[int]) -> Deferred[None]:
+        """
+        Offer pieces no more that this download has added or found: the whole is not what its ID says. The length of the
+        task is unknown again then. A row that somebody else has written in place of one of them stays.
+        """
+
+    def finish(content_length: int) -> Deferred[None]:
+        """
+        The whole is what its ID says: write down its length, and cut off what was written behind it.
+
+        :param content_length: bytes.
+        """
+
+    def close() -> Deferred[None]:
+        """Give up all claims and close the file. What is there stays there; a file without any row is deleted."""
+
+
+class ITaskStore(IPieceStore):
+    """A storage that tasks can be downloaded into."""
+
+    def write_task(kind: PieceKind, task_id: str) -> Deferred[ITaskWriter]:
+        """
+        Open a task for writing; its file is made where there is none. Its row comes with its first piece.
+
+        :returns: fires with an :class:`ITaskWriter`, which is to be closed. Fails with
+            :class:`~dragonfly_vortex.errors.StorageError` for an ID that no task can have, and
+            :class:`~dragonfly_vortex.errors.StorageFailure`. Cancelling the Deferred closes what is being opened.
         """
 
 
@@ -238,6 +329,34 @@ class DownloadedPiece(NamedTuple):
     content: object
     offset: int
     digest: str
+
+
+class IPieceAnnouncer(Interface):
+    """
+    What a parent says about a task beside giving its pieces: how it is cut, and which pieces are there to be asked for.
+    All that it says is compared with what comes.
+    """
+
+    def start(
+        kind: PieceKind,
+        task_id: str,
+        on_layout: Callable[[int | None, int | None], None],
+        on_piece: Callable[[int, int, int], None],
+        on_end: Callable[[bool], None],
+    ) -> Callable[[], None]:
+        """
+        Begin to ask. Nothing is called before this has returned; then each in the reactor's thread.
+
+        A parent whose list ends before the task is complete is asked again by the announcer itself, silently: what it
+        tells twice does no harm.
+
+        :param on_layout: called with the task's content length and piece length in bytes, None for what the parent does
+            not say.
+        :param on_piece: called with the number, offset and length of a piece that is there, as often as there is one.
+        :param on_end: called once, when nothing more will be told. True: the parent has told of all that it has, and
+            will have no more. False: it cannot be asked any more, so from now on it may have anything.
+        :returns: ends it; nothing is called from then on. It may be called again, for nothing.
+        """
 
 
 class IClient(Interface):

@@ -32,8 +32,9 @@ def import_task(arguments: Namespace) -> ExitStatus:
             link=arguments.link,
             progress=_shown_on(bar),
         )
-    pieces = f"{counted(_count(task), 'piece')} of at most {task.piece_length} bytes"
-    print(f"{arguments.path}: {counted(task.content_length, 'byte')} in {pieces}")
+    count = piece_count(task.content_length or 0, task.piece_length)
+    pieces = f"{counted(count, 'piece')} of at most {task.piece_length} bytes"
+    print(f"{arguments.path}: {counted(task.content_length or 0, 'byte')} in {pieces}")
     print(task.task_id)
     return ExitStatus.DONE
 
@@ -45,7 +46,8 @@ def list_tasks(arguments: Namespace) -> ExitStatus:
     if tasks:
         print(f"{'TASK ID':64}  {'KIND':16}  {'BYTES':>15}  {'PIECES':>7}  CREATED")
     for task in tasks:
-        print(f"{task.task_id:64}  {task.kind.label:16}  {task.content_length:15}  {_count(task):7}  {_date(task)}")
+        size = _or_unknown(task.content_length)
+        print(f"{task.task_id:64}  {task.kind.label:16}  {size:>15}  {_count(task):>7}  {_date(task)}")
     return ExitStatus.DONE
 
 
@@ -57,7 +59,7 @@ def stat_task(arguments: Namespace) -> ExitStatus:
     damaged = [piece for piece in pieces if piece.damage]
     print(f"task:          {task.task_id}")
     print(f"kind:          {task.kind.label}")
-    print(f"bytes:         {task.content_length}")
+    print(f"bytes:         {_or_unknown(task.content_length)}")
     print(f"piece length:  {task.piece_length}")
     print(f"pieces:        {len(pieces)} of {_count(task)}, {len(damaged)} damaged")
     print(f"created:       {_date(task)}")
@@ -72,7 +74,7 @@ def export_task(arguments: Namespace) -> ExitStatus:
     with Catalog(directory) as catalog:
         task = _find(catalog, arguments.task_id, arguments.kind)
     with ProgressBar("exporting") as bar:
-        exporting.export_task(
+        exported = exporting.export_task(
             directory,
             task.kind,
             task.task_id,
@@ -80,7 +82,7 @@ def export_task(arguments: Namespace) -> ExitStatus:
             overwrite=arguments.overwrite,
             progress=_shown_on(bar),
         )
-    print(f"{arguments.output}: {counted(task.content_length, 'byte')}, verified")
+    print(f"{arguments.output}: {counted(exported.content_length or 0, 'byte')}, verified")
     return ExitStatus.DONE
 
 
@@ -116,8 +118,13 @@ def _shown_on(bar: ProgressBar) -> Callable[[Progress], None]:
     return show
 
 
-def _count(task: StoredTask) -> int:
-    return piece_count(task.content_length, task.piece_length)
+def _count(task: StoredTask) -> str:
+    """How many pieces a task has, which nobody knows while its length is unknown."""
+    return _or_unknown(None if task.content_length is None else piece_count(task.content_length, task.piece_length))
+
+
+def _or_unknown(number: int | None) -> str:
+    return "unknown" if number is None else str(number)
 
 
 def _date(task: StoredTask) -> str:

@@ -12,16 +12,18 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
 from dragonfly_vortex.interfaces import StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.content import is_task_id
 from dragonfly_vortex.storage.directories import locked, make_directory
 from dragonfly_vortex.storage.failures import storage_failures
+from dragonfly_vortex.storage.pieces import fits
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["VERSION", "Catalog"]
@@ -37,7 +39,7 @@ _TABLES = (
     CREATE TABLE task (
         kind TEXT NOT NULL,
         task_id TEXT NOT NULL,
-        content_length INTEGER NOT NULL,
+        content_length INTEGER,
         piece_length INTEGER NOT NULL,
         created_at INTEGER NOT NULL,
         PRIMARY KEY (kind, task_id)
@@ -61,6 +63,8 @@ _TABLES = (
     ) WITHOUT ROWID
     """,
 )
+
+_Row = tuple[Any, ...]  # what SQLite gives; what it is is known by the column
 
 _TASK = "kind, task_id, content_length, piece_length, created_at"
 _PIECE = "number, offset, length, digest, parent_id, traffic_type, cost, created_at, damage"
@@ -208,7 +212,8 @@ class Catalog:
 
     def add_task(self, task: StoredTask) -> None:
         """
-        Write a task that has no pieces yet. One that is there with the same lengths stays as it is.
+        Write a task that has no pieces yet. One that is there with the same lengths stays as it is; a length that was
+        not known there is known then.
 
         :raises StorageError: it is there with other lengths.
         :raises StorageFailure: it cannot be written.
@@ -219,12 +224,9 @@ class Catalog:
             except NotStored:
                 _insert_task(connection, task)
                 return
-            lengths = (task.content_length, task.piece_length)
-            if (there.content_length, there.piece_length) != lengths:
-                raise StorageError(
-                    f"task {task.task_id}: expected {there.content_length} bytes in pieces of {there.piece_length},"
-                    f" got {task.content_length} bytes in pieces of {task.piece_length}"
-                )
+            _check_same_lengths(there, task)
+            if there.content_length is None and task.content_length is not None:
+                _set_content_length(connection, task.kind, task.task_id, task.content_length)
 
     def add_piece(self, kind: PieceKind, task_id: str, metadata: PieceMetadata) -> None:
         """
@@ -237,9 +239,69 @@ class Catalog:
             self.get_task(kind, task_id)
             _insert_pieces(connection, kind, task_id, [metadata])
 
+    def add_written(self, task: StoredTask, pieces: Sequence[PieceMetadata]) -> None:
+        """
+        Write the rows of pieces of a task that is being downloaded, whose bytes are on the disk. The task's own row is
+        written with the first; a row that is there stays as it is, unless it is damaged, which heals it.
+
+        :raises StorageError: the task is there with other lengths, or a piece is not where it should be.
+        :raises StorageFailure: they cannot be written.
+        """
+        with self._change() as connection:
+            try:
+                there = self.get_task(task.kind, task.task_id)
+            except NotStored:
+                _insert_task(connection, task)
+                there = task
+            _check_same_lengths(there, task)
+            for piece in pieces:
+                if not fits(piece, there.content_length, there.piece_length):
+                    raise StorageError(
+                        f"piece {piece_id(task.task_id, piece.number)}: expected its place in"
+                        f" {_bytes(there.content_length)} in pieces of {there.piece_length}, got {piece.length} bytes"
+                        f" at {piece.offset}"
+                    )
+            connection.executemany(
+                "DELETE FROM piece WHERE kind = ? AND task_id = ? AND number = ? AND damage <> ''",
+                [(*_key(task.kind, task.task_id), _signed(piece.number)) for piece in pieces],
+            )
+            _insert_pieces(connection, task.kind, task.task_id, pieces)
+
+    def set_content_length(self, kind: PieceKind, task_id: str, content_length: int | None) -> None:
+        """
+        Write down how long a task is, or that nobody knows.
+
+        :param content_length: bytes.
+        :raises NotStored: there is no such task.
+        :raises StorageFailure: it cannot be written.
+        """
+        with self._change() as connection:
+            if not _set_content_length(connection, kind, task_id, content_length):
+                raise NotStored(f"task {task_id} not found")
+
+    def drop_pieces(self, kind: PieceKind, task_id: str, digests: Mapping[int, str]) -> None:
+        """
+        Delete rows of pieces, and the task's with the last of them. What is left has no length that is known.
+
+        :param digests: the digest of each, by number: a row that has another is another's by now, and stays.
+        :raises StorageFailure: they cannot be deleted.
+        """
+        key = _key(kind, task_id)
+        with self._change() as connection:
+            connection.executemany(
+                "DELETE FROM piece WHERE kind = ? AND task_id = ? AND number = ? AND digest = ?",
+                [(*key, _signed(number), digest) for number, digest in digests.items()],
+            )
+            _set_content_length(connection, kind, task_id, None)
+            connection.execute(
+                "DELETE FROM task WHERE kind = ?1 AND task_id = ?2"
+                " AND NOT EXISTS (SELECT 1 FROM piece WHERE kind = ?1 AND task_id = ?2)",
+                key,
+            )
+
     def mark_damaged(self, kind: PieceKind, task_id: str, number: int, reason: str) -> None:
         """
-        Write down that a piece is not as its row says; :meth:`put_task` takes the mark away.
+        Write down that a piece is not as its row says; :meth:`put_task` and :meth:`add_written` take the mark away.
 
         :param reason: what was expected and what was found.
         :raises NotStored: there is no such piece.
@@ -271,7 +333,7 @@ class Catalog:
             raise StorageFailure(f"expected {self.path} to be open, it is closed")
         return self._connection
 
-    def _select(self, query: str, *parameters: str | int) -> list[tuple[str | int, ...]]:
+    def _select(self, query: str, *parameters: str | int) -> list[_Row]:
         """The rows that a query gives at this moment."""
         connection = self._opened()
         with storage_failures(f"cannot read {self.path}"):
@@ -319,9 +381,14 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-def _unsigned(value: str | int) -> int:
+def _signed_or_null(value: int | None) -> int | None:
+    """What is not known, as SQLite has it."""
+    return None if value is None else _signed(value)
+
+
+def _unsigned(value: int) -> int:
     """What :func:`_signed` was given."""
-    return int(value) % (1 << 64)
+    return value % (1 << 64)
 
 
 def _insert_task(connection: sqlite3.Connection, task: StoredTask) -> None:
@@ -330,11 +397,37 @@ def _insert_task(connection: sqlite3.Connection, task: StoredTask) -> None:
         f"INSERT INTO task ({_TASK}) VALUES (?, ?, ?, ?, ?)",
         (
             *_key(task.kind, task.task_id),
-            _signed(task.content_length),
+            _signed_or_null(task.content_length),
             _signed(task.piece_length),
             task.created_at,
         ),
     )
+
+
+def _set_content_length(
+    connection: sqlite3.Connection, kind: PieceKind, task_id: str, content_length: int | None
+) -> bool:
+    """Write the length in a task's row; False if there is none."""
+    changed = connection.execute(
+        "UPDATE task SET content_length = ? WHERE kind = ? AND task_id = ?",
+        (_signed_or_null(content_length), *_key(kind, task_id)),
+    )
+    return changed.rowcount > 0
+
+
+def _check_same_lengths(there: StoredTask, task: StoredTask) -> None:
+    """Refuse a task that is there and is another one. What is not known contradicts nothing."""
+    is_same_content = there.content_length == task.content_length or None in (there.content_length, task.content_length)
+    if there.piece_length != task.piece_length or not is_same_content:
+        raise StorageError(
+            f"task {task.task_id}: expected {_bytes(there.content_length)} in pieces of {there.piece_length},"
+            f" got {_bytes(task.content_length)} in pieces of {task.piece_length}"
+        )
+
+
+def _bytes(content_length: int | None) -> str:
+    """A length in a message."""
+    return "an unknown length" if content_length is None else f"{content_length} bytes"
 
 
 def _insert_pieces(
@@ -361,19 +454,19 @@ def _insert_pieces(
     )
 
 
-def _task(row: tuple[str | int, ...]) -> StoredTask:
+def _task(row: _Row) -> StoredTask:
     """The value of a task's row."""
     kind, task_id, content_length, piece_length, created_at = row
     return StoredTask(
         kind=PieceKind.from_label(str(kind)),
         task_id=str(task_id),
-        content_length=_unsigned(content_length),
+        content_length=None if content_length is None else _unsigned(content_length),
         piece_length=_unsigned(piece_length),
         created_at=int(created_at),
     )
 
 
-def _piece(kind: PieceKind, task_id: str, row: tuple[str | int, ...]) -> StoredPiece:
+def _piece(kind: PieceKind, task_id: str, row: _Row) -> StoredPiece:
     """The value of a piece's row."""
     number, offset, length, digest, parent_id, traffic_type, cost, created_at, damage = row
     metadata = PieceMetadata(

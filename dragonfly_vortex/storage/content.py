@@ -74,6 +74,18 @@ class Content:
         """
         return os.open(self.path(kind, task_id), os.O_RDONLY | os.O_CLOEXEC)
 
+    def open_for_writing(self, kind: PieceKind, task_id: str) -> int:
+        """
+        A descriptor of a task's file, for reading and writing.
+
+        :raises FileNotFoundError: the task has no file.
+        """
+        return os.open(self.path(kind, task_id), os.O_RDWR | os.O_CLOEXEC)
+
+    def is_current(self, descriptor: int, kind: PieceKind, task_id: str) -> bool:
+        """Tell whether an open file is the task's still, and no other has been put in its place."""
+        return is_named(descriptor, self.path(kind, task_id))
+
     def create(self, kind: PieceKind, task_id: str) -> None:
         """
         Make an empty file for a task. The caller holds :meth:`lock`, and knows that the task has no rows.

@@ -48,15 +48,18 @@ def export_task(
     with ExitStack() as stack:
         catalog = stack.enter_context(Catalog(directory))
         task = catalog.get_task(kind, task_id)
-        pieces = _all_pieces(task, catalog.get_pieces(kind, task_id))
+        if task.content_length is None:
+            raise NotStored(f"task {task_id}: expected all of it, got what has been downloaded so far")
+        content_length = task.content_length
+        pieces = _all_pieces(task, content_length, catalog.get_pieces(kind, task_id))
         with _output_errors(target):
             check_target(target, overwrite=overwrite)
             staged = stack.enter_context(StagedFile.create(target.parent, target.name))
         try:
             with storage_failures(f"cannot export task {task_id}"):
-                source = _open(Content(directory), task)
+                source = _open(Content(directory), task, content_length)
                 stack.callback(os.close, source)
-                _copy(task, pieces, source, staged, target, progress)
+                _copy(task_id, content_length, pieces, source, staged, target, progress)
         except _Damage as damage:
             catalog.mark_damaged(kind, task_id, damage.number, damage.reason)
             raise PieceDamaged(f"piece {piece_id(task_id, damage.number)}: {damage.reason}") from damage
@@ -74,9 +77,9 @@ class _Damage(Exception):
         super().__init__(reason)
 
 
-def _all_pieces(task: StoredTask, pieces: list[StoredPiece]) -> list[PieceMetadata]:
+def _all_pieces(task: StoredTask, content_length: int, pieces: list[StoredPiece]) -> list[PieceMetadata]:
     """The rows of all the task's pieces, all of them sound."""
-    count = piece_count(task.content_length, task.piece_length)
+    count = piece_count(content_length, task.piece_length)
     if len(pieces) != count:
         raise NotStored(f"task {task.task_id}: expected {count} pieces, got {len(pieces)}")
     for piece in pieces:
@@ -85,16 +88,17 @@ def _all_pieces(task: StoredTask, pieces: list[StoredPiece]) -> list[PieceMetada
     return [piece.metadata for piece in pieces]
 
 
-def _open(content: Content, task: StoredTask) -> int:
+def _open(content: Content, task: StoredTask, content_length: int) -> int:
     """A descriptor of the task's file."""
     try:
         return content.open(task.kind, task.task_id)
     except FileNotFoundError as error:
-        raise _Damage(0, f"expected a file of {task.content_length} bytes, got none") from error
+        raise _Damage(0, f"expected a file of {content_length} bytes, got none") from error
 
 
 def _copy(
-    task: StoredTask,
+    task_id: str,
+    content_length: int,
     pieces: list[PieceMetadata],
     source: int,
     staged: StagedFile,
@@ -107,22 +111,20 @@ def _copy(
     for ended, piece in enumerate(pieces):
         hasher = new_hash(parse_digest(piece.digest)[0])
         if progress is not None:
-            progress(Progress(done, task.content_length, ended, len(pieces)))
+            progress(Progress(done, content_length, ended, len(pieces)))
         for block in _blocks(source, piece):
             hasher.update(block)
             whole.update(block)
             with _output_errors(target):
                 done += _write(staged.descriptor, block)
             if progress is not None:
-                progress(Progress(done, task.content_length, ended, len(pieces)))
+                progress(Progress(done, content_length, ended, len(pieces)))
         if not verify(hasher, piece.digest):
             raise _Damage(piece.number, f"expected the digest {piece.digest}, got {hasher.text()}")
-    if _SHA256.fullmatch(task.task_id) and whole.hexdigest() != task.task_id:
-        raise TaskDigestMismatch(
-            task.task_id, f"expected a content with this SHA-256, got one with {whole.hexdigest()}"
-        )
+    if _SHA256.fullmatch(task_id) and whole.hexdigest() != task_id:
+        raise TaskDigestMismatch(task_id, f"expected a content with this SHA-256, got one with {whole.hexdigest()}")
     if progress is not None:
-        progress(Progress(done, task.content_length, len(pieces), len(pieces)))
+        progress(Progress(done, content_length, len(pieces), len(pieces)))
 
 
 def _blocks(source: int, piece: PieceMetadata) -> Iterator[memoryview]:

@@ -87,7 +87,7 @@ def import_file(
                     _link(content, path, source, task)
                 else:
                     content.publish(staged, kind, task.task_id)
-                catalog.put_task(task, _pieces(task, checksums))
+                catalog.put_task(task, _pieces(task, before.st_size, checksums))
     return task
 
 
@@ -210,10 +210,10 @@ def _link(content: Content, path: Path, source: int, task: StoredTask) -> None:
         ) from error
 
 
-def _pieces(task: StoredTask, checksums: array[int]) -> Iterator[PieceMetadata]:
+def _pieces(task: StoredTask, content_length: int, checksums: array[int]) -> Iterator[PieceMetadata]:
     """The rows of an imported task's pieces."""
     for number, checksum in enumerate(checksums):
-        offset, length = piece_span(number, task.content_length, task.piece_length)
+        offset, length = piece_span(number, content_length, task.piece_length)
         yield PieceMetadata(
             number=number,
             offset=offset,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dragonfly_vortex.errors import StorageError
+from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = [
     "BLOCK_LENGTH",
@@ -13,6 +14,7 @@ __all__ = [
     "MAX_PIECE_LENGTH",
     "Progress",
     "check_lengths",
+    "fits",
     "piece_count",
     "piece_length_for",
     "piece_span",
@@ -87,18 +89,35 @@ def piece_span(number: int, content_length: int, piece_length: int) -> tuple[int
     return offset, min(piece_length, content_length - offset)
 
 
-def check_lengths(content_length: int, piece_length: int) -> None:
+def fits(metadata: PieceMetadata, content_length: int | None, piece_length: int) -> bool:
+    """
+    Tell whether a piece lies where a piece of its number does.
+
+    :param content_length: bytes; None where that is not known, and any piece may be the last.
+    :param piece_length: bytes of every piece but the last.
+    """
+    if content_length is None:
+        return metadata.offset == metadata.number * piece_length and metadata.length <= piece_length
+    return metadata.number < piece_count(content_length, piece_length) and (
+        metadata.offset,
+        metadata.length,
+    ) == piece_span(metadata.number, content_length, piece_length)
+
+
+def check_lengths(content_length: int | None, piece_length: int) -> None:
     """
     Refuse a content that cannot be stored in pieces of that length.
 
-    :param content_length: bytes.
+    :param content_length: bytes; None where that is not known yet.
     :param piece_length: bytes of every piece but the last.
     :raises StorageError: one of the two is out of its range, or there would be too many pieces.
     """
-    if not 0 <= content_length <= MAX_CONTENT_LENGTH:
+    if content_length is not None and not 0 <= content_length <= MAX_CONTENT_LENGTH:
         raise StorageError(f"expected a content of at most {MAX_CONTENT_LENGTH} bytes, got {content_length}")
     if not 1 <= piece_length <= MAX_PIECE_LENGTH:
         raise StorageError(f"expected a piece length of 1 to {MAX_PIECE_LENGTH} bytes, got {piece_length}")
+    if content_length is None:
+        return
     count = piece_count(content_length, piece_length)
     if count > MAX_PIECE_COUNT:
         raise StorageError(f"expected a piece length that gives at most {MAX_PIECE_COUNT} pieces, got {count} pieces")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.claims import sweep_claims
 from dragonfly_vortex.storage.content import Content, is_task_id
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.wire import PieceKind
@@ -29,5 +30,6 @@ def remove_task(directory: Path, kind: PieceKind, task_id: str) -> None:
     with Catalog(directory) as catalog, storage_failures(f"cannot remove task {task_id}"), content.lock():
         had_rows = catalog.remove_task(kind, task_id)
         had_file = content.remove(kind, task_id)
+        sweep_claims(directory, kind, task_id)
     if not (had_rows or had_file):
         raise NotStored(f"task {task_id} not found")

@@ -1,9 +1,9 @@
 """
-The storage as the rest of a peer sees it: :class:`~dragonfly_vortex.interfaces.IPieceStore` over content and catalog.
+The storage as the rest of a peer sees it: :class:`~dragonfly_vortex.interfaces.ITaskStore` over content and catalog.
 
 All work is done in one thread, one question after the other: so the catalog's connection has one owner, and what was
-asked first is done first. Nothing is remembered between two questions: what another process has imported is there for
-the next one.
+asked first is done first. Waiting for the disk while a task is downloaded has a thread of its own. Nothing is
+remembered between two questions: what another process has imported is there for the next one.
 """
 
 from __future__ import annotations
@@ -17,18 +17,29 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError, StorageFailure
-from dragonfly_vortex.interfaces import FileRange, IPieceStore, OpenPiece, StoredPiece, StoredTask, piece_id
+from dragonfly_vortex.interfaces import (
+    FileRange,
+    ITaskStore,
+    ITaskWriter,
+    OpenPiece,
+    StoredPiece,
+    StoredTask,
+    piece_id,
+)
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.digest import new_hash, parse_digest, verify
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.pieces import check_lengths, piece_span
 from dragonfly_vortex.storage.watch import CatalogWatch
+from dragonfly_vortex.storage.writer import TaskWriter
+from dragonfly_vortex.storage.writing import TaskFile
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["PieceStore"]
@@ -36,7 +47,7 @@ __all__ = ["PieceStore"]
 _T = TypeVar("_T")
 
 
-@implementer(IPieceStore)
+@implementer(ITaskStore)
 class PieceStore:
     """
     A storage's tasks and pieces, without blocking the reactor.
@@ -45,6 +56,8 @@ class PieceStore:
     :param reactor: where the Deferreds fire.
     """
 
+    _log = Logger()
+
     def __init__(self, directory: Path, reactor: IReactorFromThreads) -> None:
         self.directory = directory
         self._reactor = reactor
@@ -52,6 +65,7 @@ class PieceStore:
         self._catalog = Catalog(directory)
         self._watch = CatalogWatch(self._catalog.path, IReactorTime(reactor))
         self._thread: ThreadPool | None = None
+        self._disk_thread: ThreadPool | None = None
 
     def start(self) -> Deferred[None]:
         """
@@ -71,18 +85,13 @@ class PieceStore:
 
         :returns: fires when all that is done.
         """
-        thread = self._thread
+        thread, disk_thread = self._thread, self._disk_thread
         if thread is None:
             return succeed(None)
         closed = self._defer(self._catalog.close)
-        self._thread = None
-
-        def end(result: Failure | None) -> Failure | None:
-            # The thread has nothing left to do, so this does not wait.
-            thread.stop()
-            return result
-
-        return closed.addBoth(end)
+        synced = succeed(None) if disk_thread is None else self._at_disk(_do_nothing)
+        self._thread = self._disk_thread = None
+        return Deferred.fromCoroutine(_end(synced, disk_thread, closed, thread))
 
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[StoredTask]:
         """See :meth:`IPieceStore.get_task`."""
@@ -137,6 +146,26 @@ class PieceStore:
         """
         return self._defer(lambda: self._add_piece(kind, task_id, metadata, content))
 
+    def write_task(self, kind: PieceKind, task_id: str) -> Deferred[ITaskWriter]:
+        """See :meth:`ITaskStore.write_task`."""
+        file = TaskFile(self.directory, self._catalog, kind, task_id)
+
+        def close(_: Deferred[ITaskWriter]) -> None:
+            # Behind the opening, whatever comes of that; nobody else will close it.
+            self._defer(file.close).addErrback(lambda failure: self._log.failure("A task is left open", failure))
+
+        def deliver(result: Failure | None) -> None:
+            if opened.called:
+                return
+            if isinstance(result, Failure):
+                opened.errback(result)
+            else:
+                opened.callback(TaskWriter(file, self._defer, self._at_disk))
+
+        opened: Deferred[ITaskWriter] = Deferred(close)
+        self._defer(file.open).addBoth(deliver)
+        return opened
+
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """See :meth:`IPieceStore.subscribe`."""
         return self._watch.subscribe(changed)
@@ -148,6 +177,16 @@ class PieceStore:
         if self._thread is None:
             return fail(StorageFailure(f"expected the storage {self.directory} to be open, it is closed"))
         deferred: Deferred[_T] = deferToThreadPool(self._reactor, self._thread, work)
+        return deferred
+
+    def _at_disk(self, work: Callable[[], _T]) -> Deferred[_T]:
+        """Have work done that waits for the disk, while the storage answers questions."""
+        if self._thread is None:
+            return fail(StorageFailure(f"expected the storage {self.directory} to be open, it is closed"))
+        if self._disk_thread is None:
+            self._disk_thread = ThreadPool(minthreads=0, maxthreads=1, name="storage-disk")
+            self._disk_thread.start()
+        deferred: Deferred[_T] = deferToThreadPool(self._reactor, self._disk_thread, work)
         return deferred
 
     # -- in the storage's thread -------------------------------------------------------------------------------------
@@ -185,10 +224,10 @@ class PieceStore:
         """The bytes, then the row."""
         name = piece_id(task_id, metadata.number)
         task = self._catalog.get_task(kind, task_id)
-        span = piece_span(metadata.number, task.content_length, task.piece_length)
-        if (metadata.offset, metadata.length) != span or len(content) != metadata.length:
+        offset, length = _span(metadata.number, task, len(content))
+        if (metadata.offset, metadata.length) != (offset, length) or len(content) != metadata.length:
             raise StorageError(
-                f"piece {name}: expected {span[1]} bytes at {span[0]}, got {len(content)} bytes,"
+                f"piece {name}: expected {length} bytes at {offset}, got {len(content)} bytes,"
                 f" said to be {metadata.length} at {metadata.offset}"
             )
         metadata = replace(metadata, digest=_digest(name, metadata.digest, content))
@@ -206,6 +245,30 @@ class PieceStore:
         with storage_failures(f"cannot write piece {name}"):
             self._content.write(kind, task_id, metadata.offset, content)
         self._catalog.add_piece(kind, task_id, metadata)
+
+
+def _do_nothing() -> None:
+    """What is done when all before it has been done."""
+
+
+async def _end(
+    synced: Deferred[None], disk_thread: ThreadPool | None, closed: Deferred[None], thread: ThreadPool
+) -> None:
+    """End the threads, each when it has nothing left to do, so that this does not wait."""
+    try:
+        await synced
+        if disk_thread is not None:
+            disk_thread.stop()
+        await closed
+    finally:
+        thread.stop()
+
+
+def _span(number: int, task: StoredTask, length: int) -> tuple[int, int]:
+    """Where a piece lies. While a task's length is not known any piece may be a shorter one, the last."""
+    if task.content_length is None:
+        return number * task.piece_length, min(length, task.piece_length)
+    return piece_span(number, task.content_length, task.piece_length)
 
 
 def _digest(name: str, expected: str, content: bytes) -> str:
