@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
@@ -65,7 +66,10 @@ def server_tls_from(identity: TLSIdentity) -> ServerTLS:
     :param identity: with a certificate; where it has an authority, clients must show a certificate of that.
     :raises CertificateUnusable: a file cannot be used.
     """
-    return ServerTLS(options=_options(identity), mutual=identity.authority is not None)
+    options, mutual = _options(identity), identity.authority is not None
+    if mutual:
+        _verify_by(options, _verify)
+    return ServerTLS(options, mutual)
 
 
 def client_tls_from(identity: TLSIdentity) -> ClientTLS:
@@ -75,7 +79,7 @@ def client_tls_from(identity: TLSIdentity) -> ClientTLS:
     :param identity: without an authority, the platform's are trusted.
     :raises CertificateUnusable: a file cannot be used.
     """
-    return ClientTLS(options=_options(identity, platform=identity.authority is None))
+    return ClientTLS(_options(identity, platform=identity.authority is None))
 
 
 def _options(identity: TLSIdentity, platform: bool = False) -> CertificateOptions:
@@ -131,7 +135,6 @@ def _read(file: Path) -> bytes:
 
 
 @implementer(IOpenSSLServerConnectionCreator)
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerTLS:
     """
     Makes a server's connections.
@@ -140,17 +143,14 @@ class ServerTLS:
     :param mutual: whether clients must show a certificate, too.
     """
 
-    options: CertificateOptions
-    mutual: bool
+    def __init__(self, options: CertificateOptions, mutual: bool) -> None:
+        self.mutual = mutual
+        self._options = options
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        connection = self.options.serverConnectionForTLS(tlsProtocol)
-        if self.mutual:
-            connection.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verify)
-        return connection
+        return self._options.serverConnectionForTLS(tlsProtocol)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ClientTLS:
     """
     What a client's connections have in common, whomever they lead to.
@@ -158,7 +158,10 @@ class ClientTLS:
     :param options: with what is trusted, and with a certificate where there is one.
     """
 
-    options: CertificateOptions
+    def __init__(self, options: CertificateOptions) -> None:
+        self._options = options
+        self._expected: WeakKeyDictionary[SSL.Connection, ServiceID] = WeakKeyDictionary()
+        self._verifies = False
 
     def to(self, host: str) -> IOpenSSLClientConnectionCreator:
         """
@@ -167,36 +170,64 @@ class ClientTLS:
         :param host: a name or an IP address; the host's certificate must be for it.
         :raises ValueError: it can be neither.
         """
-        is_address = isIPAddress(host) or isIPv6Address(host)
-        name = host if is_address else host.encode("idna").decode("ascii")
-        return _HostTLS(options=self.options, name=name, is_address=is_address)
+        if isIPAddress(host) or isIPv6Address(host):
+            return _HostTLS(tls=self, expected=IPAddress_ID(host), name=b"")
+        name = host.encode("idna")
+        return _HostTLS(tls=self, expected=DNS_ID(name.decode("ascii")), name=name)
 
+    def connection_to(self, expected: ServiceID, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """
+        A connection that ends unless the other side's certificate is for whom it should be.
 
-@implementer(IOpenSSLClientConnectionCreator)
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _HostTLS:
-    """Makes connections to one host."""
-
-    options: CertificateOptions
-    name: str
-    is_address: bool
-
-    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        connection = self.options.clientConnectionForTLS(tlsProtocol)
-        if not self.is_address:  # which must not be sent as names (RFC 6066, section 3)
-            connection.set_tlsext_host_name(self.name.encode("ascii"))
-        connection.set_verify(SSL.VERIFY_PEER, self._verify)
+        :param expected: who that is.
+        """
+        if not self._verifies:  # only now, because the platform's authorities take time to be read
+            self._verifies = True
+            _verify_by(self._options, self._verify)
+        connection = self._options.clientConnectionForTLS(tlsProtocol)
+        self._expected[connection] = expected
         return connection
 
     def _verify(self, connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int) -> bool:
         _verify(connection, certificate, code, depth, ok)
         if depth == 0:
-            expected: ServiceID = IPAddress_ID(self.name) if self.is_address else DNS_ID(self.name)
+            expected = self._expected[connection]
             try:
                 verify_service_identity(extract_patterns(certificate), [expected], [])
             except (VerificationError, CertificateError) as error:
-                raise CertificateRefused(f"the certificate is not for {self.name}") from error
+                raise CertificateRefused(f"the certificate is not for {_shown(expected)}") from error
         return True
+
+
+@implementer(IOpenSSLClientConnectionCreator)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _HostTLS:
+    """
+    Makes connections to one host.
+
+    :param name: what it is asked for by; empty for an address, which is no name (RFC 6066, section 3).
+    """
+
+    tls: ClientTLS
+    expected: ServiceID
+    name: bytes
+
+    def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        connection = self.tls.connection_to(self.expected, tlsProtocol)
+        if self.name:
+            connection.set_tlsext_host_name(self.name)
+        return connection
+
+
+_Verify = Callable[[SSL.Connection, crypto.X509, int, int, int], bool]
+
+
+def _verify_by(options: CertificateOptions, verify: _Verify) -> None:
+    """
+    Have each certificate of a chain looked at. This is set where all connections have it from, because what is raised
+    in the callback of a single connection is lost.
+    """
+    options.getContext().set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
 
 
 def _verify(connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int) -> bool:
@@ -204,6 +235,11 @@ def _verify(connection: SSL.Connection, certificate: crypto.X509, code: int, dep
     if not ok:
         raise CertificateRefused(why_not_verified(code))
     return True
+
+
+def _shown(expected: ServiceID) -> str:
+    """The host's name or address."""
+    return str(expected.ip) if isinstance(expected, IPAddress_ID) else cast(DNS_ID, expected).hostname.decode("ascii")
 
 
 class _ServerTransport(BufferingTLSTransport):

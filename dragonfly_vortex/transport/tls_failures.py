@@ -57,6 +57,7 @@ _FAILED: dict[str, str] = {
     "alert certificate revoked": "to the other side, the certificate that it was shown has been revoked",
     "alert bad certificate": "the other side refused the certificate that it was shown",
     "alert certificate unknown": "the other side refused the certificate that it was shown",
+    "alert internal error": "the other side cannot go on; is the certificate that it was shown for another host?",
     "alert unsupported certificate": "to the other side, the certificate that it was shown is for another purpose",
     "alert protocol version": "the other side does not speak TLS 1.3",
     "alert handshake failure": "the other side speaks TLS, and has nothing in common with this one",
