@@ -48,12 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(end="", flush=True)
         return status
     except BrokenPipeError:
-        # Whoever read our output has gone, `head` say: nothing is left to tell. Python would try once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # whoever read it has gone, `head` say: nothing is left to tell
         return ExitStatus.DONE
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
     except (UsageError, VortexError, OSError) as error:
+        _drop_output()  # it may be the output that could not be written
         print(f"dfvortex: {one_line(str(error))}", file=sys.stderr)
         return status_of(error)
 
@@ -61,3 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     """End as by an error, so that no temporary is left; ``download`` does so by itself."""
     sys.exit(ExitStatus.TERMINATED)
+
+
+def _drop_output() -> None:
+    """Forget what has been printed and not been written: Python would try once more at exit, and complain."""
+    if sys.stdout is not None:  # as it is where it was closed from the beginning
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

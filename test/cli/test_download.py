@@ -169,6 +169,10 @@ class FailureTests(TestCase):
         self.addCleanup(parent.stop)
         return parent
 
+    def request(self, number: int) -> PieceRequest:
+        """What a child asks for a piece."""
+        return PieceRequest(packet_id=0, kind=PieceKind.STANDARD, task_id=self.task_id, number=number)
+
     def honest(self, request: PieceRequest, content: bytes | None = None) -> Iterable[Step]:
         """What an honest parent says, of that content."""
         content = self.content if content is None else content
@@ -269,6 +273,22 @@ class FailureTests(TestCase):
         slow = self.parent({}, [Pause(1.0), End()])
         missing = self.parent({}, [Send(ErrorReply(packet_id=1, code=ErrorCode.INTERNAL, text="no").to_bytes())])
         await self.assert_fails(5, f"from parent {slow.address}", missing.address, slow.address)
+
+    async def test_concurrency(self) -> None:
+        """No more pieces are under way at once than ``--concurrency`` says, the first of all being alone."""
+        parent = self.parent({0: self.honest(self.request(0))}, [])
+        process = subprocess.Popen(
+            [
+                *(PROGRAMS / "dfvortex", "download", self.task_id, "--parent", parent.address),
+                *("--output", "out", "--concurrency", "2"),
+            ],
+            cwd=self.directory,
+        )
+        await parent.until_asked(3)
+        process.terminate()
+        self.assertEqual(await deferToThread(process.wait, 20), 143)
+        await parent.until_deserted()
+        self.assertEqual(sorted(request.number for request in parent.requests), [0, 1, 2])
 
     async def test_signals(self) -> None:
         """Control-C and SIGTERM end a download with their statuses, quietly, and leave no temporary."""

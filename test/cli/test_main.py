@@ -24,11 +24,11 @@ class CommandTests(SynchronousTestCase):
         self.file.write_bytes(b"content")
 
     def shell(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run a shell script in which ``$dfvortex`` is the command."""
+        """Run a shell script in which ``$dfvortex`` is the command, with output that waits in a buffer."""
         return subprocess.run(
             ["bash", "-c", f"set -o pipefail; {script}"],
             cwd=self.directory,
-            env={**os.environ, "dfvortex": str(PROGRAMS / "dfvortex"), **environment},
+            env={**os.environ, "PYTHONUNBUFFERED": "", "dfvortex": str(PROGRAMS / "dfvortex"), **environment},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -44,8 +44,15 @@ class CommandTests(SynchronousTestCase):
             "except SystemExit: pass\n"
             "print('loaded:', *sys.modules)\n"
         )
+        # A measurement of coverage would load modules of its own.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
         ran = subprocess.run(
-            [sys.executable, "-c", program, *arguments], cwd=self.directory, capture_output=True, text=True, check=True
+            [sys.executable, "-c", program, *arguments],
+            cwd=self.directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return set(ran.stdout.splitlines()[-1].split()[1:])
 
