@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTCP
+from twisted.internet.interfaces import IOpenSSLServerConnectionCreator, IReactorTCP
 
 from dragonfly_vortex.testing.pieces import SamplePiece, reply_bytes, sample_piece
 from dragonfly_vortex.testing.scripted_parent import End, ScriptedParent, Send, Step
@@ -69,10 +69,18 @@ class VortexContractParent(ScriptedParent):
 
     :param offers: what it has.
     :param closes: end the connection after each reply, and echo no packet ID, as the reference does.
+    :param tls: what connections speak; None for no TLS.
     """
 
-    def __init__(self, reactor: IReactorTCP, offers: Iterable[Offer], *, closes: bool = False) -> None:
-        super().__init__(reactor, self._steps_for)
+    def __init__(
+        self,
+        reactor: IReactorTCP,
+        offers: Iterable[Offer],
+        *,
+        closes: bool = False,
+        tls: IOpenSSLServerConnectionCreator | None = None,
+    ) -> None:
+        super().__init__(reactor, self._steps_for, tls=tls)
         self._offers = {(offer.piece.kind, offer.piece.number): offer for offer in offers}
         self._closes = closes
 

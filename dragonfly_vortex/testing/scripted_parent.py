@@ -17,11 +17,14 @@ from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
     IListeningPort,
+    IOpenSSLServerConnectionCreator,
+    IProtocolFactory,
     IReactorTCP,
     IReactorTime,
     ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.wire import Close, PacketReader, PieceRequest
@@ -72,6 +75,7 @@ class ScriptedParent:
     :param reactor: listens, and tells the time.
     :param answer: the steps to play for a request.
     :param greeting: the steps to play for a new connection, before it has asked anything.
+    :param tls: what connections speak, such as :class:`twisted.internet.ssl.CertificateOptions`; None for no TLS.
     """
 
     def __init__(
@@ -80,12 +84,13 @@ class ScriptedParent:
         answer: Callable[[PieceRequest], Iterable[Step]],
         *,
         greeting: Iterable[Step] = (),
+        tls: IOpenSSLServerConnectionCreator | None = None,
     ) -> None:
         self.answer = answer
         self.greeting = tuple(greeting)
         self.clock = IReactorTime(reactor)
         self.address = ""
-        """Where it listens, ``HOST:PORT``."""
+        """Where it listens, ``HOST:PORT``, with ``tls://`` before it under TLS."""
         self.connections = 0
         """How many connections have been made."""
         self.requests: list[PieceRequest] = []
@@ -93,6 +98,7 @@ class ScriptedParent:
         self.goodbyes = 0
         """How many close packets have come."""
         self._reactor = reactor
+        self._tls = tls
         self._open: list[_ScriptedProtocol] = []
         self._port: IListeningPort | None = None
         self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
@@ -106,12 +112,14 @@ class ScriptedParent:
         """
         Listen.
 
-        :returns: the address, ``HOST:PORT``.
+        :returns: the address.
         """
-        factory = _ScriptedFactory(self)
+        factory: IProtocolFactory = _ScriptedFactory(self)
+        if self._tls is not None:
+            factory = TLSMemoryBIOFactory(self._tls, False, factory, self.clock)
         self._port = self._reactor.listenTCP(0, factory, interface="127.0.0.1")
         here = cast(IPv4Address, self._port.getHost())
-        self.address = f"{here.host}:{here.port}"
+        self.address = f"{'tls://' if self._tls is not None else ''}{here.host}:{here.port}"
         return self.address
 
     def stop_listening(self) -> Deferred[None]:
