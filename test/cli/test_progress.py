@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import pty
 import signal
+import struct
 import subprocess
 import sys
 import termios
@@ -42,7 +44,7 @@ def run_on_terminal(
     :returns: its exit status, and what the terminal was sent.
     """
     terminal, its_end = pty.openpty()
-    termios.tcsetwinsize(its_end, (24, 100))
+    fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     with subprocess.Popen(command, cwd=directory, stdout=subprocess.DEVNULL, stderr=its_end) as process:
         os.close(its_end)
         meanwhile(process.pid)
