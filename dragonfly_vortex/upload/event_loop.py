@@ -1,0 +1,162 @@
+"""
+An asyncio event loop in a thread of its own, and the ways between it and the reactor.
+
+grpcio's asynchronous server needs such a loop; storage and everything else live in the reactor's thread. Nobody waits
+for the other thread: from the reactor to the loop and back everything crosses as a call that is made soon.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.python.failure import Failure
+
+__all__ = ["EventLoopThread"]
+
+_T = TypeVar("_T")
+
+
+class EventLoopThread:
+    """
+    A loop that runs between :meth:`start` and :meth:`stop`.
+
+    :param reactor: the other side.
+    :param name: what to call the thread.
+    """
+
+    def __init__(self, reactor: IReactorFromThreads, name: str) -> None:
+        self._reactor = reactor
+        self._name = name
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopped: Deferred[None] = Deferred()
+
+    # -- from the reactor's thread
+
+    def start(self) -> None:
+        """Start the thread. It does not keep the process alive."""
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._work, args=(self._loop,), name=self._name, daemon=True).start()
+
+    def run(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> Deferred[_T]:
+        """
+        Run a coroutine in the loop.
+
+        :param work: makes it, in the loop's thread.
+        :returns: fires in the reactor's thread with what the coroutine returns, or fails with what it raises.
+        """
+        finished: Deferred[_T] = Deferred()
+
+        async def in_loop() -> None:
+            try:
+                result = await work()
+            except BaseException as error:
+                self.tell(finished.errback, Failure(error))
+            else:
+                self.tell(finished.callback, result)
+
+        def begin(loop: asyncio.AbstractEventLoop) -> None:
+            task = loop.create_task(in_loop())
+            tasks.add(task)  # the loop itself does not hold on to it
+            task.add_done_callback(tasks.discard)
+
+        tasks: set[asyncio.Task[None]] = set()
+        if not self.post(lambda: begin(asyncio.get_running_loop())):
+            finished.errback(RuntimeError("the event loop is not running"))
+        return finished
+
+    def stop(self) -> Deferred[None]:
+        """Cancel what the loop still does, and end it. Fires when the thread has nothing more to do; called once."""
+        loop = self._loop
+        if loop is None or not self.post(loop.stop):
+            self._stopped.callback(None)
+        return self._stopped
+
+    # -- from either
+
+    def post(self, call: Callable[[], object]) -> bool:
+        """Have something called in the loop's thread soon; False when the loop has ended."""
+        try:
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(call)
+                return True
+        except RuntimeError:  # closed
+            pass
+        return False
+
+    def tell(self, call: Callable[..., object], *arguments: object) -> None:
+        """Have something called in the reactor's thread soon."""
+        self._reactor.callFromThread(call, *arguments)
+
+    # -- from the loop's thread
+
+    async def ask(
+        self,
+        question: Callable[..., Deferred[_T]],
+        *arguments: object,
+        unwanted: Callable[[_T], object] = lambda answer: None,
+    ) -> _T:
+        """
+        Ask something that is answered in the reactor's thread.
+
+        :param question: called there with the arguments. Cancelling the caller cancels its Deferred.
+        :param unwanted: called, in either thread, with an answer that came after the caller had been cancelled.
+        :returns: what the Deferred fires with; what it fails with is raised.
+        """
+        answer: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        asked: list[Deferred[_T]] = []
+
+        def put() -> None:
+            deferred = maybeDeferred(question, *arguments)
+            asked.append(deferred)
+            deferred.addCallbacks(deliver, refuse)
+
+        def deliver(result: _T) -> None:
+            def in_loop() -> None:
+                if answer.cancelled():
+                    unwanted(result)
+                else:
+                    answer.set_result(result)
+
+            if not self.post(in_loop):
+                unwanted(result)
+
+        def refuse(failure: Failure) -> None:
+            error = failure.value or RuntimeError("a failure without an error")
+            self.post(lambda: None if answer.cancelled() else answer.set_exception(error))
+
+        def cancel() -> None:
+            for deferred in asked:
+                deferred.cancel()
+
+        self.tell(put)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self.tell(cancel)
+            raise
+
+    # -- the thread
+
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+            loop.run_until_complete(_cancel_all())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+            self.tell(self._stopped.callback, None)
+
+
+async def _cancel_all() -> None:
+    """Cancel all tasks but this one, and let them end."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

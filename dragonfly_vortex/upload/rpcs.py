@@ -1,0 +1,335 @@
+"""
+The methods of ``dfdaemon.v2.DfdaemonUpload`` that a parent answers: for each kind of piece those of its row in
+:data:`~dragonfly_vortex.rpc.methods.METHODS`, and the one about the host. All others are unimplemented.
+
+Everything here runs in the event loop's thread; what the storage knows is asked in the reactor's, and what is read from
+files is read in a few threads besides. How many there are does not depend on how many calls are under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, ClassVar, NoReturn, TypeVar
+
+import grpc
+from dragonfly_api import common_pb2, dfdaemon_pb2
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from twisted.internet.defer import succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dragonfly_vortex.errors import NotStored, PieceDamaged, RemoteProtocolError, StorageFailure
+from dragonfly_vortex.interfaces import FileRange, IPieceStore, OpenPiece, StoredTask, piece_id
+from dragonfly_vortex.rpc.budget import Budget
+from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest
+from dragonfly_vortex.rpc.pieces import encode_piece
+from dragonfly_vortex.rpc.statuses import Status, status_of
+from dragonfly_vortex.storage.pieces import piece_count
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.upload.event_loop import EventLoopThread
+from dragonfly_vortex.upload.watches import TaskWatch, Watches
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+__all__ = ["HOST_INTERVAL", "UploadRPCs"]
+
+HOST_INTERVAL = 1.0
+"""Seconds between two messages about the host."""
+
+_BEFORE_DEADLINE = 0.5
+"""Seconds before a caller's deadline at which a stream ends: grpcio would end it with an error at the deadline."""
+
+_READERS = 4
+"""Threads that read pieces from files: few, because a disk is no faster for more."""
+
+_MAX_OPEN = 64
+"""Pieces whose file is open at once, waiting for memory or being read."""
+
+_Context = grpc.aio.ServicerContext[bytes, bytes]
+_M = TypeVar("_M", bound=Message)
+
+
+class UploadRPCs:
+    """
+    Answers calls. Made in the event loop's thread.
+
+    :param store: where the pieces are.
+    :param thread: the event loop, and the way to the reactor.
+    :param ip: the address under which this peer's doors are reached.
+    :param vortex_port: gives the port of the door for Vortex/TCP, None where there is none; called in the reactor's
+        thread.
+    :param limiter: what all content is spent from, in the reactor's thread; None for no limit.
+    :param budget: what all pieces in memory are taken from.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self,
+        store: IPieceStore,
+        thread: EventLoopThread,
+        *,
+        ip: str,
+        vortex_port: Callable[[], int | None],
+        limiter: TokenBucket | None,
+        budget: Budget,
+    ) -> None:
+        self.host = common_pb2.Host()
+        """What is said about the host."""
+        self._store = store
+        self._thread = thread
+        self._ip = ip
+        self._vortex_port = vortex_port
+        self._limiter = limiter
+        self._budget = budget
+        self._watches = Watches(store, thread, self._sync_message)
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="upload-reader")
+        self._opening = asyncio.Semaphore(_MAX_OPEN)
+        self._closing = asyncio.Event()
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """All methods, for a server. Requests and replies are bytes: what is wrong with them is told here."""
+        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            SYNC_HOST: grpc.unary_stream_rpc_method_handler(self._sync_host)
+        }
+        for kind, row in METHODS.items():
+            methods[row.download] = grpc.unary_unary_rpc_method_handler(partial(self._download, kind))
+            methods[row.stat] = grpc.unary_unary_rpc_method_handler(partial(self._stat, kind))
+            methods[row.sync] = grpc.unary_stream_rpc_method_handler(partial(self._sync, kind))
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    async def drain(self) -> None:
+        """End all streams, and wait until no call is under way."""
+        self._closing.set()
+        self._watches.wake_all()
+        await self._idle.wait()
+
+    def close(self) -> None:
+        """Give up the readers' threads; what they are reading they finish."""
+        self._readers.shutdown(wait=False)
+
+    # -- one piece
+
+    async def _download(self, kind: PieceKind, data: bytes, context: _Context) -> bytes:
+        what = "the request"
+        self._begun(context)
+        try:
+            request = _parse(PieceRequest, data)
+            what = f"piece {piece_id(request.task_id, request.piece_number)}"
+            return await self._reply(kind, request.task_id, request.piece_number, context)
+        except Exception as error:
+            await self._abort(context, error, what)
+
+    def _begun(self, context: _Context) -> None:
+        """Count a call until everything that it says has left this process, or nobody wants it any more."""
+        self._under_way += 1
+        self._idle.clear()
+
+        def ended(_: _Context) -> None:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+        context.add_done_callback(ended)  # type: ignore[arg-type]  # the stubs want a class of their own, which is not there
+
+    async def _reply(self, kind: PieceKind, task_id: str, number: int, context: _Context) -> bytes:
+        async with self._opening:
+            piece = await self._thread.ask(self._store.open_piece, kind, task_id, number, unwanted=_close)
+            try:
+                await self._enter(piece.metadata.length, context)
+                await self._spend(piece.metadata.length)
+            except BaseException:
+                _close(piece)
+                raise
+            # The job closes the file, so that it has to be done even if nobody waits for it any more.
+            reading = asyncio.wrap_future(self._readers.submit(_read_reply, piece))
+            try:
+                return await asyncio.shield(reading)
+            except PieceDamaged as error:
+                await self._thread.ask(self._store.mark_damaged, kind, task_id, number, str(error))
+                raise
+
+    async def _enter(self, length: int, context: _Context) -> None:
+        """Wait for room in memory, which is given back when the call has ended."""
+        entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place = self._budget.enter(length, lambda: None if entered.done() else entered.set_result(None))
+
+        def ended(_: _Context) -> None:
+            place.leave()
+
+        context.add_done_callback(ended)  # type: ignore[arg-type]  # the stubs want a class of their own, which is not there
+        await entered
+
+    async def _spend(self, length: int) -> None:
+        """Wait until a piece may be sent."""
+        limiter = self._limiter
+        if limiter is not None:
+            await asyncio.sleep(await self._thread.ask(lambda: succeed(limiter.reserve(length))))
+
+    # -- what there is
+
+    async def _stat(self, kind: PieceKind, data: bytes, context: _Context) -> bytes:
+        row = METHODS[kind]
+        what = "the request"
+        try:
+            task_id = str(getattr(_parse(row.stat_request, data), "task_id"))  # noqa: B009  # its class is in the row
+            what = f"task {task_id}"
+            task: StoredTask = await self._thread.ask(self._store.get_task, kind, task_id)
+        except Exception as error:
+            await self._abort(context, error, what)
+        length = task.content_length  # None while a download does not know it yet: the field is left out then
+        return _fill(
+            row.stat_reply,
+            id=task_id,
+            task_id=task_id,
+            content_length=length,
+            piece_length=task.piece_length,
+            piece_count=None if length is None else piece_count(length, task.piece_length),
+            created_at=Timestamp(seconds=task.created_at),
+        )
+
+    async def _sync(self, kind: PieceKind, data: bytes, context: _Context) -> None:
+        row = METHODS[kind]
+        what = "the request"
+        self._begun(context)
+        try:
+            request = _parse(row.sync_request, data)
+            task_id = str(getattr(request, "task_id"))  # noqa: B009  # its class is in the row
+            what = f"task {task_id}"
+            await context.send_initial_metadata(())
+            async with self._watches.open(kind, task_id) as watch:
+                await self._tell_pieces(watch, frozenset(getattr(request, row.interested)), context)
+        except NotStored:
+            # As the reference has it (dfdaemon_upload.rs, sync_pieces).
+            await context.abort(grpc.StatusCode.INTERNAL, status_of(NotStored(), what).text)
+        except Exception as error:
+            await self._abort(context, error, what)
+
+    async def _tell_pieces(self, watch: TaskWatch, wanted: frozenset[int], context: _Context) -> None:
+        """Say which pieces there are, and which come, until there is nothing more to say."""
+        end = _end_of(context)
+        told = 0
+        left = set(wanted)
+        while not self._closing.is_set():
+            changed, complete = watch.changed, watch.complete
+            for number, message in watch.arrived[told:]:
+                told += 1
+                if number in wanted or not wanted:
+                    await context.write(message)
+                    left.discard(number)
+            if watch.failure is not None:
+                raise watch.failure
+            if complete or (wanted and not left):
+                return
+            # However short the time is: what is there is told.
+            if not await _happens(changed, end if watch.looked else None):
+                return
+
+    def _sync_message(self, kind: PieceKind, metadata: PieceMetadata) -> bytes:
+        return _fill(
+            METHODS[kind].sync_reply,
+            number=metadata.number,
+            offset=metadata.offset,
+            length=metadata.length,
+            ip=self._ip,
+            tcp_port=self._vortex_port(),
+        )
+
+    async def _sync_host(self, data: bytes, context: _Context) -> None:
+        self._begun(context)
+        try:
+            _parse(dfdaemon_pb2.SyncHostRequest, data)
+        except RemoteProtocolError as error:
+            await self._abort(context, error, "the request")
+        await context.send_initial_metadata(())
+        end = _end_of(context)
+        loop = asyncio.get_running_loop()
+        while not self._closing.is_set():
+            await context.write(self.host.SerializeToString())
+            next_one = loop.time() + HOST_INTERVAL
+            if await _happens(self._closing, next_one if end is None else min(end, next_one)):
+                return
+            if end is not None and loop.time() >= end:
+                return
+
+    # -- what goes wrong
+
+    async def _abort(self, context: _Context, error: Exception, what: str) -> NoReturn:
+        status: Status = status_of(error, what)
+        if status.code is grpc.StatusCode.INTERNAL:
+            self._thread.tell(partial(self.log.failure, "{what} could not be served", Failure(error), what=what))
+        await context.abort(status.code, status.text)
+
+
+def _parse(message: type[_M], data: bytes) -> _M:
+    """
+    A request.
+
+    :raises RemoteProtocolError: the bytes are none.
+    """
+    try:
+        return message.FromString(data)
+    except DecodeError as error:
+        raise RemoteProtocolError(f"expected a {message.DESCRIPTOR.name} in protobuf: {error}") from error
+
+
+def _fill(message: type[Message], **facts: object) -> bytes:
+    """A reply with as many of the facts as it has fields for."""
+    fields = message.DESCRIPTOR.fields_by_name
+    return message(**{name: fact for name, fact in facts.items() if name in fields}).SerializeToString()
+
+
+def _end_of(context: _Context) -> float | None:
+    """When a stream must end so that its caller sees it end well, on the loop's clock; None for never."""
+    remaining: float | None = context.time_remaining()
+    return None if remaining is None else asyncio.get_running_loop().time() + remaining - _BEFORE_DEADLINE
+
+
+async def _happens(event: asyncio.Event, end: float | None) -> bool:
+    """Wait for an event; False when it has not happened in time."""
+    timeout = None if end is None else max(0.0, end - asyncio.get_running_loop().time())
+    try:
+        await asyncio.wait_for(event.wait(), timeout)
+    except asyncio.TimeoutError:
+        return False
+    return True
+
+
+def _close(piece: OpenPiece) -> None:
+    os.close(piece.range.descriptor)
+
+
+def _read_reply(piece: OpenPiece) -> bytes:
+    """A piece's content, in the reply that it is sent in; the file is closed."""
+    try:
+        return encode_piece(piece.metadata, _read(piece.range))
+    finally:
+        _close(piece)
+
+
+def _read(range: FileRange) -> bytes:
+    """
+    Bytes of a file, read at once wherever the system does.
+
+    :raises PieceDamaged: the file ends before.
+    :raises StorageFailure: the disk fails.
+    """
+    chunks: list[bytes] = []
+    left = range.length
+    while left:
+        try:
+            chunk = os.pread(range.descriptor, left, range.offset + range.length - left)
+        except OSError as error:
+            raise StorageFailure(f"expected {range.length} bytes at {range.offset}: {error}") from error
+        if not chunk:
+            raise PieceDamaged(f"expected {range.length} bytes at {range.offset}, got {range.length - left}")
+        chunks.append(chunk)
+        left -= len(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

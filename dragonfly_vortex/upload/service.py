@@ -1,0 +1,195 @@
+"""
+A peer's gRPC server as a service of Twisted's.
+
+Importing this loads nothing of gRPC: starting the service does, in the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, ClassVar
+
+from twisted.application.service import Service
+from twisted.internet.abstract import isIPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IReactorFromThreads
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.rpc.budget import Budget
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.upload.event_loop import EventLoopThread
+
+if TYPE_CHECKING:
+    import grpc
+    from grpc_health.v1.health import aio as health_aio
+
+    from dragonfly_vortex.upload.host import HostNames
+    from dragonfly_vortex.upload.rpcs import UploadRPCs
+
+__all__ = ["DRAIN_TIMEOUT", "UploadService"]
+
+DRAIN_TIMEOUT = 10.0
+"""Seconds that the pieces under way have to be finished when the service stops."""
+
+_SERVER_OPTIONS = (
+    # Two servers on one port would share its calls without a word.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_send_message_length", -1),
+    # Keepalive as the reference has it (dragonfly-client, grpc/mod.rs), and more often where a child wants that.
+    ("grpc.keepalive_time_ms", 300_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+
+
+class UploadService(Service):
+    """
+    Serves the pieces of a storage over gRPC, and tells which there are.
+
+    :param store: where the pieces are.
+    :param reactor: where the store is asked, and Deferreds fire.
+    :param ip: the address to listen on, IPv4 or IPv6.
+    :param port: 4000 by Dragonfly's convention; 0 for any.
+    :param host: who this peer is to others; its ``ip`` is where its doors are said to be.
+    :param vortex_port: gives the port of the door for Vortex/TCP, None where there is none; called in the reactor's
+        thread.
+    :param credentials: for TLS; None for none.
+    :param limiter: what all content is spent from; None for no limit.
+    :param drain_timeout: seconds that the pieces under way have when the service stops.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self,
+        store: IPieceStore,
+        reactor: IReactorFromThreads,
+        *,
+        ip: str,
+        port: int,
+        host: HostNames,
+        vortex_port: Callable[[], int | None],
+        credentials: grpc.ServerCredentials | None = None,
+        limiter: TokenBucket | None = None,
+        drain_timeout: float = DRAIN_TIMEOUT,
+    ) -> None:
+        self.address: IAddress | None = None
+        """Where it listens, None while it does not."""
+        self._store = store
+        self._reactor = reactor
+        self._ip = ip
+        self._port = port
+        self._host = host
+        self._vortex_port = vortex_port
+        self._credentials = credentials
+        self._limiter = limiter
+        self._drain_timeout = drain_timeout
+        self._running: _Running | None = None
+
+    def startService(self) -> Deferred[IAddress]:
+        """
+        Load gRPC and listen, which takes a moment, in another thread.
+
+        :returns: fires with the address when it listens; fails with
+            :class:`~twisted.internet.error.CannotListenError`. A failure is logged as well.
+        """
+        Service.startService(self)
+        thread = EventLoopThread(self._reactor, "upload")
+        thread.start()
+        running = self._running = _Running(thread)
+        listening = thread.run(lambda: self._listen(running))
+        return listening.addCallbacks(self._listens, self._does_not_listen)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop as :meth:`stop` does, with the time-out that the service was given."""
+        return self.stop(self._drain_timeout)
+
+    def stop(self, timeout: float) -> Deferred[None]:
+        """
+        Refuse further calls, end the streams, let the pieces under way finish.
+
+        :param timeout: seconds after which what is still under way is aborted.
+        :returns: fires when nothing is left.
+        """
+        Service.stopService(self)
+        running, self._running = self._running, None
+        self.address = None
+        if running is None:
+            return succeed(None)
+        stopped = running.thread.run(lambda: running.stop(timeout))
+        stopped.addErrback(lambda failure: self.log.failure("the upload service did not stop well", failure))
+        return stopped.addCallback(lambda _: running.thread.stop())
+
+    def _listens(self, port: int) -> IAddress:
+        address = (IPv6Address if isIPv6Address(self._ip) else IPv4Address)("TCP", self._ip, port)
+        if self._running is not None:  # it may have been stopped meanwhile
+            self.address = address
+            self.log.info("serving gRPC on {address}", address=address)
+        return address
+
+    def _does_not_listen(self, failure: Failure) -> Failure:
+        self.log.error("the upload service cannot listen: {reason}", reason=failure.getErrorMessage())
+        return failure
+
+    async def _listen(self, running: _Running) -> int:
+        """In the event loop: make the server, and start it. Returns the port."""
+        import grpc
+        from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+        from dragonfly_vortex.rpc.methods import SERVICE
+        from dragonfly_vortex.upload.host import host_message
+        from dragonfly_vortex.upload.rpcs import UploadRPCs
+
+        rpcs = UploadRPCs(
+            self._store,
+            running.thread,
+            ip=self._host.ip,
+            vortex_port=self._vortex_port,
+            limiter=self._limiter,
+            budget=Budget(),
+        )
+        server = grpc.aio.server(options=_SERVER_OPTIONS)
+        running.server, running.rpcs, running.health = server, rpcs, health.aio.HealthServicer()
+        server.add_generic_rpc_handlers((rpcs.handlers(),))
+        health_pb2_grpc.add_HealthServicer_to_server(running.health, server)
+        await running.health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        place = f"[{self._ip}]:{self._port}" if isIPv6Address(self._ip) else f"{self._ip}:{self._port}"
+        try:
+            if self._credentials is None:
+                port = server.add_insecure_port(place)
+            else:
+                port = server.add_secure_port(place, self._credentials)
+        except RuntimeError as error:
+            raise CannotListenError(self._ip, self._port, error) from error
+        rpcs.host = host_message(self._host, port)
+        await server.start()
+        return port
+
+
+class _Running:
+    """What there is while the service runs: a thread, and the server in it, once it has been made."""
+
+    def __init__(self, thread: EventLoopThread) -> None:
+        self.thread = thread
+        self.server: grpc.aio.Server | None = None
+        self.rpcs: UploadRPCs | None = None
+        self.health: health_aio.HealthServicer | None = None
+
+    async def stop(self, timeout: float) -> None:
+        """In the event loop: end everything."""
+        if self.server is None or self.rpcs is None or self.health is None:
+            return
+        await self.health.enter_graceful_shutdown()
+        refusing = asyncio.create_task(self.server.stop(timeout))
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self.rpcs.drain(), timeout)
+        # No call is under way any more: whoever still watches our health, say, is not waited for.
+        await self.server.stop(None)
+        await refusing
+        self.rpcs.close()

@@ -1,0 +1,1 @@
+"""Tests of a parent's side of gRPC."""

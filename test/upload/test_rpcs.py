@@ -1,0 +1,413 @@
+"""The methods of the API, asked with dragonfly-api's own stubs and by hand, against a running service."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from typing import Any
+
+from dragonfly_api import dfdaemon_pb2
+from grpc import StatusCode
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from twisted.internet import reactor
+from twisted.internet.interfaces import IReactorTime
+
+from dragonfly_vortex.errors import PieceDamaged, StorageError
+from dragonfly_vortex.rpc.methods import METHODS
+from dragonfly_vortex.storage.digest import crc32
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.upload.service import UploadService
+from dragonfly_vortex.wire import PieceKind
+from test.rpc.by_hand import LEGACY_PATHS, piece_request, read_reply
+from test.upload.serving import LENGTH, TASK_ID, ServiceTestCase, content_of
+
+_WRITER = """
+import sys
+from pathlib import Path
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+catalog = Catalog(Path(sys.argv[1]))
+catalog.open()
+print(flush=True)
+for line in sys.stdin:
+    number = int(line)
+    catalog.add_piece(PieceKind.STANDARD, sys.argv[2], PieceMetadata(
+        number=number, offset=number * 100_000, length=100_000, digest="crc32:1"))
+"""
+
+_CHILDREN = """
+import asyncio, sys
+import grpc
+from dragonfly_api import dfdaemon_pb2
+
+async def main():
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{sys.argv[1]}") as channel:
+        sync = channel.unary_stream("/dfdaemon.v2.DfdaemonUpload/SyncPieces")
+        request = dfdaemon_pb2.SyncPiecesRequest(task_id=sys.argv[2]).SerializeToString()
+        streams = [sync(request) for _ in range(10)]
+        for stream in streams:
+            await stream.read()
+        print(flush=True)
+        sys.stdin.readline()
+        streams += [sync(request) for _ in range(990)]
+        for stream in streams[10:]:
+            await stream.read()
+        print(flush=True)
+        for stream in streams:
+            await stream.read()
+        print(flush=True)
+
+asyncio.run(main())
+"""
+
+
+class DownloadTests(ServiceTestCase):
+    """Pieces by the four methods."""
+
+    async def test_by_hand(self) -> None:
+        """A child of before January 2026, which has nothing but bytes, gets each kind under its own name."""
+        for kind in LEGACY_PATHS:
+            await self.add(0, 1, kind=kind)
+            call = self.legacy_call(kind)
+            got = read_reply(await self.child(lambda call=call: call(piece_request(TASK_ID, 1, "child"))))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            content = content_of(1)
+            self.assertTrue(got.content == content)
+            self.assertEqual((got.number, got.offset, got.length), (1, LENGTH, LENGTH))
+            self.assertEqual(got.digest, f"crc32:{crc32(content)}")
+            facts = (1).to_bytes(4, "big") + LENGTH.to_bytes(8, "big") * 2 + got.digest.encode()
+            self.assertEqual(got.metadata_digest, f"crc32:{crc32(facts)}")
+
+    async def test_by_the_stub(self) -> None:
+        """The method that the API still has answers its stub."""
+        await self.add(2, kind=PieceKind.CACHE)
+        request = dfdaemon_pb2.DownloadCachePieceRequest(task_id=TASK_ID, piece_number=2)
+        reply = await self.child(lambda: self.stub.DownloadCachePiece(request))
+        self.assertTrue(reply.piece.content == content_of(2))
+
+    async def test_refusals(self) -> None:
+        """A piece that is not there is not found, in a task that is and in one that is not; bytes are invalid."""
+        await self.add(0)
+        call = self.legacy_call()
+        for task_id, number in ((TASK_ID, 1), ("cd" * 32, 0), ("../../etc", 0)):
+            code, text = await self.child(lambda t=task_id, n=number: self.refusal(lambda: call(piece_request(t, n))))  # type: ignore[misc]  # as above
+            self.assertEqual((code, text), (StatusCode.NOT_FOUND, f"piece {task_id}-{number} not found"))
+        code, _ = await self.child(lambda: self.refusal(lambda: call(b"\xff\xff")))
+        self.assertIs(code, StatusCode.INVALID_ARGUMENT)
+
+    async def test_damage(self) -> None:
+        """A piece whose file is too short fails without a path, is marked, and is not found from then on."""
+        await self.add(0, 1)
+        (file,) = [path for path in (self.directory / "content").rglob(TASK_ID)]
+        os.truncate(file, LENGTH + 5)
+        call = self.legacy_call()
+        refused = [await self.child(lambda: self.refusal(lambda: call(piece_request(TASK_ID, 1)))) for _ in range(2)]
+        self.assertEqual([code for code, _ in refused], [StatusCode.INTERNAL, StatusCode.NOT_FOUND])
+        self.assertNotIn("content", refused[0][1])
+        self.assertEqual(len(self.flushLoggedErrors(PieceDamaged)), 1)
+        (_, damaged) = await self.store.get_pieces(PieceKind.STANDARD, TASK_ID)
+        self.assertIn("got 5", damaged.damage)
+
+    async def test_storage_failure(self) -> None:
+        """A storage that fails is an internal error; why stays in our log."""
+        await self.add(0)
+        await self.store.stop()
+        call = self.legacy_call()
+        code, text = await self.child(lambda: self.refusal(lambda: call(piece_request(TASK_ID, 0))))
+        self.assertEqual((code, text), (StatusCode.INTERNAL, f"piece {TASK_ID}-0 could not be read from the storage"))
+        self.assertEqual(len(self.flushLoggedErrors(StorageError)), 1)
+
+    async def test_many(self) -> None:
+        """Many more pieces than may be open at once all come, and leave no descriptor and no memory taken."""
+        await self.add(0)
+        before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+        def fetch() -> int:
+            call = self.legacy_call()
+            futures = [call.future(piece_request(TASK_ID, 0)) for _ in range(300)]
+            for future in futures[250:]:
+                future.cancel()
+            return sum(len(future.result()) for future in futures[:250])
+
+        self.assertGreater(await self.child(fetch), 250 * LENGTH)
+        await self.child(lambda: time.sleep(0.2))
+        self.assertLess(len(os.listdir("/proc/self/fd")) if before else 0, before + 10)
+
+    async def test_unimplemented(self) -> None:
+        """What a parent has nothing to do with is not implemented."""
+        code, _ = await self.child(
+            lambda: self.refusal(lambda: self.stub.DeleteTask(dfdaemon_pb2.DeleteTaskRequest(task_id=TASK_ID)))
+        )
+        self.assertIs(code, StatusCode.UNIMPLEMENTED)
+
+
+class LimitTests(ServiceTestCase):
+    """A service with a limit of its content."""
+
+    def make_service(self, **settings: Any) -> UploadService:
+        return super().make_service(limiter=TokenBucket(500_000, IReactorTime(reactor)))
+
+    async def test_limit(self) -> None:
+        """Pieces wait for the debt of those before."""
+        await self.add(0)
+        call = self.legacy_call()
+
+        def fetch() -> float:
+            begun = time.monotonic()
+            for _ in range(3):
+                call(piece_request(TASK_ID, 0))
+            return time.monotonic() - begun
+
+        self.assertGreater(await self.child(fetch), 0.3)
+
+
+class StatTests(ServiceTestCase):
+    """What is known of a task."""
+
+    async def test_lengths(self) -> None:
+        """Each kind's method tells the lengths, where its message has them."""
+        for kind, row in METHODS.items():
+            await self.add(0, kind=kind)
+            reply = await self.child(
+                lambda row=row: getattr(self.stub, row.stat)(row.stat_request(task_id=TASK_ID))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            )
+            fields = reply.DESCRIPTOR.fields_by_name
+            expected = {"content_length": 3 * LENGTH, "piece_length": LENGTH, "piece_count": 3, "id": TASK_ID}
+            for name, value in ({"task_id": TASK_ID} | expected).items():
+                if name in fields:
+                    self.assertEqual(getattr(reply, name), value, f"{row.stat}: {name}")
+            self.assertEqual(reply.created_at.seconds, 1_700_000_000)
+
+    async def test_unknown(self) -> None:
+        """A task that is not there is not found, whatever its name."""
+        for kind, row in METHODS.items():
+            await self.add(0, kind=kind)
+            for task_id in ("cd" * 32, "x", ""):
+                request = row.stat_request(task_id=task_id)
+                refused = await self.child(
+                    lambda row=row, request=request: self.refusal(lambda: getattr(self.stub, row.stat)(request))  # type: ignore[misc]  # as above
+                )
+                self.assertIs(refused[0], StatusCode.NOT_FOUND)
+
+
+class SyncTests(ServiceTestCase):
+    """The streams of pieces."""
+
+    def all_of(self, call: Any, request: object) -> list[Any]:
+        """All that a stream tells; in a child's thread."""
+        return list(call(request))
+
+    def sync(self, *wanted: int, timeout: float | None = None, task_id: str = TASK_ID) -> Any:
+        """Open a stream; in a child's thread."""
+        request = dfdaemon_pb2.SyncPiecesRequest(task_id=task_id, interested_piece_numbers=wanted)
+        return self.stub.SyncPieces(request, timeout=timeout)
+
+    async def test_finished_task(self) -> None:
+        """All pieces of a finished task are told, each kind by its own method, and then the stream ends."""
+        for kind, row in METHODS.items():
+            await self.add(0, 1, 2, kind=kind)
+            call = getattr(self.stub, row.sync)
+            told = await self.child(partial(self.all_of, call, row.sync_request(task_id=TASK_ID)))
+            facts = [(piece.number, piece.offset, piece.length) for piece in told]
+            self.assertEqual(facts, [(0, 0, LENGTH), (1, LENGTH, LENGTH), (2, 2 * LENGTH, LENGTH)])
+            if kind is not PieceKind.CACHE:  # whose message has no fields for it
+                self.assertEqual({(piece.ip, piece.tcp_port) for piece in told}, {("192.0.2.7", 4005)})
+                self.assertFalse(told[0].HasField("quic_port"))
+
+    async def test_no_door(self) -> None:
+        """Where no door for Vortex is open no port is told."""
+        await self.add(0, pieces=1)
+        self.vortex_port = None
+        (told,) = await self.child(lambda: list(self.sync()))
+        self.assertFalse(told.HasField("tcp_port"))
+
+    async def test_wanted(self) -> None:
+        """Only the wanted pieces are told; one that a finished task has not does not keep the stream open."""
+        await self.add(0, 1, 2)
+        self.assertEqual([piece.number for piece in await self.child(lambda: list(self.sync(2, 7)))], [2])
+
+    async def test_all_wanted_are_there(self) -> None:
+        """The stream of an unfinished task ends when all that was wanted has been told."""
+        await self.add(0, 2)
+        self.assertEqual([piece.number for piece in await self.child(lambda: list(self.sync(0, 2)))], [0, 2])
+
+    async def test_unknown(self) -> None:
+        """An unknown task is an internal error with those words, as with the reference."""
+        code, text = await self.child(lambda: self.refusal(lambda: list(self.sync(task_id="cd" * 32))))
+        self.assertEqual((code, text), (StatusCode.INTERNAL, f"task {'cd' * 32} not found"))
+
+    async def test_as_they_come(self) -> None:
+        """Headers come at once, then what is there, then each piece within 100 ms; with the last the stream ends."""
+        await self.add(0)
+
+        def follow() -> list[float]:
+            stream = self.sync()
+            stream.initial_metadata()
+            delays = []
+            next(stream)
+            for number in (2, 1):
+                begun = time.monotonic()
+                self.in_reactor(self.add_piece, number)
+                if next(stream).number != number:
+                    raise self.failureException("another piece than the one that was added")
+                delays.append(time.monotonic() - begun)
+            if list(stream):
+                raise self.failureException("more pieces than there are")
+            return delays
+
+        self.assertLess(max(await self.child(follow)), 0.1)
+
+    async def test_headers_at_once(self) -> None:
+        """Headers come before the first piece is there."""
+        await self.add_task(3)
+
+        def look() -> None:
+            stream = self.sync()
+            stream.initial_metadata()
+            stream.cancel()
+
+        await self.child(look)
+
+    async def test_another_process(self) -> None:
+        """A piece that another process writes is told within 100 ms, too."""
+        await self.add(0)
+
+        def follow() -> float:
+            with subprocess.Popen(
+                [sys.executable, "-c", _WRITER, str(self.directory), TASK_ID],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0"},
+            ) as writer:
+                if writer.stdin is None or writer.stdout is None:
+                    raise self.failureException("expected pipes")
+                writer.stdout.readline()
+                stream = self.sync(1)
+                stream.initial_metadata()
+                time.sleep(0.1)
+                begun = time.monotonic()
+                writer.stdin.write(b"1\n")
+                writer.stdin.flush()
+                if [piece.number for piece in stream] != [1]:
+                    raise self.failureException("expected piece 1")
+                return time.monotonic() - begun
+
+        self.assertLess(await self.child(follow), 0.1)
+
+    async def test_deadline(self) -> None:
+        """Under a deadline the stream ends well, shortly before; under one that is too short it ends at once."""
+        await self.add(0)
+
+        def follow(timeout: float) -> tuple[int, StatusCode, float]:
+            begun = time.monotonic()
+            stream = self.sync(timeout=timeout)
+            pieces = list(stream)
+            return len(pieces), stream.code(), time.monotonic() - begun
+
+        for timeout, least, most in ((1.0, 0.3, 0.9), (0.3, 0.0, 0.3)):
+            pieces, code, seconds = await self.child(lambda timeout=timeout: follow(timeout))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            self.assertEqual((pieces, code), (1, StatusCode.OK))
+            self.assertTrue(least <= seconds <= most, seconds)
+
+    async def test_removed(self) -> None:
+        """A task that goes away under a stream ends it with the error of an unknown one."""
+        await self.add(0)
+
+        def follow() -> tuple[StatusCode, str]:
+            stream = self.sync()
+            next(stream)
+            subprocess.run(
+                [
+                    sys.executable,
+                    "-c",
+                    "import sys; from pathlib import Path; from dragonfly_vortex.storage.catalog import Catalog;"
+                    "from dragonfly_vortex.wire import PieceKind;"
+                    "c = Catalog(Path(sys.argv[1])); c.open(); c.remove_task(PieceKind.STANDARD, sys.argv[2])",
+                    str(self.directory),
+                    TASK_ID,
+                ],
+                check=True,
+            )
+            return self.refusal(lambda: list(stream))
+
+        self.assertEqual((await self.child(follow))[0], StatusCode.INTERNAL)
+
+    async def test_a_thousand_streams(self) -> None:
+        """A thousand open streams need no thread of their own and do not stop a unary call; all hear of a piece."""
+        await self.add(0)
+        call = self.legacy_call()
+
+        def threads() -> int:
+            path = "/proc/self/task"
+            return len(os.listdir(path)) if os.path.isdir(path) else threading.active_count()
+
+        def follow() -> tuple[int, float, float]:
+            # The children are in another process: their threads do not count, and their event loop ends with it.
+            with subprocess.Popen(
+                [sys.executable, "-c", _CHILDREN, str(self.port), TASK_ID],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            ) as children:
+                if children.stdin is None or children.stdout is None:
+                    raise self.failureException("expected pipes")
+                children.stdout.readline()
+                call(piece_request(TASK_ID, 0))
+                few = threads()
+                children.stdin.write(b"more\n")
+                children.stdin.flush()
+                children.stdout.readline()
+                grown = threads() - few
+                times = []
+                for _ in range(20):
+                    begun = time.monotonic()
+                    call(piece_request(TASK_ID, 0))
+                    times.append(time.monotonic() - begun)
+                begun = time.monotonic()
+                self.in_reactor(self.add_piece, 1)
+                children.stdout.readline()
+                return grown, sorted(times)[10], time.monotonic() - begun
+
+        grown, latency, everyone = await self.child(follow)
+        self.assertLess(grown, 4)
+        self.assertLess(latency, 0.1)
+        self.assertLess(everyone, 5)
+
+
+class HostTests(ServiceTestCase):
+    """What is said about the host, and about our health."""
+
+    async def test_host(self) -> None:
+        """The host is told once a second, until shortly before the caller's deadline."""
+
+        def follow() -> tuple[list[Any], StatusCode, float]:
+            begun = time.monotonic()
+            stream = self.stub.SyncHost(dfdaemon_pb2.SyncHostRequest(host_id="x"), timeout=1.9)
+            hosts = list(stream)
+            return hosts, stream.code(), time.monotonic() - begun
+
+        hosts, code, seconds = await self.child(follow)
+        self.assertEqual((len(hosts), code), (2, StatusCode.OK))
+        self.assertLess(seconds, 1.8)
+        host = hosts[0]
+        self.assertEqual(
+            (host.id, host.ip, host.hostname, host.port), ("192.0.2.7-peer", "192.0.2.7", "peer", self.port)
+        )
+
+    async def test_invalid(self) -> None:
+        """Bytes that are no request are invalid."""
+        stream: Any = self.channel.unary_stream("/dfdaemon.v2.DfdaemonUpload/SyncHost")
+        code, _ = await self.child(lambda: self.refusal(lambda: list(stream(b"\xff\xff"))))
+        self.assertIs(code, StatusCode.INVALID_ARGUMENT)
+
+    async def test_health(self) -> None:
+        """The service and the whole are healthy, and another service is not known."""
+        stub: Any = health_pb2_grpc.HealthStub(self.channel)
+        for name in ("", "dfdaemon.v2.DfdaemonUpload"):
+            reply = await self.child(lambda name=name: stub.Check(health_pb2.HealthCheckRequest(service=name)))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            self.assertEqual(reply.status, health_pb2.HealthCheckResponse.SERVING)
+        code, _ = await self.child(lambda: self.refusal(lambda: stub.Check(health_pb2.HealthCheckRequest(service="x"))))
+        self.assertIs(code, StatusCode.NOT_FOUND)
