@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from dragonfly_vortex.errors import NotStored, OutputError, PieceDamaged, TaskDigestMismatch
+from dragonfly_vortex.errors import NotStored, OutputError, OutputExists, PieceDamaged, TaskDigestMismatch
 from dragonfly_vortex.interfaces import StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
@@ -42,7 +42,8 @@ def export_task(
     :raises NotStored: there is no such task, or not all of its pieces.
     :raises PieceDamaged: a piece is not as its row says.
     :raises TaskDigestMismatch: the task's ID is no SHA-256 of its content, although it looks like one.
-    :raises OutputError: the target stands there already, or cannot be written.
+    :raises OutputExists: something stands at the target already.
+    :raises OutputError: the target cannot be written.
     :raises StorageFailure: the storage failed.
     """
     with ExitStack() as stack:
@@ -152,5 +153,7 @@ def _output_errors(target: Path) -> Iterator[None]:
     """A file that cannot be written is no failure of the storage."""
     try:
         yield
+    except FileExistsError as error:
+        raise OutputExists(f"cannot write {target}: {error.strerror}") from error
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror}") from error

@@ -369,23 +369,26 @@ async def _outlast(deferred: Deferred[_T], *, forget_cancellation: bool = False)
     :param forget_cancellation: whether a cancellation is then forgotten, and not raised.
     :raises CancelledError: it was cancelled, and has come to a good end.
     """
+    outcome: list[_T | Failure] = []
+    sleeper: Deferred[None] = Deferred()
+
+    def wake(result: _T | Failure) -> None:
+        # The outcome is taken here: while its callbacks run a Deferred that has failed cannot be awaited.
+        outcome.append(result)
+        if not sleeper.called:
+            sleeper.callback(None)
+
+    deferred.addBoth(wake)
     is_cancelled = False
-    while True:
-        woken: Deferred[None] = Deferred()
-        deferred.addBoth(_wake, woken)
+    while not outcome:
         try:
-            await woken
-            break
+            await sleeper
         except CancelledError:
             is_cancelled = True
-    result = await deferred
+            sleeper = Deferred()
+    result = outcome[0]
+    if isinstance(result, Failure):
+        result.raiseException()
     if is_cancelled and not forget_cancellation:
         raise CancelledError
-    return result
-
-
-def _wake(result: _T, sleeper: Deferred[None]) -> _T:
-    """Fire another Deferred in passing."""
-    if not sleeper.called:
-        sleeper.callback(None)
     return result

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from zope.interface import implementer
 
-from dragonfly_vortex.errors import OutputError
+from dragonfly_vortex.errors import OutputError, OutputExists
 from dragonfly_vortex.interfaces import IPieceSink
 from dragonfly_vortex.storage.staging import StagedFile, check_target
 from dragonfly_vortex.wire import PieceMetadata
@@ -83,7 +83,7 @@ class Output:
         try:
             yield
         except FileExistsError as error:
-            raise OutputError(f"{self.target}: {error.strerror}") from error
+            raise OutputExists(f"{self.target}: {error.strerror}") from error
         except OSError as error:
             raise OutputError(f"{self.target}: {error.strerror or error}") from error
 
