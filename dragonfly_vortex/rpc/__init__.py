@@ -9,6 +9,6 @@ from __future__ import annotations
 
 import os
 
-# grpcio's core reads this when it is loaded, and writes to standard error what is no news to anybody: that a parent has
-# gone, say. Whoever wants to read that sets it otherwise.
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+# grpcio's core reads this when it is loaded, and writes lines of its own to standard error: that a parent has gone,
+# that a port is taken. All that matters of it comes as a status or an exception, too.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -30,7 +30,7 @@ from dragonfly_vortex.errors import (
     UnexpectedPiece,
 )
 from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IClient, piece_id
-from dragonfly_vortex.parents import split_address
+from dragonfly_vortex.parents import ParentAddress
 from dragonfly_vortex.rpc.budget import Budget, Place
 from dragonfly_vortex.rpc.methods import METHODS, PieceRequest, path
 from dragonfly_vortex.rpc.pieces import MAX_OVERHEAD, ReceivedPiece, decode_piece, metadata_digest
@@ -40,7 +40,15 @@ from dragonfly_vortex.transport.receivers import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["CONNECT_TIMEOUT", "GRPCClient", "GRPCSettings", "IRPCReactor", "channel_options", "channel_target"]
+__all__ = [
+    "CONNECT_TIMEOUT",
+    "GRPCClient",
+    "GRPCSettings",
+    "IRPCReactor",
+    "channel_options",
+    "channel_target",
+    "open_channel",
+]
 
 CONNECT_TIMEOUT = 2.0
 """Seconds that connecting may take, the first words of HTTP/2 included, as over TCP."""
@@ -66,7 +74,7 @@ class GRPCSettings:
 
     :param reactor: where pieces are verified and Deferreds fire.
     :param budget: what all pieces in memory are taken from.
-    :param credentials: for TLS; None for none.
+    :param credentials: for parents that speak TLS, ``grpcs://…``; None where there are none.
     :param receive_limiter: what all content is spent from; None for no limit.
     :param allow_empty_digest: take pieces whose parent names no digest.
     :param max_piece_length: bytes that a piece may have.
@@ -109,13 +117,35 @@ def channel_target(address: str) -> str:
     """
     An address as grpcio's name for it. Without a scheme, an address that a stranger gave could name something else.
 
-    :param address: ``HOST:PORT``.
+    :param address: ``HOST:PORT``, ``grpc://HOST:PORT`` or ``grpcs://HOST:PORT``.
     :raises ValueError: it is not like that.
     """
-    host, _ = split_address(address)
-    if isIPAddress(host):
-        return f"ipv4:{address}"
-    return f"ipv6:{address}" if isIPv6Address(host) else f"dns:///{address}"
+    parent = _parsed(address)
+    if isIPAddress(parent.host):
+        return f"ipv4:{parent.host_and_port}"
+    return f"ipv6:{parent.host_and_port}" if isIPv6Address(parent.host) else f"dns:///{parent.host_and_port}"
+
+
+def open_channel(address: str, settings: GRPCSettings) -> grpc.Channel:
+    """
+    A channel to a parent, which connects when it is first used; whoever has it closes it.
+
+    :param address: as for :func:`channel_target`. With ``grpcs://`` it is under TLS, otherwise not.
+    :raises ValueError: it is not like that, or there are no credentials for TLS.
+    """
+    target, options = channel_target(address), channel_options(settings)
+    if _parsed(address).scheme != "grpcs":
+        return grpc.insecure_channel(target, options)
+    if settings.credentials is None:
+        raise ValueError(f"expected credentials for TLS with {address}, got none")
+    return grpc.secure_channel(target, settings.credentials, options)
+
+
+def _parsed(address: str) -> ParentAddress:
+    parent = ParentAddress.from_text(address)
+    if parent.scheme == "tls":
+        raise ValueError(f"expected an address of gRPC, got {address!r}")
+    return parent
 
 
 class _Method(Protocol):
@@ -130,7 +160,7 @@ class GRPCClient:
     """
     Fetch pieces from one parent.
 
-    :param address: the parent, ``HOST:PORT``.
+    :param address: the parent, as for :func:`open_channel`.
     :param settings: what all clients have in common.
     """
 
@@ -232,11 +262,7 @@ class GRPCClient:
     def _method(self, kind: PieceKind) -> _Method:
         """The method for a kind. The channel is made with the first one; it connects when it is first used."""
         if self._channel is None:
-            target, options = channel_target(self.address), channel_options(self._settings)
-            if self._settings.credentials is None:
-                self._channel = grpc.insecure_channel(target, options)
-            else:
-                self._channel = grpc.secure_channel(target, self._settings.credentials, options)
+            self._channel = open_channel(self.address, self._settings)
         if kind not in self._methods:
             self._methods[kind] = self._channel.unary_unary(path(METHODS[kind].download))
         return self._methods[kind]

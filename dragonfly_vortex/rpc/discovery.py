@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from dragonfly_vortex.interfaces import IPieceAnnouncer
 from dragonfly_vortex.parents import ParentAddress
-from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor, channel_options, channel_target
+from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor, open_channel
 from dragonfly_vortex.rpc.methods import METHODS, path
 from dragonfly_vortex.rpc.statuses import Status
 from dragonfly_vortex.wire import PieceKind
@@ -169,11 +169,7 @@ class _Inquiry:
         self._on_layout = on_layout
         self._on_piece = on_piece
         self._on_end = on_end
-        target, options = channel_target(parent.host_and_port), channel_options(settings)
-        if settings.credentials is None:
-            self._channel = grpc.insecure_channel(target, options)
-        else:
-            self._channel = grpc.secure_channel(target, settings.credentials, options)
+        self._channel = open_channel(str(parent), settings)
         self._layout: tuple[int | None, int | None] = (None, None)
         self._piece_count: int | None = None
         self._told: dict[int, int] = {}  # the length of each piece that has been told, by number

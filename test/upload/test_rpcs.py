@@ -281,7 +281,6 @@ class SyncTests(ServiceTestCase):
                 [sys.executable, "-c", _WRITER, str(self.directory), TASK_ID],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0"},
             ) as writer:
                 if writer.stdin is None or writer.stdout is None:
                     raise self.failureException("expected pipes")
