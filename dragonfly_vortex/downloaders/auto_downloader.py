@@ -53,6 +53,9 @@ parent of the reference may wait for a piece itself before it answers, and the o
 """
 
 
+_GRPC_SCHEMES = ("grpc://", "grpcs://")
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class _Way:
     """
@@ -113,7 +116,8 @@ class AutoDownloader(ByKind):
     Fetch pieces from any parent, over TCP where it answers, and over gRPC otherwise. A transport that fails in the
     middle of a piece does not fail the piece: it is asked for over the other one.
 
-    A parent of which nothing has been told by :meth:`learn` is asked over TCP, at the address that is given.
+    A parent is known by its gRPC address when that is ``grpc://…`` or ``grpcs://…``, or when something has been told of
+    it by :meth:`learn`. Any other is asked over TCP, at the address that is given, and over nothing else.
 
     :param clock: for time-outs, and for how long a transport rests.
     :param tcp: takes pieces over TCP.
@@ -164,6 +168,8 @@ class AutoDownloader(ByKind):
             known.in_use = None
 
     def download(self, addr: str, request: DownloadPieceRequest) -> Deferred[DownloadPieceResponse]:
+        if addr not in self._parents and addr.startswith(_GRPC_SCHEMES):
+            self.learn(addr, None)
         parent = self._parents.get(addr)
         if parent is None:
             return self._tcp.download(addr, request)

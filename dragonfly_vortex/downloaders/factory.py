@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from twisted.internet.interfaces import IReactorTCP, IReactorTime, ITCPTransport
 from twisted.logger import Logger
 
 from dragonfly_vortex.config import Config, StorageTCPConfig, client_tls
+from dragonfly_vortex.downloaders.auto_downloader import AutoDownloader
 from dragonfly_vortex.downloaders.grpc_downloader import GRPCDownloader
 from dragonfly_vortex.downloaders.tcp_downloader import TCPDownloader
 from dragonfly_vortex.errors import UnknownProtocol
@@ -22,7 +23,10 @@ from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.sockets import SocketOptions, apply_connection_options, plain_socket
 from dragonfly_vortex.transport.tls import client_tls_from
 
-__all__ = ["BUILDERS", "DownloaderFactory"]
+if TYPE_CHECKING:
+    from dragonfly_vortex.rpc.client import GRPCSettings
+
+__all__ = ["BUILDERS", "DownloaderFactory", "build_auto", "grpc_settings"]
 
 _log = Logger()
 
@@ -54,14 +58,14 @@ class DownloaderFactory:
         return build(self.config, self.reactor)
 
 
-def _build_tcp(config: Config, reactor: IReactorTCP) -> IDownloader:
+def _build_tcp(config: Config, reactor: IReactorTCP, limiter: TokenBucket | None = None) -> IDownloader:
     download = config.download
     clock = IReactorTime(reactor)
     tls = client_tls_from(client_tls(config))
     settings = ClientSettings(
         clock=clock,
         configure_socket=partial(_configure_socket, options=_socket_options(config.storage.server.tcp)),
-        receive_limiter=TokenBucket(download.bandwidth_limit, clock),
+        receive_limiter=limiter or _receive_limiter(config, reactor),
         allow_empty_digest=download.allow_empty_digest,
     )
 
@@ -78,30 +82,76 @@ def _build_tcp(config: Config, reactor: IReactorTCP) -> IDownloader:
     return TCPDownloader(pool, download.piece_timeout)
 
 
-def _build_grpc(config: Config, reactor: IReactorTCP) -> IDownloader:
+def _build_grpc(config: Config, reactor: IReactorTCP, limiter: TokenBucket | None = None) -> IDownloader:
     # grpcio takes a tenth of a second to import, and whoever has chosen TCP does without.
-    from dragonfly_vortex.rpc.client import GRPCClient, GRPCSettings, IRPCReactor
+    from dragonfly_vortex.rpc.client import GRPCClient
 
     download = config.download
-    clock = IReactorTime(reactor)
-    settings = GRPCSettings(
-        reactor=cast(IRPCReactor, reactor),  # the real reactors provide both of its interfaces
-        receive_limiter=TokenBucket(download.bandwidth_limit, clock),
-        allow_empty_digest=download.allow_empty_digest,
-    )
+    settings = grpc_settings(config, reactor, limiter or _receive_limiter(config, reactor))
     pool = ClientPool(
         partial(GRPCClient, settings=settings),
-        clock,
+        IReactorTime(reactor),
         capacity=download.tcp.capacity,
         idle_timeout=download.tcp.idle_timeout,
     )
     return GRPCDownloader(pool, download.piece_timeout)
 
 
+def _build_auto(config: Config, reactor: IReactorTCP) -> IDownloader:
+    return build_auto(config, reactor)
+
+
+def build_auto(
+    config: Config,
+    reactor: IReactorTCP,
+    *,
+    with_grpc: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> AutoDownloader:
+    """
+    The downloader that takes the best transport of each parent.
+
+    :param with_grpc: whether content may go over gRPC; otherwise it goes over TCP alone, also from parents that are
+        known by their gRPC address.
+    :param say: called with one line about each change of a parent's transport.
+    :raises CertificateUnusable: a file for TLS, which are read now, cannot be used.
+    """
+    limiter = _receive_limiter(config, reactor)  # one for both: the limit is that of all content
+    return AutoDownloader(
+        IReactorTime(reactor),
+        _build_tcp(config, reactor, limiter),
+        partial(_build_grpc, config, reactor, limiter) if with_grpc else None,
+        piece_timeout=config.download.piece_timeout,
+        say=say,
+    )
+
+
+def grpc_settings(config: Config, reactor: IReactorTCP, limiter: TokenBucket | None = None) -> GRPCSettings:
+    """
+    What all channels to parents have in common. Loads gRPC.
+
+    :param limiter: what all content is spent from; None for no limit.
+    :raises CertificateUnusable: a file for TLS, which are read now, cannot be used.
+    """
+    from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
+    from dragonfly_vortex.rpc.credentials import channel_credentials
+
+    return GRPCSettings(
+        reactor=cast(IRPCReactor, reactor),  # the real reactors provide both of its interfaces
+        credentials=channel_credentials(client_tls(config)),
+        receive_limiter=limiter,
+        allow_empty_digest=config.download.allow_empty_digest,
+    )
+
+
+def _receive_limiter(config: Config, reactor: IReactorTCP) -> TokenBucket:
+    return TokenBucket(config.download.bandwidth_limit, IReactorTime(reactor))
+
+
 BUILDERS: dict[str, Callable[[Config, IReactorTCP], IDownloader]] = {
     "tcp": _build_tcp,
     "grpc": _build_grpc,
-    "auto": _build_tcp,  # what every parent offers
+    "auto": _build_auto,
 }
 """Who builds the downloader for a protocol. Another protocol is another row."""
 

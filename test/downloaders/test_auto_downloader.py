@@ -189,6 +189,16 @@ class ChoiceTests(_AutoTests):
         self.failureResultOf(downloading, ParentUnreachable)
         self.assertEqual((self.made, self.said), (0, []))
 
+    def test_grpc_address(self) -> None:
+        """A parent whose address says that it is a gRPC address needs no introduction."""
+        for scheme in ("grpc", "grpcs"):
+            address = f"{scheme}://192.0.2.7:4000"
+            downloading = self.ask(address)
+            asked = self.grpc.take()
+            self.assertEqual(asked.address, address)
+            asked.succeed()
+            self.assert_piece(downloading)
+
     def test_no_tcp(self) -> None:
         """A parent that offers no TCP is asked over gRPC, which is nothing to speak of."""
         self.auto.learn(_PARENT, None)

@@ -21,6 +21,7 @@ from dragonfly_vortex.config.model import (
     StorageServerConfig,
     StorageTCPConfig,
 )
+from dragonfly_vortex.downloaders.auto_downloader import AutoDownloader
 from dragonfly_vortex.downloaders.factory import BUILDERS, DownloaderFactory
 from dragonfly_vortex.downloaders.tcp_downloader import TCPDownloader
 from dragonfly_vortex.errors import PieceTimeout, UnknownProtocol
@@ -38,6 +39,13 @@ class DownloaderFactoryTests(SynchronousTestCase):
         downloader = DownloaderFactory("tcp", Config(), reactor=memory).build()
         verifyObject(IDownloader, downloader)
         self.assertIsInstance(downloader, TCPDownloader)
+        self.assertEqual((memory.tcpClients, memory.getDelayedCalls()), ([], []))
+
+    def test_auto(self) -> None:
+        """``auto`` is an :class:`AutoDownloader`, and nothing has been connected or scheduled for it."""
+        memory = MemoryReactorClock()
+        downloader = DownloaderFactory("auto", Config(), reactor=memory).build()
+        self.assertIsInstance(downloader, AutoDownloader)
         self.assertEqual((memory.tcpClients, memory.getDelayedCalls()), ([], []))
 
     def test_unknown(self) -> None:

@@ -30,7 +30,7 @@ from dragonfly_vortex.errors import (
 )
 from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse
 from dragonfly_vortex.rpc.budget import Budget
-from dragonfly_vortex.rpc.client import GRPCClient, GRPCSettings, IRPCReactor, channel_target
+from dragonfly_vortex.rpc.client import GRPCClient, GRPCSettings, IRPCReactor, channel_target, open_channel
 from dragonfly_vortex.rpc.pieces import encode_piece, metadata_digest
 from dragonfly_vortex.testing.pieces import TASK_ID, sample_piece
 from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -64,11 +64,18 @@ class TargetTests(SynchronousTestCase):
         self.assertEqual(channel_target("192.0.2.1:4000"), "ipv4:192.0.2.1:4000")
         self.assertEqual(channel_target("[2001:db8::1]:4000"), "ipv6:[2001:db8::1]:4000")
         self.assertEqual(channel_target("peer.example:4000"), "dns:///peer.example:4000")
+        self.assertEqual(channel_target("grpc://[2001:db8::1]:4000"), "ipv6:[2001:db8::1]:4000")
+        self.assertEqual(channel_target("grpcs://192.0.2.1:4000"), "ipv4:192.0.2.1:4000")
 
     def test_no_address(self) -> None:
-        """What is no HOST:PORT is refused."""
-        for address in ("unix:/tmp/socket", "dns:///peer:4000:x", "peer", ""):
+        """What is no HOST:PORT is refused, and so is what is spoken to in another way."""
+        for address in ("unix:/tmp/socket", "dns:///peer:4000:x", "peer", "", "tls://192.0.2.1:4005"):
             self.assertRaises(ValueError, channel_target, address)
+
+    def test_no_credentials(self) -> None:
+        """A parent that is to be spoken to under TLS is never spoken to without."""
+        settings = GRPCSettings(reactor=cast(IRPCReactor, reactor))
+        self.assertIn("credentials", str(self.assertRaises(ValueError, open_channel, "grpcs://192.0.2.1:1", settings)))
 
 
 class ClientTests(TestCase):
