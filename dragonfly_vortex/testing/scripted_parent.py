@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, succeed
@@ -18,7 +18,6 @@ from twisted.internet.interfaces import (
     IDelayedCall,
     IListeningPort,
     IOpenSSLServerConnectionCreator,
-    IProtocolFactory,
     IReactorTCP,
     IReactorTime,
     ITCPTransport,
@@ -114,7 +113,7 @@ class ScriptedParent:
 
         :returns: the address.
         """
-        factory: IProtocolFactory = _ScriptedFactory(self)
+        factory: Any = _ScriptedFactory(self)  # Twisted types what listens as ServerFactory, which that for TLS is not
         if self._tls is not None:
             factory = TLSMemoryBIOFactory(self._tls, False, factory, self.clock)
         self._port = self._reactor.listenTCP(0, factory, interface="127.0.0.1")

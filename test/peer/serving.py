@@ -11,6 +11,7 @@ from typing import cast
 from twisted.internet import reactor, tcp
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.posixbase import PosixReactorBase
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -89,7 +90,7 @@ class ServingTestCase(TestCase):
         self, factory: VortexServerFactory, options: SocketOptions | None = None, ip: str = "127.0.0.1"
     ) -> tuple[str, int]:
         """Serve until the test ends; the address."""
-        server = TCPServer(REACTOR, factory, ip=ip, port=0, options=options or SocketOptions())
+        server = TCPServer(IReactorFDSet(REACTOR), factory, ip=ip, port=0, options=options or SocketOptions())
         address = server.start()
         self.addCleanup(server.stop, 0)
         if not isinstance(address, (IPv4Address, IPv6Address)):
