@@ -137,7 +137,10 @@ class EventLoopThread:
         try:
             return await answer
         except asyncio.CancelledError:
-            self.tell(cancel)
+            if answer.cancelled():
+                self.tell(cancel)
+            elif answer.exception() is None:  # it came in the same turn of the loop
+                unwanted(answer.result())
             raise
 
     # -- the thread

@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.trial.unittest import TestCase
 
@@ -89,26 +89,46 @@ class EventLoopThreadTests(TestCase):
         await cancelled
 
     async def test_unwanted(self) -> None:
-        """An answer that comes when its asker has gone is given to whoever cleans up, also when the loop has ended."""
-        answer: Deferred[str] = Deferred()
+        """An answer that is under way when its asker goes is given to whoever cleans up."""
         asked: Deferred[None] = Deferred()
         unwanted: Deferred[str] = Deferred()
 
         def question() -> Deferred[str]:
             asked.callback(None)
-            return answer
+            return Deferred(lambda answer: answer.callback("late"))
+
+        def clean_up(answer: str) -> None:
+            self.thread.tell(unwanted.callback, answer)
+
+        tasks: list[asyncio.Task[str]] = []
 
         async def begin() -> None:
-            asking = asyncio.create_task(self.thread.ask(question, unwanted=unwanted.callback))
-            self.addCleanup(lambda: asking)
+            tasks.append(asyncio.create_task(self.thread.ask(question, unwanted=clean_up)))
 
         await self.thread.run(begin)
         await asked
-        answer.addErrback(lambda failure: failure.trap(CancelledError) and "never")
-        waiting = self.stop()
-        answer.callback("late")
-        await waiting
+        self.thread.post(tasks[0].cancel)
         self.assertEqual(await unwanted, "late")
+
+    async def test_unwanted_in_the_same_turn(self) -> None:
+        """So is one that is there already when its asker is cancelled, before he has seen it."""
+        unwanted: list[str] = []
+        answer: Deferred[str] = Deferred()
+
+        async def work() -> None:
+            loop = asyncio.get_running_loop()
+            asking = asyncio.create_task(self.thread.ask(lambda: answer, unwanted=unwanted.append))
+            await asyncio.sleep(0.05)
+            self.thread.tell(answer.callback, "early")
+            # Hold the loop until the answer waits in it, and have the cancellation follow in the same turn.
+            arrived = threading.Event()
+            self.thread.tell(arrived.set)
+            arrived.wait(5)
+            loop.call_soon(asking.cancel)
+            await asyncio.gather(asking, return_exceptions=True)
+
+        await self.thread.run(work)
+        self.assertEqual(unwanted, ["early"])
 
     async def test_stop(self) -> None:
         """Stopping cancels what is under way, ends the thread, and refuses what comes later."""
