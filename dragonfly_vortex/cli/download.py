@@ -21,6 +21,7 @@ from dragonfly_vortex.config import Config, default_config, load_config
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.service import IPeerReactor
 from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
+from dragonfly_vortex.task.target import OutputTarget
 
 __all__ = ["download_task"]
 
@@ -52,6 +53,7 @@ async def _download(reactor: IPeerReactor, config: Config, arguments: Namespace,
     def show(progress: Progress) -> None:
         bar.show(progress.verified_bytes, progress.content_length, progress.verified_pieces)
 
+    in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     downloader = DownloaderFactory(config.download.protocol, config, reactor=reactor).build()
     bar.show(0, None, 0)
     ticking = LoopingCall(bar.tick)
@@ -60,13 +62,12 @@ async def _download(reactor: IPeerReactor, config: Config, arguments: Namespace,
     try:
         download = TaskDownload(
             reactor,
-            partial(deferToThreadPool, reactor, reactor.getThreadPool()),
+            in_thread,
             downloader,
             kind=arguments.kind,
             task_id=arguments.task_id,
             parents=[str(parent) for parent in arguments.parents],
-            target=arguments.output,
-            overwrite=arguments.overwrite,
+            target=OutputTarget(arguments.output, in_thread, overwrite=arguments.overwrite),
             concurrent_piece_count=arguments.concurrency or config.download.concurrent_piece_count,
             on_progress=show,
         )

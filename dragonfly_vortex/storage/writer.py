@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
@@ -16,7 +17,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dragonfly_vortex.interfaces import Claim, ITaskWriter, StoredTask
+from dragonfly_vortex.errors import StorageFailure
+from dragonfly_vortex.interfaces import Claim, ITaskWriter, StoredTask, piece_id
+from dragonfly_vortex.storage.digest import new_hash
+from dragonfly_vortex.storage.pieces import BLOCK_LENGTH
 from dragonfly_vortex.storage.writing import TaskFile
 from dragonfly_vortex.wire import PieceMetadata
 
@@ -95,10 +99,30 @@ class TaskWriter:
     def _write_waiting(self) -> Deferred[None]:
         """Write down all pieces that wait by now."""
         batch, self._waiting = self._waiting, []
-        pieces = [metadata for metadata, _ in batch]
-        written = self._at_disk(lambda: os.fdatasync(self.descriptor))
-        written.addCallback(lambda _: self._in_storage(lambda: self._file.add_pieces(pieces, self._piece_length)))
+        synced = self._at_disk(lambda: self._sync([metadata for metadata, _ in batch]))
+        written = synced.addCallback(
+            lambda pieces: self._in_storage(lambda: self._file.add_pieces(pieces, self._piece_length))
+        )
         return written.addBoth(self._written, batch)
+
+    def _sync(self, pieces: Sequence[PieceMetadata]) -> list[PieceMetadata]:
+        """In a thread: wait for the disk. A piece whose parent has named no digest gets one."""
+        os.fdatasync(self.descriptor)
+        return [piece if piece.digest else replace(piece, digest=self._digest(piece)) for piece in pieces]
+
+    def _digest(self, piece: PieceMetadata) -> str:
+        """In a thread: the digest of the bytes in a piece's place."""
+        hasher = new_hash("crc32")
+        done = 0
+        while done < piece.length:
+            block = os.pread(self.descriptor, min(BLOCK_LENGTH, piece.length - done), piece.offset + done)
+            if not block:
+                raise StorageFailure(
+                    f"piece {piece_id(self._file.task_id, piece.number)}: its bytes are not in the file"
+                )
+            hasher.update(block)
+            done += len(block)
+        return hasher.text()
 
     def _written(self, result: Failure | None, batch: Sequence[tuple[PieceMetadata, Deferred[None]]]) -> None:
         """A batch is in the catalog, or could not be put there."""

@@ -1,30 +1,40 @@
 """
 A download of a whole task: the plan's requests are asked, their answers recorded, the bytes written and hashed, the
-file published.
+whole published.
 
-Everything that is known changes in the reactor's thread alone. Threads open the file, hash it and publish it.
+Everything that is known changes in the reactor's thread alone. Where the bytes go, and what is done with them there, is
+the target's business.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.errors import OutputError, PieceError, SinkFailed
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IDownloader
+from dragonfly_vortex.errors import PieceError, PieceRefused, SinkFailed, TaskDigestMismatch, VortexError
+from dragonfly_vortex.interfaces import (
+    Claim,
+    DownloadPieceRequest,
+    DownloadPieceResponse,
+    IDownloader,
+    IPieceAnnouncer,
+    piece_id,
+)
 from dragonfly_vortex.task.hashing import GrowingHash, InThread
-from dragonfly_vortex.task.output import Output, OutputSink
+from dragonfly_vortex.task.output import OutputSink
+from dragonfly_vortex.task.parents import STORAGE
 from dragonfly_vortex.task.plan import Plan, Request, VerifiedPiece
-from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.task.target import IDownloadTarget
+from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
 
 __all__ = ["DownloadedTask", "ParentShare", "Progress", "TaskDownload"]
 
@@ -35,6 +45,12 @@ _MOST_WAITING = 32 * 1024 * 1024
 Bytes that may wait to be hashed before no more is asked for. With as much under way, 8 pieces of 4 MiB, at most 64 MiB
 are left to be hashed when the last piece comes.
 """
+
+_MOST_UNWRITTEN = 128 * 1024 * 1024
+"""Bytes of verified pieces that may wait for the disk before no more is asked for."""
+
+_LOOK_AGAIN = 2.0
+"""Seconds after which is looked again whether somebody else still fetches a piece: one that is killed says nothing."""
 
 _PATIENCE = 2.0
 """Seconds that cancelled requests have to end. One that does not is left behind: its bytes have nowhere to go."""
@@ -81,6 +97,7 @@ class DownloadedTask:
     :param seconds: how long it took, publishing included.
     :param left_to_hash: bytes that had not been hashed when the last piece had come.
     :param shares: what each parent has given, in the order in which they were named.
+    :param found_piece_count: pieces that nobody had to give in this download: they were there, or came from another.
     """
 
     task_id: str
@@ -90,11 +107,24 @@ class DownloadedTask:
     seconds: float
     left_to_hash: int
     shares: tuple[ParentShare, ...]
+    found_piece_count: int = 0
+
+
+class _UnderWay(NamedTuple):
+    """
+    A request that has been made.
+
+    :param since: when, in the reactor's seconds.
+    """
+
+    answer: Deferred[DownloadPieceResponse | Claim]
+    sink: OutputSink
+    since: float
 
 
 class TaskDownload:
     """
-    One download of one task into one file.
+    One download of one task to one place.
 
     :param reactor: the clock.
     :param in_thread: how to call a function in a thread.
@@ -104,8 +134,9 @@ class TaskDownload:
     :param task_id: the task, which is the SHA-256 of its content in small hexadecimal letters. The content of a task
         with any other ID, such as one made from a URL, never fits.
     :param parents: the addresses, ``HOST:PORT``, of those who may have it.
-    :param target: where the file is to be.
-    :param overwrite: whether a file that stands there is replaced.
+    :param target: an :class:`~dragonfly_vortex.task.target.IDownloadTarget`.
+    :param announcers: an :class:`~dragonfly_vortex.interfaces.IPieceAnnouncer` for each parent that has one. The others
+        are asked for anything.
     :param concurrent_piece_count: how many pieces are asked for at once.
     :param on_progress: called in the reactor's thread whenever a piece has come.
     :raises ValueError: there is no parent, or nothing may be asked.
@@ -122,8 +153,8 @@ class TaskDownload:
         kind: PieceKind,
         task_id: str,
         parents: Sequence[str],
-        target: Path,
-        overwrite: bool = False,
+        target: IDownloadTarget,
+        announcers: Mapping[str, IPieceAnnouncer] | None = None,
         concurrent_piece_count: int = 8,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> None:
@@ -135,11 +166,18 @@ class TaskDownload:
         self._downloader = downloader
         self._on_progress = on_progress
         self._plan = Plan(task_id, self.parents, concurrent_piece_count)
-        self._output = Output(target, overwrite=overwrite)
+        self._target = IDownloadTarget(target)
+        self._announcers = announcers or {}
+        self._stop_hearing: list[Callable[[], None]] = []
+        self._look_again_later: IDelayedCall | None = None
+        self._is_subscribed = False
+        self._written_length: int | None = None  # the content length that the target knows of
+        self._changes = 0  # of the target, that are under way
+        self._is_dropping = False
         self._hash: GrowingHash | None = None
         self._drops = 0
         self._left_to_hash: int | None = None
-        self._under_way: dict[Request, tuple[Deferred[DownloadPieceResponse], OutputSink]] = {}
+        self._under_way: dict[Request, _UnderWay] = {}
         self._turn: Deferred[None] | None = None  # fires when all is there and hashed, or fails
         self._quiet: Deferred[None] | None = None  # fires when nothing is under way
         self._is_advancing = False
@@ -149,9 +187,10 @@ class TaskDownload:
         """
         Download it. To be called once.
 
-        :returns: fires when the file is at its target. Fails, when nothing of it is left there, with
+        :returns: fires when the task is at its target. Fails, when nothing is left to be done there, with
             :class:`~dragonfly_vortex.errors.TaskNotFound`, :class:`~dragonfly_vortex.errors.NoParentLeft`,
-            :class:`~dragonfly_vortex.errors.TaskDigestMismatch`, :class:`~dragonfly_vortex.errors.OutputError`, or with
+            :class:`~dragonfly_vortex.errors.TaskDigestMismatch`, with what the target fails with
+            (:class:`~dragonfly_vortex.errors.OutputError`, :class:`~dragonfly_vortex.errors.StorageError`), or with
             what a downloader says that is about no parent, such as :class:`~dragonfly_vortex.errors.PoolClosed`.
             Cancelling it is :meth:`cancel`: it fails with ``CancelledError`` then.
         """
@@ -169,16 +208,51 @@ class TaskDownload:
         """Open, fetch, verify and publish; and whatever happens, tidy up."""
         started = self._reactor.seconds()
         try:
-            await _outlast(self._in_thread(self._output.open))
-            self._hash = GrowingHash(self._output.descriptor, self._in_thread, self._advance)
-            await self._fetch(self._hash)
+            await self._open()
+            self._hash = GrowingHash(
+                self._target.descriptor, self._in_thread, self._advance, keep_in_memory=self._target.is_served
+            )
+            try:
+                await self._fetch(self._hash)
+            except TaskDigestMismatch:
+                # Nobody knows which of the pieces are wrong.
+                await _outlast(self._stop_requests())
+                await _outlast(self._target.drop([*self._plan.verified, *self._plan.take_dropped()]))
+                raise
             await _outlast(self._stop_requests())
             with contextlib.suppress(CancelledError):  # too late: by now it is published
-                length = self._plan.content_length or 0
-                await _outlast(self._in_thread(lambda: self._output.publish(length)))
+                await _outlast(self._target.publish(self._plan.content_length or 0))
         finally:
             await self._tidy_up()
         return self._summary(self._reactor.seconds() - started)
+
+    async def _open(self) -> None:
+        """Open the target, and begin with what is there."""
+        found = await _outlast(self._target.open())
+        if found.task is not None:
+            self._written_length = found.task.content_length
+            self._plan.learn_layout(STORAGE, found.task.content_length, found.task.piece_length)
+        refused = [metadata.number for metadata in found.pieces if not self._is_possible(metadata)]
+        if refused:
+            self._written_length = None
+            await _outlast(self._target.drop(refused))
+        if found.pieces:
+            self._tell_progress()
+        for parent, announcer in self._announcers.items():
+            self._plan.announcing_began(parent)
+            stop = announcer.start(
+                self.kind,
+                self.task_id,
+                partial(self._hear, partial(self._plan.learn_layout, parent)),
+                partial(self._hear, partial(self._plan.announce, parent)),
+                partial(self._hear, partial(self._plan.announcing_ended, parent)),
+            )
+            self._stop_hearing.append(stop)
+
+    def _hear(self, record: Callable[..., None], *told: int | None) -> None:
+        """A parent has told something."""
+        record(*told)
+        self._advance()
 
     async def _fetch(self, growing: GrowingHash) -> None:
         """Have everything fetched, until the file as a whole is what its ID says."""
@@ -194,13 +268,18 @@ class TaskDownload:
     async def _tidy_up(self) -> None:
         """Leave nothing behind: no request, no thread at work, no temporary."""
         self._turn = None
+        for stop in self._stop_hearing:
+            stop()
+        if self._look_again_later is not None:
+            self._look_again_later.cancel()
+            self._look_again_later = None
         await _outlast(self._stop_requests(), forget_cancellation=True)
         if self._hash is not None:
             await _outlast(self._hash.stop(), forget_cancellation=True)
         try:
-            await _outlast(self._in_thread(self._output.discard), forget_cancellation=True)
-        except OutputError:
-            self._log.failure("A temporary is left behind")
+            await _outlast(self._target.close(), forget_cancellation=True)
+        except VortexError:
+            self._log.failure("Something is left behind")
 
     def _summary(self, seconds: float) -> DownloadedTask:
         """What has been done, when it is done."""
@@ -213,6 +292,7 @@ class TaskDownload:
             seconds=seconds,
             left_to_hash=self._left_to_hash or 0,
             shares=tuple(_share(parent, pieces) for parent in self.parents),
+            found_piece_count=_share(STORAGE, pieces).piece_count,
         )
 
     # -- one thing after the other -------------------------------------------------------------------------------------
@@ -236,13 +316,18 @@ class TaskDownload:
         if withdrawn is not None:
             self._give_up(withdrawn)
             return True
+        self._drop_what_is_forgotten()
+        if self._is_dropping:
+            return False
+        self._tell_length()
         waiting = self._hash_what_is_there()
         if self._plan.is_complete:
             return self._take_last_step(turn, waiting)
         failure = self._plan.failure()
         if failure is not None:
             raise failure
-        request = self._plan.next_request() if waiting <= _MOST_WAITING else None
+        may_ask = waiting <= _MOST_WAITING and self._target.unwritten <= _MOST_UNWRITTEN
+        request = self._plan.next_request() if may_ask else None
         if request is None:
             return False
         self._ask(request)
@@ -254,7 +339,7 @@ class TaskDownload:
             self._left_to_hash = waiting
         for request in list(self._under_way):
             self._give_up(request)
-        if waiting:
+        if waiting or self._changes:
             return False
         turn.callback(None)
         return True  # this was the end, or there is another turn by now
@@ -264,7 +349,7 @@ class TaskDownload:
         if self._hash is None:
             return 0
         if self._hash.error is not None:
-            raise OutputError(f"{self._output.target}: cannot be read back: {self._hash.error}") from self._hash.error
+            raise self._target.failure(f"cannot be read back: {self._hash.error}") from self._hash.error
         if self._drops != self._plan.drops:
             self._drops = self._plan.drops
             self._hash.start_anew()
@@ -280,42 +365,64 @@ class TaskDownload:
 
     def _ask(self, request: Request) -> None:
         """Ask a parent for a piece."""
-        sink = OutputSink(self._output, partial(self._plan.judge, request))
-        wanted = DownloadPieceRequest(kind=self.kind, task_id=self.task_id, number=request.number, sink=sink)
-        answer = maybeDeferred(self._downloader.download, request.parent, wanted)
-        self._under_way[request] = (answer, sink)
+        sink = OutputSink(self._target, partial(self._plan.judge, request))
+        answer = Deferred.fromCoroutine(self._fetch_piece(request, sink))
+        self._under_way[request] = _UnderWay(answer, sink, self._reactor.seconds())
         answer.addBoth(self._answered, request).addErrback(self._end_turn)
+
+    async def _fetch_piece(self, request: Request, sink: OutputSink) -> DownloadPieceResponse | Claim:
+        """Fetch a piece, unless somebody else fetches it, or has."""
+        claim = await self._target.claim(request.number)
+        if not claim.is_ours:
+            return claim
+        wanted = DownloadPieceRequest(kind=self.kind, task_id=self.task_id, number=request.number, sink=sink)
+        return await self._downloader.download(request.parent, wanted)
 
     def _give_up(self, request: Request) -> None:
         """Cancel a request. What it still writes goes nowhere, and what it still says is not heard."""
-        answer, sink = self._under_way[request]
-        if not sink.is_revoked:
-            sink.revoke()
-            answer.cancel()
+        under_way = self._under_way[request]
+        if not under_way.sink.is_revoked:
+            under_way.sink.revoke()
+            under_way.answer.cancel()
 
-    def _answered(self, result: DownloadPieceResponse | Failure, request: Request) -> None:
+    def _answered(self, result: DownloadPieceResponse | Claim | Failure, request: Request) -> None:
         """A request has come to its end."""
-        _, sink = self._under_way.pop(request)
-        if sink.is_revoked:
-            self._plan.record_cancelled(request)
-        elif not isinstance(result, Failure):
-            self._plan.record_verified(request, result.metadata)
-            self._tell_progress()
-        elif isinstance(result.value, PieceError):
-            self._plan.record_failure(request, result.value)
-        else:
-            self._plan.record_cancelled(request)
-            self._end_turn(self._own_failure(result))
+        _, sink, since = self._under_way.pop(request)
+        self._record(result, request, sink)
+        if isinstance(result, DownloadPieceResponse) and not sink.is_revoked and request.number in self._plan.verified:
+            self._keep(result.metadata, request.parent, self._reactor.seconds() - since)
+        elif not isinstance(result, Claim) or result.is_ours:
+            self._target.release(request.number)
         if not self._under_way and self._quiet is not None:
             quiet, self._quiet = self._quiet, None
             quiet.callback(None)
         self._advance()
 
+    def _record(self, result: DownloadPieceResponse | Claim | Failure, request: Request, sink: OutputSink) -> None:
+        """Tell the plan what has become of a request."""
+        if sink.is_revoked:
+            self._plan.record_cancelled(request)
+        elif isinstance(result, DownloadPieceResponse):
+            self._plan.record_verified(request, result.metadata)
+            self._tell_progress()
+        elif isinstance(result, Claim):
+            self._plan.record_busy(request)
+            if result.piece is None:
+                self._wait_for_others()
+            else:
+                self._record_present(result.piece)
+                self._tell_progress()
+        elif isinstance(result.value, PieceError):
+            self._plan.record_failure(request, result.value)
+        else:
+            self._plan.record_cancelled(request)
+            self._end_turn(self._own_failure(result))
+
     def _own_failure(self, failure: Failure) -> Failure:
         """What a failure that is no parent's means for the download."""
         if not isinstance(failure.value, SinkFailed):
             return failure
-        error = OutputError(f"{self._output.target}: {failure.value.__cause__ or failure.value}")
+        error = self._target.failure(str(failure.value.__cause__ or failure.value))
         error.__cause__ = failure.value
         return Failure(error)
 
@@ -328,6 +435,85 @@ class TaskDownload:
                 content_length=self._plan.content_length,
             )
             self._on_progress(progress)
+
+    # -- the target ----------------------------------------------------------------------------------------------------
+
+    def _keep(self, metadata: PieceMetadata, parent: str, seconds: float) -> None:
+        """Have a verified piece kept."""
+        row = replace(
+            metadata,
+            parent_id=parent,
+            traffic_type=TrafficType.REMOTE_PEER,
+            cost=int(seconds),
+            created_at=int(time.time()),
+        )
+        self._change(self._target.keep(row, self._plan.piece_length or 0))
+
+    def _is_possible(self, metadata: PieceMetadata) -> bool:
+        """Record a piece that was there before, unless it does not go together with the others that were."""
+        try:
+            self._plan.record_present(metadata)
+        except PieceRefused:
+            return False
+        return True
+
+    def _record_present(self, metadata: PieceMetadata) -> None:
+        """A piece is there without this download having fetched it."""
+        try:
+            self._plan.record_present(metadata)
+        except PieceRefused as refusal:
+            name = piece_id(self.task_id, metadata.number)
+            raise self._target.failure(f"piece {name} there contradicts what is known: {refusal}") from refusal
+
+    def _drop_what_is_forgotten(self) -> None:
+        """Have the pieces dropped that the plan has forgotten: until that is done nothing is written in their place."""
+        dropped = self._plan.take_dropped()
+        if dropped:
+            self._is_dropping = True
+            self._written_length = None
+            self._change(self._target.drop(dropped)).addCallback(self._dropped)
+
+    def _dropped(self, _: None) -> None:
+        """Their places can be written again."""
+        self._is_dropping = False
+        self._advance()
+
+    def _tell_length(self) -> None:
+        """Tell the target how long the task is, when that has changed."""
+        length = self._plan.content_length
+        if length != self._written_length and self._plan.verified:
+            self._written_length = length
+            self._change(self._target.set_content_length(length))
+
+    def _change(self, change: Deferred[None]) -> Deferred[None]:
+        """The download ends no sooner than what has been begun at its target, and fails with it."""
+        self._changes += 1
+        return change.addBoth(self._changed).addErrback(self._end_turn)
+
+    def _changed(self, result: Failure | None) -> Failure | None:
+        """Something has been done at the target, or could not be."""
+        self._changes -= 1
+        if not isinstance(result, Failure):
+            self._advance()
+        return result
+
+    def _wait_for_others(self) -> None:
+        """Look again when somebody else may have fetched a piece, and if nothing is heard, after a while."""
+        if not self._is_subscribed:
+            self._is_subscribed = True
+            self._stop_hearing.append(self._target.subscribe(self._look_again))
+        if self._look_again_later is None:
+            self._look_again_later = self._reactor.callLater(_LOOK_AGAIN, self._look_again)
+
+    def _look_again(self) -> None:
+        """What somebody else was fetching may be there, or may not come from there any more."""
+        later, self._look_again_later = self._look_again_later, None
+        if later is not None and later.active():
+            later.cancel()
+        self._plan.release_busy()
+        self._advance()
+
+    # -- the end of requests -------------------------------------------------------------------------------------------
 
     def _stop_requests(self) -> Deferred[None]:
         """Cancel what is under way. Fires when all has ended, or has been given the time to."""

@@ -41,9 +41,12 @@ class GrowingHash:
     :param descriptor: the file, open for reading; it stays open at least until :meth:`stop` has fired.
     :param in_thread: how to call a function in a thread.
     :param on_progress: called in the reactor's thread when some more has been hashed, or could not be.
+    :param keep_in_memory: whether others will read the file soon.
     """
 
-    def __init__(self, descriptor: int, in_thread: InThread, on_progress: Callable[[], None]) -> None:
+    def __init__(
+        self, descriptor: int, in_thread: InThread, on_progress: Callable[[], None], *, keep_in_memory: bool = False
+    ) -> None:
         self.hashed = 0
         """Bytes that have been hashed."""
         self.length = 0
@@ -53,6 +56,7 @@ class GrowingHash:
         self._descriptor = descriptor
         self._in_thread = in_thread
         self._on_progress = on_progress
+        self._keep_in_memory = keep_in_memory
         self._hasher = new_hash("sha256")
         self._is_running = False
         self._is_stopped = False
@@ -97,8 +101,15 @@ class GrowingHash:
             return
         self._is_running = True
         hasher, start, end = self._hasher, self.hashed, min(self.length, self.hashed + _STRETCH)
-        done = self._in_thread(lambda: hash_range(hasher, self._descriptor, start, end))
+        done = self._in_thread(lambda: self._hash(hasher, start, end))
         done.addBoth(self._ran, hasher, end)
+
+    def _hash(self, hasher: Hasher, start: int, end: int) -> None:
+        """In a thread: hash a stretch."""
+        hash_range(hasher, self._descriptor, start, end)
+        # Has the system begin to write what it has kept so far, rather than all of it at the end.
+        if not self._keep_in_memory and hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self._descriptor, start, end - start, os.POSIX_FADV_DONTNEED)
 
     def _ran(self, result: Failure | None, hasher: Hasher, end: int) -> None:
         """A stretch has been hashed; it counts unless all has been forgotten meanwhile."""
@@ -128,6 +139,3 @@ def hash_range(hasher: Hasher, descriptor: int, start: int, end: int) -> None:
             raise OSError(f"expected {end} bytes in the file, got {at}")
         hasher.update(window[:got])
         at += got
-    # Has the system begin to write what it has kept so far, rather than all of it at the end.
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, start, end - start, os.POSIX_FADV_DONTNEED)

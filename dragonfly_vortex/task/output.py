@@ -1,5 +1,5 @@
 """
-The file that a download ends in: complete and verified, or not there.
+The file that a download ends in, complete and verified or not there; and the place of a piece in a file.
 
 Opening, publishing and discarding block and are done in a thread; a piece's bytes are written in the reactor's, as they
 come.
@@ -11,6 +11,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from zope.interface import implementer
 
@@ -19,7 +20,15 @@ from dragonfly_vortex.interfaces import IPieceSink
 from dragonfly_vortex.storage.staging import StagedFile, check_target
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["Output", "OutputSink"]
+__all__ = ["HasDescriptor", "Output", "OutputSink"]
+
+
+class HasDescriptor(Protocol):
+    """What a piece can be written to."""
+
+    @property
+    def descriptor(self) -> int:
+        """A file, open for writing."""
 
 
 class Output:
@@ -91,13 +100,13 @@ class Output:
 @implementer(IPieceSink)
 class OutputSink:
     """
-    The place of one piece in an output. Its content, for :meth:`finish`, is the number of bytes.
+    The place of one piece in a file. Its content, for :meth:`finish`, is the number of bytes.
 
-    :param output: where to write.
+    :param output: whatever has the file open.
     :param judge: raises :class:`~dragonfly_vortex.errors.PieceRefused` for metadata that cannot be right.
     """
 
-    def __init__(self, output: Output, judge: Callable[[PieceMetadata], None]) -> None:
+    def __init__(self, output: HasDescriptor, judge: Callable[[PieceMetadata], None]) -> None:
         self._output = output
         self._judge = judge
         self._at = 0

@@ -1,26 +1,20 @@
 """
 Which piece is asked of which parent next, and what each answer changes. No I/O here, no clock and no reactor.
 
-Two things are unknown at first, and only parents can tell them: the piece length, which is the length of piece 0, and
-the end, which is a piece shorter than that, or a number that no parent has. Whatever a parent has told is kept with its
-name, so that it can be forgotten when the parent turns out to have lied.
+What is thought of a parent is in :mod:`~dragonfly_vortex.task.parents`, what is known of the task in
+:mod:`~dragonfly_vortex.task.layout`. Until the piece length is known nothing but piece 0 is asked for; then new numbers
+are, one after the other, and those that have come back because their requests failed. After the first "not found"
+nothing beyond it is asked for, but what has been announced.
 
-The life of a parent::
-
-    GOOD --a request fails--> DOUBTED --the next one fails too--> OUT
-      ^                          |
-      +----- any answer ---------+            a time-out puts it OUT, a lie makes it LIED, from anywhere
-
-In doubt it is asked for one piece at a time. Requests that were under way together fail together: each belongs to a
-round, a failure ends the round, and the failures of earlier rounds say nothing new.
+What was there before counts as sent by :data:`~dragonfly_vortex.task.parents.STORAGE`, which is believed like a parent,
+but is the first to be doubted: when the whole is wrong, or when all parents contradict it.
 """
 
 from __future__ import annotations
 
-import enum
-from collections import Counter
+import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from dragonfly_vortex.errors import (
     InvalidPiece,
@@ -35,21 +29,11 @@ from dragonfly_vortex.errors import (
     UnexpectedPiece,
 )
 from dragonfly_vortex.interfaces import piece_id
+from dragonfly_vortex.task.layout import Contradiction, Layout, VerifiedPiece
+from dragonfly_vortex.task.parents import STORAGE, Parent, Standing
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["Plan", "Request", "Standing", "VerifiedPiece"]
-
-_TRIES = 2
-"""How often a parent may fail to give a piece: it is asked once more, and then not for that piece again."""
-
-
-class Standing(enum.Enum):
-    """What is thought of a parent."""
-
-    GOOD = "good"
-    DOUBTED = "doubted"
-    OUT = "out"
-    LIED = "lied"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,7 +43,7 @@ class Request:
 
     :param parent: the parent's address, ``HOST:PORT``.
     :param number: the piece's number.
-    :param round: the parent's round, see the module.
+    :param round: the parent's round, see :mod:`~dragonfly_vortex.task.parents`.
     """
 
     parent: str
@@ -67,57 +51,12 @@ class Request:
     round: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedPiece:
-    """
-    A piece that has the digest its parent named.
-
-    :param parent: who sent it.
-    :param length: bytes of it.
-    """
-
-    parent: str
-    length: int
-
-
-@dataclass(slots=True, kw_only=True)
-class _Parent:
-    """
-    What is known of a parent.
-
-    :param asked: how many requests it has had.
-    :param under_way: how many of them have no answer yet.
-    :param lacks: numbers of the pieces that it said it does not have.
-    :param failures: how often it failed to give a piece, by number.
-    :param accusers: who vouches for what its lie contradicts; None where it is a lie whatever others say.
-    :param acquitted: whether its word has stood against that of liars alone before.
-    """
-
-    address: str
-    standing: Standing = Standing.GOOD
-    round: int = 0
-    asked: int = 0
-    under_way: int = 0
-    lacks: set[int] = field(default_factory=set)
-    failures: Counter[int] = field(default_factory=Counter)
-    accusers: set[str] | None = None
-    acquitted: bool = False
-
-    @property
-    def alive(self) -> bool:
-        """Whether it is asked at all."""
-        return self.standing in (Standing.GOOD, Standing.DOUBTED)
-
-    def may_have(self, number: int) -> bool:
-        """Whether it is worth asking for a piece, now or later."""
-        return self.alive and number not in self.lacks and self.failures[number] < _TRIES
-
-
 class Plan:
     """
     The course of one download: :meth:`next_request` as long as it gives one, an answer to each by one of the
-    ``record_`` methods, and the requests that :meth:`next_withdrawn` gives are to be cancelled. It is over when
-    :attr:`is_complete`, or with :meth:`failure`.
+    ``record_`` methods, the requests that :meth:`next_withdrawn` gives are to be cancelled, and the pieces that
+    :meth:`take_dropped` gives are not to be offered any more. It is over when :attr:`is_complete`, or with
+    :meth:`failure`.
 
     :param task_id: the task, for messages.
     :param parents: the parents' addresses; each counts once.
@@ -131,23 +70,25 @@ class Plan:
         if concurrent_piece_count < 1:
             raise ValueError(f"expected to ask for at least one piece at once, got {concurrent_piece_count}")
         self.task_id = task_id
-        self.piece_length: int | None = None
-        self.verified: dict[int, VerifiedPiece] = {}
-        self.verified_length = 0
-        """Bytes of all verified pieces."""
         self.prefix = 0
         """How many pieces from the first one on are verified without a gap."""
         self.drops = 0
         """How often verified pieces have been forgotten: what was made of their bytes is void then."""
         self._limit = concurrent_piece_count
-        self._parents = {address: _Parent(address=address) for address in parents}
+        self._parents = {address: Parent(address=address) for address in parents}
+        self._storage = Parent(address=STORAGE, is_open=False)
+        self._everybody = {**self._parents, STORAGE: self._storage}
+        self._layout = Layout(self._everybody)
         self._under_way: dict[int, Request] = {}
-        self._returned: set[int] = set()  # numbers below the frontier that are neither verified nor under way
-        self._frontier = 0  # no number from here on has been asked for, but for some that are under way
-        self._short: int | None = None  # the verified piece that is shorter than the others, which makes it the last
+        self._busy: set[int] = set()  # numbers that somebody else is fetching
+        self._returned: set[int] = set()  # numbers below the frontier that can be asked for again
+        self._orphans: set[int] = set()  # those of them that nobody has, or had not when they came back
+        self._frontier = 0  # no number from here on has been asked for, but for some that were announced
+        self._lacked: list[int] = []  # numbers that some parent lacks, and some that none does any more; a heap
         self._to_withdraw: list[Request] = []
         self._withdrawn: set[Request] = set()
         self._contradicted: dict[Request, set[str] | None] = {}
+        self._dropped: list[int] = []
         self._last_error: PieceError | None = None
         self._mismatch: TaskDigestMismatch | None = None
         self._is_hopeless = False
@@ -155,12 +96,34 @@ class Plan:
     # -- what is known -------------------------------------------------------------------------------------------------
 
     @property
+    def piece_length(self) -> int | None:
+        """Bytes of every piece but the last; None while nobody knows."""
+        return self._layout.piece_length
+
+    @property
+    def verified(self) -> dict[int, VerifiedPiece]:
+        """The verified pieces, by number."""
+        return self._layout.verified
+
+    @property
+    def verified_length(self) -> int:
+        """Bytes of all verified pieces."""
+        return self._layout.verified_length
+
+    @property
     def end(self) -> int | None:
         """How many pieces the task has; None while nobody knows."""
-        if self._short is not None:
-            return self._short + 1
+        if self._layout.short is not None:
+            return self._layout.short + 1
+        told = self._layout.told_count
+        if told is not None:
+            return told
         hold = self._hold()
-        return hold if hold and self._is_end(hold) else None
+        if hold and self._is_end(hold):
+            return hold
+        new = self._new_number()
+        is_denied = any(parent.denies(new) for parent in self._parents.values())
+        return new if new and is_denied and self._is_end(new) else None
 
     @property
     def is_complete(self) -> bool:
@@ -171,6 +134,9 @@ class Plan:
     @property
     def content_length(self) -> int | None:
         """Bytes of the whole task; None while nobody knows."""
+        known = self._layout.content_length
+        if known is not None:
+            return known
         end = self.end
         if end is None or self.piece_length is None or end - 1 not in self.verified:
             return None
@@ -188,6 +154,11 @@ class Plan:
         """How many requests have no answer yet, those that are withdrawn too."""
         return len(self._under_way)
 
+    @property
+    def is_waiting_for_others(self) -> bool:
+        """Whether somebody else is fetching a piece."""
+        return bool(self._busy)
+
     def standing(self, parent: str) -> Standing:
         """What is thought of a parent."""
         return self._parents[parent].standing
@@ -198,11 +169,13 @@ class Plan:
         """The next request, which counts as under way from now on; None while there is nothing to ask."""
         if len(self._under_way) >= self._limit or self.is_complete:
             return None
-        for number in self._askable():
-            parent = self._best_parent(number)
-            if parent is not None:
-                return self._ask(parent, number)
-        return None
+        ready = [parent for parent in self._parents.values() if parent.is_alive and not self._is_probed(parent)]
+        end, hold, new = self.end, self._hold(), self._new_number()
+        number = min((n for parent in ready for n in self._askable(parent, end, hold, new)), default=None)
+        if number is None:
+            return None
+        able = [parent for parent in ready if parent.may_have(number)]
+        return self._ask(min(able, key=lambda parent: (parent.under_way, parent.asked)), number)
 
     def next_withdrawn(self) -> Request | None:
         """
@@ -211,17 +184,29 @@ class Plan:
         """
         return self._to_withdraw.pop() if self._to_withdraw else None
 
+    def take_dropped(self) -> list[int]:
+        """The numbers of the pieces that have been forgotten since this was called last."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
+
     def failure(self) -> TaskError | None:
         """Why the task cannot be had, as soon as that is certain: a piece of it can be had from nobody."""
         if self._mismatch is not None and self._is_hopeless:
             return self._mismatch
-        if not any(self._is_lost(number) for number in self._askable()):
+        lost = next((number for number in self._doubtful() if self._is_lost(number)), None)
+        if lost is None:
             return None
         if self._mismatch is not None:
             return self._mismatch
-        if self._last_error is None or all(0 in parent.lacks for parent in self._parents.values()):
-            return TaskNotFound(self.task_id, f"expected its first piece at {', '.join(self._parents)}, got not found")
-        return NoParentLeft(self.task_id, self._last_error)
+        names = ", ".join(self._parents)
+        if 0 not in self.verified and (
+            self._last_error is None or all(0 in parent.lacks for parent in self._parents.values())
+        ):
+            return TaskNotFound(self.task_id, f"expected its first piece at {names}, got not found")
+        unknown = PieceNotFound(
+            names, piece_id(self.task_id, lost), "expected one of them to have it, got none that has"
+        )
+        return NoParentLeft(self.task_id, self._last_error or unknown)
 
     # -- what has come -------------------------------------------------------------------------------------------------
 
@@ -233,7 +218,7 @@ class Plan:
         """
         if request in self._withdrawn:
             raise PieceRefused("the request has been given up")
-        for reason, accusers in self._contradictions(request.number, metadata):
+        for reason, accusers in self._contradictions(request, metadata):
             # Who contradicts itself lies, whoever else says the same.
             self._contradicted[request] = None if accusers is None or request.parent in accusers else accusers
             raise PieceRefused(reason)
@@ -249,18 +234,19 @@ class Plan:
             name = piece_id(self.task_id, request.number)
             self.record_failure(request, UnexpectedPiece(request.parent, name, str(refusal)))
             return
-        parent = self._settle(request)
-        if self.piece_length is None:
-            self.piece_length = metadata.length
-        if metadata.length < self.piece_length or not metadata.length:
-            self._short = request.number
-            # Only liars have sent what comes after the last piece: from others it would have contradicted this one.
-            self._drop([number for number in self.verified if number > request.number])
-        self.verified[request.number] = VerifiedPiece(parent=request.parent, length=metadata.length)
-        self.verified_length += metadata.length
-        self._returned.discard(request.number)
-        self._advance_prefix()
-        self._believe(parent)
+        self._believe(self._settle(request))
+        self._add(request.number, VerifiedPiece(parent=request.parent, length=metadata.length))
+
+    def record_present(self, metadata: PieceMetadata) -> None:
+        """
+        A piece is there already. The piece length is known by then, see :meth:`learn_layout`.
+
+        :raises PieceRefused: it cannot be a piece of the task that is being downloaded.
+        """
+        for reason, _ in self._layout.contradictions(metadata.number, metadata):
+            raise PieceRefused(reason)
+        if metadata.number not in self.verified:
+            self._add(metadata.number, VerifiedPiece(parent=STORAGE, length=metadata.length))
 
     def record_failure(self, request: Request, error: PieceError) -> None:
         """The parent did not give the piece: what follows depends on why."""
@@ -271,70 +257,165 @@ class Plan:
             return  # given up, or refused on the word of liars alone: that says nothing about the parent
         if isinstance(error, PieceNotFound):
             parent.lacks.add(request.number)
+            heapq.heappush(self._lacked, request.number)
             self._believe(parent)
             self._last_error = self._last_error or error
-            return
-        self._last_error = error
-        if isinstance(error, InvalidPiece):
+        elif isinstance(error, InvalidPiece):
+            self._last_error = error
             self._expose(parent, accusers)
         elif isinstance(error, PieceTimeout):
+            self._last_error = error
             parent.standing = Standing.OUT
             self._withdraw(parent)
+            self._find_orphans()
         else:
+            self._last_error = error
             parent.failures[request.number] += 1
             self._doubt(parent, request.round)
+        self._find_orphans({request.number} & self._returned)
 
     def record_cancelled(self, request: Request) -> None:
         """The request has been cancelled: the piece can be asked for again."""
         self._settle(request)
 
+    def record_busy(self, request: Request) -> None:
+        """Somebody else is fetching the piece: it is neither asked for nor missed until :meth:`release_busy`."""
+        parent = self._settle(request)
+        parent.asked -= 1
+        self._returned.discard(request.number)
+        self._orphans.discard(request.number)
+        self._busy.add(request.number)
+
+    def release_busy(self) -> None:
+        """What others were fetching may be there by now, or may not come from them: it can be asked for again."""
+        busy, self._busy = self._busy, set()
+        for number in sorted(busy - self.verified.keys()):
+            self._return(number)
+
     def record_mismatch(self, got: str) -> None:
         """
-        The task is complete, and does not have the SHA-256 that its ID is. If somebody is known to have lied, what came
-        from there is to be fetched again from others; and who has sent it all has lied.
+        The task is complete, and does not have the SHA-256 that its ID is. What was there before is fetched anew, and
+        what parents have only said is not believed any more. If somebody is known to have lied, what came from there is
+        to be fetched again from others; and who has sent it all has lied.
 
         :param got: the SHA-256 that it has.
         """
         end, length = self.end or 0, self.content_length
         senders = sorted({self.verified[number].parent for number in range(end)})
-        whole = f"{length} bytes in {end} pieces from {', '.join(senders)}"
-        reason = f"expected SHA-256 {self.task_id}, got {got}, of {whole}"
+        names = ", ".join(sender or "the storage" for sender in senders)
+        reason = f"expected SHA-256 {self.task_id}, got {got}, of {length} bytes in {end} pieces from {names}"
         self._mismatch = TaskDigestMismatch(self.task_id, reason)
-        if len(senders) == 1:
+        if STORAGE in senders and self._storage.is_honest:
+            self._expose(self._storage, None)
+            return
+        if self._layout.believes_tellings:
+            self._layout.believes_tellings = False
+            self._check_vouchers()
+            if not (self.is_complete and self.content_length == length):
+                return
+        if len(senders) == 1 and senders[0] != STORAGE:
             self._expose(self._parents[senders[0]], None)
-        self._drop([number for number, piece in self.verified.items() if not self._is_honest(piece.parent)])
+        self._drop([number for number, piece in self.verified.items() if not self._everybody[piece.parent].is_honest])
         self._is_hopeless = self.is_complete and self.content_length == length
+
+    # -- what is told --------------------------------------------------------------------------------------------------
+
+    def announcing_began(self, parent: str) -> None:
+        """From now on a parent is asked only for what it has announced, see :meth:`announce`."""
+        self._parents[parent].is_announcing = True
+        self._parents[parent].is_open = False
+
+    def announce(self, parent: str, number: int, offset: int, length: int) -> None:
+        """
+        A parent says that it has a piece. That says something about the layout, too.
+
+        :param offset: where the piece starts, in bytes.
+        :param length: bytes of it.
+        """
+        told_by = self._parents[parent]
+        if number in told_by.announced:
+            if told_by.announced[number] != (offset, length):
+                self._record_lie(
+                    told_by, number, f"expected what it has announced, got {length} bytes at {offset}", None
+                )
+            return
+        told_by.announced[number] = offset, length
+        if offset % number if number else offset:
+            self._record_lie(told_by, number, f"expected a piece at its place, got {length} bytes at {offset}", None)
+            return
+        piece_length = offset // number if number else max(length, self.piece_length or 0)
+        content_length = offset + length if length < piece_length or not length else None
+        self._learn(told_by, number, content_length, piece_length)
+        if length > piece_length:
+            self._record_lie(told_by, number, f"expected at most {piece_length} bytes, got {length}", None)
+        elif told_by.is_alive and self._is_free(number):
+            self._orphans.discard(number)
+            told_by.offer(number)
+
+    def announcing_ended(self, parent: str, finished: bool) -> None:
+        """
+        A parent announces nothing more.
+
+        :param finished: whether it has and will have what it has announced and nothing else. Otherwise nobody knows,
+            and it may be asked for anything.
+        """
+        told_by = self._parents[parent]
+        told_by.is_announcing = False
+        if not finished:
+            told_by.is_open = True
+            told_by.offer_anew(self._returned)
+        self._find_orphans()
+
+    def learn_layout(self, parent: str, content_length: int | None, piece_length: int | None) -> None:
+        """
+        A parent says how a task is cut, or the storage does.
+
+        :param parent: its address; :data:`~dragonfly_vortex.task.parents.STORAGE` for what is there already.
+        :param content_length: bytes of the whole; None for what it does not say.
+        :param piece_length: bytes of every piece but the last; None for what it does not say.
+        """
+        if content_length is not None and piece_length is not None:
+            piece_length = min(piece_length, content_length)  # of a task of one piece that is the piece's own length
+        self._learn(self._everybody[parent], 0, content_length, piece_length)
 
     # -- what to ask ---------------------------------------------------------------------------------------------------
 
-    def _askable(self) -> Iterator[int]:
-        """What may be asked for now, and is neither verified nor under way, lowest first, with one new number."""
-        if self.piece_length is None:
-            if 0 not in self._under_way:
-                yield 0
-            return
-        while self._frontier in self.verified or self._frontier in self._under_way:
-            self._frontier += 1
-        end, hold = self.end, self._hold()
-        for number in (*sorted(self._returned), self._frontier):
-            if (end is None or number < end) and (hold is None or number <= hold):
-                yield number
+    def _askable(self, parent: Parent, end: int | None, hold: int | None, new: int) -> Iterator[int]:
+        """The lowest numbers that a parent may be asked for now: one that has come back, and a new one."""
 
-    def _ask(self, parent: _Parent, number: int) -> Request:
+        def is_allowed(number: int) -> bool:
+            if self.piece_length is None:
+                return number == 0
+            return (end is None or number < end) and (hold is None or number <= hold or number in parent.announced)
+
+        while (offer := parent.lowest_offer()) is not None and not (self._is_free(offer) and parent.may_have(offer)):
+            parent.take_offer()
+        if offer is not None and is_allowed(offer):
+            yield offer
+        if parent.may_have(new) and is_allowed(new):
+            yield new
+
+    def _new_number(self) -> int:
+        """The lowest number that has never been asked for."""
+        while not self._is_free(self._frontier):
+            self._frontier += 1
+        return self._frontier
+
+    def _is_free(self, number: int) -> bool:
+        """Whether a piece is neither there nor being fetched by anybody."""
+        return number not in self.verified and number not in self._under_way and number not in self._busy
+
+    def _ask(self, parent: Parent, number: int) -> Request:
         """Count a request as under way."""
         request = Request(parent=parent.address, number=number, round=parent.round)
         parent.asked += 1
         parent.under_way += 1
         self._under_way[number] = request
         self._returned.discard(number)
+        self._orphans.discard(number)
         return request
 
-    def _best_parent(self, number: int) -> _Parent | None:
-        """Of the parents that can be asked for a piece now, the one that has least to do."""
-        able = [parent for parent in self._parents.values() if parent.may_have(number) and not self._is_probed(parent)]
-        return min(able, key=lambda parent: (parent.under_way, parent.asked), default=None)
-
-    def _is_probed(self, parent: _Parent) -> bool:
+    def _is_probed(self, parent: Parent) -> bool:
         """Whether a parent is in doubt, and the request that will tell is under way."""
         return parent.standing is Standing.DOUBTED and any(
             request.parent == parent.address and request.round == parent.round for request in self._under_way.values()
@@ -344,22 +425,33 @@ class Plan:
 
     def _hold(self) -> int | None:
         """The lowest number that is not verified and that some parent does not have: nothing beyond it is asked for."""
-        lacking = (
-            number for parent in self._parents.values() for number in parent.lacks if number not in self.verified
-        )
-        return min(lacking, default=None)
+        lacked = self._lacked
+        while lacked and (lacked[0] in self.verified or not self._is_lacked(lacked[0])):
+            heapq.heappop(lacked)
+        return lacked[0] if lacked else None
+
+    def _is_lacked(self, number: int) -> bool:
+        """Whether some parent has said that it does not have a piece."""
+        return any(number in parent.lacks for parent in self._parents.values())
 
     def _is_end(self, number: int) -> bool:
         """Whether a number that some parent lacks is the end: nobody else can have it, nobody has what comes after."""
-        return (
-            number not in self._under_way
-            and not self._may_be_had(number)
-            and not any(later > number for later in self._honest_numbers())
-        )
+        return self._is_free(number) and not self._may_be_had(number) and not self._layout.is_something_behind(number)
 
     def _may_be_had(self, number: int) -> bool:
         """Whether there is a parent to ask for a piece, now or later."""
-        return any(parent.may_have(number) for parent in self._parents.values())
+        return any(parent.may_come_to_have(number) for parent in self._parents.values())
+
+    def _doubtful(self) -> Iterator[int]:
+        """The lowest numbers of those that may not be to be had any more."""
+        if self.piece_length is None:
+            if self._is_free(0):
+                yield 0
+            return
+        end, hold, new = self.end, self._hold(), self._new_number()
+        for number in (min(self._orphans, default=new), new):
+            if (end is None or number < end) and (hold is None or number <= hold):
+                yield number
 
     def _is_lost(self, number: int) -> bool:
         """
@@ -369,48 +461,50 @@ class Plan:
         if self._may_be_had(number):
             return False
         end = self.end
-        is_needed = (end is not None and number < end) or any(later > number for later in self._honest_numbers())
-        return is_needed or not any(earlier < number for earlier in self._under_way)
+        is_needed = (end is not None and number < end) or self._layout.is_something_behind(number)
+        return is_needed or not any(earlier < number for earlier in (*self._under_way, *self._busy))
+
+    def _find_orphans(self, numbers: set[int] | None = None) -> None:
+        """See which of the numbers that have come back nobody has: of these, or of all."""
+        if numbers is None:
+            self._orphans.clear()
+            numbers = self._returned
+        self._orphans.update(number for number in numbers if not self._may_be_had(number))
 
     # -- what is thought of parents ------------------------------------------------------------------------------------
 
-    def _is_honest(self, parent: str) -> bool:
-        """Whether a parent is not known to have lied."""
-        return self._parents[parent].standing is not Standing.LIED
+    def _contradictions(self, request: Request, metadata: PieceMetadata) -> Iterator[Contradiction]:
+        """What a piece's metadata contradict."""
+        announced = self._parents[request.parent].announced.get(request.number)
+        if announced not in (None, (metadata.offset, metadata.length)):
+            reason = f"expected {announced[1]} bytes at {announced[0]}, as it has announced" if announced else ""
+            yield f"{reason}, got {metadata.length} at {metadata.offset}", None
+        yield from self._layout.contradictions(request.number, metadata)
 
-    def _honest_numbers(self) -> Iterator[int]:
-        """The numbers of the verified pieces that honest parents have sent."""
-        return (number for number, piece in self.verified.items() if self._is_honest(piece.parent))
-
-    def _senders(self, after: int = -1) -> set[str]:
-        """The honest parents of which there are verified pieces after a number: who vouches for the piece length."""
-        return {self.verified[number].parent for number in self._honest_numbers() if number > after}
-
-    def _contradictions(self, number: int, metadata: PieceMetadata) -> Iterator[tuple[str, set[str] | None]]:
-        """What a piece's metadata contradict, and who vouches for that; None where nobody needs to."""
-        if metadata.number != number:
-            yield f"expected number {number}, got {metadata.number}", None
-        if number == 0 and metadata.offset != 0:
-            yield f"expected offset 0, got {metadata.offset}", None
-        if self.piece_length is None:
+    def _learn(self, parent: Parent, number: int, content_length: int | None, piece_length: int | None) -> None:
+        """Take what a parent says of the layout for true, unless it cannot be."""
+        for reason, accusers in self._layout.contradictions_of_telling(content_length, piece_length):
+            self._record_lie(parent, number, reason, accusers)
             return
-        offset = number * self.piece_length
-        if metadata.offset != offset:
-            yield f"expected offset {offset}, {number} x {self.piece_length}, got {metadata.offset}", self._senders()
-        if metadata.length > self.piece_length:
-            yield f"expected at most {self.piece_length} bytes, got {metadata.length}", self._senders()
-        if self._short is not None and number > self._short:
-            told_by = {self.verified[self._short].parent}
-            yield f"expected nothing after piece {self._short}, the last, got piece {number}", told_by
-        if metadata.length < self.piece_length and (later := self._senders(number)):
-            yield f"expected {self.piece_length} bytes, as others come after it, got {metadata.length}", later
+        if piece_length is not None:
+            parent.told_piece_length = piece_length
+        if content_length is not None:
+            parent.told_content_length = content_length
+        if parent.is_honest and self._layout.believes_tellings and self.piece_length is None:
+            self._layout.piece_length = piece_length
 
-    def _believe(self, parent: _Parent) -> None:
+    def _record_lie(self, parent: Parent, number: int, reason: str, accusers: set[str] | None) -> None:
+        """A parent has said what cannot be true."""
+        if parent.is_honest:
+            self._last_error = UnexpectedPiece(parent.address, piece_id(self.task_id, number), reason)
+            self._expose(parent, None if accusers is None or parent.address in accusers else accusers)
+
+    def _believe(self, parent: Parent) -> None:
         """The parent has answered as it should."""
         if parent.standing is Standing.DOUBTED:
             parent.standing = Standing.GOOD
 
-    def _doubt(self, parent: _Parent, failed_round: int) -> None:
+    def _doubt(self, parent: Parent, failed_round: int) -> None:
         """A request of a parent has failed."""
         if failed_round == parent.round:
             parent.round += 1
@@ -418,18 +512,25 @@ class Plan:
                 parent.standing = Standing.DOUBTED
             elif parent.standing is Standing.DOUBTED:
                 parent.standing = Standing.OUT
+                self._find_orphans()
 
-    def _expose(self, parent: _Parent, accusers: set[str] | None) -> None:
+    def _expose(self, parent: Parent, accusers: set[str] | None) -> None:
         """A parent has lied: it is not asked again, and what is known from it alone is forgotten."""
-        parent.accusers = accusers if parent.alive and not parent.acquitted else None
+        parent.accusers = accusers if parent.is_alive and not parent.acquitted else None
         parent.standing = Standing.LIED
         parent.lacks.clear()
         self._withdraw(parent)
         self._acquit(parent.address)
-        if self._short is not None and not self._is_honest(self.verified[self._short].parent):
-            self._drop([self._short])
-        if self.piece_length is not None and not any(True for _ in self._honest_numbers()):
-            self._start_anew()
+        short = self._layout.short
+        if parent is self._storage:
+            self._drop([number for number, piece in self.verified.items() if piece.parent == STORAGE])
+        elif short is not None and not self._everybody[self.verified[short].parent].is_honest:
+            self._drop([short])
+        self._check_vouchers()
+        self._find_orphans()
+        is_anybody_left = any(other.is_alive for other in self._parents.values())
+        if not is_anybody_left and self._storage.is_honest and STORAGE in (parent.accusers or ()):
+            self._expose(self._storage, None)
 
     def _acquit(self, liar: str) -> None:
         """Whoever was called a liar on the word of liars alone is not one, but for once only: this comes to an end."""
@@ -442,36 +543,64 @@ class Plan:
                     parent.standing = Standing.GOOD
                     parent.round += 1
                     parent.acquitted = True
+                    parent.offer_anew(self._returned)
 
-    # -- what is forgotten ---------------------------------------------------------------------------------------------
+    # -- what is there, and what is forgotten --------------------------------------------------------------------------
 
-    def _start_anew(self) -> None:
-        """Nobody vouches for the piece length any more: no piece's place is known."""
+    def _add(self, number: int, piece: VerifiedPiece) -> None:
+        """A piece is verified."""
+        self._layout.add(number, piece)
+        if self._layout.short == number:
+            # Only liars have sent what comes after the last piece: from others it would have contradicted this one.
+            self._drop([later for later in self.verified if later > number])
+        self._returned.discard(number)
+        self._orphans.discard(number)
+        self._busy.discard(number)
+        while self.prefix in self.verified:
+            self.prefix += 1
+
+    def _check_vouchers(self) -> None:
+        """If nobody vouches for the piece length any more, no piece's place is known."""
+        if self.piece_length is None or self._layout.vouchers():
+            return
         for parent in self._parents.values():
             self._withdraw(parent)
         self._drop(list(self.verified))
         self._returned.clear()
+        self._orphans.clear()
+        self._busy.clear()
         self._frontier = 0
-        self.piece_length = None
+        self._layout.piece_length = None
+        for parent in self._parents.values():
+            parent.offer_anew(set())
+            self._learn(parent, 0, parent.told_content_length, parent.told_piece_length)
 
     def _drop(self, numbers: list[int]) -> None:
         """Forget verified pieces: they are to be fetched again."""
+        self._layout.drop(numbers)
         for number in numbers:
-            self.verified_length -= self.verified.pop(number).length
-            self._returned.add(number)
             self.prefix = min(self.prefix, number)
-            if number == self._short:
-                self._short = None
+            self._return(number)
+        self._dropped += numbers
         self.drops += bool(numbers)
 
-    def _withdraw(self, parent: _Parent) -> None:
+    def _return(self, number: int) -> None:
+        """A piece can be asked for again."""
+        if number < self._frontier:
+            self._returned.add(number)
+        for parent in self._parents.values():
+            parent.offer(number)
+        if self._is_lacked(number):
+            heapq.heappush(self._lacked, number)
+
+    def _withdraw(self, parent: Parent) -> None:
         """Have the requests of a parent cancelled."""
         for request in self._under_way.values():
             if request.parent == parent.address and request not in self._withdrawn:
                 self._withdrawn.add(request)
                 self._to_withdraw.append(request)
 
-    def _settle(self, request: Request) -> _Parent:
+    def _settle(self, request: Request) -> Parent:
         """A request is under way no more. Its parent."""
         del self._under_way[request.number]
         self._contradicted.pop(request, None)
@@ -479,13 +608,8 @@ class Plan:
             self._withdrawn.discard(request)
             # It may have had its answer before anybody came to cancel it.
             self._to_withdraw = [other for other in self._to_withdraw if other is not request]
-        if request.number < self._frontier:
-            self._returned.add(request.number)
+        if request.number not in self.verified:
+            self._return(request.number)
         parent = self._parents[request.parent]
         parent.under_way -= 1
         return parent
-
-    def _advance_prefix(self) -> None:
-        """Count the pieces without a gap anew, after one more is verified."""
-        while self.prefix in self.verified:
-            self.prefix += 1

@@ -33,6 +33,7 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IDownloader
 from dragonfly_vortex.task.download import DownloadedTask, ParentShare, Progress, TaskDownload
 from dragonfly_vortex.task.hashing import InThread
+from dragonfly_vortex.task.target import OutputTarget
 from dragonfly_vortex.wire import PieceKind
 from test.task.parents import PlayedDownloader, PlayedParent
 from test.task.test_hashing import HeldThreads
@@ -86,8 +87,7 @@ class DownloadTestCase(SynchronousTestCase):
             kind=PieceKind.STANDARD,
             task_id=sha256(content),
             parents=[*self.downloader.parents, *self.downloader.parents],
-            target=self.target,
-            overwrite=overwrite,
+            target=OutputTarget(self.target, in_thread, overwrite=overwrite),
             concurrent_piece_count=concurrency,
             on_progress=self.on_progress,
         )
@@ -442,7 +442,13 @@ class CancelTests(DownloadTestCase):
         """What has not been started has nothing to give up."""
         self.play(a=PlayedParent(content=CONTENT, piece_length=100))
         TaskDownload(
-            self.clock, at_once, self.downloader, kind=PieceKind.CACHE, task_id="", parents=["a"], target=self.target
+            self.clock,
+            at_once,
+            self.downloader,
+            kind=PieceKind.CACHE,
+            task_id="",
+            parents=["a"],
+            target=OutputTarget(self.target, at_once),
         ).cancel()
 
     def test_while_opening(self) -> None:
@@ -514,14 +520,15 @@ class ThreadTests(TestCase):
 
     async def download(self, content: bytes, downloader: PlayedDownloader) -> DownloadedTask:
         """Download that content, each answer in a turn of its own."""
+        in_thread = partial(deferToThreadPool, IReactorFromThreads(reactor), self.pool)
         return await TaskDownload(
             IReactorTime(reactor),
-            partial(deferToThreadPool, IReactorFromThreads(reactor), self.pool),
+            in_thread,
             Slow(downloader.parents),
             kind=PieceKind.STANDARD,
             task_id=sha256(content),
             parents=tuple(downloader.parents),
-            target=self.directory / "file",
+            target=OutputTarget(self.directory / "file", in_thread),
             on_progress=lambda _: self.hook_threads.add(threading.get_ident()),
         ).start()
 

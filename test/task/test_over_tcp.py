@@ -27,6 +27,7 @@ from dragonfly_vortex.errors import NoParentLeft, PieceTimeout, TaskDigestMismat
 from dragonfly_vortex.service import IPeerReactor, VortexService
 from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
+from dragonfly_vortex.task.target import OutputTarget
 from dragonfly_vortex.testing.scripted_parent import End, Reset, ScriptedParent, Send, Step
 from dragonfly_vortex.wire import PieceContent, PieceKind, PieceMetadata, PieceRequest
 
@@ -53,7 +54,7 @@ class OverTCPTests(TestCase):
         file, storage = self.directory / f"{name}.file", self.directory / name
         file.write_bytes(content)
         await deferToThread(import_file, file, storage, PieceKind.STANDARD, PIECE_LENGTH)
-        server = StorageServerConfig(ip="127.0.0.1", tcp=StorageTCPConfig(port=0))
+        server = StorageServerConfig(ip="127.0.0.1", protocol="tcp", tcp=StorageTCPConfig(port=0))
         service = VortexService(Config(storage=StorageConfig(dir=storage, server=server)), PEER_REACTOR)
         service.startService()
         self.addCleanup(service.stopService)
@@ -86,14 +87,15 @@ class OverTCPTests(TestCase):
         config = Config(download=DownloadConfig(piece_timeout=piece_timeout))
         downloader = DownloaderFactory("tcp", config, reactor=PEER_REACTOR).build()
         try:
+            in_thread = partial(deferToThreadPool, PEER_REACTOR, PEER_REACTOR.getThreadPool())
             return await TaskDownload(
                 PEER_REACTOR,
-                partial(deferToThreadPool, PEER_REACTOR, PEER_REACTOR.getThreadPool()),
+                in_thread,
                 downloader,
                 kind=PieceKind.STANDARD,
                 task_id=self.task_id,
                 parents=parents,
-                target=self.output / "file",
+                target=OutputTarget(self.output / "file", in_thread),
             ).start()
         finally:
             await downloader.stop()

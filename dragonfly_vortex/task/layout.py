@@ -1,0 +1,184 @@
+"""
+What is known of a task, and who vouches for it. No I/O here, no clock and no reactor.
+
+Two things are unknown at first, and only parents can tell them: the piece length and the end. The piece length is the
+length of piece 0, or what a parent says beforehand; the end is a piece shorter than that, or what a parent says. All of
+it is kept with the name of who said it, so that it can be forgotten when that parent turns out to have lied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from dragonfly_vortex.task.parents import Parent
+from dragonfly_vortex.wire import PieceMetadata
+
+__all__ = ["Contradiction", "Layout", "VerifiedPiece"]
+
+Contradiction = tuple[str, set[str] | None]
+"""What was expected and what came, and who vouches for what was expected; None where nobody needs to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerifiedPiece:
+    """
+    A piece that has the digest its parent named.
+
+    :param parent: who sent it.
+    :param length: bytes of it.
+    """
+
+    parent: str
+    length: int
+
+
+class Layout:
+    """
+    A task's pieces and lengths.
+
+    :param parents: all who can tell something, by name.
+    """
+
+    def __init__(self, parents: Mapping[str, Parent]) -> None:
+        self.piece_length: int | None = None
+        self.verified: dict[int, VerifiedPiece] = {}
+        self.verified_length = 0
+        self.short: int | None = None
+        """The verified piece that is shorter than the others, which makes it the last."""
+        self.believes_tellings = True
+        self._parents = parents
+
+    # -- what is known -------------------------------------------------------------------------------------------------
+
+    @property
+    def told_length(self) -> int | None:
+        """Bytes of the whole task, as honest parents say; None where none does."""
+        return next((p.told_content_length for p in self._tellers() if p.told_content_length is not None), None)
+
+    @property
+    def told_count(self) -> int | None:
+        """How many pieces that makes."""
+        told = self.told_length
+        return None if told is None or self.piece_length is None else _count(told, self.piece_length)
+
+    @property
+    def content_length(self) -> int | None:
+        """Bytes of the whole task, if that is known by its last piece or by what parents say."""
+        if self.short is not None and self.piece_length is not None:
+            return self.short * self.piece_length + self.verified[self.short].length
+        return self.told_length
+
+    def is_something_behind(self, number: int) -> bool:
+        """Whether an honest parent has sent a piece after this one."""
+        return any(parent.last > number and parent.is_honest for parent in self._parents.values())
+
+    # -- who vouches ---------------------------------------------------------------------------------------------------
+
+    def senders(self, after: int = -1) -> set[str]:
+        """The honest parents of which there are verified pieces after a number."""
+        return {name for name, parent in self._parents.items() if parent.last > after and parent.is_honest}
+
+    def vouchers(self) -> set[str]:
+        """The honest parents by whose word or pieces the piece length is known."""
+        first = self.verified.get(0)
+        by_word = {parent.address for parent in self._tellers() if parent.told_piece_length == self.piece_length}
+        by_first = {first.parent} if first is not None and first.length == self.piece_length else set()
+        return self.senders(0) | by_word | (by_first & self.senders())
+
+    def _tellers(self) -> Iterator[Parent]:
+        """The honest parents, as long as they are believed what they say beside giving pieces."""
+        return (parent for parent in self._parents.values() if parent.is_honest and self.believes_tellings)
+
+    def _tellers_of_length(self) -> set[str]:
+        """Who says how long the whole task is."""
+        return {parent.address for parent in self._tellers() if parent.told_content_length is not None}
+
+    # -- what contradicts it -------------------------------------------------------------------------------------------
+
+    def contradictions(self, number: int, metadata: PieceMetadata) -> Iterator[Contradiction]:
+        """What the metadata of a piece contradict, that was asked for by this number."""
+        if metadata.number != number:
+            yield f"expected number {number}, got {metadata.number}", None
+        if number == 0 and metadata.offset != 0:
+            yield f"expected offset 0, got {metadata.offset}", None
+        if self.piece_length is None:
+            return
+        offset = number * self.piece_length
+        if metadata.offset != offset:
+            yield f"expected offset {offset}, {number} x {self.piece_length}, got {metadata.offset}", self.vouchers()
+        if metadata.length > self.piece_length:
+            yield f"expected at most {self.piece_length} bytes, got {metadata.length}", self.vouchers()
+        if self.short is not None and number > self.short:
+            told_by = {self.verified[self.short].parent}
+            yield f"expected nothing after piece {self.short}, the last, got piece {number}", told_by
+        if metadata.length < self.piece_length and (later := self.senders(number)):
+            yield f"expected {self.piece_length} bytes, as others come after it, got {metadata.length}", later
+        told = self.told_length
+        if told is not None:
+            length = max(0, min(self.piece_length, told - offset))
+            if number >= _count(told, self.piece_length):
+                yield f"expected nothing behind {told} bytes, got piece {number}", self._tellers_of_length()
+            elif metadata.length != length:
+                yield f"expected {length} bytes, of {told}, got {metadata.length}", self._tellers_of_length()
+
+    def contradictions_of_telling(
+        self, content_length: int | None, piece_length: int | None
+    ) -> Iterator[Contradiction]:
+        """What a parent contradicts by what it says of the task."""
+        if piece_length is not None and self.piece_length is not None and piece_length != self.piece_length:
+            yield f"expected pieces of {self.piece_length} bytes, got {piece_length}", self.vouchers()
+            return
+        known = self.told_length
+        if content_length is None or known == content_length:
+            return
+        if known is not None:
+            yield f"expected {known} bytes in all, got {content_length}", self._tellers_of_length()
+            return
+        length = piece_length if self.piece_length is None else self.piece_length
+        if length is None:
+            return
+        end = _count(content_length, length)
+        if self.short is not None and (self.short != end - 1 or self.content_length != content_length):
+            told_by = {self.verified[self.short].parent}
+            yield (
+                f"expected {self.content_length} bytes, as piece {self.short} is the last, got {content_length}",
+                told_by,
+            )
+        elif later := self.senders(end - 1):
+            yield f"expected more than {end} pieces, got {content_length} bytes in all", later
+        elif (last := self.verified.get(end - 1)) is not None and self._parents[last.parent].is_honest:
+            ends_at = (end - 1) * length + last.length
+            if ends_at != content_length:
+                yield f"expected at least {ends_at} bytes in all, got {content_length}", {last.parent}
+
+    # -- what changes it -----------------------------------------------------------------------------------------------
+
+    def add(self, number: int, piece: VerifiedPiece) -> None:
+        """A piece has been verified. The first one makes the piece length known, a shorter one the end."""
+        if self.piece_length is None:
+            self.piece_length = piece.length
+        if piece.length < self.piece_length or not piece.length:
+            self.short = number
+        self.verified[number] = piece
+        self.verified_length += piece.length
+        sender = self._parents[piece.parent]
+        sender.last = max(sender.last, number)
+
+    def drop(self, numbers: list[int]) -> None:
+        """Forget verified pieces."""
+        senders = set()
+        for number in numbers:
+            piece = self.verified.pop(number)
+            self.verified_length -= piece.length
+            senders.add(piece.parent)
+            if number == self.short:
+                self.short = None
+        for name in senders:
+            of_sender = (number for number, piece in self.verified.items() if piece.parent == name)
+            self._parents[name].last = max(of_sender, default=-1)
+
+
+def _count(content_length: int, piece_length: int) -> int:
+    """How many pieces a content has; nothing is one piece of no bytes."""
+    return max(1, -(-content_length // piece_length)) if piece_length else 1
