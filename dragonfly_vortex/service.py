@@ -1,13 +1,16 @@
 """
-A whole peer as a Twisted service: a storage, and the server that offers it. Built from a configuration, here only.
+A whole peer as a Twisted service: a storage, and the doors that offer it. Built from a configuration, here only.
 """
 
 from __future__ import annotations
 
+import socket
 from typing import ClassVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.abstract import isIPv6Address
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IAddress,
     IReactorCore,
@@ -17,8 +20,9 @@ from twisted.internet.interfaces import (
     IReactorTime,
 )
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from dragonfly_vortex.config import Config, server_tls
+from dragonfly_vortex.config import Config, TLSIdentity, server_tls
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.peer.tcp_server import TCPServer
@@ -27,6 +31,7 @@ from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.sockets import socket_options
 from dragonfly_vortex.transport.tls import server_tls_from
+from dragonfly_vortex.upload.service import UploadService
 
 __all__ = ["DRAIN_TIMEOUT", "IPeerReactor", "VortexService"]
 
@@ -40,8 +45,8 @@ class IPeerReactor(IReactorCore, IReactorFDSet, IReactorTCP, IReactorThreads, IR
 
 class VortexService(Service):
     """
-    Serves the pieces of a storage. Nothing is opened before :meth:`startService`, and nothing is left after
-    :meth:`stopService`.
+    Serves the pieces of a storage, by the doors that ``storage.server.protocol`` names: Vortex, gRPC, or both. Nothing
+    is opened before :meth:`startService`, and nothing is left after :meth:`stopService`.
 
     :param config: the peer's configuration.
     :param reactor: what it runs on.
@@ -56,12 +61,18 @@ class VortexService(Service):
         self._warnings = warnings
         self._store: PieceStore | None = None
         self._server: IServer | None = None
+        self._upload: UploadService | None = None
 
     @property
     def address(self) -> IAddress | None:
-        """Where the peer listens, None while it does not."""
+        """Where the peer listens for Vortex, None while it does not."""
         address: IAddress | None = self._server.address if self._server is not None else None
         return address
+
+    @property
+    def grpc_address(self) -> IAddress | None:
+        """Where the peer listens for gRPC, None while it does not; that door opens a moment later than the other."""
+        return self._upload.address if self._upload is not None else None
 
     def startService(self) -> None:
         """
@@ -78,16 +89,26 @@ class VortexService(Service):
         with Catalog(self.config.storage.dir):
             pass
         store = PieceStore(self.config.storage.dir, self._reactor)
-        server = self._make_server(store)
+        limiter = TokenBucket(self.config.upload.bandwidth_limit, self._reactor)  # one for both doors
+        identity = server_tls(self.config)
+        doors = self.config.storage.server.protocol
+        server = self._make_server(store, limiter, identity) if doors != "grpc" else None
+        upload = self._make_upload(store, limiter, identity) if doors != "tcp" else None
         # In this order, so that a port that cannot be had leaves no thread. Nobody is accepted before this returns.
-        server.start()
+        if upload is not None:
+            _try_to_listen(self.config.upload.server.ip, self.config.upload.server.port)
+        if server is not None:
+            server.start()
         store.start().addErrback(lambda failure: self.log.failure("the storage could not be opened", failure))
-        self._store, self._server = store, server
+        self._store, self._server, self._upload = store, server, upload
+        if upload is not None:
+            upload.startService().addErrback(self._does_not_listen, upload)
         Service.startService(self)
 
     def stopService(self) -> Deferred[None]:
         """
-        Stop accepting, end idle connections, finish the pieces under way for at most :data:`DRAIN_TIMEOUT`.
+        Stop accepting at all doors, end what is idle, finish the pieces under way for at most :data:`DRAIN_TIMEOUT`;
+        the storage comes last.
 
         :returns: fires when everything is closed.
         """
@@ -96,25 +117,43 @@ class VortexService(Service):
 
     async def _stop(self) -> None:
         server, self._server = self._server, None
+        upload, self._upload = self._upload, None
         store, self._store = self._store, None
+        doors = [door.stop(DRAIN_TIMEOUT) for door in (server, upload) if door is not None]
         try:
-            if server is not None:
-                await server.stop(DRAIN_TIMEOUT)
+            await gatherResults(doors, consumeErrors=True)
         finally:
             if store is not None:
                 await store.stop()
 
-    def _make_server(self, store: PieceStore) -> IServer:
+    def _does_not_listen(self, failure: Failure, upload: UploadService) -> None:
+        """The gRPC door could not be opened after all; unless it was to be closed by then, that is to be known."""
+        if upload is self._upload:
+            self.door_failed(failure)
+
+    def door_failed(self, failure: Failure) -> None:
+        """
+        A door has failed to open after :meth:`startService` had returned. The peer goes on with the other one; whoever
+        runs it may end it instead.
+
+        :param failure: which is in the log by now.
+        """
+
+    def _vortex_port(self) -> int | None:
+        """The port of the Vortex door, which the gRPC door tells to children."""
+        port: int | None = getattr(self.address, "port", None)
+        return port
+
+    def _make_server(self, store: PieceStore, limiter: TokenBucket, identity: TLSIdentity | None) -> IServer:
         server = self.config.storage.server
         factory = VortexServerFactory(
             store,
             self._reactor,
-            limiter=TokenBucket(self.config.upload.bandwidth_limit, self._reactor),
+            limiter=limiter,
             idle_timeout=server.tcp.idle_timeout,
             max_connections=server.tcp.max_connections,
             cork=server.tcp.cork,
         )
-        identity = server_tls(self.config)
         return IServer(
             TCPServer(
                 self._reactor,
@@ -125,3 +164,34 @@ class VortexService(Service):
                 tls=server_tls_from(identity) if identity is not None else None,
             )
         )
+
+    def _make_upload(self, store: PieceStore, limiter: TokenBucket, identity: TLSIdentity | None) -> UploadService:
+        credentials = None
+        if identity is not None:
+            from dragonfly_vortex.rpc.credentials import server_credentials
+
+            credentials = server_credentials(identity)
+        return UploadService(
+            store,
+            self._reactor,
+            ip=self.config.upload.server.ip,
+            port=self.config.upload.server.port,
+            host=self.config.host,
+            vortex_port=self._vortex_port,
+            credentials=credentials,
+            limiter=limiter,
+        )
+
+
+def _try_to_listen(ip: str, port: int) -> None:
+    """
+    See whether an address can be had. grpcio says it too, but later and from another thread.
+
+    :raises CannotListenError: it cannot.
+    """
+    with socket.socket(socket.AF_INET6 if isIPv6Address(ip) else socket.AF_INET) as trying:
+        trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trying.bind((ip, port))
+        except OSError as error:
+            raise CannotListenError(ip, port, error) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from types import FrameType
 from typing import ClassVar, cast
 
@@ -11,6 +12,7 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python import usage
+from twisted.python.failure import Failure
 
 from dragonfly_vortex.config import LoadedConfig, load_config
 from dragonfly_vortex.errors import CertificateUnusable, ConfigError, StorageError
@@ -68,6 +70,11 @@ class _Peer(VortexService):
             super().startService()
         except (CannotListenError, CertificateUnusable, StorageError) as error:
             raise _CannotStart(f"dfvortex: {error}") from error
+
+    def door_failed(self, failure: Failure) -> None:
+        """A peer has the doors that it was told to have, or ends."""
+        with suppress(ReactorNotRunning):
+            self._reactor.stop()
 
 
 class _ExitByTerm(Service):

@@ -73,18 +73,33 @@ def import_file(path: Path, *options: str, directory: Path) -> str:
     return ran.stdout.splitlines()[-1]
 
 
-def write_config(directory: Path, *, port: int = 0, server: str = "", more: str = "") -> None:
+def write_config(
+    directory: Path,
+    *,
+    port: int = 0,
+    grpc_port: int = 0,
+    protocol: str = "all",
+    server: str = "",
+    upload: str = "",
+    more: str = "",
+) -> None:
     """
     Write a ``tap.yaml`` that listens on 127.0.0.1.
 
     :param directory: where; it is made.
-    :param port: 0 for a free one.
+    :param port: of the Vortex door, 0 for a free one.
+    :param grpc_port: of the gRPC door, 0 for a free one.
+    :param protocol: which doors there are.
     :param server: more of ``storage.server.tcp``, in YAML's flow style.
+    :param upload: more of ``upload``, in YAML's flow style.
     :param more: more sections, in YAML.
     """
     directory.mkdir(parents=True, exist_ok=True)
     tcp = f"{{port: {port}, {server}}}"
-    text = f"storage: {{dir: data, server: {{ip: 127.0.0.1, tcp: {tcp}}}}}\n{more}"
+    text = (
+        f"storage: {{dir: data, server: {{ip: 127.0.0.1, protocol: {protocol}, tcp: {tcp}}}}}\n"
+        f"upload: {{server: {{ip: 127.0.0.1, port: {grpc_port}}}, {upload}}}\n{more}"
+    )
     directory.joinpath("tap.yaml").write_text(text, encoding="utf-8")
 
 
@@ -161,6 +176,16 @@ class Daemon:
     def parent(self) -> str:
         """Where it listens, for ``--parent``."""
         return f"tcp://127.0.0.1:{self.port}"
+
+    @property
+    def grpc_port(self) -> int:
+        """Where its gRPC door is, as soon as that is open."""
+        return int(self.wait_for(r"serving gRPC on .*port=(\d+)\)")[1])
+
+    @property
+    def grpc_parent(self) -> str:
+        """Where its gRPC door is, for ``--parent``."""
+        return f"grpc://127.0.0.1:{self.grpc_port}"
 
     def wait_for(self, pattern: str, timeout: float = _PATIENCE) -> re.Match[str]:
         """

@@ -110,7 +110,7 @@ class EndToEndTests(SynchronousTestCase):
 
     def test_kill_during_a_download(self) -> None:
         """The only parent is killed while a download is under way: it fails and leaves nothing; the next one comes."""
-        write_config(self.directory, more="upload: {bandwidth_limit: 20MB}\n")
+        write_config(self.directory, upload="bandwidth_limit: 20MB")
         task_id = self.import_file(LENGTH // 4)
         with Daemon(self.directory) as daemon:
             command = (PROGRAMS / "dfvortex", "download", task_id, "--parent", daemon.parent, "--output", "out")

@@ -25,6 +25,7 @@ from dragonfly_vortex.config import (
     StorageServerConfig,
     StorageTCPConfig,
     UploadConfig,
+    UploadServerConfig,
     default_config,
 )
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
@@ -59,7 +60,7 @@ class ServiceTests(TestCase):
         """A configuration that listens on 127.0.0.1."""
         tcp = StorageTCPConfig(port=port, idle_timeout=idle_timeout)
         return Config(
-            upload=UploadConfig(bandwidth_limit=upload),
+            upload=UploadConfig(bandwidth_limit=upload, server=UploadServerConfig(ip="127.0.0.1", port=0)),
             storage=StorageConfig(dir=self.directory / "storage", server=StorageServerConfig(ip="127.0.0.1", tcp=tcp)),
         )
 

@@ -267,7 +267,7 @@ class DaemonTests(SynchronousTestCase):
 
     def test_finishes_the_piece_under_way(self) -> None:
         """SIGTERM lets a piece that is being sent slowly come to its end, accepts nobody meanwhile, and exits 0."""
-        write_config(self.directory, more="upload: {bandwidth_limit: 500KB}\n")
+        write_config(self.directory, upload="bandwidth_limit: 500KB")
         task_id = self.import_file()
         with Daemon(self.directory) as daemon, Child(daemon.address) as child:
             child.ask(task_id)

@@ -134,7 +134,7 @@ class CommandTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()
-        write_config(self.directory, more="upload: {bandwidth_limit: 1MB}\n")
+        write_config(self.directory, upload="bandwidth_limit: 1MB")
         self.file = self.directory / "file"
 
     def test_download(self) -> None:
