@@ -1,0 +1,65 @@
+"""``python -m benchmarks``: measure, and write what came of it into ``docs/``; or draw again what was written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+from benchmarks.chart import draw
+from benchmarks.figures import summarize
+from benchmarks.machine import this_machine
+from benchmarks.options import make_parser, settings_of
+from benchmarks.page import redraw
+from benchmarks.peers import DidNotWork
+from benchmarks.race import race
+from benchmarks.report import Report, read_report, write_report
+from benchmarks.settings import Settings
+from benchmarks.table import table
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """
+    Run the command.
+
+    :param arguments: what stands behind ``python -m benchmarks``; None for the process's own.
+    :returns: the exit status; 1 when something that was to be measured did not work, and nothing is written then, or
+        when the chart cannot be drawn.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = make_parser().parse_args(given)
+    data = options.docs / "performance.json"
+    try:
+        if not options.redraw:
+            write_report(
+                data, _measure(" ".join(["python -m benchmarks", *given]), settings_of(options), options.scratch)
+            )
+        report = read_report(data)
+        redraw(options.docs / "performance.md", table(report))
+        draw(report, options.docs / "performance.svg")
+    except ImportError as error:
+        print(f"benchmarks: the chart is not drawn, pip install -e '.[bench]' and --redraw: {error}", file=sys.stderr)
+        return 1
+    except (DidNotWork, OSError) as error:
+        print(f"benchmarks: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _measure(command: str, settings: Settings, scratch: Path | None) -> Report:
+    """Take all turns, and say what came of them."""
+    machine = this_machine()
+    samples = tuple(race(settings, scratch, lambda line: print(line, file=sys.stderr, flush=True)))
+    return Report(
+        command=command,
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        machine=machine,
+        settings=settings,
+        figures=summarize(settings, machine.cores, samples),
+        samples=samples,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

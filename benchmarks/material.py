@@ -1,0 +1,74 @@
+"""What is fetched: a file of random bytes, and storages that have it in pieces of one length or another."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers import PROGRAMS, DidNotWork
+from benchmarks.processes import run_to_end
+
+__all__ = ["Task", "import_file", "is_same", "make_file"]
+
+_STEP = 2**20
+
+_TO_IMPORT = 120.0
+"""Seconds that an import has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """
+    A file in a storage.
+
+    :param task_id: its ID.
+    :param source: the file.
+    :param storage: the storage's directory.
+    """
+
+    task_id: str
+    source: Path
+    storage: Path
+
+
+def make_file(path: Path, length: int) -> None:
+    """
+    Write a file of random bytes, on the disk and in the page cache.
+
+    :param length: in bytes.
+    """
+    with path.open("xb") as file:
+        for start in range(0, length, _STEP):
+            file.write(os.urandom(min(_STEP, length - start)))
+        file.flush()
+        os.fsync(file.fileno())  # or it would be written while something is measured
+
+
+def import_file(source: Path, piece_length: int, storage: Path) -> Task:
+    """
+    Import a file by ``dfvortex import``, as a link: all storages have their bytes in the same pages.
+
+    :param piece_length: bytes of a piece.
+    :param storage: the storage's directory; it is made.
+    :raises DidNotWork: it failed.
+    """
+    config = storage.with_suffix(".yaml")
+    config.write_text(f"storage: {{dir: {storage}}}\n", encoding="utf-8")
+    ran = run_to_end(
+        [
+            *(PROGRAMS / "dfvortex", "import", "--link", "--config", config),
+            *("--piece-length", str(piece_length), source),
+        ],
+        storage.parent,
+        _TO_IMPORT,
+    )
+    if ran.status:
+        raise DidNotWork(f"import exited with {ran.status}, expected 0: {ran.output}")
+    return Task(task_id=ran.output.splitlines()[-1], source=source, storage=storage)
+
+
+def is_same(one: Path, other: Path) -> bool:
+    """Whether two files have the same bytes."""
+    return filecmp.cmp(one, other, shallow=False)

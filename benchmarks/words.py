@@ -1,0 +1,70 @@
+"""Figures in words, the same ones in table and chart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmarks.figures import Spread
+from benchmarks.peers import TRANSPORTS
+
+__all__ = ["length", "megabytes", "percent", "rate", "seconds", "times", "title", "with_range"]
+
+_NOTHING = "?"
+"""What stands where nothing can be said."""
+
+
+def title(transport: str) -> str:
+    """What people call a transport."""
+    return TRANSPORTS[transport].title
+
+
+def length(size: int) -> str:
+    """
+    A length that somebody chose, in the unit in which it is a whole number.
+
+    :param size: in bytes.
+    """
+    for unit, name in ((2**30, "GiB"), (10**9, "GB"), (2**20, "MiB"), (10**6, "MB"), (2**10, "KiB"), (10**3, "kB")):
+        if size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} bytes"
+
+
+def rate(value: float) -> str:
+    """
+    A throughput, in MB/s.
+
+    :param value: in bytes per second.
+    """
+    return f"{value / 10**6:,.0f}"
+
+
+def seconds(value: float) -> str:
+    """A time."""
+    return f"{value:.2f}"
+
+
+def megabytes(value: float) -> str:
+    """
+    Memory, in MB.
+
+    :param value: in bytes.
+    """
+    return f"{value / 10**6:,.0f}"
+
+
+def percent(value: float) -> str:
+    """A part of a whole."""
+    return f"{100 * value:.0f} %"
+
+
+def times(value: float | None) -> str:
+    """How many times as much one is as another."""
+    return _NOTHING if value is None else f"{value:.1f}"
+
+
+def with_range(spread: Spread | None, show: Callable[[float], str]) -> str:
+    """A median, with the least and the most behind it."""
+    if spread is None:
+        return _NOTHING
+    return f"{show(spread.median)} ({show(spread.minimum)}-{show(spread.maximum)})"

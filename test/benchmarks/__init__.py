@@ -1,0 +1,3 @@
+"""Tests of :mod:`benchmarks`."""
+
+from __future__ import annotations

@@ -1,0 +1,65 @@
+"""Runs that nobody has run: samples and reports made up for tests."""
+
+from __future__ import annotations
+
+from benchmarks.figures import summarize
+from benchmarks.machine import Machine
+from benchmarks.race import Sample
+from benchmarks.report import Report
+from benchmarks.settings import START_UP_LENGTH, Case, Settings, turns
+
+__all__ = ["make_report", "make_sample", "make_settings"]
+
+_MIB = 2**20
+
+
+def make_settings() -> Settings:
+    """Both transports, a file of 1001 MB in two piece lengths, one and eight at once, three rounds."""
+    return Settings(
+        transports=("tcp", "grpc"),
+        content_length=1001 * 10**6,
+        piece_lengths=(4 * _MIB, 64 * _MIB),
+        concurrencies=(1, 8),
+        rounds=3,
+        seed=7,
+    )
+
+
+def make_sample(number: int, case: Case) -> Sample:
+    """
+    What a turn could have shown: start-up takes half a second; over TCP the file takes 1 s more in the first round, 2 s
+    in the second and 4 s in the third; over gRPC it takes four times as long and four times the processor.
+    Something else has an eighth of both cores.
+    """
+    times = (1 if case.transport == "tcp" else 4) * (0 if case.content_length == START_UP_LENGTH else 2**number)
+    return Sample(
+        round=number,
+        case=case,
+        seconds=0.5 + times,
+        parent_processor=0.125 + times / 4,
+        child_processor=0.25 + times / 2,
+        parent_peak=(50 + times) * 10**6,
+        child_peak=(60 + times) * 10**6,
+        others=(0.5 + times) / 4,
+    )
+
+
+def make_report() -> Report:
+    """A report of such samples."""
+    settings = make_settings()
+    samples = tuple(make_sample(number, case) for number, case in turns(settings))
+    return Report(
+        command="python -m benchmarks --seed 7",
+        date="2026-01-02T03:04:05+00:00",
+        machine=Machine(
+            kernel="Linux 6.1",
+            processor="a processor",
+            cores=2,
+            memory=8 * 10**9,
+            python="CPython 3.12.1",
+            packages={"dragonfly-vortex": "0.1.0", "Twisted": "26.10.0"},
+        ),
+        settings=settings,
+        figures=summarize(settings, 2, samples),
+        samples=samples,
+    )

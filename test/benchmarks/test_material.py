@@ -1,0 +1,55 @@
+"""The file that is fetched, and the storages that have it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks.material import import_file, is_same, make_file
+from benchmarks.peers import DidNotWork
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.wire import PieceKind
+
+
+class MaterialTests(SynchronousTestCase):
+    """Files and tasks."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        self.source = self.directory / "file"
+
+    def test_file(self) -> None:
+        """A file has the length that is asked for, whole steps or not, and cannot be compressed."""
+        make_file(self.source, 2**21 + 5)
+        content = self.source.read_bytes()
+        self.assertEqual(len(content), 2**21 + 5)
+        self.assertNotEqual(content[: 2**20], content[2**20 : 2**21])
+        self.assertEqual(len(set(content)), 256)
+
+    def test_import(self) -> None:
+        """A task has the file's digest for an ID, the given piece length, and the file's own bytes on the disk."""
+        make_file(self.source, 3_000_000)
+        task = import_file(self.source, 2_000_000, self.directory / "storage")
+        self.assertEqual(task.task_id, hashlib.sha256(self.source.read_bytes()).hexdigest())
+        with Catalog(task.storage) as catalog:
+            stored = catalog.get_task(PieceKind.STANDARD, task.task_id)
+        self.assertEqual((stored.content_length, stored.piece_length), (3_000_000, 2_000_000))
+        self.assertEqual(self.source.stat().st_nlink, 2)
+
+    def test_import_fails(self) -> None:
+        """An import that fails says what the program said."""
+        error = self.assertRaises(DidNotWork, import_file, self.source, 2_000_000, self.directory / "storage")
+        self.assertIn("expected 0: dfvortex: ", str(error))
+        self.assertIn("No such file", str(error))
+
+    def test_same(self) -> None:
+        """One wrong byte makes two files different, though length and time are the same."""
+        self.source.write_bytes(b"a" * 100_000)
+        other = self.directory / "other"
+        other.write_bytes(b"a" * 100_000)
+        self.assertTrue(is_same(self.source, other))
+        other.write_bytes(b"a" * 99_999 + b"b")
+        self.assertFalse(is_same(self.source, other))

@@ -1,0 +1,127 @@
+"""What processes use, read from real ones."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from twisted.trial.unittest import TestCase
+
+from benchmarks.processes import Ran, peak_memory, processor_of_all, processor_seconds, run_to_end, wait_for_end
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+BUSY = "import time\nwhile time.process_time() < 0.3: pass\n"
+
+
+def run(program: str, timeout: float = 30.0) -> Ran:
+    """Run a Python program."""
+    return run_to_end([sys.executable, "-I", "-S", "-c", program], Path.cwd(), timeout)
+
+
+class RunToEndTests(TestCase):
+    """A program that is run to its end."""
+
+    def test_status_and_output(self) -> None:
+        """The exit status and both outputs are there, and the directory is the given one."""
+        ran = run("import os, sys\nprint(os.getcwd())\nprint('wrong', file=sys.stderr)\nsys.exit(3)")
+        self.assertEqual(ran.status, 3)
+        self.assertEqual(sorted(ran.output.splitlines()), sorted([os.getcwd(), "wrong"]))
+
+    def test_time_and_processor_time(self) -> None:
+        """Waiting counts as time and not as processor time, work as both."""
+        ran = run(f"{BUSY}time.sleep(0.5)")
+        self.assertGreaterEqual(ran.seconds, 0.8)
+        self.assertGreaterEqual(ran.processor, 0.29)
+        self.assertLess(ran.processor, ran.seconds - 0.4)
+
+    def test_processor_time_of_threads(self) -> None:
+        """What a thread has used counts when it has ended."""
+        ran = run(
+            f"import threading\ndef work():\n  exec({BUSY!r})\nt = threading.Thread(target=work)\nt.start()\nt.join()"
+        )
+        self.assertGreaterEqual(ran.processor, 0.29)
+
+    def test_peak(self) -> None:
+        """The peak counts memory that has been given back, and nothing of the program that ran before."""
+        programs = ("held = b'x' * 200_000_000; del held", "pass")
+        command = f"run_to_end([sys.executable, '-I', '-c', program], Path(), 30.0).peak for program in {programs}"
+        # In a process of its own: what this one, which may be large by now, starts counts from this one's size.
+        ran = subprocess.run(
+            [
+                *(sys.executable, "-c"),
+                "import sys\nfrom pathlib import Path\nfrom benchmarks.processes import run_to_end\n"
+                f"print(*[{command}])",
+            ],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        much, little = (int(peak) for peak in ran.stdout.split())
+        self.assertGreater(much, 200_000_000)
+        self.assertLess(little, 40_000_000)
+
+    def test_timeout(self) -> None:
+        """A program that takes too long is killed, and nothing else is."""
+        with subprocess.Popen([sys.executable, "-I", "-c", "input()"], stdin=subprocess.PIPE) as other:
+            ran = run("import time\ntime.sleep(60)", timeout=0.2)
+            self.assertEqual(ran.status, -9)
+            self.assertIsNone(other.poll())
+            other.communicate(b"\n")
+
+
+class RunningTests(TestCase):
+    """A process that still runs."""
+
+    def test_wait_for_end(self) -> None:
+        """It is told whether the process has ended in time; its status can be had afterwards."""
+        with subprocess.Popen([sys.executable, "-I", "-c", "input()"], stdin=subprocess.PIPE) as process:
+            self.assertFalse(wait_for_end(process.pid, 0.05))
+            process.communicate(b"\n")
+            self.assertEqual(process.returncode, 0)
+        with subprocess.Popen([sys.executable, "-I", "-c", "raise SystemExit(4)"]) as process:
+            self.assertTrue(wait_for_end(process.pid, 30.0))
+            self.assertEqual(process.wait(), 4)
+
+    def test_processor_seconds(self) -> None:
+        """It is the time that the process itself is told, its threads included."""
+        before, told_before = processor_seconds(os.getpid()), time.process_time()
+        while time.process_time() - told_before < 0.1:
+            pass
+        told = time.process_time()
+        self.assertGreaterEqual(processor_seconds(os.getpid()) - before, 0.1)
+        self.assertLess(abs(processor_seconds(os.getpid()) - told), 0.02)
+
+    def test_processor_seconds_of_another(self) -> None:
+        """Another process's time is its own."""
+        program = f"{BUSY}print('done', flush=True)\ninput()"
+        with subprocess.Popen(
+            [sys.executable, "-I", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            if process.stdout is None:
+                self.fail("expected a pipe")
+            process.stdout.readline()
+            used = processor_seconds(process.pid)
+            process.communicate(b"\n")
+        self.assertGreaterEqual(used, 0.3)
+        self.assertLess(used, 1.0)
+
+    def test_peak_memory(self) -> None:
+        """It is what the kernel tells a process of itself."""
+        told = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        self.assertLess(abs(peak_memory(os.getpid()) - told), 2_000_000)
+
+    def test_processor_of_all(self) -> None:
+        """What this process uses is part of what all use; no more than the cores have is used."""
+        before, began = processor_of_all(), time.monotonic()
+        told_before = time.process_time()
+        while time.process_time() - told_before < 0.3:
+            pass
+        used = processor_of_all() - before
+        self.assertGreater(used, 0.2)
+        self.assertLess(used, (time.monotonic() - began + 0.2) * (os.cpu_count() or 1))
