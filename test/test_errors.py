@@ -92,6 +92,12 @@ class MessageTests(SynchronousTestCase):
             str(errors.ConfigError("tap.yaml", 1, "", "expected a mapping")), "tap.yaml:1: expected a mapping"
         )
 
+    def test_certificate(self) -> None:
+        """A file that cannot be used is named, with the reason."""
+        error = errors.CertificateUnusable("/peer.key", "expected a private key, found none")
+        self.assertEqual(str(error), "/peer.key: expected a private key, found none")
+        self.assertEqual((error.file, error.reason), ("/peer.key", "expected a private key, found none"))
+
     def test_unknown_protocol(self) -> None:
         """Who asks for a protocol that there is not is told which there are."""
         error = errors.UnknownProtocol("quic", ("grpc", "tcp"))

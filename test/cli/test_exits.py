@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.cli.exits import ExitStatus, UsageError, status_of
 from dragonfly_vortex.errors import (
+    CertificateUnusable,
     ConfigError,
     DigestMismatch,
     NoParentLeft,
@@ -42,6 +43,7 @@ class StatusTests(SynchronousTestCase):
             ExitStatus.USAGE: (
                 UsageError(""),
                 ConfigError("f", 1, "k", "r"),
+                CertificateUnusable("f", "r"),
                 UnknownProtocol("quic", ("tcp",)),
                 OutputExists(""),
             ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, gatherResults
@@ -20,14 +21,17 @@ from dragonfly_vortex.config.model import (
     StorageConfig,
     StorageServerConfig,
     StorageTCPConfig,
+    TLSConfig,
 )
 from dragonfly_vortex.downloaders.auto_downloader import AutoDownloader
 from dragonfly_vortex.downloaders.factory import BUILDERS, DownloaderFactory
 from dragonfly_vortex.downloaders.tcp_downloader import TCPDownloader
-from dragonfly_vortex.errors import PieceTimeout, UnknownProtocol
+from dragonfly_vortex.errors import CertificateUnusable, PieceTimeout, UnknownProtocol
 from dragonfly_vortex.interfaces import IDownloader
 from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
 from dragonfly_vortex.testing.pieces import TASK_ID, SamplePiece, sample_piece
+from dragonfly_vortex.transport.tls import server_tls_from
+from test.certificates import Authority
 
 
 class DownloaderFactoryTests(SynchronousTestCase):
@@ -55,6 +59,13 @@ class DownloaderFactoryTests(SynchronousTestCase):
             error = self.assertRaises(UnknownProtocol, factory.build)
             self.assertEqual((error.protocol, error.known), (protocol, tuple(BUILDERS)))
             self.assertIn("tcp", str(error))
+
+    def test_unusable_certificate(self) -> None:
+        """A file for TLS that cannot be used is told when a downloader is built, whatever its protocol."""
+        config = Config(tls=TLSConfig(ca_cert=Path("/nonexistent/ca.crt")))
+        for protocol in ("tcp", "grpc", "auto"):
+            factory = DownloaderFactory(protocol, config, reactor=MemoryReactorClock())
+            self.assertEqual(self.assertRaises(CertificateUnusable, factory.build).file, "/nonexistent/ca.crt")
 
     def test_another_row(self) -> None:
         """A protocol is a row: what it builds is given the configuration and the reactor."""
@@ -155,12 +166,26 @@ class ConfiguredTests(TestCase):
         self.assertTrue(0.3 < took < 1.5, f"400 kB with a limit of 1 MB/s took {took} s")
 
     async def test_socket_options(self) -> None:
-        """The server's socket options hold for the connections of a child, too."""
+        """The server's socket options hold for the connections of a child, too, also under TLS."""
         tcp = StorageTCPConfig(nodelay=False)
         tcp = replace(tcp, keepalive=replace(tcp.keepalive, idle=7.0, interval=2.0, probes=4))
-        downloader = self.build(Config(storage=StorageConfig(server=StorageServerConfig(tcp=tcp))))
-        piece = sample_piece(10)
-        parent = self.parent([piece])
+        storage = StorageConfig(server=StorageServerConfig(tcp=tcp))
+        parent = self.parent([sample_piece(10)])
+        await self.assert_options(self.build(Config(storage=storage)), parent)
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        authority = Authority(directory)
+        under_tls = VortexContractParent(
+            IReactorTCP(reactor),
+            [Offer(piece=sample_piece(10))],
+            tls=server_tls_from(authority.issue().identity()),
+        )
+        under_tls.start()
+        self.addCleanup(under_tls.stop)
+        await self.assert_options(self.build(Config(storage=storage, tls=TLSConfig(ca_cert=authority.file))), under_tls)
+
+    async def assert_options(self, downloader: IDownloader, parent: VortexContractParent) -> None:
+        """Assert that a connection to the parent has the options of the test."""
         await downloader.download_piece(parent.address, 0, "", TASK_ID)
         (connection,) = self.sockets_to(parent)
         self.assertEqual(

@@ -263,6 +263,25 @@ class RefusedTests(TLSTestCase):
         self.assertEqual(child, "TLS: expected TLS, got something else: the other side speaks none here")
         self.assertIn("expected a request without TLS on this port, got TLS", parent)
 
+    async def test_parent_that_goes(self) -> None:
+        """A parent that closes in the handshake, and one that says nothing, are unreachable."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+
+            def close() -> None:
+                connection, _ = listening.accept()
+                connection.recv(65536)
+                connection.close()
+
+            address = f"tls://127.0.0.1:{listening.getsockname()[1]}"
+            closing = deferToThread(close)
+            with self.assertRaises(ParentUnreachable) as raised:
+                await self.downloader().download_piece(address, 0, "", TASK_ID)
+            await closing
+            self.assertEqual(raised.exception.reason, "TLS: lost in the handshake")
+            with self.assertRaises(ParentUnreachable) as raised:
+                await self.downloader().download_piece(address, 0, "", TASK_ID)
+            self.assertEqual(raised.exception.reason, "no connection within 2 s")
+
     async def test_earlier_version(self) -> None:
         """TLS 1.2 is refused."""
         port = self.serve_identity(self.factory(self.shelf(10)), self.peer.identity())

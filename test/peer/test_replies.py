@@ -6,8 +6,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageFailure
-from dragonfly_vortex.peer.replies import error_reply
-from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceKind, PieceRequest
+from dragonfly_vortex.peer.replies import error_reply, tls_expected
+from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceKind, PieceRequest, Vortex
 from test.peer.shelf import TASK_ID
 
 
@@ -34,3 +34,9 @@ class ErrorReplyTests(SynchronousTestCase):
             reply = error_reply(self.request, Failure(error))
             text = f"piece {TASK_ID}-3 could not be read from the storage"
             self.assertEqual(reply, ErrorReply(packet_id=200, code=ErrorCode.INTERNAL, text=text))
+
+    def test_tls_expected(self) -> None:
+        """A child without TLS is told so as its request is invalid, with the packet ID of that request."""
+        reply = Vortex.from_bytes(tls_expected(self.request.to_bytes()))
+        text = "expected TLS (tls://) on this port, got a request without it"
+        self.assertEqual(reply, ErrorReply(packet_id=200, code=ErrorCode.INVALID_ARGUMENT, text=text))
