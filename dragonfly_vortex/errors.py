@@ -39,6 +39,7 @@ __all__ = [
     "UnexpectedPiece",
     "UnknownProtocol",
     "VortexError",
+    "WrongTransport",
 ]
 
 
@@ -93,6 +94,18 @@ class UnknownProtocol(VortexError):
         self.protocol = protocol
         self.known = known
         super().__init__(f"unknown download protocol {protocol!r}: expected one of {', '.join(known)}")
+
+
+class WrongTransport(VortexError):
+    """
+    Content is to go over gRPC alone, and a parent is not known by its gRPC address.
+
+    :param parent: the parent's address.
+    """
+
+    def __init__(self, parent: str) -> None:
+        self.parent = parent
+        super().__init__(f"expected parents grpc://HOST:PORT or grpcs://HOST:PORT for the protocol grpc, got {parent}")
 
 
 # -- the wire

@@ -23,7 +23,6 @@ LAYERS = (
     ("wire",),
     ("interfaces",),
     ("parents",),
-    ("parents",),
     ("config",),
     ("storage",),
     ("transport",),
@@ -52,7 +51,7 @@ SIDES = {
 APART = (frozenset({"peer", "rpc"}), frozenset({"peer", "upload"}))
 
 #: The modules of those layers whose very purpose is to know all sides, beside the package's own __init__.
-COMBINING = frozenset({f"{PACKAGE}.downloaders.factory"})
+COMBINING = frozenset({f"{PACKAGE}.downloaders.factory", f"{PACKAGE}.downloaders.negotiation"})
 
 #: The layers that put things together, and may take the global reactor.
 COMPOSITION = LAYERS[-2]

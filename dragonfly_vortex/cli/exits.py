@@ -19,6 +19,7 @@ from dragonfly_vortex.errors import (
     TaskDigestMismatch,
     TaskNotFound,
     UnknownProtocol,
+    WrongTransport,
 )
 
 __all__ = ["ExitStatus", "UsageError", "status_of"]
@@ -47,6 +48,7 @@ _STATUSES: dict[type[Exception], ExitStatus] = {
     ConfigError: ExitStatus.USAGE,
     CertificateUnusable: ExitStatus.USAGE,
     UnknownProtocol: ExitStatus.USAGE,
+    WrongTransport: ExitStatus.USAGE,
     OutputExists: ExitStatus.USAGE,
     NotStored: ExitStatus.NOT_FOUND,
     TaskNotFound: ExitStatus.NOT_FOUND,
