@@ -76,7 +76,9 @@ class FaultyRoad:
         self._trouble = trouble
 
     def clear(self) -> None:
-        """End a jam: what was held up arrives."""
+        """End a jam: what was held up arrives. A cut that is still to come stays."""
+        if self._trouble is not Trouble.JAM:
+            return
         self._trouble = None
         for connection in self._connections:
             connection.pass_on(b"")

@@ -145,10 +145,13 @@ class StopTests(ServiceTestCase):
 
     async def test_refuses(self) -> None:
         """Nothing listens when it has stopped, and its thread has ended."""
+        threads = [thread for thread in threading.enumerate() if thread.name == "upload"]
         await self.service.stop(1)
         with socket.socket() as child:
             self.assertNotEqual(child.connect_ex(("127.0.0.1", self.port)), 0)
-        self.assertNotIn("upload", [thread.name for thread in threading.enumerate()])
+        for thread in threads:  # the last thing that it does is to say so
+            thread.join(5)
+        self.assertEqual([thread.is_alive() for thread in threads], [False])
         self.assertFalse(self.service.running)
 
     async def test_pieces_under_way(self) -> None:
