@@ -11,11 +11,14 @@ from typing import cast
 
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress
 from twisted.internet.task import deferLater
 from twisted.internet.testing import EventLoggingObserver
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
 from dragonfly_vortex import service
@@ -30,8 +33,11 @@ from dragonfly_vortex.config import (
 )
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.errors import StorageFailure
+from dragonfly_vortex.parents import ParentAddress
 from dragonfly_vortex.peer.listener import VortexPort
 from dragonfly_vortex.peer.server import VortexServerFactory
+from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
+from dragonfly_vortex.rpc.discovery import PieceDiscovery
 from dragonfly_vortex.service import IPeerReactor, VortexService
 from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.wire import PieceContent, PieceKind
@@ -45,6 +51,17 @@ def storage_threads() -> int:
     return sum("storage" in thread.name for thread in threading.enumerate())
 
 
+class _Watched(VortexService):
+    """A peer whose failures somebody waits for."""
+
+    def __init__(self, config: Config, reactor: IPeerReactor) -> None:
+        super().__init__(config, reactor)
+        self.failed: Deferred[list[Failure]] = Deferred()
+
+    def door_failed(self, failure: Failure) -> None:
+        self.failed.callback([failure])
+
+
 class ServiceTests(TestCase):
     """A service over a storage of its own, on a free port."""
 
@@ -56,12 +73,23 @@ class ServiceTests(TestCase):
         self.content = os.urandom(1_000_000)
         self.directory.joinpath("file").write_bytes(self.content)
 
-    def config(self, *, port: int = 0, upload: int = 50_000_000_000, idle_timeout: float = 300.0) -> Config:
+    def config(
+        self,
+        *,
+        port: int = 0,
+        grpc_port: int = 0,
+        protocol: str = "all",
+        upload: int = 50_000_000_000,
+        idle_timeout: float = 300.0,
+    ) -> Config:
         """A configuration that listens on 127.0.0.1."""
         tcp = StorageTCPConfig(port=port, idle_timeout=idle_timeout)
         return Config(
-            upload=UploadConfig(bandwidth_limit=upload, server=UploadServerConfig(ip="127.0.0.1", port=0)),
-            storage=StorageConfig(dir=self.directory / "storage", server=StorageServerConfig(ip="127.0.0.1", tcp=tcp)),
+            upload=UploadConfig(bandwidth_limit=upload, server=UploadServerConfig(ip="127.0.0.1", port=grpc_port)),
+            storage=StorageConfig(
+                dir=self.directory / "storage",
+                server=StorageServerConfig(ip="127.0.0.1", protocol=protocol, tcp=tcp),
+            ),
         )
 
     def service(self, config: Config | None = None, warnings: tuple[str, ...] = ()) -> VortexService:
@@ -143,6 +171,89 @@ class ServiceTests(TestCase):
         self.assertIsNone(peer.address)
         self.assertFalse(peer.running)
         self.assertEqual(storage_threads(), 0)
+
+    def test_grpc_port_in_use(self) -> None:
+        """A gRPC port that cannot be had is told at once, too; the Vortex door is not opened either."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            peer = self.service(self.config(grpc_port=port))
+            error = self.assertRaises(CannotListenError, peer.startService)
+        self.assertEqual(error.port, port)
+        self.assertIsNone(peer.address)
+        self.assertFalse(peer.running)
+        self.assertEqual(storage_threads(), 0)
+
+    async def test_doors(self) -> None:
+        """``storage.server.protocol`` says which doors there are, and stopping closes them all."""
+        for protocol, has_vortex, has_grpc in (("tcp", True, False), ("grpc", False, True), ("all", True, True)):
+            peer = self.service(self.config(protocol=protocol))
+            peer.startService()
+            self.assertEqual(peer.address is not None, has_vortex, protocol)
+            addresses = [peer.address] if has_vortex else []
+            if has_grpc:
+                addresses.append(await self.until_grpc(peer))
+            await deferLater(peer_reactor, 0.2)
+            self.assertEqual(peer.grpc_address is not None, has_grpc, protocol)
+            await peer.stopService()
+            self.assertEqual((peer.address, peer.grpc_address), (None, None))
+            for address in addresses:
+                there = cast(IPv4Address, address)
+                self.assertNotEqual(await deferToThread(socket.socket().connect_ex, (there.host, there.port)), 0)
+
+    async def test_tells_of_the_other_door(self) -> None:
+        """What the gRPC door says about pieces names the port of the Vortex door; without that, none."""
+        task_id = await deferToThread(self.import_file)
+        for protocol in ("all", "grpc"):
+            peer = self.service(self.config(protocol=protocol))
+            peer.startService()
+            doors = await self.doors_of(await self.until_grpc(peer), task_id)
+            vortex = cast(IPv4Address, peer.address)
+            self.assertEqual(doors, [f"127.0.0.1:{vortex.port}"] if protocol == "all" else [])
+            await peer.stopService()
+
+    async def test_stops_before_the_grpc_door_is_open(self) -> None:
+        """A peer that is stopped as soon as it was started leaves nothing, and nothing is said to have failed."""
+        peer = self.service()
+        peer.startService()
+        await peer.stopService()
+        self.assertIsNone(peer.grpc_address)
+        self.assertEqual(storage_threads(), 0)
+
+    async def test_door_that_fails_later(self) -> None:
+        """A gRPC door that cannot be opened after all is told to whoever runs the peer; the Vortex door stays open."""
+        self.patch(service, "_try_to_listen", lambda ip, port: None)
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            peer = _Watched(self.config(grpc_port=other.getsockname()[1]), peer_reactor)
+            self.addCleanup(peer.stopService)
+            peer.startService()
+            (failure,) = await peer.failed
+        self.assertTrue(failure.check(CannotListenError))
+        self.assertIsNotNone(peer.address)
+
+    async def until_grpc(self, peer: VortexService) -> IAddress:
+        """Where a peer's gRPC door is, when it is open."""
+        while peer.grpc_address is None:
+            await deferLater(peer_reactor, 0.01)
+        return peer.grpc_address
+
+    async def doors_of(self, address: IAddress, task_id: str) -> list[str]:
+        """The TCP addresses that a gRPC door tells with a task's pieces."""
+        doors: list[str] = []
+        ended: Deferred[bool] = Deferred()
+        there = cast(IPv4Address, address)
+        parent = ParentAddress(scheme="grpc", host=there.host, port=there.port)
+        discovery = PieceDiscovery(parent, GRPCSettings(reactor=cast(IRPCReactor, reactor)), doors.append)
+        pieces: list[int] = []
+        discovery.start(
+            PieceKind.STANDARD,
+            task_id,
+            lambda content_length, piece_length: None,
+            lambda number, offset, length: pieces.append(number),
+            ended.callback,
+        )
+        self.assertTrue(await ended)
+        self.assertEqual(pieces, [0, 1])
+        return doors
 
     def test_storage_that_cannot_be_opened(self) -> None:
         """A storage that cannot be opened is told at once, and nothing listens."""

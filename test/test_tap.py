@@ -190,6 +190,14 @@ class DaemonTests(SynchronousTestCase):
         self.assert_one_line(daemon.log, "address already in use")
         self.assertFalse((self.directory / "peer.pid").exists())
 
+    def test_grpc_port_in_use(self) -> None:
+        """So it is with the port of the other door."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            write_config(self.directory, grpc_port=other.getsockname()[1])
+            status, log = self.ended_with()
+        self.assertEqual(status, 1)
+        self.assert_one_line(log, "address already in use")
+
     def test_unusable_storage(self) -> None:
         """A storage that cannot be opened is one line in the log, and a status that is not 0."""
         self.directory.joinpath("data").write_text("a file, not a directory")
