@@ -60,7 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_storage(importing)
     _add_kind(importing)
 
-    download = _command(commands, "download", "fetch a task from its parents into a file, and verify it")
+    download = _command(commands, "download", "fetch a task from its parents into a file or the storage, and verify it")
     download.add_argument("task_id", metavar="TASK_ID", type=_sha256, help="the SHA-256 of the content")
     download.add_argument(
         "--parent",
@@ -72,10 +72,15 @@ def make_parser() -> argparse.ArgumentParser:
         help="a peer that has the task; may be given several times; a bare HOST:PORT means tcp, tls is the same under "
         "TLS",
     )
-    download.add_argument("--output", metavar="PATH", type=Path, required=True, help="the file to write")
+    download.add_argument("--output", metavar="PATH", type=Path, help="the file to write")
+    download.add_argument(
+        "--store", action="store_true", help="put it into the storage, which serves each piece as soon as it has come"
+    )
     download.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
     download.add_argument("--concurrency", metavar="N", type=_concurrency, help="pieces under way at once; 8")
-    download.add_argument("--config", metavar="FILE", type=Path, help="read this file; none is read without it")
+    download.add_argument(
+        "--config", metavar="FILE", type=Path, help="read this file; none without it, or with --store ./tap.yaml"
+    )
     _add_kind(download)
 
     listing = _command(commands, "list", "show the tasks in the storage")

@@ -1,4 +1,4 @@
-"""``dfvortex download``: a whole task from its parents into a file."""
+"""``dfvortex download``: a whole task from its parents into a file, into the storage, or both."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import signal
 from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import TypeVar, cast
 
@@ -14,25 +15,37 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.cli.exits import ExitStatus
+from dragonfly_vortex.cli.exits import ExitStatus, UsageError
 from dragonfly_vortex.cli.lines import counted
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.config import Config, default_config, load_config
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.service import IPeerReactor
+from dragonfly_vortex.storage import exporting
+from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
+from dragonfly_vortex.task.hashing import InThread
+from dragonfly_vortex.task.output import Output
+from dragonfly_vortex.task.stored_target import StoredTarget
 from dragonfly_vortex.task.target import OutputTarget
 
 __all__ = ["download_task"]
 
 _T = TypeVar("_T")
 
+_CONFIG_OF_STORAGE = Path("tap.yaml")
+
 _STATUS_OF_SIGNAL = {signal.SIGINT: ExitStatus.INTERRUPTED, signal.SIGTERM: ExitStatus.TERMINATED}
 
 
 def download_task(arguments: Namespace) -> ExitStatus:
     """``dfvortex download``: what stands at the output afterwards is complete, or not there."""
-    config = default_config() if arguments.config is None else load_config(arguments.config).config
+    if arguments.output is None and not arguments.store:
+        raise UsageError("expected --output PATH, --store or both, got neither")
+    file = arguments.config or (_CONFIG_OF_STORAGE if arguments.store else None)
+    config = default_config() if file is None else load_config(file).config
+    if arguments.store and arguments.output is not None:
+        _check_output(arguments.output, overwrite=arguments.overwrite)
     from twisted.internet import reactor as global_reactor
 
     reactor = cast(IPeerReactor, global_reactor)
@@ -41,10 +54,18 @@ def download_task(arguments: Namespace) -> ExitStatus:
     if isinstance(result, ExitStatus):
         return result
     print(
-        f"{arguments.output}: {counted(result.content_length, 'byte')} in {counted(result.piece_count, 'piece')},"
+        f"{arguments.output or arguments.task_id}: {counted(result.content_length, 'byte')}"
+        f" in {counted(result.piece_count, 'piece')},"
         f" verified, in {result.seconds:.1f} s"
     )
     return ExitStatus.DONE
+
+
+def _check_output(path: Path, *, overwrite: bool) -> None:
+    """See whether a file can be written there, before anything is downloaded for it."""
+    output = Output(path, overwrite=overwrite)
+    output.open()
+    output.discard()
 
 
 async def _download(reactor: IPeerReactor, config: Config, arguments: Namespace, bar: ProgressBar) -> DownloadedTask:
@@ -54,6 +75,13 @@ async def _download(reactor: IPeerReactor, config: Config, arguments: Namespace,
         bar.show(progress.verified_bytes, progress.content_length, progress.verified_pieces)
 
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+    store = PieceStore(config.storage.dir, reactor) if arguments.store else None
+    target: OutputTarget | StoredTarget
+    if store is None:
+        target = OutputTarget(arguments.output, in_thread, overwrite=arguments.overwrite)
+    else:
+        await store.start()
+        target = StoredTarget(store, arguments.kind, arguments.task_id)
     downloader = DownloaderFactory(config.download.protocol, config, reactor=reactor).build()
     bar.show(0, None, 0)
     ticking = LoopingCall(bar.tick)
@@ -67,14 +95,44 @@ async def _download(reactor: IPeerReactor, config: Config, arguments: Namespace,
             kind=arguments.kind,
             task_id=arguments.task_id,
             parents=[str(parent) for parent in arguments.parents],
-            target=OutputTarget(arguments.output, in_thread, overwrite=arguments.overwrite),
+            target=target,
             concurrent_piece_count=arguments.concurrency or config.download.concurrent_piece_count,
             on_progress=show,
         )
-        return await download.start()
+        done = await download.start()
+        if store is not None and arguments.output is not None:
+            await _export(in_thread, config, arguments)
+        return done
     finally:
         ticking.stop()
         await downloader.stop()
+        if store is not None:
+            await store.stop()
+
+
+async def _export(in_thread: InThread, config: Config, arguments: Namespace) -> None:
+    """Write what is in the storage to the output, too."""
+    is_given_up = False
+
+    def look(_: object) -> None:
+        if is_given_up:
+            raise CancelledError
+
+    def export() -> None:
+        exporting.export_task(
+            config.storage.dir,
+            arguments.kind,
+            arguments.task_id,
+            arguments.output,
+            overwrite=arguments.overwrite,
+            progress=look,
+        )
+
+    try:
+        await in_thread(export)
+    except CancelledError:
+        is_given_up = True
+        raise
 
 
 def _run(reactor: IPeerReactor, work: Callable[[], Deferred[_T]]) -> _T | ExitStatus:

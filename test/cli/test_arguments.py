@@ -64,6 +64,7 @@ class ParserTests(SynchronousTestCase):
                 "task_id": TASK_ID,
                 "parents": [ParentAddress(scheme="tcp", host="host", port=4005)],
                 "output": Path("out"),
+                "store": False,
                 "overwrite": False,
                 "concurrency": None,
                 "config": None,
@@ -135,7 +136,7 @@ class ParserTests(SynchronousTestCase):
         """No command, an unknown one, and one without what it needs are one line each."""
         self.assert_refused("the following arguments are required: COMMAND")
         self.assert_refused("invalid choice: 'fetch'", "fetch")
-        self.assert_refused("--parent, --output", "download", TASK_ID)
+        self.assert_refused("--parent", "download", TASK_ID)
         self.assert_refused("--output", "export", TASK_ID)
         self.assert_refused("PATH", "import")
 

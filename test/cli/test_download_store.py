@@ -1,0 +1,191 @@
+"""``dfvortex download --store`` as processes: what has come is served at once, shared, and survives ``kill -9``."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import subprocess
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.interfaces import IReactorTCP, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from dragonfly_vortex.testing.scripted_parent import Pause, ScriptedParent, Send, Step
+from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent, PieceMetadata, PieceRequest
+from test.processes import PROGRAMS, Child, Daemon, dfvortex, write_config
+
+_PIECE_LENGTH = 50_000
+_COUNT = 21
+
+
+class StoreTests(TestCase):
+    """One task, from a parent that takes its time and counts."""
+
+    timeout = 120
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        write_config(self.directory)
+        self.content = random.Random(5).randbytes((_COUNT - 1) * _PIECE_LENGTH + 1)
+        self.task_id = hashlib.sha256(self.content).hexdigest()
+        self.seconds = 0.0
+        self.parent = ScriptedParent(IReactorTCP(reactor), self.answer)
+        self.parent.start()
+        self.addCleanup(self.parent.stop)
+
+    def answer(self, request: PieceRequest) -> Iterable[Step]:
+        """A piece, after a while."""
+        start = request.number * _PIECE_LENGTH
+        data = self.content[start : start + _PIECE_LENGTH]
+        if not data:
+            missing = ErrorReply(packet_id=request.packet_id, code=ErrorCode.NOT_FOUND, text="no such piece")
+            return (Send(missing.to_bytes()),)
+        metadata = PieceMetadata(
+            number=request.number, offset=start, length=len(data), digest=f"crc32:{zlib.crc32(data)}"
+        )
+        reply = PieceContent(packet_id=request.packet_id, kind=request.kind, metadata=metadata)
+        return (Pause(self.seconds), Send(reply.to_bytes() + data))
+
+    def command(self, *options: str | Path) -> list[str | Path]:
+        """The command that puts the task into the storage."""
+        return ["download", self.task_id, "--store", "--parent", self.parent.address, *options]
+
+    def start(self, *options: str | Path) -> subprocess.Popen[str]:
+        """Start it as a process."""
+        process = subprocess.Popen(
+            [PROGRAMS / "dfvortex", *self.command(*options)],
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
+
+    async def end(self, process: subprocess.Popen[str]) -> None:
+        """Wait for the good end of a process."""
+        out, err = await deferToThread(process.communicate)
+        self.assertEqual((process.returncode, err), (0, ""), out)
+
+    async def until_asked(self, count: int) -> None:
+        """Wait until the parent has been asked so often."""
+        while len(self.parent.requests) < count:
+            await deferLater(IReactorTime(reactor), 0.01)
+
+    def asked(self) -> Counter[int]:
+        """How often each piece was asked for."""
+        return Counter(request.number for request in self.parent.requests if request.number < _COUNT)
+
+    async def assert_stored(self) -> None:
+        """Assert that the task is in the storage, whole."""
+        target = self.directory / "exported"
+        ran = await deferToThread(
+            dfvortex, "export", self.task_id, "--output", target, "--overwrite", directory=self.directory
+        )
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        self.assertTrue(target.read_bytes() == self.content)
+
+    async def test_served_at_once(self) -> None:
+        """
+        The running daemon serves each piece as soon as it has come, and a second child gets from there what is there,
+        and the rest from the slow parent.
+        """
+        self.seconds = 0.3
+        with Daemon(self.directory) as daemon:
+            first = self.start("--concurrency", "1")
+            await self.until_asked(6)
+            with Child(daemon.address) as child:
+                child.ask(self.task_id, 3)
+                self.assertIsInstance(child.next_event(), PieceContent)
+                self.assertEqual(child.content(), self.content[3 * _PIECE_LENGTH : 4 * _PIECE_LENGTH])
+            ran = await deferToThread(dfvortex, "stat", self.task_id, directory=self.directory)
+            self.assertRegex(ran.stdout, r"bytes: +unknown\n(.*\n)*pieces: +\d+ of unknown, 0 damaged")
+            output = self.directory / "second"
+            second = await deferToThread(
+                dfvortex,
+                *("download", self.task_id, "--parent", daemon.parent, "--parent", self.parent.address),
+                *("--concurrency", "2", "--output", output),
+                directory=self.directory,
+            )
+            self.assertEqual((second.returncode, second.stderr), (0, ""))
+            self.assertTrue(output.read_bytes() == self.content)
+            await self.end(first)
+        self.assertLess(self.asked().total(), 2 * _COUNT - 4)
+        await self.assert_stored()
+
+    async def test_two_at_once(self) -> None:
+        """Two downloads into one storage fetch every piece once in sum."""
+        self.seconds = 0.1
+        processes = [self.start(), self.start()]
+        for process in processes:
+            await self.end(process)
+        self.assertEqual(self.asked(), Counter(range(_COUNT)))
+        await self.assert_stored()
+
+    async def test_killed(self) -> None:
+        """With one of two killed in the middle the other finishes, and fetches nothing that was there again."""
+        self.seconds = 0.5
+        first = self.start("--concurrency", "2")
+        await self.until_asked(5)
+        second = self.start("--concurrency", "2")
+        await self.until_asked(9)
+        first.kill()
+        await self.end(second)
+        again = sum(self.asked().values()) - _COUNT
+        self.assertEqual(set(self.asked()), set(range(_COUNT)))
+        self.assertLessEqual(again, 2)
+        await self.assert_stored()
+
+    async def test_takes_over(self) -> None:
+        """A waiter takes over within five seconds when the one that fetches is killed."""
+        self.seconds = 60.0
+        first = self.start()
+        await self.until_asked(1)
+        second = self.start()
+        # Nothing tells that the second waits, so it has the time to begin to.
+        await deferLater(IReactorTime(reactor), 1.5)
+        self.assertEqual(len(self.parent.requests), 1)
+        self.seconds = 0.0
+        killed_at = IReactorTime(reactor).seconds()
+        first.kill()
+        await self.until_asked(2)
+        self.assertLess(IReactorTime(reactor).seconds() - killed_at, 5)
+        await self.end(second)
+        await self.assert_stored()
+
+    async def test_resumes(self) -> None:
+        """After a kill what was there is not fetched again."""
+        self.seconds = 0.2
+        first = self.start("--concurrency", "1")
+        await self.until_asked(8)
+        first.kill()
+        before = len(self.parent.requests)
+        self.seconds = 0.0
+        await self.end(self.start())
+        self.assertLessEqual(self.asked().total(), _COUNT + 2)
+        self.assertGreaterEqual(before, 8)
+        await self.assert_stored()
+
+    async def test_output_too(self) -> None:
+        """With an output as well, the task is in both, and was fetched once; an output that exists stops it before."""
+        output = self.directory / "output"
+        await self.end(self.start("--output", output))
+        self.assertTrue(output.read_bytes() == self.content)
+        await self.assert_stored()
+        self.assertEqual(self.asked(), Counter(range(_COUNT)))
+        ran = await deferToThread(dfvortex, *self.command("--output", output), directory=self.directory)
+        self.assertEqual((ran.returncode, ran.stdout, len(ran.stderr.splitlines())), (2, "", 1))
+
+    async def test_usage(self) -> None:
+        """Neither an output nor the storage, and a storage without its configuration, are usage errors."""
+        for options in (("--parent", "h:1"), ("--parent", "h:1", "--store", "--config", "none.yaml")):
+            ran = await deferToThread(dfvortex, "download", self.task_id, *options, directory=self.directory)
+            self.assertEqual((ran.returncode, ran.stdout, len(ran.stderr.splitlines())), (2, "", 1))

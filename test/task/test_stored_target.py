@@ -1,0 +1,272 @@
+"""Tests of downloads into a storage: a real storage, its real threads, and parents played in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import partial
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyClass
+
+from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, TaskDigestMismatch
+from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.importing import import_file
+from dragonfly_vortex.storage.store import PieceStore
+from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
+from dragonfly_vortex.task.stored_target import StoredTarget
+from dragonfly_vortex.task.target import IDownloadTarget
+from dragonfly_vortex.wire import PieceKind
+from test.storage.contents import content_of, files_in, wrong_pieces
+from test.task.parents import PlayedDownloader, PlayedParent
+
+KIND = PieceKind.STANDARD
+CONTENT = content_of(950)
+TASK_ID = hashlib.sha256(CONTENT).hexdigest()
+
+
+class StoredTargetTests(TestCase):
+    """Downloads of one task of ten pieces into one storage."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.store = PieceStore(self.directory, IReactorFromThreads(reactor))
+        self.addCleanup(self.store.stop)
+        self.started = self.store.start()
+        self.pool = ThreadPool(0, 2)
+        self.pool.start()
+        self.addCleanup(self.pool.stop)
+        self.path = Content(self.directory).path(KIND, TASK_ID)
+
+    def play(self, *, is_held: bool = False, **parents: PlayedParent) -> PlayedDownloader:
+        """Parents by their names; a honest one where none is given."""
+        honest = PlayedParent(content=CONTENT, piece_length=100)
+        return PlayedDownloader(parents or {"honest": honest}, is_held=is_held)
+
+    def download(self, downloader: PlayedDownloader, concurrency: int = 4) -> Deferred[DownloadedTask]:
+        """Start a download from all parents of a downloader."""
+        return TaskDownload(
+            IReactorTime(reactor),
+            partial(deferToThreadPool, IReactorFromThreads(reactor), self.pool),
+            downloader,
+            kind=KIND,
+            task_id=TASK_ID,
+            parents=list(downloader.parents),
+            target=StoredTarget(self.store, KIND, TASK_ID),
+            concurrent_piece_count=concurrency,
+        ).start()
+
+    async def numbers(self) -> list[int]:
+        """The pieces that are offered."""
+        try:
+            pieces = await self.store.get_pieces(KIND, TASK_ID)
+        except NotStored:
+            return []
+        return [piece.metadata.number for piece in pieces if not piece.damage]
+
+    async def until(self, downloader: PlayedDownloader, *, asked: int) -> None:
+        """Wait until so many requests have been made in all."""
+        while len(downloader.asked) < asked:
+            await deferLater(IReactorTime(reactor), 0.01)
+
+    async def give(self, downloader: PlayedDownloader, *numbers: int) -> None:
+        """Have pieces come, and wait until they are offered."""
+        for number in numbers:
+            while number not in [asked.request.number for asked in downloader.waiting]:
+                await deferLater(IReactorTime(reactor), 0.01)
+            downloader.give(next(asked for asked in downloader.waiting if asked.request.number == number))
+        while not {*numbers} <= {*await self.numbers()}:
+            await deferLater(IReactorTime(reactor), 0.01)
+
+    async def assert_complete(self) -> None:
+        """Assert that the task is there, whole and finished."""
+        self.assertEqual((self.path.read_bytes(), wrong_pieces(self.directory)), (CONTENT, []))
+        task = await self.store.get_task(KIND, TASK_ID)
+        self.assertEqual((task.content_length, task.piece_length, await self.numbers()), (950, 100, [*range(10)]))
+        self.assertEqual(list((self.directory / "claims").rglob(TASK_ID)), [])
+
+    async def test_whole(self) -> None:
+        """Each piece is offered as soon as it has come; then the task is finished, with rows that say who gave it."""
+        downloader = self.play(is_held=True)
+        self.assertTrue(verifyClass(IDownloadTarget, StoredTarget))
+        started = self.download(downloader)
+        await self.give(downloader, 0, 3)
+        self.assertEqual(await self.numbers(), [0, 3])
+        self.assertIsNone((await self.store.get_task(KIND, TASK_ID)).content_length)
+        await self.give(downloader, 1, 2, 4, 5, 6, 7, 8, 9)
+        done = await started
+        self.assertEqual((done.piece_count, done.content_length, done.found_piece_count), (10, 950, 0))
+        await self.assert_complete()
+        pieces = await self.store.get_pieces(KIND, TASK_ID)
+        self.assertEqual({piece.metadata.parent_id for piece in pieces}, {"honest"})
+
+    async def test_lengths(self) -> None:
+        """Tasks of no byte, of one piece and of exactly several can be stored, too, and downloaded again."""
+        for content in (b"", b"x", CONTENT[:100], CONTENT[:300]):
+            for found in (0, max(1, len(content) // 100)):
+                downloader = self.play(a=PlayedParent(content=content, piece_length=100))
+                task_id = hashlib.sha256(content).hexdigest()
+                done = await TaskDownload(
+                    IReactorTime(reactor),
+                    partial(deferToThreadPool, IReactorFromThreads(reactor), self.pool),
+                    downloader,
+                    kind=KIND,
+                    task_id=task_id,
+                    parents=["a"],
+                    target=StoredTarget(self.store, KIND, task_id),
+                ).start()
+                self.assertEqual((done.content_length, done.found_piece_count), (len(content), found))
+                self.assertEqual((await self.store.get_task(KIND, task_id)).content_length, len(content))
+
+    async def test_resumes(self) -> None:
+        """What was there when a download was given up is not fetched again, and yet hashed."""
+        downloader = self.play(is_held=True)
+        started = self.download(downloader)
+        await self.give(downloader, 0, 2, 4)
+        started.cancel()
+        with self.assertRaises(CancelledError):
+            await started
+        self.assertEqual(await self.numbers(), [0, 2, 4])
+        again = self.play()
+        done = await self.download(again)
+        self.assertEqual(sorted(set(again.numbers) & set(range(10))), [1, 3, 5, 6, 7, 8, 9])
+        self.assertEqual((done.found_piece_count, done.shares[0].piece_count), (3, 7))
+        await self.assert_complete()
+
+    async def test_finished(self) -> None:
+        """Of a task that is there nobody is asked anything."""
+        await self.download(self.play())
+        downloader = self.play()
+        done = await self.download(downloader)
+        self.assertEqual((downloader.asked, done.found_piece_count), ([], 10))
+
+    async def test_two_at_once(self) -> None:
+        """Two downloads at once fetch every piece once in sum, and each ends with all of them."""
+        first, second = self.play(is_held=True), self.play(is_held=True)
+        both = [self.download(first), self.download(second)]
+        await self.until(first, asked=1)
+        given: list[int] = []
+        while not all(started.called for started in both):
+            for downloader in (first, second):
+                for asked in downloader.waiting[:1]:
+                    given.append(asked.request.number)
+                    downloader.give(asked)
+            await deferLater(IReactorTime(reactor), 0.005)
+        done = await gatherResults(both)
+        self.assertEqual(sorted(number for number in given if number < 10), [*range(10)])
+        self.assertEqual([each.piece_count for each in done], [10, 10])
+        self.assertEqual(sum(share.piece_count for each in done for share in each.shares), 10)
+        await self.assert_complete()
+
+    async def test_takes_over(self) -> None:
+        """What one download has claimed is fetched by the other within seconds of the first one's end."""
+        stalled, second = self.play(is_held=True), self.play()
+        first = self.download(stalled)
+        await self.until(stalled, asked=1)
+        started = self.download(second)
+        await deferLater(IReactorTime(reactor), 0.2)
+        self.assertEqual(second.asked, [])
+        before = IReactorTime(reactor).seconds()
+        first.cancel()
+        with self.assertRaises(CancelledError):
+            await first
+        await started
+        self.assertLess(IReactorTime(reactor).seconds() - before, 5)
+        await self.assert_complete()
+
+    async def test_wrong(self) -> None:
+        """Content that is not the task's is dropped again: nothing of it is offered, nothing is left."""
+        with self.assertRaises(TaskDigestMismatch):
+            await self.download(self.play(liar=PlayedParent(content=CONTENT[::-1], piece_length=100)))
+        self.assertEqual((await self.numbers(), files_in(self.directory)), ([], []))
+
+    async def test_wrong_from_one(self) -> None:
+        """If all of it came from one parent, its rows give way to those of another with another piece length."""
+        await self.download(
+            self.play(
+                liar=PlayedParent(content=CONTENT[::-1], piece_length=1000),
+                honest=PlayedParent(content=CONTENT, piece_length=100),
+            ),
+            concurrency=1,
+        )
+        await self.assert_complete()
+
+    async def test_left_by_a_liar(self) -> None:
+        """What a liar's pieces were left behind is found out: by other pieces' places, and by the whole."""
+        for piece_length in (70, 100):
+            liar = self.play(is_held=True, liar=PlayedParent(content=CONTENT[::-1], piece_length=piece_length))
+            given_up = self.download(liar)
+            await self.give(liar, 0, 1)
+            given_up.cancel()
+            with self.assertRaises(CancelledError):
+                await given_up
+            await self.download(self.play())
+            await self.assert_complete()
+            os.unlink(self.path)
+
+    async def test_rotten(self) -> None:
+        """Bytes that have changed on the disk are found by the whole's digest, and all is fetched anew."""
+        source = Path(self.mktemp())
+        source.write_bytes(CONTENT)
+        await self.started
+        import_file(source, self.directory, KIND, 100)
+        with self.path.open("r+b") as file:
+            file.write(b"rotten")
+        downloader = self.play()
+        await self.download(downloader)
+        self.assertEqual(len(set(downloader.numbers)), 10)
+        await self.assert_complete()
+
+    async def test_damaged(self) -> None:
+        """A damaged piece, and no other, is fetched anew; the piece length of a single piece stays as it was."""
+        for content, piece_length in ((CONTENT, 100), (b"one piece", 1 << 22)):
+            source = Path(self.mktemp())
+            source.write_bytes(content)
+            await self.started
+            task = import_file(source, self.directory, KIND, piece_length)
+            number = len(content) // 300
+            await self.store.mark_damaged(KIND, task.task_id, number, "rotten")
+            downloader = self.play(a=PlayedParent(content=content, piece_length=piece_length))
+            await TaskDownload(
+                IReactorTime(reactor),
+                partial(deferToThreadPool, IReactorFromThreads(reactor), self.pool),
+                downloader,
+                kind=KIND,
+                task_id=task.task_id,
+                parents=["a"],
+                target=StoredTarget(self.store, KIND, task.task_id),
+            ).start()
+            self.assertEqual(downloader.numbers, [number])
+            self.assertEqual((await self.store.get_task(KIND, task.task_id)).piece_length, piece_length)
+            self.assertEqual([p.damage for p in await self.store.get_pieces(KIND, task.task_id) if p.damage], [])
+
+    async def test_removed(self) -> None:
+        """A task that is imported meanwhile ends the download with an error, and stays as it was imported."""
+        downloader = self.play(is_held=True)
+        started = self.download(downloader)
+        await self.give(downloader, 0)
+        source = Path(self.mktemp())
+        source.write_bytes(CONTENT)
+        import_file(source, self.directory, KIND, 100)
+        for asked in list(downloader.waiting):
+            downloader.give(asked)
+        with self.assertRaisesRegex(StorageError, "imported anew or removed"):
+            await started
+        await self.assert_complete()
+
+    async def test_closed(self) -> None:
+        """A target that is not open has no file."""
+        target = StoredTarget(self.store, KIND, TASK_ID)
+        with self.assertRaises(StorageFailure):
+            target.release(0)
+        await target.close()
+        self.assertIn(TASK_ID, str(target.failure("it is full")))
