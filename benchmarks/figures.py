@@ -47,8 +47,11 @@ class StartUp:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """
-    What it takes to fetch the file, in one way. Of time and processor time the median of start-up is taken off, and of
-    the file's length the length of the task on which start-up was measured.
+    What it takes to fetch the file, in one way. Of time and processor time the least start-up is taken off, and of the
+    file's length the length of the task on which start-up was measured.
+
+    The least, because what a noisy moment adds to start-up must not make a quiet turn of the file look faster than it
+    was. So the minima are as quiet as the machine ever was, and what noise adds to start-up stays in the medians.
 
     :param transport: over which transport.
     :param piece_length: in pieces of so many bytes.
@@ -165,7 +168,7 @@ def _start_up(samples: Sequence[Sample]) -> StartUp:
 def _cell(samples: Sequence[Sample], case: Case, start_up: StartUp) -> Cell:
     """The figures of one case."""
     length = case.content_length - START_UP_LENGTH
-    seconds = _spread(each.seconds - start_up.seconds.median for each in samples)
+    seconds = _spread(each.seconds - start_up.seconds.minimum for each in samples)
     return Cell(
         transport=case.transport,
         piece_length=case.piece_length,
@@ -173,10 +176,10 @@ def _cell(samples: Sequence[Sample], case: Case, start_up: StartUp) -> Cell:
         seconds=seconds,
         rate=_rate(length, seconds),
         parent_processor=_spread(
-            (each.parent_processor - start_up.parent_processor.median) / length * _GB for each in samples
+            (each.parent_processor - start_up.parent_processor.minimum) / length * _GB for each in samples
         ),
         child_processor=_spread(
-            (each.child_processor - start_up.child_processor.median) / length * _GB for each in samples
+            (each.child_processor - start_up.child_processor.minimum) / length * _GB for each in samples
         ),
         parent_peak=_spread(each.parent_peak for each in samples),
         child_peak=_spread(each.child_peak for each in samples),

@@ -98,8 +98,8 @@ def _costs_of(
 def _start_ups(report: Report) -> Iterator[str]:
     """What is taken off."""
     yield (
-        f"**Start-up**: a task of {words.length(START_UP_LENGTH)}. Its medians are taken off the times and the"
-        " processor times above, not off the memory."
+        f"**Start-up**: a task of {words.length(START_UP_LENGTH)}. The least of it is taken off the times and"
+        " the processor times above, nothing off the memory."
     )
     yield ""
     yield from _head("", "seconds", "processor seconds, parent", "processor seconds, child", "MB, parent", "MB, child")

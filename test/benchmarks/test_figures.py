@@ -35,6 +35,19 @@ class FiguresTests(SynchronousTestCase):
         self.assertEqual(self.tcp.seconds, Spread(minimum=1.0, median=2.0, maximum=4.0))
         self.assertEqual(self.grpc.seconds, Spread(minimum=4.0, median=8.0, maximum=16.0))
 
+    def test_noisy_start_ups(self) -> None:
+        """It is the least start-up that is taken off: a slow one makes nothing look faster."""
+        settings = make_settings()
+        samples = [make_sample(*turn) for turn in turns(settings)]
+        noisy = [
+            dataclasses.replace(each, seconds=9.0, child_processor=9.0)
+            if each.case.is_start_up and each.round > 0
+            else each
+            for each in samples
+        ]
+        cells, noisy_cells = summarize(settings, 2, samples).cells, summarize(settings, 2, noisy).cells
+        self.assertEqual(noisy_cells, cells)
+
     def test_rate(self) -> None:
         """The longest time is the lowest rate; the bytes of start-up do not count."""
         self.assertEqual(self.tcp.rate, Spread(minimum=250e6, median=500e6, maximum=1000e6))
