@@ -17,10 +17,13 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from dragonfly_vortex.config import TLSIdentity
 from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.peer.tcp_server import TCPServer
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.sockets import SocketOptions
+from dragonfly_vortex.transport.tls import server_tls_from
+from test.certificates import Authority
 from test.peer.child import Child
 from test.peer.shelf import Shelf
 
@@ -87,15 +90,26 @@ class ServingTestCase(TestCase):
         )
 
     def serve(
-        self, factory: VortexServerFactory, options: SocketOptions | None = None, ip: str = "127.0.0.1"
+        self,
+        factory: VortexServerFactory,
+        options: SocketOptions | None = None,
+        ip: str = "127.0.0.1",
+        identity: TLSIdentity | None = None,
     ) -> tuple[str, int]:
-        """Serve until the test ends; the address."""
-        server = TCPServer(IReactorFDSet(REACTOR), factory, ip=ip, port=0, options=options or SocketOptions())
+        """Serve until the test ends, under TLS with an identity; the address."""
+        tls = server_tls_from(identity) if identity is not None else None
+        server = TCPServer(IReactorFDSet(REACTOR), factory, ip=ip, port=0, options=options or SocketOptions(), tls=tls)
         address = server.start()
         self.addCleanup(server.stop, 0)
         if not isinstance(address, (IPv4Address, IPv6Address)):
             raise AssertionError(f"expected an internet address, got {address!r}")
         return address.host, address.port
+
+    def serve_tls(self, factory: VortexServerFactory) -> tuple[str, int]:
+        """Serve under TLS until the test ends; the address."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        return self.serve(factory, identity=Authority(directory).issue().identity())
 
     async def child(self, address: tuple[str, int], receive_buffer: int | None = None, tls: bool = False) -> Child:
         """A child that has connected, and is closed when the test ends."""

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from twisted.internet.address import IPv4Address
-from twisted.internet.interfaces import IReactorFDSet, IReactorTCP
+from twisted.internet.interfaces import IReactorTCP
 from twisted.internet.testing import EventLoggingObserver
 from twisted.internet.threads import deferToThread
 from twisted.logger import formatEvent, globalLogPublisher
@@ -21,9 +20,6 @@ from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.errors import ParentFailed, ParentUnreachable, PieceError
 from dragonfly_vortex.interfaces import IDownloader
 from dragonfly_vortex.peer.server import VortexServerFactory
-from dragonfly_vortex.peer.tcp_server import TCPServer
-from dragonfly_vortex.transport.sockets import SocketOptions
-from dragonfly_vortex.transport.tls import server_tls_from
 from test.certificates import Authority, Issued, self_signed
 from test.peer.child import request_bytes
 from test.peer.serving import REACTOR, ServingTestCase
@@ -56,12 +52,7 @@ class TLSTestCase(ServingTestCase):
 
     def serve_identity(self, factory: VortexServerFactory, identity: TLSIdentity | None) -> int:
         """Serve on 127.0.0.1 until the test ends; the port."""
-        tls = server_tls_from(identity) if identity is not None else None
-        server = TCPServer(IReactorFDSet(REACTOR), factory, ip="127.0.0.1", port=0, options=SocketOptions(), tls=tls)
-        address = server.start()
-        self.addCleanup(server.stop, 0)
-        assert isinstance(address, IPv4Address)
-        return address.port
+        return self.serve(factory, identity=identity)[1]
 
     def downloader(self, shown: Issued | None = None, authority: Path | None = None) -> IDownloader:
         """A child that shows a certificate, and trusts the tests' authority or another."""

@@ -31,7 +31,6 @@ from dragonfly_vortex.wire import (
     TrafficType,
     Vortex,
 )
-from test.peer.certificate import certificate_options
 from test.peer.child import Child, request_bytes
 from test.peer.serving import REACTOR, UNLIMITED, ServingTestCase, open_descriptors
 from test.peer.shelf import TASK_ID, Shelf
@@ -137,13 +136,6 @@ class ReplyTests(ServingTestCase):
         self.assertTrue(all(reply.content == store.content(reply.number) for reply in replies if reply.number >= 0))
         await deferToThread(child.say_close)
         self.assertEqual(await deferToThread(child.end), b"")
-
-    def serve_tls(self, factory: VortexServerFactory) -> tuple[str, int]:
-        """Serve under TLS until the test ends; the address."""
-        port = REACTOR.listenSSL(0, factory, certificate_options(), interface="127.0.0.1")
-        self.addCleanup(factory.drain, 0)
-        self.addCleanup(port.stopListening)
-        return "127.0.0.1", port.getHost().port
 
     async def test_tls_slow_child(self) -> None:
         """Under TLS a piece for a child that reads nothing stays on the disk, not in memory."""
@@ -324,9 +316,7 @@ class EndTests(ServingTestCase):
         store = self.shelf(2 * MIB)
         os.truncate(store.path, 1 * MIB)
         factory = self.factory(store)
-        port = REACTOR.listenSSL(0, factory, certificate_options(), interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
-        child = await self.child(("127.0.0.1", port.getHost().port), tls=True)
+        child = await self.child(self.serve_tls(factory), tls=True)
         await deferToThread(child.ask, 0)
         with self.assertRaises((ssl.SSLError, OSError)):
             await deferToThread(child.end)
@@ -449,10 +439,7 @@ class LimitTests(ServingTestCase):
         """Under TLS a reply that rests because of the limit leaves the processor alone."""
         store = self.shelf(16 * MIB)
         factory = self.factory(store, rate=1_000_000)
-        port = REACTOR.listenSSL(0, factory, certificate_options(), interface="127.0.0.1")
-        self.addCleanup(factory.drain, 0)
-        self.addCleanup(port.stopListening)
-        child = await self.child(("127.0.0.1", port.getHost().port), tls=True)
+        child = await self.child(self.serve_tls(factory), tls=True)
         child.send(request_bytes(0))
         await self.pause(0.1)
         before = time.process_time()
