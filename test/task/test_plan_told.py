@@ -1,0 +1,434 @@
+"""Tests of the plan by what it is told beside pieces: what is there, what others fetch, what parents announce."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.errors import (
+    NoParentLeft,
+    ParentUnreachable,
+    PieceError,
+    PieceNotFound,
+    PieceRefused,
+    PieceTimeout,
+    TaskError,
+    TaskNotFound,
+)
+from dragonfly_vortex.task.parents import STORAGE
+from dragonfly_vortex.task.plan import Plan, Request, Standing
+from dragonfly_vortex.wire import PieceMetadata
+from test.task.test_plan import TASK_ID, PlanTestCase, piece, why
+
+
+class PresentTests(PlanTestCase):
+    """What is there already."""
+
+    def begin_with(self, *numbers: int, parents: tuple[str, ...] = ("a",), length: int = 10) -> None:
+        """Plan a download of which some pieces are there."""
+        self.begin(*parents)
+        self.plan.learn_layout(STORAGE, None, length)
+        for number in numbers:
+            self.plan.record_present(piece(number, length, piece_length=length))
+
+    def test_not_asked_for(self) -> None:
+        """What is there counts as verified; the others are asked for at once, piece 0 too."""
+        self.begin_with(1, 3)
+        self.assertEqual((self.plan.verified_length, self.plan.prefix), (20, 0))
+        requests = self.ask_all()
+        self.assertEqual(self.numbers(requests), [0, 2, 4, 5])
+        self.give(requests[0])
+        self.assertEqual((self.plan.prefix, self.plan.prefix_length), (2, 20))
+
+    def test_all_of_it(self) -> None:
+        """Of a task that is there as a whole nobody is asked anything."""
+        self.begin("a")
+        self.plan.learn_layout(STORAGE, 25, 10)
+        for number in range(3):
+            self.plan.record_present(piece(number, 5 if number == 2 else 10))
+        self.assertTrue(self.plan.is_complete)
+        self.assertIsNone(self.plan.next_request())
+
+    def test_impossible(self) -> None:
+        """A piece that cannot be one of the task is refused."""
+        self.begin_with(1)
+        self.assertRaises(PieceRefused, self.plan.record_present, piece(2, offset=7))
+        self.plan.record_present(piece(1))
+        self.assertEqual(len(self.plan.verified), 1)
+
+    def test_wrong_whole(self) -> None:
+        """If the whole is wrong, what was there is the first to be dropped, and nobody else is suspected."""
+        self.begin_with(0, 2)
+        self.give(self.ask())
+        self.fail_with(PieceNotFound, *self.ask_all())
+        self.assertTrue(self.plan.is_complete)
+        self.plan.record_mismatch("cd" * 32)
+        self.assertEqual((self.plan.take_dropped(), self.plan.drops), ([0, 2], 1))
+        self.assertEqual(self.plan.take_dropped(), [])
+        self.assertIsNone(self.plan.failure())
+        self.assertEqual(self.numbers(self.ask_all()), [0, 2])
+        self.assertIs(self.plan.standing("a"), Standing.GOOD)
+
+    def test_other_layout(self) -> None:
+        """If all parents contradict it, it is what was wrong, and it starts anew with them."""
+        self.begin_with(0, 1, parents=("a", "b"), length=7)
+        for _ in range(2):
+            request = self.ask()
+            self.refuse(request, piece(request.number))
+            for withdrawn in self.withdrawn():
+                self.plan.record_cancelled(withdrawn)
+        self.assertIsNone(self.plan.failure())
+        self.assertEqual((self.plan.take_dropped(), self.plan.piece_length), ([0, 1], None))
+        (request,) = self.ask_all()
+        self.give(request)
+        self.assertEqual(self.plan.piece_length, 10)
+
+
+class BusyTests(PlanTestCase):
+    """What somebody else is fetching."""
+
+    def test_busy(self) -> None:
+        """A busy piece is neither asked for nor missed; others are asked for meanwhile."""
+        requests = self.begin_with_first("a", at_once=2)
+        self.plan.record_busy(requests[0])
+        self.assertTrue(self.plan.is_waiting_for_others)
+        self.give(requests[1], length=3)
+        self.assertEqual((self.ask_all(), self.plan.failure(), self.plan.is_complete), ([], None, False))
+        self.plan.record_present(piece(1))
+        self.assertTrue(self.plan.is_complete)
+        self.assertFalse(self.plan.is_waiting_for_others)
+
+    def test_asked_again(self) -> None:
+        """Released, busy pieces come first, and the parent has not been asked for nothing."""
+        requests = self.begin_with_first("a", "b", at_once=2)
+        for request in requests:
+            self.plan.record_busy(request)
+        self.plan.release_busy()
+        self.assertEqual([(r.number, r.parent) for r in self.ask_all()], [(r.number, r.parent) for r in requests])
+
+    def test_first(self) -> None:
+        """While the first piece is busy nothing is asked; when it is there its length is known."""
+        self.begin("a")
+        self.plan.record_busy(self.ask())
+        self.assertEqual((self.ask_all(), self.plan.failure()), ([], None))
+        self.plan.record_present(piece(0))
+        self.assertEqual(self.numbers(self.ask_all()), [1, 2, 3, 4])
+
+    def test_parent_is_lost(self) -> None:
+        """What is busy may come without a parent; what is not is lost."""
+        requests = self.begin_with_first("a", at_once=2)
+        self.plan.record_busy(requests[0])
+        self.fail_with(PieceTimeout, requests[1])
+        self.assertIsNone(self.plan.failure())
+        self.plan.release_busy()
+        self.assertIsInstance(self.plan.failure(), NoParentLeft)
+
+
+class AnnounceTests(PlanTestCase):
+    """Parents that announce what they have."""
+
+    def begin_announcing(self, *parents: str, others: tuple[str, ...] = (), at_once: int = 4) -> None:
+        """Plan a download from parents that announce and from others that do not."""
+        self.begin(*parents, *others, at_once=at_once)
+        for parent in parents:
+            self.plan.announcing_began(parent)
+
+    def announce(self, parent: str, *numbers: int, length: int = 10) -> None:
+        """A parent has pieces of ten bytes."""
+        for number in numbers:
+            self.plan.announce(parent, number, number * 10, length)
+
+    def test_only_what_is_announced(self) -> None:
+        """It is asked for what it has announced, in any order, as it announces it; meanwhile the plan waits."""
+        self.begin_announcing("a")
+        self.assertEqual((self.ask_all(), self.plan.failure()), ([], None))
+        self.announce("a", 3, 1)
+        self.assertEqual(self.numbers(requests := self.ask_all()), [1, 3])
+        for request in requests:
+            self.give(request)
+        self.assertEqual((self.ask_all(), self.plan.failure(), self.plan.end), ([], None, None))
+        self.announce("a", 0, 2)
+        for request in self.ask_all():
+            self.give(request)
+        self.assertEqual((self.plan.is_complete, self.plan.failure()), (False, None))
+        self.plan.announcing_ended("a", True)
+        self.assertEqual((self.plan.is_complete, self.plan.content_length), (True, 40))
+
+    def test_short(self) -> None:
+        """A short piece that is announced is the last."""
+        self.begin_announcing("a")
+        self.announce("a", 0, 1)
+        self.plan.announce("a", 2, 20, 3)
+        self.assertEqual((self.plan.end, self.plan.content_length), (3, 23))
+        for request in self.ask_all():
+            self.give(request, length=3 if request.number == 2 else 10)
+        self.assertTrue(self.plan.is_complete)
+
+    def test_told_lengths(self) -> None:
+        """What a parent says of the lengths is enough to begin with any piece, and to know the end."""
+        self.begin_announcing("a", others=("b",))
+        self.plan.learn_layout("a", 35, 10)
+        self.assertEqual((self.plan.piece_length, self.plan.end, self.plan.content_length), (10, 4, 35))
+        requests = self.ask_all()
+        self.assertEqual([(r.parent, r.number) for r in requests], [("b", n) for n in range(4)])
+        for request in requests:
+            self.give(request, length=5 if request.number == 3 else 10)
+        self.assertTrue(self.plan.is_complete)
+
+    def test_one_piece(self) -> None:
+        """A task of one piece may have a longer piece length, which cannot be seen."""
+        self.begin_announcing("a")
+        self.plan.learn_layout("a", 5, 4096)
+        self.plan.announce("a", 0, 0, 5)
+        self.give(self.ask(), length=5)
+        self.assertEqual((self.plan.is_complete, self.plan.content_length), (True, 5))
+
+    def test_each_what_it_has(self) -> None:
+        """Several parents, each with a part, give each its own part."""
+        self.begin_announcing("a", "b")
+        self.announce("a", 0, 2)
+        self.announce("b", 1, 3)
+        self.assertEqual({r.number: r.parent for r in self.ask_all()}, {0: "a", 1: "b", 2: "a", 3: "b"})
+
+    def test_beyond_the_hold(self) -> None:
+        """What has been announced is asked for beyond a "not found" of another."""
+        self.begin_announcing("a", others=("b",), at_once=1)
+        self.announce("a", 0, 5)
+        self.give(self.ask())
+        request = self.ask()
+        self.assertEqual((request.parent, request.number), ("b", 1))
+        self.fail_with(PieceNotFound, request)
+        request = self.ask()
+        self.assertEqual((request.parent, request.number), ("a", 5))
+
+    def test_not_there_after_all(self) -> None:
+        """A piece that was announced and is not there is not asked of this parent again."""
+        self.begin_announcing("a")
+        self.announce("a", 0)
+        self.fail_with(PieceNotFound, self.ask())
+        self.announce("a", 0)
+        self.assertIsNone(self.plan.next_request())
+        self.plan.announcing_ended("a", True)
+        self.assertIsInstance(self.plan.failure(), TaskNotFound)
+
+    def test_returned(self) -> None:
+        """A piece whose request fails is asked for again."""
+        self.begin_announcing("a")
+        self.announce("a", 0, 1)
+        self.fail_with(ParentUnreachable, self.ask())
+        self.assertEqual(self.numbers(self.ask_all()), [0])
+
+    def test_nothing(self) -> None:
+        """When all announcing has ended and nothing was announced, the task is not found."""
+        self.begin_announcing("a", "b")
+        self.plan.announcing_ended("a", True)
+        self.assertIsNone(self.plan.failure())
+        self.plan.announcing_ended("b", True)
+        self.assertIsInstance(self.plan.failure(), TaskNotFound)
+
+    def test_hole(self) -> None:
+        """When all announcing has ended and a piece is missing, that is what the failure names."""
+        self.begin_announcing("a")
+        self.announce("a", 0, 2)
+        for request in self.ask_all():
+            self.give(request)
+        self.assertIsNone(self.plan.failure())
+        self.plan.announcing_ended("a", True)
+        failure = self.plan.failure()
+        self.assertIsInstance(failure, NoParentLeft)
+        self.assertIn(f"{TASK_ID}-1 from parent a: expected one of them to have it", str(failure))
+
+    def test_broken_off(self) -> None:
+        """A parent that cannot be asked any more what it has may be asked for anything."""
+        self.begin_announcing("a")
+        self.announce("a", 0)
+        self.give(self.ask())
+        self.plan.announcing_ended("a", False)
+        self.assertEqual(self.numbers(requests := self.ask_all()), [1, 2, 3, 4])
+        self.fail_with(PieceNotFound, *requests)
+        self.assertTrue(self.plan.is_complete)
+
+    def test_parent_is_out(self) -> None:
+        """A parent that is out announces in vain."""
+        self.begin_announcing("a")
+        self.announce("a", 0, 1)
+        first, second = self.ask_all()
+        self.fail_with(PieceTimeout, first)
+        self.plan.record_cancelled(second)
+        self.announce("a", 2)
+        self.assertIsInstance(self.plan.failure(), NoParentLeft)
+
+    def test_lies(self) -> None:
+        """What contradicts itself is a lie, whoever says it."""
+        for first, second in (
+            ((1, 10, 10), (1, 10, 9)),
+            ((2, 20, 10), (3, 31, 10)),
+            ((1, 10, 11), None),
+            ((0, 1, 5), None),
+        ):
+            self.begin_announcing("a")
+            self.plan.announce("a", *first)
+            if second is not None:
+                self.plan.announce("a", *second)
+            self.assertIs(self.plan.standing("a"), Standing.LIED)
+            failure = self.plan.failure()
+            self.assertIsInstance(failure, NoParentLeft)
+            self.assertIn("from parent a: expected", str(failure))
+
+    def test_not_as_announced(self) -> None:
+        """A piece that is not as its own parent announced it is a lie of that parent."""
+        self.begin_announcing("a", "b")
+        self.announce("a", 0, 1)
+        self.announce("b", 0, 1)
+        request = self.ask()
+        self.refuse(request, piece(0, length=7))
+        self.assertIs(self.plan.standing(request.parent), Standing.LIED)
+
+    def test_contradicts_another(self) -> None:
+        """Who says something else than an honest parent has lied; if that one has lied, it is believed after all."""
+        self.begin_announcing("a", others=("b",))
+        self.plan.learn_layout("a", 35, 10)
+        (request, *_) = self.ask_all()
+        self.refuse(request, piece(0, length=7))
+        self.assertIs(self.plan.standing("b"), Standing.LIED)
+        self.plan.announce("a", 1, 11, 10)
+        self.assertEqual((self.plan.standing("a"), self.plan.standing("b")), (Standing.LIED, Standing.GOOD))
+        self.assertIsNone(self.plan.piece_length)
+
+    def test_lie_about_the_length(self) -> None:
+        """A length that one parent told, and that makes the whole wrong, is not believed a second time."""
+        self.begin_announcing("a", others=("b",))
+        self.plan.learn_layout("a", 20, 10)
+        for request in self.ask_all():
+            self.give(request)
+        self.assertTrue(self.plan.is_complete)
+        self.plan.record_mismatch("cd" * 32)
+        self.assertIsNone(self.plan.failure())
+        request = self.ask()
+        self.assertEqual((request.number, request.parent), (2, "b"))
+        self.give(request, length=5)
+        self.assertEqual((self.plan.is_complete, self.plan.content_length), (True, 25))
+
+
+@dataclass(kw_only=True)
+class Announced:
+    """A parent that announces, played: what it will announce, then its end."""
+
+    name: str
+    has: list[int]
+    is_finished: bool
+    piece_length: int
+    faults: list[type[PieceError] | None] = field(default_factory=list)
+
+
+COUNT = 7
+
+
+class PropertyTests(SynchronousTestCase):
+    """Parents that announce anything in any order, while others fetch and pieces are there."""
+
+    @settings(deadline=None, max_examples=300)
+    @given(st.data())
+    def test_comes_to_an_end(self, data: st.DataObject) -> None:
+        """
+        With a parent that announces all of it in the end it succeeds, whatever honest others do; with liars it ends.
+
+        Fails if :meth:`Plan._may_be_had` does not wait for what may be announced yet.
+        """
+        has_liars = data.draw(st.booleans(), label="liars")
+        parents = [
+            Announced(
+                name="steady", has=list(data.draw(st.permutations(range(COUNT)))), is_finished=True, piece_length=10
+            )
+        ]
+        for name in ("p", "q")[: data.draw(st.integers(0, 2), label="others")]:
+            faults = data.draw(
+                st.lists(st.sampled_from((None, ParentUnreachable, PieceNotFound, PieceTimeout)), max_size=4)
+            )
+            parents.append(
+                Announced(
+                    name=name,
+                    has=data.draw(st.lists(st.integers(0, COUNT - 1), unique=True)),
+                    is_finished=data.draw(st.booleans()),
+                    piece_length=data.draw(st.sampled_from((10, 7))) if has_liars else 10,
+                    faults=list(faults),
+                )
+            )
+        failure = self.play(data, parents)
+        if failure is not None and not has_liars:
+            raise AssertionError(f"expected success, got {failure}")
+
+    def play(self, data: st.DataObject, parents: list[Announced]) -> TaskError | None:
+        """Play a download to its end."""
+        plan = Plan(TASK_ID, [parent.name for parent in parents], data.draw(st.integers(1, 3), label="at once"))
+        by_name = {parent.name: parent for parent in parents}
+        there = data.draw(st.sets(st.integers(0, COUNT - 1)), label="there")
+        if there:
+            plan.learn_layout(STORAGE, None, 10)
+        for number in there:
+            plan.record_present(self.piece(number, 10))
+        for parent in parents:
+            plan.announcing_began(parent.name)
+        telling = {parent.name: [*parent.has] for parent in parents}
+        under_way: list[Request] = []
+        for _ in range(3000):
+            while (withdrawn := plan.next_withdrawn()) is not None:
+                under_way.remove(withdrawn)
+                plan.record_cancelled(withdrawn)
+            if plan.is_complete:
+                senders = {plan.verified[number].parent for number in range(plan.end or 0)}
+                if plan.end == COUNT and all(not name or by_name[name].piece_length == 10 for name in senders):
+                    return None
+                for request in under_way:
+                    plan.record_cancelled(request)
+                under_way.clear()
+                plan.record_mismatch("cd" * 32)
+                continue
+            failure = plan.failure()
+            if failure is not None:
+                return failure
+            while (asked := plan.next_request()) is not None:
+                if plan.standing(asked.parent) in (Standing.OUT, Standing.LIED) or asked.number in plan.verified:
+                    raise AssertionError(f"{asked} makes no sense")
+                under_way.append(asked)
+            choices = [
+                *telling,
+                *(["answer"] if under_way else []),
+                *(["release"] if plan.is_waiting_for_others else []),
+            ]
+            if not choices:
+                raise AssertionError(f"hangs: {vars(plan)}")
+            choice = data.draw(st.sampled_from(choices), label="next")
+            if choice == "answer":
+                self.answer(data, plan, under_way.pop(data.draw(st.integers(0, len(under_way) - 1))), by_name)
+            elif choice == "release":
+                plan.release_busy()
+            elif telling[choice]:
+                number = telling[choice].pop(0)
+                metadata = self.piece(number, by_name[choice].piece_length)
+                plan.announce(choice, number, metadata.offset, metadata.length)
+            else:
+                del telling[choice]
+                plan.announcing_ended(choice, by_name[choice].is_finished)
+        raise AssertionError("does not come to an end")
+
+    def piece(self, number: int, piece_length: int) -> PieceMetadata:
+        """A piece's metadata; the last one is short."""
+        return piece(number, piece_length // 2 if number == COUNT - 1 else piece_length, piece_length=piece_length)
+
+    def answer(self, data: st.DataObject, plan: Plan, request: Request, parents: dict[str, Announced]) -> None:
+        """Answer a request as its parent does, or have somebody else fetch it."""
+        parent = parents[request.parent]
+        if data.draw(st.integers(0, 5), label="busy") == 5:
+            plan.record_busy(request)
+            return
+        fault = parent.faults.pop(0) if parent.faults else None
+        if fault is not None:
+            plan.record_failure(request, why(fault, request))
+        elif request.number not in parent.has:
+            plan.record_failure(request, why(PieceNotFound, request))
+        else:
+            plan.record_verified(request, self.piece(request.number, parent.piece_length))
