@@ -6,7 +6,7 @@ from benchmarks.figures import summarize
 from benchmarks.machine import Machine
 from benchmarks.race import Sample
 from benchmarks.report import Report
-from benchmarks.settings import START_UP_LENGTH, Case, Settings, turns
+from benchmarks.settings import Case, Settings, turns
 
 __all__ = ["make_report", "make_sample", "make_settings"]
 
@@ -28,10 +28,10 @@ def make_settings() -> Settings:
 def make_sample(number: int, case: Case) -> Sample:
     """
     What a turn could have shown: start-up takes half a second; over TCP the file takes 1 s more in the first round, 2 s
-    in the second and 4 s in the third; over gRPC it takes four times as long and four times the processor.
+    in the second and 4 s in the third; over gRPC it takes four times as long, in the first round twice as long.
     Something else has an eighth of both cores.
     """
-    times = (1 if case.transport == "tcp" else 4) * (0 if case.content_length == START_UP_LENGTH else 2**number)
+    times = 0 if case.is_start_up else {"tcp": (1, 2, 4), "grpc": (2, 8, 16)}[case.transport][number]
     return Sample(
         round=number,
         case=case,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -52,4 +53,6 @@ class MaterialTests(SynchronousTestCase):
         other.write_bytes(b"a" * 100_000)
         self.assertTrue(is_same(self.source, other))
         other.write_bytes(b"a" * 99_999 + b"b")
+        for path in (self.source, other):
+            os.utime(path, (1, 1))
         self.assertFalse(is_same(self.source, other))
