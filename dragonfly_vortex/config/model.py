@@ -112,7 +112,10 @@ class DownloadTCPConfig:
 
     capacity: int = field(
         default=2000,
-        metadata=_setting(Whole(minimum=1, maximum=1_000_000), "How many connections the pool holds, to all parents."),
+        metadata=_setting(
+            Whole(minimum=1, maximum=1_000_000),
+            "How many parents the pool holds, by address; where all are busy, another waits.",
+        ),
     )
     idle_timeout: float = field(
         default=420.0,

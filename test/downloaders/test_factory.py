@@ -105,7 +105,7 @@ class ConfiguredTests(TestCase):
         downloader = self.build(Config(download=DownloadConfig(piece_timeout=0.1)))
         parent = self.parent([sample_piece(10)], Fault.SILENT)
         error = await self.assertFailure(downloader.download_piece(parent.address, 0, "", TASK_ID), PieceTimeout)
-        self.assertIn("0.1 s", str(error))
+        self.assertRegex(str(error), r"within 0\.(1|0[89]\d*) s")  # what is left of it when the client is asked
 
     async def test_empty_digest(self) -> None:
         """``allow_empty_digest`` takes a piece without a digest."""
