@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from twisted.internet.interfaces import IReactorTCP, IReactorTime, ITCPTransport
 from twisted.logger import Logger
 
-from dragonfly_vortex.config import Config, StorageTCPConfig, client_tls
+from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.downloaders.auto_downloader import AutoDownloader
 from dragonfly_vortex.downloaders.grpc_downloader import GRPCDownloader
 from dragonfly_vortex.downloaders.tcp_downloader import TCPDownloader
@@ -20,7 +20,7 @@ from dragonfly_vortex.peer.pool import ClientPool
 from dragonfly_vortex.peer.tcp_client import CONNECT_TIMEOUT, TCPClient
 from dragonfly_vortex.transport.endpoints import client_endpoint
 from dragonfly_vortex.transport.ratelimit import TokenBucket
-from dragonfly_vortex.transport.sockets import SocketOptions, apply_connection_options, plain_socket
+from dragonfly_vortex.transport.sockets import SocketOptions, apply_connection_options, plain_socket, socket_options
 from dragonfly_vortex.transport.tls import client_tls_from
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _build_tcp(config: Config, reactor: IReactorTCP, limiter: TokenBucket | None
     tls = client_tls_from(client_tls(config))
     settings = ClientSettings(
         clock=clock,
-        configure_socket=partial(_configure_socket, options=_socket_options(config.storage.server.tcp)),
+        configure_socket=partial(_configure_socket, options=socket_options(config.storage.server.tcp)),
         receive_limiter=limiter or _receive_limiter(config, reactor),
         allow_empty_digest=download.allow_empty_digest,
     )
@@ -156,21 +156,8 @@ BUILDERS: dict[str, Callable[[Config, IReactorTCP], IDownloader]] = {
 """Who builds the downloader for a protocol. Another protocol is another row."""
 
 
-def _socket_options(tcp: StorageTCPConfig) -> SocketOptions:
-    """The options of a peer's sockets, which are the same whether it listens or connects."""
-    return SocketOptions(
-        buffer_size=tcp.buffer_size,
-        nodelay=tcp.nodelay,
-        keepalive_idle=tcp.keepalive.idle,
-        keepalive_interval=tcp.keepalive.interval,
-        keepalive_probes=tcp.keepalive.probes,
-        congestion_control=tcp.congestion_control,
-        fastopen=tcp.fastopen,
-    )
-
-
 def _configure_socket(transport: ITCPTransport, options: SocketOptions) -> None:
     """Set the options on a connection; what the kernel will not do is no reason to go without the piece."""
     sock = plain_socket(transport)
     for warning in apply_connection_options(sock, options, fastopen=False) if sock is not None else ():
-        _log.warn("connection to {peer}: {warning}", peer=transport.getPeer(), warning=warning)
+        _log.warn("connection to {peer}: {text}", peer=transport.getPeer(), text=warning)

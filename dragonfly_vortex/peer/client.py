@@ -53,6 +53,7 @@ from dragonfly_vortex.wire import (
     Role,
     State,
 )
+from dragonfly_vortex.wire.text import printable
 
 __all__ = ["MAX_PIECE_LENGTH", "ClientSettings", "VortexClientFactory", "VortexClientProtocol"]
 
@@ -61,9 +62,6 @@ MAX_PIECE_LENGTH = 1024 * 1024 * 1024
 
 _READ_SIZE = 256 * 1024
 """Bytes to read from a socket at a time. Twisted's default, a quarter of it, takes half as long again."""
-
-_MAX_TEXT = 200
-"""Characters of a parent's own words that a message repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,7 +253,7 @@ class VortexClientProtocol(Protocol):
 
     def _refused(self, transfer: _Transfer, packet: ErrorReply) -> None:
         """The parent has no piece for us. It goes on after "not found", and closes after everything else."""
-        reason = f"expected the piece, got error {packet.code}: {_printable(packet.text)}"
+        reason = f"expected the piece, got error {packet.code}: {printable(packet.text)}"
         if packet.code == ErrorCode.NOT_FOUND:
             transfer.outcome = PieceNotFound(self.parent, transfer.piece_id, reason)
         else:
@@ -389,9 +387,3 @@ class VortexClientFactory(Factory):
         protocol = VortexClientProtocol(self.parent, self.settings, self._ended)
         protocol.factory = self
         return protocol
-
-
-def _printable(text: str) -> str:
-    """A stranger's words on one line, without control characters and cut where they grow long."""
-    line = "".join(character if character.isprintable() else " " for character in text).strip()
-    return line if len(line) <= _MAX_TEXT else f"{line[:_MAX_TEXT]}…"

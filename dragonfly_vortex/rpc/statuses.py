@@ -22,11 +22,9 @@ from dragonfly_vortex.errors import (
     ProtocolError,
 )
 from dragonfly_vortex.wire import ErrorCode
+from dragonfly_vortex.wire.text import printable
 
 __all__ = ["Status", "error_of", "status_of"]
-
-_MAX_TEXT = 200
-"""Characters of a stranger's own words that a message repeats, and of a stranger's own words that we say to him."""
 
 
 class Status(NamedTuple):
@@ -71,10 +69,10 @@ def status_of(error: BaseException, what: str) -> Status:
 
     :param what: what it happened to, like ``piece …``; a task's ID in it is the stranger's own text.
     """
-    what = _printable(what)
+    what = printable(what)
     for kind, code, text in _STATUS_OF_ERROR:
         if isinstance(error, kind):
-            return Status(code, _printable(text.format(what=what, error=error)))
+            return Status(code, printable(text.format(what=what, error=error)))
     return Status(StatusCode.INTERNAL, f"{what} could not be read from the storage")
 
 
@@ -86,14 +84,8 @@ def error_of(status: Status, parent: str, piece_id: str) -> PieceError:
     :param parent: the parent's address, for the message.
     :param piece_id: the piece's name, for the message.
     """
-    reason = f"expected the piece, got status {status.code.name}: {_printable(status.text)}"
+    reason = f"expected the piece, got status {status.code.name}: {printable(status.text)}"
     kind = _ERROR_OF_STATUS.get(status.code)
     if kind is not None:
         return kind(parent, piece_id, reason)
     return ParentFailed(parent, piece_id, reason, _CODE_OF_STATUS.get(status.code, ErrorCode.UNKNOWN))
-
-
-def _printable(text: str) -> str:
-    """Words on one line, without control characters, and cut where they grow long."""
-    line = "".join(character if character.isprintable() else " " for character in text).strip()
-    return line if len(line) <= _MAX_TEXT else f"{line[:_MAX_TEXT]}…"

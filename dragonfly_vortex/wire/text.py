@@ -1,12 +1,16 @@
 """
-Texts on the wire: UTF-8, and an error of the protocol where it is none.
+Texts on the wire: UTF-8, and an error of the protocol where it is none; and a stranger's words as a person may see
+them.
 """
 
 from __future__ import annotations
 
 from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError
 
-__all__ = ["decode_text", "encode_text"]
+__all__ = ["decode_text", "encode_text", "printable"]
+
+_MAX_PRINTED = 200
+"""Characters of a stranger's words that a message repeats."""
 
 
 def encode_text(text: str, what: str) -> bytes:
@@ -35,3 +39,9 @@ def decode_text(data: bytes, what: str) -> str:
         return str(data, "utf-8")
     except UnicodeDecodeError as error:
         raise RemoteProtocolError(f"expected a {what} in UTF-8: {error.reason} at its byte {error.start}") from error
+
+
+def printable(text: str) -> str:
+    """Words on one line, without control characters, and cut where they grow long."""
+    line = "".join(character if character.isprintable() else " " for character in text).strip()
+    return line if len(line) <= _MAX_PRINTED else f"{line[:_MAX_PRINTED]}…"

@@ -7,7 +7,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError
-from dragonfly_vortex.wire.text import decode_text, encode_text
+from dragonfly_vortex.wire.text import decode_text, encode_text, printable
 
 
 class TextTests(SynchronousTestCase):
@@ -33,3 +33,9 @@ class TextTests(SynchronousTestCase):
         error = self.assertRaises(RemoteProtocolError, decode_text, b"a\xff", "name")
         self.assertEqual(str(error), "expected a name in UTF-8: invalid start byte at its byte 1")
         self.assertIsInstance(error.__cause__, UnicodeDecodeError)
+
+    def test_a_strangers_words_are_one_harmless_line(self) -> None:
+        """Control characters and line ends become spaces, and what grows long is cut."""
+        self.assertEqual(printable("no\x1b[2J disk\r\nleft\n"), "no [2J disk  left")
+        self.assertEqual(printable("x" * 200), "x" * 200)
+        self.assertEqual(printable("x" * 201), "x" * 200 + "…")
