@@ -2,9 +2,10 @@
 Which piece is asked of which parent next, and what each answer changes. No I/O here, no clock and no reactor.
 
 What is thought of a parent is in :mod:`~dragonfly_vortex.task.parents`, what is known of the task in
-:mod:`~dragonfly_vortex.task.layout`. Until the piece length is known nothing but piece 0 is asked for; then new numbers
-are, one after the other, and those that have come back because their requests failed. After the first "not found"
-nothing beyond it is asked for, but what has been announced.
+:mod:`~dragonfly_vortex.task.layout`, and who can be asked for what in :mod:`~dragonfly_vortex.task.choice`. Until the
+piece length is known nothing but piece 0 is asked for; then new numbers are, one after the other, and those that have
+come back because their requests failed. After the first "not found" nothing beyond it is asked for, but what has been
+announced.
 
 What was there before counts as sent by :data:`~dragonfly_vortex.task.parents.STORAGE`, which is believed like a parent,
 but is the first to be doubted: when the whole is wrong, or when all parents contradict it.
@@ -12,9 +13,7 @@ but is the first to be doubted: when the whole is wrong, or when all parents con
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from dragonfly_vortex.errors import (
     InvalidPiece,
@@ -29,26 +28,12 @@ from dragonfly_vortex.errors import (
     UnexpectedPiece,
 )
 from dragonfly_vortex.interfaces import piece_id
+from dragonfly_vortex.task.choice import Choice, Request
 from dragonfly_vortex.task.layout import Contradiction, Layout, VerifiedPiece
 from dragonfly_vortex.task.parents import STORAGE, Parent, Standing
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["Plan", "Request", "Standing", "VerifiedPiece"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Request:
-    """
-    One piece, asked of one parent. Two requests are never equal.
-
-    :param parent: the parent's address, ``HOST:PORT``.
-    :param number: the piece's number.
-    :param round: the parent's round, see :mod:`~dragonfly_vortex.task.parents`.
-    """
-
-    parent: str
-    number: int
-    round: int
 
 
 class Plan:
@@ -79,12 +64,7 @@ class Plan:
         self._storage = Parent(address=STORAGE, is_open=False)
         self._everybody = {**self._parents, STORAGE: self._storage}
         self._layout = Layout(self._everybody)
-        self._under_way: dict[int, Request] = {}
-        self._busy: set[int] = set()  # numbers that somebody else is fetching
-        self._returned: set[int] = set()  # numbers below the frontier that can be asked for again
-        self._orphans: set[int] = set()  # those of them that nobody has, or had not when they came back
-        self._frontier = 0  # no number from here on has been asked for, but for some that were announced
-        self._lacked: list[int] = []  # numbers that some parent lacks, and some that none does any more; a heap
+        self._choice = Choice(self._parents, self._layout)
         self._to_withdraw: list[Request] = []
         self._withdrawn: set[Request] = set()
         self._contradicted: dict[Request, set[str] | None] = {}
@@ -113,17 +93,7 @@ class Plan:
     @property
     def end(self) -> int | None:
         """How many pieces the task has; None while nobody knows."""
-        if self._layout.short is not None:
-            return self._layout.short + 1
-        told = self._layout.told_count
-        if told is not None:
-            return told
-        hold = self._hold()
-        if hold and self._is_end(hold):
-            return hold
-        new = self._new_number()
-        is_denied = any(parent.denies(new) for parent in self._parents.values())
-        return new if new and is_denied and self._is_end(new) else None
+        return self._choice.end
 
     @property
     def is_complete(self) -> bool:
@@ -152,12 +122,12 @@ class Plan:
     @property
     def requests_under_way(self) -> int:
         """How many requests have no answer yet, those that are withdrawn too."""
-        return len(self._under_way)
+        return len(self._choice.under_way)
 
     @property
     def is_waiting_for_others(self) -> bool:
         """Whether somebody else is fetching a piece."""
-        return bool(self._busy)
+        return bool(self._choice.busy)
 
     def standing(self, parent: str) -> Standing:
         """What is thought of a parent."""
@@ -167,15 +137,17 @@ class Plan:
 
     def next_request(self) -> Request | None:
         """The next request, which counts as under way from now on; None while there is nothing to ask."""
-        if len(self._under_way) >= self._limit or self.is_complete:
+        if len(self._choice.under_way) >= self._limit or self.is_complete:
             return None
-        ready = [parent for parent in self._parents.values() if parent.is_alive and not self._is_probed(parent)]
-        end, hold, new = self.end, self._hold(), self._new_number()
-        number = min((n for parent in ready for n in self._askable(parent, end, hold, new)), default=None)
-        if number is None:
+        chosen = self._choice.next()
+        if chosen is None:
             return None
-        able = [parent for parent in ready if parent.may_have(number)]
-        return self._ask(min(able, key=lambda parent: (parent.under_way, parent.asked)), number)
+        parent, number = chosen
+        request = Request(parent=parent.address, number=number, round=parent.round)
+        parent.asked += 1
+        parent.under_way += 1
+        self._choice.take(request)
+        return request
 
     def next_withdrawn(self) -> Request | None:
         """
@@ -193,7 +165,7 @@ class Plan:
         """Why the task cannot be had, as soon as that is certain: a piece of it can be had from nobody."""
         if self._mismatch is not None and self._is_hopeless:
             return self._mismatch
-        lost = next((number for number in self._doubtful() if self._is_lost(number)), None)
+        lost = self._choice.lost()
         if lost is None:
             return None
         if self._mismatch is not None:
@@ -256,8 +228,7 @@ class Plan:
         if withdrawn or (accusers is not None and not accusers):
             return  # given up, or refused on the word of liars alone: that says nothing about the parent
         if isinstance(error, PieceNotFound):
-            parent.lacks.add(request.number)
-            heapq.heappush(self._lacked, request.number)
+            self._choice.lack(parent, request.number)
             self._believe(parent)
             self._last_error = self._last_error or error
         elif isinstance(error, InvalidPiece):
@@ -267,12 +238,12 @@ class Plan:
             self._last_error = error
             parent.standing = Standing.OUT
             self._withdraw(parent)
-            self._find_orphans()
+            self._choice.find_orphans()
         else:
             self._last_error = error
             parent.failures[request.number] += 1
             self._doubt(parent, request.round)
-        self._find_orphans({request.number} & self._returned)
+        self._choice.find_orphans({request.number})
 
     def record_cancelled(self, request: Request) -> None:
         """The request has been cancelled: the piece can be asked for again."""
@@ -282,15 +253,15 @@ class Plan:
         """Somebody else is fetching the piece: it is neither asked for nor missed until :meth:`release_busy`."""
         parent = self._settle(request)
         parent.asked -= 1
-        self._returned.discard(request.number)
-        self._orphans.discard(request.number)
-        self._busy.add(request.number)
+        self._choice.forget(request.number)
+        self._choice.busy.add(request.number)
 
     def release_busy(self) -> None:
         """What others were fetching may be there by now, or may not come from them: it can be asked for again."""
-        busy, self._busy = self._busy, set()
-        for number in sorted(busy - self.verified.keys()):
-            self._return(number)
+        busy = sorted(self._choice.busy)
+        self._choice.busy.clear()
+        for number in busy:
+            self._choice.put_back(number)
 
     def record_mismatch(self, got: str) -> None:
         """
@@ -348,9 +319,8 @@ class Plan:
         self._learn(told_by, number, content_length, piece_length)
         if length > piece_length:
             self._record_lie(told_by, number, f"expected at most {piece_length} bytes, got {length}", None)
-        elif told_by.is_alive and self._is_free(number):
-            self._orphans.discard(number)
-            told_by.offer(number)
+        else:
+            self._choice.offer(told_by, number)
 
     def announcing_ended(self, parent: str, finished: bool) -> None:
         """
@@ -363,8 +333,8 @@ class Plan:
         told_by.is_announcing = False
         if not finished:
             told_by.is_open = True
-            told_by.offer_anew(self._returned)
-        self._find_orphans()
+            told_by.offer_anew(self._choice.returned)
+        self._choice.find_orphans()
 
     def learn_layout(self, parent: str, content_length: int | None, piece_length: int | None) -> None:
         """
@@ -377,99 +347,6 @@ class Plan:
         if content_length is not None and piece_length is not None:
             piece_length = min(piece_length, content_length)  # of a task of one piece that is the piece's own length
         self._learn(self._everybody[parent], 0, content_length, piece_length)
-
-    # -- what to ask ---------------------------------------------------------------------------------------------------
-
-    def _askable(self, parent: Parent, end: int | None, hold: int | None, new: int) -> Iterator[int]:
-        """The lowest numbers that a parent may be asked for now: one that has come back, and a new one."""
-
-        def is_allowed(number: int) -> bool:
-            if self.piece_length is None:
-                return number == 0
-            return (end is None or number < end) and (hold is None or number <= hold or number in parent.announced)
-
-        while (offer := parent.lowest_offer()) is not None and not (self._is_free(offer) and parent.may_have(offer)):
-            parent.take_offer()
-        if offer is not None and is_allowed(offer):
-            yield offer
-        if parent.may_have(new) and is_allowed(new):
-            yield new
-
-    def _new_number(self) -> int:
-        """The lowest number that has never been asked for."""
-        while not self._is_free(self._frontier):
-            self._frontier += 1
-        return self._frontier
-
-    def _is_free(self, number: int) -> bool:
-        """Whether a piece is neither there nor being fetched by anybody."""
-        return number not in self.verified and number not in self._under_way and number not in self._busy
-
-    def _ask(self, parent: Parent, number: int) -> Request:
-        """Count a request as under way."""
-        request = Request(parent=parent.address, number=number, round=parent.round)
-        parent.asked += 1
-        parent.under_way += 1
-        self._under_way[number] = request
-        self._returned.discard(number)
-        self._orphans.discard(number)
-        return request
-
-    def _is_probed(self, parent: Parent) -> bool:
-        """Whether a parent is in doubt, and the request that will tell is under way."""
-        return parent.standing is Standing.DOUBTED and any(
-            request.parent == parent.address and request.round == parent.round for request in self._under_way.values()
-        )
-
-    # -- the end -------------------------------------------------------------------------------------------------------
-
-    def _hold(self) -> int | None:
-        """The lowest number that is not verified and that some parent does not have: nothing beyond it is asked for."""
-        lacked = self._lacked
-        while lacked and (lacked[0] in self.verified or not self._is_lacked(lacked[0])):
-            heapq.heappop(lacked)
-        return lacked[0] if lacked else None
-
-    def _is_lacked(self, number: int) -> bool:
-        """Whether some parent has said that it does not have a piece."""
-        return any(number in parent.lacks for parent in self._parents.values())
-
-    def _is_end(self, number: int) -> bool:
-        """Whether a number that some parent lacks is the end: nobody else can have it, nobody has what comes after."""
-        return self._is_free(number) and not self._may_be_had(number) and not self._layout.is_something_behind(number)
-
-    def _may_be_had(self, number: int) -> bool:
-        """Whether there is a parent to ask for a piece, now or later."""
-        return any(parent.may_come_to_have(number) for parent in self._parents.values())
-
-    def _doubtful(self) -> Iterator[int]:
-        """The lowest numbers of those that may not be to be had any more."""
-        if self.piece_length is None:
-            if self._is_free(0):
-                yield 0
-            return
-        end, hold, new = self.end, self._hold(), self._new_number()
-        for number in (min(self._orphans, default=new), new):
-            if (end is None or number < end) and (hold is None or number <= hold):
-                yield number
-
-    def _is_lost(self, number: int) -> bool:
-        """
-        Whether a piece that is not under way can be had from nobody, and is part of the task for certain. While the end
-        is unknown, a piece under way can turn out to be the last one and make those after it superfluous.
-        """
-        if self._may_be_had(number):
-            return False
-        end = self.end
-        is_needed = (end is not None and number < end) or self._layout.is_something_behind(number)
-        return is_needed or not any(earlier < number for earlier in (*self._under_way, *self._busy))
-
-    def _find_orphans(self, numbers: set[int] | None = None) -> None:
-        """See which of the numbers that have come back nobody has: of these, or of all."""
-        if numbers is None:
-            self._orphans.clear()
-            numbers = self._returned
-        self._orphans.update(number for number in numbers if not self._may_be_had(number))
 
     # -- what is thought of parents ------------------------------------------------------------------------------------
 
@@ -512,7 +389,7 @@ class Plan:
                 parent.standing = Standing.DOUBTED
             elif parent.standing is Standing.DOUBTED:
                 parent.standing = Standing.OUT
-                self._find_orphans()
+                self._choice.find_orphans()
 
     def _expose(self, parent: Parent, accusers: set[str] | None) -> None:
         """A parent has lied: it is not asked again, and what is known from it alone is forgotten."""
@@ -527,7 +404,7 @@ class Plan:
         elif short is not None and not self._everybody[self.verified[short].parent].is_honest:
             self._drop([short])
         self._check_vouchers()
-        self._find_orphans()
+        self._choice.find_orphans()
         is_anybody_left = any(other.is_alive for other in self._parents.values())
         if not is_anybody_left and self._storage.is_honest and STORAGE in (parent.accusers or ()):
             self._expose(self._storage, None)
@@ -543,7 +420,7 @@ class Plan:
                     parent.standing = Standing.GOOD
                     parent.round += 1
                     parent.acquitted = True
-                    parent.offer_anew(self._returned)
+                    parent.offer_anew(self._choice.returned)
 
     # -- what is there, and what is forgotten --------------------------------------------------------------------------
 
@@ -553,9 +430,8 @@ class Plan:
         if self._layout.short == number:
             # Only liars have sent what comes after the last piece: from others it would have contradicted this one.
             self._drop([later for later in self.verified if later > number])
-        self._returned.discard(number)
-        self._orphans.discard(number)
-        self._busy.discard(number)
+        self._choice.forget(number)
+        self._choice.busy.discard(number)
         while self.prefix in self.verified:
             self.prefix += 1
 
@@ -566,13 +442,9 @@ class Plan:
         for parent in self._parents.values():
             self._withdraw(parent)
         self._drop(list(self.verified))
-        self._returned.clear()
-        self._orphans.clear()
-        self._busy.clear()
-        self._frontier = 0
+        self._choice.start_anew()
         self._layout.piece_length = None
         for parent in self._parents.values():
-            parent.offer_anew(set())
             self._learn(parent, 0, parent.told_content_length, parent.told_piece_length)
 
     def _drop(self, numbers: list[int]) -> None:
@@ -580,36 +452,27 @@ class Plan:
         self._layout.drop(numbers)
         for number in numbers:
             self.prefix = min(self.prefix, number)
-            self._return(number)
+            self._choice.put_back(number)
         self._dropped += numbers
         self.drops += bool(numbers)
 
-    def _return(self, number: int) -> None:
-        """A piece can be asked for again."""
-        if number < self._frontier:
-            self._returned.add(number)
-        for parent in self._parents.values():
-            parent.offer(number)
-        if self._is_lacked(number):
-            heapq.heappush(self._lacked, number)
-
     def _withdraw(self, parent: Parent) -> None:
         """Have the requests of a parent cancelled."""
-        for request in self._under_way.values():
+        for request in self._choice.under_way.values():
             if request.parent == parent.address and request not in self._withdrawn:
                 self._withdrawn.add(request)
                 self._to_withdraw.append(request)
 
     def _settle(self, request: Request) -> Parent:
         """A request is under way no more. Its parent."""
-        del self._under_way[request.number]
+        del self._choice.under_way[request.number]
         self._contradicted.pop(request, None)
         if request in self._withdrawn:
             self._withdrawn.discard(request)
             # It may have had its answer before anybody came to cancel it.
             self._to_withdraw = [other for other in self._to_withdraw if other is not request]
         if request.number not in self.verified:
-            self._return(request.number)
+            self._choice.put_back(request.number)
         parent = self._parents[request.parent]
         parent.under_way -= 1
         return parent

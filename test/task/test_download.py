@@ -30,11 +30,12 @@ from dragonfly_vortex.errors import (
     TaskDigestMismatch,
     TaskNotFound,
 )
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IDownloader
+from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IDownloader, IPieceAnnouncer
 from dragonfly_vortex.task.download import DownloadedTask, ParentShare, Progress, TaskDownload
 from dragonfly_vortex.task.hashing import InThread
 from dragonfly_vortex.task.target import OutputTarget
 from dragonfly_vortex.wire import PieceKind
+from test.task.announcer import PlayedAnnouncer
 from test.task.parents import PlayedDownloader, PlayedParent
 from test.task.test_hashing import HeldThreads
 
@@ -78,6 +79,7 @@ class DownloadTestCase(SynchronousTestCase):
         concurrency: int = 4,
         in_thread: InThread = at_once,
         downloader: IDownloader | None = None,
+        announcers: Mapping[str, IPieceAnnouncer] | None = None,
     ) -> Deferred[DownloadedTask]:
         """Start a download of that content from all parents."""
         self.task = TaskDownload(
@@ -88,6 +90,7 @@ class DownloadTestCase(SynchronousTestCase):
             task_id=sha256(content),
             parents=[*self.downloader.parents, *self.downloader.parents],
             target=OutputTarget(self.target, in_thread, overwrite=overwrite),
+            announcers=announcers,
             concurrent_piece_count=concurrency,
             on_progress=self.on_progress,
         )
@@ -120,6 +123,7 @@ class PlayedTests(SynchronousTestCase):
     def test_provides(self) -> None:
         """They are reached by an IDownloader."""
         self.assertTrue(verifyObject(IDownloader, PlayedDownloader({})))
+        self.assertTrue(verifyObject(IPieceAnnouncer, PlayedAnnouncer()))
 
 
 class SuccessTests(DownloadTestCase):
@@ -505,6 +509,68 @@ class CancelTests(DownloadTestCase):
         self.assertRaises(OSError, sink.write, b"late")
         self.clock.advance(0.1)
         self.assert_failed(started, CancelledError)
+
+
+class AnnouncedTests(DownloadTestCase):
+    """Parents that announce what they have."""
+
+    def announced(self, **parents: PlayedParent) -> Deferred[DownloadedTask]:
+        """Start a download from parents each of which has an announcer."""
+        self.downloader = PlayedDownloader(parents)
+        self.announcers = {name: PlayedAnnouncer() for name in parents}
+        return self.download(announcers=self.announcers)
+
+    def tell(self, parent: str, *numbers: int) -> None:
+        """A parent announces pieces."""
+        for number in numbers:
+            self.announcers[parent].tell_piece(number, number * 100, 100)
+
+    def test_chain(self) -> None:
+        """Two parents, each with a half that grows, are asked for what they have, as soon as they have it."""
+        honest = PlayedParent(content=CONTENT, piece_length=100)
+        started = self.announced(a=honest, b=honest)
+        self.assertEqual(self.announcers["a"].asked, (PieceKind.STANDARD, sha256(CONTENT)))
+        self.assertEqual(self.downloader.asked, [])
+        self.announcers["a"].tell_layout(1000, 100)
+        self.tell("b", 5, 6, 7, 8)
+        self.assertEqual(self.downloader.numbers, [5, 6, 7, 8])
+        self.tell("a", 0, 1, 2, 3)
+        self.announcers["b"].tell_end(True)
+        self.tell("a", 4)
+        self.assertNoResult(started)
+        self.tell("a", 9)
+        done = self.assert_complete(started)
+        self.assertEqual([share.piece_count for share in done.shares], [6, 4])
+        self.assertEqual(len(self.downloader.asked), 10)
+        self.assertTrue(all(announcer.is_stopped for announcer in self.announcers.values()))
+
+    def test_verified_against(self) -> None:
+        """A piece that is not as its parent announced it is refused, and that is what is told."""
+        started = self.announced(a=PlayedParent(content=CONTENT, piece_length=100))
+        self.announcers["a"].tell_piece(0, 0, 99)
+        said = "from parent a: expected 99 bytes at 0, as it has announced, got 100 at 0"
+        self.assert_failed(started, NoParentLeft, said)
+
+    def test_nothing(self) -> None:
+        """When nothing was announced and nothing will be, the task is not found."""
+        started = self.announced(a=PlayedParent(content=CONTENT, piece_length=100))
+        self.assertNoResult(started)
+        self.announcers["a"].tell_end(True)
+        self.assert_failed(started, TaskNotFound)
+
+    def test_broken_off(self) -> None:
+        """A parent whose announcements break off gives the rest without."""
+        started = self.announced(a=PlayedParent(content=CONTENT, piece_length=100))
+        self.tell("a", 0, 1)
+        self.announcers["a"].tell_end(False)
+        self.assert_complete(started)
+
+    def test_cancelled(self) -> None:
+        """A download that is given up listens no more."""
+        started = self.announced(a=PlayedParent(content=CONTENT, piece_length=100))
+        started.cancel()
+        self.assert_failed(started, CancelledError)
+        self.assertTrue(self.announcers["a"].is_stopped)
 
 
 class ThreadTests(TestCase):

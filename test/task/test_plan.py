@@ -750,7 +750,7 @@ class PropertyTests(SynchronousTestCase):
         With whole and honest parents it succeeds, and no parent is asked in vain more often than pieces may be under
         way.
 
-        Fails if :meth:`Plan._askable` does not stop at the hold.
+        Fails if :meth:`Choice._askable` does not stop at the hold.
         """
         self.assertIsNone(course.play(order))
         self.assertLessEqual(max(course.in_vain.values(), default=0), course.at_once)
@@ -762,7 +762,7 @@ class PropertyTests(SynchronousTestCase):
         With one parent that is steady it succeeds, however the others fail, as long as they do not agree on another
         content.
 
-        Fails if :meth:`Plan._is_end` does not ask whether somebody may have the piece.
+        Fails if :meth:`Choice._is_end` does not ask whether somebody may have the piece.
         """
         self.assertIsNone(course.play(order))
 

@@ -336,7 +336,7 @@ class PropertyTests(SynchronousTestCase):
         """
         With a parent that announces all of it in the end it succeeds, whatever honest others do; with liars it ends.
 
-        Fails if :meth:`Plan._may_be_had` does not wait for what may be announced yet.
+        Fails if :meth:`Choice._may_be_had` does not wait for what may be announced yet.
         """
         has_liars = data.draw(st.booleans(), label="liars")
         parents = [
