@@ -7,13 +7,16 @@ knows neither reactor nor event loop: it calls those who wait, in the thread of 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter
 from collections.abc import Callable
 
-__all__ = ["PIECES_IN_MEMORY", "Budget", "Place"]
+__all__ = ["PIECES_IN_MEMORY", "PIECES_OF_ONE_CHILD", "Budget", "Place"]
 
 PIECES_IN_MEMORY = 256 * 1024 * 1024
 """Bytes of pieces that a peer has in memory at once for gRPC, in each direction: four of the longest."""
+
+PIECES_OF_ONE_CHILD = PIECES_IN_MEMORY // 2
+"""Bytes of them that a parent holds for one connection: a child that does not read keeps them until its deadline."""
 
 
 class Budget:
@@ -21,23 +24,30 @@ class Budget:
     Bytes to share. First come, first served: a long piece is not overtaken by short ones. One that is longer than the
     whole budget enters when it is alone.
 
+    Where owners are told apart, none of them has more than ``share``: one that keeps what it has for long, because it
+    does not read, leaves room for the others. A single piece that is longer than a share is let in all the same.
+
     :param total: how many bytes.
+    :param share: how many of them one owner may have; None for all.
     """
 
-    def __init__(self, total: int = PIECES_IN_MEMORY) -> None:
+    def __init__(self, total: int = PIECES_IN_MEMORY, share: int | None = None) -> None:
         self.total = total
+        self.share = share
         self.taken = 0
-        self._waiting: deque[Place] = deque()
+        self._taken_by: Counter[str] = Counter()
+        self._waiting: list[Place] = []
 
-    def enter(self, length: int, entered: Callable[[], None]) -> Place:
+    def enter(self, length: int, entered: Callable[[], None], owner: str = "") -> Place:
         """
         Wait for room.
 
         :param length: bytes.
         :param entered: called when there is room; before this returns where there is room now.
+        :param owner: whose the bytes are.
         :returns: what ends the stay, or the waiting.
         """
-        place = Place(self, min(length, self.total), entered)
+        place = Place(self, min(length, self.total), entered, owner)
         self._waiting.append(place)
         self._admit()
         return place
@@ -45,17 +55,33 @@ class Budget:
     def leave(self, place: Place) -> None:
         """Give up a place: :meth:`Place.leave`, which calls this, can be called twice."""
         if place.inside:
-            self.taken -= place.length
+            self._take(place, -place.length)
         else:
             self._waiting.remove(place)
         self._admit()
 
     def _admit(self) -> None:
-        while self._waiting and self.taken + self._waiting[0].length <= self.total:
-            place = self._waiting.popleft()
-            self.taken += place.length
+        while (place := self._next()) is not None:
+            self._waiting.remove(place)
+            self._take(place, place.length)
             place.inside = True
             place.entered()
+
+    def _next(self) -> Place | None:
+        """
+        The first of those who wait, leaving out whose owners have their share; None while there is no room for it.
+        """
+        for place in self._waiting:
+            has = self._taken_by[place.owner]
+            if self.share is None or not has or has + place.length <= self.share:
+                return place if self.taken + place.length <= self.total else None
+        return None
+
+    def _take(self, place: Place, length: int) -> None:
+        self.taken += length
+        self._taken_by[place.owner] += length
+        if not self._taken_by[place.owner]:
+            del self._taken_by[place.owner]
 
 
 class Place:
@@ -64,10 +90,12 @@ class Place:
 
     :param length: how many bytes.
     :param entered: called when they are there.
+    :param owner: whose they are.
     """
 
-    def __init__(self, budget: Budget, length: int, entered: Callable[[], None]) -> None:
+    def __init__(self, budget: Budget, length: int, entered: Callable[[], None], owner: str) -> None:
         self.length = length
+        self.owner = owner
         self.entered = entered
         self.inside = False
         self._budget: Budget | None = budget

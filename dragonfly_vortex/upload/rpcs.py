@@ -159,7 +159,9 @@ class UploadRPCs:
     async def _enter(self, length: int, context: _Context) -> None:
         """Wait for room in memory, which is given back when the call has ended."""
         entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = self._budget.enter(length, lambda: None if entered.done() else entered.set_result(None))
+        place = self._budget.enter(
+            length, lambda: None if entered.done() else entered.set_result(None), owner=str(context.peer())
+        )
 
         def ended(_: _Context) -> None:
             place.leave()

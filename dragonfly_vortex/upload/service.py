@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.interfaces import IPieceStore
-from dragonfly_vortex.rpc.budget import Budget
+from dragonfly_vortex.rpc.budget import PIECES_OF_ONE_CHILD, Budget
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.upload.event_loop import EventLoopThread
 
@@ -152,7 +152,7 @@ class UploadService(Service):
             ip=self._host.ip,
             vortex_port=self._vortex_port,
             limiter=self._limiter,
-            budget=Budget(),
+            budget=Budget(share=PIECES_OF_ONE_CHILD),
         )
         server = grpc.aio.server(options=_SERVER_OPTIONS)
         running.server, running.rpcs, running.health = server, rpcs, health.aio.HealthServicer()

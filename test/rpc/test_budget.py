@@ -73,3 +73,42 @@ class BudgetTests(SynchronousTestCase):
         place.leave()
         place.leave()
         self.assertEqual(self.budget.taken, 10)
+
+
+class ShareTests(SynchronousTestCase):
+    """A budget of 100 bytes, of which one owner has 50 at the most."""
+
+    def setUp(self) -> None:
+        self.budget = Budget(100, share=50)
+        self.entered: list[str] = []
+
+    def enter(self, owner: str, length: int) -> Place:
+        """Ask for bytes."""
+        return self.budget.enter(length, lambda: self.entered.append(owner), owner)
+
+    def test_one_owner_leaves_room_for_others(self) -> None:
+        """Whoever has its share waits, and is overtaken by those who have not."""
+        first = self.enter("a", 30)
+        self.enter("a", 30)
+        self.enter("b", 50)
+        self.assertEqual((self.entered, self.budget.taken), (["a", "b"], 80))
+        first.leave()
+        self.assertEqual((self.entered, self.budget.taken), (["a", "b", "a"], 80))
+
+    def test_room_still_counts(self) -> None:
+        """A share does not make room: a third owner waits, and nobody behind it passes."""
+        for owner in ("a", "b"):
+            self.enter(owner, 45)
+        third = self.enter("c", 20)
+        self.enter("d", 5)
+        self.assertEqual(self.entered, ["a", "b"])
+        third.leave()
+        self.assertEqual(self.entered, ["a", "b", "d"])
+
+    def test_a_piece_longer_than_a_share(self) -> None:
+        """It enters when its owner has nothing else."""
+        first = self.enter("a", 10)
+        self.enter("a", 80)
+        self.assertEqual(self.entered, ["a"])
+        first.leave()
+        self.assertEqual((self.entered, self.budget.taken), (["a", "a"], 80))
