@@ -133,6 +133,7 @@ class Daemon:
     :param directory: the directory to run it in.
     :param command: what is to run, where it is not this environment's ``twistd`` with the directory's ``tap.yaml``.
     :param environment: what to add to this process's.
+    :param serving: which door is waited for, ``Vortex`` or ``gRPC``.
     """
 
     def __init__(
@@ -141,8 +142,10 @@ class Daemon:
         *,
         command: Sequence[str | Path] = TWISTD,
         environment: Mapping[str, str] | None = None,
+        serving: str = "Vortex",
     ) -> None:
         self.directory = directory
+        self._serving = serving
         self.log = ""
         """What it has written."""
         self.port = 0
@@ -203,7 +206,7 @@ class Daemon:
 
     def wait_until_serving(self, timeout: float = _PATIENCE) -> Daemon:
         """Wait until it listens."""
-        self.port = int(self.wait_for(r"serving Vortex on .*port=(\d+)\)", timeout)[1])
+        self.port = int(self.wait_for(rf"serving {self._serving} on .*port=(\d+)\)", timeout)[1])
         return self
 
     def wait(self, timeout: float = _PATIENCE) -> int:

@@ -64,13 +64,19 @@ def make_parser() -> argparse.ArgumentParser:
     download.add_argument("task_id", metavar="TASK_ID", type=_sha256, help="the SHA-256 of the content")
     download.add_argument(
         "--parent",
-        metavar="tcp|tls://HOST:PORT",
+        metavar="SCHEME://HOST:PORT",
         dest="parents",
         action="append",
         required=True,
         type=_parent,
-        help="a peer that has the task; may be given several times; a bare HOST:PORT means tcp, tls is the same under "
-        "TLS",
+        help="a peer that has the task; may be given several times. tcp, which a bare HOST:PORT means, and tls, the "
+        "same under TLS, are its Vortex door; grpc and grpcs are its gRPC door, which tells what it has and where",
+    )
+    download.add_argument(
+        "--protocol",
+        metavar="tcp|grpc|auto",
+        choices=("tcp", "grpc", "auto"),
+        help="what carries content; auto is the best that each parent offers; by the configuration, or auto",
     )
     download.add_argument("--output", metavar="PATH", type=Path, help="the file to write")
     download.add_argument(
@@ -169,9 +175,6 @@ def _sha256(text: str) -> str:
 def _parent(text: str) -> ParentAddress:
     """A parent's address, which says how it is spoken to."""
     try:
-        address = ParentAddress.from_text(text)
+        return ParentAddress.from_text(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
-    if address.scheme in ("grpc", "grpcs"):
-        raise argparse.ArgumentTypeError(f"expected tcp://HOST:PORT or tls://HOST:PORT, got {text!r}")
-    return address

@@ -19,7 +19,7 @@ from dragonfly_vortex.cli.exits import ExitStatus, UsageError
 from dragonfly_vortex.cli.lines import counted
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.config import Config, default_config, load_config
-from dragonfly_vortex.downloaders.factory import DownloaderFactory
+from dragonfly_vortex.downloaders.negotiation import Negotiation, negotiate
 from dragonfly_vortex.service import IPeerReactor
 from dragonfly_vortex.storage import exporting
 from dragonfly_vortex.storage.store import PieceStore
@@ -50,13 +50,19 @@ def download_task(arguments: Namespace) -> ExitStatus:
 
     reactor = cast(IPeerReactor, global_reactor)
     with ProgressBar("downloading") as bar:
-        result = _run(reactor, lambda: Deferred.fromCoroutine(_download(reactor, config, arguments, bar)))
+        # Before the reactor runs: a parent that cannot be spoken to by this protocol is a wrong command line.
+        protocol = arguments.protocol or config.download.protocol
+        negotiation = negotiate(protocol, config, arguments.parents, reactor=reactor, say=bar.say)
+        result = _run(reactor, lambda: Deferred.fromCoroutine(_download(reactor, config, arguments, negotiation, bar)))
     if isinstance(result, ExitStatus):
         return result
+    carried = [f"{counted(count, 'piece')} over {transport}" for transport, count in negotiation.carried.items()]
     print(
         f"{arguments.output or arguments.task_id}: {counted(result.content_length, 'byte')}"
         f" in {counted(result.piece_count, 'piece')},"
-        f" verified, in {result.seconds:.1f} s"
+        f" verified, in {result.seconds:.1f} s",
+        *carried,
+        sep=", ",
     )
     return ExitStatus.DONE
 
@@ -68,7 +74,9 @@ def _check_output(path: Path, *, overwrite: bool) -> None:
     output.discard()
 
 
-async def _download(reactor: IPeerReactor, config: Config, arguments: Namespace, bar: ProgressBar) -> DownloadedTask:
+async def _download(
+    reactor: IPeerReactor, config: Config, arguments: Namespace, negotiation: Negotiation, bar: ProgressBar
+) -> DownloadedTask:
     """The download itself, and the end of its connections whatever comes of it."""
 
     def show(progress: Progress) -> None:
@@ -82,7 +90,6 @@ async def _download(reactor: IPeerReactor, config: Config, arguments: Namespace,
     else:
         await store.start()
         target = StoredTarget(store, arguments.kind, arguments.task_id)
-    downloader = DownloaderFactory(config.download.protocol, config, reactor=reactor).build()
     bar.show(0, None, 0)
     ticking = LoopingCall(bar.tick)
     ticking.clock = reactor
@@ -91,11 +98,12 @@ async def _download(reactor: IPeerReactor, config: Config, arguments: Namespace,
         download = TaskDownload(
             reactor,
             in_thread,
-            downloader,
+            negotiation.downloader,
             kind=arguments.kind,
             task_id=arguments.task_id,
             parents=[str(parent) for parent in arguments.parents],
             target=target,
+            announcers=negotiation.announcers,
             concurrent_piece_count=arguments.concurrency or config.download.concurrent_piece_count,
             on_progress=show,
         )
@@ -105,7 +113,7 @@ async def _download(reactor: IPeerReactor, config: Config, arguments: Namespace,
         return done
     finally:
         ticking.stop()
-        await downloader.stop()
+        await negotiation.downloader.stop()
         if store is not None:
             await store.stop()
 

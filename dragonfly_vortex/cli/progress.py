@@ -9,7 +9,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from dragonfly_vortex.cli.lines import counted
+from dragonfly_vortex.cli.lines import counted, one_line
 
 __all__ = ["ProgressBar"]
 
@@ -51,6 +51,14 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
         self._bar.total = total
         self._bar.set_postfix_str(counted(pieces, "piece"), refresh=False)
         self._bar.update(done - self._bar.n)
+
+    def say(self, line: str) -> None:
+        """Write a line to standard error, above the bar where there is one."""
+        text = f"dfvortex: {one_line(line)}"
+        if self._bar.disable or self._bar.last_print_t == self._bar.start_t:  # the bar has not been shown yet
+            print(text, file=sys.stderr)
+        else:
+            self._bar.write(text, file=sys.stderr)
 
     def tick(self) -> None:
         """Show the time that has gone by. Work that goes on in long steps calls it about once a second."""

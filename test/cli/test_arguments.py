@@ -63,6 +63,7 @@ class ParserTests(SynchronousTestCase):
                 "command": "download",
                 "task_id": TASK_ID,
                 "parents": [ParentAddress(scheme="tcp", host="host", port=4005)],
+                "protocol": None,
                 "output": Path("out"),
                 "store": False,
                 "overwrite": False,
@@ -113,16 +114,29 @@ class ParserTests(SynchronousTestCase):
 
     def test_parents(self) -> None:
         """Parents come with their scheme or without it, in the order in which they are named."""
-        got = self.download("--parent", "10.0.0.1:1", "--parent", "tcp://[::1]:65535", "--parent", "tls://h:1").parents
-        self.assertEqual([str(each) for each in got], ["host:4005", "10.0.0.1:1", "[::1]:65535", "tls://h:1"])
+        texts = ("10.0.0.1:1", "tcp://[::1]:65535", "tls://h:1", "grpc://h:4000", "grpcs://[::1]:4000")
+        got = self.download(*(part for text in texts for part in ("--parent", text))).parents
+        self.assertEqual(
+            [str(each) for each in got],
+            ["host:4005", "10.0.0.1:1", "[::1]:65535", "tls://h:1", "grpc://h:4000", "grpcs://[::1]:4000"],
+        )
+
+    def test_protocols(self) -> None:
+        """What carries content is one of three words, or what the configuration says."""
+        self.assertIsNone(self.download().protocol)
+        for protocol in ("tcp", "grpc", "auto"):
+            self.assertEqual(self.download("--protocol", protocol).protocol, protocol)
+        for text in ("quic", "TCP", ""):
+            self.assert_refused(
+                "invalid choice", "download", TASK_ID, "--output", "o", "--parent", "h:1", "--protocol", text
+            )
 
     def test_bad_parents(self) -> None:
         """Another scheme, or what is no address, is refused with what is expected."""
         for text, pattern in (
             ("quic://host:1", "expected a parent's address with one of tcp://, tls://, .*, got 'quic://host:1'"),
             ("http://host:1", "one of tcp://, tls://"),
-            ("grpc://host:1", "expected tcp://HOST:PORT or tls://HOST:PORT, got 'grpc://host:1'"),
-            ("grpcs://host:1", "expected tcp://HOST:PORT or tls://HOST:PORT"),
+            ("grpc://host", "expected an address HOST:PORT"),
             ("tcp://host", "expected an address HOST:PORT"),
             ("host:0", "port from 1 to 65535"),
             ("host:65536", "port from 1 to 65535"),

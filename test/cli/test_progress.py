@@ -112,6 +112,25 @@ class ProgressTests(SynchronousTestCase):
         )
         self.assertEqual((ran.stdout, ran.stderr), (b"", b""))
 
+    def test_say(self) -> None:
+        """What is said stands on a line of its own, whether there is a bar or not; nothing in it is obeyed."""
+        program = (
+            "import threading\n"
+            "from dragonfly_vortex.cli.progress import ProgressBar\n"
+            "with ProgressBar('working') as bar:\n"
+            "    bar.say('early')\n"
+            "    for turn in range(4):\n"
+            "        bar.show(turn * 1_000_000, 4_000_000, turn)\n"
+            "        threading.Event().wait(0.4)\n"
+            "    bar.say('the port\\x1b[2J does not answer')\n"
+        )
+        said = r"dfvortex: the port\\x1b\[2J does not answer"
+        _, shown = run_on_terminal(sys.executable, "-c", program, directory=self.directory)
+        self.assertRegex(shown, rf"\Adfvortex: early\r\n\r?working: [^\n]*\r *\r{said}\r\n")
+        ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        self.assertRegex(ran.stderr, rf"\Adfvortex: early\n{said}\n\Z")
+        self.assertEqual(ran.stdout, "")
+
     def test_here(self) -> None:
         """A bar whose standard error is a pipe takes what it is told."""
         read, write = os.pipe()
