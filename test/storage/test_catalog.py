@@ -141,6 +141,49 @@ class CatalogTests(SynchronousTestCase):
             with self.assertRaisesRegex(StorageError, "expected 11 bytes in pieces of 10, got "):
                 self.catalog.add_task(other)
 
+    def test_unknown_length(self) -> None:
+        """A task's length can be unknown, become known, and be unknown again; what is unknown contradicts nothing."""
+        unknown = replace(TASK, content_length=None)
+        self.catalog.add_task(unknown)
+        self.assertEqual(self.catalog.get_task(TASK.kind, TASK.task_id), unknown)
+        self.catalog.add_task(TASK)
+        self.catalog.add_task(unknown)
+        self.assertEqual(self.catalog.list_tasks(), [TASK])
+        self.catalog.set_content_length(TASK.kind, TASK.task_id, None)
+        self.assertEqual(self.catalog.list_tasks(), [unknown])
+        self.assertRaises(NotStored, self.catalog.set_content_length, PieceKind.CACHE, TASK.task_id, 1)
+
+    def test_add_written(self) -> None:
+        """Pieces bring their task's row with them; a sound one stays as it is, a damaged one is replaced."""
+        unknown = replace(TASK, content_length=None)
+        self.catalog.add_written(unknown, [FIRST])
+        self.catalog.add_written(unknown, [replace(FIRST, digest="crc32:8"), LAST])
+        self.assertEqual(self.catalog.list_tasks(), [unknown])
+        self.assertEqual(self.pieces(), [self.stored(FIRST), self.stored(LAST)])
+        self.catalog.mark_damaged(TASK.kind, TASK.task_id, 0, "rotten")
+        self.catalog.add_written(unknown, [replace(FIRST, digest="crc32:8")])
+        self.assertEqual(self.pieces(), [self.stored(replace(FIRST, digest="crc32:8")), self.stored(LAST)])
+
+    def test_add_written_elsewhere(self) -> None:
+        """Pieces that do not fit into the task that is there are refused, all of them together."""
+        self.catalog.add_task(TASK)
+        with self.assertRaisesRegex(
+            StorageError, "-1: expected its place in 11 bytes in pieces of 10, got 2 bytes at 10"
+        ):
+            self.catalog.add_written(TASK, [FIRST, replace(LAST, length=2)])
+        with self.assertRaisesRegex(StorageError, "in pieces of 10, got an unknown length in pieces of 5"):
+            self.catalog.add_written(replace(TASK, content_length=None, piece_length=5), [FIRST])
+        self.assertEqual(self.pieces(), [])
+
+    def test_drop_pieces(self) -> None:
+        """Dropped pieces are gone if they are the ones that are meant, and the task with its last one."""
+        self.catalog.put_task(TASK, [FIRST, LAST])
+        self.catalog.drop_pieces(TASK.kind, TASK.task_id, {0: "crc32:8", 1: LAST.digest, 5: "crc32:0"})
+        self.assertEqual(self.pieces(), [self.stored(FIRST)])
+        self.assertEqual(self.catalog.list_tasks(), [replace(TASK, content_length=None)])
+        self.catalog.drop_pieces(TASK.kind, TASK.task_id, {0: FIRST.digest})
+        self.assertEqual(self.catalog.list_tasks(), [])
+
     def test_add_piece(self) -> None:
         """A piece's row is added once, and stays as it is."""
         self.catalog.add_task(TASK)

@@ -99,6 +99,15 @@ class ExportTests(SynchronousTestCase):
                 export_task(self.directory, kind, task_id, self.target)
         self.assertEqual(os.listdir(self.outputs), [])
 
+    def test_not_finished(self) -> None:
+        """A task that is being downloaded is not exported, even if all of its pieces may be there."""
+        task = self.put(content_of(2500))
+        with Catalog(self.directory) as catalog:
+            catalog.set_content_length(task.kind, task.task_id, None)
+        with self.assertRaisesRegex(NotStored, "expected all of it, got what has been downloaded so far"):
+            self.export(task)
+        self.assertEqual(os.listdir(self.outputs), [])
+
     def test_incomplete(self) -> None:
         """A task of which a piece is missing is not exported."""
         task = self.put(content_of(3000))

@@ -9,10 +9,12 @@ from dragonfly_vortex.storage.pieces import (
     MAX_CONTENT_LENGTH,
     MAX_PIECE_LENGTH,
     check_lengths,
+    fits,
     piece_count,
     piece_length_for,
     piece_span,
 )
+from dragonfly_vortex.wire import PieceMetadata
 
 MIB = 1 << 20
 
@@ -61,6 +63,25 @@ class PieceSpanTests(SynchronousTestCase):
                 piece_span(number, 30, 10)
 
 
+class FitsTests(SynchronousTestCase):
+    """Whether a piece is where a piece of its number is."""
+
+    def test_fits(self) -> None:
+        """With a length only the last piece may be shorter, by as much as it is; without one any may be."""
+        for number, offset, length, of_25, of_unknown in (
+            (0, 0, 10, True, True),
+            (0, 1, 10, False, False),
+            (1, 10, 10, True, True),
+            (1, 10, 9, False, True),
+            (1, 10, 11, False, False),
+            (2, 20, 5, True, True),
+            (2, 20, 10, False, True),
+            (3, 30, 10, False, True),
+        ):
+            metadata = PieceMetadata(number=number, offset=offset, length=length, digest="")
+            self.assertEqual((fits(metadata, 25, 10), fits(metadata, None, 10)), (of_25, of_unknown), metadata)
+
+
 class CheckLengthsTests(SynchronousTestCase):
     """What can be stored."""
 
@@ -68,6 +89,7 @@ class CheckLengthsTests(SynchronousTestCase):
         """The limits themselves are inside them."""
         for content_length, piece_length in ((0, 1), (1 << 32, 1), (MAX_CONTENT_LENGTH >> 2, MAX_PIECE_LENGTH)):
             check_lengths(content_length, piece_length)
+        check_lengths(None, MAX_PIECE_LENGTH)
 
     def test_refused(self) -> None:
         """What is beyond a limit is told it."""
@@ -76,6 +98,7 @@ class CheckLengthsTests(SynchronousTestCase):
             (MAX_CONTENT_LENGTH + 1, MAX_PIECE_LENGTH, f"at most {MAX_CONTENT_LENGTH} bytes"),
             (1, 0, "of 1 to 1073741824 bytes, got 0"),
             (1, MAX_PIECE_LENGTH + 1, "of 1 to 1073741824 bytes, got 1073741825"),
+            (None, 0, "of 1 to 1073741824 bytes, got 0"),
             ((1 << 32) + 1, 1, "at most 4294967296 pieces, got 4294967297"),
         ):
             with self.assertRaisesRegex(StorageError, message):

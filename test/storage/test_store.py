@@ -325,6 +325,15 @@ class AddTests(StoreCase):
             await self.store.add_task(replace(TASK, piece_length=7))
         self.assertEqual(self.stored_at().read_bytes(), CONTENT)
 
+    async def test_unknown_length(self) -> None:
+        """While a task's length is not known any piece may be the last one."""
+        await self.store.add_task(replace(TASK, content_length=None))
+        for number in (1, 2):
+            await self.store.add_piece(KIND, TASK.task_id, metadata_of(number), CONTENT[number * 1000 :][:1000])
+        with self.assertRaisesRegex(StorageError, "expected 1000 bytes at 0, got 1001 bytes"):
+            await self.store.add_piece(KIND, TASK.task_id, replace(metadata_of(0), length=1001), CONTENT[:1001])
+        self.assertEqual(len(await self.store.get_pieces(KIND, TASK.task_id)), 2)
+
     async def test_task_refused(self) -> None:
         """A task that cannot be stored is an error, and nothing is made of it."""
         for task, message in (

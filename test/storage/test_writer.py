@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -115,6 +116,16 @@ class WriterTests(TestCase):
             await bad
         self.assertEqual(writer.unwritten, 0)
         await self.add(writer, 0)
+
+    async def test_no_digest(self) -> None:
+        """A piece whose parent has named no digest has one in its row; one that is not in the file has no row."""
+        writer = await self.writer()
+        os.pwrite(writer.descriptor, CONTENT[:1000], 0)
+        await writer.add_piece(replace(metadata_of(0), digest=""), 1000)
+        (piece,) = await self.store.get_pieces(KIND, TASK_ID)
+        self.assertEqual(piece.metadata, metadata_of(0))
+        with self.assertRaisesRegex(StorageFailure, f"{TASK_ID}-1: its bytes are not in the file"):
+            await writer.add_piece(replace(metadata_of(1), digest=""), 1000)
 
     async def test_released(self) -> None:
         """A claim that is given up before it is granted is not kept."""
