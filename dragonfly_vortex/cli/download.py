@@ -15,7 +15,7 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.cli.exits import ExitStatus, UsageError
+from dragonfly_vortex.cli.exits import STATUS_OF_SIGNAL, ExitStatus, UsageError, on_signals
 from dragonfly_vortex.cli.lines import counted
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.config import Config, default_config, load_config
@@ -34,8 +34,6 @@ __all__ = ["download_task"]
 _T = TypeVar("_T")
 
 _CONFIG_OF_STORAGE = Path("tap.yaml")
-
-_STATUS_OF_SIGNAL = {signal.SIGINT: ExitStatus.INTERRUPTED, signal.SIGTERM: ExitStatus.TERMINATED}
 
 
 def download_task(arguments: Namespace) -> ExitStatus:
@@ -157,12 +155,11 @@ def _run(reactor: IPeerReactor, work: Callable[[], Deferred[_T]]) -> _T | ExitSt
         working = work()
 
         def interrupt(number: int, frame: FrameType | None) -> None:
-            signals.append(_STATUS_OF_SIGNAL[signal.Signals(number)])
+            signals.append(STATUS_OF_SIGNAL[signal.Signals(number)])
             reactor.callFromThread(working.cancel)
 
         # Not earlier: a reactor sets its own handlers when it starts to run.
-        for number in _STATUS_OF_SIGNAL:
-            signal.signal(number, interrupt)
+        on_signals(interrupt, *STATUS_OF_SIGNAL)
         working.addBoth(outcomes.append)
         working.addBoth(lambda _: reactor.stop())
 

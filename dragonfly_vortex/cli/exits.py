@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+import signal
+from collections.abc import Callable
+from types import FrameType
 
 from dragonfly_vortex.errors import (
     CertificateUnusable,
@@ -22,7 +25,7 @@ from dragonfly_vortex.errors import (
     WrongTransport,
 )
 
-__all__ = ["ExitStatus", "UsageError", "status_of"]
+__all__ = ["STATUS_OF_SIGNAL", "ExitStatus", "UsageError", "on_signals", "status_of"]
 
 
 class UsageError(Exception):
@@ -39,9 +42,17 @@ class ExitStatus(enum.IntEnum):
     DIGEST_MISMATCH = 4
     UNREACHABLE = 5
     TIMED_OUT = 6
+    HUNG_UP = 129
     INTERRUPTED = 130
     TERMINATED = 143
 
+
+STATUS_OF_SIGNAL = {
+    signal.SIGHUP: ExitStatus.HUNG_UP,
+    signal.SIGINT: ExitStatus.INTERRUPTED,
+    signal.SIGTERM: ExitStatus.TERMINATED,
+}
+"""What a command exits with that one of these signals has ended."""
 
 _STATUSES: dict[type[Exception], ExitStatus] = {
     UsageError: ExitStatus.USAGE,
@@ -74,3 +85,15 @@ def status_of(error: BaseException) -> ExitStatus:
         if isinstance(error, kind):
             return status
     return ExitStatus.FAILED
+
+
+def on_signals(act: Callable[[int, FrameType | None], object], *numbers: signal.Signals) -> None:
+    """
+    Have signals end a command as an error does, so that it leaves no temporary.
+
+    :param act: called with the signal's number.
+    :param numbers: which signals. A closing terminal that ``nohup`` has us ignore stays ignored.
+    """
+    for number in numbers:
+        if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, act)

@@ -13,7 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from dragonfly_vortex.cli.arguments import make_parser
-from dragonfly_vortex.cli.exits import ExitStatus, UsageError, status_of
+from dragonfly_vortex.cli.exits import STATUS_OF_SIGNAL, ExitStatus, UsageError, on_signals, status_of
 from dragonfly_vortex.cli.lines import one_line
 from dragonfly_vortex.errors import VortexError
 
@@ -35,11 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :param arguments: what stands behind ``dfvortex``; None for the process's own.
     :returns: the exit status. An error is one line on standard error.
-    :raises SystemExit: for ``--help`` and the like, for what cannot be understood, and for SIGTERM.
+    :raises SystemExit: for ``--help`` and the like, for what cannot be understood, and for SIGTERM and SIGHUP.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
-    signal.signal(signal.SIGTERM, _terminate)
+    on_signals(_terminate, signal.SIGTERM, signal.SIGHUP)
     namespace = make_parser().parse_args(arguments)
     module, _, name = _COMMANDS[namespace.command].partition(":")
     run: Callable[[Namespace], int] = getattr(importlib.import_module(module), name)
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     """End as by an error, so that no temporary is left; ``download`` does so by itself."""
-    sys.exit(ExitStatus.TERMINATED)
+    sys.exit(STATUS_OF_SIGNAL[signal.Signals(number)])
 
 
 def _drop_output() -> None:

@@ -14,6 +14,7 @@ from dragonfly_vortex.cli.lines import counted, one_line
 __all__ = ["ProgressBar"]
 
 _DELAY = 1.0  # seconds before there is anything to see
+_COLUMNS = 80  # of a terminal that does not say how many it has: a serial line, a container's
 
 
 class ProgressBar(AbstractContextManager["ProgressBar"]):
@@ -24,6 +25,7 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
     """
 
     def __init__(self, what: str) -> None:
+        is_terminal = os.isatty(2)
         self._bar = tqdm(
             desc=what,
             unit="B",
@@ -32,10 +34,11 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
             delay=_DELAY,
             miniters=0,  # or a call that tells of nothing new would show nothing, not even the time
             smoothing=0,  # or such a call would count as a moment in which nothing was to be done
-            disable=not os.isatty(2),
+            disable=not is_terminal,
             file=sys.stderr,
             leave=False,
-            dynamic_ncols=True,
+            ncols=_COLUMNS,
+            dynamic_ncols=is_terminal and os.get_terminal_size(2).columns > 0,
         )
 
     def show(self, done: int, total: int | None, pieces: int) -> None:

@@ -291,8 +291,8 @@ class FailureTests(TestCase):
         self.assertEqual(sorted(request.number for request in parent.requests), [0, 1, 2])
 
     async def test_signals(self) -> None:
-        """Control-C and SIGTERM end a download with their statuses, quietly, and leave no temporary."""
-        for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        """Control-C, SIGTERM and SIGHUP end a download with their statuses, quietly, and leave no temporary."""
+        for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
             parent = self.parent({2: []})
             process = subprocess.Popen(
                 [PROGRAMS / "dfvortex", "download", self.task_id, "--parent", parent.address, "--output", "out"],

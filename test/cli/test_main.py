@@ -121,10 +121,10 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(ran.stdout.splitlines()[0], "\\udcff: 0 bytes in 1 piece of at most 4194304 bytes")
 
     def test_signals(self) -> None:
-        """Control-C and SIGTERM end an import with their statuses, quietly, and leave no temporary."""
+        """Control-C, SIGTERM and SIGHUP end an import with their statuses, quietly, and leave no temporary."""
         with self.file.open("wb") as file:
             file.truncate(40 << 30)  # a hole, that takes half a minute and more to be read
-        for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
             with subprocess.Popen(
                 [PROGRAMS / "dfvortex", "import", "--link", "file"],
                 cwd=self.directory,
@@ -141,8 +141,22 @@ class CommandTests(SynchronousTestCase):
         """An import that copies is told to end while it copies: nothing is left of the copy."""
         with self.file.open("wb") as file:
             file.truncate(2 << 30)
-        with subprocess.Popen([PROGRAMS / "dfvortex", "import", "file"], cwd=self.directory) as process:
+        for number, status in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+            with subprocess.Popen([PROGRAMS / "dfvortex", "import", "file"], cwd=self.directory) as process:
+                wait_until_open(process.pid, self.directory / "data" / "content", below=True)
+                process.send_signal(number)
+                self.assertEqual(process.wait(20), status)
+            self.assertEqual([path for path in (self.directory / "data" / "content").rglob("*") if path.is_file()], [])
+
+    def test_nohup(self) -> None:
+        """Under ``nohup`` an import outlives its terminal."""
+        with self.file.open("wb") as file:
+            file.truncate(1 << 30)
+        command = ("nohup", PROGRAMS / "dfvortex", "import", "file")
+        with subprocess.Popen(
+            command, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        ) as process:
             wait_until_open(process.pid, self.directory / "data" / "content", below=True)
-            process.send_signal(signal.SIGTERM)
-            self.assertEqual(process.wait(20), 143)
-        self.assertEqual([path for path in (self.directory / "data" / "content").rglob("*") if path.is_file()], [])
+            process.send_signal(signal.SIGHUP)
+            said, _ = process.communicate(timeout=60)
+        self.assertEqual((process.returncode, len(said.splitlines())), (0, 2))

@@ -35,16 +35,17 @@ with ProgressBar("working") as bar:
 
 
 def run_on_terminal(
-    *command: str | Path, directory: Path, meanwhile: Callable[[int], object] = lambda pid: None
+    *command: str | Path, directory: Path, columns: int = 100, meanwhile: Callable[[int], object] = lambda pid: None
 ) -> tuple[int, str]:
     """
-    Run a program whose standard error is a terminal of 100 columns.
+    Run a program whose standard error is a terminal.
 
+    :param columns: how wide the terminal is; 0 for one that does not say.
     :param meanwhile: called with its process ID when it has been started.
     :returns: its exit status, and what the terminal was sent.
     """
     terminal, its_end = pty.openpty()
-    fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with subprocess.Popen(command, cwd=directory, stdout=subprocess.DEVNULL, stderr=its_end) as process:
         os.close(its_end)
         meanwhile(process.pid)
@@ -66,10 +67,12 @@ class ProgressTests(SynchronousTestCase):
         self.directory = Path(self.mktemp()).absolute()
         self.directory.mkdir()
 
-    def work(self, turns: int, ticks: int, seconds: float, total: int) -> str:
+    def work(self, turns: int, ticks: int, seconds: float, total: int, columns: int = 100) -> str:
         """What a terminal shows of work in that many turns of that many ticks of that many seconds each."""
         arguments = (str(each) for each in (turns, ticks, seconds, total))
-        status, shown = run_on_terminal(sys.executable, "-c", PROGRAM, *arguments, directory=self.directory)
+        status, shown = run_on_terminal(
+            sys.executable, "-c", PROGRAM, *arguments, directory=self.directory, columns=columns
+        )
         self.assertEqual(status, 0, shown)
         return shown
 
@@ -83,6 +86,12 @@ class ProgressTests(SynchronousTestCase):
         self.assertRegex(shown, r"working:  ?\d0%\|.*\| \d\.\d0M/10\.0M \[00:0\d<00:0\d, +\d\.\d+MB/s, [23] pieces\]")
         self.assertTrue(shown.endswith("\r" + " " * 99 + "\r") or shown.rstrip(" ").endswith("\r"), repr(shown[-120:]))
         self.assertNotIn("\n", shown)
+
+    def test_width_unknown(self) -> None:
+        """A terminal that does not say how wide it is gets a bar of eighty columns."""
+        shown = self.work(4, 1, 0.4, 10_000_000, columns=0)
+        self.assertRegex(shown, r"working:  ?\d0%\|.*, [23] pieces\]")
+        self.assertLessEqual(max(len(line) for line in shown.split("\r")), 80)
 
     def test_rate(self) -> None:
         """The rate is that of the whole work, at most a megabyte in 1.2 seconds, and not that since the last tick."""
