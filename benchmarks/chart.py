@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks import words
 from benchmarks.figures import Cell, Spread
 from benchmarks.report import Report
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 __all__ = ["Bar", "Panel", "draw", "panels"]
 
@@ -92,31 +96,15 @@ def draw(report: Report, path: Path) -> None:
     rows = panels(report)
     # Figures stay text, and a chart that is drawn again from the same report is the same, byte by byte.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.name, "font.size": 8}):
-        figure = Figure(figsize=(4.0 * len(rows[0]), 2.6 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(4.8 * len(rows[0]), 2.6 * len(rows)), layout="constrained")
         axes = figure.subplots(len(rows), len(rows[0]), sharey="row", squeeze=False)
         for row, its_axes in zip(rows, axes, strict=True):
-            for column, (panel, ax) in enumerate(zip(row, its_axes, strict=True)):
-                ax.set_title(panel.title)
-                ax.set_ylabel(panel.unit if column == 0 else "")
-                ax.set_xlabel("pieces at once")
-                ax.set_xticks(range(len(panel.groups)), [str(concurrency) for concurrency, _ in panel.groups])
-                ax.spines[["top", "right"]].set_visible(False)
-                ax.margins(y=0.15)
-                for group, (_, bars) in enumerate(panel.groups):
-                    width = 0.8 / len(bars)
-                    for number, bar in enumerate(bars):
-                        place = group + (number - (len(bars) - 1) / 2) * width
-                        bottom = 0.0
-                        for part, colour in zip(bar.parts, _COLOURS[number % len(_COLOURS)], strict=False):
-                            ax.bar(place, part, width, bottom, color=colour)
-                            bottom += part
-                        if bar.reach is not None:
-                            ax.vlines(place, *bar.reach, color="black", linewidth=0.8)
-                        top = max(bottom, bar.reach[1] if bar.reach is not None else 0.0)
-                        ax.annotate(bar.label, (place, top), ha="center", va="bottom", fontsize=6.5)
+            its_axes[0].set_ylabel(row[0].unit)
+            for panel, ax in zip(row, its_axes, strict=True):
+                _draw_panel(panel, ax)
         figure.legend(
             handles=[
-                Patch(color=_COLOURS[number % len(_COLOURS)][0], label=words.title(transport))
+                Patch(color=_colours(number)[0], label=words.title(transport))
                 for number, transport in enumerate(report.settings.transports)
             ],
             loc="outside upper right",
@@ -124,6 +112,36 @@ def draw(report: Report, path: Path) -> None:
             frameon=False,
         )
         figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def _draw_panel(panel: Panel, ax: Axes) -> None:
+    """Draw one field."""
+    ax.set_title(panel.title)
+    ax.set_xlabel("pieces at once")
+    ax.set_xticks(range(len(panel.groups)), [str(concurrency) for concurrency, _ in panel.groups])
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.margins(y=0.15)
+    for group, (_, bars) in enumerate(panel.groups):
+        width = 0.8 / len(bars)
+        for number, bar in enumerate(bars):
+            _draw_bar(bar, _colours(number), group + (number - (len(bars) - 1) / 2) * width, width, ax)
+
+
+def _draw_bar(bar: Bar, colours: Sequence[str], place: float, width: float, ax: Axes) -> None:
+    """Draw a bar, one part on top of the other, and its figure above it."""
+    top = 0.0
+    for part, colour in zip(bar.parts, colours, strict=False):
+        ax.bar(place, part, width, top, color=colour)
+        top += part
+    if bar.reach is not None:
+        ax.vlines(place, *bar.reach, color="black", linewidth=0.8)
+        top = max(top, bar.reach[1])
+    ax.annotate(bar.label, (place, top), ha="center", va="bottom", fontsize=6.5)
+
+
+def _colours(number: int) -> Sequence[str]:
+    """The colours of a transport, by its place among them."""
+    return _COLOURS[number % len(_COLOURS)]
 
 
 def _rate_bar(cell: Cell) -> Bar:

@@ -1,0 +1,76 @@
+"""The command itself."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from benchmarks.__main__ import main
+from benchmarks.page import BEGIN, END, drawn_part
+from benchmarks.report import read_report, write_report
+from benchmarks.table import table
+from test.benchmarks.reports import make_report
+
+
+class Docs:
+    """A directory with a page that has the markers."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = Path(directory).absolute()
+        self.directory.mkdir()
+        self.page = self.directory / "performance.md"
+        self.page.write_text(f"{BEGIN}\n\n{END}\n", encoding="utf-8")
+        self.data = self.directory / "performance.json"
+        self.chart = self.directory / "performance.svg"
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Run the command on it; its status, and what it wrote to standard error."""
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            status = main([*arguments, "--docs", str(self.directory)])
+        return status, said.getvalue()
+
+
+class RedrawTests(SynchronousTestCase):
+    """Table and chart from a report that is there."""
+
+    def test_without_a_report(self) -> None:
+        """Without a report there is one line and status 1, and the page stays as it is."""
+        docs = Docs(self.mktemp())
+        status, said = docs.run("--redraw")
+        self.assertEqual(status, 1)
+        self.assertRegex(said, r"\Abenchmarks: .*No such file.*performance\.json'\n\Z")
+        self.assertEqual(docs.page.read_text(encoding="utf-8"), f"{BEGIN}\n\n{END}\n")
+
+    def test_page(self) -> None:
+        """The page has the report's table, and beside it lies the chart if it can be drawn."""
+        docs = Docs(self.mktemp())
+        write_report(docs.data, make_report())
+        status, said = docs.run("--redraw")
+        self.assertEqual(drawn_part(docs.page.read_text(encoding="utf-8")), table(make_report()))
+        if importlib.util.find_spec("matplotlib") is None:
+            self.assertEqual(status, 1)
+            self.assertIn("the chart is not drawn", said)
+        else:
+            self.assertEqual((status, said), (0, ""))
+            self.assertIn(b"<svg", docs.chart.read_bytes())
+
+
+class MeasureTests(TestCase):
+    """A whole run, as short as can be."""
+
+    def test_measure(self) -> None:
+        """Measured, written and drawn; each line that it tells is one turn."""
+        docs = Docs(self.mktemp())
+        arguments = ("--size", "8MB", "--rounds", "1", "--piece-length", "4MiB", "--concurrency", "2", "--seed", "3")
+        _, said = docs.run(*arguments, "--scratch", str(docs.directory))
+        report = read_report(docs.data)
+        self.assertEqual(len(report.samples), 2 + 2 * 3)
+        self.assertEqual(drawn_part(docs.page.read_text(encoding="utf-8")), table(report))
+        self.assertIn("python -m benchmarks --size 8MB --rounds 1", report.command)
+        self.assertEqual(said.count(" bytes in pieces of "), len(report.samples))
+        self.assertEqual(sorted(path.suffix for path in docs.directory.iterdir() if path.is_dir()), [])
