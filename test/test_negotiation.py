@@ -1,0 +1,367 @@
+"""
+Downloads by ``dfvortex`` from parents that are known by their gRPC address: whichever doors they have, whichever are
+shut, and whichever are lost on the way.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from dragonfly_vortex.config import HostConfig
+from dragonfly_vortex.service import IPeerReactor
+from dragonfly_vortex.storage.store import PieceStore
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.upload.service import UploadService
+from test.processes import PROGRAMS, Daemon, dfvortex, import_file, write_config
+
+_PIECE_LENGTH = 4 * 1024 * 1024
+_PIECES = 16
+_LENGTH = _PIECES * _PIECE_LENGTH
+
+_REACTOR = cast(IPeerReactor, reactor)
+
+
+def write_content(path: Path, length: int = _LENGTH) -> None:
+    """A file in which no piece is like another."""
+    block = bytes(range(256)) * 4096
+    with path.open("wb") as file:
+        for number in range(length // len(block)):
+            file.write(number.to_bytes(8, "big") + block[8:])
+
+
+def carried(said: str) -> dict[str, int]:
+    """What each transport has carried, by the command's last line."""
+    return {name: int(count) for count, name in re.findall(r"(\d+) pieces? over (\w+)", said)}
+
+
+class ProtocolTests(SynchronousTestCase):
+    """The same file by each word, from daemons with each pair of doors."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+
+    def serve(self, protocol: str) -> Path:
+        """The directory of a peer with these doors, and a file to be had there; gives the file."""
+        write_config(self.directory, protocol=protocol)
+        path = self.directory / "file"
+        write_content(path)
+        self.task_id = import_file(path, directory=self.directory)
+        return path
+
+    def download(self, parent: str, protocol: str) -> subprocess.CompletedProcess[str]:
+        """Download it."""
+        return dfvortex(
+            *("download", self.task_id, "--parent", parent, "--protocol", protocol, "--output", "out", "--overwrite"),
+            directory=self.directory,
+        )
+
+    def assert_same(self, ran: subprocess.CompletedProcess[str], path: Path, by: dict[str, int]) -> None:
+        """The file has come as it was, without a word, and by these transports."""
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""), ran)
+        self.assertTrue((self.directory / "out").read_bytes() == path.read_bytes())
+        self.assertEqual(carried(ran.stdout), by)
+
+    def test_all_doors(self) -> None:
+        """From a parent with both doors: over the one that is named, and with ``auto`` over TCP."""
+        path = self.serve("all")
+        with Daemon(self.directory) as daemon:
+            self.assert_same(self.download(daemon.grpc_parent, "tcp"), path, {"TCP": _PIECES})
+            self.assert_same(self.download(daemon.grpc_parent, "grpc"), path, {})
+            self.assert_same(self.download(daemon.grpc_parent, "auto"), path, {"TCP": _PIECES})
+            self.assert_same(self.download(daemon.parent, "auto"), path, {})
+            ran = self.download(daemon.parent, "grpc")
+            self.assertEqual((ran.returncode, ran.stdout), (2, ""))
+            self.assertRegex(ran.stderr, rf"\Adfvortex: expected parents grpc://.*, got 127.0.0.1:{daemon.port}\n\Z")
+
+    def test_grpc_door_alone(self) -> None:
+        """From a parent that offers no TCP: over gRPC, which is nothing to speak of; and not at all with ``tcp``."""
+        path = self.serve("grpc")
+        with Daemon(self.directory, serving="gRPC") as daemon:
+            self.assert_same(self.download(daemon.grpc_parent, "auto"), path, {"gRPC": _PIECES})
+            ran = self.download(daemon.grpc_parent, "tcp")
+            self.assertEqual((ran.returncode, ran.stdout), (5, ""))
+            self.assertRegex(ran.stderr, rf"\Adfvortex: .*{daemon.grpc_parent}: it offers no TCP port\n\Z")
+
+    def test_one_word(self) -> None:
+        """What switches a child is one word of its configuration."""
+        path = self.serve("all")
+        config = self.directory / "child.yaml"
+        with Daemon(self.directory) as daemon:
+            for protocol, by in (("grpc", {}), ("tcp", {"TCP": _PIECES}), ("auto", {"TCP": _PIECES})):
+                config.write_text(f"download:\n  protocol: {protocol}\n", encoding="utf-8")
+                arguments = ("--parent", daemon.grpc_parent, "--output", "out", "--overwrite", "--config", config)
+                self.assert_same(dfvortex("download", self.task_id, *arguments, directory=self.directory), path, by)
+
+    def test_unknown_task(self) -> None:
+        """A task that the parent does not have is not found, by whichever protocol."""
+        self.serve("all")
+        self.task_id = "0" * 64
+        with Daemon(self.directory) as daemon:
+            for protocol in ("tcp", "grpc", "auto"):
+                ran = self.download(daemon.grpc_parent, protocol)
+                self.assertEqual((ran.returncode, ran.stdout), (3, ""), ran)
+                self.assertEqual(ran.stderr.count("\n"), 1)
+
+    def test_unreachable(self) -> None:
+        """A parent that does not listen is unreachable, soon."""
+        self.serve("all")
+        with socket.socket() as bound_only:
+            bound_only.bind(("127.0.0.1", 0))
+            parent = f"grpc://127.0.0.1:{bound_only.getsockname()[1]}"
+            for protocol in ("tcp", "grpc", "auto"):
+                began = time.monotonic()
+                ran = self.download(parent, protocol)
+                self.assertEqual((ran.returncode, ran.stdout), (5, ""), ran)
+                self.assertRegex(ran.stderr, rf"\Adfvortex: .*from parent {parent}: [^\n]+\n\Z")
+                self.assertLess(time.monotonic() - began, 8.0)
+
+    def test_kinds(self) -> None:
+        """Tasks of other kinds come by their own methods; of cache tasks no door is told, so that they come by gRPC."""
+        path = self.serve("all")
+        with Daemon(self.directory) as daemon:
+            for kind, by in (("persistent", "TCP"), ("persistent-cache", "TCP"), ("cache", "gRPC")):
+                import_file(path, "--kind", kind, directory=self.directory)
+                arguments = ("--kind", kind, "--parent", daemon.grpc_parent, "--output", "out", "--overwrite")
+                ran = dfvortex("download", self.task_id, *arguments, directory=self.directory)
+                self.assert_same(ran, path, {by: _PIECES})
+
+
+class DoorTests(TestCase):
+    """A gRPC door in this process, over a storage, that tells of whatever Vortex port the test wants it to."""
+
+    timeout = 120
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        write_config(self.directory, upload="bandwidth_limit: 20MB")
+        self.path = self.directory / "file"
+        write_content(self.path)
+        self.task_id = import_file(self.path, directory=self.directory)
+        self.upload: UploadService | None = None
+
+    async def open_door(self, vortex_port: int, limit: int | None = None) -> str:
+        """
+        Open the gRPC door.
+
+        :param limit: bytes per second that it sends.
+        :returns: its address, for ``--parent``.
+        """
+        store = PieceStore(self.directory / "data", _REACTOR)
+        await store.start()
+        self.addCleanup(store.stop)
+        self.upload = UploadService(
+            store,
+            _REACTOR,
+            ip="127.0.0.1",
+            port=0,
+            host=HostConfig(ip="127.0.0.1"),
+            vortex_port=lambda: vortex_port,
+            limiter=TokenBucket(limit, _REACTOR) if limit is not None else None,
+        )
+        self.addCleanup(self.upload.stop, 0.0)
+        address = cast(IPv4Address, await self.upload.startService())
+        self.parent = f"grpc://127.0.0.1:{address.port}"
+        return self.parent
+
+    async def download(
+        self, meanwhile: Callable[[subprocess.Popen[str]], object] = lambda child: None
+    ) -> tuple[str, str, float]:
+        """
+        Download the file, which must come.
+
+        :param meanwhile: called in a thread with the command's process.
+        :returns: what it said on both of its outputs, and how many seconds it took.
+        """
+        output = self.directory / "out"
+
+        def run() -> tuple[int, str, str]:
+            arguments = ("download", self.task_id, "--parent", self.parent, "--output", output, "--concurrency", "2")
+            command: list[str | Path] = [PROGRAMS / "dfvortex", *arguments]
+            with subprocess.Popen(
+                command, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ) as child:
+                try:
+                    meanwhile(child)
+                    out, err = child.communicate(timeout=60)
+                finally:
+                    child.kill()
+            return child.returncode, out, err
+
+        began = time.monotonic()
+        status, out, err = await deferToThread(run)
+        self.assertEqual(status, 0, err)
+        self.assertTrue(output.read_bytes() == self.path.read_bytes())
+        return out, err, time.monotonic() - began
+
+    def wait_until_written(self, length: int) -> None:
+        """In a thread: wait until that much of the file has come, and has blocks on the disk."""
+        deadline = time.monotonic() + 30
+        never = threading.Event()
+        while time.monotonic() < deadline:
+            for path in self.directory.glob(".out*"):
+                if path.stat().st_blocks * 512 >= length:
+                    return
+            never.wait(0.01)
+        raise RuntimeError(f"expected {length} bytes of the output within 30 s")
+
+    async def test_refuses(self) -> None:
+        """A TCP port that refuses: all comes over gRPC, and that is said once."""
+        with socket.socket() as bound_only:
+            bound_only.bind(("127.0.0.1", 0))
+            port = bound_only.getsockname()[1]
+            await self.open_door(port)
+            out, err, _ = await self.download()
+        line = f"dfvortex: parent {self.parent}: TCP port {port} does not answer (connection refused), using gRPC\n"
+        self.assertEqual(err, line)
+        self.assertEqual(carried(out), {"gRPC": _PIECES})
+
+    async def test_swallows(self) -> None:
+        """A TCP port that takes connections and says nothing costs a few seconds, once."""
+        with socket.create_server(("127.0.0.1", 0)) as mute:
+            port = mute.getsockname()[1]
+            await self.open_door(port)
+            out, err, seconds = await self.download()
+        line = f"dfvortex: parent {self.parent}: TCP port {port} does not answer (nothing came for 5 s), using gRPC\n"
+        self.assertEqual(err, line)
+        self.assertEqual(carried(out), {"gRPC": _PIECES})
+        self.assertLess(seconds, 9.0)
+
+    async def test_swallows_connections(self) -> None:
+        """A TCP port where no connection comes about, as behind a firewall, costs two seconds, once."""
+        with socket.socket() as full:
+            full.bind(("127.0.0.1", 0))
+            full.listen(0)
+            port = full.getsockname()[1]
+            waiting = [socket.socket() for _ in range(4)]
+            for each in waiting:
+                self.addCleanup(each.close)
+                each.setblocking(False)
+                each.connect_ex(("127.0.0.1", port))
+            await self.open_door(port)
+            out, err, seconds = await self.download()
+        self.assertEqual(
+            err,
+            f"dfvortex: parent {self.parent}: TCP port {port} does not answer (no connection within 2 s), using gRPC\n",
+        )
+        self.assertEqual(carried(out), {"gRPC": _PIECES})
+        self.assertLess(seconds, 6.0)
+
+    async def test_tcp_is_killed(self) -> None:
+        """A Vortex door that is killed in the middle of pieces: the rest comes over gRPC, nothing comes twice."""
+        with await deferToThread(Daemon(self.directory).__enter__) as daemon:
+            await self.open_door(daemon.port)
+
+            def kill(child: subprocess.Popen[str]) -> None:
+                self.wait_until_written(_LENGTH // 3)
+                daemon.kill()
+
+            out, err, _ = await self.download(kill)
+        self.assertRegex(
+            err,
+            rf"\Adfvortex: parent {self.parent}: TCP port {daemon.port} does not answer \([^)]*\), using gRPC\n\Z",
+        )
+        by = carried(out)
+        self.assertEqual(sum(by.values()), _PIECES, by)
+        self.assertEqual(set(by), {"TCP", "gRPC"})
+
+    async def test_grpc_is_stopped(self) -> None:
+        """A gRPC door that is stopped half way is not needed any more: what it has told is enough."""
+        with await deferToThread(Daemon(self.directory).__enter__) as daemon:
+            await self.open_door(daemon.port)
+
+            def stop(child: subprocess.Popen[str]) -> None:
+                self.wait_until_written(_LENGTH // 3)
+                self.stop_door()
+
+            out, err, _ = await self.download(stop)
+        self.assertEqual((err, carried(out)), ("", {"TCP": _PIECES}))
+
+    async def test_grpc_is_stopped_while_it_carries(self) -> None:
+        """A gRPC door that carries content, and is stopped in the middle of pieces: the rest comes over TCP."""
+        with socket.socket() as bound_only:
+            bound_only.bind(("127.0.0.1", 0))
+            port = bound_only.getsockname()[1]
+        await self.open_door(port, limit=10_000_000)
+        write_config(self.directory, port=port)
+
+        def stop(child: subprocess.Popen[str]) -> None:
+            self.wait_until_written(_LENGTH // 4)
+            with Daemon(self.directory):
+                self.stop_door()
+                child.wait(60)
+
+        out, err, _ = await self.download(stop)
+        first, second = err.splitlines()
+        self.assertIn("(connection refused), using gRPC", first)
+        self.assertRegex(second, r"gRPC does not answer \(.*\), using TCP")
+        by = carried(out)
+        self.assertEqual(sum(by.values()), _PIECES, by)
+        self.assertEqual(set(by), {"TCP", "gRPC"})
+
+    def stop_door(self) -> None:
+        """In a thread: stop the gRPC door, without waiting for what is under way."""
+        upload = self.upload
+        if upload is not None:
+            _REACTOR.callFromThread(upload.stop, 0.0)
+
+
+class ChainTests(SynchronousTestCase):
+    """Peers that have a part of what the next one wants."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+
+    def peer(self, name: str, upload: str = "") -> Path:
+        """The directory of a peer."""
+        directory = self.directory / name
+        write_config(directory, upload=upload)
+        return directory
+
+    def fetch(self, into: Path, parent: Daemon) -> subprocess.Popen[str]:
+        """Begin to download the task into a peer's storage."""
+        arguments = ("download", self.task_id, "--parent", parent.grpc_parent, "--store", "--concurrency", "1")
+        command: list[str | Path] = [PROGRAMS / "dfvortex", *arguments]
+        return subprocess.Popen(command, cwd=into, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def wait_until_stored(self, directory: Path, count: int) -> None:
+        """Wait until a peer has that many pieces; it must not have all of them."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            ran = dfvortex("stat", self.task_id, directory=directory)
+            stored = re.search(r"^pieces: +(\d+) of", ran.stdout, re.MULTILINE)
+            if stored and int(stored[1]) >= count:
+                self.assertLess(int(stored[1]), _PIECES)
+                return
+        raise self.failureException(f"expected {count} pieces within 30 s")
+
+    def test_three_in_a_chain(self) -> None:
+        """Each begins when the one before it has a part, and gets what comes there as it comes; all finish."""
+        seed = self.peer("seed", upload="bandwidth_limit: 8MB")
+        names = ("first", "second", "third")
+        peers = [self.peer(name) for name in names]
+        write_content(seed / "file")
+        self.task_id = import_file(seed / "file", directory=seed)
+        with Daemon(seed) as origin, Daemon(peers[0]) as first, Daemon(peers[1]) as second, Daemon(peers[2]):
+            children = []
+            for parent, peer in zip((origin, first, second), peers, strict=True):
+                children.append(self.fetch(peer, parent))
+                self.wait_until_stored(peer, _PIECES // 4)
+            for child in children:
+                out, err = child.communicate(timeout=60)
+                self.assertEqual((child.returncode, err), (0, ""))
+                self.assertEqual(carried(out), {"TCP": _PIECES})
+        for peer in peers:
+            self.assertEqual(dfvortex("export", self.task_id, "--output", "out", directory=peer).returncode, 0)
+            self.assertTrue((peer / "out").read_bytes() == (seed / "file").read_bytes())
