@@ -238,7 +238,10 @@ class TaskDownload:
             await _outlast(self._target.drop(refused))
         if found.pieces:
             self._tell_progress()
-        for parent, announcer in self._announcers.items():
+        for parent in self.parents:
+            announcer = self._announcers.get(parent)
+            if announcer is None:
+                continue
             self._plan.announcing_began(parent)
             stop = announcer.start(
                 self.kind,

@@ -35,6 +35,9 @@ from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["Plan", "Request", "Standing", "VerifiedPiece"]
 
+_MOST_BUSY = 256
+"""Numbers that others may be fetching before no more is asked for: they may have claimed all that there are."""
+
 
 class Plan:
     """
@@ -137,7 +140,7 @@ class Plan:
 
     def next_request(self) -> Request | None:
         """The next request, which counts as under way from now on; None while there is nothing to ask."""
-        if len(self._choice.under_way) >= self._limit or self.is_complete:
+        if len(self._choice.under_way) >= self._limit or len(self._choice.busy) >= _MOST_BUSY or self.is_complete:
             return None
         chosen = self._choice.next()
         if chosen is None:

@@ -109,6 +109,18 @@ class BusyTests(PlanTestCase):
         self.plan.release_busy()
         self.assertEqual([(r.number, r.parent) for r in self.ask_all()], [(r.number, r.parent) for r in requests])
 
+    def test_all_of_them(self) -> None:
+        """When somebody else seems to have claimed everything, no more is asked for until it is released."""
+        for request in self.begin_with_first("a", at_once=1):
+            self.plan.record_busy(request)
+        count = 1
+        while count < 1000 and (asked := self.plan.next_request()) is not None:
+            self.plan.record_busy(asked)
+            count += 1
+        self.assertEqual((count, self.plan.failure()), (256, None))
+        self.plan.release_busy()
+        self.assertEqual(self.ask().number, 1)
+
     def test_first(self) -> None:
         """While the first piece is busy nothing is asked; when it is there its length is known."""
         self.begin("a")

@@ -17,6 +17,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyClass
 
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, TaskDigestMismatch
+from dragonfly_vortex.storage import claims
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.storage.store import PieceStore
@@ -182,6 +183,18 @@ class StoredTargetTests(TestCase):
         await started
         self.assertLess(IReactorTime(reactor).seconds() - before, 5)
         await self.assert_complete()
+
+    async def test_whole_claims(self) -> None:
+        """Where pieces cannot be claimed one by one, a second download waits for the first, and has all of it then."""
+        self.patch(claims, "_SET_LOCK", None)
+        held, second = self.play(is_held=True), self.play()
+        first = self.download(held)
+        await self.give(held, 0, 1)
+        started = self.download(second)
+        await self.give(held, *range(2, 10))
+        done = await gatherResults([first, started])
+        self.assertEqual([number for number in second.numbers if number < 10], [])
+        self.assertEqual(done[1].found_piece_count, 10)
 
     async def test_wrong(self) -> None:
         """Content that is not the task's is dropped again: nothing of it is offered, nothing is left."""
