@@ -24,6 +24,7 @@ from dragonfly_vortex.service import IPeerReactor
 from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.upload.service import UploadService
+from test.certificates import Authority
 from test.processes import PROGRAMS, Daemon, dfvortex, import_file, write_config
 
 _PIECE_LENGTH = 4 * 1024 * 1024
@@ -136,6 +137,49 @@ class ProtocolTests(SynchronousTestCase):
                 arguments = ("--kind", kind, "--parent", daemon.grpc_parent, "--output", "out", "--overwrite")
                 ran = dfvortex("download", self.task_id, *arguments, directory=self.directory)
                 self.assert_same(ran, path, {by: _PIECES})
+
+
+class MutualTLSTests(SynchronousTestCase):
+    """The same under mutual TLS, with the certificates of ``--config``."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        authority = Authority(self.directory)
+        issued = authority.issue()
+        tls = f"tls: {{cert: {issued.certificate}, key: {issued.key}, ca_cert: {authority.file}}}\n"
+        write_config(self.directory, more=tls)
+        (self.directory / "child.yaml").write_text(tls, encoding="utf-8")
+        (self.directory / "stranger.yaml").write_text(f"tls: {{ca_cert: {authority.file}}}\n", encoding="utf-8")
+        write_content(self.directory / "file")
+        self.task_id = import_file(self.directory / "file", directory=self.directory)
+
+    def download(self, parent: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Download the file."""
+        return dfvortex(
+            *("download", self.task_id, "--parent", parent, "--output", "out", "--overwrite", *arguments),
+            directory=self.directory,
+        )
+
+    def test_protocols(self) -> None:
+        """By each word the same file comes, without a word."""
+        with Daemon(self.directory) as daemon:
+            parent = f"grpcs://localhost:{daemon.grpc_port}"
+            for protocol, by in (("tcp", {"TCP": _PIECES}), ("grpc", {}), ("auto", {"TCP": _PIECES})):
+                ran = self.download(parent, "--protocol", protocol, "--config", "child.yaml")
+                self.assertEqual((ran.returncode, ran.stderr, carried(ran.stdout)), (0, "", by), ran)
+                self.assertTrue((self.directory / "out").read_bytes() == (self.directory / "file").read_bytes())
+
+    def test_strangers(self) -> None:
+        """A child without a certificate, or without TLS, gets nothing, by any word, and is told so in one line."""
+        with Daemon(self.directory) as daemon:
+            for scheme in ("grpcs", "grpc"):
+                for protocol in ("tcp", "grpc", "auto"):
+                    parent = f"{scheme}://localhost:{daemon.grpc_port}"
+                    ran = self.download(parent, "--protocol", protocol, "--config", "stranger.yaml")
+                    self.assertEqual((ran.returncode, ran.stdout), (5, ""), ran)
+                    self.assertRegex(ran.stderr, rf"\Adfvortex: [^\n]*{parent}[^\n]*\n\Z")
+                    self.assertFalse((self.directory / "out").exists())
 
 
 class DoorTests(TestCase):
