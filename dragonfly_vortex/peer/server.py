@@ -22,7 +22,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dragonfly_vortex.errors import LocalProtocolError, NotStored, PieceDamaged, RemoteProtocolError, StorageFailure
+from dragonfly_vortex.errors import (
+    LocalProtocolError,
+    NotStored,
+    PieceDamaged,
+    RemoteProtocolError,
+    StorageError,
+    StorageFailure,
+)
 from dragonfly_vortex.interfaces import FileRange, IConnectionTransport, IPieceStore, OpenPiece, piece_id
 from dragonfly_vortex.peer.replies import error_reply
 from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -211,10 +218,11 @@ class VortexServerProtocol(Protocol):
         self._opening = None
         if self._phase is not _Phase.REPLYING:
             return
-        if not failure.check(NotStored):
-            self.log.failure(
-                "piece {piece} could not be opened", failure, piece=piece_id(request.task_id, request.number)
-            )
+        piece = piece_id(request.task_id, request.number)
+        if failure.check(StorageError) is None:
+            self.log.failure("piece {piece} could not be opened", failure, piece=piece)
+        elif failure.check(NotStored) is None:  # one line: while a disk fails there is one for every request
+            self.log.error("piece {piece}: {reason}", piece=piece, reason=failure.getErrorMessage())
         self._transmit(request, self._connection.send(error_reply(request, failure)))
 
     def _transmit(self, request: PieceRequest, header: bytes, content: FileRange | None = None) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
-from twisted.internet.testing import StringTransport
+from twisted.internet.testing import EventLoggingObserver, StringTransport
 from twisted.internet.threads import deferToThread
+from twisted.logger import LogLevel, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -274,7 +275,8 @@ class EndTests(ServingTestCase):
         self.assertEqual(there.content, store.content(0))
 
     async def test_storage_failure(self) -> None:
-        """A storage that fails gets error 3 with no path in the text, and the connection goes on."""
+        """A storage that fails gets error 3 with no path in the text, which is in our log; the connection goes on."""
+        observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
         store = self.shelf(10)
         child = await self.child(self.serve(self.factory(store)))
         for failure in (StorageFailure(f"{store.path}: Permission denied"), PieceDamaged(f"{store.path} is missing")):
@@ -283,7 +285,14 @@ class EndTests(ServingTestCase):
             reply = await deferToThread(child.reply)
             self.assertEqual((reply.packet.packet_id, reply.code), (5, 3))
             self.assertNotIn("/", getattr(reply.packet, "text", "/"))
-            self.assertEqual(len(self.flushLoggedErrors(type(failure))), 1)
+        store.failure = ValueError("a defect")
+        await deferToThread(child.ask, 5)
+        self.assertEqual(getattr((await deferToThread(child.reply)).packet, "code", 0), 3)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        said = [event for event in observer if event["log_level"] >= LogLevel.error]
+        self.assertEqual([event["reason"].count("\n") for event in said[:2]], [0, 0])
+        self.assertEqual([str(store.path) in event["reason"] for event in said[:2]], [True, True])
+        self.assertEqual(["log_failure" in event for event in said], [False, False, True])
         store.failure = None
         await deferToThread(child.ask, 0)
         self.assertEqual((await deferToThread(child.reply)).content, store.content(0))
