@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 from contextlib import suppress
 from types import FrameType
@@ -19,6 +20,10 @@ from dragonfly_vortex.errors import CertificateUnusable, ConfigError, StorageErr
 from dragonfly_vortex.service import IPeerReactor, VortexService
 
 __all__ = ["Options", "makeService"]
+
+
+_OTHER_DESCRIPTORS = 100
+"""Descriptors that a peer may need beside its connections: its ports, its database, its log, gRPC's."""
 
 
 class Options(usage.Options):
@@ -66,10 +71,25 @@ class _Peer(VortexService):
     """A peer that ends the process when it cannot start; the line that says why is in the log."""
 
     def startService(self) -> None:
+        self._allow_descriptors(2 * self.config.storage.server.tcp.max_connections + _OTHER_DESCRIPTORS)
         try:
             super().startService()
         except (CannotListenError, CertificateUnusable, StorageError) as error:
             raise _CannotStart(f"dfvortex: {error}") from error
+
+    def _allow_descriptors(self, wanted: int) -> None:
+        """
+        Raise the soft limit of open files, which is 1024 on most systems, as far as the hard one allows.
+
+        :param wanted: a socket for every connection, and a file for each while it replies, and some more.
+        """
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        if resource.RLIM_INFINITY != soft < allowed:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < wanted:
+            text = "max_connections can need {wanted} open files, the system allows {allowed}: raise ulimit -n"
+            self.log.warn(text, wanted=wanted, allowed=allowed)
 
     def door_failed(self, failure: Failure) -> None:
         """A peer has the doors that it was told to have, or ends."""

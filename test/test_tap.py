@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex import tap
 from dragonfly_vortex.service import VortexService
 from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent
-from test.processes import PROGRAMS, Child, Daemon, dfvortex, import_file, write_config
+from test.processes import PROGRAMS, TWISTD, Child, Daemon, dfvortex, import_file, write_config
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -197,6 +197,27 @@ class DaemonTests(SynchronousTestCase):
             status, log = self.ended_with()
         self.assertEqual(status, 1)
         self.assert_one_line(log, "address already in use")
+
+    def limited(self, options: str) -> Daemon:
+        """A daemon that may open few files; those are the options of ``ulimit``."""
+        return Daemon(self.directory, command=("sh", "-c", f'ulimit {options} 200; exec "$@"', "sh", *TWISTD))
+
+    def test_open_files(self) -> None:
+        """The soft limit of open files is raised to what all connections can need, where that is allowed."""
+        write_config(self.directory, server="max_connections: 300")
+        with self.limited("-Sn") as daemon:
+            self.assertRegex(Path(f"/proc/{daemon.pid}/limits").read_text(), r"(?m)^Max open files +700 ")
+        self.assertNotIn("#warn]", daemon.log)
+        write_config(self.directory, server="max_connections: 10")
+        with self.limited("-Sn") as daemon:
+            self.assertRegex(Path(f"/proc/{daemon.pid}/limits").read_text(), r"(?m)^Max open files +200 ")
+
+    def test_too_few_open_files(self) -> None:
+        """Where the hard limit is in the way a warning says so, and the peer serves."""
+        write_config(self.directory, server="max_connections: 300")
+        with self.limited("-n") as daemon:
+            said = "max_connections can need 700 open files, the system allows 200"
+            self.assertEqual(len(re.findall(rf"#warn\] {said}", daemon.log)), 1, daemon.log)
 
     def test_unusable_storage(self) -> None:
         """A storage that cannot be opened is one line in the log, and a status that is not 0."""
