@@ -14,12 +14,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import grpc
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.config import HostConfig
+from dragonfly_vortex.rpc.credentials import server_credentials
 from dragonfly_vortex.service import IPeerReactor
 from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -186,21 +188,38 @@ class DoorTests(TestCase):
     """A gRPC door in this process, over a storage, that tells of whatever Vortex port the test wants it to."""
 
     timeout = 120
+    scheme = "grpc"
+    silence = "nothing came for 5 s"
+    """What a port is said to have done that takes connections and says nothing."""
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()
-        write_config(self.directory, upload="bandwidth_limit: 20MB")
+        self.directory.mkdir()
+        self.tls = self.make_tls()
+        self.write_config()
+        (self.directory / "child.yaml").write_text(self.tls, encoding="utf-8")
         self.path = self.directory / "file"
         write_content(self.path)
         self.task_id = import_file(self.path, directory=self.directory)
         self.upload: UploadService | None = None
 
-    async def open_door(self, vortex_port: int, limit: int | None = None) -> str:
+    def make_tls(self) -> str:
+        """The section ``tls`` of all configurations."""
+        return ""
+
+    def credentials(self) -> grpc.ServerCredentials | None:
+        """Those of the gRPC door."""
+        return None
+
+    def write_config(self, port: int = 0) -> None:
+        """Configure the peer whose Vortex door is told of."""
+        write_config(self.directory, port=port, upload="bandwidth_limit: 20MB", more=self.tls)
+
+    async def open_door(self, vortex_port: int, limit: int | None = None) -> None:
         """
-        Open the gRPC door.
+        Open the gRPC door, which is the parent of what is downloaded then.
 
         :param limit: bytes per second that it sends.
-        :returns: its address, for ``--parent``.
         """
         store = PieceStore(self.directory / "data", _REACTOR)
         await store.start()
@@ -212,12 +231,12 @@ class DoorTests(TestCase):
             port=0,
             host=HostConfig(ip="127.0.0.1"),
             vortex_port=lambda: vortex_port,
+            credentials=self.credentials(),
             limiter=TokenBucket(limit, _REACTOR) if limit is not None else None,
         )
         self.addCleanup(self.upload.stop, 0.0)
         address = cast(IPv4Address, await self.upload.startService())
-        self.parent = f"grpc://127.0.0.1:{address.port}"
-        return self.parent
+        self.parent = f"{self.scheme}://127.0.0.1:{address.port}"
 
     async def download(
         self, meanwhile: Callable[[subprocess.Popen[str]], object] = lambda child: None
@@ -232,7 +251,7 @@ class DoorTests(TestCase):
 
         def run() -> tuple[int, str, str]:
             arguments = ("download", self.task_id, "--parent", self.parent, "--output", output, "--concurrency", "2")
-            command: list[str | Path] = [PROGRAMS / "dfvortex", *arguments]
+            command: list[str | Path] = [PROGRAMS / "dfvortex", *arguments, "--config", "child.yaml"]
             with subprocess.Popen(
                 command, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             ) as child:
@@ -277,7 +296,7 @@ class DoorTests(TestCase):
             port = mute.getsockname()[1]
             await self.open_door(port)
             out, err, seconds = await self.download()
-        line = f"dfvortex: parent {self.parent}: TCP port {port} does not answer (nothing came for 5 s), using gRPC\n"
+        line = f"dfvortex: parent {self.parent}: TCP port {port} does not answer ({self.silence}), using gRPC\n"
         self.assertEqual(err, line)
         self.assertEqual(carried(out), {"gRPC": _PIECES})
         self.assertLess(seconds, 9.0)
@@ -338,7 +357,7 @@ class DoorTests(TestCase):
             bound_only.bind(("127.0.0.1", 0))
             port = bound_only.getsockname()[1]
         await self.open_door(port, limit=10_000_000)
-        write_config(self.directory, port=port)
+        self.write_config(port)
 
         def stop(child: subprocess.Popen[str]) -> None:
             self.wait_until_written(_LENGTH // 4)
@@ -359,6 +378,22 @@ class DoorTests(TestCase):
         upload = self.upload
         if upload is not None:
             _REACTOR.callFromThread(upload.stop, 0.0)
+
+
+class MutualTLSDoorTests(DoorTests):
+    """The same with doors under mutual TLS."""
+
+    scheme = "grpcs"
+    silence = "no connection within 2 s"
+
+    def make_tls(self) -> str:
+        authority = Authority(self.directory)
+        issued = authority.issue()
+        self.identity = issued.identity(authority.file)
+        return f"tls: {{cert: {issued.certificate}, key: {issued.key}, ca_cert: {authority.file}}}\n"
+
+    def credentials(self) -> grpc.ServerCredentials | None:
+        return server_credentials(self.identity)
 
 
 class ChainTests(SynchronousTestCase):
