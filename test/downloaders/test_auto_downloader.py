@@ -351,6 +351,16 @@ class FallbackTests(_AutoTests):
         self.grpc.take().fail()
         self.failureResultOf(again, ParentUnreachable)
 
+    def test_back_together(self) -> None:
+        """A parent that answered on neither, and comes back, is used by its first transport, without a word."""
+        downloading = self.ask()
+        self.tcp.take().fail()
+        self.grpc.take().fail()
+        self.failureResultOf(downloading, ParentUnreachable)
+        self.clock.advance(REST)
+        self.over_tcp()
+        self.assertEqual(self.said, [])
+
     def test_another_port(self) -> None:
         """A parent that comes back with another port is asked there at once."""
         self.fall_back()
@@ -480,6 +490,37 @@ class PatienceTests(_AutoTests):
         downloading = self.ask()
         self.clock.advance(FIRST_WORDS)
         self.assertEqual(self.tcp.cancelled, 1)
+        self.grpc.take().succeed()
+        self.assert_piece(downloading)
+
+    def test_metadata_alone(self) -> None:
+        """A parent that has announced a piece's content has said something, though none of it has come."""
+        downloading = self.ask()
+        asked = self.tcp.take()
+        self.clock.advance(FIRST_WORDS - 1)
+        asked.sink.begin(_PIECE.metadata)
+        self.clock.advance(FIRST_WORDS)
+        self.assertEqual(self.tcp.cancelled, 0)
+        asked.end()
+        self.assertEqual(self.successResultOf(downloading).content, _PIECE.content[500:])
+
+    def test_timed_out_is_no_answer(self) -> None:
+        """A transport on which a piece has timed out has not answered by that."""
+        downloading = self.ask()
+        self.tcp.take().fail(PieceTimeout, "expected the piece")
+        self.failureResultOf(downloading, PieceTimeout)
+        downloading = self.ask()
+        self.clock.advance(FIRST_WORDS)
+        self.assertEqual(self.tcp.cancelled, 1)
+        self.grpc.take().succeed()
+        self.assert_piece(downloading)
+
+    def test_grpc_is_silent_by_nature(self) -> None:
+        """Over gRPC nothing is heard of a piece before it is there: that is no reason to leave it."""
+        self.fall_back()
+        downloading = self.ask()
+        self.clock.advance(300)
+        self.assertEqual(self.grpc.cancelled, 0)
         self.grpc.take().succeed()
         self.assert_piece(downloading)
 
