@@ -215,9 +215,10 @@ class TaskDownload:
             try:
                 await self._fetch(self._hash)
             except TaskDigestMismatch:
-                # Nobody knows which of the pieces are wrong.
                 await _outlast(self._stop_requests())
-                await _outlast(self._target.drop([*self._plan.verified, *self._plan.take_dropped()]))
+                # Nobody knows which of the pieces are wrong; but if some are missing, none need be.
+                known = self._plan.verified if self._plan.certain_length is not None else ()
+                await _outlast(self._target.drop([*known, *self._plan.take_dropped()]))
                 raise
             await _outlast(self._stop_requests())
             with contextlib.suppress(CancelledError):  # too late: by now it is published
@@ -483,7 +484,7 @@ class TaskDownload:
 
     def _tell_length(self) -> None:
         """Tell the target how long the task is, when that has changed."""
-        length = self._plan.content_length
+        length = self._plan.certain_length
         if length != self._written_length and self._plan.verified:
             self._written_length = length
             self._change(self._target.set_content_length(length))

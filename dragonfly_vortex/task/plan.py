@@ -116,6 +116,14 @@ class Plan:
         return (end - 1) * self.piece_length + self.verified[end - 1].length
 
     @property
+    def certain_length(self) -> int | None:
+        """
+        Bytes of the whole task as its last piece or a parent says; None while it is known at the most that nobody has
+        more: then what there is may be but a part of it.
+        """
+        return self._layout.content_length
+
+    @property
     def prefix_length(self) -> int:
         """Bytes that are verified from the first one on without a gap."""
         if not self.prefix or self.piece_length is None:
@@ -278,8 +286,10 @@ class Plan:
         senders = sorted({self.verified[number].parent for number in range(end)})
         names = ", ".join(sender or "the storage" for sender in senders)
         reason = f"expected SHA-256 {self.task_id}, got {got}, of {length} bytes in {end} pieces from {names}"
+        if self.certain_length is None:
+            reason += f"; nobody has a piece {end}, but the task may have one"
         self._mismatch = TaskDigestMismatch(self.task_id, reason)
-        if STORAGE in senders and self._storage.is_honest:
+        if STORAGE in senders and self._storage.is_honest and self.certain_length is not None:
             self._expose(self._storage, None)
             return
         if self._layout.believes_tellings:
@@ -287,6 +297,14 @@ class Plan:
             self._check_vouchers()
             if not (self.is_complete and self.content_length == length):
                 return
+        others = (parent for name, parent in self._parents.items() if name not in senders)
+        if (
+            self.certain_length is None
+            and all(self._everybody[sender].is_honest for sender in senders)
+            and not any(parent.is_alive or parent.accusers for parent in others)
+        ):
+            self._is_hopeless = True  # and what there is may be right, as far as it goes
+            return
         if len(senders) == 1 and senders[0] != STORAGE:
             self._expose(self._parents[senders[0]], None)
         self._drop([number for number, piece in self.verified.items() if not self._everybody[piece.parent].is_honest])

@@ -97,6 +97,8 @@ class WriterTests(TestCase):
         self.assertEqual(writer.unwritten, 2500)
         await gatherResults(added)
         self.assertEqual((writer.unwritten, changes), (0, 2))
+        await writer.set_content_length(2500)
+        self.assertEqual(changes, 3)
         self.assertEqual(wrong_pieces(self.directory), [])
 
     async def test_in_order(self) -> None:

@@ -62,14 +62,27 @@ class PresentTests(PlanTestCase):
     def test_wrong_whole(self) -> None:
         """If the whole is wrong, what was there is the first to be dropped, and nobody else is suspected."""
         self.begin_with(0, 2)
-        self.give(self.ask())
-        self.fail_with(PieceNotFound, *self.ask_all())
+        first, last, *others = self.ask_all()
+        self.give(first)
+        self.give(last, length=4)
+        for request in others:
+            self.plan.record_cancelled(request)
         self.assertTrue(self.plan.is_complete)
         self.plan.record_mismatch("cd" * 32)
         self.assertEqual((self.plan.take_dropped(), self.plan.drops), ([0, 2], 1))
         self.assertEqual(self.plan.take_dropped(), [])
         self.assertIsNone(self.plan.failure())
         self.assertEqual(self.numbers(self.ask_all()), [0, 2])
+        self.assertIs(self.plan.standing("a"), Standing.GOOD)
+
+    def test_incomplete(self) -> None:
+        """If the whole is wrong and its end is only what nobody has, it may be incomplete: nothing is dropped."""
+        self.begin_with(0, 1)
+        self.fail_with(PieceNotFound, *self.ask_all())
+        self.assertEqual((self.plan.is_complete, self.plan.content_length, self.plan.certain_length), (True, 20, None))
+        self.plan.record_mismatch("cd" * 32)
+        self.assertEqual((self.plan.take_dropped(), self.plan.drops), ([], 0))
+        self.assertIn("; nobody has a piece 2, but the task may have one", str(self.plan.failure()))
         self.assertIs(self.plan.standing("a"), Standing.GOOD)
 
     def test_other_layout(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +34,20 @@ CONTENT = content_of(950)
 TASK_ID = hashlib.sha256(CONTENT).hexdigest()
 
 
+class HeldDrops(StoredTarget):
+    """A target that drops pieces when the test says so."""
+
+    def __init__(self, store: PieceStore, kind: PieceKind, task_id: str) -> None:
+        super().__init__(store, kind, task_id)
+        self.held: list[Deferred[None]] = []
+
+    def drop(self, numbers: Sequence[int]) -> Deferred[None]:
+        """Wait for the test, and drop them."""
+        held: Deferred[None] = Deferred()
+        self.held.append(held)
+        return held.addCallback(lambda _: super(HeldDrops, self).drop(numbers))
+
+
 class StoredTargetTests(TestCase):
     """Downloads of one task of ten pieces into one storage."""
 
@@ -53,7 +68,9 @@ class StoredTargetTests(TestCase):
         honest = PlayedParent(content=CONTENT, piece_length=100)
         return PlayedDownloader(parents or {"honest": honest}, is_held=is_held)
 
-    def download(self, downloader: PlayedDownloader, concurrency: int = 4) -> Deferred[DownloadedTask]:
+    def download(
+        self, downloader: PlayedDownloader, concurrency: int = 4, target: StoredTarget | None = None
+    ) -> Deferred[DownloadedTask]:
         """Start a download from all parents of a downloader."""
         return TaskDownload(
             IReactorTime(reactor),
@@ -62,7 +79,7 @@ class StoredTargetTests(TestCase):
             kind=KIND,
             task_id=TASK_ID,
             parents=list(downloader.parents),
-            target=StoredTarget(self.store, KIND, TASK_ID),
+            target=target or StoredTarget(self.store, KIND, TASK_ID),
             concurrent_piece_count=concurrency,
         ).start()
 
@@ -103,7 +120,10 @@ class StoredTargetTests(TestCase):
         await self.give(downloader, 0, 3)
         self.assertEqual(await self.numbers(), [0, 3])
         self.assertIsNone((await self.store.get_task(KIND, TASK_ID)).content_length)
-        await self.give(downloader, 1, 2, 4, 5, 6, 7, 8, 9)
+        await self.give(downloader, 1, 2, 4, 5, 6, 7, 9)
+        while (await self.store.get_task(KIND, TASK_ID)).content_length != 950:
+            await deferLater(IReactorTime(reactor), 0.01)
+        await self.give(downloader, 8)
         done = await started
         self.assertEqual((done.piece_count, done.content_length, done.found_piece_count), (10, 950, 0))
         await self.assert_complete()
@@ -201,6 +221,43 @@ class StoredTargetTests(TestCase):
         with self.assertRaises(TaskDigestMismatch):
             await self.download(self.play(liar=PlayedParent(content=CONTENT[::-1], piece_length=100)))
         self.assertEqual((await self.numbers(), files_in(self.directory)), ([], []))
+
+    async def test_wrong_from_several(self) -> None:
+        """So is what came from several parents, when nobody knows which of them has lied."""
+        liar = PlayedParent(content=CONTENT[::-1], piece_length=100)
+        with self.assertRaises(TaskDigestMismatch):
+            await self.download(self.play(a=liar, b=liar))
+        self.assertEqual((await self.numbers(), files_in(self.directory)), ([], []))
+
+    async def test_dropped_first(self) -> None:
+        """Nothing is asked for again before it has been dropped: it would be written to a place that is offered."""
+        downloader = self.play(
+            liar=PlayedParent(content=CONTENT[::-1], piece_length=1000),
+            honest=PlayedParent(content=CONTENT, piece_length=100),
+        )
+        target = HeldDrops(self.store, KIND, TASK_ID)
+        started = self.download(downloader, concurrency=1, target=target)
+        while not target.held:
+            await deferLater(IReactorTime(reactor), 0.01)
+        asked = len(downloader.asked)
+        await deferLater(IReactorTime(reactor), 0.1)
+        self.assertEqual(len(downloader.asked), asked)
+        target.held[0].callback(None)
+        await started
+        await self.assert_complete()
+
+    async def test_as_far_as_it_goes(self) -> None:
+        """What comes from a parent that does not have all of it is a wrong whole, and stays for the next download."""
+        part = PlayedParent(content=CONTENT, piece_length=100, lacks={*range(4, 10)})
+        for _ in range(2):
+            with self.assertRaisesRegex(TaskDigestMismatch, "nobody has a piece 4, but the task may have one"):
+                await self.download(self.play(part=part))
+            self.assertEqual(await self.numbers(), [0, 1, 2, 3])
+            self.assertIsNone((await self.store.get_task(KIND, TASK_ID)).content_length)
+        downloader = self.play()
+        done = await self.download(downloader)
+        self.assertEqual((done.found_piece_count, min(downloader.numbers)), (4, 4))
+        await self.assert_complete()
 
     async def test_wrong_from_one(self) -> None:
         """If all of it came from one parent, its rows give way to those of another with another piece length."""
