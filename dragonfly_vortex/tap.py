@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 from contextlib import suppress
+from dataclasses import replace
 from types import FrameType
 from typing import ClassVar, cast
 
@@ -71,25 +72,32 @@ class _Peer(VortexService):
     """A peer that ends the process when it cannot start; the line that says why is in the log."""
 
     def startService(self) -> None:
-        self._allow_descriptors(2 * self.config.storage.server.tcp.max_connections + _OTHER_DESCRIPTORS)
+        self._allow_descriptors()
         try:
             super().startService()
         except (CannotListenError, CertificateUnusable, StorageError) as error:
             raise _CannotStart(f"dfvortex: {error}") from error
 
-    def _allow_descriptors(self, wanted: int) -> None:
+    def _allow_descriptors(self) -> None:
         """
-        Raise the soft limit of open files, which is 1024 on most systems, as far as the hard one allows.
-
-        :param wanted: a socket for every connection, and a file for each while it replies, and some more.
+        Raise the soft limit of open files, which is 1024 on most systems, to what all connections can need: a socket
+        for each, and a file while it replies. Where the hard one is in the way, there are fewer connections.
         """
+        tcp = self.config.storage.server.tcp
+        wanted = 2 * tcp.max_connections + _OTHER_DESCRIPTORS
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         if resource.RLIM_INFINITY != soft < allowed:
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
         if allowed < wanted:
-            text = "max_connections can need {wanted} open files, the system allows {allowed}: raise ulimit -n"
-            self.log.warn(text, wanted=wanted, allowed=allowed)
+            possible = max(1, (allowed - _OTHER_DESCRIPTORS) // 2)
+            text = (
+                "max_connections: asked for {asked}, which can need {wanted} open files; the hard limit is {allowed}"
+                " (ulimit -Hn), enough for {possible}"
+            )
+            self.log.warn(text, asked=tcp.max_connections, wanted=wanted, allowed=allowed, possible=possible)
+            server = replace(self.config.storage.server, tcp=replace(tcp, max_connections=possible))
+            self.config = replace(self.config, storage=replace(self.config.storage, server=server))
 
     def door_failed(self, failure: Failure) -> None:
         """A peer has the doors that it was told to have, or ends."""

@@ -213,11 +213,20 @@ class DaemonTests(SynchronousTestCase):
             self.assertRegex(Path(f"/proc/{daemon.pid}/limits").read_text(), r"(?m)^Max open files +200 ")
 
     def test_too_few_open_files(self) -> None:
-        """Where the hard limit is in the way a warning says so, and the peer serves."""
+        """Where the hard limit is in the way a warning says so, and there are fewer connections, all of them served."""
         write_config(self.directory, server="max_connections: 300")
-        with self.limited("-n") as daemon:
-            said = "max_connections can need 700 open files, the system allows 200"
-            self.assertEqual(len(re.findall(rf"#warn\] {said}", daemon.log)), 1, daemon.log)
+        task_id = self.import_file()
+        with self.limited("-n") as daemon, contextlib.ExitStack() as stack:
+            self.assertEqual(len(re.findall(r"#warn\] max_connections: asked for 300,.*for 50\n", daemon.log)), 1)
+            children = [stack.enter_context(Child(daemon.address, receive_buffer=4096)) for _ in range(120)]
+            for child in children:
+                child.ask(task_id)
+            for child in children[:50]:
+                self.assertIsInstance(child.next_event(), PieceContent)
+            for child in children:
+                child.socket.close()
+            self.assertEqual(daemon.stop(), 0)
+        self.assertNotRegex(daemon.log, r"EMFILE|Too many open files")
 
     def test_unusable_storage(self) -> None:
         """A storage that cannot be opened is one line in the log, and a status that is not 0."""

@@ -6,8 +6,9 @@ import socket
 from typing import ClassVar
 
 from twisted.internet import tcp
-from twisted.internet.interfaces import IReactorFDSet
+from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dragonfly_vortex.peer.replies import tls_expected
 from dragonfly_vortex.peer.server import VortexServerFactory
@@ -15,6 +16,9 @@ from dragonfly_vortex.transport.sockets import BACKLOG, SocketOptions, apply_lis
 from dragonfly_vortex.transport.tls import ServerTLS, TLSServerFactory
 
 __all__ = ["VortexPort"]
+
+_REST = 0.1
+"""Seconds without accepting when nothing could be accepted."""
 
 
 class VortexPort(tcp.Port):
@@ -43,6 +47,8 @@ class VortexPort(tcp.Port):
         outer = factory if tls is None else TLSServerFactory(tls, factory, tls_expected, factory.clock)
         super().__init__(port, outer, backlog=BACKLOG, interface=interface, reactor=reactor)
         self._options = options
+        self._accepting = True
+        self._rest: IDelayedCall | None = None
         factory.control(self._accept)
 
     @property
@@ -63,8 +69,30 @@ class VortexPort(tcp.Port):
             self.log.warn("{reason}", reason=warning)  # a field "warning" would be taken for one of Python's
         return sock
 
-    def _accept(self, accepting: bool) -> None:
-        if accepting:
-            self.resumeProducing()
-        else:
+    def doRead(self) -> None:
+        """
+        Accept one, and rest where that was not possible. The process may have no descriptor left, and whoever waits
+        goes on to wait: Twisted would try again at once and write that to the log, some ten thousand times a second.
+        """
+        before = self.sessionno
+        super().doRead()  # type: ignore[no-untyped-call] # Twisted's
+        if self.sessionno == before and self._rest is None:
             self.pauseProducing()
+            self._rest = IReactorTime(self.reactor).callLater(_REST, self._rested)
+
+    def connectionLost(self, reason: Failure) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        super().connectionLost(reason)  # type: ignore[no-untyped-call] # Twisted's
+
+    def _rested(self) -> None:
+        self._rest = None
+        self._accept(self._accepting)
+
+    def _accept(self, accepting: bool) -> None:
+        self._accepting = accepting
+        if not accepting:
+            self.pauseProducing()
+        elif self._rest is None:
+            self.resumeProducing()

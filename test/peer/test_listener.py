@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 
 from twisted.internet.defer import gatherResults
@@ -10,7 +11,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, globalLogPublisher
 
 from dragonfly_vortex.transport.sockets import SocketOptions, plain_socket
-from test.peer.child import Child
+from test.peer.child import Child, request_bytes
 from test.peer.serving import ServingTestCase
 
 KIB = 1024
@@ -135,3 +136,23 @@ class RoomTests(ServingTestCase):
 
         self.assertEqual(await gatherResults([deferToThread(fetch) for _ in range(50)]), [True] * 50)
         self.assertLessEqual(factory.connections, 3)
+
+    async def test_no_descriptor_left(self) -> None:
+        """While no descriptor is left the port tries again now and then; who waits is served when there is one."""
+        address = self.serve(self.factory(self.shelf(10)))
+        observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as child:
+            child.settimeout(5)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+            try:
+                child.connect(address)
+                child.sendall(request_bytes(0))
+                await self.pause(0.35)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            reply = await deferToThread(child.recv, 2)
+        self.assertEqual(reply[1], 1)
+        tries = [event for event in observer if "Could not accept" in event.get("log_format", "")]
+        self.assertTrue(1 <= len(tries) <= 5, f"{len(tries)} tries")
+        self.flushLoggedErrors(OSError)  # Twisted's: it had a descriptor in reserve, and has none now
