@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.interfaces import IPieceAnnouncer
 from dragonfly_vortex.parents import ParentAddress
+from dragonfly_vortex.rpc import discovery
 from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.discovery import MOST_WAITING, PieceDiscovery, Reader, tcp_address_of
 from dragonfly_vortex.testing.pieces import TASK_ID
@@ -114,11 +115,11 @@ class _DiscoveryTests(TestCase):
     def ask(self, port: int, kind: PieceKind = PieceKind.STANDARD) -> None:
         """Ask what listens on a port, and forget what was told before."""
         address = ParentAddress(scheme="grpc", host="127.0.0.1", port=port)
-        discovery = PieceDiscovery(address, GRPCSettings(reactor=_REACTOR), self.doors.append)
-        verifyObject(IPieceAnnouncer, discovery)
+        announcer = PieceDiscovery(address, GRPCSettings(reactor=_REACTOR), self.doors.append)
+        verifyObject(IPieceAnnouncer, announcer)
         for told in (self.layouts, self.pieces, self.ends):
             told.clear()
-        self.stop = discovery.start(kind, TASK_ID, self.on_layout, self.on_piece, self.on_end)
+        self.stop = announcer.start(kind, TASK_ID, self.on_layout, self.on_piece, self.on_end)
         self.assertEqual((self.layouts, self.pieces, self.ends), ([], [], []))
         self.addCleanup(self.stop)
 
@@ -295,6 +296,22 @@ class EndTests(_DiscoveryTests):
         await self.until_end()
         self.assertEqual((self.ends, len(parent.asked)), ([True], 4))
         self.assertLess(_CLOCK.seconds() - began, 5.0)
+
+    async def test_news_begin_anew(self) -> None:
+        """A parent that has something new after all is asked as patiently as before."""
+        nothing = says()
+        parent = self.parent(says(_PIECES[0]), nothing, nothing, says(_PIECES[1]), nothing, nothing, says(_PIECES[2]))
+        self.ask(parent.port)
+        await self.until_end()
+        self.assertEqual((self.ends, len(self.pieces), len(parent.asked)), ([True], 3, 7))
+
+    async def test_too_many(self) -> None:
+        """A parent cannot announce more pieces than a child can hold."""
+        self.patch(discovery, "MAX_PIECES", 10)
+        stat = dfdaemon_pb2.StatLocalTaskResponse(task_id=TASK_ID)
+        self.ask(self.parent(says_and_waits(*(piece(number) for number in range(20))), stat=stat).port)
+        await self.until_end()
+        self.assertEqual((self.ends, len(self.pieces)), ([False], 10))
 
     async def test_stop(self) -> None:
         """Stopping ends the stream and its thread, twice if need be; nothing is told any more."""
