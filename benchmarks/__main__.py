@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
 from benchmarks.chart import draw
 from benchmarks.figures import summarize
@@ -61,5 +64,11 @@ def _measure(command: str, settings: Settings, scratch: Path | None) -> Report:
     )
 
 
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """End as by an error, so that neither a process nor a temporary directory is left."""
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _terminate)
     sys.exit(main())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -14,6 +16,8 @@ from benchmarks.page import BEGIN, END, drawn_part
 from benchmarks.report import read_report, write_report
 from benchmarks.table import table
 from test.benchmarks.reports import make_report
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Docs:
@@ -60,8 +64,42 @@ class RedrawTests(SynchronousTestCase):
             self.assertIn(b"<svg", docs.chart.read_bytes())
 
 
+def processes_in(directory: Path) -> list[int]:
+    """The IDs of the processes that were started with a path below a directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if bytes(directory) in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found
+
+
 class MeasureTests(TestCase):
-    """A whole run, as short as can be."""
+    """A whole run, as short as can be, and one that is ended."""
+
+    def test_terminated(self) -> None:
+        """A run that is ended in the middle leaves no process, no directory and no report."""
+        docs = Docs(self.mktemp())
+        scratch = docs.directory / "scratch"
+        scratch.mkdir()
+        with subprocess.Popen(
+            [sys.executable, "-m", "benchmarks", "--size", "8MB", "--scratch", scratch, "--docs", docs.directory],
+            cwd=ROOT,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as run:
+            if run.stderr is None:
+                self.fail("expected a pipe")
+            for line in run.stderr:
+                if line.startswith("1/120: "):
+                    break
+            self.assertNotEqual(list(scratch.iterdir()), [])
+            run.terminate()
+            run.communicate()
+        self.assertEqual(run.returncode, 143)
+        self.assertEqual(list(scratch.iterdir()), [])
+        self.assertEqual(processes_in(scratch), [])
+        self.assertFalse(docs.data.exists())
 
     def test_measure(self) -> None:
         """Measured, written and drawn; each line that it tells is one turn."""
