@@ -149,7 +149,7 @@ class StressTests(TestCase):
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()
-        write_config(self.directory)
+        write_config(self.directory, protocol="tcp")
         self.clock = IReactorTime(reactor)
         self.draw = random.Random(SEED)
         self.task_ids = []
