@@ -11,12 +11,14 @@ from types import FrameType
 from typing import TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.cli.exits import STATUS_OF_SIGNAL, ExitStatus, UsageError, on_signals
 from dragonfly_vortex.cli.lines import counted
+from dragonfly_vortex.cli.names import UnawaitedResolver
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.config import Config, default_config, load_config
 from dragonfly_vortex.downloaders.negotiation import Negotiation, negotiate
@@ -47,6 +49,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
     from twisted.internet import reactor as global_reactor
 
     reactor = cast(IPeerReactor, global_reactor)
+    IReactorPluggableNameResolver(reactor).installNameResolver(UnawaitedResolver(reactor))
     with ProgressBar("downloading") as bar:
         # Before the reactor runs: a parent that cannot be spoken to by this protocol is a wrong command line.
         protocol = arguments.protocol or config.download.protocol

@@ -7,6 +7,7 @@ import random
 import signal
 import socket
 import subprocess
+import sys
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +22,17 @@ from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent, PieceKind
 from test.processes import PROGRAMS, Daemon, dfvortex, import_file, write_config
 
 _PIECE_LENGTH = 100_000
+
+#: The command in a system whose name server does not answer for fifteen seconds.
+SILENT_NAME_SERVER = """
+import socket, sys, threading
+def getaddrinfo(*arguments, **options):
+    threading.Event().wait(15)
+    raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+socket.getaddrinfo = getaddrinfo
+from dragonfly_vortex.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 class FileTests(SynchronousTestCase):
@@ -235,6 +247,22 @@ class FailureTests(TestCase):
     async def test_unknown_host(self) -> None:
         """A parent whose name nobody knows is unreachable."""
         await self.assert_fails(5, "nobody.invalid:4005", "nobody.invalid:4005")
+
+    async def test_silent_name_server(self) -> None:
+        """A command does not outlast its failure, though the system goes on to wait for a name server."""
+        command = (sys.executable, "-c", SILENT_NAME_SERVER, "download", self.task_id)
+        clock = IReactorTime(reactor)
+        started = clock.seconds()
+        ran = await deferToThread(
+            subprocess.run,
+            (*command, "--parent", "silent.example:4005", "--output", "out"),
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual(ran.returncode, 5, ran)
+        self.assertRegex(ran.stderr, r"\Adfvortex: .*silent\.example:4005: no connection within 2 s\n\Z")
+        self.assertLess(clock.seconds() - started, 9.0)  # twice two seconds to connect, and five to end
 
     async def test_lost(self) -> None:
         """A parent that ends each connection in the middle of a piece is unreachable."""

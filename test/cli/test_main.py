@@ -143,10 +143,15 @@ class CommandTests(SynchronousTestCase):
             file.truncate(2 << 30)
         for number, status in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
             with subprocess.Popen([PROGRAMS / "dfvortex", "import", "file"], cwd=self.directory) as process:
-                wait_until_open(process.pid, self.directory / "data" / "content", below=True)
+                while not any(path.stat().st_size for path in self.stored()):
+                    self.assertIsNone(process.poll())
                 process.send_signal(number)
                 self.assertEqual(process.wait(20), status)
-            self.assertEqual([path for path in (self.directory / "data" / "content").rglob("*") if path.is_file()], [])
+            self.assertEqual(self.stored(), [])
+
+    def stored(self) -> list[Path]:
+        """All files of content, finished or not."""
+        return [path for path in (self.directory / "data" / "content").rglob("*") if path.is_file()]
 
     def test_nohup(self) -> None:
         """Under ``nohup`` an import outlives its terminal."""
