@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
@@ -51,7 +52,7 @@ class HeldDrops(StoredTarget):
 class StoredTargetTests(TestCase):
     """Downloads of one task of ten pieces into one storage."""
 
-    timeout = 60
+    timeout = 30
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
@@ -72,7 +73,7 @@ class StoredTargetTests(TestCase):
         self, downloader: PlayedDownloader, concurrency: int = 4, target: StoredTarget | None = None
     ) -> Deferred[DownloadedTask]:
         """Start a download from all parents of a downloader."""
-        return TaskDownload(
+        started = TaskDownload(
             IReactorTime(reactor),
             partial(deferToThreadPool, IReactorFromThreads(reactor), self.pool),
             downloader,
@@ -82,6 +83,15 @@ class StoredTargetTests(TestCase):
             target=target or StoredTarget(self.store, KIND, TASK_ID),
             concurrent_piece_count=concurrency,
         ).start()
+        self.addCleanup(self.give_up, started)
+        return started
+
+    async def give_up(self, started: Deferred[DownloadedTask]) -> None:
+        """Have a download end, whatever it has come to in a test that fails: its threads are to be stopped."""
+        if not started.called:
+            started.cancel()
+            with contextlib.suppress(CancelledError):
+                await started
 
     async def numbers(self) -> list[int]:
         """The pieces that are offered."""
