@@ -93,6 +93,7 @@ class Choice:
             parent.offer(number)
         if self._is_lacked(number):
             heapq.heappush(self._lacked, number)
+        self.find_orphans({number})
 
     def lack(self, parent: Parent, number: int) -> None:
         """A parent does not have a piece."""

@@ -532,6 +532,22 @@ class LieTests(PlanTestCase):
         self.assertIs(self.plan.standing("a"), Standing.LIED)
         self.assertIsInstance(self.plan.failure(), NoParentLeft)
 
+    def test_withdrawn_from_a_liar(self) -> None:
+        """What a liar was asked for, and nobody else has, cannot be had: the download ends."""
+        requests = {request.number: request for request in self.begin_with_first("a", "b")}
+        self.assertEqual([requests[number].parent for number in (1, 2, 3, 4)], ["b", "a", "b", "a"])
+        self.fail_with(PieceNotFound, requests[2])
+        again = self.ask()
+        self.assertEqual((again.parent, again.number), ("b", 2))
+        self.fail_with(DigestMismatch, requests[1])
+        self.give(requests[4])
+        self.assertEqual(len(withdrawn := self.withdrawn()), 2)
+        for request in withdrawn:
+            self.plan.record_cancelled(request)
+        self.give(self.ask())
+        self.assertEqual(self.ask_all(), [])
+        self.assertIsInstance(self.plan.failure(), NoParentLeft)
+
 
 class MismatchTests(PlanTestCase):
     """The SHA-256 decides."""
