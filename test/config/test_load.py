@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS
@@ -18,6 +18,7 @@ from dragonfly_vortex.config.load import LoadedConfig, load_config
 from dragonfly_vortex.config.model import Config, default_config
 from dragonfly_vortex.errors import ConfigError, VortexError
 from test.config.files import ConfigFileTestCase
+from test.wire.profiles import PROFILE
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -605,7 +606,7 @@ class PropertyTests(ConfigFileTestCase):
             self.assertIsInstance(loaded.config, Config)
             self.assertLessEqual(len(loaded.warnings), 2)
 
-    @settings(deadline=None)
+    @PROFILE
     @given(st.dictionaries(KEYS | TEXTS, TREES, max_size=4), st.booleans())
     def test_trees(self, tree: dict[str, Any], flow: bool) -> None:
         """
@@ -613,7 +614,7 @@ class PropertyTests(ConfigFileTestCase):
         """
         self.check(yaml.safe_dump(tree, default_flow_style=flow, allow_unicode=True).encode())
 
-    @settings(deadline=None)
+    @PROFILE
     @given(st.lists(st.sampled_from(WRITTEN), max_size=40).map("".join))
     @example("a: " + "[" * 2000 + "]" * 2000)
     @example('host: {ip: "\\ud800"}')
@@ -631,7 +632,7 @@ class PropertyTests(ConfigFileTestCase):
         """
         self.check(text.encode())
 
-    @settings(deadline=None)
+    @PROFILE
     @given(st.binary(max_size=40))
     def test_bytes(self, content: bytes) -> None:
         """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -25,6 +25,7 @@ from dragonfly_vortex.errors import (
 )
 from dragonfly_vortex.task.plan import Plan, Request, Standing, VerifiedPiece
 from dragonfly_vortex.wire import PieceMetadata
+from test.wire.profiles import PROFILE
 
 TASK_ID = "ab" * 32
 
@@ -759,7 +760,7 @@ def courses(draw: st.DrawFn, liars: bool, faults: bool, partial: bool) -> Course
 class PropertyTests(SynchronousTestCase):
     """Parents that do anything, in any order."""
 
-    @settings(deadline=None)
+    @PROFILE
     @given(st.data(), courses(liars=False, faults=False, partial=False))
     def test_in_vain(self, order: st.DataObject, course: Course) -> None:
         """
@@ -771,7 +772,7 @@ class PropertyTests(SynchronousTestCase):
         self.assertIsNone(course.play(order))
         self.assertLessEqual(max(course.in_vain.values(), default=0), course.at_once)
 
-    @settings(deadline=None)
+    @PROFILE
     @given(st.data(), courses(liars=False, faults=True, partial=True))
     def test_steady(self, order: st.DataObject, course: Course) -> None:
         """
@@ -782,7 +783,7 @@ class PropertyTests(SynchronousTestCase):
         """
         self.assertIsNone(course.play(order))
 
-    @settings(deadline=None, max_examples=300)
+    @PROFILE
     @given(st.data(), courses(liars=True, faults=True, partial=True))
     def test_anything(self, order: st.DataObject, course: Course) -> None:
         """
@@ -795,7 +796,7 @@ class PropertyTests(SynchronousTestCase):
         if failure is not None:
             self.assertIsInstance(failure, (NoParentLeft, TaskDigestMismatch))
 
-    @settings(deadline=None, max_examples=200)
+    @PROFILE
     @given(st.data(), courses(liars=True, faults=False, partial=False))
     def test_lone_liar(self, order: st.DataObject, course: Course) -> None:
         """A download from liars with a content of their own ends in success or in a wrong digest, never in silence."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -22,6 +22,7 @@ from dragonfly_vortex.task.parents import STORAGE
 from dragonfly_vortex.task.plan import Plan, Request, Standing
 from dragonfly_vortex.wire import PieceMetadata
 from test.task.test_plan import TASK_ID, PlanTestCase, piece, why
+from test.wire.profiles import PROFILE
 
 
 class PresentTests(PlanTestCase):
@@ -355,7 +356,7 @@ COUNT = 7
 class PropertyTests(SynchronousTestCase):
     """Parents that announce anything in any order, while others fetch and pieces are there."""
 
-    @settings(deadline=None, max_examples=300)
+    @PROFILE
     @given(st.data())
     def test_comes_to_an_end(self, data: st.DataObject) -> None:
         """
