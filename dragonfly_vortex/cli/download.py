@@ -168,6 +168,8 @@ def _run(reactor: IPeerReactor, work: Callable[[], Deferred[_T]]) -> _T | ExitSt
 
     reactor.callWhenRunning(begin)
     reactor.run()
+    if not outcomes:  # a signal came after the reactor had set its handlers and before ours
+        return ExitStatus.INTERRUPTED
     outcome = outcomes[0]
     if isinstance(outcome, Failure):
         if signals and outcome.check(CancelledError):

@@ -15,7 +15,7 @@ from typing import NoReturn
 from dragonfly_vortex.cli.arguments import make_parser
 from dragonfly_vortex.cli.exits import STATUS_OF_SIGNAL, ExitStatus, UsageError, on_signals, status_of
 from dragonfly_vortex.cli.lines import one_line
-from dragonfly_vortex.errors import VortexError
+from dragonfly_vortex.errors import OutputExists, VortexError
 
 __all__ = ["main"]
 
@@ -54,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitStatus.INTERRUPTED
     except (UsageError, VortexError, OSError) as error:
         _drop_output()  # it may be the output that could not be written
-        print(f"dfvortex: {one_line(str(error))}", file=sys.stderr)
+        hint = " (--overwrite replaces a file)" if isinstance(error, OutputExists) else ""
+        print(f"dfvortex: {one_line(str(error))}{hint}", file=sys.stderr)
         return status_of(error)
 
 

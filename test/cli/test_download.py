@@ -140,7 +140,7 @@ class FileTests(SynchronousTestCase):
             command = ("download", task_id, "--parent", daemon.parent, "--output", "out")
             ran = dfvortex(*command, directory=self.directory)
             self.assertEqual((ran.returncode, ran.stdout), (2, ""), ran)
-            self.assertRegex(ran.stderr, r"\Adfvortex: out: .*\n\Z")
+            self.assertRegex(ran.stderr, r"\Adfvortex: out: .* \(--overwrite replaces a file\)\n\Z")
             self.assertEqual(out.read_text(), "another")
             self.assertEqual(dfvortex(*command, "--overwrite", directory=self.directory).returncode, 0)
         self.assertTrue(out.read_bytes() == content)
