@@ -45,6 +45,8 @@ _LENGTHS = {"empty": 0, "byte": 1, "small": 1000, "block": 65_536, "medium": 300
 
 _GROWTH = 12_000_000  # bytes of memory by which a peer may differ between two looks at it
 
+_PASSING = 3  # descriptors that may be open for the moment of a look: a piece's file, a connection that is ending
+
 _MOST_MEMORY = 100_000_000  # bytes of it that the peer may ever have
 
 _CUTS = 0.3  # of the connections are cut in the middle of something
@@ -222,7 +224,7 @@ class StressTests(TestCase):
             self.assertGreater(self.pieces, self.connections / 2)
             self.assertGreater(self.connections, _CONNECTIONS)
             self.assertLess(memory - warm, _GROWTH)
-            self.assertLessEqual(descriptors_after, descriptors)
+            self.assertLessEqual(descriptors_after, descriptors + _PASSING)
             self.assertLess(peak_memory(daemon.pid), _MOST_MEMORY)
             self.assertEqual(await deferToThread(daemon.stop), 0)
             self.assertNotIn("Traceback", daemon.log)

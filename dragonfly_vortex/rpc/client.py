@@ -8,6 +8,7 @@ Making a call and closing a channel take less than a few milliseconds, whatever 
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -169,6 +170,7 @@ class GRPCClient:
         self._settings = settings
         self._reactor = settings.reactor
         self._channel: grpc.Channel | None = None
+        self._calls: Counter[grpc.Channel | None] = Counter()
         self._methods: dict[PieceKind, _Method] = {}
         self._under_way: set[Deferred[DownloadPieceResponse]] = set()
         self._learnt: tuple[str, int] = ("", _UNKNOWN_LENGTH)  # the last task, and the length of its pieces
@@ -239,15 +241,21 @@ class GRPCClient:
             method = self._method(request.kind)
         except ValueError as error:
             return fail(ParentUnreachable(self.address, name, str(error)))
+        channel = self._channel
         call = method.future(message, timeout=timeout)
+        self._calls[channel] += 1
 
         def cancel(_: Deferred[bytes]) -> None:
             call.cancel()
 
         def deliver(done: grpc.Future[bytes]) -> None:
-            if replied.called:  # cancelled
+            if done.cancelled():
+                self._ended(channel, None)
                 return
             error = done.exception()
+            self._ended(channel, error)
+            if replied.called:  # cancelled too late for the call
+                return
             if error is None:
                 replied.callback(done.result())
             elif isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
@@ -258,6 +266,20 @@ class GRPCClient:
         replied: Deferred[bytes] = Deferred(cancel)
         call.add_done_callback(lambda done: self._reactor.callFromThread(deliver, done))
         return replied
+
+    def _ended(self, channel: grpc.Channel | None, error: BaseException | None) -> None:
+        """
+        A call has ended. One that found nobody may have been on a connection that had ended unseen: the next piece gets
+        a channel of its own, and this one is closed with its last call.
+        """
+        if isinstance(error, grpc.Call) and error.code() is grpc.StatusCode.UNAVAILABLE and channel is self._channel:
+            self._channel = None
+            self._methods.clear()
+        self._calls[channel] -= 1
+        if not self._calls[channel]:
+            del self._calls[channel]
+            if channel is not None and channel is not self._channel:
+                channel.close()
 
     def _method(self, kind: PieceKind) -> _Method:
         """The method for a kind. The channel is made with the first one; it connects when it is first used."""
