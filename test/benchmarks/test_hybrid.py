@@ -1,0 +1,41 @@
+"""Both transports at once: what was measured is what the document says, and the measurement works."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks.hybrid import WAYS, Turn, draw, drawn_part, measure
+
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
+
+
+class HybridTests(SynchronousTestCase):
+    """The measurement, its samples and its table."""
+
+    def test_the_table_is_drawn_from_the_samples(self) -> None:
+        """The document's table is the one that its samples give."""
+        report = json.loads((DOCS / "hybrid.json").read_text(encoding="utf-8"))
+        turns = [Turn(**each) for each in report["turns"]]
+        self.assertEqual({turn.way for turn in turns}, set(WAYS))
+        self.assertEqual(drawn_part((DOCS / "negotiation.md").read_text(encoding="utf-8")), draw(turns))
+
+    def test_draw(self) -> None:
+        """A line has the least and the median of each way, and how they compare."""
+        seconds = {"TCP alone": (2.0, 1.0, 4.0), "both": (3.0, 8.0, 2.0)}
+        turns = [
+            Turn(way=way, piece_length=4 << 20, concurrency=8, seconds=each, processor_seconds=0.0)
+            for way in WAYS
+            for each in seconds[way]
+        ]
+        self.assertEqual(draw(turns).splitlines()[2:], ["| 4 MiB | 8 | 1.00, 2.00 | 2.00, 3.00 | 2.00, 1.50 |"])
+
+    def test_measure(self) -> None:
+        """Each way fetches the file from two real parents, in each round."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        turns = measure(1_000_000, 1, [(65536, 2)], directory.resolve())
+        self.assertEqual({turn.way for turn in turns}, set(WAYS))
+        self.assertTrue(all(turn.seconds > 0 and turn.processor_seconds > 0 for turn in turns))
