@@ -63,6 +63,33 @@ _CODE_OF_STATUS = {
 """What a parent's failure is called over Vortex; unknown for the rest."""
 
 
+_NOT_CONNECTED = "failed to connect to all addresses"
+
+_IN_WORDS = (
+    (
+        "self signed certificate in certificate chain",
+        "the certificate was not signed by an authority that is trusted here",
+    ),
+    ("self signed certificate", "the certificate is self-signed, and not trusted here"),
+    ("certificate has expired", "the certificate has expired"),
+    ("Hostname Verification Check failed", "the certificate is for another host"),
+    ("unable to get local issuer certificate", "the certificate was not signed by an authority that is trusted here"),
+    ("CERTIFICATE_VERIFY_FAILED", "the certificate could not be verified"),
+    ("WRONG_VERSION_NUMBER", "expected TLS, got something else: the other side speaks none here"),
+    ("Socket closed", "closed at once: does the other side want TLS (grpcs://), or a certificate?"),
+)
+"""What grpcio says when it cannot connect, by a part of it, and what that is in plain words."""
+
+
+def _in_words(text: str) -> str:
+    """Why there is no connection, where that can be told; else the text itself."""
+    if text.startswith(_NOT_CONNECTED):
+        for part, words in _IN_WORDS:
+            if part in text:
+                return f"not connected: {words}"
+    return text
+
+
 def status_of(error: BaseException, what: str) -> Status:
     """
     What to say to a stranger about an error.
@@ -84,7 +111,7 @@ def error_of(status: Status, parent: str, piece_id: str) -> PieceError:
     :param parent: the parent's address, for the message.
     :param piece_id: the piece's name, for the message.
     """
-    reason = f"expected the piece, got status {status.code.name}: {printable(status.text)}"
+    reason = f"expected the piece, got status {status.code.name}: {printable(_in_words(status.text))}"
     kind = _ERROR_OF_STATUS.get(status.code)
     if kind is not None:
         return kind(parent, piece_id, reason)

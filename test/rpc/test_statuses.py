@@ -96,3 +96,34 @@ class ErrorOfTests(SynchronousTestCase):
     def test_long_words(self) -> None:
         """A parent's long words are cut."""
         self.assertLess(len(str(error_of(Status(StatusCode.INTERNAL, "x" * 9999), *_PARENT))), 400)
+
+
+class ConnectionWordsTests(SynchronousTestCase):
+    """Why there is no connection, in plain words."""
+
+    def reason(self, said: str) -> str:
+        """What a child is told when grpcio says this."""
+        text = f"failed to connect to all addresses; last error: UNKNOWN: ipv4:192.0.2.1:4000: {said}"
+        return error_of(Status(StatusCode.UNAVAILABLE, text), "192.0.2.1:4000", "piece").reason
+
+    def test_words(self) -> None:
+        """Each failure of TLS that grpcio tells of has words of its own."""
+        for said, words in (
+            ("Tls handshake failed: CERTIFICATE_VERIFY_FAILED: self signed certificate: OK", "is self-signed"),
+            ("Tls handshake failed: CERTIFICATE_VERIFY_FAILED: certificate has expired: OK", "has expired"),
+            ("UNAUTHENTICATED: Hostname Verification Check failed.", "for another host"),
+            (
+                "Tls handshake failed: CERTIFICATE_VERIFY_FAILED: unable to get local issuer certificate",
+                "not signed by",
+            ),
+            ("Tls handshake failed: CERTIFICATE_VERIFY_FAILED: other", "could not be verified"),
+            ("Tls handshake failed: WRONG_VERSION_NUMBER", "expected TLS"),
+            ("Socket closed", "want TLS"),
+        ):
+            self.assertRegex(self.reason(said), f"not connected: .*{words}")
+
+    def test_others(self) -> None:
+        """What is not known, and what a parent says itself, stays as it is."""
+        self.assertIn("Connection refused", self.reason("Connection refused"))
+        told = error_of(Status(StatusCode.UNAVAILABLE, "Socket closed"), "192.0.2.1:4000", "piece")
+        self.assertIn("UNAVAILABLE: Socket closed", told.reason)
