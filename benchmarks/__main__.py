@@ -14,12 +14,15 @@ from benchmarks.chart import draw
 from benchmarks.figures import summarize
 from benchmarks.machine import this_machine
 from benchmarks.options import make_parser, settings_of
-from benchmarks.page import redraw
+from benchmarks.page import DrawnPart
 from benchmarks.peers import DidNotWork
 from benchmarks.race import race
 from benchmarks.report import Report, read_report, write_report
 from benchmarks.settings import Settings
 from benchmarks.table import table
+
+PART = DrawnPart("performance.json", "python -m benchmarks")
+"""What is drawn into docs/performance.md."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 data, _measure(" ".join(["python -m benchmarks", *given]), settings_of(options), options.scratch)
             )
         report = read_report(data)
-        redraw(options.docs / "performance.md", table(report))
+        PART.redraw(options.docs / "performance.md", table(report))
         draw(report, options.docs / "performance.svg")
     except ImportError as error:
         print(f"benchmarks: the chart is not drawn, pip install -e '.[bench]' and --redraw: {error}", file=sys.stderr)

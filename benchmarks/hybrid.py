@@ -7,31 +7,26 @@ least to do, which is how pieces would be shared between the transports of one p
 
 from __future__ import annotations
 
-import json
 import random
 import statistics
-import tempfile
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.machine import this_machine
 from benchmarks.material import import_file, is_same, make_file
+from benchmarks.measurement import Measurement
 from benchmarks.peers import PROGRAMS, TRANSPORTS, DidNotWork, Parent
 from benchmarks.processes import run_to_end
 
-__all__ = ["BEGIN", "END", "WAYS", "Turn", "draw", "drawn_part", "measure"]
-
-BEGIN = "<!-- drawn from hybrid.json by python -m benchmarks.hybrid: begin -->"
-END = "<!-- end -->"
+__all__ = ["MEASUREMENT", "WAYS", "Turn", "draw", "measure"]
 
 WAYS: Mapping[str, tuple[str, str]] = {"TCP alone": ("tcp", "tcp"), "both": ("tcp", "grpc")}
 """What the two parents serve by."""
 
-_DOCS = Path(__file__).resolve().parent.parent / "docs"
-_LENGTH = 512 * 10**6
-_ROUNDS = 5
+_LENGTH, _ROUNDS = 512 * 10**6, 5
+_QUICK_LENGTH, _QUICK_ROUNDS = 64 * 10**6, 2
 _CASES = ((4 << 20, 8), (4 << 20, 32), (16 << 20, 8))  # bytes of a piece, pieces at once
 _TO_FETCH = 120.0  # seconds that a child has
 
@@ -127,27 +122,15 @@ def draw(turns: Sequence[Turn]) -> str:
     return "\n".join(lines)
 
 
-def drawn_part(page: str) -> str:
-    """What stands between the markers of a document."""
-    return page.partition(f"{BEGIN}\n")[2].partition(f"\n{END}")[0]
+def _measure_all(directory: Path, quick: bool, tell: Callable[[str], None]) -> list[Turn]:
+    """All cases, sorted: by the lengths of their pieces, and how many are fetched at once."""
+    length, rounds = (_QUICK_LENGTH, _QUICK_ROUNDS) if quick else (_LENGTH, _ROUNDS)
+    tell(f"{len(WAYS) * len(_CASES) * rounds} downloads of {length} bytes")
+    turns = measure(length, rounds, _CASES, directory)
+    return sorted(turns, key=lambda turn: (turn.piece_length, turn.concurrency))
 
 
-def main() -> None:
-    """Measure, write the samples, and draw the table."""
-    with tempfile.TemporaryDirectory() as directory:
-        turns = measure(_LENGTH, _ROUNDS, _CASES, Path(directory))
-    turns.sort(key=lambda turn: (turn.piece_length, turn.concurrency))
-    report = {
-        "command": "python -m benchmarks.hybrid",
-        "bytes": _LENGTH,
-        "machine": asdict(this_machine()),
-        "turns": [asdict(turn) for turn in turns],
-    }
-    (_DOCS / "hybrid.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-    page = (_DOCS / "negotiation.md").read_text(encoding="utf-8")
-    page = page.replace(f"{BEGIN}\n{drawn_part(page)}\n{END}", f"{BEGIN}\n{draw(turns)}\n{END}")
-    (_DOCS / "negotiation.md").write_text(page, encoding="utf-8")
-
+MEASUREMENT = Measurement(name="hybrid", sample=Turn, measure=_measure_all, draw=draw, page="negotiation.md")
 
 if __name__ == "__main__":
-    main()
+    sys.exit(MEASUREMENT.main())

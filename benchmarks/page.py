@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BEGIN", "END", "drawn_part", "redraw"]
+__all__ = ["END", "DrawnPart"]
 
-BEGIN = "<!-- drawn from performance.json by python -m benchmarks: begin -->"
 END = "<!-- end -->"
+"""What stands behind every such part."""
 
 
-def drawn_part(page: str) -> str:
+@dataclass(frozen=True, slots=True)
+class DrawnPart:
     """
-    What stands between the markers.
+    A part that is drawn.
 
-    :param page: the document's text.
-    :raises ValueError: it does not have both markers once, in their order.
+    :param source: the file that it is drawn from, as the document would link it.
+    :param command: what measures, and draws it.
     """
-    _, found, after = page.partition(f"{BEGIN}\n")
-    part, found_end, rest = after.partition(f"\n{END}")
-    if not found or not found_end or BEGIN in after or END in rest:
-        raise ValueError(f"expected {BEGIN!r} and {END!r}, once and in this order")
-    return part
 
+    source: str
+    command: str
 
-def redraw(path: Path, part: str) -> None:
-    """
-    Put a text between the markers.
+    @property
+    def begin(self) -> str:
+        """What stands before it."""
+        return f"<!-- drawn from {self.source} by {self.command}: begin -->"
 
-    :param path: the document.
-    :raises ValueError: it does not have both markers once, in their order.
-    """
-    page = path.read_text(encoding="utf-8")
-    drawn_part(page)
-    before, after = page[: page.index(BEGIN)], page[page.index(END) :]
-    path.write_text(f"{before}{BEGIN}\n{part}\n{after}", encoding="utf-8")
+    def read(self, page: str) -> str:
+        """
+        What stands between the markers.
+
+        :param page: the document's text.
+        :raises ValueError: it does not have this part once, with its end.
+        """
+        _, found, after = page.partition(f"{self.begin}\n")
+        part, found_end, _ = after.partition(f"\n{END}")
+        if not found or not found_end or self.begin in after or "<!-- drawn from" in part:
+            raise ValueError(f"expected {self.begin!r} once, and {END!r} behind it")
+        return part
+
+    def redraw(self, path: Path, text: str) -> None:
+        """
+        Put a text between the markers.
+
+        :param path: the document.
+        :raises ValueError: it does not have this part once, with its end.
+        """
+        page = path.read_text(encoding="utf-8")
+        old = f"{self.begin}\n{self.read(page)}\n{END}"
+        path.write_text(page.replace(old, f"{self.begin}\n{text}\n{END}"), encoding="utf-8")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from benchmarks.__main__ import PART
 from benchmarks.chart import panels
 from benchmarks.figures import summarize
-from benchmarks.page import drawn_part
 from benchmarks.report import read_report, write_report
 from benchmarks.table import table
 from test.benchmarks.test_chart import texts
@@ -31,7 +31,7 @@ class DocumentTests(SynchronousTestCase):
     def test_table(self) -> None:
         """Drawn again from the file, the tables are those of the page."""
         page = (DOCS / "performance.md").read_text(encoding="utf-8")
-        self.assertEqual(drawn_part(page), table(self.report))
+        self.assertEqual(PART.read(page), table(self.report))
 
     def test_chart(self) -> None:
         """Every figure of the file's chart is in the chart."""
@@ -52,6 +52,6 @@ class DocumentTests(SynchronousTestCase):
     def test_no_figure_beside_it(self) -> None:
         """The text around what is drawn tells no rate: it would stand there when the file has another one."""
         page = (DOCS / "performance.md").read_text(encoding="utf-8")
-        around = page.replace(drawn_part(page), "")
+        around = page.replace(PART.read(page), "")
         self.assertNotEqual(around, page)
         self.assertEqual(FIGURE.findall(around), [])

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from benchmarks.__main__ import main
-from benchmarks.page import BEGIN, END, drawn_part
+from benchmarks.__main__ import PART, main
+from benchmarks.page import END
 from benchmarks.report import read_report, write_report
 from benchmarks.table import table
 from test.benchmarks.reports import make_report
@@ -27,7 +27,7 @@ class Docs:
         self.directory = Path(directory).absolute()
         self.directory.mkdir()
         self.page = self.directory / "performance.md"
-        self.page.write_text(f"{BEGIN}\n\n{END}\n", encoding="utf-8")
+        self.page.write_text(f"{PART.begin}\n\n{END}\n", encoding="utf-8")
         self.data = self.directory / "performance.json"
         self.chart = self.directory / "performance.svg"
 
@@ -48,14 +48,14 @@ class RedrawTests(SynchronousTestCase):
         status, said = docs.run("--redraw")
         self.assertEqual(status, 1)
         self.assertRegex(said, r"\Abenchmarks: .*No such file.*performance\.json'\n\Z")
-        self.assertEqual(docs.page.read_text(encoding="utf-8"), f"{BEGIN}\n\n{END}\n")
+        self.assertEqual(docs.page.read_text(encoding="utf-8"), f"{PART.begin}\n\n{END}\n")
 
     def test_page(self) -> None:
         """The page has the report's table, and beside it lies the chart if it can be drawn."""
         docs = Docs(self.mktemp())
         write_report(docs.data, make_report())
         status, said = docs.run("--redraw")
-        self.assertEqual(drawn_part(docs.page.read_text(encoding="utf-8")), table(make_report()))
+        self.assertEqual(PART.read(docs.page.read_text(encoding="utf-8")), table(make_report()))
         if importlib.util.find_spec("matplotlib") is None:
             self.assertEqual(status, 1)
             self.assertIn("the chart is not drawn", said)
@@ -108,7 +108,7 @@ class MeasureTests(TestCase):
         _, said = docs.run(*arguments, "--scratch", str(docs.directory))
         report = read_report(docs.data)
         self.assertEqual(len(report.samples), 2 + 2 * 3)
-        self.assertEqual(drawn_part(docs.page.read_text(encoding="utf-8")), table(report))
+        self.assertEqual(PART.read(docs.page.read_text(encoding="utf-8")), table(report))
         self.assertIn("python -m benchmarks --size 8MB --rounds 1", report.command)
         self.assertEqual(said.count(" bytes in pieces of "), len(report.samples))
         self.assertEqual(sorted(path.suffix for path in docs.directory.iterdir() if path.is_dir()), [])

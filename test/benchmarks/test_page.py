@@ -6,26 +6,39 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.page import BEGIN, END, drawn_part, redraw
+from benchmarks.page import END, DrawnPart
+
+PART = DrawnPart("figures.json", "python -m figures")
+OTHER = DrawnPart("others.json", "python -m others")
 
 
-class PageTests(SynchronousTestCase):
-    """What stands between the markers, and nothing else, is replaced."""
+class DrawnPartTests(SynchronousTestCase):
+    """What stands between a part's markers, and nothing else, is replaced."""
 
     def test_redraw(self) -> None:
-        """The text around the markers stays, and what is drawn can be read and drawn again."""
+        """The text around the markers stays, another part too, and what is drawn can be read and drawn again."""
         path = Path(self.mktemp())
-        path.write_text(f"before\n\n{BEGIN}\n\n{END}\n\nafter\n", encoding="utf-8")
+        other = f"{OTHER.begin}\nold\n{END}\n"
+        path.write_text(f"before\n\n{other}\n{PART.begin}\n\n{END}\n\nafter\n", encoding="utf-8")
         for part in ("a\nb", "c"):
-            redraw(path, part)
+            PART.redraw(path, part)
             page = path.read_text(encoding="utf-8")
-            self.assertEqual(page, f"before\n\n{BEGIN}\n{part}\n{END}\n\nafter\n")
-            self.assertEqual(drawn_part(page), part)
+            self.assertEqual(page, f"before\n\n{other}\n{PART.begin}\n{part}\n{END}\n\nafter\n")
+            self.assertEqual((PART.read(page), OTHER.read(page)), (part, "old"))
 
     def test_markers_missing(self) -> None:
         """Without both markers, once and in order, nothing is written."""
         path = Path(self.mktemp())
-        for page in ("", f"{BEGIN}\na\n", f"a\n{END}\n", f"{END}\n{BEGIN}\n", f"{BEGIN}\n{BEGIN}\n\n{END}\n"):
+        begin = PART.begin
+        twice, open_ended = f"{begin}\n{begin}\n\n{END}\n", f"{begin}\n{OTHER.begin}\nb\n{END}\n"
+        for page in (
+            "",
+            f"{begin}\na\n",
+            f"a\n{END}\n",
+            f"{END}\n{begin}\n",
+            f"{begin}\n{begin}\n\n{END}\n",
+            unfinished,
+        ):
             path.write_text(page, encoding="utf-8")
-            self.assertRaises(ValueError, redraw, path, "b")
+            self.assertRaises(ValueError, PART.redraw, path, "b")
             self.assertEqual(path.read_text(encoding="utf-8"), page)
