@@ -31,14 +31,7 @@ class DrawnPartTests(SynchronousTestCase):
         path = Path(self.mktemp())
         begin = PART.begin
         twice, open_ended = f"{begin}\n{begin}\n\n{END}\n", f"{begin}\n{OTHER.begin}\nb\n{END}\n"
-        for page in (
-            "",
-            f"{begin}\na\n",
-            f"a\n{END}\n",
-            f"{END}\n{begin}\n",
-            f"{begin}\n{begin}\n\n{END}\n",
-            unfinished,
-        ):
+        for page in ("", f"{begin}\na\n", f"a\n{END}\n", f"{END}\n{begin}\n", twice, open_ended):
             path.write_text(page, encoding="utf-8")
             self.assertRaises(ValueError, PART.redraw, path, "b")
             self.assertEqual(path.read_text(encoding="utf-8"), page)
