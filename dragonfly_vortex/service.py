@@ -29,6 +29,7 @@ from dragonfly_vortex.peer.tcp_server import TCPServer
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.transport.sockets import socket_options
 from dragonfly_vortex.transport.tls import server_tls_from
 from dragonfly_vortex.upload.service import UploadService
@@ -60,6 +61,7 @@ class VortexService(Service):
         self._reactor = reactor
         self._warnings = warnings
         self._store: PieceStore | None = None
+        self._read_ahead: ReadAhead | None = None
         self._server: IServer | None = None
         self._upload: UploadService | None = None
 
@@ -92,7 +94,8 @@ class VortexService(Service):
         limiter = TokenBucket(self.config.upload.bandwidth_limit, self._reactor)  # one for both doors
         identity = server_tls(self.config)
         doors = self.config.storage.server.protocol
-        server = self._make_server(store, limiter, identity) if doors != "grpc" else None
+        read_ahead = ReadAhead(self._reactor)
+        server = self._make_server(store, limiter, read_ahead, identity) if doors != "grpc" else None
         upload = self._make_upload(store, limiter, identity) if doors != "tcp" else None
         # In this order, so that a port that cannot be had leaves no thread. Nobody is accepted before this returns.
         if upload is not None:
@@ -100,7 +103,7 @@ class VortexService(Service):
         if server is not None:
             server.start()
         store.start().addErrback(lambda failure: self.log.failure("the storage could not be opened", failure))
-        self._store, self._server, self._upload = store, server, upload
+        self._store, self._read_ahead, self._server, self._upload = store, read_ahead, server, upload
         if upload is not None:
             upload.startService().addErrback(self._does_not_listen, upload)
         Service.startService(self)
@@ -119,10 +122,13 @@ class VortexService(Service):
         server, self._server = self._server, None
         upload, self._upload = self._upload, None
         store, self._store = self._store, None
+        read_ahead, self._read_ahead = self._read_ahead, None
         doors = [door.stop(DRAIN_TIMEOUT) for door in (server, upload) if door is not None]
         try:
             await gatherResults(doors, consumeErrors=True)
         finally:
+            if read_ahead is not None:
+                await read_ahead.stop()
             if store is not None:
                 await store.stop()
 
@@ -144,7 +150,9 @@ class VortexService(Service):
         port: int | None = getattr(self.address, "port", None)
         return port
 
-    def _make_server(self, store: PieceStore, limiter: TokenBucket, identity: TLSIdentity | None) -> IServer:
+    def _make_server(
+        self, store: PieceStore, limiter: TokenBucket, read_ahead: ReadAhead, identity: TLSIdentity | None
+    ) -> IServer:
         server = self.config.storage.server
         factory = VortexServerFactory(
             store,
@@ -153,6 +161,7 @@ class VortexService(Service):
             idle_timeout=server.tcp.idle_timeout,
             max_connections=server.tcp.max_connections,
             cork=server.tcp.cork,
+            read_ahead=read_ahead,
         )
         return IServer(
             TCPServer(

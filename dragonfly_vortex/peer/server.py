@@ -33,6 +33,7 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.interfaces import FileRange, IConnectionTransport, IPieceStore, OpenPiece, piece_id
 from dragonfly_vortex.peer.replies import error_reply
 from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.transport.sender import Sender
 from dragonfly_vortex.transport.sockets import plain_socket, set_cork
 from dragonfly_vortex.transport.tls import begins_tls, beneath, hang_up
@@ -93,7 +94,8 @@ class VortexServerProtocol(Protocol):
     # -- what Twisted calls
 
     def connectionMade(self) -> None:
-        self._sender = Sender(self.transport, self.factory.clock, self.factory.limiter, self._progressed)
+        factory = self.factory
+        self._sender = Sender(self.transport, factory.clock, factory.limiter, self._progressed, factory.read_ahead)
         self._be_patient(self.factory.idle_timeout)
         self._first_word = self.factory.clock.callLater(_FIRST_WORD, self._not_heard)
         self.factory.connection_opened(self)
@@ -312,7 +314,7 @@ class VortexServerProtocol(Protocol):
         self._patience = None
         if self._phase in (_Phase.WAITING, _Phase.LINGERING):
             self._close()
-        elif self._sender.resting:
+        elif self._opening is not None or self._sender.resting:  # our own disk or limit is waited for
             self._be_patient(self.factory.idle_timeout)
         else:
             self.log.info("{peer} was given up while {phase}", peer=self.transport.getPeer(), phase=self._phase.value)
@@ -333,6 +335,7 @@ class VortexServerFactory(Factory):
     :param idle_timeout: seconds that a connection stays open without a request, or a reply without progress.
     :param max_connections: how many connections there may be.
     :param cork: have the kernel send full segments only, until a reply is complete.
+    :param read_ahead: who waits for the disk where a piece is not in memory; None: the reactor's thread does.
     """
 
     noisy = False
@@ -347,6 +350,7 @@ class VortexServerFactory(Factory):
         idle_timeout: float = 300.0,
         max_connections: int = 1000,
         cork: bool = False,
+        read_ahead: ReadAhead | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -354,6 +358,7 @@ class VortexServerFactory(Factory):
         self.idle_timeout = idle_timeout
         self.max_connections = max_connections
         self.cork = cork
+        self.read_ahead = read_ahead
         self._connections: set[VortexServerProtocol] = set()
         self._idle: dict[VortexServerProtocol, None] = {}  # the longest idle first
         self._accepting = True

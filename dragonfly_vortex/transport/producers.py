@@ -13,6 +13,8 @@ Who calls whom, where the content goes by sendfile::
 Where the content is copied, the producer takes its steps itself, one in a turn of the reactor, until the transport
 pauses it. (A pull producer would do on a plain transport; but TLS calls one again and again, even while it rests.)
 
+    the disk     has to be waited for   a thread reads what the next step needs, and the step is taken when it is back
+
 A step is at most :attr:`TokenBucket.step` bytes, so that many connections share the reactor fairly. Nothing else may
 be written to the transport until the Deferred of :meth:`send` has fired: it would land inside the content. The end
 comes once, whichever way: the producer is unregistered, the descriptor closed, the Deferred fired. A file that is
@@ -28,6 +30,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable
+from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
@@ -36,8 +39,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import PieceDamaged, StorageFailure
-from dragonfly_vortex.interfaces import FileRange, IConnectionTransport
+from dragonfly_vortex.interfaces import IConnectionTransport
 from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.readahead import Pages
 from dragonfly_vortex.transport.sockets import plain_socket
 
 __all__ = ["CopyProducer", "FileRangeProducer", "SendfileProducer", "producer_for"]
@@ -81,7 +85,8 @@ class FileRangeProducer(abc.ABC):
         self._limiter = limiter
         self._progressed = progressed
         self._header: bytes | None = None
-        self._descriptor = -1
+        self._pages: Pages | None = None
+        self._fetching = False
         self._offset = 0
         self._left = 0
         self._granted = 0  # bytes that the limiter has let us send and that have not gone yet
@@ -90,14 +95,14 @@ class FileRangeProducer(abc.ABC):
 
     @property
     def resting(self) -> bool:
-        """Whether it is our own limit, and not the other side, that is waited for."""
-        return self._granted > 0 and self._later is not None
+        """Whether it is our own limit or our own disk, and not the other side, that is waited for."""
+        return self._fetching or (self._granted > 0 and self._later is not None)
 
-    def send(self, header: bytes, source: FileRange | None) -> Deferred[None]:
+    def send(self, header: bytes, pages: Pages | None) -> Deferred[None]:
         """
         Send the header and then the range.
 
-        :param source: its descriptor is closed at the end, whatever the end is. None: there is only the header, and
+        :param pages: the range, closed at the end, whatever the end is. None: there is only the header, and
             what was written before it, to be waited for.
         :returns: fires when the last byte has been handed to the transport. Fails with
             :class:`~dragonfly_vortex.errors.PieceDamaged` when the file ends too early,
@@ -106,8 +111,9 @@ class FileRangeProducer(abc.ABC):
             thing left to do with the connection is to abort it.
         """
         self._header = header
-        if source is not None:
-            self._descriptor, self._offset, self._left = source
+        if pages is not None:
+            self._pages = pages
+            _, self._offset, self._left = pages.source
         done = self._done = Deferred()
         self._register()
         return done
@@ -125,26 +131,27 @@ class FileRangeProducer(abc.ABC):
         """Have :meth:`_take_turn` called when the transport can take more."""
 
     @abc.abstractmethod
-    def _step(self, length: int) -> int | None:
+    def _step(self, pages: Pages, length: int) -> int | None:
         """
         Send up to ``length`` bytes of what is left.
 
-        :returns: how many went out, 0 at the end of the file; None when the transport must be waited for.
+        :returns: how many went out, 0 at the end of the file; None when something has to be waited for, which has been
+            seen to.
         :raises OSError: from the file or from the socket.
         """
 
     def _take_turn(self) -> None:
         """The transport can take more: the header, or a step of content when the limiter allows it."""
-        if self._done is None or self._later is not None:
+        if self._done is None or self._later is not None or self._fetching:
             return
         if self._header is not None:
             header, self._header = self._header, None
             self._transport.write(header)
             self._ask_again()
-        elif not self._left:
+        elif self._pages is None or not self._left:
             self._end(None)
         elif self._may_step():
-            self._take_step()
+            self._take_step(self._pages)
 
     def _may_step(self) -> bool:
         """Whether the limiter lets us send now; else it does later."""
@@ -159,15 +166,15 @@ class FileRangeProducer(abc.ABC):
         self._later = None
         self._take_turn()
 
-    def _take_step(self) -> None:
+    def _take_step(self, pages: Pages) -> None:
         try:
-            sent = self._step(self._granted)
+            sent = self._step(pages, self._granted)
         except OSError as error:
             self._fail(error)
             return
         if sent is None:
-            self._ask_again()
-        elif not sent:
+            return
+        if not sent:
             expected = f"expected {self._left} more bytes at offset {self._offset} of the file"
             self._end(PieceDamaged(f"{expected}, which ends there"))
         else:
@@ -179,6 +186,30 @@ class FileRangeProducer(abc.ABC):
                 self._ask_again()
             else:
                 self._end(None)
+
+    def _fetch(self, pages: Pages) -> None:
+        """What the limiter has granted is not in memory."""
+        self._fetching = True
+        pages.fetch(self._offset, self._granted).addCallbacks(self._fetched, self._not_fetched)
+
+    def _fetched(self, _: None) -> None:
+        self._fetching = False
+        self._take_later_turn()
+
+    def _not_fetched(self, failure: Failure) -> None:
+        self._fetching = False
+        failure.trap(OSError)
+        self._fail(cast(OSError, failure.value))
+
+    def _copy(self, pages: Pages, length: int) -> int | None:
+        """A step that is read and written."""
+        data = pages.read(self._offset, min(length, _COPY_LENGTH))
+        if data is None:
+            self._fetch(pages)
+            return None
+        if data:
+            self._transport.write(bytes(data))
+        return len(data)
 
     def _fail(self, error: OSError) -> None:
         ended: Exception
@@ -198,8 +229,8 @@ class FileRangeProducer(abc.ABC):
             self._later = None
         self._limiter.give_back(self._granted)
         self._granted = 0
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
+        if self._pages is not None:
+            self._pages.close()
         self._transport.unregisterProducer()
         if error is None:
             done.callback(None)
@@ -233,19 +264,23 @@ class SendfileProducer(FileRangeProducer):
     def _ask_again(self) -> None:
         self._transport.startWriting()  # type: ignore[attr-defined] # public in FileDescriptor, in no interface
 
-    def _step(self, length: int) -> int | None:
+    def _step(self, pages: Pages, length: int) -> int | None:
         if self._copies:
-            return _copy(self._transport, self._descriptor, self._offset, length)
+            return self._copy(pages, length)
+        if not pages.resident(self._offset, length):
+            self._fetch(pages)
+            return None
         try:
-            return os.sendfile(self._socket.fileno(), self._descriptor, self._offset, length)
+            return os.sendfile(self._socket.fileno(), pages.source.descriptor, self._offset, length)
         except BlockingIOError:
+            self._ask_again()
             return None
         except OSError as error:
             if error.errno not in _CANNOT_SENDFILE:
                 raise
             # A file system that cannot: FUSE has some. What was sent so far is sent, the rest is copied.
             self._copies = True
-            return _copy(self._transport, self._descriptor, self._offset, length)
+            return self._copy(pages, length)
 
 
 @implementer(IPushProducer)
@@ -276,15 +311,8 @@ class CopyProducer(FileRangeProducer):
         if not self._paused:
             self._take_turn()
 
-    def _step(self, length: int) -> int | None:
-        return _copy(self._transport, self._descriptor, self._offset, length)
-
-
-def _copy(transport: IConnectionTransport, descriptor: int, offset: int, length: int) -> int:
-    data = os.pread(descriptor, min(length, _COPY_LENGTH), offset)
-    if data:
-        transport.write(data)
-    return len(data)
+    def _step(self, pages: Pages, length: int) -> int | None:
+        return self._copy(pages, length)
 
 
 def producer_for(

@@ -2,12 +2,12 @@
 How a reply leaves: small ones in one write with their header, large ones through a producer.
 
 Up to :data:`ONE_WRITE_LENGTH` bytes a copy costs less than a turn of the reactor, and header and content share a
-segment. Larger content is never copied where the transport is a plain socket.
+segment. Larger content is never copied where the transport is a plain socket. Nor is a small one whose pages are not in
+memory read here: a producer knows how to wait for a disk.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -17,6 +17,7 @@ from dragonfly_vortex.errors import PieceDamaged, StorageFailure
 from dragonfly_vortex.interfaces import FileRange, IConnectionTransport
 from dragonfly_vortex.transport.producers import FileRangeProducer, producer_for
 from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.readahead import Pages, ReadAhead
 
 __all__ = ["ONE_WRITE_LENGTH", "Sender"]
 
@@ -35,6 +36,7 @@ class Sender:
     :param clock: for the rests that the limiter asks for.
     :param limiter: what the content's bytes are taken from, shared with other connections.
     :param progressed: called with the number of content bytes whenever some have gone.
+    :param read_ahead: who waits for the disk; None: whoever reads does.
     """
 
     def __init__(
@@ -43,17 +45,19 @@ class Sender:
         clock: IReactorTime,
         limiter: TokenBucket,
         progressed: Callable[[int], None],
+        read_ahead: ReadAhead | None = None,
     ) -> None:
         self._transport = transport
         self._clock = clock
         self._limiter = limiter
         self._progressed = progressed
+        self._read_ahead = read_ahead
         self._unflushed = 0
         self._producer: FileRangeProducer | None = None
 
     @property
     def resting(self) -> bool:
-        """Whether it is our own limit, and not the other side, that a reply waits for."""
+        """Whether it is our own limit or our own disk, and not the other side, that a reply waits for."""
         return self._producer is not None and self._producer.resting
 
     def send(self, header: bytes, content: FileRange | None = None) -> Deferred[None]:
@@ -66,35 +70,40 @@ class Sender:
             :meth:`~dragonfly_vortex.transport.producers.FileRangeProducer.send` does, and then the connection must be
             aborted: the reply is broken.
         """
+        pages = Pages(content, self._read_ahead) if content is not None else None
         length = content.length if content is not None else 0
         allowed = not length or (length <= min(ONE_WRITE_LENGTH, self._limiter.step) and not self._limiter.debt)
         if allowed and self._unflushed + len(header) + length <= _MAX_UNFLUSHED:
-            return self._send_at_once(header, content)
+            try:
+                data = _read(pages) if pages is not None else b""
+            except (PieceDamaged, StorageFailure) as error:
+                return fail(error)
+            if data is not None:
+                self._send_at_once(header, data)
+                return succeed(None)
         self._unflushed = 0
         self._producer = producer_for(self._transport, self._clock, self._limiter, self._progressed)
-        return self._producer.send(header, content)
+        return self._producer.send(header, pages)
 
-    def _send_at_once(self, header: bytes, content: FileRange | None) -> Deferred[None]:
-        try:
-            data = _read(content) if content is not None else b""
-        except (PieceDamaged, StorageFailure) as error:
-            return fail(error)
+    def _send_at_once(self, header: bytes, data: bytes | bytearray) -> None:
         self._transport.write(header + data)
         self._unflushed += len(header) + len(data)
         if data:
             self._limiter.spend(len(data))
             self._progressed(len(data))
-        return succeed(None)
 
 
-def _read(source: FileRange) -> bytes:
-    """All bytes of a range, and its descriptor closed."""
+def _read(pages: Pages) -> bytes | bytearray | None:
+    """All bytes of a range, and it is closed; None where some are not in memory, and it stays open."""
+    _, offset, length = pages.source
     try:
-        data = os.pread(source.descriptor, source.length, source.offset)
+        data = pages.read(offset, length)
     except OSError as error:
+        pages.close()
         raise StorageFailure(f"reading a piece's file failed: {error.strerror}") from error
-    finally:
-        os.close(source.descriptor)
-    if len(data) != source.length:
-        raise PieceDamaged(f"expected {source.length} bytes at offset {source.offset} of the file, got {len(data)}")
+    if data is None:
+        return None
+    pages.close()
+    if len(data) != length:
+        raise PieceDamaged(f"expected {length} bytes at offset {offset} of the file, got {len(data)}")
     return data

@@ -23,6 +23,7 @@ from dragonfly_vortex.errors import PieceDamaged, StorageFailure
 from dragonfly_vortex.interfaces import FileRange, IConnectionTransport
 from dragonfly_vortex.transport.producers import CopyProducer, FileRangeProducer, SendfileProducer, producer_for
 from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.readahead import Pages
 from test.peer.serving import REACTOR, UNLIMITED, ServingTestCase, open_descriptors
 
 KIB = 1024
@@ -57,7 +58,7 @@ class CopyProducerTests(SynchronousTestCase):
     def send(self, length: int) -> tuple[Deferred[None], bytes, int]:
         """Begin to send a file: its end, its content and its descriptor."""
         source, content = a_file(self.mktemp(), length)
-        return self.producer.send(HEADER, source), content, source.descriptor
+        return self.producer.send(HEADER, Pages(source)), content, source.descriptor
 
     def assert_ended(self, descriptor: int) -> None:
         """Nothing is left of the producer."""
@@ -166,7 +167,7 @@ class CopyProducerTests(SynchronousTestCase):
     def test_short_file(self) -> None:
         """A file that ends too early fails with what is missing."""
         source, _ = a_file(self.mktemp(), 10)
-        done = self.producer.send(HEADER, source._replace(length=20))
+        done = self.producer.send(HEADER, Pages(source._replace(length=20)))
         self.clock.pump([0, 0, 0])
         error = self.failureResultOf(done, PieceDamaged).value
         self.assertEqual(str(error), "expected 9 more bytes at offset 12 of the file, which ends there")
@@ -175,7 +176,7 @@ class CopyProducerTests(SynchronousTestCase):
     def test_unreadable(self) -> None:
         """A file that cannot be read fails as the storage's fault, and the text names no path."""
         descriptor = os.open(".", os.O_RDONLY)
-        done = self.producer.send(HEADER, FileRange(descriptor, 0, 10))
+        done = self.producer.send(HEADER, Pages(FileRange(descriptor, 0, 10)))
         self.clock.advance(0)
         error = self.failureResultOf(done, StorageFailure).value
         self.assertEqual(str(error), "reading a piece's file failed: Is a directory")
@@ -222,7 +223,7 @@ class SendfileProducerTests(ServingTestCase):
         def send(transport: IConnectionTransport) -> None:
             self.producer = producer_for(transport, REACTOR, TokenBucket(UNLIMITED, REACTOR), self.steps.append)
             transports.append(transport)
-            done = self.producer.send(HEADER, source)
+            done = self.producer.send(HEADER, Pages(source))
             done.addCallbacks(ended.append, lambda failure: ended.append(failure.value))
             done.addCallback(lambda _: transport.loseConnection())
 

@@ -1,0 +1,214 @@
+"""
+What the reactor's thread reads from a file is in memory before; a few threads wait for the disk.
+
+Who asks what, before each step of a piece::
+
+    resident()   a probe that never waits. Almost always it says yes, and that is all
+    fetch()      if not: a thread reads that step. First it has the kernel read what comes behind it, so that the disk
+                 is busy while the step is sent
+    close()      the piece is over, or its connection. While a thread reads, the descriptor stays open: a closed one's
+                 number may be another file's at once
+
+Nothing asks ahead of time whether a piece is in memory as a whole: most are, and then each such question is work for
+nothing.
+
+The probe is ``preadv2(2)`` with ``RWF_NOWAIT``. Where the platform or the file system has none (tmpfs, whose pages are
+always there) every page counts as resident. What is wrong with a file shows when it is read, not when it is probed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.threadpool import ThreadPool
+
+from dragonfly_vortex.interfaces import FileRange
+
+__all__ = ["Pages", "ReadAhead"]
+
+_T = TypeVar("_T")
+
+_THREADS = 4
+
+_PROBE_DISTANCE = 128 * 1024
+"""Bytes from one probed byte to the next: the read-ahead of most disks, hence the least that comes and goes at once."""
+
+_WINDOW = 4 * 1024 * 1024
+"""Bytes behind a step that the kernel is asked to read meanwhile: enough for a disk to be busy, little enough for the
+steps of other pieces to be read soon."""
+
+_ADVICE = 512 * 1024
+"""Bytes of one such question. The kernel silently cuts longer ones to what a disk takes at once."""
+
+_READ_LENGTH = 256 * 1024
+
+_CAN_PROBE = hasattr(os, "preadv") and hasattr(os, "RWF_NOWAIT")
+
+_A_BYTE = [bytearray(1)]
+
+
+class ReadAhead:
+    """
+    The threads that wait for the disk. They are started when the first page is missing.
+
+    :param reactor: where the Deferreds fire.
+    :param threads: how many reads may wait at once.
+    """
+
+    def __init__(self, reactor: IReactorFromThreads, threads: int = _THREADS) -> None:
+        self._reactor = reactor
+        self._threads = threads
+        self._pool: ThreadPool | None = None
+        self._under_way = 0
+        self._stopped: list[Deferred[None]] = []  # who waits for the end
+
+    def stop(self) -> Deferred[None]:
+        """
+        End the threads.
+
+        :returns: fires when the last read has come back. Nothing may be asked for from now on.
+        """
+        stopped: Deferred[None] = Deferred()
+        self._stopped.append(stopped)
+        self._mind_the_end()
+        return stopped
+
+    def in_thread(self, work: Callable[[], _T]) -> Deferred[_T]:
+        """
+        Have work done that waits for the disk.
+
+        :returns: fires with what it returns, or fails with what it raises.
+        """
+        if self._pool is None:
+            self._pool = ThreadPool(minthreads=0, maxthreads=self._threads, name="read-ahead")
+            self._pool.start()
+        self._under_way += 1
+        deferred: Deferred[_T] = deferToThreadPool(self._reactor, self._pool, work)
+        return deferred.addBoth(self._came_back)
+
+    def _came_back(self, result: _T) -> _T:
+        self._under_way -= 1
+        self._mind_the_end()
+        return result
+
+    def _mind_the_end(self) -> None:
+        if self._stopped and not self._under_way:
+            if self._pool is not None:
+                self._pool.stop()  # all its threads are idle: this does not wait
+                self._pool = None
+            stopped, self._stopped = self._stopped, []
+            for waiting in stopped:
+                waiting.callback(None)
+
+
+class Pages:
+    """
+    A piece's range in an open file, read where it is in memory, and fetched where it is not.
+
+    :param source: its descriptor is closed by :meth:`close`, and by nobody else.
+    :param read_ahead: who fetches. None: everything counts as resident.
+    """
+
+    __slots__ = ("_advised", "_closed", "_fetched", "_fetching", "_probes", "_read_ahead", "source")
+
+    def __init__(self, source: FileRange, read_ahead: ReadAhead | None = None) -> None:
+        self.source = source
+        self._read_ahead = read_ahead
+        self._probes = _CAN_PROBE and read_ahead is not None
+        self._fetched = 0  # what is before this offset in the file has been fetched, and is not probed again
+        self._advised = 0  # what is before this offset the kernel has been asked to read
+        self._fetching = False
+        self._closed = False
+
+    def resident(self, offset: int, length: int) -> bool:
+        """
+        Whether a part can be read without waiting for the disk.
+
+        :param offset: in the file.
+        :param length: bytes, at least 1.
+        """
+        if not self._probes or offset < self._fetched:
+            return True
+        descriptor, end = self.source.descriptor, offset + length
+        try:
+            # A disk reads forwards: the last byte of each stretch comes last.
+            os.preadv(descriptor, _A_BYTE, offset, os.RWF_NOWAIT)
+            for behind in range(offset + _PROBE_DISTANCE, end, _PROBE_DISTANCE):
+                os.preadv(descriptor, _A_BYTE, behind - 1, os.RWF_NOWAIT)
+            os.preadv(descriptor, _A_BYTE, end - 1, os.RWF_NOWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self._probes = False
+        return True
+
+    def read(self, offset: int, length: int) -> bytes | bytearray | None:
+        """
+        Read a part, if that can be done without waiting for the disk.
+
+        :param offset: in the file.
+        :param length: bytes.
+        :returns: the bytes, fewer where the file ends before; None where a page is not in memory.
+        :raises OSError: the file cannot be read.
+        """
+        descriptor = self.source.descriptor
+        if not self._probes or offset < self._fetched:
+            return os.pread(descriptor, length, offset)
+        data = bytearray(length)
+        try:
+            got = os.preadv(descriptor, [data], offset, os.RWF_NOWAIT)
+            if got < length and os.preadv(descriptor, _A_BYTE, offset + got, os.RWF_NOWAIT):
+                return None
+        except BlockingIOError:
+            return None
+        except OSError:
+            self._probes = False
+            return os.pread(descriptor, length, offset)
+        return data if got == length else data[:got]
+
+    def fetch(self, offset: int, length: int) -> Deferred[None]:
+        """
+        Read a part in a thread, and have what is behind it read meanwhile. One at a time.
+
+        :param offset: in the file.
+        :param length: bytes.
+        :returns: fires when the part is in memory, or the file ends before; fails with :class:`OSError`.
+        """
+        if self._read_ahead is None:
+            return succeed(None)
+        self._fetching = True
+        fetching = self._read_ahead.in_thread(lambda: self._fetch(offset, offset + length))
+        return fetching.addBoth(self._came_back, offset + length)
+
+    def close(self) -> None:
+        """Close the descriptor, as soon as no thread reads from it."""
+        self._closed = True
+        if not self._fetching:
+            os.close(self.source.descriptor)
+
+    def _came_back(self, result: _T, end: int) -> _T:
+        self._fetching = False
+        self._fetched = end
+        if self._closed:
+            os.close(self.source.descriptor)
+        return result
+
+    def _fetch(self, offset: int, end: int) -> None:
+        """In a thread: the kernel is asked for more than the part, then the part is read."""
+        descriptor, _, _ = self.source
+        if hasattr(os, "posix_fadvise"):
+            window = min(end + _WINDOW, self.source.offset + self.source.length)
+            for start in range(max(offset, self._advised), window, _ADVICE):
+                os.posix_fadvise(descriptor, start, min(_ADVICE, window - start), os.POSIX_FADV_WILLNEED)
+            self._advised = window
+        buffer = memoryview(bytearray(min(_READ_LENGTH, end - offset)))
+        while offset < end and not self._closed:
+            got = os.preadv(descriptor, [buffer[: end - offset]], offset)
+            if not got:
+                break
+            offset += got
