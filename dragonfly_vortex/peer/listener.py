@@ -1,12 +1,18 @@
-"""A listening port with the configured socket options, that accepts no more than it is told to."""
+"""A listening socket with the configured options, and the port that accepts no more from it than it is told to."""
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
+from contextlib import ExitStack
 from typing import ClassVar
 
 from twisted.internet import tcp
-from twisted.internet.interfaces import IDelayedCall, IReactorFDSet, IReactorTime
+from twisted.internet.abstract import isIPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorFDSet, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -15,20 +21,56 @@ from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.transport.sockets import BACKLOG, SocketOptions, apply_listening_options
 from dragonfly_vortex.transport.tls import ServerTLS, TLSServerFactory
 
-__all__ = ["VortexPort"]
+__all__ = ["VortexPort", "address_of", "listening_socket"]
 
 _REST = 0.1
 """Seconds without accepting when nothing could be accepted."""
 
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Why somebody who waits cannot be accepted; he goes on to wait."""
+
+_log = Logger()
+
+
+def listening_socket(ip: str, port: int, options: SocketOptions) -> socket.socket:
+    """
+    Listen.
+
+    :param ip: the address to listen on, IPv4 or IPv6.
+    :param port: 0 for any.
+    :param options: set before listening, so that every accepted connection inherits them; what cannot be had is a
+        warning in the log.
+    :returns: a socket that does not block.
+    :raises twisted.internet.error.CannotListenError: the address cannot be had.
+    """
+    listening = socket.socket(socket.AF_INET6 if isIPv6Address(ip) else socket.AF_INET)
+    try:
+        listening.setblocking(False)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for warning in apply_listening_options(listening, options):
+            _log.warn("{reason}", reason=warning)  # a field "warning" would be taken for one of Python's
+        # With its numeric scope, which the address of a link needs.
+        (_, _, _, _, place), *_ = socket.getaddrinfo(ip, port, listening.family, flags=socket.AI_NUMERICHOST)
+        listening.bind(place)
+        listening.listen(BACKLOG)
+    except OSError as error:
+        listening.close()
+        raise CannotListenError(ip, port, error) from error
+    return listening
+
+
+def address_of(listening: socket.socket) -> IAddress:
+    """Where a socket listens."""
+    name = listening.getsockname()
+    return IPv6Address("TCP", *name) if listening.family == socket.AF_INET6 else IPv4Address("TCP", *name)
+
 
 class VortexPort(tcp.Port):
     """
-    Listens for children.
+    Accepts children from a listening socket, which other processes may share.
 
     :param factory: told how to stop and start accepting, see :meth:`VortexServerFactory.control`.
-    :param port: 0 for any.
-    :param interface: the address to listen on, IPv4 or IPv6.
-    :param options: set before listening, so that every accepted connection inherits them.
+    :param listening: one of :func:`listening_socket`'s; the port closes it.
     :param tls: what every connection speaks; None for no TLS.
     """
 
@@ -38,53 +80,55 @@ class VortexPort(tcp.Port):
         self,
         reactor: IReactorFDSet,
         factory: VortexServerFactory,
+        listening: socket.socket,
         *,
-        port: int,
-        interface: str,
-        options: SocketOptions,
         tls: ServerTLS | None = None,
     ) -> None:
         outer = factory if tls is None else TLSServerFactory(tls, factory, tls_expected, factory.clock)
+        interface, port, *_ = listening.getsockname()
         super().__init__(port, outer, backlog=BACKLOG, interface=interface, reactor=reactor)
-        self._options = options
+        self._preexistingSocket = listening  # as reactor.adoptStreamPort has it, which makes ports of Twisted's class
         self._accepting = True
         self._rest: IDelayedCall | None = None
         factory.control(self._accept)
 
-    @property
-    def numberAccepts(self) -> int:
-        """
-        Connections accepted in one turn of the reactor: Twisted raises it as it goes, and would accept more than there
-        is room for, before the factory can stop it.
-        """
-        return 1
-
-    @numberAccepts.setter
-    def numberAccepts(self, value: int) -> None:
-        """It stays 1."""
-
-    def createInternetSocket(self) -> socket.socket:
-        sock: socket.socket = super().createInternetSocket()  # type: ignore[no-untyped-call] # Twisted's
-        for warning in apply_listening_options(sock, self._options):
-            self.log.warn("{reason}", reason=warning)  # a field "warning" would be taken for one of Python's
-        return sock
-
     def doRead(self) -> None:
         """
-        Accept one, and rest where that was not possible. The process may have no descriptor left, and whoever waits
-        goes on to wait: Twisted would try again at once and write that to the log, some ten thousand times a second.
+        Accept one. Twisted's own accepts ever more in a turn, past the room that there is before the factory can stop
+        it; and where that is not possible, because the process has no descriptor left, it would try again at once, some
+        ten thousand times a second, and close the connections of those who wait.
         """
-        before = self.sessionno
-        super().doRead()  # type: ignore[no-untyped-call] # Twisted's
-        if self.sessionno == before and self._rest is None:
-            self.pauseProducing()
-            self._rest = IReactorTime(self.reactor).callLater(_REST, self._rested)
+        try:
+            connection, peer = self.socket.accept()
+        except OSError as error:
+            # Somebody else was quicker, another process maybe, or who waited has gone: there will be others.
+            if error.errno in _NO_ROOM and self._rest is None:
+                self.log.error("no connection can be accepted: {reason}", reason=os.strerror(error.errno))
+                self.pauseProducing()
+                self._rest = IReactorTime(self.reactor).callLater(_REST, self._rested)
+            return
+        try:
+            self._connect(connection, peer)
+        except Exception:  # a defect of ours: Twisted would close the port for it
+            self.log.failure("a connection from {peer} could not be served", peer=peer[0])
 
     def connectionLost(self, reason: Failure) -> None:
         if self._rest is not None:
             self._rest.cancel()
             self._rest = None
         super().connectionLost(reason)  # type: ignore[no-untyped-call] # Twisted's
+
+    def _connect(self, connection: socket.socket, peer: tuple[str, int]) -> None:
+        """Give a connection its protocol, unless there is no room for it."""
+        address = IPv6Address("TCP", *peer) if connection.family == socket.AF_INET6 else IPv4Address("TCP", *peer)
+        with ExitStack() as unless_served:
+            unless_served.callback(connection.close)
+            protocol = self.factory.buildProtocol(address) if self.factory is not None else None
+            if protocol is None:
+                return
+            unless_served.pop_all()
+        number, self.sessionno = self.sessionno, self.sessionno + 1
+        protocol.makeConnection(self.transport(connection, protocol, peer, self, number, self.reactor))
 
     def _rested(self) -> None:
         self._rest = None

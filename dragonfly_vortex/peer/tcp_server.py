@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -10,7 +11,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dragonfly_vortex.interfaces import IServer
-from dragonfly_vortex.peer.listener import VortexPort
+from dragonfly_vortex.peer.listener import VortexPort, listening_socket
 from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.transport.sockets import SocketOptions
 from dragonfly_vortex.transport.tls import ServerTLS
@@ -29,6 +30,8 @@ class TCPServer:
     :param port: 4005 by Dragonfly's convention; 0 for any.
     :param options: the options of the port's and the connections' sockets.
     :param tls: what every connection speaks; None for no TLS.
+    :param listening: what to accept from, instead of listening oneself: a socket that other processes share, of
+        :func:`~dragonfly_vortex.peer.listener.listening_socket`. It serves once: stopping closes it.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -42,6 +45,7 @@ class TCPServer:
         port: int,
         options: SocketOptions,
         tls: ServerTLS | None = None,
+        listening: socket.socket | None = None,
     ) -> None:
         self._reactor = reactor
         self._factory = factory
@@ -49,6 +53,7 @@ class TCPServer:
         self._port_number = port
         self._options = options
         self._tls = tls
+        self._listening = listening
         self._port: VortexPort | None = None
 
     @property
@@ -58,14 +63,8 @@ class TCPServer:
 
     def start(self) -> IAddress:
         """See :meth:`IServer.start`."""
-        port = VortexPort(
-            self._reactor,
-            self._factory,
-            port=self._port_number,
-            interface=self._ip,
-            options=self._options,
-            tls=self._tls,
-        )
+        listening = self._listening or listening_socket(self._ip, self._port_number, self._options)
+        port = VortexPort(self._reactor, self._factory, listening, tls=self._tls)
         port.startListening()
         self._port = port
         address: IAddress = port.getHost()

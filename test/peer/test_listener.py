@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import resource
 import socket
+from typing import cast
 
-from twisted.internet.defer import gatherResults
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import gatherResults, maybeDeferred
+from twisted.internet.interfaces import IReactorFDSet
+from twisted.internet.protocol import ServerFactory
 from twisted.internet.testing import EventLoggingObserver
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, globalLogPublisher
 
+from dragonfly_vortex.peer.listener import VortexPort, address_of, listening_socket
 from dragonfly_vortex.transport.sockets import SocketOptions, plain_socket
 from test.peer.child import Child, request_bytes
-from test.peer.serving import ServingTestCase
+from test.peer.serving import REACTOR, ServingTestCase
+from test.peer.shelf import Shelf
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -139,6 +145,7 @@ class RoomTests(ServingTestCase):
 
     async def test_no_descriptor_left(self) -> None:
         """While no descriptor is left the port tries again now and then; who waits is served when there is one."""
+        await self.pause(0)  # the reactor itself has opened what it needs
         address = self.serve(self.factory(self.shelf(10)))
         observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -153,6 +160,48 @@ class RoomTests(ServingTestCase):
                 resource.setrlimit(resource.RLIMIT_NOFILE, limits)
             reply = await deferToThread(child.recv, 2)
         self.assertEqual(reply[1], 1)
-        tries = [event for event in observer if "Could not accept" in event.get("log_format", "")]
+        tries = [event["reason"] for event in observer if event.get("log_level") is LogLevel.error]
         self.assertTrue(1 <= len(tries) <= 5, f"{len(tries)} tries")
-        self.flushLoggedErrors(OSError)  # Twisted's: it had a descriptor in reserve, and has none now
+        self.assertEqual(set(tries), {"Too many open files"})
+
+
+class SharedTests(ServingTestCase):
+    """A socket that several ports accept from, as those of several processes do."""
+
+    def port(self, listening: socket.socket, store: Shelf) -> VortexPort:
+        """One port more, until the test ends."""
+        factory = self.factory(store)
+        port = VortexPort(IReactorFDSet(REACTOR), factory, listening)
+        port.startListening()
+        self.addCleanup(factory.drain, 0)
+        self.addCleanup(lambda: maybeDeferred(port.stopListening))
+        return port
+
+    async def test_somebody_was_quicker(self) -> None:
+        """Who finds nobody, because another one has accepted him, goes on to watch, and does not close the other's."""
+        store = self.shelf(10)
+        listening = listening_socket("127.0.0.1", 0, SocketOptions())
+        other = self.port(listening.dup(), store)
+        port = self.port(listening, store)
+        address = cast(IPv4Address, address_of(listening))
+        port.doRead()
+        self.assertEqual(port.sessionno, 0)
+        self.assertIn(port, REACTOR.getReaders())
+        await maybeDeferred(other.stopListening)
+        child = await self.child((address.host, address.port))
+        await deferToThread(child.ask, 0)
+        self.assertEqual((await deferToThread(child.reply)).content, store.content(0))
+        self.assertEqual((port.sessionno, other.sessionno), (1, 0))
+
+    def test_defect(self) -> None:
+        """A connection whose protocol cannot be made is closed and told to the log, and the port goes on."""
+        listening = listening_socket("127.0.0.1", 0, SocketOptions())
+        port = self.port(listening, self.shelf(10))
+        address = cast(IPv4Address, address_of(listening))
+        defective = ServerFactory()  # knows no protocol
+        port.factory = defective
+        with socket.create_connection((address.host, address.port)) as child:
+            port.doRead()
+            self.assertEqual(child.recv(1), b"")
+        self.assertIn(port, REACTOR.getReaders())
+        self.assertEqual(len(self.flushLoggedErrors(AssertionError)), 1)
