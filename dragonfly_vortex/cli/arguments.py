@@ -83,6 +83,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--store", action="store_true", help="put it into the storage, which serves each piece as soon as it has come"
     )
     download.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    download.add_argument(
+        "--no-sync",
+        action="store_true",
+        help="do not wait until the output is on the disk: it may be lost in a power cut; not with --store",
+    )
     download.add_argument("--concurrency", metavar="N", type=_concurrency, help="pieces under way at once; 8")
     download.add_argument(
         "--config", metavar="FILE", type=Path, help="read this file; none without it, or with --store ./tap.yaml"

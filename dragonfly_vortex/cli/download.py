@@ -42,6 +42,8 @@ def download_task(arguments: Namespace) -> ExitStatus:
     """``dfvortex download``: what stands at the output afterwards is complete, or not there."""
     if arguments.output is None and not arguments.store:
         raise UsageError("expected --output PATH, --store or both, got neither")
+    if arguments.no_sync and arguments.store:
+        raise UsageError("expected --no-sync without --store, got both: a piece is offered once it is on the disk")
     file = arguments.config or (_CONFIG_OF_STORAGE if arguments.store else None)
     config = default_config() if file is None else load_config(file).config
     if arguments.store and arguments.output is not None:
@@ -87,7 +89,7 @@ async def _download(
     store = PieceStore(config.storage.dir, reactor) if arguments.store else None
     target: OutputTarget | StoredTarget
     if store is None:
-        target = OutputTarget(arguments.output, in_thread, overwrite=arguments.overwrite)
+        target = OutputTarget(arguments.output, in_thread, overwrite=arguments.overwrite, sync=not arguments.no_sync)
     else:
         await store.start()
         target = StoredTarget(store, arguments.kind, arguments.task_id)

@@ -65,24 +65,28 @@ class StagedFile:
             # A sweep came between the opening and the lock and took the file for a dead one.
             os.close(descriptor)
 
-    def publish(self, target: Path, *, overwrite: bool) -> None:
+    def publish(self, target: Path, *, overwrite: bool, sync: bool = True) -> None:
         """
         Give the file its place and close it. It and its name are on the disk then, over a power cut too.
 
         :param target: its path from now on, on the same file system.
         :param overwrite: whether a file that stands there is replaced. Whoever has that one open keeps it as it was.
+        :param sync: whether to wait for the disk. Otherwise all of it is in the system's memory, and reaches the disk
+            when the system sees fit: it outlives this process, but not a power cut.
         :raises FileExistsError: something stands at ``target`` that is not to be replaced. The file stays staged.
         :raises OSError: the file could not be written to the disk or given its name. It stays staged, unless
             nothing but writing the directory failed.
         """
-        os.fdatasync(self.descriptor)
+        if sync:
+            os.fdatasync(self.descriptor)
         check_target(target, overwrite=overwrite)
         if overwrite:
             os.replace(self.path, target)
         else:
             _rename_without_overwriting(self.path, target)
         self._close()
-        sync_directory(target.parent)
+        if sync:
+            sync_directory(target.parent)
 
     def discard(self) -> None:
         """Delete the file, unless it has been published or discarded already."""

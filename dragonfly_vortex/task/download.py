@@ -46,9 +46,6 @@ Bytes that may wait to be hashed before no more is asked for. With as much under
 are left to be hashed when the last piece comes.
 """
 
-_MOST_UNWRITTEN = 128 * 1024 * 1024
-"""Bytes of verified pieces that may wait for the disk before no more is asked for."""
-
 _LOOK_AGAIN = 2.0
 """Seconds after which is looked again whether somebody else still fetches a piece: one that is killed says nothing."""
 
@@ -209,9 +206,7 @@ class TaskDownload:
         started = self._reactor.seconds()
         try:
             await self._open()
-            self._hash = GrowingHash(
-                self._target.descriptor, self._in_thread, self._advance, keep_in_memory=self._target.is_served
-            )
+            self._hash = GrowingHash(self._target.descriptor, self._in_thread, self._advance)
             try:
                 await self._fetch(self._hash)
             except TaskDigestMismatch:
@@ -330,7 +325,7 @@ class TaskDownload:
         failure = self._plan.failure()
         if failure is not None:
             raise failure
-        may_ask = waiting <= _MOST_WAITING and self._target.unwritten <= _MOST_UNWRITTEN
+        may_ask = waiting <= _MOST_WAITING and not self._target.is_behind
         request = self._plan.next_request() if may_ask else None
         if request is None:
             return False

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.storage.digest import Hasher, new_hash
@@ -41,12 +41,9 @@ class GrowingHash:
     :param descriptor: the file, open for reading; it stays open at least until :meth:`stop` has fired.
     :param in_thread: how to call a function in a thread.
     :param on_progress: called in the reactor's thread when some more has been hashed, or could not be.
-    :param keep_in_memory: whether others will read the file soon.
     """
 
-    def __init__(
-        self, descriptor: int, in_thread: InThread, on_progress: Callable[[], None], *, keep_in_memory: bool = False
-    ) -> None:
+    def __init__(self, descriptor: int, in_thread: InThread, on_progress: Callable[[], None]) -> None:
         self.hashed = 0
         """Bytes that have been hashed."""
         self.length = 0
@@ -56,11 +53,9 @@ class GrowingHash:
         self._descriptor = descriptor
         self._in_thread = in_thread
         self._on_progress = on_progress
-        self._keep_in_memory = keep_in_memory
         self._hasher = new_hash("sha256")
-        self._is_running = False
+        self._at_work = DeferredLock()
         self._is_stopped = False
-        self._idle: list[Deferred[None]] = []
 
     @property
     def waiting(self) -> int:
@@ -88,39 +83,23 @@ class GrowingHash:
     def stop(self) -> Deferred[None]:
         """Hash no more. Fires when no thread is at work."""
         self._is_stopped = True
-        stopped: Deferred[None] = Deferred()
-        if self._is_running:
-            self._idle.append(stopped)
-        else:
-            stopped.callback(None)
+        stopped: Deferred[None] = self._at_work.run(lambda: None)
         return stopped
 
     def _run(self) -> None:
         """Have the next stretch hashed, unless a thread is at work already."""
-        if self._is_running or self._is_stopped or self.error is not None or not self.waiting:
+        if self._at_work.locked or self._is_stopped or self.error is not None or not self.waiting:
             return
-        self._is_running = True
         hasher, start, end = self._hasher, self.hashed, min(self.length, self.hashed + _STRETCH)
-        done = self._in_thread(lambda: self._hash(hasher, start, end))
+        done = self._at_work.run(self._in_thread, lambda: hash_range(hasher, self._descriptor, start, end))
         done.addBoth(self._ran, hasher, end)
-
-    def _hash(self, hasher: Hasher, start: int, end: int) -> None:
-        """In a thread: hash a stretch."""
-        hash_range(hasher, self._descriptor, start, end)
-        # Has the system begin to write what it has kept so far, rather than all of it at the end.
-        if not self._keep_in_memory and hasattr(os, "posix_fadvise"):
-            os.posix_fadvise(self._descriptor, start, end - start, os.POSIX_FADV_DONTNEED)
 
     def _ran(self, result: Failure | None, hasher: Hasher, end: int) -> None:
         """A stretch has been hashed; it counts unless all has been forgotten meanwhile."""
-        self._is_running = False
         if isinstance(result, Failure):
             self.error = result.value
         elif hasher is self._hasher:
             self.hashed = end
-        idle, self._idle = self._idle, []
-        for stopped in idle:
-            stopped.callback(None)
         self._run()
         self._on_progress()
 

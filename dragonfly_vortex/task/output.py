@@ -37,11 +37,13 @@ class Output:
 
     :param target: where the file is to be.
     :param overwrite: whether a file that stands there is replaced.
+    :param sync: whether publishing waits until the file is on the disk.
     """
 
-    def __init__(self, target: Path, *, overwrite: bool = False) -> None:
+    def __init__(self, target: Path, *, overwrite: bool = False, sync: bool = True) -> None:
         self.target = target
         self.overwrite = overwrite
+        self.sync = sync
         self._staged: StagedFile | None = None
 
     @property
@@ -67,7 +69,7 @@ class Output:
 
     def publish(self, length: int) -> None:
         """
-        Give the temporary the target's name. Blocks until it is on the disk.
+        Give the temporary the target's name. Blocks until it is on the disk, if that is to be waited for.
 
         :param length: bytes of the whole content; what was written behind them is cut off.
         :raises OutputError: it could not be done, or something stands there by now. The temporary is still there.
@@ -76,7 +78,7 @@ class Output:
         with self._told_as_output_error():
             os.ftruncate(descriptor, length)
             if self._staged is not None:
-                self._staged.publish(self.target, overwrite=self.overwrite)
+                self._staged.publish(self.target, overwrite=self.overwrite, sync=self.sync)
                 self._staged = None
 
     def discard(self) -> None:

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from dragonfly_vortex.errors import StorageFailure, VortexError
 from dragonfly_vortex.interfaces import Claim, ITaskStore, ITaskWriter
 from dragonfly_vortex.storage.pieces import piece_length_for
-from dragonfly_vortex.task.target import Found, IDownloadTarget
+from dragonfly_vortex.task.target import MOST_UNWRITTEN, Found, IDownloadTarget
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["StoredTarget"]
@@ -28,8 +28,6 @@ class StoredTarget:
     :param kind: the kind of the task's pieces.
     """
 
-    is_served = True
-
     def __init__(self, store: ITaskStore, kind: PieceKind, task_id: str) -> None:
         self._store = store
         self._kind = kind
@@ -42,9 +40,8 @@ class StoredTarget:
         return self._opened().descriptor
 
     @property
-    def unwritten(self) -> int:
-        """Bytes of pieces whose rows are not written yet."""
-        return self._opened().unwritten
+    def is_behind(self) -> bool:
+        return self._opened().unwritten > MOST_UNWRITTEN
 
     def open(self) -> Deferred[Found]:
         return Deferred.fromCoroutine(self._open())

@@ -9,16 +9,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface, implementer
 
 from dragonfly_vortex.errors import OutputError, VortexError
 from dragonfly_vortex.interfaces import Claim, StoredTask
+from dragonfly_vortex.storage.writeback import free_run
 from dragonfly_vortex.task.hashing import InThread
 from dragonfly_vortex.task.output import Output
+from dragonfly_vortex.task.writeback import WriteBack
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["Found", "IDownloadTarget", "OutputTarget"]
+__all__ = ["MOST_UNWRITTEN", "Found", "IDownloadTarget", "OutputTarget"]
+
+MOST_UNWRITTEN = 128 * 1024 * 1024
+"""Bytes of verified pieces that may wait for the disk before no more is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +44,7 @@ class IDownloadTarget(Interface):
     """A place for one task. Its methods are called in the reactor's thread, and what they have done blocks nobody."""
 
     descriptor: int = Attribute("the file that pieces are written to, open for reading and writing")
-    is_served: bool = Attribute("whether others read the file already, so that it had better stay in memory")
-    unwritten: int = Attribute("bytes of pieces that have been kept, and are not safe on the disk yet")
+    is_behind: bool = Attribute("whether so much of what was kept waits for the disk that no more should be asked for")
 
     def open() -> Deferred[Found]:
         """Open the file. Fires with what is there already."""
@@ -52,7 +57,8 @@ class IDownloadTarget(Interface):
 
     def keep(metadata: PieceMetadata, piece_length: int) -> Deferred[None]:
         """
-        A piece that was claimed is in the file, and verified. Fires when it will be there the next time.
+        A piece that was claimed is in the file, and verified. Fires when it will be there the next time, as far as that
+        is possible, and when the target is not behind any more because of it.
 
         :param piece_length: bytes of every piece of the task but the last.
         """
@@ -93,21 +99,53 @@ class OutputTarget:
     :param path: where the file is to be.
     :param in_thread: how to call a function in a thread.
     :param overwrite: whether a file that stands there is replaced.
+    :param sync: whether it is on the disk when it has been published, over a power cut too.
+    :param writes_early: whether each piece is brought to the disk soon after it has come. Otherwise that is left to the
+        kernel, which may stop the reactor's thread.
+    :param most_unwritten: bytes of verified pieces that may wait for the disk then. Without it as many as cost nothing:
+        128 MiB where the disk is waited for in the end, else as many as the kernel leaves alone.
     """
 
-    is_served = False
-    unwritten = 0
-
-    def __init__(self, path: Path, in_thread: InThread, *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        in_thread: InThread,
+        *,
+        overwrite: bool = False,
+        sync: bool = True,
+        writes_early: bool = True,
+        most_unwritten: int | None = None,
+    ) -> None:
         self._in_thread = in_thread
-        self._output = Output(path, overwrite=overwrite)
+        self._sync = sync
+        self._writes_early = writes_early
+        self._most_unwritten = most_unwritten
+        self._output = Output(path, overwrite=overwrite, sync=sync)
+        self._write_back: WriteBack | None = None
 
     @property
     def descriptor(self) -> int:
         return self._output.descriptor
 
+    @property
+    def is_behind(self) -> bool:
+        return self._write_back is not None and self._write_back.is_behind
+
     def open(self) -> Deferred[Found]:
-        return self._in_thread(self._output.open).addCallback(lambda _: Found())
+        return self._in_thread(self._open).addCallback(self._opened)
+
+    def _open(self) -> int:
+        """In a thread: open the file, and see how much may wait for the disk."""
+        self._output.open()
+        if self._most_unwritten is not None:
+            return self._most_unwritten
+        return MOST_UNWRITTEN if self._sync else max(MOST_UNWRITTEN, free_run())
+
+    def _opened(self, most: int) -> Found:
+        """The file is open, and there is nothing in it."""
+        if self._writes_early:
+            self._write_back = WriteBack(self._output.descriptor, self._in_thread, most=most)
+        return Found()
 
     def claim(self, number: int) -> Deferred[Claim]:
         return succeed(Claim(is_ours=True))
@@ -116,7 +154,14 @@ class OutputTarget:
         """Nobody else waits for it."""
 
     def keep(self, metadata: PieceMetadata, piece_length: int) -> Deferred[None]:
-        return succeed(None)
+        if self._write_back is None:
+            return succeed(None)
+        kept = self._write_back.add(metadata.offset, metadata.offset + metadata.length)
+        return kept.addErrback(self._cannot_be_written)
+
+    def _cannot_be_written(self, failure: Failure) -> None:
+        """The disk has failed."""
+        raise self.failure(f"cannot be written: {failure.value}") from failure.value
 
     def set_content_length(self, content_length: int | None) -> Deferred[None]:
         return succeed(None)
@@ -125,10 +170,20 @@ class OutputTarget:
         return succeed(None)
 
     def publish(self, content_length: int) -> Deferred[None]:
+        return self._stop_writing().addCallback(lambda _: self._publish(content_length))
+
+    def _publish(self, content_length: int) -> Deferred[None]:
+        """No thread writes any more. The kernel tells of a failing disk once: if it has, the file is no good."""
+        if self._write_back is not None and self._write_back.error is not None:
+            return fail(self._write_back.error).addErrback(self._cannot_be_written)
         return self._in_thread(lambda: self._output.publish(content_length))
 
     def close(self) -> Deferred[None]:
-        return self._in_thread(self._output.discard)
+        return self._stop_writing().addCallback(lambda _: self._in_thread(self._output.discard))
+
+    def _stop_writing(self) -> Deferred[None]:
+        """Let go of the file."""
+        return succeed(None) if self._write_back is None else self._write_back.stop()
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         return lambda: None

@@ -67,6 +67,7 @@ class ParserTests(SynchronousTestCase):
                 "output": Path("out"),
                 "store": False,
                 "overwrite": False,
+                "no_sync": False,
                 "concurrency": None,
                 "config": None,
                 "kind": PieceKind.STANDARD,

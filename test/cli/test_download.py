@@ -34,6 +34,16 @@ from dragonfly_vortex.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
+#: The command on a machine whose disk cannot be waited for.
+BROKEN_DISK = """
+import os, sys
+def fsync(descriptor):
+    raise OSError("nobody waits for this disk")
+os.fsync = os.fdatasync = fsync
+from dragonfly_vortex.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 class FileTests(SynchronousTestCase):
     """Files of all lengths, in all kinds, from daemons."""
@@ -143,6 +153,23 @@ class FileTests(SynchronousTestCase):
             self.assertRegex(ran.stderr, r"\Adfvortex: out: .* \(--overwrite replaces a file\)\n\Z")
             self.assertEqual(out.read_text(), "another")
             self.assertEqual(dfvortex(*command, "--overwrite", directory=self.directory).returncode, 0)
+        self.assertTrue(out.read_bytes() == content)
+
+    def test_no_sync(self) -> None:
+        """With ``--no-sync`` the disk is not waited for, and without it is."""
+        path, content = self.write(250_000)
+        task_id = import_file(path, "--piece-length", str(_PIECE_LENGTH), directory=self.directory)
+        out = self.directory / "out"
+        with Daemon(self.directory) as daemon:
+            command = [sys.executable, "-c", BROKEN_DISK, "download", task_id, "--parent", daemon.parent]
+            command += ["--output", str(out)]
+            durable = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False)
+            self.assertEqual((durable.returncode, out.exists()), (1, False), durable)
+            self.assertIn("nobody waits for this disk", durable.stderr)
+            quick = subprocess.run(
+                [*command, "--no-sync"], cwd=self.directory, capture_output=True, text=True, check=False
+            )
+        self.assertEqual((quick.returncode, quick.stderr), (0, ""), quick)
         self.assertTrue(out.read_bytes() == content)
 
     def test_output_in_no_directory(self) -> None:

@@ -186,7 +186,17 @@ class StoreTests(TestCase):
         self.assertEqual((ran.returncode, ran.stdout, len(ran.stderr.splitlines())), (2, "", 1))
 
     async def test_usage(self) -> None:
-        """Neither an output nor the storage, and a storage without its configuration, are usage errors."""
-        for options in (("--parent", "h:1"), ("--parent", "h:1", "--store", "--config", "none.yaml")):
-            ran = await deferToThread(dfvortex, "download", self.task_id, *options, directory=self.directory)
+        """
+        Neither an output nor the storage, a storage without its configuration, and one that is not waited for, are
+        usage errors.
+        """
+        for options, said in (
+            ((), "expected --output PATH, --store or both, got neither"),
+            (("--store", "--config", "none.yaml"), "none.yaml"),
+            (("--store", "--no-sync"), "expected --no-sync without --store, got both"),
+            (("--store", "--output", "out", "--no-sync"), "expected --no-sync without --store, got both"),
+        ):
+            command = ("download", self.task_id, "--parent", "h:1", *options)
+            ran = await deferToThread(dfvortex, *command, directory=self.directory)
             self.assertEqual((ran.returncode, ran.stdout, len(ran.stderr.splitlines())), (2, "", 1))
+            self.assertIn(said, ran.stderr)

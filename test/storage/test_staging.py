@@ -70,6 +70,16 @@ class StagedFileTests(SynchronousTestCase):
         self.assertEqual(self.target.read_bytes(), b"new")
         self.assert_closed(staged.descriptor)
 
+    def test_publish_waits_for_the_disk(self) -> None:
+        """A published file and its name are on the disk, unless that is not to be waited for."""
+        waited: list[str] = []
+        self.patch(os, "fdatasync", lambda descriptor: waited.append("file"))
+        self.patch(staging, "sync_directory", lambda directory: waited.append("name"))
+        self.stage().publish(self.target, overwrite=False)
+        self.assertEqual(waited, ["file", "name"])
+        self.stage(b"newer").publish(self.target, overwrite=True, sync=False)
+        self.assertEqual((waited, self.target.read_bytes()), (["file", "name"], b"newer"))
+
     def test_publish_over_nothing(self) -> None:
         """Leave to overwrite needs nothing to overwrite."""
         self.stage().publish(self.target, overwrite=True)

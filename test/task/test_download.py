@@ -399,13 +399,37 @@ class HeldBackTests(DownloadTestCase):
         started = self.download(content, in_thread=threads, concurrency=8)
         threads.run_one()
         self.assertEqual(max(self.downloader.numbers), 8)
-        threads.run_one()
+        for _ in ("write back", "hash"):
+            threads.run_one()
         self.assertGreater(max(self.downloader.numbers), 8)
         while threads.calls:
             threads.run_one()
         done = self.assert_complete(started, content)
         self.assertGreater(done.left_to_hash, 0)
         self.assertLessEqual(done.left_to_hash, 64 * MIB)
+
+    def test_slow_disk(self) -> None:
+        """No more is asked for while more waits for the disk than may, and it goes on when that has been written."""
+        content = os.urandom(16 * MIB)
+        disk = HeldThreads()
+        self.play(a=PlayedParent(content=content, piece_length=MIB))
+        started = TaskDownload(
+            self.clock,
+            at_once,
+            self.downloader,
+            kind=PieceKind.STANDARD,
+            task_id=sha256(content),
+            parents=["a"],
+            target=OutputTarget(self.target, disk, most_unwritten=2 * MIB),
+            concurrent_piece_count=1,
+        ).start()
+        disk.run_one()
+        self.assertEqual(max(self.downloader.numbers), 2)
+        disk.run_one()
+        self.assertEqual(max(self.downloader.numbers), 3)
+        while disk.calls:
+            disk.run_one()
+        self.assert_complete(started, content)
 
 
 class Stubborn(PlayedDownloader):

@@ -52,6 +52,18 @@ class OutputTests(OutputTestCase):
         output.discard()
         self.assertEqual((self.names(), self.target.read_bytes()), (["file"], b"content"))
 
+    def test_publish_without_waiting(self) -> None:
+        """Where the disk is not to be waited for nothing is different but that."""
+        synced: list[int] = []
+        self.patch(os, "fdatasync", synced.append)
+        for sync in (False, True):
+            output = Output(self.target, overwrite=True, sync=sync)
+            output.open()
+            self.addCleanup(output.discard)
+            os.pwrite(output.descriptor, b"content and more", 0)
+            output.publish(7)
+            self.assertEqual((self.names(), self.target.read_bytes(), len(synced)), (["file"], b"content", int(sync)))
+
     def test_discard(self) -> None:
         """Discarded, nothing is left; there is no descriptor then."""
         output = self.opened()
