@@ -6,7 +6,8 @@ follow the same conversation, one by sending what the other receives. Requests t
 parent's buffer until the reply under way is complete, so that a conversation is always about one piece.
 
 The content of a piece never passes through here on its way out: :meth:`Connection.send` returns the header, and
-:meth:`Connection.content_sent` counts. On its way in it is handed on as it came.
+:meth:`Connection.content_sent` counts. On its way in it is handed on as it came, or is taken past here, and
+:meth:`Connection.content_taken` counts.
 """
 
 from __future__ import annotations
@@ -61,6 +62,9 @@ TRANSITIONS: dict[State, dict[type[Event], State]] = {
     State.FAILED: {},
 }
 """What may come in which state, and which state follows."""
+
+_TAKEN = ContentReceived(b"")
+"""What content is to the tables that was taken past here."""
 
 
 class Connection:
@@ -143,6 +147,17 @@ class Connection:
             raise LocalProtocolError(f"expected 0 to {self._left_to_send} bytes of content to be sent, got {length}")
         self._left_to_send -= length
         self._finish_sending()
+
+    def content_taken(self, length: int) -> None:
+        """
+        Count content that was received past :meth:`receive_data`; :meth:`next_event` says when it was the last.
+
+        :param length: how many bytes.
+        :raises LocalProtocolError: the other side may send no content now, not so much of it is missing, or bytes that
+            come before it have not been given out yet. Nothing has changed then.
+        """
+        self._follow(_TAKEN, self.role.other, LocalProtocolError)
+        self._reader.content_taken(length)
 
     def refuse(self, code: int, text: str) -> bytes:
         """

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dragonfly_vortex.errors import RemoteProtocolError
+from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError
 from dragonfly_vortex.wire.buffer import ReceiveBuffer
 from dragonfly_vortex.wire.messages import (
     PieceContent,
@@ -93,6 +93,19 @@ class PacketReader:
         """
         if self._read is not PacketReader._read_nothing:
             self._buffer.append(data)
+
+    def content_taken(self, length: int) -> None:
+        """
+        Count content that was taken from the stream past this reader; :meth:`next_event` says when it was the last.
+
+        :param length: how many bytes.
+        :raises LocalProtocolError: so much is not missing, or bytes wait here that come before them.
+        """
+        if self.buffered:
+            raise LocalProtocolError(f"expected no bytes to wait, got {self.buffered}: they come before those taken")
+        if not 0 <= length <= self._content_left:
+            raise LocalProtocolError(f"expected 0 to {self._content_left} bytes of content to be taken, got {length}")
+        self._content_left -= length
 
     def next_event(self) -> Event | None:
         """

@@ -238,6 +238,57 @@ class ContentSentTests(SynchronousTestCase):
             self.assertRaises(LocalProtocolError, connection.content_sent, 1)
 
 
+class ContentTakenTests(SynchronousTestCase):
+    """The child counts what it takes of a piece past the conversation."""
+
+    def test_to_the_end(self) -> None:
+        """Content may be taken or received, in any order, and ends as it does when all of it is received."""
+        for taken, received in (((4,), b""), ((1, 0, 2), b"d"), ((), b"abcd")):
+            child = connection_in(State.TRANSFERRING, Role.CHILD)
+            for length in taken:
+                child.content_taken(length)
+                self.assertIs(child.state, State.TRANSFERRING)
+            self.assertEqual(child.content_left, len(received))
+            expected: list[Event] = [ContentReceived(received)] if received else []
+            self.assertEqual(events_of(child, received), [*expected, ContentFinished()])
+            self.assertEqual((child.state, child.content_left), (State.IDLE, 0))
+
+    def test_then_the_next(self) -> None:
+        """Behind content that was taken the next packet is read."""
+        child = connection_in(State.TRANSFERRING, Role.CHILD)
+        child.content_taken(4)
+        self.assertEqual(events_of(child), [ContentFinished()])
+        child.send(REQUEST)
+        self.assertEqual(events_of(child, ERROR.to_bytes()), [ERROR])
+
+    def test_not_so_much(self) -> None:
+        """More than is missing, and less than nothing, is refused and not counted."""
+        child = connection_in(State.TRANSFERRING, Role.CHILD)
+        for length in (5, -1):
+            error = self.assertRaises(LocalProtocolError, child.content_taken, length)
+            self.assertEqual(str(error), f"expected 0 to 4 bytes of content to be taken, got {length}")
+            self.assertEqual((child.content_left, child.state), (4, State.TRANSFERRING))
+
+    def test_before_what_waits(self) -> None:
+        """What has been received and not been given out comes first."""
+        child = connection_in(State.TRANSFERRING, Role.CHILD)
+        child.receive_data(b"ab")
+        error = self.assertRaises(LocalProtocolError, child.content_taken, 1)
+        self.assertEqual(str(error), "expected no bytes to wait, got 2: they come before those taken")
+        self.assertEqual(events_of(child), [ContentReceived(b"ab")])
+        self.assertEqual(child.content_left, 2)
+
+    def test_where_there_is_no_content(self) -> None:
+        """Only a child takes content, and only while a piece is under way."""
+        for role in Role:
+            for state in State:
+                if (role, state) != (Role.CHILD, State.TRANSFERRING):
+                    error = self.assertRaises(LocalProtocolError, connection_in(state, role).content_taken, 0)
+                    self.assertEqual(
+                        str(error), f"expected no ContentReceived from the {role.other.value} while {state.value}"
+                    )
+
+
 class RequestsAheadTests(SynchronousTestCase):
     """What a child sends ahead waits for its turn."""
 

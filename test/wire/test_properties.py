@@ -213,6 +213,17 @@ class Conversation(RuleBasedStateMachine):
         """Some of what a side has sent arrives."""
         self.deliver(sender, length)
 
+    @precondition(lambda self: self.in_state(Role.CHILD, State.TRANSFERRING))
+    @rule(length=st.integers(0, 100))
+    def take_content(self, length: int) -> None:
+        """The child takes content past the conversation, as much as has come."""
+        child, under_way = self.sides[Role.CHILD], self.under_way[Role.PARENT]
+        length = min(length, child.content_left, len(under_way))
+        self.heard[Role.CHILD].extend(under_way[:length])
+        del under_way[:length]
+        child.content_taken(length)
+        self.listen(Role.CHILD)
+
     @rule(sender=st.sampled_from(Role))
     def deliver_all(self, sender: Role) -> None:
         """All of what a side has sent arrives."""
@@ -312,6 +323,20 @@ class MiscountingConversation(Conversation):
     connection = MiscountingConnection
 
 
+class GreedyConnection(Connection):
+    """A child that does not count what it takes past the conversation."""
+
+    def content_taken(self, length: int) -> None:
+        """Count nothing."""
+        super().content_taken(0)
+
+
+class GreedyConversation(Conversation):
+    """A conversation with such a child."""
+
+    connection = GreedyConnection
+
+
 # -- the tests ---------------------------------------------------------------------------------------------------------
 
 
@@ -373,3 +398,7 @@ class PropertyTests(SynchronousTestCase):
     def test_conversation_with_an_error(self) -> None:
         """Planted: a parent counts one byte less than it sent."""
         self.assertRaises(AssertionError, run_state_machine_as_test, MiscountingConversation, settings=QUIET)
+
+    def test_conversation_with_another_error(self) -> None:
+        """Planted: a child does not count what it takes past the conversation."""
+        self.assertRaises(AssertionError, run_state_machine_as_test, GreedyConversation, settings=QUIET)

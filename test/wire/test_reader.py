@@ -11,7 +11,7 @@ from traceback import walk_tb
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.errors import RemoteProtocolError
+from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError
 from dragonfly_vortex.wire import (
     Close,
     ContentFinished,
@@ -73,6 +73,16 @@ class PacketReaderTests(SynchronousTestCase):
         packets: list[Vortex] = [REQUEST, ERROR, CLOSE, UNKNOWN, REQUEST]
         for chunks in every_cut(b"".join(packet.to_bytes() for packet in packets)):
             self.assertEqual(read(PacketReader(), chunks), packets)
+
+    def test_content_taken(self) -> None:
+        """Content that is taken past the reader is not waited for; what is received comes before it."""
+        reader = PacketReader()
+        self.assertEqual(read(reader, [deployed(CONTENT, b"a")]), [CONTENT, ContentReceived(b"a")])
+        reader.content_taken(2)
+        self.assertEqual(read(reader, [b"d" + CLOSE.to_bytes()]), [ContentReceived(b"d"), ContentFinished(), CLOSE])
+        self.assertRaises(LocalProtocolError, reader.content_taken, 1)
+        reader.receive_data(b"?")
+        self.assertRaises(LocalProtocolError, reader.content_taken, 0)
 
     def test_content(self) -> None:
         """A piece in either form is its packet, its content and the content's end, and the next packet is read."""
