@@ -22,10 +22,12 @@ __all__ = [
     "DownloadPieceRequest",
     "DownloadPieceResponse",
     "DownloadedPiece",
+    "FilePlace",
     "FileRange",
     "IClient",
     "IConnectionTransport",
     "IDownloader",
+    "IFileSink",
     "IPieceAnnouncer",
     "IPieceSink",
     "IPieceStore",
@@ -276,6 +278,41 @@ class IPieceSink(Interface):
 
     def fail() -> None:
         """The piece will not be completed: forget what was written."""
+
+
+class FilePlace(NamedTuple):
+    """
+    Where bytes go in an open file, whose descriptor belongs to somebody else.
+
+    :param descriptor: a file descriptor, open for reading and writing, and not for appending.
+    :param offset: where the next byte goes.
+    """
+
+    descriptor: int
+    offset: int
+
+
+class IFileSink(IPieceSink):
+    """
+    A sink that writes into a file, and lets others put bytes there for it: so can content go from a socket to the file
+    without passing through this process. A client may do so at any time instead of calling ``write``, and for any part
+    of a piece.
+    """
+
+    def place() -> FilePlace | None:
+        """
+        Where the next byte goes; good only until the reactor's next turn.
+
+        :returns: None where the bytes are to be written after all, because the file cannot be read back, say.
+        :raises OSError: nothing can be written any more.
+        """
+
+    def wrote(length: int) -> None:
+        """
+        The next bytes are where they go.
+
+        :param length: how many.
+        """
 
 
 # -- transports

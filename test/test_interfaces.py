@@ -87,4 +87,4 @@ class ProviderTests(SynchronousTestCase):
     def test_sinks(self) -> None:
         """Memory and a file are sinks."""
         self.assert_provides(interfaces.IPieceSink, MemorySink())
-        self.assert_provides(interfaces.IPieceSink, FileSink(0, 0))
+        self.assert_provides(interfaces.IFileSink, FileSink(0, 0))

@@ -16,8 +16,9 @@ from typing import Protocol
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import OutputError, OutputExists
-from dragonfly_vortex.interfaces import IPieceSink
+from dragonfly_vortex.interfaces import FilePlace, IFileSink
 from dragonfly_vortex.storage.staging import StagedFile, check_target
+from dragonfly_vortex.transport.sinks import write_at
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["HasDescriptor", "Output", "OutputSink"]
@@ -28,7 +29,7 @@ class HasDescriptor(Protocol):
 
     @property
     def descriptor(self) -> int:
-        """A file, open for writing."""
+        """A file, open for reading and writing."""
 
 
 class Output:
@@ -99,7 +100,7 @@ class Output:
             raise OutputError(f"{self.target}: {error.strerror or error}") from error
 
 
-@implementer(IPieceSink)
+@implementer(IFileSink)
 class OutputSink:
     """
     The place of one piece in a file. Its content, for :meth:`finish`, is the number of bytes.
@@ -125,13 +126,18 @@ class OutputSink:
         self._written = 0
 
     def write(self, data: bytes | memoryview) -> None:
+        write_at(self.place(), data)
+        self.wrote(len(data))
+
+    def place(self) -> FilePlace:
+        """See :meth:`IFileSink.place`."""
         if self.is_revoked:
             raise OSError("the place of this piece has been taken away")
-        left = memoryview(data)
-        while left:
-            written = os.pwrite(self._output.descriptor, left, self._at + self._written)
-            self._written += written
-            left = left[written:]
+        return FilePlace(self._output.descriptor, self._at + self._written)
+
+    def wrote(self, length: int) -> None:
+        """See :meth:`IFileSink.wrote`."""
+        self._written += length
 
     def finish(self) -> int:
         return self._written

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 
 from zope.interface import implementer
 
-from dragonfly_vortex.interfaces import IPieceSink
+from dragonfly_vortex.interfaces import FilePlace, IFileSink, IPieceSink
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["FileSink", "MemorySink"]
+__all__ = ["FileSink", "MemorySink", "write_at"]
 
 
 @implementer(IPieceSink)
@@ -39,7 +40,7 @@ class MemorySink:
         self._chunks = []
 
 
-@implementer(IPieceSink)
+@implementer(IFileSink)
 class FileSink:
     """
     Write a piece into an open file, each chunk as it arrives; :meth:`finish` gives None: the bytes are in place.
@@ -47,7 +48,8 @@ class FileSink:
     The piece is written where this side wants it, whatever offset its parent names: believing the parent has corrupted
     files in production. The file's own position is neither used nor moved, so that many sinks can share a descriptor.
 
-    :param descriptor: open for writing, and not for appending; whoever opened it closes it.
+    :param descriptor: open for writing, and not for appending; whoever opened it closes it. Where it is open for
+        reading, too, fewer copies are made.
     :param offset: where the piece's first byte goes in the file, in bytes.
     """
 
@@ -55,23 +57,44 @@ class FileSink:
         self.descriptor = descriptor
         self.offset = offset
         self._position = offset
+        self._is_readable = False
 
     def begin(self, metadata: PieceMetadata) -> None:
         """See :meth:`IPieceSink.begin`."""
         self._position = self.offset
+        self._is_readable = fcntl.fcntl(self.descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDWR
 
     def write(self, data: bytes | memoryview) -> None:
         """See :meth:`IPieceSink.write`."""
-        left = memoryview(data)
-        while left:
-            written = os.pwrite(self.descriptor, left, self._position)
-            if not written:  # no file should do so; going on would never end
-                raise OSError(errno.EIO, f"expected to write {len(left)} bytes, none were taken")
-            self._position += written
-            left = left[written:]
+        write_at(FilePlace(self.descriptor, self._position), data)
+        self._position += len(data)
+
+    def place(self) -> FilePlace | None:
+        """See :meth:`IFileSink.place`."""
+        return FilePlace(self.descriptor, self._position) if self._is_readable else None
+
+    def wrote(self, length: int) -> None:
+        """See :meth:`IFileSink.wrote`."""
+        self._position += length
 
     def finish(self) -> None:
         """Nothing is left to do."""
 
     def fail(self) -> None:
         """What was written stays; it is written over when the piece is asked for again."""
+
+
+def write_at(place: FilePlace, data: bytes | memoryview) -> None:
+    """
+    Write all of the data to a place in a file.
+
+    :raises OSError: it cannot be written; some of it may have been.
+    """
+    descriptor, offset = place
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(descriptor, left, offset)
+        if not written:  # no file should do so; going on would never end
+            raise OSError(errno.EIO, f"expected to write {len(left)} bytes, none were taken")
+        offset += written
+        left = left[written:]

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.errors import OutputError, PieceRefused
-from dragonfly_vortex.interfaces import IPieceSink
+from dragonfly_vortex.interfaces import FilePlace, IFileSink
 from dragonfly_vortex.task.output import Output, OutputSink
 from dragonfly_vortex.wire import PieceMetadata
 
@@ -114,8 +114,8 @@ class OutputSinkTests(OutputTestCase):
     """The place of a piece."""
 
     def test_provides(self) -> None:
-        """It is an IPieceSink."""
-        self.assertTrue(verifyObject(IPieceSink, OutputSink(self.opened(), lambda _: None)))
+        """It is an IFileSink."""
+        self.assertTrue(verifyObject(IFileSink, OutputSink(self.opened(), lambda _: None)))
 
     def test_writes(self) -> None:
         """Bytes go to the piece's place, one after the other; begun again, from its start."""
@@ -130,6 +130,19 @@ class OutputSinkTests(OutputTestCase):
         sink.write(b"")
         self.assertEqual(sink.finish(), 3)
         self.assertEqual(os.pread(output.descriptor, 99, 0), b"\0\0\0\0abc")
+
+    def test_written_by_others(self) -> None:
+        """Others are told where the next byte goes, and their bytes count as those that are written do."""
+        output = self.opened()
+        sink = OutputSink(output, lambda _: None)
+        sink.begin(metadata(4))
+        sink.write(b"a")
+        self.assertEqual(sink.place(), FilePlace(output.descriptor, 5))
+        os.pwrite(output.descriptor, b"bc", 5)
+        sink.wrote(2)
+        sink.write(b"d")
+        self.assertEqual(sink.finish(), 4)
+        self.assertEqual(os.pread(output.descriptor, 99, 0), b"\0\0\0\0abcd")
 
     def test_judged(self) -> None:
         """A piece that cannot be is refused."""
@@ -146,6 +159,7 @@ class OutputSinkTests(OutputTestCase):
         sink.begin(metadata(0))
         sink.revoke()
         self.assertRaises(OSError, sink.write, b"abc")
+        self.assertRaises(OSError, sink.place)
         self.assertEqual(os.fstat(output.descriptor).st_size, 0)
 
     def test_full(self) -> None:

@@ -8,7 +8,7 @@ import resource
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dragonfly_vortex.interfaces import IPieceSink
+from dragonfly_vortex.interfaces import FilePlace, IFileSink, IPieceSink
 from dragonfly_vortex.testing.pieces import sample_piece
 from dragonfly_vortex.transport.sinks import FileSink, MemorySink
 
@@ -70,7 +70,7 @@ class FileSinkTests(SynchronousTestCase):
 
     def test_provides_the_interface(self) -> None:
         """It has a sink's methods."""
-        verifyObject(IPieceSink, FileSink(self.descriptor, 0))
+        verifyObject(IFileSink, FileSink(self.descriptor, 0))
 
     def test_writes_in_place(self) -> None:
         """Chunks are in the file as soon as they are written, one behind the other, and nothing else is touched."""
@@ -82,6 +82,28 @@ class FileSinkTests(SynchronousTestCase):
         self.assertEqual(self.content(), b"..abcd..")
         sink.finish()
         self.assertEqual(os.lseek(self.descriptor, 0, os.SEEK_CUR), 8)
+
+    def test_written_by_others(self) -> None:
+        """Others are told where the next byte goes, and what they have put there is not written over."""
+        sink = FileSink(self.descriptor, 2)
+        sink.begin(METADATA)
+        self.assertEqual(sink.place(), FilePlace(self.descriptor, 2))
+        os.pwrite(self.descriptor, b"ab", 2)
+        sink.wrote(2)
+        sink.write(b"c")
+        self.assertEqual((sink.place(), self.content()), (FilePlace(self.descriptor, 5), b"..abc..."))
+        sink.begin(METADATA)
+        self.assertEqual(sink.place(), FilePlace(self.descriptor, 2))
+
+    def test_cannot_be_read(self) -> None:
+        """What is put into a file that cannot be read back could not be verified: so it is written."""
+        descriptor = os.open(self.mktemp(), os.O_WRONLY | os.O_CREAT)
+        self.addCleanup(os.close, descriptor)
+        sink = FileSink(descriptor, 0)
+        sink.begin(METADATA)
+        self.assertIsNone(sink.place())
+        sink.write(b"abc")
+        self.assertEqual(os.fstat(descriptor).st_size, 3)
 
     def test_ignores_the_parents_offset(self) -> None:
         """The piece goes where this side wants it, whatever offset the parent names."""
