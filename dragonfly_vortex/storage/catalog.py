@@ -196,6 +196,19 @@ class Catalog:
             raise NotStored(f"piece {piece_id(task_id, number)} not found")
         return _piece(kind, task_id, rows[0])
 
+    def find_pieces(self, kind: PieceKind, task_id: str, numbers: range) -> list[StoredPiece]:
+        """
+        The rows of those pieces that are there, damaged or not.
+
+        :param numbers: one after the other.
+        :raises StorageFailure: the database cannot be read.
+        """
+        if not is_task_id(task_id):
+            return []
+        query = f"SELECT {_PIECE} FROM piece WHERE kind = ? AND task_id = ? AND number BETWEEN ? AND ?"
+        span = (_signed(numbers[0]), _signed(numbers[-1]))
+        return [_piece(kind, task_id, row) for row in self._select(query, kind.label, task_id, *span)]
+
     # -- changes -----------------------------------------------------------------------------------------------------
 
     def put_task(self, task: StoredTask, pieces: Iterable[PieceMetadata]) -> None:

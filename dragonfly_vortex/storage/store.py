@@ -2,17 +2,21 @@
 The storage as the rest of a peer sees it: :class:`~dragonfly_vortex.interfaces.ITaskStore` over content and catalog.
 
 All work is done in one thread, one question after the other: so the catalog's connection has one owner, and what was
-asked first is done first. Waiting for the disk while a task is downloaded has a thread of its own. Nothing is
-remembered between two questions: what another process has imported is there for the next one.
+asked first is done first. Waiting for the disk while a task is downloaded has a thread of its own.
+
+The exception is a piece that is asked for while it is remembered (:mod:`~dragonfly_vortex.storage.hot`): it is handed
+out at once. What is remembered is no older than the question: what another process has imported is there for the next
+one, and what it has removed or found to be damaged is not. While a change that was asked for here has not been made,
+nothing is handed out from memory, so that the order is kept.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
@@ -36,7 +40,10 @@ from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.digest import new_hash, parse_digest, verify
 from dragonfly_vortex.storage.failures import storage_failures
+from dragonfly_vortex.storage.hot import HotPieces
 from dragonfly_vortex.storage.pieces import check_lengths, piece_span
+from dragonfly_vortex.storage.rows import page_of
+from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.storage.watch import CatalogWatch
 from dragonfly_vortex.storage.writer import TaskWriter
 from dragonfly_vortex.storage.writing import TaskFile
@@ -45,6 +52,18 @@ from dragonfly_vortex.wire import PieceKind, PieceMetadata
 __all__ = ["PieceStore"]
 
 _T = TypeVar("_T")
+
+
+class _Opened(NamedTuple):
+    """
+    What was read for a question.
+
+    :param rows: of the whole page, by number.
+    :param piece: what was asked for.
+    """
+
+    rows: Mapping[int, StoredPiece]
+    piece: OpenPiece
 
 
 @implementer(ITaskStore)
@@ -63,6 +82,9 @@ class PieceStore:
         self._reactor = reactor
         self._content = Content(directory)
         self._catalog = Catalog(directory)
+        self._version = CatalogVersion(self._catalog.path)
+        self._hot = HotPieces(self._version, IReactorTime(reactor), self._close_files)
+        self._changes = 0  # that were asked for and have not been made
         self._watch = CatalogWatch(self._catalog.path, IReactorTime(reactor))
         self._thread: ThreadPool | None = None
         self._disk_thread: ThreadPool | None = None
@@ -76,7 +98,7 @@ class PieceStore:
         if self._thread is None:
             self._thread = ThreadPool(minthreads=1, maxthreads=1, name="storage")
             self._thread.start()
-            return self._defer(self._catalog.open)
+            return self._ask(self._open)
         return succeed(None)
 
     def stop(self) -> Deferred[None]:
@@ -88,18 +110,19 @@ class PieceStore:
         thread, disk_thread = self._thread, self._disk_thread
         if thread is None:
             return succeed(None)
-        closed = self._defer(self._catalog.close)
+        self._hot.stop()
+        closed = self._ask(self._close)
         synced = succeed(None) if disk_thread is None else self._at_disk(_do_nothing)
         self._thread = self._disk_thread = None
         return Deferred.fromCoroutine(_end(synced, disk_thread, closed, thread))
 
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[StoredTask]:
         """See :meth:`IPieceStore.get_task`."""
-        return self._defer(lambda: self._catalog.get_task(kind, task_id))
+        return self._ask(lambda: self._catalog.get_task(kind, task_id))
 
     def get_pieces(self, kind: PieceKind, task_id: str) -> Deferred[list[StoredPiece]]:
         """See :meth:`IPieceStore.get_pieces`."""
-        return self._defer(lambda: self._catalog.get_pieces(kind, task_id))
+        return self._ask(lambda: self._catalog.get_pieces(kind, task_id))
 
     def open_piece(
         self, kind: PieceKind, task_id: str, number: int, start: int = 0, length: int | None = None
@@ -109,22 +132,28 @@ class PieceStore:
 
         :returns: fails also with :class:`~dragonfly_vortex.errors.StorageError` for a range outside the piece.
         """
+        seen = self._hot.refresh()
+        try:
+            piece = self._open_hot(kind, task_id, number, start, length)
+        except StorageError as error:
+            return fail(error)
+        if piece is not None:
+            return succeed(piece)
         opened: Deferred[OpenPiece] = Deferred()
 
-        def deliver(piece: OpenPiece) -> None:
+        def deliver(result: _Opened) -> None:
+            self._hot.remember(seen, kind, task_id, number, result.rows, result.piece.range.descriptor)
             if opened.called:  # cancelled: nobody else will close it
-                os.close(piece.range.descriptor)
+                os.close(result.piece.range.descriptor)
             else:
-                opened.callback(piece)
+                opened.callback(result.piece)
 
-        self._defer(lambda: self._open_piece(kind, task_id, number, start, length)).addCallbacks(
-            deliver, opened.errback
-        )
+        self._ask(lambda: self._open_piece(kind, task_id, number, start, length)).addCallbacks(deliver, opened.errback)
         return opened
 
     def mark_damaged(self, kind: PieceKind, task_id: str, number: int, reason: str) -> Deferred[None]:
         """See :meth:`IPieceStore.mark_damaged`. Fails with :class:`~dragonfly_vortex.errors.NotStored` for no piece."""
-        return self._defer(lambda: self._catalog.mark_damaged(kind, task_id, number, reason))
+        return self._change(lambda: self._catalog.mark_damaged(kind, task_id, number, reason))
 
     def add_task(self, task: StoredTask) -> Deferred[None]:
         """
@@ -133,7 +162,7 @@ class PieceStore:
         :returns: fails with :class:`~dragonfly_vortex.errors.StorageError` for a task that cannot be stored, or that is
             there with other lengths.
         """
-        return self._defer(lambda: self._add_task(task))
+        return self._change(lambda: self._add_task(task))
 
     def add_piece(self, kind: PieceKind, task_id: str, metadata: PieceMetadata, content: bytes) -> Deferred[None]:
         """
@@ -144,7 +173,7 @@ class PieceStore:
             :class:`~dragonfly_vortex.errors.StorageError` where metadata, content and task do not fit together, or the
             piece is there and is damaged or another one.
         """
-        return self._defer(lambda: self._add_piece(kind, task_id, metadata, content))
+        return self._change(lambda: self._add_piece(kind, task_id, metadata, content))
 
     def write_task(self, kind: PieceKind, task_id: str) -> Deferred[ITaskWriter]:
         """See :meth:`ITaskStore.write_task`."""
@@ -152,7 +181,7 @@ class PieceStore:
 
         def close(_: Deferred[ITaskWriter]) -> None:
             # Behind the opening, whatever comes of that; nobody else will close it.
-            self._defer(file.close).addErrback(lambda failure: self._log.failure("A task is left open", failure))
+            self._change(file.close).addErrback(lambda failure: self._log.failure("A task is left open", failure))
 
         def deliver(result: Failure | None) -> None:
             if opened.called:
@@ -160,10 +189,10 @@ class PieceStore:
             if isinstance(result, Failure):
                 opened.errback(result)
             else:
-                opened.callback(TaskWriter(file, self._defer, self._at_disk))
+                opened.callback(TaskWriter(file, self._change, self._at_disk))
 
         opened: Deferred[ITaskWriter] = Deferred(close)
-        self._defer(file.open).addBoth(deliver)
+        self._change(file.open).addBoth(deliver)
         return opened
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
@@ -172,12 +201,22 @@ class PieceStore:
 
     # -- in the reactor's thread -------------------------------------------------------------------------------------
 
-    def _defer(self, work: Callable[[], _T]) -> Deferred[_T]:
-        """Have work done in the storage's thread."""
+    def _ask(self, work: Callable[[], _T]) -> Deferred[_T]:
+        """Have work done in the storage's thread, that changes nothing."""
         if self._thread is None:
             return fail(StorageFailure(f"expected the storage {self.directory} to be open, it is closed"))
         deferred: Deferred[_T] = deferToThreadPool(self._reactor, self._thread, work)
         return deferred
+
+    def _change(self, work: Callable[[], _T]) -> Deferred[_T]:
+        """Have work done in the storage's thread, that may change rows."""
+
+        def changed(result: _T) -> _T:
+            self._changes -= 1
+            return result
+
+        self._changes += 1
+        return self._ask(work).addBoth(changed)
 
     def _at_disk(self, work: Callable[[], _T]) -> Deferred[_T]:
         """Have work done that waits for the disk, while the storage answers questions."""
@@ -189,26 +228,56 @@ class PieceStore:
         deferred: Deferred[_T] = deferToThreadPool(self._reactor, self._disk_thread, work)
         return deferred
 
+    def _open_hot(self, kind: PieceKind, task_id: str, number: int, start: int, length: int | None) -> OpenPiece | None:
+        """
+        A piece from memory.
+
+        :returns: None where it is to be read.
+        :raises NotStored: it is not there.
+        :raises StorageError: the range is not in the piece.
+        """
+        if self._thread is None or self._changes:
+            return None
+        rows = self._hot.find(kind, task_id, number)
+        if rows is None:
+            return None
+        metadata, offset, length = _find(rows, task_id, number, start, length)
+        descriptor = self._hot.open(kind, task_id)
+        if descriptor is None:
+            return None
+        return OpenPiece(metadata=metadata, range=FileRange(descriptor, offset, length))
+
+    def _close_files(self, descriptors: Sequence[int]) -> None:
+        """Close files that may have been deleted: to give back their space can take its time."""
+        if self._thread is not None:
+            self._thread.callInThread(_close_all, descriptors)
+        else:
+            _close_all(descriptors)
+
     # -- in the storage's thread -------------------------------------------------------------------------------------
 
-    def _open_piece(self, kind: PieceKind, task_id: str, number: int, start: int, length: int | None) -> OpenPiece:
-        """The row, then the file."""
+    def _open(self) -> None:
+        """Open the database, twice: its version is asked for in another thread."""
+        self._catalog.open()
+        self._version.open()
+
+    def _close(self) -> None:
+        """Close the database."""
+        self._version.close()
+        self._catalog.close()
+
+    def _open_piece(self, kind: PieceKind, task_id: str, number: int, start: int, length: int | None) -> _Opened:
+        """The row, with its neighbours, then the file."""
         name = piece_id(task_id, number)
-        stored = self._catalog.get_piece(kind, task_id, number)
-        if stored.damage:
-            raise NotStored(f"piece {name} not found")
-        metadata = stored.metadata
-        if length is None:
-            length = metadata.length - start
-        if not 0 <= start <= start + length <= metadata.length:
-            raise StorageError(f"piece {name}: expected a range in {metadata.length} bytes, got {length} from {start}")
+        rows = {row.metadata.number: row for row in self._catalog.find_pieces(kind, task_id, page_of(number))}
+        metadata, offset, length = _find(rows, task_id, number, start, length)
         with storage_failures(f"cannot open piece {name}"):
             try:
                 descriptor = self._content.open(kind, task_id)
             except FileNotFoundError as error:
                 self._catalog.mark_damaged(kind, task_id, number, "expected a file, got none")
                 raise PieceDamaged(f"piece {name}: expected a file, got none") from error
-        return OpenPiece(metadata=metadata, range=FileRange(descriptor, metadata.offset + start, length))
+        return _Opened(rows, OpenPiece(metadata=metadata, range=FileRange(descriptor, offset, length)))
 
     def _add_task(self, task: StoredTask) -> None:
         """The file, then the row."""
@@ -245,6 +314,33 @@ class PieceStore:
         with storage_failures(f"cannot write piece {name}"):
             self._content.write(kind, task_id, metadata.offset, content)
         self._catalog.add_piece(kind, task_id, metadata)
+
+
+def _find(
+    rows: Mapping[int, StoredPiece], task_id: str, number: int, start: int, length: int | None
+) -> tuple[PieceMetadata, int, int]:
+    """
+    A piece among rows: its row, and which bytes of the file are asked for, from where and how many.
+
+    :raises NotStored: it is not there, or is damaged.
+    :raises StorageError: the range is not in the piece.
+    """
+    name = piece_id(task_id, number)
+    row = rows.get(number)
+    if row is None or row.damage:
+        raise NotStored(f"piece {name} not found")
+    metadata = row.metadata
+    if length is None:
+        length = metadata.length - start
+    if not 0 <= start <= start + length <= metadata.length:
+        raise StorageError(f"piece {name}: expected a range in {metadata.length} bytes, got {length} from {start}")
+    return metadata, metadata.offset + start, length
+
+
+def _close_all(descriptors: Sequence[int]) -> None:
+    """Close files."""
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _do_nothing() -> None:

@@ -96,6 +96,16 @@ class CatalogTests(SynchronousTestCase):
                 ask()
             self.assertEqual(str(caught.exception), message)
 
+    def test_find_pieces(self) -> None:
+        """The rows of a range of numbers are those that are there, damaged ones too, and those of that task alone."""
+        self.catalog.put_task(TASK, [FIRST, LAST, replace(LAST, number=31), replace(LAST, number=32)])
+        self.catalog.mark_damaged(TASK.kind, TASK.task_id, 1, "a test")
+        for numbers in (range(2), range(1, 32), range(32, 64), range(2, 31)):
+            found = self.catalog.find_pieces(TASK.kind, TASK.task_id, numbers)
+            self.assertEqual(found, [piece for piece in self.pieces() if piece.metadata.number in numbers])
+        for kind, task_id in ((PieceKind.CACHE, TASK.task_id), (TASK.kind, "another"), (TASK.kind, "../etc")):
+            self.assertEqual(self.catalog.find_pieces(kind, task_id, range(32)), [])
+
     def test_lists(self) -> None:
         """All tasks are listed, the oldest first, and those of one ID are found."""
         self.assertEqual(self.catalog.list_tasks(), [])

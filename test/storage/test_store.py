@@ -15,7 +15,9 @@ from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, gatherResults
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -24,8 +26,10 @@ from dragonfly_vortex.interfaces import IPieceStore, OpenPiece, StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importing import import_file
+from dragonfly_vortex.storage.removing import remove_task
 from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
+from test.storage.changer import Changer
 from test.storage.contents import content_of, files_in, wrong_pieces
 
 KIND = PieceKind.STANDARD
@@ -220,6 +224,7 @@ class QuestionTests(StoreCase):
         with self.assertRaises(CancelledError):
             await missing
         await self.store.get_task(KIND, TASK.task_id)
+        await self.store.stop()  # which closes what is kept open for others
         self.assertEqual(descriptors(), set())
 
     async def test_many_at_once(self) -> None:
@@ -250,6 +255,115 @@ class QuestionTests(StoreCase):
         with self.assertRaisesRegex(StorageFailure, "no such table") as caught:
             await self.store.open_piece(KIND, TASK.task_id, 0)
         self.assertIsInstance(caught.exception.__cause__, sqlite3.Error)
+
+
+class HotTests(StoreCase):
+    """Pieces that are asked for again: they are handed out at once, and never against what the catalog says by then."""
+
+    async def warm(self) -> None:
+        """Import the content, and ask for a piece."""
+        self.import_it()
+        read(await self.store.open_piece(KIND, TASK.task_id, 0))
+
+    async def test_at_once(self) -> None:
+        """When a piece has been asked for, it and its neighbours are handed out at once, each time in its own file."""
+        await self.warm()
+        for number in (0, 1, 2, 0):
+            opened = [self.successResultOf(self.store.open_piece(KIND, TASK.task_id, number)) for _ in range(2)]
+            self.assertEqual([read(piece) for piece in opened], [CONTENT[number * 1000 :][:1000]] * 2)
+        ranged = self.successResultOf(self.store.open_piece(KIND, TASK.task_id, 1, 10, 20))
+        self.assertEqual(read(ranged), CONTENT[1010:1030])
+        self.failureResultOf(self.store.open_piece(KIND, TASK.task_id, 3), NotStored)
+        self.failureResultOf(self.store.open_piece(KIND, TASK.task_id, 1, 0, 1001), StorageError)
+
+    async def test_another_connection(self) -> None:
+        """A row that is changed past this store is seen by the very next question, though the file is not touched."""
+        await self.warm()
+        connection = sqlite3.connect(self.directory / "catalog.sqlite3", isolation_level=None)
+        self.addCleanup(connection.close)
+        connection.execute("UPDATE piece SET damage = 'a test' WHERE number = 1")
+        with self.assertRaises(NotStored):
+            await self.store.open_piece(KIND, TASK.task_id, 1)
+        read(await self.store.open_piece(KIND, TASK.task_id, 2))
+        self.failureResultOf(self.store.open_piece(KIND, TASK.task_id, 1), NotStored)
+        connection.execute("UPDATE piece SET damage = '' WHERE number = 1")
+        self.assertEqual(read(await self.store.open_piece(KIND, TASK.task_id, 1)), CONTENT[1000:2000])
+
+    async def test_order(self) -> None:
+        """What was asked first is done first, though the piece is in memory; a change that fails is over, too."""
+        await self.warm()
+        marked = self.store.mark_damaged(KIND, TASK.task_id, 1, "a test")
+        with self.assertRaises(NotStored):
+            await self.store.open_piece(KIND, TASK.task_id, 1)
+        await marked
+        with self.assertRaises(NotStored):
+            await self.store.mark_damaged(KIND, TASK.task_id, 3, "a test")
+        read(await self.store.open_piece(KIND, TASK.task_id, 0))
+        self.assertEqual(read(self.successResultOf(self.store.open_piece(KIND, TASK.task_id, 0))), CONTENT[:1000])
+
+    async def test_removed(self) -> None:
+        """The file of a task that another process removes is closed soon, though nobody asks for anything."""
+        await self.warm()
+        self.assertEqual(len(descriptors()), 1)
+        remove_task(self.directory, KIND, TASK.task_id)
+        while descriptors():
+            await deferLater(IReactorTime(reactor), 0.05)
+
+    async def test_stopped(self) -> None:
+        """A store that is stopped hands nothing out, and what it remembered is gone when it starts again."""
+        await self.warm()
+        await self.store.stop()
+        self.assertEqual(descriptors(), set())
+        self.failureResultOf(self.store.open_piece(KIND, TASK.task_id, 0), StorageFailure)
+        remove_task(self.directory, KIND, TASK.task_id)
+        await self.store.start()
+        with self.assertRaises(NotStored):
+            await self.store.open_piece(KIND, TASK.task_id, 0)
+
+    async def test_another_process(self) -> None:
+        """While another process damages, heals, drops, removes and imports, no question ever gets a wrong byte."""
+        other = await deferToThread(Changer, self.path, self.directory)
+        self.addCleanup(deferToThread, other.end)
+        good: list[bytes | None] = [CONTENT[:1000], CONTENT[1000:2000], CONTENT[2000:]]
+        hurt = [good[0], None, good[2]]
+        gone: list[bytes | None] = [None] * 3
+        await self.while_it_does(other, "import", gone, good)
+        for _ in range(5):
+            await self.while_it_does(other, "mark", good, hurt)
+            await self.while_it_does(other, "scribble", hurt, hurt)
+            await self.while_it_does(other, "heal", hurt, good)
+            await self.while_it_does(other, "drop", good, hurt)
+            await self.while_it_does(other, "scribble", hurt, hurt)
+            await self.while_it_does(other, "import", hurt, good)
+            await self.while_it_does(other, "remove", good, gone)
+            await self.while_it_does(other, "import", gone, good)
+
+    async def while_it_does(
+        self, other: Changer, what: str, before: list[bytes | None], after: list[bytes | None]
+    ) -> None:
+        """
+        Ask for all pieces without a pause while the process does something, and once more when it has done it. Each is
+        as it was or as it will be; when it is as it will be it stays so; and so it is at the latest when that is done.
+        """
+        doing = deferToThread(other.do, what)
+        changed = [False] * 3
+        is_done = False
+        while not is_done:
+            is_done = doing.called
+            for number in range(3):
+                found = await self.find(number)
+                allowed = [after[number]] if is_done or changed[number] else [before[number], after[number]]
+                self.assertIn(found, allowed, f"piece {number} while it does: {what}")
+                changed[number] = found != before[number]
+            await deferLater(IReactorTime(reactor), 0)
+        await doing
+
+    async def find(self, number: int) -> bytes | None:
+        """A piece's bytes; None where it is not there."""
+        try:
+            return read(await self.store.open_piece(KIND, TASK.task_id, number))
+        except NotStored:
+            return None
 
 
 class DamageTests(StoreCase):

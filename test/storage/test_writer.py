@@ -92,7 +92,7 @@ class WriterTests(TestCase):
         def trace(catalog: Catalog) -> None:
             catalog._opened().set_trace_callback(count)
 
-        await self.store._defer(lambda: trace(self.store._catalog))
+        await self.store._change(lambda: trace(self.store._catalog))
         added = [self.add(writer, number) for number in range(3)]
         self.assertEqual(writer.unwritten, 2500)
         await gatherResults(added)

@@ -1,0 +1,70 @@
+"""
+Whether anything has been committed to the catalog since one looked last: a question that is cheap enough for every
+piece, and that does not block the reactor.
+
+SQLite answers it itself, by ``PRAGMA data_version``: a connection's number changes when any other connection, in this
+process or in another, has committed. It compares what a commit writes into the memory that all connections share, last
+of all, when the commit is on the disk (the WAL index; https://www.sqlite.org/walformat.html). So the number changes at
+the very moment at which others can read what was committed, not before and not after, whoever has committed it, and
+whether that process lives on or not. It takes two calls of the kernel, which set and release a lock and wait for
+nobody; only after a commit does it read one page of the file, the first, again.
+
+The time of the catalog's file would be cheaper by a microsecond and would not do. It is touched behind each commit
+(:mod:`~dragonfly_vortex.storage.watch`): in between, or for ever where the process is killed there, others can read
+that a piece is damaged and write to its range, and here the old row would still be believed. To touch it before the
+commit, too, does not help, since the old row can be read and remembered between that and the commit. And a mark that
+says that a commit is under way would be wiped out by a checkpoint, which writes to the same file at any time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from dragonfly_vortex.storage.failures import storage_failures
+
+__all__ = ["CatalogVersion"]
+
+
+class CatalogVersion:
+    """
+    The version of what is committed.
+
+    :param path: the catalog's file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._connection: sqlite3.Connection | None = None
+
+    def open(self) -> None:
+        """
+        Open the catalog, which is there and has been prepared. This blocks.
+
+        :raises StorageFailure: it cannot be opened.
+        """
+        with storage_failures(f"cannot open {self._path}"):
+            # Opened and closed in the storage's thread, and asked in the reactor's. It waits for no lock (timeout=0).
+            connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+        self._connection = connection
+
+    def close(self) -> None:
+        """Close the catalog, if it is open. This blocks."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def current(self) -> int | None:
+        """
+        A number that is another one when anything has been committed in between, by another connection. It can be
+        compared between :meth:`open` and :meth:`close`.
+
+        :returns: None where nobody can tell: it is not open, or the catalog cannot be read at this moment.
+        """
+        if self._connection is None:
+            return None
+        try:
+            ((version,),) = self._connection.execute("PRAGMA data_version").fetchall()
+        except sqlite3.Error:
+            return None
+        return int(version)

@@ -1,0 +1,99 @@
+"""Tests of the catalog's version: real databases, other connections and another process."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.errors import StorageFailure
+from dragonfly_vortex.interfaces import StoredTask
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.version import CatalogVersion
+from dragonfly_vortex.wire import PieceKind
+
+_COMMITTER = """
+import os, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1])
+connection.execute("INSERT INTO task VALUES ('standard', 'another', 1, 1, 1)")
+connection.commit()
+os._exit(0)  # as if it was killed behind the commit
+"""
+
+
+class CatalogVersionTests(SynchronousTestCase):
+    """When the number changes, and when it does not."""
+
+    def setUp(self) -> None:
+        self.catalog = Catalog(Path(self.mktemp()))
+        self.catalog.open()
+        self.addCleanup(self.catalog.close)
+        self.version = CatalogVersion(self.catalog.path)
+        self.version.open()
+        self.addCleanup(self.version.close)
+
+    def add(self, task_id: str) -> None:
+        """Commit a row."""
+        task = StoredTask(
+            kind=PieceKind.STANDARD, task_id=task_id, content_length=1, piece_length=1, created_at=1_700_000
+        )
+        self.catalog.add_task(task)
+
+    def test_changes(self) -> None:
+        """It is the same while nothing is committed, and another one after each commit; reading changes nothing."""
+        seen = []
+        for number in range(5):
+            self.add(f"task-{number}")
+            seen.append(self.version.current())
+            self.assertIsNotNone(seen[-1])
+            self.catalog.list_tasks()
+            self.assertEqual(self.version.current(), seen[-1])
+        self.assertEqual(len(set(seen)), 5)
+
+    def test_not_before_the_commit(self) -> None:
+        """What is written and not committed, or rolled back, changes nothing."""
+        before = self.version.current()
+        other = sqlite3.connect(self.catalog.path, isolation_level=None)
+        self.addCleanup(other.close)
+        for end, same in (("ROLLBACK", True), ("COMMIT", False)):
+            other.execute("BEGIN IMMEDIATE")
+            other.execute("INSERT INTO task VALUES ('standard', 'task', 1, 1, 1)")
+            self.assertEqual(self.version.current(), before)
+            other.execute(end)
+            self.assertEqual(self.version.current() == before, same)
+
+    def test_killed_behind_the_commit(self) -> None:
+        """A commit of another process is seen, though that has ended at once and the file's times tell nothing."""
+        before = self.version.current()
+        times = self.catalog.path.stat()
+        subprocess.run([sys.executable, "-c", _COMMITTER, str(self.catalog.path)], check=True)
+        os.utime(self.catalog.path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        self.assertNotEqual(self.version.current(), before)
+
+    def test_holds_nothing_back(self) -> None:
+        """Who has asked does not keep a checkpoint from writing everything back."""
+        self.add("a-task")
+        self.version.current()
+        other = sqlite3.connect(self.catalog.path, isolation_level=None)
+        self.addCleanup(other.close)
+        ((busy, left, _),) = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self.assertEqual((busy, left), (0, 0))
+
+    def test_closed(self) -> None:
+        """Nobody can tell before it is open, when it is closed, and where the file is no database."""
+        self.assertIsNone(CatalogVersion(self.catalog.path).current())
+        self.version.close()
+        self.assertIsNone(self.version.current())
+        self.version.close()
+        path = Path(self.mktemp())
+        path.write_bytes(bytes(4096))
+        version = CatalogVersion(path)
+        version.open()
+        self.addCleanup(version.close)
+        self.assertIsNone(version.current())
+        with self.assertRaisesRegex(StorageFailure, "cannot open"):
+            CatalogVersion(path.parent / "not-there" / "catalog").open()
