@@ -12,9 +12,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.interfaces import StoredPiece
 from dragonfly_vortex.storage.catalog import Catalog
-from dragonfly_vortex.storage.open_files import MAX_LOOKS
 from dragonfly_vortex.storage.hot import LOOK_INTERVAL, HotPieces
 from dragonfly_vortex.storage.importing import import_file
+from dragonfly_vortex.storage.open_files import MAX_LOOKS
 from dragonfly_vortex.storage.rows import page_of
 from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.wire import PieceKind
