@@ -17,12 +17,11 @@ from twisted.internet.interfaces import (
     IReactorFDSet,
     IReactorTCP,
     IReactorThreads,
-    IReactorTime,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.config import Config, TLSIdentity, server_tls
+from dragonfly_vortex.config import Config, TLSIdentity, main_share, server_tls
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.peer.tcp_server import TCPServer
@@ -33,6 +32,8 @@ from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.transport.sockets import socket_options
 from dragonfly_vortex.transport.tls import server_tls_from
 from dragonfly_vortex.upload.service import UploadService
+from dragonfly_vortex.workers.server import WorkersServer
+from dragonfly_vortex.workers.supervision import ISupervisingReactor
 
 __all__ = ["DRAIN_TIMEOUT", "IPeerReactor", "VortexService"]
 
@@ -40,7 +41,7 @@ DRAIN_TIMEOUT = 10.0
 """Seconds that the pieces under way have to be finished when a peer stops."""
 
 
-class IPeerReactor(IReactorCore, IReactorFDSet, IReactorTCP, IReactorThreads, IReactorTime):
+class IPeerReactor(IReactorCore, IReactorFDSet, IReactorTCP, IReactorThreads, ISupervisingReactor):
     """What a peer needs of a reactor."""
 
 
@@ -52,14 +53,23 @@ class VortexService(Service):
     :param config: the peer's configuration.
     :param reactor: what it runs on.
     :param warnings: what reading the configuration warned of; it goes to the log when the service starts.
+    :param listening: what the Vortex door accepts from, instead of listening itself: a worker's, which others share.
+        With it the service can be started once.
     """
 
     log: ClassVar[Logger] = Logger()
 
-    def __init__(self, config: Config, reactor: IPeerReactor, warnings: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reactor: IPeerReactor,
+        warnings: tuple[str, ...] = (),
+        listening: socket.socket | None = None,
+    ) -> None:
         self.config = config
         self._reactor = reactor
         self._warnings = warnings
+        self._listening = listening
         self._store: PieceStore | None = None
         self._read_ahead: ReadAhead | None = None
         self._server: IServer | None = None
@@ -91,7 +101,7 @@ class VortexService(Service):
         with Catalog(self.config.storage.dir):
             pass
         store = PieceStore(self.config.storage.dir, self._reactor)
-        limiter = TokenBucket(self.config.upload.bandwidth_limit, self._reactor)  # one for both doors
+        limiter = TokenBucket(main_share(self.config).upload.bandwidth_limit, self._reactor)  # for both doors
         identity = server_tls(self.config)
         doors = self.config.storage.server.protocol
         read_ahead = ReadAhead(self._reactor)
@@ -154,6 +164,10 @@ class VortexService(Service):
         self, store: PieceStore, limiter: TokenBucket, read_ahead: ReadAhead, identity: TLSIdentity | None
     ) -> IServer:
         server = self.config.storage.server
+        # With workers, too: they read the files themselves, but a peer whose files cannot be used does not start.
+        tls = server_tls_from(identity) if identity is not None else None
+        if server.workers > 1:
+            return IServer(WorkersServer(self._reactor, self.config))
         factory = VortexServerFactory(
             store,
             self._reactor,
@@ -170,7 +184,8 @@ class VortexService(Service):
                 ip=server.ip,
                 port=server.tcp.port,
                 options=socket_options(server.tcp),
-                tls=server_tls_from(identity) if identity is not None else None,
+                tls=tls,
+                listening=self._listening,
             )
         )
 

@@ -30,14 +30,14 @@ LAYERS = (
     ("upload",),
     ("downloaders",),
     ("task",),
-    ("service", "tap", "cli", "__main__"),
+    ("service", "tap", "workers", "descriptors", "termination", "cli", "__main__"),
     ("testing",),
 )
 
 #: Layers with sides that do not know one another. A module on no side stands alone.
 SIDES = {
     "peer": (
-        frozenset({"replies", "server", "listener", "tcp_server"}),
+        frozenset({"replies", "server_protocol", "server", "listener", "tcp_server"}),
         frozenset({"client", "tcp_client", "pool"}),
     ),
     "downloaders": (

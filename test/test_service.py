@@ -27,12 +27,13 @@ from dragonfly_vortex.config import (
     StorageConfig,
     StorageServerConfig,
     StorageTCPConfig,
+    TLSConfig,
     UploadConfig,
     UploadServerConfig,
     default_config,
 )
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
-from dragonfly_vortex.errors import StorageFailure
+from dragonfly_vortex.errors import CertificateUnusable, StorageFailure
 from dragonfly_vortex.parents import ParentAddress
 from dragonfly_vortex.peer.listener import VortexPort
 from dragonfly_vortex.peer.server import VortexServerFactory
@@ -314,6 +315,32 @@ class ServiceTests(TestCase):
             await peer.stopService()
             with self.assertRaises((ConnectionResetError, EOFError)):
                 await deferToThread(child.content)
+
+    def with_workers(self, tls: TLSConfig | None = None) -> Config:
+        """A configuration of a peer with two workers and both doors."""
+        config = self.config()
+        server = dataclasses.replace(config.storage.server, workers=2)
+        storage = dataclasses.replace(config.storage, server=server)
+        return dataclasses.replace(config, storage=storage, tls=tls or TLSConfig())
+
+    async def test_workers(self) -> None:
+        """With workers it serves as without, and the gRPC door tells of their port."""
+        task_id = await deferToThread(self.import_file)
+        peer = self.service(self.with_workers())
+        peer.startService()
+        self.assertTrue(await self.fetch(peer, task_id) == self.content)
+        _, port = self.address(peer)
+        self.assertEqual(await self.doors_of(await self.until_grpc(peer), task_id), [f"127.0.0.1:{port}"])
+        await peer.stopService()
+        self.assertIsNone(peer.address)
+
+    def test_workers_without_a_certificate(self) -> None:
+        """A peer whose certificate cannot be used does not start, and has no workers."""
+        missing = TLSConfig(cert=self.directory / "missing.crt", key=self.directory / "missing.key")
+        peer = self.service(self.with_workers(missing))
+        self.assertRaises(CertificateUnusable, peer.startService)
+        self.assertIsNone(peer.address)
+        self.assertFalse(peer.running)
 
     def test_settings(self) -> None:
         """What the configuration says of connections and of bandwidth is what the server's factory has."""

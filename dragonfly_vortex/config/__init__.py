@@ -8,7 +8,7 @@ A peer's configuration: YAML to frozen, typed values.
 from __future__ import annotations
 
 from dragonfly_vortex.config.certificates import TLSIdentity, client_tls, server_tls
-from dragonfly_vortex.config.load import LoadedConfig, load_config
+from dragonfly_vortex.config.load import LoadedConfig, beside, load_config
 from dragonfly_vortex.config.model import (
     Config,
     DownloadConfig,
@@ -24,6 +24,7 @@ from dragonfly_vortex.config.model import (
     UploadServerConfig,
     default_config,
 )
+from dragonfly_vortex.config.shares import main_share, worker_share
 
 __all__ = [
     "Config",
@@ -40,8 +41,11 @@ __all__ = [
     "UploadClientConfig",
     "UploadConfig",
     "UploadServerConfig",
+    "beside",
     "client_tls",
     "default_config",
     "load_config",
+    "main_share",
     "server_tls",
+    "worker_share",
 ]

@@ -19,10 +19,11 @@ from dragonfly_vortex.config.certificates import incomplete, surprises
 from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, Free, Keys, Known
 from dragonfly_vortex.config.document import Entry, Items, KeyPath, Node, Scalar, Section, dotted, read_document, shown
 from dragonfly_vortex.config.model import Config, Setting, fields_of
+from dragonfly_vortex.config.shares import unshareable
 from dragonfly_vortex.config.spelling import snake_case, spellings
 from dragonfly_vortex.errors import ConfigError
 
-__all__ = ["LoadedConfig", "load_config"]
+__all__ = ["LoadedConfig", "beside", "load_config"]
 
 T = TypeVar("T")
 
@@ -46,15 +47,15 @@ def load_config(path: str | os.PathLike[str]) -> LoadedConfig:
 
     :param path: the file. Relative paths in it are relative to where it lies, and absolute in the result.
     :returns: the configuration, and a warning that names the reference's keys that are accepted and not used.
-    :raises ConfigError: when the file cannot be read, is no YAML, has a wrong key or value, or lacks one that another
-        needs.
+    :raises ConfigError: when the file cannot be read, is no YAML, has a wrong key or value, one that does not go with
+        another, or lacks one that another needs.
     """
     file = os.fspath(path)
     document = read_document(file)
     keys = _SortedKeys(file)
     keys.sort(document, Config, DFDAEMON_KEYS, (), ())
-    config = _beside(Path(file).parent, _build(Config, "", file, keys.given))
-    for key, reason in incomplete(config):
+    config = beside(Path(file).parent, _build(Config, "", file, keys.given))
+    for key, reason in (*incomplete(config), *unshareable(config)):
         place = keys.given[key][-1]
         raise ConfigError(file, place.value.line, place.key, reason)
     warnings = [f"{file}: {warning}" for warning in (*_unused(keys.unused), *surprises(config))]
@@ -167,13 +168,18 @@ def _build(section: type[T], prefix: str, file: str, given: Mapping[str, list[_P
     return section(**values)
 
 
-def _beside(directory: Path, section: T) -> T:
-    """Make all paths absolute, from where the file lies."""
+def beside(directory: Path, section: T) -> T:
+    """
+    Make all paths absolute.
+
+    :param directory: what they are relative to.
+    :param section: a configuration, or a part of one.
+    """
     changes: dict[str, Any] = {}
     for name, kind, _ in fields_of(type(section)):
         value = getattr(section, name)
         if isinstance(kind, type):
-            changes[name] = _beside(directory, value)
+            changes[name] = beside(directory, value)
         elif isinstance(value, Path):
             changes[name] = Path(os.path.abspath(directory / value))
     return dataclasses.replace(section, **changes)  # type: ignore[type-var] # a class of the model

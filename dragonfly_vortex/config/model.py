@@ -309,6 +309,14 @@ class StorageServerConfig:
         default="0.0.0.0",
         metadata=_setting(Address(), "The address to listen on.", nullable=True),
     )
+    workers: int = field(
+        default=1,
+        metadata=_setting(
+            Whole(minimum=1, maximum=256),
+            "How many processes serve by Vortex, each with its part of the connections and of the bandwidth; 1: the "
+            "main process itself. See [More than one core](tuning.md#more-than-one-core).",
+        ),
+    )
     tcp: StorageTCPConfig = field(default_factory=StorageTCPConfig)
 
 

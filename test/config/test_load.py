@@ -40,6 +40,7 @@ storage:
   server:
     protocol: tcp
     ip: '::'
+    workers: 4
     tcp:
       port: 0
       buffer_size: 4194304
@@ -156,6 +157,7 @@ class LoadTests(ConfigFileTestCase):
                     "server": {
                         "protocol": "tcp",
                         "ip": "::",
+                        "workers": 4,
                         "tcp": {
                             "port": 0,
                             "buffer_size": 4_194_304,

@@ -57,6 +57,7 @@ class DefaultTests(SynchronousTestCase):
                     "server": {
                         "protocol": "all",
                         "ip": "0.0.0.0",
+                        "workers": 1,
                         "tcp": {
                             "port": 4005,
                             "buffer_size": None,

@@ -1,0 +1,68 @@
+"""
+The limits of a peer with several workers, shared out among them: each has its part, and the sum is what was configured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from dragonfly_vortex.config.model import Config
+
+__all__ = ["main_share", "unshareable", "worker_share"]
+
+
+def worker_share(config: Config, number: int) -> Config:
+    """
+    What one worker is to do: serve by Vortex alone, as one process, within its part of the limits.
+
+    :param config: the peer's.
+    :param number: of the worker, from 1.
+    """
+    server = config.storage.server
+    tcp = replace(server.tcp, max_connections=_parts(server.tcp.max_connections, server.workers)[number - 1])
+    server = replace(server, protocol="tcp", workers=1, tcp=tcp)
+    upload = replace(config.upload, bandwidth_limit=_bandwidths(config)[number - 1])
+    return replace(config, storage=replace(config.storage, server=server), upload=upload)
+
+
+def main_share(config: Config) -> Config:
+    """
+    What the main process keeps for itself: all where it has no workers, otherwise, for the gRPC door, as much of the
+    bandwidth as a worker has.
+    """
+    return replace(config, upload=replace(config.upload, bandwidth_limit=_bandwidths(config)[-1]))
+
+
+def unshareable(config: Config) -> Iterator[tuple[str, str]]:
+    """
+    Find limits that are too small to be shared out.
+
+    :returns: the key to blame, and what is wrong.
+    """
+    server = config.storage.server
+    if server.workers > server.tcp.max_connections:
+        reason = f"expected at most one worker for each of {server.tcp.max_connections} connections (max_connections)"
+        yield "storage.server.workers", f"{reason}; got {server.workers}"
+    elif _senders(config) > config.upload.bandwidth_limit:
+        reason = "expected a byte per second for each worker and the gRPC door (upload.bandwidth_limit)"
+        yield "storage.server.workers", f"{reason}; got {server.workers} for {config.upload.bandwidth_limit}"
+
+
+def _senders(config: Config) -> int:
+    """How many processes send content. A main process with workers has the gRPC door alone."""
+    server = config.storage.server
+    if server.workers == 1 or server.protocol == "grpc":
+        return 1
+    return server.workers + (server.protocol == "all")
+
+
+def _bandwidths(config: Config) -> list[int]:
+    """The senders' parts of the bandwidth, the main process's last where it is one."""
+    return _parts(config.upload.bandwidth_limit, _senders(config))
+
+
+def _parts(total: int, count: int) -> list[int]:
+    """Share out a whole number; what remains goes to the first, one each."""
+    each, more = divmod(total, count)
+    return [each + (number < more) for number in range(count)]

@@ -1,0 +1,44 @@
+"""What a worker is told when it starts, through a pipe: no argument and no environment, which others may read."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from dragonfly_vortex.config import Config
+
+__all__ = ["LISTENING", "Order"]
+
+LISTENING = 3
+"""The descriptor of the listening socket in a worker."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """
+    What one worker is to do.
+
+    :param number: of the worker, from 1.
+    :param config: what it has of the peer's, with absolute paths; see :func:`~dragonfly_vortex.config.worker_share`.
+    """
+
+    number: int
+    config: Config
+
+    def to_bytes(self) -> bytes:
+        """
+        Write it for a process that runs the same code. These are values and not the file that they came from, which may
+        have changed when a worker is started again.
+        """
+        return pickle.dumps(self)
+
+    @classmethod
+    def read(cls, pipe: BinaryIO) -> Order:
+        """
+        Read an order, and nothing behind it.
+
+        :raises EOFError: there is none: who was to write it has gone.
+        """
+        order: Order = pickle.load(pipe)  # the other end is the process that started this one
+        return order

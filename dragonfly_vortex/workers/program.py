@@ -1,0 +1,65 @@
+"""What a worker runs: a peer in one process, on a socket that it was given, which does not outlive who started it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+from threading import Thread
+from typing import cast
+
+from twisted.internet.error import CannotListenError
+from twisted.logger import FileLogObserver, Logger, globalLogBeginner
+
+from dragonfly_vortex.descriptors import within_descriptors
+from dragonfly_vortex.errors import CertificateUnusable, StorageError
+from dragonfly_vortex.service import IPeerReactor, VortexService
+from dragonfly_vortex.termination import ExitBySignal
+from dragonfly_vortex.workers.log_lines import event_line
+from dragonfly_vortex.workers.order import LISTENING, Order
+
+__all__ = ["main"]
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def main() -> int:
+    """
+    Serve until SIGTERM or SIGINT, finish the pieces under way, and end; or end at once with the main process.
+
+    :returns: the exit status.
+    """
+    _end_with_main_process()
+    with open(0, "rb", closefd=False) as pipe:
+        order = Order.read(pipe)
+    Thread(target=_wait_for_end_of_main_process, daemon=True).start()
+    globalLogBeginner.beginLoggingTo([FileLogObserver(sys.stdout, event_line)])
+
+    from twisted.internet import reactor
+
+    peer_reactor = cast(IPeerReactor, reactor)
+    ExitBySignal(peer_reactor, signal.SIGTERM, signal.SIGINT).startService()
+    listening = socket.socket(fileno=LISTENING)
+    peer = VortexService(within_descriptors(order.config), peer_reactor, listening=listening)
+    try:
+        peer.startService()
+    except (CannotListenError, CertificateUnusable, StorageError) as error:
+        Logger().critical("cannot serve: {reason}", reason=str(error))
+        return 1
+    peer_reactor.addSystemEventTrigger("before", "shutdown", peer.stopService)
+    peer_reactor.run()
+    return 0
+
+
+def _end_with_main_process() -> None:
+    """Have Linux kill this process when the one that started it has gone, even where it is stopped or stuck."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _wait_for_end_of_main_process() -> None:
+    """In a thread: end when nobody has the other end of the pipe any more, however busy the reactor is."""
+    os.read(0, 1)  # nothing is written behind the order
+    os._exit(1)

@@ -1,0 +1,78 @@
+"""The way into a peer over Vortex and TCP, by several processes: the socket that they share, and the processes."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import ClassVar
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IAddress
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from dragonfly_vortex.config import Config, beside, worker_share
+from dragonfly_vortex.interfaces import IServer
+from dragonfly_vortex.peer.listener import address_of, listening_socket
+from dragonfly_vortex.transport.sockets import socket_options
+from dragonfly_vortex.workers.order import Order
+from dragonfly_vortex.workers.supervision import ISupervisingReactor, Worker
+
+__all__ = ["WorkersServer"]
+
+
+@implementer(IServer)
+class WorkersServer:
+    """
+    Has workers serve pieces over Vortex.
+
+    This process listens, and accepts nobody: so an address that cannot be had is known at once, and whoever waits to be
+    accepted is there for the other workers when one dies. Whichever of them comes first accepts; who has no room lets
+    the others.
+
+    :param reactor: where the processes are watched.
+    :param config: the peer's.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(self, reactor: ISupervisingReactor, config: Config) -> None:
+        self._reactor = reactor
+        self._config = config
+        self._listening: socket.socket | None = None
+        self._workers: list[Worker] = []
+
+    @property
+    def address(self) -> IAddress | None:
+        """Where it listens, None while it does not."""
+        return address_of(self._listening) if self._listening is not None else None
+
+    @property
+    def pids(self) -> list[int | None]:
+        """The workers' process IDs, None for one that is to be started again."""
+        return [worker.pid for worker in self._workers]
+
+    def start(self) -> IAddress:
+        """See :meth:`IServer.start`. Children are accepted when the first worker is there; until then they wait."""
+        server = self._config.storage.server
+        listening = self._listening = listening_socket(server.ip, server.tcp.port, socket_options(server.tcp))
+        address = address_of(listening)
+        self.log.info("serving Vortex on {address}, by {count} workers", address=address, count=server.workers)
+        config = beside(Path.cwd(), self._config)
+        for number in range(1, server.workers + 1):
+            order = Order(number=number, config=worker_share(config, number))
+            worker = Worker(self._reactor, order, listening)
+            self._workers.append(worker)
+            worker.start()
+        return address
+
+    async def _stop(self, timeout: float) -> None:
+        listening, self._listening = self._listening, None
+        workers, self._workers = self._workers, []
+        if listening is not None:
+            listening.close()
+        await gatherResults([worker.stop(timeout) for worker in workers])
+
+    def stop(self, timeout: float) -> Deferred[None]:
+        """See :meth:`IServer.stop`."""
+        return Deferred.fromCoroutine(self._stop(timeout))

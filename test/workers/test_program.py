@@ -1,0 +1,165 @@
+"""Workers as they are: ``twistd dfvortex`` with two of them, stopped, killed, asked to end. Nothing is ever left."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.config import Config, StorageConfig
+from dragonfly_vortex.wire import PieceContent
+from dragonfly_vortex.workers.order import LISTENING, Order
+from test.processes import Child, Daemon, import_file
+
+
+class DaemonTests(SynchronousTestCase):
+    """A daemon with two workers, in a directory of its own."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        self.content = os.urandom(700_000)
+        self.directory.joinpath("file").write_bytes(self.content)
+        self.configure()
+        self.task_id = import_file(self.directory / "file", directory=self.directory)
+
+    def configure(self, bandwidth: str = "50GB") -> None:
+        """Write the configuration: the Vortex door alone, two workers."""
+        text = f"upload: {{bandwidth_limit: {bandwidth}}}\nstorage: {{dir: data, server: "
+        text += "{ip: 127.0.0.1, protocol: tcp, workers: 2, tcp: {port: 0}}}\n"
+        self.directory.joinpath("tap.yaml").write_text(text, encoding="utf-8")
+
+    @contextmanager
+    def serving(self) -> Iterator[tuple[Daemon, list[int]]]:
+        """A daemon, and the process IDs of its workers, who serve; at the end none of them is there any more."""
+        with Daemon(self.directory) as daemon:
+            for number in (1, 2):
+                daemon.wait_for(rf"\[worker {number}: .*serving Vortex")
+            workers = workers_of(daemon.pid)
+            self.assertEqual(len(workers), 2)
+            yield daemon, workers
+            daemon.kill_if_running()
+            for pid in workers:
+                self.assertTrue(has_gone(pid, 5.0), f"worker {pid} is left")
+
+    def fetch(self, daemon: Daemon) -> None:
+        """Fetch the piece on a new connection."""
+        with Child(daemon.address) as child:
+            child.ask(self.task_id)
+            self.assertIsInstance(child.next_event(), PieceContent)
+            self.assertTrue(child.content() == self.content)
+
+    def test_killed(self) -> None:
+        """
+        All workers serve, and each serves while the others do not; one that is killed is replaced. When the main
+        process is killed they are gone at once, a stopped one too, and so is the port.
+        """
+        with self.serving() as (daemon, workers):
+            for stopped in workers:
+                os.kill(stopped, signal.SIGSTOP)
+                self.fetch(daemon)
+                os.kill(stopped, signal.SIGCONT)
+            os.kill(workers[0], signal.SIGKILL)
+            daemon.wait_for(rf"#error\] worker 1 \(process {workers[0]}\) has ended: signal 9; started again in 0.1 s")
+            self.fetch(daemon)
+            daemon.wait_for(r"(?s)started again.*\[worker 1: .*serving Vortex")
+            workers[:] = workers_of(daemon.pid)
+            os.kill(workers[1], signal.SIGSTOP)
+            self.fetch(daemon)
+            os.kill(daemon.pid, signal.SIGKILL)
+            for pid in workers:
+                self.assertTrue(has_gone(pid, 2.0), f"worker {pid} is left")
+            self.assertEqual(daemon.wait(), -signal.SIGKILL)
+            socket.create_server(daemon.address).close()
+
+    def test_asked_to_end(self) -> None:
+        """
+        SIGTERM to all processes at once, as a service manager sends it, lets the pieces under way at every worker come
+        to their end, accepts nobody meanwhile, and the daemon exits with 0.
+        """
+        self.configure(bandwidth="1MB")
+        with self.serving() as (daemon, workers):
+            children = []
+            for stopped in workers:
+                os.kill(stopped, signal.SIGSTOP)
+                child = Child(daemon.address)
+                self.addCleanup(child.socket.close)
+                children.append(child)
+                child.ask(self.task_id)
+                self.assertIsInstance(child.next_event(), PieceContent)
+                os.kill(stopped, signal.SIGCONT)
+            os.killpg(daemon.pid, signal.SIGTERM)
+            self.assertTrue(refuses(daemon.address, 2.0))
+            for child in children:
+                self.assertTrue(child.content() == self.content)
+            self.assertEqual(daemon.wait(), 0)
+            self.assertEqual(workers_of(daemon.pid), [])
+        self.assertNotRegex(daemon.log, "Traceback|has ended|is killed")
+
+
+class ProgramTests(SynchronousTestCase):
+    """The program of a worker, without the main process."""
+
+    def test_cannot_serve(self) -> None:
+        """One that cannot open the storage says why, and ends."""
+        place = Path(self.mktemp()).absolute()
+        place.write_text("a file, not a directory")
+        order = Order(number=1, config=Config(storage=StorageConfig(dir=place)))
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            reading, writing = os.pipe()
+            with open(reading, "rb") as pipe, open(writing, "wb") as kept:
+                kept.write(order.to_bytes())
+                kept.flush()
+                place_it = f'exec "$@" {LISTENING}<&{listening.fileno()}'
+                ran = subprocess.run(
+                    ["sh", "-c", place_it, "sh", sys.executable, "-m", "dragonfly_vortex.workers", "1"],
+                    stdin=pipe,
+                    pass_fds=[listening.fileno()],
+                    capture_output=True,
+                    text=True,
+                    timeout=30,
+                )
+        self.assertEqual(ran.returncode, 1)
+        self.assertRegex(ran.stdout, r'"critical".*cannot serve: cannot open .*catalog.sqlite3')
+
+
+def workers_of(pid: int) -> list[int]:
+    """The workers of a process, in the order of their numbers; those that have just ended are not counted."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    except FileNotFoundError:
+        return []
+    numbered = [(Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[-2:-1], int(child)) for child in children]
+    return [child for number, child in sorted(numbered) if number]
+
+
+def refuses(address: tuple[str, int], seconds: float) -> bool:
+    """Wait for an address to refuse connections; False when it takes longer."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with socket.socket() as trying:
+            if trying.connect_ex(address) == errno.ECONNREFUSED:
+                return True
+    return False
+
+
+def has_gone(pid: int, seconds: float) -> bool:
+    """Wait for a process to end; False when it takes longer."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], seconds)[0])
+    finally:
+        os.close(descriptor)
