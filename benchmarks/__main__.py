@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,9 +16,9 @@ from benchmarks.figures import summarize
 from benchmarks.machine import this_machine
 from benchmarks.options import make_parser, settings_of
 from benchmarks.page import DrawnPart
-from benchmarks.peers import DidNotWork
 from benchmarks.race import race
-from benchmarks.report import Report, read_report, write_report
+from benchmarks.report import Report, absences, entries, read_report, versions, write_report
+from benchmarks.servers import DidNotWork
 from benchmarks.settings import Settings
 from benchmarks.table import table
 
@@ -56,15 +57,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measure(command: str, settings: Settings, scratch: Path | None) -> Report:
     """Take all turns, and say what came of them."""
     machine = this_machine()
-    samples = tuple(race(settings, scratch, lambda line: print(line, file=sys.stderr, flush=True)))
+    absent = absences(settings.contestants)
+    for absence in absent.values():
+        _tell(f"without {absence.title}: {absence.missing} is not installed")
+    settings = dataclasses.replace(
+        settings, contestants=tuple(name for name in settings.contestants if name not in absent)
+    )
+    samples = tuple(race(settings, scratch, _tell))
     return Report(
         command=command,
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         machine=machine,
+        versions=versions(settings.contestants),
         settings=settings,
+        entries=entries(settings),
+        absences=tuple(absent.values()),
         figures=summarize(settings, machine.cores, samples),
         samples=samples,
     )
+
+
+def _tell(line: str) -> None:
+    """Say what is done."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

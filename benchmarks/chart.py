@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import words
+from benchmarks.contestant import GROUPS
 from benchmarks.figures import Cell, Spread
 from benchmarks.report import Report
 
@@ -16,22 +17,29 @@ if TYPE_CHECKING:
 
 __all__ = ["Bar", "Panel", "draw", "panels"]
 
-_COLOURS = (("#2a6f97", "#89c2d9"), ("#bc6c25", "#e9c46a"), ("#606c38", "#a3b18a"))
-"""Of each transport: dark for the parent or for all, light for the child."""
+_COLOURS = {
+    "file": ("#2a6f97", "#89c2d9"),
+    "pieces": ("#606c38", "#a3b18a"),
+    "nothing": ("#bc6c25", "#e9c46a"),
+    "memory": ("#555555", "#aaaaaa"),
+}
+"""Of each group: dark for the parent or for all, light for the child."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bar:
     """
-    A bar, of one part or of two on top of each other.
+    A bar, of one part or of two, one behind the other.
 
-    :param transport: whose it is.
-    :param parts: the heights, in the panel's unit: the whole, or the parent's and the child's.
+    :param title: whose it is.
+    :param group: what is done with the bytes.
+    :param parts: the lengths, in the panel's unit: the whole, or the parent's and the child's.
     :param reach: from the least to the most of what was seen; None for no such line.
-    :param label: the figure above it.
+    :param label: the figure behind it.
     """
 
-    transport: str
+    title: str
+    group: str
     parts: tuple[float, ...]
     reach: tuple[float, float] | None
     label: str
@@ -42,44 +50,28 @@ class Panel:
     """
     A field of the chart.
 
-    :param title: what is above it.
-    :param unit: of the heights.
-    :param groups: the bars, by how many pieces were under way at once.
+    :param unit: of the lengths.
+    :param bars: one for each contestant, in the same order in each panel.
     """
 
-    title: str
     unit: str
-    groups: tuple[tuple[int, tuple[Bar, ...]], ...]
+    bars: tuple[Bar, ...]
 
 
-def panels(report: Report) -> list[list[Panel]]:
-    """The chart's fields: a row for each thing that is measured, a column for each piece length."""
-    measures: Sequence[tuple[str, Callable[[Cell], Bar]]] = (
+def panels(report: Report) -> list[Panel]:
+    """The chart's fields: one for each thing that is measured, of those who fetch the file in the same shape."""
+    cells = {cell.contestant: cell for cell in report.figures.cells if cell.shape == report.settings.shape}
+    order = list(GROUPS)
+    rows = [
+        (entry.title, entry.group, cells[entry.name])
+        for entry in sorted(report.entries, key=lambda entry: order.index(entry.group))
+    ]
+    measures: Sequence[tuple[str, Callable[[str, str, Cell], Bar]]] = (
         ("MB/s", _rate_bar),
         ("processor s/GB, parent + child", _processor_bar),
         ("peak MB, parent + child", _memory_bar),
     )
-    return [
-        [
-            Panel(
-                title=f"pieces of {words.length(piece_length)}",
-                unit=unit,
-                groups=tuple(
-                    (
-                        concurrency,
-                        tuple(
-                            bar(cell)
-                            for cell in report.figures.cells
-                            if (cell.piece_length, cell.concurrency) == (piece_length, concurrency)
-                        ),
-                    )
-                    for concurrency in report.settings.concurrencies
-                ),
-            )
-            for piece_length in report.settings.piece_lengths
-        ]
-        for unit, bar in measures
-    ]
+    return [Panel(unit=unit, bars=tuple(bar(*row) for row in rows)) for unit, bar in measures]
 
 
 def draw(report: Report, path: Path) -> None:
@@ -93,22 +85,20 @@ def draw(report: Report, path: Path) -> None:
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    rows = panels(report)
+    shown = panels(report)
+    groups = dict.fromkeys(bar.group for bar in shown[0].bars)
     # Figures stay text, and a chart that is drawn again from the same report is the same, byte by byte.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": path.name, "font.size": 8}):
-        figure = Figure(figsize=(4.8 * len(rows[0]), 2.6 * len(rows)), layout="constrained")
-        axes = figure.subplots(len(rows), len(rows[0]), sharey="row", squeeze=False)
-        for row, its_axes in zip(rows, axes, strict=True):
-            its_axes[0].set_ylabel(row[0].unit)
-            for panel, ax in zip(row, its_axes, strict=True):
-                _draw_panel(panel, ax)
+        figure = Figure(figsize=(12, 1.2 + 0.3 * len(shown[0].bars)), layout="constrained")
+        axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+        for panel, ax in zip(shown, axes, strict=True):
+            _draw_panel(panel, ax)
+        axes[0].invert_yaxis()
+        axes[0].set_yticks(range(len(shown[0].bars)), [bar.title for bar in shown[0].bars])
         figure.legend(
-            handles=[
-                Patch(color=_colours(number)[0], label=words.title(transport))
-                for number, transport in enumerate(report.settings.transports)
-            ],
-            loc="outside upper right",
-            ncols=len(report.settings.transports),
+            handles=[Patch(color=_COLOURS[group][0], label=GROUPS[group]) for group in groups],
+            loc="outside upper center",
+            ncols=len(groups),
             frameon=False,
         )
         figure.savefig(path, format="svg", metadata={"Date": None})
@@ -116,60 +106,48 @@ def draw(report: Report, path: Path) -> None:
 
 def _draw_panel(panel: Panel, ax: Axes) -> None:
     """Draw one field."""
-    ax.set_title(panel.title)
-    ax.set_xlabel("pieces at once")
-    ax.set_xticks(range(len(panel.groups)), [str(concurrency) for concurrency, _ in panel.groups])
+    ax.set_xlabel(panel.unit)
     ax.spines[["top", "right"]].set_visible(False)
-    ax.margins(y=0.15)
-    for group, (_, bars) in enumerate(panel.groups):
-        width = 0.8 / len(bars)
-        for number, bar in enumerate(bars):
-            _draw_bar(bar, _colours(number), group + (number - (len(bars) - 1) / 2) * width, width, ax)
+    ax.margins(x=0.25)
+    for place, bar in enumerate(panel.bars):
+        end = 0.0
+        for part, colour in zip(bar.parts, _COLOURS[bar.group], strict=False):
+            ax.barh(place, part, 0.7, end, color=colour)
+            end += part
+        if bar.reach is not None:
+            ax.hlines(place, *bar.reach, color="black", linewidth=0.8)
+            end = max(end, bar.reach[1])
+        ax.annotate(f" {bar.label}", (end, place), va="center", fontsize=7)
 
 
-def _draw_bar(bar: Bar, colours: Sequence[str], place: float, width: float, ax: Axes) -> None:
-    """Draw a bar, one part on top of the other, and its figure above it."""
-    top = 0.0
-    for part, colour in zip(bar.parts, colours, strict=False):
-        ax.bar(place, part, width, top, color=colour)
-        top += part
-    if bar.reach is not None:
-        ax.vlines(place, *bar.reach, color="black", linewidth=0.8)
-        top = max(top, bar.reach[1])
-    ax.annotate(bar.label, (place, top), ha="center", va="bottom", fontsize=6.5)
-
-
-def _colours(number: int) -> Sequence[str]:
-    """The colours of a transport, by its place among them."""
-    return _COLOURS[number % len(_COLOURS)]
-
-
-def _rate_bar(cell: Cell) -> Bar:
+def _rate_bar(title: str, group: str, cell: Cell) -> Bar:
     """Throughput."""
     if cell.rate is None:
-        return Bar(transport=cell.transport, parts=(0.0,), reach=None, label=words.with_range(None, words.rate))
+        return Bar(title=title, group=group, parts=(0.0,), reach=None, label=words.with_range(None, words.rate))
     return Bar(
-        transport=cell.transport,
+        title=title,
+        group=group,
         parts=(cell.rate.median / 10**6,),
         reach=(cell.rate.minimum / 10**6, cell.rate.maximum / 10**6),
-        label=words.rate(cell.rate.median),
+        label=words.with_range(cell.rate, words.rate),
     )
 
 
-def _processor_bar(cell: Cell) -> Bar:
+def _processor_bar(title: str, group: str, cell: Cell) -> Bar:
     """Processor time, of both processes."""
-    return _stacked(cell.transport, cell.parent_processor, cell.child_processor, 1, words.seconds)
+    return _stacked(title, group, cell.parent_processor, cell.child_processor, 1, words.seconds)
 
 
-def _memory_bar(cell: Cell) -> Bar:
+def _memory_bar(title: str, group: str, cell: Cell) -> Bar:
     """Peak memory, of both processes."""
-    return _stacked(cell.transport, cell.parent_peak, cell.child_peak, 10**6, words.megabytes)
+    return _stacked(title, group, cell.parent_peak, cell.child_peak, 10**6, words.megabytes)
 
 
-def _stacked(transport: str, parent: Spread, child: Spread, unit: int, show: Callable[[float], str]) -> Bar:
-    """The child's median on top of the parent's."""
+def _stacked(title: str, group: str, parent: Spread, child: Spread, unit: int, show: Callable[[float], str]) -> Bar:
+    """The child's median behind the parent's."""
     return Bar(
-        transport=transport,
+        title=title,
+        group=group,
         parts=(parent.median / unit, child.median / unit),
         reach=None,
         label=f"{show(parent.median)} + {show(child.median)}",

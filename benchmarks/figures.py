@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
 from benchmarks.race import Sample
-from benchmarks.settings import START_UP_LENGTH, Case, Settings
+from benchmarks.settings import START_UP_LENGTH, Case, Settings, Shape, cases
+from benchmarks.targets import TARGETS, Target
 
-__all__ = ["Cell", "Figures", "Ratio", "Spread", "StartUp", "summarize"]
+__all__ = ["Cell", "Figures", "Result", "Spread", "StartUp", "summarize"]
 
 _GB = 10**9
 
@@ -28,7 +29,7 @@ class StartUp:
     """
     What it takes to fetch next to nothing.
 
-    :param transport: over which transport.
+    :param contestant: who.
     :param seconds: the child's life.
     :param parent_processor: in seconds, while the child lived.
     :param child_processor: in seconds.
@@ -36,7 +37,7 @@ class StartUp:
     :param child_peak: in bytes.
     """
 
-    transport: str
+    contestant: str
     seconds: Spread
     parent_processor: Spread
     child_processor: Spread
@@ -53,9 +54,8 @@ class Cell:
     The least, because what a noisy moment adds to start-up must not make a quiet turn of the file look faster than it
     was. So the minima are as quiet as the machine ever was, and what noise adds to start-up stays in the medians.
 
-    :param transport: over which transport.
-    :param piece_length: in pieces of so many bytes.
-    :param concurrency: so many at once.
+    :param contestant: who.
+    :param shape: in which pieces, and how many at once.
     :param seconds: how long it took.
     :param rate: bytes per second; None where the file is too short to be told from start-up.
     :param parent_processor: in seconds for 10⁹ bytes.
@@ -64,9 +64,8 @@ class Cell:
     :param child_peak: in bytes, all of it.
     """
 
-    transport: str
-    piece_length: int
-    concurrency: int
+    contestant: str
+    shape: Shape
     seconds: Spread
     rate: Spread | None
     parent_processor: Spread
@@ -76,24 +75,24 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ratio:
+class Result:
     """
-    How many times as long one transport takes as the first.
+    What came of a target. A ratio is None where a side did not take part, or is too short to be told from start-up.
 
-    :param transport: the one.
-    :param first: the first.
-    :param piece_length: in pieces of so many bytes.
-    :param concurrency: so many at once.
-    :param of_minima: the shortest time by the shortest time; None where one is too short to be told from start-up.
-    :param of_medians: the median by the median, likewise.
+    :param title: what is compared.
+    :param at_least: the least that was to be reached, None where there is a most.
+    :param at_most: the most that was allowed, None where there is a least.
+    :param of_minima: the ratio of the best turns.
+    :param of_medians: the ratio of the median turns.
+    :param is_reached: whether the ratio of the best turns is where it was to be.
     """
 
-    transport: str
-    first: str
-    piece_length: int
-    concurrency: int
+    title: str
+    at_least: float | None
+    at_most: float | None
     of_minima: float | None
     of_medians: float | None
+    is_reached: bool | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,17 +100,17 @@ class Figures:
     """
     All that is said about a run.
 
-    :param start_ups: one for each transport.
-    :param cells: one for each transport, piece length and concurrency.
-    :param ratios: one for each cell of a transport that is not the first.
+    :param results: one for each target.
+    :param start_ups: one for each contestant.
+    :param cells: one for each case.
     :param scatter: how far the rounds of a cell lie apart, longest less shortest time, as a part of the median; the
         least, the middle and the most of all cells.
     :param others: the part of the cores' time that something else had while a child lived; of all turns.
     """
 
+    results: tuple[Result, ...]
     start_ups: tuple[StartUp, ...]
     cells: tuple[Cell, ...]
-    ratios: tuple[Ratio, ...]
     scatter: Spread | None
     others: Spread
 
@@ -125,38 +124,31 @@ def summarize(settings: Settings, cores: int, samples: Sequence[Sample]) -> Figu
     :param samples: what was seen in all turns.
     """
     start_ups = {
-        transport: _start_up([each for each in samples if each.case.is_start_up and each.case.transport == transport])
-        for transport in settings.transports
+        contestant: _start_up(
+            [each for each in samples if each.case.is_start_up and each.case.contestant == contestant]
+        )
+        for contestant in settings.contestants
     }
     cells = tuple(
-        _cell([each for each in samples if each.case == case], case, start_ups[transport])
-        for piece_length in settings.piece_lengths
-        for concurrency in settings.concurrencies
-        for transport in settings.transports
-        for case in [
-            Case(
-                transport=transport,
-                content_length=settings.content_length,
-                piece_length=piece_length,
-                concurrency=concurrency,
-            )
-        ]
+        _cell([each for each in samples if each.case == case], case, start_ups[case.contestant])
+        for case in cases(settings)
     )
     scatters = [_part(cell.seconds.maximum - cell.seconds.minimum, cell.seconds.median) for cell in cells]
     known = [each for each in scatters if each is not None]
+    compared = {cell.contestant: cell for cell in cells if cell.shape == settings.shape}
     return Figures(
+        results=tuple(_result(target, compared) for target in TARGETS),
         start_ups=tuple(start_ups.values()),
         cells=cells,
-        ratios=tuple(_ratios(settings.transports[0], cells)),
         scatter=_spread(known) if known else None,
         others=_spread(each.others / (each.seconds * cores) for each in samples),
     )
 
 
 def _start_up(samples: Sequence[Sample]) -> StartUp:
-    """Start-up over the transport of these samples."""
+    """Start-up of the contestant of these samples."""
     return StartUp(
-        transport=samples[0].case.transport,
+        contestant=samples[0].case.contestant,
         seconds=_spread(each.seconds for each in samples),
         parent_processor=_spread(each.parent_processor for each in samples),
         child_processor=_spread(each.child_processor for each in samples),
@@ -170,9 +162,8 @@ def _cell(samples: Sequence[Sample], case: Case, start_up: StartUp) -> Cell:
     length = case.content_length - START_UP_LENGTH
     seconds = _spread(each.seconds - start_up.seconds.minimum for each in samples)
     return Cell(
-        transport=case.transport,
-        piece_length=case.piece_length,
-        concurrency=case.concurrency,
+        contestant=case.contestant,
+        shape=case.shape,
         seconds=seconds,
         rate=_rate(length, seconds),
         parent_processor=_spread(
@@ -193,26 +184,44 @@ def _rate(length: int, seconds: Spread) -> Spread | None:
     return Spread(minimum=length / seconds.maximum, median=length / seconds.median, maximum=length / seconds.minimum)
 
 
-def _ratios(first: str, cells: Sequence[Cell]) -> Iterable[Ratio]:
-    """Every cell of another transport by the first transport's cell of the same kind."""
-    of_first = {(cell.piece_length, cell.concurrency): cell for cell in cells if cell.transport == first}
-    for cell in cells:
-        if cell.transport == first:
-            continue
-        compared = of_first[cell.piece_length, cell.concurrency]
-        yield Ratio(
-            transport=cell.transport,
-            first=first,
-            piece_length=cell.piece_length,
-            concurrency=cell.concurrency,
-            of_minima=_part(cell.seconds.minimum, compared.seconds.minimum),
-            of_medians=_part(cell.seconds.median, compared.seconds.median),
+def _result(target: Target, cells: Mapping[str, Cell]) -> Result:
+    """What came of a target, by the cells of those who took part."""
+
+    def least(names: Sequence[str], measure: Callable[[Cell], float]) -> float | None:
+        values = [measure(cells[name]) for name in names if name in cells]
+        return min(values) if len(values) == len(names) else None
+
+    def ratio(of: Callable[[Spread], float]) -> float | None:
+        if target.at_most is not None:
+            return _part(
+                least(target.ours, lambda cell: of(cell.parent_processor)),
+                least(target.others, lambda cell: of(cell.parent_processor)),
+            )
+        return _part(
+            least(target.others, lambda cell: of(cell.seconds)), least(target.ours, lambda cell: of(cell.seconds))
         )
 
+    of_minima = ratio(lambda spread: spread.minimum)
+    return Result(
+        title=target.title,
+        at_least=target.at_least,
+        at_most=target.at_most,
+        of_minima=of_minima,
+        of_medians=ratio(lambda spread: spread.median),
+        is_reached=None if of_minima is None else _is_reached(target, of_minima),
+    )
 
-def _part(one: float, other: float) -> float | None:
+
+def _is_reached(target: Target, ratio: float) -> bool:
+    """Whether a ratio is where it was to be."""
+    if target.at_most is not None:
+        return ratio <= target.at_most
+    return target.at_least is not None and ratio >= target.at_least
+
+
+def _part(one: float | None, other: float | None) -> float | None:
     """One by the other, None where that says nothing."""
-    return one / other if one >= 0 and other > 0 else None
+    return None if one is None or other is None or one < 0 or other <= 0 else one / other
 
 
 def _spread(values: Iterable[float]) -> Spread:

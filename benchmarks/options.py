@@ -7,10 +7,18 @@ import random
 import re
 from pathlib import Path
 
-from benchmarks.peers import TRANSPORTS
-from benchmarks.settings import START_UP_LENGTH, Settings
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.settings import START_UP_LENGTH, Settings, Shape
 
 __all__ = ["make_parser", "settings_of"]
+
+_IN_OTHER_SHAPES = ("tcp", "grpc")
+_OTHER_SHAPES = (
+    Shape(piece_length=4 * 2**20, concurrency=1),
+    Shape(piece_length=64 * 2**20, concurrency=1),
+    Shape(piece_length=64 * 2**20, concurrency=8),
+)
+"""In a run that is neither quick nor of some contestants only."""
 
 _UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
@@ -21,34 +29,25 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure the same file over one transport after the other, and write the figures into docs/.",
+        description="Everyone fetches the same file, in turns; the figures are written into docs/.",
+        epilog=f"contestants: {', '.join(CONTESTANTS)}",
     )
-    parser.add_argument("--quick", action="store_true", help="a smaller file and fewer rounds: about two minutes")
+    parser.add_argument(
+        "--quick", action="store_true", help="a smaller file, fewer rounds, no other shapes: about two minutes"
+    )
+    parser.add_argument(
+        "--only",
+        metavar="NAME",
+        nargs="+",
+        choices=CONTESTANTS,
+        help="some of the contestants, in one shape; all, and our TCP and gRPC in other shapes too",
+    )
     parser.add_argument("--size", metavar="N", type=_length, help="bytes of the file, such as 1GB; 1GB, quick 256MB")
-    parser.add_argument("--rounds", metavar="N", type=_count, help="how often everything is measured; 5, quick 3")
+    parser.add_argument("--rounds", metavar="N", type=_count, help="how often everything is measured; 5, quick 2")
     parser.add_argument(
-        "--piece-length",
-        metavar="N",
-        dest="piece_lengths",
-        action="append",
-        type=_length,
-        help="bytes of a piece; may be given several times; 4MiB, 16MiB and 64MiB",
+        "--piece-length", metavar="N", type=_length, default=4 * 2**20, help="bytes of a piece, such as 4MiB; 4MiB"
     )
-    parser.add_argument(
-        "--concurrency",
-        metavar="N",
-        dest="concurrencies",
-        action="append",
-        type=_count,
-        help="pieces at once; may be given several times; 1, 8 and 32",
-    )
-    parser.add_argument(
-        "--transport",
-        dest="transports",
-        action="append",
-        choices=TRANSPORTS,
-        help="may be given several times, and the others are compared with the first; all",
-    )
+    parser.add_argument("--concurrency", metavar="N", type=_count, default=8, help="pieces, or connections, at once; 8")
     parser.add_argument("--seed", metavar="N", type=int, help="what the order of the turns is drawn from; random")
     parser.add_argument(
         "--scratch", metavar="DIR", type=Path, help="where the temporary directory is made; the system's default"
@@ -68,12 +67,15 @@ def settings_of(options: argparse.Namespace) -> Settings:
 
     :param options: what the parser gave.
     """
+    is_whole = not options.quick and options.only is None
+    shape = Shape(piece_length=options.piece_length, concurrency=options.concurrency)
     return Settings(
-        transports=tuple(dict.fromkeys(options.transports or TRANSPORTS)),
+        contestants=tuple(name for name in CONTESTANTS if options.only is None or name in options.only),
+        shape=shape,
+        in_other_shapes=_IN_OTHER_SHAPES if is_whole else (),
+        other_shapes=tuple(other for other in _OTHER_SHAPES if is_whole and other != shape),
         content_length=options.size or (256 * 10**6 if options.quick else 10**9),
-        piece_lengths=tuple(dict.fromkeys(options.piece_lengths or (4 * 2**20, 16 * 2**20, 64 * 2**20))),
-        concurrencies=tuple(dict.fromkeys(options.concurrencies or (1, 8, 32))),
-        rounds=options.rounds or (3 if options.quick else 5),
+        rounds=options.rounds or (2 if options.quick else 5),
         seed=random.randrange(10**6) if options.seed is None else options.seed,
     )
 

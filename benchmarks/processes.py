@@ -7,11 +7,23 @@ import re
 import select
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Ran", "peak_memory", "processor_of_all", "processor_seconds", "run_to_end", "wait_for_end"]
+__all__ = [
+    "Ran",
+    "family",
+    "peak_memory",
+    "processor_of_all",
+    "processor_seconds",
+    "run_in_turn",
+    "run_to_end",
+    "wait_for_end",
+]
+
+_FIRST_STEP, _STEP = 0.001, 0.02
+"""Seconds between two looks at a process's peak: at the first, and as it goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,8 +35,7 @@ class Ran:
     :param output: what it wrote.
     :param seconds: from its start to its end.
     :param processor: seconds of processor time, of all its threads, in user mode and in the kernel.
-    :param peak: the most bytes that it has had in memory. Linux counts from before the process has become the program
-        that it is, so this is never less than what the process that started it had in memory then.
+    :param peak: the most bytes that it has had in memory.
     """
 
     status: int
@@ -48,12 +59,17 @@ def run_to_end(command: Sequence[str | Path], directory: Path, timeout: float) -
     )
     with process:
         try:
-            has_ended = wait_for_end(process.pid, timeout)
-            seconds = time.monotonic() - began
+            peak, seconds, step = 0, 0.0, _FIRST_STEP
+            while not seconds and time.monotonic() - began < timeout:
+                if wait_for_end(process.pid, step):
+                    seconds = time.monotonic() - began
+                else:
+                    peak = _peak_so_far(process.pid, peak)
+                    step = min(2 * step, _STEP)
         except BaseException:
             process.kill()
             raise
-        if not has_ended:
+        if not seconds:
             process.kill()
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -61,10 +77,49 @@ def run_to_end(command: Sequence[str | Path], directory: Path, timeout: float) -
     return Ran(
         status=process.returncode,
         output=output,
-        seconds=seconds,
+        seconds=seconds or time.monotonic() - began,
         processor=usage.ru_utime + usage.ru_stime,
-        peak=usage.ru_maxrss * 1024,
+        peak=max(peak, _told_peak(usage.ru_maxrss * 1024)),
     )
+
+
+def run_in_turn(commands: Iterable[Sequence[str | Path]], directory: Path, timeout: float) -> Ran:
+    """
+    Run programs one after the other, up to the first that fails.
+
+    :param commands: at least one; for each the program and its arguments.
+    :param directory: where they run.
+    :param timeout: seconds after which each is killed.
+    :returns: the last one's status, all that they wrote, the sum of their times, and the most of their peaks.
+    """
+    ran: list[Ran] = []
+    for command in commands:
+        ran.append(run_to_end(command, directory, timeout))
+        if ran[-1].status:
+            break
+    return Ran(
+        status=ran[-1].status,
+        output="".join(each.output for each in ran),
+        seconds=sum(each.seconds for each in ran),
+        processor=sum(each.processor for each in ran),
+        peak=max(each.peak for each in ran),
+    )
+
+
+def _told_peak(told: int) -> int:
+    """
+    What the kernel tells of a peak when a process has ended, if that says something: it counts from before the process
+    has become the program that it is, and so is never less than what this process has had in memory.
+    """
+    return told if told > peak_memory(os.getpid()) else 0
+
+
+def _peak_so_far(pid: int, peak: int) -> int:
+    """The peak of a process that runs; the one that was seen before where it has just ended."""
+    try:
+        return peak_memory(pid)
+    except ValueError:  # without any memory left it has no such line
+        return peak
 
 
 def wait_for_end(pid: int, timeout: float) -> bool:
@@ -80,6 +135,15 @@ def wait_for_end(pid: int, timeout: float) -> bool:
     finally:
         os.close(descriptor)
     return bool(readable)
+
+
+def family(pid: int) -> list[int]:
+    """A process that runs, and all that it or they have started and that run: their IDs."""
+    found = [pid]
+    for each in found:
+        for task in Path(f"/proc/{each}/task").iterdir():
+            found += map(int, (task / "children").read_text(encoding="ascii").split())
+    return found
 
 
 def processor_seconds(pid: int) -> float:

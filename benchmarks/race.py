@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import grp
+import math
+import os
+import pwd
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.certificate import make_certificate
+from benchmarks.contestant import fill, words_of
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.installed import ROOT, find
 from benchmarks.material import Task, import_file, is_same, make_file
-from benchmarks.peers import TRANSPORTS, DidNotWork, Parent, fetch
-from benchmarks.processes import peak_memory, processor_of_all, processor_seconds
-from benchmarks.settings import START_UP_LENGTH, Case, Settings, turns
+from benchmarks.processes import family, peak_memory, processor_of_all, processor_seconds, run_in_turn
+from benchmarks.servers import DidNotWork, Server, free_port
+from benchmarks.settings import START_UP_LENGTH, Case, Settings, cases, turns
 
 __all__ = ["Sample", "race", "take_turn"]
 
 _DIGITS = 6
 """Decimals of a second that are kept, so that the figures can be calculated again from what is written."""
+
+_TO_FETCH = 120.0
+"""Seconds that each of a child's commands has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +39,9 @@ class Sample:
     :param seconds: the child's life, from its start to its end.
     :param parent_processor: processor time of the parent, while the child lived.
     :param child_processor: processor time of the child.
-    :param parent_peak: the most memory that the parent has had.
-    :param child_peak: the most memory that the child has had.
-    :param others: processor time that the machine spent meanwhile on anything else.
+    :param parent_peak: the most memory that the parent has had; of several processes the sum.
+    :param child_peak: the most memory that the child has had; of several commands the most.
+    :param others: processor time that the machine spent meanwhile on anything else, writing back to the disk included.
     """
 
     round: int
@@ -55,35 +65,40 @@ def race(settings: Settings, scratch: Path | None, tell: Callable[[str], object]
     with TemporaryDirectory(prefix="dfvortex-benchmarks-", dir=scratch) as name:
         directory = Path(name).resolve()
         tell(f"making a file of {settings.content_length} bytes, and storages, in {directory}")
+        make_certificate(directory)
         tasks = _make_tasks(settings, directory)
-        for transport in settings.transports:  # whatever is loaded for the first time is not to be measured
-            case = Case(
-                transport=transport,
-                content_length=settings.content_length,
-                piece_length=settings.piece_lengths[0],
-                concurrency=settings.concurrencies[0],
-            )
-            take_turn(0, case, tasks[case.content_length, case.piece_length], directory)
+        for contestant in settings.contestants:  # whatever is loaded for the first time is not to be measured
+            case = Case(contestant=contestant, content_length=START_UP_LENGTH, shape=settings.shape)
+            take_turn(0, case, tasks[START_UP_LENGTH, settings.shape.piece_length], directory)
         order = list(turns(settings))
         for done, (number, case) in enumerate(order, start=1):
-            sample = take_turn(number, case, tasks[case.content_length, case.piece_length], directory)
+            sample = take_turn(number, case, tasks[case.content_length, case.shape.piece_length], directory)
             tell(
-                f"{done}/{len(order)}: {case.transport}, {case.content_length} bytes in pieces of {case.piece_length},"
-                f" {case.concurrency} at once: {sample.seconds:.2f} s"
+                f"{done}/{len(order)}: {case.contestant}, {case.content_length} bytes in pieces of"
+                f" {case.shape.piece_length}, {case.shape.concurrency} at once: {sample.seconds:.2f} s"
             )
             yield sample
 
 
 def _make_tasks(settings: Settings, directory: Path) -> Mapping[tuple[int, int], Task]:
     """The tasks, by content length and piece length."""
-    tasks = {}
-    for content_length in (settings.content_length, START_UP_LENGTH):
-        source = directory / f"{content_length}"
-        make_file(source, content_length)
-        for piece_length in settings.piece_lengths:
-            storage = directory / f"{content_length}-{piece_length}"
-            tasks[content_length, piece_length] = import_file(source, piece_length, storage)
-    return tasks
+    wanted = {(case.content_length, case.shape.piece_length) for case in cases(settings)}
+    wanted.add((START_UP_LENGTH, settings.shape.piece_length))
+    for content_length in {content_length for content_length, _ in wanted}:
+        make_file(directory / f"{content_length}", content_length)
+    return {
+        (content_length, piece_length): _make_task(
+            directory / f"{content_length}", piece_length, directory / f"{content_length}-{piece_length}"
+        )
+        for content_length, piece_length in sorted(wanted)
+    }
+
+
+def _make_task(source: Path, piece_length: int, directory: Path) -> Task:
+    """What ``$task`` has in it."""
+    directory.mkdir()
+    (directory / "file").hardlink_to(source)
+    return import_file(directory / "file", piece_length, directory / "storage")
 
 
 def take_turn(number: int, case: Case, task: Task, directory: Path) -> Sample:
@@ -92,22 +107,28 @@ def take_turn(number: int, case: Case, task: Task, directory: Path) -> Sample:
 
     :param number: the number of the round.
     :param case: what is measured.
-    :param task: what is fetched.
-    :param directory: where the output is written, and deleted again.
+    :param task: what is fetched, in a directory of its own.
+    :param directory: what ``$run`` stands for; the turn's own directory is made in it, and deleted again.
     :raises DidNotWork: a program failed, or bytes came that are not the source's.
     """
-    transport = TRANSPORTS[case.transport]
-    output = directory / "output"
-    with ExitStack() as ending:
-        ending.callback(output.unlink, missing_ok=True)
-        with Parent(task.storage, directory, transport) as parent:
-            before, all_before = processor_seconds(parent.pid), processor_of_all()
-            child = fetch(parent, transport, task.task_id, output, case.concurrency)
-            parent_processor = processor_seconds(parent.pid) - before
+    contestant = CONTESTANTS[case.contestant]
+    with TemporaryDirectory(prefix="turn-", dir=directory) as name:
+        turn = Path(name)
+        values = _values(case, task, directory, turn)
+        for file, text in {**contestant.parent.files, **contestant.files}.items():
+            (turn / file).write_text(fill(text, values), encoding="utf-8")
+        commands = [_start_of(command, values) for command in contestant.child]
+        with Server(_start_of(contestant.parent.command, values), turn, contestant.parent.says) as parent:
+            os.sync()  # nobody waits for what somebody else has left to be written
+            before, all_before = _processor_of(parent), processor_of_all()
+            child = run_in_turn(commands, ROOT, _TO_FETCH)
+            parent_processor = _processor_of(parent) - before
             used = processor_of_all() - all_before
-            parent_peak = peak_memory(parent.pid)
-        if not is_same(output, task.source):
-            raise DidNotWork(f"expected the bytes of {task.source}, got others over {transport.title}")
+            parent_peak = sum(peak_memory(pid) for pid in family(parent.pid))
+        if child.status:
+            raise DidNotWork(f"{contestant.name} exited with {child.status}, expected 0: {child.output}")
+        if contestant.writes and not is_same(turn / "output", task.source):
+            raise DidNotWork(f"expected the bytes of {task.source}, got others from {contestant.name}")
     return Sample(
         round=number,
         case=case,
@@ -118,3 +139,34 @@ def take_turn(number: int, case: Case, task: Task, directory: Path) -> Sample:
         child_peak=child.peak,
         others=round(max(0.0, used - parent_processor - child.processor), _DIGITS),
     )
+
+
+def _values(case: Case, task: Task, run: Path, turn: Path) -> Mapping[str, object]:
+    """What the names in a contestant's commands and files stand for."""
+    return {
+        "run": run,
+        "task": task.source.parent,
+        "turn": turn,
+        "port": free_port(),
+        "user": pwd.getpwuid(os.geteuid()).pw_name,
+        "group": grp.getgrgid(os.getegid()).gr_name,
+        "task_id": task.task_id,
+        "content_length": case.content_length,
+        "piece_length": case.shape.piece_length,
+        "piece_count": math.ceil(case.content_length / case.shape.piece_length),
+        "concurrency": case.shape.concurrency,
+    }
+
+
+def _start_of(command: str, values: Mapping[str, object]) -> list[str | Path]:
+    """A command, as a process is started by it."""
+    name, *arguments = words_of(command, values)
+    program = find(name)
+    if program is None:
+        raise DidNotWork(f"expected {name} to be installed, it is not")
+    return [program, *arguments]
+
+
+def _processor_of(parent: Server) -> float:
+    """The processor seconds that a parent has had, all its processes together."""
+    return sum(processor_seconds(pid) for pid in family(parent.pid))

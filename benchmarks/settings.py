@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["START_UP_LENGTH", "Case", "Settings", "turns"]
+__all__ = ["START_UP_LENGTH", "Case", "Settings", "Shape", "cases", "turns"]
 
 START_UP_LENGTH = 1_000_000
 """Bytes of the task on which start-up is measured: processes, imports, a connection, and next to no content."""
 
-_START_UPS = 3
+_START_UPS = 2
 """How often in each round start-up is measured: it is taken off every other figure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """
+    How a file is fetched.
+
+    :param piece_length: bytes of every piece but the last.
+    :param concurrency: pieces, or connections, that the child has under way at once.
+    """
+
+    piece_length: int
+    concurrency: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,16 +34,14 @@ class Case:
     """
     Something that is measured once in each round.
 
-    :param transport: a name in :data:`~benchmarks.peers.TRANSPORTS`.
+    :param contestant: a name in :data:`~benchmarks.contestants.CONTESTANTS`.
     :param content_length: bytes of the task.
-    :param piece_length: bytes of every piece but the last.
-    :param concurrency: pieces that the child asks for at once.
+    :param shape: how it is fetched.
     """
 
-    transport: str
+    contestant: str
     content_length: int
-    piece_length: int
-    concurrency: int
+    shape: Shape
 
     @property
     def is_start_up(self) -> bool:
@@ -42,47 +54,48 @@ class Settings:
     """
     A whole run.
 
-    :param transports: names in :data:`~benchmarks.peers.TRANSPORTS`; the first is the one that is compared.
+    :param contestants: names in :data:`~benchmarks.contestants.CONTESTANTS`: all of them fetch the file in one shape.
+    :param shape: that shape.
+    :param in_other_shapes: those of them that fetch it in others too.
+    :param other_shapes: the others.
     :param content_length: bytes of the file.
-    :param piece_lengths: in bytes.
-    :param concurrencies: pieces that are asked for at once.
     :param rounds: how often everything is measured.
     :param seed: what the order of the turns is drawn from.
     """
 
-    transports: tuple[str, ...]
+    contestants: tuple[str, ...]
+    shape: Shape
+    in_other_shapes: tuple[str, ...]
+    other_shapes: tuple[Shape, ...]
     content_length: int
-    piece_lengths: tuple[int, ...]
-    concurrencies: tuple[int, ...]
     rounds: int
     seed: int
+
+    def piece_count(self, shape: Shape) -> int:
+        """How many pieces the file has."""
+        return math.ceil(self.content_length / shape.piece_length)
+
+
+def cases(settings: Settings) -> Iterator[Case]:
+    """All in which the file is fetched."""
+    for contestant in settings.contestants:
+        yield Case(contestant=contestant, content_length=settings.content_length, shape=settings.shape)
+    for shape in settings.other_shapes:
+        for contestant in settings.in_other_shapes:
+            yield Case(contestant=contestant, content_length=settings.content_length, shape=shape)
 
 
 def turns(settings: Settings) -> Iterator[tuple[int, Case]]:
     """
-    All turns, in their order, each with the number of its round.
-
-    Each round has everything, shuffled. The transports take their turns on the same task one right after the other,
-    shuffled too, so that what else the machine does meanwhile is the same for all as nearly as can be.
+    All turns, in their order, each with the number of its round. Each round has everything, shuffled: what else the
+    machine does meanwhile meets everyone.
     """
     order = random.Random(settings.seed)
-    tasks = [
-        *(
-            (settings.content_length, pieces, many)
-            for pieces in settings.piece_lengths
-            for many in settings.concurrencies
-        ),
-        *[(START_UP_LENGTH, settings.piece_lengths[0], 1)] * _START_UPS,
+    start_ups = [
+        Case(contestant=contestant, content_length=START_UP_LENGTH, shape=settings.shape)
+        for contestant in settings.contestants
     ]
+    every = [*cases(settings), *start_ups * _START_UPS]
     for number in range(settings.rounds):
-        for content_length, piece_length, concurrency in order.sample(tasks, len(tasks)):
-            for transport in order.sample(settings.transports, len(settings.transports)):
-                yield (
-                    number,
-                    Case(
-                        transport=transport,
-                        content_length=content_length,
-                        piece_length=piece_length,
-                        concurrency=concurrency,
-                    ),
-                )
+        for case in order.sample(every, len(every)):
+            yield number, case

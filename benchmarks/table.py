@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from benchmarks import words
-from benchmarks.figures import Cell, Spread
-from benchmarks.report import Report
+from benchmarks.contestant import GROUPS
+from benchmarks.figures import Cell, Result
+from benchmarks.report import Entry, Report
 from benchmarks.settings import START_UP_LENGTH
 
 __all__ = ["table"]
@@ -15,11 +15,12 @@ __all__ = ["table"]
 
 def table(report: Report) -> str:
     """The whole report as Markdown."""
-    return "\n".join((*_circumstances(report), "", *_rates(report), "", *_costs(report), "", *_start_ups(report)))
+    parts = (_circumstances, _results, _groups, _other_shapes, _start_ups, _commands)
+    return "\n\n".join(text for text in ("\n".join(part(report)) for part in parts) if text)
 
 
 def _circumstances(report: Report) -> Iterator[str]:
-    """When, where and how, and how quiet it was."""
+    """When, where and how, how quiet it was, and who was not there."""
     machine, settings, figures = report.machine, report.settings, report.figures
     yield f"`{report.command}`, {report.date[:10]}, in {settings.rounds} rounds."
     yield ""
@@ -27,12 +28,12 @@ def _circumstances(report: Report) -> Iterator[str]:
         f"- {machine.kernel}, {machine.cores} cores ({machine.processor}), {words.megabytes(machine.memory)} MB of"
         f" memory, {machine.python}"
     )
-    yield f"- {', '.join(f'{name} {version}' for name, version in machine.packages.items())}"
-    counts = (
-        f"{math.ceil(settings.content_length / length)} pieces of {words.length(length)}"
-        for length in settings.piece_lengths
+    packages = {**machine.packages, **report.versions}
+    yield f"- {', '.join(f'{name} {version}' for name, version in packages.items())}"
+    yield (
+        f"- a file of {words.length(settings.content_length)} in {settings.piece_count(settings.shape)} pieces of"
+        f" {words.length(settings.shape.piece_length)}, {settings.shape.concurrency} at once"
     )
-    yield f"- a file of {words.length(settings.content_length)}: {', '.join(counts)}; more are never under way at once"
     yield (
         f"- noise: something else had {words.percent(figures.others.median)} of the cores' time in the median turn,"
         f" {words.percent(figures.others.maximum)} in the worst"
@@ -42,88 +43,143 @@ def _circumstances(report: Report) -> Iterator[str]:
             f"- scatter: the rounds of a line lie {words.percent(figures.scatter.median)} of their median apart in the"
             f" median line, {words.percent(figures.scatter.maximum)} in the worst"
         )
+    for missing in dict.fromkeys(absence.missing for absence in report.absences):
+        without = "; ".join(absence.title for absence in report.absences if absence.missing == missing)
+        yield f"- {missing} is not installed, so these were not measured: {without}"
 
 
-def _rates(report: Report) -> Iterator[str]:
-    """How fast, and how many times as fast."""
-    transports = report.settings.transports
-    first, others = transports[0], transports[1:]
-    yield "**Throughput**, in MB/s: median (slowest-fastest)."
+def _results(report: Report) -> Iterator[str]:
+    """What was to be reached."""
+    yield "### What was to be reached"
     yield ""
-    yield from _head(
-        "pieces of",
-        "at once",
-        *(words.title(each) for each in transports),
-        *(f"{words.title(first)} : {words.title(each)}, best by best" for each in others),
-        *(f"{words.title(first)} : {words.title(each)}, median by median" for each in others),
-    )
-    for cells in _rows(report):
-        ratios = [
-            ratio
-            for ratio in report.figures.ratios
-            if (ratio.piece_length, ratio.concurrency) == (cells[0].piece_length, cells[0].concurrency)
-        ]
+    yield from _head("", "to be reached", "best by best", "median by median", "")
+    for result in report.figures.results:
         yield _row(
-            *_place(cells[0]),
-            *(words.with_range(cell.rate, words.rate) for cell in cells),
-            *(words.times(ratio.of_minima) for ratio in ratios),
-            *(words.times(ratio.of_medians) for ratio in ratios),
+            result.title,
+            f"at least {result.at_least:g}" if result.at_least is not None else f"at most {result.at_most:g}",
+            words.times(result.of_minima),
+            words.times(result.of_medians),
+            _verdict(result),
         )
 
 
-def _costs(report: Report) -> Iterator[str]:
-    """What it takes of both processes."""
-    pairs = [f"{words.title(each)}, {who}" for each in report.settings.transports for who in ("parent", "child")]
-    yield "**Processor time**, in seconds for a GB: median (least-most)."
-    yield ""
-    yield from _costs_of(report, pairs, lambda cell: (cell.parent_processor, cell.child_processor), words.seconds)
-    yield ""
-    yield "**Peak memory**, in MB, all of the process: median (least-most)."
-    yield ""
-    yield from _costs_of(report, pairs, lambda cell: (cell.parent_peak, cell.child_peak), words.megabytes)
+def _verdict(result: Result) -> str:
+    if result.is_reached is None:
+        return "not measured"
+    return "reached" if result.is_reached else "**not reached**"
 
 
-def _costs_of(
-    report: Report,
-    pairs: Sequence[str],
-    costs: Callable[[Cell], Sequence[Spread]],
-    show: Callable[[float], str],
-) -> Iterator[str]:
-    """A table of two figures for each cell."""
-    yield from _head("pieces of", "at once", *pairs)
-    for cells in _rows(report):
-        yield _row(*_place(cells[0]), *(words.with_range(each, show) for cell in cells for each in costs(cell)))
+def _groups(report: Report) -> Iterator[str]:
+    """A table for all that do the same with the bytes."""
+    yield "### Everyone"
+    yield ""
+    yield "Each figure is the median, with the least and the most behind it."
+    titles = {entry.name: entry.title for entry in report.entries}
+    for group, heading in GROUPS.items():
+        cells = [
+            cell
+            for entry in report.entries
+            for cell in report.figures.cells
+            if (entry.group, entry.name, report.settings.shape) == (group, cell.contestant, cell.shape)
+        ]
+        if not cells:
+            continue
+        yield ""
+        yield f"**{heading}**"
+        yield ""
+        yield from _head("", "MB/s", "seconds", "s/GB, parent", "s/GB, child", "MB, parent", "MB, child")
+        for cell in cells:
+            yield _row(titles[cell.contestant], words.with_range(cell.rate, words.rate), *_costs(cell))
+
+
+def _costs(cell: Cell) -> Iterable[str]:
+    """What it takes: time, processor time and memory."""
+    return (
+        words.with_range(cell.seconds, words.seconds),
+        words.with_range(cell.parent_processor, words.processor),
+        words.with_range(cell.child_processor, words.processor),
+        words.with_range(cell.parent_peak, words.megabytes),
+        words.with_range(cell.child_peak, words.megabytes),
+    )
+
+
+def _other_shapes(report: Report) -> Iterator[str]:
+    """The same file in other pieces, and more or fewer of them at once."""
+    if not report.settings.other_shapes:
+        return
+    titles = {entry.name: entry.title for entry in report.entries}
+    yield "### Other pieces"
+    yield ""
+    yield from _head(
+        "pieces of", "at once", "", "MB/s", "seconds", "s/GB, parent", "s/GB, child", "MB, parent", "MB, child"
+    )
+    for cell in sorted(
+        (cell for cell in report.figures.cells if cell.contestant in report.settings.in_other_shapes),
+        key=lambda cell: (cell.shape.piece_length, cell.shape.concurrency),
+    ):
+        yield _row(
+            words.length(cell.shape.piece_length),
+            str(cell.shape.concurrency),
+            titles[cell.contestant],
+            words.with_range(cell.rate, words.rate),
+            *_costs(cell),
+        )
 
 
 def _start_ups(report: Report) -> Iterator[str]:
     """What is taken off."""
+    yield "### Start-up"
+    yield ""
     yield (
-        f"**Start-up**: a task of {words.length(START_UP_LENGTH)}. The least of it is taken off the times and"
-        " the processor times above, nothing off the memory."
+        f"A task of {words.length(START_UP_LENGTH)}. The least of it is taken off the times and the processor times"
+        " above, nothing off the memory."
     )
     yield ""
     yield from _head("", "seconds", "processor seconds, parent", "processor seconds, child", "MB, parent", "MB, child")
+    titles = {entry.name: entry.title for entry in report.entries}
     for start_up in report.figures.start_ups:
         yield _row(
-            words.title(start_up.transport),
+            titles[start_up.contestant],
             words.with_range(start_up.seconds, words.seconds),
-            words.with_range(start_up.parent_processor, words.seconds),
-            words.with_range(start_up.child_processor, words.seconds),
+            words.with_range(start_up.parent_processor, words.processor),
+            words.with_range(start_up.child_processor, words.processor),
             words.with_range(start_up.parent_peak, words.megabytes),
             words.with_range(start_up.child_peak, words.megabytes),
         )
 
 
-def _rows(report: Report) -> Iterator[Sequence[Cell]]:
-    """The cells that stand in one row: those of all transports, in their order."""
-    many = len(report.settings.transports)
-    for start in range(0, len(report.figures.cells), many):
-        yield report.figures.cells[start : start + many]
+def _commands(report: Report) -> Iterator[str]:
+    """How each figure was made."""
+    yield "### The commands"
+    yield ""
+    yield "The parent's first, then the child's, in a turn of each."
+    for entry in report.entries:
+        yield ""
+        yield f"{entry.title}:"
+        yield ""
+        yield "```sh"
+        yield f"{entry.parent} &"
+        yield from entry.child
+        yield "```"
+    yield ""
+    yield "The files that they name:"
+    for name, text, titles in _files(report.entries):
+        yield ""
+        yield f"`$turn/{name}` ({'; '.join(titles)})"
+        yield ""
+        yield "```"
+        yield from text.splitlines()
+        yield "```"
 
 
-def _place(cell: Cell) -> tuple[str, str]:
-    """What a row begins with."""
-    return words.length(cell.piece_length), str(cell.concurrency)
+def _files(entries: Iterable[Entry]) -> Iterator[tuple[str, str, list[str]]]:
+    """Each file's name and text, and who has it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for entry in entries:
+        for file in entry.files.items():
+            found.setdefault(file, []).append(entry.title)
+    for (name, text), titles in found.items():
+        yield name, text, titles
 
 
 def _head(*names: str) -> Iterable[str]:

@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from benchmarks.figures import Spread
-from benchmarks.peers import TRANSPORTS
 
-__all__ = ["length", "megabytes", "percent", "rate", "seconds", "times", "title", "with_range"]
+__all__ = ["length", "megabytes", "percent", "processor", "rate", "seconds", "times", "with_range"]
 
 _NOTHING = "?"
 """What stands where nothing can be said."""
-
-
-def title(transport: str) -> str:
-    """What people call a transport."""
-    return TRANSPORTS[transport].title
 
 
 def length(size: int) -> str:
@@ -44,6 +38,15 @@ def seconds(value: float) -> str:
     return f"{value:.2f}"
 
 
+def processor(value: float) -> str:
+    """
+    Processor time, of which a parent may need little.
+
+    :param value: in seconds, or in seconds for 10⁹ bytes.
+    """
+    return f"{value:.3f}"
+
+
 def megabytes(value: float) -> str:
     """
     Memory, in MB.
@@ -60,7 +63,7 @@ def percent(value: float) -> str:
 
 def times(value: float | None) -> str:
     """How many times as much one is as another."""
-    return _NOTHING if value is None else f"{value:.1f}"
+    return _NOTHING if value is None else f"{value:.2f}"
 
 
 def with_range(spread: Spread | None, show: Callable[[float], str]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from benchmarks.contestants import CONTESTANTS
 from benchmarks.figures import summarize
 from benchmarks.machine import Machine
 from benchmarks.race import Sample
-from benchmarks.report import Report
-from benchmarks.settings import Case, Settings, turns
+from benchmarks.report import Absence, Report, entries
+from benchmarks.settings import Case, Settings, Shape, turns
 
 __all__ = ["make_report", "make_sample", "make_settings"]
 
@@ -14,12 +15,13 @@ _MIB = 2**20
 
 
 def make_settings() -> Settings:
-    """Both transports, a file of 1001 MB in two piece lengths, one and eight at once, three rounds."""
+    """Four contestants, a file of 1001 MB, three rounds; our TCP and gRPC in larger pieces, one by one, too."""
     return Settings(
-        transports=("tcp", "grpc"),
+        contestants=("tcp", "grpc", "plain-from-ours", "plain-from-nginx"),
+        shape=Shape(piece_length=4 * _MIB, concurrency=8),
+        in_other_shapes=("tcp", "grpc"),
+        other_shapes=(Shape(piece_length=64 * _MIB, concurrency=1),),
         content_length=1001 * 10**6,
-        piece_lengths=(4 * _MIB, 64 * _MIB),
-        concurrencies=(1, 8),
         rounds=3,
         seed=7,
     )
@@ -27,11 +29,13 @@ def make_settings() -> Settings:
 
 def make_sample(number: int, case: Case) -> Sample:
     """
-    What a turn could have shown: start-up takes half a second; over TCP the file takes 1 s more in the first round, 2 s
-    in the second and 4 s in the third; over gRPC it takes four times as long, in the first round twice as long.
-    Something else has an eighth of both cores.
+    What a turn could have shown: start-up takes half a second; the file takes 1 s more in the first round, 2 s in the
+    second and 4 s in the third; over gRPC it takes four times as long, in the first round twice as long. Something else
+    has an eighth of both cores.
     """
-    times = 0 if case.is_start_up else {"tcp": (1, 2, 4), "grpc": (2, 8, 16)}[case.transport][number]
+    times = (2, 8, 16)[number] if case.contestant == "grpc" else (1, 2, 4)[number]
+    if case.is_start_up:
+        times = 0
     return Sample(
         round=number,
         case=case,
@@ -45,7 +49,7 @@ def make_sample(number: int, case: Case) -> Sample:
 
 
 def make_report() -> Report:
-    """A report of such samples."""
+    """A report of such samples, on a machine that lacks aria2."""
     settings = make_settings()
     samples = tuple(make_sample(number, case) for number, case in turns(settings))
     return Report(
@@ -59,7 +63,10 @@ def make_report() -> Report:
             python="CPython 3.12.1",
             packages={"dragonfly-vortex": "0.1.0", "Twisted": "26.10.0"},
         ),
+        versions={"nginx": "1.2.3"},
         settings=settings,
+        entries=entries(settings),
+        absences=(Absence(title=CONTESTANTS["aria2"].title, missing="aria2c"),),
         figures=summarize(settings, 2, samples),
         samples=samples,
     )

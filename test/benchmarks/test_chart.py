@@ -12,7 +12,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.chart import Bar, draw, panels
-from test.benchmarks.reports import make_report
+from benchmarks.contestants import CONTESTANTS
+from test.benchmarks.reports import make_report, make_settings
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -26,27 +27,32 @@ class PanelsTests(SynchronousTestCase):
     """What the chart shows."""
 
     def setUp(self) -> None:
-        self.rows = panels(make_report())
+        self.panels = panels(make_report())
 
     def test_fields(self) -> None:
-        """There is a row for each measure, a column for each piece length, a group for each concurrency."""
-        self.assertEqual([row[0].unit.split(",")[0] for row in self.rows], ["MB/s", "processor s/GB", "peak MB"])
-        for row in self.rows:
-            self.assertEqual([panel.title for panel in row], ["pieces of 4 MiB", "pieces of 64 MiB"])
-            for panel in row:
-                self.assertEqual([concurrency for concurrency, _ in panel.groups], [1, 8])
-                for _, bars in panel.groups:
-                    self.assertEqual([bar.transport for bar in bars], ["tcp", "grpc"])
+        """There is a field for each measure, and in each a bar for everyone, in the same order."""
+        self.assertEqual([panel.unit.split(",")[0] for panel in self.panels], ["MB/s", "processor s/GB", "peak MB"])
+        for panel in self.panels:
+            self.assertEqual(
+                [bar.title for bar in panel.bars], [CONTESTANTS[name].title for name in make_settings().contestants]
+            )
+
+    def test_order(self) -> None:
+        """Those who do the same with the bytes stand together."""
+        report = make_report()
+        shuffled = dataclasses.replace(report, entries=report.entries[::-1])
+        groups = [bar.group for bar in panels(shuffled)[0].bars]
+        self.assertEqual(groups, ["file", "file", "nothing", "nothing"])
 
     def test_bars(self) -> None:
-        """A bar is a median: of throughput with its reach, of the costs the parent's with the child's on top."""
-        tcp = [row[0].groups[0][1][0] for row in self.rows]
+        """A bar is a median: of throughput with its reach, of the costs the parent's with the child's behind it."""
+        title = CONTESTANTS["tcp"].title
         self.assertEqual(
-            tcp,
+            [panel.bars[0] for panel in self.panels],
             [
-                Bar(transport="tcp", parts=(500.0,), reach=(250.0, 1000.0), label="500"),
-                Bar(transport="tcp", parts=(0.5, 1.0), reach=None, label="0.50 + 1.00"),
-                Bar(transport="tcp", parts=(52.0, 62.0), reach=None, label="52 + 62"),
+                Bar(title=title, group="file", parts=(500.0,), reach=(250.0, 1000.0), label="500 (250-1,000)"),
+                Bar(title=title, group="file", parts=(0.5, 1.0), reach=None, label="0.50 + 1.00"),
+                Bar(title=title, group="file", parts=(52.0, 62.0), reach=None, label="52 + 62"),
             ],
         )
 
@@ -54,8 +60,9 @@ class PanelsTests(SynchronousTestCase):
         """Where there is no rate, a question mark stands in place of a bar."""
         report = make_report()
         cells = tuple(dataclasses.replace(cell, rate=None) for cell in report.figures.cells)
-        rows = panels(dataclasses.replace(report, figures=dataclasses.replace(report.figures, cells=cells)))
-        self.assertEqual(rows[0][0].groups[0][1][0], Bar(transport="tcp", parts=(0.0,), reach=None, label="?"))
+        shown = panels(dataclasses.replace(report, figures=dataclasses.replace(report.figures, cells=cells)))
+        bar = shown[0].bars[0]
+        self.assertEqual((bar.parts, bar.reach, bar.label), ((0.0,), None, "?"))
 
 
 class DrawTests(SynchronousTestCase):
@@ -68,14 +75,12 @@ class DrawTests(SynchronousTestCase):
         """Every figure and every title is written in the chart."""
         path = Path(self.mktemp())
         draw(make_report(), path)
-        written = texts(path)
-        for row in panels(make_report()):
-            for panel in row:
-                self.assertIn(panel.title, written)
-                for concurrency, bars in panel.groups:
-                    self.assertIn(str(concurrency), written)
-                    for bar in bars:
-                        self.assertIn(bar.label, written)
+        written = [text.strip() for text in texts(path)]
+        for panel in panels(make_report()):
+            self.assertIn(panel.unit, written)
+            for bar in panel.bars:
+                self.assertIn(bar.label, written)
+                self.assertIn(bar.title, written)
 
     def test_the_same_again(self) -> None:
         """Drawn again from the same report, the chart is the same."""

@@ -6,8 +6,9 @@ import dataclasses
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.figures import Spread, summarize
-from benchmarks.settings import turns
+from benchmarks.figures import Result, Spread, summarize
+from benchmarks.settings import cases, turns
+from benchmarks.targets import TARGETS
 from test.benchmarks.reports import make_report, make_sample, make_settings
 
 
@@ -19,15 +20,10 @@ class FiguresTests(SynchronousTestCase):
         self.tcp, self.grpc = self.figures.cells[:2]
 
     def test_cells(self) -> None:
-        """There is a cell for each transport, piece length and concurrency, the transports side by side."""
+        """There is a cell for each case."""
         self.assertEqual(
-            [(cell.piece_length // 2**20, cell.concurrency, cell.transport) for cell in self.figures.cells],
-            [
-                (piece_length, concurrency, transport)
-                for piece_length in (4, 64)
-                for concurrency in (1, 8)
-                for transport in ("tcp", "grpc")
-            ],
+            [(cell.contestant, cell.shape) for cell in self.figures.cells],
+            [(case.contestant, case.shape) for case in cases(make_settings())],
         )
 
     def test_seconds(self) -> None:
@@ -64,20 +60,67 @@ class FiguresTests(SynchronousTestCase):
 
     def test_start_ups(self) -> None:
         """Start-up stands for itself."""
-        self.assertEqual([each.transport for each in self.figures.start_ups], ["tcp", "grpc"])
+        self.assertEqual([each.contestant for each in self.figures.start_ups], list(make_settings().contestants))
         self.assertEqual(self.figures.start_ups[0].seconds, Spread(minimum=0.5, median=0.5, maximum=0.5))
         self.assertEqual(self.figures.start_ups[0].child_processor.median, 0.25)
 
-    def test_ratios(self) -> None:
-        """gRPC takes twice as long in the best round, and four times as long in the median round."""
-        self.assertEqual(len(self.figures.ratios), 4)
-        for ratio in self.figures.ratios:
-            self.assertEqual((ratio.transport, ratio.first), ("grpc", "tcp"))
-            self.assertEqual((ratio.of_minima, ratio.of_medians), (2.0, 4.0))
+    def test_results(self) -> None:
+        """Of each target there is told what came of it: by the best rounds, and beside it by the medians."""
+        results = {result.title: result for result in self.figures.results}
+        self.assertEqual(list(results), [target.title for target in TARGETS])
+        self.assertEqual(
+            results["the whole command over TCP : over gRPC"],
+            Result(
+                title="the whole command over TCP : over gRPC",
+                at_least=2.5,
+                at_most=None,
+                of_minima=2.0,
+                of_medians=4.0,
+                is_reached=False,
+            ),
+        )
+
+    def test_processor_result(self) -> None:
+        """A parent's processor time is compared the other way round: less is better."""
+        (result,) = (result for result in self.figures.results if result.at_most is not None)
+        self.assertEqual((result.at_most, result.of_minima, result.is_reached), (1.25, 1.0, True))
+        settings = make_settings()
+        samples = [make_sample(*turn) for turn in turns(settings)]
+        dear = [
+            dataclasses.replace(each, parent_processor=each.parent_processor * 1.3)
+            if each.case.contestant == "plain-from-ours"
+            else each
+            for each in samples
+        ]
+        (result,) = (result for result in summarize(settings, 2, dear).results if result.at_most is not None)
+        self.assertAlmostEqual(result.of_minima or 0, 1.3)
+        self.assertIs(result.is_reached, False)
+
+    def test_best_of_a_side(self) -> None:
+        """Where a side has two contestants, the better one counts."""
+        names = ("ours-from-reference", "reference", "plain-reference")
+        settings = dataclasses.replace(make_settings(), contestants=names, in_other_shapes=(), other_shapes=())
+        fast = {"ours-from-reference": 1.0, "reference": 4.0, "plain-reference": 0.5}
+        samples = [
+            dataclasses.replace(make_sample(*turn), seconds=0.5 + (0 if case.is_start_up else fast[case.contestant]))
+            for turn in turns(settings)
+            for case in turn[1:]
+        ]
+        results = {result.title: result for result in summarize(settings, 2, samples).results}
+        result = results["ours from the reference : the reference from the reference, pieces"]
+        self.assertEqual((result.of_minima, result.is_reached), (0.5, False))
+
+    def test_not_measured(self) -> None:
+        """Where a side did not take part, or not all of it, nothing is said."""
+        settings = dataclasses.replace(
+            make_settings(), contestants=("tcp-pieces", "reference"), in_other_shapes=(), other_shapes=()
+        )
+        for result in summarize(settings, 2, [make_sample(*turn) for turn in turns(settings)]).results:
+            self.assertEqual((result.of_minima, result.of_medians, result.is_reached), (None, None, None))
 
     def test_noise(self) -> None:
-        """The rounds lie up to one and three quarters of a median apart; something else had an eighth of the cores."""
-        self.assertEqual(self.figures.scatter, Spread(minimum=1.5, median=1.625, maximum=1.75))
+        """The rounds lie 1.5 to 1.75 of a median apart; something else had an eighth of the cores."""
+        self.assertEqual(self.figures.scatter, Spread(minimum=1.5, median=1.5, maximum=1.75))
         self.assertEqual(self.figures.others, Spread(minimum=0.125, median=0.125, maximum=0.125))
 
     def test_too_short(self) -> None:
@@ -86,12 +129,5 @@ class FiguresTests(SynchronousTestCase):
         samples = [dataclasses.replace(make_sample(*turn), seconds=0.5) for turn in turns(settings)]
         figures = summarize(settings, 2, samples)
         self.assertEqual({cell.rate for cell in figures.cells}, {None})
-        self.assertEqual({ratio.of_minima for ratio in figures.ratios}, {None})
+        self.assertEqual({result.of_minima for result in figures.results if result.at_least is not None}, {None})
         self.assertIsNone(figures.scatter)
-
-    def test_one_transport(self) -> None:
-        """Alone, a transport is compared with nothing."""
-        settings = dataclasses.replace(make_settings(), transports=("grpc",))
-        figures = summarize(settings, 2, [make_sample(*turn) for turn in turns(settings)])
-        self.assertEqual(figures.ratios, ())
-        self.assertEqual({cell.transport for cell in figures.cells}, {"grpc"})

@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.material import import_file, is_same, make_file
-from benchmarks.peers import DidNotWork
+from benchmarks.servers import DidNotWork
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.wire import PieceKind
 
@@ -56,3 +56,6 @@ class MaterialTests(SynchronousTestCase):
         for path in (self.source, other):
             os.utime(path, (1, 1))
         self.assertFalse(is_same(self.source, other))
+        for length in (99_999, 100_001):
+            other.write_bytes(b"a" * length)
+            self.assertFalse(is_same(self.source, other))

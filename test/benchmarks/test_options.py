@@ -7,8 +7,9 @@ import io
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from benchmarks.contestants import CONTESTANTS
 from benchmarks.options import make_parser, settings_of
-from benchmarks.settings import Settings
+from benchmarks.settings import Settings, Shape
 
 
 def settings(*arguments: str) -> Settings:
@@ -28,34 +29,37 @@ class OptionsTests(SynchronousTestCase):
         self.assertIn(because, said.getvalue())
 
     def test_defaults(self) -> None:
-        """A gigabyte, three piece lengths, three concurrencies, both transports, five rounds."""
+        """Everyone fetches a gigabyte, eight pieces at once, in five rounds; our TCP and gRPC in other shapes too."""
+        said = settings("--seed", "1")
+        self.assertEqual(said.contestants, tuple(CONTESTANTS))
+        self.assertEqual(said.shape, Shape(piece_length=4 * 2**20, concurrency=8))
+        self.assertEqual(said.in_other_shapes, ("tcp", "grpc"))
         self.assertEqual(
-            settings("--seed", "1"),
-            Settings(
-                transports=("tcp", "grpc"),
-                content_length=10**9,
-                piece_lengths=(4 * 2**20, 16 * 2**20, 64 * 2**20),
-                concurrencies=(1, 8, 32),
-                rounds=5,
-                seed=1,
-            ),
+            [(shape.piece_length // 2**20, shape.concurrency) for shape in said.other_shapes],
+            [(4, 1), (64, 1), (64, 8)],
         )
+        self.assertEqual((said.content_length, said.rounds, said.seed), (10**9, 5, 1))
 
     def test_quick(self) -> None:
-        """Quick means a smaller file and three rounds, unless something else is said."""
-        self.assertEqual((settings("--quick").content_length, settings("--quick").rounds), (256 * 10**6, 3))
+        """Quick means a smaller file, two rounds and one shape, unless something else is said."""
+        said = settings("--quick")
+        self.assertEqual((said.contestants, said.other_shapes), (tuple(CONTESTANTS), ()))
+        self.assertEqual((said.content_length, said.rounds), (256 * 10**6, 2))
         said = settings("--quick", "--size", "1GiB", "--rounds", "4")
         self.assertEqual((said.content_length, said.rounds), (2**30, 4))
 
-    def test_lists(self) -> None:
-        """What may be given several times replaces the default, keeps its order, and counts once."""
-        said = settings(
-            *("--piece-length", "8MiB", "--piece-length", "4MB", "--concurrency", "2", "--concurrency", "2"),
-            *("--transport", "grpc"),
-        )
-        self.assertEqual(said.piece_lengths, (8 * 2**20, 4 * 10**6))
-        self.assertEqual(said.concurrencies, (2,))
-        self.assertEqual(said.transports, ("grpc",))
+    def test_only(self) -> None:
+        """Who is named takes part, in the order of the report, once, and in one shape."""
+        said = settings("--only", "iperf3", "grpc", "tcp", "grpc")
+        self.assertEqual(said.contestants, ("tcp", "grpc", "iperf3"))
+        self.assertEqual((said.in_other_shapes, said.other_shapes), ((), ()))
+
+    def test_shape(self) -> None:
+        """The shape in which all fetch the file is none of the others."""
+        said = settings("--piece-length", "64MiB", "--concurrency", "1")
+        self.assertEqual(said.shape, Shape(piece_length=64 * 2**20, concurrency=1))
+        self.assertEqual(len(said.other_shapes), 2)
+        self.assertNotIn(said.shape, said.other_shapes)
 
     def test_seeds_differ(self) -> None:
         """Without a seed each run has one of its own."""
@@ -68,4 +72,4 @@ class OptionsTests(SynchronousTestCase):
         self.assert_refused("--size", "1MB", because="expected more than the 1000000 bytes of start-up")
         for count in ("0", "1.5", "ten", "10000"):
             self.assert_refused("--rounds", count, because="expected a whole number from 1 to 9999")
-        self.assert_refused("--transport", "quic", because="invalid choice: 'quic'")
+        self.assert_refused("--only", "quic", because="invalid choice: 'quic'")

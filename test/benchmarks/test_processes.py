@@ -11,9 +11,16 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from benchmarks.processes import Ran, peak_memory, processor_of_all, processor_seconds, run_to_end, wait_for_end
-
-ROOT = Path(__file__).resolve().parent.parent.parent
+from benchmarks.processes import (
+    Ran,
+    family,
+    peak_memory,
+    processor_of_all,
+    processor_seconds,
+    run_in_turn,
+    run_to_end,
+    wait_for_end,
+)
 
 BUSY = "import time\nwhile time.process_time() < 0.3: pass\n"
 
@@ -47,24 +54,16 @@ class RunToEndTests(TestCase):
         self.assertGreaterEqual(ran.processor, 0.29)
 
     def test_peak(self) -> None:
-        """The peak counts memory that has been given back, and nothing of the program that ran before."""
-        programs = ("held = b'x' * 200_000_000; del held", "pass")
-        command = f"run_to_end([sys.executable, '-I', '-c', program], Path(), 30.0).peak for program in {programs}"
-        # In a process of its own: what this one, which may be large by now, starts counts from this one's size.
-        ran = subprocess.run(
-            [
-                *(sys.executable, "-c"),
-                "import sys\nfrom pathlib import Path\nfrom benchmarks.processes import run_to_end\n"
-                f"print(*[{command}])",
-            ],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
+        """The peak counts memory that has been given back, and nothing of the program that started it."""
+        held = bytearray(150_000_000)  # more than the little program has, less than the large one
+        much, little = (
+            run_to_end([sys.executable, "-I", "-S", "-c", program], Path.cwd(), 30.0).peak
+            for program in ("held = bytearray(400_000_000); del held; held = 0", "pass")
         )
-        much, little = (int(peak) for peak in ran.stdout.split())
-        self.assertGreater(much, 200_000_000)
+        self.assertGreater(much, 400_000_000)
+        self.assertGreater(little, 2_000_000)
         self.assertLess(little, 40_000_000)
+        self.assertLess(little, len(held))
 
     def test_timeout(self) -> None:
         """A program that takes too long is killed, and nothing else is."""
@@ -73,6 +72,54 @@ class RunToEndTests(TestCase):
             self.assertEqual(ran.status, -9)
             self.assertIsNone(other.poll())
             other.communicate(b"\n")
+
+
+class RunInTurnTests(TestCase):
+    """Programs one after the other."""
+
+    def run_in_turn(self, *programs: str) -> Ran:
+        """Run Python programs."""
+        commands = [[sys.executable, "-I", "-S", "-c", program] for program in programs]
+        return run_in_turn(commands, Path.cwd(), 30.0)
+
+    def test_sums(self) -> None:
+        """Times are those of all, the peak that of the largest, and all that was written is there."""
+        ran = self.run_in_turn(
+            f"{BUSY}print('one')", f"{BUSY}held = bytearray(100_000_000); print('other')", "print('last')"
+        )
+        self.assertEqual((ran.status, ran.output), (0, "one\nother\nlast\n"))
+        self.assertGreaterEqual(ran.seconds, 0.6)
+        self.assertGreaterEqual(ran.processor, 0.58)
+        self.assertGreater(ran.peak, 100_000_000)
+
+    def test_one_fails(self) -> None:
+        """When one has failed the next is not started."""
+        ran = self.run_in_turn("print('one')", "raise SystemExit(3)", "print('never')")
+        self.assertEqual((ran.status, ran.output), (3, "one\n"))
+
+
+class FamilyTests(TestCase):
+    """A process and those that it has started."""
+
+    def test_family(self) -> None:
+        """Children are found, and theirs, and nobody else's."""
+        program = (
+            "import os, sys\n"
+            "for _ in range(2):\n"
+            "  if os.fork(): break\n"
+            "else: print('ready', flush=True)\n"
+            "sys.stdin.read()"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-I", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        ) as process:
+            if process.stdout is None:
+                self.fail("expected a pipe")
+            process.stdout.readline()
+            found = family(process.pid)
+            self.assertEqual((found[0], len(found)), (process.pid, 3))
+            self.assertNotIn(os.getpid(), found)
+            process.communicate(b"")
 
 
 class RunningTests(TestCase):

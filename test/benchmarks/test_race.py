@@ -3,58 +3,85 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SkipTest, TestCase
 
-from benchmarks.material import import_file, make_file
-from benchmarks.peers import DidNotWork
-from benchmarks.race import race, take_turn
-from benchmarks.settings import Case, Settings, turns
+from benchmarks.certificate import make_certificate
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.material import Task, import_file, make_file
+from benchmarks.race import Sample, take_turn
+from benchmarks.report import absences
+from benchmarks.servers import DidNotWork
+from benchmarks.settings import Case, Shape
 
-CASE = Case(transport="tcp", content_length=3_000_000, piece_length=2_000_000, concurrency=2)
+LENGTH = 3_000_000
+SHAPE = Shape(piece_length=2_000_000, concurrency=2)
 
 
-class RaceTests(TestCase):
-    """A small race, and a single turn."""
+class TakeTurnTests(TestCase):
+    """A turn of everyone who is here."""
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()
-        self.directory.mkdir()
-
-    def test_race(self) -> None:
-        """Every turn is taken in its order, told, and shows what both processes used; nothing is left on the disk."""
-        settings = Settings(
-            transports=("tcp", "grpc"),
-            content_length=3_000_000,
-            piece_lengths=(2_000_000,),
-            concurrencies=(2,),
-            rounds=1,
-            seed=1,
+        (self.directory / "task").mkdir(parents=True)
+        make_file(self.directory / "task" / "file", LENGTH)
+        self.task = import_file(
+            self.directory / "task" / "file", SHAPE.piece_length, self.directory / "task" / "storage"
         )
-        told: list[str] = []
-        samples = list(race(settings, self.directory, told.append))
-        self.assertEqual([(each.round, each.case) for each in samples], list(turns(settings)))
-        self.assertEqual(len(told), 1 + len(samples))
-        self.assertEqual(list(self.directory.iterdir()), [])
-        for each in samples:
-            self.assertGreater(each.seconds, 0.05)
-            self.assertGreater(each.parent_processor, 0)
-            self.assertGreater(each.child_processor, 0.05)
-            self.assertGreater(each.parent_peak, 20_000_000)
-            self.assertGreater(each.child_peak, 20_000_000)
-            self.assertGreaterEqual(each.others, 0)
+        make_certificate(self.directory)
+
+    def take_turn(self, name: str, task: Task | None = None) -> Sample:
+        """A turn of a contestant."""
+        case = Case(contestant=name, content_length=LENGTH, shape=SHAPE)
+        return take_turn(3, case, task or self.task, self.directory)
+
+    def assert_works(self, *names: str) -> None:
+        """Assert that each fetches the file, shows what both sides used, and leaves nothing but what it may."""
+        before = {path.name for path in self.directory.iterdir()}
+        for name in names:
+            sample = self.take_turn(name)
+            self.assertEqual((sample.round, sample.case.contestant), (3, name))
+            self.assertGreater(sample.seconds, 0.001)
+            self.assertGreater(sample.parent_processor, 0)
+            self.assertGreater(sample.child_processor, 0.001)
+            self.assertGreater(sample.parent_peak, 500_000)
+            self.assertGreater(sample.child_peak, 500_000)
+            self.assertGreaterEqual(sample.others, 0)
+        self.assertEqual({path.name for path in self.directory.iterdir()}, before)
+
+    def test_ours(self) -> None:
+        """Ours, over each transport."""
+        self.assert_works("tcp", "grpc", "tls", "tcp-synced", "tcp-pieces", "grpc-pieces", "plain-from-ours")
+
+    def test_others(self) -> None:
+        """The others, those that are installed."""
+        others = [name for name, each in CONTESTANTS.items() if set(each.programs) - {"dfvortex", "twistd", "python"}]
+        installed = [name for name in others if name not in absences(others)]
+        if not installed:
+            raise SkipTest("none is installed")
+        self.assert_works(*installed)
 
     def test_wrong_bytes(self) -> None:
-        """Bytes that are not the source's end the race, and the output is deleted."""
-        source = self.directory / "file"
-        make_file(source, CASE.content_length)
-        task = import_file(source, CASE.piece_length, self.directory / "storage")
-        self.assertGreater(take_turn(0, CASE, task, self.directory).seconds, 0)
-        other = self.directory / "other"
-        make_file(other, CASE.content_length)
+        """Bytes that are not the source's are no turn."""
+        other = self.directory / "task" / "other"
+        make_file(other, LENGTH)
         error = self.assertRaises(
-            DidNotWork, take_turn, 0, CASE, dataclasses.replace(task, source=other), self.directory
+            DidNotWork, self.take_turn, "tcp-pieces", dataclasses.replace(self.task, source=other)
         )
-        self.assertIn("expected the bytes of", str(error))
-        self.assertFalse((self.directory / "output").exists())
+        self.assertIn("got others from tcp-pieces", str(error))
+
+    def test_child_fails(self) -> None:
+        """A child that fails is told with what it said."""
+        error = self.assertRaises(
+            DidNotWork, self.take_turn, "plain-from-ours", dataclasses.replace(self.task, task_id="0" * 64)
+        )
+        self.assertIn("plain-from-ours exited with 1, expected 0: ", str(error))
+        self.assertIn("expected a piece, got a packet with tag 255", str(error))
+
+    def test_not_installed(self) -> None:
+        """A program that is not installed is no turn."""
+        self.patch(os, "environ", {"PATH": self.mktemp()})
+        error = self.assertRaises(DidNotWork, self.take_turn, "iperf3")
+        self.assertEqual(str(error), "expected iperf3 to be installed, it is not")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.report import read_report, write_report
-from test.benchmarks.reports import make_report
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.report import Absence, absences, entries, read_report, versions, write_report
+from test.benchmarks.reports import make_report, make_settings
 
 
 class ReportTests(SynchronousTestCase):
@@ -29,6 +31,9 @@ class ReportTests(SynchronousTestCase):
         figures = dataclasses.replace(
             self.report.figures,
             scatter=None,
+            results=tuple(
+                dataclasses.replace(result, of_minima=None, is_reached=None) for result in self.report.figures.results
+            ),
             cells=tuple(dataclasses.replace(cell, rate=None) for cell in self.report.figures.cells),
         )
         report = dataclasses.replace(self.report, figures=figures)
@@ -58,3 +63,31 @@ class ReportTests(SynchronousTestCase):
         del data["machine"]["kernel"]
         self.path.write_text(json.dumps(data), encoding="utf-8")
         self.assertRaises(KeyError, read_report, self.path)
+
+
+class EntriesTests(SynchronousTestCase):
+    """Who takes part, and who does not."""
+
+    def test_commands(self) -> None:
+        """Commands have what is fetched in them as figures, and paths and ports by their names."""
+        tcp = entries(make_settings())[0]
+        self.assertEqual((tcp.name, tcp.title, tcp.group), ("tcp", CONTESTANTS["tcp"].title, "file"))
+        self.assertIn(" --concurrency 8 --output $turn/output ", tcp.child[0])
+        self.assertEqual(tcp.parent, "twistd -n --pidfile= dfvortex --config $turn/parent.yaml")
+        self.assertIn("$port", tcp.files["parent.yaml"])
+
+    def test_files_of_both(self) -> None:
+        """The files are those of the parent and those of the child."""
+        (tls,) = entries(dataclasses.replace(make_settings(), contestants=("tls",)))
+        self.assertEqual(list(tls.files), ["parent.yaml", "child.yaml"])
+
+    def test_absences(self) -> None:
+        """Who needs a program that is not installed cannot take part; ours always can."""
+        self.patch(os, "environ", {"PATH": self.mktemp()})
+        absent = absences(("tcp", "curl", "iperf3"))
+        self.assertEqual(set(absent), {"curl", "iperf3"})
+        self.assertEqual(absent["iperf3"], Absence(title=CONTESTANTS["iperf3"].title, missing="iperf3"))
+
+    def test_versions(self) -> None:
+        """The interpreter and this package have theirs elsewhere."""
+        self.assertEqual(versions(("tcp", "tcp-pieces")), {})

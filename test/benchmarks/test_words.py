@@ -24,8 +24,8 @@ class WordsTests(SynchronousTestCase):
         self.assertEqual(words.megabytes(54_321_000), "54")
         self.assertEqual(words.seconds(0.125), "0.12")
         self.assertEqual(words.percent(0.256), "26 %")
-        self.assertEqual(words.times(2.449), "2.4")
-        self.assertEqual(words.title("grpc"), "gRPC")
+        self.assertEqual(words.times(2.449), "2.45")
+        self.assertEqual(words.processor(0.0625), "0.062")
 
     def test_range(self) -> None:
         """A median is followed by the least and the most."""

@@ -1,0 +1,3 @@
+"""Tests of :mod:`benchmarks.programs`."""
+
+from __future__ import annotations
