@@ -11,14 +11,18 @@ from typing import cast
 from twisted.internet import reactor, tcp
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.posixbase import PosixReactorBase
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.config import TLSIdentity
 from dragonfly_vortex.peer.server import VortexServerFactory
+from dragonfly_vortex.peer.server_protocol import VortexServerProtocol
 from dragonfly_vortex.peer.tcp_server import TCPServer
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.sockets import SocketOptions
@@ -27,7 +31,7 @@ from test.certificates import Authority
 from test.peer.child import Child
 from test.peer.shelf import Shelf
 
-__all__ = ["REACTOR", "UNLIMITED", "ServingTestCase", "open_descriptors"]
+__all__ = ["REACTOR", "UNLIMITED", "ServingInMemory", "ServingTestCase", "open_descriptors"]
 
 REACTOR = cast(PosixReactorBase, reactor)
 UNLIMITED = 1 << 40
@@ -129,3 +133,33 @@ class ServingTestCase(TestCase):
                 self.fail(f"{condition} is not true after {seconds} seconds")
             await self.pause(0.01)
             waited += 0.01
+
+
+class ServingInMemory(SynchronousTestCase):
+    """Tests of a server on a clock of their own, without a socket."""
+
+    def setUp(self) -> None:
+        """A server on a clock."""
+        self.clock = Clock()
+        self.store = Shelf(Path(self.mktemp()), [10, 70 << 10, 10])
+        self.parent = self.parent_for()
+
+    def parent_for(self, *, rate: int = UNLIMITED, max_connections: int = 2) -> VortexServerFactory:
+        """A factory on the clock."""
+        limiter = TokenBucket(rate, self.clock)
+        return VortexServerFactory(
+            self.store, self.clock, limiter=limiter, idle_timeout=30.0, max_connections=max_connections
+        )
+
+    def connect(self) -> tuple[VortexServerProtocol, StringTransport]:
+        """A connection in memory."""
+        protocol = self.parent.buildProtocol(None)
+        if protocol is None:
+            self.fail("expected a connection")
+        transport = StringTransport()
+        protocol.makeConnection(transport)
+        return protocol, transport
+
+    def lose(self, protocol: VortexServerProtocol) -> None:
+        """The connection ends."""
+        protocol.connectionLost(Failure(ConnectionDone()))
