@@ -65,12 +65,13 @@ class RedrawTests(SynchronousTestCase):
             self.assertIn(b"<svg", docs.chart.read_bytes())
 
 
-def processes_in(directory: Path) -> list[int]:
-    """The IDs of the processes that were started with a path below a directory."""
+def processes_in(directory: Path, program: str = "") -> list[int]:
+    """The IDs of the processes that were started with a path below a directory, all or those of a program."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
-            if bytes(directory) in (process / "cmdline").read_bytes():
+            command = (process / "cmdline").read_bytes()
+            if bytes(directory) in command and program.encode() in command:
                 found.append(int(process.name))
     return found
 
@@ -94,9 +95,9 @@ class MeasureTests(TestCase):
         ) as run:
             if run.stderr is None:
                 self.fail("expected a pipe")
-            for line in run.stderr:
-                if line.startswith("1/15: "):
-                    break
+            run.stderr.readline()
+            while not processes_in(scratch, "twistd"):
+                self.assertIsNone(run.poll())
             self.assertNotEqual(list(scratch.iterdir()), [])
             run.terminate()
             run.communicate()
