@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import re
-from importlib.metadata import version
 from pathlib import Path
 from typing import NoReturn
 
@@ -34,6 +33,8 @@ class _Version(argparse.Action):
     """``--version``, which reads the package's metadata only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib.metadata import version  # takes longer to load than all the rest of a help
+
         print(f"dfvortex {version('dragonfly-vortex')}")
         parser.exit()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorPluggableNameResolver
@@ -22,14 +22,15 @@ from dragonfly_vortex.cli.names import UnawaitedResolver
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.config import Config, default_config, load_config
 from dragonfly_vortex.downloaders.negotiation import Negotiation, negotiate
-from dragonfly_vortex.service import IPeerReactor
-from dragonfly_vortex.storage import exporting
-from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
 from dragonfly_vortex.task.hashing import InThread
 from dragonfly_vortex.task.output import Output
 from dragonfly_vortex.task.stored_target import StoredTarget
 from dragonfly_vortex.task.target import OutputTarget
+
+if TYPE_CHECKING:
+    from dragonfly_vortex.service import IPeerReactor
+    from dragonfly_vortex.storage.store import PieceStore
 
 __all__ = ["download_task"]
 
@@ -50,7 +51,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
         _check_output(arguments.output, overwrite=arguments.overwrite)
     from twisted.internet import reactor as global_reactor
 
-    reactor = cast(IPeerReactor, global_reactor)
+    reactor = cast("IPeerReactor", global_reactor)
     IReactorPluggableNameResolver(reactor).installNameResolver(UnawaitedResolver(reactor))
     with ProgressBar("downloading") as bar:
         # Before the reactor runs: a parent that cannot be spoken to by this protocol is a wrong command line.
@@ -86,7 +87,7 @@ async def _download(
         bar.show(progress.verified_bytes, progress.content_length, progress.verified_pieces)
 
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
-    store = PieceStore(config.storage.dir, reactor) if arguments.store else None
+    store = _store(config, reactor) if arguments.store else None
     target: OutputTarget | StoredTarget
     if store is None:
         target = OutputTarget(arguments.output, in_thread, overwrite=arguments.overwrite, sync=not arguments.no_sync)
@@ -121,8 +122,17 @@ async def _download(
             await store.stop()
 
 
+def _store(config: Config, reactor: IPeerReactor) -> PieceStore:
+    """The storage. Whoever has an output instead does without its database, and does not load it."""
+    from dragonfly_vortex.storage.store import PieceStore
+
+    return PieceStore(config.storage.dir, reactor)
+
+
 async def _export(in_thread: InThread, config: Config, arguments: Namespace) -> None:
     """Write what is in the storage to the output, too."""
+    from dragonfly_vortex.storage import exporting
+
     is_given_up = False
 
     def look(_: object) -> None:
