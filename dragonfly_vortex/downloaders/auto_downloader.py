@@ -31,7 +31,9 @@ from dragonfly_vortex.errors import ParentFailed, ParentUnreachable, PieceError,
 from dragonfly_vortex.interfaces import (
     DownloadPieceRequest,
     DownloadPieceResponse,
+    FilePlace,
     IDownloader,
+    IFileSink,
     IPieceSink,
     piece_id,
 )
@@ -368,16 +370,17 @@ class _Attempt:
             self._downloading.cancel()
 
 
-@implementer(IPieceSink)
+@implementer(IFileSink)
 class _HeardSink:
     """
-    A sink that tells when something comes for it.
+    A sink that tells when something comes for it. Whether it has a file is known by the one that it stands for.
 
     :param sink: where it goes.
     """
 
     def __init__(self, sink: IPieceSink, hear: Callable[[], None]) -> None:
         self._sink = sink
+        self._file_sink: IFileSink | None = IFileSink(sink, None)
         self._hear = hear
 
     def begin(self, metadata: PieceMetadata) -> None:
@@ -387,6 +390,14 @@ class _HeardSink:
     def write(self, data: bytes | memoryview) -> None:
         self._hear()
         self._sink.write(data)
+
+    def place(self) -> FilePlace | None:
+        return None if self._file_sink is None else self._file_sink.place()
+
+    def wrote(self, length: int) -> None:
+        self._hear()
+        if self._file_sink is not None:
+            self._file_sink.wrote(length)
 
     def finish(self) -> object:
         return self._sink.finish()

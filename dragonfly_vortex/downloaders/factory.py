@@ -21,6 +21,7 @@ from dragonfly_vortex.peer.tcp_client import CONNECT_TIMEOUT, TCPClient
 from dragonfly_vortex.transport.endpoints import client_endpoint
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.sockets import SocketOptions, apply_connection_options, plain_socket, socket_options
+from dragonfly_vortex.transport.splicing import Splicer
 from dragonfly_vortex.transport.tls import client_tls_from
 
 if TYPE_CHECKING:
@@ -62,11 +63,13 @@ def _build_tcp(config: Config, reactor: IReactorTCP, limiter: TokenBucket | None
     download = config.download
     clock = IReactorTime(reactor)
     tls = client_tls_from(client_tls(config))
+    splicer = Splicer()
     settings = ClientSettings(
         clock=clock,
         configure_socket=partial(_configure_socket, options=socket_options(config.storage.server.tcp)),
         receive_limiter=limiter or _receive_limiter(config, reactor),
         allow_empty_digest=download.allow_empty_digest,
+        splicer=splicer,
     )
 
     def make_client(address: str) -> TCPClient:
@@ -79,7 +82,7 @@ def _build_tcp(config: Config, reactor: IReactorTCP, limiter: TokenBucket | None
         )
 
     pool = ClientPool(make_client, clock, capacity=download.tcp.capacity, idle_timeout=download.tcp.idle_timeout)
-    return TCPDownloader(pool, download.piece_timeout)
+    return TCPDownloader(pool, download.piece_timeout, stopped=splicer.close)
 
 
 def _build_grpc(config: Config, reactor: IReactorTCP, limiter: TokenBucket | None = None) -> IDownloader:

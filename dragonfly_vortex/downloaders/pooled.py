@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -19,14 +21,16 @@ class PooledDownloader(ByKind):
 
     :param pool: the clients.
     :param piece_timeout: seconds that one piece may take.
+    :param stopped: called when all connections have ended, to close what they shared.
     """
 
-    def __init__(self, pool: ClientPool, piece_timeout: float) -> None:
+    def __init__(self, pool: ClientPool, piece_timeout: float, *, stopped: Callable[[], None] = lambda: None) -> None:
         self._pool = pool
         self._piece_timeout = piece_timeout
+        self._stopped = stopped
 
     def download(self, addr: str, request: DownloadPieceRequest) -> Deferred[DownloadPieceResponse]:
         return self._pool.download_piece(addr, request, self._piece_timeout)
 
     def stop(self) -> Deferred[None]:
-        return self._pool.stop()
+        return self._pool.stop().addCallback(lambda _: self._stopped())

@@ -9,12 +9,13 @@ and whether the connection is good for another one.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -34,10 +35,12 @@ from dragonfly_vortex.errors import (
     VortexError,
 )
 from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, piece_id
+from dragonfly_vortex.transport.low_water import LowWaterMark
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.receivers import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink
 from dragonfly_vortex.transport.sockets import plain_socket
+from dragonfly_vortex.transport.splicing import Splicer
 from dragonfly_vortex.transport.tls import beneath, hang_up
 from dragonfly_vortex.transport.tls_failures import why_tls_failed
 from dragonfly_vortex.wire import (
@@ -63,6 +66,18 @@ MAX_PIECE_LENGTH = 1024 * 1024 * 1024
 _READ_SIZE = 256 * 1024
 """Bytes to read from a socket at a time. Twisted's default, a quarter of it, takes half as long again."""
 
+_LOW_WATER = 256 * 1024
+"""Bytes that must have come before a connection is read on in the middle of a piece."""
+
+_WAKE_UPS = 16
+"""
+How often a connection is read at least during a piece. A piece that comes in time is then never silent for longer than
+this part of its time, however slow it is.
+"""
+
+_TURN = 512 * 1024
+"""Bytes to take past the wire in one turn of the reactor: others want their turn."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
@@ -74,6 +89,11 @@ class ClientSettings:
     :param receive_limiter: what all content is spent from; None for no limit.
     :param allow_empty_digest: take pieces whose parent names no digest.
     :param max_piece_length: bytes that a piece may have.
+    :param read_size: bytes to read from a plain socket at a time.
+    :param low_water: bytes that must have come on a plain socket before it is read on in the middle of a piece; 1 for
+        as soon as there are any.
+    :param splicer: moves content from plain sockets to files; None has all of it read. It is closed by whoever has
+        made it.
     """
 
     clock: IReactorTime
@@ -81,6 +101,9 @@ class ClientSettings:
     receive_limiter: TokenBucket | None = None
     allow_empty_digest: bool = False
     max_piece_length: int = MAX_PIECE_LENGTH
+    read_size: int = _READ_SIZE
+    low_water: int = _LOW_WATER
+    splicer: Splicer | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,6 +169,8 @@ class VortexClientProtocol(Protocol):
         self._ended = ended
         self._conversation = Connection(Role.CHILD, settings.max_piece_length)
         self._transfer: _Transfer | None = None
+        self._socket: socket.socket | None = None  # what is read from it is what the parent has sent
+        self._low_water: LowWaterMark | None = None
         self._rest: IDelayedCall | None = None
         self._open = False
         self._packet_id = 0
@@ -187,10 +212,12 @@ class VortexClientProtocol(Protocol):
 
     def connectionMade(self) -> None:
         self._open = True
-        limiter = self._settings.receive_limiter
         tcp = beneath(self.transport)
         if plain_socket(tcp) is not None:
-            tcp.bufferSize = min(_READ_SIZE, limiter.step if limiter else _READ_SIZE)
+            tcp.bufferSize = self._at_once(self._settings.read_size)
+        self._socket = plain_socket(self.transport)
+        if self._socket is not None:
+            self._low_water = LowWaterMark(self._socket)
         self._settings.configure_socket(tcp)
 
     def dataReceived(self, data: bytes) -> None:
@@ -200,12 +227,15 @@ class VortexClientProtocol(Protocol):
         self._spend(len(data))
         self._conversation.receive_data(data)
         try:
-            while self._open and (event := self._conversation.next_event()) is not None:
-                self._follow(event)
+            self._hear()
+            self._take_on()
         except RemoteProtocolError as error:
             self._spoke_wrongly(error)
         except (PieceError, SinkFailed) as error:
             self._abort(error)
+        except ConnectionLost as error:
+            self._abort(self._lost_error(Failure(error)))
+        self._wait_for_more()
         self._deliver()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -216,6 +246,32 @@ class VortexClientProtocol(Protocol):
         self._deliver()
 
     # -- what the parent says
+
+    def _hear(self) -> None:
+        """Follow all that has come, in order."""
+        while self._open and (event := self._conversation.next_event()) is not None:
+            self._follow(event)
+
+    def _take_on(self) -> None:
+        """Have the receiver of the piece under way take what the socket still holds of it, before that is read."""
+        left = self._conversation.content_left
+        transfer = self._transfer
+        if not left or not self._open or self._rest is not None or self._socket is None:
+            return
+        if transfer is not None and transfer.receiver is not None:
+            taken = transfer.receiver.take(self._socket, min(left, self._at_once(_TURN)))
+            if taken:
+                self._conversation.content_taken(taken)
+                self._spend(taken)
+                self._hear()
+
+    def _wait_for_more(self) -> None:
+        """Be woken when a good part of what is missing has come; before a piece, when anything has."""
+        receiver = self._transfer.receiver if self._transfer is not None else None
+        if self._low_water is not None and self._open:
+            part = receiver.metadata.length // _WAKE_UPS if receiver is not None else 1
+            wanted = min(self._conversation.content_left, self._at_once(self._settings.low_water), part)
+            self._low_water.set(max(1, wanted))
 
     def _follow(self, event: Event) -> None:
         """Do what an event asks for. That it may come now, and of which kind it is, has been checked by the wire."""
@@ -242,6 +298,7 @@ class VortexClientProtocol(Protocol):
             metadata,
             MemorySink() if request.sink is None else request.sink,
             allow_empty_digest=self._settings.allow_empty_digest,
+            splicer=self._settings.splicer,
         )
         transfer.receiver.begin()
 
@@ -346,6 +403,11 @@ class VortexClientProtocol(Protocol):
         self.transport.abortConnection()
 
     # -- how fast
+
+    def _at_once(self, length: int) -> int:
+        """As many bytes as may come at once, within the limiter's step."""
+        limiter = self._settings.receive_limiter
+        return length if limiter is None else min(length, limiter.step)
 
     def _spend(self, length: int) -> None:
         """Stop reading for as long as the limiter asks for; the kernel's window then slows the parent down."""

@@ -1,18 +1,23 @@
 """
 One piece on its way in: hashed and passed on to its sink chunk by chunk, and compared with its digest at the end.
 
-The receiver is the seam between what a connection reads and where that goes. It knows neither sockets nor packets.
+The receiver is the seam between what a connection reads and where that goes. It knows no packets, and of a socket only
+that content may be taken from it. It is here that the way of each byte is chosen: through this process, to any sink, or
+past it, from the socket to the sink's file.
 """
 
 from __future__ import annotations
 
+import socket
 from typing import ClassVar
 
+from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 
 from dragonfly_vortex.errors import DigestMismatch, PieceRefused, SinkFailed, UnexpectedPiece
-from dragonfly_vortex.interfaces import IPieceSink
+from dragonfly_vortex.interfaces import IFileSink, IPieceSink
 from dragonfly_vortex.storage.digest import Hasher, new_hash, parse_digest, verify
+from dragonfly_vortex.transport.splicing import Splicer
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["PieceReceiver"]
@@ -23,8 +28,9 @@ _MAX_TEXT = 200
 
 class PieceReceiver:
     """
-    Take a piece's content: :meth:`begin`, :meth:`write` for each chunk, then :meth:`finish`, or :meth:`fail` at any
-    point. The sink that has begun is told exactly once how it ended, also when one of these methods raises.
+    Take a piece's content: :meth:`begin`, :meth:`write` for each chunk or :meth:`take` in between, then :meth:`finish`,
+    or :meth:`fail` at any point. The sink that has begun is told exactly once how it ended, also when one of these
+    methods raises.
 
     :param parent: the parent's address, for messages.
     :param piece_id: the piece's name, for messages.
@@ -32,6 +38,7 @@ class PieceReceiver:
     :param sink: where the bytes go.
     :param allow_empty_digest: take a piece whose parent names no digest, as the reference does; nothing verifies its
         content then.
+    :param splicer: moves content from a socket to the sink's file, where there is one; None where all of it is written.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -44,12 +51,15 @@ class PieceReceiver:
         sink: IPieceSink,
         *,
         allow_empty_digest: bool = False,
+        splicer: Splicer | None = None,
     ) -> None:
         self.metadata = metadata
         self.received = 0
         self._parent = parent
         self._piece_id = piece_id
         self._sink = sink
+        self._file_sink: IFileSink | None = IFileSink(sink, None)
+        self._splicer = splicer
         self._allow_empty_digest = allow_empty_digest
         self._hasher: Hasher | None = None
         self._begun = False
@@ -86,6 +96,27 @@ class PieceReceiver:
             self.fail()
             raise self._sink_failed(error) from error
 
+    def take(self, sock: socket.socket, length: int) -> int:
+        """
+        Take the next bytes that a socket holds, past whoever reads it, where that is better than to have them written.
+
+        :param sock: a socket that does not block, and whose bytes are the content as it is.
+        :param length: bytes at the most, no more than are missing.
+        :returns: how many have been taken. What is left then comes by :meth:`write`, or by this again later.
+        :raises ConnectionLost: the connection has failed; the socket will not say so again.
+        :raises SinkFailed: what was taken cannot be written.
+        """
+        taken = 0
+        try:
+            while taken < length and (moved := self._move(sock, length - taken)):
+                taken += moved
+        except ConnectionLost:
+            raise
+        except Exception as error:
+            self.fail()
+            raise self._sink_failed(error) from error
+        return taken
+
     def finish(self) -> object:
         """
         Verify what has come.
@@ -113,6 +144,20 @@ class PieceReceiver:
                 self._sink.fail()
             except Exception:  # the piece has failed already, for a better reason
                 self.log.failure("the sink of piece {piece} could not be told that it failed", piece=self._piece_id)
+
+    def _move(self, sock: socket.socket, length: int) -> int:
+        """Have bytes moved from a socket to the sink's file, and hash what is there then; how many."""
+        splicer, sink = self._splicer, self._file_sink
+        place = sink.place() if sink is not None else None
+        if splicer is None or sink is None or place is None:
+            return 0
+        moved = splicer.move(sock.fileno(), place, length)
+        if self._hasher is not None:
+            for part in splicer.read_back(place, moved):
+                self._hasher.update(part)
+        sink.wrote(moved)
+        self.received += moved
+        return moved
 
     def _new_hasher(self) -> Hasher | None:
         """What the content is hashed with; None where nothing is to be compared."""

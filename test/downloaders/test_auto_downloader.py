@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -29,11 +30,18 @@ from dragonfly_vortex.errors import (
     PoolClosed,
     SinkFailed,
 )
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IDownloader, piece_id
+from dragonfly_vortex.interfaces import (
+    DownloadPieceRequest,
+    DownloadPieceResponse,
+    FilePlace,
+    IDownloader,
+    IFileSink,
+    piece_id,
+)
 from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
 from dragonfly_vortex.testing.downloader_contract import DownloaderContract
 from dragonfly_vortex.testing.pieces import TASK_ID, SamplePiece, sample_piece
-from dragonfly_vortex.transport.sinks import MemorySink
+from dragonfly_vortex.transport.sinks import FileSink, MemorySink
 from dragonfly_vortex.wire import ErrorCode, PieceKind
 from test.rpc.legacy_parent import LegacyParent
 
@@ -405,6 +413,25 @@ class PieceErrorTests(_AutoTests):
         self.failureResultOf(downloading, PieceNotFound)
         self.assertEqual(len(self.said), 1)
         self.over_grpc()
+
+    def test_sink_with_a_file(self) -> None:
+        """What a transport puts into a sink's file itself is heard, too; a sink without a file has no place."""
+        descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
+        self.addCleanup(os.close, descriptor)
+        sink = FileSink(descriptor, 5)
+        downloading = self.auto.download(_PARENT, _PIECE.request(sink))
+        asked = self.tcp.take()
+        begun = IFileSink(asked.request.sink)
+        begun.begin(_PIECE.metadata)
+        self.assertEqual(begun.place(), FilePlace(descriptor, 5))
+        for _ in range(4):
+            self.clock.advance(80)
+            begun.wrote(100)
+        self.assertEqual((sink.place(), self.tcp.cancelled), (FilePlace(descriptor, 405), 0))
+        asked.result.callback(DownloadPieceResponse(metadata=_PIECE.metadata, content=None))
+        self.successResultOf(downloading)
+        self.ask()
+        self.assertIsNone(IFileSink(self.tcp.take().request.sink).place())
 
     def test_own_failure(self) -> None:
         """A sink that fails is this side's failure: nothing else is tried."""

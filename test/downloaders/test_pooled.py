@@ -67,3 +67,24 @@ class PooledDownloaderTests(SynchronousTestCase):
         """Stopping stops the pool."""
         self.successResultOf(self.downloader.stop())
         self.failureResultOf(self.downloader.download_piece("127.0.0.1:4000", 0, "", "task"), PoolClosed)
+
+    def test_stopped(self) -> None:
+        """What the connections shared is closed when the pool has stopped, and not before."""
+        stopping: Deferred[None] = Deferred()
+        told: list[bool] = []
+
+        class Slow(_Noting):
+            """A client that takes its time."""
+
+            def stop(self) -> Deferred[None]:
+                return stopping
+
+        pool = ClientPool(lambda address: Slow(address, self.asked), Clock())
+        downloader = PooledDownloader(pool, 12.5, stopped=lambda: told.append(True))
+        self.successResultOf(downloader.download_piece("127.0.0.1:4000", 7, "", "task"))
+        stopped = downloader.stop()
+        self.assertEqual(told, [])
+        stopping.callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual(told, [True])
+        self.successResultOf(self.downloader.stop())

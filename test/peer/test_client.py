@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import socket
+import struct
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReactorTCP, IReactorTime, ITCPTransport
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -27,13 +30,15 @@ from dragonfly_vortex.errors import (
     SinkFailed,
     UnexpectedPiece,
 )
-from dragonfly_vortex.interfaces import DownloadPieceResponse
+from dragonfly_vortex.interfaces import DownloadPieceResponse, FilePlace, IPieceSink
 from dragonfly_vortex.peer.client import ClientSettings, VortexClientFactory, VortexClientProtocol
 from dragonfly_vortex.testing.memory_endpoint import MemoryConnection, MemoryEndpoint
 from dragonfly_vortex.testing.pieces import SamplePiece, reply_bytes, sample_piece
-from dragonfly_vortex.testing.scripted_parent import Pause, Reset, ScriptedParent, Send
+from dragonfly_vortex.testing.scripted_parent import End, Pause, Reset, ScriptedParent, Send, Step
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.sinks import FileSink, MemorySink
+from dragonfly_vortex.transport.sockets import plain_socket
+from dragonfly_vortex.transport.splicing import Splicer
 from dragonfly_vortex.wire import Close, ErrorCode, ErrorReply, PieceKind, PieceRequest, Reserved
 
 PARENT = "parent.example:4005"
@@ -435,36 +440,287 @@ class VortexClientProtocolTests(SynchronousTestCase):
 
 
 class RealConnectionTests(TestCase):
-    """What only a socket shows."""
+    """What only a socket shows: how it is read, and what is taken from it past the wire."""
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        self.answer: list[Step] = []
+        self.parent = ScriptedParent(IReactorTCP(reactor), lambda request: self.answer)
+        self.parent.start()
+        self.addCleanup(self.parent.stop)
+        self.descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
+        self.addCleanup(os.close, self.descriptor)
+        self.splicer = CountingSplicer()
+        self.addCleanup(self.splicer.close)
+
+    async def connect(
+        self,
+        settings: ClientSettings | None = None,
+        ended: Callable[[VortexClientProtocol], None] = lambda protocol: None,
+    ) -> VortexClientProtocol:
+        """Connect to the parent; with a splicer, unless told otherwise."""
+        host, port = self.parent.address.split(":")
+        endpoint = TCP4ClientEndpoint(reactor, host, int(port))
+        factory = VortexClientFactory(self.parent.address, settings or self.settings(), ended)
+        protocol = await endpoint.connect(factory)
+        assert isinstance(protocol, VortexClientProtocol)
+        return protocol
+
+    def settings(self, *, splicer: Splicer | None = None, limiter: TokenBucket | None = None) -> ClientSettings:
+        """Settings with the test's splicer, or another one."""
+        clock = IReactorTime(reactor)
+        return ClientSettings(clock=clock, splicer=splicer or self.splicer, receive_limiter=limiter)
+
+    def sink(self) -> FileSink:
+        """A sink at the start of the test's file."""
+        return FileSink(self.descriptor, 0)
+
+    async def fetch(
+        self, protocol: VortexClientProtocol, piece: SamplePiece, *steps: Step, sink: IPieceSink | None = None
+    ) -> None:
+        """Fetch a piece into the file, and compare what is there."""
+        self.answer = list(steps)
+        response = await protocol.download_piece(piece.request(sink or self.sink()))
+        self.assertEqual(response.metadata, piece.metadata)
+        self.assertEqual(os.pread(self.descriptor, len(piece.content), 0), piece.content)
+        os.ftruncate(self.descriptor, 0)
+
+    def low_water(self, protocol: VortexClientProtocol) -> int:
+        """What the kernel waits for on a connection."""
+        return handle(protocol.transport).getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
 
     async def test_reads_in_large_parts(self) -> None:
         """A plain socket is read 256 KiB at a time, or as much as the limiter allows in one step."""
-        parent = ScriptedParent(IReactorTCP(reactor), lambda request: [])
-        self.addCleanup(parent.stop)
-        parent.start()
-        clock = IReactorTime(reactor)
-        for limiter, expected in ((None, 262_144), (TokenBucket(100_000, clock), 1000)):
-            settings = ClientSettings(clock=clock, receive_limiter=limiter)
-            protocol = await self.connect(parent, settings)
+        for limiter, expected in ((None, 262_144), (TokenBucket(100_000, IReactorTime(reactor)), 1000)):
+            protocol = await self.connect(self.settings(limiter=limiter))
             self.assertEqual(protocol.transport.bufferSize, expected)
+
+    async def test_takes(self) -> None:
+        """Of a large piece most is taken past the wire into the file; one piece after the other is exact."""
+        protocol = await self.connect()
+        for number in range(3):
+            for inside in (False, True):
+                piece = sample_piece(3_000_000 + number, number=number)
+                await self.fetch(protocol, piece, Send(reply_bytes(piece, inside=inside)))
+                self.assertTrue(protocol.usable)
+        self.assertGreater(self.splicer.moved, 3_000_000)
+
+    async def test_other_sinks(self) -> None:
+        """A sink without a file is given every byte."""
+        piece = sample_piece(3_000_000)
+        protocol = await self.connect()
+        self.answer = [Send(reply_bytes(piece))]
+        response = await protocol.download_piece(piece.request())
+        self.assertEqual((response.content, self.splicer.moved), (piece.content, 0))
+
+    async def test_in_any_parts(self) -> None:
+        """Header and content may come in one part, in single bytes, or cut at any place, with pauses in between."""
+        protocol = await self.connect()
+        piece = sample_piece(40, number=3)
+        data = reply_bytes(piece)
+        await self.fetch(protocol, piece, Send(data))
+        await self.fetch(protocol, piece, *(step for at in data for step in (Send(bytes([at])), Pause(0))))
+        for cut in (1, 6, 10, len(data) - 40, len(data) - 39, len(data) - 1):
+            await self.fetch(protocol, piece, Send(data[:cut]), Pause(0.01), Send(data[cut:]))
+        self.assertTrue(protocol.usable)
+
+    async def test_no_more_than_the_piece(self) -> None:
+        """What comes behind a piece is not taken for its content, however it comes."""
+        for pause in (0, 0.05):
+            protocol = await self.connect()
+            piece = sample_piece(1_000_000)
+            data = reply_bytes(piece)
+            goodbye = Close(packet_id=0).to_bytes()
+            await self.fetch(protocol, piece, Send(data[:-10]), Pause(pause), Send(data[-10:] + goodbye))
+            await self.parent.until_deserted()
+            self.assertFalse(protocol.usable)
+
+    async def test_wrong_content(self) -> None:
+        """Content that was taken is verified."""
+        protocol = await self.connect()
+        self.answer = [Send(reply_bytes(sample_piece(3_000_000))[:-1] + b"?")]
+        await self.assertFailure(protocol.download_piece(sample_piece(3_000_000).request(self.sink())), DigestMismatch)
+        await self.parent.until_deserted()
+
+    async def test_closed(self) -> None:
+        """A connection that is closed in the middle of a piece tells how much has come."""
+        data = reply_bytes(sample_piece(1_000_000))
+        for pause in (0, 0.05):
+            protocol = await self.connect()
+            self.answer = [Send(data[:-1]), Pause(pause), End()]
+            asked = protocol.download_piece(sample_piece(1_000_000).request(self.sink()))
+            error = await self.assertFailure(asked, PieceTruncated)
+            self.assertIn("closed after 999999 of 1000000 bytes", str(error))
 
     async def test_reset(self) -> None:
         """A reset in the middle of a piece is not taken for its end."""
-        sent = reply_bytes(sample_piece(100_000))[:-1]
-        parent = ScriptedParent(IReactorTCP(reactor), lambda request: [Send(sent), Pause(0.05), Reset()])
-        self.addCleanup(parent.stop)
-        parent.start()
-        protocol = await self.connect(parent, ClientSettings(clock=IReactorTime(reactor)))
-        error = await self.assertFailure(protocol.download_piece(sample_piece(100_000).request()), PieceTruncated)
+        protocol = await self.connect()
+        self.answer = [Send(reply_bytes(sample_piece(100_000))[:-1]), Pause(0.05), Reset()]
+        asked = protocol.download_piece(sample_piece(100_000).request(self.sink()))
+        error = await self.assertFailure(asked, PieceTruncated)
         self.assertIn("lost after 99999 of 100000 bytes", str(error))
+        self.assertIsInstance(cause(error), ConnectionLost)
 
-    async def connect(self, parent: ScriptedParent, settings: ClientSettings) -> VortexClientProtocol:
-        """Connect to a parent."""
-        host, port = parent.address.split(":")
-        endpoint = TCP4ClientEndpoint(reactor, host, int(port))
-        protocol = await endpoint.connect(VortexClientFactory(parent.address, settings))
-        assert isinstance(protocol, VortexClientProtocol)
-        return protocol
+    async def test_reset_heard_past_the_transport(self) -> None:
+        """A reset that the transport does not hear of, because it came when content was taken, is none the less one."""
+        ended: list[VortexClientProtocol] = []
+        reply = reply_bytes(sample_piece(2_000_000))
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.parent.address = f"127.0.0.1:{listening.getsockname()[1]}"
+            for received in (100_000, 1_000_000):
+                splicer = LateSplicer()
+                self.addCleanup(splicer.close)
+                protocol = await self.connect(self.settings(splicer=splicer), ended.append)
+                splicer.parent, _ = listening.accept()
+                sink = CountingFileSink(self.descriptor, 0)
+                asked = protocol.download_piece(sample_piece(2_000_000).request(sink))
+                splicer.parent.sendall(reply[: received - 2_000_000])
+                error = await self.assertFailure(asked, PieceTruncated)
+                self.assertRegex(str(error), r"lost after \d+ of 2000000 bytes")
+                self.assertIsInstance(cause(error), ConnectionLost)
+                await self.until(lambda: ended)
+                self.assertEqual((ended.pop(), sink.failures, protocol.usable), (protocol, 1, False))
+
+    async def test_full_file(self) -> None:
+        """A file without room fails the piece and not the parent, and a piece over another connection is exact."""
+        full = os.open("/dev/full", os.O_RDWR)
+        self.addCleanup(os.close, full)
+        piece = sample_piece(3_000_000)
+        protocol = await self.connect()
+        self.answer = [Send(reply_bytes(piece))]
+        await self.assertFailure(protocol.download_piece(piece.request(FileSink(full, 0))), SinkFailed)
+        await self.parent.until_deserted()
+        await self.fetch(await self.connect(), piece, Send(reply_bytes(piece)))
+
+    async def test_cancelled(self) -> None:
+        """A piece that is cancelled while it is taken ends at once, and nothing more is written."""
+        protocol = await self.connect()
+        data = reply_bytes(sample_piece(3_000_000))
+        self.answer = [Send(data[:2_000_000]), Pause(0.05), Send(data[2_000_000:])]
+        asked = protocol.download_piece(sample_piece(3_000_000).request(self.sink()))
+        await self.until(partial(self.has_come, 1_000_000))
+        asked.cancel()
+        await self.assertFailure(asked, CancelledError)
+        length = os.fstat(self.descriptor).st_size
+        await self.parent.until_deserted()
+        self.assertEqual(os.fstat(self.descriptor).st_size, length)
+
+    async def test_limited(self) -> None:
+        """What is taken counts for the limit, and no more than its step is taken at once."""
+        clock = IReactorTime(reactor)
+        limiter = TokenBucket(10_000_000, clock)
+        protocol = await self.connect(self.settings(limiter=limiter))
+        piece = sample_piece(3_000_000)
+        began = clock.seconds()
+        await self.fetch(protocol, piece, Send(reply_bytes(piece)))
+        self.assertGreater(clock.seconds() - began, 0.2)
+        self.assertTrue(0 < self.splicer.largest <= limiter.step)
+
+    async def test_low_water(self) -> None:
+        """In the middle of a piece a part of it is waited for, never more than is missing; before a piece, any byte."""
+        protocol = await self.connect()
+        self.assertEqual(self.low_water(protocol), 1)
+        for length, first, part in ((8_000_000, 10, 262_144), (1_600_000, 1_595_000, 100_000), (10, 5, 1)):
+            piece = sample_piece(length)
+            header, content = reply_bytes(piece)[:-length], piece.content
+            steps = Send(header + content[:first]), Pause(0.1), Send(content[first:])
+            fetching = Deferred.fromCoroutine(self.fetch(protocol, piece, *steps))
+            await self.until(partial(self.has_come, max(0, first - part)))
+            left = length - os.fstat(self.descriptor).st_size
+            self.assertEqual(self.low_water(protocol), min(part, left))
+            await fetching
+            self.assertEqual(self.low_water(protocol), 1)
+
+    async def test_low_water_within_the_limit(self) -> None:
+        """No more is waited for than the limiter allows at once."""
+        protocol = await self.connect(self.settings(limiter=TokenBucket(1_000_000, IReactorTime(reactor))))
+        piece = sample_piece(200_000)
+        fetching = Deferred.fromCoroutine(self.fetch(protocol, piece, Send(reply_bytes(piece))))
+        await self.until(partial(self.has_come, 0))
+        self.assertEqual(self.low_water(protocol), 10_000)
+        await fetching
+        protocol.close()
+        await self.parent.until_deserted()
+
+    async def test_small_receive_buffer(self) -> None:
+        """A receive buffer that holds less than is waited for does not stop a piece."""
+
+        def shrink(transport: ITCPTransport) -> None:
+            handle(transport).setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+
+        for splicer in (None, self.splicer):
+            clock = IReactorTime(reactor)
+            protocol = await self.connect(ClientSettings(clock=clock, splicer=splicer, configure_socket=shrink))
+            piece = sample_piece(100_000)
+            await self.fetch(protocol, piece, Send(reply_bytes(piece)))
+
+    def has_come(self, length: int) -> bool:
+        """Whether more bytes than that are in the file."""
+        return os.fstat(self.descriptor).st_size > length
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Let the reactor go on until the condition is true."""
+        for _ in range(1000):
+            if condition():
+                return
+            await deferLater(IReactorTime(reactor), 0.005)
+        self.fail(f"{condition} is not true after 5 seconds")
+
+
+class CountingSplicer(Splicer):
+    """A splicer that counts."""
+
+    moved = 0
+    largest = 0
+
+    def move(self, socket: int, place: FilePlace, length: int) -> int:
+        moved = super().move(socket, place, length)
+        self.moved += moved
+        self.largest = max(self.largest, length)
+        return moved
+
+
+class LateSplicer(Splicer):
+    """
+    A splicer that comes too late: the parent has reset the connection since it was read.
+
+    :ivar parent: the parent's end.
+    """
+
+    parent: socket.socket
+
+    def move(self, socket: int, place: FilePlace, length: int) -> int:
+        reset(self.parent)
+        return super().move(socket, place, length)
+
+
+class CountingFileSink(FileSink):
+    """A sink in a file that counts how often it is told of a failure."""
+
+    failures = 0
+
+    def fail(self) -> None:
+        self.failures += 1
+
+
+def cause(error: object) -> object:
+    """What an error came from."""
+    return getattr(error, "__cause__", None)
+
+
+def handle(transport: ITCPTransport) -> socket.socket:
+    """A transport's socket."""
+    sock = plain_socket(transport)
+    assert sock is not None
+    return sock
+
+
+def reset(sock: socket.socket) -> None:
+    """End a connection with a reset, if it has not ended."""
+    if sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.close()
 
 
 def cuts(data: bytes) -> Iterator[list[bytes]]:

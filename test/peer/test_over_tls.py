@@ -20,6 +20,8 @@ from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.errors import ParentFailed, ParentUnreachable, PieceError
 from dragonfly_vortex.interfaces import IDownloader
 from dragonfly_vortex.peer.server import VortexServerFactory
+from dragonfly_vortex.transport.low_water import LowWaterMark
+from dragonfly_vortex.transport.sinks import FileSink
 from test.certificates import Authority, Issued, self_signed
 from test.peer.child import request_bytes
 from test.peer.serving import REACTOR, ServingTestCase
@@ -124,6 +126,24 @@ class ServedTests(TLSTestCase):
             piece = await downloader.download_piece(f"tls://127.0.0.1:{port}", number, "", TASK_ID)
             self.assertTrue(piece.content == store.content(number))
         self.assertEqual(len(self.said("content is copied, sendfile cannot encrypt")), 1)
+
+    async def test_without_splice(self) -> None:
+        """Nothing is taken from the socket into a file, nor waited for: what the socket holds is not the content."""
+
+        def splice(*_: object, **__: object) -> int:
+            raise OSError("splice under TLS")
+
+        self.patch(os, "splice", splice)
+        marks: list[int] = []
+        self.patch(LowWaterMark, "set", lambda mark, length: marks.append(length))
+        store = self.shelf(3 * MIB)
+        port = self.serve_identity(self.factory(store), self.peer.identity())
+        descriptor = os.open(self.directory / "piece", os.O_RDWR | os.O_CREAT)
+        self.addCleanup(os.close, descriptor)
+        sink = FileSink(descriptor, 0)
+        await self.downloader().download_piece(f"tls://127.0.0.1:{port}", 0, "", TASK_ID, sink)
+        self.assertTrue((self.directory / "piece").read_bytes() == store.content(0))
+        self.assertEqual(marks, [])
 
     async def test_throughput(self) -> None:
         """64 MiB come in seconds, though machines that test are busy with more."""

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
+import struct
 from collections.abc import Callable
 from dataclasses import replace
 
+from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import DigestMismatch, PieceRefused, SinkFailed, UnexpectedPiece, VortexError
-from dragonfly_vortex.interfaces import IPieceSink
+from dragonfly_vortex.interfaces import FilePlace, IPieceSink
 from dragonfly_vortex.testing.pieces import sample_piece
 from dragonfly_vortex.transport.receivers import PieceReceiver
+from dragonfly_vortex.transport.sinks import FileSink
+from dragonfly_vortex.transport.splicing import Splicer
 from dragonfly_vortex.wire import PieceMetadata
+from test.transport.test_low_water import tcp_pair
 
 PIECE = sample_piece(100, number=2)
 PARENT = "parent.example:4005"
@@ -181,3 +189,131 @@ class PieceReceiverTests(SynchronousTestCase):
         fail()
         fail()
         self.assertEqual(sink.calls, ["begin", "fail"])
+
+
+class FailingFileSink(FileSink):
+    """A sink in a file that counts its failures, and may take its place away."""
+
+    failures = 0
+    is_revoked = False
+
+    def place(self) -> FilePlace | None:
+        if self.is_revoked:
+            raise OSError("taken away")
+        return super().place()
+
+    def fail(self) -> None:
+        self.failures += 1
+
+
+class TakingTests(SynchronousTestCase):
+    """What a receiver takes from a socket itself."""
+
+    def setUp(self) -> None:
+        self.ours, self.parent = tcp_pair()
+        self.ours.setblocking(False)
+        self.addCleanup(self.parent.close)
+        self.addCleanup(self.ours.close)
+        self.splicer = Splicer()
+        self.addCleanup(self.splicer.close)
+        self.descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
+        self.addCleanup(os.close, self.descriptor)
+        self.sink = FailingFileSink(self.descriptor, 3)
+
+    def receiver(
+        self, sink: IPieceSink, *, splicer: Splicer | None = None, metadata: PieceMetadata = PIECE.metadata
+    ) -> PieceReceiver:
+        """A receiver that has begun."""
+        receiver = PieceReceiver(PARENT, PIECE.piece_id, metadata, sink, allow_empty_digest=True, splicer=splicer)
+        receiver.begin()
+        return receiver
+
+    def test_takes(self) -> None:
+        """Written or taken, in any order, every byte is hashed and at its place."""
+        receiver = self.receiver(self.sink, splicer=self.splicer)
+        receiver.write(PIECE.content[:10])
+        self.parent.sendall(PIECE.content[10:60])
+        self.assertEqual(receiver.take(self.ours, 30), 30)
+        self.assertEqual(receiver.take(self.ours, 60), 20)
+        self.assertEqual(receiver.take(self.ours, 40), 0)
+        receiver.write(PIECE.content[60:70])
+        self.parent.sendall(PIECE.content[70:])
+        self.assertEqual(receiver.take(self.ours, 30), 30)
+        self.assertEqual(receiver.received, 100)
+        receiver.finish()
+        self.assertEqual(os.pread(self.descriptor, 200, 0), b"\0\0\0" + PIECE.content)
+        self.assertEqual(self.sink.failures, 0)
+
+    def test_large(self) -> None:
+        """A piece of many bytes is taken in as few steps as it comes in."""
+        piece = sample_piece(1_000_000)
+        receiver = self.receiver(self.sink, splicer=self.splicer, metadata=piece.metadata)
+        self.parent.setblocking(False)
+        sent = taken = 0
+        while taken < len(piece.content):
+            with contextlib.suppress(BlockingIOError):
+                sent += self.parent.send(piece.content[sent : sent + 200_000])
+            taken += receiver.take(self.ours, len(piece.content) - taken)
+        receiver.finish()
+
+    def test_wrong_content(self) -> None:
+        """What was taken is verified as what was written is."""
+        receiver = self.receiver(self.sink, splicer=self.splicer)
+        self.parent.sendall(PIECE.content[:-1] + b"x")
+        self.assertEqual(receiver.take(self.ours, 100), 100)
+        self.assertRaises(DigestMismatch, receiver.finish)
+        self.assertEqual(self.sink.failures, 1)
+
+    def test_without_a_digest(self) -> None:
+        """A piece that cannot be verified may be taken, too, where such pieces are allowed."""
+        receiver = self.receiver(self.sink, splicer=self.splicer, metadata=replace(PIECE.metadata, digest=""))
+        self.parent.sendall(PIECE.content)
+        self.assertEqual(receiver.take(self.ours, 100), 100)
+        receiver.finish()
+        self.assertEqual(os.pread(self.descriptor, 200, 3), PIECE.content)
+
+    def test_takes_nothing(self) -> None:
+        """Without a splicer, without a file and with one that cannot be read back, all is left to be read."""
+        descriptor = os.open(self.mktemp(), os.O_WRONLY | os.O_CREAT)
+        self.addCleanup(os.close, descriptor)
+        self.parent.sendall(b"abc")
+        for sink, splicer in (
+            (self.sink, None),
+            (RecordingSink(), self.splicer),
+            (FileSink(descriptor, 0), self.splicer),
+        ):
+            self.assertEqual(self.receiver(sink, splicer=splicer).take(self.ours, 3), 0)
+        self.assertEqual(self.ours.recv(3), b"abc")
+
+    def test_place_taken_away(self) -> None:
+        """A sink whose place has been taken away fails the piece, and nothing is taken."""
+        receiver = self.receiver(self.sink, splicer=self.splicer)
+        self.parent.sendall(PIECE.content)
+        self.sink.is_revoked = True
+        self.assertIn("taken away", str(self.assertRaises(SinkFailed, receiver.take, self.ours, 100)))
+        self.assertEqual((self.sink.failures, os.fstat(self.descriptor).st_size), (1, 0))
+        self.assertEqual(self.ours.recv(100), PIECE.content)
+
+    def test_full(self) -> None:
+        """A file that has no room fails the piece once, and the next piece is whole."""
+        full = os.open("/dev/full", os.O_RDWR)
+        self.addCleanup(os.close, full)
+        sink = FailingFileSink(full, 0)
+        receiver = self.receiver(sink, splicer=self.splicer)
+        self.parent.sendall(PIECE.content)
+        self.assertRaises(SinkFailed, receiver.take, self.ours, 100)
+        receiver.fail()
+        self.assertEqual(sink.failures, 1)
+        receiver = self.receiver(self.sink, splicer=self.splicer)
+        self.parent.sendall(PIECE.content)
+        self.assertEqual(receiver.take(self.ours, 100), 100)
+        receiver.finish()
+
+    def test_reset(self) -> None:
+        """A connection that fails is told as what it is; the piece is left to whoever has the connection."""
+        receiver = self.receiver(self.sink, splicer=self.splicer)
+        self.parent.send(PIECE.content[:10])
+        self.parent.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.parent.close()
+        self.assertRaises(ConnectionLost, receiver.take, self.ours, 100)
+        self.assertEqual((receiver.received, self.sink.failures), (10, 0))
