@@ -87,14 +87,16 @@ class ReadAhead:
         if self._pool is None:
             self._pool = ThreadPool(minthreads=0, maxthreads=self._threads, name="read-ahead")
             self._pool.start()
-        self._under_way += 1
-        deferred: Deferred[_T] = deferToThreadPool(self._reactor, self._pool, work)
-        return deferred.addBoth(self._came_back)
+        done: Deferred[_T] = Deferred()
 
-    def _came_back(self, result: _T) -> _T:
-        self._under_way -= 1
-        self._mind_the_end()
-        return result
+        def came_back(result: _T) -> None:
+            self._under_way -= 1
+            done.callback(result)  # before the end, which is to find nothing left to do
+            self._mind_the_end()
+
+        self._under_way += 1
+        deferToThreadPool(self._reactor, self._pool, work).addBoth(came_back)
+        return done
 
     def _mind_the_end(self) -> None:
         if self._stopped and not self._under_way:

@@ -1,0 +1,224 @@
+"""Tests of what waits for the disk."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
+
+from dragonfly_vortex.interfaces import FileRange
+from dragonfly_vortex.transport import readahead
+from dragonfly_vortex.transport.readahead import Pages, ReadAhead
+from test.peer.serving import REACTOR, open_descriptors
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+def drop(descriptor: int, offset: int = 0, length: int = 0) -> None:
+    """Have the kernel forget what it has in memory of a file; 0 for up to its end."""
+    os.fsync(descriptor)
+    os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+
+
+def is_resident(descriptor: int, offset: int) -> bool:
+    """Whether a byte can be read without waiting."""
+    try:
+        os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def make_hole(path: Path, offset: int, length: int) -> None:
+    """
+    Have all of a file in memory but a part.
+
+    :raises SkipTest: the kernel keeps it.
+    """
+    with path.open("rb") as file:
+        file.read()
+        drop(file.fileno(), offset, length)
+        if is_resident(file.fileno(), offset + length // 2):
+            raise SkipTest(f"this kernel does not forget {length} bytes at {offset} alone")
+        drop(file.fileno(), offset, length)  # the question has had a page read
+
+
+def cold_file(path: Path, length: int) -> bytes:
+    """
+    Write a file that is on the disk and not in memory.
+
+    :raises SkipTest: the file system has none such.
+    """
+    content = os.urandom(length)
+    path.write_bytes(content)
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        drop(descriptor)
+        try:
+            resident = is_resident(descriptor, length // 2)
+        except (OSError, AttributeError) as error:
+            raise SkipTest(f"this file system does not tell what is in memory: {error}") from error
+        if resident:
+            raise SkipTest("this file system does not forget what is in memory")
+        drop(descriptor)  # the question has had a page read
+    finally:
+        os.close(descriptor)
+    return content
+
+
+class PagesTests(TestCase):
+    """Ranges of real files, in memory and not."""
+
+    timeout = 20
+
+    def setUp(self) -> None:
+        """Threads of its own, which end with the test."""
+        self.read_ahead = ReadAhead(REACTOR, threads=1)
+        self.addCleanup(self.read_ahead.stop)
+        self.path = Path(self.mktemp())
+
+    def pages(self, offset: int = 0, length: int | None = None) -> Pages:
+        """A range of the file, up to its end."""
+        descriptor = os.open(self.path, os.O_RDONLY)
+        length = self.path.stat().st_size - offset if length is None else length
+        return Pages(FileRange(descriptor, offset, length), self.read_ahead)
+
+    async def test_cold(self) -> None:
+        """What is not in memory is not read, until it has been fetched."""
+        content = cold_file(self.path, 1 * MIB)
+        pages = self.pages()
+        self.addCleanup(pages.close)
+        self.assertFalse(pages.resident(0, 512 * KIB))
+        self.assertIsNone(pages.read(256 * KIB, 64 * KIB))
+        await pages.fetch(0, 512 * KIB)
+        again = self.pages()  # which has fetched nothing, and so must ask
+        self.addCleanup(again.close)
+        self.assertTrue(again.resident(0, 512 * KIB))
+        self.assertEqual(again.read(0, 64 * KIB), content[: 64 * KIB])
+
+    async def test_behind(self) -> None:
+        """Fetching has the kernel read what is behind, too, but not behind the range."""
+        cold_file(self.path, 8 * MIB)
+        pages = self.pages(0, 6 * MIB)
+        self.addCleanup(pages.close)
+        await pages.fetch(0, 64 * KIB)
+        self.assertTrue(pages.resident(64 * KIB - 1, 1))
+        descriptor = pages.source.descriptor
+        os.pread(descriptor, 1, 4 * MIB)  # waits for what was asked for
+        self.assertTrue(all(is_resident(descriptor, offset) for offset in range(0, 4 * MIB, 64 * KIB)))
+        self.assertFalse(is_resident(descriptor, 8 * MIB - 1))
+
+    def test_holes(self) -> None:
+        """A stretch of 128 KiB that is not in memory is seen wherever it is."""
+        cold_file(self.path, 1 * MIB)
+        for hole in range(0, 512 * KIB, 128 * KIB):
+            make_hole(self.path, hole, 128 * KIB)
+            pages = self.pages()
+            self.addCleanup(pages.close)
+            self.assertFalse(pages.resident(0, 512 * KIB), f"hole at {hole}")
+            self.assertTrue(pages.resident(512 * KIB, 512 * KIB))
+
+    def test_partly_cold(self) -> None:
+        """Bytes that are only partly in memory are not read at all."""
+        cold_file(self.path, 64 * KIB)
+        make_hole(self.path, 32 * KIB, 32 * KIB)
+        pages = self.pages()
+        self.addCleanup(pages.close)
+        self.assertIsNone(pages.read(0, 64 * KIB))
+
+    def test_end_of_file(self) -> None:
+        """Where the file ends, fewer bytes are read; that is not taken for what is not in memory."""
+        self.path.write_bytes(b"abc")
+        pages = self.pages(1, 10)
+        self.addCleanup(pages.close)
+        self.assertEqual(pages.read(1, 10), b"bc")
+        self.assertTrue(pages.resident(1, 10))
+        self.assertEqual(pages.read(5, 10), b"")
+
+    def test_no_threads(self) -> None:
+        """Without threads everything counts as resident."""
+        content = cold_file(self.path, 64 * KIB)
+        pages = Pages(FileRange(os.open(self.path, os.O_RDONLY), 0, 64 * KIB))
+        self.addCleanup(pages.close)
+        self.assertTrue(pages.resident(0, 64 * KIB))
+        self.assertEqual(pages.read(0, 64 * KIB), content)
+        self.successResultOf(pages.fetch(0, 64 * KIB))
+
+    def test_no_probes(self) -> None:
+        """Where nobody can tell what is in memory, everything counts as resident, and is read."""
+        for pages in (self.of_a_file_system_without(), self.on_a_platform_without()):
+            self.assertTrue(pages.resident(0, 10))
+            self.assertTrue(pages.read(0, 5))
+            pages.close()
+
+    def of_a_file_system_without(self) -> Pages:
+        """Something to read that refuses probes."""
+        return Pages(FileRange(os.open("/proc/self/stat", os.O_RDONLY), 0, 10), self.read_ahead)
+
+    def on_a_platform_without(self) -> Pages:
+        """A cold file where there are no probes."""
+        self.patch(readahead, "_CAN_PROBE", False)
+        cold_file(self.path, 10)
+        return self.pages()
+
+    def test_errors(self) -> None:
+        """What is wrong with a file is said when it is read, and not by a probe."""
+        pages = Pages(FileRange(os.open(".", os.O_RDONLY), 0, 10), self.read_ahead)
+        self.addCleanup(pages.close)
+        self.assertTrue(pages.resident(0, 10))
+        self.assertRaises(IsADirectoryError, pages.read, 0, 10)
+
+    async def test_errors_in_a_thread(self) -> None:
+        """A read that fails in a thread fails the fetching."""
+        pages = Pages(FileRange(os.open(".", os.O_RDONLY), 0, 10), self.read_ahead)
+        self.addCleanup(pages.close)
+        with self.assertRaises(IsADirectoryError):
+            await pages.fetch(0, 10)
+
+    async def test_close_while_a_thread_reads(self) -> None:
+        """The descriptor stays open until the thread has come back."""
+        self.path.write_bytes(bytes(100))
+        pages = self.pages()
+        let_go = self.block()
+        fetching = pages.fetch(0, 100)
+        pages.close()
+        self.assertIn(str(pages.source.descriptor), open_descriptors())
+        let_go()
+        await fetching
+        self.assertNotIn(str(pages.source.descriptor), open_descriptors())
+
+    async def test_stop(self) -> None:
+        """Stopping waits for what is under way, and leaves no thread."""
+        self.path.write_bytes(bytes(100))
+        pages = self.pages()
+        let_go = self.block()
+        fetching = pages.fetch(0, 100)
+        stopping = self.read_ahead.stop()
+        self.assertNoResult(stopping)
+        let_go()
+        await stopping
+        self.successResultOf(fetching)
+        self.assertEqual([thread for thread in threading.enumerate() if "read-ahead" in thread.name], [])
+        pages.close()
+
+    def block(self) -> Callable[[], None]:
+        """Give the only thread something to wait for; what is returned ends that."""
+        waiting = threading.Event()
+        self.addCleanup(waiting.set)
+        self.read_ahead.in_thread(waiting.wait)
+        return waiting.set
+
+
+class ReadAheadTests(SynchronousTestCase):
+    """Threads that nobody has needed."""
+
+    def test_unused(self) -> None:
+        """No thread is started before it is needed."""
+        read_ahead = ReadAhead(REACTOR)
+        stopped: Deferred[None] = read_ahead.stop()
+        self.successResultOf(stopped)
