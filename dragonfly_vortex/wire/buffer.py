@@ -41,9 +41,10 @@ class ReceiveBuffer:
 
         :param length: how many bytes.
         """
-        if len(self) < length:
+        end = self._start + length
+        if end > len(self._data):
             return None
-        data = bytes(self._data[self._start : self._start + length])
+        data = bytes(self._data[self._start : end])
         self._skip(length)
         return data
 

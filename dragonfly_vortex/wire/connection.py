@@ -28,6 +28,8 @@ class Role(enum.Enum):
     CHILD = "child"
     PARENT = "parent"
 
+    __hash__ = object.__hash__  # the enum's own is slow: a function in Python
+
     @property
     def other(self) -> Role:
         """The other side."""
@@ -42,6 +44,8 @@ class State(enum.Enum):
     TRANSFERRING = "transferring"
     CLOSED = "closed"
     FAILED = "failed"
+
+    __hash__ = object.__hash__  # as above
 
 
 SENDERS: dict[type[Event], frozenset[Role]] = {
@@ -65,6 +69,8 @@ TRANSITIONS: dict[State, dict[type[Event], State]] = {
 
 _TAKEN = ContentReceived(b"")
 """What content is to the tables that was taken past here."""
+
+_FINISHED = ContentFinished()
 
 
 class Connection:
@@ -181,7 +187,7 @@ class Connection:
 
     def _finish_sending(self) -> None:
         if self.state is State.TRANSFERRING and not self._left_to_send:
-            self._follow(ContentFinished(), self.role, LocalProtocolError)
+            self._follow(_FINISHED, self.role, LocalProtocolError)
 
     def _follow(self, event: Event, sender: Role, error: type[ProtocolError]) -> None:
         """Change the state as the tables say, or raise."""

@@ -54,6 +54,8 @@ class PieceKind(enum.Enum):
     PERSISTENT_CACHE = ("persistent-cache", 0x04, 0x05, "persistent-cache-tasks")
     CACHE = ("cache", 0x06, 0x07, "cache-tasks")
 
+    __hash__ = object.__hash__  # a kind is looked up for every piece, and the enum's own hash is a function in Python
+
     def __init__(self, label: str, request_tag: int, content_tag: int, directory: str) -> None:
         self.label = label
         self.request_tag = request_tag
