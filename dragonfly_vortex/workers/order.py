@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import dataclass
+from pathlib import Path
 from typing import BinaryIO
 
-from dragonfly_vortex.config import Config
+from dragonfly_vortex.config import Config, beside, worker_share
 
-__all__ = ["LISTENING", "Order"]
+__all__ = ["LISTENING", "Order", "orders"]
 
 LISTENING = 3
 """The descriptor of the listening socket in a worker."""
@@ -20,7 +21,7 @@ class Order:
     What one worker is to do.
 
     :param number: of the worker, from 1.
-    :param config: what it has of the peer's, with absolute paths; see :func:`~dragonfly_vortex.config.worker_share`.
+    :param config: what it has of the peer's; see :func:`~dragonfly_vortex.config.worker_share`.
     """
 
     number: int
@@ -42,3 +43,16 @@ class Order:
         """
         order: Order = pickle.load(pipe)  # the other end is the process that started this one
         return order
+
+
+def orders(config: Config, directory: Path) -> list[Order]:
+    """
+    What all workers of a peer are to do.
+
+    :param config: the peer's.
+    :param directory: what its paths are relative to, where they are. A program may change its working directory before
+        a worker is started again.
+    """
+    absolute = beside(directory, config)
+    numbers = range(1, config.storage.server.workers + 1)
+    return [Order(number=number, config=worker_share(absolute, number)) for number in numbers]

@@ -11,11 +11,11 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dragonfly_vortex.config import Config, beside, worker_share
+from dragonfly_vortex.config import Config
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.peer.listener import address_of, listening_socket
 from dragonfly_vortex.transport.sockets import socket_options
-from dragonfly_vortex.workers.order import Order
+from dragonfly_vortex.workers.order import orders
 from dragonfly_vortex.workers.supervision import ISupervisingReactor, Worker
 
 __all__ = ["WorkersServer"]
@@ -58,9 +58,7 @@ class WorkersServer:
         listening = self._listening = listening_socket(server.ip, server.tcp.port, socket_options(server.tcp))
         address = address_of(listening)
         self.log.info("serving Vortex on {address}, by {count} workers", address=address, count=server.workers)
-        config = beside(Path.cwd(), self._config)
-        for number in range(1, server.workers + 1):
-            order = Order(number=number, config=worker_share(config, number))
+        for order in orders(self._config, Path.cwd()):
             worker = Worker(self._reactor, order, listening)
             self._workers.append(worker)
             worker.start()

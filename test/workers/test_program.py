@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import select
 import signal
 import socket
@@ -108,29 +109,62 @@ class DaemonTests(SynchronousTestCase):
 
 
 class ProgramTests(SynchronousTestCase):
-    """The program of a worker, without the main process."""
+    """The program of a worker, without a main process: this one has its pipes."""
+
+    @contextmanager
+    def worker(self, storage: Path) -> Iterator[subprocess.Popen[str]]:
+        """A worker that serves a storage; it is killed if it still runs in the end."""
+        place_it = f'listening=$1; shift; exec "$@" {LISTENING}<&$listening'
+        program = [sys.executable, "-m", "dragonfly_vortex.workers", "1"]
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            process = subprocess.Popen(
+                ["sh", "-c", place_it, "sh", str(listening.fileno()), *program],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=[listening.fileno()],
+                text=True,
+            )
+        with process:
+            try:
+                if process.stdin is not None:
+                    order = Order(number=1, config=Config(storage=StorageConfig(dir=storage)))
+                    os.write(process.stdin.fileno(), order.to_bytes())
+                yield process
+            finally:
+                process.kill()
+
+    def said(self, process: subprocess.Popen[str], pattern: str) -> None:
+        """Wait until it has said something."""
+        lines = []
+        while process.stdout is not None and (line := process.stdout.readline()):
+            lines.append(line)
+            if re.search(pattern, line):
+                return
+        self.fail(f"expected {pattern!r}, got {lines}")
 
     def test_cannot_serve(self) -> None:
         """One that cannot open the storage says why, and ends."""
         place = Path(self.mktemp()).absolute()
         place.write_text("a file, not a directory")
-        order = Order(number=1, config=Config(storage=StorageConfig(dir=place)))
-        with socket.create_server(("127.0.0.1", 0)) as listening:
-            reading, writing = os.pipe()
-            with open(reading, "rb") as pipe, open(writing, "wb") as kept:
-                kept.write(order.to_bytes())
-                kept.flush()
-                place_it = f'exec "$@" {LISTENING}<&{listening.fileno()}'
-                ran = subprocess.run(
-                    ["sh", "-c", place_it, "sh", sys.executable, "-m", "dragonfly_vortex.workers", "1"],
-                    stdin=pipe,
-                    pass_fds=[listening.fileno()],
-                    capture_output=True,
-                    text=True,
-                    timeout=30,
-                )
-        self.assertEqual(ran.returncode, 1)
-        self.assertRegex(ran.stdout, r'"critical".*cannot serve: cannot open .*catalog.sqlite3')
+        with self.worker(place) as process:
+            self.said(process, r'"critical".*cannot serve: cannot open .*catalog.sqlite3')
+            self.assertEqual(process.wait(30), 1)
+
+    def test_end_of_the_pipe(self) -> None:
+        """One whose pipe ends does so, too, on every system: nobody is there who would watch it."""
+        with self.worker(Path(self.mktemp()).absolute()) as process:
+            self.said(process, "serving Vortex")
+            if process.stdin is not None:
+                process.stdin.close()
+            self.assertEqual(process.wait(30), 1)
+
+    def test_interrupt(self) -> None:
+        """Control-C, which a terminal sends to all processes, ends it in order as SIGTERM does."""
+        with self.worker(Path(self.mktemp()).absolute()) as process:
+            self.said(process, "serving Vortex")
+            process.send_signal(signal.SIGINT)
+            self.said(process, "finishing the pieces under way")
+            self.assertEqual(process.wait(30), 0)
 
 
 def workers_of(pid: int) -> list[int]:

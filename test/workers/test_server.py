@@ -91,7 +91,7 @@ class WorkersServerTests(TestCase):
         os.kill(pids[1], signal.SIGSTOP)
         await server.stop(0.3)
         said = [formatEvent(event) for event in observer]
-        self.assertEqual([line for line in said if "does not end" in line], ["worker 2 does not end, and is killed"])
+        self.assertIn("worker 2 does not end, and is killed", said)
         self.assertEqual([line for line in said if "started again" in line], [])
         for pid in pids:
             self.assertRaises(ProcessLookupError, os.kill, pid, 0)
