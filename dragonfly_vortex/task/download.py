@@ -11,9 +11,9 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -30,9 +30,12 @@ from dragonfly_vortex.interfaces import (
     piece_id,
 )
 from dragonfly_vortex.task.hashing import GrowingHash, InThread
+from dragonfly_vortex.task.outlast import outlast
 from dragonfly_vortex.task.output import OutputSink
 from dragonfly_vortex.task.parents import STORAGE
-from dragonfly_vortex.task.plan import Plan, Request, VerifiedPiece
+from dragonfly_vortex.task.plan import Plan, Request
+from dragonfly_vortex.task.requests import Answer, Requests
+from dragonfly_vortex.task.summary import DownloadedTask, ParentShare, Progress, share_of
 from dragonfly_vortex.task.target import IDownloadTarget
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
 
@@ -48,75 +51,6 @@ are left to be hashed when the last piece comes.
 
 _LOOK_AGAIN = 2.0
 """Seconds after which is looked again whether somebody else still fetches a piece: one that is killed says nothing."""
-
-_PATIENCE = 2.0
-"""Seconds that cancelled requests have to end. One that does not is left behind: its bytes have nowhere to go."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """
-    How far a download is.
-
-    :param verified_bytes: bytes of the pieces that have come and have their digests.
-    :param verified_pieces: how many pieces these are.
-    :param content_length: bytes of the whole task; None while nobody knows.
-    """
-
-    verified_bytes: int
-    verified_pieces: int
-    content_length: int | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParentShare:
-    """
-    What a parent has given.
-
-    :param parent: its address, ``HOST:PORT``.
-    :param piece_count: pieces of the finished file that came from it.
-    :param content_length: bytes of these.
-    """
-
-    parent: str
-    piece_count: int
-    content_length: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadedTask:
-    """
-    A task that has been downloaded: it is at its target, and its SHA-256 is its ID.
-
-    :param content_length: bytes of it.
-    :param piece_length: bytes of every piece but the last.
-    :param piece_count: how many pieces it has.
-    :param seconds: how long it took, publishing included.
-    :param left_to_hash: bytes that had not been hashed when the last piece had come.
-    :param shares: what each parent has given, in the order in which they were named.
-    :param found_piece_count: pieces that nobody had to give in this download: they were there, or came from another.
-    """
-
-    task_id: str
-    content_length: int
-    piece_length: int
-    piece_count: int
-    seconds: float
-    left_to_hash: int
-    shares: tuple[ParentShare, ...]
-    found_piece_count: int = 0
-
-
-class _UnderWay(NamedTuple):
-    """
-    A request that has been made.
-
-    :param since: when, in the reactor's seconds.
-    """
-
-    answer: Deferred[DownloadPieceResponse | Claim]
-    sink: OutputSink
-    since: float
 
 
 class TaskDownload:
@@ -174,9 +108,8 @@ class TaskDownload:
         self._hash: GrowingHash | None = None
         self._drops = 0
         self._left_to_hash: int | None = None
-        self._under_way: dict[Request, _UnderWay] = {}
+        self._requests = Requests(reactor, self._answered)
         self._turn: Deferred[None] | None = None  # fires when all is there and hashed, or fails
-        self._quiet: Deferred[None] | None = None  # fires when nothing is under way
         self._is_advancing = False
         self._running: Deferred[DownloadedTask] | None = None
 
@@ -210,28 +143,28 @@ class TaskDownload:
             try:
                 await self._fetch(self._hash)
             except TaskDigestMismatch:
-                await _outlast(self._stop_requests())
+                await outlast(self._requests.stop())
                 # Nobody knows which of the pieces are wrong; but if some are missing, none need be.
                 known = self._plan.verified if self._plan.certain_length is not None else ()
-                await _outlast(self._target.drop([*known, *self._plan.take_dropped()]))
+                await outlast(self._target.drop([*known, *self._plan.take_dropped()]))
                 raise
-            await _outlast(self._stop_requests())
+            await outlast(self._requests.stop())
             with contextlib.suppress(CancelledError):  # too late: by now it is published
-                await _outlast(self._target.publish(self._plan.content_length or 0))
+                await outlast(self._target.publish(self._plan.content_length or 0))
         finally:
             await self._tidy_up()
         return self._summary(self._reactor.seconds() - started)
 
     async def _open(self) -> None:
         """Open the target, and begin with what is there."""
-        found = await _outlast(self._target.open())
+        found = await outlast(self._target.open())
         if found.task is not None:
             self._written_length = found.task.content_length
             self._plan.learn_layout(STORAGE, found.task.content_length, found.task.piece_length)
         refused = [metadata.number for metadata in found.pieces if not self._is_possible(metadata)]
         if refused:
             self._written_length = None
-            await _outlast(self._target.drop(refused))
+            await outlast(self._target.drop(refused))
         if found.pieces:
             self._tell_progress()
         for parent in self.parents:
@@ -272,11 +205,11 @@ class TaskDownload:
         if self._look_again_later is not None:
             self._look_again_later.cancel()
             self._look_again_later = None
-        await _outlast(self._stop_requests(), forget_cancellation=True)
+        await outlast(self._requests.stop(), forget_cancellation=True)
         if self._hash is not None:
-            await _outlast(self._hash.stop(), forget_cancellation=True)
+            await outlast(self._hash.stop(), forget_cancellation=True)
         try:
-            await _outlast(self._target.close(), forget_cancellation=True)
+            await outlast(self._target.close(), forget_cancellation=True)
         except VortexError:
             self._log.failure("Something is left behind")
 
@@ -290,8 +223,8 @@ class TaskDownload:
             piece_count=len(pieces),
             seconds=seconds,
             left_to_hash=self._left_to_hash or 0,
-            shares=tuple(_share(parent, pieces) for parent in self.parents),
-            found_piece_count=_share(STORAGE, pieces).piece_count,
+            shares=tuple(share_of(parent, pieces) for parent in self.parents),
+            found_piece_count=share_of(STORAGE, pieces).piece_count,
         )
 
     # -- one thing after the other -------------------------------------------------------------------------------------
@@ -313,7 +246,7 @@ class TaskDownload:
         """Do the next thing; tell whether there may be another."""
         withdrawn = self._plan.next_withdrawn()
         if withdrawn is not None:
-            self._give_up(withdrawn)
+            self._requests.give_up(withdrawn)
             return True
         self._drop_what_is_forgotten()
         if self._is_dropping:
@@ -336,8 +269,7 @@ class TaskDownload:
         """All pieces are there: what is still under way is superfluous, and when all is hashed this turn ends."""
         if self._left_to_hash is None:
             self._left_to_hash = waiting
-        for request in list(self._under_way):
-            self._give_up(request)
+        self._requests.give_up_all()
         if waiting or self._changes:
             return False
         turn.callback(None)
@@ -365,9 +297,7 @@ class TaskDownload:
     def _ask(self, request: Request) -> None:
         """Ask a parent for a piece."""
         sink = OutputSink(self._target, partial(self._plan.judge, request))
-        answer = Deferred.fromCoroutine(self._fetch_piece(request, sink))
-        self._under_way[request] = _UnderWay(answer, sink, self._reactor.seconds())
-        answer.addBoth(self._answered, request).addErrback(self._end_turn)
+        self._requests.add(request, Deferred.fromCoroutine(self._fetch_piece(request, sink)), sink)
 
     async def _fetch_piece(self, request: Request, sink: OutputSink) -> DownloadPieceResponse | Claim:
         """Fetch a piece, unless somebody else fetches it, or has."""
@@ -377,29 +307,22 @@ class TaskDownload:
         wanted = DownloadPieceRequest(kind=self.kind, task_id=self.task_id, number=request.number, sink=sink)
         return await self._downloader.download(request.parent, wanted)
 
-    def _give_up(self, request: Request) -> None:
-        """Cancel a request. What it still writes goes nowhere, and what it still says is not heard."""
-        under_way = self._under_way[request]
-        if not under_way.sink.is_revoked:
-            under_way.sink.revoke()
-            under_way.answer.cancel()
-
-    def _answered(self, result: DownloadPieceResponse | Claim | Failure, request: Request) -> None:
+    def _answered(self, answer: Answer) -> None:
         """A request has come to its end."""
-        _, sink, since = self._under_way.pop(request)
-        self._record(result, request, sink)
-        if isinstance(result, DownloadPieceResponse) and not sink.is_revoked and request.number in self._plan.verified:
-            self._keep(result.metadata, request.parent, self._reactor.seconds() - since)
-        elif not isinstance(result, Claim) or result.is_ours:
-            self._target.release(request.number)
-        if not self._under_way and self._quiet is not None:
-            quiet, self._quiet = self._quiet, None
-            quiet.callback(None)
+        was_advancing, self._is_advancing = self._is_advancing, True  # once, when all that it changes is recorded
+        try:
+            self._record(answer)
+            self._keep_or_release(answer)
+        except Exception:  # whatever it is, the download ends with it
+            self._end_turn(Failure())
+        finally:
+            self._is_advancing = was_advancing
         self._advance()
 
-    def _record(self, result: DownloadPieceResponse | Claim | Failure, request: Request, sink: OutputSink) -> None:
+    def _record(self, answer: Answer) -> None:
         """Tell the plan what has become of a request."""
-        if sink.is_revoked:
+        request, result = answer.request, answer.result
+        if answer.is_given_up:
             self._plan.record_cancelled(request)
         elif isinstance(result, DownloadPieceResponse):
             self._plan.record_verified(request, result.metadata)
@@ -416,6 +339,18 @@ class TaskDownload:
         else:
             self._plan.record_cancelled(request)
             self._end_turn(self._own_failure(result))
+
+    def _keep_or_release(self, answer: Answer) -> None:
+        """Have a verified piece kept; a claim to any other is given up."""
+        request, result = answer.request, answer.result
+        if (
+            isinstance(result, DownloadPieceResponse)
+            and not answer.is_given_up
+            and request.number in self._plan.verified
+        ):
+            self._keep(result.metadata, request.parent, answer.seconds)
+        elif not isinstance(result, Claim) or result.is_ours:
+            self._target.release(request.number)
 
     def _own_failure(self, failure: Failure) -> Failure:
         """What a failure that is no parent's means for the download."""
@@ -511,69 +446,3 @@ class TaskDownload:
             later.cancel()
         self._plan.release_busy()
         self._advance()
-
-    # -- the end of requests -------------------------------------------------------------------------------------------
-
-    def _stop_requests(self) -> Deferred[None]:
-        """Cancel what is under way. Fires when all has ended, or has been given the time to."""
-        for request in list(self._under_way):
-            self._give_up(request)
-        stopped: Deferred[None] = Deferred()
-        if not self._under_way:
-            stopped.callback(None)
-            return stopped
-        self._quiet = stopped
-        patience = self._reactor.callLater(_PATIENCE, self._lose_patience)
-        return stopped.addBoth(_end_delay, patience)
-
-    def _lose_patience(self) -> None:
-        """Wait for the cancelled requests no longer."""
-        for request in self._under_way:
-            self._log.warn("A request to parent {parent} does not end", parent=request.parent)
-        quiet, self._quiet = self._quiet, None
-        if quiet is not None:
-            quiet.callback(None)
-
-
-def _end_delay(result: None, delay: IDelayedCall) -> None:
-    """Call off what was to be called later, if it has not been called."""
-    if delay.active():
-        delay.cancel()
-
-
-def _share(parent: str, pieces: Sequence[VerifiedPiece]) -> ParentShare:
-    """What a parent has given of these pieces."""
-    lengths = [piece.length for piece in pieces if piece.parent == parent]
-    return ParentShare(parent=parent, piece_count=len(lengths), content_length=sum(lengths))
-
-
-async def _outlast(deferred: Deferred[_T], *, forget_cancellation: bool = False) -> _T:
-    """
-    Wait for a Deferred to its end even if the waiting is cancelled: a thread, for one, goes on all the same.
-
-    :param forget_cancellation: whether a cancellation is then forgotten, and not raised.
-    :raises CancelledError: it was cancelled, and has come to a good end.
-    """
-    outcome: list[_T | Failure] = []
-    sleeper: Deferred[None] = Deferred()
-
-    def wake(result: _T | Failure) -> None:
-        # The outcome is taken here: while its callbacks run a Deferred that has failed cannot be awaited.
-        outcome.append(result)
-        if not sleeper.called:
-            sleeper.callback(None)
-
-    deferred.addBoth(wake)
-    is_cancelled = False
-    while not outcome:
-        try:
-            await sleeper
-        except CancelledError:
-            is_cancelled = True
-            sleeper = Deferred()
-    result = outcome[0]
-    if isinstance(result, Failure):
-        result.raiseException()
-    if is_cancelled and not forget_cancellation:
-        raise CancelledError
-    return result

@@ -54,7 +54,11 @@ class Layout:
     @property
     def told_length(self) -> int | None:
         """Bytes of the whole task, as honest parents say; None where none does."""
-        return next((p.told_content_length for p in self._tellers() if p.told_content_length is not None), None)
+        if self.believes_tellings:
+            for parent in self._parents.values():  # a plain loop: this is asked many times for each piece
+                if parent.told_content_length is not None and parent.is_honest:
+                    return parent.told_content_length
+        return None
 
     @property
     def told_count(self) -> int | None:

@@ -1,0 +1,70 @@
+"""What is told of a download while it goes on, and when it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dragonfly_vortex.task.layout import VerifiedPiece
+
+__all__ = ["DownloadedTask", "ParentShare", "Progress", "share_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """
+    How far a download is.
+
+    :param verified_bytes: bytes of the pieces that have come and have their digests.
+    :param verified_pieces: how many pieces these are.
+    :param content_length: bytes of the whole task; None while nobody knows.
+    """
+
+    verified_bytes: int
+    verified_pieces: int
+    content_length: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentShare:
+    """
+    What a parent has given.
+
+    :param parent: its address, ``HOST:PORT``.
+    :param piece_count: pieces of the finished file that came from it.
+    :param content_length: bytes of these.
+    """
+
+    parent: str
+    piece_count: int
+    content_length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadedTask:
+    """
+    A task that has been downloaded: it is at its target, and its SHA-256 is its ID.
+
+    :param content_length: bytes of it.
+    :param piece_length: bytes of every piece but the last.
+    :param piece_count: how many pieces it has.
+    :param seconds: how long it took, publishing included.
+    :param left_to_hash: bytes that had not been hashed when the last piece had come.
+    :param shares: what each parent has given, in the order in which they were named.
+    :param found_piece_count: pieces that nobody had to give in this download: they were there, or came from another.
+    """
+
+    task_id: str
+    content_length: int
+    piece_length: int
+    piece_count: int
+    seconds: float
+    left_to_hash: int
+    shares: tuple[ParentShare, ...]
+    found_piece_count: int = 0
+
+
+def share_of(parent: str, pieces: Sequence[VerifiedPiece]) -> ParentShare:
+    """What a parent has given of these pieces."""
+    lengths = [piece.length for piece in pieces if piece.parent == parent]
+    return ParentShare(parent=parent, piece_count=len(lengths), content_length=sum(lengths))

@@ -1,0 +1,104 @@
+"""Tests of the requests that are under way: a clock that stands still, and answers that the test gives."""
+
+from __future__ import annotations
+
+import os
+from typing import cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.interfaces import Claim, DownloadPieceResponse
+from dragonfly_vortex.task.choice import Request
+from dragonfly_vortex.task.output import OutputSink
+from dragonfly_vortex.task.requests import Answer, Requests
+
+OTHERS = Claim(is_ours=False)
+
+
+class Place:
+    """A file that nothing is written to."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+
+class RequestsTests(SynchronousTestCase):
+    """Two requests."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(5)
+        self.answers: list[Answer] = []
+        self.requests = Requests(self.clock, self.answers.append)
+        self.coming: list[Deferred[DownloadPieceResponse | Claim]] = []
+        self.asked: list[Request] = []
+        descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
+        self.addCleanup(os.close, descriptor)
+        self.sinks = [OutputSink(Place(descriptor), lambda _: None) for _ in range(2)]
+        for number, sink in enumerate(self.sinks):
+            self.coming.append(Deferred())
+            self.asked.append(Request(parent="h:1", number=number, round=0))
+            self.requests.add(self.asked[number], self.coming[number], sink)
+
+    def test_answered(self) -> None:
+        """Each answer is told with its request, and how long it took."""
+        self.clock.advance(3)
+        self.coming[1].callback(OTHERS)
+        self.assertEqual(self.answers, [Answer(request=self.asked[1], result=OTHERS, is_given_up=False, seconds=3.0)])
+
+    def test_given_up(self) -> None:
+        """A request that is given up is cancelled, once, its sink is taken away, and its answer says so."""
+        self.requests.give_up(self.asked[0])
+        self.assertEqual([sink.is_revoked for sink in self.sinks], [True, False])
+        (answer,) = self.answers
+        self.assertEqual((answer.request, answer.is_given_up), (self.asked[0], True))
+        self.assertIsInstance(getattr(answer.result, "value", None), CancelledError)
+
+    def test_given_up_twice(self) -> None:
+        """One that does not end when it is given up is not cancelled again."""
+        cancelled: list[Deferred[Claim]] = []
+        hanging: Deferred[Claim] = Deferred(cancelled.append)
+        request = Request(parent="h:1", number=2, round=0)
+        coming: Deferred[DownloadPieceResponse | Claim] = Deferred()
+        coming.addErrback(lambda _: hanging)
+        self.requests.add(request, coming, OutputSink(Place(-1), lambda _: None))
+        for _ in range(2):
+            self.requests.give_up(request)
+        self.assertEqual((cancelled, self.answers), ([], []))
+
+    def test_all(self) -> None:
+        """All are given up at once."""
+        self.requests.give_up_all()
+        self.assertEqual([answer.is_given_up for answer in self.answers], [True, True])
+
+    def test_stop(self) -> None:
+        """Stopped, it fires when all have ended, and leaves no call behind."""
+        ending: Deferred[Claim] = Deferred(lambda _: None)
+        coming: Deferred[DownloadPieceResponse | Claim] = Deferred()
+        coming.addErrback(lambda _: ending)
+        self.requests.add(Request(parent="h:1", number=2, round=0), coming, OutputSink(Place(-1), lambda _: None))
+        stopped = self.requests.stop()
+        self.assertNoResult(stopped)
+        ending.callback(OTHERS)
+        self.assertIsNone(self.successResultOf(stopped))
+        self.assertEqual((len(self.answers), self.clock.getDelayedCalls()), (3, []))
+        self.assertIsNone(self.successResultOf(self.requests.stop()))
+
+    def test_patience(self) -> None:
+        """One that does not end is left behind after two seconds, with a warning."""
+        events: list[LogEvent] = []
+        observer = cast(ILogObserver, events.append)
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        coming: Deferred[DownloadPieceResponse | Claim] = Deferred()
+        coming.addErrback(lambda _: Deferred())
+        self.requests.add(Request(parent="slow:1", number=2, round=0), coming, OutputSink(Place(-1), lambda _: None))
+        stopped = self.requests.stop()
+        self.clock.advance(1.9)
+        self.assertNoResult(stopped)
+        self.clock.advance(0.2)
+        self.assertIsNone(self.successResultOf(stopped))
+        self.assertEqual([event.get("parent") for event in events if "parent" in event], ["slow:1"])
