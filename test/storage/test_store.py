@@ -98,6 +98,10 @@ class StoreCase(TestCase):
         self.started = self.store.start()  # what a test asks waits for it
 
     def import_it(self) -> None:
+        """Import the content, past the store."""
+        import_file(self.path, self.directory, KIND, 1000)
+
+    def import_elsewhere(self) -> None:
         """Import the content, in another process."""
         subprocess.run([sys.executable, "-c", _IMPORTER, str(self.path), str(self.directory)], check=True)
 
@@ -157,7 +161,7 @@ class QuestionTests(StoreCase):
         """What another process imports is there at once, although it was asked for before."""
         with self.assertRaisesRegex(NotStored, f"^piece {TASK.task_id}-0 not found$"):
             await self.store.open_piece(KIND, TASK.task_id, 0)
-        self.import_it()
+        self.import_elsewhere()
         task = await self.store.get_task(KIND, TASK.task_id)
         self.assertEqual(task, replace(TASK, created_at=task.created_at))
         pieces = await self.store.get_pieces(KIND, TASK.task_id)
