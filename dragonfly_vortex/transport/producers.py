@@ -227,6 +227,7 @@ class FileRangeProducer(abc.ABC):
         if self._later is not None:
             self._later.cancel()
             self._later = None
+        self._fetching = False
         self._limiter.give_back(self._granted)
         self._granted = 0
         if self._pages is not None:

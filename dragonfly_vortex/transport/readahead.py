@@ -25,6 +25,7 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from dragonfly_vortex.interfaces import FileRange
@@ -89,7 +90,7 @@ class ReadAhead:
             self._pool.start()
         done: Deferred[_T] = Deferred()
 
-        def came_back(result: _T) -> None:
+        def came_back(result: _T | Failure) -> None:
             self._under_way -= 1
             done.callback(result)  # before the end, which is to find nothing left to do
             self._mind_the_end()

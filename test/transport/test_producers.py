@@ -23,8 +23,9 @@ from dragonfly_vortex.errors import PieceDamaged, StorageFailure
 from dragonfly_vortex.interfaces import FileRange, IConnectionTransport
 from dragonfly_vortex.transport.producers import CopyProducer, FileRangeProducer, SendfileProducer, producer_for
 from dragonfly_vortex.transport.ratelimit import TokenBucket
-from dragonfly_vortex.transport.readahead import Pages
+from dragonfly_vortex.transport.readahead import Pages, ReadAhead
 from test.peer.serving import REACTOR, UNLIMITED, ServingTestCase, open_descriptors
+from test.transport.cold import cold_file
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -37,6 +38,26 @@ def a_file(path: str, length: int) -> tuple[FileRange, bytes]:
     content = os.urandom(length)
     Path(path).write_bytes(b"<" + content + b">")
     return FileRange(os.open(path, os.O_RDONLY), 1, length), content
+
+
+class ReadWhenTold(ReadAhead):
+    """Reads what is not in memory when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(REACTOR)
+        self.asked: list[tuple[Callable[[], object], Deferred[object]]] = []
+
+    def in_thread(self, work: Callable[[], object]) -> Deferred[object]:  # type: ignore[override] # it returns nothing
+        """Keep the work."""
+        done: Deferred[object] = Deferred()
+        self.asked.append((work, done))
+        return done
+
+    def read(self) -> None:
+        """Do all that was asked for."""
+        asked, self.asked = self.asked, []
+        for work, done in asked:
+            done.callback(work())
 
 
 class CopyProducerTests(SynchronousTestCase):
@@ -149,6 +170,55 @@ class CopyProducerTests(SynchronousTestCase):
         self.assertFalse(self.producer.resting)
         self.producer.resumeProducing()
         self.assertEqual(self.steps, [10])
+
+    def cold(self, length: int) -> tuple[Deferred[None], bytes, int, ReadWhenTold]:
+        """Begin to send a file that is not in memory: what :meth:`send` gives, and who reads it."""
+        path, read_ahead = Path(self.mktemp()), ReadWhenTold()
+        content = cold_file(path, length)
+        descriptor = os.open(path, os.O_RDONLY)
+        done = self.producer.send(HEADER, Pages(FileRange(descriptor, 0, length), read_ahead))
+        return done, content, descriptor, read_ahead
+
+    def test_cold(self) -> None:
+        """What is not in memory is asked for once, whatever the transport says meanwhile; then it is sent."""
+        done, content, descriptor, read_ahead = self.cold(300 * KIB)
+        self.assertFalse(self.producer.resting)
+        self.clock.advance(0)
+        self.assertTrue(self.producer.resting)
+        self.producer.pauseProducing()
+        self.producer.resumeProducing()
+        self.assertEqual(len(read_ahead.asked), 1)
+        self.assertEqual(self.steps, [])
+        read_ahead.read()
+        self.clock.advance(0)
+        self.assertEqual(self.steps, [128 * KIB, 128 * KIB, 44 * KIB])
+        self.successResultOf(done)
+        self.assertTrue(self.transport.value() == HEADER + content)
+        self.assert_ended(descriptor)
+
+    def test_cold_and_paused(self) -> None:
+        """A transport that has become full while the disk was waited for is waited for, too."""
+        done, _, _, read_ahead = self.cold(300 * KIB)
+        self.clock.advance(0)
+        self.producer.pauseProducing()
+        read_ahead.read()
+        self.clock.advance(0)
+        self.assertEqual(self.steps, [])
+        self.producer.resumeProducing()
+        self.clock.advance(0)
+        self.successResultOf(done)
+
+    def test_cold_and_lost(self) -> None:
+        """A connection that is lost while the disk is waited for ends it at once; the descriptor is closed later."""
+        done, _, descriptor, read_ahead = self.cold(300 * KIB)
+        self.clock.advance(0)
+        self.producer.stopProducing()
+        self.failureResultOf(done, ConnectionLost)
+        self.assertFalse(self.producer.resting)
+        self.assertIn(str(descriptor), open_descriptors())
+        read_ahead.read()
+        self.assert_ended(descriptor)
+        self.assertEqual(self.transport.value(), HEADER)
 
     def test_lost(self) -> None:
         """A connection that is lost ends it once, at rest too, and what was not sent is not owed."""

@@ -8,67 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
-from twisted.trial.unittest import SkipTest, SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.interfaces import FileRange
 from dragonfly_vortex.transport import readahead
 from dragonfly_vortex.transport.readahead import Pages, ReadAhead
 from test.peer.serving import REACTOR, open_descriptors
+from test.transport.cold import cold_file, is_resident, make_hole
 
 KIB = 1024
 MIB = 1024 * KIB
-
-
-def drop(descriptor: int, offset: int = 0, length: int = 0) -> None:
-    """Have the kernel forget what it has in memory of a file; 0 for up to its end."""
-    os.fsync(descriptor)
-    os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
-
-
-def is_resident(descriptor: int, offset: int) -> bool:
-    """Whether a byte can be read without waiting."""
-    try:
-        os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def make_hole(path: Path, offset: int, length: int) -> None:
-    """
-    Have all of a file in memory but a part.
-
-    :raises SkipTest: the kernel keeps it.
-    """
-    with path.open("rb") as file:
-        file.read()
-        drop(file.fileno(), offset, length)
-        if is_resident(file.fileno(), offset + length // 2):
-            raise SkipTest(f"this kernel does not forget {length} bytes at {offset} alone")
-        drop(file.fileno(), offset, length)  # the question has had a page read
-
-
-def cold_file(path: Path, length: int) -> bytes:
-    """
-    Write a file that is on the disk and not in memory.
-
-    :raises SkipTest: the file system has none such.
-    """
-    content = os.urandom(length)
-    path.write_bytes(content)
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        drop(descriptor)
-        try:
-            resident = is_resident(descriptor, length // 2)
-        except (OSError, AttributeError) as error:
-            raise SkipTest(f"this file system does not tell what is in memory: {error}") from error
-        if resident:
-            raise SkipTest("this file system does not forget what is in memory")
-        drop(descriptor)  # the question has had a page read
-    finally:
-        os.close(descriptor)
-    return content
 
 
 class PagesTests(TestCase):

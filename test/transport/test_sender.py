@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import PieceDamaged, StorageFailure
 from dragonfly_vortex.interfaces import FileRange, IConnectionTransport
 from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.transport.sender import ONE_WRITE_LENGTH, Sender
-from test.peer.serving import UNLIMITED, open_descriptors
+from test.peer.serving import REACTOR, UNLIMITED, ServingTestCase, open_descriptors
+from test.peer.shelf import Shelf
+from test.transport.cold import make_cold, make_hole
 
 KIB = 1024
+MIB = 1024 * KIB
 HEADER = b"h" * 100
 
 
@@ -170,3 +178,115 @@ class SenderTests(SynchronousTestCase):
         error = self.failureResultOf(self.sender.send(HEADER, source), StorageFailure).value
         self.assertEqual(str(error), "reading a piece's file failed: Is a directory")
         self.assertNotIn(str(source.descriptor), open_descriptors())
+
+
+class BrokenDisk(ReadAhead):
+    """A disk that cannot read what is not in memory."""
+
+    def in_thread(self, work: Callable[[], object]) -> Deferred[object]:  # type: ignore[override] # it returns nothing
+        """Fail as a disk does."""
+        return fail(OSError(errno.EIO, os.strerror(errno.EIO)))
+
+
+class ColdTests(ServingTestCase):
+    """Replies from a real file whose pages are not in memory, while the only thread that reads has no time."""
+
+    def cold(self, *lengths: int, tls: bool = False, idle_timeout: float = 10.0) -> tuple[Shelf, tuple[str, int]]:
+        """A server of pieces that are not in memory, and its address; nothing reads them before :meth:`let_go`."""
+        store = self.shelf(*lengths)
+        make_cold(store.path)
+        read_ahead = ReadAhead(REACTOR, threads=1)
+        self.addCleanup(read_ahead.stop)
+        waiting = threading.Event()
+        self.let_go = waiting.set
+        factory = self.factory(store, idle_timeout=idle_timeout)
+        factory.read_ahead = read_ahead
+        address = self.serve_tls(factory) if tls else self.serve(factory)
+        self.addCleanup(self.let_go)
+        read_ahead.in_thread(waiting.wait)
+        return store, address
+
+    async def test_large(self) -> None:
+        """The reactor's thread does not read a large piece, and goes on: it answers others meanwhile."""
+        for tls in (False, True):
+            store, address = self.cold(3 * MIB, 10, tls=tls)
+            with store.path.open("rb") as file:
+                os.pread(file.fileno(), 10, 3 * MIB)
+            child, other = await self.child(address, tls=tls), await self.child(address, tls=tls)
+            await deferToThread(child.ask, 0)
+            reading = deferToThread(child.reply)
+            await deferToThread(other.ask, 1)
+            self.assertEqual((await deferToThread(other.reply)).content, store.content(1))
+            await self.pause(0.05)
+            self.assertFalse(reading.called)
+            self.let_go()
+            self.assertTrue((await reading).content == store.content(0))
+
+    async def test_small(self) -> None:
+        """Replies leave in the order of their requests, when only the first has to wait for the disk."""
+        store, address = self.cold(64 * KIB, 64 * KIB)
+        make_hole(store.path, 32 * KIB, 32 * KIB)
+        child = await self.child(address)
+        await deferToThread(child.ask, 0, 1, 0)
+        receiving = deferToThread(child.replies, 3)
+        await self.pause(0.05)
+        self.let_go()
+        replies = await receiving
+        self.assertEqual([reply.number for reply in replies], [0, 1, 0])
+        self.assertTrue(all(reply.content == store.content(reply.number) for reply in replies))
+
+    async def test_small_is_not_read(self) -> None:
+        """A small piece that is not in memory is not read at once: only its header goes, and the rest follows."""
+        transport, read_ahead = FullTransport(), ReadAhead(REACTOR)
+        self.addCleanup(read_ahead.stop)
+        sender = Sender(
+            cast(IConnectionTransport, transport),
+            REACTOR,
+            TokenBucket(UNLIMITED, REACTOR),
+            lambda _: None,
+            read_ahead,
+        )
+        store = self.shelf(64 * KIB)
+        make_cold(store.path)
+        sent = sender.send(HEADER, store.open(0).range)
+        self.assertNoResult(sent)
+        self.assertEqual(transport.value(), HEADER)
+        transport.flush()
+        await sent
+        self.assertTrue(transport.value() == HEADER + store.content(0))
+
+    async def test_child_vanishes(self) -> None:
+        """A descriptor from which a thread reads is not closed before that has come back, and then it is."""
+        store, address = self.cold(3 * MIB)
+        child = await self.child(address)
+        await deferToThread(child.ask, 0)
+        await deferToThread(child.receive, 1)
+        descriptor = str(store.opened[-1])
+        await self.pause(0.05)
+        await deferToThread(child.reset)
+        await self.pause(0.05)
+        self.assertIn(descriptor, open_descriptors())
+        self.let_go()
+        await self.until(lambda: descriptor not in open_descriptors())
+
+    async def test_our_disk_is_not_the_childs_fault(self) -> None:
+        """A child is not given up while our own disk is waited for."""
+        store, address = self.cold(3 * MIB, idle_timeout=0.1)
+        child = await self.child(address)
+        await deferToThread(child.ask, 0)
+        reading = deferToThread(child.reply)
+        await self.pause(0.5)
+        self.let_go()
+        self.assertTrue((await reading).content == store.content(0))
+
+    async def test_broken_disk(self) -> None:
+        """A disk that fails ends the connection, and nothing is left open."""
+        store, address = self.cold(3 * MIB)
+        factory = self.factory(store, idle_timeout=100)
+        factory.read_ahead = BrokenDisk(REACTOR)
+        address = self.serve(factory)
+        child = await self.child(address)
+        await deferToThread(child.ask, 0)
+        with self.assertRaises(ConnectionResetError):
+            await deferToThread(child.end)
+        self.assertNotIn(str(store.opened[-1]), open_descriptors())
