@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,6 +12,7 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, gatherResults
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
@@ -30,6 +33,7 @@ from dragonfly_vortex.errors import CertificateUnusable, PieceTimeout, UnknownPr
 from dragonfly_vortex.interfaces import IDownloader
 from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
 from dragonfly_vortex.testing.pieces import TASK_ID, SamplePiece, sample_piece
+from dragonfly_vortex.transport.sinks import FileSink
 from dragonfly_vortex.transport.tls import server_tls_from
 from test.certificates import Authority
 
@@ -165,6 +169,22 @@ class ConfiguredTests(TestCase):
         took = clock.seconds() - began
         self.assertTrue(0.3 < took < 1.5, f"400 kB with a limit of 1 MB/s took {took} s")
 
+    async def test_splices(self) -> None:
+        """Pieces go into files through one pipe, which is made with the first and closed when the downloader stops."""
+        await deferLater(IReactorTime(reactor), 0)  # the reactor has a pipe of its own when it runs
+        before = pipes()
+        downloader = self.build(Config())
+        parent = self.parent([sample_piece(3_000_000)])
+        self.assertEqual(pipes(), before)
+        with Path(self.mktemp()).open("w+b") as file:
+            for offset in (0, 5):
+                sink = FileSink(file.fileno(), offset)
+                await downloader.download_piece(parent.address, 0, "", TASK_ID, sink)
+                self.assertEqual(len(pipes() - before), 1)
+                self.assertTrue(os.pread(file.fileno(), 3_000_000, offset) == sample_piece(3_000_000).content)
+        await downloader.stop()
+        self.assertEqual(pipes(), before)
+
     async def test_socket_options(self) -> None:
         """The server's socket options hold for the connections of a child, too, also under TLS."""
         tcp = StorageTCPConfig(nodelay=False)
@@ -205,6 +225,15 @@ class ConfiguredTests(TestCase):
         handles = [getattr(reader, "socket", None) for reader in reactor.getReaders()]
         connected = [each for each in handles if isinstance(each, socket.socket) and not is_listening(each)]
         return [each for each in connected if each.getpeername()[1:2] == (port,)]
+
+
+def pipes() -> set[str]:
+    """The pipes that this process has open."""
+    links = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            links.add(os.readlink(f"/proc/self/fd/{name}"))
+    return {link for link in links if link.startswith("pipe:")}
 
 
 def is_listening(each: socket.socket) -> bool:

@@ -617,6 +617,19 @@ class RealConnectionTests(TestCase):
         self.assertGreater(clock.seconds() - began, 0.2)
         self.assertTrue(0 < self.splicer.largest <= limiter.step)
 
+    async def test_nothing_is_taken_while_resting(self) -> None:
+        """What has been read is paid for before more is taken."""
+        limiter = TokenBucket(1_000_000, IReactorTime(reactor))
+        limiter.spend(100_000)
+        protocol = await self.connect(self.settings(limiter=limiter))
+        piece = sample_piece(20_000)
+        fetching = Deferred.fromCoroutine(self.fetch(protocol, piece, Send(reply_bytes(piece))))
+        await self.until(partial(self.has_come, 0))
+        self.assertEqual((os.fstat(self.descriptor).st_size < 10_000, self.splicer.largest), (True, 0))
+        await fetching
+        protocol.close()
+        await self.parent.until_deserted()
+
     async def test_low_water(self) -> None:
         """In the middle of a piece a part of it is waited for, never more than is missing; before a piece, any byte."""
         protocol = await self.connect()
