@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,10 +24,11 @@ from dragonfly_vortex.storage import claims
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.storage.store import PieceStore
+from dragonfly_vortex.task import stored_target
 from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
 from dragonfly_vortex.task.stored_target import StoredTarget
 from dragonfly_vortex.task.target import IDownloadTarget
-from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.storage.contents import content_of, files_in, wrong_pieces
 from test.task.parents import PlayedDownloader, PlayedParent
 
@@ -139,6 +141,21 @@ class StoredTargetTests(TestCase):
         await self.assert_complete()
         pieces = await self.store.get_pieces(KIND, TASK_ID)
         self.assertEqual({piece.metadata.parent_id for piece in pieces}, {"honest"})
+
+    async def test_behind(self) -> None:
+        """It is behind while more bytes than may wait to be offered."""
+        target = StoredTarget(self.store, KIND, TASK_ID)
+        await target.open()
+        self.addCleanup(target.close)
+        os.pwrite(target.descriptor, CONTENT[:200], 0)
+        row = PieceMetadata(number=0, offset=0, length=100, digest="")
+        for number, most, is_behind in ((0, 100, False), (1, 99, True)):
+            self.patch(stored_target, "MOST_UNWRITTEN", most)
+            await target.claim(number)
+            kept = target.keep(replace(row, number=number, offset=number * 100), 100)
+            self.assertEqual(target.is_behind, is_behind)
+            await kept
+            self.assertFalse(target.is_behind)
 
     async def test_lengths(self) -> None:
         """Tasks of no byte, of one piece and of exactly several can be stored, too, and downloaded again."""
