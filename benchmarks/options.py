@@ -76,6 +76,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         other_shapes=tuple(other for other in _OTHER_SHAPES if is_whole and other != shape),
         content_length=options.size or (256 * 10**6 if options.quick else 10**9),
         rounds=options.rounds or (2 if options.quick else 5),
+        start_ups=1 if options.quick else 2,
         seed=random.randrange(10**6) if options.seed is None else options.seed,
     )
 

@@ -6,6 +6,7 @@ import grp
 import math
 import os
 import pwd
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,8 @@ def take_turn(number: int, case: Case, task: Task, directory: Path) -> Sample:
             (turn / file).write_text(fill(text, values), encoding="utf-8")
         commands = [_start_of(command, values) for command in contestant.child]
         with Server(_start_of(contestant.parent.command, values), turn, contestant.parent.says) as parent:
-            os.sync()  # nobody waits for what somebody else has left to be written
+            # Nobody waits for what somebody else has left to be written to this disk.
+            subprocess.run(["sync", "--file-system", turn], check=True)
             before, all_before = _processor_of(parent), processor_of_all()
             child = run_in_turn(commands, ROOT, _TO_FETCH)
             parent_processor = _processor_of(parent) - before

@@ -12,9 +12,6 @@ __all__ = ["START_UP_LENGTH", "Case", "Settings", "Shape", "cases", "turns"]
 START_UP_LENGTH = 1_000_000
 """Bytes of the task on which start-up is measured: processes, imports, a connection, and next to no content."""
 
-_START_UPS = 2
-"""How often in each round start-up is measured: it is taken off every other figure."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
@@ -60,6 +57,7 @@ class Settings:
     :param other_shapes: the others.
     :param content_length: bytes of the file.
     :param rounds: how often everything is measured.
+    :param start_ups: how often in each round start-up is measured: it is taken off every other figure.
     :param seed: what the order of the turns is drawn from.
     """
 
@@ -69,6 +67,7 @@ class Settings:
     other_shapes: tuple[Shape, ...]
     content_length: int
     rounds: int
+    start_ups: int
     seed: int
 
     def piece_count(self, shape: Shape) -> int:
@@ -95,7 +94,7 @@ def turns(settings: Settings) -> Iterator[tuple[int, Case]]:
         Case(contestant=contestant, content_length=START_UP_LENGTH, shape=settings.shape)
         for contestant in settings.contestants
     ]
-    every = [*cases(settings), *start_ups * _START_UPS]
+    every = [*cases(settings), *start_ups * settings.start_ups]
     for number in range(settings.rounds):
         for case in order.sample(every, len(every)):
             yield number, case

@@ -13,7 +13,7 @@ CONTESTANTS = (
         group="memory",
         parent=Parent(command="iperf3 --server --bind 127.0.0.1 --port $port --forceflush", says="Server listening"),
         # Reverse: the server sends, as every other parent does.
-        child=("iperf3 --client 127.0.0.1 --port $port --reverse --bytes $content_length --json",),
+        child=("iperf3 --client 127.0.0.1 --port $port --reverse --bytes $content_length",),
         writes=False,
     ),
 )

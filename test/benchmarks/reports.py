@@ -23,6 +23,7 @@ def make_settings() -> Settings:
         other_shapes=(Shape(piece_length=64 * _MIB, concurrency=1),),
         content_length=1001 * 10**6,
         rounds=3,
+        start_ups=2,
         seed=7,
     )
 

@@ -38,13 +38,13 @@ class OptionsTests(SynchronousTestCase):
             [(shape.piece_length // 2**20, shape.concurrency) for shape in said.other_shapes],
             [(4, 1), (64, 1), (64, 8)],
         )
-        self.assertEqual((said.content_length, said.rounds, said.seed), (10**9, 5, 1))
+        self.assertEqual((said.content_length, said.rounds, said.start_ups, said.seed), (10**9, 5, 2, 1))
 
     def test_quick(self) -> None:
         """Quick means a smaller file, two rounds and one shape, unless something else is said."""
         said = settings("--quick")
         self.assertEqual((said.contestants, said.other_shapes), (tuple(CONTESTANTS), ()))
-        self.assertEqual((said.content_length, said.rounds), (256 * 10**6, 2))
+        self.assertEqual((said.content_length, said.rounds, said.start_ups), (256 * 10**6, 2, 1))
         said = settings("--quick", "--size", "1GiB", "--rounds", "4")
         self.assertEqual((said.content_length, said.rounds), (2**30, 4))
 
