@@ -527,14 +527,14 @@ class RealConnectionTests(TestCase):
 
     async def test_no_more_than_the_piece(self) -> None:
         """What comes behind a piece is not taken for its content, however it comes."""
-        for pause in (0, 0.05):
+        piece = sample_piece(400_000)
+        data, goodbye = reply_bytes(piece), Close(packet_id=0).to_bytes()
+        for steps in ([Send(data + goodbye)], [Send(data[:-10]), Pause(0.05), Send(data[-10:] + goodbye)]):
             protocol = await self.connect()
-            piece = sample_piece(1_000_000)
-            data = reply_bytes(piece)
-            goodbye = Close(packet_id=0).to_bytes()
-            await self.fetch(protocol, piece, Send(data[:-10]), Pause(pause), Send(data[-10:] + goodbye))
+            await self.fetch(protocol, piece, *steps)
             await self.parent.until_deserted()
-            self.assertFalse(protocol.usable)
+            self.assertEqual((protocol.usable, protocol.closed_here), (False, False))
+        self.assertGreater(self.splicer.moved, 0)
 
     async def test_wrong_content(self) -> None:
         """Content that was taken is verified."""
@@ -579,6 +579,7 @@ class RealConnectionTests(TestCase):
                 error = await self.assertFailure(asked, PieceTruncated)
                 self.assertRegex(str(error), r"lost after \d+ of 2000000 bytes")
                 self.assertIsInstance(cause(error), ConnectionLost)
+                self.assertIsInstance(cause(cause(error)), ConnectionResetError)
                 await self.until(lambda: ended)
                 self.assertEqual((ended.pop(), sink.failures, protocol.usable), (protocol, 1, False))
 
