@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from importlib import import_module
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -28,6 +29,11 @@ from test.processes import TWISTD, Daemon, peak_memory, write_config
 _PARENT_GROWS = 20_000_000
 _CHILD_GROWS = 30_000_000
 """Bytes that a parent and a child may grow by, over what they need when idle."""
+
+_READING_THREADS = 4
+"""Threads of a parent that wait for the disk."""
+
+_TUNING = Path(__file__).resolve().parent.parent / "docs" / "tuning.md"
 
 _PIECE_LENGTH = 64 * 1024 * 1024
 
@@ -94,6 +100,26 @@ def _store_zeros(storage: Path, count: int, length: int) -> str:
         content.publish(staged, kind, task_id)
         catalog.put_task(task, pieces)
     return task_id
+
+
+class FormulaTests(SynchronousTestCase):
+    """The parts of which the documents say that memory consists."""
+
+    def test_parts(self) -> None:
+        """Each has the length that it has in the code, and for 32 connections they stay within what a side may have."""
+        parts = re.findall(
+            r"^\| (parent|child) \|.*\| ([\d,]+) (KiB|MiB) \| (.*) \| `dragonfly_vortex\.([\w.]+)\.(\w+)` \|$",
+            _TUNING.read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
+        total = {"parent": 0, "child": 0}
+        for side, number, unit, each, module, name in parts:
+            length = int(number) << {"KiB": 10, "MiB": 20}[unit]
+            self.assertEqual(getattr(import_module(f"dragonfly_vortex.{module}"), name), length, name)
+            total[side] += length * {"connection": _AT_ONCE, "thread": _READING_THREADS, "process": 1}[each]
+        self.assertEqual(len(parts), 6)
+        self.assertLess(total["parent"], _PARENT_GROWS)
+        self.assertLess(total["child"], _CHILD_GROWS)
 
 
 class MemoryTests(SynchronousTestCase):
