@@ -15,12 +15,17 @@ import shutil
 import subprocess
 import sys
 import zlib
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+from typing import cast
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.interfaces import StoredTask
+from dragonfly_vortex.rpc.budget import PIECES_OF_ONE_CHILD, Budget
+from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
@@ -120,6 +125,21 @@ class FormulaTests(SynchronousTestCase):
         self.assertEqual(len(parts), 6)
         self.assertLess(total["parent"], _PARENT_GROWS)
         self.assertLess(total["child"], _CHILD_GROWS)
+
+
+class MessageTests(SynchronousTestCase):
+    """Over gRPC a piece is one message, and so in memory as a whole."""
+
+    def test_most(self) -> None:
+        """Of pieces of 64 MiB four are under way at once in a child, and four in a parent, two of each child."""
+        child = GRPCSettings(reactor=cast(IRPCReactor, Clock())).budget
+        parent = Budget(share=PIECES_OF_ONE_CHILD)
+        for budget, owners in ((child, [""] * 6), (parent, ["one"] * 3 + ["other"] * 3)):
+            entered: list[str] = []
+            places = [budget.enter(_PIECE_LENGTH, partial(entered.append, owner), owner) for owner in owners]
+            self.assertEqual((len(entered), budget.taken), (4, 256 * 1024 * 1024))
+            places[0].leave()
+            self.assertEqual((len(entered), budget.taken), (5, 256 * 1024 * 1024))
 
 
 class MemoryTests(SynchronousTestCase):

@@ -3,8 +3,11 @@ Socket options: what the configuration asks for, set on a socket, and a warning 
 caps.
 
 An option that cannot be had is never a failure: a peer that moves bytes with the system's own tuning is better than
-none. Options that are set on a listening socket are inherited by the connections that it accepts (Linux); buffer
-sizes must be, to be in time for the window scale of the handshake.
+none. Options that are set on a listening socket are inherited by the connections that it accepts (Linux).
+
+A child's are set when it is connected: Twisted's endpoints make the socket themselves. For buffers that is in time on
+Linux, which chooses the window's scale by the largest buffer that the system allows, unless one was set before
+(``tcp_select_initial_window``). For TCP fast open it is too late.
 """
 
 from __future__ import annotations
@@ -102,7 +105,7 @@ def apply_connection_options(sock: socket.socket, options: SocketOptions, *, fas
     """
     Set the options on a connection's socket; best before it connects.
 
-    :param fastopen: False for a socket that was accepted, to which that option is nothing.
+    :param fastopen: False for a socket that is connected, to which that option is nothing.
     :returns: a warning for each option that is not as asked for.
     """
     tcp = socket.IPPROTO_TCP
