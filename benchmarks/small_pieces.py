@@ -30,8 +30,9 @@ from dragonfly_vortex.wire.tags import HEADER_LENGTH
 __all__ = ["MEASUREMENT", "WAYS", "Sample", "Way", "draw"]
 
 _PIECE_LENGTH = 4096
-_PIECES, _REQUESTS, _ROUNDS = 1024, 4096, 25
+_PIECES, _REQUESTS, _ROUNDS = 16384, 4096, 20  # twice as many pieces as a parent has rows in memory
 _QUICK_PIECES, _QUICK_REQUESTS, _QUICK_ROUNDS = 64, 256, 2
+_HOT_PIECES = 1024
 _TO_REPLY = 30  # seconds that a server has for one reply
 
 
@@ -43,17 +44,21 @@ class Way:
     :param name: in the table.
     :param connections: connections at once.
     :param ahead: requests that are sent at once on each of them; the next are sent when all their replies are there.
+    :param hot: whether the same pieces are asked for again and again. If not, each is asked for when it has long been
+        forgotten: as a child asks, that wants every piece once.
     """
 
     name: str
     connections: int
     ahead: int
+    hot: bool = True
 
 
 WAYS = (
     Way(name="1 connection, one request at a time", connections=1, ahead=1),
     Way(name="8 connections, one request at a time on each", connections=8, ahead=1),
     Way(name="1 connection, 16 requests sent ahead", connections=1, ahead=16),
+    Way(name="1 connection, one request at a time, each piece once", connections=1, ahead=1, hot=False),
 )
 
 
@@ -133,7 +138,7 @@ def _measure(directory: Path, quick: bool, tell: Callable[[str], None]) -> Itera
             turns = [(server, way) for server in servers for way in WAYS]
             random.Random(number).shuffle(turns)
             for server, way in turns:
-                yield _take_turn(server, way, exchanges[server.name], requests)
+                yield _take_turn(server, way, _wanted(way, exchanges[server.name], number * requests), requests)
 
 
 def _start(source: Path, directory: Path, stack: ExitStack) -> list[_Server]:
@@ -216,6 +221,18 @@ def _read_reply(server: _Server, connection: socket.socket) -> bytes:
             raise DidNotWork(f"expected a whole reply from {server.name}, got its end after {len(reply)} bytes")
         reply += data
     return reply
+
+
+def _wanted(way: Way, exchanges: Sequence[_Exchange], done: int) -> Sequence[_Exchange]:
+    """
+    The pieces that are asked for in a turn, one after the other.
+
+    :param done: how many were asked for in the same way before.
+    """
+    if way.hot:
+        return exchanges[:_HOT_PIECES]
+    start = done % len(exchanges)
+    return [*exchanges[start:], *exchanges[:start]]
 
 
 def _take_turn(server: _Server, way: Way, exchanges: Sequence[_Exchange], requests: int) -> Sample:

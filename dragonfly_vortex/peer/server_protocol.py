@@ -32,7 +32,7 @@ from dragonfly_vortex.errors import (
     StorageError,
     StorageFailure,
 )
-from dragonfly_vortex.interfaces import IConnectionTransport, OpenPiece, piece_id
+from dragonfly_vortex.interfaces import FileRange, IConnectionTransport, OpenPiece, piece_id
 from dragonfly_vortex.peer.replies import error_reply
 from dragonfly_vortex.transport.sender import Sender
 from dragonfly_vortex.transport.sockets import plain_socket, set_cork
@@ -225,7 +225,7 @@ class VortexServerProtocol(Protocol):
             os.close(piece.range.descriptor)
             raise
         self._cork(True)
-        return self._sender.send(header, piece.range)
+        return self._transmit(header, piece.range)
 
     def _send_error(self, failure: Failure, request: PieceRequest) -> Deferred[None] | None:
         """The piece cannot be had: say so. The connection goes on."""
@@ -237,7 +237,10 @@ class VortexServerProtocol(Protocol):
             self.log.failure("piece {piece} could not be opened", failure, piece=piece)
         elif failure.check(NotStored) is None:  # one line: while a disk fails there is one for every request
             self.log.error("piece {piece}: {reason}", piece=piece, reason=failure.getErrorMessage())
-        return self._sender.send(self._connection.send(error_reply(request, failure)))
+        return self._transmit(self._connection.send(error_reply(request, failure)))
+
+    def _transmit(self, header: bytes, content: FileRange | None = None) -> Deferred[None]:
+        return self._sender.send(header, content, more=self._connection.buffered > 0)
 
     def _progressed(self, length: int) -> None:
         self._connection.content_sent(length)

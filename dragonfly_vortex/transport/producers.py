@@ -71,7 +71,10 @@ class FileRangeProducer(abc.ABC):
     :param clock: for the rests that the limiter asks for.
     :param limiter: what the bytes are taken from.
     :param progressed: called with the number of bytes after each step.
+    :ivar copies: whether content goes through the transport's buffer, where its end may still be when all is done.
     """
+
+    copies = False
 
     def __init__(
         self,
@@ -253,7 +256,6 @@ class SendfileProducer(FileRangeProducer):
     ) -> None:
         super().__init__(transport, clock, limiter, progressed)
         self._socket = sock
-        self._copies = False
 
     def resumeProducing(self) -> None:
         """The transport's buffer is empty; or it is the first call, from inside ``registerProducer``."""
@@ -266,7 +268,7 @@ class SendfileProducer(FileRangeProducer):
         self._transport.startWriting()  # type: ignore[attr-defined] # public in FileDescriptor, in no interface
 
     def _step(self, pages: Pages, length: int) -> int | None:
-        if self._copies:
+        if self.copies:
             return self._copy(pages, length)
         if not pages.resident(self._offset, length):
             self._fetch(pages)
@@ -280,7 +282,7 @@ class SendfileProducer(FileRangeProducer):
             if error.errno not in _CANNOT_SENDFILE:
                 raise
             # A file system that cannot: FUSE has some. What was sent so far is sent, the rest is copied.
-            self._copies = True
+            self.copies = True
             return self._copy(pages, length)
 
 
@@ -288,6 +290,7 @@ class SendfileProducer(FileRangeProducer):
 class CopyProducer(FileRangeProducer):
     """Sends by reading and writing: for TLS, and for platforms that have no sendfile."""
 
+    copies = True
     _paused = False
 
     def pauseProducing(self) -> None:

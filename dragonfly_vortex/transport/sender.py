@@ -2,8 +2,10 @@
 How a reply leaves: small ones in one write with their header, large ones through a producer.
 
 Up to :data:`ONE_WRITE_LENGTH` bytes a copy costs less than a turn of the reactor, and header and content share a
-segment. Larger content is never copied where the transport is a plain socket. Nor is a small one whose pages are not in
-memory read here: a producer knows how to wait for a disk.
+segment. A plain socket is given them at once, where nothing waits before them and nothing is going to follow: the
+transport would first have the reactor ask whether the socket can take them, which is almost always true. Larger content
+is never copied where the transport is a plain socket. Nor is a small one whose pages are not in memory read here: a
+producer knows how to wait for a disk.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dragonfly_vortex.interfaces import FileRange, IConnectionTransport
 from dragonfly_vortex.transport.producers import FileRangeProducer, producer_for
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import Pages, ReadAhead
+from dragonfly_vortex.transport.sockets import plain_socket
 
 __all__ = ["ONE_WRITE_LENGTH", "Sender"]
 
@@ -52,6 +55,7 @@ class Sender:
         self._limiter = limiter
         self._progressed = progressed
         self._read_ahead = read_ahead
+        self._socket = plain_socket(transport)
         self._unflushed = 0
         self._producer: FileRangeProducer | None = None
 
@@ -60,12 +64,13 @@ class Sender:
         """Whether it is our own limit or our own disk, and not the other side, that a reply waits for."""
         return self._producer is not None and self._producer.resting
 
-    def send(self, header: bytes, content: FileRange | None = None) -> Deferred[None]:
+    def send(self, header: bytes, content: FileRange | None = None, *, more: bool = False) -> Deferred[None]:
         """
         Send a header and the content that follows it.
 
         :param content: its descriptor is closed at the end, whatever the end is. None where nothing follows: an error
             is sent so.
+        :param more: whether another reply follows at once, so that both had better leave together.
         :returns: fires when the next reply may be sent; fails as
             :meth:`~dragonfly_vortex.transport.producers.FileRangeProducer.send` does, and then the connection must be
             aborted: the reply is broken.
@@ -79,18 +84,30 @@ class Sender:
             except (PieceDamaged, StorageFailure) as error:
                 return fail(error)
             if data is not None:
-                self._send_at_once(header, data)
+                self._send_at_once(header + data, more)
+                if data:
+                    self._limiter.spend(len(data))
+                    self._progressed(len(data))
                 return succeed(None)
         self._unflushed = 0
         self._producer = producer_for(self._transport, self._clock, self._limiter, self._progressed)
         return self._producer.send(header, pages)
 
-    def _send_at_once(self, header: bytes, data: bytes | bytearray) -> None:
-        self._transport.write(header + data)
-        self._unflushed += len(header) + len(data)
+    def _send_at_once(self, data: bytes, more: bool) -> None:
+        """Give bytes to the socket, or where it cannot take them now, to the transport."""
+        if not more and self._socket is not None and self._all_has_gone():
+            try:
+                sent = self._socket.send(data)
+            except OSError:  # it is full, or the connection is gone, which the transport will find out
+                sent = 0
+            data = data[sent:]
         if data:
-            self._limiter.spend(len(data))
-            self._progressed(len(data))
+            self._transport.write(data)
+            self._unflushed += len(data)
+
+    def _all_has_gone(self) -> bool:
+        """Whether nothing of what was sent before can be in the transport."""
+        return not self._unflushed and not (self._producer is not None and self._producer.copies)
 
 
 def _read(pages: Pages) -> bytes | bytearray | None:

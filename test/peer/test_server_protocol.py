@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 import time
 from dataclasses import replace
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
-from twisted.internet.testing import EventLoggingObserver
+from twisted.internet.testing import EventLoggingObserver, StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, globalLogPublisher
 from zope.interface.verify import verifyObject
@@ -455,6 +456,18 @@ class LimitTests(ServingTestCase):
         self.assertTrue(300_000 < sent < 900_000, f"{sent} bytes")
 
 
+class SocketTransport(StringTransport):
+    """A transport over a real socket."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Twisted's
+        self.handle, self.child = socket.socketpair()
+
+    def getHandle(self) -> socket.socket:
+        """The socket."""
+        return self.handle
+
+
 class ClockTests(ServingInMemory):
     """What depends on time and on the order of events, without a socket."""
 
@@ -491,6 +504,23 @@ class ClockTests(ServingInMemory):
         for byte in request_bytes(0):
             protocol.dataReceived(bytes([byte]))
         self.assertTrue(transport.value().endswith(self.store.content(0)))
+
+    def test_together(self) -> None:
+        """A reply that is alone leaves at once; those to requests that came together leave together."""
+        transport = SocketTransport()
+        self.addCleanup(transport.child.close)
+        self.addCleanup(transport.handle.close)
+        protocol = self.parent.buildProtocol(None)
+        if protocol is None:
+            self.fail("expected a connection")
+        protocol.makeConnection(transport)
+        protocol.dataReceived(request_bytes(0))
+        reply = transport.child.recv(KIB)
+        self.assertTrue(reply.endswith(self.store.content(0)))
+        self.assertEqual(transport.value(), b"")
+        protocol.dataReceived(request_bytes(0) * 3)
+        self.assertEqual(transport.value(), reply * 3)
+        self.lose(protocol)
 
     def test_turns(self) -> None:
         """Many small pieces that are asked for ahead leave a bounded number in each turn of the reactor."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -40,7 +42,7 @@ class FullTransport(StringTransport):
         """Keep the bytes, and stop a producer."""
         super().write(data)  # type: ignore[no-untyped-call] # Twisted's
         self.writes.append(len(data))
-        if self.producer is not None:
+        if self.producer is not None and self.streaming:
             self.producer.pauseProducing()
 
     def flush(self) -> None:
@@ -178,6 +180,99 @@ class SenderTests(SynchronousTestCase):
         error = self.failureResultOf(self.sender.send(HEADER, source), StorageFailure).value
         self.assertEqual(str(error), "reading a piece's file failed: Is a directory")
         self.assertNotIn(str(source.descriptor), open_descriptors())
+
+
+class SocketTransport(FullTransport):
+    """A transport over a real socket, that is never told that it may write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handle, self.child = socket.socketpair()
+        self.handle.setblocking(False)
+
+    def getHandle(self) -> socket.socket:
+        """The socket."""
+        return self.handle
+
+    def startWriting(self) -> None:
+        """It is :meth:`flush` that says when it may be written."""
+
+
+class SocketTests(SynchronousTestCase):
+    """Small replies through a socket that can be written to."""
+
+    def setUp(self) -> None:
+        """A sender."""
+        self.transport = SocketTransport()
+        self.addCleanup(self.transport.child.close)
+        self.addCleanup(self.transport.handle.close)
+        self.progress: list[int] = []
+        transport = cast(IConnectionTransport, self.transport)  # as much of one as is used
+        self.sender = Sender(transport, Clock(), TokenBucket(UNLIMITED, Clock()), self.progress.append)
+        path = Path(self.mktemp())
+        self.content = os.urandom(10 * KIB)
+        path.write_bytes(self.content)
+        self.file = os.open(path, os.O_RDWR)
+        self.addCleanup(os.close, self.file)
+
+    def send(self, *, more: bool = False) -> None:
+        """Send a reply, which is done at once."""
+        source = FileRange(os.dup(self.file), 0, len(self.content))
+        self.successResultOf(self.sender.send(HEADER, source, more=more))
+
+    def test_at_once(self) -> None:
+        """A reply is in the socket, header and content, before the reactor is asked for anything."""
+        self.send()
+        self.assertEqual(self.transport.child.recv(MIB), HEADER + self.content)
+        self.successResultOf(self.sender.send(HEADER))
+        self.assertEqual(self.transport.child.recv(MIB), HEADER)
+        self.assertEqual((self.transport.writes, self.progress), ([], [len(self.content)]))
+
+    def test_more(self) -> None:
+        """A reply that another follows waits for that in the transport, and nothing passes it by."""
+        self.send(more=True)
+        self.send()
+        self.assertEqual(self.transport.value(), (HEADER + self.content) * 2)
+
+    def test_full(self) -> None:
+        """What the socket does not take is in the transport, and what follows is behind it."""
+        count = 0
+        while not self.transport.writes:
+            self.send()
+            count += 1
+        for _ in range(3):
+            self.send()
+        taken = bytearray()
+        self.transport.child.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while data := self.transport.child.recv(MIB):
+                taken += data
+        self.assertTrue(taken + self.transport.value() == (HEADER + self.content) * (count + 3))
+        self.assertEqual(len(self.transport.writes), 4)
+
+    def test_behind_a_large_one(self) -> None:
+        """Behind a large reply a small one goes to the socket again, unless the large one was copied and may wait."""
+        for sendfile in (os.sendfile, self.sendfile_that_cannot):
+            self.patch(os, "sendfile", sendfile)
+            length = ONE_WRITE_LENGTH + 1
+            os.truncate(self.file, length)
+            sent = self.sender.send(HEADER, FileRange(os.dup(self.file), 0, length))
+            while not sent.called:
+                self.transport.flush()
+            before = len(self.transport.value())
+            self.send()
+            written = len(self.transport.value()) - before
+            self.assertEqual(written, 0 if sendfile != self.sendfile_that_cannot else len(HEADER + self.content))
+
+    def sendfile_that_cannot(self, *_: object) -> int:
+        """A file system's that has none."""
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    def test_gone(self) -> None:
+        """A connection that is gone is the transport's to find out."""
+        self.transport.child.close()
+        self.send()
+        self.assertEqual(self.transport.value(), HEADER + self.content)
 
 
 class BrokenDisk(ReadAhead):
