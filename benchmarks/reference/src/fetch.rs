@@ -5,6 +5,7 @@ use clap::Args;
 use dragonfly_client_config::dfdaemon::Config;
 use dragonfly_client_core::Error;
 use dragonfly_client_storage::{client::tcp::TCPClient, Storage};
+use dragonfly_client_util::fs::fallocate;
 use futures::TryStreamExt;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -102,9 +103,9 @@ impl Child {
                 open_storage(directory, config.clone(), &options).await?,
             )),
             _ => {
-                let file = File::create_new(&options.output)?;
-                file.set_len(options.content_length)?;
-                Destination::Plain(file)
+                let file = tokio::fs::File::create_new(&options.output).await?;
+                fallocate(&file, options.content_length).await?;
+                Destination::Plain(file.into_std().await)
             }
         };
         Ok(Self {
