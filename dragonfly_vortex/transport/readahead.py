@@ -139,8 +139,7 @@ class Pages:
             return True
         descriptor, end = self.source.descriptor, offset + length
         try:
-            # A disk reads forwards: the last byte of each stretch comes last.
-            os.preadv(descriptor, _A_BYTE, offset, os.RWF_NOWAIT)
+            # The last byte of each stretch: a disk reads forwards, so it comes last.
             for behind in range(offset + _PROBE_DISTANCE, end, _PROBE_DISTANCE):
                 os.preadv(descriptor, _A_BYTE, behind - 1, os.RWF_NOWAIT)
             os.preadv(descriptor, _A_BYTE, end - 1, os.RWF_NOWAIT)
