@@ -61,9 +61,9 @@ _RATE = 50_000_000  # bytes per second, 400 Mbit/s: what the relay can do beside
 _NO_LIMIT = "the way without a limit"
 
 _PLACES: Mapping[str, tuple[Way | None, float]] = {
-    "loopback": (None, 1.0),
-    "10 ms": (Way(round_trip=0.01, loss=_LOSS, rate=_RATE), 1.5),
-    "50 ms": (Way(round_trip=0.05, loss=_LOSS, rate=_RATE), 2.5),
+    "loopback": (None, 0.7),
+    "10 ms": (Way(round_trip=0.01, loss=_LOSS, rate=_RATE), 1.0),
+    "50 ms": (Way(round_trip=0.05, loss=_LOSS, rate=_RATE), 2.0),
 }
 """What is between parent and child, and for how many seconds the child fetches."""
 
