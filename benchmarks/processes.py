@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 _FIRST_STEP, _STEP = 0.001, 0.02
-"""Seconds between two looks at a process's peak: at the first, and as it goes on."""
+"""Seconds between two looks at a process's peak: at the first, and later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,8 @@ class Ran:
     :param output: what it wrote.
     :param seconds: from its start to its end.
     :param processor: seconds of processor time, of all its threads, in user mode and in the kernel.
-    :param peak: the most bytes that it has had in memory.
+    :param peak: the most bytes that it has had in memory (VmHWM), up to a moment before its end. What ``wait4`` tells
+        would count from before the process has become the program that it is.
     """
 
     status: int
@@ -79,7 +80,7 @@ def run_to_end(command: Sequence[str | Path], directory: Path, timeout: float) -
         output=output,
         seconds=seconds or time.monotonic() - began,
         processor=usage.ru_utime + usage.ru_stime,
-        peak=max(peak, _told_peak(usage.ru_maxrss * 1024)),
+        peak=peak,
     )
 
 
@@ -104,14 +105,6 @@ def run_in_turn(commands: Iterable[Sequence[str | Path]], directory: Path, timeo
         processor=sum(each.processor for each in ran),
         peak=max(each.peak for each in ran),
     )
-
-
-def _told_peak(told: int) -> int:
-    """
-    What the kernel tells of a peak when a process has ended, if that says something: it counts from before the process
-    has become the program that it is, and so is never less than what this process has had in memory.
-    """
-    return told if told > peak_memory(os.getpid()) else 0
 
 
 def _peak_so_far(pid: int, peak: int) -> int:

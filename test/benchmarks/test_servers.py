@@ -12,6 +12,7 @@ from twisted.trial.unittest import TestCase
 from benchmarks.servers import DidNotWork, Server, free_port
 
 SAYS = "import sys, time\nprint('serving as 17', flush=True)\n"
+ENDS = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: (open('ended', 'w').close(), sys.exit()))\n"
 
 
 class ServerTests(TestCase):
@@ -30,11 +31,13 @@ class ServerTests(TestCase):
         self.assertRaises(ProcessLookupError, os.kill, pid, 0)
 
     def test_serves(self) -> None:
-        """It runs inside the block, in its directory, and what it said is there."""
-        with self.server(f"{SAYS}open('there', 'w').close()\ntime.sleep(60)") as server:
+        """It runs inside the block, in its directory, until it is told to end, and what it said is there."""
+        with self.server(f"{ENDS}{SAYS}time.sleep(60)") as server:
             self.assertEqual(server.said[1], "17")
             os.kill(server.pid, 0)
+            self.assertFalse((self.directory / "ended").exists())
         self.assert_ended(server.pid)
+        self.assertTrue((self.directory / "ended").exists())
         self.assertIn("serving as 17", (self.directory / "parent.log").read_text(encoding="utf-8"))
 
     def test_says_nothing(self) -> None:

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.contestant import GROUPS
 from benchmarks.contestants import CONTESTANTS
-from benchmarks.report import Absence
+from benchmarks.report import Absence, entries
 from benchmarks.table import table
 from test.benchmarks.reports import make_report, make_settings
 
@@ -36,9 +36,11 @@ class TableTests(SynchronousTestCase):
 
     def test_absences(self) -> None:
         """Who lacks the same program stands in one line."""
-        absences = tuple(Absence(title=title, missing="vortex-reference") for title in ("one", "another"))
+        missing = {"one": "vortex-reference", "a third": "curl", "another": "vortex-reference"}
+        absences = tuple(Absence(title=title, missing=program) for title, program in missing.items())
         said = table(dataclasses.replace(make_report(), absences=absences))
         self.assertIn("- vortex-reference is not installed, so these were not measured: one; another\n", said)
+        self.assertIn("- curl is not installed, so these were not measured: a third\n", said)
 
     def test_results(self) -> None:
         """Each target has its line, and what is not reached stands out."""
@@ -85,12 +87,15 @@ class TableTests(SynchronousTestCase):
     def test_commands(self) -> None:
         """Every command of everyone is there, and every file that one names, with who has it."""
         report = make_report()
-        for entry in report.entries:
+        more = entries(dataclasses.replace(make_settings(), contestants=("tls", "curl")))
+        lines = table(dataclasses.replace(report, entries=(*report.entries, *more))).splitlines()
+        for entry in (*report.entries, *more):
             for command in (f"{entry.parent} &", *entry.child):
-                self.assertIn(command, self.lines)
+                self.assertIn(command, lines)
         ours = "; ".join(CONTESTANTS[name].title for name in ("tcp", "plain-from-ours"))
-        self.assertIn(f"`$turn/parent.yaml` ({ours})", self.lines)
-        self.assertIn("    sendfile on;", self.lines)
+        self.assertIn(f"`$turn/parent.yaml` ({ours})", lines)
+        self.assertIn(f"`$turn/child.yaml` ({CONTESTANTS['tls'].title})", lines)
+        self.assertIn("    sendfile on;", lines)
 
     def test_every_row_fits_its_head(self) -> None:
         """Each table has one number of columns."""
