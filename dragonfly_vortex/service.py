@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.config import Config, TLSIdentity, main_share, server_tls
 from dragonfly_vortex.interfaces import IServer
+from dragonfly_vortex.peer.listener import SharedSocket
 from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.peer.tcp_server import TCPServer
 from dragonfly_vortex.storage.catalog import Catalog
@@ -53,8 +54,8 @@ class VortexService(Service):
     :param config: the peer's configuration.
     :param reactor: what it runs on.
     :param warnings: what reading the configuration warned of; it goes to the log when the service starts.
-    :param listening: what the Vortex door accepts from, instead of listening itself: a worker's, which others share.
-        With it the service can be started once.
+    :param shared: what the Vortex door of a worker accepts from, instead of listening itself. With it the service can
+        be started once.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -64,12 +65,12 @@ class VortexService(Service):
         config: Config,
         reactor: IPeerReactor,
         warnings: tuple[str, ...] = (),
-        listening: socket.socket | None = None,
+        shared: SharedSocket | None = None,
     ) -> None:
         self.config = config
         self._reactor = reactor
         self._warnings = warnings
-        self._listening = listening
+        self._shared = shared
         self._store: PieceStore | None = None
         self._read_ahead: ReadAhead | None = None
         self._server: IServer | None = None
@@ -185,7 +186,7 @@ class VortexService(Service):
                 port=server.tcp.port,
                 options=socket_options(server.tcp),
                 tls=tls,
-                listening=self._listening,
+                shared=self._shared,
             )
         )
 

@@ -37,7 +37,7 @@ LAYERS = (
 #: Layers with sides that do not know one another. A module on no side stands alone.
 SIDES = {
     "peer": (
-        frozenset({"replies", "server_protocol", "server", "listener", "tcp_server"}),
+        frozenset({"replies", "server_protocol", "server", "turns", "listener", "tcp_server"}),
         frozenset({"client", "tcp_client", "pool"}),
     ),
     "downloaders": (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -11,7 +10,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from dragonfly_vortex.interfaces import IServer
-from dragonfly_vortex.peer.listener import VortexPort, listening_socket
+from dragonfly_vortex.peer.listener import SharedSocket, VortexPort, listening_socket
 from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.transport.sockets import SocketOptions
 from dragonfly_vortex.transport.tls import ServerTLS
@@ -30,8 +29,8 @@ class TCPServer:
     :param port: 4005 by Dragonfly's convention; 0 for any.
     :param options: the options of the port's and the connections' sockets.
     :param tls: what every connection speaks; None for no TLS.
-    :param listening: what to accept from, instead of listening oneself: a socket that other processes share, of
-        :func:`~dragonfly_vortex.peer.listener.listening_socket`. It serves once: stopping closes it.
+    :param shared: what to accept from, with other processes, instead of listening oneself. It serves once: stopping
+        closes it.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -45,7 +44,7 @@ class TCPServer:
         port: int,
         options: SocketOptions,
         tls: ServerTLS | None = None,
-        listening: socket.socket | None = None,
+        shared: SharedSocket | None = None,
     ) -> None:
         self._reactor = reactor
         self._factory = factory
@@ -53,7 +52,7 @@ class TCPServer:
         self._port_number = port
         self._options = options
         self._tls = tls
-        self._listening = listening
+        self._shared = shared
         self._port: VortexPort | None = None
 
     @property
@@ -63,8 +62,8 @@ class TCPServer:
 
     def start(self) -> IAddress:
         """See :meth:`IServer.start`."""
-        listening = self._listening or listening_socket(self._ip, self._port_number, self._options)
-        port = VortexPort(self._reactor, self._factory, listening, tls=self._tls)
+        shared = self._shared or SharedSocket(socket=listening_socket(self._ip, self._port_number, self._options))
+        port = VortexPort(self._reactor, self._factory, shared.socket, tls=self._tls, turns=shared.turns)
         port.startListening()
         self._port = port
         address: IAddress = port.getHost()

@@ -9,10 +9,13 @@ from typing import BinaryIO
 
 from dragonfly_vortex.config import Config, beside, worker_share
 
-__all__ = ["LISTENING", "Order", "orders"]
+__all__ = ["COUNTS", "LISTENING", "Order", "orders"]
 
 LISTENING = 3
 """The descriptor of the listening socket in a worker."""
+
+COUNTS = 4
+"""The descriptor of the memory by which the workers know whose turn it is to accept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,10 +15,12 @@ from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 
 from dragonfly_vortex.descriptors import within_descriptors
 from dragonfly_vortex.errors import CertificateUnusable, StorageError
+from dragonfly_vortex.peer.listener import SharedSocket
+from dragonfly_vortex.peer.turns import Turns
 from dragonfly_vortex.service import IPeerReactor, VortexService
 from dragonfly_vortex.termination import ExitBySignal
 from dragonfly_vortex.workers.log_lines import event_line
-from dragonfly_vortex.workers.order import LISTENING, Order
+from dragonfly_vortex.workers.order import COUNTS, LISTENING, Order
 
 __all__ = ["main"]
 
@@ -41,8 +43,8 @@ def main() -> int:
 
     peer_reactor = cast(IPeerReactor, reactor)
     ExitBySignal(peer_reactor, signal.SIGTERM, signal.SIGINT).startService()
-    listening = socket.socket(fileno=LISTENING)
-    peer = VortexService(within_descriptors(order.config), peer_reactor, listening=listening)
+    shared = SharedSocket(socket=socket.socket(fileno=LISTENING), turns=Turns(COUNTS, order.number))
+    peer = VortexService(within_descriptors(order.config), peer_reactor, shared=shared)
     try:
         peer.startService()
     except (CannotListenError, CertificateUnusable, StorageError) as error:

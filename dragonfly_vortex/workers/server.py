@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import ClassVar
@@ -14,6 +15,7 @@ from zope.interface import implementer
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.peer.listener import address_of, listening_socket
+from dragonfly_vortex.peer.turns import Turns, shared_counts
 from dragonfly_vortex.transport.sockets import socket_options
 from dragonfly_vortex.workers.order import orders
 from dragonfly_vortex.workers.supervision import ISupervisingReactor, Worker
@@ -27,8 +29,8 @@ class WorkersServer:
     Has workers serve pieces over Vortex.
 
     This process listens, and accepts nobody: so an address that cannot be had is known at once, and whoever waits to be
-    accepted is there for the other workers when one dies. Whichever of them comes first accepts; who has no room lets
-    the others.
+    accepted is there for the other workers when one dies. The worker with the fewest connections accepts; who has no
+    room lets the others.
 
     :param reactor: where the processes are watched.
     :param config: the peer's.
@@ -40,6 +42,8 @@ class WorkersServer:
         self._reactor = reactor
         self._config = config
         self._listening: socket.socket | None = None
+        self._counts: int | None = None
+        self._turns: list[Turns] = []
         self._workers: list[Worker] = []
 
     @property
@@ -58,8 +62,11 @@ class WorkersServer:
         listening = self._listening = listening_socket(server.ip, server.tcp.port, socket_options(server.tcp))
         address = address_of(listening)
         self.log.info("serving Vortex on {address}, by {count} workers", address=address, count=server.workers)
+        counts = self._counts = shared_counts(server.workers)
         for order in orders(self._config, Path.cwd()):
-            worker = Worker(self._reactor, order, listening)
+            turns = Turns(counts, order.number)
+            self._turns.append(turns)
+            worker = Worker(self._reactor, order, listening, counts, turns)
             self._workers.append(worker)
             worker.start()
         return address
@@ -69,7 +76,13 @@ class WorkersServer:
         workers, self._workers = self._workers, []
         if listening is not None:
             listening.close()
+        counts, self._counts = self._counts, None
+        if counts is not None:
+            os.close(counts)
+        turns, self._turns = self._turns, []
         await gatherResults([worker.stop(timeout) for worker in workers])
+        for each in turns:
+            each.close()
 
     def stop(self, timeout: float) -> Deferred[None]:
         """See :meth:`IServer.stop`."""

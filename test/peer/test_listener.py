@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 from typing import cast
@@ -15,6 +16,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, globalLogPublisher
 
 from dragonfly_vortex.peer.listener import VortexPort, address_of, listening_socket
+from dragonfly_vortex.peer.turns import Turns, shared_counts
 from dragonfly_vortex.transport.sockets import SocketOptions, plain_socket
 from test.peer.child import Child, request_bytes
 from test.peer.serving import REACTOR, ServingTestCase
@@ -168,10 +170,12 @@ class RoomTests(ServingTestCase):
 class SharedTests(ServingTestCase):
     """A socket that several ports accept from, as those of several processes do."""
 
-    def port(self, listening: socket.socket, store: Shelf) -> VortexPort:
+    def port(
+        self, listening: socket.socket, store: Shelf, *, turns: Turns | None = None, max_connections: int = 1000
+    ) -> VortexPort:
         """One port more, until the test ends."""
-        factory = self.factory(store)
-        port = VortexPort(IReactorFDSet(REACTOR), factory, listening)
+        factory = self.factory(store, max_connections=max_connections)
+        port = VortexPort(IReactorFDSet(REACTOR), factory, listening, turns=turns)
         port.startListening()
         self.addCleanup(factory.drain, 0)
         self.addCleanup(lambda: maybeDeferred(port.stopListening))
@@ -192,6 +196,52 @@ class SharedTests(ServingTestCase):
         await deferToThread(child.ask, 0)
         self.assertEqual((await deferToThread(child.reply)).content, store.content(0))
         self.assertEqual((port.sessionno, other.sessionno), (1, 0))
+
+    def in_turns(self, **other: int) -> tuple[tuple[str, int], VortexPort, VortexPort, Turns]:
+        """Where two ports listen that take turns, both, and the first's turns; the second has what else is given."""
+        counts = shared_counts(2)
+        self.addCleanup(os.close, counts)
+        store = self.shelf(10)
+        first, second = Turns(counts, 1), Turns(counts, 2)
+        self.addCleanup(first.close)
+        self.addCleanup(second.close)
+        listening = listening_socket("127.0.0.1", 0, SocketOptions())
+        address = cast(IPv4Address, address_of(listening))
+        one = self.port(listening.dup(), store, turns=first)
+        two = self.port(listening, store, turns=second, **other)
+        return (address.host, address.port), one, two, first
+
+    async def test_turns(self) -> None:
+        """Connections that come at once are shared evenly, and one that has lost some gets the next."""
+        address, one, two, turns = self.in_turns()
+        children = [await self.child(address) for _ in range(20)]
+        await self.until(lambda: one.sessionno + two.sessionno == 20)
+        self.assertEqual((one.sessionno, two.sessionno), (10, 10))
+        two.pauseProducing()
+        await self.child(address)
+        await self.until(lambda: one.sessionno == 11)
+        self.assertFalse(turns.mine)
+        for child in children:
+            child.close()
+        await self.until(lambda: turns.counts == (1, 0))
+
+    async def test_turns_of_one_that_does_not_come(self) -> None:
+        """Whom another one ought to accept, and does not, is accepted all the same, a moment later."""
+        address, one, two, _ = self.in_turns()
+        two.pauseProducing()  # its process is stopped
+        for _ in range(3):
+            await self.child(address)
+        await self.until(lambda: one.sessionno == 3)
+
+    async def test_turns_of_one_that_is_full(self) -> None:
+        """Nobody waits for one that has no room, nor for one that has ended."""
+        address, one, two, turns = self.in_turns(max_connections=1)
+        for _ in range(5):
+            await self.child(address)
+        await self.until(lambda: (one.sessionno, two.sessionno) == (4, 1))
+        self.assertTrue(turns.mine)
+        await maybeDeferred(two.stopListening)
+        self.assertTrue(turns.mine)
 
     def test_defect(self) -> None:
         """A connection whose protocol cannot be made is closed and told to the log, and the port goes on."""

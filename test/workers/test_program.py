@@ -18,9 +18,11 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config import Config, StorageConfig
-from dragonfly_vortex.wire import PieceContent
-from dragonfly_vortex.workers.order import LISTENING, Order
-from test.processes import Child, Daemon, import_file
+from dragonfly_vortex.peer.turns import shared_counts
+from dragonfly_vortex.storage.importing import import_file
+from dragonfly_vortex.wire import PieceContent, PieceKind
+from dragonfly_vortex.workers.order import COUNTS, LISTENING, Order
+from test.processes import Child, Daemon
 
 
 class DaemonTests(SynchronousTestCase):
@@ -32,7 +34,8 @@ class DaemonTests(SynchronousTestCase):
         self.content = os.urandom(700_000)
         self.directory.joinpath("file").write_bytes(self.content)
         self.configure()
-        self.task_id = import_file(self.directory / "file", directory=self.directory)
+        storage = self.directory / "data"
+        self.task_id = import_file(self.directory / "file", storage, PieceKind.STANDARD).task_id
 
     def configure(self, bandwidth: str = "50GB") -> None:
         """Write the configuration: the Vortex door alone, two workers."""
@@ -114,14 +117,16 @@ class ProgramTests(SynchronousTestCase):
     @contextmanager
     def worker(self, storage: Path) -> Iterator[subprocess.Popen[str]]:
         """A worker that serves a storage; it is killed if it still runs in the end."""
-        place_it = f'listening=$1; shift; exec "$@" {LISTENING}<&$listening'
+        place_them = f'listening=$1; counts=$2; shift 2; exec "$@" {COUNTS}<>/dev/fd/$counts {LISTENING}<&$listening'
+        counts = shared_counts(1)
+        self.addCleanup(os.close, counts)
         program = [sys.executable, "-m", "dragonfly_vortex.workers", "1"]
         with socket.create_server(("127.0.0.1", 0)) as listening:
             process = subprocess.Popen(
-                ["sh", "-c", place_it, "sh", str(listening.fileno()), *program],
+                ["sh", "-c", place_them, "sh", str(listening.fileno()), str(counts), *program],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                pass_fds=[listening.fileno()],
+                pass_fds=[listening.fileno(), counts],
                 text=True,
             )
         with process:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from dragonfly_vortex.config import default_config
+from dragonfly_vortex.peer.turns import Turns, shared_counts
 from dragonfly_vortex.workers import supervision
 from dragonfly_vortex.workers.order import Order
 from dragonfly_vortex.workers.supervision import ISupervisingReactor, Worker
@@ -31,6 +33,10 @@ class WorkerTests(TestCase):
         self.observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(self.listening.close)
+        self.counts = shared_counts(5)
+        self.addCleanup(os.close, self.counts)
+        self.turns = Turns(self.counts, 5)
+        self.addCleanup(self.turns.close)
 
     def worker(self, script: str) -> Worker:
         """Worker 5 of a peer whose workers run that script; it is stopped in the end."""
@@ -38,7 +44,7 @@ class WorkerTests(TestCase):
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         self.patch(sys, "executable", str(program))
-        worker = Worker(REACTOR, Order(number=5, config=default_config()), self.listening)
+        worker = Worker(REACTOR, Order(number=5, config=default_config()), self.listening, self.counts, self.turns)
         self.addCleanup(worker.stop, 0.0)
         return worker
 
@@ -94,6 +100,18 @@ class WorkerTests(TestCase):
         await self.until_said("has ended")
         self.assertEqual(sorted(self.said()[:2]), ["no module", "nothing"])
         self.assertIn("has ended: signal 9;", self.said()[2])
+
+    async def test_others_do_not_wait_for_it(self) -> None:
+        """The connections that it had when it died count no more."""
+        others = Turns(self.counts, 1)
+        self.addCleanup(others.close)
+        self.turns.tell(1)
+        others.tell(2)
+        self.assertFalse(others.mine)
+        worker = self.worker("exit 3")
+        worker.start()
+        await self.until_said("has ended")
+        self.assertTrue(others.mine)
 
     async def test_stop_while_it_rests(self) -> None:
         """One that is to be started again and is stopped before is not started."""
