@@ -26,10 +26,13 @@ def shared_counts(count: int) -> int:
     Make the memory for some processes, none of which takes connections yet.
 
     :param count: how many processes.
-    :returns: the descriptor of a file without a name, which they inherit.
+    :returns: the descriptor of a file without a name, for them to inherit.
     """
-    descriptor, path = tempfile.mkstemp(prefix="dfvortex-")
-    os.unlink(path)
+    if sys.platform == "linux":
+        descriptor = os.memfd_create("dfvortex-counts")
+    else:
+        descriptor, path = tempfile.mkstemp(prefix="dfvortex-counts-")
+        os.unlink(path)
     os.write(descriptor, _NONE.to_bytes(_WIDTH, sys.byteorder) * count)
     return descriptor
 
