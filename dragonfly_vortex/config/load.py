@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from dragonfly_vortex.config.certificates import incomplete, surprises
 from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, Free, Keys, Known
-from dragonfly_vortex.config.document import Entry, Items, KeyPath, Node, Scalar, Section, dotted, read_document, shown
+from dragonfly_vortex.config.document import Entry, Items, KeyPath, Node, Scalar, Section, dotted, shown
 from dragonfly_vortex.config.model import Config, Setting, fields_of
 from dragonfly_vortex.config.shares import unshareable
 from dragonfly_vortex.config.spelling import snake_case, spellings
@@ -50,6 +50,8 @@ def load_config(path: str | os.PathLike[str]) -> LoadedConfig:
     :raises ConfigError: when the file cannot be read, is no YAML, has a wrong key or value, one that does not go with
         another, or lacks one that another needs.
     """
+    from dragonfly_vortex.config.reading import read_document  # which loads YAML
+
     file = os.fspath(path)
     document = read_document(file)
     keys = _SortedKeys(file)

@@ -69,10 +69,10 @@ class CommandTests(SynchronousTestCase):
         self.assertNotIn("twisted", self.loaded("--version"))
 
     def test_download_by_tcp_is_light(self) -> None:
-        """A download into a file from a parent by its TCP address loads no gRPC, no database and no server."""
+        """A download into a file from a parent by its TCP address loads no gRPC, YAML, database or server."""
         loaded = self.loaded("download", "0" * 64, "--parent", "127.0.0.1:1", "--output", "output")
         self.assertIn("twisted.internet.reactor", loaded)
-        heavy = {"grpc", "google.protobuf", "sqlite3", "dragonfly_vortex.service", "dragonfly_vortex.peer.server"}
+        heavy = {"grpc", "google", "yaml", "sqlite3", "dragonfly_vortex.service", "dragonfly_vortex.peer.server"}
         self.assertEqual(loaded & heavy, set())
 
     def test_storage_needs_no_reactor(self) -> None:
