@@ -23,7 +23,6 @@ from random import Random
 from benchmarks.bystander import Busy, bystander, sending_parent, slowest
 from benchmarks.material import Task, import_file, make_file
 from benchmarks.measurement import Measurement
-from benchmarks.processes import processor_seconds
 from benchmarks.servers import DidNotWork, Server
 from benchmarks.slow_disk import slow_disk
 
@@ -54,7 +53,6 @@ class Sample:
     :param length: bytes of large pieces.
     :param duration: seconds until they had all been fetched.
     :param seconds: that each small piece took meanwhile.
-    :param processor: seconds of processor time of the parent.
     """
 
     disk: str
@@ -62,7 +60,6 @@ class Sample:
     length: int
     duration: float
     seconds: list[float]
-    processor: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,18 +161,15 @@ def _take_turn(disk: str, place: _Place, read_ahead: bool) -> Sample:
                     pass
         else:
             _drop(source)
-        used = processor_seconds(parent.pid)
         with Busy(port, place.large, length // _PIECE, _CONNECTIONS, endless=False) as busy:
             seconds = child.ask_while(lambda count: not count or not busy.is_over())
             fetched = busy.end()
-        used = processor_seconds(parent.pid) - used
     return Sample(
         disk=disk,
         read_ahead=read_ahead,
         length=length,
         duration=fetched.seconds,
         seconds=seconds,
-        processor=used,
     )
 
 
@@ -184,8 +178,8 @@ def draw(samples: Sequence[Sample]) -> str:
     lines = [
         "| large pieces from | waits for the disk | MB/s: most, median |"
         " a 64 KiB piece from memory meanwhile, ms: median |"
-        " 95 of 100 within | all within, in the best round | in the worst | parent, s/GB: least |",
-        "|---|---|---|---|---|---|---|---|",
+        " 95 of 100 within | all within, in the best round | in the worst |",
+        "|---|---|---|---|---|---|---|",
     ]
     for disk in _DISKS:
         for read_ahead in (False, True):
@@ -199,8 +193,7 @@ def draw(samples: Sequence[Sample]) -> str:
                 f"| {disk} | {'a thread' if read_ahead else 'the reactor'}"
                 f" | {max(rates):,.0f}, {statistics.median(rates):,.0f}"
                 f" | {statistics.median(seconds):.2f} | {slowest(seconds, 0.95):.2f}"
-                f" | {min(worst):.1f} | {max(worst):.1f}"
-                f" | {min(sample.processor / sample.length * 1e9 for sample in taken):.2f} |"
+                f" | {min(worst):.1f} | {max(worst):.1f} |"
             )
     return "\n".join(lines)
 

@@ -32,14 +32,14 @@ class DrawTests(SynchronousTestCase):
     def test_table(self) -> None:
         """A line for each disk that was there and each way to wait for it, with the extremes of all its turns."""
         samples = [
-            Sample(disk="memory", read_ahead=True, length=10**9, duration=2.0, seconds=[0.001, 0.003], processor=0.5),
-            Sample(disk="memory", read_ahead=True, length=10**9, duration=1.0, seconds=[0.002, 0.009], processor=0.4),
-            Sample(disk="slow disk", read_ahead=False, length=10**9, duration=4.0, seconds=[1.0], processor=0.25),
+            Sample(disk="memory", read_ahead=True, length=10**9, duration=2.0, seconds=[0.001, 0.003]),
+            Sample(disk="memory", read_ahead=True, length=10**9, duration=1.0, seconds=[0.002, 0.009]),
+            Sample(disk="slow disk", read_ahead=False, length=10**9, duration=4.0, seconds=[1.0]),
         ]
         self.assertEqual(
             draw(samples).splitlines()[2:],
             [
-                "| slow disk | the reactor | 250, 250 | 1000.00 | 1000.00 | 1000.0 | 1000.0 | 0.25 |",
-                "| memory | a thread | 1,000, 750 | 2.50 | 9.00 | 3.0 | 9.0 | 0.40 |",
+                "| slow disk | the reactor | 250, 250 | 1000.00 | 1000.00 | 1000.0 | 1000.0 |",
+                "| memory | a thread | 1,000, 750 | 2.50 | 9.00 | 3.0 | 9.0 |",
             ],
         )
