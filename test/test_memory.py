@@ -159,7 +159,10 @@ class MemoryTests(SynchronousTestCase):
         """Fetch a task over TCP; gives the child's peak, in bytes."""
         command = [sys.executable, "-c", _RUN, windows, "dfvortex", "download", task_id, "--parent", parent]
         ran = subprocess.run(
-            [*command, "--protocol", "tcp", "--concurrency", str(_AT_ONCE), "--output", "out", "--overwrite"],
+            [
+                *(*command, "--protocol", "tcp", "--concurrency", str(_AT_ONCE)),
+                *("--output", "out", "--overwrite", "--no-sync"),
+            ],
             cwd=self.directory,
             capture_output=True,
             text=True,
