@@ -30,7 +30,7 @@ from dragonfly_vortex.wire.tags import HEADER_LENGTH
 __all__ = ["MEASUREMENT", "WAYS", "Sample", "Way", "draw"]
 
 _PIECE_LENGTH = 4096
-_PIECES, _REQUESTS, _ROUNDS = 16384, 4096, 20  # twice as many pieces as a parent has rows in memory
+_PIECES, _REQUESTS, _ROUNDS = 16384, 4096, 12  # twice as many pieces as a parent has rows in memory
 _QUICK_PIECES, _QUICK_REQUESTS, _QUICK_ROUNDS = 64, 256, 2
 _HOT_PIECES = 1024
 _TO_REPLY = 30  # seconds that a server has for one reply
