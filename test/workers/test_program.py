@@ -91,7 +91,7 @@ class DaemonTests(SynchronousTestCase):
         SIGTERM to all processes at once, as a service manager sends it, lets the pieces under way at every worker come
         to their end, accepts nobody meanwhile, and the daemon exits with 0.
         """
-        self.configure(bandwidth="1MB")
+        self.configure(bandwidth="2MB")
         with self.serving() as (daemon, workers):
             children = []
             for stopped in workers:
