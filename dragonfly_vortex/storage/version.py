@@ -6,7 +6,7 @@ SQLite answers it itself, by ``PRAGMA data_version``: a connection's number chan
 process or in another, has committed. It compares what a commit writes into the memory that all connections share, last
 of all, when the commit is on the disk (the WAL index; https://www.sqlite.org/walformat.html). So the number changes at
 the very moment at which others can read what was committed, not before and not after, whoever has committed it, and
-whether that process lives on or not. It takes two calls of the kernel, which set and release a lock and wait for
+whether that process lives on or not. It takes three calls of the kernel, which set and release a lock and wait for
 nobody; only after a commit does it read one page of the file, the first, again.
 
 The time of the catalog's file would be cheaper by a microsecond and would not do. It is touched behind each commit
