@@ -41,8 +41,8 @@ WAYS = ("one socket, in turns", "one socket, who comes first", "SO_REUSEPORT")
 """How workers share a port."""
 
 _MIB = 1 << 20
-_KINDS = ((4 * _MIB, 1024 * _MIB), (_MIB // 16, 256 * _MIB))  # bytes of a piece, bytes of the file
-_QUICK_KINDS = ((_MIB, 8 * _MIB), (_MIB // 16, _MIB))
+_KINDS = ((4 * _MIB, 1024 * _MIB), (4096, 32 * _MIB))  # bytes of a piece, bytes of the file
+_QUICK_KINDS = ((_MIB, 8 * _MIB), (4096, _MIB))
 _WORKERS = (1, 2, 4)
 _CONNECTIONS = (4, 8, 32)
 _ROUNDS, _QUICK_ROUNDS = 4, 1
