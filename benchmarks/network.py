@@ -112,7 +112,7 @@ class Network(AbstractContextManager["Network"]):
             self._put(number)
             limits = [f"{self._way.round_trip * 500:g}ms"]
             if self._way.loss and not number:
-                limits += ["loss", f"{self._way.loss * 100:g}%", "seed", "1"]
+                limits += ["loss", f"{self._way.loss * 100:g}%"]
             if self._way.rate is not None:
                 limits += ["rate", f"{self._way.rate * 8}bit"]
             device = ["-n", self._names[number], "qdisc", "add", "dev", self._devices[number]]

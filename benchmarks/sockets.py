@@ -21,7 +21,7 @@ from benchmarks.installed import PROGRAMS, ROOT, find
 from benchmarks.material import Task, import_file
 from benchmarks.measurement import Measurement
 from benchmarks.network import Network, Way, why_none
-from benchmarks.processes import run_to_end
+from benchmarks.processes import processor_seconds, run_to_end
 from benchmarks.servers import DidNotWork, Server, free_port
 
 __all__ = ["MEASUREMENT", "Sample"]
@@ -53,15 +53,14 @@ _CASES = (
 
 _QUICK_CASES = (("defaults", 2, _LARGE), ("cork", 2, _SMALL))
 
-_CONTROL = Path("/proc/sys/net/ipv4/tcp_congestion_control")
-
 _IPERF = "iperf3"
 _LOSS = 0.001
 _RATE = 50_000_000  # bytes per second, 400 Mbit/s: what the relay can do beside two peers on two cores
+_LOOPBACK = "loopback"
 _NO_LIMIT = "the way without a limit"
 
 _PLACES: Mapping[str, tuple[Way | None, float]] = {
-    "loopback": (None, 0.7),
+    _LOOPBACK: (None, 0.7),
     "10 ms": (Way(round_trip=0.01, loss=_LOSS, rate=_RATE), 1.0),
     "50 ms": (Way(round_trip=0.05, loss=_LOSS, rate=_RATE), 2.0),
 }
@@ -83,6 +82,7 @@ class Sample:
     :param connections: how many there were.
     :param piece_length: bytes of a piece.
     :param rate: bytes per second.
+    :param parent_processor: seconds of processor time that the parent needed for 10⁹ bytes; 0 for iperf3.
     """
 
     system: str
@@ -92,16 +92,19 @@ class Sample:
     connections: int
     piece_length: int
     rate: float
+    parent_processor: float
 
 
 class _Host:
     """
     Where parent and child are, and how one is reached from the other.
 
+    :param place: what the table calls the way between them.
     :param network: what they are joined by; None: they are on this machine.
     """
 
-    def __init__(self, network: Network | None) -> None:
+    def __init__(self, place: str, network: Network | None) -> None:
+        self.place = place
         self.address = network.address if network is not None else "127.0.0.1"
         self.child_address = network.child_address if network is not None else "127.0.0.1"
         self.made_of = network.made_of if network is not None else "kernel"
@@ -112,7 +115,6 @@ class _Host:
 def measure(directory: Path, quick: bool, tell: Callable[[str], None]) -> Iterator[Sample]:
     """Measure on one way after the other, on each in shuffled turns."""
     tasks = {length: _import_zeros(length, directory) for length in (_LARGE, _SMALL)}
-    system = _CONTROL.read_text(encoding="ascii").strip()
     missing = why_none()
     if missing:
         tell(f"the loopback alone: {missing}")
@@ -120,51 +122,35 @@ def measure(directory: Path, quick: bool, tell: Callable[[str], None]) -> Iterat
         if way is not None and missing:
             continue
         with ExitStack() as stack:
-            host = _Host(stack.enter_context(Network(way)) if way is not None else None)
-            for options, connections, length, rate in _in_turns(host, tasks, seconds, directory, quick, tell, place):
-                yield Sample(
-                    system=system,
-                    place=place,
-                    made_of=host.made_of,
-                    options=options,
-                    connections=connections,
-                    piece_length=length,
-                    rate=rate,
-                )
+            host = _Host(place, stack.enter_context(Network(way)) if way is not None else None)
+            yield from _in_turns(host, tasks, seconds, directory, quick, tell)
     if not missing and find(_IPERF) is not None:
         with Network(Way(round_trip=0.0, loss=0.0, rate=None)) as network:
-            rate = _iperf(_Host(network), 8, 2.0, directory)
-            yield Sample(
-                system=system,
-                place=_NO_LIMIT,
-                made_of=network.made_of,
-                options=_IPERF,
-                connections=8,
-                piece_length=0,
-                rate=rate,
-            )
+            yield _iperf(_Host(_NO_LIMIT, network), 8, 2.0, directory)
 
 
 def draw(samples: Sequence[Sample]) -> str:
-    """The table: the most and the median of each case on each way."""
+    """The table: the most and the median of each case on each way, and the least processor time on the loopback."""
     places = [place for place in _PLACES if any(each.place == place for each in samples)]
     lines = [
-        "| set at both sides | connections | pieces of | " + " | ".join(f"{place}, MB/s" for place in places) + " |",
-        "|---|---|---|" + "---|" * len(places),
+        f"| set at both sides | connections | pieces of | {', MB/s | '.join(places)}, MB/s | parent, s/GB |",
+        "|---|---|---|" + "---|" * (len(places) + 1),
     ]
     for options, connections, length in dict.fromkeys(
         sorted(((each.options, each.connections, each.piece_length) for each in samples), key=_order)
     ):
         cells = [options, str(connections), f"{length // _KIB} KiB" if length else "-"]
+        same = [
+            each
+            for each in samples
+            if (each.options, each.connections, each.piece_length) == (options, connections, length)
+        ]
         for place in places:
-            rates = [
-                each.rate
-                for each in samples
-                if (each.place, each.options, each.connections, each.piece_length)
-                == (place, options, connections, length)
-            ]
+            rates = [each.rate for each in same if each.place == place]
             cells.append(f"{_megabytes(max(rates))}, {_megabytes(statistics.median(rates))}" if rates else "-")
         if set(cells[3:]) != {"-"}:
+            local = [each.parent_processor for each in same if each.place == _LOOPBACK and options != _IPERF]
+            cells.append(f"{min(local):.2f}" if local else "-")
             lines.append(f"| {' | '.join(cells)} |")
     lines += ["", f"The system's own congestion control is {samples[0].system}."]
     for each in samples:
@@ -194,27 +180,26 @@ def _in_turns(
     directory: Path,
     quick: bool,
     tell: Callable[[str], None],
-    place: str,
-) -> Iterator[tuple[str, int, int, float]]:
-    """Take all cases on one way: options, connections, bytes of a piece, bytes per second."""
+) -> Iterator[Sample]:
+    """Take all cases on one way."""
     cases: list[tuple[str, int, int]] = list(_QUICK_CASES if quick else _CASES)
     if find(_IPERF) is not None:
         cases += [(_IPERF, 1, 0), (_IPERF, 8, 0)]
     turns = cases * (1 if quick else _ROUNDS)
-    random.Random(place).shuffle(turns)
+    random.Random(host.place).shuffle(turns)
     with ExitStack() as stack:
         parents = {
             (name, length): stack.enter_context(_parent(host, tasks[length], _OPTIONS[name], directory))
             for name, length in dict.fromkeys((name, length) for name, _, length in cases if length)
         }
         for number, (name, connections, length) in enumerate(turns):
-            tell(f"{place}, {number + 1} of {len(turns)}: {name}, {connections} connections")
+            tell(f"{host.place}, {number + 1} of {len(turns)}: {name}, {connections} connections")
             if name == _IPERF:
-                rate = _iperf(host, connections, seconds, directory)
+                yield _iperf(host, connections, seconds, directory)
             else:
-                port = parents[name, length].said[1]
-                rate = _fetch(host, port, tasks[length], _OPTIONS[name], connections, seconds, directory)
-            yield name, connections, length, rate
+                yield _fetch(
+                    host, parents[name, length], tasks[length].task_id, name, length, connections, seconds, directory
+                )
 
 
 def _parent(host: _Host, task: Task, options: str, directory: Path) -> Server:
@@ -227,15 +212,23 @@ def _parent(host: _Host, task: Task, options: str, directory: Path) -> Server:
 
 
 def _fetch(
-    host: _Host, port: str, task: Task, options: str, connections: int, seconds: float, directory: Path
-) -> float:
-    """Have a child fetch for so long; gives bytes per second."""
-    config = _write_config(directory, f"server: {{tcp: {{{options}}}}}")
+    host: _Host,
+    parent: Server,
+    task_id: str,
+    name: str,
+    length: int,
+    connections: int,
+    seconds: float,
+    directory: Path,
+) -> Sample:
+    """Have a child fetch for so long."""
+    config = _write_config(directory, f"server: {{tcp: {{{_OPTIONS[name]}}}}}")
+    before = processor_seconds(parent.pid)
     ran = run_to_end(
         host.at_child(
             [
-                *(sys.executable, "-m", "benchmarks.programs.timed_child", f"{host.address}:{port}", task.task_id),
-                *("--config", config, "--pieces", str(_PIECES)),
+                *(sys.executable, "-m", "benchmarks.programs.timed_child", f"{host.address}:{parent.said[1]}"),
+                *(task_id, "--config", config, "--pieces", str(_PIECES)),
                 *("--connections", str(connections), "--seconds", str(seconds)),
             ]
         ),
@@ -245,11 +238,20 @@ def _fetch(
     seen = re.fullmatch(r"(\d+) ([0-9.]+)\n", ran.output)
     if ran.status or seen is None:
         raise DidNotWork(f"a child exited with {ran.status}, expected 0, bytes and seconds: {ran.output}")
-    return int(seen[1]) / float(seen[2])
+    return Sample(
+        system=_system(),
+        place=host.place,
+        made_of=host.made_of,
+        options=name,
+        connections=connections,
+        piece_length=length,
+        rate=int(seen[1]) / float(seen[2]),
+        parent_processor=(processor_seconds(parent.pid) - before) / max(1, int(seen[1])) * 10**9,
+    )
 
 
-def _iperf(host: _Host, connections: int, seconds: float, directory: Path) -> float:
-    """Have iperf3 send for so long, over that many connections; gives the bytes per second that came."""
+def _iperf(host: _Host, connections: int, seconds: float, directory: Path) -> Sample:
+    """Have iperf3 send for so long, over that many connections."""
     port = str(free_port())
     receiver = host.at_child([_IPERF, "--server", "--one-off", "--forceflush", "--port", port])
     with Server(receiver, directory, "listening on"):
@@ -265,7 +267,21 @@ def _iperf(host: _Host, connections: int, seconds: float, directory: Path) -> fl
         )
     if ran.status:
         raise DidNotWork(f"iperf3 exited with {ran.status}, expected 0: {ran.output}")
-    return float(json.loads(ran.output)["end"]["sum_received"]["bits_per_second"]) / 8
+    return Sample(
+        system=_system(),
+        place=host.place,
+        made_of=host.made_of,
+        options=_IPERF,
+        connections=connections,
+        piece_length=0,
+        rate=float(json.loads(ran.output)["end"]["sum_received"]["bits_per_second"]) / 8,
+        parent_processor=0.0,
+    )
+
+
+def _system() -> str:
+    """The system's own congestion control."""
+    return Path("/proc/sys/net/ipv4/tcp_congestion_control").read_text(encoding="ascii").strip()
 
 
 def _write_config(directory: Path, storage: str) -> Path:

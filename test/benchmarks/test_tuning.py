@@ -53,11 +53,12 @@ class TableTests(SynchronousTestCase):
                 connections=connections,
                 piece_length=length,
                 rate=rate,
+                parent_processor=1e8 / rate,
             )
             for place, options, connections, length, rate in (
                 ("loopback", "iperf3", 8, 0, 2e9),
                 ("loopback", "defaults", 2, 4 << 20, 1e8),
-                ("loopback", "defaults", 2, 4 << 20, 3e8),
+                ("loopback", "defaults", 2, 4 << 20, 4e8),
                 ("50 ms", "defaults", 2, 4 << 20, 1.234e7),
                 ("the way without a limit", "iperf3", 8, 0, 9e7),
             )
@@ -66,10 +67,10 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(
             table[:4],
             [
-                "| set at both sides | connections | pieces of | loopback, MB/s | 50 ms, MB/s |",
-                "|---|---|---|---|---|",
-                "| defaults | 2 | 4096 KiB | 300, 200 | 12.3, 12.3 |",
-                "| iperf3 | 8 | - | 2000, 2000 | - |",
+                "| set at both sides | connections | pieces of | loopback, MB/s | 50 ms, MB/s | parent, s/GB |",
+                "|---|---|---|---|---|---|",
+                "| defaults | 2 | 4096 KiB | 400, 250 | 12.3, 12.3 | 0.25 |",
+                "| iperf3 | 8 | - | 2000, 2000 | - | - |",
             ],
         )
         self.assertIn("90 MB/s", table[-1])
