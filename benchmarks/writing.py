@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 import statistics
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from benchmarks.slow_disk import slow_disk
 
 __all__ = ["MEASUREMENT", "Sample"]
 
-_LENGTH, _PACE, _ROUNDS = 5 * 10**9, 300 * 10**6, 2
+_LENGTH, _PACE, _ROUNDS = 5 * 10**9, 250 * 10**6, 2
 _QUICK_LENGTH, _QUICK_PACE, _QUICK_ROUNDS = 200 * 10**6, 200 * 10**6, 1
 _PIECE_LENGTH = 4 << 20
 _ROOM = 512 << 20  # bytes of the disk that are not the file's
@@ -145,4 +146,6 @@ def draw(samples: Sequence[Sample]) -> str:
 MEASUREMENT = Measurement(name="writing", sample=Sample, measure=measure, draw=draw)
 
 if __name__ == "__main__":
+    # As any other end: the disk is unmounted.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     sys.exit(MEASUREMENT.main())
