@@ -213,11 +213,15 @@ class Conversation(RuleBasedStateMachine):
         """Some of what a side has sent arrives."""
         self.deliver(sender, length)
 
-    @precondition(lambda self: self.in_state(Role.CHILD, State.TRANSFERRING))
+    @precondition(lambda self: self.in_state(Role.CHILD, State.REQUESTED, State.TRANSFERRING))
     @rule(length=st.integers(0, 100))
     def take_content(self, length: int) -> None:
-        """The child takes content past the conversation, as much as has come."""
+        """The child takes content past the conversation, behind its header, as much as has come."""
         child, under_way = self.sides[Role.CHILD], self.under_way[Role.PARENT]
+        while child.state is State.REQUESTED and under_way:
+            self.deliver(Role.PARENT, 1)
+        if child.state is not State.TRANSFERRING:
+            return
         length = min(length, child.content_left, len(under_way))
         self.heard[Role.CHILD].extend(under_way[:length])
         del under_way[:length]
