@@ -18,7 +18,7 @@ from dragonfly_vortex.interfaces import Claim, StoredTask
 from dragonfly_vortex.storage.writeback import free_run
 from dragonfly_vortex.task.hashing import InThread
 from dragonfly_vortex.task.output import Output
-from dragonfly_vortex.task.writeback import WriteBack
+from dragonfly_vortex.task.writeback import WORTH_A_THREAD, WriteBack
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["MOST_UNWRITTEN", "Found", "IDownloadTarget", "OutputTarget"]
@@ -100,8 +100,9 @@ class OutputTarget:
     :param in_thread: how to call a function in a thread.
     :param overwrite: whether a file that stands there is replaced.
     :param sync: whether it is on the disk when it has been published, over a power cut too.
-    :param writes_early: whether each piece is brought to the disk soon after it has come. Otherwise that is left to the
-        kernel, which may stop the reactor's thread.
+    :param writes_early: whether each piece is brought to the disk soon after it has come; where the disk is not waited
+        for in the end, when half of what may wait for it does. Otherwise that is left to the kernel, which may stop the
+        reactor's thread.
     :param most_unwritten: bytes of verified pieces that may wait for the disk then. Without it as many as cost nothing:
         128 MiB where the disk is waited for in the end, else as many as the kernel leaves alone.
     """
@@ -144,7 +145,9 @@ class OutputTarget:
     def _opened(self, most: int) -> Found:
         """The file is open, and there is nothing in it."""
         if self._writes_early:
-            self._write_back = WriteBack(self._output.descriptor, self._in_thread, most=most)
+            # Nobody waits for the disk in the end: so it is given work only when the kernel will want that soon.
+            least = WORTH_A_THREAD if self._sync else most // 2
+            self._write_back = WriteBack(self._output.descriptor, self._in_thread, most=most, least=least)
         return Found()
 
     def claim(self, number: int) -> Deferred[Claim]:

@@ -13,9 +13,9 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.storage.writeback import write_back
 from dragonfly_vortex.task.hashing import InThread
 
-__all__ = ["WriteBack"]
+__all__ = ["WORTH_A_THREAD", "WriteBack"]
 
-_LEAST = 1024 * 1024
+WORTH_A_THREAD = 1024 * 1024
 """Bytes that are worth the way to a thread and back."""
 
 
@@ -27,9 +27,10 @@ class WriteBack:
     :param descriptor: the file, open for writing; it stays open at least until :meth:`stop` has fired.
     :param in_thread: how to call a function in a thread.
     :param most: bytes that may wait for the disk before it is behind.
+    :param least: bytes that must have come before a thread is set to work.
     """
 
-    def __init__(self, descriptor: int, in_thread: InThread, *, most: int) -> None:
+    def __init__(self, descriptor: int, in_thread: InThread, *, most: int, least: int = WORTH_A_THREAD) -> None:
         self.waiting = 0
         """Bytes that have been added and are not on the disk."""
         self.error: BaseException | None = None
@@ -37,6 +38,7 @@ class WriteBack:
         self._descriptor = descriptor
         self._in_thread = in_thread
         self._most = most
+        self._least = least
         self._untaken: list[tuple[int, int]] = []
         self._untaken_length = 0
         self._held_back: list[Deferred[None]] = []
@@ -74,7 +76,7 @@ class WriteBack:
 
     def _run(self) -> None:
         """Have what has come taken to the disk, unless a thread is at work already."""
-        is_enough = self._untaken_length >= _LEAST or (self.is_behind and self._untaken)
+        is_enough = self._untaken_length >= self._least or (self.is_behind and self._untaken)
         if self._at_work.locked or self._is_stopped or self.error is not None or not is_enough:
             return
         taken, self._untaken = self._untaken, []

@@ -100,6 +100,20 @@ class OutputTargetTests(SynchronousTestCase):
                 self.threads.run_one()
             self.successResultOf(closed)
 
+    def test_when_it_begins(self) -> None:
+        """A piece is brought to the disk at once; where nobody waits for that, when half of what may wait has come."""
+        for sync, lengths in ((True, [LARGE.length]), (False, [MOST_UNWRITTEN // 2 - 1, 1])):
+            self.patch(target_module, "free_run", lambda: 0)
+            target = self.opened(None, overwrite=True, sync=sync)
+            for length in lengths:
+                self.assertEqual(self.threads.calls, [])
+                target.keep(replace(LARGE, length=length), length)
+            self.assertEqual(len(self.threads.calls), 1)
+            closed = target.close()
+            for _ in range(2):
+                self.threads.run_one()
+            self.successResultOf(closed)
+
     def test_left_alone(self) -> None:
         """Where the file is left to the kernel no thread is asked for anything."""
         target = self.opened(0, writes_early=False)
