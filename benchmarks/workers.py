@@ -5,12 +5,13 @@ it.
 Workers can accept from one listening socket, whoever comes first or in turns, which is what a peer with
 ``storage.server.workers`` does; or each from a socket of its own on the same port, among which the kernel distributes
 connections by a hash (SO_REUSEPORT). All are the package's own server here, and differ in nothing else. A plain reader
-takes pieces over kept connections, and throws them away: in one thread, so that it needs as little of the processor as
-may be.
+takes pieces over kept connections, and throws them away: in one thread, small ones with requests sent ahead, so that it
+needs as little of the processor as may be.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import select
@@ -49,6 +50,9 @@ _ROUNDS, _QUICK_ROUNDS = 4, 1
 _TO_READ = 120.0  # seconds that a reader has
 
 _BUFFER = _MIB
+_FIRST = 6  # bytes of a reply that tell how long its header is
+_SMALL, _AHEAD = 65536, 16
+"""Bytes of pieces that are asked for ahead, and how many at once: else the reader has as much to do as the parent."""
 _READ, _SERVE = (f"from benchmarks.workers import {name}; {name}()" for name in ("read", "serve"))
 
 
@@ -182,9 +186,14 @@ class Workers:
 
         :raises DidNotWork: it could not be read.
         """
+        replies = self._storage.with_name(f"replies-{task.task_id}")
+        if not replies.exists():
+            lengths = _reply_lengths(self._port, task.task_id, piece_length, content_length // piece_length)
+            replies.write_text(json.dumps(lengths), encoding="ascii")
         accepted, processor = self._accepted(), self._processor()
         command = [sys.executable, "-c", _READ, task.task_id]
-        command += map(str, (self._port, connections, piece_length, content_length // piece_length))
+        ahead = _AHEAD if piece_length <= _SMALL else 1
+        command += map(str, (self._port, connections, ahead, piece_length, replies))
         ran = run_to_end(command, Path.cwd(), _TO_READ)
         if ran.status:
             raise DidNotWork(f"the reader exited with {ran.status}, expected 0: {ran.output}")
@@ -218,35 +227,53 @@ def _said(process: subprocess.Popen[str]) -> str:
 
 def read() -> None:
     """
-    Read all pieces of a task, one after the other on each of several connections, and write how many seconds it took.
-    The arguments are the task's ID, the port, the number of connections, the bytes of a piece and the number of pieces.
+    Read all pieces of a task over several connections, with some requests at once on each, and write how many seconds
+    it took. The arguments are the task's ID, the port, the number of connections, that of requests, the bytes of a
+    piece, and a file with the bytes of each reply.
     """
     task_id = sys.argv[1]
-    port, connections, piece_length, count = map(int, sys.argv[2:])
-    speech, buffer, numbers = SPEECHES["vortex"](task_id), memoryview(bytearray(_BUFFER)), iter(range(count))
+    port, connections, ahead, piece_length = map(int, sys.argv[2:6])
+    replies: list[int] = json.loads(Path(sys.argv[6]).read_text(encoding="ascii"))
+    ask, buffer = SPEECHES["vortex"](task_id).ask, memoryview(bytearray(_BUFFER))
+    requests = [ask(0, piece_length, number) for number in range(len(replies))]
+    starts = iter(range(0, len(replies), ahead))
     sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
-    left = {sock.fileno(): 0 for sock in sockets}  # bytes of the reply under way, 0 before its header
     by_number = {sock.fileno(): sock for sock in sockets}
+    left = dict.fromkeys(by_number, 0)  # bytes that were asked for
     epoll = select.epoll()
     began = time.monotonic()
-    for sock, number in zip(sockets, numbers, strict=False):
+    for sock, start in zip(sockets, starts, strict=False):
         epoll.register(sock, select.EPOLLIN)
-        sock.sendall(speech.ask(0, piece_length, number))
-    done = 0
-    while done < count:
+        sock.sendall(b"".join(requests[start : start + ahead]))
+        left[sock.fileno()] = sum(replies[start : start + ahead])
+    while any(left.values()):
         for descriptor, _ in epoll.poll():
             sock = by_number[descriptor]
             received = sock.recv_into(buffer)
             if not received:
                 raise EOFError("the parent has ended the connection")
-            if not left[descriptor]:
-                left[descriptor] = piece_length + (speech.header_length(bytes(buffer[:received][:6])) or 0)
             left[descriptor] -= received
             if not left[descriptor]:
-                done += 1
-                for number in islice(numbers, 1):
-                    sock.sendall(speech.ask(0, piece_length, number))
+                for start in islice(starts, 1):
+                    sock.sendall(b"".join(requests[start : start + ahead]))
+                    left[descriptor] = sum(replies[start : start + ahead])
     print(time.monotonic() - began)
+
+
+def _reply_lengths(port: int, task_id: str, piece_length: int, count: int) -> list[int]:
+    """Read all pieces once, one after the other, and give the bytes of each reply."""
+    speech, buffer, lengths = SPEECHES["vortex"](task_id), memoryview(bytearray(_BUFFER)), []
+    with socket.create_connection(("127.0.0.1", port)) as sock:
+        for number in range(count):
+            sock.sendall(speech.ask(0, piece_length, number))
+            header = speech.header_length(sock.recv(_FIRST, socket.MSG_PEEK | socket.MSG_WAITALL))
+            if header is None:
+                raise DidNotWork("expected a reply, the parent has ended the connection")
+            left = header + piece_length
+            lengths.append(left)
+            while left:
+                left -= sock.recv_into(buffer[: min(left, _BUFFER)])
+    return lengths
 
 
 def serve() -> None:
