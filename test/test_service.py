@@ -43,6 +43,7 @@ from dragonfly_vortex.service import IPeerReactor, VortexService
 from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.wire import PieceContent, PieceKind
 from test.processes import Child
+from test.transport.cold import make_cold
 
 peer_reactor = cast(IPeerReactor, reactor)
 
@@ -148,6 +149,18 @@ class ServiceTests(TestCase):
         self.assertEqual(storage_threads(), 0)
         with self.assertRaises(ConnectionRefusedError), socket.create_connection(address):
             pass
+
+    async def test_cold_file(self) -> None:
+        """What is not in memory is read in threads, which end with the service."""
+        peer = self.service()
+        peer.startService()
+        task_id = await deferToThread(self.import_file)
+        (content,) = [path for path in peer.config.storage.dir.rglob(task_id) if path.is_file()]
+        make_cold(content)
+        self.assertTrue(await self.fetch(peer, task_id) == self.content)
+        self.assertTrue(any("read-ahead" in thread.name for thread in threading.enumerate()))
+        await peer.stopService()
+        self.assertFalse(any("read-ahead" in thread.name for thread in threading.enumerate()))
 
     async def test_starts_again(self) -> None:
         """A service that was stopped can be started again, and has kept its tasks."""
