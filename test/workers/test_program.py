@@ -51,10 +51,14 @@ class DaemonTests(SynchronousTestCase):
                 daemon.wait_for(rf"\[worker {number}: .*serving Vortex")
             workers = workers_of(daemon.pid)
             self.assertEqual(len(workers), 2)
-            yield daemon, workers
-            daemon.kill_if_running()
-            for pid in workers:
-                self.assertTrue(has_gone(pid, 5.0), f"worker {pid} is left")
+            try:
+                yield daemon, workers
+            finally:
+                daemon.kill_if_running()
+                left = [pid for pid in workers if not has_gone(pid, 5.0)]
+                for pid in left:
+                    os.kill(pid, signal.SIGKILL)
+        self.assertEqual(left, [])
 
     def fetch(self, daemon: Daemon) -> None:
         """Fetch the piece on a new connection."""
