@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.certificate import make_certificate
 from benchmarks.contestant import fill, words_of
 from benchmarks.contestants import CONTESTANTS
+from benchmarks.free_memory import have_free_memory
 from benchmarks.installed import ROOT, find
 from benchmarks.material import Task, import_file, is_same, make_file
 from benchmarks.processes import family, peak_memory, processor_of_all, processor_seconds, run_in_turn
@@ -25,6 +26,9 @@ __all__ = ["Sample", "race", "take_turn"]
 
 _DIGITS = 6
 """Decimals of a second that are kept, so that the figures can be calculated again from what is written."""
+
+_SPARE = 256 * 10**6
+"""Bytes of memory that are at hand for a turn beside those of the file."""
 
 _TO_FETCH = 120.0
 """Seconds that each of a child's commands has."""
@@ -122,6 +126,8 @@ def take_turn(number: int, case: Case, task: Task, directory: Path) -> Sample:
         with Server(_start_of(contestant.parent.command, values), turn, contestant.parent.says) as parent:
             # Nobody waits for what somebody else has left to be written to this disk.
             subprocess.run(["sync", "--file-system", turn], check=True)
+            if not case.is_start_up:
+                have_free_memory(case.content_length + _SPARE)
             before, all_before = _processor_of(parent), processor_of_all()
             child = run_in_turn(commands, ROOT, _TO_FETCH)
             parent_processor = _processor_of(parent) - before

@@ -8,11 +8,13 @@ from dataclasses import replace
 from twisted.logger import Logger
 
 from dragonfly_vortex.config import Config
+from dragonfly_vortex.storage.open_files import MAX_FILES
 
 __all__ = ["allow_descriptors", "within_descriptors"]
 
-_OTHER_DESCRIPTORS = 100
-"""Descriptors that a peer may need beside its connections: its ports, its database, its log, gRPC's."""
+_OTHER_DESCRIPTORS = 100 + MAX_FILES
+"""Descriptors that a peer may need beside its connections: its ports, its database, its log, gRPC's; and the
+files that its storage keeps open."""
 
 _log = Logger()
 

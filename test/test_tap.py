@@ -201,17 +201,17 @@ class DaemonTests(SynchronousTestCase):
 
     def limited(self, options: str) -> Daemon:
         """A daemon that may open few files; those are the options of ``ulimit``."""
-        return Daemon(self.directory, command=("sh", "-c", f'ulimit {options} 200; exec "$@"', "sh", *TWISTD))
+        return Daemon(self.directory, command=("sh", "-c", f'ulimit {options} 264; exec "$@"', "sh", *TWISTD))
 
     def test_open_files(self) -> None:
         """The soft limit of open files is raised to what all connections can need, where that is allowed."""
         write_config(self.directory, server="max_connections: 300")
         with self.limited("-Sn") as daemon:
-            self.assertRegex(Path(f"/proc/{daemon.pid}/limits").read_text(), r"(?m)^Max open files +700 ")
+            self.assertRegex(Path(f"/proc/{daemon.pid}/limits").read_text(), r"(?m)^Max open files +764 ")
         self.assertNotIn("#warn]", daemon.log)
         write_config(self.directory, server="max_connections: 10")
         with self.limited("-Sn") as daemon:
-            self.assertRegex(Path(f"/proc/{daemon.pid}/limits").read_text(), r"(?m)^Max open files +200 ")
+            self.assertRegex(Path(f"/proc/{daemon.pid}/limits").read_text(), r"(?m)^Max open files +264 ")
 
     def test_too_few_open_files(self) -> None:
         """Where the hard limit is in the way a warning says so, and there are fewer connections, all of them served."""

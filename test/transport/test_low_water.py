@@ -70,6 +70,15 @@ class LowWaterMarkTests(SynchronousTestCase):
         self.other.send(bytes(1 << 18))
         self.assertTrue(self.is_woken())
 
+    def test_growing_buffer(self) -> None:
+        """No more than an eighth of the receive buffer is waited for, however large that is at the moment."""
+        mark = LowWaterMark(self.ours)
+        for asked in (1 << 14, 1 << 18):
+            self.ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, asked)
+            mark.set(1 << 20)
+            buffer = self.ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            self.assertEqual(self.ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT), buffer // 8)
+
     def test_once(self) -> None:
         """The kernel is told of changes alone."""
         sock = CountingSocket()
