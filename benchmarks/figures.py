@@ -187,19 +187,14 @@ def _rate(length: int, seconds: Spread) -> Spread | None:
 def _result(target: Target, cells: Mapping[str, Cell]) -> Result:
     """What came of a target, by the cells of those who took part."""
 
-    def least(names: Sequence[str], measure: Callable[[Cell], float]) -> float | None:
-        values = [measure(cells[name]) for name in names if name in cells]
-        return min(values) if len(values) == len(names) else None
+    ours, other = cells.get(target.ours), cells.get(target.other)
 
     def ratio(of: Callable[[Spread], float]) -> float | None:
+        if ours is None or other is None:
+            return None
         if target.at_most is not None:
-            return _part(
-                least(target.ours, lambda cell: of(cell.parent_processor)),
-                least(target.others, lambda cell: of(cell.parent_processor)),
-            )
-        return _part(
-            least(target.others, lambda cell: of(cell.seconds)), least(target.ours, lambda cell: of(cell.seconds))
-        )
+            return _part(of(ours.parent_processor), of(other.parent_processor))
+        return _part(of(other.seconds), of(ours.seconds))
 
     of_minima = ratio(lambda spread: spread.minimum)
     return Result(

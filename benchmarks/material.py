@@ -10,7 +10,7 @@ from benchmarks.installed import PROGRAMS
 from benchmarks.processes import run_to_end
 from benchmarks.servers import DidNotWork
 
-__all__ = ["Task", "import_file", "is_same", "make_file"]
+__all__ = ["Task", "import_file", "is_same", "make_file", "read_through"]
 
 _STEP = 2**20
 
@@ -67,6 +67,13 @@ def import_file(source: Path, piece_length: int, storage: Path) -> Task:
     if ran.status:
         raise DidNotWork(f"import exited with {ran.status}, expected 0: {ran.output}")
     return Task(task_id=ran.output.splitlines()[-1], source=source, storage=storage)
+
+
+def read_through(path: Path) -> None:
+    """Read a file: what nobody reads for a while may leave the page cache, on a machine that looks for such pages."""
+    with path.open("rb", buffering=0) as file:
+        while file.read(_STEP):
+            pass
 
 
 def is_same(one: Path, other: Path) -> bool:

@@ -17,7 +17,7 @@ from benchmarks.contestant import fill, words_of
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.free_memory import have_free_memory
 from benchmarks.installed import ROOT, find
-from benchmarks.material import Task, import_file, is_same, make_file
+from benchmarks.material import Task, import_file, is_same, make_file, read_through
 from benchmarks.processes import family, peak_memory, processor_of_all, processor_seconds, run_in_turn
 from benchmarks.servers import DidNotWork, Server, free_port
 from benchmarks.settings import START_UP_LENGTH, Case, Settings, cases, turns
@@ -128,6 +128,7 @@ def take_turn(number: int, case: Case, task: Task, directory: Path) -> Sample:
             subprocess.run(["sync", "--file-system", turn], check=True)
             if not case.is_start_up:
                 have_free_memory(case.content_length + _SPARE)
+                read_through(task.source)
             before, all_before = _processor_of(parent), processor_of_all()
             child = run_in_turn(commands, ROOT, _TO_FETCH)
             parent_processor = _processor_of(parent) - before

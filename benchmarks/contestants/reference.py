@@ -2,8 +2,8 @@
 The Rust reference: its own storage, TCP server and TCP client, in a small program (``benchmarks/reference``), with
 itself and with ours in all pairings, none of which hashes the whole file.
 
-Its child is measured twice: through its own storage, and with positional writes straight into the output, which is the
-shorter way. What is compared is the better of both.
+Its child is measured twice: through its own storage, as its daemon writes, and with positional writes straight into the
+output, which is the shortest way that there is.
 """
 
 from __future__ import annotations

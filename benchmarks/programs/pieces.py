@@ -43,6 +43,7 @@ async def _fetch(reactor: IReactorTCP, options: argparse.Namespace) -> None:
     numbers = iter(range(-(-options.content_length // options.piece_length)))
     descriptor = os.open(options.output, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
+        os.posix_fallocate(descriptor, 0, options.content_length)  # as the reference's storage does
         lanes = [_fetch_one_by_one(downloader, options, numbers, descriptor) for _ in range(options.concurrency)]
         await gatherResults([Deferred.fromCoroutine(lane) for lane in lanes], consumeErrors=True)
         if os.fstat(descriptor).st_size != options.content_length:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -57,24 +58,36 @@ class GrowingHashTests(SynchronousTestCase):
         return f"sha256:{hashlib.sha256(self.content[:length]).hexdigest()}"
 
     def test_grows(self) -> None:
-        """It hashes what is there, in order, in one thread at a time, and says so."""
+        """It hashes what is there, in order, asks for no more than two threads at a time, and says so."""
         self.hash.grow(5)
+        self.hash.grow(7)
         self.hash.grow(MIB + 1)
-        self.assertEqual((len(self.threads.calls), self.hash.waiting), (1, MIB + 1))
+        self.assertEqual((len(self.threads.calls), self.hash.waiting), (2, MIB + 1))
         self.threads.run_one()
         self.assertEqual((self.hash.hashed, self.heard), (5, 1))
         self.threads.run_one()
-        self.assertEqual((self.hash.hashed, self.hash.waiting, self.heard), (MIB + 1, 0, 2))
+        self.threads.run_one()
+        self.assertEqual((self.hash.hashed, self.hash.waiting, self.heard), (MIB + 1, 0, 3))
         self.assertEqual(self.hash.text(), self.digest(MIB + 1))
         self.assertEqual(self.threads.calls, [])
 
     def test_stretches(self) -> None:
         """A long way is gone in stretches, so that it can be stopped and be heard of."""
         self.hash.grow(len(self.content))
-        self.threads.run_one()
-        self.assertEqual(self.hash.hashed, 16 * MIB)
-        self.threads.run_one()
+        for hashed in (8, 16, 20):
+            self.threads.run_one()
+            self.assertEqual(self.hash.hashed, hashed * MIB)
         self.assertEqual(self.hash.text(), self.digest(len(self.content)))
+
+    def test_order(self) -> None:
+        """A thread that comes first waits for the one that hashes what is before."""
+        self.hash.grow(len(self.content))
+        later = threading.Thread(target=self.threads.calls[1][0])
+        later.start()
+        self.threads.run_one()
+        later.join(10)
+        self.assertFalse(later.is_alive())
+        self.assertEqual(self.hash.text(), self.digest(16 * MIB))
 
     def test_nothing(self) -> None:
         """Of no bytes there is a digest without a thread."""
@@ -95,8 +108,9 @@ class GrowingHashTests(SynchronousTestCase):
         """Stopped, it begins nothing more, and says when the thread at work is done."""
         self.hash.grow(len(self.content))
         stopped = self.hash.stop()
-        self.assertNoResult(stopped)
-        self.threads.run_one()
+        for _ in range(2):
+            self.assertNoResult(stopped)
+            self.threads.run_one()
         self.assertIsNone(self.successResultOf(stopped))
         self.hash.grow(len(self.content))
         self.assertEqual(self.threads.calls, [])
@@ -109,6 +123,15 @@ class GrowingHashTests(SynchronousTestCase):
         self.threads.run_one()
         self.assertEqual(str(self.hash.error), f"expected {MIB} bytes in the file, got 10")
         self.assertEqual((self.heard, self.threads.calls), (1, []))
+
+    def test_short_file_far_behind(self) -> None:
+        """What comes behind an error is not hashed, and the error is the first."""
+        os.ftruncate(self.descriptor, 10)
+        self.hash.grow(len(self.content))
+        for _ in range(2):
+            self.threads.run_one()
+        self.assertEqual(str(self.hash.error), f"expected {8 * MIB} bytes in the file, got 10")
+        self.assertEqual((self.hash.hashed, self.heard, self.threads.calls), (0, 2, []))
 
 
 class HashRangeTests(SynchronousTestCase):
