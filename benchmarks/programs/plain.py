@@ -38,7 +38,7 @@ def _ask_http(path: str, start: int, end: int, number: int) -> bytes:
 
 
 def _http_header_length(answer: bytes) -> int | None:
-    if not answer.startswith((b"HTTP/1.1 206 ", b"HTTP/1.1 200 ")[: len(answer)]):
+    if not any(begin.startswith(answer[: len(begin)]) for begin in (b"HTTP/1.1 206 ", b"HTTP/1.1 200 ")):
         raise ValueError(f"expected a part of the file, got {answer[:40]!r}")
     end = re.search(rb"\r\n\r\n", answer)
     return None if end is None else end.end()
