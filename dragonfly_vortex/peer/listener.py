@@ -29,10 +29,10 @@ _REST = 0.1
 """Seconds without accepting when nothing could be accepted."""
 
 _COURTESY = 0.005
-"""Seconds that another process has to accept whom this one leaves to it."""
+"""Seconds that another process has to accept a connection that this one leaves to it."""
 
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""Why somebody who waits cannot be accepted; he goes on to wait."""
+"""Why a connection that waits cannot be accepted; it goes on waiting."""
 
 _log = Logger()
 
@@ -140,7 +140,7 @@ class VortexPort(tcp.Port):
         try:
             connection, peer = self.socket.accept()
         except OSError as error:
-            # Somebody else was quicker, another process maybe, or who waited has gone: there will be others.
+            # Another process was quicker, or whoever waited has gone: there will be others.
             if error.errno in _NO_ROOM and self._rest is None:
                 self.log.error("no connection can be accepted: {reason}", reason=os.strerror(error.errno))
                 self._take_a_rest(_REST)

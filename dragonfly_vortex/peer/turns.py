@@ -1,9 +1,9 @@
 """
 Whose turn it is to accept, where several processes share a listening socket.
 
-All of them wake for a connection, and it is the first one's. Left to themselves, one that is awake anyway takes all of
+All of them wake for a connection, and the first one gets it. Left to themselves, one that is awake anyway takes all of
 those that come at once, and a child's connections come at once. So each process tells the others in shared memory how
-many it has, and who has more than another lets him go first, for a moment.
+many it has, and one that has more than another lets that one go first, for a moment.
 """
 
 from __future__ import annotations

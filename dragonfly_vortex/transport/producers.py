@@ -8,12 +8,11 @@ Who calls whom, where the content goes by sendfile::
                                        the transport's buffer, and a sendfile now would put content before it
     transport    resumeProducing()     whenever its buffer is empty: one step of content goes out
     the limiter  asks for a rest       a delayed call takes the step then
+    the disk     is to be waited for   a thread reads what the step needs, and the step is taken when it is back
     transport    stopProducing()       the connection is lost
 
 Where the content is copied, the producer takes its steps itself, one in a turn of the reactor, until the transport
 pauses it. (A pull producer would do on a plain transport; but TLS calls one again and again, even while it rests.)
-
-    the disk     has to be waited for   a thread reads what the next step needs, and the step is taken when it is back
 
 A step is at most :attr:`TokenBucket.step` bytes, so that many connections share the reactor fairly. Nothing else may
 be written to the transport until the Deferred of :meth:`send` has fired: it would land inside the content. The end

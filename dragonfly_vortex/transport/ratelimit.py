@@ -3,7 +3,7 @@ A limit on bytes per second, shared by many connections.
 
 Whoever sends asks first, for at most :attr:`TokenBucket.step` bytes, and waits for as long as the bucket says. Whoever
 receives can only tell what has come, and rests then. The bucket goes into debt rather than refuse, and everyone waits
-for all debts before his own: so connections take turns in the order in which they came, none starves, and the sum is
+for all debts before its own: so connections take turns in the order in which they came, none starves, and the sum is
 the limit, however many connections there are and however short they live.
 """
 
@@ -14,12 +14,12 @@ from twisted.internet.interfaces import IReactorTime
 __all__ = ["TokenBucket"]
 
 _STEPS_PER_SECOND = 100
-_MAX_STEP = (
-    512 * 1024
-)  # bytes a connection may move in one turn of the reactor, whatever the limit: others want their turn
-_BURST_SECONDS = (
-    0.05  # what may be saved up while nothing moves: enough to make up for a late timer, too little to be seen
-)
+
+_MAX_STEP = 512 * 1024
+"""Bytes that a connection may move in one turn of the reactor, whatever the limit: others want their turn."""
+
+_BURST_SECONDS = 0.05
+"""What may be saved up while nothing moves: enough to make up for a late timer, too little to be seen."""
 
 
 class TokenBucket:
