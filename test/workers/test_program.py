@@ -25,6 +25,16 @@ from dragonfly_vortex.workers.order import COUNTS, LISTENING, Order
 from test.processes import Child, Daemon
 
 
+PLACE_THEM = f"""
+import fcntl, os, sys
+listening, counts = (fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3])
+os.dup2(listening, {LISTENING})
+os.dup2(counts, {COUNTS})
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""A program that gives descriptors the numbers that a worker expects, and becomes the worker."""
+
+
 class DaemonTests(SynchronousTestCase):
     """A daemon with two workers, in a directory of its own."""
 
@@ -121,13 +131,12 @@ class ProgramTests(SynchronousTestCase):
     @contextmanager
     def worker(self, storage: Path) -> Iterator[subprocess.Popen[str]]:
         """A worker that serves a storage; it is killed if it still runs in the end."""
-        place_them = f'listening=$1; counts=$2; shift 2; exec "$@" {COUNTS}<>/dev/fd/$counts {LISTENING}<&$listening'
         counts = shared_counts(1)
         self.addCleanup(os.close, counts)
         program = [sys.executable, "-m", "dragonfly_vortex.workers", "1"]
         with socket.create_server(("127.0.0.1", 0)) as listening:
             process = subprocess.Popen(
-                ["sh", "-c", place_them, "sh", str(listening.fileno()), str(counts), *program],
+                [sys.executable, "-c", PLACE_THEM, str(listening.fileno()), str(counts), *program],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 pass_fds=[listening.fileno(), counts],
