@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IConsumer, IPushProducer, ITCPTransport
@@ -34,11 +34,24 @@ __all__ = [
     "IServer",
     "ITaskStore",
     "ITaskWriter",
+    "InThread",
     "OpenPiece",
     "StoredPiece",
     "StoredTask",
     "piece_id",
 ]
+
+_T = TypeVar("_T")
+
+
+class InThread(Protocol):
+    """
+    A way to call a function in a thread, such as ``partial(deferToThreadPool, reactor, reactor.getThreadPool())``. In
+    which thread, and whether one after the other, is for whoever gives it.
+    """
+
+    def __call__(self, function: Callable[[], _T], /) -> Deferred[_T]:
+        """Call it. Fires, in the reactor's thread, with what it returns."""
 
 
 def piece_id(task_id: str, number: int) -> str:

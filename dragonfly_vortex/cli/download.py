@@ -22,8 +22,8 @@ from dragonfly_vortex.cli.names import UnawaitedResolver
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.config import Config, default_config, load_config
 from dragonfly_vortex.downloaders.negotiation import Negotiation, negotiate
+from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
-from dragonfly_vortex.task.hashing import InThread
 from dragonfly_vortex.task.output import Output
 from dragonfly_vortex.task.stored_target import StoredTarget
 from dragonfly_vortex.task.target import OutputTarget

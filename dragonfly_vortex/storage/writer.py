@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
@@ -18,22 +17,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import StorageFailure
-from dragonfly_vortex.interfaces import Claim, ITaskWriter, StoredTask, piece_id
+from dragonfly_vortex.interfaces import Claim, InThread, ITaskWriter, StoredTask, piece_id
 from dragonfly_vortex.storage.digest import new_hash
 from dragonfly_vortex.storage.pieces import BLOCK_LENGTH
 from dragonfly_vortex.storage.writing import TaskFile
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["InThread", "TaskWriter"]
-
-_T = TypeVar("_T")
-
-
-class InThread(Protocol):
-    """A way to call a function in a certain thread."""
-
-    def __call__(self, function: Callable[[], _T], /) -> Deferred[_T]:
-        """Call it. Fires, in the reactor's thread, with what it returns."""
+__all__ = ["TaskWriter"]
 
 
 @implementer(ITaskWriter)

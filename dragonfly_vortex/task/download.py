@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -26,10 +25,11 @@ from dragonfly_vortex.interfaces import (
     DownloadPieceRequest,
     DownloadPieceResponse,
     IDownloader,
+    InThread,
     IPieceAnnouncer,
     piece_id,
 )
-from dragonfly_vortex.task.hashing import GrowingHash, InThread
+from dragonfly_vortex.task.hashing import GrowingHash
 from dragonfly_vortex.task.outlast import outlast
 from dragonfly_vortex.task.output import OutputSink
 from dragonfly_vortex.task.parents import STORAGE
@@ -40,8 +40,6 @@ from dragonfly_vortex.task.target import IDownloadTarget
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
 
 __all__ = ["DownloadedTask", "ParentShare", "Progress", "TaskDownload"]
-
-_T = TypeVar("_T")
 
 _MOST_WAITING = 32 * 1024 * 1024
 """

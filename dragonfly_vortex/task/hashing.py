@@ -10,16 +10,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.storage.digest import Hasher, new_hash
 
 __all__ = ["GrowingHash", "InThread", "hash_range"]
-
-_T = TypeVar("_T")
 
 _WINDOW = 1024 * 1024
 """Bytes that are read at a time."""
@@ -30,13 +28,6 @@ _STRETCH = 8 * 1024 * 1024
 _THREADS = 2
 """One that hashes, and one that waits for it. A thread that is asked only when the other has ended is idle for a turn
 of the reactor each time, which with the dearest part of a download is seen."""
-
-
-class InThread(Protocol):
-    """A way to call a function in a thread: ``partial(deferToThreadPool, reactor, reactor.getThreadPool())``."""
-
-    def __call__(self, function: Callable[[], _T], /) -> Deferred[_T]:
-        """Call it. Fires, in the reactor's thread, with what it returns."""
 
 
 class GrowingHash:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.storage.writeback import write_back
-from dragonfly_vortex.task.hashing import InThread
 
 __all__ = ["WORTH_A_THREAD", "WriteBack"]
 
