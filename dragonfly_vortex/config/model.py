@@ -242,7 +242,10 @@ class KeepaliveConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageTCPConfig:
-    """The listening socket, and the connections of children."""
+    """
+    The listening socket, and the connections of children. The socket options hold for connections to parents, too; what
+    they were seen to do stands in [Sockets](tuning.md#sockets).
+    """
 
     port: int = field(
         default=4005,
