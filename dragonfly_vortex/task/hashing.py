@@ -11,7 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.interfaces import InThread
@@ -97,15 +97,16 @@ class GrowingHash:
             end = min(self.length, start + _STRETCH)
             stretch = self._last = _Stretch(self._hasher, self._descriptor, start, end, self._last)
             self._at_work += 1
-            self._in_thread(stretch.hash).addBoth(self._ran, stretch)
+            maybeDeferred(self._in_thread, stretch.hash).addBoth(self._ran, stretch)  # there may be no thread to be had
 
     def _ran(self, result: Failure | None, stretch: _Stretch) -> None:
         """A stretch has been hashed; it counts unless all has been forgotten meanwhile."""
         self._at_work -= 1
-        if isinstance(result, Failure):
-            self.error = self.error or result.value
-        elif stretch.hasher is self._hasher:
-            self.hashed = stretch.end
+        if stretch.hasher is self._hasher:
+            if isinstance(result, Failure):
+                self.error = self.error or result.value
+            else:  # the second of two may be heard of first: it is right only if the one before was
+                self.hashed = max(self.hashed, stretch.end)
         self._run()
         self._mind_the_end()
         self._on_progress()

@@ -29,7 +29,6 @@ import errno
 import os
 import socket
 from collections.abc import Callable
-from typing import cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
@@ -200,8 +199,11 @@ class FileRangeProducer(abc.ABC):
 
     def _not_fetched(self, failure: Failure) -> None:
         self._fetching = False
-        failure.trap(OSError)
-        self._fail(cast(OSError, failure.value))
+        error = failure.value
+        if isinstance(error, OSError):
+            self._fail(error)
+        else:
+            self._end(StorageFailure(f"reading a piece's file failed: {error}"))
 
     def _copy(self, pages: Pages, length: int) -> int | None:
         """A step that is read and written."""

@@ -140,9 +140,9 @@ class Pages:
         descriptor, end = self.source.descriptor, offset + length
         try:
             # The last byte of each stretch: a disk reads forwards, so it comes last.
-            for behind in range(offset + _PROBE_DISTANCE, end, _PROBE_DISTANCE):
-                os.preadv(descriptor, _A_BYTE, behind - 1, os.RWF_NOWAIT)
-            os.preadv(descriptor, _A_BYTE, end - 1, os.RWF_NOWAIT)
+            for behind in (*range(offset + _PROBE_DISTANCE, end, _PROBE_DISTANCE), end):
+                if not os.preadv(descriptor, _A_BYTE, behind - 1, os.RWF_NOWAIT):
+                    return False  # no byte is the end of the file, or not: see read()
         except BlockingIOError:
             return False
         except OSError:
@@ -155,7 +155,9 @@ class Pages:
 
         :param offset: in the file.
         :param length: bytes.
-        :returns: the bytes, fewer where the file ends before; None where a page is not in memory.
+        :returns: the bytes, fewer where the file ends before; None where a page is not in memory, or may not be. A file
+            that seems to end is believed only when it has been waited for: Linux 5.9 and 5.10 may say 0 bytes for what
+            is not in memory (preadv2(2), "Bugs"), and a sound piece would count as damaged.
         :raises OSError: the file cannot be read.
         """
         descriptor = self.source.descriptor
@@ -163,15 +165,14 @@ class Pages:
             return os.pread(descriptor, length, offset)
         data = bytearray(length)
         try:
-            got = os.preadv(descriptor, [data], offset, os.RWF_NOWAIT)
-            if got < length and os.preadv(descriptor, _A_BYTE, offset + got, os.RWF_NOWAIT):
+            if os.preadv(descriptor, [data], offset, os.RWF_NOWAIT) < length:
                 return None
         except BlockingIOError:
             return None
         except OSError:
             self._probes = False
             return os.pread(descriptor, length, offset)
-        return data if got == length else data[:got]
+        return data
 
     def fetch(self, offset: int, length: int) -> Deferred[None]:
         """
@@ -183,8 +184,8 @@ class Pages:
         """
         if self._read_ahead is None:
             return succeed(None)
-        self._fetching = True
         fetching = self._read_ahead.in_thread(lambda: self._fetch(offset, offset + length))
+        self._fetching = True  # not before: there may be no thread to be had
         return fetching.addBoth(self._came_back, offset + length)
 
     def close(self) -> None:

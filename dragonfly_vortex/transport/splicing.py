@@ -60,7 +60,7 @@ class Splicer:
         taken = _take(socket, self._pipe, length)
         try:
             _put(self._pipe, place, taken)
-        except OSError:
+        except BaseException:
             self.close()  # with what nobody wants any more
             raise
         return taken

@@ -42,6 +42,7 @@ def main() -> int:
     from twisted.internet import reactor
 
     peer_reactor = cast(IPeerReactor, reactor)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # when a worker ends is for the main process to say
     ExitBySignal(peer_reactor, signal.SIGTERM, signal.SIGINT).startService()
     shared = SharedSocket(socket=socket.socket(fileno=LISTENING), turns=Turns(COUNTS, order.number))
     peer = VortexService(within_descriptors(order.config), peer_reactor, shared=shared)

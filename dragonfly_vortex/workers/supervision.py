@@ -174,7 +174,7 @@ def _how(reason: Failure) -> str:
 def _environment() -> dict[str, str]:
     """
     This process's environment, with which Python finds the modules that this process has found: a program may have put
-    more into its path, and the working directory is no place for modules of a daemon.
+    more into its path, and the working directory is no place for modules of a daemon (kept out from Python 3.11 on).
     """
     path = os.pathsep.join(os.path.abspath(place) for place in sys.path)
     return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}

@@ -124,6 +124,38 @@ class GrowingHashTests(SynchronousTestCase):
         self.assertEqual(str(self.hash.error), f"expected {MIB} bytes in the file, got 10")
         self.assertEqual((self.heard, self.threads.calls), (1, []))
 
+    def test_heard_in_reverse(self) -> None:
+        """When the second of two threads is heard of first, all is hashed all the same."""
+        self.hash.grow(9 * MIB)
+        (first, first_done), (second, second_done) = self.threads.calls
+        first()
+        second()
+        second_done.callback(None)
+        self.assertEqual(self.hash.waiting, 0)
+        first_done.callback(None)
+        self.assertEqual((self.hash.waiting, self.hash.text()), (0, self.digest(9 * MIB)))
+
+    def test_forgotten_error(self) -> None:
+        """What could not be read of what is forgotten is no error."""
+        os.ftruncate(self.descriptor, 10)
+        self.hash.grow(MIB)
+        self.hash.start_anew()
+        self.hash.grow(10)
+        for _ in range(2):
+            self.threads.run_one()
+        self.assertEqual((self.hash.error, self.hash.text()), (None, self.digest(10)))
+
+    def test_no_thread(self) -> None:
+        """Where no thread can be had that is the error, and it can be stopped."""
+
+        def no_thread(function: Callable[[], _T]) -> Deferred[_T]:
+            raise RuntimeError("no thread")
+
+        growing = GrowingHash(self.descriptor, no_thread, self.hear)
+        growing.grow(MIB)
+        self.assertIsInstance(growing.error, RuntimeError)
+        self.successResultOf(growing.stop())
+
     def test_short_file_far_behind(self) -> None:
         """What comes behind an error is not hashed, and the error is the first."""
         os.ftruncate(self.descriptor, 10)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from twisted.internet.defer import Deferred
@@ -80,14 +80,33 @@ class PagesTests(TestCase):
         self.addCleanup(pages.close)
         self.assertIsNone(pages.read(0, 64 * KIB))
 
-    def test_end_of_file(self) -> None:
-        """Where the file ends, fewer bytes are read; that is not taken for what is not in memory."""
+    async def test_end_of_file(self) -> None:
+        """A file that ends is believed when a thread has waited for what is behind: then fewer bytes are read."""
         self.path.write_bytes(b"abc")
         pages = self.pages(1, 10)
         self.addCleanup(pages.close)
-        self.assertEqual(pages.read(1, 10), b"bc")
+        self.assertFalse(pages.resident(1, 10))
+        self.assertIsNone(pages.read(1, 10))
+        await pages.fetch(1, 10)
         self.assertTrue(pages.resident(1, 10))
+        self.assertEqual(pages.read(1, 10), b"bc")
         self.assertEqual(pages.read(5, 10), b"")
+
+    async def test_no_bytes_for_cold_ones(self) -> None:
+        """A kernel that answers a probe of what is not in memory with no bytes is not taken for the end of the file."""
+        self.path.write_bytes(b"abcdef")
+        pages = self.pages(0, 6)
+        self.addCleanup(pages.close)
+        preadv = os.preadv
+
+        def preadv_of_linux_5_10(descriptor: int, buffers: Sequence[bytearray], offset: int, flags: int = 0) -> int:
+            return 0 if flags else preadv(descriptor, buffers, offset)
+
+        self.patch(os, "preadv", preadv_of_linux_5_10)
+        self.assertFalse(pages.resident(0, 6))
+        self.assertIsNone(pages.read(0, 6))
+        await pages.fetch(0, 6)
+        self.assertEqual(pages.read(0, 6), b"abcdef")
 
     def test_no_threads(self) -> None:
         """Without threads everything counts as resident."""

@@ -24,7 +24,6 @@ from dragonfly_vortex.wire import PieceContent, PieceKind
 from dragonfly_vortex.workers.order import COUNTS, LISTENING, Order
 from test.processes import Child, Daemon
 
-
 PLACE_THEM = f"""
 import fcntl, os, sys
 listening, counts = (fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3])
