@@ -24,10 +24,10 @@ __all__ = ["MEASUREMENT", "STEPS", "Sample", "draw"]
 
 _KIB, _MIB = 2**10, 2**20
 
-STEPS = (64 * _KIB, 256 * _KIB, 512 * _KIB, 2 * _MIB, 1 << 30)
+STEPS = (64 * _KIB, 512 * _KIB, 2 * _MIB, 8 * _MIB, 1 << 30)
 """Bytes; the last is all that a socket takes."""
 
-_DEFAULT = 512 * _KIB
+_DEFAULT = 2 * _MIB
 
 _SMALL, _LARGE, _LARGE_PIECES, _BUSY = 64 * _KIB, 64 * _MIB, 4, 64
 _REQUESTS, _ROUNDS = 300, 3

@@ -15,8 +15,11 @@ __all__ = ["TokenBucket"]
 
 _STEPS_PER_SECOND = 100
 
-_MAX_STEP = 512 * 1024
-"""Bytes that a connection may move in one turn of the reactor, whatever the limit: others want their turn."""
+_MAX_STEP = 2 * 1024 * 1024
+"""
+Bytes that a connection may move in one turn of the reactor, whatever the limit: others want their turn. A turn has its
+price, and a socket with a slower reader takes less anyway (measured: docs/tuning.md, "Fair shares").
+"""
 
 _BURST_SECONDS = 0.05
 """What may be saved up while nothing moves: enough to make up for a late timer, too little to be seen."""

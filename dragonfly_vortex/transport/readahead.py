@@ -36,8 +36,9 @@ _T = TypeVar("_T")
 
 _THREADS = 4
 
-_PROBE_DISTANCE = 128 * 1024
-"""Bytes from one probed byte to the next: the read-ahead of most disks, hence the least that comes and goes at once."""
+_PROBE_DISTANCE = 256 * 1024
+"""Bytes from one probed byte to the next: about what comes and goes at once, for a file is read ahead and given up in
+stretches."""
 
 _WINDOW = 4 * 1024 * 1024
 """Bytes behind a step that the kernel is asked to read meanwhile: enough for a disk to be busy, little enough for the
@@ -123,7 +124,7 @@ class Pages:
         self.source = source
         self._read_ahead = read_ahead
         self._probes = _CAN_PROBE and read_ahead is not None
-        self._fetched = 0  # what is before this offset in the file has been fetched, and is not probed again
+        self._fetched = 0  # what is before this offset has been fetched, or seen in memory, and is not probed again
         self._advised = 0  # what is before this offset the kernel has been asked to read
         self._fetching = False
         self._closed = False
@@ -147,6 +148,7 @@ class Pages:
             return False
         except OSError:
             self._probes = False
+        self._fetched = end  # a socket may take the part bit by bit
         return True
 
     def read(self, offset: int, length: int) -> bytes | bytearray | None:

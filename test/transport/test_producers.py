@@ -318,7 +318,7 @@ class SendfileProducerTests(ServingTestCase):
             self.assertIsNone(error)
             self.assertTrue(received == expected, f"{length} bytes")
             self.assertEqual(sum(self.steps), length)
-            self.assertLessEqual(max(self.steps, default=0), 512 * KIB)
+            self.assertLessEqual(max(self.steps, default=0), 2 * MIB)
 
     async def test_short_file(self) -> None:
         """A file that ends too early is an error, not a short reply; the range's end is the file's, one byte on."""

@@ -77,7 +77,7 @@ class TokenBucketTests(SynchronousTestCase):
 
     def test_step(self) -> None:
         """A step is a hundredth of a second's bytes, at least one, and never so much that others wait for long."""
-        for rate, step in ((1, 1), (99, 1), (1_000_000, 10_000), (50_000_000_000, 512 * 1024)):
+        for rate, step in ((1, 1), (99, 1), (1_000_000, 10_000), (50_000_000_000, 2 * 1024 * 1024)):
             self.assertEqual(TokenBucket(rate, self.clock).step, step)
 
     def test_no_rate(self) -> None:

@@ -63,10 +63,10 @@ class PagesTests(TestCase):
         self.assertFalse(is_resident(descriptor, 8 * MIB - 1))
 
     def test_holes(self) -> None:
-        """A stretch of 128 KiB that is not in memory is seen wherever it is."""
+        """A stretch of 256 KiB that is not in memory is seen wherever it is."""
         cold_file(self.path, 1 * MIB)
-        for hole in range(0, 512 * KIB, 128 * KIB):
-            make_hole(self.path, hole, 128 * KIB)
+        for hole in range(0, 512 * KIB, 256 * KIB):
+            make_hole(self.path, hole, 256 * KIB)
             pages = self.pages()
             self.addCleanup(pages.close)
             self.assertFalse(pages.resident(0, 512 * KIB), f"hole at {hole}")
