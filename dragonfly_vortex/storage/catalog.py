@@ -1,73 +1,39 @@
 """
-What a storage knows of its tasks and pieces: SQLite, in a file beside the content.
+What a storage knows of its tasks and pieces: rows in SQLite, in a file beside the content.
 
-Many processes may have it open. It is in WAL mode, so that nobody who reads waits for one who writes, and every change
-is one transaction that is on the disk when its method returns (``synchronous=FULL``). The bytes that a row tells of
-have been written to the disk before, so a row is never ahead of its bytes, over a power cut either.
+Every change is one transaction that is on the disk when its method returns. The bytes that a row tells of have been
+written to the disk before, so a row is never ahead of its bytes, over a power cut either.
 
-Everything here blocks, and belongs to one thread.
+How the file is opened and changed is in :mod:`~dragonfly_vortex.storage.database`, what a row is in
+:mod:`~dragonfly_vortex.storage.tables`. Everything here blocks, and belongs to one thread.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
-from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
+from dragonfly_vortex.errors import NotStored, StorageError
 from dragonfly_vortex.interfaces import StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.content import is_task_id
-from dragonfly_vortex.storage.directories import locked, make_directory
-from dragonfly_vortex.storage.failures import storage_failures
+from dragonfly_vortex.storage.database import Database
 from dragonfly_vortex.storage.pieces import fits
+from dragonfly_vortex.storage.tables import (
+    PIECE_COLUMNS,
+    TASK_COLUMNS,
+    piece_of,
+    piece_row,
+    signed,
+    signed_or_null,
+    task_key,
+    task_of,
+    task_row,
+)
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
-__all__ = ["VERSION", "Catalog"]
-
-VERSION = 1
-"""The version of the tables below, kept in the file (``user_version``)."""
-
-_BUSY_TIMEOUT = 30.0
-"""Seconds that a change waits for another process's."""
-
-_TABLES = (
-    """
-    CREATE TABLE task (
-        kind TEXT NOT NULL,
-        task_id TEXT NOT NULL,
-        content_length INTEGER,
-        piece_length INTEGER NOT NULL,
-        created_at INTEGER NOT NULL,
-        PRIMARY KEY (kind, task_id)
-    ) WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE piece (
-        kind TEXT NOT NULL,
-        task_id TEXT NOT NULL,
-        number INTEGER NOT NULL,
-        offset INTEGER NOT NULL,
-        length INTEGER NOT NULL,
-        digest TEXT NOT NULL,
-        parent_id TEXT NOT NULL,
-        traffic_type INTEGER NOT NULL,
-        cost INTEGER NOT NULL,
-        created_at INTEGER NOT NULL,
-        damage TEXT NOT NULL DEFAULT '',
-        PRIMARY KEY (kind, task_id, number),
-        FOREIGN KEY (kind, task_id) REFERENCES task ON DELETE CASCADE
-    ) WITHOUT ROWID
-    """,
-)
-
-_Row = tuple[Any, ...]  # what SQLite gives; what it is is known by the column
-
-_TASK = "kind, task_id, content_length, piece_length, created_at"
-_PIECE = "number, offset, length, digest, parent_id, traffic_type, cost, created_at, damage"
+__all__ = ["Catalog"]
 
 
 class Catalog:
@@ -79,7 +45,7 @@ class Catalog:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "catalog.sqlite3"
-        self._connection: sqlite3.Connection | None = None
+        self._database = Database(self.path)
 
     def open(self) -> None:
         """
@@ -87,34 +53,7 @@ class Catalog:
 
         :raises StorageFailure: it cannot be opened, is no catalog, or is one that a newer version of this package made.
         """
-        with storage_failures(f"cannot open {self.path}"):
-            make_directory(self.path.parent)
-            connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)
-            try:
-                # The busy timeout does not cover the change to WAL mode, so the first two processes take turns.
-                with locked(self.path.parent):
-                    self._prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
-        self._connection = connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Set a new connection's modes, and make the tables in a new file."""
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise StorageFailure(
-                f"cannot open {self.path}: expected a catalog of version {VERSION} or older, got version {version},"
-                " made by a newer dragonfly_vortex"
-            )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        if version < VERSION:
-            with _transaction(connection):
-                for table in _TABLES:
-                    connection.execute(table)
-                connection.execute(f"PRAGMA user_version = {VERSION}")
+        self._database.open()
 
     def close(self) -> None:
         """
@@ -122,10 +61,7 @@ class Catalog:
 
         :raises StorageFailure: what was left to do cannot be done; it is closed all the same.
         """
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with storage_failures(f"cannot close {self.path}"):
-                connection.close()
+        self._database.close()
 
     def __enter__(self) -> Catalog:
         self.open()
@@ -144,7 +80,8 @@ class Catalog:
 
         :raises StorageFailure: the database cannot be read.
         """
-        return [_task(row) for row in self._select(f"SELECT {_TASK} FROM task ORDER BY created_at, task_id, kind")]
+        query = f"SELECT {TASK_COLUMNS} FROM task ORDER BY created_at, task_id, kind"
+        return [task_of(row) for row in self._database.select(query)]
 
     def find_tasks(self, task_id: str) -> list[StoredTask]:
         """
@@ -154,9 +91,8 @@ class Catalog:
         """
         if not is_task_id(task_id):
             return []
-        return [
-            _task(row) for row in self._select(f"SELECT {_TASK} FROM task WHERE task_id = ? ORDER BY kind", task_id)
-        ]
+        query = f"SELECT {TASK_COLUMNS} FROM task WHERE task_id = ? ORDER BY kind"
+        return [task_of(row) for row in self._database.select(query, task_id)]
 
     def get_task(self, kind: PieceKind, task_id: str) -> StoredTask:
         """
@@ -165,10 +101,11 @@ class Catalog:
         :raises NotStored: there is no such task.
         :raises StorageFailure: the database cannot be read.
         """
-        rows = self._select(f"SELECT {_TASK} FROM task WHERE kind = ? AND task_id = ?", *_key(kind, task_id))
+        query = f"SELECT {TASK_COLUMNS} FROM task WHERE kind = ? AND task_id = ?"
+        rows = self._database.select(query, *task_key(kind, task_id))
         if not rows:
             raise NotStored(f"task {task_id} not found")
-        return _task(rows[0])
+        return task_of(rows[0])
 
     def get_pieces(self, kind: PieceKind, task_id: str) -> list[StoredPiece]:
         """
@@ -177,8 +114,8 @@ class Catalog:
         :raises NotStored: there is no such task.
         :raises StorageFailure: the database cannot be read.
         """
-        query = f"SELECT {_PIECE} FROM piece WHERE kind = ? AND task_id = ? ORDER BY number"
-        pieces = [_piece(kind, task_id, row) for row in self._select(query, *_key(kind, task_id))]
+        query = f"SELECT {PIECE_COLUMNS} FROM piece WHERE kind = ? AND task_id = ? ORDER BY number"
+        pieces = [piece_of(kind, task_id, row) for row in self._database.select(query, *task_key(kind, task_id))]
         if not pieces:
             self.get_task(kind, task_id)
         return pieces
@@ -190,11 +127,11 @@ class Catalog:
         :raises NotStored: there is no such piece.
         :raises StorageFailure: the database cannot be read.
         """
-        query = f"SELECT {_PIECE} FROM piece WHERE kind = ? AND task_id = ? AND number = ?"
-        rows = self._select(query, kind.label, task_id, _signed(number)) if is_task_id(task_id) else []
+        query = f"SELECT {PIECE_COLUMNS} FROM piece WHERE kind = ? AND task_id = ? AND number = ?"
+        rows = self._database.select(query, kind.label, task_id, signed(number)) if is_task_id(task_id) else []
         if not rows:
             raise NotStored(f"piece {piece_id(task_id, number)} not found")
-        return _piece(kind, task_id, rows[0])
+        return piece_of(kind, task_id, rows[0])
 
     def find_pieces(self, kind: PieceKind, task_id: str, numbers: range) -> list[StoredPiece]:
         """
@@ -205,9 +142,9 @@ class Catalog:
         """
         if not is_task_id(task_id):
             return []
-        query = f"SELECT {_PIECE} FROM piece WHERE kind = ? AND task_id = ? AND number BETWEEN ? AND ?"
-        span = (_signed(numbers[0]), _signed(numbers[-1]))
-        return [_piece(kind, task_id, row) for row in self._select(query, kind.label, task_id, *span)]
+        query = f"SELECT {PIECE_COLUMNS} FROM piece WHERE kind = ? AND task_id = ? AND number BETWEEN ? AND ?"
+        span = (signed(numbers[0]), signed(numbers[-1]))
+        return [piece_of(kind, task_id, row) for row in self._database.select(query, kind.label, task_id, *span)]
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
@@ -218,8 +155,8 @@ class Catalog:
         :param pieces: taken one by one, so that there may be more than memory would hold.
         :raises StorageFailure: they cannot be written; the rows are as they were.
         """
-        with self._change() as connection:
-            connection.execute("DELETE FROM task WHERE kind = ? AND task_id = ?", _key(task.kind, task.task_id))
+        with self._database.change() as connection:
+            connection.execute("DELETE FROM task WHERE kind = ? AND task_id = ?", task_key(task.kind, task.task_id))
             _insert_task(connection, task)
             _insert_pieces(connection, task.kind, task.task_id, pieces)
 
@@ -231,7 +168,7 @@ class Catalog:
         :raises StorageError: it is there with other lengths.
         :raises StorageFailure: it cannot be written.
         """
-        with self._change() as connection:
+        with self._database.change() as connection:
             try:
                 there = self.get_task(task.kind, task.task_id)
             except NotStored:
@@ -248,7 +185,7 @@ class Catalog:
         :raises NotStored: there is no such task.
         :raises StorageFailure: it cannot be written.
         """
-        with self._change() as connection:
+        with self._database.change() as connection:
             self.get_task(kind, task_id)
             _insert_pieces(connection, kind, task_id, [metadata])
 
@@ -260,7 +197,7 @@ class Catalog:
         :raises StorageError: the task is there with other lengths, or a piece is not where it should be.
         :raises StorageFailure: they cannot be written.
         """
-        with self._change() as connection:
+        with self._database.change() as connection:
             try:
                 there = self.get_task(task.kind, task.task_id)
             except NotStored:
@@ -276,7 +213,7 @@ class Catalog:
                     )
             connection.executemany(
                 "DELETE FROM piece WHERE kind = ? AND task_id = ? AND number = ? AND damage <> ''",
-                [(*_key(task.kind, task.task_id), _signed(piece.number)) for piece in pieces],
+                [(*task_key(task.kind, task.task_id), signed(piece.number)) for piece in pieces],
             )
             _insert_pieces(connection, task.kind, task.task_id, pieces)
 
@@ -288,7 +225,7 @@ class Catalog:
         :raises NotStored: there is no such task.
         :raises StorageFailure: it cannot be written.
         """
-        with self._change() as connection:
+        with self._database.change() as connection:
             if not _set_content_length(connection, kind, task_id, content_length):
                 raise NotStored(f"task {task_id} not found")
 
@@ -299,11 +236,11 @@ class Catalog:
         :param digests: the digest of each, by number: a row that has another is another's by now, and stays.
         :raises StorageFailure: they cannot be deleted.
         """
-        key = _key(kind, task_id)
-        with self._change() as connection:
+        key = task_key(kind, task_id)
+        with self._database.change() as connection:
             connection.executemany(
                 "DELETE FROM piece WHERE kind = ? AND task_id = ? AND number = ? AND digest = ?",
-                [(*key, _signed(number), digest) for number, digest in digests.items()],
+                [(*key, signed(number), digest) for number, digest in digests.items()],
             )
             _set_content_length(connection, kind, task_id, None)
             connection.execute(
@@ -320,10 +257,10 @@ class Catalog:
         :raises NotStored: there is no such piece.
         :raises StorageFailure: it cannot be written.
         """
-        with self._change() as connection:
+        with self._database.change() as connection:
             changed = connection.execute(
                 "UPDATE piece SET damage = ? WHERE kind = ? AND task_id = ? AND number = ?",
-                (reason or "damaged", *_key(kind, task_id), _signed(number)),
+                (reason or "damaged", *task_key(kind, task_id), signed(number)),
             )
             if not changed.rowcount:
                 raise NotStored(f"piece {piece_id(task_id, number)} not found")
@@ -334,86 +271,25 @@ class Catalog:
 
         :raises StorageFailure: they cannot be deleted.
         """
-        with self._change() as connection:
-            deleted = connection.execute("DELETE FROM task WHERE kind = ? AND task_id = ?", _key(kind, task_id))
+        with self._database.change() as connection:
+            deleted = connection.execute("DELETE FROM task WHERE kind = ? AND task_id = ?", task_key(kind, task_id))
             return deleted.rowcount > 0
-
-    # -- the connection ----------------------------------------------------------------------------------------------
-
-    def _opened(self) -> sqlite3.Connection:
-        """The connection."""
-        if self._connection is None:
-            raise StorageFailure(f"expected {self.path} to be open, it is closed")
-        return self._connection
-
-    def _select(self, query: str, *parameters: str | int) -> list[_Row]:
-        """The rows that a query gives at this moment."""
-        connection = self._opened()
-        with storage_failures(f"cannot read {self.path}"):
-            return connection.execute(query, parameters).fetchall()
-
-    @contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, that nothing comes between."""
-        connection = self._opened()
-        with storage_failures(f"cannot write {self.path}"), _transaction(connection):
-            yield connection
-        # Who watches for changes (storage/watch.py) hears of this one. It is made, whether that can be said or not.
-        with suppress(OSError):
-            os.utime(self.path)
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """Commit what is done inside the block, or nothing of it."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        # SQLite itself has rolled back after some errors, such as a full disk.
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-# -- rows and values -------------------------------------------------------------------------------------------------
-
-
-def _key(kind: PieceKind, task_id: str) -> tuple[str, str]:
-    """A task's key. An ID that no task can have is asked of nobody."""
-    if not is_task_id(task_id):
-        raise NotStored(f"task {task_id!r} not found")
-    return kind.label, task_id
-
-
-def _signed(value: int) -> int:
-    """An unsigned number of 64 bits as SQLite can keep it, which has signed ones only: the upper half is negative."""
-    if not 0 <= value < 1 << 64:
-        raise StorageError(f"expected a number of 64 bits without sign, got {value}")
-    return value - (1 << 64) if value >= 1 << 63 else value
-
-
-def _signed_or_null(value: int | None) -> int | None:
-    """What is not known, as SQLite has it."""
-    return None if value is None else _signed(value)
-
-
-def _unsigned(value: int) -> int:
-    """What :func:`_signed` was given."""
-    return value % (1 << 64)
 
 
 def _insert_task(connection: sqlite3.Connection, task: StoredTask) -> None:
     """Write a task's row."""
-    connection.execute(
-        f"INSERT INTO task ({_TASK}) VALUES (?, ?, ?, ?, ?)",
-        (
-            *_key(task.kind, task.task_id),
-            _signed_or_null(task.content_length),
-            _signed(task.piece_length),
-            task.created_at,
-        ),
+    connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?)", task_row(task))
+
+
+def _insert_pieces(
+    connection: sqlite3.Connection, kind: PieceKind, task_id: str, pieces: Iterable[PieceMetadata]
+) -> None:
+    """Write pieces' rows, but for those that are there."""
+    key = task_key(kind, task_id)
+    connection.executemany(
+        f"INSERT INTO piece (kind, task_id, {PIECE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT DO NOTHING",
+        ((*key, *piece_row(piece)) for piece in pieces),
     )
 
 
@@ -423,7 +299,7 @@ def _set_content_length(
     """Write the length in a task's row; False if there is none."""
     changed = connection.execute(
         "UPDATE task SET content_length = ? WHERE kind = ? AND task_id = ?",
-        (_signed_or_null(content_length), *_key(kind, task_id)),
+        (signed_or_null(content_length), *task_key(kind, task_id)),
     )
     return changed.rowcount > 0
 
@@ -441,55 +317,3 @@ def _check_same_lengths(there: StoredTask, task: StoredTask) -> None:
 def _bytes(content_length: int | None) -> str:
     """A length in a message."""
     return "an unknown length" if content_length is None else f"{content_length} bytes"
-
-
-def _insert_pieces(
-    connection: sqlite3.Connection, kind: PieceKind, task_id: str, pieces: Iterable[PieceMetadata]
-) -> None:
-    """Write pieces' rows, but for those that are there."""
-    key = _key(kind, task_id)
-    connection.executemany(
-        f"INSERT INTO piece (kind, task_id, {_PIECE}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, '') ON CONFLICT DO NOTHING",
-        (
-            (
-                *key,
-                _signed(piece.number),
-                _signed(piece.offset),
-                _signed(piece.length),
-                piece.digest,
-                piece.parent_id,
-                piece.traffic_type,
-                _signed(piece.cost),
-                piece.created_at,
-            )
-            for piece in pieces
-        ),
-    )
-
-
-def _task(row: _Row) -> StoredTask:
-    """The value of a task's row."""
-    kind, task_id, content_length, piece_length, created_at = row
-    return StoredTask(
-        kind=PieceKind.from_label(str(kind)),
-        task_id=str(task_id),
-        content_length=None if content_length is None else _unsigned(content_length),
-        piece_length=_unsigned(piece_length),
-        created_at=int(created_at),
-    )
-
-
-def _piece(kind: PieceKind, task_id: str, row: _Row) -> StoredPiece:
-    """The value of a piece's row."""
-    number, offset, length, digest, parent_id, traffic_type, cost, created_at, damage = row
-    metadata = PieceMetadata(
-        number=int(number),
-        offset=_unsigned(offset),
-        length=_unsigned(length),
-        digest=str(digest),
-        parent_id=str(parent_id),
-        traffic_type=int(traffic_type),
-        cost=_unsigned(cost),
-        created_at=int(created_at),
-    )
-    return StoredPiece(kind=kind, task_id=task_id, metadata=metadata, damage=str(damage))

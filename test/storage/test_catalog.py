@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
 from dragonfly_vortex.interfaces import StoredPiece, StoredTask
-from dragonfly_vortex.storage.catalog import VERSION, Catalog
-from dragonfly_vortex.storage.directories import locked
+from dragonfly_vortex.storage import database
+from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 TASK = StoredTask(
@@ -36,16 +32,6 @@ FIRST = PieceMetadata(
     created_at=1_600_000_000,
 )
 LAST = PieceMetadata(number=1, offset=10, length=1, digest="sha256:00")
-
-_OPENER = """
-import sys, pathlib
-from dragonfly_vortex.storage.catalog import Catalog
-sys.stdin.read()
-print("ready", flush=True)
-for _ in range(10):
-    with Catalog(pathlib.Path(sys.argv[1])) as catalog:
-        catalog.list_tasks()
-"""
 
 
 class CatalogTests(SynchronousTestCase):
@@ -236,12 +222,6 @@ class CatalogTests(SynchronousTestCase):
             with self.assertRaisesRegex(StorageError, f"64 bits without sign, got {number}"):
                 self.catalog.get_piece(TASK.kind, TASK.task_id, number)
 
-    def test_on_the_disk(self) -> None:
-        """The connection's modes are those that keep what was committed, and let others read meanwhile."""
-        connection = self.catalog._opened()
-        for pragma, expected in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
-            self.assertEqual(connection.execute(f"PRAGMA {pragma}").fetchone(), (expected,))
-
     def test_read_while_written(self) -> None:
         """Whoever reads sees what was committed, and does not wait for a change under way."""
         other = self.open()
@@ -255,7 +235,7 @@ class CatalogTests(SynchronousTestCase):
 
     def test_nothing_between(self) -> None:
         """No other process changes what a change has looked at before it writes."""
-        self.patch(sys.modules[Catalog.__module__], "_BUSY_TIMEOUT", 0.01)
+        self.patch(database, "_BUSY_TIMEOUT", 0.01)
         other = self.open()
         get_task = self.catalog.get_task
 
@@ -272,131 +252,28 @@ class CatalogTests(SynchronousTestCase):
         """A change for which there is no room is a failure that changes nothing, and smaller ones go on."""
         self.catalog.put_task(TASK, [FIRST])
         pieces = [replace(FIRST, number=number) for number in range(20_000)]
-        self.catalog._opened().execute("PRAGMA max_page_count = 64")
+        self.catalog._database.connection.execute("PRAGMA max_page_count = 64")
         with self.assertRaisesRegex(StorageFailure, "cannot write .*catalog.sqlite3: database or disk is full"):
             self.catalog.put_task(replace(TASK, piece_length=5), pieces)
         self.assertEqual(self.pieces(), [self.stored(FIRST)])
         self.catalog.mark_damaged(TASK.kind, TASK.task_id, 0, "short")
         self.assertEqual(self.pieces(), [self.stored(FIRST, "short")])
 
-
-class OpenTests(SynchronousTestCase):
-    """Databases that can be opened, and others."""
-
-    def setUp(self) -> None:
-        self.directory = Path(self.mktemp())
-        self.path = self.directory / "catalog.sqlite3"
-
-    def make(self, version: int) -> None:
-        """A database of that version."""
-        with Catalog(self.directory):
-            pass
-        connection = sqlite3.connect(self.path)
-        connection.execute(f"PRAGMA user_version = {version}")
-        connection.close()
-
-    def assert_fails(self, message: str) -> None:
-        """Opening it fails, in one line."""
-        with self.assertRaisesRegex(StorageFailure, message) as caught, Catalog(self.directory):
-            pass
-        self.assertNotIn("\n", str(caught.exception))
-
-    def test_nothing_at_first(self) -> None:
-        """Nothing is made before it is opened."""
-        Catalog(self.directory)
-        self.assertFalse(self.directory.exists())
-
     def test_closed(self) -> None:
-        """A closed catalog says so; closing it again is nothing."""
-        catalog = Catalog(self.directory)
-        catalog.close()
-        for use in (catalog.list_tasks, lambda: catalog.put_task(TASK, [])):
+        """A closed catalog says so, whatever it is asked; closing it again is nothing."""
+        self.catalog.close()
+        self.catalog.close()
+        for use in (self.catalog.list_tasks, lambda: self.catalog.put_task(TASK, [])):
             with self.assertRaisesRegex(StorageFailure, "to be open, it is closed"):
                 use()
 
-    def test_newer(self) -> None:
-        """A newer version's database is refused, and left as it is."""
-        self.make(VERSION + 1)
-        self.assert_fails(f"expected a catalog of version {VERSION} or older, got version {VERSION + 1}")
-        self.make_again = sqlite3.connect(self.path)
-        self.addCleanup(self.make_again.close)
-        self.assertEqual(self.make_again.execute("PRAGMA user_version").fetchone(), (VERSION + 1,))
-
-    def test_no_database(self) -> None:
-        """A file that is no database is a failure that names it."""
-        self.directory.mkdir()
-        self.path.write_bytes(b"no database at all" * 100)
-        self.assert_fails("cannot open .*catalog.sqlite3: file is not a database")
-
-    def test_another_database(self) -> None:
-        """A database with another's table of the same name is a failure."""
-        self.directory.mkdir()
-        connection = sqlite3.connect(self.path)
-        connection.execute("CREATE TABLE task (a)")
-        connection.close()
-        self.assert_fails("table task already exists")
-
-    def test_damaged(self) -> None:
-        """A database whose pages are damaged is a failure, when it is opened or when it is read."""
-        with Catalog(self.directory) as catalog:
-            catalog.put_task(TASK, [FIRST])
-        size = os.path.getsize(self.path)
-        with open(self.path, "r+b") as file:
-            file.seek(4096)
-            file.write(b"\xff" * (size - 4096))
-        with self.assertRaises(StorageFailure), Catalog(self.directory) as catalog:
+    def test_block(self) -> None:
+        """As a context manager it is open inside the block, and nothing is made before."""
+        directory = Path(self.mktemp())
+        catalog = Catalog(directory)
+        self.assertFalse(directory.exists())
+        with catalog as opened:
+            self.assertIs(opened, catalog)
+            self.assertEqual(catalog.list_tasks(), [])
+        with self.assertRaisesRegex(StorageFailure, "to be open, it is closed"):
             catalog.list_tasks()
-
-    def test_directory_in_the_way(self) -> None:
-        """A directory where the database should be is a failure."""
-        self.path.mkdir(parents=True)
-        self.assert_fails("cannot open .*: unable to open database file")
-
-    def test_no_directory(self) -> None:
-        """A file where the directory should be is a failure."""
-        self.directory.touch()
-        self.assert_fails("cannot open .*: .*File exists")
-
-    def test_locked(self) -> None:
-        """A database that another keeps locked for too long is a failure."""
-        self.patch(sys.modules[Catalog.__module__], "_BUSY_TIMEOUT", 0.01)
-        with Catalog(self.directory) as catalog:
-            other = sqlite3.connect(self.path, isolation_level=None)
-            self.addCleanup(other.close)
-            other.execute("BEGIN IMMEDIATE")
-            with self.assertRaisesRegex(StorageFailure, "cannot write .*: database is locked"):
-                catalog.put_task(TASK, [])
-
-    def test_one_after_the_other(self) -> None:
-        """Who opens the database waits until another has prepared it."""
-        self.directory.mkdir()
-        process = subprocess.Popen(
-            [sys.executable, "-c", _OPENER, str(self.directory)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        with locked(self.directory), process:
-            if process.stdin is None or process.stdout is None:
-                raise AssertionError("expected pipes")
-            process.stdin.close()
-            self.assertEqual(process.stdout.readline(), b"ready\n")
-            with self.assertRaises(subprocess.TimeoutExpired):
-                process.wait(0.3)
-            self.assertEqual(self.path.read_bytes() if self.path.exists() else b"", b"")
-            process.kill()
-
-    def test_all_at_once(self) -> None:
-        """Many processes open and close the same new database at once, and none fails."""
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", _OPENER, str(self.directory)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for _ in range(8)
-        ]
-        for process in processes:
-            if process.stdin is not None:
-                process.stdin.close()
-                process.stdin = None
-        self.assertEqual([process.communicate()[1] for process in processes], [""] * len(processes))

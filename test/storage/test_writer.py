@@ -90,7 +90,7 @@ class WriterTests(TestCase):
             changes += statement == "COMMIT"
 
         def trace(catalog: Catalog) -> None:
-            catalog._opened().set_trace_callback(count)
+            catalog._database.connection.set_trace_callback(count)
 
         await self.store._change(lambda: trace(self.store._catalog))
         added = [self.add(writer, number) for number in range(3)]

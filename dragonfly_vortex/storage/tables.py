@@ -1,0 +1,166 @@
+"""
+The tables of a catalog, and how tasks and pieces become their rows and come out of them again. Nothing here asks or
+changes anything: the file is :mod:`~dragonfly_vortex.storage.database`'s, and what is written into it is
+:mod:`~dragonfly_vortex.storage.catalog`'s.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dragonfly_vortex.errors import NotStored, StorageError
+from dragonfly_vortex.interfaces import StoredPiece, StoredTask
+from dragonfly_vortex.storage.content import is_task_id
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+__all__ = [
+    "PIECE_COLUMNS",
+    "TABLES",
+    "TASK_COLUMNS",
+    "VERSION",
+    "Row",
+    "piece_of",
+    "piece_row",
+    "signed",
+    "signed_or_null",
+    "task_key",
+    "task_of",
+    "task_row",
+]
+
+VERSION = 1
+"""The version of the tables below, kept in the file (``user_version``)."""
+
+TABLES = (
+    """
+    CREATE TABLE task (
+        kind TEXT NOT NULL,
+        task_id TEXT NOT NULL,
+        content_length INTEGER,
+        piece_length INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        PRIMARY KEY (kind, task_id)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE piece (
+        kind TEXT NOT NULL,
+        task_id TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        offset INTEGER NOT NULL,
+        length INTEGER NOT NULL,
+        digest TEXT NOT NULL,
+        parent_id TEXT NOT NULL,
+        traffic_type INTEGER NOT NULL,
+        cost INTEGER NOT NULL,
+        created_at INTEGER NOT NULL,
+        damage TEXT NOT NULL DEFAULT '',
+        PRIMARY KEY (kind, task_id, number),
+        FOREIGN KEY (kind, task_id) REFERENCES task ON DELETE CASCADE
+    ) WITHOUT ROWID
+    """,
+)
+"""What makes them, one statement each."""
+
+TASK_COLUMNS = "kind, task_id, content_length, piece_length, created_at"
+"""A task's row, as :func:`task_row` gives it and :func:`task_of` takes it."""
+
+PIECE_COLUMNS = "number, offset, length, digest, parent_id, traffic_type, cost, created_at, damage"
+"""A piece's row without its task's key, as :func:`piece_row` gives it and :func:`piece_of` takes it."""
+
+Row = tuple[Any, ...]
+"""What SQLite gives; what it is is known by the column."""
+
+
+def task_key(kind: PieceKind, task_id: str) -> tuple[str, str]:
+    """
+    A task's key. An ID that no task can have is asked of nobody.
+
+    :raises NotStored: it is such an ID.
+    """
+    if not is_task_id(task_id):
+        raise NotStored(f"task {task_id!r} not found")
+    return kind.label, task_id
+
+
+def signed(value: int) -> int:
+    """
+    An unsigned number of 64 bits as SQLite can keep it, which has signed ones only: the upper half is negative.
+
+    :raises StorageError: it has more bits, or a sign.
+    """
+    if not 0 <= value < 1 << 64:
+        raise StorageError(f"expected a number of 64 bits without sign, got {value}")
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def signed_or_null(value: int | None) -> int | None:
+    """What is not known, as SQLite has it; else as :func:`signed`."""
+    return None if value is None else signed(value)
+
+
+def _unsigned(value: int) -> int:
+    """What :func:`signed` was given."""
+    return value % (1 << 64)
+
+
+def task_row(task: StoredTask) -> Row:
+    """
+    A task as a row of :data:`TASK_COLUMNS`.
+
+    :raises NotStored: no task can have its ID.
+    :raises StorageError: it has a number that cannot be kept.
+    """
+    return (
+        *task_key(task.kind, task.task_id),
+        signed_or_null(task.content_length),
+        signed(task.piece_length),
+        task.created_at,
+    )
+
+
+def task_of(row: Row) -> StoredTask:
+    """The task whose row it is."""
+    kind, task_id, content_length, piece_length, created_at = row
+    return StoredTask(
+        kind=PieceKind.from_label(str(kind)),
+        task_id=str(task_id),
+        content_length=None if content_length is None else _unsigned(content_length),
+        piece_length=_unsigned(piece_length),
+        created_at=int(created_at),
+    )
+
+
+def piece_row(piece: PieceMetadata) -> Row:
+    """
+    A sound piece as a row of :data:`PIECE_COLUMNS`.
+
+    :raises StorageError: it has a number that cannot be kept.
+    """
+    return (
+        signed(piece.number),
+        signed(piece.offset),
+        signed(piece.length),
+        piece.digest,
+        piece.parent_id,
+        piece.traffic_type,
+        signed(piece.cost),
+        piece.created_at,
+        "",
+    )
+
+
+def piece_of(kind: PieceKind, task_id: str, row: Row) -> StoredPiece:
+    """The piece of a task whose row it is."""
+    number, offset, length, digest, parent_id, traffic_type, cost, created_at, damage = row
+    metadata = PieceMetadata(
+        number=int(number),
+        offset=_unsigned(offset),
+        length=_unsigned(length),
+        digest=str(digest),
+        parent_id=str(parent_id),
+        traffic_type=int(traffic_type),
+        cost=_unsigned(cost),
+        created_at=int(created_at),
+    )
+    return StoredPiece(kind=kind, task_id=task_id, metadata=metadata, damage=str(damage))

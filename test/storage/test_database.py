@@ -1,0 +1,215 @@
+"""Tests of the catalog's file: real databases, other connections and other processes."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.errors import StorageFailure
+from dragonfly_vortex.storage import database as database_module
+from dragonfly_vortex.storage.database import Database
+from dragonfly_vortex.storage.directories import locked
+from dragonfly_vortex.storage.tables import VERSION
+
+ADD = "INSERT INTO task VALUES ('standard', ?, 1, 1, 1)"
+COUNT = "SELECT count(*) FROM task"
+
+_OPENER = """
+import sys, pathlib
+from dragonfly_vortex.storage.database import Database
+sys.stdin.read()
+print("ready", flush=True)
+for _ in range(10):
+    database = Database(pathlib.Path(sys.argv[1]))
+    database.open()
+    database.select("SELECT * FROM task")
+    database.close()
+"""
+
+
+class DatabaseTestCase(SynchronousTestCase):
+    """A place for a database."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp()) / "catalog.sqlite3"
+
+    def open(self) -> Database:
+        """An open database, closed after the test."""
+        database = Database(self.path)
+        database.open()
+        self.addCleanup(database.close)
+        return database
+
+
+class ChangeTests(DatabaseTestCase):
+    """Questions and changes."""
+
+    def test_change(self) -> None:
+        """A change is there for others when its block is left, and not before; who reads meanwhile does not wait."""
+        database, other = self.open(), self.open()
+        with database.change() as connection:
+            connection.execute(ADD, ("a-task",))
+            self.assertEqual(other.select(COUNT), [(0,)])
+        self.assertEqual(other.select(COUNT), [(1,)])
+        self.assertEqual(other.select("SELECT kind FROM task WHERE task_id = ?", "a-task"), [("standard",)])
+
+    def test_nothing_of_it(self) -> None:
+        """A change that ends with an error changes nothing, and the next one is made."""
+        database = self.open()
+        with self.assertRaises(ZeroDivisionError), database.change() as connection:
+            connection.execute(ADD, ("a-task",))
+            raise ZeroDivisionError
+        self.assertEqual(database.select(COUNT), [(0,)])
+        with database.change() as connection:
+            connection.execute(ADD, ("a-task",))
+        self.assertEqual(database.select(COUNT), [(1,)])
+
+    def test_said(self) -> None:
+        """The file's time says that something has been changed."""
+        database = self.open()
+        os.utime(self.path, (1, 1))
+        with database.change():
+            pass
+        self.assertGreater(self.path.stat().st_mtime, 1)
+
+    def test_on_the_disk(self) -> None:
+        """The connection's modes are those that keep what was committed, and let others read meanwhile."""
+        for pragma, expected in (("journal_mode", "wal"), ("synchronous", 2), ("foreign_keys", 1)):
+            self.assertEqual(self.open().connection.execute(f"PRAGMA {pragma}").fetchone(), (expected,))
+
+    def test_wrong_query(self) -> None:
+        """What SQLite refuses is a failure that says whether it was read or written."""
+        database = self.open()
+        with self.assertRaisesRegex(StorageFailure, "cannot read .*catalog.sqlite3: no such table: no_such_table"):
+            database.select("SELECT * FROM no_such_table")
+        with (
+            self.assertRaisesRegex(StorageFailure, "cannot write .*catalog.sqlite3: UNIQUE constraint failed"),
+            database.change() as connection,
+        ):
+            for _ in range(2):
+                connection.execute(ADD, ("a-task",))
+
+    def test_locked(self) -> None:
+        """A database that another keeps locked for too long is a failure."""
+        self.patch(database_module, "_BUSY_TIMEOUT", 0.01)
+        database, other = self.open(), self.open()
+        with (
+            other.change(),
+            self.assertRaisesRegex(StorageFailure, "cannot write .*: database is locked"),
+            database.change(),
+        ):
+            pass
+
+
+class OpenTests(DatabaseTestCase):
+    """Databases that can be opened, and others."""
+
+    def make(self, version: int) -> None:
+        """A database of that version."""
+        self.open().close()
+        connection = sqlite3.connect(self.path)
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.close()
+
+    def assert_fails(self, message: str) -> None:
+        """Opening it fails, in one line."""
+        with self.assertRaisesRegex(StorageFailure, message) as caught:
+            self.open()
+        self.assertNotIn("\n", str(caught.exception))
+
+    def test_closed(self) -> None:
+        """Nothing is made before it is opened; a closed one says so, and closing it again is nothing."""
+        database = Database(self.path)
+        self.assertFalse(self.path.parent.exists())
+        database.close()
+        for _ in range(2):
+            with self.assertRaisesRegex(StorageFailure, "to be open, it is closed"):
+                database.select("SELECT * FROM task")
+            with self.assertRaisesRegex(StorageFailure, "to be open, it is closed"), database.change():
+                pass
+            database.open()
+            database.close()
+
+    def test_newer(self) -> None:
+        """A newer version's database is refused, and left as it is."""
+        self.make(VERSION + 1)
+        self.assert_fails(f"expected a catalog of version {VERSION} or older, got version {VERSION + 1}")
+        connection = sqlite3.connect(self.path)
+        self.addCleanup(connection.close)
+        self.assertEqual(connection.execute("PRAGMA user_version").fetchone(), (VERSION + 1,))
+
+    def test_no_database(self) -> None:
+        """A file that is no database is a failure that names it."""
+        self.path.parent.mkdir()
+        self.path.write_bytes(b"no database at all" * 100)
+        self.assert_fails("cannot open .*catalog.sqlite3: file is not a database")
+
+    def test_another_database(self) -> None:
+        """A database with another's table of the same name is a failure."""
+        self.path.parent.mkdir()
+        connection = sqlite3.connect(self.path)
+        connection.execute("CREATE TABLE task (a)")
+        connection.close()
+        self.assert_fails("table task already exists")
+
+    def test_damaged(self) -> None:
+        """A database whose pages are damaged is a failure, when it is opened or when it is read."""
+        database = self.open()
+        with database.change() as connection:
+            connection.execute(ADD, ("x" * 5000,))
+        database.close()
+        size = os.path.getsize(self.path)
+        with open(self.path, "r+b") as file:
+            file.seek(4096)
+            file.write(b"\xff" * (size - 4096))
+        with self.assertRaises(StorageFailure):
+            self.open().select("SELECT * FROM task")
+
+    def test_directory_in_the_way(self) -> None:
+        """A directory where the database should be is a failure."""
+        self.path.mkdir(parents=True)
+        self.assert_fails("cannot open .*: unable to open database file")
+
+    def test_no_directory(self) -> None:
+        """A file where the directory should be is a failure."""
+        self.path.parent.touch()
+        self.assert_fails("cannot open .*: .*File exists")
+
+    def test_one_after_the_other(self) -> None:
+        """Who opens the database waits until another has prepared it."""
+        self.path.parent.mkdir()
+        process = subprocess.Popen(
+            [sys.executable, "-c", _OPENER, str(self.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        with locked(self.path.parent), process:
+            if process.stdin is None or process.stdout is None:
+                raise AssertionError("expected pipes")
+            process.stdin.close()
+            self.assertEqual(process.stdout.readline(), b"ready\n")
+            with self.assertRaises(subprocess.TimeoutExpired):
+                process.wait(0.3)
+            self.assertEqual(self.path.read_bytes() if self.path.exists() else b"", b"")
+            process.kill()
+
+    def test_all_at_once(self) -> None:
+        """Many processes open and close the same new database at once, and none fails."""
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", _OPENER, str(self.path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(8)
+        ]
+        for process in processes:
+            if process.stdin is not None:
+                process.stdin.close()
+                process.stdin = None
+        self.assertEqual([process.communicate()[1] for process in processes], [""] * len(processes))
