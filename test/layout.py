@@ -23,6 +23,7 @@ LAYERS = (
     ("wire",),
     ("interfaces",),
     ("parents",),
+    ("ending",),
     ("config",),
     ("storage",),
     ("transport",),

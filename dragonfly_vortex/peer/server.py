@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
+from dragonfly_vortex.ending import Ending
 from dragonfly_vortex.interfaces import IPieceStore
 from dragonfly_vortex.peer.server_protocol import VortexServerProtocol
 from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -65,7 +66,7 @@ class VortexServerFactory(Factory):
         self._idle: dict[VortexServerProtocol, None] = {}  # the longest idle first
         self._accepting = True
         self._accept: Callable[[bool], None] | None = None
-        self._drained: list[Deferred[None]] = []  # who waits for the end
+        self._ending = Ending(lambda: not self._connections)
 
     @property
     def connections(self) -> int:
@@ -93,8 +94,7 @@ class VortexServerFactory(Factory):
         :param timeout: seconds after which what is left is aborted.
         :returns: fires when the last connection has ended.
         """
-        drained: Deferred[None] = Deferred()
-        self._drained.append(drained)
+        drained = self._ending.wait()
         for connection in list(self._connections):
             connection.finish()
         late = self.clock.callLater(timeout, self._abort_all)
@@ -104,9 +104,7 @@ class VortexServerFactory(Factory):
                 late.cancel()
             return result
 
-        drained.addBoth(cancel_late)
-        self._mind_the_end()
-        return drained
+        return drained.addBoth(cancel_late)
 
     def mark_damaged(self, request: PieceRequest, reason: str) -> None:
         """Never offer a piece again whose file did not hold it."""
@@ -119,7 +117,7 @@ class VortexServerFactory(Factory):
         """A connection was made. It is not idle: its first request is on its way."""
         self._connections.add(connection)
         self._mind_the_door()
-        if self._drained:
+        if self._ending.is_awaited:
             connection.finish()
 
     def connection_busy(self, connection: VortexServerProtocol) -> None:
@@ -137,7 +135,7 @@ class VortexServerFactory(Factory):
         self._connections.discard(connection)
         self._idle.pop(connection, None)
         self._mind_the_door()
-        self._mind_the_end()
+        self._ending.look()
 
     def _make_room(self) -> bool:
         """Close the longest idle connection; False when none is idle."""
@@ -151,12 +149,6 @@ class VortexServerFactory(Factory):
         if accepting is not self._accepting and self._accept is not None:
             self._accepting = accepting
             self._accept(accepting)
-
-    def _mind_the_end(self) -> None:
-        if not self._connections:
-            drained, self._drained = self._drained, []
-            for waiting in drained:
-                waiting.callback(None)
 
     def _abort_all(self) -> None:
         for connection in list(self._connections):

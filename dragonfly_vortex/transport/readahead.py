@@ -28,6 +28,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from dragonfly_vortex.ending import Ending
 from dragonfly_vortex.interfaces import FileRange
 
 __all__ = ["Pages", "ReadAhead"]
@@ -67,7 +68,7 @@ class ReadAhead:
         self._threads = threads
         self._pool: ThreadPool | None = None
         self._under_way = 0
-        self._stopped: list[Deferred[None]] = []  # who waits for the end
+        self._ending = Ending(lambda: not self._under_way)
 
     def stop(self) -> Deferred[None]:
         """
@@ -75,10 +76,7 @@ class ReadAhead:
 
         :returns: fires when the last read has come back. Nothing may be asked for from now on.
         """
-        stopped: Deferred[None] = Deferred()
-        self._stopped.append(stopped)
-        self._mind_the_end()
-        return stopped
+        return self._ending.wait().addCallback(self._end_threads)
 
     def in_thread(self, work: Callable[[], _T]) -> Deferred[_T]:
         """
@@ -94,20 +92,16 @@ class ReadAhead:
         def came_back(result: _T | Failure) -> None:
             self._under_way -= 1
             done.callback(result)  # before the end, which is to find nothing left to do
-            self._mind_the_end()
+            self._ending.look()
 
         self._under_way += 1
         deferToThreadPool(self._reactor, self._pool, work).addBoth(came_back)
         return done
 
-    def _mind_the_end(self) -> None:
-        if self._stopped and not self._under_way:
-            if self._pool is not None:
-                self._pool.stop()  # all its threads are idle: this does not wait
-                self._pool = None
-            stopped, self._stopped = self._stopped, []
-            for waiting in stopped:
-                waiting.callback(None)
+    def _end_threads(self, _: None) -> None:
+        if self._pool is not None:
+            self._pool.stop()  # all its threads are idle: this does not wait
+            self._pool = None
 
 
 class Pages:
