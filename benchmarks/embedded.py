@@ -23,11 +23,10 @@ from benchmarks.peers import DidNotWork
 from benchmarks.processes import run_to_end
 from dragonfly_vortex.config import default_config
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
-from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, InThread
 from dragonfly_vortex.service import IPeerReactor
 from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.task.download import TaskDownload
-from dragonfly_vortex.task.hashing import InThread
 from dragonfly_vortex.task.stored_target import StoredTarget
 from dragonfly_vortex.task.target import IDownloadTarget, OutputTarget
 from dragonfly_vortex.transport.sinks import FileSink

@@ -30,9 +30,14 @@ from dragonfly_vortex.errors import (
     TaskDigestMismatch,
     TaskNotFound,
 )
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IDownloader, IPieceAnnouncer
+from dragonfly_vortex.interfaces import (
+    DownloadPieceRequest,
+    DownloadPieceResponse,
+    IDownloader,
+    InThread,
+    IPieceAnnouncer,
+)
 from dragonfly_vortex.task.download import DownloadedTask, ParentShare, Progress, TaskDownload
-from dragonfly_vortex.task.hashing import InThread
 from dragonfly_vortex.task.target import OutputTarget
 from dragonfly_vortex.wire import PieceKind
 from test.task.announcer import PlayedAnnouncer
