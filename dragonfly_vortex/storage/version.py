@@ -7,7 +7,8 @@ process or in another, has committed. It compares what a commit writes into the 
 of all, when the commit is on the disk (the WAL index; https://www.sqlite.org/walformat.html). So the number changes at
 the very moment at which others can read what was committed, not before and not after, whoever has committed it, and
 whether that process lives on or not. It takes three calls of the kernel, which set and release a lock and wait for
-nobody; only after a commit does it read one page of the file, the first, again.
+nobody; only after a commit does it read one page of the file, the first, again. The very first question opens the
+write-ahead log and its index, too: it is asked where the catalog is opened, and not by the reactor.
 
 The time of the catalog's file would be cheaper by a microsecond and would not do. It is touched behind each commit
 (:mod:`~dragonfly_vortex.storage.watch`): in between, or for ever where the process is killed there, others can read
@@ -25,6 +26,9 @@ from dragonfly_vortex.storage.failures import storage_failures
 
 __all__ = ["CatalogVersion"]
 
+_BUSY_TIMEOUT = 30.0
+"""Seconds that the opening waits for a process that has the database for itself, to recover it."""
+
 
 class CatalogVersion:
     """
@@ -41,11 +45,19 @@ class CatalogVersion:
         """
         Open the catalog, which is there and has been prepared. This blocks.
 
-        :raises StorageFailure: it cannot be opened.
+        :raises StorageFailure: it cannot be opened, or is no database.
         """
         with storage_failures(f"cannot open {self._path}"):
-            # Opened and closed in the storage's thread, and asked in the reactor's. It waits for no lock (timeout=0).
-            connection = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+            # Opened and closed in the storage's thread, and asked in the reactor's.
+            connection = sqlite3.connect(
+                self._path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+            )
+            try:
+                _ask(connection)
+                connection.execute("PRAGMA busy_timeout = 0")  # from now on it waits for no lock
+            except BaseException:
+                connection.close()
+                raise
         self._connection = connection
 
     def close(self) -> None:
@@ -64,7 +76,12 @@ class CatalogVersion:
         if self._connection is None:
             return None
         try:
-            ((version,),) = self._connection.execute("PRAGMA data_version").fetchall()
+            return _ask(self._connection)
         except sqlite3.Error:
             return None
-        return int(version)
+
+
+def _ask(connection: sqlite3.Connection) -> int:
+    """What SQLite says."""
+    ((version,),) = connection.execute("PRAGMA data_version").fetchall()
+    return int(version)

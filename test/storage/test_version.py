@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import subprocess
@@ -23,6 +24,15 @@ connection.execute("INSERT INTO task VALUES ('standard', 'another', 1, 1, 1)")
 connection.commit()
 os._exit(0)  # as if it was killed behind the commit
 """
+
+
+def opened(path: Path) -> list[str]:
+    """The files that this process has open whose names begin like this one, each as often as it is open."""
+    names = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the listing's own
+            names.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return sorted(name for name in names if name.startswith(str(path)))
 
 
 class CatalogVersionTests(SynchronousTestCase):
@@ -89,11 +99,36 @@ class CatalogVersionTests(SynchronousTestCase):
         self.version.close()
         self.assertIsNone(self.version.current())
         self.version.close()
-        path = Path(self.mktemp())
-        path.write_bytes(bytes(4096))
+
+    def test_cannot_be_opened(self) -> None:
+        """What is no database, or is not there, cannot be opened, and nothing of it stays open."""
+        path = Path(self.mktemp()).absolute()
+        path.write_bytes(b"no database" * 1000)
+        for wrong in (path, path.parent / "not-there" / "catalog"):
+            version = CatalogVersion(wrong)
+            with self.assertRaisesRegex(StorageFailure, "cannot open"):
+                version.open()
+            self.assertIsNone(version.current())
+        self.assertEqual(opened(path), [])
+
+    def test_opens_nothing(self) -> None:
+        """A question opens no file, not even the first one or the first one after a commit: the opening has."""
+        path = self.catalog.path.absolute()
         version = CatalogVersion(path)
+        before = opened(path)
         version.open()
         self.addCleanup(version.close)
-        self.assertIsNone(version.current())
-        with self.assertRaisesRegex(StorageFailure, "cannot open"):
-            CatalogVersion(path.parent / "not-there" / "catalog").open()
+        then = opened(path)
+        # The index of the log is open once in a process, for all connections.
+        self.assertEqual(then, sorted([*before, str(path), f"{path}-wal"]))
+        for number in range(2):
+            self.assertIsNotNone(version.current())
+            self.assertEqual(opened(path), then)
+            self.add(f"task-{number}")
+
+    def test_waits_for_nobody(self) -> None:
+        """It waits for no lock once it is open."""
+        connection = self.version._connection
+        if connection is None:
+            raise AssertionError("expected it to be open")
+        self.assertEqual(connection.execute("PRAGMA busy_timeout").fetchone(), (0,))
