@@ -20,11 +20,11 @@ from typing import IO
 from benchmarks.material import Task
 from benchmarks.peers import DidNotWork
 from benchmarks.programs.busy_children import FLOWING
-from benchmarks.programs.sending_parent import SAYS
+from benchmarks.programs.paced_parent import SAYS
 from benchmarks.servers import Server
 from dragonfly_vortex.wire import ContentFinished, PacketReader, PieceKind, PieceRequest
 
-__all__ = ["Busy", "Bystander", "Fetched", "bystander", "sending_parent", "slowest"]
+__all__ = ["Busy", "Bystander", "Fetched", "bystander", "paced_parent", "slowest"]
 
 _TO_REPLY = 60.0
 """Seconds that a parent has for one reply."""
@@ -33,15 +33,15 @@ _PAUSE = 0.002
 """Seconds between two requests: a bystander is no load."""
 
 
-def sending_parent(storage: Path, directory: Path, *options: str) -> Server:
+def paced_parent(storage: Path, directory: Path, *options: str) -> Server:
     """
     A parent, serving inside the block.
 
     :param directory: where it runs; it is made.
-    :param options: of :mod:`benchmarks.programs.sending_parent`.
+    :param options: of :mod:`benchmarks.programs.paced_parent`.
     """
     directory.mkdir()
-    command = [sys.executable, "-m", "benchmarks.programs.sending_parent", str(storage), *options]
+    command = [sys.executable, "-m", "benchmarks.programs.paced_parent", str(storage), *options]
     return Server(command, directory, SAYS)
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from benchmarks.bystander import Busy, bystander, sending_parent, slowest
+from benchmarks.bystander import Busy, bystander, paced_parent, slowest
 from benchmarks.material import Task, import_file, make_file
 from benchmarks.measurement import Measurement
 from benchmarks.servers import DidNotWork, Server
@@ -130,7 +130,7 @@ def _place(directory: Path, length: int, stack: ExitStack) -> _Place:
     large = import_file(directory / "large", _PIECE, storage)
     options: dict[bool, Sequence[str]] = {True: (), False: ("--no-read-ahead",)}
     parents = {
-        read_ahead: stack.enter_context(sending_parent(storage, directory / f"parent-{read_ahead}", *more))
+        read_ahead: stack.enter_context(paced_parent(storage, directory / f"parent-{read_ahead}", *more))
         for read_ahead, more in options.items()
     }
     return _Place(small=small, large=large, parents=parents)

@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.bystander import Busy, bystander, sending_parent, slowest
+from benchmarks.bystander import Busy, bystander, paced_parent, slowest
 from benchmarks.material import Task, import_file, make_file
 from benchmarks.measurement import Measurement
 from benchmarks.processes import processor_seconds
@@ -69,7 +69,7 @@ def _measure(directory: Path, quick: bool, tell: Callable[[str], None]) -> Itera
         tasks.append(import_file(directory / name, piece_length, storage))
     with ExitStack() as stack:
         parents = {
-            step: stack.enter_context(sending_parent(storage, directory / str(step), "--step", str(step)))
+            step: stack.enter_context(paced_parent(storage, directory / str(step), "--step", str(step)))
             for step in STEPS
         }
         for number in range(rounds):
