@@ -1,60 +1,48 @@
-"""nginx, for comparison: one process that sends files of a directory, and ranges of them."""
+"""nginx as a parent, tuned in its favour: one worker that sends files of ``$task``, and ranges of them."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from string import Template
 
-from benchmarks.installed import find
-from benchmarks.servers import Server, free_port
+from benchmarks.contestant import Parent
 
-__all__ = ["Nginx"]
+__all__ = ["nginx"]
 
-_CONFIG = """\
+_CONFIG = Template("""\
 daemon off;
-master_process off;
-pid {directory}/nginx.pid;
+user $user $group;
+worker_processes 1;
+pid $turn/nginx.pid;
 error_log stderr notice;
-events {{ worker_connections 1024; }}
-http {{
+events { worker_connections 1024; multi_accept on; }
+http {
     access_log off;
     sendfile on;
-    keepalive_requests 1000000000;
+    tcp_nopush $nopush;
+    keepalive_requests 1000000;
     open_file_cache max=16;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    scgi_temp_path {directory}/scgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    server {{ listen 127.0.0.1:{port}; root {root}; }}
-}}
-"""
+    client_body_temp_path $turn/body;
+    proxy_temp_path $turn/proxy;
+    fastcgi_temp_path $turn/fastcgi;
+    scgi_temp_path $turn/scgi;
+    uwsgi_temp_path $turn/uwsgi;
+    server {
+        listen 127.0.0.1:$port;
+        root $task;
+    }
+}
+""")
 
 
-class Nginx(Server):
+def nginx(*, nopush: bool) -> Parent:
     """
-    nginx, serving inside the block, tuned in its favour: no log, files kept open, and no ``tcp_nopush``, which would
-    hold back the last of several small replies. It is one process, whose ID is :attr:`pid`.
+    nginx: sendfile, no log, descriptors kept open, connections kept for as long as a child asks.
 
-    :param root: the directory of what it serves.
-    :param directory: where its configuration and its log are written.
+    :param nopush: whether a header waits for what comes behind it (``tcp_nopush``), which is good for a large file, and
+        holds back the last of several small replies.
     """
-
-    def __init__(self, root: Path, directory: Path) -> None:
-        config = directory / "nginx.conf"
-        super().__init__(
-            [find("nginx") or "nginx", "-e", "stderr", "-c", config], directory, r"using the \"\w+\" event method"
-        )
-        self.port = free_port()
-        self._root = root
-        self._config = config
-
-    @staticmethod
-    def is_installed() -> bool:
-        """Whether there is one on this machine."""
-        return find("nginx") is not None
-
-    def __enter__(self) -> Nginx:
-        self._config.write_text(
-            _CONFIG.format(directory=self._config.parent, port=self.port, root=self._root), encoding="utf-8"
-        )
-        return super().__enter__()
+    return Parent(
+        command="nginx -e stderr -c $turn/nginx.conf",
+        says="start worker process ",
+        files={"nginx.conf": _CONFIG.safe_substitute(nopush="on" if nopush else "off")},
+    )

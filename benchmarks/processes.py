@@ -16,6 +16,7 @@ __all__ = [
     "family",
     "peak_memory",
     "processor_of_all",
+    "processor_of_family",
     "processor_seconds",
     "run_in_turn",
     "run_to_end",
@@ -148,6 +149,11 @@ def processor_seconds(pid: int) -> float:
     (``include/linux/posix-timers_types.h``): the complement of the process ID, and 2 for the scheduler's count.
     """
     return time.clock_gettime(~pid << 3 | 2)
+
+
+def processor_of_family(pid: int) -> float:
+    """The processor time that a running process has had, with that of all that it or they have started."""
+    return sum(processor_seconds(each) for each in family(pid))
 
 
 def peak_memory(pid: int) -> int:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import grp
 import math
-import os
-import pwd
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,14 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from benchmarks.certificate import make_certificate
-from benchmarks.contestant import fill, words_of
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.free_memory import have_free_memory
-from benchmarks.installed import ROOT, find
+from benchmarks.installed import ROOT
 from benchmarks.material import Task, import_file, is_same, make_file, read_through
-from benchmarks.processes import family, peak_memory, processor_of_all, processor_seconds, run_in_turn
-from benchmarks.servers import DidNotWork, Server, free_port
+from benchmarks.processes import family, peak_memory, processor_of_all, processor_of_family, run_in_turn
+from benchmarks.servers import DidNotWork
 from benchmarks.settings import START_UP_LENGTH, Case, Settings, cases, turns
+from benchmarks.starting import command_of, parent_of, values_in, write_files
 
 __all__ = ["Sample", "race", "take_turn"]
 
@@ -120,18 +117,17 @@ def take_turn(number: int, case: Case, task: Task, directory: Path) -> Sample:
     with TemporaryDirectory(prefix="turn-", dir=directory) as name:
         turn = Path(name)
         values = _values(case, task, directory, turn)
-        for file, text in {**contestant.parent.files, **contestant.files}.items():
-            (turn / file).write_text(fill(text, values), encoding="utf-8")
-        commands = [_start_of(command, values) for command in contestant.child]
-        with Server(_start_of(contestant.parent.command, values), turn, contestant.parent.says) as parent:
+        write_files(contestant.files, values, turn)
+        commands = [command_of(command, values) for command in contestant.child]
+        with parent_of(contestant.parent, values, turn) as parent:
             # Nobody waits for what somebody else has left to be written to this disk.
             subprocess.run(["sync", "--file-system", turn], check=True)
             if not case.is_start_up:
                 have_free_memory(case.content_length + _SPARE)
                 read_through(task.source)
-            before, all_before = _processor_of(parent), processor_of_all()
+            before, all_before = processor_of_family(parent.pid), processor_of_all()
             child = run_in_turn(commands, ROOT, _TO_FETCH)
-            parent_processor = _processor_of(parent) - before
+            parent_processor = processor_of_family(parent.pid) - before
             used = processor_of_all() - all_before
             parent_peak = sum(peak_memory(pid) for pid in family(parent.pid))
         if child.status:
@@ -153,29 +149,11 @@ def take_turn(number: int, case: Case, task: Task, directory: Path) -> Sample:
 def _values(case: Case, task: Task, run: Path, turn: Path) -> Mapping[str, object]:
     """What the names in a contestant's commands and files stand for."""
     return {
+        **values_in(turn, task.source.parent),
         "run": run,
-        "task": task.source.parent,
-        "turn": turn,
-        "port": free_port(),
-        "user": pwd.getpwuid(os.geteuid()).pw_name,
-        "group": grp.getgrgid(os.getegid()).gr_name,
         "task_id": task.task_id,
         "content_length": case.content_length,
         "piece_length": case.shape.piece_length,
         "piece_count": math.ceil(case.content_length / case.shape.piece_length),
         "concurrency": case.shape.concurrency,
     }
-
-
-def _start_of(command: str, values: Mapping[str, object]) -> list[str | Path]:
-    """A command, as a process is started by it."""
-    name, *arguments = words_of(command, values)
-    program = find(name)
-    if program is None:
-        raise DidNotWork(f"expected {name} to be installed, it is not")
-    return [program, *arguments]
-
-
-def _processor_of(parent: Server) -> float:
-    """The processor seconds that a parent has had, all its processes together."""
-    return sum(processor_seconds(pid) for pid in family(parent.pid))

@@ -19,11 +19,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.installed import find
 from benchmarks.material import import_file, make_file
 from benchmarks.measurement import Measurement
-from benchmarks.nginx import Nginx
-from benchmarks.peers import TRANSPORTS, DidNotWork, Parent
-from benchmarks.processes import processor_seconds
+from benchmarks.nginx import nginx
+from benchmarks.peers import TRANSPORTS, Parent
+from benchmarks.processes import processor_of_family
+from benchmarks.servers import DidNotWork
+from benchmarks.starting import parent_of, values_in
 from dragonfly_vortex.wire import PieceContent, PieceKind, PieceRequest, Vortex
 from dragonfly_vortex.wire.tags import HEADER_LENGTH
 
@@ -71,7 +74,7 @@ class Sample:
     :param way: the name of one of :data:`WAYS`.
     :param requests: how many were answered.
     :param seconds: from the first to the last byte.
-    :param processor: seconds of processor time of the server, of all its threads.
+    :param processor: seconds of processor time of the server, of all its processes and threads.
     """
 
     server: str
@@ -87,7 +90,7 @@ class _Server:
     Who is asked.
 
     :param name: in the table.
-    :param pid: its process.
+    :param pid: its process, or the one that has started it.
     :param port: on 127.0.0.1.
     :param request: the bytes that ask for a piece, by its number.
     :param split: how long a reply's header is and how long its content, from its first bytes; None where these are too
@@ -156,15 +159,16 @@ def _start(source: Path, directory: Path, stack: ExitStack) -> list[_Server]:
             split=_split_packet,
         )
     ]
-    if Nginx.is_installed():
+    if find("nginx") is not None:
         place = directory / "nginx"
         place.mkdir()
-        nginx = stack.enter_context(Nginx(source.parent, place))
+        values = values_in(place, source.parent)
+        other = stack.enter_context(parent_of(nginx(nopush=False), values, place))
         servers.append(
             _Server(
                 name="nginx",
-                pid=nginx.pid,
-                port=nginx.port,
+                pid=other.pid,
+                port=int(str(values["port"])),
                 request=lambda number: (
                     f"GET /{source.name} HTTP/1.1\r\nHost: parent\r\n"
                     f"Range: bytes={number * _PIECE_LENGTH}-{(number + 1) * _PIECE_LENGTH - 1}\r\n\r\n"
@@ -243,7 +247,7 @@ def _take_turn(server: _Server, way: Way, exchanges: Sequence[_Exchange], reques
     buffer = bytearray(max(expected))
     with ExitStack() as stack:
         connections = [stack.enter_context(server.connect()) for _ in range(way.connections)]
-        used, began = processor_seconds(server.pid), time.monotonic()
+        used, began = processor_of_family(server.pid), time.monotonic()
         at, answered = 0, 0
         while answered < requests:
             first = at
@@ -256,7 +260,7 @@ def _take_turn(server: _Server, way: Way, exchanges: Sequence[_Exchange], reques
                     raise DidNotWork(f"expected {server.name} to send {length} bytes, got its end")
             answered += way.ahead * way.connections
         seconds = time.monotonic() - began
-        processor = processor_seconds(server.pid) - used
+        processor = processor_of_family(server.pid) - used
     return Sample(server=server.name, way=way.name, requests=answered, seconds=seconds, processor=processor)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.nginx import Nginx
+from benchmarks.installed import find
 from benchmarks.small_pieces import MEASUREMENT, WAYS, Sample, draw
 
 
@@ -26,7 +26,7 @@ class SmallPiecesTests(SynchronousTestCase):
         directory = Path(self.mktemp()).absolute()
         directory.mkdir()
         samples = list(MEASUREMENT.measure(directory, True, lambda line: None))
-        servers = {"dfvortex", "nginx"} if Nginx.is_installed() else {"dfvortex"}
+        servers = {"dfvortex", "nginx"} if find("nginx") else {"dfvortex"}
         self.assertEqual(
             {(sample.server, sample.way) for sample in samples}, {(s, way.name) for s in servers for way in WAYS}
         )
