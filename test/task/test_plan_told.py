@@ -21,7 +21,7 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.task.parents import STORAGE
 from dragonfly_vortex.task.plan import Plan, Request, Standing
 from dragonfly_vortex.wire import PieceMetadata
-from test.task.test_plan import TASK_ID, PlanTestCase, piece, why
+from test.task.planning import TASK_ID, PlanTestCase, piece, why
 from test.wire.profiles import PROFILE
 
 

@@ -1,0 +1,153 @@
+"""
+Which pieces of a task are there, which are asked for, and what is forgotten of both. No I/O here, no clock and no
+reactor.
+
+Nobody is judged here: what is thought of parents, and what follows from it for their pieces, is in
+:mod:`~dragonfly_vortex.task.trust`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dragonfly_vortex.task.choice import Choice, Request
+from dragonfly_vortex.task.layout import Layout, VerifiedPiece
+from dragonfly_vortex.task.parents import Parent
+
+__all__ = ["Pieces"]
+
+
+class Pieces:
+    """
+    The pieces of a task that is being downloaded.
+
+    :param parents: those who can be asked, by address.
+    :param everybody: all who can have sent a piece or told something, by name: those and the storage.
+    """
+
+    def __init__(self, parents: Mapping[str, Parent], everybody: Mapping[str, Parent]) -> None:
+        self.layout = Layout(everybody)
+        self.choice = Choice(parents, self.layout)
+        self.prefix = 0
+        """How many pieces from the first one on are verified without a gap."""
+        self.drops = 0
+        """How often verified pieces have been forgotten."""
+        self._parents = parents
+        self._withdrawn: set[Request] = set()
+        self._to_withdraw: list[Request] = []  # those of them that nobody has been told to cancel
+        self._dropped: list[int] = []
+
+    # -- what is there -------------------------------------------------------------------------------------------------
+
+    @property
+    def are_all_there(self) -> bool:
+        """Whether every piece up to the end is verified."""
+        end = self.choice.end
+        return end is not None and self.prefix >= end
+
+    @property
+    def content_length(self) -> int | None:
+        """Bytes of the whole task; None while nobody knows."""
+        known = self.layout.content_length
+        if known is not None:
+            return known
+        end, piece_length, verified = self.choice.end, self.layout.piece_length, self.layout.verified
+        if end is None or piece_length is None or end - 1 not in verified:
+            return None
+        return (end - 1) * piece_length + verified[end - 1].length
+
+    @property
+    def prefix_length(self) -> int:
+        """Bytes that are verified from the first one on without a gap."""
+        if not self.prefix or self.layout.piece_length is None:
+            return 0
+        return (self.prefix - 1) * self.layout.piece_length + self.layout.verified[self.prefix - 1].length
+
+    def add(self, number: int, piece: VerifiedPiece) -> None:
+        """A piece is verified."""
+        self.layout.add(number, piece)
+        if self.layout.short == number:
+            # Only liars have sent what comes after the last piece: from others it would have contradicted this one.
+            self.drop([later for later in self.layout.verified if later > number])
+        self.choice.forget(number)
+        self.choice.busy.discard(number)
+        while self.prefix in self.layout.verified:
+            self.prefix += 1
+
+    def drop(self, numbers: list[int]) -> None:
+        """Forget verified pieces: they are to be fetched again."""
+        self.layout.drop(numbers)
+        for number in numbers:
+            self.prefix = min(self.prefix, number)
+            self.choice.put_back(number)
+        self._dropped += numbers
+        self.drops += bool(numbers)
+
+    def take_dropped(self) -> list[int]:
+        """The numbers of the pieces that have been forgotten since this was called last."""
+        dropped, self._dropped = self._dropped, []
+        return dropped
+
+    def start_anew(self) -> None:
+        """Forget all pieces and the piece length, and withdraw all requests: no piece's place is known any more."""
+        for parent in self._parents.values():
+            self.withdraw(parent)
+        self.drop(list(self.layout.verified))
+        self.choice.start_anew()
+        self.layout.piece_length = None
+
+    # -- what is asked for ---------------------------------------------------------------------------------------------
+
+    def ask(self) -> Request | None:
+        """The next request, which is under way from now on; None while there is nothing to ask."""
+        chosen = self.choice.next()
+        if chosen is None:
+            return None
+        parent, number = chosen
+        request = Request(parent=parent.address, number=number, round=parent.round)
+        parent.asked += 1
+        parent.under_way += 1
+        self.choice.take(request)
+        return request
+
+    def settle(self, request: Request) -> Parent:
+        """A request is under way no more. Its parent."""
+        del self.choice.under_way[request.number]
+        if request in self._withdrawn:
+            self._withdrawn.discard(request)
+            # It may have had its answer before anybody came to cancel it.
+            self._to_withdraw = [other for other in self._to_withdraw if other is not request]
+        if request.number not in self.layout.verified:
+            self.choice.put_back(request.number)
+        parent = self._parents[request.parent]
+        parent.under_way -= 1
+        return parent
+
+    def withdraw(self, parent: Parent) -> None:
+        """Have the requests of a parent cancelled."""
+        for request in self.choice.under_way.values():
+            if request.parent == parent.address and request not in self._withdrawn:
+                self._withdrawn.add(request)
+                self._to_withdraw.append(request)
+
+    def is_withdrawn(self, request: Request) -> bool:
+        """Whether a request that is under way has been given up."""
+        return request in self._withdrawn
+
+    def next_withdrawn(self) -> Request | None:
+        """A request that is to be cancelled, each once; None while there is none."""
+        return self._to_withdraw.pop() if self._to_withdraw else None
+
+    # -- what others fetch ---------------------------------------------------------------------------------------------
+
+    def leave_to_others(self, number: int) -> None:
+        """Somebody else is fetching a piece: it is neither asked for nor missed until :meth:`take_from_others`."""
+        self.choice.forget(number)
+        self.choice.busy.add(number)
+
+    def take_from_others(self) -> None:
+        """All that others are fetching can be asked for again."""
+        busy = sorted(self.choice.busy)
+        self.choice.busy.clear()
+        for number in busy:
+            self.choice.put_back(number)

@@ -1,0 +1,81 @@
+"""A plan, and short ways to talk to it: what the tests of the plan and of its parts share."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.errors import ParentFailed, PieceError, PieceRefused, UnexpectedPiece
+from dragonfly_vortex.task.plan import Plan, Request
+from dragonfly_vortex.wire import PieceMetadata
+
+__all__ = ["TASK_ID", "PlanTestCase", "piece", "why"]
+
+TASK_ID = "ab" * 32
+
+
+def piece(number: int, length: int = 10, offset: int | None = None, piece_length: int = 10) -> PieceMetadata:
+    """A piece's metadata, at its place unless an offset is given."""
+    at = number * piece_length if offset is None else offset
+    return PieceMetadata(number=number, offset=at, length=length, digest="crc32:0")
+
+
+def why(kind: type[PieceError], request: Request, reason: str = "expected a piece, got none") -> PieceError:
+    """A failure of a request."""
+    name = f"{TASK_ID}-{request.number}"
+    if kind is ParentFailed:
+        return ParentFailed(request.parent, name, reason, 3)
+    return kind(request.parent, name, reason)
+
+
+class PlanTestCase(SynchronousTestCase):
+    """A plan, and short ways to talk to it."""
+
+    def begin(self, *parents: str, at_once: int = 4) -> None:
+        """Plan a download from these parents."""
+        self.plan = Plan(TASK_ID, parents, at_once)
+
+    def ask(self) -> Request:
+        """The next request, which there is."""
+        request = self.plan.next_request()
+        if request is None:
+            raise self.failureException("expected a request, got none")
+        return request
+
+    def ask_all(self) -> list[Request]:
+        """All requests that can be made now."""
+        requests = []
+        while (request := self.plan.next_request()) is not None:
+            requests.append(request)
+        return requests
+
+    def give(self, request: Request, length: int = 10) -> None:
+        """Answer a request with a piece at its place."""
+        self.plan.record_verified(request, piece(request.number, length))
+
+    def fail_with(self, kind: type[PieceError], *requests: Request) -> None:
+        """Answer requests with a failure."""
+        for request in requests:
+            self.plan.record_failure(request, why(kind, request))
+
+    def begin_with_first(self, *parents: str, at_once: int = 4) -> list[Request]:
+        """Plan a download, have its first piece come, and give what is asked next."""
+        self.begin(*parents, at_once=at_once)
+        self.give(self.ask())
+        return self.ask_all()
+
+    def refuse(self, request: Request, metadata: PieceMetadata) -> str:
+        """The reason for which a piece is refused; the request then fails as a client has it fail."""
+        refusal = self.assertRaises(PieceRefused, self.plan.judge, request, metadata)
+        self.plan.record_failure(request, why(UnexpectedPiece, request, str(refusal)))
+        return str(refusal)
+
+    def withdrawn(self) -> list[Request]:
+        """What the plan wants to be cancelled."""
+        requests = []
+        while (request := self.plan.next_withdrawn()) is not None:
+            requests.append(request)
+        return requests
+
+    def numbers(self, requests: list[Request]) -> list[int]:
+        """The numbers of the pieces that are asked for."""
+        return [request.number for request in requests]

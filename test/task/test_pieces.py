@@ -1,0 +1,110 @@
+"""Tests of which pieces are there, asked for and forgotten, as far as the plan's own tests do not tell."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.task.choice import Request
+from dragonfly_vortex.task.layout import VerifiedPiece
+from dragonfly_vortex.task.parents import STORAGE, Parent
+from dragonfly_vortex.task.pieces import Pieces
+
+
+class PiecesTests(SynchronousTestCase):
+    """Pieces of ten bytes, two parents and a storage."""
+
+    def setUp(self) -> None:
+        self.a, self.b = Parent(address="a"), Parent(address="b")
+        parents = {"a": self.a, "b": self.b}
+        self.pieces = Pieces(parents, {**parents, STORAGE: Parent(address=STORAGE, is_open=False)})
+        self.pieces.layout.piece_length = 10
+
+    def add(self, *numbers: int, parent: str = "a", length: int = 10) -> None:
+        """Pieces are verified."""
+        for number in numbers:
+            self.pieces.add(number, VerifiedPiece(parent=parent, length=length))
+
+    def ask(self) -> Request:
+        """The next request, which there is."""
+        request = self.pieces.ask()
+        if request is None:
+            raise self.failureException("expected a request, got none")
+        return request
+
+    def test_prefix(self) -> None:
+        """The prefix ends before the first gap, wherever the pieces come from, and goes back to what is forgotten."""
+        self.add(1, parent=STORAGE)
+        self.assertEqual((self.pieces.prefix, self.pieces.prefix_length), (0, 0))
+        self.add(0, 2, 3)
+        self.assertEqual((self.pieces.prefix, self.pieces.prefix_length), (4, 40))
+        self.pieces.drop([2, 1])
+        self.assertEqual((self.pieces.prefix, self.pieces.prefix_length, self.pieces.drops), (1, 10, 1))
+        self.assertEqual((self.pieces.take_dropped(), self.pieces.take_dropped()), ([2, 1], []))
+        self.pieces.drop([])
+        self.assertEqual(self.pieces.drops, 1)
+
+    def test_all_there(self) -> None:
+        """All are there when those up to the last one are, which is a shorter one."""
+        self.add(0, 2)
+        self.add(3, length=4)
+        self.assertEqual((self.pieces.are_all_there, self.pieces.content_length), (False, 34))
+        self.add(1)
+        self.assertTrue(self.pieces.are_all_there)
+
+    def test_nobody_has_more(self) -> None:
+        """Where nobody has more than there is, that is the length; while somebody may, nobody knows it."""
+        self.add(0, 1)
+        self.a.lacks.add(2)
+        self.assertIsNone(self.pieces.content_length)
+        self.pieces.choice.lack(self.b, 2)
+        self.assertEqual((self.pieces.are_all_there, self.pieces.content_length), (True, 20))
+
+    def test_beyond_the_last(self) -> None:
+        """What lies beyond a piece that turns out to be the last is forgotten."""
+        self.add(0, 1, 4, 5)
+        self.add(2, length=3)
+        self.assertEqual((sorted(self.pieces.layout.verified), self.pieces.take_dropped()), ([0, 1, 2], [4, 5]))
+
+    def test_asked(self) -> None:
+        """Who is asked has one more request under way, until it is settled; then the piece can be asked for again."""
+        first, second = self.ask(), self.ask()
+        self.assertEqual([(r.parent, r.number) for r in (first, second)], [("a", 0), ("b", 1)])
+        self.assertEqual((self.a.asked, self.a.under_way, self.b.asked, self.b.under_way), (1, 1, 1, 1))
+        self.assertIs(self.pieces.settle(first), self.a)
+        self.assertEqual((self.a.asked, self.a.under_way), (1, 0))
+        self.assertEqual(self.ask().number, 0)
+
+    def test_withdrawn(self) -> None:
+        """A parent's requests are given up once, and are so until they are settled; the others are not."""
+        mine, others, again = self.ask(), self.ask(), self.ask()
+        for _ in range(2):
+            self.pieces.withdraw(self.a)
+        self.assertEqual([self.pieces.is_withdrawn(r) for r in (mine, others, again)], [True, False, True])
+        self.assertIs(self.pieces.next_withdrawn(), again)
+        self.pieces.settle(mine)
+        self.assertIsNone(self.pieces.next_withdrawn())
+        self.assertEqual([self.pieces.is_withdrawn(r) for r in (mine, again)], [False, True])
+
+    def test_others(self) -> None:
+        """What others fetch is not asked for until it is taken back, and what has come from them is not either."""
+        for _ in range(3):
+            request = self.ask()
+            self.pieces.settle(request)
+            self.pieces.leave_to_others(request.number)
+        self.assertEqual(self.ask().number, 3)
+        self.add(1, parent=STORAGE)
+        self.pieces.take_from_others()
+        self.assertEqual([self.ask().number for _ in range(3)], [0, 2, 4])
+
+    def test_start_anew(self) -> None:
+        """Started anew, nothing is there, nothing is known, and all that is under way is given up."""
+        requests = [self.ask() for _ in range(3)]
+        self.add(5, 6)
+        self.pieces.start_anew()
+        self.assertTrue(all(self.pieces.is_withdrawn(request) for request in requests))
+        self.assertEqual((self.pieces.layout.verified, self.pieces.layout.piece_length), ({}, None))
+        self.assertEqual(self.pieces.take_dropped(), [5, 6])
+        self.assertIsNone(self.pieces.ask())
+        for request in requests:
+            self.pieces.settle(request)
+        self.assertEqual(self.ask().number, 0)
