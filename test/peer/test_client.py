@@ -40,26 +40,10 @@ from dragonfly_vortex.transport.sinks import FileSink, MemorySink
 from dragonfly_vortex.transport.sockets import plain_socket
 from dragonfly_vortex.transport.splicing import Splicer
 from dragonfly_vortex.wire import Close, ErrorCode, ErrorReply, PieceKind, PieceRequest, Reserved
+from test.peer.sinks import CountingSink, FullSink
 
 PARENT = "parent.example:4005"
 PIECE = sample_piece(40, number=3)
-
-
-class CountingSink(MemorySink):
-    """A sink that counts how often it is told of a failure."""
-
-    failures = 0
-
-    def fail(self) -> None:
-        super().fail()
-        self.failures += 1
-
-
-class FullSink(CountingSink):
-    """A sink that has no room."""
-
-    def write(self, data: bytes | memoryview) -> None:
-        raise OSError("no room")
 
 
 class VortexClientProtocolTests(SynchronousTestCase):
@@ -191,15 +175,6 @@ class VortexClientProtocolTests(SynchronousTestCase):
             connection.receive(ErrorReply(packet_id=0, code=code, text="").to_bytes() + b"HTTP/1.1 400 Bad Request")
             self.failureResultOf(result, ParentFailed)
             self.assertEqual((connection.disconnecting, connection.aborted), (True, False))
-
-    def test_text_of_an_error(self) -> None:
-        """A parent's words stay on one line, carry no control characters and are not repeated at length."""
-        _, connection, result = self.ask()
-        connection.receive(ErrorReply(packet_id=0, code=2, text="a\nb\x1b[2Jc" + "d" * 60_000).to_bytes())
-        reason = self.failureResultOf(result, PieceNotFound).value.reason
-        self.assertIn("a b [2Jcd", reason)
-        self.assertTrue(reason.isprintable())
-        self.assertLess(len(reason), 300)
 
     # -- what the parent must not do
 
@@ -451,7 +426,7 @@ class RealConnectionTests(TestCase):
         self.addCleanup(self.parent.stop)
         self.descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
         self.addCleanup(os.close, self.descriptor)
-        self.splicer = CountingSplicer()
+        self.splicer = CountingSplicer(worth_it=1)
         self.addCleanup(self.splicer.close)
 
     async def connect(
@@ -569,7 +544,7 @@ class RealConnectionTests(TestCase):
         with socket.create_server(("127.0.0.1", 0)) as listening:
             self.parent.address = f"127.0.0.1:{listening.getsockname()[1]}"
             for received in (100_000, 1_000_000):
-                splicer = LateSplicer()
+                splicer = LateSplicer(worth_it=0)
                 self.addCleanup(splicer.close)
                 protocol = await self.connect(self.settings(splicer=splicer), ended.append)
                 splicer.parent, _ = listening.accept()
@@ -647,17 +622,6 @@ class RealConnectionTests(TestCase):
             await fetching
             self.assertEqual(self.low_water(protocol), 1)
 
-    async def test_low_water_within_the_limit(self) -> None:
-        """No more is waited for than the limiter allows at once."""
-        protocol = await self.connect(self.settings(limiter=TokenBucket(1_000_000, IReactorTime(reactor))))
-        piece = sample_piece(200_000)
-        fetching = Deferred.fromCoroutine(self.fetch(protocol, piece, Send(reply_bytes(piece))))
-        await self.until(partial(self.has_come, 0))
-        self.assertEqual(self.low_water(protocol), 10_000)
-        await fetching
-        protocol.close()
-        await self.parent.until_deserted()
-
     async def test_small_receive_buffer(self) -> None:
         """A receive buffer that holds less than is waited for does not stop a piece."""
 
@@ -698,7 +662,7 @@ class CountingSplicer(Splicer):
 
 class LateSplicer(Splicer):
     """
-    A splicer that comes too late: the parent has reset the connection since it was read.
+    A splicer that comes too late: the parent has reset the connection since it was asked how much there is.
 
     :ivar parent: the parent's end.
     """
