@@ -39,7 +39,7 @@ LAYERS = (
 SIDES = {
     "peer": (
         frozenset({"replies", "server_protocol", "server", "turns", "listener", "tcp_server"}),
-        frozenset({"client", "tcp_client", "pool"}),
+        frozenset({"transfer", "client", "tcp_client", "pool"}),
     ),
     "downloaders": (
         frozenset({"tcp_downloader", "pooled", "by_kind"}),

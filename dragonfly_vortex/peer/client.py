@@ -2,9 +2,9 @@
 A child's side of Vortex: :class:`VortexClientProtocol` fetches one piece at a time over one connection,
 :class:`VortexClientFactory` makes the connections to one parent.
 
-The protocol is thin. What may be said when is decided by :mod:`dragonfly_vortex.wire`, whether a piece is right and
-where its bytes go by :mod:`dragonfly_vortex.transport.receivers`. What remains is here: which error a piece ends with,
-and whether the connection is good for another one.
+The protocol is thin. What may be said when is decided by :mod:`dragonfly_vortex.wire`, what it means for a piece by
+:mod:`dragonfly_vortex.peer.transfer`, how fast the connection is read by :mod:`dragonfly_vortex.transport.pace`. What
+remains is here: in which order it is done, and whether the connection is good for another piece.
 """
 
 from __future__ import annotations
@@ -16,47 +16,21 @@ from typing import ClassVar
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IAddress, IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Attribute
 
-from dragonfly_vortex.errors import (
-    ParentFailed,
-    ParentSpokeWrongly,
-    ParentUnreachable,
-    PieceError,
-    PieceNotFound,
-    PieceTruncated,
-    RemoteProtocolError,
-    SinkFailed,
-    UnexpectedPiece,
-    VortexError,
-)
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, piece_id
-from dragonfly_vortex.transport.low_water import LowWaterMark
+from dragonfly_vortex.errors import PieceError, RemoteProtocolError, SinkFailed
+from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse
+from dragonfly_vortex.peer.transfer import Transfer
+from dragonfly_vortex.transport.pace import Pace
 from dragonfly_vortex.transport.ratelimit import TokenBucket
-from dragonfly_vortex.transport.receivers import PieceReceiver
-from dragonfly_vortex.transport.sinks import MemorySink
 from dragonfly_vortex.transport.sockets import plain_socket
 from dragonfly_vortex.transport.splicing import Splicer
 from dragonfly_vortex.transport.tls import beneath, hang_up
-from dragonfly_vortex.transport.tls_failures import why_tls_failed
-from dragonfly_vortex.wire import (
-    Close,
-    Connection,
-    ContentFinished,
-    ContentReceived,
-    ErrorCode,
-    ErrorReply,
-    Event,
-    PieceContent,
-    PieceRequest,
-    Role,
-    State,
-)
-from dragonfly_vortex.wire.text import printable
+from dragonfly_vortex.wire import Close, Connection, ErrorCode, ErrorReply, PieceRequest, Role, State
 
 __all__ = ["MAX_PIECE_LENGTH", "ClientSettings", "VortexClientFactory", "VortexClientProtocol"]
 
@@ -68,19 +42,6 @@ _READ_SIZE = 256 * 1024
 
 _LOW_WATER = 256 * 1024
 """Bytes that must have come before a connection is read on in the middle of a piece."""
-
-_WAKE_UPS = 16
-"""
-How often a connection is read at least during a piece. A piece that comes in time is then never silent for longer than
-this part of its time, however slow it is.
-"""
-
-_TURN = 2 * 1024 * 1024
-"""
-Bytes to take past the wire in one turn of the reactor, where others want theirs: a millisecond's worth. Half a megabyte
-leaves a third of the content to be read in the ordinary way, which every turn begins with and which costs half as much
-again.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,35 +71,6 @@ class ClientSettings:
     splicer: Splicer | None = None
 
 
-@dataclass(slots=True, kw_only=True)
-class _Transfer:
-    """
-    A piece on its way.
-
-    :param request: what was asked for.
-    :param result: fires when the piece is complete or has failed.
-    :param receiver: takes the content; None until the parent has said what it will send.
-    :param outcome: what ``result`` fires with, as soon as that is known.
-    """
-
-    request: DownloadPieceRequest
-    result: Deferred[DownloadPieceResponse]
-    receiver: PieceReceiver | None = None
-    outcome: DownloadPieceResponse | VortexError | None = None
-
-    @property
-    def piece_id(self) -> str:
-        """The piece's name, for messages."""
-        return piece_id(self.request.task_id, self.request.number)
-
-    @property
-    def progress(self) -> str:
-        """How far it has come, for messages."""
-        if self.receiver is None:
-            return "no reply"
-        return f"{self.receiver.received} of {self.receiver.metadata.length} bytes"
-
-
 class _Transport(ITCPTransport, IPushProducer):
     """What Twisted's transports can do beyond the interface that a protocol is promised."""
 
@@ -160,6 +92,7 @@ class VortexClientProtocol(Protocol):
 
     log: ClassVar[Logger] = Logger()
     transport: _Transport
+    _pace: Pace
 
     def __init__(
         self, parent: str, settings: ClientSettings, ended: Callable[[VortexClientProtocol], None] = lambda _: None
@@ -172,10 +105,8 @@ class VortexClientProtocol(Protocol):
         self._settings = settings
         self._ended = ended
         self._conversation = Connection(Role.CHILD, settings.max_piece_length)
-        self._transfer: _Transfer | None = None
+        self._transfer: Transfer | None = None
         self._socket: socket.socket | None = None  # what is read from it is what the parent has sent
-        self._low_water: LowWaterMark | None = None
-        self._rest: IDelayedCall | None = None
         self._open = False
         self._packet_id = 0
 
@@ -201,7 +132,13 @@ class VortexClientProtocol(Protocol):
         self._packet_id = (self._packet_id + 1) % 256
         self.answered = False
         result: Deferred[DownloadPieceResponse] = Deferred(self._cancel)
-        self._transfer = _Transfer(request=request, result=result)
+        self._transfer = Transfer(
+            self.parent,
+            request,
+            result,
+            allow_empty_digest=self._settings.allow_empty_digest,
+            splicer=self._settings.splicer,
+        )
         self.transport.write(data)
         return result
 
@@ -216,219 +153,128 @@ class VortexClientProtocol(Protocol):
 
     def connectionMade(self) -> None:
         self._open = True
-        tcp = beneath(self.transport)
-        if plain_socket(tcp) is not None:
-            tcp.bufferSize = self._at_once(self._settings.read_size)
+        settings, tcp = self._settings, beneath(self.transport)
         self._socket = plain_socket(self.transport)
-        if self._socket is not None:
-            self._low_water = LowWaterMark(self._socket)
-        self._settings.configure_socket(tcp)
+        self._pace = Pace(
+            self.transport,
+            self._socket,
+            settings.clock,
+            limiter=settings.receive_limiter,
+            low_water=settings.low_water,
+        )
+        if plain_socket(tcp) is not None:
+            tcp.bufferSize = self._pace.at_once(settings.read_size)
+        settings.configure_socket(tcp)
 
     def dataReceived(self, data: bytes) -> None:
         if not self._open:
             return
         self.answered = True
-        self._spend(len(data))
+        self._pace.spend(len(data))
         self._conversation.receive_data(data)
         try:
             self._hear()
             self._take_on()
         except RemoteProtocolError as error:
             self._spoke_wrongly(error)
-        except (PieceError, SinkFailed) as error:
-            self._abort(error)
-        except ConnectionLost as error:
-            self._abort(self._lost_error(Failure(error)))
+        except (PieceError, SinkFailed, ConnectionLost) as error:
+            self._fail(error)
         self._wait_for_more()
         self._deliver()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._open = False
-        self._stop_resting()
-        self._settle(self._lost_error(reason))
+        self._pace.stop()
+        if self._transfer is not None:
+            self._transfer.fail(reason.value)
         self._ended(self)
         self._deliver()
 
-    # -- what the parent says
+    # -- a turn, step by step
 
     def _hear(self) -> None:
         """Follow all that has come, in order."""
         while self._open and (event := self._conversation.next_event()) is not None:
-            self._follow(event)
+            if isinstance(event, Close):
+                self._said_goodbye()
+            elif self._transfer is not None:
+                self._transfer.follow(event)
+                if isinstance(event, ErrorReply) and event.code != ErrorCode.NOT_FOUND:
+                    self._hang_up()  # as the parent does, which goes on after "not found" only
 
     def _take_on(self) -> None:
         """Have the receiver of the piece under way take what the socket still holds of it, before that is read."""
         left = self._conversation.content_left
         transfer = self._transfer
-        if not left or not self._open or self._rest is not None or self._socket is None:
+        if not left or not self._open or self._pace.rest is not None or self._socket is None:
             return
         if transfer is not None and transfer.receiver is not None:
-            taken = transfer.receiver.take(self._socket, min(left, self._at_once(_TURN)))
+            taken = transfer.receiver.take(self._socket, min(left, self._pace.turn))
             if taken:
                 self._conversation.content_taken(taken)
-                self._spend(taken)
+                self._pace.spend(taken)
                 self._hear()
 
     def _wait_for_more(self) -> None:
         """Be woken when a good part of what is missing has come; before a piece, when anything has."""
-        receiver = self._transfer.receiver if self._transfer is not None else None
-        if self._low_water is not None and self._open:
-            part = receiver.metadata.length // _WAKE_UPS if receiver is not None else 1
-            wanted = min(self._conversation.content_left, self._at_once(self._settings.low_water), part)
-            self._low_water.set(max(1, wanted))
-
-    def _follow(self, event: Event) -> None:
-        """Do what an event asks for. That it may come now, and of which kind it is, has been checked by the wire."""
-        transfer = self._transfer
-        if isinstance(event, Close):
-            self._said_goodbye()
-        elif transfer is not None:
-            if isinstance(event, PieceContent):
-                self._begin(transfer, event)
-            elif isinstance(event, ErrorReply):
-                self._refused(transfer, event)
-            elif transfer.receiver is not None:
-                self._receive(transfer, transfer.receiver, event)
-
-    def _begin(self, transfer: _Transfer, packet: PieceContent) -> None:
-        request, metadata = transfer.request, packet.metadata
-        if metadata.number != request.number:
-            raise UnexpectedPiece(
-                self.parent, transfer.piece_id, f"expected piece number {request.number}, got {metadata.number}"
-            )
-        transfer.receiver = PieceReceiver(
-            self.parent,
-            transfer.piece_id,
-            metadata,
-            MemorySink() if request.sink is None else request.sink,
-            allow_empty_digest=self._settings.allow_empty_digest,
-            splicer=self._settings.splicer,
-        )
-        transfer.receiver.begin()
-
-    def _receive(self, transfer: _Transfer, receiver: PieceReceiver, event: Event) -> None:
-        if isinstance(event, ContentReceived):
-            receiver.write(event.data)
-        elif isinstance(event, ContentFinished):
-            transfer.outcome = DownloadPieceResponse(metadata=receiver.metadata, content=receiver.finish())
-
-    def _refused(self, transfer: _Transfer, packet: ErrorReply) -> None:
-        """The parent has no piece for us. It goes on after "not found", and closes after everything else."""
-        reason = f"expected the piece, got error {packet.code}: {printable(packet.text)}"
-        if packet.code == ErrorCode.NOT_FOUND:
-            transfer.outcome = PieceNotFound(self.parent, transfer.piece_id, reason)
-        else:
-            transfer.outcome = ParentFailed(self.parent, transfer.piece_id, reason, packet.code)
-            self._hang_up()
-
-    def _said_goodbye(self) -> None:
-        """The parent will answer nothing more: to a piece under way, that is the end of the connection."""
-        self.answered = False
-        self._settle_unreachable("closed before a reply")
-        self._open = False
-        hang_up(self.transport)
-
-    def _spoke_wrongly(self, error: RemoteProtocolError) -> None:
-        transfer = self._transfer
-        if transfer is None or transfer.outcome is not None:
-            self.log.warn("parent {parent} sent what nobody asked for: {reason}", parent=self.parent, reason=str(error))
-            self._abort(None)
-        else:
-            wrong = ParentSpokeWrongly(self.parent, transfer.piece_id, str(error))
-            wrong.__cause__ = error
-            self._abort(wrong)
-
-    # -- how a piece ends
-
-    def _settle(self, outcome: VortexError | None) -> None:
-        """Decide how the piece under way ends, if that has not been decided yet."""
-        transfer = self._transfer
-        if transfer is not None and transfer.outcome is None:
-            transfer.outcome = outcome
-            if transfer.receiver is not None:
-                transfer.receiver.fail()
-
-    def _settle_unreachable(self, reason: str) -> None:
-        if self._transfer is not None:
-            self._settle(ParentUnreachable(self.parent, self._transfer.piece_id, reason))
+        if self._socket is not None and self._open:
+            receiver = self._transfer.receiver if self._transfer is not None else None
+            whole = receiver.metadata.length if receiver is not None else 0
+            self._pace.wait_for(self._conversation.content_left, whole)
 
     def _deliver(self) -> None:
         """
         Tell of the piece that has ended. This comes last, because whoever is told may ask for the next piece at once.
         """
         transfer = self._transfer
-        if transfer is None or transfer.outcome is None:
-            return
-        self._transfer = None
-        if isinstance(transfer.outcome, DownloadPieceResponse):
-            transfer.result.callback(transfer.outcome)
-        else:
-            transfer.result.errback(transfer.outcome)
+        if transfer is not None and transfer.outcome is not None:
+            self._transfer = None
+            transfer.tell()
+
+    # -- how the connection ends
+
+    def _said_goodbye(self) -> None:
+        """The parent will answer nothing more: to a piece under way, that is the end of the connection."""
+        self.answered = False
+        if self._transfer is not None:
+            self._transfer.fail(ConnectionDone())
+        self._open = False
+        hang_up(self.transport)
+
+    def _spoke_wrongly(self, error: RemoteProtocolError) -> None:
+        """What the parent says cannot be understood; a piece that is complete is none the worse for it."""
+        if self._transfer is None or self._transfer.outcome is not None:
+            self.log.warn("parent {parent} sent what nobody asked for: {reason}", parent=self.parent, reason=str(error))
+        self._fail(error)
 
     def _cancel(self, result: Deferred[DownloadPieceResponse]) -> None:
         """Nobody wants the piece any more. Where the next one starts can only be known by reading it all: so abort."""
         transfer, self._transfer = self._transfer, None
         if transfer is not None:
-            if transfer.receiver is not None:
-                transfer.receiver.fail()
-            self._abort(None)
+            transfer.give_up()
+            self._abort()
             result.errback(CancelledError(transfer.progress))
 
-    def _lost_error(self, reason: Failure) -> VortexError | None:
-        """What the end of the connection means for the piece under way."""
-        transfer = self._transfer
-        if transfer is None:
-            return None
-        how = "closed" if reason.check(ConnectionDone) else "lost"
-        failed = why_tls_failed(reason.value)
-        error: ParentUnreachable
-        if transfer.receiver is None:
-            error = ParentUnreachable(self.parent, transfer.piece_id, failed or f"{how} before a reply")
-        else:
-            error = PieceTruncated(self.parent, transfer.piece_id, f"{failed or how} after {transfer.progress}")
-        error.__cause__ = reason.value
-        return error
+    def _fail(self, reason: Exception) -> None:
+        """End the connection now, and with it the piece under way."""
+        if self._transfer is not None:
+            self._transfer.fail(reason)
+        self._abort()
 
-    # -- how the connection ends
+    def _abort(self) -> None:
+        """End the connection now."""
+        self._end_here()
+        self.transport.abortConnection()
 
     def _hang_up(self) -> None:
         """End the connection when everything that was written has gone."""
-        self._open = False
-        self.closed_here = True
-        self._stop_resting()
+        self._end_here()
         hang_up(self.transport)
 
-    def _abort(self, outcome: VortexError | None) -> None:
-        """End the connection now, and with it the piece under way."""
-        self._settle(outcome)
+    def _end_here(self) -> None:
         self._open = False
         self.closed_here = True
-        self._stop_resting()
-        self.transport.abortConnection()
-
-    # -- how fast
-
-    def _at_once(self, length: int) -> int:
-        """As many bytes as may come at once, within the limiter's step."""
-        limiter = self._settings.receive_limiter
-        return length if limiter is None else min(length, limiter.step)
-
-    def _spend(self, length: int) -> None:
-        """Stop reading for as long as the limiter asks for; the kernel's window then slows the parent down."""
-        limiter = self._settings.receive_limiter
-        seconds = limiter.spend(length) if limiter is not None else 0.0
-        if seconds > 0 and self._rest is None:
-            self.transport.pauseProducing()
-            self._rest = self._settings.clock.callLater(seconds, self._resume)
-
-    def _resume(self) -> None:
-        self._rest = None
-        self.transport.resumeProducing()
-
-    def _stop_resting(self) -> None:
-        rest, self._rest = self._rest, None
-        if rest is not None:
-            rest.cancel()
+        self._pace.stop()
 
 
 class VortexClientFactory(Factory):

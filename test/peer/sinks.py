@@ -1,0 +1,24 @@
+"""Sinks that tell what was asked of them, and one that cannot do it."""
+
+from __future__ import annotations
+
+from dragonfly_vortex.transport.sinks import MemorySink
+
+__all__ = ["CountingSink", "FullSink"]
+
+
+class CountingSink(MemorySink):
+    """A sink that counts how often it is told of a failure."""
+
+    failures = 0
+
+    def fail(self) -> None:
+        super().fail()
+        self.failures += 1
+
+
+class FullSink(CountingSink):
+    """A sink that has no room."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        raise OSError("no room")
