@@ -18,10 +18,9 @@ from types import TracebackType
 from typing import IO
 
 from benchmarks.material import Task
-from benchmarks.peers import DidNotWork
 from benchmarks.programs.busy_children import FLOWING
 from benchmarks.programs.paced_parent import SAYS
-from benchmarks.servers import Server
+from benchmarks.servers import DidNotWork, Server
 from dragonfly_vortex.wire import ContentFinished, PacketReader, PieceKind, PieceRequest
 
 __all__ = ["Busy", "Bystander", "Fetched", "bystander", "paced_parent", "slowest"]

@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.bystander import Busy, bystander, paced_parent, slowest
-from benchmarks.material import Task, import_file, make_file
+from benchmarks.material import Task, import_file, make_file, read_through
 from benchmarks.measurement import Measurement
 from benchmarks.servers import DidNotWork, Server
 from benchmarks.slow_disk import slow_disk
@@ -156,9 +156,7 @@ def _take_turn(disk: str, place: _Place, read_ahead: bool) -> Sample:
     port, length = int(parent.said[1]), source.stat().st_size
     with bystander(port, place.small) as child:
         if disk == "memory":
-            with source.open("rb", buffering=0) as file:
-                while file.read(_MIB):
-                    pass
+            read_through(source)
         else:
             _drop(source)
         with Busy(port, place.large, length // _PIECE, _CONNECTIONS, endless=False) as busy:

@@ -10,31 +10,36 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from benchmarks.peers import DidNotWork
+from benchmarks.installed import ROOT
+from benchmarks.material import import_zeros
+from benchmarks.peers import TRANSPORTS, Parent
 from benchmarks.processes import run_to_end
+from benchmarks.programs.pieces import fetch_pieces
+from benchmarks.servers import DidNotWork
 from dragonfly_vortex.config import default_config
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
-from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, InThread
+from dragonfly_vortex.interfaces import IDownloader, InThread
 from dragonfly_vortex.service import IPeerReactor
 from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.stored_target import StoredTarget
 from dragonfly_vortex.task.target import IDownloadTarget, OutputTarget
-from dragonfly_vortex.transport.sinks import FileSink
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["Done", "Order", "carry_out"]
+__all__ = ["Done", "Order", "carry_out", "order_of_zeros"]
 
-_CHECKOUT = Path(__file__).resolve().parent.parent
+_PIECE_LENGTH = 4 << 20
+"""Of a file that is made for an order."""
 
 _BEAT = 0.01
 """Seconds between two beats of the reactor's heart."""
@@ -88,6 +93,27 @@ class Done:
     lateness: list[float]
 
 
+@contextmanager
+def order_of_zeros(directory: Path, length: int, place: Path) -> Iterator[Order]:
+    """
+    A parent that serves a file of zeros inside the block, and the order to fetch it as the program does.
+
+    :param directory: where its storage, its configuration and its log are.
+    :param length: bytes of the file.
+    :param place: see :class:`Order`.
+    """
+    task = import_zeros(length, _PIECE_LENGTH, directory / "storage")
+    (directory / "parent").mkdir()
+    with Parent(task.storage, directory / "parent", TRANSPORTS["tcp"]) as parent:
+        yield Order(
+            parent=parent.address.partition("//")[2],
+            task_id=task.task_id,
+            content_length=length,
+            piece_length=_PIECE_LENGTH,
+            place=str(place),
+        )
+
+
 def carry_out(order: Order, timeout: float) -> Done:
     """
     Have it done in a process of its own.
@@ -96,7 +122,7 @@ def carry_out(order: Order, timeout: float) -> Done:
     :raises DidNotWork: it failed.
     """
     command = [sys.executable, "-m", "benchmarks.embedded", json.dumps(asdict(order))]
-    ran = run_to_end(command, _CHECKOUT, timeout)
+    ran = run_to_end(command, ROOT, timeout)
     if ran.status:
         raise DidNotWork(f"a download to {order.place} exited with {ran.status}, expected 0: {ran.output}")
     return Done(**json.loads(ran.output.splitlines()[-1]))
@@ -130,18 +156,18 @@ class _Heart:
 
 
 async def _fetch_all(downloader: IDownloader, order: Order) -> None:
-    """Fetch all pieces into a file, in order, as many at once as are ordered."""
+    """Fetch all pieces into a file, as many at once as are ordered."""
     descriptor = os.open(order.place, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
-    numbers = iter(range(max(1, -(-order.content_length // order.piece_length))))
-
-    async def fetch(numbers: Iterator[int]) -> None:
-        for number in numbers:
-            sink = FileSink(descriptor, number * order.piece_length)
-            wanted = DownloadPieceRequest(kind=PieceKind.STANDARD, task_id=order.task_id, number=number, sink=sink)
-            await downloader.download(order.parent, wanted)
-
     try:
-        await gatherResults([Deferred.fromCoroutine(fetch(numbers)) for _ in range(order.concurrency)])
+        await fetch_pieces(
+            downloader,
+            order.parent,
+            order.task_id,
+            descriptor,
+            content_length=order.content_length,
+            piece_length=order.piece_length,
+            concurrency=order.concurrency,
+        )
     finally:
         os.close(descriptor)
 

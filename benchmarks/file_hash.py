@@ -18,14 +18,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.embedded import Order, carry_out
-from benchmarks.material import import_file
+from benchmarks.embedded import carry_out, order_of_zeros
 from benchmarks.measurement import Measurement
-from benchmarks.peers import TRANSPORTS, DidNotWork, Parent
+from benchmarks.servers import DidNotWork
 from dragonfly_vortex.storage.digest import crc32, new_hash
 from dragonfly_vortex.task.hashing import hash_range
 
@@ -34,7 +33,6 @@ __all__ = ["MEASUREMENT", "Sample"]
 _KIB, _MIB = 1 << 10, 1 << 20
 _LENGTH, _FILE_LENGTH, _ROUNDS = 2 * 10**9, 256 * _MIB, 5
 _QUICK_LENGTH, _QUICK_FILE_LENGTH, _QUICK_ROUNDS = 64 * 10**6, 32 * _MIB, 1
-_PIECE_LENGTH = 4 * _MIB
 _MAPPED = 4 * _MIB  # bytes of a window that is mapped
 _CHUNK = 256 * _KIB  # bytes that the busy reactor takes at once
 _THOUGHT = 300  # steps of Python that it makes for each of them
@@ -193,23 +191,14 @@ def _hashes(directory: Path, length: int, rounds: int, tell: Callable[[str], Non
 
 def _downloads(directory: Path, length: int, rounds: int, tell: Callable[[str], None]) -> Iterator[Sample]:
     """A download with the hash and without it; nothing is brought to the disk in any of them."""
-    source = directory / "file"
-    with source.open("xb") as file:
-        file.truncate(length)
-    task = import_file(source, _PIECE_LENGTH, directory / "storage")
-    (directory / "parent").mkdir()
+    place = directory / "output"
     turns = list(_WHATS) * rounds
     random.Random(1).shuffle(turns)
     tell(f"{len(turns)} downloads of {length} bytes")
-    with Parent(task.storage, directory / "parent", TRANSPORTS["tcp"]) as parent:
+    with order_of_zeros(directory, length, place) as usual:
         for what in turns:
-            place = directory / "output"
-            order = Order(
-                parent=parent.address.partition("//")[2],
-                task_id=task.task_id,
-                content_length=length,
-                piece_length=_PIECE_LENGTH,
-                place=str(place),
+            order = replace(
+                usual,
                 is_hashed=what != _WITHOUT,
                 sync=False,
                 writes_early=False,

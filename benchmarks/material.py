@@ -10,7 +10,7 @@ from benchmarks.installed import PROGRAMS
 from benchmarks.processes import run_to_end
 from benchmarks.servers import DidNotWork
 
-__all__ = ["Task", "import_file", "is_same", "make_file", "read_through"]
+__all__ = ["Task", "import_file", "import_zeros", "is_same", "make_file", "read_through"]
 
 _STEP = 2**20
 
@@ -67,6 +67,21 @@ def import_file(source: Path, piece_length: int, storage: Path) -> Task:
     if ran.status:
         raise DidNotWork(f"import exited with {ran.status}, expected 0: {ran.output}")
     return Task(task_id=ran.output.splitlines()[-1], source=source, storage=storage)
+
+
+def import_zeros(length: int, piece_length: int, storage: Path) -> Task:
+    """
+    Import a file of zeros, for what does not depend on the bytes: it is sparse, which its content does not tell.
+
+    :param length: bytes of it.
+    :param piece_length: bytes of a piece.
+    :param storage: the storage's directory, beside which the file is made; it may have other tasks.
+    :raises DidNotWork: it failed.
+    """
+    source = storage.with_name(f"zeros-{length}")
+    with source.open("ab") as file:
+        file.truncate(length)
+    return import_file(source, piece_length, storage)
 
 
 def read_through(path: Path) -> None:

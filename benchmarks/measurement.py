@@ -16,8 +16,8 @@ from typing import Any, Generic, TypeVar, cast
 
 from benchmarks.machine import Machine, this_machine
 from benchmarks.page import DrawnPart
-from benchmarks.peers import DidNotWork
 from benchmarks.records import build, read_record, write_record
+from benchmarks.servers import DidNotWork
 
 __all__ = ["Measurement", "Seen"]
 

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.material import Task, import_file
+from benchmarks.material import Task, import_zeros
 from benchmarks.measurement import Measurement
-from benchmarks.peers import DidNotWork, Parent, Transport
+from benchmarks.peers import Parent, Transport
 from benchmarks.processes import peak_memory, run_to_end
+from benchmarks.servers import DidNotWork
 
 __all__ = ["MEASUREMENT", "Sample"]
 
@@ -84,8 +85,8 @@ def measure(directory: Path, quick: bool, tell: Callable[[str], None]) -> Iterat
             tell(f"a file of {content_length // _MIB} MiB, in pieces of {piece_length // _MIB} MiB")
             storage = directory / f"storage-{content_length}-{piece_length}"
             tasks[piece_length, content_length] = (
-                _import_zeros(content_length, piece_length, storage),
-                _import_zeros(_NEXT_TO_NOTHING, piece_length, storage),
+                import_zeros(content_length, piece_length, storage),
+                import_zeros(_NEXT_TO_NOTHING, piece_length, storage),
             )
     turns = [case for case in cases for _ in range(rounds)]
     random.Random(0).shuffle(turns)
@@ -131,14 +132,6 @@ def draw(samples: Sequence[Sample]) -> str:
 
 def _megabytes(length: float) -> str:
     return f"{length / 10**6:.1f}"
-
-
-def _import_zeros(length: int, piece_length: int, storage: Path) -> Task:
-    """Put a file of zeros into a storage."""
-    source = storage.with_name(f"zeros-{length}")
-    with source.open("ab") as file:
-        file.truncate(length)
-    return import_file(source, piece_length, storage)
 
 
 def _fetch(parent: Parent, task: Task, connections: int, directory: Path) -> int:

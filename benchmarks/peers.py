@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.installed import PROGRAMS
-from benchmarks.servers import DidNotWork, Server
+from benchmarks.servers import Server
 
-__all__ = ["PROGRAMS", "TRANSPORTS", "DidNotWork", "Parent", "Transport"]
+__all__ = ["TRANSPORTS", "Parent", "Transport", "daemon"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,11 @@ TRANSPORTS = {
 """What there is to compare, by name."""
 
 
+def daemon(config: Path) -> list[str | Path]:
+    """The command that starts a parent, by its configuration."""
+    return [PROGRAMS / "twistd", "-n", "--pidfile=", "dfvortex", "--config", config]
+
+
 class Parent(Server):
     """
     ``twistd dfvortex``, serving inside the block.
@@ -48,9 +53,7 @@ class Parent(Server):
 
     def __init__(self, storage: Path, directory: Path, transport: Transport) -> None:
         config = directory / "parent.yaml"
-        super().__init__(
-            [PROGRAMS / "twistd", "-n", "--pidfile=", "dfvortex", "--config", config], directory, transport.door
-        )
+        super().__init__(daemon(config), directory, transport.door)
         self._config = config
         self._storage = storage
         self._transport = transport

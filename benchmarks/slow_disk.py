@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.peers import DidNotWork
+from benchmarks.servers import DidNotWork
 
 __all__ = ["slow_disk"]
 

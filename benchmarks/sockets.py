@@ -17,10 +17,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.installed import PROGRAMS, ROOT, find
-from benchmarks.material import Task, import_file
+from benchmarks.installed import ROOT, find
+from benchmarks.material import Task, import_zeros
 from benchmarks.measurement import Measurement
 from benchmarks.network import Network, Way, why_none
+from benchmarks.peers import TRANSPORTS, daemon
 from benchmarks.processes import processor_seconds, run_to_end
 from benchmarks.servers import DidNotWork, Server, free_port
 
@@ -114,7 +115,9 @@ class _Host:
 
 def measure(directory: Path, quick: bool, tell: Callable[[str], None]) -> Iterator[Sample]:
     """Measure on one way after the other, on each in shuffled turns."""
-    tasks = {length: _import_zeros(length, directory) for length in (_LARGE, _SMALL)}
+    tasks = {
+        length: import_zeros(_PIECES * length, length, directory / f"storage-{length}") for length in (_LARGE, _SMALL)
+    }
     missing = why_none()
     if missing:
         tell(f"the loopback alone: {missing}")
@@ -207,8 +210,7 @@ def _parent(host: _Host, task: Task, options: str, directory: Path) -> Server:
     place = directory / f"parent-{random.getrandbits(64):x}"
     place.mkdir()
     config = _write_config(place, f"dir: {task.storage}, server: {{protocol: tcp, tcp: {{port: 0, {options}}}}}")
-    command = host.at_parent([PROGRAMS / "twistd", "-n", "--pidfile=", "dfvortex", "--config", config])
-    return Server(command, place, r"serving Vortex on .*port=(\d+)\)")
+    return Server(host.at_parent(daemon(config)), place, TRANSPORTS["tcp"].door)
 
 
 def _fetch(
@@ -288,14 +290,6 @@ def _write_config(directory: Path, storage: str) -> Path:
     path = directory / "config.yaml"
     path.write_text(f"storage: {{{storage}}}\n", encoding="utf-8")
     return path
-
-
-def _import_zeros(piece_length: int, directory: Path) -> Task:
-    """Put a task of zeros into a storage of its own; what is fetched does not matter here."""
-    source = directory / f"zeros-{piece_length}"
-    with source.open("xb") as file:
-        file.truncate(_PIECES * piece_length)
-    return import_file(source, piece_length, directory / f"storage-{piece_length}")
 
 
 MEASUREMENT = Measurement(name="sockets", sample=Sample, measure=measure, draw=draw)

@@ -13,10 +13,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.installed import PROGRAMS
 from benchmarks.material import import_file, make_file
 from benchmarks.measurement import Measurement
-from benchmarks.peers import PROGRAMS, TRANSPORTS, DidNotWork, Parent
+from benchmarks.peers import TRANSPORTS, Parent
 from benchmarks.processes import run_to_end
+from benchmarks.servers import DidNotWork
 
 __all__ = ["MEASUREMENT", "Sample"]
 

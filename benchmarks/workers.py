@@ -30,9 +30,9 @@ from typing import cast
 
 from benchmarks.material import Task, import_file, make_file
 from benchmarks.measurement import Measurement
-from benchmarks.peers import DidNotWork
 from benchmarks.processes import processor_seconds, run_to_end
 from benchmarks.programs.plain import SPEECHES
+from benchmarks.servers import DidNotWork
 from dragonfly_vortex.peer.turns import Turns, shared_counts
 from dragonfly_vortex.transport.sockets import BACKLOG
 

@@ -16,17 +16,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks.embedded import Done, Order, carry_out
-from benchmarks.material import import_file
+from benchmarks.embedded import Done, Order, carry_out, order_of_zeros
 from benchmarks.measurement import Measurement
-from benchmarks.peers import TRANSPORTS, Parent
 from benchmarks.slow_disk import slow_disk
 
 __all__ = ["MEASUREMENT", "Sample"]
 
 _LENGTH, _PACE, _ROUNDS = 5 * 10**9, 250 * 10**6, 2
 _QUICK_LENGTH, _QUICK_PACE, _QUICK_ROUNDS = 200 * 10**6, 200 * 10**6, 1
-_PIECE_LENGTH = 4 << 20
 _ROOM = 512 << 20  # bytes of the disk that are not the file's
 _TO_FETCH = 300.0  # seconds that a child has
 _LATE = 0.01  # seconds from which on a beat is late
@@ -86,28 +83,16 @@ def _sample(way: str, order: Order, pace: int, done: Done) -> Sample:
 def measure(directory: Path, quick: bool, tell: Callable[[str], None]) -> Iterator[Sample]:
     """Run all ways in shuffled turns."""
     length, pace, rounds = (_QUICK_LENGTH, _QUICK_PACE, _QUICK_ROUNDS) if quick else (_LENGTH, _PACE, _ROUNDS)
-    for name in ("parent", "slow"):
-        (directory / name).mkdir()
+    (directory / "slow").mkdir()
     turns = [way for way in _WAYS for _ in range(rounds)]
     random.Random(0).shuffle(turns)
     # The disk first: where it cannot be made that is told at once.
     with slow_disk(directory / "slow", length + _ROOM, pace) as disk:
-        source = directory / "file"
-        with source.open("xb") as file:
-            file.truncate(length)
-        task = import_file(source, _PIECE_LENGTH, directory / "storage")
-        with Parent(task.storage, directory / "parent", TRANSPORTS["tcp"]) as parent:
+        place = disk / "place"
+        with order_of_zeros(directory, length, place) as usual:
             for number, way in enumerate(turns, 1):
                 tell(f"{number} of {len(turns)}: {length} bytes onto a disk of {pace} bytes a second, {way}")
-                place = disk / "place"
-                order = Order(
-                    parent=parent.address.partition("//")[2],
-                    task_id=task.task_id,
-                    content_length=length,
-                    piece_length=_PIECE_LENGTH,
-                    place=str(place),
-                )
-                order = _WAYS[way](order)
+                order = _WAYS[way](usual)
                 yield _sample(way, order, pace, carry_out(order, _TO_FETCH))
                 if order.is_stored:
                     shutil.rmtree(place)

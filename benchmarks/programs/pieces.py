@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -21,6 +20,8 @@ from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader
 from dragonfly_vortex.transport.sinks import FileSink
 from dragonfly_vortex.wire import PieceKind
+
+__all__ = ["fetch_pieces"]
 
 
 def main() -> None:
@@ -38,14 +39,20 @@ def main() -> None:
 
 
 async def _fetch(reactor: IReactorTCP, options: argparse.Namespace) -> None:
-    """Fetch all pieces, several at once."""
+    """Fetch the task into a new file."""
     downloader = DownloaderFactory(options.protocol, default_config(), reactor=reactor).build()
-    numbers = iter(range(-(-options.content_length // options.piece_length)))
     descriptor = os.open(options.output, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         os.posix_fallocate(descriptor, 0, options.content_length)  # as the reference's storage does
-        lanes = [_fetch_one_by_one(downloader, options, numbers, descriptor) for _ in range(options.concurrency)]
-        await gatherResults([Deferred.fromCoroutine(lane) for lane in lanes], consumeErrors=True)
+        await fetch_pieces(
+            downloader,
+            options.parent,
+            options.task_id,
+            descriptor,
+            content_length=options.content_length,
+            piece_length=options.piece_length,
+            concurrency=options.concurrency,
+        )
         if os.fstat(descriptor).st_size != options.content_length:
             raise ValueError(f"expected {options.content_length} bytes, got {os.fstat(descriptor).st_size}")
     finally:
@@ -53,23 +60,42 @@ async def _fetch(reactor: IReactorTCP, options: argparse.Namespace) -> None:
         os.close(descriptor)
 
 
-async def _fetch_one_by_one(
-    downloader: IDownloader, options: argparse.Namespace, numbers: Iterator[int], descriptor: int
+async def fetch_pieces(
+    downloader: IDownloader,
+    parent: str,
+    task_id: str,
+    descriptor: int,
+    *,
+    content_length: int,
+    piece_length: int,
+    concurrency: int,
 ) -> None:
-    """Fetch a piece, and when it has come the next that nobody has asked for."""
-    for number in numbers:
-        offset = number * options.piece_length
-        response = await downloader.download(
-            options.parent,
-            DownloadPieceRequest(
-                kind=PieceKind.STANDARD,
-                task_id=options.task_id,
-                number=number,
-                sink=FileSink(descriptor, offset),
-            ),
-        )
-        if response.metadata.offset != offset:
-            raise ValueError(f"expected piece {number} at {offset}, its parent has it at {response.metadata.offset}")
+    """
+    Fetch all pieces of a task into a file, each verified, the next when one has come.
+
+    :param parent: ``HOST:PORT``.
+    :param descriptor: the file's, open for reading and writing.
+    :param content_length: bytes of the task.
+    :param piece_length: bytes of every piece but the last.
+    :param concurrency: pieces at once.
+    :raises ValueError: a piece is not where it should be.
+    """
+    numbers = iter(range(max(1, -(-content_length // piece_length))))
+
+    async def fetch_one_by_one() -> None:
+        for number in numbers:
+            offset = number * piece_length
+            sink = FileSink(descriptor, offset)
+            response = await downloader.download(
+                parent, DownloadPieceRequest(kind=PieceKind.STANDARD, task_id=task_id, number=number, sink=sink)
+            )
+            if response.metadata.offset != offset:
+                raise ValueError(
+                    f"expected piece {number} at {offset}, its parent has it at {response.metadata.offset}"
+                )
+
+    lanes = [Deferred.fromCoroutine(fetch_one_by_one()) for _ in range(concurrency)]
+    await gatherResults(lanes, consumeErrors=True)
 
 
 if __name__ == "__main__":

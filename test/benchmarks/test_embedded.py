@@ -6,9 +6,10 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.embedded import Order, carry_out
+from benchmarks.embedded import Order, carry_out, order_of_zeros
 from benchmarks.material import import_file, make_file
-from benchmarks.peers import TRANSPORTS, DidNotWork, Parent
+from benchmarks.peers import TRANSPORTS, Parent
+from benchmarks.servers import DidNotWork
 
 _LENGTH, _PIECE_LENGTH = 1_000_000, 65536
 
@@ -42,3 +43,11 @@ class EmbeddedTests(SynchronousTestCase):
                 self.assertGreater(len(done.lateness), 0)
                 (directory / "place").unlink()
             self.assertRaises(DidNotWork, carry_out, order("0" * 64, "place", is_hashed=True), 60.0)
+
+    def test_zeros(self) -> None:
+        """Inside the block an order of zeros can be carried out."""
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir()
+        with order_of_zeros(directory, 5_000_000, directory / "place") as order:
+            carry_out(order, 60.0)
+        self.assertEqual((directory / "place").read_bytes(), bytes(5_000_000))

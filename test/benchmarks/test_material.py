@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.material import import_file, is_same, make_file
+from benchmarks.material import import_file, import_zeros, is_same, make_file
 from benchmarks.servers import DidNotWork
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.wire import PieceKind
@@ -39,6 +39,13 @@ class MaterialTests(SynchronousTestCase):
             stored = catalog.get_task(PieceKind.STANDARD, task.task_id)
         self.assertEqual((stored.content_length, stored.piece_length), (3_000_000, 2_000_000))
         self.assertEqual(self.source.stat().st_nlink, 2)
+
+    def test_zeros(self) -> None:
+        """A file of zeros takes no room, and more of them go into one storage."""
+        for length in (3_000_000, 1_000_000):
+            task = import_zeros(length, 2_000_000, self.directory / "storage")
+            self.assertEqual(task.task_id, hashlib.sha256(bytes(length)).hexdigest())
+            self.assertEqual(task.source.stat().st_blocks, 0)
 
     def test_import_fails(self) -> None:
         """An import that fails says what the program said."""

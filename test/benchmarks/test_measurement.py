@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.measurement import Measurement
 from benchmarks.page import END
-from benchmarks.peers import DidNotWork
+from benchmarks.servers import DidNotWork
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DOCS = ROOT / "docs"

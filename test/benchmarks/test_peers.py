@@ -8,7 +8,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import TestCase
 
-from benchmarks.peers import TRANSPORTS, DidNotWork, Parent
+from benchmarks.peers import TRANSPORTS, Parent
+from benchmarks.servers import DidNotWork
 
 
 class PeersTests(TestCase):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from benchmarks.peers import DidNotWork
+from benchmarks.servers import DidNotWork
 from benchmarks.slow_disk import slow_disk
 
 MIB = 1024 * 1024

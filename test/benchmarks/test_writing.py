@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks import slow_disk
-from benchmarks.peers import DidNotWork
+from benchmarks.servers import DidNotWork
 from benchmarks.writing import MEASUREMENT, Sample
 
 
