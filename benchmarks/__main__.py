@@ -12,7 +12,6 @@ from types import FrameType
 from typing import NoReturn
 
 from benchmarks.chart import draw
-from benchmarks.figures import summarize
 from benchmarks.machine import this_machine
 from benchmarks.options import make_parser, settings_of
 from benchmarks.page import DrawnPart
@@ -38,11 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(given)
     data = options.docs / "performance.json"
     try:
-        if not options.redraw:
-            write_report(
-                data, _measure(" ".join(["python -m benchmarks", *given]), settings_of(options), options.scratch)
-            )
-        report = read_report(data)
+        if options.redraw:
+            report = read_report(data)
+        else:
+            report = _measure(" ".join(["python -m benchmarks", *given]), settings_of(options), options.scratch)
+        write_report(data, report)
         PART.redraw(options.docs / "performance.md", table(report))
         draw(report, options.docs / "performance.svg")
     except ImportError as error:
@@ -72,7 +71,6 @@ def _measure(command: str, settings: Settings, scratch: Path | None) -> Report:
         settings=settings,
         entries=entries(settings),
         absences=tuple(absent.values()),
-        figures=summarize(settings, machine.cores, samples),
         samples=samples,
     )
 

@@ -28,8 +28,8 @@ from string import Template
 __all__ = ["GROUPS", "Contestant", "Parent", "fill", "words_of"]
 
 GROUPS = {
-    "file": "To the disk, with the whole file's SHA-256",
-    "pieces": "To the disk, without the whole file's SHA-256",
+    "file": "Into a file, with the whole file's SHA-256",
+    "pieces": "Into a file, without the whole file's SHA-256",
     "nothing": "Read by one plain client, and thrown away",
     "memory": "From memory to memory",
 }

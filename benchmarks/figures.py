@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -84,6 +84,8 @@ class Result:
     :param at_most: the most that was allowed, None where there is a least.
     :param of_minima: the ratio of the best turns.
     :param of_medians: the ratio of the median turns.
+    :param of_rounds: of the ratios that each round has by itself, whose two turns are minutes apart at the most: what
+        makes a machine slower for longer than that is in both.
     :param is_reached: whether the ratio of the best turns is where it was to be.
     """
 
@@ -92,6 +94,7 @@ class Result:
     at_most: float | None
     of_minima: float | None
     of_medians: float | None
+    of_rounds: Spread | None
     is_reached: bool | None
 
 
@@ -135,9 +138,16 @@ def summarize(settings: Settings, cores: int, samples: Sequence[Sample]) -> Figu
     )
     scatters = [_part(cell.seconds.maximum - cell.seconds.minimum, cell.seconds.median) for cell in cells]
     known = [each for each in scatters if each is not None]
-    compared = {cell.contestant: cell for cell in cells if cell.shape == settings.shape}
+    compared = {
+        contestant: [
+            each
+            for each in samples
+            if (each.case.contestant, each.case.shape, each.case.is_start_up) == (contestant, settings.shape, False)
+        ]
+        for contestant in settings.contestants
+    }
     return Figures(
-        results=tuple(_result(target, compared) for target in TARGETS),
+        results=tuple(_result(target, compared, start_ups) for target in TARGETS),
         start_ups=tuple(start_ups.values()),
         cells=cells,
         scatter=_spread(known) if known else None,
@@ -184,27 +194,37 @@ def _rate(length: int, seconds: Spread) -> Spread | None:
     return Spread(minimum=length / seconds.maximum, median=length / seconds.median, maximum=length / seconds.minimum)
 
 
-def _result(target: Target, cells: Mapping[str, Cell]) -> Result:
-    """What came of a target, by the cells of those who took part."""
-
-    ours, other = cells.get(target.ours), cells.get(target.other)
-
-    def ratio(of: Callable[[Spread], float]) -> float | None:
-        if ours is None or other is None:
-            return None
-        if target.at_most is not None:
-            return _part(of(ours.parent_processor), of(other.parent_processor))
-        return _part(of(other.seconds), of(ours.seconds))
-
-    of_minima = ratio(lambda spread: spread.minimum)
+def _result(target: Target, compared: Mapping[str, Sequence[Sample]], start_ups: Mapping[str, StartUp]) -> Result:
+    """What came of a target, by the turns of those who took part, one in each round."""
+    of_minima = of_medians = of_rounds = None
+    if target.ours in compared and target.other in compared:
+        ours, other = (_taken(target, compared[name], start_ups[name]) for name in (target.ours, target.other))
+        of_minima = _ratio(target, min(ours), min(other))
+        of_medians = _ratio(target, median(ours), median(other))
+        rounds = [_ratio(target, *both) for both in zip(ours, other, strict=True)]
+        known = [each for each in rounds if each is not None]
+        of_rounds = _spread(known) if known else None
     return Result(
         title=target.title,
         at_least=target.at_least,
         at_most=target.at_most,
         of_minima=of_minima,
-        of_medians=ratio(lambda spread: spread.median),
+        of_medians=of_medians,
+        of_rounds=of_rounds,
         is_reached=None if of_minima is None else _is_reached(target, of_minima),
     )
+
+
+def _taken(target: Target, samples: Sequence[Sample], start_up: StartUp) -> list[float]:
+    """What each turn took of what a target compares: the parent's processor time or time, less start-up."""
+    if target.at_most is not None:
+        return [each.parent_processor - start_up.parent_processor.minimum for each in samples]
+    return [each.seconds - start_up.seconds.minimum for each in samples]
+
+
+def _ratio(target: Target, ours: float, other: float) -> float | None:
+    """How much more processor time ours took, or how much longer the other side."""
+    return _part(ours, other) if target.at_most is not None else _part(other, ours)
 
 
 def _is_reached(target: Target, ratio: float) -> bool:

@@ -43,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="some of the contestants, in one shape; all, and our TCP and gRPC in other shapes too",
     )
     parser.add_argument("--size", metavar="N", type=_length, help="bytes of the file, such as 1GB; 1GB, quick 256MB")
-    parser.add_argument("--rounds", metavar="N", type=_count, help="how often everything is measured; 5, quick 2")
+    parser.add_argument("--rounds", metavar="N", type=_count, help="how often everything is measured; 7, quick 2")
     parser.add_argument(
         "--piece-length", metavar="N", type=_length, default=4 * 2**20, help="bytes of a piece, such as 4MiB; 4MiB"
     )
@@ -56,7 +56,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--docs", metavar="DIR", type=Path, default=Path("docs"), help="where performance.* are; ./docs"
     )
     parser.add_argument(
-        "--redraw", action="store_true", help="measure nothing; draw table and chart from the JSON file that is there"
+        "--redraw",
+        action="store_true",
+        help="measure nothing; calculate and draw again from the samples that are there",
     )
     return parser
 
@@ -75,7 +77,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         in_other_shapes=_IN_OTHER_SHAPES if is_whole else (),
         other_shapes=tuple(other for other in _OTHER_SHAPES if is_whole and other != shape),
         content_length=options.size or (256 * 10**6 if options.quick else 10**9),
-        rounds=options.rounds or (2 if options.quick else 5),
+        rounds=options.rounds or (2 if options.quick else 7),
         start_ups=1 if options.quick else 2,
         seed=random.randrange(10**6) if options.seed is None else options.seed,
     )

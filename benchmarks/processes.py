@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 import subprocess
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = [
     "Ran",
     "family",
+    "held_back",
     "peak_memory",
     "processor_of_all",
     "processor_of_family",
@@ -47,6 +51,27 @@ class Ran:
     peak: int
 
 
+@contextmanager
+def held_back(number: int) -> Iterator[None]:
+    """
+    Have a signal wait until the block has ended: a process is started in it, of which nobody would know if an exception
+    came in the middle. Only a program's main thread is ever interrupted, so in others nothing is done.
+
+    :param number: of the signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    usual = signal.signal(number, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(number, usual)
+        if came:
+            signal.raise_signal(number)
+
+
 def run_to_end(command: Sequence[str | Path], directory: Path, timeout: float) -> Ran:
     """
     Run a program.
@@ -56,21 +81,26 @@ def run_to_end(command: Sequence[str | Path], directory: Path, timeout: float) -
     :param timeout: seconds after which it is killed.
     """
     began = time.monotonic()
-    process = subprocess.Popen(
-        command, cwd=directory, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    with process:
-        try:
-            peak, seconds, step = 0, 0.0, _FIRST_STEP
-            while not seconds and time.monotonic() - began < timeout:
-                if wait_for_end(process.pid, step):
-                    seconds = time.monotonic() - began
-                else:
-                    peak = _peak_so_far(process.pid, peak)
-                    step = min(2 * step, _STEP)
-        except BaseException:
-            process.kill()
-            raise
+    with ExitStack() as stack:
+        with held_back(signal.SIGTERM):
+            process = stack.enter_context(
+                subprocess.Popen(
+                    command,
+                    cwd=directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+            )
+            stack.callback(process.kill)
+        peak, seconds, step = 0, 0.0, _FIRST_STEP
+        while not seconds and time.monotonic() - began < timeout:
+            if wait_for_end(process.pid, step):
+                seconds = time.monotonic() - began
+            else:
+                peak = _peak_so_far(process.pid, peak)
+                step = min(2 * step, _STEP)
         if not seconds:
             process.kill()
         _, status, usage = os.wait4(process.pid, 0)

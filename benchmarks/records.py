@@ -64,12 +64,12 @@ def _rounded(value: Any) -> Any:
 
 def build(kind: type[_T], data: dict[str, Any]) -> _T:
     """
-    A value of a dataclass from what JSON made of one.
+    A value of a dataclass from what JSON made of one. What the class works out by itself it works out again.
 
     :raises KeyError: something is missing in it.
     """
     hints = typing.get_type_hints(kind)
-    fields = dataclasses.fields(typing.cast("Any", kind))
+    fields = (field for field in dataclasses.fields(typing.cast("Any", kind)) if field.init)
     return kind(**{field.name: _value(hints[field.name], data[field.name]) for field in fields})
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
 
 from benchmarks.contestants import CONTESTANTS
-from benchmarks.figures import Figures
+from benchmarks.figures import Figures, summarize
 from benchmarks.installed import find, version_of
 from benchmarks.machine import Machine
 from benchmarks.race import Sample
@@ -64,7 +64,6 @@ class Report:
     :param settings: what was measured.
     :param entries: who took part.
     :param absences: who did not.
-    :param figures: what is said about it.
     :param samples: what was seen, turn by turn, in the order of the turns.
     """
 
@@ -75,8 +74,12 @@ class Report:
     settings: Settings
     entries: tuple[Entry, ...]
     absences: tuple[Absence, ...]
-    figures: Figures
+    figures: Figures = field(init=False)
+    """What is said about it: calculated from the samples, also of a report that is read."""
     samples: tuple[Sample, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "figures", summarize(self.settings, self.machine.cores, self.samples))
 
 
 def entries(settings: Settings) -> tuple[Entry, ...]:

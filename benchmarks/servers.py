@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
 import subprocess
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 from random import randrange
 from types import TracebackType
 from typing import TypeVar
+
+from benchmarks.processes import held_back
 
 __all__ = ["DidNotWork", "Server", "free_port"]
 
@@ -73,15 +76,15 @@ class Server:
 
     def __enter__(self: _ServerT) -> _ServerT:
         log = self._directory / "parent.log"
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                self._command,
-                cwd=self._directory,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
         try:
+            with log.open("wb") as output, held_back(signal.SIGTERM):
+                self._process = subprocess.Popen(
+                    self._command,
+                    cwd=self._directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
             self._said = self._wait(self._process, log)
         except BaseException:
             self._stop()

@@ -52,13 +52,14 @@ def _results(report: Report) -> Iterator[str]:
     """What was to be reached."""
     yield "### What was to be reached"
     yield ""
-    yield from _head("", "to be reached", "best by best", "median by median", "")
+    yield from _head("", "to be reached", "best by best", "median by median", "median of the rounds", "")
     for result in report.figures.results:
         yield _row(
             result.title,
             f"at least {result.at_least:g}" if result.at_least is not None else f"at most {result.at_most:g}",
             words.times(result.of_minima),
             words.times(result.of_medians),
+            words.with_range(result.of_rounds, words.times),
             _verdict(result),
         )
 

@@ -73,7 +73,7 @@ TARGETS = (
         at_most=1.25,
     ),
     Target(
-        title="pieces over TCP, verified and on the disk : iperf3",
+        title="pieces over TCP, verified and written into a file : iperf3",
         ours="tcp-pieces",
         other="iperf3",
         at_least=0.4,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from benchmarks.contestants import CONTESTANTS
-from benchmarks.figures import summarize
 from benchmarks.machine import Machine
 from benchmarks.race import Sample
 from benchmarks.report import Absence, Report, entries
@@ -68,6 +67,5 @@ def make_report() -> Report:
         settings=settings,
         entries=entries(settings),
         absences=(Absence(title=CONTESTANTS["aria2"].title, missing="aria2c"),),
-        figures=summarize(settings, 2, samples),
         samples=samples,
     )

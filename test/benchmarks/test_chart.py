@@ -59,8 +59,8 @@ class PanelsTests(SynchronousTestCase):
     def test_nothing_to_show(self) -> None:
         """Where there is no rate, a question mark stands in place of a bar."""
         report = make_report()
-        cells = tuple(dataclasses.replace(cell, rate=None) for cell in report.figures.cells)
-        shown = panels(dataclasses.replace(report, figures=dataclasses.replace(report.figures, cells=cells)))
+        samples = tuple(dataclasses.replace(each, seconds=0.5) for each in report.samples)
+        shown = panels(dataclasses.replace(report, samples=samples))
         bar = shown[0].bars[0]
         self.assertEqual((bar.parts, bar.reach, bar.label), ((0.0,), None, "?"))
 

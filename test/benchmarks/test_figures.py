@@ -76,9 +76,31 @@ class FiguresTests(SynchronousTestCase):
                 at_most=None,
                 of_minima=2.0,
                 of_medians=4.0,
+                of_rounds=Spread(minimum=2.0, median=4.0, maximum=4.0),
                 is_reached=False,
             ),
         )
+
+    def test_rounds(self) -> None:
+        """A round that is slow for both sides is worth as much as any; one that is slow for one is at the edge."""
+        settings = make_settings()
+        slow = {
+            ("tcp", 0): 8.0,
+            ("grpc", 0): 24.0,
+            ("tcp", 1): 1.0,
+            ("grpc", 1): 2.0,
+            ("tcp", 2): 1.0,
+            ("grpc", 2): 4.0,
+        }
+        samples = [
+            dataclasses.replace(sample, seconds=0.5 + slow[sample.case.contestant, sample.round])
+            if not sample.case.is_start_up and sample.case.contestant in ("tcp", "grpc")
+            else sample
+            for sample in (make_sample(*turn) for turn in turns(settings))
+        ]
+        result = summarize(settings, 2, samples).results[0]
+        self.assertEqual((result.of_minima, result.of_medians), (2.0, 4.0))
+        self.assertEqual(result.of_rounds, Spread(minimum=2.0, median=3.0, maximum=4.0))
 
     def test_processor_result(self) -> None:
         """A parent's processor time is compared the other way round: less is better."""
@@ -117,7 +139,8 @@ class FiguresTests(SynchronousTestCase):
             make_settings(), contestants=("tcp-pieces", "curl"), in_other_shapes=(), other_shapes=()
         )
         for result in summarize(settings, 2, [make_sample(*turn) for turn in turns(settings)]).results:
-            self.assertEqual((result.of_minima, result.of_medians, result.is_reached), (None, None, None))
+            self.assertEqual((result.of_minima, result.of_medians), (None, None))
+            self.assertEqual((result.of_rounds, result.is_reached), (None, None))
 
     def test_noise(self) -> None:
         """The rounds lie 1.5 to 1.75 of a median apart; something else had an eighth of the cores."""

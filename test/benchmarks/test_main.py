@@ -52,10 +52,13 @@ class RedrawTests(SynchronousTestCase):
         self.assertEqual(docs.page.read_text(encoding="utf-8"), f"{PART.begin}\n\n{END}\n")
 
     def test_page(self) -> None:
-        """The page has the report's table, and beside it lies the chart if it can be drawn."""
+        """The figures are those of the samples again, the page has their table, and the chart is there if it can be."""
         docs = Docs(self.mktemp())
         write_report(docs.data, make_report())
+        written = docs.data.read_bytes()
+        docs.data.write_bytes(written.replace(b"the whole command over TCP", b"what it was called once"))
         status, said = docs.run("--redraw")
+        self.assertEqual(docs.data.read_bytes(), written)
         self.assertEqual(PART.read(docs.page.read_text(encoding="utf-8")), table(make_report()))
         if importlib.util.find_spec("matplotlib") is None:
             self.assertEqual(status, 1)

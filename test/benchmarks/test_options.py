@@ -29,7 +29,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertIn(because, said.getvalue())
 
     def test_defaults(self) -> None:
-        """Everyone fetches a gigabyte, eight pieces at once, in five rounds; our TCP and gRPC in other shapes too."""
+        """Everyone fetches a gigabyte, eight pieces at once, in seven rounds; our TCP and gRPC in other shapes too."""
         said = settings("--seed", "1")
         self.assertEqual(said.contestants, tuple(CONTESTANTS))
         self.assertEqual(said.shape, Shape(piece_length=4 * 2**20, concurrency=8))
@@ -38,7 +38,7 @@ class OptionsTests(SynchronousTestCase):
             [(shape.piece_length // 2**20, shape.concurrency) for shape in said.other_shapes],
             [(4, 1), (64, 1), (64, 8)],
         )
-        self.assertEqual((said.content_length, said.rounds, said.start_ups, said.seed), (10**9, 5, 2, 1))
+        self.assertEqual((said.content_length, said.rounds, said.start_ups, said.seed), (10**9, 7, 2, 1))
 
     def test_quick(self) -> None:
         """Quick means a smaller file, two rounds and one shape, unless something else is said."""

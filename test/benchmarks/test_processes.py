@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import FrameType
+from typing import NoReturn
 
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from benchmarks.processes import (
     Ran,
     family,
+    held_back,
     peak_memory,
     processor_of_all,
     processor_seconds,
@@ -28,6 +33,33 @@ BUSY = "import time\nwhile time.process_time() < 0.3: pass\n"
 def run(program: str, timeout: float = 30.0) -> Ran:
     """Run a Python program."""
     return run_to_end([sys.executable, "-I", "-S", "-c", program], Path.cwd(), timeout)
+
+
+class HeldBackTests(TestCase):
+    """A signal that comes while a process is started."""
+
+    def test_after_the_block(self) -> None:
+        """It interrupts nothing in the block, and what it does it does behind it."""
+
+        def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+            raise InterruptedError(number)
+
+        self.addCleanup(signal.signal, signal.SIGUSR1, signal.signal(signal.SIGUSR1, interrupt))
+        came_through = False
+        with self.assertRaises(InterruptedError), held_back(signal.SIGUSR1):
+            signal.raise_signal(signal.SIGUSR1)
+            came_through = True
+        self.assertTrue(came_through)
+        self.assertRaises(InterruptedError, signal.raise_signal, signal.SIGUSR1)
+
+    async def test_other_thread(self) -> None:
+        """A thread that no signal interrupts runs through it."""
+        self.assertEqual(await deferToThread(self.pass_through), "through")
+
+    def pass_through(self) -> str:
+        """Do nothing in the block."""
+        with held_back(signal.SIGUSR1):
+            return "through"
 
 
 class RunToEndTests(TestCase):

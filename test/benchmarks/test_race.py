@@ -11,10 +11,11 @@ from twisted.trial.unittest import SkipTest, TestCase
 from benchmarks.certificate import make_certificate
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.material import Task, import_file, make_file
+from benchmarks.processes import peak_memory
 from benchmarks.race import Sample, take_turn
 from benchmarks.report import absences
 from benchmarks.servers import DidNotWork
-from benchmarks.settings import Case, Shape
+from benchmarks.settings import START_UP_LENGTH, Case, Shape
 
 LENGTH = 3_000_000
 SHAPE = Shape(piece_length=2_000_000, concurrency=2)
@@ -65,6 +66,15 @@ class TakeTurnTests(TestCase):
         if not installed:
             raise SkipTest("none is installed")
         self.assert_works(*installed)
+
+    def test_start_up(self) -> None:
+        """Start-up finds as much memory free as the file does: that has been used and let go of before."""
+        make_file(self.source.with_name("little"), START_UP_LENGTH)
+        task = import_file(self.source.with_name("little"), START_UP_LENGTH, self.task.storage)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the most so far is what it has now
+        case = Case(contestant="plain-from-ours", content_length=START_UP_LENGTH, shape=SHAPE)
+        take_turn(0, case, task, self.directory)
+        self.assertGreater(peak_memory(os.getpid()), 256 * 10**6)
 
     def test_wrong_bytes(self) -> None:
         """Bytes that are not the source's are no turn."""

@@ -28,17 +28,20 @@ class ReportTests(SynchronousTestCase):
 
     def test_nothing_to_say(self) -> None:
         """What is None stays so."""
-        figures = dataclasses.replace(
-            self.report.figures,
-            scatter=None,
-            results=tuple(
-                dataclasses.replace(result, of_minima=None, is_reached=None) for result in self.report.figures.results
-            ),
-            cells=tuple(dataclasses.replace(cell, rate=None) for cell in self.report.figures.cells),
-        )
-        report = dataclasses.replace(self.report, figures=figures)
+        samples = tuple(dataclasses.replace(each, seconds=0.5) for each in self.report.samples)
+        report = dataclasses.replace(self.report, samples=samples)
+        self.assertIsNone(report.figures.scatter)
         write_report(self.path, report)
         self.assertEqual(read_report(self.path), report)
+        self.assertIsNone(json.loads(self.path.read_text(encoding="utf-8"))["figures"]["scatter"])
+
+    def test_figures(self) -> None:
+        """The figures are those of the samples, whatever others the file has."""
+        write_report(self.path, self.report)
+        data = json.loads(self.path.read_text(encoding="utf-8"))
+        data["figures"] = {}
+        self.path.write_text(json.dumps(data), encoding="utf-8")
+        self.assertEqual(read_report(self.path).figures, self.report.figures)
 
     def test_is_json(self) -> None:
         """It is JSON in which everything has its name, also for whoever does not know these classes."""

@@ -45,10 +45,11 @@ class TableTests(SynchronousTestCase):
     def test_results(self) -> None:
         """Each target has its line, and what is not reached stands out."""
         for line in (
-            "| the whole command over TCP : over gRPC | at least 2.5 | 2.00 | 4.00 | **not reached** |",
+            "| the whole command over TCP : over gRPC | at least 2.5 | 2.00 | 4.00 | 4.00 (2.00-4.00)"
+            " | **not reached** |",
             "| our parent's processor time : nginx's, read by the same plain client | at most 1.25 | 1.00 | 1.00"
-            " | reached |",
-            "| the whole command over TCP : nginx, aria2 and hash | at least 1.5 | ? | ? | not measured |",
+            " | 1.00 (1.00-1.00) | reached |",
+            "| the whole command over TCP : nginx, aria2 and hash | at least 1.5 | ? | ? | ? | not measured |",
         ):
             self.assertIn(line, self.lines)
 
@@ -106,5 +107,6 @@ class TableTests(SynchronousTestCase):
     def test_scatter_unknown(self) -> None:
         """What cannot be said is left out."""
         report = make_report()
-        figures = dataclasses.replace(report.figures, scatter=None)
-        self.assertNotIn("scatter", table(dataclasses.replace(report, figures=figures)))
+        samples = tuple(dataclasses.replace(each, seconds=0.5) for each in report.samples)
+        self.assertIn("scatter", table(report))
+        self.assertNotIn("scatter", table(dataclasses.replace(report, samples=samples)))
