@@ -25,8 +25,8 @@ from pathlib import Path
 from benchmarks.embedded import carry_out, order_of_zeros
 from benchmarks.measurement import Measurement
 from benchmarks.servers import DidNotWork
-from dragonfly_vortex.storage.digest import crc32, new_hash
-from dragonfly_vortex.task.hashing import hash_range
+from dragonfly_vortex.storage.digest import crc32
+from dragonfly_vortex.task.hashing import SharedHash
 
 __all__ = ["MEASUREMENT", "Sample"]
 
@@ -101,10 +101,12 @@ def _not_read(descriptor: int, length: int) -> str:
 
 
 def _of_product(descriptor: int, length: int) -> str:
-    """As it is done."""
-    hasher = new_hash("sha256")
-    hash_range(hasher, descriptor, 0, length)
-    return hasher.text().partition(":")[2]
+    """As it is done, but by one thread alone."""
+    shared = SharedHash(descriptor)
+    shared.grow(length)
+    while shared.untaken:
+        shared.work()
+    return shared.text().partition(":")[2]
 
 
 _PRODUCT = "the product"

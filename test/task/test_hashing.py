@@ -6,13 +6,14 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred, execute
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.storage.digest import new_hash
-from dragonfly_vortex.task.hashing import GrowingHash, hash_range
+from dragonfly_vortex.task import hashing
+from dragonfly_vortex.task.hashing import GrowingHash, SharedHash
 
 _T = TypeVar("_T")
 
@@ -41,7 +42,7 @@ class GrowingHashTests(SynchronousTestCase):
     """A hash that follows a file."""
 
     def setUp(self) -> None:
-        self.content = os.urandom(20 * MIB)
+        self.content = os.urandom(40 * MIB)
         self.descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
         self.addCleanup(os.close, self.descriptor)
         os.pwrite(self.descriptor, self.content, 0)
@@ -58,36 +59,34 @@ class GrowingHashTests(SynchronousTestCase):
         return f"sha256:{hashlib.sha256(self.content[:length]).hexdigest()}"
 
     def test_grows(self) -> None:
-        """It hashes what is there, in order, asks for no more than two threads at a time, and says so."""
+        """It hashes what is there, in order, and says so."""
         self.hash.grow(5)
         self.hash.grow(7)
+        self.assertEqual((len(self.threads.calls), self.hash.waiting), (1, 7))
+        self.threads.run_one()
+        self.assertEqual((self.hash.hashed, self.hash.waiting, self.heard), (7, 0, 1))
         self.hash.grow(MIB + 1)
-        self.assertEqual((len(self.threads.calls), self.hash.waiting), (2, MIB + 1))
         self.threads.run_one()
-        self.assertEqual((self.hash.hashed, self.heard), (5, 1))
-        self.threads.run_one()
-        self.threads.run_one()
-        self.assertEqual((self.hash.hashed, self.hash.waiting, self.heard), (MIB + 1, 0, 3))
+        self.assertEqual((self.hash.hashed, self.hash.waiting, self.heard), (MIB + 1, 0, 2))
         self.assertEqual(self.hash.text(), self.digest(MIB + 1))
         self.assertEqual(self.threads.calls, [])
 
-    def test_stretches(self) -> None:
-        """A long way is gone in stretches, so that it can be stopped and be heard of."""
+    def test_two_threads(self) -> None:
+        """Where there is more than a window two threads are asked for, and never more at a time."""
+        self.hash.grow(4 * MIB)
+        self.assertEqual(len(self.threads.calls), 1)
         self.hash.grow(len(self.content))
-        for hashed in (8, 16, 20):
+        self.assertEqual(len(self.threads.calls), 2)
+        self.hash.grow(len(self.content))
+        self.assertEqual(len(self.threads.calls), 2)
+
+    def test_heard_of(self) -> None:
+        """A thread ends now and then, so that it is heard of, and is sent again."""
+        self.hash.grow(len(self.content))
+        for hashed in (16, 32, 40):
             self.threads.run_one()
             self.assertEqual(self.hash.hashed, hashed * MIB)
-        self.assertEqual(self.hash.text(), self.digest(len(self.content)))
-
-    def test_order(self) -> None:
-        """A thread that comes first waits for the one that hashes what is before."""
-        self.hash.grow(len(self.content))
-        later = threading.Thread(target=self.threads.calls[1][0])
-        later.start()
-        self.threads.run_one()
-        later.join(10)
-        self.assertFalse(later.is_alive())
-        self.assertEqual(self.hash.text(), self.digest(16 * MIB))
+        self.assertEqual((self.hash.text(), self.heard), (self.digest(len(self.content)), 3))
 
     def test_nothing(self) -> None:
         """Of no bytes there is a digest without a thread."""
@@ -100,12 +99,12 @@ class GrowingHashTests(SynchronousTestCase):
         self.hash.start_anew()
         self.hash.grow(7)
         self.threads.run_one()
-        self.assertEqual(self.hash.hashed, 0)
+        self.assertEqual((self.hash.hashed, self.hash.waiting), (0, 7))
         self.threads.run_one()
         self.assertEqual((self.hash.hashed, self.hash.text()), (7, self.digest(7)))
 
     def test_stops(self) -> None:
-        """Stopped, it begins nothing more, and says when the thread at work is done."""
+        """Stopped, it begins nothing more, and says when no thread is at work."""
         self.hash.grow(len(self.content))
         stopped = self.hash.stop()
         for _ in range(2):
@@ -113,7 +112,7 @@ class GrowingHashTests(SynchronousTestCase):
             self.threads.run_one()
         self.assertIsNone(self.successResultOf(stopped))
         self.hash.grow(len(self.content))
-        self.assertEqual(self.threads.calls, [])
+        self.assertEqual((self.threads.calls, self.hash.hashed), ([], 0))
         self.assertIsNone(self.successResultOf(self.hash.stop()))
 
     def test_short_file(self) -> None:
@@ -124,25 +123,25 @@ class GrowingHashTests(SynchronousTestCase):
         self.assertEqual(str(self.hash.error), f"expected {MIB} bytes in the file, got 10")
         self.assertEqual((self.heard, self.threads.calls), (1, []))
 
-    def test_heard_in_reverse(self) -> None:
-        """When the second of two threads is heard of first, all is hashed all the same."""
-        self.hash.grow(9 * MIB)
-        (first, first_done), (second, second_done) = self.threads.calls
-        first()
-        second()
-        second_done.callback(None)
-        self.assertEqual(self.hash.waiting, 0)
-        first_done.callback(None)
-        self.assertEqual((self.hash.waiting, self.hash.text()), (0, self.digest(9 * MIB)))
+    def test_short_file_far_behind(self) -> None:
+        """What comes behind an error is not hashed, and the error is the first."""
+        os.ftruncate(self.descriptor, 10)
+        self.hash.grow(len(self.content))
+        for _ in range(2):
+            self.threads.run_one()
+        self.assertEqual(str(self.hash.error), f"expected {4 * MIB} bytes in the file, got 10")
+        self.assertEqual((self.hash.hashed, self.heard, self.threads.calls), (0, 2, []))
 
     def test_forgotten_error(self) -> None:
         """What could not be read of what is forgotten is no error."""
-        os.ftruncate(self.descriptor, 10)
         self.hash.grow(MIB)
+        (forgotten, done) = self.threads.calls.pop()
+        os.ftruncate(self.descriptor, 10)
+        error = self.assertRaises(OSError, forgotten)
         self.hash.start_anew()
         self.hash.grow(10)
-        for _ in range(2):
-            self.threads.run_one()
+        done.errback(error)
+        self.threads.run_one()
         self.assertEqual((self.hash.error, self.hash.text()), (None, self.digest(10)))
 
     def test_no_thread(self) -> None:
@@ -156,26 +155,110 @@ class GrowingHashTests(SynchronousTestCase):
         self.assertIsInstance(growing.error, RuntimeError)
         self.successResultOf(growing.stop())
 
-    def test_short_file_far_behind(self) -> None:
-        """What comes behind an error is not hashed, and the error is the first."""
-        os.ftruncate(self.descriptor, 10)
+
+class SharedHashTests(SynchronousTestCase):
+    """Several threads that work on one hash."""
+
+    def setUp(self) -> None:
+        self.content = os.urandom(11 * MIB + 17)
+        path = Path(self.mktemp())
+        path.write_bytes(self.content)
+        self.descriptor = os.open(path, os.O_RDWR)
+        self.addCleanup(os.close, self.descriptor)
+        self.hash = SharedHash(self.descriptor)
+
+    def start(self) -> threading.Thread:
+        """A thread that works until nothing is left to be taken."""
+
+        def work() -> None:
+            while self.hash.untaken > 0:
+                self.hash.work()
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        return thread
+
+    def join(self, *threads: threading.Thread) -> None:
+        """Wait for threads, which have little to do."""
+        for thread in threads:
+            thread.join(10)
+            self.assertFalse(thread.is_alive())
+
+    def test_threads(self) -> None:
+        """However many there are, and however little they read at once, it is the hash of the whole."""
+        self.patch(hashing, "_WINDOW", 100_000)
+        preadv = os.preadv
+        self.patch(os, "preadv", lambda descriptor, data, start: preadv(descriptor, [data[0][:70_000]], start))
         self.hash.grow(len(self.content))
-        for _ in range(2):
-            self.threads.run_one()
-        self.assertEqual(str(self.hash.error), f"expected {8 * MIB} bytes in the file, got 10")
-        self.assertEqual((self.hash.hashed, self.heard, self.threads.calls), (0, 2, []))
+        self.join(*[self.start() for _ in range(5)])
+        self.assertEqual(self.hash.text(), f"sha256:{hashlib.sha256(self.content).hexdigest()}")
 
+    def hold_first(self) -> tuple[threading.Event, threading.Event]:
+        """Let the reading of the first bytes take its time: it tells when it has begun, and waits for leave to end."""
+        begun, may_end = threading.Event(), threading.Event()
+        self.addCleanup(may_end.set)
+        preadv = os.preadv
 
-class HashRangeTests(SynchronousTestCase):
-    """Bytes of a file, hashed in this thread."""
+        def read(descriptor: int, data: list[memoryview], start: int) -> int:
+            if not start:
+                begun.set()
+                may_end.wait(10)
+            return preadv(descriptor, data, start)
 
-    def test_range(self) -> None:
-        """Exactly the range is hashed, whatever windows it is read in."""
-        content = os.urandom(3 * MIB + 17)
-        descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
-        self.addCleanup(os.close, descriptor)
-        os.pwrite(descriptor, content, 0)
-        for start, end in ((0, len(content)), (1, 2), (5, MIB + 5), (7, 2 * MIB + 9)):
-            hasher = new_hash("sha256")
-            hash_range(hasher, descriptor, start, end)
-            self.assertEqual(hasher.text(), f"sha256:{hashlib.sha256(content[start:end]).hexdigest()}")
+        self.patch(os, "preadv", read)
+        return begun, may_end
+
+    def test_order(self) -> None:
+        """Who has read sooner what comes later waits with hashing it."""
+        begun, may_end = self.hold_first()
+        self.hash.grow(8 * MIB)
+        first = self.start()
+        begun.wait(10)
+        second = self.start()
+        self.assertEqual((self.hash.hashed, second.is_alive()), (0, True))
+        may_end.set()
+        self.join(first, second)
+        self.assertEqual(self.hash.text(), f"sha256:{hashlib.sha256(self.content[: 8 * MIB]).hexdigest()}")
+
+    def test_stopped(self) -> None:
+        """Stopped, a thread that waits for another one waits no longer, and none goes on."""
+        begun, may_end = self.hold_first()
+        self.hash.grow(len(self.content))
+        first = self.start()
+        begun.wait(10)
+        second = threading.Thread(target=self.hash.work, daemon=True)
+        second.start()
+        self.hash.stop()
+        self.join(second)
+        self.hash.length = 0  # for the thread of this test, which asks whether there is more
+        may_end.set()
+        self.join(first)
+        self.assertEqual(self.hash.hashed, 0)
+
+    def test_error(self) -> None:
+        """When one cannot read, the one behind it, which can, does not wait for ever."""
+        preadv = os.preadv
+        waits = threading.Event()
+
+        def read(descriptor: int, data: list[memoryview], start: int) -> int:
+            if start:
+                waits.set()
+                return preadv(descriptor, data, start)
+            waits.wait(10)
+            return 0
+
+        self.patch(os, "preadv", read)
+        self.hash.grow(8 * MIB)
+        errors: list[str] = []
+
+        def work() -> None:
+            try:
+                self.hash.work()
+            except OSError as error:
+                errors.append(str(error))
+
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        self.join(*threads)
+        self.assertEqual((errors, self.hash.hashed), ([f"expected {4 * MIB} bytes in the file, got 0"], 0))
