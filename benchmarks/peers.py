@@ -67,7 +67,8 @@ class Parent(Server):
         self._config.write_text(
             f"storage:\n  dir: {self._storage}\n"
             f"  server: {{protocol: {self._transport.name}, ip: 127.0.0.1, tcp: {{port: 0}}}}\n"
-            "upload: {server: {ip: 127.0.0.1, port: 0}}\n",
+            "upload: {server: {ip: 127.0.0.1, port: 0}}\n"
+            "metrics: {enable: false}\n",
             encoding="utf-8",
         )
         return super().__enter__()

@@ -288,7 +288,7 @@ def _system() -> str:
 
 def _write_config(directory: Path, storage: str) -> Path:
     path = directory / "config.yaml"
-    path.write_text(f"storage: {{{storage}}}\n", encoding="utf-8")
+    path.write_text(f"storage: {{{storage}}}\nmetrics: {{enable: false}}\n", encoding="utf-8")
     return path
 
 

@@ -285,7 +285,7 @@ def serve() -> None:
     from twisted.internet import reactor
     from twisted.internet.interfaces import IReactorFDSet
 
-    from dragonfly_vortex.config import Config, StorageConfig, StorageServerConfig
+    from dragonfly_vortex.config import Config, MetricsConfig, StorageConfig, StorageServerConfig
     from dragonfly_vortex.peer.listener import SharedSocket, VortexPort
     from dragonfly_vortex.service import IPeerReactor, VortexService
     from dragonfly_vortex.transport.sockets import SocketOptions, apply_listening_options
@@ -301,7 +301,10 @@ def serve() -> None:
         listening.setblocking(False)
         listening.listen(BACKLOG)
     apply_listening_options(listening, SocketOptions())
-    config = Config(storage=StorageConfig(dir=Path(storage), server=StorageServerConfig(protocol="tcp")))
+    config = Config(
+        storage=StorageConfig(dir=Path(storage), server=StorageServerConfig(protocol="tcp")),
+        metrics=MetricsConfig(enable=False),
+    )
     peer_reactor = cast(IPeerReactor, reactor)
     shared = SharedSocket(socket=listening, turns=Turns(counts, number) if way == WAYS[0] else None)
     VortexService(config, peer_reactor, shared=shared).startService()

@@ -1,11 +1,13 @@
 """
-A whole peer as a Twisted service: a storage, and the doors that offer it. Built from a configuration, here only.
+A whole peer as a Twisted service: a storage, the doors that offer it, and the metrics that tell of them. Built from a
+configuration, here only.
 """
 
 from __future__ import annotations
 
 import socket
-from typing import ClassVar
+from contextlib import ExitStack
+from typing import ClassVar, cast
 
 from twisted.application.service import Service
 from twisted.internet.abstract import isIPv6Address
@@ -23,6 +25,7 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.config import Config, TLSIdentity, main_share, server_tls
 from dragonfly_vortex.interfaces import IServer
+from dragonfly_vortex.metrics.tally import StatTally, Tally
 from dragonfly_vortex.peer.listener import SharedSocket
 from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.peer.tcp_server import TCPServer
@@ -56,6 +59,7 @@ class VortexService(Service):
     :param warnings: what reading the configuration warned of; it goes to the log when the service starts.
     :param shared: what the Vortex door of a worker accepts from, instead of listening itself. With it the service can
         be started once.
+    :param tally: where the Vortex door of a worker counts what it sends; None: in one of its own.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -66,15 +70,18 @@ class VortexService(Service):
         reactor: IPeerReactor,
         warnings: tuple[str, ...] = (),
         shared: SharedSocket | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.config = config
         self._reactor = reactor
         self._warnings = warnings
         self._shared = shared
+        self._tally = tally
         self._store: PieceStore | None = None
         self._read_ahead: ReadAhead | None = None
         self._server: IServer | None = None
         self._upload: UploadService | None = None
+        self._metrics: IServer | None = None
 
     @property
     def address(self) -> IAddress | None:
@@ -86,6 +93,12 @@ class VortexService(Service):
     def grpc_address(self) -> IAddress | None:
         """Where the peer listens for gRPC, None while it does not; that door opens a moment later than the other."""
         return self._upload.address if self._upload is not None else None
+
+    @property
+    def metrics_address(self) -> IAddress | None:
+        """Where the peer tells its metrics, None while it does not."""
+        address: IAddress | None = self._metrics.address if self._metrics is not None else None
+        return address
 
     def startService(self) -> None:
         """
@@ -106,15 +119,23 @@ class VortexService(Service):
         identity = server_tls(self.config)
         doors = self.config.storage.server.protocol
         read_ahead = ReadAhead(self._reactor)
-        server = self._make_server(store, limiter, read_ahead, identity) if doors != "grpc" else None
-        upload = self._make_upload(store, limiter, identity) if doors != "tcp" else None
+        vortex, grpc, stats = self._tally or Tally(), Tally(), StatTally()
+        server = self._make_server(store, limiter, read_ahead, identity, vortex) if doors != "grpc" else None
+        upload = self._make_upload(store, limiter, identity, grpc, stats) if doors != "tcp" else None
+        metrics = self._make_metrics(server, (vortex, grpc), stats if upload is not None else None)
         # In this order, so that a port that cannot be had leaves no thread. Nobody is accepted before this returns.
         if upload is not None:
             _try_to_listen(self.config.upload.server.ip, self.config.upload.server.port)
-        if server is not None:
-            server.start()
+        with ExitStack() as unless_started:
+            if metrics is not None:
+                metrics.start()
+                unless_started.callback(metrics.stop, 0.0)
+            if server is not None:
+                server.start()
+            unless_started.pop_all()
         store.start().addErrback(lambda failure: self.log.failure("the storage could not be opened", failure))
         self._store, self._read_ahead, self._server, self._upload = store, read_ahead, server, upload
+        self._metrics = metrics
         if upload is not None:
             upload.startService().addErrback(self._does_not_listen, upload)
         Service.startService(self)
@@ -122,7 +143,7 @@ class VortexService(Service):
     def stopService(self) -> Deferred[None]:
         """
         Stop accepting at all doors, end what is idle, finish the pieces under way for at most :data:`DRAIN_TIMEOUT`;
-        the storage comes last.
+        then comes the storage, and last the metrics, which tell of the others' end.
 
         :returns: fires when everything is closed.
         """
@@ -134,6 +155,7 @@ class VortexService(Service):
         upload, self._upload = self._upload, None
         store, self._store = self._store, None
         read_ahead, self._read_ahead = self._read_ahead, None
+        metrics, self._metrics = self._metrics, None
         doors = [door.stop(DRAIN_TIMEOUT) for door in (server, upload) if door is not None]
         try:
             await gatherResults(doors, consumeErrors=True)
@@ -142,6 +164,8 @@ class VortexService(Service):
                 await read_ahead.stop()
             if store is not None:
                 await store.stop()
+            if metrics is not None:
+                await metrics.stop(0.0)
 
     def _does_not_listen(self, failure: Failure, upload: UploadService) -> None:
         """The gRPC door could not be opened after all; unless it was to be closed by then, that is to be known."""
@@ -162,7 +186,12 @@ class VortexService(Service):
         return port
 
     def _make_server(
-        self, store: PieceStore, limiter: TokenBucket, read_ahead: ReadAhead, identity: TLSIdentity | None
+        self,
+        store: PieceStore,
+        limiter: TokenBucket,
+        read_ahead: ReadAhead,
+        identity: TLSIdentity | None,
+        tally: Tally,
     ) -> IServer:
         server = self.config.storage.server
         # With workers, too: they read the files themselves, but a peer whose files cannot be used does not start.
@@ -177,6 +206,7 @@ class VortexService(Service):
             max_connections=server.tcp.max_connections,
             cork=server.tcp.cork,
             read_ahead=read_ahead,
+            tally=tally,
         )
         return IServer(
             TCPServer(
@@ -190,7 +220,9 @@ class VortexService(Service):
             )
         )
 
-    def _make_upload(self, store: PieceStore, limiter: TokenBucket, identity: TLSIdentity | None) -> UploadService:
+    def _make_upload(
+        self, store: PieceStore, limiter: TokenBucket, identity: TLSIdentity | None, tally: Tally, stats: StatTally
+    ) -> UploadService:
         credentials = None
         if identity is not None:
             from dragonfly_vortex.rpc.credentials import server_credentials
@@ -205,7 +237,30 @@ class VortexService(Service):
             vortex_port=self._vortex_port,
             credentials=credentials,
             limiter=limiter,
+            tally=tally,
+            stats=stats,
         )
+
+    def _make_metrics(
+        self, server: IServer | None, tallies: tuple[Tally, ...], stats: StatTally | None
+    ) -> IServer | None:
+        """The page of metrics, of this process and of its workers."""
+        if not self.config.metrics.enable:
+            return None
+        # Here, since it loads Twisted's web server, which a worker has no use for.
+        from dragonfly_vortex.metrics.peer import PeerMetrics
+        from dragonfly_vortex.metrics.server import IMetricsReactor, MetricsServer
+
+        workers = server if isinstance(server, WorkersServer) else None
+        metrics = PeerMetrics(
+            storage=self.config.storage.dir.absolute(),
+            tallies=lambda: tallies + (workers.tallies if workers is not None else ()),
+            stats=stats,
+            workers=lambda: [pid for pid in workers.pids if pid is not None] if workers is not None else [],
+        )
+        place = self.config.metrics.server
+        reactor = cast(IMetricsReactor, self._reactor)  # it is, under a name that would have to be loaded
+        return IServer(MetricsServer(reactor, metrics.families, ip=place.ip, port=place.port))
 
 
 def _try_to_listen(ip: str, port: int) -> None:

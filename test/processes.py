@@ -78,6 +78,7 @@ def write_config(
     *,
     port: int = 0,
     grpc_port: int = 0,
+    metrics_port: int = 0,
     protocol: str = "all",
     server: str = "",
     upload: str = "",
@@ -89,6 +90,7 @@ def write_config(
     :param directory: where; it is made.
     :param port: of the Vortex door, 0 for a free one.
     :param grpc_port: of the gRPC door, 0 for a free one.
+    :param metrics_port: of the page of metrics, 0 for a free one.
     :param protocol: which doors there are.
     :param server: more of ``storage.server.tcp``, in YAML's flow style.
     :param upload: more of ``upload``, in YAML's flow style.
@@ -98,7 +100,8 @@ def write_config(
     tcp = f"{{port: {port}, {server}}}"
     text = (
         f"storage: {{dir: data, server: {{ip: 127.0.0.1, protocol: {protocol}, tcp: {tcp}}}}}\n"
-        f"upload: {{server: {{ip: 127.0.0.1, port: {grpc_port}}}, {upload}}}\n{more}"
+        f"upload: {{server: {{ip: 127.0.0.1, port: {grpc_port}}}, {upload}}}\n"
+        f"metrics: {{server: {{ip: 127.0.0.1, port: {metrics_port}}}}}\n{more}"
     )
     directory.joinpath("tap.yaml").write_text(text, encoding="utf-8")
 

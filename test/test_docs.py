@@ -93,7 +93,10 @@ class EmbeddingTests(TestCase):
 
     async def start_and_stop_a_peer(self) -> None:
         """Add a peer by the document's code, start it, and stop it."""
-        (self.directory / "tap.yaml").write_text("storage: {dir: storage, server: {ip: 127.0.0.1, tcp: {port: 0}}}")
+        (self.directory / "tap.yaml").write_text(
+            "storage: {dir: storage, server: {ip: 127.0.0.1, tcp: {port: 0}}}\n"
+            "upload: {server: {port: 0}}\nmetrics: {server: {port: 0}}\n"
+        )
         before = Path.cwd()
         self.addCleanup(os.chdir, before)
         os.chdir(self.directory)

@@ -43,7 +43,7 @@ _TIME = 240.0  # seconds that an installation may take before a test fails
 
 @functools.cache
 def checkout() -> Path:
-    """The copy: with few tests, and with free ports in its ``tap.yaml``, as 4000 and 4005 may be in use here."""
+    """The copy: with few tests, and with free ports in its ``tap.yaml``, as others may be in use here."""
     directory = Path(tempfile.mkdtemp(prefix="dfvortex-readme-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     copy = copy_sources(directory)
@@ -52,7 +52,7 @@ def checkout() -> Path:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     config = copy / "tap.yaml"
     text = config.read_text(encoding="utf-8")
-    for port in ("port: 4000", "port: 4005"):
+    for port in ("port: 4000", "port: 4002", "port: 4005"):
         if text.count(port) != 1:
             raise RuntimeError(f"expected {port} once in tap.yaml")
         text = text.replace(port, "port: 0")

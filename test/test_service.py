@@ -24,6 +24,8 @@ from twisted.trial.unittest import TestCase
 from dragonfly_vortex import service
 from dragonfly_vortex.config import (
     Config,
+    MetricsConfig,
+    MetricsServerConfig,
     StorageConfig,
     StorageServerConfig,
     StorageTCPConfig,
@@ -80,6 +82,7 @@ class ServiceTests(TestCase):
         *,
         port: int = 0,
         grpc_port: int = 0,
+        metrics_port: int = 0,
         protocol: str = "all",
         upload: int = 50_000_000_000,
         idle_timeout: float = 300.0,
@@ -92,6 +95,7 @@ class ServiceTests(TestCase):
                 dir=self.directory / "storage",
                 server=StorageServerConfig(ip="127.0.0.1", protocol=protocol, tcp=tcp),
             ),
+            metrics=MetricsConfig(server=MetricsServerConfig(ip="127.0.0.1", port=metrics_port)),
         )
 
     def service(self, config: Config | None = None, warnings: tuple[str, ...] = ()) -> VortexService:

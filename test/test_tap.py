@@ -165,12 +165,12 @@ class DaemonTests(SynchronousTestCase):
 
     def test_warnings(self) -> None:
         """What the configuration warns of is in the daemon's log, and commands do not print it."""
-        write_config(self.directory, more="metrics: {server: {port: 4002}}\n")
+        write_config(self.directory, more="health: {server: {port: 4003}}\n")
         ran = dfvortex("import", "file", directory=self.directory)
         self.assertEqual((ran.returncode, ran.stderr), (0, ""))
-        self.assertNotIn("metrics", ran.stdout)
+        self.assertNotIn("health", ran.stdout)
         with Daemon(self.directory) as daemon:
-            self.assertEqual(len(re.findall(r"#warn\].*not used here: metrics", daemon.log)), 1, daemon.log)
+            self.assertEqual(len(re.findall(r"#warn\].*not used here: health", daemon.log)), 1, daemon.log)
 
     # -- starting
 

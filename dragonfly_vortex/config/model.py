@@ -34,6 +34,8 @@ __all__ = [
     "DownloadTCPConfig",
     "HostConfig",
     "KeepaliveConfig",
+    "MetricsConfig",
+    "MetricsServerConfig",
     "Setting",
     "StorageConfig",
     "StorageServerConfig",
@@ -335,6 +337,31 @@ class StorageConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsServerConfig:
+    """Where the page is: over HTTP, at `/metrics`."""
+
+    ip: str = field(
+        default="0.0.0.0",
+        metadata=_setting(Address(), "The address to listen on for metrics.", nullable=True),
+    )
+    port: int = field(
+        default=4002,
+        metadata=_setting(Whole(minimum=0, maximum=65_535), "The port to listen on for metrics; 0 takes a free one."),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """What this peer tells a Prometheus. See [Metrics](metrics.md)."""
+
+    enable: bool = field(
+        default=True,
+        metadata=_setting(_FLAG, "Whether there is a page of metrics."),
+    )
+    server: MetricsServerConfig = field(default_factory=MetricsServerConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A peer's whole configuration."""
 
@@ -342,6 +369,7 @@ class Config:
     download: DownloadConfig = field(default_factory=DownloadConfig)
     upload: UploadConfig = field(default_factory=UploadConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
     tls: TLSConfig = field(default_factory=TLSConfig)
 
 

@@ -14,7 +14,8 @@ __all__ = ["main_share", "unshareable", "worker_share"]
 
 def worker_share(config: Config, number: int) -> Config:
     """
-    What one worker is to do: serve by Vortex alone, as one process, within its part of the limits.
+    What one worker is to do: serve by Vortex alone, as one process, within its part of the limits. The main process
+    tells the metrics of all.
 
     :param config: the peer's.
     :param number: of the worker, from 1.
@@ -23,7 +24,8 @@ def worker_share(config: Config, number: int) -> Config:
     tcp = replace(server.tcp, max_connections=_parts(server.tcp.max_connections, server.workers)[number - 1])
     server = replace(server, protocol="tcp", workers=1, tcp=tcp)
     upload = replace(config.upload, bandwidth_limit=_bandwidths(config)[number - 1])
-    return replace(config, storage=replace(config.storage, server=server), upload=upload)
+    storage, metrics = replace(config.storage, server=server), replace(config.metrics, enable=False)
+    return replace(config, storage=storage, upload=upload, metrics=metrics)
 
 
 def main_share(config: Config) -> Config:

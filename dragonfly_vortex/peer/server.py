@@ -16,6 +16,7 @@ from twisted.logger import Logger
 
 from dragonfly_vortex.ending import Ending
 from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.metrics.tally import Tally
 from dragonfly_vortex.peer.server_protocol import VortexServerProtocol
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import ReadAhead
@@ -39,6 +40,7 @@ class VortexServerFactory(Factory):
     :param max_connections: how many connections there may be.
     :param cork: have the kernel send full segments only, until a reply is complete.
     :param read_ahead: who waits for the disk where a piece is not in memory; None: the reactor's thread does.
+    :param tally: where pieces and bytes are counted; None: in one of its own.
     """
 
     noisy = False
@@ -54,6 +56,7 @@ class VortexServerFactory(Factory):
         max_connections: int = 1000,
         cork: bool = False,
         read_ahead: ReadAhead | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -62,6 +65,7 @@ class VortexServerFactory(Factory):
         self.max_connections = max_connections
         self.cork = cork
         self.read_ahead = read_ahead
+        self.tally = tally or Tally()
         self._connections: set[VortexServerProtocol] = set()
         self._idle: dict[VortexServerProtocol, None] = {}  # the longest idle first
         self._accepting = True

@@ -14,7 +14,7 @@ from __future__ import annotations
 import enum
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
@@ -205,9 +205,10 @@ class VortexServerProtocol(Protocol):
         self._stop_waiting_for_first_word()
         self.factory.connection_busy(self)
         self._be_patient(self.factory.idle_timeout)
+        self.factory.tally.piece_begun()
         opening = self._opening = self.factory.store.open_piece(request.kind, request.task_id, request.number)
         sending = opening.addCallbacks(self._send, self._send_error, callbackArgs=(request,), errbackArgs=(request,))
-        sending.addCallback(self._replied).addErrback(self._broken_off, request)
+        sending.addBoth(self._counted).addCallback(self._replied).addErrback(self._broken_off, request)
 
     def _send(self, piece: OpenPiece, request: PieceRequest) -> Deferred[None] | None:
         """The piece is there: send it."""
@@ -242,8 +243,14 @@ class VortexServerProtocol(Protocol):
     def _transmit(self, header: bytes, content: FileRange | None = None) -> Deferred[None]:
         return self._sender.send(header, content, more=self._connection.buffered > 0)
 
+    def _counted(self, result: Any) -> Any:
+        """The reply has come to an end, of whichever kind."""
+        self.factory.tally.piece_ended()
+        return result
+
     def _progressed(self, length: int) -> None:
         self._connection.content_sent(length)
+        self.factory.tally.sent(length)
         self._be_patient(self.factory.idle_timeout)
 
     def _replied(self, _: None = None) -> None:

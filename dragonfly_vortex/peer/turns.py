@@ -9,9 +9,9 @@ many it has, and one that has more than another lets that one go first, for a mo
 from __future__ import annotations
 
 import mmap
-import os
 import sys
-import tempfile
+
+from dragonfly_vortex.shared_memory import shared_memory
 
 __all__ = ["Turns", "shared_counts"]
 
@@ -28,13 +28,7 @@ def shared_counts(count: int) -> int:
     :param count: how many processes.
     :returns: the descriptor of a file without a name, for them to inherit.
     """
-    if sys.platform == "linux":
-        descriptor = os.memfd_create("dfvortex-counts")
-    else:
-        descriptor, path = tempfile.mkstemp(prefix="dfvortex-counts-")
-        os.unlink(path)
-    os.write(descriptor, _NONE.to_bytes(_WIDTH, sys.byteorder) * count)
-    return descriptor
+    return shared_memory("dfvortex-counts", _NONE.to_bytes(_WIDTH, sys.byteorder) * count)
 
 
 class Turns:

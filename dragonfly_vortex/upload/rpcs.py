@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, RemoteProtocolError, StorageFailure
 from dragonfly_vortex.interfaces import FileRange, IPieceStore, OpenPiece, StoredTask, piece_id
+from dragonfly_vortex.metrics.tally import StatTally, Tally
 from dragonfly_vortex.rpc.budget import Budget
 from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest
 from dragonfly_vortex.rpc.pieces import encode_piece
@@ -64,6 +65,8 @@ class UploadRPCs:
         thread.
     :param limiter: what all content is spent from, in the reactor's thread; None for no limit.
     :param budget: what all pieces in memory are taken from.
+    :param tally: where pieces and bytes are counted.
+    :param stats: where questions about tasks are counted.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -77,6 +80,8 @@ class UploadRPCs:
         vortex_port: Callable[[], int | None],
         limiter: TokenBucket | None,
         budget: Budget,
+        tally: Tally,
+        stats: StatTally,
     ) -> None:
         self.host = common_pb2.Host()
         """What is said about the host."""
@@ -86,6 +91,8 @@ class UploadRPCs:
         self._vortex_port = vortex_port
         self._limiter = limiter
         self._budget = budget
+        self._tally = tally
+        self._stats = stats
         self._watches = Watches(store, thread, self._sync_message)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="upload-reader")
         self._opening = asyncio.Semaphore(_MAX_OPEN)
@@ -123,6 +130,7 @@ class UploadRPCs:
         try:
             request = _parse(PieceRequest, data)
             what = f"piece {piece_id(request.task_id, request.piece_number)}"
+            self._piece_begun(context)
             return await self._reply(kind, request.task_id, request.piece_number, context)
         except Exception as error:
             await self._abort(context, error, what)
@@ -139,6 +147,15 @@ class UploadRPCs:
 
         context.add_done_callback(ended)  # type: ignore[arg-type]  # the stubs want a class of their own, which is not there
 
+    def _piece_begun(self, context: _Context) -> None:
+        """Count a piece as being under way until its call has ended, however it does."""
+        self._tally.piece_begun()
+
+        def ended(_: _Context) -> None:
+            self._tally.piece_ended()
+
+        context.add_done_callback(ended)  # type: ignore[arg-type]  # the stubs want a class of their own, which is not there
+
     async def _reply(self, kind: PieceKind, task_id: str, number: int, context: _Context) -> bytes:
         async with self._opening:
             piece = await self._thread.ask(self._store.open_piece, kind, task_id, number, unwanted=_close)
@@ -151,10 +168,12 @@ class UploadRPCs:
             # The job closes the file, so that it has to be done even if nobody waits for it any more.
             reading = asyncio.wrap_future(self._readers.submit(_read_reply, piece))
             try:
-                return await asyncio.shield(reading)
+                reply = await asyncio.shield(reading)
             except PieceDamaged as error:
                 await self._thread.ask(self._store.mark_damaged, kind, task_id, number, str(error))
                 raise
+            self._tally.sent(piece.metadata.length)  # gRPC has it now, and does not say how much of it has left
+            return reply
 
     async def _enter(self, length: int, context: _Context) -> None:
         """Wait for room in memory, which is given back when the call has ended."""
@@ -180,11 +199,13 @@ class UploadRPCs:
     async def _stat(self, kind: PieceKind, data: bytes, context: _Context) -> bytes:
         row = METHODS[kind]
         what = "the request"
+        self._stats.asked[kind] += 1
         try:
             task_id = str(getattr(_parse(row.stat_request, data), "task_id"))  # noqa: B009  # its class is in the row
             what = f"task {task_id}"
             task: StoredTask = await self._thread.ask(self._store.get_task, kind, task_id)
         except Exception as error:
+            self._stats.failed[kind] += 1
             await self._abort(context, error, what)
         length = task.content_length  # None while a download does not know it yet: the field is left out then
         return _fill(

@@ -21,6 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.metrics.tally import StatTally, Tally
 from dragonfly_vortex.rpc.budget import PIECES_OF_ONE_CHILD, Budget
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.upload.event_loop import EventLoopThread
@@ -61,6 +62,8 @@ class UploadService(Service):
         thread.
     :param credentials: for TLS; None for none.
     :param limiter: what all content is spent from; None for no limit.
+    :param tally: where pieces and bytes are counted; None: in one of its own.
+    :param stats: where questions about tasks are counted; None: in one of its own.
     :param drain_timeout: seconds that the pieces under way have when the service stops.
     """
 
@@ -77,6 +80,8 @@ class UploadService(Service):
         vortex_port: Callable[[], int | None],
         credentials: grpc.ServerCredentials | None = None,
         limiter: TokenBucket | None = None,
+        tally: Tally | None = None,
+        stats: StatTally | None = None,
         drain_timeout: float = DRAIN_TIMEOUT,
     ) -> None:
         self.address: IAddress | None = None
@@ -89,6 +94,8 @@ class UploadService(Service):
         self._vortex_port = vortex_port
         self._credentials = credentials
         self._limiter = limiter
+        self._tally = tally or Tally()
+        self._stats = stats or StatTally()
         self._drain_timeout = drain_timeout
         self._running: _Running | None = None
 
@@ -153,6 +160,8 @@ class UploadService(Service):
             vortex_port=self._vortex_port,
             limiter=self._limiter,
             budget=Budget(share=PIECES_OF_ONE_CHILD),
+            tally=self._tally,
+            stats=self._stats,
         )
         server = grpc.aio.server(options=_SERVER_OPTIONS)
         running.server, running.rpcs, running.health = server, rpcs, health.aio.HealthServicer()

@@ -9,13 +9,16 @@ from typing import BinaryIO
 
 from dragonfly_vortex.config import Config, beside, worker_share
 
-__all__ = ["COUNTS", "LISTENING", "Order", "orders"]
+__all__ = ["COUNTS", "LISTENING", "TALLIES", "Order", "orders"]
 
 LISTENING = 3
 """The descriptor of the listening socket in a worker."""
 
 COUNTS = 4
 """The descriptor of the memory by which the workers know whose turn it is to accept."""
+
+TALLIES = 5
+"""The descriptor of the memory in which the workers count what they send."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

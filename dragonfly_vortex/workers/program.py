@@ -15,12 +15,13 @@ from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 
 from dragonfly_vortex.descriptors import within_descriptors
 from dragonfly_vortex.errors import CertificateUnusable, StorageError
+from dragonfly_vortex.metrics.tally import tallies_in
 from dragonfly_vortex.peer.listener import SharedSocket
 from dragonfly_vortex.peer.turns import Turns
 from dragonfly_vortex.service import IPeerReactor, VortexService
 from dragonfly_vortex.termination import ExitBySignal
 from dragonfly_vortex.workers.log_lines import event_line
-from dragonfly_vortex.workers.order import COUNTS, LISTENING, Order
+from dragonfly_vortex.workers.order import COUNTS, LISTENING, TALLIES, Order
 
 __all__ = ["main"]
 
@@ -45,7 +46,8 @@ def main() -> int:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # when a worker ends is for the main process to say
     ExitBySignal(peer_reactor, signal.SIGTERM, signal.SIGINT).startService()
     shared = SharedSocket(socket=socket.socket(fileno=LISTENING), turns=Turns(COUNTS, order.number))
-    peer = VortexService(within_descriptors(order.config), peer_reactor, shared=shared)
+    tally = tallies_in(TALLIES)[order.number - 1]
+    peer = VortexService(within_descriptors(order.config), peer_reactor, shared=shared, tally=tally)
     try:
         peer.startService()
     except (CannotListenError, CertificateUnusable, StorageError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,10 +15,11 @@ from zope.interface import implementer
 
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.interfaces import IServer
+from dragonfly_vortex.metrics.tally import Tally, shared_tallies, tallies_in
 from dragonfly_vortex.peer.listener import address_of, listening_socket
 from dragonfly_vortex.peer.turns import Turns, shared_counts
 from dragonfly_vortex.transport.sockets import socket_options
-from dragonfly_vortex.workers.order import orders
+from dragonfly_vortex.workers.order import COUNTS, LISTENING, TALLIES, orders
 from dragonfly_vortex.workers.supervision import ISupervisingReactor, Worker
 
 __all__ = ["WorkersServer"]
@@ -42,8 +44,9 @@ class WorkersServer:
         self._reactor = reactor
         self._config = config
         self._listening: socket.socket | None = None
-        self._counts: int | None = None
+        self._shared: list[int] = []  # descriptors of memory
         self._turns: list[Turns] = []
+        self._tallies: tuple[Tally, ...] = ()
         self._workers: list[Worker] = []
 
     @property
@@ -56,17 +59,24 @@ class WorkersServer:
         """The workers' process IDs, None for one that is to be started again."""
         return [worker.pid for worker in self._workers]
 
+    @property
+    def tallies(self) -> tuple[Tally, ...]:
+        """What each worker has sent, over all its processes; also when it has been stopped."""
+        return self._tallies
+
     def start(self) -> IAddress:
         """See :meth:`IServer.start`. Children are accepted when the first worker is there; until then they wait."""
         server = self._config.storage.server
         listening = self._listening = listening_socket(server.ip, server.tcp.port, socket_options(server.tcp))
         address = address_of(listening)
         self.log.info("serving Vortex on {address}, by {count} workers", address=address, count=server.workers)
-        counts = self._counts = shared_counts(server.workers)
-        for order in orders(self._config, Path.cwd()):
+        counts, tallies = self._shared = [shared_counts(server.workers), shared_tallies(server.workers)]
+        self._tallies = tallies_in(tallies)
+        inherited = {LISTENING: listening.fileno(), COUNTS: counts, TALLIES: tallies}
+        for order, tally in zip(orders(self._config, Path.cwd()), self._tallies, strict=True):
             turns = Turns(counts, order.number)
             self._turns.append(turns)
-            worker = Worker(self._reactor, order, listening, counts, turns)
+            worker = Worker(self._reactor, order, inherited, partial(_ended, turns, tally))
             self._workers.append(worker)
             worker.start()
         return address
@@ -76,9 +86,9 @@ class WorkersServer:
         workers, self._workers = self._workers, []
         if listening is not None:
             listening.close()
-        counts, self._counts = self._counts, None
-        if counts is not None:
-            os.close(counts)
+        shared, self._shared = self._shared, []
+        for descriptor in shared:
+            os.close(descriptor)
         turns, self._turns = self._turns, []
         await gatherResults([worker.stop(timeout) for worker in workers])
         for each in turns:
@@ -87,3 +97,9 @@ class WorkersServer:
     def stop(self, timeout: float) -> Deferred[None]:
         """See :meth:`IServer.stop`."""
         return Deferred.fromCoroutine(self._stop(timeout))
+
+
+def _ended(turns: Turns, tally: Tally) -> None:
+    """A process of a worker's has ended: it has no connection any more, and sends nothing."""
+    turns.take_none()
+    tally.nothing_under_way()

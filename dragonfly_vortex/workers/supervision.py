@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred, succeed
@@ -14,9 +14,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.peer.turns import Turns
 from dragonfly_vortex.workers.log_lines import RelayedLog
-from dragonfly_vortex.workers.order import COUNTS, LISTENING, Order
+from dragonfly_vortex.workers.order import Order
 
 __all__ = ["ISupervisingReactor", "Worker"]
 
@@ -40,21 +39,24 @@ class Worker:
 
     :param reactor: starts processes, and tells of their end, for which its signal handlers must be installed.
     :param order: what the worker is to do.
-    :param listening: the socket that it shares; must stay open until :meth:`stop`.
-    :param counts: the descriptor of what :func:`~dragonfly_vortex.peer.turns.shared_counts` has made; so must this one.
-    :param turns: the same as the worker sees it, for when it has died.
+    :param inherited: the descriptors that it is given, by the numbers that they have there; they must stay open until
+        :meth:`stop`.
+    :param ended: called whenever a process of it has ended, for what that one may not have been able to say.
     """
 
     log: ClassVar[Logger] = Logger()
 
     def __init__(
-        self, reactor: ISupervisingReactor, order: Order, listening: socket.socket, counts: int, turns: Turns
+        self,
+        reactor: ISupervisingReactor,
+        order: Order,
+        inherited: Mapping[int, int],
+        ended: Callable[[], object],
     ) -> None:
         self._reactor = reactor
         self._order = order
-        self._listening = listening
-        self._counts = counts
-        self._turns = turns
+        self._inherited = inherited
+        self._ended = ended
         self._run: _Run | None = None
         self._rest: IDelayedCall | None = None
         self._kill: IDelayedCall | None = None
@@ -73,13 +75,7 @@ class Worker:
         self._started = self._reactor.seconds()
         number = self._order.number
         command = [sys.executable, "-m", "dragonfly_vortex.workers", str(number)]
-        descriptors: dict[int, str | int] = {
-            0: "w",
-            1: "r",
-            2: "r",
-            LISTENING: self._listening.fileno(),
-            COUNTS: self._counts,
-        }
+        descriptors: dict[int, str | int] = {0: "w", 1: "r", 2: "r", **self._inherited}
         run = self._run = _Run(self, self._order)
         try:
             self._reactor.spawnProcess(run, sys.executable, command, env=_environment(), childFDs=descriptors)
@@ -110,7 +106,7 @@ class Worker:
         :param how: in words.
         """
         self._run = None
-        self._turns.take_none()  # it may have died before it could say so
+        self._ended()
         number = self._order.number
         if self._stopped is not None:
             if self._kill is not None:

@@ -51,6 +51,7 @@ storage:
       keepalive: {idle: 50s, interval: 30, probes: 7}
       congestion_control: bbr
       fastopen: true
+metrics: {enable: false, server: {ip: '::1', port: 9090}}
 tls: {cert: /own/peer.crt, key: /own/peer.key, ca_cert: /own/ca.crt}
 """
 
@@ -171,6 +172,7 @@ class LoadTests(ConfigFileTestCase):
                         },
                     },
                 },
+                "metrics": {"enable": False, "server": {"ip": "::1", "port": 9090}},
                 "tls": {
                     "cert": Path("/own/peer.crt"),
                     "key": Path("/own/peer.key"),
@@ -291,7 +293,7 @@ class DfdaemonTests(ConfigFileTestCase):
                 *("storage.keep (content is kept over a restart in any case", "nothing is deleted)"),
                 *("storage.writePieceTimeout", "storage.writeBufferSize", "storage.readBufferSize"),
                 *("storage.cacheCapacity", "storage.server.quicPort", "backend", "gc", "proxy", "security", "health"),
-                *("metrics", "stats", "tracing", "network"),
+                *("stats", "tracing", "network"),
             ],
         )
         self.assertNotIn("secret", warning)
@@ -323,6 +325,7 @@ class DfdaemonTests(ConfigFileTestCase):
             for name in names:
                 del tree[section][name]
         tree["storage"]["server"] = {"quicPort": 5}
+        del tree["metrics"]["server"]
         self.assertEqual(len(self.load(yaml.safe_dump(tree)).warnings), 1)
 
     def test_earlier_name_of_a_limit(self) -> None:

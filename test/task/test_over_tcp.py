@@ -18,6 +18,7 @@ from twisted.trial.unittest import TestCase
 from dragonfly_vortex.config import (
     Config,
     DownloadConfig,
+    MetricsConfig,
     StorageConfig,
     StorageServerConfig,
     StorageTCPConfig,
@@ -55,7 +56,8 @@ class OverTCPTests(TestCase):
         file.write_bytes(content)
         await deferToThread(import_file, file, storage, PieceKind.STANDARD, PIECE_LENGTH)
         server = StorageServerConfig(ip="127.0.0.1", protocol="tcp", tcp=StorageTCPConfig(port=0))
-        service = VortexService(Config(storage=StorageConfig(dir=storage, server=server)), PEER_REACTOR)
+        config = Config(storage=StorageConfig(dir=storage, server=server), metrics=MetricsConfig(enable=False))
+        service = VortexService(config, PEER_REACTOR)
         service.startService()
         self.addCleanup(service.stopService)
         address = cast(IPv4Address, service.address)

@@ -18,18 +18,20 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config import Config, StorageConfig
+from dragonfly_vortex.metrics.tally import shared_tallies
 from dragonfly_vortex.peer.turns import shared_counts
 from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.wire import PieceContent, PieceKind
-from dragonfly_vortex.workers.order import COUNTS, LISTENING, Order
+from dragonfly_vortex.workers.order import COUNTS, LISTENING, TALLIES, Order
 from test.processes import Child, Daemon
 
 PLACE_THEM = f"""
 import fcntl, os, sys
-listening, counts = (fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:3])
+listening, counts, tallies = (fcntl.fcntl(int(each), fcntl.F_DUPFD, 10) for each in sys.argv[1:4])
 os.dup2(listening, {LISTENING})
 os.dup2(counts, {COUNTS})
-os.execv(sys.argv[3], sys.argv[3:])
+os.dup2(tallies, {TALLIES})
+os.execv(sys.argv[4], sys.argv[4:])
 """
 """A program that gives descriptors the numbers that a worker expects, and becomes the worker."""
 
@@ -50,6 +52,7 @@ class DaemonTests(SynchronousTestCase):
         """Write the configuration: the Vortex door alone, two workers."""
         text = f"upload: {{bandwidth_limit: {bandwidth}}}\nstorage: {{dir: data, server: "
         text += "{ip: 127.0.0.1, protocol: tcp, workers: 2, tcp: {port: 0}}}\n"
+        text += "metrics: {server: {ip: 127.0.0.1, port: 0}}\n"
         self.directory.joinpath("tap.yaml").write_text(text, encoding="utf-8")
 
     @contextmanager
@@ -132,13 +135,15 @@ class ProgramTests(SynchronousTestCase):
         """A worker that serves a storage; it is killed if it still runs in the end."""
         counts = shared_counts(1)
         self.addCleanup(os.close, counts)
+        tallies = shared_tallies(1)
+        self.addCleanup(os.close, tallies)
         program = [sys.executable, "-m", "dragonfly_vortex.workers", "1"]
         with socket.create_server(("127.0.0.1", 0)) as listening:
             process = subprocess.Popen(
-                [sys.executable, "-c", PLACE_THEM, str(listening.fileno()), str(counts), *program],
+                [sys.executable, "-c", PLACE_THEM, str(listening.fileno()), str(counts), str(tallies), *program],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                pass_fds=[listening.fileno(), counts],
+                pass_fds=[listening.fileno(), counts, tallies],
                 text=True,
             )
         with process:

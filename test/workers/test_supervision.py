@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +15,6 @@ from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
 from dragonfly_vortex.config import default_config
-from dragonfly_vortex.peer.turns import Turns, shared_counts
 from dragonfly_vortex.workers import supervision
 from dragonfly_vortex.workers.order import Order
 from dragonfly_vortex.workers.supervision import ISupervisingReactor, Worker
@@ -31,20 +29,17 @@ class WorkerTests(TestCase):
 
     def setUp(self) -> None:
         self.observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
-        self.listening = socket.create_server(("127.0.0.1", 0))
-        self.addCleanup(self.listening.close)
-        self.counts = shared_counts(5)
-        self.addCleanup(os.close, self.counts)
-        self.turns = Turns(self.counts, 5)
-        self.addCleanup(self.turns.close)
+        self.ends: list[list[str]] = []
+        """What was in the log whenever it was told that a process had ended."""
 
-    def worker(self, script: str) -> Worker:
+    def worker(self, script: str, inherited: Mapping[int, int] | None = None) -> Worker:
         """Worker 5 of a peer whose workers run that script; it is stopped in the end."""
         program = Path(self.mktemp()).absolute()
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
         self.patch(sys, "executable", str(program))
-        worker = Worker(REACTOR, Order(number=5, config=default_config()), self.listening, self.counts, self.turns)
+        order = Order(number=5, config=default_config())
+        worker = Worker(REACTOR, order, inherited or {}, lambda: self.ends.append(self.said()))
         self.addCleanup(worker.stop, 0.0)
         return worker
 
@@ -101,17 +96,26 @@ class WorkerTests(TestCase):
         self.assertEqual(sorted(self.said()[:2]), ["no module", "nothing"])
         self.assertIn("has ended: signal 9;", self.said()[2])
 
-    async def test_others_do_not_wait_for_it(self) -> None:
-        """The connections that it had when it died count no more."""
-        others = Turns(self.counts, 1)
-        self.addCleanup(others.close)
-        self.turns.tell(1)
-        others.tell(2)
-        self.assertFalse(others.mine)
-        worker = self.worker("exit 3")
+    async def test_end(self) -> None:
+        """Each end of a process is told, before the next one is started."""
+        worker = self.worker("echo started; exit 3")
         worker.start()
-        await self.until_said("has ended")
-        self.assertTrue(others.mine)
+        while len(self.ends) < 2:
+            await self.pause(0.01)
+        self.assertEqual([said.count("started") for said in self.ends], [1, 2])
+
+    async def test_inherited(self) -> None:
+        """It has the descriptors that it was given, by their numbers there, and no others of this process."""
+        with open(self.mktemp(), "w+b") as one, open(self.mktemp(), "w+b") as other:
+            script = "printf here >&7; echo /proc/self/fd/*; exec cat >/dev/null"
+            worker = self.worker(script, {7: one.fileno()})
+            worker.start()
+            await self.until_said("fd/7")
+            one.seek(0)
+            self.assertEqual((one.read(), other.read()), (b"here", b""))
+        there = {int(Path(name).name) for name in self.said()[0].split()}
+        self.assertLessEqual({0, 1, 2, 7}, there)
+        self.assertLessEqual(there, {0, 1, 2, 3, 7, 10})  # the shell's own: its script, and the directory
 
     async def test_stop_while_it_rests(self) -> None:
         """One that is to be started again and is stopped before is not started."""

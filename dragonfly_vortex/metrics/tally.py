@@ -1,0 +1,94 @@
+"""
+What the doors of a peer count, in memory that its main process reads, whoever writes.
+
+A door of a process has a tally of its own. With workers the tallies lie in memory that the main process shares with
+them: each worker counts in its own place, and the main process adds them up when it is asked. So nothing has to be
+sent or fetched, a worker that is stopped keeps nobody waiting, and what one had counted when it was killed is there
+still: the process that comes in its place counts on from it.
+
+Prometheus's own library for Python would do the same by a file for each process. But it decides so for all that a
+program counts, by an environment variable that must be there when it is imported; and the files of processes that have
+ended stay, and become ever more.
+"""
+
+from __future__ import annotations
+
+import mmap
+
+from dragonfly_vortex.shared_memory import shared_memory
+from dragonfly_vortex.wire import PieceKind
+
+__all__ = ["StatTally", "Tally", "shared_tallies", "tallies_in"]
+
+_UNDER_WAY, _SENT = range(2)
+
+_LENGTH = 16
+"""Bytes of a tally: two numbers. Each is written by one thread at a time, and read as a whole."""
+
+
+class Tally:
+    """
+    The pieces that one door has sent, and is sending. One thread counts, any other one may read.
+
+    :param memory: a place that :func:`tallies_in` has found; None for one that no other process knows.
+    """
+
+    __slots__ = ("_numbers",)
+
+    def __init__(self, memory: memoryview | None = None) -> None:
+        self._numbers = (memoryview(bytearray(_LENGTH)) if memory is None else memory).cast("q")
+
+    def piece_begun(self) -> None:
+        """A piece was asked for."""
+        self._numbers[_UNDER_WAY] += 1
+
+    def piece_ended(self) -> None:
+        """The reply has come to its end, or has been broken off."""
+        self._numbers[_UNDER_WAY] -= 1
+
+    def sent(self, length: int) -> None:
+        """So many bytes of a piece's content have gone."""
+        self._numbers[_SENT] += length
+
+    def nothing_under_way(self) -> None:
+        """The process that counted here has ended, perhaps before it could say so."""
+        self._numbers[_UNDER_WAY] = 0
+
+    @property
+    def pieces_under_way(self) -> int:
+        """How many pieces are being sent."""
+        return self._numbers[_UNDER_WAY]
+
+    @property
+    def bytes_sent(self) -> int:
+        """How many bytes of content have been sent."""
+        return self._numbers[_SENT]
+
+
+def shared_tallies(count: int) -> int:
+    """
+    Make the memory for some tallies.
+
+    :returns: the descriptor of a file without a name, for other processes to inherit.
+    """
+    return shared_memory("dfvortex-tallies", bytes(_LENGTH * count))
+
+
+def tallies_in(descriptor: int) -> tuple[Tally, ...]:
+    """
+    All tallies in memory that was shared; they keep it by themselves.
+
+    :param descriptor: of :func:`shared_tallies`; it is not needed any more then.
+    """
+    memory = memoryview(mmap.mmap(descriptor, 0))
+    return tuple(Tally(memory[start : start + _LENGTH]) for start in range(0, len(memory), _LENGTH))
+
+
+class StatTally:
+    """How often a task was asked about over gRPC, by the kind of its pieces. One thread counts, any other may read."""
+
+    def __init__(self) -> None:
+        self.asked = dict.fromkeys(PieceKind, 0)
+        """How often."""
+        self.failed = dict.fromkeys(PieceKind, 0)
+        """How often without an answer: because it is not there, most of all."""

@@ -1,0 +1,35 @@
+"""A page of metrics as Prometheus reads it: by the parser of its own library for Python."""
+
+from __future__ import annotations
+
+import http.client
+import urllib.request
+
+from prometheus_client.parser import text_string_to_metric_families
+
+__all__ = ["fetched", "values_in"]
+
+
+def fetched(port: int) -> str:
+    """The page of a peer on this machine; this blocks."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        if not isinstance(response, http.client.HTTPResponse) or response.status != 200:
+            raise AssertionError(f"expected a page, got {response}")
+        text: bytes = response.read()
+    return text.decode()
+
+
+def values_in(text: str) -> dict[str, float]:
+    """
+    The samples of a page, each by its name and, in braces, its labels.
+
+    The parser writes ``_total`` behind the name of each counter that has it not, as its own format wants: here that is
+    taken off again.
+    """
+    values: dict[str, float] = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            name = sample.name if f"\n{sample.name}" in f"\n{text}" else sample.name.removesuffix("_total")
+            labels = ",".join(f"{label}={value}" for label, value in sorted(sample.labels.items()))
+            values[f"{name}{{{labels}}}" if labels else name] = sample.value
+    return values
