@@ -21,12 +21,16 @@ PIECES = (
 
 
 def _config(protocol: str, certificate: str = "") -> str:
-    """The configuration of a parent with one door: neither process has the other transport in its memory."""
+    """
+    The configuration of a parent with one door: neither process has the other transport in its memory. There is a page
+    of metrics as ever, at a port that no other peer of this machine has.
+    """
     return (
         "storage:\n"
         "  dir: $task/storage\n"
         f"  server: {{protocol: {protocol}, ip: 127.0.0.1, tcp: {{port: $port}}}}\n"
         f"upload: {{server: {{ip: 127.0.0.1, port: $port{certificate}}}}}\n"
+        "metrics: {server: {ip: 127.0.0.1, port: 0}}\n"
     )
 
 
