@@ -7,11 +7,11 @@ many wait there it stops whoever writes more: for seconds, where the disk is slo
 
 from __future__ import annotations
 
-import errno
-import functools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+from dragonfly_vortex.storage.system_calls import sync_file_range
 
 __all__ = ["free_run", "write_back"]
 
@@ -25,8 +25,6 @@ _FEW = 128 * 1024 * 1024
 """Bytes that may wait for the disk where nobody knows better."""
 
 _VMSTAT = Path("/proc/vmstat")
-
-_SyncFileRange = Callable[[int, int, int, int], None]
 
 
 def write_back(
@@ -47,8 +45,8 @@ def write_back(
     :raises OSError: the disk has failed. Nobody else is told so.
     """
     steps = [step for start, end in _joined(ranges) for step in _steps(start, end)]
-    sync_file_range = _sync_file_range()
-    if sync_file_range is None:
+    sync = sync_file_range()
+    if sync is None:
         if steps and is_wanted():
             os.fdatasync(descriptor)
         return
@@ -57,7 +55,7 @@ def write_back(
         for start, end in steps:
             if not is_wanted():
                 return
-            sync_file_range(descriptor, start, end - start, flags)
+            sync(descriptor, start, end - start, flags)
 
 
 def free_run() -> int:
@@ -91,27 +89,3 @@ def _steps(start: int, end: int) -> Iterator[tuple[int, int]]:
     """A range in parts."""
     for at in range(start, end, _STEP):
         yield at, min(end, at + _STEP)
-
-
-@functools.cache
-def _sync_file_range() -> _SyncFileRange | None:
-    """sync_file_range(2), which Python's own ``os`` lacks; None where the C library or the kernel does too."""
-    import ctypes  # costs a start-up more than all of this module, and is needed in the middle of a download
-
-    try:
-        function = ctypes.CDLL(None, use_errno=True).sync_file_range
-    except (OSError, AttributeError):
-        return None
-    function.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
-
-    def sync_file_range(descriptor: int, start: int, length: int, flags: int) -> None:
-        if function(descriptor, start, length, flags):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
-
-    try:
-        sync_file_range(-1, 0, 0, _WRITE)
-    except OSError as error:
-        if error.errno != errno.EBADF:  # which is right: there is no file -1
-            return None
-    return sync_file_range

@@ -25,6 +25,12 @@ from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["TaskFile"]
 
+_BLOCK = 512
+"""Bytes of a block, as stat(2) counts them, whatever the file system's own are."""
+
+_ROOM = 1024 * 1024
+"""Bytes more on the disk than in the file that need no truncating: the file system's own tables."""
+
 
 class TaskFile:
     """
@@ -145,7 +151,8 @@ class TaskFile:
 
     def finish(self, content_length: int) -> None:
         """
-        Write down the length of a task that is complete and right, and cut off what lies behind it.
+        Write down the length of a task that is complete and right, and cut off what lies behind it, and the room that
+        was made there.
 
         :raises StorageError: the task is not what it was when it was opened.
         :raises StorageFailure: the storage failed.
@@ -155,7 +162,7 @@ class TaskFile:
             # A task that is finished is not written to: not even by a change that changes nothing.
             if self._catalog.get_task(self.kind, self.task_id).content_length != content_length:
                 self._catalog.set_content_length(self.kind, self.task_id, content_length)
-            if os.fstat(self.descriptor).st_size > content_length:
+            if _is_more_than(os.fstat(self.descriptor), content_length):
                 os.ftruncate(self.descriptor, content_length)
 
     def close(self) -> None:
@@ -245,6 +252,12 @@ class TaskFile:
         """What goes wrong on this side."""
         with storage_failures(f"cannot write task {self.task_id}"):
             yield
+
+
+def _is_more_than(status: os.stat_result, content_length: int) -> bool:
+    """Whether a file has bytes or room behind its content. What is another name of a user's own file is theirs."""
+    behind = status.st_size > content_length or status.st_blocks * _BLOCK - content_length > _ROOM
+    return behind and status.st_nlink == 1
 
 
 def _is_in(piece: PieceMetadata, size: int) -> bool:

@@ -29,6 +29,7 @@ from dragonfly_vortex.interfaces import (
     IPieceAnnouncer,
     piece_id,
 )
+from dragonfly_vortex.task.allocation import Allocation
 from dragonfly_vortex.task.hashing import GrowingHash
 from dragonfly_vortex.task.outlast import outlast
 from dragonfly_vortex.task.output import OutputSink
@@ -104,6 +105,7 @@ class TaskDownload:
         self._changes = 0  # of the target, that are under way
         self._is_dropping = False
         self._hash: GrowingHash | None = None
+        self._allocation: Allocation | None = None
         self._drops = 0
         self._left_to_hash: int | None = None
         self._requests = Requests(reactor, self._answered)
@@ -138,6 +140,7 @@ class TaskDownload:
         try:
             await self._open()
             self._hash = GrowingHash(self._target.descriptor, self._in_thread, self._advance)
+            self._allocation = Allocation(self._target.descriptor, self._in_thread)
             try:
                 await self._fetch(self._hash)
             except TaskDigestMismatch:
@@ -147,6 +150,7 @@ class TaskDownload:
                 await outlast(self._target.drop([*known, *self._plan.take_dropped()]))
                 raise
             await outlast(self._requests.stop())
+            await outlast(self._allocation.stop())  # what it has made too much of is given back in the end
             with contextlib.suppress(CancelledError):  # too late: by now it is published
                 await outlast(self._target.publish(self._plan.content_length or 0))
         finally:
@@ -206,6 +210,8 @@ class TaskDownload:
         await outlast(self._requests.stop(), forget_cancellation=True)
         if self._hash is not None:
             await outlast(self._hash.stop(), forget_cancellation=True)
+        if self._allocation is not None:
+            await outlast(self._allocation.stop(), forget_cancellation=True)
         try:
             await outlast(self._target.close(), forget_cancellation=True)
         except VortexError:
@@ -285,6 +291,11 @@ class TaskDownload:
         self._hash.grow(self._plan.prefix_length)
         return self._hash.waiting
 
+    def _make_room(self, metadata: PieceMetadata) -> None:
+        """Have room on the disk behind a piece that has come."""
+        if self._allocation is not None:
+            self._allocation.reach(metadata.offset + metadata.length, self._plan.content_length)
+
     def _end_turn(self, failure: Failure) -> None:
         """Nothing more is to be done but tidying up."""
         if self._turn is not None and not self._turn.called:
@@ -324,6 +335,7 @@ class TaskDownload:
             self._plan.record_cancelled(request)
         elif isinstance(result, DownloadPieceResponse):
             self._plan.record_verified(request, result.metadata)
+            self._make_room(result.metadata)
             self._tell_progress()
         elif isinstance(result, Claim):
             self._plan.record_busy(request)

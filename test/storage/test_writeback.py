@@ -25,11 +25,11 @@ class WriteBackTests(SynchronousTestCase):
     def record(self) -> None:
         """From now on, only write down what the kernel is asked."""
 
-        def sync_file_range(descriptor: int, start: int, length: int, flags: int) -> None:
+        def sync(descriptor: int, start: int, length: int, flags: int) -> None:
             self.assertEqual(descriptor, self.descriptor)
             self.asked.append((start, length, flags))
 
-        self.patch(writeback, "_sync_file_range", lambda: sync_file_range)
+        self.patch(writeback, "sync_file_range", lambda: sync)
 
     def test_pages_stay(self) -> None:
         """What is written back stays in memory, also what was on the disk already."""
@@ -65,7 +65,7 @@ class WriteBackTests(SynchronousTestCase):
     def test_without(self) -> None:
         """Where the C library has no such call the whole file is synchronised, if that is wanted."""
         synced: list[int] = []
-        self.patch(writeback, "_sync_file_range", lambda: None)
+        self.patch(writeback, "sync_file_range", lambda: None)
         self.patch(os, "fdatasync", synced.append)
         write_back(self.descriptor, [])
         write_back(self.descriptor, [(0, 1)], lambda: False)

@@ -9,10 +9,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
 from dragonfly_vortex.interfaces import Claim, StoredTask
+from dragonfly_vortex.storage.allocation import allocate
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importing import import_file
@@ -278,6 +279,30 @@ class FoundTests(WritingTestCase):
         file.close()
         self.assertEqual(os.stat(self.path).st_mtime_ns, before.st_mtime_ns)
         self.assertEqual(self.path.read_bytes(), CONTENT)
+
+    def test_room_is_given_back(self) -> None:
+        """What was allocated behind the end of a task goes when it is finished."""
+        file = self.opened()
+        self.put(file, 0, 1, 2)
+        try:
+            allocate(file.descriptor, 0, 8 << 20)
+        except OSError as error:
+            raise SkipTest(f"this file system makes no room: {error}") from error
+        file.finish(2500)
+        file.close()
+        self.assertLess(os.stat(self.path).st_blocks * 512, 1 << 20)
+        self.assertEqual(self.path.read_bytes(), CONTENT)
+
+    def test_linked_and_longer(self) -> None:
+        """What a user has appended to a file that is linked into the storage is not cut off."""
+        source = self.import_it(link=True)
+        with source.open("ab") as appended:
+            appended.write(b"and more")
+        file = self.opened()
+        self.assertEqual(len(file.pieces), 3)
+        file.finish(2500)
+        file.close()
+        self.assertEqual(source.read_bytes(), CONTENT + b"and more")
 
     def test_linked(self) -> None:
         """A user's own file is never written to: sound, it is read; damaged, the task begins anew beside it."""

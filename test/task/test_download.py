@@ -404,7 +404,7 @@ class HeldBackTests(DownloadTestCase):
         started = self.download(content, in_thread=threads, concurrency=8)
         threads.run_one()
         self.assertEqual(max(self.downloader.numbers), 8)
-        for _ in ("write back", "hash"):
+        for _ in ("room", "write back", "hash"):
             threads.run_one()
         self.assertGreater(max(self.downloader.numbers), 8)
         while threads.calls:

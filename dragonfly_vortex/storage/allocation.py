@@ -1,0 +1,29 @@
+"""Room on the disk for what will be written to a file."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from dragonfly_vortex.storage.system_calls import fallocate
+
+__all__ = ["allocate"]
+
+_KEEP_SIZE = 1
+"""The flag of fallocate(2), from ``include/uapi/linux/falloc.h``: the file does not become longer."""
+
+
+def allocate(descriptor: int, start: int, end: int) -> None:
+    """
+    Have the file system set room aside for a range of a file. The file is as long as before, what it holds does not
+    change, and room that is behind its end goes when it is truncated. Blocks.
+
+    :param descriptor: the file, open for writing.
+    :param start: of the range, in bytes.
+    :param end: behind it.
+    :raises OSError: there is none, or the system does not do it.
+    """
+    call = fallocate()
+    if call is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    call(descriptor, _KEEP_SIZE, start, end - start)

@@ -1,0 +1,50 @@
+"""Tests of the calls that Python's own os lacks: the C library's, and its absence."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import sys
+from types import SimpleNamespace
+from unittest import skipUnless
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.storage import system_calls
+
+
+class SystemCallTests(SynchronousTestCase):
+    """Both calls, alike."""
+
+    def setUp(self) -> None:
+        for each in (system_calls.fallocate, system_calls.sync_file_range):
+            each.cache_clear()
+            self.addCleanup(each.cache_clear)
+
+    @skipUnless(sys.platform == "linux", "they are Linux's")
+    def test_calls(self) -> None:
+        """What the kernel refuses is an OSError with its number and its words."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        self.addCleanup(os.close, writing)
+        for each in (system_calls.fallocate, system_calls.sync_file_range):
+            call = each()
+            assert call is not None
+            error = self.assertRaises(OSError, call, writing, 0, 0, 1)
+            self.assertEqual((error.errno, error.strerror), (errno.ESPIPE, os.strerror(errno.ESPIPE)))
+
+    def test_no_function(self) -> None:
+        """A C library without them is no error."""
+        self.patch(ctypes, "CDLL", lambda *_, **__: SimpleNamespace())
+        self.assertEqual((system_calls.fallocate(), system_calls.sync_file_range()), (None, None))
+
+    def test_no_call(self) -> None:
+        """Neither is a kernel without them."""
+
+        def refuse(*_: int) -> int:
+            ctypes.set_errno(errno.ENOSYS)
+            return -1
+
+        self.patch(ctypes, "CDLL", lambda *_, **__: SimpleNamespace(fallocate=refuse, sync_file_range=refuse))
+        self.assertEqual((system_calls.fallocate(), system_calls.sync_file_range()), (None, None))
