@@ -21,6 +21,7 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.bystander import Busy, bystander, paced_parent, slowest
+from benchmarks.markdown import head, row
 from benchmarks.material import Task, import_file, make_file, read_through
 from benchmarks.measurement import Measurement
 from benchmarks.servers import DidNotWork, Server
@@ -174,10 +175,15 @@ def _take_turn(disk: str, place: _Place, read_ahead: bool) -> Sample:
 def draw(samples: Sequence[Sample]) -> str:
     """The table: how fast large pieces come from each disk, and how long the small ones take meanwhile."""
     lines = [
-        "| large pieces from | waits for the disk | MB/s: most, median |"
-        " a 64 KiB piece from memory meanwhile, ms: median |"
-        " 95 of 100 within | all within, in the best round | in the worst |",
-        "|---|---|---|---|---|---|---|",
+        *head(
+            "large pieces from",
+            "waits for the disk",
+            "MB/s: most, median",
+            "a 64 KiB piece from memory meanwhile, ms: median",
+            "95 of 100 within",
+            "all within, in the best round",
+            "in the worst",
+        )
     ]
     for disk in _DISKS:
         for read_ahead in (False, True):
@@ -187,12 +193,10 @@ def draw(samples: Sequence[Sample]) -> str:
             seconds = [each * 1e3 for sample in taken for each in sample.seconds]
             rates = [sample.length / sample.duration / 1e6 for sample in taken]
             worst = [max(sample.seconds) * 1e3 for sample in taken]
-            lines.append(
-                f"| {disk} | {'a thread' if read_ahead else 'the reactor'}"
-                f" | {max(rates):,.0f}, {statistics.median(rates):,.0f}"
-                f" | {statistics.median(seconds):.2f} | {slowest(seconds, 0.95):.2f}"
-                f" | {min(worst):.1f} | {max(worst):.1f} |"
-            )
+            cells = [disk, "a thread" if read_ahead else "the reactor"]
+            cells += [f"{max(rates):,.0f}, {statistics.median(rates):,.0f}"]
+            cells += [f"{statistics.median(seconds):.2f}", f"{slowest(seconds, 0.95):.2f}"]
+            lines.append(row(*cells, f"{min(worst):.1f}", f"{max(worst):.1f}"))
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.bystander import Busy, bystander, paced_parent, slowest
+from benchmarks.markdown import head, row
 from benchmarks.material import Task, import_file, make_file
 from benchmarks.measurement import Measurement
 from benchmarks.processes import processor_seconds
@@ -108,19 +109,24 @@ def _take_turn(parent: Server, step: int, tasks: Sequence[Task], connections: in
 def draw(samples: Sequence[Sample]) -> str:
     """The table: how long small pieces take, and what the large ones have, for each step with and without them."""
     lines = [
-        "| a step, at most | busy | a 64 KiB piece, ms: median | 95 of 100 within | all within | busy: MB/s, best |"
-        " parent, s/GB: least | shares: least, most |",
-        "|---|---|---|---|---|---|---|---|",
+        *head(
+            "a step, at most",
+            "busy",
+            "a 64 KiB piece, ms: median",
+            "95 of 100 within",
+            "all within",
+            "busy: MB/s, best",
+            "parent, s/GB: least",
+            "shares: least, most",
+        )
     ]
     for step, busy in sorted({(sample.step, sample.busy) for sample in samples}):
         taken = [sample for sample in samples if (sample.step, sample.busy) == (step, busy)]
         seconds = [each * 1e3 for sample in taken for each in sample.seconds]
         shares = ", ".join(f"{each:.2f}" for each in (min(s.least for s in taken), max(s.most for s in taken)))
-        flow = f"{max(s.rate for s in taken) / 1e6:,.0f} | {min(s.processor for s in taken):.2f} | {shares}"
-        lines.append(
-            f"| {_words(step)} | {busy} | {statistics.median(seconds):.2f} | {slowest(seconds, 0.95):.2f}"
-            f" | {max(seconds):.2f} | {flow if busy else '| |'} |"
-        )
+        flow = [f"{max(s.rate for s in taken) / 1e6:,.0f}", f"{min(s.processor for s in taken):.2f}", shares]
+        cells = [_words(step), str(busy), f"{statistics.median(seconds):.2f}", f"{slowest(seconds, 0.95):.2f}"]
+        lines.append(row(*cells, f"{max(seconds):.2f}", *(flow if busy else ("", "", ""))))
     return "\n".join(lines)
 
 

@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.embedded import carry_out, order_of_zeros
+from benchmarks.markdown import head, row
 from benchmarks.measurement import Measurement
 from benchmarks.servers import DidNotWork
 from dragonfly_vortex.storage.digest import crc32
@@ -225,12 +226,10 @@ def _downloads(directory: Path, length: int, rounds: int, tell: Callable[[str], 
 def draw(samples: Sequence[Sample]) -> str:
     """Two tables: ways to hash, and downloads. All in seconds for a gigabyte."""
     lines = [
-        "| a file in memory is read by | beside | s/GB: least, median | processor s/GB: least, median |",
-        "|---|---|---|---|",
+        *head("a file in memory is read by", "beside", "s/GB: least, median", "processor s/GB: least, median"),
         *(_row(samples, way, beside) for way, beside in _CASES),
         "",
-        "| a download | s/GB: least, median | child, processor s/GB: least, median |",
-        "|---|---|---|",
+        *head("a download", "s/GB: least, median", "child, processor s/GB: least, median"),
         *(_row(samples, what, _DOWNLOAD) for what in _WHATS),
     ]
     return "\n".join(lines)
@@ -245,7 +244,7 @@ def _row(samples: Sequence[Sample], what: str, beside: str) -> str:
         [sample.processor_seconds / sample.length * 1e9 for sample in chosen],
     ):
         cells.append(f"{min(values):.2f}, {statistics.median(values):.2f}")
-    return f"| {' | '.join(cells)} |"
+    return row(*cells)
 
 
 MEASUREMENT = Measurement(name="file_hash", sample=Sample, measure=measure, draw=draw)

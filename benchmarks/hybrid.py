@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.installed import PROGRAMS
+from benchmarks.markdown import head, row
 from benchmarks.material import import_file, is_same, make_file
 from benchmarks.measurement import Measurement
 from benchmarks.peers import TRANSPORTS, Parent
@@ -105,8 +106,7 @@ def measure(length: int, rounds: int, cases: Sequence[tuple[int, int]], director
 def draw(turns: Sequence[Turn]) -> str:
     """The table: how long each way takes, least and median, and how they compare."""
     lines = [
-        "| pieces | at once | TCP alone, s: least, median | both, s: least, median | both to TCP alone |",
-        "|---|---|---|---|---|",
+        *head("pieces", "at once", "TCP alone, s: least, median", "both, s: least, median", "both to TCP alone"),
     ]
     for size, concurrency in dict.fromkeys((turn.piece_length, turn.concurrency) for turn in turns):
         least, median = {}, {}
@@ -120,7 +120,7 @@ def draw(turns: Sequence[Turn]) -> str:
         cells = [f"{size >> 20} MiB", str(concurrency)]
         cells += [f"{least[way]:.2f}, {median[way]:.2f}" for way in WAYS]
         cells.append(f"{least['both'] / least['TCP alone']:.2f}, {median['both'] / median['TCP alone']:.2f}")
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(row(*cells))
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.markdown import head, row
 from benchmarks.material import Task, import_zeros
 from benchmarks.measurement import Measurement
 from benchmarks.peers import Parent, Transport
@@ -111,8 +112,7 @@ def measure(directory: Path, quick: bool, tell: Callable[[str], None]) -> Iterat
 def draw(samples: Sequence[Sample]) -> str:
     """The table: what both need when idle, in the middle of all rounds, and what they grow by at the most."""
     lines = [
-        "| connections | pieces of | a file of | parent idle, MB | grows by | child idle, MB | grows by |",
-        "|---|---|---|---|---|---|---|",
+        *head("connections", "pieces of", "a file of", "parent idle, MB", "grows by", "child idle, MB", "grows by"),
     ]
     cases = sorted({(each.connections, each.piece_length, each.content_length) for each in samples})
     for connections, piece_length, content_length in cases:
@@ -126,7 +126,7 @@ def draw(samples: Sequence[Sample]) -> str:
         cells = [str(connections), f"{piece_length // _MIB} MiB", f"{content_length // _MIB} MiB"]
         cells += [_megabytes(statistics.median(each.parent_idle for each in rounds)), _megabytes(parent)]
         cells += [_megabytes(statistics.median(each.child_idle for each in rounds)), _megabytes(child)]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(row(*cells))
     return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.installed import find
+from benchmarks.markdown import head, row
 from benchmarks.material import import_file, make_file
 from benchmarks.measurement import Measurement
 from benchmarks.nginx import nginx
@@ -267,8 +268,7 @@ def _take_turn(server: _Server, way: Way, exchanges: Sequence[_Exchange], reques
 def draw(samples: Sequence[Sample]) -> str:
     """The table: requests per second and the processor time of one, the best and the median of each way and server."""
     lines = [
-        "| 4 KiB pieces | server | requests/s: most, median | processor, µs per request: least, median |",
-        "|---|---|---|---|",
+        *head("4 KiB pieces", "server", "requests/s: most, median", "processor, µs per request: least, median"),
     ]
     order = [way.name for way in WAYS]
     for way, server in sorted(
@@ -277,10 +277,8 @@ def draw(samples: Sequence[Sample]) -> str:
         taken = [sample for sample in samples if (sample.way, sample.server) == (way, server)]
         rates = [sample.requests / sample.seconds for sample in taken]
         costs = [sample.processor / sample.requests * 1e6 for sample in taken]
-        lines.append(
-            f"| {way} | {server} | {max(rates):,.0f}, {statistics.median(rates):,.0f}"
-            f" | {min(costs):.1f}, {statistics.median(costs):.1f} |"
-        )
+        rate = f"{max(rates):,.0f}, {statistics.median(rates):,.0f}"
+        lines.append(row(way, server, rate, f"{min(costs):.1f}, {statistics.median(costs):.1f}"))
     return "\n".join(lines)
 
 

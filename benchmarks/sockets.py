@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.installed import ROOT, find
+from benchmarks.markdown import head, row
 from benchmarks.material import Task, import_zeros
 from benchmarks.measurement import Measurement
 from benchmarks.network import Network, Way, why_none
@@ -135,10 +136,8 @@ def measure(directory: Path, quick: bool, tell: Callable[[str], None]) -> Iterat
 def draw(samples: Sequence[Sample]) -> str:
     """The table: the most and the median of each case on each way, and the least processor time on the loopback."""
     places = [place for place in _PLACES if any(each.place == place for each in samples)]
-    lines = [
-        f"| set at both sides | connections | pieces of | {', MB/s | '.join(places)}, MB/s | parent, s/GB |",
-        "|---|---|---|" + "---|" * (len(places) + 1),
-    ]
+    rates_of = (f"{place}, MB/s" for place in places)
+    lines = [*head("set at both sides", "connections", "pieces of", *rates_of, "parent, s/GB")]
     for options, connections, length in dict.fromkeys(
         sorted(((each.options, each.connections, each.piece_length) for each in samples), key=_order)
     ):
@@ -154,7 +153,7 @@ def draw(samples: Sequence[Sample]) -> str:
         if set(cells[3:]) != {"-"}:
             local = [each.parent_processor for each in same if each.place == _LOOPBACK and options != _IPERF]
             cells.append(f"{min(local):.2f}" if local else "-")
-            lines.append(f"| {' | '.join(cells)} |")
+            lines.append(row(*cells))
     lines += ["", f"The system's own congestion control is {samples[0].system}."]
     for each in samples:
         if each.place == _NO_LIMIT:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.installed import PROGRAMS
+from benchmarks.markdown import head, row
 from benchmarks.material import import_file, make_file
 from benchmarks.measurement import Measurement
 from benchmarks.peers import TRANSPORTS, Parent
@@ -96,10 +97,8 @@ def measure(directory: Path, quick: bool, tell: Callable[[str], None]) -> Iterat
 
 def draw(samples: Sequence[Sample]) -> str:
     """The table: least and median, and the least as a multiple of what Python itself needs."""
-    lines = [
-        "| | ms: least, median | by `python -c pass` | processor ms: least, median | by `python -c pass` |",
-        "|---|---|---|---|---|",
-    ]
+    by = "by `python -c pass`"
+    lines = [*head("", "ms: least, median", by, "processor ms: least, median", by)]
     order = [_NOTHING, *(f"`{statement}`" for statement in _IMPORTS), *(f"`{' '.join(words)}`" for words in _HELPS)]
     seen = {each.program for each in samples}
     idle_seconds, idle_processor = _of(_NOTHING, samples)
@@ -107,7 +106,7 @@ def draw(samples: Sequence[Sample]) -> str:
         seconds, processor = _of(program, samples)
         cells = [program, _milliseconds(seconds), f"{min(seconds) / min(idle_seconds):.1f}"]
         cells += [_milliseconds(processor), f"{min(processor) / min(idle_processor):.1f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(row(*cells))
     return "\n".join(lines)
 
 

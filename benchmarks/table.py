@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from benchmarks import words
 from benchmarks.contestant import GROUPS
 from benchmarks.figures import Cell, Result
+from benchmarks.markdown import head, row
 from benchmarks.report import Entry, Report
 from benchmarks.settings import START_UP_LENGTH
 
@@ -52,9 +53,9 @@ def _results(report: Report) -> Iterator[str]:
     """What was to be reached."""
     yield "### What was to be reached"
     yield ""
-    yield from _head("", "to be reached", "best by best", "median by median", "median of the rounds", "")
+    yield from head("", "to be reached", "best by best", "median by median", "median of the rounds", "")
     for result in report.figures.results:
-        yield _row(
+        yield row(
             result.title,
             f"at least {result.at_least:g}" if result.at_least is not None else f"at most {result.at_most:g}",
             words.times(result.of_minima),
@@ -88,9 +89,9 @@ def _groups(report: Report) -> Iterator[str]:
         yield ""
         yield f"**{heading}**"
         yield ""
-        yield from _head("", "MB/s", "seconds", "s/GB, parent", "s/GB, child", "MB, parent", "MB, child")
+        yield from head("", "MB/s", "seconds", "s/GB, parent", "s/GB, child", "MB, parent", "MB, child")
         for cell in cells:
-            yield _row(titles[cell.contestant], words.with_range(cell.rate, words.rate), *_costs(cell))
+            yield row(titles[cell.contestant], words.with_range(cell.rate, words.rate), *_costs(cell))
 
 
 def _costs(cell: Cell) -> Iterable[str]:
@@ -111,14 +112,14 @@ def _other_shapes(report: Report) -> Iterator[str]:
     titles = {entry.name: entry.title for entry in report.entries}
     yield "### Other pieces"
     yield ""
-    yield from _head(
+    yield from head(
         "pieces of", "at once", "", "MB/s", "seconds", "s/GB, parent", "s/GB, child", "MB, parent", "MB, child"
     )
     for cell in sorted(
         (cell for cell in report.figures.cells if cell.contestant in report.settings.in_other_shapes),
         key=lambda cell: (cell.shape.piece_length, cell.shape.concurrency),
     ):
-        yield _row(
+        yield row(
             words.length(cell.shape.piece_length),
             str(cell.shape.concurrency),
             titles[cell.contestant],
@@ -136,10 +137,10 @@ def _start_ups(report: Report) -> Iterator[str]:
         " above, nothing off the memory."
     )
     yield ""
-    yield from _head("", "seconds", "processor seconds, parent", "processor seconds, child", "MB, parent", "MB, child")
+    yield from head("", "seconds", "processor seconds, parent", "processor seconds, child", "MB, parent", "MB, child")
     titles = {entry.name: entry.title for entry in report.entries}
     for start_up in report.figures.start_ups:
-        yield _row(
+        yield row(
             titles[start_up.contestant],
             words.with_range(start_up.seconds, words.seconds),
             words.with_range(start_up.parent_processor, words.processor),
@@ -181,13 +182,3 @@ def _files(entries: Iterable[Entry]) -> Iterator[tuple[str, str, list[str]]]:
             found.setdefault(file, []).append(entry.title)
     for (name, text), titles in found.items():
         yield name, text, titles
-
-
-def _head(*names: str) -> Iterable[str]:
-    """A table's first two lines."""
-    return _row(*names), _row(*("---" for _ in names))
-
-
-def _row(*fields: str) -> str:
-    """A line of a table."""
-    return f"| {' | '.join(fields)} |"

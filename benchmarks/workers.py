@@ -28,6 +28,7 @@ from itertools import islice
 from pathlib import Path
 from typing import cast
 
+from benchmarks.markdown import head, row
 from benchmarks.material import Task, import_file, make_file
 from benchmarks.measurement import Measurement
 from benchmarks.processes import processor_seconds, run_to_end
@@ -107,11 +108,11 @@ def measure(directory: Path, quick: bool, tell: Callable[[str], None]) -> Iterat
 def draw(samples: Sequence[Sample]) -> str:
     """The table: how connections were distributed, and for each length of pieces the rate and what it cost."""
     kinds = sorted({(each.piece_length, each.content_length) for each in samples}, reverse=True)
-    head = ["workers", "on", "connections", "the busiest worker had, as a rule; at worst", "a worker had none in"]
+    names = ["workers", "on", "connections", "the busiest worker had, as a rule; at worst", "a worker had none in"]
     for piece_length, _ in kinds:
         name = f"{piece_length // 1024} KiB" if piece_length < _MIB else f"{piece_length // _MIB} MiB"
-        head += [f"pieces of {name}: MB/s at best; as a rule", "parent's processor s/GB"]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        names += [f"pieces of {name}: MB/s at best; as a rule", "parent's processor s/GB"]
+    lines = [*head(*names)]
     for workers, way, connections in sorted({(each.workers, each.way, each.connections) for each in samples}):
         case = [each for each in samples if (each.workers, each.way, each.connections) == (workers, way, connections)]
         busiest = [max(each.accepted) for each in case]
@@ -123,7 +124,7 @@ def draw(samples: Sequence[Sample]) -> str:
             rates = [each.content_length / each.seconds / 10**6 for each in of_kind]
             cost = min(each.processor_seconds / each.content_length * 10**9 for each in of_kind)
             cells += [f"{max(rates):.0f}; {statistics.median(rates):.0f}", f"{cost:.2f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(row(*cells))
     return "\n".join(lines)
 
 

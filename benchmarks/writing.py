@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks.embedded import Done, Order, carry_out, order_of_zeros
+from benchmarks.markdown import head, row
 from benchmarks.measurement import Measurement
 from benchmarks.slow_disk import slow_disk
 
@@ -107,9 +108,16 @@ def draw(samples: Sequence[Sample]) -> str:
         f"{first.content_length / 1e9:g} GB onto a disk that writes {first.pace / 1e6:g} MB/s,"
         " and how late the reactor's heart beats:",
         "",
-        "| the bytes are | runs | s, least, median | half of the beats, ms | 99 of 100, ms | the worst, ms "
-        "| all above 10 ms, s | child, processor s/GB |",
-        "|---|---|---|---|---|---|---|---|",
+        *head(
+            "the bytes are",
+            "runs",
+            "s, least, median",
+            "half of the beats, ms",
+            "99 of 100, ms",
+            "the worst, ms",
+            "all above 10 ms, s",
+            "child, processor s/GB",
+        ),
     ]
     for way in _WAYS:
         of_way = [sample for sample in samples if sample.way == way]
@@ -124,7 +132,7 @@ def draw(samples: Sequence[Sample]) -> str:
             f"{statistics.median(sample.late_seconds for sample in of_way):.1f}",
             f"{min(sample.processor_seconds for sample in of_way) / first.content_length * 1e9:.2f}",
         ]
-        lines.append(f"| {' | '.join(cells)} |")
+        lines.append(row(*cells))
     return "\n".join(lines)
 
 
