@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import cast
 
-from twisted.internet import reactor
+from twisted.internet import reactor, tcp
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
@@ -44,6 +44,7 @@ from dragonfly_vortex.rpc.discovery import PieceDiscovery
 from dragonfly_vortex.service import IPeerReactor, VortexService
 from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.wire import PieceContent, PieceKind
+from test.metrics.page import fetched, values_in
 from test.processes import Child
 from test.transport.cold import make_cold
 
@@ -272,6 +273,68 @@ class ServiceTests(TestCase):
         self.assertTrue(await ended)
         self.assertEqual(pieces, [0, 1])
         return doors
+
+    def test_metrics_port_in_use(self) -> None:
+        """A port for metrics that cannot be had is told at once, too, and no door is opened."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            peer = self.service(self.config(metrics_port=port))
+            error = self.assertRaises(CannotListenError, peer.startService)
+        self.assertEqual(error.port, port)
+        self.assertEqual((peer.address, peer.metrics_address), (None, None))
+        self.assertFalse(peer.running)
+        self.assertEqual(storage_threads(), 0)
+
+    def test_no_page_without_a_door(self) -> None:
+        """Where the Vortex door cannot be opened, the port for metrics is closed again."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            metrics_port = free.getsockname()[1]
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            peer = self.service(self.config(port=other.getsockname()[1], metrics_port=metrics_port))
+            self.assertRaises(CannotListenError, peer.startService)
+        self.assertIsNone(peer.metrics_address)
+        self.assertEqual([each for each in peer_reactor.getReaders() if isinstance(each, tcp.Port)], [])
+
+    async def values(self, peer: VortexService) -> dict[str, float]:
+        """What the peer's page says."""
+        return values_in(await deferToThread(fetched, cast(IPv4Address, peer.metrics_address).port))
+
+    async def test_metrics(self) -> None:
+        """What both doors have sent is on one page, which is there until everything else has stopped."""
+        task_id = await deferToThread(self.import_file)
+        peer = self.service()
+        peer.startService()
+        self.assertEqual((await self.values(peer))["dragonfly_client_upload_traffic"], 0)
+        await self.fetch(peer, task_id)
+        self.assertEqual((await self.values(peer))["dragonfly_client_upload_traffic"], 1_000_000)
+        there = cast(IPv4Address, await self.until_grpc(peer))
+        downloader = DownloaderFactory("grpc", default_config(), reactor=peer_reactor).build()
+        await downloader.download_piece(f"{there.host}:{there.port}", 0, "", task_id)
+        await downloader.stop()
+        await self.doors_of(there, task_id)
+        values = await self.values(peer)
+        self.assertEqual(values["dragonfly_client_upload_traffic"], 1_600_000)
+        self.assertEqual(values["dragonfly_client_stat_local_task_total{type=0}"], 1)
+        place = cast(IPv4Address, peer.metrics_address)
+        await peer.stopService()
+        self.assertIsNone(peer.metrics_address)
+        self.assertNotEqual(await deferToThread(socket.socket().connect_ex, (place.host, place.port)), 0)
+
+    async def test_two_peers(self) -> None:
+        """Two peers in one process count for themselves."""
+        task_id = await deferToThread(self.import_file)
+        peers = [self.service(), self.service()]
+        for peer in peers:
+            peer.startService()
+        await self.fetch(peers[0], task_id)
+        traffic = [(await self.values(peer))["dragonfly_client_upload_traffic"] for peer in peers]
+        self.assertEqual(traffic, [1_000_000, 0])
+
+    def test_no_metrics(self) -> None:
+        """A peer that is to tell nothing has no port for it."""
+        peer = self.service(dataclasses.replace(self.config(), metrics=MetricsConfig(enable=False)))
+        peer.startService()
+        self.assertIsNone(peer.metrics_address)
 
     def test_storage_that_cannot_be_opened(self) -> None:
         """A storage that cannot be opened is told at once, and nothing listens."""

@@ -199,6 +199,14 @@ class DaemonTests(SynchronousTestCase):
         self.assertEqual(status, 1)
         self.assert_one_line(log, "address already in use")
 
+    def test_metrics_port_in_use(self) -> None:
+        """So it is with the port for metrics."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            write_config(self.directory, metrics_port=other.getsockname()[1])
+            status, log = self.ended_with()
+        self.assertEqual(status, 1)
+        self.assert_one_line(log, "address already in use")
+
     def limited(self, options: str) -> Daemon:
         """A daemon that may open few files; those are the options of ``ulimit``."""
         return Daemon(self.directory, command=("sh", "-c", f'ulimit {options} 264; exec "$@"', "sh", *TWISTD))

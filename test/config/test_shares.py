@@ -61,6 +61,7 @@ class ShareTests(ConfigFileTestCase):
         share = worker_share(config, 1)
         self.assertEqual((share.storage.server.protocol, share.storage.server.workers), ("tcp", 1))
         self.assertEqual((share.storage.dir, share.download), (config.storage.dir, config.download))
+        self.assertEqual((share.metrics.enable, config.metrics.enable), (False, True))
 
     def test_too_little(self) -> None:
         """

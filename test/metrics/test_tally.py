@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.metrics.tally import StatTally, Tally, shared_tallies, tallies_in
 from dragonfly_vortex.wire import PieceKind
+
+COUNTS = """
+import os, signal, sys
+from dragonfly_vortex.metrics.tally import tallies_in
+_, own, _ = tallies_in(int(sys.argv[1]))
+own.piece_begun()
+own.sent(10)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 class TallyTests(SynchronousTestCase):
@@ -38,15 +49,8 @@ class TallyTests(SynchronousTestCase):
         memory = shared_tallies(3)
         _, tally, _ = tallies_in(memory)
         for expected in (10, 20):
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    _, own, _ = tallies_in(memory)
-                    own.piece_begun()
-                    own.sent(10)
-                finally:
-                    os.kill(os.getpid(), signal.SIGKILL)
-            self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), -signal.SIGKILL)
+            ran = subprocess.run([sys.executable, "-c", COUNTS, str(memory)], pass_fds=[memory], capture_output=True)
+            self.assertEqual((ran.returncode, ran.stderr), (-signal.SIGKILL, b""))
             self.assertEqual((tally.pieces_under_way, tally.bytes_sent), (1, expected))
             tally.nothing_under_way()
             self.assertEqual((tally.pieces_under_way, tally.bytes_sent), (0, expected))

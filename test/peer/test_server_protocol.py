@@ -468,6 +468,83 @@ class SocketTransport(StringTransport):
         return self.handle
 
 
+class CountTests(ServingTestCase):
+    """What is counted of what was sent."""
+
+    def counted(self, factory: VortexServerFactory) -> tuple[int, int]:
+        """Pieces under way, and bytes sent."""
+        return factory.tally.pieces_under_way, factory.tally.bytes_sent
+
+    async def test_content(self) -> None:
+        """The content of each piece is counted, however it is sent, and nothing else; also where there is no piece."""
+        lengths = (0, 10, 70 * KIB, 5 * MIB)
+        for serve, tls in ((self.serve, False), (self.serve_tls, True)):
+            factory = self.factory(self.shelf(*lengths))
+            child = await self.child(serve(factory), tls=tls)
+            await deferToThread(child.ask, 0, 1, 2, 9, 3)
+            await deferToThread(child.replies, 5)
+            await self.until(lambda factory=factory: not factory.tally.pieces_under_way)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            self.assertEqual(self.counted(factory), (0, sum(lengths)))
+
+    async def test_broken_off(self) -> None:
+        """A piece is under way until its child has gone, and counts as far as it came."""
+        factory = self.factory(self.shelf(32 * MIB))
+        address = self.serve(factory)
+        children = [await self.child(address, receive_buffer=4 * KIB) for _ in range(2)]
+        for child in children:
+            await deferToThread(child.ask, 0)
+        await self.until(lambda: factory.tally.pieces_under_way == 2)
+        await self.until(lambda: factory.tally.bytes_sent > 0)
+        children[0].close()
+        await self.until(lambda: factory.tally.pieces_under_way == 1)
+        children[1].close()
+        await self.until(lambda: factory.tally.pieces_under_way == 0)
+        self.assertLess(factory.tally.bytes_sent, 64 * MIB)
+
+    async def test_damaged(self) -> None:
+        """A piece whose file is too short counts as far as it came."""
+        store = self.shelf(10, 70 * KIB)
+        factory = self.factory(store)
+        os.truncate(store.path, 10)
+        child = await self.child(self.serve(factory))
+        await deferToThread(child.ask, 0, 1)
+        await self.until(lambda: store.damaged)
+        await self.until(lambda: not factory.connections)
+        self.assertEqual(self.counted(factory), (0, 10))
+
+
+class CountingOnAClockTests(ServingInMemory):
+    """The same where the storage takes its time."""
+
+    def test_gone_before_it_was_opened(self) -> None:
+        """A piece whose child does not wait until it is opened is not under way any more."""
+        self.store.waiting = []
+        protocol, _ = self.connect()
+        protocol.dataReceived(request_bytes(0))
+        self.assertEqual(self.parent.tally.pieces_under_way, 1)
+        self.lose(protocol)
+        self.assertEqual((self.parent.tally.pieces_under_way, self.parent.tally.bytes_sent), (0, 0))
+
+    def test_waits_for_its_turn(self) -> None:
+        """A connection that has completed its share of a turn has no piece under way while it waits for the next."""
+        protocol, _ = self.connect()
+        protocol.dataReceived(request_bytes(0) * 40)
+        self.assertEqual(self.parent.tally.pieces_under_way, 0)
+        self.assertLess(self.parent.tally.bytes_sent, 400)
+        for _ in range(4):
+            self.clock.advance(0)
+        self.assertEqual((self.parent.tally.pieces_under_way, self.parent.tally.bytes_sent), (0, 400))
+        self.lose(protocol)
+
+    def test_two_parents(self) -> None:
+        """Two parents in one process have nothing to do with each other."""
+        first, self.parent = self.parent, self.parent_for()
+        protocol, _ = self.connect()
+        protocol.dataReceived(request_bytes(0))
+        self.assertEqual((first.tally.bytes_sent, self.parent.tally.bytes_sent), (0, 10))
+        self.lose(protocol)
+
+
 class ClockTests(ServingInMemory):
     """What depends on time and on the order of events, without a socket."""
 

@@ -15,8 +15,10 @@ from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 
 from dragonfly_vortex.errors import PieceDamaged, StorageError
+from dragonfly_vortex.metrics.tally import StatTally, Tally
 from dragonfly_vortex.rpc.methods import METHODS
 from dragonfly_vortex.storage.digest import crc32
 from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -143,6 +145,54 @@ class DownloadTests(ServiceTestCase):
             lambda: self.refusal(lambda: self.stub.DeleteTask(dfdaemon_pb2.DeleteTaskRequest(task_id=TASK_ID)))
         )
         self.assertIs(code, StatusCode.UNIMPLEMENTED)
+
+
+class CountTests(ServiceTestCase):
+    """What is counted of what was asked."""
+
+    def make_service(self, **settings: Any) -> UploadService:
+        self.tally, self.stats = Tally(), StatTally()
+        self.limiter = TokenBucket(1 << 40, IReactorTime(reactor))
+        return super().make_service(tally=self.tally, stats=self.stats, limiter=self.limiter)
+
+    async def test_pieces(self) -> None:
+        """A piece's content is counted, and not what there is not; nothing is under way in the end."""
+        await self.add(0, 1)
+        call = self.legacy_call()
+        for number in (0, 1):
+            await self.child(lambda n=number: call(piece_request(TASK_ID, n)))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        for request in (piece_request(TASK_ID, 2), b"\xff\xff"):
+            await self.child(lambda r=request: self.refusal(lambda: call(r)))  # type: ignore[misc]  # as above
+        await self.until_idle()
+        self.assertEqual(self.tally.bytes_sent, 2 * LENGTH)
+
+    async def test_under_way(self) -> None:
+        """A piece that waits for the limit is under way, until its child does not wait any more."""
+        await self.add(0)
+        self.limiter.spend(60 << 40)
+        future = self.legacy_call().future(piece_request(TASK_ID, 0))
+        while not self.tally.pieces_under_way:
+            await deferLater(IReactorTime(reactor), 0.01)
+        future.cancel()
+        await self.until_idle()
+        self.assertEqual(self.tally.bytes_sent, 0)
+
+    async def until_idle(self) -> None:
+        """Wait until no piece is under way."""
+        while self.tally.pieces_under_way:
+            await deferLater(IReactorTime(reactor), 0.01)
+
+    async def test_stats(self) -> None:
+        """Questions about a task are counted by its kind, and those without an answer."""
+        await self.add(0, kind=PieceKind.CACHE)
+        for kind in (PieceKind.CACHE, PieceKind.STANDARD, PieceKind.CACHE):
+            row = METHODS[kind]
+            request = row.stat_request(task_id=TASK_ID)
+            ask = partial(getattr(self.stub, row.stat), request)
+            await self.child(lambda a=ask, k=kind: a() if k is PieceKind.CACHE else self.refusal(a))  # type: ignore[misc]  # as above
+        counted = {kind: (self.stats.asked[kind], self.stats.failed[kind]) for kind in PieceKind}
+        none = dict.fromkeys(PieceKind, (0, 0))
+        self.assertEqual(counted, none | {PieceKind.CACHE: (2, 0), PieceKind.STANDARD: (1, 1)})
 
 
 class LimitTests(ServiceTestCase):

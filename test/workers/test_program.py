@@ -23,6 +23,7 @@ from dragonfly_vortex.peer.turns import shared_counts
 from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.wire import PieceContent, PieceKind
 from dragonfly_vortex.workers.order import COUNTS, LISTENING, TALLIES, Order
+from test.metrics.page import fetched, values_in
 from test.processes import Child, Daemon
 
 PLACE_THEM = f"""
@@ -101,6 +102,50 @@ class DaemonTests(SynchronousTestCase):
                 self.assertTrue(has_gone(pid, 2.0), f"worker {pid} is left")
             self.assertEqual(daemon.wait(), -signal.SIGKILL)
             socket.create_server(daemon.address).close()
+
+    def test_metrics(self) -> None:
+        """
+        One page tells what all workers have sent, also while one of them is stopped. When one is killed while it sends,
+        the sum does not fall, that piece is not under way any more, and who comes in its place is counted on.
+        """
+        self.directory.joinpath("long").write_bytes(bytes(40_000_000))
+        long = import_file(
+            self.directory / "long", self.directory / "data", PieceKind.STANDARD, piece_length=40_000_000
+        ).task_id
+        with self.serving() as (daemon, workers):
+            port = int(daemon.wait_for(r"serving metrics on .*port=(\d+)\)")[1])
+
+            def told() -> tuple[float, float]:
+                values = values_in(fetched(port))
+                return (
+                    values["dragonfly_client_upload_traffic"],
+                    values["dragonfly_client_concurrent_upload_piece_total"],
+                )
+
+            for number, stopped in enumerate(workers, 1):
+                os.kill(stopped, signal.SIGSTOP)
+                self.fetch(daemon)
+                self.assertEqual(told(), (number * len(self.content), 0))
+                os.kill(stopped, signal.SIGCONT)
+            self.assertGreaterEqual(values_in(fetched(port))["process_threads"], 3)
+
+            os.kill(workers[1], signal.SIGSTOP)
+            with Child(daemon.address, receive_buffer=4096) as child:
+                child.ask(long)
+                self.assertIsInstance(child.next_event(), PieceContent)
+                sent, under_way = told()
+                self.assertEqual(under_way, 1)
+                self.assertTrue(2 * len(self.content) < sent < 2 * len(self.content) + 40_000_000)
+                os.kill(workers[0], signal.SIGKILL)
+                daemon.wait_for(r"worker 1 .* has ended: signal 9")
+            after, under_way = told()
+            self.assertEqual(under_way, 0)
+            self.assertGreaterEqual(after, sent)
+            daemon.wait_for(r"(?s)started again.*\[worker 1: .*serving Vortex")
+            self.fetch(daemon)
+            self.assertEqual(told(), (after + len(self.content), 0))
+            os.kill(workers[1], signal.SIGCONT)
+            workers[:] = workers_of(daemon.pid)
 
     def test_asked_to_end(self) -> None:
         """
