@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from benchmarks.installed import PROGRAMS
 from benchmarks.processes import run_to_end
 from benchmarks.servers import DidNotWork
 
-__all__ = ["Task", "import_file", "import_zeros", "is_same", "make_file", "read_through"]
+__all__ = ["Task", "import_file", "import_zeros", "is_same", "make_file", "read_all", "read_through"]
 
 _STEP = 2**20
 
@@ -84,8 +85,21 @@ def import_zeros(length: int, piece_length: int, storage: Path) -> Task:
     return import_file(source, piece_length, storage)
 
 
+def read_all(directory: Path) -> None:
+    """
+    Read every file below a directory, once whatever number of names it has: what nobody reads for a while may leave the
+    page cache, on a machine that looks for such pages.
+    """
+    seen = set()
+    for path in directory.rglob("*"):
+        with contextlib.suppress(FileNotFoundError):  # a database's, whose owner has just deleted it
+            if path.is_file() and (number := path.stat().st_ino) not in seen:
+                seen.add(number)
+                read_through(path)
+
+
 def read_through(path: Path) -> None:
-    """Read a file: what nobody reads for a while may leave the page cache, on a machine that looks for such pages."""
+    """Read a file, so that it is in the page cache."""
     with path.open("rb", buffering=0) as file:
         while file.read(_STEP):
             pass

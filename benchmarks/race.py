@@ -13,7 +13,7 @@ from benchmarks.certificate import make_certificate
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.free_memory import have_free_memory
 from benchmarks.installed import ROOT
-from benchmarks.material import Task, import_file, is_same, make_file, read_through
+from benchmarks.material import Task, import_file, is_same, make_file, read_all
 from benchmarks.processes import family, peak_memory, processor_of_all, processor_of_family, run_in_turn
 from benchmarks.servers import DidNotWork
 from benchmarks.settings import START_UP_LENGTH, Case, Settings, cases, turns
@@ -150,7 +150,7 @@ def _make_ready(turn: Path, task: Task, length: int) -> None:
     """
     # Nobody waits for what somebody else has left to be written to this disk.
     subprocess.run(["sync", "--file-system", turn], check=True)
-    read_through(task.source)
+    read_all(task.source.parent)  # a parent may have a copy of its own
     # The last, for a host takes free memory back soon.
     have_free_memory(length + _SPARE)
 

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.material import import_file, import_zeros, is_same, make_file
+from benchmarks.cold_reads import resident_part
+from benchmarks.material import import_file, import_zeros, is_same, make_file, read_all
 from benchmarks.servers import DidNotWork
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.wire import PieceKind
+from test.transport.cold import cold_file
 
 
 class MaterialTests(SynchronousTestCase):
@@ -52,6 +54,17 @@ class MaterialTests(SynchronousTestCase):
         error = self.assertRaises(DidNotWork, import_file, self.source, 2_000_000, self.directory / "storage")
         self.assertIn("expected 0: dfvortex: ", str(error))
         self.assertIn("No such file", str(error))
+
+    def test_read_all(self) -> None:
+        """Every file below the directory is in memory, the deeper ones too."""
+        paths = [self.source, self.directory / "a" / "copy"]
+        paths[1].parent.mkdir()
+        (self.directory / "another name").symlink_to(self.source)
+        for path in paths:
+            cold_file(path, 512 * 1024)
+        self.assertEqual([resident_part(path) for path in paths], [0.0, 0.0])
+        read_all(self.directory)
+        self.assertEqual([resident_part(path) for path in paths], [1.0, 1.0])
 
     def test_same(self) -> None:
         """One wrong byte makes two files different, though length and time are the same."""
