@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +17,7 @@ from dragonfly_vortex.rpc.methods import METHODS, path
 from dragonfly_vortex.wire import PieceKind
 from test.rpc.conditions import Conditions
 
-__all__ = ["AnnouncingParent", "Stream", "piece"]
+__all__ = ["AnnouncingParent", "Stream", "fails", "piece", "says", "says_and_waits"]
 
 Stream = Callable[[grpc.ServicerContext], Iterable[Message]]
 """What is said in one stream, in a thread of grpcio's."""
@@ -27,6 +28,33 @@ def piece(number: int, length: int = 100, *, ip: str = "", tcp_port: int | None 
     return dfdaemon_pb2.SyncPiecesResponse(
         number=number, offset=number * length, length=length, ip=ip, tcp_port=tcp_port
     )
+
+
+def says(*messages: Message) -> Stream:
+    """A stream of these messages, which ends then."""
+    return lambda context: messages
+
+
+def says_and_waits(*messages: Message) -> Stream:
+    """A stream of these messages, which stays open then."""
+
+    def stream(context: grpc.ServicerContext) -> Iterator[Message]:
+        yield from messages
+        ended = threading.Event()
+        context.add_callback(ended.set)
+        ended.wait(30)
+
+    return stream
+
+
+def fails(code: grpc.StatusCode, text: str = "told to say so", *messages: Message) -> Stream:
+    """A stream of these messages, which ends with a status then."""
+
+    def stream(context: grpc.ServicerContext) -> Iterator[Message]:
+        yield from messages
+        context.abort(code, text)
+
+    return stream
 
 
 class AnnouncingParent:

@@ -1,0 +1,217 @@
+"""
+What one parent is asked about one task, by its gRPC API: how long it is, and which pieces there are.
+
+The stream of pieces has no deadline. One that ends before the task is complete is asked for again after a while: its
+parent may still be downloading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import grpc
+from google.protobuf.message import Message
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from dragonfly_vortex.parents import ParentAddress
+from dragonfly_vortex.rpc.announcements import Announced, Reader, Stream, status_of_call
+from dragonfly_vortex.rpc.client import GRPCSettings, open_channel
+from dragonfly_vortex.rpc.methods import METHODS, path
+from dragonfly_vortex.rpc.patience import Patience
+from dragonfly_vortex.rpc.statuses import Status
+from dragonfly_vortex.wire import PieceKind
+
+__all__ = ["Inquiry"]
+
+STAT_TIMEOUT = 10.0
+"""Seconds in which a parent says how long a task is."""
+
+MAX_PIECES = 1_000_000
+"""Pieces that a task can have here: of the shortest that Dragonfly makes, these are four terabytes."""
+
+_UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
+"""What a call ends with when nobody has answered it."""
+
+
+class Inquiry:
+    """
+    What is asked of one parent about one task, over and over until there is nothing more to be learnt. All in the
+    reactor's thread.
+
+    :param parent: its gRPC address.
+    :param settings: the reactor, the credentials, and the options of channels.
+    :param on_layout: as for :meth:`~dragonfly_vortex.interfaces.IPieceAnnouncer.start`, and so is ``on_end``.
+    :param on_piece: called with each piece that is there, as often as the parent says so.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self,
+        parent: ParentAddress,
+        settings: GRPCSettings,
+        kind: PieceKind,
+        task_id: str,
+        on_layout: Callable[[int | None, int | None], None],
+        on_piece: Callable[[Announced], None],
+        on_end: Callable[[bool], None],
+    ) -> None:
+        self._parent = parent
+        self._reactor = settings.reactor
+        self._row = METHODS[kind]
+        self._task_id = task_id
+        self._on_layout = on_layout
+        self._on_piece = on_piece
+        self._on_end = on_end
+        self._channel = open_channel(str(parent), settings)
+        self._layout: tuple[int | None, int | None] = (None, None)
+        self._piece_count: int | None = None
+        self._told: dict[int, int] = {}  # the length of each piece that has been told, by number
+        self._told_length = 0
+        self._is_new = False  # whether the stream has told anything new
+        self._asked_at = 0.0
+        self._patience = Patience()
+        self._again: IDelayedCall | None = None
+        self._stat: grpc.Future[Any] | None = None
+        self._reader: Reader | None = None
+        self._is_over = False
+
+    def ask(self) -> None:
+        """Ask how long the task is; the rest follows."""
+        self._again = None
+        stat = self._channel.unary_unary(
+            path(self._row.stat),
+            request_serializer=_serialized,
+            response_deserializer=self._row.stat_reply.FromString,
+        )
+        self._stat = stat.future(self._row.stat_request(**{"task_id": self._task_id}), timeout=STAT_TIMEOUT)
+        self._stat.add_done_callback(lambda done: self._reactor.callFromThread(self._stated, done))
+
+    def stop(self) -> None:
+        """Tell nothing more, and leave no call, no thread and no channel."""
+        if self._is_over:
+            return
+        self._is_over = True
+        if self._again is not None:
+            self._again.cancel()
+        if self._stat is not None:
+            self._stat.cancel()
+        if self._reader is not None:
+            self._reader.stop()
+        self._channel.close()
+
+    # -- how long it is
+
+    def _stated(self, done: grpc.Future[Any]) -> None:
+        if self._is_over:
+            return
+        error = done.exception()
+        if error is None:
+            self._learn_layout(done.result())
+        elif (status := status_of_call(error)).code is grpc.StatusCode.NOT_FOUND:
+            self._end(True, status)
+            return
+        elif status.code in _UNREACHABLE:
+            self._end(False, status)
+            return
+        # Any other status is that of a parent which does not tell this, but may well tell its pieces.
+        self._listen()
+
+    def _learn_layout(self, reply: Any) -> None:
+        """What a task's length is; the message of some kinds has no field for the length of its pieces."""
+        fields = reply.DESCRIPTOR.fields_by_name
+        count = getattr(reply, "piece_count", 0)
+        # Where a field cannot be absent, a length of 0 is known to be meant where there is a piece nevertheless.
+        is_known = reply.HasField("content_length") if fields["content_length"].has_presence else count > 0
+        content_length = reply.content_length if is_known or reply.content_length else None
+        piece_length = getattr(reply, "piece_length", 0) or None
+        if content_length is not None and piece_length is not None:
+            count = max(1, -(-content_length // piece_length))
+        self._piece_count = count if 0 < count <= MAX_PIECES else None
+        if (content_length, piece_length) != self._layout:
+            self._layout = content_length, piece_length
+            self._on_layout(content_length, piece_length)
+
+    # -- which pieces there are
+
+    def _listen(self) -> None:
+        """Listen to the stream of pieces."""
+        if self._is_over:  # by what the layout was good for
+            return
+        sync: Callable[[Message], Stream] = self._channel.unary_stream(
+            path(self._row.sync),
+            request_serializer=_serialized,
+            response_deserializer=self._row.sync_reply.FromString,
+        )
+        # The reference tells of the pieces that it is asked for, and of none where it is asked for none.
+        wanted = [number for number in range(self._piece_count or 0) if number not in self._told]
+        request = self._row.sync_request(**{"task_id": self._task_id, self._row.interested: wanted})
+        self._is_new = False
+        self._asked_at = self._reactor.seconds()
+        self._reader = Reader(sync(request), self._reactor, self._hear, self._fall_silent)
+        self._reader.start()
+
+    def _hear(self, piece: Announced) -> None:
+        if self._is_over:
+            return
+        if piece.number not in self._told:
+            if len(self._told) >= MAX_PIECES:
+                self._end(False, Status(grpc.StatusCode.OUT_OF_RANGE, f"more than {MAX_PIECES} pieces"))
+                return
+            self._told[piece.number] = piece.length
+            self._told_length += piece.length
+            self._is_new = True
+        self._on_piece(piece)
+        if self._is_complete and not self._is_over:
+            self._end(True, Status(grpc.StatusCode.OK, "complete"))
+
+    @property
+    def _is_complete(self) -> bool:
+        """Whether all pieces have been told. A piece of no bytes is all that an empty task has."""
+        content_length = self._layout[0]
+        if not content_length:
+            return self._told.get(0) == 0
+        return self._told_length >= content_length
+
+    def _fall_silent(self, status: Status) -> None:
+        """The stream has ended."""
+        if self._is_over:
+            return
+        if status.code is grpc.StatusCode.NOT_FOUND or _is_reference_not_found(status):
+            self._end(True, status)
+        elif status.code not in (grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED):
+            self._end(False, status)
+        else:
+            self._ask_again(status)
+
+    def _ask_again(self, status: Status) -> None:
+        """Ask again after a while, unless that has turned out to be of no use."""
+        pause = self._patience.pause(is_new=self._is_new, seconds=self._reactor.seconds() - self._asked_at)
+        if pause is None:
+            self._end(True, status)
+        else:
+            self._again = self._reactor.callLater(pause, self.ask)
+
+    def _end(self, is_final: bool, status: Status) -> None:
+        """Tell that there is nothing more to tell."""
+        self.log.info(
+            "parent {parent} tells no more of task {task_id}, after {count} pieces: {code} {text}",
+            parent=str(self._parent),
+            task_id=self._task_id,
+            count=len(self._told),
+            code=status.code.name,
+            text=status.text,
+        )
+        self.stop()
+        self._on_end(is_final)
+
+
+def _serialized(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _is_reference_not_found(status: Status) -> bool:
+    """How the reference says that it does not have a task (``dfdaemon_upload.rs``, ``sync_pieces``)."""
+    return status.code is grpc.StatusCode.INTERNAL and "not found" in status.text
