@@ -366,15 +366,20 @@ class ServiceTests(TestCase):
             self.assertLess(peer_reactor.seconds() - started, 1.0)
 
     async def test_finishes_the_piece_under_way(self) -> None:
-        """A piece under way when the service stops is sent to its end, and nobody is accepted meanwhile."""
+        """
+        A piece under way when the service stops is sent to its end, and nobody is accepted meanwhile; the metrics tell
+        of it.
+        """
         peer = self.service(self.config(upload=1_000_000))
         peer.startService()
         task_id = await deferToThread(self.import_file)
-        address = self.address(peer)
+        address, page = self.address(peer), cast(IPv4Address, peer.metrics_address)
         with Child(address) as child:
             child.ask(task_id)
             self.assertIsInstance(await deferToThread(child.next_event), PieceContent)
             stopped = peer.stopService()
+            values = values_in(await deferToThread(fetched, page.port))
+            self.assertEqual(values["dragonfly_client_concurrent_upload_piece_total"], 1)
             await deferLater(peer_reactor, 0.0)  # Twisted closes a port in the reactor's next turn
             refused = await deferToThread(socket.socket().connect_ex, address)
             self.assertNotEqual(refused, 0)

@@ -108,7 +108,7 @@ proxy:
   prefetch: false
 security: {enable: false}
 health: {server: {port: 4003}}
-metrics: {server: {port: 4002}}
+metrics: {server: {port: 4012}}
 stats: {server: {port: 4004}}
 tracing: {protocol: grpc, headers: {x-token: secret}}
 network: {enableIPv6: false}
@@ -274,6 +274,8 @@ class DfdaemonTests(ConfigFileTestCase):
         self.assertEqual(config.storage.server.ip, "0.0.0.0")
         self.assertEqual(config.storage.server.tcp.port, 4015)
         self.assertTrue(config.storage.server.tcp.fastopen)
+        self.assertEqual((config.metrics.enable, config.metrics.server.ip), (True, "0.0.0.0"))
+        self.assertEqual(config.metrics.server.port, 4012)
 
     def test_one_warning(self) -> None:
         """
