@@ -9,8 +9,13 @@ of: a range is written only when a commit has taken back its row, a file is remo
 rows, and what an import puts in its place before its rows are written has the same bytes, since the task's ID is their
 SHA-256. So a piece from memory is as good as one whose row was read and whose file was opened at this moment.
 
-A commit forgets everything, whatever it changed. That is simple, and cheap: the next question of each page of pieces is
-asked of the catalog.
+A commit forgets everything, whatever it changed. That is simple, and mostly cheap: the next question of each page of
+pieces is asked of the catalog, which takes some 0.4 ms instead of 0.01. Who reads one piece after the other hardly sees
+it, since a page is 32 of them; where many children are served, each from a page of its own, while others commit some
+hundred times a second, it is as if nothing was remembered. A counter of changes to each task would tell more. But
+triggers would have to keep it, for programs of an older version that write to the same file; it would have to outlive
+its task, so that one that is removed and comes again is not taken for the old one; and to read it may wait for the
+disk, so that it is asked for in another thread all the same.
 """
 
 from __future__ import annotations
