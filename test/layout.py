@@ -46,7 +46,7 @@ SIDES = {
     "downloaders": (
         frozenset({"tcp_downloader", "pooled", "by_kind"}),
         frozenset({"grpc_downloader", "pooled", "by_kind"}),
-        frozenset({"auto_downloader", "by_kind"}),
+        frozenset({"ways", "attempt", "auto_downloader", "by_kind"}),
     ),
 }
 

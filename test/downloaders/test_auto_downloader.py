@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, succeed
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.config.model import Config, DownloadConfig
-from dragonfly_vortex.downloaders.auto_downloader import FIRST_WORDS, REST, AutoDownloader
-from dragonfly_vortex.downloaders.by_kind import ByKind
+from dragonfly_vortex.downloaders.attempt import FIRST_WORDS
+from dragonfly_vortex.downloaders.auto_downloader import AutoDownloader
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
+from dragonfly_vortex.downloaders.ways import REST
 from dragonfly_vortex.errors import (
     DigestMismatch,
     ParentFailed,
     ParentUnreachable,
-    PieceError,
     PieceNotFound,
     PieceTimeout,
     PieceTruncated,
@@ -33,91 +30,18 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.interfaces import (
     DownloadPieceRequest,
     DownloadPieceResponse,
-    FilePlace,
     IDownloader,
-    IFileSink,
     piece_id,
 )
 from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
 from dragonfly_vortex.testing.downloader_contract import DownloaderContract
 from dragonfly_vortex.testing.pieces import TASK_ID, SamplePiece, sample_piece
-from dragonfly_vortex.transport.sinks import FileSink, MemorySink
 from dragonfly_vortex.wire import ErrorCode, PieceKind
+from test.downloaders.played import PIECE, Played
 from test.rpc.legacy_parent import LegacyParent
 
 _PARENT = "192.0.2.1:4000"
 _TCP = "192.0.2.1:4005"
-_PIECE = sample_piece(1000)
-
-
-@dataclass(kw_only=True)
-class _Asked:
-    """
-    A request that a downloader has had.
-
-    :param result: what the downloader has given for it.
-    """
-
-    address: str
-    request: DownloadPieceRequest
-    result: Deferred[DownloadPieceResponse]
-
-    def begin(self) -> None:
-        """The first half of the piece arrives."""
-        sink = self.sink
-        sink.begin(_PIECE.metadata)
-        sink.write(_PIECE.content[:500])
-
-    def end(self) -> None:
-        """The rest of the piece arrives."""
-        sink = self.sink
-        sink.write(_PIECE.content[500:])
-        self.result.callback(DownloadPieceResponse(metadata=_PIECE.metadata, content=sink.finish()))
-
-    def succeed(self) -> None:
-        """The whole piece arrives."""
-        self.begin()
-        self.end()
-
-    def fail(self, kind: type[PieceError] = ParentUnreachable, reason: str = "connection refused") -> None:
-        """It fails."""
-        self.result.errback(kind(self.address, _PIECE.piece_id, reason))
-
-    @property
-    def sink(self) -> MemorySink:
-        """Where the bytes go: what the downloader under test made of the one that it was given."""
-        if self.request.sink is None:
-            raise ValueError("expected a sink")
-        return self.request.sink  # type: ignore[return-value]  # whatever it is, it is used as one
-
-
-@implementer(IDownloader)
-class _Played(ByKind):
-    """A downloader that is told what comes of each request."""
-
-    def __init__(self) -> None:
-        self.asked: list[_Asked] = []
-        self.cancelled = 0
-        self.stopped = False
-
-    def download(self, addr: str, request: DownloadPieceRequest) -> Deferred[DownloadPieceResponse]:
-        def cancel(_: object) -> None:
-            self.cancelled += 1
-
-        asked = _Asked(address=addr, request=request, result=Deferred(cancel))
-        self.asked.append(asked)
-        return asked.result
-
-    def take(self) -> _Asked:
-        """The oldest request that has not been taken."""
-        return self.asked.pop(0)
-
-    def stop(self) -> Deferred[None]:
-        self.stopped = True
-        for asked in self.asked:
-            if not asked.result.called:
-                asked.result.errback(PoolClosed("stopped"))
-        return succeed(None)
 
 
 class _AutoTests(SynchronousTestCase):
@@ -125,7 +49,7 @@ class _AutoTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.tcp, self.grpc = _Played(), _Played()
+        self.tcp, self.grpc = Played(), Played()
         self.made = 0
         self.said: list[str] = []
         self.auto = self.make(self.make_grpc)
@@ -142,11 +66,11 @@ class _AutoTests(SynchronousTestCase):
 
     def ask(self, parent: str = _PARENT) -> Deferred[DownloadPieceResponse]:
         """Ask for the piece."""
-        return self.auto.download(parent, _PIECE.request())
+        return self.auto.download(parent, PIECE.request())
 
     def assert_piece(self, downloading: Deferred[DownloadPieceResponse]) -> None:
         """The piece has come, whole."""
-        self.assertEqual(self.successResultOf(downloading).content, _PIECE.content)
+        self.assertEqual(self.successResultOf(downloading).content, PIECE.content)
 
     def fall_back(self, reason: str = "connection refused") -> None:
         """Have a piece fail over TCP and come over gRPC."""
@@ -163,7 +87,7 @@ class _AutoTests(SynchronousTestCase):
         """Have a piece asked for over gRPC, and come."""
         self.over(self.grpc, self.tcp)
 
-    def over(self, expected: _Played, other: _Played) -> None:
+    def over(self, expected: Played, other: Played) -> None:
         """Have a piece asked for over the expected transport, and come."""
         before = len(expected.asked), len(other.asked)
         downloading = self.ask()
@@ -183,7 +107,7 @@ class ChoiceTests(_AutoTests):
         """A parent that offers TCP is asked over TCP, at the address that it offers; nothing is made for gRPC."""
         downloading = self.ask()
         asked = self.tcp.take()
-        self.assertEqual((asked.address, asked.request), (_TCP, _PIECE.request()))
+        self.assertEqual((asked.address, asked.request), (_TCP, PIECE.request()))
         asked.succeed()
         self.assert_piece(downloading)
         self.assertEqual((self.made, self.said, dict(self.auto.carried)), (0, [], {"TCP": 1}))
@@ -351,7 +275,7 @@ class FallbackTests(_AutoTests):
         self.grpc.take().fail(reason="gone")
         error = self.failureResultOf(downloading, ParentUnreachable).value
         self.assertIsInstance(error, ParentUnreachable)
-        said = f"piece {_PIECE.piece_id} from parent {_PARENT}: over TCP at {_TCP}: connection refused;"
+        said = f"piece {PIECE.piece_id} from parent {_PARENT}: over TCP at {_TCP}: connection refused;"
         self.assertEqual(str(error), f"{said} over gRPC at {_PARENT}: gone")
         self.assertEqual(self.said, [])
         again = self.ask()
@@ -396,10 +320,10 @@ class PieceErrorTests(_AutoTests):
             downloading = self.ask()
             self.tcp.take().fail(kind, "said so")
             error = self.failureResultOf(downloading, kind).value
-            self.assertEqual(str(error), f"piece {_PIECE.piece_id} from parent {_PARENT}: said so")
+            self.assertEqual(str(error), f"piece {PIECE.piece_id} from parent {_PARENT}: said so")
         downloading = self.ask()
         asked = self.tcp.take()
-        asked.result.errback(ParentFailed(_TCP, _PIECE.piece_id, "disk", ErrorCode.INTERNAL))
+        asked.result.errback(ParentFailed(_TCP, PIECE.piece_id, "disk", ErrorCode.INTERNAL))
         failed = self.failureResultOf(downloading, ParentFailed).value
         self.assertEqual((failed.parent, failed.code), (_PARENT, ErrorCode.INTERNAL))
         self.over_tcp()
@@ -413,25 +337,6 @@ class PieceErrorTests(_AutoTests):
         self.failureResultOf(downloading, PieceNotFound)
         self.assertEqual(len(self.said), 1)
         self.over_grpc()
-
-    def test_sink_with_a_file(self) -> None:
-        """What a transport puts into a sink's file itself is heard, too; a sink without a file has no place."""
-        descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
-        self.addCleanup(os.close, descriptor)
-        sink = FileSink(descriptor, 5)
-        downloading = self.auto.download(_PARENT, _PIECE.request(sink))
-        asked = self.tcp.take()
-        begun = IFileSink(asked.request.sink)
-        begun.begin(_PIECE.metadata)
-        self.assertEqual(begun.place(), FilePlace(descriptor, 5))
-        for _ in range(4):
-            self.clock.advance(80)
-            begun.wrote(100)
-        self.assertEqual((sink.place(), self.tcp.cancelled), (FilePlace(descriptor, 405), 0))
-        asked.result.callback(DownloadPieceResponse(metadata=_PIECE.metadata, content=None))
-        self.successResultOf(downloading)
-        self.ask()
-        self.assertIsNone(IFileSink(self.tcp.take().request.sink).place())
 
     def test_own_failure(self) -> None:
         """A sink that fails is this side's failure: nothing else is tried."""
@@ -449,7 +354,7 @@ class PieceErrorTests(_AutoTests):
         expected = DownloadPieceRequest(kind=PieceKind.PERSISTENT, number=3, host_id="host", task_id="task")
         self.assertEqual([asked.request, other.request], [expected, expected])
         other.succeed()
-        self.assertEqual(self.successResultOf(downloading).content, _PIECE.content)
+        self.assertEqual(self.successResultOf(downloading).content, PIECE.content)
 
 
 class PatienceTests(_AutoTests):
@@ -519,17 +424,6 @@ class PatienceTests(_AutoTests):
         self.assertEqual(self.tcp.cancelled, 1)
         self.grpc.take().succeed()
         self.assert_piece(downloading)
-
-    def test_metadata_alone(self) -> None:
-        """A parent that has announced a piece's content has said something, though none of it has come."""
-        downloading = self.ask()
-        asked = self.tcp.take()
-        self.clock.advance(FIRST_WORDS - 1)
-        asked.sink.begin(_PIECE.metadata)
-        self.clock.advance(FIRST_WORDS)
-        self.assertEqual(self.tcp.cancelled, 0)
-        asked.end()
-        self.assertEqual(self.successResultOf(downloading).content, _PIECE.content[500:])
 
     def test_timed_out_is_no_answer(self) -> None:
         """A transport on which a piece has timed out has not answered by that."""
