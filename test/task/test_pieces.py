@@ -98,7 +98,9 @@ class PiecesTests(SynchronousTestCase):
 
     def test_start_anew(self) -> None:
         """Started anew, nothing is there, nothing is known, and all that is under way is given up."""
-        requests = [self.ask() for _ in range(3)]
+        busy, *requests = [self.ask() for _ in range(4)]
+        self.pieces.settle(busy)
+        self.pieces.leave_to_others(busy.number)
         self.add(5, 6)
         self.pieces.start_anew()
         self.assertTrue(all(self.pieces.is_withdrawn(request) for request in requests))
