@@ -98,14 +98,14 @@ class PiecesTests(SynchronousTestCase):
 
     def test_start_anew(self) -> None:
         """Started anew, nothing is there, nothing is known, and all that is under way is given up."""
-        busy, *requests = [self.ask() for _ in range(4)]
+        *requests, busy = [self.ask() for _ in range(4)]
         self.pieces.settle(busy)
         self.pieces.leave_to_others(busy.number)
         self.add(5, 6)
         self.pieces.start_anew()
         self.assertTrue(all(self.pieces.is_withdrawn(request) for request in requests))
         self.assertEqual((self.pieces.layout.verified, self.pieces.layout.piece_length), ({}, None))
-        self.assertEqual(self.pieces.take_dropped(), [5, 6])
+        self.assertEqual((self.pieces.take_dropped(), self.pieces.choice.busy), ([5, 6], set()))
         self.assertIsNone(self.pieces.ask())
         for request in requests:
             self.pieces.settle(request)
