@@ -15,6 +15,7 @@ from collections.abc import Callable
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.ending import Ending
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.storage.digest import new_hash
 
@@ -47,7 +48,7 @@ class GrowingHash:
         self._on_progress = on_progress
         self._hash = SharedHash(descriptor)
         self._at_work = 0
-        self._stopped: list[Deferred[None]] = []  # who waits for the end
+        self._ending = Ending(lambda: not self._at_work)
         self._is_stopped = False
 
     @property
@@ -82,10 +83,7 @@ class GrowingHash:
         """Hash no more. Fires when no thread is at work."""
         self._is_stopped = True
         self._hash.stop()
-        stopped: Deferred[None] = Deferred()
-        self._stopped.append(stopped)
-        self._mind_the_end()
-        return stopped
+        return self._ending.wait()
 
     def _run(self) -> None:
         """Send threads for what nobody has taken, unless enough are at work already."""
@@ -104,14 +102,8 @@ class GrowingHash:
         if isinstance(result, Failure) and hash_ is self._hash:
             self.error = self.error or result.value
         self._run()
-        self._mind_the_end()
+        self._ending.look()
         self._on_progress()
-
-    def _mind_the_end(self) -> None:
-        if self._is_stopped and not self._at_work:
-            stopped, self._stopped = self._stopped, []
-            for waiting in stopped:
-                waiting.callback(None)
 
 
 class SharedHash:
