@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.config import MetricsConfig, load_config
 from dragonfly_vortex.metrics.peer import PeerMetrics
 from dragonfly_vortex.metrics.tally import StatTally, Tally
 from dragonfly_vortex.metrics.text import Family
 from dragonfly_vortex.wire import PieceKind
+
+ROOT = Path(__file__).resolve().parents[2]
 
 REFERENCE = {
     "dragonfly_client_version": "Version info of the service.",
@@ -45,6 +49,23 @@ class PeerTests(SynchronousTestCase):
         ours = {name: family.help for name, family in told.items() if not name.startswith("process_")}
         self.assertEqual(ours, REFERENCE)
         self.assertIn("process_cpu_seconds_total", told)
+
+    def test_document(self) -> None:
+        """The document's table has each of them with its labels, and no other; its configuration is one."""
+        text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+        there, _ = text.split("## With workers")
+        rows = re.findall(r"^\| (`.*?) \| .*? \| (.*?) ?\|", there, re.MULTILINE)
+        documented = {name: labels for names, labels in rows for name in re.findall(r"`(\w+)`", names)}
+        told = self.told()
+        labels = {
+            name: ", ".join(f"`{label}`" for label, _ in next(iter(family.samples))) for name, family in told.items()
+        }
+        self.assertEqual(documented, labels)
+        (_, config) = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        file = Path(self.mktemp())
+        file.write_text(config)
+        loaded = load_config(file).config.metrics
+        self.assertEqual((loaded.enable, loaded.server.port), (True, MetricsConfig().server.port))
 
     def test_version(self) -> None:
         """The version has the reference's labels; what nobody knows is empty."""
