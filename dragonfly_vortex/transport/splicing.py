@@ -4,9 +4,6 @@ hashed is read back from the file through a small window, which stays in the pro
 
 Between a socket and a file there has to be a pipe. One is enough for all connections, because it is empty whenever
 somebody begins: so a socket that gives nothing has nothing, and it is never the pipe that is full.
-
-It is done where a socket holds enough: two calls of the kernel for some segments cost more than the copy that they
-save.
 """
 
 from __future__ import annotations
@@ -15,8 +12,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import struct
-import termios
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -33,11 +28,6 @@ _PIPE_LENGTH = 1024 * 1024
 _WINDOW = 64 * 1024
 """Bytes that are read back at a time. More of them fall out of the processor's cache."""
 
-_WORTH_IT = 128 * 1024
-"""Bytes that a socket must hold; fewer are sooner read, unless they are the last ones that are wanted."""
-
-_INT = struct.Struct("i")
-
 _CANNOT_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ENOMEM})
 """What is said by a kernel, a socket or a file system that does not do it, or not now."""
 
@@ -47,12 +37,9 @@ class Splicer:
     Moves bytes from sockets to files. The pipe is made when it is first needed, and kept until :meth:`close`.
 
     Where it cannot be done, a socket always seems to hold nothing: then it is read in the ordinary way.
-
-    :param worth_it: bytes that a socket must hold to be asked at all, unless they are all that is wanted of it.
     """
 
-    def __init__(self, worth_it: int = _WORTH_IT) -> None:
-        self._worth_it = worth_it
+    def __init__(self) -> None:
         self._pipe: _Pipe | None = None
         self._window = bytearray()
 
@@ -62,12 +49,10 @@ class Splicer:
 
         :param socket: the descriptor of a socket that does not block.
         :param length: bytes to move at the most.
-        :returns: how many were moved; 0 where the socket holds too few now, or has come to its end.
+        :returns: how many were moved; 0 where the socket holds none now, or has come to its end.
         :raises ConnectionLost: the connection has failed. A socket says so once: nobody will hear of it again.
         :raises OSError: the file does not take them. They are lost then.
         """
-        if _held(socket) < min(length, self._worth_it):
-            return 0
         if self._pipe is None:
             self._pipe = _open_pipe()
         if self._pipe is None:
@@ -126,15 +111,6 @@ def _open_pipe() -> _Pipe | None:
     with contextlib.suppress(OSError):  # more than this user may have: it stays as it is
         fcntl.fcntl(pipe.entrance, fcntl.F_SETPIPE_SZ, _PIPE_LENGTH)
     return pipe
-
-
-def _held(socket: int) -> int:
-    """How many bytes a socket holds; 0 where it does not say so."""
-    try:
-        (length,) = _INT.unpack(fcntl.ioctl(socket, termios.FIONREAD, bytes(_INT.size)))
-    except OSError:
-        return 0
-    return int(length)
 
 
 def _take(socket: int, pipe: _Pipe, length: int) -> int:

@@ -426,7 +426,7 @@ class RealConnectionTests(TestCase):
         self.addCleanup(self.parent.stop)
         self.descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
         self.addCleanup(os.close, self.descriptor)
-        self.splicer = CountingSplicer(worth_it=1)
+        self.splicer = CountingSplicer()
         self.addCleanup(self.splicer.close)
 
     async def connect(
@@ -544,7 +544,7 @@ class RealConnectionTests(TestCase):
         with socket.create_server(("127.0.0.1", 0)) as listening:
             self.parent.address = f"127.0.0.1:{listening.getsockname()[1]}"
             for received in (100_000, 1_000_000):
-                splicer = LateSplicer(worth_it=0)
+                splicer = LateSplicer()
                 self.addCleanup(splicer.close)
                 protocol = await self.connect(self.settings(splicer=splicer), ended.append)
                 splicer.parent, _ = listening.accept()
@@ -662,7 +662,7 @@ class CountingSplicer(Splicer):
 
 class LateSplicer(Splicer):
     """
-    A splicer that comes too late: the parent has reset the connection since it was asked how much there is.
+    A splicer that comes too late: the parent has reset the connection since it was read.
 
     :ivar parent: the parent's end.
     """
