@@ -4,9 +4,9 @@ A header and a range of a file, sent through a transport.
 Who calls whom, where the content goes by sendfile::
 
     the sender   send(header, range)   registers the producer with the transport
-    transport    resumeProducing()     at once, from inside registerProducer: if nothing waits in its buffer, the header
-                                       goes past that to the socket, and the first step of a long range behind it
-    transport    resumeProducing()     whenever its buffer is empty: the header, or one step of content, goes out
+    transport    resumeProducing()     at once, from inside registerProducer: only the header is written. It goes into
+                                       the transport's buffer, and a sendfile now would put content before it
+    transport    resumeProducing()     whenever its buffer is empty: one step of content goes out
     the limiter  asks for a rest       a delayed call takes the step then
     the disk     is to be waited for   a thread reads what the step needs, and the step is taken when it is back
     transport    stopProducing()       the connection is lost
@@ -58,7 +58,6 @@ _CONNECTION_ENDED = frozenset(
         errno.EBADF,
     }
 )
-_MORE = getattr(socket, "MSG_MORE", 0)  # Linux
 _CANNOT_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
@@ -87,7 +86,6 @@ class FileRangeProducer(abc.ABC):
         self._limiter = limiter
         self._progressed = progressed
         self._header: bytes | None = None
-        self._is_flushed = False
         self._pages: Pages | None = None
         self._fetching = False
         self._offset = 0
@@ -101,13 +99,12 @@ class FileRangeProducer(abc.ABC):
         """Whether it is our own limit or our own disk, and not the other side, that is waited for."""
         return self._fetching or (self._granted > 0 and self._later is not None)
 
-    def send(self, header: bytes, pages: Pages | None, *, is_flushed: bool = False) -> Deferred[None]:
+    def send(self, header: bytes, pages: Pages | None) -> Deferred[None]:
         """
         Send the header and then the range.
 
         :param pages: the range, closed at the end, whatever the end is. None: there is only the header, and
             what was written before it, to be waited for.
-        :param is_flushed: whether nothing that was written before can be in the transport's buffer.
         :returns: fires when the last byte has been handed to the transport. Fails with
             :class:`~dragonfly_vortex.errors.PieceDamaged` when the file ends too early,
             :class:`~dragonfly_vortex.errors.StorageFailure` when it cannot be read, and
@@ -115,7 +112,6 @@ class FileRangeProducer(abc.ABC):
             thing left to do with the connection is to abort it.
         """
         self._header = header
-        self._is_flushed = is_flushed
         if pages is not None:
             self._pages = pages
             _, self._offset, self._left = pages.source
@@ -150,17 +146,13 @@ class FileRangeProducer(abc.ABC):
         if self._done is None or self._later is not None or self._fetching:
             return
         if self._header is not None:
-            self._send_header(self._header)
+            header, self._header = self._header, None
+            self._transport.write(header)
+            self._ask_again()
         elif self._pages is None or not self._left:
             self._end(None)
         elif self._may_step():
             self._take_step(self._pages)
-
-    def _send_header(self, header: bytes) -> None:
-        """Send the header, and see to it that a step follows."""
-        self._header = None
-        self._transport.write(header)
-        self._ask_again()
 
     def _may_step(self) -> bool:
         """Whether the limiter lets us send now; else it does later."""
@@ -268,30 +260,10 @@ class SendfileProducer(FileRangeProducer):
 
     def resumeProducing(self) -> None:
         """The transport's buffer is empty; or it is the first call, from inside ``registerProducer``."""
-        is_flushed, self._is_flushed = self._is_flushed, True
-        if is_flushed:
-            self._take_turn()
-        else:
-            self._ask_again()
+        self._take_turn()
 
     def _register(self) -> None:
         self._transport.registerProducer(self, False)
-
-    def _send_header(self, header: bytes) -> None:
-        # In one segment with what follows: a segment of its own would wake the child for nothing, which costs both
-        # sides as much as some 100 KiB of content do.
-        try:
-            sent = self._socket.send(header, _MORE if self._left else 0)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self._fail(error)
-            return
-        self._header = header[sent:] or None
-        if self._header is None and self._left > self._limiter.step:
-            self._take_turn()  # whatever comes of it, this was not the last step: replies do not end in each other
-        else:
-            self._ask_again()
 
     def _ask_again(self) -> None:
         self._transport.startWriting()  # type: ignore[attr-defined] # public in FileDescriptor, in no interface

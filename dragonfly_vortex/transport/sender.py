@@ -89,10 +89,9 @@ class Sender:
                     self._limiter.spend(len(data))
                     self._progressed(len(data))
                 return succeed(None)
-        is_flushed = self._all_has_gone()
         self._unflushed = 0
         self._producer = producer_for(self._transport, self._clock, self._limiter, self._progressed)
-        return self._producer.send(header, pages, is_flushed=is_flushed)
+        return self._producer.send(header, pages)
 
     def _send_at_once(self, data: bytes, more: bool) -> None:
         """Give bytes to the socket, or where it cannot take them now, to the transport."""

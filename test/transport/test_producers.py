@@ -5,12 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import struct
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
-from unittest import skipUnless
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
@@ -27,7 +24,6 @@ from dragonfly_vortex.interfaces import FileRange, IConnectionTransport
 from dragonfly_vortex.transport.producers import CopyProducer, FileRangeProducer, SendfileProducer, producer_for
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import Pages, ReadAhead
-from dragonfly_vortex.transport.sockets import plain_socket
 from test.peer.serving import REACTOR, UNLIMITED, ServingTestCase, open_descriptors
 from test.transport.cold import cold_file
 
@@ -35,9 +31,6 @@ KIB = 1024
 MIB = 1024 * KIB
 HEADER = b"the header"
 SENDFILE = os.sendfile
-
-_DATA_SEGS_OUT = 156
-"""Where in ``struct tcp_info`` the count of segments with data is, see ``include/uapi/linux/tcp.h``."""
 
 
 def a_file(path: str, length: int) -> tuple[FileRange, bytes]:
@@ -288,13 +281,8 @@ class SendingFactory(Factory):
 class SendfileProducerTests(ServingTestCase):
     """Sending with sendfile, on a real socket."""
 
-    async def exchange(
-        self, length: int, claimed: int | None = None, *, header: bytes = HEADER, before: bytes = b""
-    ) -> tuple[bytes, bytes, Exception | None]:
-        """
-        Send a file over a connection, behind a header and what the transport was given before that: what was to come,
-        what came, and how the producer ended.
-        """
+    async def exchange(self, length: int, claimed: int | None = None) -> tuple[bytes, bytes, Exception | None]:
+        """Send a file over a connection: what was to come, what came, and how the producer ended."""
         source, content = a_file(self.mktemp(), length)
         if claimed is not None:
             source = source._replace(length=claimed)
@@ -305,9 +293,7 @@ class SendfileProducerTests(ServingTestCase):
         def send(transport: IConnectionTransport) -> None:
             self.producer = producer_for(transport, REACTOR, TokenBucket(UNLIMITED, REACTOR), self.steps.append)
             transports.append(transport)
-            transport.write(before)
-            done = self.producer.send(header, Pages(source), is_flushed=not before)
-            self.ended_at_once = done.called
+            done = self.producer.send(HEADER, Pages(source))
             done.addCallbacks(ended.append, lambda failure: ended.append(failure.value))
             done.addCallback(lambda _: transport.loseConnection())
 
@@ -317,7 +303,7 @@ class SendfileProducerTests(ServingTestCase):
         received = await deferToThread(child.end)
         self.assertEqual(len(ended), 1)
         self.assertNotIn(str(source.descriptor), open_descriptors())
-        return before + header + content, received, ended[0]
+        return HEADER + content, received, ended[0]
 
     async def test_interface(self) -> None:
         """It is a pull producer, and the one for a plain socket."""
@@ -333,68 +319,6 @@ class SendfileProducerTests(ServingTestCase):
             self.assertTrue(received == expected, f"{length} bytes")
             self.assertEqual(sum(self.steps), length)
             self.assertLessEqual(max(self.steps, default=0), 2 * MIB)
-
-    async def test_nothing_overtaken(self) -> None:
-        """What the transport has not sent yet, of any length, comes before the header."""
-        for before in (b"before", bytes(9 * MIB)):
-            for length in (1, 3 * MIB):
-                expected, received, error = await self.exchange(length, before=before)
-                self.assertIsNone(error)
-                self.assertTrue(received == expected, f"{length} bytes behind {len(before)}")
-
-    async def test_long_header(self) -> None:
-        """A header that the socket takes bit by bit is whole, and the content comes behind it."""
-        expected, received, error = await self.exchange(3 * MIB, header=os.urandom(9 * MIB))
-        self.assertIsNone(error)
-        self.assertTrue(received == expected)
-
-    async def test_never_at_once(self) -> None:
-        """A reply does not end before others had their turn: or requests sent ahead would be answered all in one."""
-        for length in (1, 2 * MIB, 2 * MIB + 1):
-            await self.exchange(length)
-            self.assertFalse(self.ended_at_once, f"{length} bytes")
-
-    @skipUnless(sys.platform == "linux", "the option and the count are Linux's")
-    async def test_one_segment(self) -> None:
-        """The header leaves together with the start of the content."""
-        source, _ = a_file(self.mktemp(), 100)
-        segments: list[int] = []
-
-        def send(transport: IConnectionTransport) -> None:
-            def count(_: None) -> None:
-                handle = plain_socket(transport)
-                assert handle is not None
-                info = handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-                segments.append(*struct.unpack_from("I", info, _DATA_SEGS_OUT))
-                transport.loseConnection()
-
-            producer = producer_for(transport, REACTOR, TokenBucket(UNLIMITED, REACTOR), lambda _: None)
-            producer.send(HEADER, Pages(source), is_flushed=True).addCallback(count)
-
-        port = REACTOR.listenTCP(0, SendingFactory(send), interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
-        child = await self.child(("127.0.0.1", port.getHost().port))
-        self.assertEqual(len(await deferToThread(child.end)), len(HEADER) + 100)
-        self.assertEqual(segments, [1])
-
-    async def test_lost_before_the_header(self) -> None:
-        """A connection that has failed by then is a connection lost."""
-        source, _ = a_file(self.mktemp(), 10)
-        failed: list[Deferred[None]] = []
-
-        def send(transport: IConnectionTransport) -> None:
-            handle = plain_socket(transport)
-            assert handle is not None
-            handle.shutdown(socket.SHUT_WR)
-            producer = producer_for(transport, REACTOR, TokenBucket(UNLIMITED, REACTOR), lambda _: None)
-            failed.append(producer.send(HEADER, Pages(source), is_flushed=True))
-            transport.loseConnection()
-
-        port = REACTOR.listenTCP(0, SendingFactory(send), interface="127.0.0.1")
-        self.addCleanup(port.stopListening)
-        child = await self.child(("127.0.0.1", port.getHost().port))
-        self.assertEqual(await deferToThread(child.end), b"")
-        self.failureResultOf(failed[0], ConnectionLost)
 
     async def test_short_file(self) -> None:
         """A file that ends too early is an error, not a short reply; the range's end is the file's, one byte on."""
