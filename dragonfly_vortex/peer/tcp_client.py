@@ -24,6 +24,7 @@ from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dragonfly_vortex.ending import Ending
 from dragonfly_vortex.errors import LocalProtocolError, ParentUnreachable, PieceTimeout, PoolClosed
 from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IClient, piece_id
 from dragonfly_vortex.peer.client import ClientSettings, VortexClientFactory, VortexClientProtocol
@@ -89,7 +90,8 @@ class TCPClient:
         self._kept: OrderedDict[VortexClientProtocol, _Kept] = OrderedDict()  # the longest idle first
         self._under_way: set[Deferred[DownloadPieceResponse]] = set()
         self._parent_closes = False
-        self._stopping: list[Deferred[None]] | None = None
+        self._ending = Ending(lambda: not self._open)
+        self._is_stopping = False
 
     @property
     def connections(self) -> int:
@@ -110,7 +112,7 @@ class TCPClient:
 
         def ended(outcome: DownloadPieceResponse | Failure) -> DownloadPieceResponse | Failure:
             self._under_way.discard(result)
-            return outcome if self._stopping is None else Failure(self._closed())
+            return Failure(self._closed()) if self._is_stopping else outcome
 
         result = Deferred.fromCoroutine(self._download(request))
         self._under_way.add(result)
@@ -119,14 +121,12 @@ class TCPClient:
 
     def stop(self) -> Deferred[None]:
         """See :meth:`IClient.stop`."""
-        stopped: Deferred[None] = Deferred()
-        self._stopping = [*(self._stopping or ()), stopped]
+        self._is_stopping = True
         for result in list(self._under_way):
             result.cancel()
         for connection in list(self._kept):
             self._give_up(connection)
-        self._mind_the_end()
-        return stopped
+        return self._ending.wait()
 
     # -- one piece
 
@@ -134,7 +134,7 @@ class TCPClient:
         """Wait for a place, and fetch a piece over a connection that is kept, or else over a new one."""
         await self._places.acquire()
         try:
-            if self._stopping is not None:
+            if self._is_stopping:
                 raise self._closed()
             kept = self._take_kept()
             if kept is not None:
@@ -214,18 +214,12 @@ class TCPClient:
         was_idle = self._forget(connection) or not connection.answered
         if last_piece_at is not None and was_idle and not connection.closed_here:
             self._parent_closes = self._clock.seconds() - last_piece_at < _SOON
-        self._mind_the_end()
+        self._ending.look()
 
     # -- the end
 
     def _closed(self) -> PoolClosed:
         return PoolClosed(f"the client of parent {self.address} has been stopped")
-
-    def _mind_the_end(self) -> None:
-        if self._stopping and not self._open:
-            stopping, self._stopping = self._stopping, []
-            for stopped in stopping:
-                stopped.callback(None)
 
 
 _WHY_UNREACHABLE: dict[type[BaseException], str] = {
