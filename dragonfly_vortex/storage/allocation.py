@@ -21,9 +21,13 @@ def allocate(descriptor: int, start: int, end: int) -> None:
     :param descriptor: the file, open for writing.
     :param start: of the range, in bytes.
     :param end: behind it.
-    :raises OSError: there is none, or the system does not do it.
+    :raises OSError: there is none, or not as much again for others, or the system does not do it.
     """
     call = fallocate()
     if call is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    disk = os.fstatvfs(descriptor)
+    # Where there is too little, ext4 gives the file all that there is before it says so: others could write nothing.
+    if disk.f_bavail * disk.f_frsize < 2 * (end - start):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     call(descriptor, _KEEP_SIZE, start, end - start)

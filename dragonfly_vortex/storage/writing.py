@@ -50,6 +50,7 @@ class TaskFile:
         self._content = Content(directory)
         self._claims = Claims(claims_path(directory, kind, task_id))
         self._digests: dict[int, str] = {}
+        self._may_have_room = False  # behind its end, made here for pieces that were to come
 
     def open(self) -> None:
         """
@@ -83,9 +84,9 @@ class TaskFile:
             try:
                 stored = self._catalog.get_piece(self.kind, self.task_id, number)
             except NotStored:
-                return Claim(is_ours=True)
+                return self._ours()
             if stored.damage:
-                return Claim(is_ours=True)
+                return self._ours()
             self._claims.give_back(number)
         self._digests[number] = stored.metadata.digest
         return Claim(is_ours=False, piece=stored.metadata)
@@ -164,11 +165,12 @@ class TaskFile:
                 self._catalog.set_content_length(self.kind, self.task_id, content_length)
             if _is_more_than(os.fstat(self.descriptor), content_length):
                 os.ftruncate(self.descriptor, content_length)
+            self._may_have_room = False
 
     def close(self) -> None:
         """
-        Give up all claims. The file is deleted if there is nothing in it and nobody writes to it. Nothing is done for a
-        task that is not open.
+        Give up all claims. If nobody else writes to the file, it is deleted if there is nothing in it, and otherwise
+        the room behind its end is given back. Nothing is done for a task that is not open.
 
         :raises StorageFailure: the storage failed; it is closed all the same.
         """
@@ -176,8 +178,11 @@ class TaskFile:
             return
         with self._failures(), self._content.lock():
             try:
-                if self._claims.is_alone() and not self._has_row() and self._is_current():
-                    self._content.remove(self.kind, self.task_id)
+                if self._claims.is_alone():
+                    if not self._has_row() and self._is_current():
+                        self._content.remove(self.kind, self.task_id)
+                    elif self._may_have_room:
+                        self._give_back_room()
             finally:
                 os.close(self.descriptor)
                 self.descriptor = -1
@@ -229,6 +234,17 @@ class TaskFile:
         self._content.create(self.kind, self.task_id)
         self.descriptor = self._content.open_for_writing(self.kind, self.task_id)
         self.task = None
+
+    def _ours(self) -> Claim:
+        """A piece that will be written here, with room made for more."""
+        self._may_have_room = True
+        return Claim(is_ours=True)
+
+    def _give_back_room(self) -> None:
+        """Leave no room behind the end of a file that nobody writes to. Under the lock."""
+        status = os.fstat(self.descriptor)
+        if status.st_nlink == 1:
+            os.ftruncate(self.descriptor, status.st_size)
 
     def _has_row(self) -> bool:
         """Whether there is a task."""

@@ -38,6 +38,15 @@ class AllocateTests(SynchronousTestCase):
         os.ftruncate(self.descriptor, 3)
         self.assertLessEqual(self.room(), max(before, 4096))
 
+    def test_nearly_full(self) -> None:
+        """As much again stays free for others: a file system that fills up would give this file all that it has."""
+        free = os.fstatvfs(self.descriptor)
+        full = os.statvfs_result((free.f_bsize, 4096, 10_000, 4000, 4000, 0, 0, 0, 0, 255))
+        self.patch(os, "fstatvfs", lambda descriptor: full)
+        error = self.assertRaises(OSError, allocate, self.descriptor, 0, 8 * MIB)
+        self.assertEqual(error.errno, errno.ENOSPC)
+        self.assertEqual(self.room(), 0)
+
     def test_refused(self) -> None:
         """Where the system has no such call, or refuses it, that is an OSError."""
         self.assertRaises(OSError, allocate, self.descriptor, 0, 1 << 62)

@@ -293,6 +293,21 @@ class FoundTests(WritingTestCase):
         self.assertLess(os.stat(self.path).st_blocks * 512, 1 << 20)
         self.assertEqual(self.path.read_bytes(), CONTENT)
 
+    def test_room_is_given_back_unfinished(self) -> None:
+        """What was allocated behind the last piece goes when the last download gives up, and what has come stays."""
+        one, two = self.opened(), self.opened()
+        self.put(one, 0, 1)
+        try:
+            allocate(one.descriptor, 0, 8 << 20)
+        except OSError as error:
+            raise SkipTest(f"this file system makes no room: {error}") from error
+        self.put(two, 2)
+        for file in (one, two):
+            self.assertGreater(os.stat(self.path).st_blocks * 512, 1 << 20)
+            file.close()
+        self.assertLess(os.stat(self.path).st_blocks * 512, 1 << 20)
+        self.assertEqual(self.path.read_bytes(), CONTENT)
+
     def test_linked_and_longer(self) -> None:
         """What a user has appended to a file that is linked into the storage is not cut off."""
         source = self.import_it(link=True)
