@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTCP, IReactorThreads, IReactorTime
-from twisted.internet.protocol import Protocol
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
@@ -22,7 +21,10 @@ from dragonfly_vortex.metrics.text import CONTENT_TYPE, Family, written
 __all__ = ["IMetricsReactor", "MetricsServer"]
 
 _MAX_CONNECTIONS = 16
-"""Connections that there may be: a Prometheus needs one, and those of others must not take the peer's descriptors."""
+"""
+Connections that there may be: a Prometheus needs one, and those of others must not take the peer's descriptors, nor
+shut it out.
+"""
 
 _IDLE_TIMEOUT = 90.0
 """Seconds that a connection stays open without a request: longer than Prometheus's usual interval of a minute."""
@@ -87,7 +89,7 @@ class MetricsServer:
 
 
 class _Connections(WrappingFactory[ProtocolWrapper]):
-    """All connections: so many and no more, and closed in the end."""
+    """All connections: so many and no more, the oldest makes room for a new one, and all are closed in the end."""
 
     noisy = False
 
@@ -95,13 +97,15 @@ class _Connections(WrappingFactory[ProtocolWrapper]):
         super().__init__(site)  # type: ignore[no-untyped-call] # Twisted's
         self._ending = Ending(lambda: not self.protocols)
 
-    def buildProtocol(self, addr: IAddress | None) -> Protocol | None:  # type: ignore[override] # None is allowed: IProtocolFactory
+    def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper:
         if len(self.protocols) >= _MAX_CONNECTIONS:
-            return None
+            oldest = next(iter(self.protocols))
+            del self.protocols[oldest]  # not when it is lost, which is later: more may come in this turn
+            oldest.transport.abortConnection()
         return super().buildProtocol(addr)
 
     def unregisterProtocol(self, p: ProtocolWrapper) -> None:
-        super().unregisterProtocol(p)  # type: ignore[no-untyped-call] # Twisted's
+        self.protocols.pop(p, None)  # one that has made room is not there any more
         self._ending.look()
 
     def close(self) -> Deferred[None]:
@@ -158,9 +162,10 @@ class _Page(Resource):
 
     async def _answer(self, request: Request, answered: Deferred[Any]) -> None:
         try:
-            page = await self._one_at_a_time.run(
-                deferToThreadPool, self._reactor, self._reactor.getThreadPool(), self._collect
-            )
+            async with self._one_at_a_time:
+                if answered.called:  # whoever has gone meanwhile costs nothing
+                    return
+                page = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._collect)
         except Exception:  # a defect of ours; what it is stays here
             self.log.failure("the metrics could not be collected")
             request.setResponseCode(500)

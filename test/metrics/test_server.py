@@ -125,19 +125,41 @@ class ServerTests(TestCase):
         self.wait.set()
         self.assertEqual([status for status, _, _ in await pages], [200] * 4)
 
+    async def test_gone(self) -> None:
+        """For those who have gone before it was their turn nothing is collected."""
+        self.wait.clear()
+        port = self.start()
+        for _ in range(5):
+            with socket.create_connection(("127.0.0.1", port)) as connection:
+                connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n")
+                await deferLater(REACTOR, 0.02)
+        self.wait.set()
+        await self.ask(self.connect(port))
+        self.assertEqual(self.collected, 2)
+
     async def test_full(self) -> None:
-        """More connections than there may be are closed, and the page is there for the others."""
+        """Where there are as many connections as there may be, the oldest makes room: nobody can shut others out."""
         self.patch(server, "_MAX_CONNECTIONS", 2)
         port = self.start()
-        one, two = self.connect(port), self.connect(port)
-        for each in (one, two):
-            await self.ask(each)
-        with self.assertRaises((http.client.RemoteDisconnected, ConnectionError)):
-            await self.ask(self.connect(port))
-        two.close()
-        await deferLater(REACTOR, 0.1)
-        for each in (one, self.connect(port)):
+        one, two, three = self.connect(port), self.connect(port), self.connect(port)
+        for each in (one, two, three, two, three):
             self.assertEqual((await self.ask(each))[0], 200)
+        with self.assertRaises((http.client.RemoteDisconnected, ConnectionError)):
+            await self.ask(one)
+
+    async def test_many_at_once(self) -> None:
+        """Of many connections that come in one turn of the reactor, no more stay than there may be."""
+        self.patch(server, "_MAX_CONNECTIONS", 2)
+        port = self.start()
+        connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(6)]
+        for each in connections:
+            self.addCleanup(each.close)
+            each.setblocking(False)
+        await deferLater(REACTOR, 0.1)
+        for each in connections[:-2]:
+            self.assertRaises(ConnectionError, each.recv, 1)
+        for each in connections[-2:]:
+            self.assertRaises(BlockingIOError, each.recv, 1)
 
     async def test_stop(self) -> None:
         """When it has stopped, nobody is connected any more, and nobody can be; it can be started again."""
