@@ -88,23 +88,34 @@ class MetricsServer:
         return Deferred.fromCoroutine(self._stop())
 
 
-class _Connections(WrappingFactory[ProtocolWrapper]):
+class _Connection(ProtocolWrapper):
+    """A connection that a stranger cannot fill the log by: Twisted stumbles over a length of thousands of digits."""
+
+    def dataReceived(self, data: bytes) -> None:
+        try:
+            super().dataReceived(data)  # type: ignore[no-untyped-call] # Twisted's
+        except ValueError:  # a page's own errors do not come here
+            self.abortConnection()
+
+
+class _Connections(WrappingFactory[_Connection]):
     """All connections: so many and no more, the oldest makes room for a new one, and all are closed in the end."""
 
     noisy = False
+    protocol = _Connection
 
     def __init__(self, site: Site) -> None:
         super().__init__(site)  # type: ignore[no-untyped-call] # Twisted's
         self._ending = Ending(lambda: not self.protocols)
 
-    def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper:
+    def buildProtocol(self, addr: IAddress | None) -> _Connection:
         if len(self.protocols) >= _MAX_CONNECTIONS:
             oldest = next(iter(self.protocols))
             del self.protocols[oldest]  # not when it is lost, which is later: more may come in this turn
             oldest.transport.abortConnection()
         return super().buildProtocol(addr)
 
-    def unregisterProtocol(self, p: ProtocolWrapper) -> None:
+    def unregisterProtocol(self, p: _Connection) -> None:
         self.protocols.pop(p, None)  # one that has made room is not there any more
         self._ending.look()
 

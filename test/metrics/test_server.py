@@ -104,6 +104,13 @@ class ServerTests(TestCase):
         self.assertEqual(self.collected, 0)
         self.assertEqual((await self.ask(connection, body=bytes(300_000)))[0], 200)
 
+    async def test_endless_length(self) -> None:
+        """A length of thousands of digits, which Twisted cannot read, ends its connection; the log has no error."""
+        with socket.create_connection(("127.0.0.1", self.start()), timeout=10) as connection:
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n")
+            with self.assertRaises(ConnectionResetError):
+                await deferToThread(connection.recv, 1)
+
     async def test_defect(self) -> None:
         """What goes wrong is in the log, and no word of it on the page."""
         self.patch(self, "wait", None)
