@@ -132,7 +132,8 @@ class PieceStore:
 
         :returns: fails also with :class:`~dragonfly_vortex.errors.StorageError` for a range outside the piece.
         """
-        seen = self._hot.refresh()
+        # Not while it is being closed: SQLite crashes where one thread closes what another one asks.
+        seen = self._hot.refresh() if self._thread is not None else None
         try:
             piece = self._open_hot(kind, task_id, number, start, length)
         except StorageError as error:

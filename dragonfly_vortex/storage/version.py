@@ -69,7 +69,7 @@ class CatalogVersion:
     def current(self) -> int | None:
         """
         A number that is another one when anything has been committed in between, by another connection. It can be
-        compared between :meth:`open` and :meth:`close`.
+        compared between :meth:`open` and :meth:`close`, and must not be asked for while that one closes.
 
         :returns: None where nobody can tell: it is not open, or the catalog cannot be read at this moment.
         """

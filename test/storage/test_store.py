@@ -28,6 +28,7 @@ from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.storage.removing import remove_task
 from dragonfly_vortex.storage.store import PieceStore
+from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.storage.changer import Changer
 from test.storage.contents import content_of, files_in, wrong_pieces
@@ -323,6 +324,16 @@ class HotTests(StoreCase):
         await self.store.start()
         with self.assertRaises(NotStored):
             await self.store.open_piece(KIND, TASK.task_id, 0)
+
+    async def test_stopping(self) -> None:
+        """While a store is being stopped nobody asks for the version: SQLite crashes when it is closed meanwhile."""
+        await self.warm()
+        asked: list[CatalogVersion] = []
+        self.patch(CatalogVersion, "current", lambda version: asked.append(version))
+        stopping = self.store.stop()
+        self.failureResultOf(self.store.open_piece(KIND, TASK.task_id, 0), StorageFailure)
+        await stopping
+        self.assertEqual(asked, [])
 
     async def test_another_process(self) -> None:
         """While another process damages, heals, drops, removes and imports, no question ever gets a wrong byte."""
