@@ -8,6 +8,7 @@ the file lies in fewer parts. How long a task is may be known only in the end: s
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred, DeferredLock
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.interfaces import InThread
@@ -28,6 +29,8 @@ class Allocation:
     :param descriptor: the file, open for writing; it stays open at least until :meth:`stop` has fired.
     :param in_thread: how to call a function in a thread.
     """
+
+    _log = Logger()
 
     def __init__(self, descriptor: int, in_thread: InThread) -> None:
         self._descriptor = descriptor
@@ -72,6 +75,8 @@ class Allocation:
         """There is room up to there, or none to be had."""
         if isinstance(result, Failure):
             self._is_over = True
+            if result.check(OSError) is None:
+                self._log.failure("No room can be made", result)
             return
         self._allocated = end
         self._run()

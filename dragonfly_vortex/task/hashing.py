@@ -156,7 +156,10 @@ class SharedHash:
 
         :raises OSError: it cannot be read. Nothing is hashed any more then.
         """
-        window = self._windows.pop() if self._windows else memoryview(bytearray(_WINDOW))
+        try:
+            window = self._windows.pop()
+        except IndexError:  # all are in use, or there has been none
+            window = memoryview(bytearray(_WINDOW))
         try:
             for _ in range(_WINDOWS):
                 start, end = self._take()

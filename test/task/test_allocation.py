@@ -76,6 +76,16 @@ class AllocationTests(SynchronousTestCase):
         self.is_refused = True
         self.assertEqual(self.reach(4, 8, 12), [(7, 0, 8)])
 
+    def test_defect(self) -> None:
+        """What is no refusal is logged, and nobody asks again either."""
+
+        def fail(descriptor: int, start: int, end: int) -> None:
+            raise RuntimeError("a defect")
+
+        self.patch(allocation, "allocate", fail)
+        self.reach(4, 8)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
     def test_stops(self) -> None:
         """Stopped, it asks for no more, and a thread at work is waited for."""
         self.allocation.reach(4 * MIB, None)
