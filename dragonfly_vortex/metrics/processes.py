@@ -79,12 +79,14 @@ class ProcessMetrics:
             "Resident memory size in bytes.",
             sum(each.resident for each in seen),
         )
-        yield family(
-            "process_start_time_seconds",
-            "gauge",
-            "Start time of the process since unix epoch in seconds.",
-            _boot_time() + own.started // os.sysconf("SC_CLK_TCK"),
-        )
+        boot_time = _boot_time()
+        if boot_time is not None:
+            yield family(
+                "process_start_time_seconds",
+                "gauge",
+                "Start time of the process since unix epoch in seconds.",
+                boot_time + own.started // os.sysconf("SC_CLK_TCK"),
+            )
         yield family(
             "process_threads", "gauge", "Number of OS threads in the process.", sum(each.threads for each in seen)
         )
@@ -108,8 +110,10 @@ def _look_at(pid: int) -> _Process | None:
         return None
 
 
-def _boot_time() -> int:
-    """When the machine was started, in Unix seconds."""
-    return next(
-        int(line.split()[1]) for line in _PROC.joinpath("stat").read_bytes().splitlines() if line.startswith(b"btime ")
-    )
+def _boot_time() -> int | None:
+    """When the machine was started, in Unix seconds; None where that is hidden, as it may be in a container."""
+    try:
+        lines = _PROC.joinpath("stat").read_bytes().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith(b"btime ")), None)

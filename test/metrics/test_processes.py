@@ -78,3 +78,16 @@ class ProcessTests(SynchronousTestCase):
         """Where there is no /proc nothing is told."""
         self.patch(processes, "_PROC", Path("/nonexistent"))
         self.assertEqual(values(ProcessMetrics(lambda: [1])), {})
+
+    def test_no_boot_time(self) -> None:
+        """Where the machine's start is hidden, only the process's own is not told."""
+        proc = Path(self.mktemp())
+        proc.mkdir()
+        (proc / str(os.getpid())).symlink_to(f"/proc/{os.getpid()}")
+        self.patch(processes, "_PROC", proc)
+        for hidden in (None, b"cpu  1 2 3\n"):
+            if hidden is not None:
+                (proc / "stat").write_bytes(hidden)
+            told = values(ProcessMetrics(lambda: []))
+            self.assertNotIn("process_start_time_seconds", told)
+            self.assertIn("process_threads", told)
