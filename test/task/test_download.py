@@ -390,6 +390,30 @@ class DigestTests(DownloadTestCase):
         self.assert_failed(self.download(concurrency=1), TaskDigestMismatch)
 
 
+class RoomTests(DownloadTestCase):
+    """Room on the disk."""
+
+    def test_not_published_before(self) -> None:
+        """The file is not published while room is made for it: what is too much of that goes when it is."""
+        content = bytes(8 * MIB)
+        threads = HeldThreads()
+        self.play(a=PlayedParent(content=content, piece_length=4 * MIB))
+        started = self.download(content, in_thread=threads, concurrency=1)
+        room: list[tuple[Callable[[], object], Deferred[object]]] = []
+        while threads.calls:
+            if "Allocation" in threads.calls[0][0].__qualname__:
+                room.append(threads.calls.pop(0))
+            else:
+                threads.run_one()
+        self.assertEqual(len(room), 1)
+        self.assertNoResult(started)
+        self.assertNotIn("file", self.names())
+        threads.calls += room
+        while threads.calls:
+            threads.run_one()
+        self.assert_complete(started, content)
+
+
 class HeldBackTests(DownloadTestCase):
     """Hashing keeps up."""
 

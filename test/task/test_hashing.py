@@ -235,6 +235,14 @@ class SharedHashTests(SynchronousTestCase):
         self.join(first)
         self.assertEqual(self.hash.hashed, 0)
 
+    def test_stopped_before(self) -> None:
+        """A thread that comes when it has been stopped does not even read."""
+        self.patch(os, "preadv", lambda *_: self.fail("something is read"))
+        self.hash.grow(len(self.content))
+        self.hash.stop()
+        self.hash.work()
+        self.assertEqual(self.hash.hashed, 0)
+
     def test_error(self) -> None:
         """When one cannot read, the one behind it, which can, does not wait for ever."""
         preadv = os.preadv
