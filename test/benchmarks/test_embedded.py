@@ -11,7 +11,7 @@ from benchmarks.material import import_file, make_file
 from benchmarks.peers import TRANSPORTS, Parent
 from benchmarks.servers import DidNotWork
 
-_LENGTH, _PIECE_LENGTH = 1_000_000, 65536
+_LENGTH, _PIECE_LENGTH = 50_000_000, 65536  # long enough for a heart that beats every 10 ms
 
 
 class EmbeddedTests(SynchronousTestCase):
