@@ -24,6 +24,7 @@ LAYERS = (
     ("interfaces",),
     ("parents",),
     ("ending",),
+    ("threads",),
     ("shared_memory",),
     ("config",),
     ("metrics",),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import signal
 from argparse import Namespace
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = ["download_task"]
 
 _T = TypeVar("_T")
+
+_PATIENCE = 5.0
+"""Seconds that a command has to tidy up after a signal. A storage may wait for the lock of a process that is frozen."""
 
 _CONFIG_OF_STORAGE = Path("tap.yaml")
 
@@ -92,13 +97,14 @@ async def _download(
     if store is None:
         target = OutputTarget(arguments.output, in_thread, overwrite=arguments.overwrite, sync=not arguments.no_sync)
     else:
-        await store.start()
         target = StoredTarget(store, arguments.kind, arguments.task_id)
     bar.show(0, None, 0)
     ticking = LoopingCall(bar.tick)
     ticking.clock = reactor
     ticking.start(1.0, now=False)
     try:
+        if store is not None:
+            await store.start()
         download = TaskDownload(
             reactor,
             in_thread,
@@ -158,7 +164,7 @@ async def _export(in_thread: InThread, config: Config, arguments: Namespace) -> 
 
 def _run(reactor: IPeerReactor, work: Callable[[], Deferred[_T]]) -> _T | ExitStatus:
     """
-    Run the reactor until the work is done. A signal cancels it, and it has the time to tidy up.
+    Run the reactor until the work is done. A signal cancels it, and it has :data:`_PATIENCE` to tidy up.
 
     :returns: what the work gave, or the status for the signal that ended it.
     :raises Exception: what the work failed with.
@@ -169,19 +175,27 @@ def _run(reactor: IPeerReactor, work: Callable[[], Deferred[_T]]) -> _T | ExitSt
     def begin() -> None:
         working = work()
 
+        def cancel() -> None:
+            reactor.callLater(_PATIENCE, stop)
+            working.cancel()
+
         def interrupt(number: int, frame: FrameType | None) -> None:
             signals.append(STATUS_OF_SIGNAL[signal.Signals(number)])
-            reactor.callFromThread(working.cancel)
+            reactor.callFromThread(cancel)
 
         # Not earlier: a reactor sets its own handlers when it starts to run.
         on_signals(interrupt, *STATUS_OF_SIGNAL)
         working.addBoth(outcomes.append)
-        working.addBoth(lambda _: reactor.stop())
+        working.addBoth(stop)
+
+    def stop(_: object = None) -> None:
+        with suppress(ReactorNotRunning):
+            reactor.stop()
 
     reactor.callWhenRunning(begin)
     reactor.run()
-    if not outcomes:  # a signal came after the reactor had set its handlers and before ours
-        return ExitStatus.INTERRUPTED
+    if not outcomes:  # it was not done in time, or a signal came after the reactor's handlers and before ours
+        return signals[0] if signals else ExitStatus.INTERRUPTED
     outcome = outcomes[0]
     if isinstance(outcome, Failure):
         if signals and outcome.check(CancelledError):

@@ -19,11 +19,10 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError, StorageFailure
@@ -47,11 +46,15 @@ from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.storage.watch import CatalogWatch
 from dragonfly_vortex.storage.writer import TaskWriter
 from dragonfly_vortex.storage.writing import TaskFile
+from dragonfly_vortex.threads import DaemonThreadPool
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["PieceStore"]
 
 _T = TypeVar("_T")
+
+_SHUTDOWN_TIMEOUT = 5.0
+"""Seconds that the end of the reactor waits for a storage that nobody has stopped."""
 
 
 class _Opened(NamedTuple):
@@ -86,19 +89,24 @@ class PieceStore:
         self._hot = HotPieces(self._version, IReactorTime(reactor), self._close_files)
         self._changes = 0  # that were asked for and have not been made
         self._watch = CatalogWatch(self._catalog.path, IReactorTime(reactor))
-        self._thread: ThreadPool | None = None
-        self._disk_thread: ThreadPool | None = None
+        self._thread: DaemonThreadPool | None = None
+        self._disk_thread: DaemonThreadPool | None = None
+        self._shutdown_trigger: object = None
 
     def start(self) -> Deferred[None]:
         """
         Open the storage. What is asked before the Deferred fires waits for it.
 
-        :returns: fires when it is open; fails with :class:`~dragonfly_vortex.errors.StorageFailure`.
+        :returns: fires when it is open; fails with :class:`~dragonfly_vortex.errors.StorageFailure`, and is stopped
+            then.
         """
         if self._thread is None:
-            self._thread = ThreadPool(minthreads=1, maxthreads=1, name="storage")
+            self._thread = DaemonThreadPool(minthreads=1, maxthreads=1, name="storage")
             self._thread.start()
-            return self._ask(self._open)
+            core = IReactorCore(self._reactor)
+            # "during": behind those who stop it in order, who use it until then.
+            self._shutdown_trigger = core.addSystemEventTrigger("during", "shutdown", self._stop_at_shutdown)
+            return Deferred.fromCoroutine(self._opened(self._ask(self._open)))
         return succeed(None)
 
     def stop(self) -> Deferred[None]:
@@ -114,6 +122,7 @@ class PieceStore:
         closed = self._ask(self._close)
         synced = succeed(None) if disk_thread is None else self._at_disk(_do_nothing)
         self._thread = self._disk_thread = None
+        IReactorCore(self._reactor).removeSystemEventTrigger(self._shutdown_trigger)
         return Deferred.fromCoroutine(_end(synced, disk_thread, closed, thread))
 
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[StoredTask]:
@@ -202,6 +211,27 @@ class PieceStore:
 
     # -- in the reactor's thread -------------------------------------------------------------------------------------
 
+    async def _opened(self, opening: Deferred[None]) -> None:
+        """A storage that cannot be opened has no thread."""
+        try:
+            await opening
+        except Exception:
+            await self.stop()
+            raise
+
+    def _stop_at_shutdown(self) -> None:
+        """
+        The reactor ends, and nobody has stopped the storage: close it, so that no recovery is needed at the next start.
+        What has been committed is safe in any case. This blocks, as the reactor does for its own threads.
+        """
+        thread, self._thread = self._thread, None
+        disk_thread, self._disk_thread = self._disk_thread, None
+        self._hot.stop()
+        if disk_thread is not None:
+            disk_thread.finish(_do_nothing, _SHUTDOWN_TIMEOUT)
+        if thread is not None and not thread.finish(self._close, _SHUTDOWN_TIMEOUT):
+            self._log.warn("the storage {directory} is still busy and is not closed", directory=self.directory)
+
     def _ask(self, work: Callable[[], _T]) -> Deferred[_T]:
         """Have work done in the storage's thread, that changes nothing."""
         if self._thread is None:
@@ -224,7 +254,7 @@ class PieceStore:
         if self._thread is None:
             return fail(StorageFailure(f"expected the storage {self.directory} to be open, it is closed"))
         if self._disk_thread is None:
-            self._disk_thread = ThreadPool(minthreads=0, maxthreads=1, name="storage-disk")
+            self._disk_thread = DaemonThreadPool(minthreads=0, maxthreads=1, name="storage-disk")
             self._disk_thread.start()
         deferred: Deferred[_T] = deferToThreadPool(self._reactor, self._disk_thread, work)
         return deferred
@@ -349,7 +379,7 @@ def _do_nothing() -> None:
 
 
 async def _end(
-    synced: Deferred[None], disk_thread: ThreadPool | None, closed: Deferred[None], thread: ThreadPool
+    synced: Deferred[None], disk_thread: DaemonThreadPool | None, closed: Deferred[None], thread: DaemonThreadPool
 ) -> None:
     """End the threads, each when it has nothing left to do, so that this does not wait."""
     try:

@@ -26,10 +26,10 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from dragonfly_vortex.ending import Ending
 from dragonfly_vortex.interfaces import FileRange
+from dragonfly_vortex.threads import DaemonThreadPool
 
 __all__ = ["Pages", "ReadAhead"]
 
@@ -66,7 +66,7 @@ class ReadAhead:
     def __init__(self, reactor: IReactorFromThreads, threads: int = _THREADS) -> None:
         self._reactor = reactor
         self._threads = threads
-        self._pool: ThreadPool | None = None
+        self._pool: DaemonThreadPool | None = None
         self._under_way = 0
         self._ending = Ending(lambda: not self._under_way)
 
@@ -85,7 +85,7 @@ class ReadAhead:
         :returns: fires with what it returns, or fails with what it raises.
         """
         if self._pool is None:
-            self._pool = ThreadPool(minthreads=0, maxthreads=self._threads, name="read-ahead")
+            self._pool = DaemonThreadPool(minthreads=0, maxthreads=self._threads, name="read-ahead")
             self._pool.start()
         done: Deferred[_T] = Deferred()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import subprocess
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterable
@@ -16,12 +17,20 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from dragonfly_vortex.storage.directories import locked
 from dragonfly_vortex.testing.scripted_parent import Pause, ScriptedParent, Send, Step
 from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent, PieceMetadata, PieceRequest
-from test.processes import PROGRAMS, Child, Daemon, dfvortex, write_config
+from test.processes import PROGRAMS, Child, Daemon, dfvortex, wait_until_open, write_config
 
 _PIECE_LENGTH = 50_000
 _COUNT = 21
+
+_IMPATIENT = """
+import sys
+from dragonfly_vortex.cli import download, main
+download._PATIENCE = 0.1
+sys.exit(main())
+"""
 
 
 class StoreTests(TestCase):
@@ -184,6 +193,32 @@ class StoreTests(TestCase):
         self.assertEqual(self.asked(), Counter(range(_COUNT)))
         ran = await deferToThread(dfvortex, *self.command("--output", output), directory=self.directory)
         self.assertEqual((ran.returncode, ran.stdout, len(ran.stderr.splitlines())), (2, "", 1))
+
+    async def test_cannot_be_opened(self) -> None:
+        """Where the storage cannot be opened, one line says why, and the command ends."""
+        catalog = self.directory / "data" / "catalog.sqlite3"
+        catalog.parent.mkdir()
+        catalog.write_bytes(b"this is no database, and is longer than the header of one" * 2)
+        ran = await deferToThread(dfvortex, *self.command(), directory=self.directory, timeout=30)
+        self.assertEqual((ran.returncode, ran.stdout, len(ran.stderr.splitlines())), (1, "", 1))
+        self.assertIn("catalog.sqlite3: file is not a database", ran.stderr)
+        self.assertEqual(self.parent.requests, [])
+
+    async def test_lock_of_a_frozen_process(self) -> None:
+        """SIGTERM ends a command that waits for the storage's lock, although nothing can end that wait."""
+        (self.directory / "data").mkdir()
+        with locked(self.directory / "data"):
+            process = subprocess.Popen(
+                [sys.executable, "-c", _IMPATIENT, *self.command()],
+                cwd=self.directory,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+            self.addCleanup(process.communicate)
+            self.addCleanup(process.kill)
+            await deferToThread(wait_until_open, process.pid, self.directory / "data")
+            process.terminate()
+            self.assertEqual(await deferToThread(process.wait, 30), 143)
 
     async def test_usage(self) -> None:
         """

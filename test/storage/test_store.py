@@ -50,6 +50,21 @@ from dragonfly_vortex.wire import PieceKind
 import_file(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), PieceKind.STANDARD, 1000)
 """
 
+_FORGETFUL = """
+import pathlib, sys
+from twisted.internet import reactor
+from twisted.internet.task import react
+from dragonfly_vortex.storage.store import PieceStore
+from dragonfly_vortex.wire import PieceKind
+async def main(reactor):
+    store = PieceStore(pathlib.Path(sys.argv[1]), reactor)
+    await store.start()
+    await store.write_task(PieceKind.STANDARD, "a-task")
+    if sys.argv[2] == "raise":
+        raise ZeroDivisionError
+react(main)
+"""
+
 
 def metadata_of(number: int) -> PieceMetadata:
     """A piece's row, as a child would have it from a parent."""
@@ -125,6 +140,27 @@ class LifeTests(StoreCase):
         PieceStore(directory, IReactorFromThreads(reactor))
         self.assertFalse(directory.exists())
         self.assertEqual(threading.active_count(), before)
+
+    async def test_cannot_start(self) -> None:
+        """A storage that cannot be opened has no thread, and refuses questions."""
+        path = Path(self.mktemp())
+        path.write_bytes(b"a file in the directory's place")
+        before = threading.active_count()
+        store = PieceStore(path, IReactorFromThreads(reactor))
+        with self.assertRaisesRegex(StorageFailure, "cannot open .*: .*File exists"):
+            await store.start()
+        self.assertEqual(threading.active_count(), before)
+        with self.assertRaisesRegex(StorageFailure, "it is closed"):
+            await store.get_task(KIND, TASK.task_id)
+
+    async def test_forgotten(self) -> None:
+        """A program that does not stop its store, or raises, ends; and the database is closed then."""
+        await self.store.stop()
+        for end in ("return", "raise"):
+            command = [sys.executable, "-c", _FORGETFUL, str(self.directory), end]
+            ran = await deferToThread(subprocess.run, command, capture_output=True, timeout=30)
+            self.assertEqual(ran.returncode, int(end == "raise"), ran.stderr)
+            self.assertEqual([path.name for path in self.directory.glob("catalog*")], ["catalog.sqlite3"])
 
     async def test_stop(self) -> None:
         """A stopped store has no thread, refuses questions, stops again, and starts again with what it had."""

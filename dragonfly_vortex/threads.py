@@ -1,0 +1,61 @@
+"""
+Threads that do not keep a process alive.
+
+Python waits at its end for every thread that is not a daemon. A pool that somebody forgot to stop would then keep the
+process for ever, and no signal would end it. A daemon thread ends with the interpreter, at the point where it next
+needs Python's lock: a call into SQLite or the kernel that is under way is finished or lost as in a ``kill -9``, so what
+such a thread does must survive that. What a storage has committed does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from threading import Event, Thread
+
+from twisted.python.threadpool import ThreadPool
+
+__all__ = ["DaemonThreadPool"]
+
+
+class _DaemonThread(Thread):
+    """A thread for which the interpreter does not wait when it ends."""
+
+    def __init__(
+        self,
+        group: None = None,
+        target: Callable[..., object] | None = None,
+        name: str | None = None,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(group, target, name, args, kwargs, daemon=True)
+
+
+class DaemonThreadPool(ThreadPool):
+    """A pool of Twisted's whose threads do not keep the process alive."""
+
+    threadFactory: type[Thread] = _DaemonThread
+
+    def finish(self, last: Callable[[], object], timeout: float) -> bool:
+        """
+        Call a function after all work that the pool has taken, and end the threads. This blocks. It is for a pool of
+        one thread.
+
+        :param last: called in the thread.
+        :param timeout: seconds to wait. A thread that is still busy then ends after its work, or with the process.
+        :returns: whether the threads have ended.
+        """
+        done = Event()
+
+        def finish() -> None:
+            try:
+                last()
+            finally:
+                done.set()
+
+        self.callInThread(finish)
+        is_done = done.wait(timeout)
+        if not is_done:
+            self.threads = []  # stop() would wait for them
+        self.stop()
+        return is_done
