@@ -17,7 +17,7 @@ import struct
 import sys
 from pathlib import Path
 
-from dragonfly_vortex.storage.directories import make_directory
+from dragonfly_vortex.storage.directories import make_directory, open_file
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["Claims", "claims_path", "sweep_claims"]
@@ -76,7 +76,7 @@ class Claims:
         :raises OSError: it cannot be opened.
         """
         make_directory(self._path.parent)
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        self._descriptor = open_file(self._path)
         if self._by_piece:
             try:
                 self._set(fcntl.F_RDLCK, _PRESENCE)

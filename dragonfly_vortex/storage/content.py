@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import re
+import stat
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from dragonfly_vortex.errors import StorageError
-from dragonfly_vortex.storage.directories import locked, make_directory, sync_directory
+from dragonfly_vortex.storage.directories import give_to_owner, locked, make_directory, sync_directory
 from dragonfly_vortex.storage.staging import StagedFile, hidden_path, is_named, lock
 from dragonfly_vortex.wire import PieceKind
 
@@ -116,7 +118,13 @@ class Content:
     def stage(self) -> StagedFile:
         """A file for a task whose ID is not known yet. Those of dead processes are swept away."""
         make_directory(self.directory)
-        return StagedFile.create(self.directory, _STAGED_NAME)
+        staged = StagedFile.create(self.directory, _STAGED_NAME)
+        try:
+            give_to_owner(staged.descriptor, self.directory)
+        except BaseException:
+            staged.discard()
+            raise
+        return staged
 
     def publish(self, staged: StagedFile, kind: PieceKind, task_id: str) -> None:
         """
@@ -134,11 +142,17 @@ class Content:
 
         :param source: the file's name.
         :param descriptor: the file itself, open for reading: proof that the name is still its own.
-        :raises StorageError: it is not.
+        :raises StorageError: it is not, or the storage's owner must not read the file.
         :raises OSError: it cannot be linked, with ``EXDEV`` because it is on another file system.
         """
         path = self.path(kind, task_id)
         make_directory(path.parent)
+        owner = os.stat(self.directory).st_uid
+        if not _may_read(owner, os.fstat(descriptor)):
+            raise StorageError(
+                f"cannot link {source}: expected a file that the storage's owner (user {owner}) may read;"
+                " import it without a link, or give that user the right"
+            )
         # A link cannot replace a name, and a rename can: so first a hidden name, kept from being swept by a lock.
         hidden = hidden_path(self.directory, _STAGED_NAME)
         lock(descriptor, shared=True)
@@ -164,3 +178,22 @@ class Content:
         with contextlib.suppress(OSError):  # other tasks share the directory, or another process made it again
             path.parent.rmdir()
         return True
+
+
+def _may_read(user: int, status: os.stat_result) -> bool:
+    """
+    Whether a user may read a file that this process has open, as far as owner, group and mode tell.
+
+    :param user: a user ID.
+    :param status: the file's.
+    """
+    if user in (0, os.geteuid()):
+        return True
+    if user == status.st_uid:
+        return bool(status.st_mode & stat.S_IRUSR)
+    try:
+        account = pwd.getpwuid(user)
+        is_in_group = status.st_gid in os.getgrouplist(account.pw_name, account.pw_gid)
+    except (KeyError, OSError):  # a user without a name, as in a container
+        is_in_group = False
+    return bool(status.st_mode & (stat.S_IRGRP if is_in_group else stat.S_IROTH))

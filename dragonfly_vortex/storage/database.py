@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dragonfly_vortex.errors import StorageFailure
-from dragonfly_vortex.storage.directories import locked, make_directory
+from dragonfly_vortex.storage.directories import create_file, locked, make_directory
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.tables import TABLES, VERSION, Row
 
@@ -45,15 +45,23 @@ class Database:
         """
         with storage_failures(f"cannot open {self.path}"):
             make_directory(self.path.parent)
-            connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)
-            try:
-                # The busy timeout does not cover the change to WAL mode, so the first two processes take turns.
-                with locked(self.path.parent):
-                    self._prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
-        self._connection = connection
+            # The busy timeout does not cover the change to WAL mode, so the first two processes take turns.
+            with locked(self.path.parent):
+                self._connection = self._connect()
+
+    def _connect(self) -> sqlite3.Connection:
+        """Open the file, and make one where there is none. Under the lock."""
+        # SQLite would make it for this process's user. Its other files it makes for the owner of this one. A file that
+        # is there is not opened here: to close it would give up this process's locks of it.
+        with suppress(FileExistsError):
+            os.close(create_file(self.path))
+        connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Set a new connection's modes, and make the tables in a new file."""

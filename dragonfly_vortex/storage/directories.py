@@ -1,27 +1,102 @@
-"""Directories: made, locked against other processes, and written to the disk. Everything here blocks."""
+"""
+Directories: made, locked against other processes, and written to the disk; and who owns what is made in them.
+Everything here blocks.
+
+What is made in a storage belongs to the storage's owner, whoever makes it: else an ``import`` by root would take the
+storage from the peer's user. So each new directory and file gets the owner and the group of the directory that it is
+in. Only root can give away what it has made; another user keeps it, and gives it the directory's group where it can.
+"""
 
 from __future__ import annotations
 
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["locked", "make_directory", "sync_directory"]
+__all__ = ["create_file", "give_to_owner", "locked", "make_directory", "open_file", "sync_directory"]
 
 
 def make_directory(directory: Path) -> None:
     """
-    Make a directory and those above it, where they are not there, and write their names to the disk.
+    Make a directory and those above it, where they are not there, and write their names to the disk. Each belongs to
+    the owner of the one above.
 
-    :raises OSError: one cannot be made.
+    :raises OSError: one cannot be made, or not for that owner.
     """
-    if not directory.is_dir():
-        make_directory(directory.parent)
-        directory.mkdir(exist_ok=True)
-        sync_directory(directory.parent)
+    if directory.is_dir():
+        return
+    make_directory(directory.parent)
+    try:
+        directory.mkdir()
+    except FileExistsError:  # made by another process, or a file
+        if not directory.is_dir():
+            raise
+    else:
+        # By its descriptor: the owner of the directory above could put a link in its place meanwhile.
+        descriptor = _open(directory, os.O_NOFOLLOW)
+        try:
+            give_to_owner(descriptor, directory.parent)
+        finally:
+            os.close(descriptor)
+    sync_directory(directory.parent)
+
+
+def create_file(path: Path) -> int:
+    """
+    Make an empty file, for the owner of its directory.
+
+    :returns: a descriptor for reading and writing.
+    :raises FileExistsError: something has that name.
+    :raises OSError: it cannot be made, or not for that owner.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        give_to_owner(descriptor, path.parent)
+    except BaseException:
+        os.close(descriptor)
+        os.unlink(path)
+        raise
+    return descriptor
+
+
+def open_file(path: Path) -> int:
+    """
+    Open a file; it is made as by :func:`create_file` where it is not there.
+
+    :returns: a descriptor for reading and writing.
+    :raises OSError: it cannot be opened, or not made for the directory's owner.
+    """
+    while True:
+        try:
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            with suppress(FileExistsError):
+                return create_file(path)
+
+
+def give_to_owner(descriptor: int, directory: Path) -> None:
+    """
+    Give a file or a directory that this process has just made to the owner of the directory that it is in. Where the
+    group may write to that directory, it may write to the new one, too, whatever the umask is.
+
+    :param descriptor: of what is new.
+    :param directory: the directory that it is in.
+    :raises OSError: this process is root's, and must not give it away: a container or a network share may forbid it.
+    """
+    own, above = os.fstat(descriptor), os.stat(directory)
+    if os.geteuid() == 0:
+        if (own.st_uid, own.st_gid) != (above.st_uid, above.st_gid):
+            os.fchown(descriptor, above.st_uid, above.st_gid)
+    elif own.st_gid != above.st_gid:
+        with suppress(PermissionError):  # not a member of that group
+            os.fchown(descriptor, -1, above.st_gid)
+    if above.st_mode & stat.S_IWGRP:
+        shared = stat.S_IRWXG | stat.S_ISGID if stat.S_ISDIR(own.st_mode) else stat.S_IRGRP | stat.S_IWGRP
+        os.fchmod(descriptor, stat.S_IMODE(own.st_mode) | (above.st_mode & shared))
 
 
 def sync_directory(directory: Path) -> None:
@@ -57,6 +132,6 @@ def locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _open(directory: Path) -> int:
+def _open(directory: Path, flags: int = 0) -> int:
     """A descriptor of the directory itself."""
-    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | flags)

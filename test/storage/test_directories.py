@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
+from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.storage.directories import locked, make_directory, sync_directory
+from dragonfly_vortex.storage.directories import create_file, locked, make_directory, open_file, sync_directory
 
 _TRY = """
 import fcntl, os, sys
@@ -54,6 +56,58 @@ class MakeDirectoryTests(SynchronousTestCase):
         self.patch(os, "fsync", noting_fsync)
         make_directory(root / "a" / "b")
         self.assertEqual(synced, [str(root), str(root / "a")])
+
+
+@skipUnless(os.geteuid() == 0, "only root can give a file to another user")
+class OwnerTests(SynchronousTestCase):
+    """What root makes in a directory of another user, with a umask that keeps everybody else out."""
+
+    def setUp(self) -> None:
+        self.root = Path(self.mktemp()).absolute()
+        self.root.mkdir()
+        os.chown(self.root, 23456, 34567)
+        self.addCleanup(os.umask, os.umask(0o077))
+
+    def assert_owned(self, path: Path, mode: int) -> None:
+        """Assert that the directory's owner and group have it, with that mode."""
+        status = path.stat()
+        self.assertEqual((status.st_uid, status.st_gid), (23456, 34567))
+        self.assertEqual(oct(stat.S_IMODE(status.st_mode)), oct(mode))
+
+    def test_directories(self) -> None:
+        """Each directory belongs to the owner of the one above."""
+        make_directory(self.root / "a" / "b")
+        for path in (self.root / "a", self.root / "a" / "b"):
+            self.assert_owned(path, 0o700)
+
+    def test_files(self) -> None:
+        """A new file belongs to the directory's owner; one that is there stays as it is."""
+        path = self.root / "file"
+        os.close(open_file(path))
+        self.assert_owned(path, 0o600)
+        self.assertRaises(FileExistsError, create_file, path)
+        os.chown(path, 0, 0)
+        os.close(open_file(path))
+        self.assertEqual(path.stat().st_uid, 0)
+
+    def test_shared_with_a_group(self) -> None:
+        """Where the group may write, it may write to all that is new, whatever the umask is."""
+        self.root.chmod(0o2775)
+        make_directory(self.root / "a" / "b")
+        os.close(create_file(self.root / "a" / "b" / "file"))
+        self.assert_owned(self.root / "a", 0o2770)
+        self.assert_owned(self.root / "a" / "b", 0o2770)
+        self.assert_owned(self.root / "a" / "b" / "file", 0o660)
+
+    def test_cannot_be_given_away(self) -> None:
+        """Where root must not give files away, none is left behind."""
+
+        def refuse(*_: int) -> None:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+        self.patch(os, "fchown", refuse)
+        self.assertRaises(PermissionError, create_file, self.root / "file")
+        self.assertEqual(os.listdir(self.root), [])
 
 
 class SyncDirectoryTests(SynchronousTestCase):

@@ -13,6 +13,7 @@ import sys
 import time
 import zlib
 from pathlib import Path
+from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -268,6 +269,56 @@ class ImportTests(SynchronousTestCase):
             return function(*arguments)
 
         self.patch(where, name, noting)
+
+
+@skipUnless(os.geteuid() == 0, "only root can give a file to another user")
+class OwnerTests(SynchronousTestCase):
+    """Root imports into the storage of another user, with a umask that keeps everybody else out."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        os.chown(self.directory, 23456, 34567)
+        self.path = Path(self.mktemp())
+        self.path.write_bytes(content_of(2500))
+        self.addCleanup(os.umask, os.umask(0o077))
+
+    def owners(self) -> set[tuple[int, int]]:
+        """The owners and groups of all that is in the storage."""
+        there = [path.stat() for path in self.directory.rglob("*")]
+        return {(status.st_uid, status.st_gid) for status in there}
+
+    def test_copied(self) -> None:
+        """Whatever is made belongs to the storage's owner: content, directories, and the files of the database."""
+        with Catalog(self.directory) as catalog:
+            import_file(self.path, self.directory, PieceKind.STANDARD)
+            self.assertEqual(len(catalog.list_tasks()), 1)
+            names = {path.name for path in self.directory.glob("catalog.sqlite3*")}
+            self.assertEqual(names, {"catalog.sqlite3", "catalog.sqlite3-wal", "catalog.sqlite3-shm"})
+            self.assertEqual(self.owners(), {(23456, 34567)})
+
+    def test_failed(self) -> None:
+        """What is left where an import is killed belongs to the storage's owner, too."""
+
+        def stop(progress: Progress) -> None:
+            if progress.content_done:
+                self.assertEqual(self.owners(), {(23456, 34567)})
+                raise KeyboardInterrupt
+
+        with self.assertRaises(KeyboardInterrupt):
+            import_file(self.path, self.directory, PieceKind.STANDARD, progress=stop)
+
+    def test_linked(self) -> None:
+        """A linked file keeps its owner, and is refused where the storage's owner may not read it."""
+        for mode in (0o600, 0o640):
+            self.path.chmod(mode)
+            with self.assertRaisesRegex(
+                StorageError, r"expected a file that the storage's owner \(user 23456\) may read"
+            ):
+                import_file(self.path, self.directory, PieceKind.STANDARD, link=True)
+        self.path.chmod(0o644)
+        import_file(self.path, self.directory, PieceKind.STANDARD, link=True)
+        self.assertEqual(self.path.stat().st_uid, 0)
 
 
 class LinkTests(SynchronousTestCase):

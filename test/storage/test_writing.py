@@ -8,6 +8,7 @@ import zlib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from unittest import skipUnless
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
@@ -15,6 +16,7 @@ from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
 from dragonfly_vortex.interfaces import Claim, StoredTask
 from dragonfly_vortex.storage.allocation import allocate
 from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.claims import claims_path
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.storage.removing import remove_task
@@ -333,3 +335,17 @@ class FoundTests(WritingTestCase):
         self.put(file, 0, content=CONTENT[::-1])
         file.close()
         self.assertEqual(source.read_bytes(), CONTENT)
+
+    @skipUnless(os.geteuid() == 0, "only root can give a file to another user")
+    def test_owner(self) -> None:
+        """What root downloads into the storage of another user belongs to that user: content, directories and locks."""
+        for path in (self.directory, *self.directory.iterdir()):
+            os.chown(path, 23456, 34567)
+        self.addCleanup(os.umask, os.umask(0o077))
+        file = self.opened()
+        self.put(file, 0)
+        there = {path: (path.stat().st_uid, path.stat().st_gid) for path in self.directory.rglob("*")}
+        self.assertIn(claims_path(self.directory, KIND, TASK_ID), there)
+        self.assertIn(self.path, there)
+        self.assertEqual(set(there.values()), {(23456, 34567)})
+        file.close()
