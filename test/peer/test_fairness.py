@@ -1,75 +1,95 @@
-"""Tests of what connections get of a parent that all of them keep busy: real sockets, and children that never wait."""
+"""Tests of what connections get of a parent that all of them keep busy, without a limit, on real sockets."""
 
 from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from dataclasses import replace
 
-from twisted.internet.defer import gatherResults
-from twisted.internet.threads import deferToThread
+from twisted.internet.abstract import FileDescriptor
+from twisted.internet.defer import Deferred
 
+from dragonfly_vortex.transport.ratelimit import TokenBucket
 from test.peer.child import Child
-from test.peer.serving import ServingTestCase
+from test.peer.serving import REACTOR, UNLIMITED, ServingTestCase
 from test.peer.shelf import Shelf
 
 _KIB, _MIB = 1024, 1024 * 1024
 
 _SMALL, _LARGE = 0, 1  # the pieces' numbers
-_LARGE_LENGTH = 256 * _MIB
+_SMALL_LENGTH, _LARGE_LENGTH = 64 * _KIB, 256 * _MIB
 _CHILDREN = 8
 
-_MOST_UNEQUAL = 2.0
-"""How often the least share may go into the largest one. They are equal but for a step or two on a quiet machine."""
+_HEADER = _KIB
+"""More bytes than the header of a reply has."""
 
 _FEWEST_PIECES = 40
-"""
-Small pieces that come meanwhile. The parent goes round 128 times, with a step of 2 MiB for each of the eight; a child
-that has a piece asks for the next one in time for the next round, or for the one after that.
-"""
+"""Small pieces that arrive meanwhile: the parent goes round at least 128 times, with a step for each connection."""
 
 
-class Race:
+class Reading(FileDescriptor):
     """
-    Children that fetch the large piece side by side, until the first of them has it.
+    A child that asks for the same piece again and again, and whose socket is emptied in every turn of the reactor.
 
-    :ivar shares: bytes that each had then; nothing before.
+    The reactor also runs the parent. So what arrives in a turn is what the parent sent in one turn, or in two where it
+    came after this reader in one and before it in the next, however busy the machine is.
+
+    :param child: its socket stays its own.
+    :param number: the piece.
+    :param length: bytes of the piece; those of the reply's header are not counted.
+    :param fetched: called whenever the piece is there.
+    :ivar received: bytes of all pieces.
+    :ivar largest_turn: the most bytes that arrived in a turn.
     """
 
-    def __init__(self, children: list[Child]) -> None:
-        self.shares: list[int] = []
-        self._children = children
-        self._received = [0] * len(children)
+    def __init__(self, child: Child, number: int, length: int, fetched: Callable[[], object]) -> None:
+        super().__init__(REACTOR)
+        self.received = 0
+        self.largest_turn = 0
+        self._child = child
+        self._number = number
+        self._length = length
+        self._fetched = fetched
+        self._wanted = length
+        self._buffer = bytearray(_MIB)
 
-    def run(self, index: int) -> None:
-        """Fetch the piece with one of the children, faster than any parent sends: its bytes go nowhere. This blocks."""
-        child = self._children[index]
-        child.ask(_LARGE)
-        buffer = bytearray(_MIB)
-        while self._received[index] < _LARGE_LENGTH:
-            taken = child.socket.recv_into(buffer, 0, socket.MSG_TRUNC)
-            if not taken:
-                raise EOFError("expected a piece, got the connection's end")
-            self._received[index] += taken
-        if not self.shares:
-            self.shares = list(self._received)
+    def fileno(self) -> int:
+        """The socket's."""
+        return self._child.socket.fileno()
 
-    def fetch_meanwhile(self, child: Child) -> int:
-        """Fetch the small piece, again and again, until the race is over; how often. This blocks."""
-        count = 0
-        while not self.shares:
-            child.ask(_SMALL)
-            child.reply()
-            count += 1
-        return count
+    def start(self) -> None:
+        """Ask for the first time."""
+        self._child.socket.setblocking(False)
+        self._child.ask(self._number)
+        self.startReading()
+
+    def doRead(self) -> None:
+        """Take all that is there."""
+        turn = 0
+        while (taken := self._take()) > 0:
+            turn += taken
+        self.largest_turn = max(self.largest_turn, turn)
+        self.received += turn
+        if self.received >= self._wanted:
+            self.received = self._wanted
+            self._wanted += self._length
+            self._child.ask(self._number)
+            self._fetched()
+
+    def _take(self) -> int:
+        try:
+            return self._child.socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
+        except BlockingIOError:
+            return 0
 
 
 class FairnessTests(ServingTestCase):
-    """Large pieces and small ones at once, without a limit."""
+    """Large pieces and small ones at once."""
 
     def filled_shelf(self) -> Shelf:
         """A small piece and a large one, which is in memory and takes no room on the disk."""
-        shelf = self.shelf(64 * _KIB, 1)
+        shelf = self.shelf(_SMALL_LENGTH, 1)
         shelf.replace(replace(shelf.metadata(_LARGE), offset=_MIB, length=_LARGE_LENGTH))
         os.truncate(shelf.path, _MIB + _LARGE_LENGTH)
         with shelf.path.open("rb", buffering=0) as file:
@@ -81,15 +101,23 @@ class FairnessTests(ServingTestCase):
 
     async def test_shares(self) -> None:
         """
-        Children that are equally fast get about the same, and one that asks for small pieces gets on meanwhile.
+        In a turn of the reactor each connection gets a step at most, and small pieces pass between the steps.
 
         Fails if a sender goes on for as long as the socket takes something.
         """
         address = self.serve(self.factory(self.filled_shelf()))
-        race = Race([await self.child(address) for _ in range(_CHILDREN)])
-        small = await self.child(address)
-        running = [deferToThread(race.run, index) for index in range(_CHILDREN)]
-        pieces = await deferToThread(race.fetch_meanwhile, small)
-        await gatherResults(running)
-        self.assertLess(max(race.shares), _MOST_UNEQUAL * min(race.shares), race.shares)
-        self.assertGreater(pieces, _FEWEST_PIECES)
+        first: Deferred[None] = Deferred()
+        small = Reading(await self.child(address), _SMALL, _SMALL_LENGTH, lambda: None)
+        large = [
+            Reading(await self.child(address), _LARGE, _LARGE_LENGTH, lambda: first.called or first.callback(None))
+            for _ in range(_CHILDREN)
+        ]
+        for reading in (small, *large):
+            reading.start()
+        await first
+        for reading in (small, *large):
+            reading.stopReading()
+        step = TokenBucket(UNLIMITED, REACTOR).step
+        self.assertLess(max(reading.largest_turn for reading in large), 2 * step + _HEADER)
+        self.assertGreater(min(reading.received for reading in large), _LARGE_LENGTH // 2)
+        self.assertGreater(small.received, _FEWEST_PIECES * _SMALL_LENGTH)
