@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from twisted.internet.abstract import FileDescriptor
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFDSet
 
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from test.peer.child import Child
@@ -43,8 +44,8 @@ class Reading(FileDescriptor):
     :ivar largest_turn: the most bytes that arrived in a turn.
     """
 
-    def __init__(self, child: Child, number: int, length: int, fetched: Callable[[], object]) -> None:
-        super().__init__(REACTOR)
+    def __init__(self, child: Child, number: int, length: int, fetched: Callable[[], None]) -> None:
+        super().__init__(IReactorFDSet(REACTOR))
         self.received = 0
         self.largest_turn = 0
         self._child = child
@@ -107,11 +108,13 @@ class FairnessTests(ServingTestCase):
         """
         address = self.serve(self.factory(self.filled_shelf()))
         first: Deferred[None] = Deferred()
+
+        def fetched() -> None:
+            if not first.called:
+                first.callback(None)
+
         small = Reading(await self.child(address), _SMALL, _SMALL_LENGTH, lambda: None)
-        large = [
-            Reading(await self.child(address), _LARGE, _LARGE_LENGTH, lambda: first.called or first.callback(None))
-            for _ in range(_CHILDREN)
-        ]
+        large = [Reading(await self.child(address), _LARGE, _LARGE_LENGTH, fetched) for _ in range(_CHILDREN)]
         for reading in (small, *large):
             reading.start()
         await first
