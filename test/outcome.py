@@ -1,13 +1,15 @@
 """
-Read from trial's output how a run of the tests ended, and say so in one line.
+Read from trial's output how runs of the tests ended, and say so in one line.
 
-``python -m test.outcome FILE`` prints the line and exits with 1 unless tests passed and none failed.
+``python -m test.outcome FILE...`` prints the sum of all runs, and exits with 1 unless in each of them tests passed and
+none failed.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,7 +54,17 @@ def outcome_of(output: str) -> Outcome:
     )
 
 
+def total(outcomes: Sequence[Outcome]) -> Outcome:
+    """Return the sum of several runs. A run in which nothing passed counts as one more failure."""
+    return Outcome(
+        passed=sum(outcome.passed for outcome in outcomes),
+        failed=sum(max(outcome.failed, not outcome.is_good) for outcome in outcomes),
+        skipped=sum(outcome.skipped for outcome in outcomes),
+    )
+
+
 if __name__ == "__main__":
-    outcome = outcome_of(Path(sys.argv[1]).read_text(encoding="utf-8", errors="replace"))
+    files = [Path(name).read_text(encoding="utf-8", errors="replace") for name in sys.argv[1:]]
+    outcome = total([outcome_of(file) for file in files])
     print(outcome)
     sys.exit(0 if outcome.is_good else 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from test.outcome import Outcome, outcome_of
+from test.outcome import Outcome, outcome_of, total
 from test.readme import README, command_that_runs, commands
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -94,6 +94,15 @@ class OutcomeTests(SynchronousTestCase):
         self.assertEqual(str(Outcome(passed=3, failed=1)), "3 passed, 1 failed")
         self.assertEqual(str(Outcome(passed=3, skipped=2)), "3 passed, 0 failed, 2 skipped")
 
+    def test_total(self) -> None:
+        """The runs on several Pythons are added up."""
+        runs = [Outcome(passed=3, skipped=1), Outcome(passed=2, failed=1)]
+        self.assertEqual(total(runs), Outcome(passed=5, failed=1, skipped=1))
+
+    def test_total_with_an_empty_run(self) -> None:
+        """A run in which nothing passed is a failure, however many passed in the others."""
+        self.assertEqual(total([Outcome(passed=3), Outcome()]), Outcome(passed=3, failed=1))
+
 
 class ScriptTests(SynchronousTestCase):
     """The script itself can be started."""
@@ -104,4 +113,4 @@ class ScriptTests(SynchronousTestCase):
         self.assertTrue(os.access(script, os.X_OK))
         ran = subprocess.run([script, "deploy"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
         self.assertEqual(ran.returncode, 2)
-        self.assertIn("[lint|types|tests]..., got 'deploy'", ran.stderr)
+        self.assertIn("[lint|types|tests|pythons]..., got 'deploy'", ran.stderr)
