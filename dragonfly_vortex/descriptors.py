@@ -9,6 +9,7 @@ from twisted.logger import Logger
 
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.storage.open_files import MAX_FILES
+from dragonfly_vortex.system_calls import is_refused
 
 __all__ = ["allow_descriptors", "within_descriptors"]
 
@@ -28,7 +29,12 @@ def allow_descriptors(config: Config) -> int:
     """
     connections = config.storage.server.tcp.max_connections
     wanted = _wanted(connections)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError as error:
+        if not is_refused(error):
+            raise
+        return connections  # the limit cannot be known here: when it is reached, a connection is refused
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if resource.RLIM_INFINITY != soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

@@ -6,6 +6,8 @@ import os
 import sys
 import tempfile
 
+from dragonfly_vortex.system_calls import is_refused
+
 __all__ = ["shared_memory"]
 
 
@@ -17,10 +19,21 @@ def shared_memory(name: str, content: bytes) -> int:
     :param content: what is in it at first; it stays as long as that.
     :returns: the descriptor.
     """
-    if sys.platform == "linux":
-        descriptor = os.memfd_create(name)
-    else:
+    descriptor = _memory_file(name)
+    if descriptor is None:
         descriptor, path = tempfile.mkstemp(prefix=f"{name}-")
         os.unlink(path)
     os.write(descriptor, content)
     return descriptor
+
+
+def _memory_file(name: str) -> int | None:
+    """A file that is in memory alone; None where there is none."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.memfd_create(name)
+    except OSError as error:
+        if not is_refused(error):
+            raise
+        return None

@@ -25,6 +25,7 @@ LAYERS = (
     ("parents",),
     ("ending",),
     ("threads",),
+    ("system_calls",),
     ("shared_memory",),
     ("config",),
     ("metrics",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import sys
@@ -29,6 +30,15 @@ class SharedMemoryTests(SynchronousTestCase):
 
     def test_shared(self) -> None:
         """It has its content, and whoever maps it sees what another one writes."""
+        self.assert_shared()
+
+    def test_refused(self) -> None:
+        """So it is where a sandbox refuses the call for it."""
+
+        def refuse(name: str) -> int:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        self.patch(os, "memfd_create", refuse)
         self.assert_shared()
 
     def test_elsewhere(self) -> None:

@@ -104,10 +104,19 @@ def _look_at(pid: int) -> _Process | None:
             virtual=int(fields[23 - 3]),
             resident=int(fields[24 - 3]) * resource.getpagesize(),
             open_files=len(os.listdir(_PROC / str(pid) / "fd")),
-            most_files=resource.prlimit(pid, resource.RLIMIT_NOFILE)[0],
+            most_files=_most_files(pid),
         )
     except OSError:
         return None
+
+
+def _most_files(pid: int) -> int:
+    """The soft limit of a process's open files. A sandbox may refuse prlimit(2); the file says the same."""
+    for line in _PROC.joinpath(str(pid), "limits").read_text(encoding="ascii").splitlines():
+        if line.startswith("Max open files"):
+            soft = line.split()[3]
+            return resource.RLIM_INFINITY if soft == "unlimited" else int(soft)
+    return resource.RLIM_INFINITY
 
 
 def _boot_time() -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from dragonfly_vortex.storage.system_calls import fallocate
+from dragonfly_vortex.system_calls import fallocate
 
 __all__ = ["allocate"]
 

@@ -1,37 +1,32 @@
 """
 Who is fetching which piece of a task, over all processes on one storage.
 
-Each task that is being downloaded has a file of locks: byte n is locked by whoever fetches piece n. The locks belong to
-the open file (``F_OFD_SETLK``), so two downloads in one process are two owners, and the kernel frees them when the file
-is closed or the process has ended, by ``kill -9`` too. Where there are no such locks, the whole task is claimed at once
-(``flock``): a second download waits for the first. Everything here blocks, though never for long.
+Each task that is being downloaded has a file of locks: byte n is locked by the download that fetches piece n. The locks
+belong to the open file (``F_OFD_SETLK``), so two downloads in one process are two owners, and the kernel frees them
+when the file is closed or the process has ended, by ``kill -9`` too. Where there are no such locks, the whole task is
+claimed at once (``flock``): a second download waits for the first.
+
+A lock of one kind does not keep out the other kind, and a sandbox may refuse one of them to one process only. Therefore
+a download that claims piece by piece also shares the ``flock`` that claims the whole. Everything here blocks, though
+never for long.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
-import struct
-import sys
 from pathlib import Path
 
 from dragonfly_vortex.storage.directories import make_directory, open_file
+from dragonfly_vortex.storage.locks import HAS_RANGES, is_lock_refused, lock_byte, lock_shared_or_alone
+from dragonfly_vortex.storage.staging import is_named
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["Claims", "claims_path", "sweep_claims"]
 
-_SET_LOCK: int | None = getattr(fcntl, "F_OFD_SETLK", None) if sys.platform == "linux" else None
-
-_LOCK = struct.Struct("hhqqi4x")
-"""Linux's ``struct flock``: type, whence, start, length, and no process."""
-
 _PRESENCE = 1 << 32
 """The byte behind the last piece's: everybody who has the file open has locked it, together with all others."""
-
-_NO_LOCKS = frozenset({errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
-"""What a kernel or a file system answers that does not have the locks of open files."""
 
 
 def claims_path(directory: Path, kind: PieceKind, task_id: str) -> Path:
@@ -67,7 +62,8 @@ class Claims:
     def __init__(self, path: Path, *, by_piece: bool = True) -> None:
         self._path = path
         self._descriptor = -1
-        self._by_piece = by_piece and _SET_LOCK is not None
+        self._by_piece = by_piece and HAS_RANGES
+        self._is_shared = False
 
     def open(self) -> None:
         """
@@ -75,15 +71,20 @@ class Claims:
 
         :raises OSError: it cannot be opened.
         """
-        make_directory(self._path.parent)
-        self._descriptor = open_file(self._path)
+        self._open_file()
         if self._by_piece:
             try:
                 self._set(fcntl.F_RDLCK, _PRESENCE)
             except OSError as error:
-                if error.errno not in _NO_LOCKS:
+                if not is_lock_refused(error):
                     raise
                 self._by_piece = False
+            else:
+                self._share()
+
+    def _open_file(self) -> None:
+        make_directory(self._path.parent)
+        self._descriptor = open_file(self._path)
 
     def take(self, number: int) -> bool:
         """
@@ -91,7 +92,9 @@ class Claims:
 
         :raises OSError: the locks do not work.
         """
-        return self._set(fcntl.F_WRLCK, number) if self._by_piece else self._take_all()
+        if not self._by_piece:
+            return self._take_all()
+        return self._share() and self._set(fcntl.F_WRLCK, number)
 
     def give_back(self, number: int) -> None:
         """
@@ -110,40 +113,54 @@ class Claims:
         """
         if not self._by_piece:
             return self._take_all()
-        is_alone = self._set(fcntl.F_WRLCK, _PRESENCE)
+        is_alone = self._set(fcntl.F_WRLCK, _PRESENCE) and self._shut_out()
         self._set(fcntl.F_RDLCK, _PRESENCE)
+        self._share()
         return is_alone
 
     def close(self) -> None:
         """Give up all claims. The file is deleted by the last who has it open; closed already, nothing is done."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor < 0:
+        if self._descriptor < 0:
             return
         try:
             # Where the whole task is claimed at once, others may wait at this very file.
-            if self._by_piece and self._set(fcntl.F_WRLCK, _PRESENCE, descriptor):
+            if self._by_piece and self._set(fcntl.F_WRLCK, _PRESENCE) and self._shut_out():
                 with contextlib.suppress(FileNotFoundError):
                     self._path.unlink()
         finally:
-            os.close(descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
 
-    def _set(self, kind: int, start: int, descriptor: int | None = None) -> bool:
+    def _set(self, kind: int, start: int) -> bool:
         """Lock or unlock one byte; False if another has it locked."""
-        if _SET_LOCK is None:
-            return False
-        place = self._descriptor if descriptor is None else descriptor
+        return lock_byte(self._descriptor, kind, start)
+
+    def _share(self) -> bool:
+        """Keep others from claiming the whole task; False if another has."""
+        if not self._is_shared:
+            self._is_shared = self._flock(shared=True)
+        return self._is_shared
+
+    def _shut_out(self) -> bool:
+        """Claim the whole task beside its pieces; False if another has claimed it, or shares it."""
+        self._is_shared = False
+        return self._flock(shared=False)
+
+    def _flock(self, *, shared: bool) -> bool:
+        """Beside the locks of bytes: where ``flock`` is refused, those have to be enough."""
         try:
-            fcntl.fcntl(place, _SET_LOCK, _LOCK.pack(kind, os.SEEK_SET, start, 1, 0))
+            return lock_shared_or_alone(self._descriptor, shared=shared)
         except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                return False
-            raise
-        return True
+            if not is_lock_refused(error):
+                raise
+            return True
 
     def _take_all(self) -> bool:
         """Claim the whole task; False if another has."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+        while lock_shared_or_alone(self._descriptor, shared=False):
+            if is_named(self._descriptor, self._path):
+                return True
+            # The last one who claimed piece by piece has deleted the file, and another one may have made it anew.
+            os.close(self._descriptor)
+            self._open_file()
+        return False

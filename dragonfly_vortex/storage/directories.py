@@ -14,10 +14,15 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from dragonfly_vortex.storage.locks import HAS_RANGES, is_lock_refused, lock_byte, no_locks
+
 __all__ = ["create_file", "give_to_owner", "locked", "make_directory", "open_file", "sync_directory"]
+
+_LOCK_FILE = ".lock"
+"""Locked in a directory for the directory, where that one cannot be locked itself."""
 
 
 def make_directory(directory: Path) -> None:
@@ -122,14 +127,39 @@ def locked(directory: Path) -> Iterator[None]:
 
     Waits for the one that has it; one that is killed lets go.
 
-    :raises OSError: the directory is not there, or the file system has no locks.
+    A directory can be locked by ``flock`` alone. Where that is refused, a file in the directory is locked instead. It
+    stays, and is locked by all others, too, that find it there: so a process to which ``flock`` is refused and one to
+    which it is not exclude each other, once the file is there.
+
+    :raises OSError: the directory is not there, or there are no locks here.
     """
-    descriptor = _open(directory)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        descriptor = _open(directory)
+        held.callback(os.close, descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            if not is_lock_refused(error):
+                raise
+            _lock_file(held, open_file(directory / _LOCK_FILE))
+        else:
+            # Where the file cannot be opened, or locked, it is not what keeps others out.
+            with suppress(OSError):
+                _lock_file(held, os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CLOEXEC))
         yield
-    finally:
-        os.close(descriptor)
+
+
+def _lock_file(held: ExitStack, descriptor: int) -> None:
+    """Lock a directory's lock file until all that is held is given up."""
+    held.callback(os.close, descriptor)
+    if not HAS_RANGES:
+        raise no_locks()
+    try:
+        lock_byte(descriptor, fcntl.F_WRLCK, 0, wait=True)
+    except OSError as error:
+        if is_lock_refused(error):
+            raise no_locks() from error
+        raise
 
 
 def _open(directory: Path, flags: int = 0) -> int:

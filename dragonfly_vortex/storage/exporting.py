@@ -17,6 +17,7 @@ from dragonfly_vortex.storage.digest import new_hash, parse_digest, verify
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.pieces import BLOCK_LENGTH, Progress, piece_count
 from dragonfly_vortex.storage.staging import StagedFile, check_target
+from dragonfly_vortex.system_calls import read_at
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["export_task"]
@@ -133,7 +134,7 @@ def _blocks(source: int, piece: PieceMetadata) -> Iterator[memoryview]:
     buffer = memoryview(bytearray(min(BLOCK_LENGTH, piece.length)))
     done = 0
     while done < piece.length:
-        length = os.preadv(source, [buffer[: piece.length - done]], piece.offset + done)
+        length = read_at(source, buffer[: piece.length - done], piece.offset + done)
         if not length:
             raise _Damage(piece.number, f"expected {piece.length} bytes at {piece.offset}, got {done}")
         done += length

@@ -1,16 +1,14 @@
 """
 Files that are complete or not there: written under a hidden name beside their target, then given the target's name.
 
-A hidden file is locked (``flock``) for as long as somebody writes it. So any process can tell one whose writer was
-killed from one that is in use, and the dead ones are swept away when the next file of that name is begun. Everything
-here blocks.
+A hidden file is locked for as long as its writer lives. So any process can tell one whose writer was killed from one
+that is in use, and the dead ones are swept away when the next file of that name is begun. Everything here blocks.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import secrets
 import stat
@@ -19,6 +17,8 @@ from pathlib import Path
 from types import TracebackType
 
 from dragonfly_vortex.storage.directories import sync_directory
+from dragonfly_vortex.storage.locks import try_lock
+from dragonfly_vortex.system_calls import is_refused
 
 __all__ = ["StagedFile", "check_target", "hidden_path", "is_named", "lock", "sweep"]
 
@@ -27,9 +27,6 @@ _SUFFIX = ".dfvortex-part"
 
 _LONGEST_NAME = 200
 """Bytes of the target's name that go into a hidden one: a name may have 255 in all."""
-
-_NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-"""What ``link`` answers on a file system that has no hard links, such as FAT."""
 
 
 class StagedFile:
@@ -151,13 +148,10 @@ def lock(descriptor: int, *, shared: bool = False) -> bool:
     :param shared: whether others may lock it in the same way.
     """
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        return try_lock(descriptor, shared=shared)
     except OSError:
-        # There are no locks here. Then nobody sweeps either, and that is as good.
+        # There are no locks here. A sweep, which needs all kinds of them, deletes nothing then.
         return True
-    return True
 
 
 def is_named(descriptor: int, path: Path) -> bool:
@@ -183,12 +177,11 @@ def _hidden(directory: Path, name: str) -> Iterator[Path]:
 
 
 def _delete_if_dead(path: Path) -> None:
-    """Delete a hidden file if nobody holds its lock."""
+    """Delete a hidden file if no process holds its lock, in whichever way that one could lock it."""
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Its writer may have published it before the lock was ours: then the name is gone, or another file's.
-        if is_named(descriptor, path):
+        if try_lock(descriptor, in_all_ways=True) and is_named(descriptor, path):
             os.unlink(path)
     finally:
         os.close(descriptor)
@@ -203,7 +196,7 @@ def _rename_without_overwriting(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError as error:
-        if error.errno not in _NO_LINKS:
+        if not is_refused(error, errno.EMLINK):  # FAT, for one, has no hard links
             raise
         # The next best thing: a file that appears between these two lines is overwritten.
         check_target(target, overwrite=False)

@@ -7,11 +7,12 @@ many wait there it stops whoever writes more: for seconds, where the disk is slo
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from dragonfly_vortex.storage.system_calls import sync_file_range
+from dragonfly_vortex.system_calls import is_refused, sync_file_range
 
 __all__ = ["free_run", "write_back"]
 
@@ -38,18 +39,27 @@ def write_back(
 
     That is why it is ``sync_file_range``, where the C library has it. ``posix_fadvise(DONTNEED)`` starts the same
     writing and waits for nothing, but drops the pages that are on the disk already, and those are read again soon: by
-    whoever hashes the file, serves it or loads it. Where there is no ``sync_file_range``, it is ``fdatasync``.
+    whoever hashes the file, serves it or loads it. Where ``sync_file_range`` is refused, it is ``fdatasync``.
 
     :param ranges: start and end of each, in bytes.
     :param is_wanted: asked between two steps, from this thread; once it says no, the rest is left as it is.
     :raises OSError: the disk has failed. Nobody else is told so.
     """
     steps = [step for start, end in _joined(ranges) for step in _steps(start, end)]
-    sync = sync_file_range()
-    if sync is None:
+    try:
+        _sync_ranges(descriptor, steps, is_wanted)
+    except OSError as error:
+        if not is_refused(error, errno.EINVAL, errno.ESPIPE):
+            raise
         if steps and is_wanted():
             os.fdatasync(descriptor)
-        return
+
+
+def _sync_ranges(descriptor: int, steps: Sequence[tuple[int, int]], is_wanted: Callable[[], bool]) -> None:
+    """Have ranges written by ``sync_file_range``."""
+    sync = sync_file_range()
+    if sync is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
     # All are begun before the first is waited for: so the disk always has something to do.
     for flags in (_WRITE, _WAIT_BEFORE | _WRITE | _WAIT_AFTER):
         for start, end in steps:

@@ -8,7 +8,6 @@ of a download; meanwhile the other one reads what comes next.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 
@@ -18,6 +17,7 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.ending import Ending
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.storage.digest import new_hash
+from dragonfly_vortex.system_calls import read_at
 
 __all__ = ["GrowingHash", "SharedHash"]
 
@@ -189,7 +189,7 @@ class SharedHash:
         """Read as many bytes of the file, from there on."""
         done = 0
         while done < len(data):
-            got = os.preadv(self._descriptor, [data[done:]], start + done)
+            got = read_at(self._descriptor, data[done:], start + done)
             if not got:
                 raise OSError(f"expected {start + len(data)} bytes in the file, got {start + done}")
             done += got

@@ -38,6 +38,7 @@ from zope.interface import implementer
 
 from dragonfly_vortex.errors import PieceDamaged, StorageFailure
 from dragonfly_vortex.interfaces import IConnectionTransport
+from dragonfly_vortex.system_calls import is_refused
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import Pages
 from dragonfly_vortex.transport.sockets import plain_socket
@@ -58,7 +59,6 @@ _CONNECTION_ENDED = frozenset(
         errno.EBADF,
     }
 )
-_CANNOT_SENDFILE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 class FileRangeProducer(abc.ABC):
@@ -280,9 +280,9 @@ class SendfileProducer(FileRangeProducer):
             self._ask_again()
             return None
         except OSError as error:
-            if error.errno not in _CANNOT_SENDFILE:
+            if not is_refused(error, errno.EINVAL):
                 raise
-            # A file system that cannot: FUSE has some. What was sent so far is sent, the rest is copied.
+            # A sandbox forbids it, or a file system cannot do it (FUSE has some). The rest is copied.
             self.copies = True
             return self._copy(pages, length)
 

@@ -13,11 +13,14 @@ Nothing asks ahead of time whether a piece is in memory as a whole: most are, an
 nothing.
 
 The probe is ``preadv2(2)`` with ``RWF_NOWAIT``. Where the platform or the file system has none (tmpfs, whose pages are
-always there) every page counts as resident. What is wrong with a file shows when it is read, not when it is probed.
+always there) every page counts as resident. Where a sandbox or the kernel refuses the call, nothing is known, and a
+thread reads every step first. What is wrong with a file shows when it is read, not when it is probed.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 from collections.abc import Callable
 from typing import TypeVar
@@ -29,6 +32,7 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.ending import Ending
 from dragonfly_vortex.interfaces import FileRange
+from dragonfly_vortex.system_calls import is_refused, read_at
 from dragonfly_vortex.threads import DaemonThreadPool
 
 __all__ = ["Pages", "ReadAhead"]
@@ -68,6 +72,8 @@ class ReadAhead:
         self._threads = threads
         self._pool: DaemonThreadPool | None = None
         self._under_way = 0
+        self.is_blind = False
+        """Whether the kernel has refused a probe, and so does not say what is in memory."""
         self._ending = Ending(lambda: not self._under_way)
 
     def stop(self) -> Deferred[None]:
@@ -132,6 +138,8 @@ class Pages:
         """
         if not self._probes or offset < self._fetched:
             return True
+        if self._is_blind():
+            return False
         descriptor, end = self.source.descriptor, offset + length
         try:
             # The last byte of each stretch: a disk reads forwards, so it comes last.
@@ -140,8 +148,10 @@ class Pages:
                     return False  # no byte is the end of the file, or not: see read()
         except BlockingIOError:
             return False
-        except OSError:
-            self._probes = False
+        except OSError as error:
+            self._cannot_probe(error)
+            if self._is_blind():
+                return False
         self._fetched = end  # a socket may take the part bit by bit
         return True
 
@@ -159,15 +169,17 @@ class Pages:
         descriptor = self.source.descriptor
         if not self._probes or offset < self._fetched:
             return os.pread(descriptor, length, offset)
+        if self._is_blind():
+            return None
         data = bytearray(length)
         try:
             if os.preadv(descriptor, [data], offset, os.RWF_NOWAIT) < length:
                 return None
         except BlockingIOError:
             return None
-        except OSError:
-            self._probes = False
-            return os.pread(descriptor, length, offset)
+        except OSError as error:
+            self._cannot_probe(error)
+            return None if self._is_blind() else os.pread(descriptor, length, offset)
         return data
 
     def fetch(self, offset: int, length: int) -> Deferred[None]:
@@ -190,6 +202,17 @@ class Pages:
         if not self._fetching:
             os.close(self.source.descriptor)
 
+    def _is_blind(self) -> bool:
+        """Whether the kernel does not say what is in memory, which may or may not be everything."""
+        return self._read_ahead is not None and self._read_ahead.is_blind
+
+    def _cannot_probe(self, error: OSError) -> None:
+        """A probe has failed: for all files, or for this one, whose file system has no probes or which is no file."""
+        if self._read_ahead is not None and is_refused(error) and error.errno != errno.EOPNOTSUPP:
+            self._read_ahead.is_blind = True
+        else:
+            self._probes = False
+
     def _came_back(self, result: _T, end: int) -> _T:
         self._fetching = False
         self._fetched = end
@@ -202,12 +225,13 @@ class Pages:
         descriptor, _, _ = self.source
         if hasattr(os, "posix_fadvise"):
             window = min(end + _WINDOW, self.source.offset + self.source.length)
-            for start in range(max(offset, self._advised), window, _ADVICE):
-                os.posix_fadvise(descriptor, start, min(_ADVICE, window - start), os.POSIX_FADV_WILLNEED)
+            with contextlib.suppress(OSError):  # it is advice: where it is refused, less is in memory in time
+                for start in range(max(offset, self._advised), window, _ADVICE):
+                    os.posix_fadvise(descriptor, start, min(_ADVICE, window - start), os.POSIX_FADV_WILLNEED)
             self._advised = window
         buffer = memoryview(bytearray(min(_READ_LENGTH, end - offset)))
         while offset < end and not self._closed:
-            got = os.preadv(descriptor, [buffer[: end - offset]], offset)
+            got = read_at(descriptor, buffer[: end - offset], offset)
             if not got:
                 break
             offset += got

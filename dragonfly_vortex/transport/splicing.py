@@ -18,6 +18,7 @@ from typing import NamedTuple
 from twisted.internet.error import ConnectionLost
 
 from dragonfly_vortex.interfaces import FilePlace
+from dragonfly_vortex.system_calls import is_refused, read_at
 from dragonfly_vortex.transport.sinks import write_at
 
 __all__ = ["Splicer"]
@@ -27,9 +28,6 @@ _PIPE_LENGTH = 1024 * 1024
 
 _WINDOW = 64 * 1024
 """Bytes that are read back at a time. More of them fall out of the processor's cache."""
-
-_CANNOT_SPLICE = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM, errno.ENOMEM})
-"""What is said by a kernel, a socket or a file system that does not do it, or not now."""
 
 
 class Splicer:
@@ -79,7 +77,7 @@ class Splicer:
         window = memoryview(self._window)
         offset, end = place.offset, place.offset + length
         while offset < end:
-            got = os.preadv(place.descriptor, [window[: end - offset]], offset)
+            got = read_at(place.descriptor, window[: end - offset], offset)
             if not got:
                 raise OSError(errno.EIO, f"expected {end - offset} more bytes that have just been written, got none")
             yield window[:got]
@@ -120,7 +118,7 @@ def _take(socket: int, pipe: _Pipe, length: int) -> int:
     except BlockingIOError:
         return 0
     except OSError as error:
-        if error.errno in _CANNOT_SPLICE:
+        if _cannot_splice(error):
             return 0
         raise ConnectionLost(error.strerror) from error
 
@@ -136,9 +134,14 @@ def _put(pipe: _Pipe, place: FilePlace, length: int) -> None:
                 raise OSError(errno.EIO, f"expected to write {end - offset} bytes, none were taken")
             offset += put
     except OSError as error:
-        if error.errno not in _CANNOT_SPLICE:
+        if not _cannot_splice(error):
             raise
         while offset < end:
             data = os.read(pipe.exit, end - offset)
             write_at(FilePlace(descriptor, offset), data)
             offset += len(data)
+
+
+def _cannot_splice(error: OSError) -> bool:
+    """Whether a kernel, a socket or a file system does not do it, or not now."""
+    return is_refused(error, errno.EINVAL, errno.ENOMEM)

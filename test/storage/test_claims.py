@@ -140,3 +140,42 @@ class WholeTests(ClaimsTestCase):
         process.kill()
         process.wait()
         self.assertTrue(claims.take(8))
+
+
+class MixedTests(ClaimsTestCase):
+    """One process claims pieces, and another one, to which those locks are refused, claims whole tasks."""
+
+    def whole_owner(self) -> Claims:
+        """An owner without locks of ranges."""
+        claims = Claims(self.path, by_piece=False)
+        claims.open()
+        self.addCleanup(claims.close)
+        return claims
+
+    def test_excluded(self) -> None:
+        """An owner of the whole waits until nobody claims pieces any more, and keeps all from claiming any."""
+        by_piece, whole = self.owner(), self.whole_owner()
+        self.assertTrue(by_piece.take(1))
+        self.assertFalse(whole.take(2))
+        self.assertFalse(whole.is_alone())
+        by_piece.close()
+        self.assertTrue(whole.take(2))
+        late = self.owner()
+        self.assertEqual((late.take(1), late.is_alone()), (False, False))
+        late.close()
+        self.assertTrue(self.path.exists())
+        again = self.owner()
+        self.assertFalse(again.take(1))
+        whole.close()
+        self.assertTrue(again.take(1))
+
+    def test_file_deleted(self) -> None:
+        """An owner of the whole that has waited at a file that is gone claims the one that others use by now."""
+        by_piece, whole = self.owner(), self.whole_owner()
+        by_piece.close()
+        self.assertFalse(self.path.exists())
+        late = self.owner()
+        self.assertTrue(late.take(1))
+        self.assertFalse(whole.take(1))
+        late.close()
+        self.assertTrue(whole.take(1))

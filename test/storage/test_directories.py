@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.storage.directories import create_file, locked, make_directory, open_file, sync_directory
+from test import sandbox
+from test.sandbox import refusing
+
+_OWNER = """
+import pathlib, sys
+from dragonfly_vortex.storage.directories import locked
+with locked(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 _TRY = """
 import fcntl, os, sys
@@ -148,3 +160,66 @@ class LockedTests(SynchronousTestCase):
             self.assertEqual(self.state(directory), "locked")
             raise ZeroDivisionError
         self.assertEqual(self.state(directory), "free")
+
+
+def is_waiting(pid: int) -> bool:
+    """Whether a process sleeps in flock(2), or in fcntl(2) with F_OFD_SETLKW: see proc_pid_syscall(5)."""
+    number, *arguments = Path(f"/proc/{pid}/syscall").read_text(encoding="ascii").split()
+    if number == str(sandbox.NUMBERS["flock"]):
+        return True
+    return number == str(sandbox.NUMBERS["fcntl"]) and int(arguments[1], 16) == fcntl.F_OFD_SETLKW
+
+
+@skipUnless(sandbox.IS_POSSIBLE, "filters of system calls are known here for Linux on x86-64 and aarch64 only")
+class RefusedLocksTests(SynchronousTestCase):
+    """Directories that processes hold, some of them in a sandbox."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+
+    def owner(self, *refused: str) -> subprocess.Popen[str]:
+        """Another process that asks for the directory; it gives up what it has when its input ends."""
+        command = [sys.executable, "-c", _OWNER, str(self.directory)]
+        process = subprocess.Popen(
+            refusing("EPERM", refused, command) if refused else command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
+
+    def assert_held(self, process: subprocess.Popen[str]) -> None:
+        """Wait until it has the directory."""
+        self.assertEqual(process.stdout and process.stdout.readline(), "held\n")
+
+    def assert_excluded(self, first: Sequence[str], second: Sequence[str]) -> None:
+        """A process that is refused some calls waits for one that is refused others."""
+        having = self.owner(*first)
+        self.assert_held(having)
+        waiting = self.owner(*second)
+        while not is_waiting(waiting.pid):
+            self.assertIsNone(waiting.poll())
+        having.kill()
+        self.assert_held(waiting)
+        waiting.kill()
+        waiting.wait()
+
+    def test_sandboxed(self) -> None:
+        """Processes to which flock is refused exclude each other, and those to which it is not, either way."""
+        self.assert_excluded(["flock"], ["flock"])
+        self.assert_excluded(["flock"], [])
+        self.assert_excluded([], ["flock"])
+        self.assertEqual(os.listdir(self.directory), [".lock"])
+
+    def test_none(self) -> None:
+        """Without any lock a directory cannot be held, and nothing is left in it."""
+        process = self.owner("flock", "ofd_locks")
+        self.assertEqual(process.wait(), 1)
+
+    def test_ordinary(self) -> None:
+        """Where nothing is refused, nothing is written into the directory."""
+        with locked(self.directory):
+            self.assertEqual(os.listdir(self.directory), [])

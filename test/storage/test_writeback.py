@@ -50,6 +50,23 @@ class WriteBackTests(SynchronousTestCase):
         steps = [(0, 10), (20 * MIB, 8 * MIB), (28 * MIB, 2 * MIB)]
         self.assertEqual(self.asked, [(*step, 2) for step in steps] + [(*step, 7) for step in steps])
 
+    def test_refused(self) -> None:
+        """A file system that refuses the call gets all that was written; an error of the disk is told."""
+        waited: list[int] = []
+        self.patch(os, "fdatasync", waited.append)
+        for number, expected in ((errno.EINVAL, [self.descriptor]), (errno.EIO, [])):
+
+            def fail(*_: int, number: int = number) -> None:
+                raise OSError(number, os.strerror(number))
+
+            self.patch(writeback, "sync_file_range", lambda fail=fail: fail)
+            waited.clear()
+            try:
+                write_back(self.descriptor, [(0, 10)])
+            except OSError as error:
+                self.assertEqual(error.errno, errno.EIO)
+            self.assertEqual(waited, expected)
+
     def test_not_wanted(self) -> None:
         """When it is not wanted any more, the rest is left."""
         self.record()

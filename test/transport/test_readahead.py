@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -133,6 +134,42 @@ class PagesTests(TestCase):
         self.patch(readahead, "_CAN_PROBE", False)
         cold_file(self.path, 10)
         return self.pages()
+
+    async def test_probes_refused(self) -> None:
+        """Where a sandbox refuses the probe, a thread reads everything first, and nothing is asked a second time."""
+        content = cold_file(self.path, 64 * KIB)
+        first, second = self.pages(), self.pages()
+        asked: list[int] = []
+        preadv = os.preadv
+
+        def refused_preadv(descriptor: int, buffers: Sequence[bytearray], offset: int, flags: int = 0) -> int:
+            if flags:
+                asked.append(offset)
+                raise PermissionError(errno.EPERM, "Operation not permitted")
+            return preadv(descriptor, buffers, offset)
+
+        self.patch(os, "preadv", refused_preadv)
+        self.assertFalse(first.resident(0, 64 * KIB))
+        for pages in (first, second):
+            self.addCleanup(pages.close)
+            self.assertIsNone(pages.read(0, 64 * KIB))
+            await pages.fetch(0, 64 * KIB)
+            self.assertTrue(pages.resident(0, 64 * KIB))
+            self.assertEqual(pages.read(0, 64 * KIB), content)
+        self.assertEqual(len(asked), 1)
+
+    async def test_no_advice(self) -> None:
+        """Where the kernel takes no advice, what is asked for is read all the same."""
+        content = cold_file(self.path, 64 * KIB)
+
+        def refuse(*_: int) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        self.patch(os, "posix_fadvise", refuse)
+        pages = self.pages()
+        self.addCleanup(pages.close)
+        await pages.fetch(0, 64 * KIB)
+        self.assertEqual(pages.read(0, 64 * KIB), content)
 
     def test_errors(self) -> None:
         """What is wrong with a file is said when it is read, and not by a probe."""

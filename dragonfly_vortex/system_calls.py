@@ -1,0 +1,98 @@
+"""
+System calls that not every kernel, file system and sandbox has: which errors say that a call is refused, and the calls
+that Python's own ``os`` does not offer, or offers in a form that can be refused.
+
+Whoever uses such a call asks :func:`is_refused` about its error, and then does without the call.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections.abc import Callable
+
+__all__ = ["SystemCall", "fallocate", "is_refused", "read_at", "sync_file_range"]
+
+SystemCall = Callable[[int, int, int, int], None]
+"""Takes four numbers, of which the first is a descriptor; raises OSError."""
+
+_REFUSALS = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY})
+"""
+EPERM is what the seccomp filters of containers answer to a call that they do not know, EACCES what AppArmor answers,
+ENOSYS a kernel (and newer filters), EOPNOTSUPP and ENOTTY a file system.
+"""
+
+
+def is_refused(error: OSError, *others: int) -> bool:
+    """
+    Tell whether an error means that a call cannot be had here, and not that it went wrong.
+
+    :param others: further error numbers that mean so for this call, like EINVAL for sendfile(2).
+    """
+    return error.errno in _REFUSALS or error.errno in others
+
+
+def read_at(descriptor: int, buffer: memoryview, offset: int) -> int:
+    """
+    Read from a place in a file into memory that is there.
+
+    That is ``os.preadv``; but Python calls preadv2(2) for it, which filters that are older than this call refuse. Then
+    it is pread(2), and a copy.
+
+    :param buffer: as many bytes are asked for.
+    :param offset: in the file, in bytes.
+    :returns: how many bytes were read; 0 at the end of the file.
+    :raises OSError: the file cannot be read.
+    """
+    if hasattr(os, "preadv"):
+        try:
+            return os.preadv(descriptor, [buffer], offset)
+        except OSError as error:
+            if not is_refused(error):
+                raise
+    data = os.pread(descriptor, len(buffer), offset)
+    buffer[: len(data)] = data
+    return len(data)
+
+
+@functools.cache
+def sync_file_range() -> SystemCall | None:
+    """``sync_file_range(2)``: descriptor, offset, length, flags. None where there is none."""
+    import ctypes
+
+    return _from_c_library("sync_file_range", ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
+
+
+@functools.cache
+def fallocate() -> SystemCall | None:
+    """
+    ``fallocate(2)``: descriptor, mode, offset, length. Unlike ``posix_fallocate``, it writes no zeros itself. None
+    where there is none.
+    """
+    import ctypes
+
+    return _from_c_library("fallocate", ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+
+
+def _from_c_library(name: str, *types: object) -> SystemCall | None:
+    """A function of the C library, tried."""
+    import ctypes  # costs a start-up more than all of this module, and is needed in the middle of a download
+
+    try:
+        function = getattr(ctypes.CDLL(None, use_errno=True), name)
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = types
+
+    def call(*numbers: int) -> None:
+        if function(*numbers):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    try:
+        call(-1, 0, 0, 1)
+    except OSError as error:
+        if error.errno != errno.EBADF:  # which is right: there is no file -1
+            return None
+    return call

@@ -1,0 +1,103 @@
+"""Tests of the calls that Python's own os lacks: the C library's, and its absence."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from unittest import skipUnless
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex import system_calls
+from dragonfly_vortex.system_calls import is_refused, read_at
+
+
+class SystemCallTests(SynchronousTestCase):
+    """Both calls, alike."""
+
+    def setUp(self) -> None:
+        for each in (system_calls.fallocate, system_calls.sync_file_range):
+            each.cache_clear()
+            self.addCleanup(each.cache_clear)
+
+    @skipUnless(sys.platform == "linux", "they are Linux's")
+    def test_calls(self) -> None:
+        """What the kernel refuses is an OSError with its number and its words."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        self.addCleanup(os.close, writing)
+        for each in (system_calls.fallocate, system_calls.sync_file_range):
+            call = each()
+            assert call is not None
+            error = self.assertRaises(OSError, call, writing, 0, 0, 1)
+            self.assertEqual((error.errno, error.strerror), (errno.ESPIPE, os.strerror(errno.ESPIPE)))
+
+    def test_no_function(self) -> None:
+        """A C library without them is no error."""
+        self.patch(ctypes, "CDLL", lambda *_, **__: SimpleNamespace())
+        self.assertEqual((system_calls.fallocate(), system_calls.sync_file_range()), (None, None))
+
+    def test_no_call(self) -> None:
+        """Neither is a kernel without them."""
+
+        def refuse(*_: int) -> int:
+            ctypes.set_errno(errno.ENOSYS)
+            return -1
+
+        self.patch(ctypes, "CDLL", lambda *_, **__: SimpleNamespace(fallocate=refuse, sync_file_range=refuse))
+        self.assertEqual((system_calls.fallocate(), system_calls.sync_file_range()), (None, None))
+
+
+class IsRefusedTests(SynchronousTestCase):
+    """Errors that say that a call cannot be had."""
+
+    def test_refused(self) -> None:
+        """A filter, a kernel and a file system each have their number; some calls have one more."""
+        for number in (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTTY):
+            self.assertTrue(is_refused(OSError(number, "")))
+        self.assertFalse(is_refused(OSError(errno.EIO, "")))
+        self.assertFalse(is_refused(OSError(errno.EINVAL, "")))
+        self.assertTrue(is_refused(OSError(errno.EINVAL, ""), errno.ESPIPE, errno.EINVAL))
+
+
+class ReadAtTests(SynchronousTestCase):
+    """Reading from a place in a file into memory."""
+
+    def setUp(self) -> None:
+        path = Path(self.mktemp())
+        path.write_bytes(b"abcdef")
+        self.descriptor = os.open(path, os.O_RDONLY)
+        self.addCleanup(os.close, self.descriptor)
+
+    def assert_reads(self) -> None:
+        """Assert that bytes are put where they belong, and that the file has an end."""
+        buffer = bytearray(4)
+        self.assertEqual((read_at(self.descriptor, memoryview(buffer)[:3], 1), buffer), (3, b"bcd\0"))
+        self.assertEqual((read_at(self.descriptor, memoryview(buffer), 4), buffer[:2]), (2, b"ef"))
+        self.assertEqual(read_at(self.descriptor, memoryview(buffer), 6), 0)
+
+    def test_read(self) -> None:
+        """It is read in one call."""
+        self.assert_reads()
+
+    def test_refused(self) -> None:
+        """It is read by another call where the first one is refused; other errors are told."""
+        numbers = [errno.EPERM] * 3
+
+        def fail(*_: object) -> int:
+            raise OSError(numbers.pop(0) if numbers else errno.EIO, "")
+
+        self.patch(os, "preadv", fail)
+        self.assert_reads()
+        self.assertRaises(OSError, read_at, self.descriptor, memoryview(bytearray(1)), 0)
+
+    def test_absent(self) -> None:
+        """It is read by another call on a platform without the first one."""
+        preadv = os.preadv
+        del os.preadv
+        self.addCleanup(setattr, os, "preadv", preadv)
+        self.assert_reads()
