@@ -11,6 +11,7 @@ from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.python import usage
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import LoadedConfig, load_config
 from dragonfly_vortex.descriptors import allow_descriptors, within_descriptors
 from dragonfly_vortex.errors import CertificateUnusable, ConfigError, StorageError
@@ -46,6 +47,7 @@ def makeService(options: Options) -> IService:
     """The peer, and what lets it end well."""
     from twisted.internet import reactor
 
+    use_monotonic_clock(reactor)
     services = MultiService()
     ExitBySignal(reactor, signal.SIGTERM).setServiceParent(services)
     _Peer(options.loaded.config, cast(IPeerReactor, reactor), options.loaded.warnings).setServiceParent(services)

@@ -35,7 +35,7 @@ LAYERS = (
     ("upload",),
     ("downloaders",),
     ("task",),
-    ("service", "tap", "workers", "descriptors", "termination", "cli", "__main__"),
+    ("service", "tap", "workers", "clock", "descriptors", "termination", "cli", "__main__"),
     ("testing",),
 )
 

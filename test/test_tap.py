@@ -14,6 +14,8 @@ import time
 from pathlib import Path
 
 from twisted.application.service import IServiceCollection, IServiceMaker, MultiService
+from twisted.internet import reactor as global_reactor
+from twisted.internet.interfaces import IReactorTime
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -69,6 +71,7 @@ class OptionsTests(SynchronousTestCase):
         directory = Path(self.mktemp())
         write_config(directory)
         options = self.parse("--config", str(directory / "tap.yaml"))
+        self.patch(global_reactor, "seconds", IReactorTime(global_reactor).seconds)
         made = tap.makeService(options)
         self.assertIsInstance(made, MultiService)
         (peer,) = (each for each in IServiceCollection(made) if isinstance(each, VortexService))

@@ -22,6 +22,7 @@ from dragonfly_vortex.cli.exits import STATUS_OF_SIGNAL, ExitStatus, UsageError,
 from dragonfly_vortex.cli.lines import counted
 from dragonfly_vortex.cli.names import UnawaitedResolver
 from dragonfly_vortex.cli.progress import ProgressBar
+from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import Config, default_config, load_config
 from dragonfly_vortex.downloaders.negotiation import Negotiation, negotiate
 from dragonfly_vortex.interfaces import InThread
@@ -57,6 +58,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
     from twisted.internet import reactor as global_reactor
 
     reactor = cast("IPeerReactor", global_reactor)
+    use_monotonic_clock(reactor)
     IReactorPluggableNameResolver(reactor).installNameResolver(UnawaitedResolver(reactor))
     with ProgressBar("downloading") as bar:
         # Before the reactor runs: a parent that cannot be spoken to by this protocol is a wrong command line.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import AbstractContextManager
 from types import TracebackType
 
@@ -40,6 +41,9 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
             ncols=_COLUMNS,
             dynamic_ncols=is_terminal and os.get_terminal_size(2).columns > 0,
         )
+        if is_terminal:  # by the system's clock, tqdm would show nothing new for as long as that was set back
+            setattr(self._bar, "_time", time.monotonic)  # noqa: B010  # tqdm has no parameter for it
+            self._bar.start_t = self._bar.last_print_t = time.monotonic()
 
     def show(self, done: int, total: int | None, pieces: int) -> None:
         """

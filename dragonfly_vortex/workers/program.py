@@ -13,6 +13,7 @@ from typing import cast
 from twisted.internet.error import CannotListenError
 from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 
+from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.descriptors import within_descriptors
 from dragonfly_vortex.errors import CertificateUnusable, StorageError
 from dragonfly_vortex.metrics.tally import tallies_in
@@ -43,6 +44,7 @@ def main() -> int:
     from twisted.internet import reactor
 
     peer_reactor = cast(IPeerReactor, reactor)
+    use_monotonic_clock(peer_reactor)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # when a worker ends is for the main process to say
     ExitBySignal(peer_reactor, signal.SIGTERM, signal.SIGINT).startService()
     shared = SharedSocket(socket=socket.socket(fileno=LISTENING), turns=Turns(COUNTS, order.number))

@@ -121,6 +121,14 @@ class ProgressTests(SynchronousTestCase):
         )
         self.assertEqual((ran.stdout, ran.stderr), (b"", b""))
 
+    def test_clock_set_back(self) -> None:
+        """The bar goes on while the system's clock is set back, here all the time."""
+        backwards = "import time; time.time = lambda: 1e9 - time.monotonic()\n"
+        command = (sys.executable, "-c", backwards + PROGRAM, "3", "1", "0.6", "3000000")
+        status, shown = run_on_terminal(*command, directory=self.directory)
+        self.assertEqual(status, 0, shown)
+        self.assertIn("2 pieces", shown)
+
     def test_say(self) -> None:
         """What is said stands on a line of its own, whether there is a bar or not; nothing in it is obeyed."""
         program = (
