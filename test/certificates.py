@@ -26,6 +26,19 @@ __all__ = ["Authority", "Issued", "self_signed"]
 _DAY = datetime.timedelta(days=1)
 _HOSTS = ("localhost", "127.0.0.1", "::1")
 
+# Strict verification, which is Python's default from 3.13 on, asks an authority for it.
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Issued:
@@ -63,6 +76,8 @@ class Authority:
         self._certificate = (
             _builder(self._name, issuer, self._key, now - _DAY, now + 30 * _DAY)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS_CERTIFICATES, critical=True)
+            .add_extension(_authority_key(issuer_key), critical=False)
             .sign(issuer_key, hashes.SHA256())
         )
         self.file = directory / f"{name}.crt"
@@ -90,8 +105,11 @@ class Authority:
         """
         key = ec.generate_private_key(ec.SECP256R1())
         now = datetime.datetime.now(datetime.timezone.utc)
-        builder = _builder(_name(name), self._name, key, now + begins * _DAY, now + ends * _DAY).add_extension(
-            x509.ExtendedKeyUsage(usages), critical=False
+        builder = (
+            _builder(_name(name), self._name, key, now + begins * _DAY, now + ends * _DAY)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(_authority_key(self._key), critical=False)
         )
         if hosts:
             builder = builder.add_extension(
@@ -132,7 +150,12 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(begins)
         .not_valid_after(ends)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
+
+
+def _authority_key(key: ec.EllipticCurvePrivateKey) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key())
 
 
 def _name(common_name: str) -> x509.Name:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
+import ssl
 import subprocess
 from pathlib import Path
 
@@ -82,6 +84,24 @@ class GuideTests(SynchronousTestCase):
         )
         self.assertEqual(ran.returncode, 2)
         self.assertRegex(ran.stderr, r"\Adfvortex: /.*/peer\.key: expected a private key in PEM, .*\n\Z")
+
+    def test_strict(self) -> None:
+        """Both sides take the guide's certificates where they verify by the letter of RFC 5280, as Python 3.13 does."""
+        contexts = [ssl.SSLContext(protocol) for protocol in (ssl.PROTOCOL_TLS_CLIENT, ssl.PROTOCOL_TLS_SERVER)]
+        for context in contexts:
+            context.load_cert_chain(self.directory / "peer.crt", self.directory / "peer.key")
+            context.load_verify_locations(self.directory / "ca.crt")
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.verify_flags |= ssl.VERIFY_X509_STRICT
+        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = contexts[0].wrap_bio(to_client, to_server, server_hostname="127.0.0.1")
+        server = contexts[1].wrap_bio(to_server, to_client, server_side=True)
+        for _ in range(3):  # TLS 1.3 needs no more
+            for side in (client, server):
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    side.do_handshake()
+        self.assertEqual((client.version(), server.version()), ("TLSv1.3", "TLSv1.3"))
+        self.assertTrue(server.getpeercert())
 
     def test_files(self) -> None:
         """What the guide says of its files is so: they hold for both sides, and make TLS mutual."""
