@@ -33,14 +33,21 @@ class EventLoopThread:
         self._reactor = reactor
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._stopped: Deferred[None] = Deferred()
 
     # -- from the reactor's thread
 
     def start(self) -> None:
         """Start the thread. It does not keep the process alive."""
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._work, args=(self._loop,), name=self._name, daemon=True).start()
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=self._work, args=(loop,), name=self._name, daemon=True)
+        try:
+            thread.start()
+        except BaseException:  # the system gives no more threads
+            loop.close()
+            raise
+        self._loop, self._thread = loop, thread
 
     def run(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> Deferred[_T]:
         """
@@ -70,11 +77,13 @@ class EventLoopThread:
         return finished
 
     def stop(self) -> Deferred[None]:
-        """Cancel what the loop still does, and end it. Fires when the thread has nothing more to do; called once."""
-        loop = self._loop
-        if loop is None or not self.post(loop.stop):
+        """Cancel what the loop still does, and end it. Fires when the thread has ended; called once."""
+        loop, thread = self._loop, self._thread
+        if loop is None or thread is None or not self.post(loop.stop):
             self._stopped.callback(None)
-        return self._stopped
+            return self._stopped
+        # The thread's last act is to say that it ends, so that this takes no time.
+        return self._stopped.addCallback(lambda _: thread.join())
 
     # -- from either
 

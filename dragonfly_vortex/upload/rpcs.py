@@ -33,6 +33,7 @@ from dragonfly_vortex.rpc.statuses import Status, status_of
 from dragonfly_vortex.storage.pieces import piece_count
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.upload.event_loop import EventLoopThread
+from dragonfly_vortex.upload.health import HealthRPCs
 from dragonfly_vortex.upload.watches import TaskWatch, Watches
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
@@ -97,12 +98,9 @@ class UploadRPCs:
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="upload-reader")
         self._opening = asyncio.Semaphore(_MAX_OPEN)
         self._closing = asyncio.Event()
-        self._under_way = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """All methods, for a server. Requests and replies are bytes: what is wrong with them is told here."""
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        """All methods, for a server, those about its health too. Requests about pieces are parsed here."""
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             SYNC_HOST: grpc.unary_stream_rpc_method_handler(self._sync_host)
         }
@@ -110,23 +108,22 @@ class UploadRPCs:
             methods[row.download] = grpc.unary_unary_rpc_method_handler(partial(self._download, kind))
             methods[row.stat] = grpc.unary_unary_rpc_method_handler(partial(self._stat, kind))
             methods[row.sync] = grpc.unary_stream_rpc_method_handler(partial(self._sync, kind))
-        return grpc.method_handlers_generic_handler(SERVICE, methods)
+        health = HealthRPCs(frozenset({"", SERVICE}), self._closing)
+        return grpc.method_handlers_generic_handler(SERVICE, methods), health.handlers()
 
-    async def drain(self) -> None:
-        """End all streams, and wait until no call is under way."""
+    def end_streams(self) -> None:
+        """End all streams soon, and say that this server stops."""
         self._closing.set()
         self._watches.wake_all()
-        await self._idle.wait()
 
     def close(self) -> None:
-        """Give up the readers' threads; what they are reading they finish."""
-        self._readers.shutdown(wait=False)
+        """End the readers' threads, as soon as each has read its piece. Blocks until then."""
+        self._readers.shutdown()
 
     # -- one piece
 
     async def _download(self, kind: PieceKind, data: bytes, context: _Context) -> bytes:
         what = "the request"
-        self._begun(context)
         try:
             request = _parse(PieceRequest, data)
             what = f"piece {piece_id(request.task_id, request.piece_number)}"
@@ -134,18 +131,6 @@ class UploadRPCs:
             return await self._reply(kind, request.task_id, request.piece_number, context)
         except Exception as error:
             await self._abort(context, error, what)
-
-    def _begun(self, context: _Context) -> None:
-        """Count a call until everything that it says has left this process, or nobody wants it any more."""
-        self._under_way += 1
-        self._idle.clear()
-
-        def ended(_: _Context) -> None:
-            self._under_way -= 1
-            if not self._under_way:
-                self._idle.set()
-
-        context.add_done_callback(ended)  # type: ignore[arg-type]  # the stubs want a class of their own, which is not there
 
     def _piece_begun(self, context: _Context) -> None:
         """Count a piece as being under way until its call has ended, however it does."""
@@ -221,7 +206,6 @@ class UploadRPCs:
     async def _sync(self, kind: PieceKind, data: bytes, context: _Context) -> None:
         row = METHODS[kind]
         what = "the request"
-        self._begun(context)
         try:
             request = _parse(row.sync_request, data)
             task_id = str(getattr(request, "task_id"))  # noqa: B009  # its class is in the row
@@ -266,7 +250,6 @@ class UploadRPCs:
         )
 
     async def _sync_host(self, data: bytes, context: _Context) -> None:
-        self._begun(context)
         try:
             _parse(dfdaemon_pb2.SyncHostRequest, data)
         except RemoteProtocolError as error:

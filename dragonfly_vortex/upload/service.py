@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from twisted.application.service import Service
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IReactorFromThreads
 from twisted.logger import Logger
@@ -28,7 +27,6 @@ from dragonfly_vortex.upload.event_loop import EventLoopThread
 
 if TYPE_CHECKING:
     import grpc
-    from grpc_health.v1.health import aio as health_aio
 
     from dragonfly_vortex.upload.host import HostNames
     from dragonfly_vortex.upload.rpcs import UploadRPCs
@@ -98,47 +96,65 @@ class UploadService(Service):
         self._stats = stats or StatTally()
         self._drain_timeout = drain_timeout
         self._running: _Running | None = None
+        self._sequence = DeferredLock()
 
     def startService(self) -> Deferred[IAddress]:
         """
         Load gRPC and listen, which takes a moment, in another thread.
 
-        :returns: fires with the address when it listens; fails with
-            :class:`~twisted.internet.error.CannotListenError`. A failure is logged as well.
+        Starts and stops are done one after the other, in the order of the calls: grpcio crashes where a server is
+        stopped while it starts.
+
+        :returns: fires with the address when the service listens; fails with
+            :class:`~twisted.internet.error.CannotListenError`, and nothing is left then. A failure is logged as well.
         """
         Service.startService(self)
-        thread = EventLoopThread(self._reactor, "upload")
-        thread.start()
-        running = self._running = _Running(thread)
-        listening = thread.run(lambda: self._listen(running))
-        return listening.addCallbacks(self._listens, self._does_not_listen)
+        started: Deferred[IAddress] = self._sequence.run(lambda: Deferred.fromCoroutine(self._start()))
+        return started.addErrback(self._does_not_listen)
 
     def stopService(self) -> Deferred[None]:
-        """Stop as :meth:`stop` does, with the time-out that the service was given."""
+        """Stop as :meth:`stop` does, with the timeout that the service was given."""
         return self.stop(self._drain_timeout)
 
     def stop(self, timeout: float) -> Deferred[None]:
         """
-        Refuse further calls, end the streams, let the pieces under way finish.
+        Refuse further calls, end the streams, let the pieces under way finish. A service that is still starting is
+        stopped as soon as it has started.
 
-        :param timeout: seconds after which what is still under way is aborted.
+        :param timeout: seconds after which the calls under way are aborted.
         :returns: fires when nothing is left.
         """
         Service.stopService(self)
-        running, self._running = self._running, None
-        self.address = None
-        if running is None:
-            return succeed(None)
-        stopped = running.thread.run(lambda: running.stop(timeout))
-        stopped.addErrback(lambda failure: self.log.failure("the upload service did not stop well", failure))
-        return stopped.addCallback(lambda _: running.thread.stop())
+        return self._sequence.run(lambda: Deferred.fromCoroutine(self._stop(timeout)))
 
-    def _listens(self, port: int) -> IAddress:
+    async def _start(self) -> IAddress:
+        running = _Running(EventLoopThread(self._reactor, "upload"))
+        running.thread.start()
+        try:
+            port = await running.thread.run(lambda: self._listen(running))
+        except BaseException:
+            await self._end(running, 0.0)
+            raise
+        self._running = running
         address = (IPv6Address if isIPv6Address(self._ip) else IPv4Address)("TCP", self._ip, port)
-        if self._running is not None:  # it may have been stopped meanwhile
+        if self.running:  # else a stop waits for its turn
             self.address = address
             self.log.info("serving gRPC on {address}", address=address)
         return address
+
+    async def _stop(self, timeout: float) -> None:
+        running, self._running = self._running, None
+        self.address = None
+        if running is not None:
+            await self._end(running, timeout)
+
+    async def _end(self, running: _Running, timeout: float) -> None:
+        """End a server and its thread."""
+        try:
+            await running.thread.run(lambda: running.stop(timeout))
+        except Exception:
+            self.log.failure("the upload service did not stop well")
+        await running.thread.stop()
 
     def _does_not_listen(self, failure: Failure) -> Failure:
         self.log.error("the upload service cannot listen: {reason}", reason=failure.getErrorMessage())
@@ -147,9 +163,7 @@ class UploadService(Service):
     async def _listen(self, running: _Running) -> int:
         """In the event loop: make the server, and start it. Returns the port."""
         import grpc
-        from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-        from dragonfly_vortex.rpc.methods import SERVICE
         from dragonfly_vortex.upload.host import host_message
         from dragonfly_vortex.upload.rpcs import UploadRPCs
 
@@ -164,10 +178,8 @@ class UploadService(Service):
             stats=self._stats,
         )
         server = grpc.aio.server(options=_SERVER_OPTIONS)
-        running.server, running.rpcs, running.health = server, rpcs, health.aio.HealthServicer()
-        server.add_generic_rpc_handlers((rpcs.handlers(),))
-        health_pb2_grpc.add_HealthServicer_to_server(running.health, server)
-        await running.health.set(SERVICE, health_pb2.HealthCheckResponse.SERVING)
+        running.server, running.rpcs = server, rpcs
+        server.add_generic_rpc_handlers(rpcs.handlers())
         place = f"[{self._ip}]:{self._port}" if isIPv6Address(self._ip) else f"{self._ip}:{self._port}"
         try:
             if self._credentials is None:
@@ -178,27 +190,25 @@ class UploadService(Service):
             raise CannotListenError(self._ip, self._port, error) from error
         rpcs.host = host_message(self._host, port)
         await server.start()
+        # The server asks for its first call in the turn after it has started, and must not be stopped before that:
+        # grpcio 1.85 ends the process by a segmentation fault then.
+        await asyncio.sleep(0)
         return port
 
 
 class _Running:
-    """What there is while the service runs: a thread, and the server in it, once it has been made."""
+    """What exists while the service runs: a thread, and the server in it, once it has been made."""
 
     def __init__(self, thread: EventLoopThread) -> None:
         self.thread = thread
         self.server: grpc.aio.Server | None = None
         self.rpcs: UploadRPCs | None = None
-        self.health: health_aio.HealthServicer | None = None
 
     async def stop(self, timeout: float) -> None:
         """In the event loop: end everything."""
-        if self.server is None or self.rpcs is None or self.health is None:
+        if self.server is None or self.rpcs is None:
             return
-        await self.health.enter_graceful_shutdown()
-        refusing = asyncio.create_task(self.server.stop(timeout))
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self.rpcs.drain(), timeout)
-        # No call is under way any more: whoever still watches our health, say, is not waited for.
-        await self.server.stop(None)
-        await refusing
+        self.rpcs.end_streams()
+        # Once, and for all calls: grpcio 1.85 ends the process by a segmentation fault where two stops run at once.
+        await self.server.stop(timeout)
         self.rpcs.close()

@@ -12,7 +12,6 @@ from typing import Any
 
 from dragonfly_api import dfdaemon_pb2
 from grpc import StatusCode
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -427,7 +426,7 @@ class SyncTests(ServiceTestCase):
 
 
 class HostTests(ServiceTestCase):
-    """What is said about the host, and about our health."""
+    """What is said about the host."""
 
     async def test_host(self) -> None:
         """The host is told once a second, until shortly before the caller's deadline."""
@@ -451,12 +450,3 @@ class HostTests(ServiceTestCase):
         stream: Any = self.channel.unary_stream("/dfdaemon.v2.DfdaemonUpload/SyncHost")
         code, _ = await self.child(lambda: self.refusal(lambda: list(stream(b"\xff\xff"))))
         self.assertIs(code, StatusCode.INVALID_ARGUMENT)
-
-    async def test_health(self) -> None:
-        """The service and the whole are healthy, and another service is not known."""
-        stub: Any = health_pb2_grpc.HealthStub(self.channel)
-        for name in ("", "dfdaemon.v2.DfdaemonUpload"):
-            reply = await self.child(lambda name=name: stub.Check(health_pb2.HealthCheckRequest(service=name)))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
-            self.assertEqual(reply.status, health_pb2.HealthCheckResponse.SERVING)
-        code, _ = await self.child(lambda: self.refusal(lambda: stub.Check(health_pb2.HealthCheckRequest(service="x"))))
-        self.assertIs(code, StatusCode.NOT_FOUND)

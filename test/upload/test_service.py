@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any, cast
 
 import grpc
@@ -14,8 +17,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IReactorFromThreads
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.config.model import HostConfig
 from dragonfly_vortex.errors import PieceNotFound
@@ -24,8 +29,14 @@ from dragonfly_vortex.rpc.client import GRPCClient, GRPCSettings, IRPCReactor
 from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.upload.service import UploadService
 from dragonfly_vortex.wire import PieceKind
+from test.processes import Daemon, write_config
 from test.rpc.by_hand import piece_request
 from test.upload.serving import LENGTH, TASK_ID, ServiceTestCase, content_of
+
+
+def upload_threads() -> int:
+    """How many threads upload services have."""
+    return sum(thread.name.startswith("upload") for thread in threading.enumerate())
 
 
 class BeforeTests(SynchronousTestCase):
@@ -71,6 +82,7 @@ class StartTests(ServiceTestCase):
             self.assertEqual(error.port, self.port)
         else:
             self.fail("two services listen on one port")
+        self.assertEqual(upload_threads(), 1)  # that of the first one
         await second.stopService()
         self.assertIsNone(second.address)
 
@@ -83,6 +95,55 @@ class StartTests(ServiceTestCase):
         self.addCleanup(channel.close)
         call: Any = channel.unary_unary("/dfdaemon.v2.DfdaemonUpload/DownloadPiece")
         self.assertGreater(len(await self.child(lambda: call(piece_request(TASK_ID, 0)))), LENGTH)
+
+    async def test_stopped_while_starting(self) -> None:
+        """A stop at any moment of a start waits for its end, and leaves nothing behind."""
+        await self.service.stopService()
+        for turns in range(12):
+            started = self.service.startService()
+            for _ in range(turns):
+                await deferLater(cast(IReactorTime, reactor), 0.0)
+            await self.service.stop(1)
+            address: Any = await started
+            self.assertIsNone(self.service.address)
+            self.assertEqual(upload_threads(), 0)
+            with socket.socket() as child:
+                self.assertNotEqual(child.connect_ex(("127.0.0.1", address.port)), 0)
+
+    async def test_in_the_order_of_the_calls(self) -> None:
+        """Starts and stops that are called at once are done one after the other, and the last one counts."""
+        ends: list[Deferred[Any]] = [self.service.stopService(), self.service.startService(), self.service.stop(1)]
+        started = self.service.startService()
+        address: Any = await started
+        self.assertTrue(all(end.called for end in ends))
+        self.assertEqual(self.service.address, address)
+        with socket.socket() as child:
+            self.assertEqual(child.connect_ex(("127.0.0.1", address.port)), 0)
+
+
+class SignalTests(TestCase):
+    """A daemon that is asked to end while it starts."""
+
+    timeout = 120
+
+    async def test_at_any_moment(self) -> None:
+        """It ends with exit status 0, whatever the gRPC door was doing."""
+        directory = Path(self.mktemp())
+        moments = [random.uniform(0, 1) for _ in range(6)]
+
+        def end(place: Path, moment: float) -> int:
+            write_config(place)
+            daemon = Daemon(place)
+            try:
+                daemon.wait_until_serving()
+                with contextlib.suppress(RuntimeError):  # the moment comes before or after the door has opened
+                    daemon.wait_for("serving gRPC", timeout=moment)
+                return daemon.stop()
+            finally:
+                daemon.kill_if_running()
+
+        ends = [deferToThread(end, directory / str(index), moment) for index, moment in enumerate(moments)]
+        self.assertEqual(await gatherResults(ends), [0] * len(moments), moments)
 
 
 class OurChildTests(ServiceTestCase):
@@ -144,14 +205,14 @@ class StopTests(ServiceTestCase):
         self.assertEqual(statuses, health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def test_refuses(self) -> None:
-        """Nothing listens when it has stopped, and its thread has ended."""
-        threads = [thread for thread in threading.enumerate() if thread.name == "upload"]
+        """Nothing listens when it has stopped, and its threads have ended."""
+        await self.add(0)
+        call = self.legacy_call()
+        await self.child(lambda: call(piece_request(TASK_ID, 0)))
         await self.service.stop(1)
         with socket.socket() as child:
             self.assertNotEqual(child.connect_ex(("127.0.0.1", self.port)), 0)
-        for thread in threads:  # the last thing that it does is to say so
-            thread.join(5)
-        self.assertEqual([thread.is_alive() for thread in threads], [False])
+        self.assertEqual(upload_threads(), 0)
         self.assertFalse(self.service.running)
 
     async def test_pieces_under_way(self) -> None:
