@@ -1,5 +1,135 @@
 """
-Dragonfly's Vortex protocol for Twisted: serve pieces of files to other peers, and fetch theirs, over TCP.
+Dragonfly's Vortex protocol for Twisted: serve pieces of files to other peers, and fetch theirs, over TCP and gRPC.
 
-This module imports nothing, so that ``import dragonfly_vortex.wire`` stays free of Twisted.
+The names in ``__all__`` are the public ones, with the packages :mod:`dragonfly_vortex.wire` and
+:mod:`dragonfly_vortex.testing`. A release may change any other name without notice.
+
+A name is loaded when it is first asked for: ``import dragonfly_vortex`` loads no Twisted, and so
+``import dragonfly_vortex.wire`` does without it.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dragonfly_vortex.clock import use_monotonic_clock
+    from dragonfly_vortex.config import Config, default_config, load_config
+    from dragonfly_vortex.downloaders.factory import DownloaderFactory
+    from dragonfly_vortex.downloaders.grpc_downloader import GRPCDownloader
+    from dragonfly_vortex.downloaders.tcp_downloader import TCPDownloader
+    from dragonfly_vortex.errors import (
+        ConfigError,
+        InvalidPiece,
+        ParentFailed,
+        ParentUnreachable,
+        PieceError,
+        PieceNotFound,
+        PieceTimeout,
+        StorageError,
+        VortexError,
+    )
+    from dragonfly_vortex.interfaces import (
+        DownloadPieceRequest,
+        DownloadPieceResponse,
+        IClient,
+        IDownloader,
+        IFileSink,
+        IPieceSink,
+        IPieceStore,
+        IServer,
+    )
+    from dragonfly_vortex.peer.server import VortexServerFactory
+    from dragonfly_vortex.peer.tcp_client import TCPClient
+    from dragonfly_vortex.peer.tcp_server import TCPServer
+    from dragonfly_vortex.service import VortexService
+    from dragonfly_vortex.storage.store import PieceStore
+    from dragonfly_vortex.task.download import TaskDownload
+    from dragonfly_vortex.transport.ratelimit import TokenBucket
+    from dragonfly_vortex.transport.readahead import ReadAhead
+    from dragonfly_vortex.transport.sinks import FileSink
+    from dragonfly_vortex.wire import PieceKind, Vortex
+
+__all__ = [
+    "Config",
+    "ConfigError",
+    "DownloadPieceRequest",
+    "DownloadPieceResponse",
+    "DownloaderFactory",
+    "FileSink",
+    "GRPCDownloader",
+    "IClient",
+    "IDownloader",
+    "IFileSink",
+    "IPieceSink",
+    "IPieceStore",
+    "IServer",
+    "InvalidPiece",
+    "ParentFailed",
+    "ParentUnreachable",
+    "PieceError",
+    "PieceKind",
+    "PieceNotFound",
+    "PieceStore",
+    "PieceTimeout",
+    "ReadAhead",
+    "StorageError",
+    "TCPClient",
+    "TCPDownloader",
+    "TCPServer",
+    "TaskDownload",
+    "TokenBucket",
+    "Vortex",
+    "VortexError",
+    "VortexServerFactory",
+    "VortexService",
+    "__version__",
+    "default_config",
+    "load_config",
+    "use_monotonic_clock",
+]
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "clock": ("use_monotonic_clock",),
+    "config": ("Config", "default_config", "load_config"),
+    "downloaders.factory": ("DownloaderFactory",),
+    "downloaders.grpc_downloader": ("GRPCDownloader",),
+    "downloaders.tcp_downloader": ("TCPDownloader",),
+    "errors": (
+        *("ConfigError", "InvalidPiece", "ParentFailed", "ParentUnreachable", "PieceError", "PieceNotFound"),
+        *("PieceTimeout", "StorageError", "VortexError"),
+    ),
+    "interfaces": (
+        *("DownloadPieceRequest", "DownloadPieceResponse", "IClient", "IDownloader", "IFileSink", "IPieceSink"),
+        *("IPieceStore", "IServer"),
+    ),
+    "peer.server": ("VortexServerFactory",),
+    "peer.tcp_client": ("TCPClient",),
+    "peer.tcp_server": ("TCPServer",),
+    "service": ("VortexService",),
+    "storage.store": ("PieceStore",),
+    "task.download": ("TaskDownload",),
+    "transport.ratelimit": ("TokenBucket",),
+    "transport.readahead": ("ReadAhead",),
+    "transport.sinks": ("FileSink",),
+    "wire": ("PieceKind", "Vortex"),
+}
+"""Where each public name is defined. The imports above say the same to a type checker; a test compares the two."""
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first asked for."""
+    for module, names in _MODULES.items():
+        if name in names:
+            value = getattr(import_module(f"{__name__}.{module}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the public names with the module's own."""
+    return sorted({*globals(), *__all__})

@@ -75,14 +75,15 @@ METHODS_OF_THE_INTERFACE = frozenset({"download_persistent_piece", "download_per
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Import:
-    """One imported name: in which file and line, what, and whether only when a function runs."""
+    """One imported name: in which file and line, what, and whether only when a function runs or for types alone."""
 
     path: Path
     line: int
     target: str
     in_function: bool
+    for_types: bool = False
 
 
 def sources(root: Path, *directories: str) -> list[Path]:
@@ -115,22 +116,24 @@ def is_module(root: Path, name: str) -> bool:
 def imports_of(root: Path, path: Path) -> Iterator[Import]:
     """Yield what a file imports, at its top and inside functions; ``from package import module`` is that module."""
 
-    def visit(node: ast.AST, in_function: bool) -> Iterator[Import]:
+    def visit(node: ast.AST, in_function: bool, for_types: bool) -> Iterator[Import]:
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield Import(path=path, line=node.lineno, target=alias.name, in_function=in_function)
+                yield Import(path, node.lineno, alias.name, in_function, for_types)
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 base = "." * node.level + (node.module or "")
                 full = f"{base}.{alias.name}"
                 # Outside the project no file tells modules from other names; the reactor is the one that matters.
-                target = full if is_module(root, full) or full == "twisted.internet.reactor" else base
-                yield Import(path=path, line=node.lineno, target=target, in_function=in_function)
+                is_kept = is_module(root, full) or base == PACKAGE or full == "twisted.internet.reactor"
+                target = full if is_kept else base
+                yield Import(path, node.lineno, target, in_function, for_types)
         inside = in_function or isinstance(node, (*FUNCTIONS, ast.Lambda))
+        typing = for_types or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
         for child in ast.iter_child_nodes(node):
-            yield from visit(child, inside)
+            yield from visit(child, inside, typing)
 
-    yield from visit(ast.parse(path.read_bytes()), False)
+    yield from visit(ast.parse(path.read_bytes()), False, False)
 
 
 def package_imports(root: Path) -> Iterator[tuple[str, Import]]:
@@ -159,6 +162,8 @@ def order_breaches(root: Path) -> list[str]:
         if module_name(root, path) != PACKAGE and rank_of(layer_of(module_name(root, path))) is None
     ]
     for module, imported in package_imports(root):
+        if module == PACKAGE and imported.for_types:
+            continue  # it loads its public names when they are asked for, and tells type checkers where they are
         if is_below(imported.target, PACKAGE) and not may_import(module, imported.target):
             breaches.append(said(root, imported.path, imported.line, f"{module} imports {imported.target}"))
     return breaches
@@ -171,6 +176,8 @@ def may_import(module: str, target: str) -> bool:
         return any({name.rpartition(".")[2] for name in (module, target)} <= side for side in SIDES[layer])
     if any({layer, layer_of(target)} == pair for pair in APART):
         return False
+    if target == f"{PACKAGE}.__version__":
+        return True
     own, others = rank_of(layer), rank_of(layer_of(target))
     return own is not None and others is not None and others <= own
 

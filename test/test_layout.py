@@ -137,6 +137,28 @@ class WallTests(SynchronousTestCase):
             "dragonfly_vortex/__init__.py:1: dragonfly_vortex imports dragonfly_vortex.errors",
         )
 
+    def test_order_of_the_roots_public_names(self) -> None:
+        """The package may name its modules to type checkers, and its version to its modules, but nothing else."""
+        self.assertEqual(
+            order_breaches(
+                self.plant(
+                    {
+                        "dragonfly_vortex/__init__.py": "if TYPE_CHECKING:\n    from dragonfly_vortex import errors",
+                        "dragonfly_vortex/errors.py": "from dragonfly_vortex import __version__",
+                    }
+                )
+            ),
+            [],
+        )
+        self.assert_breach(
+            order_breaches,
+            {
+                "dragonfly_vortex/__init__.py": "",
+                "dragonfly_vortex/errors.py": "from dragonfly_vortex import TCPClient",
+            },
+            "dragonfly_vortex/errors.py:1: dragonfly_vortex.errors imports dragonfly_vortex.TCPClient",
+        )
+
     def test_wire(self) -> None:
         """wire/ imports the standard library, without its input and output, and the errors."""
         self.assertEqual(wire_breaches(ROOT), [])

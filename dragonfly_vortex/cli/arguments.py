@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import NoReturn
 
+from dragonfly_vortex import __version__
 from dragonfly_vortex.cli.exits import ExitStatus
 from dragonfly_vortex.cli.lines import one_line
 from dragonfly_vortex.parents import ParentAddress
@@ -29,21 +30,11 @@ class _Parser(argparse.ArgumentParser):
         self.exit(ExitStatus.USAGE, f"{one_line(f'{self.prog}: {message}')}\n")
 
 
-class _Version(argparse.Action):
-    """``--version``, which reads the package's metadata only when it is asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version  # takes longer to load than all the rest of a help
-
-        print(f"dfvortex {version('dragonfly-vortex')}")
-        parser.exit()
-
-
 def make_parser() -> argparse.ArgumentParser:
     """The parser for the whole command line; its result says in ``command`` which sub-command was called."""
     parser = _Parser(prog="dfvortex", description="Serve and fetch files as Dragonfly's pieces.", epilog=_EPILOG)
     parser.add_argument(
-        "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="show the version and exit"
+        "--version", action="version", version=f"dfvortex {__version__}", help="show the version and exit"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 

@@ -11,9 +11,9 @@ import functools
 import os
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from dragonfly_vortex import __version__
 from dragonfly_vortex.metrics.processes import ProcessMetrics
 from dragonfly_vortex.metrics.tally import StatTally, Tally
 from dragonfly_vortex.metrics.text import Family, Labels, family
@@ -93,13 +93,9 @@ class PeerMetrics:
 
 @functools.cache
 def _version() -> Family:
-    try:
-        release = version("dragonfly-vortex")
-    except PackageNotFoundError:  # run from a checkout, and not installed
-        release = ""
     # For Prometheus an empty label is one that is not there: a release says nothing of a commit.
     labels = (
-        ("git_version", release),
+        ("git_version", __version__),
         ("git_commit", ""),
         ("platform", sysconfig.get_platform()),
         ("build_time", ""),

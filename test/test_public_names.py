@@ -1,0 +1,60 @@
+"""Tests of the package's public names: each is there, and documents and type checkers know the same ones."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import dragonfly_vortex
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLIC_PACKAGES = ("dragonfly_vortex", "dragonfly_vortex.wire", "dragonfly_vortex.testing")
+
+
+def names_for_type_checkers() -> dict[str, str]:
+    """Each name that is imported for type checkers, and its module."""
+    tree = ast.parse((ROOT / "dragonfly_vortex" / "__init__.py").read_bytes())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    return {
+        alias.name: statement.module or ""
+        for statement in block.body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
+
+
+class PublicNamesTests(SynchronousTestCase):
+    """What users may import."""
+
+    def test_all(self) -> None:
+        """Every public name is there, and is what the module has that type checkers are sent to."""
+        types = names_for_type_checkers()
+        self.assertEqual(sorted({*types, "__version__"}), sorted(dragonfly_vortex.__all__))
+        for name, module in types.items():
+            self.assertIs(getattr(dragonfly_vortex, name), getattr(import_module(module), name))
+
+    def test_unknown(self) -> None:
+        """Another name is an error that says so, and no import."""
+        error = self.assertRaises(AttributeError, getattr, dragonfly_vortex, "Nothing")
+        self.assertEqual(str(error), "module 'dragonfly_vortex' has no attribute 'Nothing'")
+
+    def test_dir(self) -> None:
+        """All public names are listed before one of them is loaded, and none is loaded by that."""
+        code = "import dragonfly_vortex, sys; print(*dir(dragonfly_vortex)); print(*sys.modules)"
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+        names, loaded = (set(line.split()) for line in ran.stdout.splitlines())
+        self.assertLessEqual(set(dragonfly_vortex.__all__), names)
+        self.assertEqual(loaded & {"twisted", "zope", "grpc", "dragonfly_vortex.errors"}, set())
+
+    def test_documents(self) -> None:
+        """The README and the docs import nothing but public names."""
+        for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+            for module, names in re.findall(r"^from (dragonfly_vortex\S*) import (.+)$", path.read_text("utf-8"), re.M):
+                self.assertIn(module, PUBLIC_PACKAGES, path.name)
+                self.assertLessEqual(set(names.split(", ")), set(import_module(module).__all__), path.name)
