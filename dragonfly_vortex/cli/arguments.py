@@ -101,6 +101,17 @@ def make_parser() -> argparse.ArgumentParser:
     _add_storage(export)
     _add_optional_kind(export)
 
+    verify = _command(commands, "verify", "read what is in the storage and say what is damaged")
+    verify.add_argument("task_id", metavar="TASK_ID", nargs="?", type=_task_id, help="the task; default: all tasks")
+    verify.add_argument(
+        "--rate-limit",
+        metavar="SIZE",
+        type=_rate,
+        help="bytes to read per second, such as 50MiB; default: as many as the disk gives",
+    )
+    _add_storage(verify)
+    _add_optional_kind(verify)
+
     remove = _command(commands, "remove", "delete a task from the storage")
     remove.add_argument("task_id", metavar="TASK_ID", type=_task_id)
     _add_storage(remove)
@@ -145,11 +156,21 @@ def _concurrency(text: str) -> int:
 
 
 def _piece_length(text: str) -> int:
-    from dragonfly_vortex.config.document import Scalar
-    from dragonfly_vortex.config.values import Size
     from dragonfly_vortex.storage.pieces import MAX_PIECE_LENGTH
 
-    size = Size(maximum=MAX_PIECE_LENGTH)
+    return _size(text, MAX_PIECE_LENGTH)
+
+
+def _rate(text: str) -> int:
+    return _size(text, 1 << 60)
+
+
+def _size(text: str, maximum: int) -> int:
+    """A number of bytes, written as in the configuration."""
+    from dragonfly_vortex.config.document import Scalar
+    from dragonfly_vortex.config.values import Size
+
+    size = Size(maximum=maximum)
     try:
         return size.parse(Scalar(text=text, tag="str", line=0))
     except ValueError as error:

@@ -24,6 +24,7 @@ _COMMANDS = {
     "list": "dragonfly_vortex.cli.stored:list_tasks",
     "stat": "dragonfly_vortex.cli.stored:stat_task",
     "export": "dragonfly_vortex.cli.stored:export_task",
+    "verify": "dragonfly_vortex.cli.stored:verify_tasks",
     "remove": "dragonfly_vortex.cli.stored:remove_task",
     "download": "dragonfly_vortex.cli.download:download_task",
 }

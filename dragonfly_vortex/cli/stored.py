@@ -13,12 +13,18 @@ from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.config import load_config
 from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.interfaces import StoredTask
-from dragonfly_vortex.storage import exporting, importing, removing
+from dragonfly_vortex.storage import exporting, importing, removing, verifying
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.pieces import Progress, piece_count
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["export_task", "import_task", "list_tasks", "remove_task", "stat_task"]
+__all__ = ["export_task", "import_task", "list_tasks", "remove_task", "stat_task", "verify_tasks"]
+
+_SHORTEST_PREFIX = 4
+"""Characters of a task ID that may stand for it."""
+
+_MOST_CANDIDATES = 10
+"""IDs that an error lists."""
 
 
 def import_task(arguments: Namespace) -> ExitStatus:
@@ -86,6 +92,42 @@ def export_task(arguments: Namespace) -> ExitStatus:
     return ExitStatus.DONE
 
 
+def verify_tasks(arguments: Namespace) -> ExitStatus:
+    """``dfvortex verify``: a line for each task, and one for each piece of it that is damaged."""
+    directory = _directory(arguments)
+    with Catalog(directory) as catalog:
+        if arguments.task_id is None:
+            tasks = [task for task in catalog.list_tasks() if arguments.kind in (None, task.kind)]
+        else:
+            tasks = [_find(catalog, arguments.task_id, arguments.kind)]
+    status = ExitStatus.DONE
+    pace = verifying.Pace(arguments.rate_limit)
+    for task in tasks:
+        try:
+            with ProgressBar("verifying") as bar:
+                verdict = verifying.verify_task(directory, task.kind, task.task_id, pace=pace, progress=_shown_on(bar))
+        except NotStored:
+            if arguments.task_id is not None:
+                raise
+            continue  # it was removed meanwhile
+        if not verdict.is_sound:
+            status = ExitStatus.DIGEST_MISMATCH
+        _print_verdict(verdict)
+    return status
+
+
+def _print_verdict(verdict: verifying.Verdict) -> None:
+    task = verdict.task
+    count = _count(task)
+    pieces = counted(verdict.piece_count, "piece")
+    if count != str(verdict.piece_count):
+        pieces += f" of {count}"
+    found = f"{len(verdict.damaged)} damaged" if verdict.damaged else verdict.mismatch or "sound"
+    print(f"{task.task_id}  {task.kind.label}: {pieces}, {found}", flush=True)
+    for number, reason in verdict.damaged.items():
+        print(f"damaged: piece {number}: {reason}", flush=True)
+
+
 def remove_task(arguments: Namespace) -> ExitStatus:
     """``dfvortex remove``: the task and its content."""
     directory = _directory(arguments)
@@ -101,14 +143,32 @@ def _directory(arguments: Namespace) -> Path:
 
 
 def _find(catalog: Catalog, task_id: str, kind: PieceKind | None) -> StoredTask:
-    """The task of that ID; of that kind, where one is given."""
-    tasks = [task for task in catalog.find_tasks(task_id) if kind in (None, task.kind)]
+    """
+    The task of that ID, or else the only one whose ID begins so; of that kind, where one is given.
+
+    :raises NotStored: there is none.
+    :raises UsageError: there are several.
+    """
+    found = catalog.find_tasks(task_id) or _find_by_prefix(catalog, task_id)
+    tasks = [task for task in found if kind in (None, task.kind)]
     if not tasks:
         raise NotStored(f"task {task_id} not found")
+    candidates = sorted({task.task_id for task in tasks})
+    if len(candidates) > 1:
+        named = ", ".join(candidates[:_MOST_CANDIDATES]) + (", ..." if len(candidates) > _MOST_CANDIDATES else "")
+        raise UsageError(f"expected the beginning of one task ID, got {task_id}, with which {named} begin")
     if len(tasks) > 1:
         kinds = ", ".join(task.kind.label for task in tasks)
-        raise UsageError(f"task {task_id} is there in several kinds: expected --kind with one of {kinds}")
+        raise UsageError(f"task {candidates[0]} is there in several kinds: expected --kind with one of {kinds}")
     return tasks[0]
+
+
+def _find_by_prefix(catalog: Catalog, prefix: str) -> list[StoredTask]:
+    """The tasks whose IDs begin so; none for a prefix that is too short to be meant."""
+    if len(prefix) < _SHORTEST_PREFIX:
+        return []
+    spellings = (prefix, prefix.lower())  # a SHA-256 has small letters
+    return [task for task in catalog.list_tasks() if task.task_id.startswith(spellings)]
 
 
 def _shown_on(bar: ProgressBar) -> Callable[[Progress], None]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from dragonfly_vortex.errors import StorageError
 from dragonfly_vortex.storage.directories import give_to_owner, locked, make_directory, sync_directory
-from dragonfly_vortex.storage.staging import StagedFile, hidden_path, is_named, lock
+from dragonfly_vortex.storage.staging import StagedFile, hidden_path, is_named, lock, sweep
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["Content", "is_task_id"]
@@ -125,6 +125,11 @@ class Content:
             staged.discard()
             raise
         return staged
+
+    def sweep(self) -> None:
+        """Delete the files that killed processes have staged; those of running ones stay."""
+        with contextlib.suppress(OSError):  # there is no directory yet, or it is not ours to change
+            sweep(self.directory, _STAGED_NAME)
 
     def publish(self, staged: StagedFile, kind: PieceKind, task_id: str) -> None:
         """

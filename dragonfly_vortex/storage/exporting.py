@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,16 +12,13 @@ from dragonfly_vortex.errors import NotStored, OutputError, OutputExists, PieceD
 from dragonfly_vortex.interfaces import StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
-from dragonfly_vortex.storage.digest import new_hash, parse_digest, verify
 from dragonfly_vortex.storage.failures import storage_failures
-from dragonfly_vortex.storage.pieces import BLOCK_LENGTH, Progress, piece_count
+from dragonfly_vortex.storage.pieces import Progress, piece_count
 from dragonfly_vortex.storage.staging import StagedFile, check_target
-from dragonfly_vortex.system_calls import read_at
+from dragonfly_vortex.storage.verifying import Damage, checked_blocks, mark_if_damaged, mismatch_of_whole
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["export_task"]
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def export_task(
@@ -59,24 +55,15 @@ def export_task(
             staged = stack.enter_context(StagedFile.create(target.parent, target.name))
         try:
             with storage_failures(f"cannot export task {task_id}"):
-                source = _open(Content(directory), task, content_length)
+                source = _open(Content(directory), task)
                 stack.callback(os.close, source)
                 _copy(task_id, content_length, pieces, source, staged, target, progress)
-        except _Damage as damage:
-            catalog.mark_damaged(kind, task_id, damage.number, damage.reason)
+        except Damage as damage:
+            mark_if_damaged(catalog, Content(directory), kind, task_id, damage.number)
             raise PieceDamaged(f"piece {piece_id(task_id, damage.number)}: {damage.reason}") from damage
         with _output_errors(target):
             staged.publish(target, overwrite=overwrite)
     return task
-
-
-class _Damage(Exception):
-    """A piece is not as its row says."""
-
-    def __init__(self, number: int, reason: str) -> None:
-        self.number = number
-        self.reason = reason
-        super().__init__(reason)
 
 
 def _all_pieces(task: StoredTask, content_length: int, pieces: list[StoredPiece]) -> list[PieceMetadata]:
@@ -90,12 +77,12 @@ def _all_pieces(task: StoredTask, content_length: int, pieces: list[StoredPiece]
     return [piece.metadata for piece in pieces]
 
 
-def _open(content: Content, task: StoredTask, content_length: int) -> int:
+def _open(content: Content, task: StoredTask) -> int:
     """A descriptor of the task's file."""
     try:
         return content.open(task.kind, task.task_id)
     except FileNotFoundError as error:
-        raise _Damage(0, f"expected a file of {content_length} bytes, got none") from error
+        raise Damage(0, "expected a file, got none") from error
 
 
 def _copy(
@@ -111,34 +98,19 @@ def _copy(
     whole = hashlib.sha256()
     done = 0
     for ended, piece in enumerate(pieces):
-        hasher = new_hash(parse_digest(piece.digest)[0])
         if progress is not None:
             progress(Progress(done, content_length, ended, len(pieces)))
-        for block in _blocks(source, piece):
-            hasher.update(block)
+        for block in checked_blocks(source, piece):
             whole.update(block)
             with _output_errors(target):
                 done += _write(staged.descriptor, block)
             if progress is not None:
                 progress(Progress(done, content_length, ended, len(pieces)))
-        if not verify(hasher, piece.digest):
-            raise _Damage(piece.number, f"expected the digest {piece.digest}, got {hasher.text()}")
-    if _SHA256.fullmatch(task_id) and whole.hexdigest() != task_id:
-        raise TaskDigestMismatch(task_id, f"expected a content with this SHA-256, got one with {whole.hexdigest()}")
+    mismatch = mismatch_of_whole(task_id, whole.hexdigest())
+    if mismatch:
+        raise TaskDigestMismatch(task_id, mismatch)
     if progress is not None:
         progress(Progress(done, content_length, len(pieces), len(pieces)))
-
-
-def _blocks(source: int, piece: PieceMetadata) -> Iterator[memoryview]:
-    """A piece's bytes, block by block; each is good until the next is asked for."""
-    buffer = memoryview(bytearray(min(BLOCK_LENGTH, piece.length)))
-    done = 0
-    while done < piece.length:
-        length = read_at(source, buffer[: piece.length - done], piece.offset + done)
-        if not length:
-            raise _Damage(piece.number, f"expected {piece.length} bytes at {piece.offset}, got {done}")
-        done += length
-        yield buffer[:length]
 
 
 def _write(descriptor: int, block: memoryview) -> int:

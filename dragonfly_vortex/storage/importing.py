@@ -65,6 +65,7 @@ def import_file(
         # Opened first, so that a storage that cannot be used says so before a long file has been read.
         catalog = stack.enter_context(Catalog(directory))
         with storage_failures(f"cannot import {path}"):
+            content.sweep()
             staged = None if link else stack.enter_context(content.stage())
             reading = _Reading(before.st_size, piece_length, progress)
             for block in _blocks(path, source, before.st_size):

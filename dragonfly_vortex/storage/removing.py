@@ -28,6 +28,7 @@ def remove_task(directory: Path, kind: PieceKind, task_id: str) -> None:
         raise NotStored(f"task {task_id!r} not found")
     content = Content(directory)
     with Catalog(directory) as catalog, storage_failures(f"cannot remove task {task_id}"), content.lock():
+        content.sweep()
         had_rows = catalog.remove_task(kind, task_id)
         had_file = content.remove(kind, task_id)
         sweep_claims(directory, kind, task_id)

@@ -291,6 +291,7 @@ class PieceStore:
         """Open the database, twice: its version is asked for in another thread."""
         self._catalog.open()
         self._version.open()
+        self._content.sweep()
 
     def _close(self) -> None:
         """Close the database."""

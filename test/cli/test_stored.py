@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.wire import PieceKind
-from test.processes import dfvortex, import_file, write_config
+from dragonfly_vortex.interfaces import StoredTask
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.wire import ErrorReply, PieceContent, PieceKind
+from test.processes import Child, Daemon, dfvortex, import_file, write_config
 
 
 class StoredTests(SynchronousTestCase):
-    """``import``, ``list``, ``stat``, ``export`` and ``remove`` in a directory of their own."""
+    """The sub-commands in a directory of their own."""
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()
@@ -127,6 +130,47 @@ class StoredTests(SynchronousTestCase):
         self.assertIn(", 0 damaged", self.assert_done("stat", self.task_id))
         self.assert_done("export", self.task_id, "--output", "out")
 
+    def test_killed_import(self) -> None:
+        """What a killed import has left goes with the next import by link, removal, or start of a peer."""
+        task_id = import_file(self.file, directory=self.directory)
+        content = self.directory / "data" / "content"
+
+        def serve() -> str:
+            with Daemon(self.directory) as daemon, Child(daemon.address) as child:
+                child.ask(task_id)
+                return str(child.next_event())  # it is answered behind the opening of the storage
+
+        left = content / ".import.0123456789ab.dfvortex-part"
+        acts: list[Callable[[], str]] = [
+            lambda: self.assert_done("import", "--link", "file"),
+            serve,
+            lambda: self.assert_done("remove", task_id),
+        ]
+        for act in acts:
+            left.touch()
+            act()
+            self.assertFalse(left.exists())
+
+    def test_prefix(self) -> None:
+        """The beginning of an ID is enough, if it is long enough and no other ID begins so."""
+        import_file(self.file, directory=self.directory)
+        prefix = self.task_id[:4]
+        self.assertIn(self.task_id, self.assert_done("stat", prefix.upper()))
+        self.assert_done("export", prefix, "--output", "out")
+        self.assertIn(self.task_id, self.assert_done("verify", prefix))
+        self.assert_fails(3, "not found", "stat", self.task_id[:3])
+        self.assert_fails(3, "not found", "stat", "0000" if prefix != "0000" else "1111")
+        other = f"{prefix}-another"
+        with Catalog(self.directory / "data") as catalog:
+            for kind in (PieceKind.STANDARD, PieceKind.CACHE):
+                task = StoredTask(kind=kind, task_id=other, content_length=None, piece_length=1000, created_at=1)
+                catalog.add_task(task)
+        for command in (("stat",), ("remove",), ("verify",), ("export", "--output", "out")):
+            self.assert_fails(2, f"{prefix}, with which {other}, {self.task_id} begin", *command, prefix)
+        self.assert_fails(2, f"{other} is there in several kinds", "stat", f"{prefix}-")
+        self.assertIn(other, self.assert_done("stat", "--kind", "cache", prefix))
+        self.assert_done("remove", self.task_id[:10])
+
     def test_remove(self) -> None:
         """A task that was removed is gone, and cannot be removed again."""
         import_file(self.file, directory=self.directory)
@@ -154,3 +198,61 @@ class StoredTests(SynchronousTestCase):
         self.assertTrue((self.directory / "below" / "data").is_dir())
         self.assertIn(self.task_id, self.assert_done("list", "--config", "below/tap.yaml"))
         self.assertEqual(self.assert_done("list"), "")
+
+
+class VerifyTests(SynchronousTestCase):
+    """``verify``, beside a peer that serves the same storage."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        write_config(self.directory)
+        write_config(self.directory / "parent")
+        self.file = self.directory / "file"
+        self.file.write_bytes(os.urandom(2_500_000))
+
+    def test_storage(self) -> None:
+        """All tasks are verified, or those of a kind; the status tells whether anything is damaged."""
+        self.assertEqual(dfvortex("verify", directory=self.directory).stdout, "")
+        task_id = import_file(self.file, "--piece-length", "1MB", directory=self.directory)
+        import_file(self.file, "--kind", "cache", directory=self.directory)
+        ran = dfvortex("verify", "--rate-limit", "1GB", directory=self.directory)
+        lines = sorted(ran.stdout.splitlines())
+        self.assertEqual(lines, [f"{task_id}  cache: 1 piece, sound", f"{task_id}  standard: 3 pieces, sound"])
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        (self.directory / "data" / "content" / "tasks" / task_id[:3] / task_id).unlink()
+        ran = dfvortex("verify", directory=self.directory)
+        self.assertEqual((ran.returncode, ran.stderr), (4, ""))
+        self.assertIn(
+            f"{task_id}  standard: 3 pieces, 3 damaged\ndamaged: piece 0: expected a file, got none\n", ran.stdout
+        )
+        ran = dfvortex("verify", "--kind", "cache", directory=self.directory)
+        self.assertEqual((ran.returncode, ran.stdout), (0, f"{task_id}  cache: 1 piece, sound\n"))
+        self.assertEqual(dfvortex("verify", "none", directory=self.directory).returncode, 3)
+
+    def test_healed(self) -> None:
+        """A rotten piece is not served any more once it has been found, and a download fetches it again, alone."""
+        task_id = import_file(self.file, "--piece-length", "1MB", directory=self.directory)
+        import_file(self.file, "--piece-length", "1MB", directory=self.directory / "parent")
+        stored = self.directory / "data" / "content" / "tasks" / task_id[:3] / task_id
+        with stored.open("r+b") as file:
+            file.seek(1_500_000)
+            file.write(b"rotten")
+        with Daemon(self.directory) as daemon, Daemon(self.directory / "parent") as parent:
+            with Child(daemon.address) as child:
+                child.ask(task_id, 1)
+                self.assertIsInstance(child.next_event(), PieceContent)
+            ran = dfvortex("verify", task_id[:8], directory=self.directory)
+            self.assertEqual(ran.returncode, 4)
+            self.assertRegex(ran.stdout, r"^\w+  standard: 3 pieces, 1 damaged\ndamaged: piece 1: expected the digest ")
+            with Child(daemon.address) as child:
+                child.ask(task_id, 1)
+                self.assertIsInstance(child.next_event(), ErrorReply)
+                child.ask(task_id, 0)
+                self.assertIsInstance(child.next_event(), PieceContent)
+            ran = dfvortex("download", task_id, "--parent", parent.parent, "--store", directory=self.directory)
+            self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        self.assertEqual(dfvortex("verify", directory=self.directory).returncode, 0)
+        self.assertEqual(stored.read_bytes(), self.file.read_bytes())
+        with Catalog(self.directory / "data") as catalog:
+            parents = [piece.metadata.parent_id for piece in catalog.get_pieces(PieceKind.STANDARD, task_id)]
+        self.assertEqual(parents, ["", parent.parent.removeprefix("tcp://"), ""])

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import StorageError
 from dragonfly_vortex.storage.content import Content, is_task_id
-from dragonfly_vortex.storage.staging import sweep
+from dragonfly_vortex.storage.staging import hidden_path, sweep
 from dragonfly_vortex.wire import PieceKind
 
 TASK = "0123456789abcdef" * 4
@@ -160,6 +160,16 @@ class ContentTests(SynchronousTestCase):
         self.patch(os, "link", link_and_sweep)
         self.link(source)
         self.assertTrue(os.path.samefile(source, self.content.path(PieceKind.STANDARD, TASK)))
+
+    def test_sweep(self) -> None:
+        """What a killed process has staged is deleted, and what is being staged stays; no directory is needed."""
+        self.content.sweep()
+        self.assertFalse(self.content.directory.exists())
+        with self.content.stage() as staged:
+            dead = hidden_path(self.content.directory, "import")
+            dead.touch()
+            self.content.sweep()
+            self.assertEqual((dead.exists(), staged.path.exists()), (False, True))
 
     def test_link_to_another(self) -> None:
         """A name that has become another file's is not linked."""
