@@ -1,138 +1,72 @@
 """
 The keys of ``dfdaemon.yaml``, the reference's configuration: data, and nothing else.
 
-Read from dragonfly-client 1.5.1, dragonfly-client-config/src/dfdaemon.rs (and the rate limiter of
-dragonfly-client-util/src/ratelimiter/bbr.rs), from the earlier versions of that file, and from the configuration
-reference of d7y.io. Keys that earlier releases had and keys that are only documented are here too, because files in use
-have them; the reference ignores such keys.
+Read from dragonfly-client 1.5.10, dragonfly-client-config/src/dfdaemon.rs, from the earlier versions of that file, from
+the configuration reference of d7y.io, from Dragonfly's Helm chart 1.7.4 and from its templates for docker-compose. Keys
+that earlier releases had and keys that are only documented are here too, because files in use have them; the reference
+skips such keys.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import Enum
 from typing import TypeAlias
 
-__all__ = ["DFDAEMON_KEYS", "MOVED_KEYS", "NOTES", "Free", "Keys", "Known"]
+__all__ = ["DFDAEMON_KEYS", "MOVED_KEYS", "NOTES", "REPLACED_VALUES", "Keys"]
+
+Keys: TypeAlias = "Mapping[str, Keys | None]"
+"""
+The keys of a section; under each the keys of the section that it opens, where that is a section of ours too. None: a
+value, or a section of which nothing is used.
+"""
 
 
-class Free(Enum):
-    """What stands under a key where there are no further names to know."""
-
-    VALUE = "a value, or a list of values"
-    MAPPING = "keys and values of the user's own"
-
-
-Keys: TypeAlias = "Mapping[str, Known]"
-"""The names that a section knows; where a key holds a list of sections, the names that each of them knows."""
-
-Known: TypeAlias = "Free | Keys"
-
-_VALUE = Free.VALUE
-
-
-def _values(*names: str) -> dict[str, Known]:
-    """Name keys with values."""
-    return dict.fromkeys(names, _VALUE)
+def _values(*names: str) -> dict[str, Keys | None]:
+    """Name keys under which there are no further names to know."""
+    return dict.fromkeys(names)
 
 
 _CERTIFICATES = _values("caCert", "cert", "key")
 _LISTENER = _values("ip", "port")
-_REQUEST_LIMITS = _values("requestRateLimit", "requestBufferSize")
 
 DFDAEMON_KEYS: Keys = {
     "host": _values("idc", "location", "hostname", "ip", "schedulerClusterID"),
-    "server": {
-        **_values("pluginDir", "cacheDir"),
-        "adaptiveRateLimit": _values(
-            "bucketCount", "bucketInterval", "cpuThreshold", "memoryThreshold", "shedCooldown", "collectInterval"
-        ),
-    },
     "download": {
-        "server": {**_values("socketPath"), **_REQUEST_LIMITS},
-        **_values("protocol", "bandwidthLimit", "backToSourceBandwidthLimit"),
-        **_values("pieceTimeout", "collectedPieceTimeout", "concurrentPieceCount"),
+        **_values("server", "protocol", "bandwidthLimit", "backToSourceBandwidthLimit"),
+        **_values("pieceTimeout", "collectedPieceTimeout"),
+        **_values("concurrentPieceCount", "backToSourceConcurrentPieceCount"),
         # Of earlier releases.
-        **_values("rateLimit"),
-        "parentSelector": _values("enable", "syncInterval", "timeout", "capacity"),
+        **_values("rateLimit", "parentSelector"),
     },
     "upload": {
-        # The protocol is of earlier releases.
-        "server": {**_LISTENER, **_CERTIFICATES, **_REQUEST_LIMITS, **_values("protocol")},
+        "server": {
+            **_LISTENER,
+            **_CERTIFICATES,
+            **_values("requestRateLimit", "requestBufferSize"),
+            # The Helm chart's spelling.
+            **_values("requestbufferSize"),
+            # Of earlier releases.
+            **_values("protocol"),
+        },
         "client": _CERTIFICATES,
         **_values("disableShared", "bandwidthLimit"),
         # Of earlier releases.
         **_values("rateLimit"),
     },
-    # The addresses are of earlier releases.
-    "manager": {**_values("addr", "addrs"), **_CERTIFICATES},
-    "scheduler": {
-        **_values("announceInterval", "scheduleTimeout", "maxScheduleCount"),
-        **_CERTIFICATES,
-        # Of earlier releases.
-        **_values("enableBackToSource", "cooldownInterval", "maxAttempts", "refreshThreshold"),
-    },
-    "seedPeer": {
-        **_values("enable", "type"),
-        # Of earlier releases.
-        **_values("clusterID", "keepaliveInterval"),
-        # Only documented.
-        "server": _values("tcpPort", "quicPort"),
-    },
-    "dynconfig": _values("refreshInterval"),
     "storage": {
         "server": _values("ip", "tcpPort", "tcpFastopen", "quicPort"),
         **_values("dir", "keep", "writePieceTimeout", "writeBufferSize", "readBufferSize", "cacheCapacity"),
-        # Only documented.
         **_values("writebackMode"),
         # Of earlier releases.
         **_values("cacheTasksCapacity"),
     },
-    "backend": {
-        "requestHeader": Free.MAPPING,
-        **_values("maxRetries", "enableCacheTemporaryRedirect", "cacheTemporaryRedirectTTL", "enableHickoryDNS"),
-        **_values("putConcurrentChunkCount", "putChunkSize", "putTimeout"),
-        # Of earlier releases.
-        **_values("cacheTemporaryRedirectMaxSize"),
-    },
-    "gc": {
-        **_values("interval"),
-        "policy": {
-            **_values("taskTTL", "persistentTaskTTL", "persistentCacheTaskTTL", "pageCacheIdleTimeout"),
-            **_values("diskThreshold", "diskHighThresholdPercent", "diskLowThresholdPercent"),
-            # The reference's other spelling of the same.
-            **_values("distThreshold", "distHighThresholdPercent", "distLowThresholdPercent"),
-        },
-    },
-    "proxy": {
-        "server": {
-            **_LISTENER,
-            **_values("requestRateLimit", "caCert", "caKey"),
-            "basicAuth": _values("username", "password"),
-        },
-        # The policy is only documented.
-        "rules": _values("regex", "useTLS", "redirect", "filteredQueryParams", "schedulingPolicy"),
-        # The certificates are of earlier releases.
-        "registryMirror": _values("addr", "cert", "certs", "enableTaskIDBasedBlobDigest"),
-        **_values("disableBackToSource", "prefetch", "prefetchBandwidthLimit", "readBufferSize"),
-        # Of earlier releases.
-        **_values("prefetchRateLimit", "cacheCapacity"),
-    },
-    "security": _values("enable"),
-    "health": {"server": _LISTENER},
     "metrics": {"server": _LISTENER},
-    "stats": {"server": _LISTENER},
-    "tracing": {
-        **_values("protocol", "endpoint", "path"),
-        "headers": Free.MAPPING,
-        # Of earlier releases.
-        **_values("addr", "flamegraph"),
-    },
-    # The other version is only documented.
-    "network": _values("enableIPv6", "enableIPv4"),
-    # Of earlier releases.
-    "verbose": _VALUE,
-    "log": _values("level"),
+    **_values(
+        "server", "manager", "scheduler", "seedPeer", "dynconfig", "backend", "gc", "proxy", "security", "health"
+    ),
+    **_values("stats", "tracing", "network", "log"),
+    # Of earlier releases, and of the templates for Helm and docker-compose.
+    **_values("verbose", "console"),
 }
 """Every key, in the reference's spelling."""
 
@@ -141,6 +75,9 @@ MOVED_KEYS: Mapping[str, str] = {
     "storage.server.tcp_fastopen": "storage.server.tcp.fastopen",
 }
 """Keys of the reference that have another place in our tree, both in our spelling."""
+
+REPLACED_VALUES: Mapping[str, Mapping[str, str]] = {"download.protocol": {"quic": "auto"}}
+"""Values of the reference that nothing here can be: for which setting, which, and what is used instead."""
 
 NOTES: Mapping[str, str] = {
     "download.rate_limit": "earlier name of bandwidthLimit, and not taken for it",

@@ -1,8 +1,8 @@
 """
 What a configuration's file says, as a small tree that remembers its lines; and how values and paths of it are shown.
 
-Nothing is given a meaning here: a scalar stays the text that was written, with YAML's opinion of its type beside it,
-because YAML 1.1 takes ``on`` for a boolean, ``4:05`` for 245 and ``010`` for 8, which nobody means in a configuration.
+A scalar keeps the text that was written, beside the type that the parser of the reference, serde_yaml, gives it: a
+number's text is needed where a setting is a name, or has a unit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ class Scalar:
     One value, as written.
 
     :param text: the text, without quotes.
-    :param tag: what YAML 1.1 takes it for: ``int``, ``float``, ``bool``, ``null``, ... or ``str``, as always in quotes.
+    :param tag: its type: ``int``, ``float``, ``bool``, ``null`` or ``str``, which it always is in quotes; where the
+        file names a type of its own, that.
     :param line: where it stands, counted from 1.
     """
 
@@ -63,7 +64,7 @@ class Entry:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
     """
-    Keys and values; no key twice.
+    Keys and values. A key that the file has twice is here twice.
 
     :param entries: what a merge key brings first, then in the order of the file.
     :param line: where it begins, counted from 1.

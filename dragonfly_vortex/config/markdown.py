@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, Free, Keys
+from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, REPLACED_VALUES, Keys
 from dragonfly_vortex.config.model import Config, Setting, fields_of
 from dragonfly_vortex.config.spelling import camel_case, snake_case, spellings
 
@@ -29,19 +29,24 @@ tap.yaml:9: download.piece_timout: unknown key (did you mean piece_timeout?); ex
 
 - A key has two spellings, ours (`piece_timeout`) and the reference's (`pieceTimeout`). Both at once are an error.
 - A **duration** is numbers with units (`300s`, `5m`, `1h30m`, `500ms`), or a plain number of seconds. Units: `ns`,
-  `us`, `ms`, `s`, `m`, `h`, `d`, `w`, `M` (30.44 days), `y` (365.25 days), and their names.
-- A **size** is a number with a unit (`50GB`, `4MiB`, `1.5G`), or a plain number of bytes. `K` and `KB` are 1000 bytes,
-  `Ki` and `KiB` are 1024; so on with `M`, `G`, `T`, `P`. The case of a unit does not count.
-- **Booleans** are `true` and `false`; `on`, `off`, `yes` and `no` are refused. **Integers** are decimal: `010` and
-  `4:05` are refused.
-- Anchors, aliases and merge keys work. A key that is there twice is an error.
+  `us` or `µs`, `ms`, `s`, `m`, `h`, `d`, `w`, `M` (30.44 days), `y` (365.25 days), and their names. A fraction begins
+  with a digit: `0.5s`.
+- A **size** is a number with a unit (`50GB`, `4MiB`, `1.5G`, `.5MB`), or a plain number of bytes. `K` and `KB` are 1000
+  bytes, `Ki` and `KiB` are 1024; so on with `M`, `G`, `T`, `P`. The case of a unit does not count, and fractions of a
+  byte are dropped.
+- **Booleans** are `true` and `false`; `on`, `off`, `yes` and `no` are text. **Integers** are decimal, or hexadecimal
+  (`0x10`), octal (`0o17`) or binary (`0b11`); `010`, `1_000` and `4:05` are text.
+- Values are read as the reference's daemon reads them, to the last digit. Three things differ: a plain number of
+  seconds is a duration here and refused there; merge keys (`<<`) merge here and are skipped there; a tag (`!name`) is
+  refused here.
+- Anchors, aliases and merge keys work. A key of ours that is there twice is an error.
 """
 
 _DFDAEMON = """\
 ## A `dfdaemon.yaml`
 
-The configuration of the reference's daemon loads as it is. A key that we have too means the same here, wherever it is
-in our tree:
+The configuration of the reference's daemon loads as it is, also with the keys that Dragonfly's Helm chart and its
+templates for docker-compose write. A key that we have too means the same here, wherever it is in our tree:
 
 | in `dfdaemon.yaml` | means |
 |---|---|
@@ -52,7 +57,16 @@ that the file has: {unused}.
 
 {notes}
 
-A key that neither has is an error, inside the reference's sections too.
+A key that is unknown here may belong to another version of the reference, which skips keys that it does not know. In a
+section that the reference has, the top level included, such a key is skipped too: the same warning names it, with the
+nearest name that there is. It is an error where it is certainly meant for us: in a section of ours alone
+({ours}), or very near to a name that only we have, such as `piece_timout`.
+
+Some values that the reference takes cannot hold here. Each has a warning of its own, which names what is used instead:
+
+- {replaced}.
+- A size or a duration that the reference has too, and that is 0 or otherwise less than what is allowed here: the
+  default. One that is more than that: the most that is allowed. In keys of ours this is an error.
 """
 
 
@@ -65,8 +79,14 @@ def reference() -> str:
     moved = "\n".join(f"| `{_camel(old)}` | `{new}` |" for old, new in MOVED_KEYS.items())
     unused = ", ".join(f"`{key}`" for key in _unused(Config, DFDAEMON_KEYS, ""))
     notes = "\n".join(f"- `{_camel(key)}`: {note}." for key, note in NOTES.items())
-    parts = [_HEAD, *_sections(Config, ""), _DFDAEMON.format(moved=moved, unused=unused, notes=notes)]
-    return "\n".join(parts)
+    replaced = "\n- ".join(
+        f"`{_camel(key)}: {value}`: `{used}`"
+        for key, values in REPLACED_VALUES.items()
+        for value, used in values.items()
+    )
+    ours = ", ".join(f"`{name}`" for name in _ours_alone(Config, DFDAEMON_KEYS, ""))
+    dfdaemon = _DFDAEMON.format(moved=moved, unused=unused, notes=notes, ours=ours, replaced=replaced)
+    return "\n".join([_HEAD, *_sections(Config, ""), dfdaemon])
 
 
 def _sections(section: type[Any], path: str) -> Iterator[str]:
@@ -93,10 +113,21 @@ def _unused(section: type[Any], theirs: Keys, path: str) -> Iterator[str]:
     ours = spellings(fields)
     for key, known in theirs.items():
         kind = fields.get(ours.get(key, ""))
-        if isinstance(kind, type) and not isinstance(known, Free):
+        if isinstance(kind, type) and known is not None:
             yield from _unused(kind, known, f"{path}{key}.")
         elif kind is None and snake_case(path + key) not in MOVED_KEYS:
             yield path + key
+
+
+def _ours_alone(section: type[Any], theirs: Keys, path: str) -> Iterator[str]:
+    """Yield the sections that the reference does not have; of those, only the uppermost."""
+    for name, kind, _ in fields_of(section):
+        if isinstance(kind, type):
+            known = theirs.get(camel_case(name))
+            if known is None:
+                yield path + name
+            else:
+                yield from _ours_alone(kind, known, f"{path}{name}.")
 
 
 def _camel(path: str) -> str:

@@ -145,7 +145,7 @@ class DownloadConfig:
     )
     concurrent_piece_count: int = field(
         default=8,
-        metadata=_setting(Whole(minimum=1, maximum=65_535), "How many pieces of a task are fetched at once."),
+        metadata=_setting(Whole(minimum=1, maximum=2**32 - 1), "How many pieces of a task are fetched at once."),
     )
     bandwidth_limit: int = field(
         default=50_000_000_000,

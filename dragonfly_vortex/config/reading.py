@@ -1,12 +1,17 @@
 """
 YAML text to the tree of :mod:`dragonfly_vortex.config.document`.
 
-What a reader of the tree need not think of any more: syntax errors, duplicate keys, aliases and merge keys, several
-documents, trees without an end. Only this loads YAML, and who has no file does without.
+This module handles syntax errors, aliases and merge keys, several documents, and trees without an end. It is the only
+one that loads PyYAML.
+
+The types of plain values are those of serde_yaml 0.9, by which the reference's daemon reads its file, and not those of
+YAML 1.1, which PyYAML has by itself: ``on``, ``no``, ``2024-01-01``, ``010``, ``1_000`` and ``4:05`` are text, and
+``0o17`` is a number. Merge keys are the one difference: serde_yaml skips ``<<``, and here it merges.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -15,7 +20,7 @@ import yaml
 from dragonfly_vortex.config.document import Entry, Items, KeyPath, Node, Scalar, Section, dotted, shown
 from dragonfly_vortex.errors import ConfigError
 
-__all__ = ["read_document"]
+__all__ = ["Loader", "read_document"]
 
 MAX_BYTES = 256 * 1024
 """The size of a file beyond which it is no configuration; the reference's, with all its comments, has 25 kB."""
@@ -27,6 +32,26 @@ MAX_NODES = 10_000
 """How many keys and values there may be once aliases are replaced by what they stand for."""
 
 _STANDARD_TAG = "tag:yaml.org,2002:"
+
+_PLAIN_TYPES = {
+    "null": r"~|null|Null|NULL|",
+    "bool": r"true|True|TRUE|false|False|FALSE",
+    "int": r"[-+]?(?:0x[0-9a-fA-F]+|0o[0-7]+|0b[01]+|0|[1-9][0-9]*)",
+    # Nothing but digits, the first of them 0, is text.
+    "float": r"(?![-+]?0[0-9]+\Z)[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)"
+    r"|\.(?:nan|NaN|NAN)",
+    "merge": r"<<",
+}
+"""What a value without quotes is, by its text; the first that matches as a whole. All else is text."""
+
+
+class Loader(yaml.SafeLoader):
+    """PyYAML's loader with serde_yaml's types."""
+
+
+Loader.yaml_implicit_resolvers = {}  # those of YAML 1.1 are not inherited
+for _name, _pattern in _PLAIN_TYPES.items():
+    Loader.add_implicit_resolver(_STANDARD_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), [None])
 
 
 def read_document(file: str) -> Section:
@@ -40,7 +65,7 @@ def read_document(file: str) -> Section:
     text = _text(file)
     try:
         _check_depth(file, text)
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         _refuse(file, mark.line + 1 if mark else 1, _one_line(error.context, error.problem), error)
@@ -85,7 +110,7 @@ def _check_depth(file: str, text: str) -> None:
     :raises ConfigError: at the place where the limit is passed.
     """
     depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+    for event in yaml.parse(text, Loader=Loader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
@@ -122,7 +147,7 @@ class _Expansion:
         """
         Turn one node, and all below it, into a tree.
 
-        :raises ConfigError: for a key that is there twice or is no scalar, a merge of a scalar, and at a limit.
+        :raises ConfigError: for a key that is no scalar, a merge of a scalar, and at a limit.
         """
         line = _line(node)
         self._count += 1
@@ -137,7 +162,7 @@ class _Expansion:
 
     def _entries(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[Entry]:
         """Yield the entries that merge keys bring and that are not written here, then those that are."""
-        written: dict[str, Entry] = {}
+        written: list[Entry] = []
         merged: dict[str, Entry] = {}
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
@@ -149,13 +174,11 @@ class _Expansion:
             if key_node.tag == f"{_STANDARD_TAG}merge":
                 for brought in self._merged(entry, path):
                     merged.setdefault(brought.key, brought)
-            elif entry.key in written:
-                reason = f"expected the key once; it is also in line {written[entry.key].line}"
-                raise ConfigError(self._file, entry.line, dotted((*path, entry.key)), reason)
             else:
-                written[entry.key] = entry
-        yield from (entry for entry in merged.values() if entry.key not in written)
-        yield from written.values()
+                written.append(entry)
+        keys = {entry.key for entry in written}
+        yield from (entry for entry in merged.values() if entry.key not in keys)
+        yield from written
 
     def _merged(self, merge: Entry, path: KeyPath) -> Iterator[Entry]:
         """Yield the entries that the value of a merge key stands for."""

@@ -1,9 +1,9 @@
 """
 The kinds of value that a configuration has: what each allows, how it is read from text, and how it is shown.
 
-A kind knows no key and no file. It reads the text that was written and not YAML's reading of it (see
-:mod:`dragonfly_vortex.config.document`), and raises a bare :class:`ValueError` for what is not in its ``allowed``; who
-knows file, line and key says so.
+A kind knows no key and no file. It reads a scalar of :mod:`dragonfly_vortex.config.document`, and raises a
+:class:`ValueError` without words for what is not in its ``allowed``: its caller knows file, line and key and writes the
+message.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from dragonfly_vortex.config.document import Scalar
+from dragonfly_vortex.config.units import LONGEST_TEXT, YEAR, read_duration, read_size, show_duration, show_size
 
 __all__ = [
     "Address",
@@ -25,20 +26,28 @@ __all__ = [
     "Flag",
     "Kind",
     "Name",
+    "OutOfRange",
     "ProtocolName",
     "Size",
     "Whole",
-    "show_duration",
-    "show_size",
 ]
 
 T = TypeVar("T")
 
-_LONGEST_NUMBER = 64
-"""Characters of a number beyond which it is not looked at: converting digits costs more than their count."""
+_SECONDS = r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
+"""A plain number of seconds."""
 
-_NUMBER = r"(?:0|[1-9][0-9]*)"
-_DECIMAL = r"[0-9]+(?:\.[0-9]+)?"
+
+class OutOfRange(ValueError):
+    """
+    A number that is well written and outside of the limits.
+
+    :param nearest: the value to use instead where a warning is enough; None: the default.
+    """
+
+    def __init__(self, nearest: float | None) -> None:
+        super().__init__()
+        self.nearest = nearest
 
 
 class Kind(Protocol[T]):
@@ -52,16 +61,13 @@ class Kind(Protocol[T]):
     def allowed(self) -> str:
         """What is allowed, as it follows "expected"."""
 
-    @property
-    def is_text(self) -> bool:
-        """Whether a value that YAML takes for something else can be saved by quotes."""
-
     def parse(self, scalar: Scalar) -> T:
         """
         Read a value.
 
         :param scalar: what was written.
-        :raises ValueError: when it is not what is allowed.
+        :raises OutOfRange: when it is a number that is too small or too large.
+        :raises ValueError: when it is otherwise not what is allowed.
         """
 
     def show(self, value: T) -> str:
@@ -70,11 +76,10 @@ class Kind(Protocol[T]):
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """``true`` or ``false``, and none of the other words that YAML 1.1 takes for them."""
+    """``true`` or ``false``."""
 
     name = "boolean"
     allowed = "true or false, without quotes"
-    is_text = False
 
     def parse(self, scalar: Scalar) -> bool:
         """Read a boolean."""
@@ -90,7 +95,7 @@ class Flag:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
     """
-    A whole number, in decimal.
+    A whole number.
 
     :param minimum: the least that is allowed.
     :param maximum: the most that is allowed.
@@ -100,45 +105,27 @@ class Whole:
     maximum: int
 
     name = "integer"
-    is_text = False
 
     @property
     def allowed(self) -> str:
         """The range."""
-        return f"a whole number from {self.minimum} to {self.maximum}, in decimal and without quotes"
+        return f"a whole number from {self.minimum} to {self.maximum}, without quotes"
 
     def parse(self, scalar: Scalar) -> int:
         """Read a whole number; a quoted one is text and not a number."""
-        if scalar.tag != "int" or len(scalar.text) > _LONGEST_NUMBER or not re.fullmatch(_NUMBER, scalar.text):
+        if scalar.tag != "int" or scalar.text.startswith("-"):
             raise ValueError
-        return _within(int(scalar.text), self.minimum, self.maximum)
+        number = _integer(scalar.text)
+        if not self.minimum <= number <= self.maximum:
+            raise ValueError
+        return number
 
     def show(self, value: int) -> str:
         """Write a whole number."""
         return str(value)
 
 
-# -- durations ------------------------------------------------------------------------
-
-_YEAR = 31_557_600
-
-_SECONDS = {
-    **dict.fromkeys(("nanos", "nsec", "ns"), Fraction(1, 10**9)),
-    **dict.fromkeys(("usec", "us"), Fraction(1, 10**6)),
-    **dict.fromkeys(("millis", "msec", "ms"), Fraction(1, 10**3)),
-    **dict.fromkeys(("seconds", "second", "secs", "sec", "s"), Fraction(1)),
-    **dict.fromkeys(("minutes", "minute", "mins", "min", "m"), Fraction(60)),
-    **dict.fromkeys(("hours", "hour", "hrs", "hr", "h"), Fraction(3600)),
-    **dict.fromkeys(("days", "day", "d"), Fraction(86_400)),
-    **dict.fromkeys(("weeks", "week", "w"), Fraction(7 * 86_400)),
-    **dict.fromkeys(("months", "month", "M"), Fraction(2_630_016)),
-    **dict.fromkeys(("years", "year", "y"), Fraction(_YEAR)),
-}
-"""
-The units of the reference's durations (crate ``humantime``, src/duration.rs): a month has 30.44 days, a year 365.25.
-"""
-
-_DURATION_PART = re.compile(rf"\s*({_DECIMAL})\s*([A-Za-z]+)\s*")
+# -- quantities -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,11 +139,10 @@ class Duration:
     """
 
     minimum: int = 0
-    maximum: int = _YEAR
+    maximum: int = YEAR
     whole: bool = False
 
     name = "duration, seconds"
-    is_text = False
 
     @property
     def allowed(self) -> str:
@@ -167,56 +153,23 @@ class Duration:
         return f"{kind} {limits}, such as 300s, 5m or 1h30m (a plain number is in seconds)"
 
     def parse(self, scalar: Scalar) -> float:
-        """Read a duration: numbers with units, one after the other, or one plain number of seconds."""
-        seconds = _seconds(scalar)
-        if seconds <= 0 or (self.whole and seconds.denominator != 1):
+        """Read a duration as the reference does, or a plain number of seconds."""
+        if scalar.tag not in ("int", "float", "str"):
             raise ValueError
-        return float(_within(seconds, self.minimum, self.maximum))
+        text = scalar.text
+        plain = len(text) <= LONGEST_TEXT and re.fullmatch(_SECONDS, text)
+        seconds = Fraction(text) if plain else read_duration(text)
+        if self.whole and seconds.denominator != 1:
+            raise ValueError
+        if seconds <= 0 or seconds < self.minimum:
+            raise OutOfRange(None)
+        if seconds > self.maximum:
+            raise OutOfRange(float(self.maximum))
+        return float(seconds)
 
     def show(self, value: float) -> str:
         """Write a duration."""
         return show_duration(value)
-
-
-def _seconds(scalar: Scalar) -> Fraction:
-    """Read a duration exactly."""
-    text = scalar.text
-    if scalar.tag not in ("int", "float", "str") or len(text) > _LONGEST_NUMBER:
-        raise ValueError
-    if re.fullmatch(rf"{_NUMBER}(?:\.[0-9]+)?", text):
-        return Fraction(text)
-    total, position = Fraction(0), 0
-    while position < len(text):
-        part = _DURATION_PART.match(text, position)
-        if part is None or part[2] not in _SECONDS:
-            raise ValueError
-        total += Fraction(part[1]) * _SECONDS[part[2]]
-        position = part.end()
-    if not position:
-        raise ValueError
-    return total
-
-
-def show_duration(seconds: float) -> str:
-    """
-    Write a duration in seconds, or in years where these are whole.
-
-    :param seconds: the duration.
-    :returns: such as ``300s``, as the reference writes it.
-    """
-    return f"{int(seconds // _YEAR)}y" if seconds and seconds % _YEAR == 0 else f"{seconds:.15g}s"
-
-
-# -- sizes ----------------------------------------------------------------------------
-
-_BYTES = {"b": 1}
-_BYTES |= {prefix + end: 1000**power for power, prefix in enumerate("kmgtp", 1) for end in ("", "b")}
-_BYTES |= {prefix + end: 1024**power for power, prefix in enumerate("kmgtp", 1) for end in ("i", "ib")}
-"""
-The units of the reference's sizes (crate ``bytesize`` 1.3, src/parse.rs), in lower case: ``K`` is ``KB``, 1000 bytes.
-"""
-
-_SIZE = re.compile(rf"({_DECIMAL})\s*([A-Za-z]+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,8 +186,6 @@ class Size:
     maximum: int
     per_second: bool = False
 
-    is_text = False
-
     @property
     def name(self) -> str:
         """The unit tells a size from a rate."""
@@ -246,35 +197,24 @@ class Size:
         return f"a size from {self.minimum} to {self.maximum} bytes, such as 50GB or 4MiB (a plain number is in bytes)"
 
     def parse(self, scalar: Scalar) -> int:
-        """Read a size: a number with a unit, or a whole number of bytes. Fractions of a byte are dropped."""
-        text = scalar.text
-        if scalar.tag not in ("int", "str") or len(text) > _LONGEST_NUMBER:
+        """Read a size as the reference does."""
+        if scalar.tag == "int":
+            size = _integer(scalar.text)
+            if not 0 <= size < 2**64:
+                raise ValueError
+        elif scalar.tag == "str":
+            size = read_size(scalar.text)
+        else:
             raise ValueError
-        if re.fullmatch(_NUMBER, text):
-            return _within(int(text), self.minimum, self.maximum)
-        part = _SIZE.fullmatch(text)
-        if part is None or part[2].lower() not in _BYTES:
-            raise ValueError
-        return _within(int(Fraction(part[1]) * _BYTES[part[2].lower()]), self.minimum, self.maximum)
+        if size < self.minimum:
+            raise OutOfRange(None)
+        if size > self.maximum:
+            raise OutOfRange(self.maximum)
+        return size
 
     def show(self, value: int) -> str:
         """Write a size."""
         return show_size(value)
-
-
-def show_size(size: int) -> str:
-    """
-    Write a size with the largest unit that it is a whole number of.
-
-    :param size: in bytes.
-    :returns: such as ``50GB`` or ``4MiB``.
-    """
-    for prefix in "PTGMK":
-        for unit in (f"{prefix}iB", f"{prefix}B"):
-            whole, rest = divmod(size, _BYTES[unit.lower()])
-            if whole and not rest:
-                return f"{whole}{unit}"
-    return f"{size}B"
 
 
 # -- text -----------------------------------------------------------------------------
@@ -284,16 +224,25 @@ def show_size(size: int) -> str:
 class _Text(Generic[T]):
     """What the kinds of text have in common."""
 
-    is_text = True
-
     def show(self, value: T) -> str:
         """Write a text."""
         return str(value)
 
 
+def _integer(text: str) -> int:
+    """
+    Read an integer of YAML 1.2, with ``0x``, ``0o`` and ``0b``.
+
+    :raises ValueError: it is none, or very long.
+    """
+    if len(text) > LONGEST_TEXT:
+        raise ValueError
+    return int(text, 0)
+
+
 def _written_as_text(scalar: Scalar) -> str:
-    """Return the text of a value that YAML takes for text, which ``no``, ``12`` and ``2024-01-01`` are not."""
-    if scalar.tag != "str":
+    """Return the text of a value; the reference takes a number or a boolean for its text, too."""
+    if scalar.tag not in ("str", "int", "float", "bool"):
         raise ValueError
     return scalar.text
 
@@ -387,13 +336,3 @@ class File(_Path):
     """The path of a file, which is looked for when it is read."""
 
     allowed = "the path of a file, absolute or relative to this file"
-
-
-Number = TypeVar("Number", int, Fraction)
-
-
-def _within(value: Number, minimum: int, maximum: int) -> Number:
-    """Return the value if it is in the range."""
-    if not minimum <= value <= maximum:
-        raise ValueError
-    return value

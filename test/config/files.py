@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config.document import Scalar
 from dragonfly_vortex.config.load import LoadedConfig, load_config
+from dragonfly_vortex.config.reading import Loader
 from dragonfly_vortex.errors import ConfigError
 
 __all__ = ["ConfigFileTestCase", "scalar"]
@@ -20,7 +21,7 @@ def scalar(written: str) -> Scalar:
     """
     Return what a configuration has where this is written.
     """
-    node = yaml.compose(written, Loader=yaml.SafeLoader)
+    node = yaml.compose(written, Loader=Loader)
     if node is None:
         raise ValueError("expected a value, not an empty document")
     return Scalar(text=node.value, tag=node.tag.removeprefix("tag:yaml.org,2002:"), line=1)

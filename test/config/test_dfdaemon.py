@@ -9,9 +9,11 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, Free, Keys
+from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, REPLACED_VALUES, Keys
+from dragonfly_vortex.config.document import Scalar
 from dragonfly_vortex.config.model import Config, fields_of
 from dragonfly_vortex.config.spelling import snake_case
+from dragonfly_vortex.config.values import Kind
 
 
 def paths(keys: Keys, above: str = "") -> Iterator[str]:
@@ -20,19 +22,19 @@ def paths(keys: Keys, above: str = "") -> Iterator[str]:
     """
     for key, known in keys.items():
         yield snake_case(above + key)
-        if not isinstance(known, Free):
+        if known is not None:
             yield from paths(known, f"{above}{key}.")
 
 
-def settings(section: type[Any], above: str = "") -> Iterator[str]:
+def kinds_of(section: type[Any], above: str = "") -> Iterator[tuple[str, Kind[Any]]]:
     """
-    Walk over the dotted paths of all our settings.
+    Walk over all our settings: the dotted path of each, and its kind.
     """
     for name, kind, _ in fields_of(section):
         if isinstance(kind, type):
-            yield from settings(kind, f"{above}{name}.")
+            yield from kinds_of(kind, f"{above}{name}.")
         else:
-            yield above + name
+            yield above + name, kind.kind
 
 
 class KeysTests(SynchronousTestCase):
@@ -56,10 +58,20 @@ class KeysTests(SynchronousTestCase):
         """
         for old, new in MOVED_KEYS.items():
             self.assertIn(old, set(paths(DFDAEMON_KEYS)))
-            self.assertIn(new, set(settings(Config)))
+            self.assertIn(new, dict(kinds_of(Config)))
 
     def test_notes_are_about_keys(self) -> None:
         """
         Every note belongs to a key of the reference.
         """
         self.assertLessEqual(set(NOTES), set(paths(DFDAEMON_KEYS)))
+
+    def test_replaced_values(self) -> None:
+        """
+        What a value is replaced by is a value of that setting.
+        """
+        kinds = dict(kinds_of(Config))
+        for key, values in REPLACED_VALUES.items():
+            for value, used in values.items():
+                self.assertRaises(ValueError, kinds[key].parse, Scalar(text=value, tag="str", line=1))
+                self.assertEqual(kinds[key].parse(Scalar(text=used, tag="str", line=1)), used)

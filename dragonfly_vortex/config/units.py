@@ -1,0 +1,152 @@
+"""
+Sizes and durations in text, read exactly as the reference's daemon reads them, and written.
+
+The daemon uses the Rust crates bytesize 1.3.3 (src/parse.rs) and humantime 2.4.0 (src/duration.rs); what they make of
+several hundred texts is in ``test/vectors/dfdaemon-1.5.10-values.json``.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+__all__ = ["LONGEST_TEXT", "YEAR", "read_duration", "read_size", "show_duration", "show_size"]
+
+LONGEST_TEXT = 4000
+"""Characters of a number beyond which it is not read: the time to convert digits grows faster than their count."""
+
+_MOST = 2**64 - 1
+"""The largest number that the crates have room for."""
+
+_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+"""Rust's white space (the Unicode property of that name), which is not quite Python's."""
+
+
+# -- sizes
+
+_BYTES = {"b": 1}
+_BYTES |= {prefix + end: 1000**power for power, prefix in enumerate("kmgtp", 1) for end in ("", "b")}
+_BYTES |= {prefix + end: 1024**power for power, prefix in enumerate("kmgtp", 1) for end in ("i", "ib")}
+"""The units in lower case: ``K`` is ``KB``, 1000 bytes."""
+
+_SIZE = re.compile(rf"([0-9]+\.?[0-9]*|\.[0-9]+)[{_SPACE}]*([^{_SPACE}0-9.].*)", re.DOTALL)
+
+
+def read_size(text: str) -> int:
+    """
+    Read a size: a number with a unit, or a whole number of bytes.
+
+    :param text: such as ``50GB``, ``1.5 KiB``, ``.5MB`` or ``1024``.
+    :returns: bytes. With a unit it is calculated in floating point, fractions of a byte are dropped, and what is too
+        large is 2**64 - 1.
+    :raises ValueError: it is not like that.
+    """
+    if len(text) > LONGEST_TEXT:
+        raise ValueError
+    if re.fullmatch(r"\+?[0-9]+", text) and int(text) <= _MOST:
+        return int(text)
+    match = _SIZE.fullmatch(text)
+    if match is None or match[2].lower() not in _BYTES:
+        raise ValueError
+    size = float(match[1]) * _BYTES[match[2].lower()]
+    return int(size) if size < _MOST else _MOST
+
+
+def show_size(size: int) -> str:
+    """
+    Write a size with the largest unit that it is a whole number of.
+
+    :param size: in bytes.
+    :returns: such as ``50GB`` or ``4MiB``, which is read as the same size.
+    """
+    for prefix in "PTGMK":
+        for unit in (f"{prefix}iB", f"{prefix}B"):
+            whole, rest = divmod(size, _BYTES[unit.lower()])
+            if whole and not rest and read_size(f"{whole}{unit}") == size:
+                return f"{whole}{unit}"
+    return f"{size}B" if read_size(f"{size}B") == size else str(size)
+
+
+# -- durations
+
+YEAR = 31_557_600
+"""Seconds: a year has 365.25 days, a month 30.44."""
+
+_NANOSECONDS = {
+    **dict.fromkeys(("nanos", "nsec", "ns"), 1),
+    **dict.fromkeys(("usec", "us", "µs"), 10**3),
+    **dict.fromkeys(("millis", "msec", "ms"), 10**6),
+    **dict.fromkeys(("seconds", "second", "secs", "sec", "s"), 10**9),
+    **dict.fromkeys(("minutes", "minute", "mins", "min", "m"), 60 * 10**9),
+    **dict.fromkeys(("hours", "hour", "hrs", "hr", "h"), 3600 * 10**9),
+    **dict.fromkeys(("days", "day", "d"), 86_400 * 10**9),
+    **dict.fromkeys(("weeks", "week", "wks", "wk", "w"), 7 * 86_400 * 10**9),
+    **dict.fromkeys(("months", "month", "M"), 2_630_016 * 10**9),
+    **dict.fromkeys(("years", "year", "yrs", "yr", "y"), YEAR * 10**9),
+}
+
+_HOUR = _NANOSECONDS["h"]
+
+_PART = re.compile(rf"[{_SPACE}]*([0-9][0-9{_SPACE}]*)(?:\.([0-9{_SPACE}]*))?([A-Za-zµ]+)(?=[{_SPACE}0-9]|\Z)")
+
+
+def read_duration(text: str) -> Fraction:
+    """
+    Read a duration: numbers with units, one after the other, or ``0``.
+
+    :param text: such as ``300s``, ``1h 30m``, ``1.5s`` or ``0``.
+    :returns: seconds, exact.
+    :raises ValueError: it is not like that. A fraction must be a whole number of nanoseconds, and from hours on a whole
+        number of seconds; no number and no sum may be larger than 64 bits hold.
+    """
+    if text == "0":
+        return Fraction(0)
+    total, position = 0, 0
+    if len(text) <= LONGEST_TEXT:
+        while (part := _PART.match(text, position)) is not None:
+            total += _nanoseconds(*part.groups())
+            position = part.end()
+    if not position or not re.fullmatch(f"[{_SPACE}]*", text[position:]) or total // 10**9 > _MOST:
+        raise ValueError
+    return Fraction(total, 10**9)
+
+
+def _nanoseconds(whole: str, fraction: str | None, unit: str) -> int:
+    """Calculate one part of a duration, with the crate's limits for what it calculates on the way."""
+    if unit not in _NANOSECONDS:
+        raise ValueError
+    each = _NANOSECONDS[unit]
+    step = 10**9 if each >= 10**9 else 1  # the crate counts whole units from a second on in seconds
+    total = _limited(_digits(whole)) * each
+    _limited(total // step)
+    if fraction is not None:
+        digits = re.sub(f"[{_SPACE}]", "", fraction)
+        step = 10**9 if each >= _HOUR else 1  # and fractions of a unit from an hour on
+        numerator = _limited(_limited(_digits(fraction)) * (each // step))
+        denominator = _limited(10 ** len(digits))
+        if not digits or each == 1 or numerator % denominator:
+            raise ValueError
+        total += numerator // denominator * step
+    return total
+
+
+def _digits(text: str) -> int:
+    """Read digits with white space between them."""
+    return int(re.sub(f"[{_SPACE}]", "", text))
+
+
+def _limited(number: int) -> int:
+    """Return a number if 64 bits hold it."""
+    if number > _MOST:
+        raise ValueError
+    return number
+
+
+def show_duration(seconds: float) -> str:
+    """
+    Write a duration in seconds, or in years where these are whole.
+
+    :param seconds: the duration.
+    :returns: such as ``300s``, as the reference writes it.
+    """
+    return f"{int(seconds // YEAR)}y" if seconds and seconds % YEAR == 0 else f"{seconds:.15g}s"
