@@ -28,6 +28,7 @@ __all__ = [
     "PieceTimeout",
     "PieceTruncated",
     "PoolClosed",
+    "PortGivenTwice",
     "ProtocolError",
     "RemoteProtocolError",
     "SinkFailed",
@@ -66,6 +67,20 @@ class ConfigError(VortexError):
         self.key = key
         self.reason = reason
         super().__init__(": ".join(part for part in (f"{file}:{line}", key, reason) if part))
+
+
+class PortGivenTwice(VortexError):
+    """
+    Two listeners of a peer are given one port.
+
+    :param keys: the keys of the two ports, dotted.
+    :param reason: the port and the addresses.
+    """
+
+    def __init__(self, keys: tuple[str, str], reason: str) -> None:
+        self.keys = keys
+        self.reason = reason
+        super().__init__(f"{keys[0]} and {keys[1]}: expected two ports; got {reason}")
 
 
 class CertificateUnusable(VortexError):

@@ -23,7 +23,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.config import Config, TLSIdentity, main_share, server_tls
+from dragonfly_vortex.config import Config, TLSIdentity, check_ports, main_share, server_tls
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics.tally import StatTally, Tally
 from dragonfly_vortex.peer.listener import SharedSocket
@@ -105,12 +105,14 @@ class VortexService(Service):
         Open the storage and listen. This blocks for as long as it takes to open the storage's database, once, and to
         read the files for TLS.
 
+        :raises PortGivenTwice: two doors, or one and the metrics, are to listen on the same port.
         :raises CertificateUnusable: a file for TLS cannot be used.
         :raises StorageFailure: the storage cannot be opened.
         :raises twisted.internet.error.CannotListenError: the address cannot be had.
         """
         for warning in self._warnings:
             self.log.warn("{text}", text=warning)  # Twisted takes an event with a "warning" for one of Python's
+        check_ports(self.config)
         # The store opens it in its own thread, and tells that later; whoever starts a peer is to know now.
         with Catalog(self.config.storage.dir):
             pass

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import LoadedConfig, load_config
 from dragonfly_vortex.descriptors import allow_descriptors, within_descriptors
-from dragonfly_vortex.errors import CertificateUnusable, ConfigError, StorageError
+from dragonfly_vortex.errors import CertificateUnusable, ConfigError, PortGivenTwice, StorageError
 from dragonfly_vortex.service import IPeerReactor, VortexService
 from dragonfly_vortex.termination import ExitBySignal
 
@@ -73,7 +73,7 @@ class _Peer(VortexService):
             allow_descriptors(self.config)
         try:
             super().startService()
-        except (CannotListenError, CertificateUnusable, StorageError) as error:
+        except (CannotListenError, CertificateUnusable, PortGivenTwice, StorageError) as error:
             raise _CannotStart(f"dfvortex: {error}") from error
 
     def door_failed(self, failure: Failure) -> None:

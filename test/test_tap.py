@@ -210,6 +210,15 @@ class DaemonTests(SynchronousTestCase):
         self.assertEqual(status, 1)
         self.assert_one_line(log, "address already in use")
 
+    def test_one_port_twice(self) -> None:
+        """One port for two doors is one line that names both keys, and nothing is opened."""
+        write_config(self.directory, port=4005, grpc_port=4005)
+        status, log = self.ended_with()
+        self.assertEqual(status, 1)
+        self.assert_one_line(
+            log, "storage.server.tcp.port and upload.server.port: expected two ports; got 4005 for both"
+        )
+
     def limited(self, options: str) -> Daemon:
         """A daemon that may open few files; those are the options of ``ulimit``."""
         return Daemon(self.directory, command=("sh", "-c", f'ulimit {options} 264; exec "$@"', "sh", *TWISTD))

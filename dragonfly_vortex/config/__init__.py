@@ -26,6 +26,7 @@ from dragonfly_vortex.config.model import (
     UploadServerConfig,
     default_config,
 )
+from dragonfly_vortex.config.ports import check_ports
 from dragonfly_vortex.config.shares import main_share, worker_share
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "UploadConfig",
     "UploadServerConfig",
     "beside",
+    "check_ports",
     "client_tls",
     "default_config",
     "load_config",

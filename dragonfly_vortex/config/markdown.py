@@ -40,6 +40,9 @@ tap.yaml:9: download.piece_timout: unknown key (did you mean piece_timeout?); ex
   seconds is a duration here and refused there; merge keys (`<<`) merge here and are skipped there; a tag (`!name`) is
   refused here.
 - Anchors, aliases and merge keys work. A key of ours that is there twice is an error.
+- A peer does not start when two of its ports are the same (`storage.server.tcp.port`, `upload.server.port` and
+  `metrics.server.port`), unless that is 0, one of them is not used, or they are at two addresses of which neither
+  includes the other.
 """
 
 _DFDAEMON = """\

@@ -1,0 +1,47 @@
+"""
+Whether the addresses that a peer is to listen on can be had together.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from itertools import combinations
+
+from dragonfly_vortex.config.model import Config
+from dragonfly_vortex.errors import PortGivenTwice
+
+__all__ = ["check_ports"]
+
+
+def check_ports(config: Config) -> None:
+    """
+    Refuse one port for two listeners. Port 0 is free for all, and so is one port at two addresses.
+
+    :raises PortGivenTwice: two listeners cannot have their ports at once.
+    """
+    for (key, ip, port), (other, other_ip, other_port) in combinations(_listeners(config), 2):
+        if port == other_port != 0 and _overlap(ip, other_ip):
+            where = f"on {ip}" if ip == other_ip else f"on {ip} and {other_ip}, of which one includes the other"
+            raise PortGivenTwice((key, other), f"{port} for both, {where}")
+
+
+def _listeners(config: Config) -> Iterator[tuple[str, str, int]]:
+    """Yield what is listened on: the key of the port, the address and the port."""
+    server, upload, metrics = config.storage.server, config.upload.server, config.metrics
+    if server.protocol != "grpc":
+        yield "storage.server.tcp.port", server.ip, server.tcp.port
+    if server.protocol != "tcp":
+        yield "upload.server.port", upload.ip, upload.port
+    if metrics.enable:
+        yield "metrics.server.port", metrics.server.ip, metrics.server.port
+
+
+def _overlap(ip: str, other: str) -> bool:
+    """Whether one port cannot be had at both addresses. On Linux ``::`` takes connections over IPv4, too."""
+    addresses = [ipaddress.ip_address(ip), ipaddress.ip_address(other)]
+    plain = {getattr(address, "ipv4_mapped", None) or address for address in addresses}
+    if len(plain) == 1 or any(address.version == 6 and address.is_unspecified for address in plain):
+        return True
+    one_version = len({address.version for address in plain}) == 1
+    return one_version and any(address.is_unspecified for address in plain)
