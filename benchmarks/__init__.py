@@ -1,16 +1,15 @@
 """
-How fast pieces go from one process to another, and what that costs. The package knows nothing of what is in here.
+Measurements: how fast pieces move between processes, and what that costs. The package does not import this.
 
-``python -m benchmarks`` is the contest: everyone fetches the same file, as real processes over real sockets. Who takes
-part stands in ``contestants/``, as values of what ``contestant`` describes; what is to be reached in ``targets``. From
-the command line to the document: ``options`` → ``settings`` (what is measured, in which order) → ``race`` (the turns;
-``material``, ``certificate``, ``installed``, ``servers`` and ``programs/`` are what they need, ``processes`` what they
-read) → ``figures`` (minima, medians, ratios) → ``report`` (the JSON file) → ``table`` and ``chart``, which know only
-that file, and say it in ``words`` → ``page`` (the place in ``docs/performance.md`` where the tables go).
+``python -m benchmarks [NAME...]`` runs the benchmarks of the table in ``__main__``. Each is a module with a
+:class:`~benchmarks.benchmark.Benchmark`: it takes its turns with real processes and yields one sample for each, which
+are written to a JSON file in ``docs/``; tables are drawn from that file alone.
 
-``python -m benchmarks.<name>`` answers one question each, in the frame of ``measurement``.
-
-``reference/`` is the Rust reference as a program, which is built by a command of its own and is no part of the package.
+What they share: ``benchmark`` (options, rounds, reports, the drawn part of a page), ``processes`` (programs, servers,
+processor time, memory), ``peers`` (our daemon), ``material`` (files and tasks), ``client`` (a plain client),
+``machine`` (where it ran, which versions) and ``text`` (tables in Markdown). The contest is ``contestants`` (data),
+``contest`` (the turns), ``figures`` (ratios), ``table`` and ``chart``. ``reference/`` is a Rust program with its own
+build.
 """
 
 from __future__ import annotations

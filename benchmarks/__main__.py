@@ -1,28 +1,35 @@
-"""``python -m benchmarks``: measure, and write what came of it into ``docs/``; or draw again what was written."""
+"""``python -m benchmarks [NAME...]``: measure, and write reports and tables into ``docs/``."""
 
 from __future__ import annotations
 
-import dataclasses
+import argparse
+import re
 import signal
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from benchmarks.chart import draw
-from benchmarks.machine import this_machine
-from benchmarks.options import make_parser, settings_of
-from benchmarks.page import DrawnPart
-from benchmarks.race import race
-from benchmarks.report import Report, absences, entries, read_report, versions, write_report
-from benchmarks.servers import DidNotWork
-from benchmarks.settings import Settings
-from benchmarks.table import table
+from benchmarks import contest, fairness, memory, small_pieces, start_up, workers
+from benchmarks.benchmark import Benchmark, Options, redraw, run
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.processes import DidNotWork
 
-PART = DrawnPart("performance.json", "python -m benchmarks")
-"""What is drawn into docs/performance.md."""
+BENCHMARKS: dict[str, Benchmark[Any]] = {
+    each.name: each
+    for each in (
+        contest.BENCHMARK,
+        start_up.BENCHMARK,
+        memory.BENCHMARK,
+        small_pieces.BENCHMARK,
+        fairness.BENCHMARK,
+        workers.BENCHMARK,
+    )
+}
+"""All benchmarks by name; the first is run where none is named."""
+
+_UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,53 +37,74 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Run the command.
 
     :param arguments: what stands behind ``python -m benchmarks``; None for the process's own.
-    :returns: the exit status; 1 when something that was to be measured did not work, and nothing is written then, or
-        when the chart cannot be drawn.
+    :returns: the exit status: 1 when a benchmark did not work, whose report stays as it was, or when the chart cannot
+        be drawn.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = make_parser().parse_args(given)
-    data = options.docs / "performance.json"
-    try:
-        if options.redraw:
-            report = read_report(data)
-        else:
-            report = _measure(" ".join(["python -m benchmarks", *given]), settings_of(options), options.scratch)
-        write_report(data, report)
-        PART.redraw(options.docs / "performance.md", table(report))
-        draw(report, options.docs / "performance.svg")
-    except ImportError as error:
-        print(f"benchmarks: the chart is not drawn, pip install -e '.[bench]' and --redraw: {error}", file=sys.stderr)
-        return 1
-    except (DidNotWork, OSError) as error:
-        print(f"benchmarks: {error}", file=sys.stderr)
-        return 1
-    return 0
+    parsed = _parser().parse_args(given)
+    options = Options(
+        quick=parsed.quick, rounds=parsed.rounds, size=parsed.size, only=parsed.only or (), scratch=parsed.scratch
+    )
+    status = 0
+    for benchmark in parsed.names or [contest.BENCHMARK]:
+        try:
+            if not parsed.redraw:
+                run(benchmark, " ".join(["python -m benchmarks", *given]), options, parsed.docs, _tell)
+            redraw(benchmark, parsed.docs)
+        except ImportError as error:
+            _tell(f"{benchmark.name}: the chart is not drawn, pip install -e '.[bench]' and --redraw: {error}")
+            status = 1
+        except (DidNotWork, OSError) as error:
+            _tell(f"{benchmark.name}: {error}")
+            status = 1
+    return status
 
 
-def _measure(command: str, settings: Settings, scratch: Path | None) -> Report:
-    """Take all turns, and say what came of them."""
-    machine = this_machine()
-    absent = absences(settings.contestants)
-    for absence in absent.values():
-        _tell(f"without {absence.title}: {absence.missing} is not installed")
-    settings = dataclasses.replace(
-        settings, contestants=tuple(name for name in settings.contestants if name not in absent)
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure, and write reports and tables into docs/. Without a name the contest is run.",
+        epilog="benchmarks:\n"
+        + "\n".join(f"  {name:14}{each.question}" for name, each in BENCHMARKS.items())
+        + f"\n\ncontestants: {', '.join(CONTESTANTS)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    samples = tuple(race(settings, scratch, _tell))
-    return Report(
-        command=command,
-        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        machine=machine,
-        versions=versions(settings.contestants),
-        settings=settings,
-        entries=entries(settings),
-        absences=tuple(absent.values()),
-        samples=samples,
+    parser.add_argument("names", metavar="NAME", nargs="*", type=_benchmark, help="what is measured")
+    parser.add_argument("--quick", action="store_true", help="less of everything, to see that it works")
+    parser.add_argument("--rounds", metavar="N", type=_count, help="how often each case is measured")
+    parser.add_argument("--only", metavar="NAME", nargs="+", choices=CONTESTANTS, help="some of the contestants")
+    parser.add_argument(
+        "--size", metavar="N", type=_length, help="bytes of the contest's file, such as 1GB; 1GB, quick 256MB"
     )
+    parser.add_argument("--redraw", action="store_true", help="measure nothing; draw again from the reports")
+    parser.add_argument("--docs", metavar="DIR", type=Path, default=Path("docs"), help="the documents; ./docs")
+    parser.add_argument("--scratch", metavar="DIR", type=Path, help="where temporary directories are made")
+    return parser
+
+
+def _benchmark(name: str) -> Benchmark[Any]:
+    if name not in BENCHMARKS:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(BENCHMARKS)}, got {name!r}")
+    return BENCHMARKS[name]
+
+
+def _length(text: str) -> int:
+    match = re.fullmatch(r"([1-9][0-9]{0,11})([kKMG]i?B|)", text)
+    if match is None or match[2] not in _UNITS:
+        raise argparse.ArgumentTypeError(f"expected bytes, such as 1GB or 4MiB, got {text!r}")
+    length = int(match[1]) * _UNITS[match[2]]
+    if length <= contest.START_UP_LENGTH:
+        raise argparse.ArgumentTypeError(f"expected more than {contest.START_UP_LENGTH} bytes, got {text!r}")
+    return length
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch("[1-9][0-9]{0,3}", text):
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 9999, got {text!r}")
+    return int(text)
 
 
 def _tell(line: str) -> None:
-    """Say what is done."""
     print(line, file=sys.stderr, flush=True)
 
 

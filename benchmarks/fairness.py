@@ -1,38 +1,36 @@
 """
-How long does a small request wait while large pieces flow, and do those get equal shares?
-``python -m benchmarks.fairness`` measures it, for steps of several lengths: what a parent sends at once on a connection
-before it turns to the next.
+How long does a small request wait while large pieces flow, and do the busy connections get equal shares?
+
+A child on a kept connection asks for a small piece, again and again, while a process of its own reads large pieces over
+many connections.
 """
 
 from __future__ import annotations
 
-import random
+import json
 import statistics
+import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from benchmarks.bystander import Busy, bystander, paced_parent, slowest
-from benchmarks.markdown import head, row
+from benchmarks.benchmark import Benchmark, Report, Run
+from benchmarks.client import BUFFER, SPEECHES, connect, fetch
 from benchmarks.material import Task, import_file, make_file
-from benchmarks.measurement import Measurement
-from benchmarks.processes import processor_seconds
-from benchmarks.servers import Server
+from benchmarks.peers import Peer
+from benchmarks.processes import DidNotWork, processor_seconds
+from benchmarks.text import table
 
-__all__ = ["MEASUREMENT", "STEPS", "Sample", "draw"]
+__all__ = ["BENCHMARK", "Sample", "draw", "slowest"]
 
 _KIB, _MIB = 2**10, 2**20
-
-STEPS = (64 * _KIB, 512 * _KIB, 2 * _MIB, 8 * _MIB, 1 << 30)
-"""Bytes; the last is all that a socket takes."""
-
-_DEFAULT = 2 * _MIB
-
-_SMALL, _LARGE, _LARGE_PIECES, _BUSY = 64 * _KIB, 64 * _MIB, 4, 64
-_REQUESTS, _ROUNDS = 300, 3
-_QUICK_LARGE, _QUICK_BUSY, _QUICK_REQUESTS = 1 * _MIB, 8, 10
+_SMALL, _LARGE, _LARGE_PIECES = 64 * _KIB, 64 * _MIB, 4
+_BUSY, _REQUESTS, _ROUNDS = (0, 64), 300, 3
+_QUICK_LARGE, _QUICK_BUSY, _QUICK_REQUESTS, _QUICK_ROUNDS = 1 * _MIB, (0, 4), 10, 1
+_PAUSE = 0.002  # seconds between two requests: they are no load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,16 +38,14 @@ class Sample:
     """
     What was seen in one turn.
 
-    :param step: bytes that the parent sends at once.
     :param busy: connections on which large pieces flow.
-    :param seconds: that each small piece took.
+    :param seconds: of each small piece.
     :param rate: bytes per second on all busy connections together.
     :param least: what the busy connection with the least has had, as a part of an equal share.
     :param most: and the one with the most.
     :param processor: seconds of processor time of the parent for 10⁹ bytes; 0.0 where none are busy.
     """
 
-    step: int
     busy: int
     seconds: list[float]
     rate: float
@@ -58,85 +54,102 @@ class Sample:
     processor: float
 
 
-def _measure(directory: Path, quick: bool, tell: Callable[[str], None]) -> Iterator[Sample]:
-    """All steps, with and without busy connections, in shuffled turns."""
-    large, busy, requests, rounds = (
-        (_QUICK_LARGE, _QUICK_BUSY, _QUICK_REQUESTS, 1) if quick else (_LARGE, _BUSY, _REQUESTS, _ROUNDS)
-    )
-    storage = directory / "storage"
+def measure(run: Run) -> Iterator[Sample]:
+    """With and without busy connections."""
+    quick = run.options.quick
+    large, busy, requests = (_QUICK_LARGE, _QUICK_BUSY, _QUICK_REQUESTS) if quick else (_LARGE, _BUSY, _REQUESTS)
     tasks = []
     for name, length, piece_length in (("small", _SMALL, _SMALL), ("large", large * _LARGE_PIECES, large)):
-        make_file(directory / name, length)
-        tasks.append(import_file(directory / name, piece_length, storage))
-    with ExitStack() as stack:
-        parents = {
-            step: stack.enter_context(paced_parent(storage, directory / str(step), "--step", str(step)))
-            for step in STEPS
-        }
-        for number in range(rounds):
-            turns = [(step, connections) for step in STEPS for connections in (0, busy)]
-            tell(f"round {number + 1} of {rounds}: {len(turns)} turns of {requests} small pieces")
-            random.Random(number).shuffle(turns)
-            for step, connections in turns:
-                yield _take_turn(parents[step], step, tasks, connections, requests)
+        make_file(run.directory / name, length)
+        tasks.append(import_file(run.directory / name, piece_length, run.directory / "storage"))
+    with Peer(run.directory / "storage", run.directory / "parent") as parent:
+        for _, connections in run.turns(busy, _ROUNDS, _QUICK_ROUNDS):
+            yield _take_turn(parent, tasks[0], tasks[1], large, connections, requests)
 
 
-def _take_turn(parent: Server, step: int, tasks: Sequence[Task], connections: int, requests: int) -> Sample:
+def _take_turn(parent: Peer, small: Task, large: Task, piece_length: int, connections: int, requests: int) -> Sample:
     """Ask for the small piece, again and again."""
-    small, large = tasks
-    port = int(parent.said[1])
-    with bystander(port, small) as child:
+    speech, buffer = SPEECHES["vortex"](small.task_id), memoryview(bytearray(BUFFER))
+
+    def ask() -> float:
+        began = time.monotonic()
+        fetch(connection, speech, 0, _SMALL, 0, buffer)
+        return time.monotonic() - began
+
+    def ask_often() -> Iterator[float]:
+        for _ in range(requests):
+            yield ask()
+            time.sleep(_PAUSE)
+
+    with connect(parent.port) as connection:
+        ask()
         if not connections:
-            seconds = child.ask_while(lambda count: count < requests)
-            return Sample(step=step, busy=0, seconds=seconds, rate=0.0, least=1.0, most=1.0, processor=0.0)
-        with Busy(port, large, _LARGE_PIECES, connections, endless=True) as busy:
+            return Sample(busy=0, seconds=list(ask_often()), rate=0.0, least=1.0, most=1.0, processor=0.0)
+        with _busy(parent.port, large, piece_length, connections) as process:
             used = processor_seconds(parent.pid)
-            seconds = child.ask_while(lambda count: count < requests)
-            fetched = busy.end()
+            seconds = list(ask_often())
+            flow = json.loads(process.communicate()[0] or "{}")
             used = processor_seconds(parent.pid) - used
-    total = sum(fetched.received)
+    if process.returncode:
+        raise DidNotWork(f"the busy connections exited with {process.returncode}, expected 0")
+    received: list[int] = flow["received"]
     return Sample(
-        step=step,
         busy=connections,
         seconds=seconds,
-        rate=total / fetched.seconds,
-        least=min(fetched.received) * connections / total,
-        most=max(fetched.received) * connections / total,
-        processor=used / total * 1e9,
+        rate=sum(received) / flow["seconds"],
+        least=min(received) * connections / sum(received),
+        most=max(received) * connections / sum(received),
+        processor=used / sum(received) * 1e9,
     )
 
 
-def draw(samples: Sequence[Sample]) -> str:
-    """The table: how long small pieces take, and what the large ones have, for each step with and without them."""
-    lines = [
-        *head(
-            "a step, at most",
-            "busy",
-            "a 64 KiB piece, ms: median",
-            "95 of 100 within",
-            "all within",
-            "busy: MB/s, best",
-            "parent, s/GB: least",
-            "shares: least, most",
-        )
-    ]
-    for step, busy in sorted({(sample.step, sample.busy) for sample in samples}):
-        taken = [sample for sample in samples if (sample.step, sample.busy) == (step, busy)]
+@contextmanager
+def _busy(port: int, task: Task, piece_length: int, connections: int) -> Iterator[subprocess.Popen[str]]:
+    """Large pieces flow inside the block, until the process's standard input is closed."""
+    numbers = map(str, (task.source.stat().st_size, piece_length, connections))
+    command = [sys.executable, "-m", "benchmarks.programs.busy", str(port), task.task_id, *numbers]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            said: Any = process.stdout.readline() if process.stdout is not None else ""
+            if said != "flowing\n":
+                raise DidNotWork(f"expected bytes on {connections} connections, got {said!r}")
+            yield process
+        finally:
+            process.kill()
+
+
+def slowest(seconds: list[float], part: float) -> float:
+    """
+    What that part of all took at most.
+
+    :param part: up to 1, which gives the longest.
+    """
+    ordered = sorted(seconds)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
+def draw(report: Report[Sample]) -> str:
+    """How long small pieces take, and what the busy connections have."""
+    rows = []
+    for busy in sorted({each.busy for each in report.samples}):
+        taken = [each for each in report.samples if each.busy == busy]
         seconds = [each * 1e3 for sample in taken for each in sample.seconds]
-        shares = ", ".join(f"{each:.2f}" for each in (min(s.least for s in taken), max(s.most for s in taken)))
-        flow = [f"{max(s.rate for s in taken) / 1e6:,.0f}", f"{min(s.processor for s in taken):.2f}", shares]
-        cells = [_words(step), str(busy), f"{statistics.median(seconds):.2f}", f"{slowest(seconds, 0.95):.2f}"]
-        lines.append(row(*cells, f"{max(seconds):.2f}", *(flow if busy else ("", "", ""))))
-    return "\n".join(lines)
+        row = [str(busy), *(f"{each:.2f}" for each in (statistics.median(seconds), slowest(seconds, 0.95)))]
+        row.append(f"{max(seconds):.2f}")
+        if busy:
+            shares = f"{min(each.least for each in taken):.2f}, {max(each.most for each in taken):.2f}"
+            row += [f"{max(each.rate for each in taken) / 1e6:,.0f}", f"{min(each.processor for each in taken):.2f}"]
+            row.append(shares)
+        rows.append(row if busy else [*row, "", "", ""])
+    head = ("busy connections", "a 64 KiB piece, ms: median", "95 of 100 within", "all within")
+    flow = ("busy: MB/s, best", "parent, s/GB: least", "shares: least, most")
+    return f"{report.origin}\n\n" + table([*head, *flow], rows)
 
 
-def _words(step: int) -> str:
-    """A step's length, and whether it is the default."""
-    words = "all that fits" if step == STEPS[-1] else f"{step // _KIB} KiB"
-    return f"**{words}**" if step == _DEFAULT else words
-
-
-MEASUREMENT = Measurement(name="fairness", sample=Sample, measure=_measure, draw=draw)
-
-if __name__ == "__main__":
-    sys.exit(MEASUREMENT.main())
+BENCHMARK = Benchmark(
+    name="fairness",
+    question="how long does a small piece wait while large ones flow?",
+    sample=Sample,
+    measure=measure,
+    draw=draw,
+)

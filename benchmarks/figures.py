@@ -1,71 +1,94 @@
-"""From what was seen in the turns to what can be said: minima, medians, maxima, ratios. Calculation only."""
+"""From the contest's samples to what can be said of them: spreads, rates, ratios. Calculation only."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.race import Sample
-from benchmarks.settings import START_UP_LENGTH, Case, Settings, Shape, cases
-from benchmarks.targets import TARGETS, Target
+from benchmarks.contestants import TARGETS, Target
+from benchmarks.text import Spread, spread
 
-__all__ = ["Cell", "Figures", "Result", "Spread", "StartUp", "summarize"]
+__all__ = ["START_UP_LENGTH", "Case", "Cell", "Result", "Sample", "cells", "others", "results", "scatter"]
+
+START_UP_LENGTH = 1_000_000
+"""Bytes of the task on which start-up is measured: processes, imports, a connection, and next to no content."""
 
 _GB = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Spread:
-    """The least, the middle and the most of what was seen in all rounds."""
-
-    minimum: float
-    median: float
-    maximum: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StartUp:
+class Case:
     """
-    What it takes to fetch next to nothing.
+    What is measured once in each round.
 
-    :param contestant: who.
-    :param seconds: the child's life.
-    :param parent_processor: in seconds, while the child lived.
-    :param child_processor: in seconds.
-    :param parent_peak: in bytes.
-    :param child_peak: in bytes.
+    :param contestant: a name in :data:`~benchmarks.contestants.CONTESTANTS`.
+    :param content_length: bytes of the task.
+    :param piece_length: bytes of every piece but the last.
+    :param concurrency: pieces, or connections, that the child has under way at once.
     """
 
     contestant: str
-    seconds: Spread
-    parent_processor: Spread
-    child_processor: Spread
-    parent_peak: Spread
-    child_peak: Spread
+    content_length: int
+    piece_length: int
+    concurrency: int
+
+    @property
+    def is_start_up(self) -> bool:
+        """Whether it is start-up that is measured."""
+        return self.content_length == START_UP_LENGTH
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample(Case):
+    """
+    What was seen in one turn. Times are in seconds, start-up included; memory is in bytes.
+
+    :param round: the number of the round, from 0.
+    :param seconds: the child's life, from its start to its end.
+    :param parent_processor: processor time of the parent, while the child lived.
+    :param child_processor: processor time of the child.
+    :param parent_peak: the most memory that the parent has had; of several processes the sum.
+    :param child_peak: the most memory that the child has had; of several commands the most.
+    :param others: processor time that the machine spent meanwhile on anything else, writing back to the disk included.
+    """
+
+    round: int
+    seconds: float
+    parent_processor: float
+    child_processor: float
+    parent_peak: int
+    child_peak: int
+    others: float
+
+    @property
+    def case(self) -> tuple[str, int, int, int]:
+        """What was measured."""
+        return self.contestant, self.content_length, self.piece_length, self.concurrency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
     """
-    What it takes to fetch the file, in one way. Of time and processor time the least start-up is taken off, and of the
-    file's length the length of the task on which start-up was measured.
+    The figures of one case. The least start-up is taken off time and processor time, and the length of its task off
+    the file's. The least, because a noisy start-up must not make a quiet turn of the file look faster than it was.
 
-    The least, because what a noisy moment adds to start-up must not make a quiet turn of the file look faster than it
-    was. So the minima are as quiet as the machine ever was, and what noise adds to start-up stays in the medians.
-
-    :param contestant: who.
-    :param shape: in which pieces, and how many at once.
+    :param contestant: its name.
+    :param piece_length: bytes of a piece.
+    :param concurrency: pieces at once.
+    :param start_up: the least start-up, in seconds.
     :param seconds: how long it took.
     :param rate: bytes per second; None where the file is too short to be told from start-up.
     :param parent_processor: in seconds for 10⁹ bytes.
     :param child_processor: in seconds for 10⁹ bytes.
-    :param parent_peak: in bytes, all of it.
-    :param child_peak: in bytes, all of it.
+    :param parent_peak: in bytes; nothing is taken off.
+    :param child_peak: in bytes; nothing is taken off.
     """
 
     contestant: str
-    shape: Shape
+    piece_length: int
+    concurrency: int
+    start_up: float
     seconds: Spread
     rate: Spread | None
     parent_processor: Spread
@@ -77,169 +100,107 @@ class Cell:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """
-    What came of a target. A ratio is None where a side did not take part, or is too short to be told from start-up.
+    A target, and the ratios. A ratio is None where a side did not take part, or cannot be told from start-up.
 
-    :param title: what is compared.
-    :param at_least: the least that was to be reached, None where there is a most.
-    :param at_most: the most that was allowed, None where there is a least.
-    :param of_minima: the ratio of the best turns.
+    :param target: what was to be reached.
+    :param of_minima: the ratio of the best turns, which decides.
     :param of_medians: the ratio of the median turns.
-    :param of_rounds: of the ratios that each round has by itself, whose two turns are minutes apart at the most: what
-        makes a machine slower for longer than that is in both.
-    :param is_reached: whether the ratio of the best turns is where it was to be.
+    :param of_rounds: the ratios of each round, whose two turns are minutes apart at most: a machine that is slower for
+        a while is slower for both.
     """
 
-    title: str
-    at_least: float | None
-    at_most: float | None
-    of_minima: float | None
-    of_medians: float | None
-    of_rounds: Spread | None
-    is_reached: bool | None
+    target: Target
+    of_minima: float | None = None
+    of_medians: float | None = None
+    of_rounds: Spread | None = None
+
+    @property
+    def is_reached(self) -> bool | None:
+        """Whether the ratio of the best turns is where it was to be; None where there is none."""
+        if self.of_minima is None:
+            return None
+        if self.target.at_most is not None:
+            return self.of_minima <= self.target.at_most
+        return self.target.at_least is not None and self.of_minima >= self.target.at_least
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """
-    All that is said about a run.
-
-    :param results: one for each target.
-    :param start_ups: one for each contestant.
-    :param cells: one for each case.
-    :param scatter: how far the rounds of a cell lie apart, longest less shortest time, as a part of the median; the
-        least, the middle and the most of all cells.
-    :param others: the part of the cores' time that something else had while a child lived; of all turns.
-    """
-
-    results: tuple[Result, ...]
-    start_ups: tuple[StartUp, ...]
-    cells: tuple[Cell, ...]
-    scatter: Spread | None
-    others: Spread
+def cells(samples: Sequence[Sample]) -> list[Cell]:
+    """The figures of each case of the file, in the order of the contestants and, for each, of its shapes."""
+    order = {name: number for number, name in enumerate(dict.fromkeys(each.contestant for each in samples))}
+    found = sorted({each.case for each in samples if not each.is_start_up}, key=lambda case: (order[case[0]], case))
+    return [_cell(samples, case) for case in found]
 
 
-def summarize(settings: Settings, cores: int, samples: Sequence[Sample]) -> Figures:
-    """
-    The figures of a run.
-
-    :param settings: what was measured.
-    :param cores: how many the machine has.
-    :param samples: what was seen in all turns.
-    """
-    start_ups = {
-        contestant: _start_up(
-            [each for each in samples if each.case.is_start_up and each.case.contestant == contestant]
+def _cell(samples: Sequence[Sample], case: tuple[str, int, int, int]) -> Cell:
+    contestant, content_length, piece_length, concurrency = case
+    taken = [each for each in samples if each.case == case]
+    idle = [each for each in samples if each.contestant == contestant and each.is_start_up]
+    length = content_length - START_UP_LENGTH
+    start_up = min(each.seconds for each in idle)
+    seconds = spread([each.seconds - start_up for each in taken])
+    parent_idle, child_idle = min(each.parent_processor for each in idle), min(each.child_processor for each in idle)
+    rate = None
+    if seconds.minimum > 0:
+        rate = Spread(
+            minimum=length / seconds.maximum, median=length / seconds.median, maximum=length / seconds.minimum
         )
-        for contestant in settings.contestants
-    }
-    cells = tuple(
-        _cell([each for each in samples if each.case == case], case, start_ups[case.contestant])
-        for case in cases(settings)
-    )
-    scatters = [_part(cell.seconds.maximum - cell.seconds.minimum, cell.seconds.median) for cell in cells]
-    known = [each for each in scatters if each is not None]
-    compared = {
-        contestant: [
-            each
-            for each in samples
-            if (each.case.contestant, each.case.shape, each.case.is_start_up) == (contestant, settings.shape, False)
-        ]
-        for contestant in settings.contestants
-    }
-    return Figures(
-        results=tuple(_result(target, compared, start_ups) for target in TARGETS),
-        start_ups=tuple(start_ups.values()),
-        cells=cells,
-        scatter=_spread(known) if known else None,
-        others=_spread(each.others / (each.seconds * cores) for each in samples),
-    )
-
-
-def _start_up(samples: Sequence[Sample]) -> StartUp:
-    """Start-up of the contestant of these samples."""
-    return StartUp(
-        contestant=samples[0].case.contestant,
-        seconds=_spread(each.seconds for each in samples),
-        parent_processor=_spread(each.parent_processor for each in samples),
-        child_processor=_spread(each.child_processor for each in samples),
-        parent_peak=_spread(each.parent_peak for each in samples),
-        child_peak=_spread(each.child_peak for each in samples),
-    )
-
-
-def _cell(samples: Sequence[Sample], case: Case, start_up: StartUp) -> Cell:
-    """The figures of one case."""
-    length = case.content_length - START_UP_LENGTH
-    seconds = _spread(each.seconds - start_up.seconds.minimum for each in samples)
     return Cell(
-        contestant=case.contestant,
-        shape=case.shape,
+        contestant=contestant,
+        piece_length=piece_length,
+        concurrency=concurrency,
+        start_up=start_up,
         seconds=seconds,
-        rate=_rate(length, seconds),
-        parent_processor=_spread(
-            (each.parent_processor - start_up.parent_processor.minimum) / length * _GB for each in samples
-        ),
-        child_processor=_spread(
-            (each.child_processor - start_up.child_processor.minimum) / length * _GB for each in samples
-        ),
-        parent_peak=_spread(each.parent_peak for each in samples),
-        child_peak=_spread(each.child_peak for each in samples),
+        rate=rate,
+        parent_processor=spread([(each.parent_processor - parent_idle) / length * _GB for each in taken]),
+        child_processor=spread([(each.child_processor - child_idle) / length * _GB for each in taken]),
+        parent_peak=spread([each.parent_peak for each in taken]),
+        child_peak=spread([each.child_peak for each in taken]),
     )
 
 
-def _rate(length: int, seconds: Spread) -> Spread | None:
-    """Bytes per second, the slowest first."""
-    if seconds.minimum <= 0:
-        return None
-    return Spread(minimum=length / seconds.maximum, median=length / seconds.median, maximum=length / seconds.minimum)
+def scatter(found: Sequence[Cell]) -> Spread | None:
+    """How far the rounds of a cell are apart, longest less shortest time, as a part of the median; of all cells."""
+    parts = [(cell.seconds.maximum - cell.seconds.minimum) / cell.seconds.median for cell in found if cell.rate]
+    return spread(parts) if parts else None
 
 
-def _result(target: Target, compared: Mapping[str, Sequence[Sample]], start_ups: Mapping[str, StartUp]) -> Result:
-    """What came of a target, by the turns of those who took part, one in each round."""
-    of_minima = of_medians = of_rounds = None
-    if target.ours in compared and target.other in compared:
-        ours, other = (_taken(target, compared[name], start_ups[name]) for name in (target.ours, target.other))
-        of_minima = _ratio(target, min(ours), min(other))
-        of_medians = _ratio(target, median(ours), median(other))
-        rounds = [_ratio(target, *both) for both in zip(ours, other, strict=True)]
-        known = [each for each in rounds if each is not None]
-        of_rounds = _spread(known) if known else None
+def others(samples: Sequence[Sample], cores: int) -> Spread:
+    """The part of the cores' time that other programs had while a child lived; of all turns."""
+    return spread([each.others / (each.seconds * cores) for each in samples])
+
+
+def results(samples: Sequence[Sample]) -> list[Result]:
+    """What came of each target, by the turns in the shape that all contestants share."""
+    shape = next((each.piece_length, each.concurrency) for each in samples if each.is_start_up)
+    return [_result(target, [each for each in samples if each.case[2:] == shape]) for target in TARGETS]
+
+
+def _result(target: Target, samples: Sequence[Sample]) -> Result:
+    ours, other = (_taken(target, name, samples) for name in (target.ours, target.other))
+    if not ours or not other:
+        return Result(target=target)
+    rounds = [_ratio(target, *both) for both in zip(ours, other, strict=True)]
+    known = [each for each in rounds if each is not None]
     return Result(
-        title=target.title,
-        at_least=target.at_least,
-        at_most=target.at_most,
-        of_minima=of_minima,
-        of_medians=of_medians,
-        of_rounds=of_rounds,
-        is_reached=None if of_minima is None else _is_reached(target, of_minima),
+        target=target,
+        of_minima=_ratio(target, min(ours), min(other)),
+        of_medians=_ratio(target, median(ours), median(other)),
+        of_rounds=spread(known) if known else None,
     )
 
 
-def _taken(target: Target, samples: Sequence[Sample], start_up: StartUp) -> list[float]:
-    """What each turn took of what a target compares: the parent's processor time or time, less start-up."""
-    if target.at_most is not None:
-        return [each.parent_processor - start_up.parent_processor.minimum for each in samples]
-    return [each.seconds - start_up.seconds.minimum for each in samples]
+def _taken(target: Target, name: str, samples: Sequence[Sample]) -> list[float]:
+    """What a target compares, of each round: the parent's processor time, or the time; less start-up."""
+
+    def value(sample: Sample) -> float:
+        return sample.seconds if target.at_most is None else sample.parent_processor
+
+    mine = [each for each in samples if each.contestant == name]
+    idle = min((value(each) for each in mine if each.is_start_up), default=0.0)
+    return [value(each) - idle for each in mine if not each.is_start_up]
 
 
 def _ratio(target: Target, ours: float, other: float) -> float | None:
-    """How much more processor time ours took, or how much longer the other side."""
-    return _part(ours, other) if target.at_most is not None else _part(other, ours)
-
-
-def _is_reached(target: Target, ratio: float) -> bool:
-    """Whether a ratio is where it was to be."""
-    if target.at_most is not None:
-        return ratio <= target.at_most
-    return target.at_least is not None and ratio >= target.at_least
-
-
-def _part(one: float | None, other: float | None) -> float | None:
-    """One by the other, None where that says nothing."""
-    return None if one is None or other is None or one < 0 or other <= 0 else one / other
-
-
-def _spread(values: Iterable[float]) -> Spread:
-    """The spread of at least one value."""
-    every = sorted(values)
-    return Spread(minimum=every[0], median=median(every), maximum=every[-1])
+    """How many times as long the other takes, or how many times the processor time ours takes; None without sense."""
+    over, under = (ours, other) if target.at_most is not None else (other, ours)
+    return None if over < 0 or under <= 0 else over / under

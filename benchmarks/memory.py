@@ -1,29 +1,27 @@
 """
-What do a parent and a child have in memory at the most? ``python -m benchmarks.memory`` measures it.
+What do a parent and a child have in memory at most?
 
-Both are the real programs with gRPC loaded: the parent opens both doors, the child knows it by its gRPC address and
+Both are the real programs with gRPC loaded: the parent opens both ports, and the child knows it by its gRPC address and
 takes content over TCP. What they need when idle is what they need for a file of next to nothing; what they grow by is
-what files, pieces and connections cost. The files are sparse, which their content does not tell.
+the cost of files, pieces and connections. The files are sparse.
 """
 
 from __future__ import annotations
 
-import random
 import re
 import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.markdown import head, row
+from benchmarks.benchmark import Benchmark, Report, Run
 from benchmarks.material import Task, import_zeros
-from benchmarks.measurement import Measurement
-from benchmarks.peers import Parent, Transport
-from benchmarks.processes import peak_memory, run_to_end
-from benchmarks.servers import DidNotWork
+from benchmarks.peers import Peer, download
+from benchmarks.processes import DidNotWork, peak_memory, run_to_end
+from benchmarks.text import table
 
-__all__ = ["MEASUREMENT", "Sample"]
+__all__ = ["BENCHMARK", "Sample", "draw"]
 
 _MIB = 1 << 20
 _CASES = (
@@ -36,12 +34,10 @@ _CASES = (
 )
 """Connections, each with a piece under way, bytes of a piece, bytes of the file."""
 
-_ROUNDS = 3
-_QUICK_CASES, _QUICK_ROUNDS = ((4, _MIB, 16 * _MIB),), 1
+_QUICK_CASES = ((4, _MIB, 16 * _MIB),)
+_ROUNDS, _QUICK_ROUNDS = 3, 1
 _NEXT_TO_NOTHING = 100  # bytes
 _TO_FETCH = 120.0  # seconds that a child has
-
-_BOTH_DOORS = Transport(name="all", title="both", door=r"serving gRPC on .*port=(\d+)\)")
 
 _COMMAND = """
 import sys
@@ -77,27 +73,22 @@ class Sample:
     child_peak: int
 
 
-def measure(directory: Path, quick: bool, tell: Callable[[str], None]) -> Iterator[Sample]:
-    """Take all cases in shuffled turns."""
-    cases, rounds = (_QUICK_CASES, _QUICK_ROUNDS) if quick else (_CASES, _ROUNDS)
+def measure(run: Run) -> Iterator[Sample]:
+    """Take all cases."""
+    cases = _QUICK_CASES if run.options.quick else _CASES
     tasks: dict[tuple[int, int], tuple[Task, Task]] = {}
     for _, piece_length, content_length in cases:
+        storage = run.directory / f"storage-{content_length}-{piece_length}"
         if (piece_length, content_length) not in tasks:
-            tell(f"a file of {content_length // _MIB} MiB, in pieces of {piece_length // _MIB} MiB")
-            storage = directory / f"storage-{content_length}-{piece_length}"
-            tasks[piece_length, content_length] = (
-                import_zeros(content_length, piece_length, storage),
-                import_zeros(_NEXT_TO_NOTHING, piece_length, storage),
-            )
-    turns = [case for case in cases for _ in range(rounds)]
-    random.Random(0).shuffle(turns)
-    for number, (connections, piece_length, content_length) in enumerate(turns):
-        tell(f"{number + 1} of {len(turns)}: {connections} connections, pieces of {piece_length // _MIB} MiB")
-        task, nothing = tasks[piece_length, content_length]
-        with Parent(task.storage, directory, _BOTH_DOORS) as parent:
-            child_idle = _fetch(parent, nothing, connections, directory)
+            run.tell(f"a file of {content_length} bytes, in pieces of {piece_length}")
+            file, nothing = (import_zeros(each, piece_length, storage) for each in (content_length, _NEXT_TO_NOTHING))
+            tasks[piece_length, content_length] = file, nothing
+    for _, (connections, piece_length, content_length) in run.turns(cases, _ROUNDS, _QUICK_ROUNDS):
+        file, nothing = tasks[piece_length, content_length]
+        with Peer(file.storage, run.directory / "parent", "all") as parent:
+            child_idle = _fetch(parent, nothing, connections, run.directory)
             parent_idle = peak_memory(parent.pid)
-            child_peak = _fetch(parent, task, connections, directory)
+            child_peak = _fetch(parent, file, connections, run.directory)
             yield Sample(
                 connections=connections,
                 piece_length=piece_length,
@@ -109,56 +100,40 @@ def measure(directory: Path, quick: bool, tell: Callable[[str], None]) -> Iterat
             )
 
 
-def draw(samples: Sequence[Sample]) -> str:
-    """The table: what both need when idle, in the middle of all rounds, and what they grow by at the most."""
-    lines = [
-        *head("connections", "pieces of", "a file of", "parent idle, MB", "grows by", "child idle, MB", "grows by"),
-    ]
-    cases = sorted({(each.connections, each.piece_length, each.content_length) for each in samples})
-    for connections, piece_length, content_length in cases:
-        rounds = [
-            each
-            for each in samples
-            if (each.connections, each.piece_length, each.content_length) == (connections, piece_length, content_length)
-        ]
-        parent = max(each.parent_peak - each.parent_idle for each in rounds)
-        child = max(each.child_peak - each.child_idle for each in rounds)
-        cells = [str(connections), f"{piece_length // _MIB} MiB", f"{content_length // _MIB} MiB"]
-        cells += [_megabytes(statistics.median(each.parent_idle for each in rounds)), _megabytes(parent)]
-        cells += [_megabytes(statistics.median(each.child_idle for each in rounds)), _megabytes(child)]
-        lines.append(row(*cells))
-    return "\n".join(lines)
-
-
-def _megabytes(length: float) -> str:
-    return f"{length / 10**6:.1f}"
-
-
-def _fetch(parent: Parent, task: Task, connections: int, directory: Path) -> int:
-    """
-    Fetch a task by ``dfvortex download``.
-
-    :returns: the most bytes that the child has had in memory.
-    :raises DidNotWork: it failed.
-    """
+def _fetch(parent: Peer, task: Task, connections: int, directory: Path) -> int:
+    """Fetch a task by ``dfvortex download``; the most bytes that the child has had in memory."""
     config = directory / "child.yaml"
     config.write_text(f"download: {{tcp: {{connections_per_address: {connections}}}}}\n", encoding="utf-8")
-    address = f"grpc://{parent.address.partition('://')[2]}"
-    ran = run_to_end(
-        [
-            *(sys.executable, "-c", _COMMAND, "download", task.task_id, "--parent", address, "--protocol", "tcp"),
-            *("--concurrency", str(connections), "--config", config, "--output", directory / "output", "--overwrite"),
-        ],
-        directory,
-        _TO_FETCH,
-    )
+    command = [sys.executable, "-c", _COMMAND, *download(task.task_id, parent, "tcp", directory / "output")]
+    command += ["--concurrency", str(connections), "--config", config]
+    ran = run_to_end(command, directory, _TO_FETCH).checked("download")
     peak = re.search(r"^VmHWM:\s+(\d+) kB$", ran.output, re.MULTILINE)
-    if ran.status or peak is None:
-        raise DidNotWork(f"download exited with {ran.status}, expected 0: {ran.output}")
+    if peak is None:
+        raise DidNotWork(f"expected the child's peak memory, got {ran.output}")
     return int(peak[1]) * 1024
 
 
-MEASUREMENT = Measurement(name="memory", sample=Sample, measure=measure, draw=draw)
+def draw(report: Report[Sample]) -> str:
+    """What both need when idle, as the median of all rounds, and the most that they grow by."""
+    samples, rows = report.samples, []
+    for case in sorted({(each.connections, each.piece_length, each.content_length) for each in samples}):
+        mine = [each for each in samples if (each.connections, each.piece_length, each.content_length) == case]
+        figures = (
+            statistics.median(each.parent_idle for each in mine),
+            max(each.parent_peak - each.parent_idle for each in mine),
+            statistics.median(each.child_idle for each in mine),
+            max(each.child_peak - each.child_idle for each in mine),
+        )
+        lengths = [f"{each // _MIB} MiB" for each in case[1:]]
+        rows.append([str(case[0]), *lengths, *(f"{each / 10**6:.1f}" for each in figures)])
+    head = ("connections", "pieces of", "a file of", "parent idle, MB", "grows by", "child idle, MB", "grows by")
+    return f"{report.origin}\n\n" + table(head, rows)
 
-if __name__ == "__main__":
-    sys.exit(MEASUREMENT.main())
+
+BENCHMARK = Benchmark(
+    name="memory",
+    question="how much memory do a parent and a child need?",
+    sample=Sample,
+    measure=measure,
+    draw=draw,
+)

@@ -1,74 +1,62 @@
-"""A parent of ours as a process, for the measurements of one question each."""
+"""Our daemon and our command, as processes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.installed import PROGRAMS
-from benchmarks.servers import Server
+from benchmarks.machine import PROGRAMS
+from benchmarks.processes import Server
 
-__all__ = ["TRANSPORTS", "Parent", "Transport", "daemon"]
+__all__ = ["Peer", "download"]
+
+_SERVING = r"serving {} on .*port=(\d+)\)"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transport:
+class Peer(Server):
     """
-    What carries the pieces.
-
-    :param name: as ``--protocol``, ``storage.server.protocol`` and a parent's scheme have it. The parent opens this
-        door alone, so that neither process has the other transport in its memory.
-    :param title: as people call it.
-    :param door: what a parent logs when the door is open; the pattern's group is the port.
-    """
-
-    name: str
-    title: str
-    door: str
-
-
-TRANSPORTS = {
-    each.name: each
-    for each in (
-        Transport(name="tcp", title="TCP", door=r"serving Vortex on .*port=(\d+)\)"),
-        Transport(name="grpc", title="gRPC", door=r"serving gRPC on .*port=(\d+)\)"),
-    )
-}
-"""What there is to compare, by name."""
-
-
-def daemon(config: Path) -> list[str | Path]:
-    """The command that starts a parent, by its configuration."""
-    return [PROGRAMS / "twistd", "-n", "--pidfile=", "dfvortex", "--config", config]
-
-
-class Parent(Server):
-    """
-    ``twistd dfvortex``, serving inside the block.
+    ``twistd dfvortex``, serving on free ports of 127.0.0.1 inside the block.
 
     :param storage: the directory of its storage.
-    :param directory: where its configuration and its log are written.
-    :param transport: the one door that it opens, on a free port of 127.0.0.1.
+    :param directory: where its configuration and its log are written; it is made.
+    :param protocol: ``tcp`` or ``grpc`` for one port, so that the process does not load the other transport; ``all``
+        for both, whose port is then gRPC's.
+    :param workers: how many processes serve by Vortex.
     """
 
-    def __init__(self, storage: Path, directory: Path, transport: Transport) -> None:
-        config = directory / "parent.yaml"
-        super().__init__(daemon(config), directory, transport.door)
-        self._config = config
-        self._storage = storage
-        self._transport = transport
+    def __init__(self, storage: Path, directory: Path, protocol: str = "tcp", workers: int = 1) -> None:
+        says = _SERVING.format("Vortex" if protocol == "tcp" else "gRPC")
+        if workers > 1:  # the main process's socket is there before its workers are
+            says += rf"(?s:.*?worker \d+: [^\n]*serving Vortex){{{workers}}}"
+        self._config = directory / "parent.yaml"
+        super().__init__(
+            [PROGRAMS / "twistd", "-n", "--pidfile=", "dfvortex", "--config", self._config], directory, says
+        )
+        self._text = (
+            f"storage:\n  dir: {storage}\n"
+            f"  server: {{protocol: {protocol}, workers: {workers}, ip: 127.0.0.1, tcp: {{port: 0}}}}\n"
+            "upload: {server: {ip: 127.0.0.1, port: 0}}\n"
+            "metrics: {enable: false}\n"
+        )
+        self._scheme = "tcp" if protocol == "tcp" else "grpc"
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.said[1])
 
     @property
     def address(self) -> str:
         """Where it listens, for ``--parent``."""
-        return f"{self._transport.name}://127.0.0.1:{self.said[1]}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
 
-    def __enter__(self) -> Parent:
-        self._config.write_text(
-            f"storage:\n  dir: {self._storage}\n"
-            f"  server: {{protocol: {self._transport.name}, ip: 127.0.0.1, tcp: {{port: 0}}}}\n"
-            "upload: {server: {ip: 127.0.0.1, port: 0}}\n"
-            "metrics: {enable: false}\n",
-            encoding="utf-8",
-        )
+    def __enter__(self) -> Peer:
+        self._config.parent.mkdir(exist_ok=True)
+        self._config.write_text(self._text, encoding="utf-8")
         return super().__enter__()
+
+
+def download(task_id: str, parent: Peer, protocol: str, output: Path) -> list[str | Path]:
+    """The arguments of ``dfvortex`` that download a task from one parent."""
+    return [
+        *("download", task_id, "--parent", parent.address, "--protocol", protocol, "--output", output, "--overwrite")
+    ]

@@ -1,4 +1,8 @@
-"""Processes and what they have used, as Linux counts it. A process is ended by its own ID."""
+"""
+Programs as processes, and what they have used, as Linux counts it.
+
+:func:`run_to_end` runs a program to its end; a :class:`Server` serves inside a block. A process is ended by its own ID.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -13,10 +18,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from random import randrange
+from types import TracebackType
+from typing import TypeVar
 
 __all__ = [
+    "DidNotWork",
     "Ran",
+    "Server",
     "family",
+    "free_port",
     "held_back",
     "peak_memory",
     "processor_of_all",
@@ -30,6 +41,21 @@ __all__ = [
 _FIRST_STEP, _STEP = 0.001, 0.02
 """Seconds between two looks at a process's peak: at the first, and later."""
 
+_TO_START = 60.0
+"""Seconds that a server has to listen."""
+
+_TO_STOP = 15.0
+"""Seconds that a server has to end; our daemon gives its children ten."""
+
+_PORTS = range(20_000, 32_000)
+"""Ports that the kernel does not give to clients by itself (``net.ipv4.ip_local_port_range``)."""
+
+_ServerT = TypeVar("_ServerT", bound="Server")
+
+
+class DidNotWork(Exception):
+    """A program did not do what was to be measured."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ran:
@@ -40,8 +66,8 @@ class Ran:
     :param output: what it wrote.
     :param seconds: from its start to its end.
     :param processor: seconds of processor time, of all its threads, in user mode and in the kernel.
-    :param peak: the most bytes that it has had in memory (VmHWM), up to a moment before its end. What ``wait4`` tells
-        would count from before the process has become the program that it is.
+    :param peak: the most bytes that it has had in memory (VmHWM), up to a moment before its end. ``wait4`` would count
+        from before the process has become the program that it is.
     """
 
     status: int
@@ -50,12 +76,23 @@ class Ran:
     processor: float
     peak: int
 
+    def checked(self, what: str) -> Ran:
+        """
+        The same.
+
+        :param what: was run, for the error.
+        :raises DidNotWork: it failed.
+        """
+        if self.status:
+            raise DidNotWork(f"{what} exited with {self.status}, expected 0: {self.output}")
+        return self
+
 
 @contextmanager
 def held_back(number: int) -> Iterator[None]:
     """
-    Have a signal wait until the block has ended: a process is started in it, of which nobody would know if an exception
-    came in the middle. Only a program's main thread is ever interrupted, so in others nothing is done.
+    Delay a signal until the block has ended. A process is started in such a block: an exception in the middle would
+    leave it running. Only the main thread is interrupted by signals, so other threads do nothing here.
 
     :param number: of the signal.
     """
@@ -142,7 +179,7 @@ def _peak_so_far(pid: int, peak: int) -> int:
     """The peak of a process that runs; the one that was seen before where it has just ended."""
     try:
         return peak_memory(pid)
-    except ValueError:  # without any memory left it has no such line
+    except ValueError:  # a process without memory has no such line
         return peak
 
 
@@ -162,7 +199,7 @@ def wait_for_end(pid: int, timeout: float) -> bool:
 
 
 def family(pid: int) -> list[int]:
-    """A process that runs, and all that it or they have started and that run: their IDs."""
+    """The IDs of a running process and of all its running descendants."""
     found = [pid]
     for each in found:
         for task in Path(f"/proc/{each}/task").iterdir():
@@ -172,17 +209,17 @@ def family(pid: int) -> list[int]:
 
 def processor_seconds(pid: int) -> float:
     """
-    The processor time that a running process has had, all its threads together, those that have ended too.
+    The processor time of a running process, all its threads together, those that have ended too.
 
-    It is the process's clock (clock_getcpuclockid(3)) and not ``/proc/PID/stat``, which has the same in steps of ten
-    milliseconds: a parent may need no more than twenty such steps for a file. The clock's number is Linux's own
+    It is the process's clock (clock_getcpuclockid(3)), because ``/proc/PID/stat`` counts in steps of ten milliseconds,
+    and a parent may need no more than twenty such steps for a file. The clock's number is Linux's own
     (``include/linux/posix-timers_types.h``): the complement of the process ID, and 2 for the scheduler's count.
     """
     return time.clock_gettime(~pid << 3 | 2)
 
 
 def processor_of_family(pid: int) -> float:
-    """The processor time that a running process has had, with that of all that it or they have started."""
+    """The processor time of a running process and of its running descendants."""
     return sum(processor_seconds(each) for each in family(pid))
 
 
@@ -199,3 +236,100 @@ def processor_of_all() -> float:
         int(ticks) for ticks in Path("/proc/stat").read_text(encoding="ascii").split(maxsplit=9)[1:9]
     )
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+class Server:
+    """
+    A program that serves inside the block. It ends by SIGTERM, and by SIGKILL where that takes too long.
+
+    :param command: the program and its arguments.
+    :param directory: where it runs, and where its output is kept as ``parent.log``.
+    :param says: a regular expression for what it writes when it accepts connections.
+    """
+
+    def __init__(self, command: Sequence[str | Path], directory: Path, says: str) -> None:
+        self._command = command
+        self._directory = directory
+        self._says = says
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said: re.Match[str] | None = None
+
+    @property
+    def pid(self) -> int:
+        """
+        Its process ID.
+
+        :raises DidNotWork: it has not been started.
+        """
+        if self._process is None:
+            raise DidNotWork("the server has not been started")
+        return self._process.pid
+
+    @property
+    def said(self) -> re.Match[str]:
+        """
+        What it wrote when it accepted connections.
+
+        :raises DidNotWork: it has not been started.
+        """
+        if self._said is None:
+            raise DidNotWork("the server has not been started")
+        return self._said
+
+    def __enter__(self: _ServerT) -> _ServerT:
+        log = self._directory / "parent.log"
+        try:
+            with log.open("wb") as output, held_back(signal.SIGTERM):
+                self._process = subprocess.Popen(
+                    self._command,
+                    cwd=self._directory,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+            self._said = self._wait(self._process, log)
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _wait(self, process: subprocess.Popen[bytes], log: Path) -> re.Match[str]:
+        """Wait until it accepts connections."""
+        deadline = time.monotonic() + _TO_START
+        while True:
+            has_time = process.poll() is None and time.monotonic() < deadline
+            text = log.read_text(encoding="utf-8", errors="replace")
+            if (said := re.search(self._says, text)) is not None:
+                return said
+            if not has_time:
+                raise DidNotWork(f"expected {self._says!r} in the server's output, got:\n{text}")
+            time.sleep(0.01)
+
+    def _stop(self) -> None:
+        """End the process."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(_TO_STOP)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that is free now, for a program that cannot choose one itself."""
+    for _ in range(1000):
+        with socket.socket() as sock:
+            port = randrange(_PORTS.start, _PORTS.stop)
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise DidNotWork(f"expected a free port from {_PORTS.start} to {_PORTS.stop - 1}, found none")

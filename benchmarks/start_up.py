@@ -1,27 +1,21 @@
-"""
-How long does a program need to begin? ``python -m benchmarks.start_up`` measures it, as multiples of a Python that does
-nothing.
-"""
+"""How long does a program need to begin? As multiples of a Python that does nothing."""
 
 from __future__ import annotations
 
-import random
-import statistics
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.installed import PROGRAMS
-from benchmarks.markdown import head, row
+from benchmarks.benchmark import Benchmark, Report, Run
+from benchmarks.machine import PROGRAMS
 from benchmarks.material import import_file, make_file
-from benchmarks.measurement import Measurement
-from benchmarks.peers import TRANSPORTS, Parent
+from benchmarks.peers import Peer, download
 from benchmarks.processes import run_to_end
-from benchmarks.servers import DidNotWork
+from benchmarks.text import best_and_median, table
 
-__all__ = ["MEASUREMENT", "Sample"]
+__all__ = ["BENCHMARK", "Sample", "draw"]
 
 _NOTHING = "`python -c pass`"
 
@@ -37,15 +31,11 @@ _IMPORTS = (
     "import twisted.internet.reactor, dragonfly_vortex.service",
 )
 
-_HELPS = (
-    ("dfvortex", "--version"),
-    ("dfvortex", "--help"),
-    ("dfvortex", "download", "--help"),
-    ("twistd", "--help"),
-)
+_HELPS = ("dfvortex --version", "dfvortex --help", "dfvortex download --help", "twistd --help")
 
-_ROUNDS = 20
-_QUICK_ROUNDS = 2
+_DOWNLOADS = {"tcp": "`dfvortex download` of 1 MB over TCP", "grpc": "`dfvortex download` of 1 MB over gRPC"}
+
+_ROUNDS, _QUICK_ROUNDS = 20, 1
 _LENGTH = 10**6  # bytes of the file that is fetched
 _TO_END = 60.0  # seconds that a program has
 
@@ -65,63 +55,50 @@ class Sample:
     processor: float
 
 
-def measure(directory: Path, quick: bool, tell: Callable[[str], None]) -> Iterator[Sample]:
-    """Run each program once in every round, in another order each time."""
-    source = directory / "file"
-    make_file(source, _LENGTH)
-    task = import_file(source, _LENGTH, directory / "storage")
-    chance = random.Random(0)
+def measure(run: Run) -> Iterator[Sample]:
+    """Run each program once in every round."""
+    make_file(run.directory / "file", _LENGTH)
+    task = import_file(run.directory / "file", _LENGTH, run.directory / "storage")
+    programs: dict[str, list[str | Path]] = {_NOTHING: [sys.executable, "-c", "pass"]}
+    programs |= {f"`{statement}`": [sys.executable, "-c", statement] for statement in _IMPORTS}
+    for words in _HELPS:
+        program, *arguments = words.split()
+        programs[f"`{words}`"] = [PROGRAMS / program, *arguments]
     with ExitStack() as stack:
-        programs: dict[str, list[str | Path]] = {
-            _NOTHING: [sys.executable, "-c", "pass"],
-            **{f"`{statement}`": [sys.executable, "-c", statement] for statement in _IMPORTS},
-            **{f"`{' '.join(words)}`": [PROGRAMS / words[0], *words[1:]] for words in _HELPS},
-        }
-        for name, transport in TRANSPORTS.items():
-            place = directory / name
-            place.mkdir()
-            parent = stack.enter_context(Parent(task.storage, place, transport))
-            programs[f"`dfvortex download` of 1 MB over {transport.title}"] = [
-                *(PROGRAMS / "dfvortex", "download", task.task_id, "--parent", parent.address, "--protocol", name),
-                *("--output", place / "output", "--overwrite"),
-            ]
-        rounds = _QUICK_ROUNDS if quick else _ROUNDS
-        for number in range(rounds):
-            tell(f"round {number + 1} of {rounds}")
-            for program in chance.sample(list(programs), len(programs)):
-                ran = run_to_end(programs[program], directory, _TO_END)
-                if ran.status:
-                    raise DidNotWork(f"{program} exited with {ran.status}, expected 0: {ran.output}")
-                yield Sample(program=program, seconds=ran.seconds, processor=ran.processor)
+        for protocol, title in _DOWNLOADS.items():
+            parent = stack.enter_context(Peer(task.storage, run.directory / protocol, protocol))
+            output = run.directory / protocol / "output"
+            programs[title] = [PROGRAMS / "dfvortex", *download(task.task_id, parent, protocol, output)]
+        for _, title in run.turns(list(programs), _ROUNDS, _QUICK_ROUNDS):
+            ran = run_to_end(programs[title], run.directory, _TO_END).checked(title)
+            yield Sample(program=title, seconds=ran.seconds, processor=ran.processor)
 
 
-def draw(samples: Sequence[Sample]) -> str:
-    """The table: least and median, and the least as a multiple of what Python itself needs."""
-    by = "by `python -c pass`"
-    lines = [*head("", "ms: least, median", by, "processor ms: least, median", by)]
-    order = [_NOTHING, *(f"`{statement}`" for statement in _IMPORTS), *(f"`{' '.join(words)}`" for words in _HELPS)]
-    seen = {each.program for each in samples}
-    idle_seconds, idle_processor = _of(_NOTHING, samples)
+def draw(report: Report[Sample]) -> str:
+    """The least and the median, and the least as a multiple of what Python itself needs."""
+    by = f"by {_NOTHING}"
+    order = [_NOTHING, *(f"`{each}`" for each in (*_IMPORTS, *_HELPS)), *_DOWNLOADS.values()]
+    seen = {each.program for each in report.samples}
+    idle = _milliseconds(report.samples, _NOTHING)
+    rows = []
     for program in [*(each for each in order if each in seen), *sorted(seen.difference(order))]:
-        seconds, processor = _of(program, samples)
-        cells = [program, _milliseconds(seconds), f"{min(seconds) / min(idle_seconds):.1f}"]
-        cells += [_milliseconds(processor), f"{min(processor) / min(idle_processor):.1f}"]
-        lines.append(row(*cells))
-    return "\n".join(lines)
+        cells = [program]
+        for values, least in zip(_milliseconds(report.samples, program), map(min, idle), strict=True):
+            cells += [best_and_median(values, ".0f"), f"{min(values) / least:.1f}"]
+        rows.append(cells)
+    return f"{report.origin}\n\n" + table(["", "ms: least, median", by, "processor ms: least, median", by], rows)
 
 
-def _of(program: str, samples: Sequence[Sample]) -> tuple[list[float], list[float]]:
-    """The seconds and the processor seconds of a program, in all rounds."""
+def _milliseconds(samples: Sequence[Sample], program: str) -> tuple[list[float], list[float]]:
+    """The time and the processor time of a program in all rounds."""
     rounds = [each for each in samples if each.program == program]
-    return [each.seconds for each in rounds], [each.processor for each in rounds]
+    return [each.seconds * 1e3 for each in rounds], [each.processor * 1e3 for each in rounds]
 
 
-def _milliseconds(values: Sequence[float]) -> str:
-    """The least and the median."""
-    return f"{min(values) * 1000:.0f}, {statistics.median(values) * 1000:.0f}"
-
-
-MEASUREMENT = Measurement(name="start_up", sample=Sample, measure=measure, draw=draw)
-
-if __name__ == "__main__":
-    sys.exit(MEASUREMENT.main())
+BENCHMARK = Benchmark(
+    name="start_up",
+    question="how long do our programs take to start?",
+    sample=Sample,
+    measure=measure,
+    draw=draw,
+)

@@ -1,184 +1,112 @@
-"""A report as Markdown: what was measured, on what, and the tables. It draws from the report alone."""
+"""The contest's report as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
-from benchmarks import words
-from benchmarks.contestant import GROUPS
-from benchmarks.figures import Cell, Result
-from benchmarks.markdown import head, row
-from benchmarks.report import Entry, Report
-from benchmarks.settings import START_UP_LENGTH
+from benchmarks.benchmark import Report
+from benchmarks.contestants import GROUPS
+from benchmarks.figures import START_UP_LENGTH, Cell, Result, Sample, cells, others, results, scatter
+from benchmarks.text import length, spread_text, table
 
-__all__ = ["table"]
+__all__ = ["draw"]
 
-
-def table(report: Report) -> str:
-    """The whole report as Markdown."""
-    parts = (_circumstances, _results, _groups, _other_shapes, _start_ups, _commands)
-    return "\n\n".join(text for text in ("\n".join(part(report)) for part in parts) if text)
+_COSTS = ("MB/s", "seconds", "s/GB, parent", "s/GB, child", "MB, parent", "MB, child")
 
 
-def _circumstances(report: Report) -> Iterator[str]:
-    """When, where and how, how quiet it was, and who was not there."""
-    machine, settings, figures = report.machine, report.settings, report.figures
-    yield f"`{report.command}`, {report.date[:10]}, in {settings.rounds} rounds."
-    yield ""
-    yield (
-        f"- {machine.kernel}, {machine.cores} cores ({machine.processor}), {words.megabytes(machine.memory)} MB of"
-        f" memory, {machine.python}"
-    )
+def draw(report: Report[Sample]) -> str:
+    """The circumstances, the targets, a table for each group, and other shapes."""
+    found = cells(report.samples)
+    parts = [_circumstances(report, found), _results(results(report.samples)), _groups(report, found)]
+    return "\n\n".join([*parts, *_other_shapes(report, found)])
+
+
+def _circumstances(report: Report[Sample], found: Sequence[Cell]) -> str:
+    """When, where and how it ran, how quiet it was, and who was not there."""
+    machine, shared = report.machine, _shared_shape(report)
+    size = max(each.content_length for each in report.samples)
+    noise, apart = others(report.samples, machine.cores), scatter(found)
     packages = {**machine.packages, **report.versions}
-    yield f"- {', '.join(f'{name} {version}' for name, version in packages.items())}"
-    yield (
-        f"- a file of {words.length(settings.content_length)} in {settings.piece_count(settings.shape)} pieces of"
-        f" {words.length(settings.shape.piece_length)}, {settings.shape.concurrency} at once"
-    )
-    yield (
-        f"- noise: something else had {words.percent(figures.others.median)} of the cores' time in the median turn,"
-        f" {words.percent(figures.others.maximum)} in the worst"
-    )
-    if figures.scatter is not None:
-        yield (
-            f"- scatter: the rounds of a line lie {words.percent(figures.scatter.median)} of their median apart in the"
-            f" median line, {words.percent(figures.scatter.maximum)} in the worst"
+    lines = [
+        f"{report.origin}, {machine.memory / 10**6:,.0f} MB of memory",
+        "",
+        f"- {', '.join(f'{name} {version}' for name, version in packages.items())}",
+        f"- rounds: {max(each.round for each in report.samples) + 1}; a file of {length(size)} in"
+        f" {-(-size // shared[0])} pieces of {length(shared[0])}, {shared[1]} at once",
+        f"- noise: other programs had {noise.median:.0%} of the cores' time in the median turn, {noise.maximum:.0%} in"
+        " the worst",
+    ]
+    if apart is not None:
+        lines.append(
+            f"- scatter: the rounds of a line are {apart.median:.0%} of their median apart in the median line,"
+            f" {apart.maximum:.0%} in the worst"
         )
-    for missing in dict.fromkeys(absence.missing for absence in report.absences):
-        without = "; ".join(absence.title for absence in report.absences if absence.missing == missing)
-        yield f"- {missing} is not installed, so these were not measured: {without}"
+    lines += [
+        f"- {program} is not installed, so these were not measured: {'; '.join(titles)}"
+        for program, titles in report.absences.items()
+    ]
+    return "\n".join(lines)
 
 
-def _results(report: Report) -> Iterator[str]:
-    """What was to be reached."""
-    yield "### What was to be reached"
-    yield ""
-    yield from head("", "to be reached", "best by best", "median by median", "median of the rounds", "")
-    for result in report.figures.results:
-        yield row(
-            result.title,
-            f"at least {result.at_least:g}" if result.at_least is not None else f"at most {result.at_most:g}",
-            words.times(result.of_minima),
-            words.times(result.of_medians),
-            words.with_range(result.of_rounds, words.times),
-            _verdict(result),
-        )
+def _shared_shape(report: Report[Sample]) -> tuple[int, int]:
+    """Bytes of a piece and pieces at once, as all contestants have them."""
+    return next((each.piece_length, each.concurrency) for each in report.samples if each.is_start_up)
 
 
-def _verdict(result: Result) -> str:
-    if result.is_reached is None:
-        return "not measured"
-    return "reached" if result.is_reached else "**not reached**"
+def _results(found: Sequence[Result]) -> str:
+    head = ("", "to be reached", "best by best", "median by median", "median of the rounds", "")
+    return "### What was to be reached\n\n" + table(head, [list(_result(each)) for each in found])
 
 
-def _groups(report: Report) -> Iterator[str]:
+def _result(result: Result) -> Iterator[str]:
+    target = result.target
+    yield target.title
+    yield f"at least {target.at_least:g}" if target.at_least is not None else f"at most {target.at_most:g}"
+    for ratio in (result.of_minima, result.of_medians):
+        yield "?" if ratio is None else f"{ratio:.2f}"
+    yield spread_text(result.of_rounds, ".2f")
+    yield {None: "not measured", True: "reached", False: "**not reached**"}[result.is_reached]
+
+
+def _groups(report: Report[Sample], found: Sequence[Cell]) -> str:
     """A table for all that do the same with the bytes."""
-    yield "### Everyone"
-    yield ""
-    yield "Each figure is the median, with the least and the most behind it."
-    titles = {entry.name: entry.title for entry in report.entries}
+    parts = [
+        "### All contestants",
+        "Each figure is the median, with the least and the most behind it. Start-up is the least time of a task of"
+        f" {length(START_UP_LENGTH)}; it is taken off the time, and its processor time off the processor time.",
+    ]
     for group, heading in GROUPS.items():
-        cells = [
-            cell
+        rows = [
+            [entry.title, *_costs(cell), f"{cell.start_up:.2f}"]
             for entry in report.entries
-            for cell in report.figures.cells
-            if (entry.group, entry.name, report.settings.shape) == (group, cell.contestant, cell.shape)
+            for cell in found
+            if (entry.group, entry.name) == (group, cell.contestant)
+            and (cell.piece_length, cell.concurrency) == _shared_shape(report)
         ]
-        if not cells:
-            continue
-        yield ""
-        yield f"**{heading}**"
-        yield ""
-        yield from head("", "MB/s", "seconds", "s/GB, parent", "s/GB, child", "MB, parent", "MB, child")
-        for cell in cells:
-            yield row(titles[cell.contestant], words.with_range(cell.rate, words.rate), *_costs(cell))
+        if rows:
+            parts += [f"**{heading}**", table(["", *_COSTS, "start-up, s"], rows)]
+    return "\n\n".join(parts)
 
 
-def _costs(cell: Cell) -> Iterable[str]:
-    """What it takes: time, processor time and memory."""
-    return (
-        words.with_range(cell.seconds, words.seconds),
-        words.with_range(cell.parent_processor, words.processor),
-        words.with_range(cell.child_processor, words.processor),
-        words.with_range(cell.parent_peak, words.megabytes),
-        words.with_range(cell.child_peak, words.megabytes),
-    )
+def _costs(cell: Cell) -> Iterator[str]:
+    """Rate, time, processor time and memory."""
+    yield spread_text(cell.rate, ",.0f", 10**6)
+    yield spread_text(cell.seconds, ".2f")
+    for processor in (cell.parent_processor, cell.child_processor):
+        yield spread_text(processor, ".3f")
+    for peak in (cell.parent_peak, cell.child_peak):
+        yield spread_text(peak, ",.0f", 10**6)
 
 
-def _other_shapes(report: Report) -> Iterator[str]:
+def _other_shapes(report: Report[Sample], found: Sequence[Cell]) -> Iterator[str]:
     """The same file in other pieces, and more or fewer of them at once."""
-    if not report.settings.other_shapes:
-        return
     titles = {entry.name: entry.title for entry in report.entries}
-    yield "### Other pieces"
-    yield ""
-    yield from head(
-        "pieces of", "at once", "", "MB/s", "seconds", "s/GB, parent", "s/GB, child", "MB, parent", "MB, child"
-    )
-    for cell in sorted(
-        (cell for cell in report.figures.cells if cell.contestant in report.settings.in_other_shapes),
-        key=lambda cell: (cell.shape.piece_length, cell.shape.concurrency),
-    ):
-        yield row(
-            words.length(cell.shape.piece_length),
-            str(cell.shape.concurrency),
-            titles[cell.contestant],
-            words.with_range(cell.rate, words.rate),
-            *_costs(cell),
-        )
-
-
-def _start_ups(report: Report) -> Iterator[str]:
-    """What is taken off."""
-    yield "### Start-up"
-    yield ""
-    yield (
-        f"A task of {words.length(START_UP_LENGTH)}. The least of it is taken off the times and the processor times"
-        " above, nothing off the memory."
-    )
-    yield ""
-    yield from head("", "seconds", "processor seconds, parent", "processor seconds, child", "MB, parent", "MB, child")
-    titles = {entry.name: entry.title for entry in report.entries}
-    for start_up in report.figures.start_ups:
-        yield row(
-            titles[start_up.contestant],
-            words.with_range(start_up.seconds, words.seconds),
-            words.with_range(start_up.parent_processor, words.processor),
-            words.with_range(start_up.child_processor, words.processor),
-            words.with_range(start_up.parent_peak, words.megabytes),
-            words.with_range(start_up.child_peak, words.megabytes),
-        )
-
-
-def _commands(report: Report) -> Iterator[str]:
-    """How each figure was made."""
-    yield "### The commands"
-    yield ""
-    yield "The parent's first, then the child's, in a turn of each."
-    for entry in report.entries:
-        yield ""
-        yield f"{entry.title}:"
-        yield ""
-        yield "```sh"
-        yield f"{entry.parent} &"
-        yield from entry.child
-        yield "```"
-    yield ""
-    yield "The files that they name:"
-    for name, text, titles in _files(report.entries):
-        yield ""
-        yield f"`$turn/{name}` ({'; '.join(titles)})"
-        yield ""
-        yield "```"
-        yield from text.splitlines()
-        yield "```"
-
-
-def _files(entries: Iterable[Entry]) -> Iterator[tuple[str, str, list[str]]]:
-    """Each file's name and text, and who has it."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for entry in entries:
-        for file in entry.files.items():
-            found.setdefault(file, []).append(entry.title)
-    for (name, text), titles in found.items():
-        yield name, text, titles
+    shared = _shared_shape(report)
+    names = {cell.contestant for cell in found if (cell.piece_length, cell.concurrency) != shared}
+    rows = [
+        [length(cell.piece_length), str(cell.concurrency), titles[cell.contestant], *_costs(cell)]
+        for cell in sorted(found, key=lambda cell: (cell.piece_length, cell.concurrency))
+        if cell.contestant in names
+    ]
+    if rows:
+        yield "### Other pieces\n\n" + table(["pieces of", "at once", "", *_COSTS], rows)

@@ -1,12 +1,10 @@
-"""Who takes part: what is written of them can be started."""
+"""The contestants' data: it can be started."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.contestant import GROUPS, fill, words_of
-from benchmarks.contestants import CONTESTANTS
-from benchmarks.targets import TARGETS
+from benchmarks.contestants import CONTESTANTS, GROUPS, TARGETS, fill, nginx, words_of
 
 VALUES = dict.fromkeys(
     (
@@ -18,25 +16,25 @@ VALUES = dict.fromkeys(
 
 
 class ContestantsTests(SynchronousTestCase):
-    """Contestants as values."""
+    """Contestants and targets as values."""
 
     def test_names(self) -> None:
-        """Names and titles are their own, and groups are known."""
+        """There are seventeen, with titles of their own, in known groups."""
+        self.assertEqual(len(CONTESTANTS), 17)
         self.assertEqual(len({each.title for each in CONTESTANTS.values()}), len(CONTESTANTS))
-        for name, each in CONTESTANTS.items():
-            self.assertEqual(each.name, name)
-            self.assertIn(each.group, GROUPS)
+        self.assertEqual({each.group for each in CONTESTANTS.values()}, set(GROUPS))
 
     def test_templates(self) -> None:
-        """Commands and files ask for nothing that a turn does not have."""
+        """Commands and files name nothing that a turn does not have."""
         for each in CONTESTANTS.values():
             for command in (each.parent.command, *each.child):
                 self.assertNotIn("$", "".join(words_of(command, VALUES)))
             for text in (*each.parent.files.values(), *each.files.values()):
                 self.assertNotIn("$", fill(text, VALUES))
+            self.assertEqual(each.writes, any("$turn" in command and "output" in command for command in each.child))
 
     def test_words(self) -> None:
-        """A value is a part of its word, whatever is in it."""
+        """A value stays a part of its word."""
         self.assertEqual(
             words_of("program --at=$turn/file 'a b'", {"turn": "/a b"}), ["program", "--at=/a b/file", "a b"]
         )
@@ -45,8 +43,13 @@ class ContestantsTests(SynchronousTestCase):
         """The programs are what the commands begin with, each once."""
         self.assertEqual(CONTESTANTS["curl"].programs, ("nginx", "curl", "python"))
 
+    def test_nopush(self) -> None:
+        """nginx delays headers where that is asked for."""
+        for nopush, line in ((True, "tcp_nopush on;"), (False, "tcp_nopush off;")):
+            self.assertIn(line, nginx(nopush=nopush).files["nginx.conf"])
+
     def test_targets(self) -> None:
-        """Targets are about those who take part, and are ratios of one kind."""
+        """Targets are about contestants, and are ratios of one kind."""
         for target in TARGETS:
             self.assertLessEqual({target.ours, target.other}, set(CONTESTANTS))
             self.assertEqual((target.at_least is None) + (target.at_most is None), 1)

@@ -1,4 +1,4 @@
-"""Every figure in the documents stands in the file that a run wrote, and that file says what its samples say."""
+"""Every drawn figure in the documents is in the file that a run wrote, and that file says what its samples say."""
 
 from __future__ import annotations
 
@@ -7,48 +7,58 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.__main__ import PART
+from benchmarks.__main__ import BENCHMARKS
+from benchmarks.benchmark import drawn_part, read_report, write_report
 from benchmarks.chart import panels
-from benchmarks.report import read_report, write_report
-from benchmarks.table import table
 from test.benchmarks.test_chart import texts
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-DOCS = ROOT / "docs"
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 
 FIGURE = re.compile(r"\d *(?:[kMGT]i?B/s|s/[kMGT]i?B)\b")
-"""What reads like something that was measured."""
+"""What reads like a measured rate."""
 
 
 class DocumentTests(SynchronousTestCase):
-    """``docs/performance.json`` and what is drawn from it."""
+    """The reports in ``docs/``, and the tables and the chart that are drawn from them."""
 
-    def setUp(self) -> None:
-        self.report = read_report(DOCS / "performance.json")
+    def test_tables(self) -> None:
+        """Drawn again from its file, each table is the one that its page has."""
+        for benchmark in BENCHMARKS.values():
+            report = read_report(DOCS / benchmark.file, benchmark.sample)
+            page = (DOCS / benchmark.page).read_text(encoding="utf-8")
+            self.assertEqual(drawn_part(benchmark, page), benchmark.draw(report), benchmark.name)
+            self.assertNotIn("-dirty", report.commit)
 
-    def test_table(self) -> None:
-        """Drawn again from the file, the tables are those of the page."""
-        page = (DOCS / "performance.md").read_text(encoding="utf-8")
-        self.assertEqual(PART.read(page), table(self.report))
+    def test_files(self) -> None:
+        """Each file is as a run writes it, each has a benchmark, and no page has a drawn part without one."""
+        for benchmark in BENCHMARKS.values():
+            again = Path(self.mktemp())
+            write_report(again, read_report(DOCS / benchmark.file, benchmark.sample))
+            self.assertEqual(again.read_bytes(), (DOCS / benchmark.file).read_bytes(), benchmark.name)
+        reports = {*DOCS.glob("measurements/*"), *DOCS.glob("*.json")}
+        self.assertEqual(reports, {DOCS / each.file for each in BENCHMARKS.values()})
+        drawn = [
+            line
+            for page in DOCS.glob("*.md")
+            for line in page.read_text(encoding="utf-8").splitlines()
+            if line.startswith("<!-- drawn from ") and "python -m benchmarks" in line
+        ]
+        self.assertEqual(sorted(drawn), sorted(each.begin for each in BENCHMARKS.values()))
 
     def test_chart(self) -> None:
-        """Every figure of the file's chart is in the chart."""
+        """Every figure of the contest's report is in the chart."""
+        contest = BENCHMARKS["contest"]
         written = [text.strip() for text in texts(DOCS / "performance.svg")]
-        labels = [bar.label for panel in panels(self.report) for bar in panel.bars]
-        self.assertNotEqual(labels, [])
+        shown = panels(read_report(DOCS / contest.file, contest.sample))
+        labels = [bar.label for bars in shown.values() for bar in bars]
+        self.assertEqual(len(labels), 3 * 17)
         for label in labels:
             self.assertIn(label, written)
             written.remove(label)
 
-    def test_figures(self) -> None:
-        """Calculated again from the file's samples, its figures are the same."""
-        again = Path(self.mktemp())
-        write_report(again, self.report)
-        self.assertEqual(again.read_bytes(), (DOCS / "performance.json").read_bytes())
-
     def test_no_figure_beside_it(self) -> None:
-        """The text around what is drawn tells no rate: it would stand there when the file has another one."""
+        """The text around what is drawn has no rate: it would stay when the file has another one."""
         page = (DOCS / "performance.md").read_text(encoding="utf-8")
-        around = page.replace(PART.read(page), "")
+        around = page.replace(drawn_part(BENCHMARKS["contest"], page), "")
         self.assertNotEqual(around, page)
         self.assertEqual(FIGURE.findall(around), [])

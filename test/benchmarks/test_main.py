@@ -1,4 +1,4 @@
-"""The command itself."""
+"""The command."""
 
 from __future__ import annotations
 
@@ -9,119 +9,120 @@ import subprocess
 import sys
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.__main__ import PART, main
-from benchmarks.page import END
-from benchmarks.report import read_report, write_report
-from benchmarks.settings import turns
-from benchmarks.table import table
-from test.benchmarks.reports import make_report
+from benchmarks.__main__ import BENCHMARKS, main
+from benchmarks.benchmark import END, drawn_part, write_report
+from benchmarks.table import draw
+from test.benchmarks.reports import contest_report
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+CONTEST = BENCHMARKS["contest"]
 
 
-class Docs:
-    """A directory with a page that has the markers."""
+class MainTestCase(SynchronousTestCase):
+    """Has a directory with a page that has the contest's markers."""
 
-    def __init__(self, directory: str) -> None:
-        self.directory = Path(directory).absolute()
-        self.directory.mkdir()
-        self.page = self.directory / "performance.md"
-        self.page.write_text(f"{PART.begin}\n\n{END}\n", encoding="utf-8")
-        self.data = self.directory / "performance.json"
-        self.chart = self.directory / "performance.svg"
+    def setUp(self) -> None:
+        self.docs = Path(self.mktemp()).absolute()
+        self.docs.mkdir()
+        self.page = self.docs / "performance.md"
+        self.page.write_text(f"{CONTEST.begin}\n\n{END}\n", encoding="utf-8")
 
-    def run(self, *arguments: str) -> tuple[int, str]:
-        """Run the command on it; its status, and what it wrote to standard error."""
+    def run_command(self, *arguments: str) -> tuple[int, str]:
+        """Run the command; its status, and what it wrote to standard error."""
         said = io.StringIO()
         with contextlib.redirect_stderr(said):
-            status = main([*arguments, "--docs", str(self.directory)])
-        return status, said.getvalue()
+            try:
+                return main([*arguments, "--docs", str(self.docs)]), said.getvalue()
+            except SystemExit as error:
+                return int(error.code or 0), said.getvalue()
 
 
-class RedrawTests(SynchronousTestCase):
+class OptionsTests(MainTestCase):
+    """What can be said."""
+
+    def test_refused(self) -> None:
+        """A length without a meaning, one that is lost in start-up, a count of none and unknown names are errors."""
+        for arguments, because in (
+            *((("--size", length), "expected bytes, such as 1GB or 4MiB") for length in ("", "1.5GB", "1KB", "0")),
+            (("--size", "1MB"), "expected more than 1000000 bytes"),
+            *((("--rounds", count), "expected a whole number from 1 to 9999") for count in ("0", "1.5", "10000")),
+            (("--only", "quic"), "invalid choice: 'quic'"),
+            (("quic",), "expected one of contest, start_up, memory, small_pieces, fairness, workers, got 'quic'"),
+        ):
+            status, said = self.run_command(*arguments)
+            self.assertEqual(status, 2)
+            self.assertIn(because, said)
+
+    def test_help(self) -> None:
+        """The help names every benchmark, with its question."""
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            self.assertRaises(SystemExit, main, ["--help"])
+        for benchmark in BENCHMARKS.values():
+            self.assertIn(f"{benchmark.name:14}{benchmark.question}", said.getvalue())
+
+    def test_not_loaded(self) -> None:
+        """The command loads neither matplotlib nor gRPC nor Twisted: they are for what it starts."""
+        program = "import sys, benchmarks.__main__\nprint(*{name.partition('.')[0] for name in sys.modules})"
+        ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+        self.assertEqual(set(ran.stdout.split()) & {"matplotlib", "numpy", "grpc", "twisted"}, set())
+
+
+class RedrawTests(MainTestCase):
     """Table and chart from a report that is there."""
 
     def test_without_a_report(self) -> None:
         """Without a report there is one line and status 1, and the page stays as it is."""
-        docs = Docs(self.mktemp())
-        status, said = docs.run("--redraw")
+        status, said = self.run_command("--redraw")
         self.assertEqual(status, 1)
-        self.assertRegex(said, r"\Abenchmarks: .*No such file.*performance\.json'\n\Z")
-        self.assertEqual(docs.page.read_text(encoding="utf-8"), f"{PART.begin}\n\n{END}\n")
+        self.assertRegex(said, r"\Acontest: .*No such file.*performance\.json'\n\Z")
+        self.assertEqual(self.page.read_text(encoding="utf-8"), f"{CONTEST.begin}\n\n{END}\n")
 
     def test_page(self) -> None:
-        """The figures are those of the samples again, the page has their table, and the chart is there if it can be."""
-        docs = Docs(self.mktemp())
-        write_report(docs.data, make_report())
-        written = docs.data.read_bytes()
-        docs.data.write_bytes(written.replace(b"the whole command over TCP", b"what it was called once"))
-        status, said = docs.run("--redraw")
-        self.assertEqual(docs.data.read_bytes(), written)
-        self.assertEqual(PART.read(docs.page.read_text(encoding="utf-8")), table(make_report()))
+        """The page has the report's table, and the chart is there if matplotlib is."""
+        write_report(self.docs / CONTEST.file, contest_report())
+        status, said = self.run_command("contest", "--redraw")
+        self.assertEqual(drawn_part(CONTEST, self.page.read_text(encoding="utf-8")), draw(contest_report()))
         if importlib.util.find_spec("matplotlib") is None:
             self.assertEqual(status, 1)
             self.assertIn("the chart is not drawn", said)
         else:
             self.assertEqual((status, said), (0, ""))
-            self.assertIn(b"<svg", docs.chart.read_bytes())
+            self.assertIn(b"<svg", (self.docs / "performance.svg").read_bytes())
 
 
-def processes_in(directory: Path, program: str = "") -> list[int]:
-    """The IDs of the processes that were started with a path below a directory, all or those of a program."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):  # it has ended meanwhile
-            command = (process / "cmdline").read_bytes()
-            if bytes(directory) in command and program.encode() in command:
-                found.append(int(process.name))
-    return found
+class TerminatedTests(MainTestCase):
+    """A run that is ended."""
 
-
-class MeasureTests(TestCase):
-    """A whole run, as short as can be, and one that is ended."""
+    def processes(self, directory: Path) -> list[int]:
+        """The IDs of the processes whose command names a path below a directory."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                if bytes(directory) in (process / "cmdline").read_bytes():
+                    found.append(int(process.name))
+        return found
 
     def test_terminated(self) -> None:
-        """A run that is ended in the middle leaves no process, no directory and no report."""
-        docs = Docs(self.mktemp())
-        scratch = docs.directory / "scratch"
+        """A contest that is ended in a turn leaves no process, no directory and no report."""
+        scratch = self.docs / "scratch"
         scratch.mkdir()
+        command = [sys.executable, "-m", "benchmarks", "--only", "plain-from-ours", "--size", "8MB"]
         with subprocess.Popen(
-            [
-                *(sys.executable, "-m", "benchmarks", "--only", "plain-from-ours", "--size", "8MB"),
-                *("--scratch", scratch, "--docs", docs.directory),
-            ],
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
+            [*command, "--scratch", scratch, "--docs", self.docs], cwd=ROOT, stderr=subprocess.PIPE, text=True
         ) as run:
             if run.stderr is None:
                 self.fail("expected a pipe")
-            run.stderr.readline()
-            while not processes_in(scratch, "twistd"):
-                self.assertIsNone(run.poll())
+            told = ""
+            while not told.startswith("round 1 of 7, turn 1 of 3: "):
+                told = run.stderr.readline()
+                self.assertNotEqual(told, "")
             self.assertNotEqual(list(scratch.iterdir()), [])
             run.terminate()
             run.communicate()
         self.assertEqual(run.returncode, 143)
         self.assertEqual(list(scratch.iterdir()), [])
-        self.assertEqual(processes_in(scratch), [])
-        self.assertFalse(docs.data.exists())
-
-    def test_measure(self) -> None:
-        """Measured, written and drawn; each line that it tells is one turn."""
-        docs = Docs(self.mktemp())
-        _, said = docs.run(
-            *("--only", "plain-from-ours", "--size", "8MB", "--rounds", "1", "--seed", "3"),
-            *("--scratch", str(docs.directory)),
-        )
-        report = read_report(docs.data)
-        self.assertEqual([(each.round, each.case) for each in report.samples], list(turns(report.settings)))
-        self.assertEqual(len(report.samples), 1 + 2)
-        self.assertEqual([entry.name for entry in report.entries], ["plain-from-ours"])
-        self.assertEqual(PART.read(docs.page.read_text(encoding="utf-8")), table(report))
-        self.assertIn("python -m benchmarks --only plain-from-ours --size 8MB --rounds 1", report.command)
-        self.assertEqual(said.count(" bytes in pieces of "), len(report.samples))
-        self.assertEqual(sorted(path.suffix for path in docs.directory.iterdir() if path.is_dir()), [])
-        self.assertEqual(processes_in(docs.directory), [])
+        self.assertEqual(self.processes(scratch), [])
+        self.assertFalse((self.docs / CONTEST.file).exists())

@@ -1,19 +1,29 @@
-"""The file that is fetched, and the storages that have it."""
+"""What is fetched, and on which ground."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import resource
 from pathlib import Path
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.cold_reads import resident_part
-from benchmarks.material import import_file, import_zeros, is_same, make_file, read_all
-from benchmarks.servers import DidNotWork
+from benchmarks.material import (
+    have_free_memory,
+    import_file,
+    import_zeros,
+    is_same,
+    make_certificate,
+    make_file,
+    read_all,
+)
+from benchmarks.processes import DidNotWork
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.wire import PieceKind
-from test.transport.cold import cold_file
+from test.transport.cold import cold_file, is_resident
 
 
 class MaterialTests(SynchronousTestCase):
@@ -62,9 +72,11 @@ class MaterialTests(SynchronousTestCase):
         (self.directory / "another name").symlink_to(self.source)
         for path in paths:
             cold_file(path, 512 * 1024)
-        self.assertEqual([resident_part(path) for path in paths], [0.0, 0.0])
         read_all(self.directory)
-        self.assertEqual([resident_part(path) for path in paths], [1.0, 1.0])
+        for path in paths:
+            with path.open("rb") as file:
+                for offset in (0, 256 * 1024, 512 * 1024 - 1):
+                    self.assertTrue(is_resident(file.fileno(), offset))
 
     def test_same(self) -> None:
         """One wrong byte makes two files different, though length and time are the same."""
@@ -84,3 +96,25 @@ class MaterialTests(SynchronousTestCase):
         for length in (2**20 - 1, 2**20 + 1):
             other.write_bytes(bytes(length))
             self.assertFalse(is_same(self.source, other))
+
+
+class GroundTests(SynchronousTestCase):
+    """What a turn needs beside the task."""
+
+    def test_free_memory(self) -> None:
+        """So much has been in memory at once, every page of it."""
+        length = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + 32 * 2**20
+        have_free_memory(length)
+        self.assertGreaterEqual(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, length)
+
+    def test_certificate(self) -> None:
+        """It is for 127.0.0.1, signed by itself, and fits its key."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        make_certificate(directory)
+        certificate = x509.load_pem_x509_certificate((directory / "certificate.pem").read_bytes())
+        key = load_pem_private_key((directory / "key.pem").read_bytes(), None)
+        certificate.verify_directly_issued_by(certificate)
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        self.assertEqual([str(each) for each in names.get_values_for_type(x509.IPAddress)], ["127.0.0.1"])
+        self.assertEqual(key.public_key(), certificate.public_key())

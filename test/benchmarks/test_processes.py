@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,11 +14,14 @@ from types import FrameType
 from typing import NoReturn
 
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from benchmarks.processes import (
+    DidNotWork,
     Ran,
+    Server,
     family,
+    free_port,
     held_back,
     peak_memory,
     processor_of_all,
@@ -26,6 +30,9 @@ from benchmarks.processes import (
     run_to_end,
     wait_for_end,
 )
+
+SAYS = "import sys, time\nprint('serving as 17', flush=True)\n"
+ENDS = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: (open('ended', 'w').close(), sys.exit()))\n"
 
 BUSY = "import time\nwhile time.process_time() < 0.3: pass\n"
 
@@ -209,3 +216,50 @@ class RunningTests(TestCase):
         self.assertGreater(processor_of_all() - before, 0.2)
         up, idle = (float(each) for each in Path("/proc/uptime").read_text(encoding="ascii").split())
         self.assertLess(processor_of_all(), up * (os.cpu_count() or 1) - idle / 2)
+
+
+class ServerTests(SynchronousTestCase):
+    """A program that runs inside a block."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+
+    def server(self, program: str) -> Server:
+        """A Python program that is to say that it serves."""
+        return Server([sys.executable, "-I", "-S", "-c", program], self.directory, r"serving as (\d+)")
+
+    def assert_ended(self, pid: int) -> None:
+        """Assert that there is no such process, not even its status."""
+        self.assertRaises(ProcessLookupError, os.kill, pid, 0)
+
+    def test_serves(self) -> None:
+        """It runs inside the block, in its directory, until it is told to end, and what it said is there."""
+        with self.server(f"{ENDS}{SAYS}time.sleep(60)") as server:
+            self.assertEqual(server.said[1], "17")
+            os.kill(server.pid, 0)
+            self.assertFalse((self.directory / "ended").exists())
+        self.assert_ended(server.pid)
+        self.assertTrue((self.directory / "ended").exists())
+        self.assertIn("serving as 17", (self.directory / "parent.log").read_text(encoding="utf-8"))
+
+    def test_says_nothing(self) -> None:
+        """One that ends before it serves is told with what it wrote."""
+        server = self.server("print('no')")
+        error = self.assertRaises(DidNotWork, server.__enter__)
+        self.assertIn("'serving as (\\\\d+)' in the server's output, got:\nno\n", str(error))
+        self.assert_ended(server.pid)
+
+    def test_not_started(self) -> None:
+        """Before it is started there is neither a process nor a word of it."""
+        server = self.server("")
+        self.assertRaises(DidNotWork, lambda: server.pid)
+        self.assertRaises(DidNotWork, lambda: server.said)
+
+    def test_free_port(self) -> None:
+        """A port is free, and none that a connection could be given meanwhile."""
+        port = free_port()
+        first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
+        self.assertNotIn(port, range(int(first), int(last) + 1))
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))

@@ -1,51 +1,38 @@
-"""Several workers: the table, and a turn with two of them."""
+"""Several workers: a tiny run, and the table."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.material import import_file, make_file
-from benchmarks.workers import WAYS, Sample, Workers, draw
+from benchmarks.workers import BENCHMARK, Sample, draw
+from test.benchmarks.reports import report_of
+from test.benchmarks.tiny import quick_samples
 
 
-def sample(accepted: tuple[int, ...], piece_length: int, seconds: float) -> Sample:
-    """A turn of two workers, who have read a gigabyte."""
+def sample(piece_length: int, seconds: float) -> Sample:
+    """A turn of two workers and four connections, who have read a gigabyte."""
     return Sample(
-        way=WAYS[0],
-        workers=len(accepted),
-        connections=sum(accepted),
+        workers=2,
+        connections=4,
         piece_length=piece_length,
         content_length=10**9,
         seconds=seconds,
         processor_seconds=seconds / 4,
-        accepted=accepted,
     )
 
 
 class WorkersTests(SynchronousTestCase):
-    """The measurement, its samples and its table."""
+    """The benchmark."""
+
+    def test_measure(self) -> None:
+        """Pieces of both lengths come from one process and from two workers."""
+        samples = quick_samples(self, BENCHMARK.measure)
+        self.assertEqual(
+            {(each.workers, each.piece_length) for each in samples}, {(1, 4096), (2, 4096), (1, 1 << 20), (2, 1 << 20)}
+        )
+        self.assertTrue(all(each.seconds > 0 and each.processor_seconds > 0 for each in samples))
 
     def test_draw(self) -> None:
-        """A line has how connections were distributed, and for each length of pieces the rate and what it cost."""
-        samples = [
-            sample(accepted, 1 << 20, seconds) for accepted, seconds in (((2, 2), 1.0), ((3, 1), 2.0), ((4, 0), 4.0))
-        ]
-        samples.append(sample((2, 2), 1 << 16, 5.0))
-        self.assertEqual(
-            draw(samples).splitlines()[2:],
-            ["| 2 | one socket, in turns | 4 | 3; 4 | 1 of 4 | 1000; 500 | 0.25 | 200; 200 | 1.25 |"],
-        )
-
-    def test_turn(self) -> None:
-        """Both workers accept, and the task comes from them."""
-        directory = Path(self.mktemp()).resolve()
-        directory.mkdir()
-        make_file(directory / "file", 1 << 20)
-        task = import_file(directory / "file", 1 << 16, directory / "storage")
-        with Workers(WAYS[0], 2, directory / "storage") as workers:
-            seen = workers.read(task, 8, 1 << 16, 1 << 20)
-        self.assertEqual(sum(seen.accepted), 8)
-        self.assertNotIn(0, seen.accepted)
-        self.assertTrue(seen.seconds > 0 and seen.processor_seconds > 0)
+        """For each length of pieces the best and the median rate, and the least cost."""
+        samples = [*(sample(1 << 20, seconds) for seconds in (1.0, 2.0, 4.0)), sample(1 << 16, 5.0)]
+        self.assertEqual(draw(report_of(samples)).splitlines()[4:], ["| 2 | 4 | 1000, 500 | 0.25 | 200, 200 | 1.25 |"])

@@ -1,0 +1,248 @@
+"""
+A plain client: blocking or polled sockets, requests that were made before, replies that are only counted.
+
+It does as little as can be done with the bytes, so that a measurement shows the server's work, whichever protocol the
+server speaks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import select
+import socket
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from types import TracebackType
+
+from benchmarks.processes import DidNotWork
+
+__all__ = ["BUFFER", "SPEECHES", "Exchange", "Reader", "Speech", "batches", "connect", "fetch", "learn"]
+
+BUFFER = 1024 * 1024
+"""Bytes of a buffer."""
+
+_HEADER = 4096
+"""Bytes that are read at most before a reply's header must be complete."""
+
+_TO_REPLY = 60
+"""Seconds that a server has before the next bytes must come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speech:
+    """
+    A protocol for one file.
+
+    :param ask: the request for the bytes from the first number up to the second, which are the piece with the third.
+    :param header_length: bytes of a reply before its content, from the reply's beginning; None while that is too short.
+    """
+
+    ask: Callable[[int, int, int], bytes]
+    header_length: Callable[[bytes], int | None]
+
+
+def _http(path: str) -> Speech:
+    """Ranges of a file over HTTP/1.1."""
+
+    def ask(start: int, end: int, number: int) -> bytes:
+        return f"GET {path} HTTP/1.1\r\nHost: localhost\r\nRange: bytes={start}-{end - 1}\r\n\r\n".encode("ascii")
+
+    def header_length(reply: bytes) -> int | None:
+        if not any(begin.startswith(reply[: len(begin)]) for begin in (b"HTTP/1.1 206 ", b"HTTP/1.1 200 ")):
+            raise DidNotWork(f"expected a part of the file, got {reply[:40]!r}")
+        end = re.search(rb"\r\n\r\n", reply)
+        return None if end is None else end.end()
+
+    return Speech(ask=ask, header_length=header_length)
+
+
+def _vortex(task_id: str) -> Speech:
+    """
+    Standard pieces of a task by Vortex. A request is a packet ID, tag 0, the value's length, the task's ID and the
+    piece's number; the reply's header is a packet with tag 1.
+    """
+
+    def ask(start: int, end: int, number: int) -> bytes:
+        return struct.pack("!BBI64sI", number & 255, 0, 68, task_id.encode("ascii"), number)
+
+    def header_length(reply: bytes) -> int | None:
+        if len(reply) < 6:
+            return None
+        _, tag, length = struct.unpack_from("!BBI", reply)
+        if tag != 1:
+            raise DidNotWork(f"expected a piece, got a packet with tag {tag}")
+        return 6 + int(length)
+
+    return Speech(ask=ask, header_length=header_length)
+
+
+SPEECHES: dict[str, Callable[[str], Speech]] = {"http": _http, "vortex": _vortex}
+"""Protocols by name, each for a path or a task's ID."""
+
+
+def connect(port: int) -> socket.socket:
+    """A connection to a port of 127.0.0.1."""
+    connection = socket.create_connection(("127.0.0.1", port))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # Python's own time-out would ask the kernel twice for each read.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", _TO_REPLY, 0))
+    return connection
+
+
+def fetch(
+    connection: socket.socket,
+    speech: Speech,
+    start: int,
+    end: int,
+    number: int,
+    buffer: memoryview,
+    take: Callable[[memoryview], object] = len,
+) -> int:
+    """
+    Fetch one piece.
+
+    :param start: the piece's first byte in the file; ``end`` is one past its last.
+    :param number: the piece's number.
+    :param buffer: memory of at least 4096 bytes that is used again.
+    :param take: takes the content as it comes.
+    :returns: the bytes of the reply, header included.
+    :raises DidNotWork: the reply is an error, or the connection has ended.
+    """
+    connection.sendall(speech.ask(start, end, number))
+    filled, header = 0, None
+    while header is None:
+        if filled == _HEADER:
+            raise DidNotWork(f"expected a header within {_HEADER} bytes")
+        filled += _receive(connection, buffer[filled:_HEADER])
+        header = speech.header_length(bytes(buffer[:filled]))
+    take(buffer[header:filled])
+    left = header + end - start - filled
+    while left:
+        received = _receive(connection, buffer[: min(left, len(buffer))])
+        take(buffer[:received])
+        left -= received
+    return header + end - start
+
+
+def _receive(connection: socket.socket, buffer: memoryview) -> int:
+    received = connection.recv_into(buffer)
+    if not received:
+        raise DidNotWork("the server has ended the connection")
+    return received
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """
+    A request, or several that are sent at once.
+
+    :param request: its bytes.
+    :param length: bytes of the whole reply.
+    """
+
+    request: bytes
+    length: int
+
+
+def learn(port: int, speech: Speech, content_length: int, piece_length: int, sha256: str) -> list[Exchange]:
+    """
+    Fetch every piece once, so that its reply's length is known.
+
+    :param content_length: bytes of the file.
+    :param piece_length: bytes of every piece but the last.
+    :param sha256: the digest that the content must have, in hexadecimal.
+    :raises DidNotWork: the content has another digest.
+    """
+    exchanges = []
+    buffer, digest = memoryview(bytearray(BUFFER)), hashlib.sha256()
+    with connect(port) as connection:
+        for number, start in enumerate(range(0, content_length, piece_length)):
+            end = min(start + piece_length, content_length)
+            length = fetch(connection, speech, start, end, number, buffer, digest.update)
+            exchanges.append(Exchange(request=speech.ask(start, end, number), length=length))
+    if digest.hexdigest() != sha256:
+        raise DidNotWork(f"expected content with the SHA-256 {sha256}, got {digest.hexdigest()}")
+    return exchanges
+
+
+def batches(exchanges: Sequence[Exchange], ahead: int) -> list[Exchange]:
+    """
+    Requests that are sent together.
+
+    :param ahead: how many of them.
+    """
+    return [
+        Exchange(
+            request=b"".join(each.request for each in exchanges[start : start + ahead]),
+            length=sum(each.length for each in exchanges[start : start + ahead]),
+        )
+        for start in range(0, len(exchanges), ahead)
+    ]
+
+
+class Reader(AbstractContextManager["Reader"]):
+    """
+    Several connections in one thread, for the time of a block. Each takes the next exchange when its last is complete.
+
+    :param port: of 127.0.0.1.
+    :param connections: how many.
+    :param wanted: the exchanges, which all connections share.
+    """
+
+    def __init__(self, port: int, connections: int, wanted: Iterator[Exchange]) -> None:
+        self._port = port
+        self._count = connections
+        self._wanted = wanted
+        self._poll = select.epoll()
+        self._sockets: dict[int, socket.socket] = {}
+        self._left: dict[int, int] = {}  # bytes that are asked for and have not come, by descriptor
+        self._buffer = memoryview(bytearray(BUFFER))
+        self.received: dict[int, int] = {}
+        """Bytes that have come, by connection."""
+
+    def __enter__(self) -> Reader:
+        for _ in range(self._count):
+            connection = connect(self._port)
+            self._sockets[connection.fileno()] = connection
+            self.received[connection.fileno()] = 0
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._poll.close()
+        for connection in self._sockets.values():
+            connection.close()
+
+    def read(self, enough: Callable[[], bool] = lambda: False) -> None:
+        """
+        Read until everything that is wanted has come, or until there is enough; it may be called again then.
+
+        :param enough: asked after each wake-up.
+        :raises DidNotWork: a connection has ended, or nothing comes any more.
+        """
+        if not self._left:
+            for descriptor in self._sockets:
+                self._poll.register(descriptor, select.EPOLLIN)
+                self._ask(descriptor)
+        while any(self._left.values()) and not enough():
+            ready = self._poll.poll(_TO_REPLY)
+            if not ready:
+                raise DidNotWork(f"nothing has come for {_TO_REPLY} s")
+            for descriptor, _ in ready:
+                received = _receive(self._sockets[descriptor], self._buffer)
+                self.received[descriptor] += received
+                self._left[descriptor] -= received
+                if not self._left[descriptor]:
+                    self._ask(descriptor)
+
+    def _ask(self, descriptor: int) -> None:
+        """Ask for what is wanted next, if anything is."""
+        exchange = next(self._wanted, None)
+        self._left[descriptor] = 0
+        if exchange is not None:
+            self._left[descriptor] = exchange.length
+            self._sockets[descriptor].sendall(exchange.request)

@@ -1,3 +1,0 @@
-"""Tests of :mod:`benchmarks.programs`."""
-
-from __future__ import annotations
