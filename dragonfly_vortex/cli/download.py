@@ -120,6 +120,8 @@ async def _download(
             on_progress=show,
         )
         done = await download.start()
+        for parent, lie in done.lies.items():
+            bar.say(f"parent {parent} has lied: {lie}")
         if store is not None and arguments.output is not None:
             await _export(in_thread, config, arguments)
         return done

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.errors import PieceError, PieceRefused, SinkFailed, TaskDigestMismatch, VortexError
+from dragonfly_vortex.errors import PieceError, PieceRefused, SinkFailed, TaskDigestMismatch, TaskError, VortexError
 from dragonfly_vortex.interfaces import (
     Claim,
     DownloadPieceRequest,
@@ -31,6 +31,7 @@ from dragonfly_vortex.interfaces import (
 )
 from dragonfly_vortex.task.allocation import Allocation
 from dragonfly_vortex.task.hashing import GrowingHash
+from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.outlast import outlast
 from dragonfly_vortex.task.output import OutputSink
 from dragonfly_vortex.task.parents import STORAGE
@@ -38,6 +39,7 @@ from dragonfly_vortex.task.plan import Plan, Request
 from dragonfly_vortex.task.requests import Answer, Requests
 from dragonfly_vortex.task.summary import DownloadedTask, ParentShare, Progress, share_of
 from dragonfly_vortex.task.target import IDownloadTarget
+from dragonfly_vortex.task.trials import Trials
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
 
 __all__ = ["DownloadedTask", "ParentShare", "Progress", "TaskDownload"]
@@ -95,10 +97,13 @@ class TaskDownload:
         self._in_thread = in_thread
         self._downloader = downloader
         self._on_progress = on_progress
+        self._concurrent_piece_count = concurrent_piece_count
         self._plan = Plan(task_id, self.parents, concurrent_piece_count)
+        self._trials = Trials(self._plan, self._make_trial)
         self._target = IDownloadTarget(target)
         self._announcers = announcers or {}
         self._stop_hearing: list[Callable[[], None]] = []
+        self._stop_announcers: list[Callable[[], None]] = []
         self._look_again_later: IDelayedCall | None = None
         self._is_subscribed = False
         self._written_length: int | None = None  # the content length that the target knows of
@@ -141,14 +146,7 @@ class TaskDownload:
             await self._open()
             self._hash = GrowingHash(self._target.descriptor, self._in_thread, self._advance)
             self._allocation = Allocation(self._target.descriptor, self._in_thread)
-            try:
-                await self._fetch(self._hash)
-            except TaskDigestMismatch:
-                await outlast(self._requests.stop())
-                # Nobody knows which of the pieces are wrong; but if some are missing, none need be.
-                known = self._plan.verified if self._plan.certain_length is not None else ()
-                await outlast(self._target.drop([*known, *self._plan.take_dropped()]))
-                raise
+            await self._fetch_from_all_or_one(self._hash)
             await outlast(self._requests.stop())
             await outlast(self._allocation.stop())  # what it has made too much of is given back in the end
             with contextlib.suppress(CancelledError):  # too late: by now it is published
@@ -169,7 +167,12 @@ class TaskDownload:
             await outlast(self._target.drop(refused))
         if found.pieces:
             self._tell_progress()
-        for parent in self.parents:
+        self._ask_for_announcements(*self.parents)
+
+    def _ask_for_announcements(self, *parents: str) -> None:
+        """Ask these parents what they have, and no others from now on."""
+        self._stop_announcements()
+        for parent in parents:
             announcer = self._announcers.get(parent)
             if announcer is None:
                 continue
@@ -181,12 +184,74 @@ class TaskDownload:
                 partial(self._hear, partial(self._plan.announce, parent)),
                 partial(self._hear, partial(self._plan.announcing_ended, parent)),
             )
-            self._stop_hearing.append(stop)
+            self._stop_announcers.append(stop)
+
+    def _stop_announcements(self) -> None:
+        """Ask no parent any more what it has."""
+        stops, self._stop_announcers = self._stop_announcers, []
+        for stop in stops:
+            stop()
 
     def _hear(self, record: Callable[..., None], *told: int | None) -> None:
         """A parent has told something."""
         record(*told)
         self._advance()
+
+    async def _fetch_from_all_or_one(self, growing: GrowingHash) -> None:
+        """Have everything fetched from all parents together, and where that fails as each of them alone gives it."""
+        while True:
+            try:
+                await self._fetch(growing)
+            except TaskError as failure:
+                self._stop_announcements()
+                await outlast(self._requests.stop())
+                await self._drop(self._plan.take_dropped())
+                plan = self._trials.next(failure)
+                if plan is None:
+                    await self._drop(self._trials.doubtful())
+                    raise self._verdict(failure) from failure
+                self._begin_trial(plan, growing)
+            else:
+                await outlast(self._requests.stop())
+                await self._drop(self._trials.succeed())
+                for parent, lie in self._trials.lies.items():
+                    self._log.warn("parent {parent} has lied: {lie}", parent=parent, lie=lie)
+                return
+
+    def _begin_trial(self, plan: Plan, growing: GrowingHash) -> None:
+        """Go on with another plan, and with what one parent alone says. What has been hashed may change."""
+        self._log.info(
+            "task {task_id}: trying what parent {parent} alone gives",
+            task_id=self.task_id,
+            parent=self._trials.on_trial,
+        )
+        self._plan = plan
+        self._drops = plan.drops
+        self._left_to_hash = None
+        growing.start_anew()
+        self._ask_for_announcements(*plan.parents)
+
+    def _make_trial(self, parent: str, there: Mapping[int, VerifiedPiece], compares: bool) -> Plan:
+        """The plan of one parent alone."""
+        return Plan(self.task_id, [parent], self._concurrent_piece_count, there=there, compares=compares)
+
+    def _verdict(self, failure: TaskError) -> TaskError:
+        """
+        What the download ends with, when there is nothing left to be tried.
+
+        :param failure: the last failure.
+        """
+        first = self._trials.failure or failure
+        if not isinstance(first, TaskDigestMismatch) or self._trials.on_trial is None:
+            return first
+        lies = "".join(f"; parent {parent} has lied: {lie}" for parent, lie in self._trials.lies.items())
+        return TaskDigestMismatch(self.task_id, f"{first.reason}; it is wrong as each parent alone gives it{lies}")
+
+    async def _drop(self, numbers: Sequence[int]) -> None:
+        """Have pieces dropped that are no good."""
+        if numbers:
+            self._written_length = None
+            await outlast(self._target.drop(numbers))
 
     async def _fetch(self, growing: GrowingHash) -> None:
         """Have everything fetched, until the file as a whole is what its ID says."""
@@ -202,6 +267,7 @@ class TaskDownload:
     async def _tidy_up(self) -> None:
         """Leave nothing behind: no request, no thread at work, no temporary."""
         self._turn = None
+        self._stop_announcements()
         for stop in self._stop_hearing:
             stop()
         if self._look_again_later is not None:
@@ -229,6 +295,7 @@ class TaskDownload:
             left_to_hash=self._left_to_hash or 0,
             shares=tuple(share_of(parent, pieces) for parent in self.parents),
             found_piece_count=share_of(STORAGE, pieces).piece_count,
+            lies=dict(self._trials.lies),
         )
 
     # -- one thing after the other -------------------------------------------------------------------------------------
@@ -239,12 +306,18 @@ class TaskDownload:
             return
         self._is_advancing = True
         try:
-            while self._turn is not None and not self._turn.called and self._take_step(self._turn):
+            while self._turn is not None and not self._turn.called and self._try_step(self._turn):
                 pass
-        except Exception:  # whatever it is, the download ends with it
-            self._end_turn(Failure())
         finally:
             self._is_advancing = False
+
+    def _try_step(self, turn: Deferred[None]) -> bool:
+        """Do the next thing; whatever goes wrong, this turn ends with it. Tell whether there may be another thing."""
+        try:
+            return self._take_step(turn)
+        except Exception:
+            self._end_turn(Failure())
+            return True  # there may be another turn by now
 
     def _take_step(self, turn: Deferred[None]) -> bool:
         """Do the next thing; tell whether there may be another."""
@@ -309,10 +382,11 @@ class TaskDownload:
         self._requests.add(request, Deferred.fromCoroutine(self._fetch_piece(request, sink)), sink)
 
     async def _fetch_piece(self, request: Request, sink: OutputSink) -> DownloadPieceResponse | Claim:
-        """Fetch a piece, unless somebody else fetches it, or has."""
-        claim = await self._target.claim(request.number)
-        if not claim.is_ours:
-            return claim
+        """Fetch a piece, unless somebody else fetches it, or has; or ask for its digest alone."""
+        if not self._plan.is_comparison(request):
+            claim = await self._target.claim(request.number)
+            if not claim.is_ours:
+                return claim
         wanted = DownloadPieceRequest(kind=self.kind, task_id=self.task_id, number=request.number, sink=sink)
         return await self._downloader.download(request.parent, wanted)
 
@@ -331,6 +405,8 @@ class TaskDownload:
     def _record(self, answer: Answer) -> None:
         """Tell the plan what has become of a request."""
         request, result = answer.request, answer.result
+        if not self._plan.is_under_way(request):
+            return  # it was given up with the plan before this one
         if answer.is_given_up:
             self._plan.record_cancelled(request)
         elif isinstance(result, DownloadPieceResponse):
@@ -424,7 +500,8 @@ class TaskDownload:
 
     def _tell_length(self) -> None:
         """Tell the target how long the task is, when that has changed."""
-        length = self._plan.certain_length
+        # The parent on trial may say less than there is.
+        length = self._plan.certain_length if self._trials.on_trial is None else None
         if length != self._written_length and self._plan.verified:
             self._written_length = length
             self._change(self._target.set_content_length(length))

@@ -27,10 +27,32 @@ class VerifiedPiece:
 
     :param parent: who sent it.
     :param length: bytes of it.
+    :param offset: where it starts, in bytes.
+    :param digest: the digest, as the parent named it.
     """
 
     parent: str
     length: int
+    offset: int = 0
+    digest: str = ""
+
+    @classmethod
+    def of(cls, parent: str, metadata: PieceMetadata) -> VerifiedPiece:
+        """
+        A piece with these metadata.
+
+        :param parent: who sent it.
+        """
+        return cls(parent=parent, length=metadata.length, offset=metadata.offset, digest=metadata.digest)
+
+    def is_as(self, metadata: PieceMetadata) -> bool:
+        """Whether another parent describes the piece in the same way."""
+        return self.is_like(VerifiedPiece.of(self.parent, metadata))
+
+    def is_like(self, other: VerifiedPiece) -> bool:
+        """Whether another piece lies at the same place and has the same digest. Without a digest that is not known."""
+        same = (self.offset, self.length, self.digest) == (other.offset, other.length, other.digest)
+        return same and bool(self.digest)
 
 
 class Layout:
@@ -46,7 +68,6 @@ class Layout:
         self.verified_length = 0
         self.short: int | None = None
         """The verified piece that is shorter than the others, which makes it the last."""
-        self.believes_tellings = True
         self._parents = parents
 
     # -- what is known -------------------------------------------------------------------------------------------------
@@ -54,10 +75,9 @@ class Layout:
     @property
     def told_length(self) -> int | None:
         """Bytes of the whole task, as honest parents say; None where none does."""
-        if self.believes_tellings:
-            for parent in self._parents.values():  # a plain loop: this is asked many times for each piece
-                if parent.told_content_length is not None and parent.is_honest:
-                    return parent.told_content_length
+        for parent in self._parents.values():  # a plain loop: this is asked many times for each piece
+            if parent.told_content_length is not None and parent.is_honest:
+                return parent.told_content_length
         return None
 
     @property
@@ -86,17 +106,18 @@ class Layout:
     def vouchers(self) -> set[str]:
         """The honest parents by whose word or pieces the piece length is known."""
         first = self.verified.get(0)
-        by_word = {parent.address for parent in self._tellers() if parent.told_piece_length == self.piece_length}
+        by_word = {parent.address for parent in self._honest() if parent.told_piece_length == self.piece_length}
         by_first = {first.parent} if first is not None and first.length == self.piece_length else set()
         return self.senders(0) | by_word | (by_first & self.senders())
 
-    def _tellers(self) -> Iterator[Parent]:
-        """The honest parents, as long as they are believed what they say beside giving pieces."""
-        return (parent for parent in self._parents.values() if parent.is_honest and self.believes_tellings)
+    def _honest(self) -> Iterator[Parent]:
+        """The parents that are not known to have lied."""
+        return (parent for parent in self._parents.values() if parent.is_honest)
 
     def _tellers_of_length(self) -> set[str]:
-        """Who says how long the whole task is."""
-        return {parent.address for parent in self._tellers() if parent.told_content_length is not None}
+        """The honest parents that say what is believed of the length of the whole task."""
+        told = self.told_length
+        return {parent.address for parent in self._honest() if parent.told_content_length == told is not None}
 
     # -- what contradicts it -------------------------------------------------------------------------------------------
 

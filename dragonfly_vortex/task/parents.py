@@ -50,6 +50,8 @@ class Parent:
     :param failures: how often it failed to give a piece, by number.
     :param accusers: who vouches for what its lie contradicts; None where it is a lie whatever others say.
     :param acquitted: whether its word has stood against that of liars alone before.
+    :param lie: what it said that cannot be true, with what was expected; empty where there is nothing.
+    :param is_caught: whether that is a lie whatever others say.
     :param is_open: whether it may be asked for what it has not announced.
     :param is_announcing: whether it may announce more.
     :param announced: offset and length of the pieces that it has announced, by number.
@@ -67,6 +69,8 @@ class Parent:
     failures: Counter[int] = field(default_factory=Counter)
     accusers: set[str] | None = None
     acquitted: bool = False
+    lie: str = ""
+    is_caught: bool = False
     is_open: bool = True
     is_announcing: bool = False
     announced: dict[int, tuple[int, int]] = field(default_factory=dict)

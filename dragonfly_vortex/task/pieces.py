@@ -8,7 +8,7 @@ Nobody is judged here: what is thought of parents, and what follows from it for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from dragonfly_vortex.task.choice import Choice, Request
 from dragonfly_vortex.task.layout import Layout, VerifiedPiece
@@ -82,6 +82,10 @@ class Pieces:
             self.choice.put_back(number)
         self._dropped += numbers
         self.drops += bool(numbers)
+
+    def forget(self, numbers: Sequence[int]) -> None:
+        """Pieces that are in the file and were not counted as verified are not to be offered any more."""
+        self._dropped += numbers
 
     def take_dropped(self) -> list[int]:
         """The numbers of the pieces that have been forgotten since this was called last."""

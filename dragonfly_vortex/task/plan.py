@@ -12,7 +12,7 @@ has been announced.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dragonfly_vortex.errors import (
     InvalidPiece,
@@ -27,6 +27,7 @@ from dragonfly_vortex.errors import (
 )
 from dragonfly_vortex.interfaces import piece_id
 from dragonfly_vortex.task.choice import Request
+from dragonfly_vortex.task.comparison import Comparison
 from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.parents import STORAGE, Parent, Standing
 from dragonfly_vortex.task.pieces import Pieces
@@ -49,10 +50,21 @@ class Plan:
     :param task_id: the task, for messages.
     :param parents: the parents' addresses; each counts once.
     :param concurrent_piece_count: how many requests may be under way at once.
+    :param there: the pieces that are in the file already, where the task is to be as its only parent gives it, see
+        :mod:`~dragonfly_vortex.task.trials`. They count as verified when the parent has given or described them.
+    :param compares: whether pieces of others are compared before they are fetched anew.
     :raises ValueError: there is no parent, or nothing may be asked.
     """
 
-    def __init__(self, task_id: str, parents: Sequence[str], concurrent_piece_count: int) -> None:
+    def __init__(
+        self,
+        task_id: str,
+        parents: Sequence[str],
+        concurrent_piece_count: int,
+        *,
+        there: Mapping[int, VerifiedPiece] | None = None,
+        compares: bool = True,
+    ) -> None:
         if not parents:
             raise ValueError("expected at least one parent, got none")
         if concurrent_piece_count < 1:
@@ -60,11 +72,14 @@ class Plan:
         self.task_id = task_id
         self._limit = concurrent_piece_count
         self._parents = {address: Parent(address=address) for address in parents}
-        self._everybody = {**self._parents, STORAGE: Parent(address=STORAGE, is_open=False)}
+        self._everybody = {STORAGE: Parent(address=STORAGE, is_open=False), **self._parents}
+        for piece in (there or {}).values():  # of those that are not asked, the pieces are known nevertheless
+            self._everybody.setdefault(piece.parent, Parent(address=piece.parent, standing=Standing.OUT))
         self._pieces = Pieces(self._parents, self._everybody)
         self._trust = Trust(task_id, self._parents, self._everybody, self._pieces)
         self._layout = self._pieces.layout
         self._choice = self._pieces.choice
+        self._comparison = None if there is None else Comparison(parents[0], self._pieces, there, by_digest=compares)
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
@@ -126,6 +141,10 @@ class Plan:
         """How many requests have no answer yet, those that are withdrawn too."""
         return len(self._choice.under_way)
 
+    def is_under_way(self, request: Request) -> bool:
+        """Whether a request is one of this plan's, and has no answer yet."""
+        return self._choice.under_way.get(request.number) is request
+
     @property
     def is_waiting_for_others(self) -> bool:
         """Whether somebody else is fetching a piece."""
@@ -135,13 +154,52 @@ class Plan:
         """What is thought of a parent."""
         return self._parents[parent].standing
 
+    @property
+    def comparison(self) -> Comparison | None:
+        """The pieces that are compared; None where all parents are believed."""
+        return self._comparison
+
+    @property
+    def there(self) -> dict[int, VerifiedPiece]:
+        """The pieces that are in the file, those that are not compared yet too."""
+        return {**(self._comparison.there if self._comparison is not None else {}), **self.verified}
+
+    @property
+    def parents(self) -> list[str]:
+        """The parents' addresses."""
+        return list(self._parents)
+
+    @property
+    def suspects(self) -> list[Parent]:
+        """The parents, with what is thought of them."""
+        return list(self._parents.values())
+
+    @property
+    def got(self) -> str | None:
+        """The SHA-256 of the whole, where all is there and it is wrong."""
+        return self._trust.got
+
+    def may_be_right_alone(self) -> list[str]:
+        """When the download has failed: the parents by whose word alone it may succeed, the most promising first."""
+        return self._trust.may_be_right_alone()
+
     # -- what is to be done --------------------------------------------------------------------------------------------
 
     def next_request(self) -> Request | None:
         """The next request, which counts as under way from now on; None while there is nothing to ask."""
         if len(self._choice.under_way) >= self._limit or len(self._choice.busy) >= _MOST_BUSY or self.is_complete:
             return None
-        return self._pieces.ask()
+        request = self._pieces.ask()
+        if request is not None and self._comparison is not None:
+            self._comparison.begin(request)
+        return request
+
+    def is_comparison(self, request: Request) -> bool:
+        """
+        Whether only the digest of a piece is asked for, because the piece is there. The piece is not to be claimed, and
+        :meth:`judge` refuses it when the parent has named its digest.
+        """
+        return self._comparison is not None and self._comparison.is_comparison(request)
 
     def next_withdrawn(self) -> Request | None:
         """
@@ -162,8 +220,6 @@ class Plan:
         lost = self._choice.lost()
         if lost is None:
             return None
-        if mismatch is not None:
-            return mismatch
         names = ", ".join(self._parents)
         if 0 not in self.verified and (
             last_error is None or all(0 in parent.lacks for parent in self._parents.values())
@@ -185,6 +241,9 @@ class Plan:
         if self._pieces.is_withdrawn(request):
             raise PieceRefused("the request has been given up")
         self._trust.judge(request, metadata)
+        if self._comparison is not None and self._comparison.is_comparison(request):
+            self._comparison.hear(request, metadata)
+            raise PieceRefused("only the digest was asked for")
 
     def record_verified(self, request: Request, metadata: PieceMetadata) -> None:
         """The piece has come, and has its digest. What is known by now may still make it a lie."""
@@ -198,7 +257,8 @@ class Plan:
             self.record_failure(request, UnexpectedPiece(request.parent, name, str(refusal)))
             return
         self._trust.believe(self._settle(request))
-        self._pieces.add(request.number, VerifiedPiece(parent=request.parent, length=metadata.length))
+        self._pieces.add(request.number, VerifiedPiece.of(request.parent, metadata))
+        self._place()
 
     def record_present(self, metadata: PieceMetadata) -> None:
         """
@@ -208,14 +268,26 @@ class Plan:
         """
         for reason, _ in self._layout.contradictions(metadata.number, metadata):
             raise PieceRefused(reason)
-        if metadata.number not in self.verified:
-            self._pieces.add(metadata.number, VerifiedPiece(parent=STORAGE, length=metadata.length))
+        if metadata.number in self.verified:
+            return
+        piece = VerifiedPiece.of(STORAGE, metadata)
+        if self._comparison is None:
+            self._pieces.add(metadata.number, piece)
+        else:
+            self._comparison.there[metadata.number] = piece
+            self._pieces.take_from_others()
 
     def record_failure(self, request: Request, error: PieceError) -> None:
         """The parent did not give the piece: what follows depends on why."""
         withdrawn = self._pieces.is_withdrawn(request)
         accusers = self._trust.accusers(request)
+        described = None if self._comparison is None else self._comparison.end(request)
         parent = self._settle(request)
+        if self._comparison is not None and described is not None and not withdrawn:
+            self._trust.believe(parent)
+            self._comparison.compare(described)
+            self._place()
+            return
         if withdrawn or (accusers is not None and not accusers):
             return  # given up, or refused on the word of liars alone: that says nothing about the parent
         if isinstance(error, PieceNotFound):
@@ -224,7 +296,7 @@ class Plan:
             self._trust.last_error = self._trust.last_error or error
         elif isinstance(error, InvalidPiece):
             self._trust.last_error = error
-            self._trust.expose(parent, accusers)
+            self._trust.expose(parent, accusers, f"piece {request.number}: {error.reason}")
         elif isinstance(error, PieceTimeout):
             self._trust.last_error = error
             self._trust.give_up(parent)
@@ -249,8 +321,7 @@ class Plan:
 
     def record_mismatch(self, got: str) -> None:
         """
-        The task is complete, and does not have the SHA-256 that its ID is. What is to be fetched again, and from whom,
-        is asked for from now on; where that is nothing, :meth:`failure` tells of it.
+        The task is complete, and does not have the SHA-256 that its ID is: from now on that is its :meth:`failure`.
 
         :param got: the SHA-256 that it has.
         """
@@ -283,13 +354,15 @@ class Plan:
                 told_by, number, f"expected a piece at its place, got {length} bytes at {offset}", None
             )
             return
-        piece_length = offset // number if number else max(length, self.piece_length or 0)
+        # A first piece that is shorter than the piece length is the only one, and then its length is the piece length.
+        piece_length = offset // number if number else told_by.told_piece_length or length
         content_length = offset + length if length < piece_length or not length else None
         self._trust.learn(told_by, number, content_length, piece_length)
         if length > piece_length:
             self._trust.record_lie(told_by, number, f"expected at most {piece_length} bytes, got {length}", None)
         else:
             self._choice.offer(told_by, number)
+        self._place()
 
     def announcing_ended(self, parent: str, finished: bool) -> None:
         """
@@ -316,8 +389,16 @@ class Plan:
         if content_length is not None and piece_length is not None:
             piece_length = min(piece_length, content_length)  # of a task of one piece that is the piece's own length
         self._trust.learn(self._everybody[parent], 0, content_length, piece_length)
+        self._place()
 
     def _settle(self, request: Request) -> Parent:
         """A request is under way no more. Its parent."""
         self._trust.forget(request)
+        if self._comparison is not None:
+            self._comparison.end(request)
         return self._pieces.settle(request)
+
+    def _place(self) -> None:
+        """Something has become known of the task: pieces that are there may turn out to lie at other places."""
+        if self._comparison is not None:
+            self._comparison.place()

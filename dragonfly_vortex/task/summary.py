@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dragonfly_vortex.task.layout import VerifiedPiece
 
@@ -52,6 +52,7 @@ class DownloadedTask:
     :param left_to_hash: bytes that had not been hashed when the last piece had come.
     :param shares: what each parent has given, in the order in which they were named.
     :param found_piece_count: pieces that nobody had to give in this download: they were there, or came from another.
+    :param lies: parents that are known to have lied, by address, and what each lie was.
     """
 
     task_id: str
@@ -62,6 +63,7 @@ class DownloadedTask:
     left_to_hash: int
     shares: tuple[ParentShare, ...]
     found_piece_count: int = 0
+    lies: Mapping[str, str] = field(default_factory=dict)
 
 
 def share_of(parent: str, pieces: Sequence[VerifiedPiece]) -> ParentShare:

@@ -3,16 +3,18 @@ Who is believed: which parents are in doubt, out, or have lied, and what is forg
 and no reactor.
 
 A parent has lied if what it gives or says contradicts what is known; if a piece does not have its digest; or if it has
-sent all of a task that is wrong as a whole. What is known from liars alone is forgotten, and who was called a liar on
-their word alone is not one. The states, and what leads from one to the next, are in
+sent all of a task that is wrong as a whole. What is known from liars alone is forgotten, and a parent that was called a
+liar on their word alone is not one. Where that does not lead to a task that is right as a whole, the parents are tried
+one by one, see :mod:`~dragonfly_vortex.task.trials`. The states, and what leads from one to the next, are in
 :mod:`~dragonfly_vortex.task.parents`; what there is to contradict is in :mod:`~dragonfly_vortex.task.layout`.
 
 What was there before counts as sent by :data:`~dragonfly_vortex.task.parents.STORAGE`, which is believed like a parent,
-but is the first to be doubted: when the whole is wrong, or when all parents contradict it.
+but is the first to be doubted when all parents contradict it.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from dragonfly_vortex.errors import PieceError, PieceRefused, TaskDigestMismatch, UnexpectedPiece
@@ -43,8 +45,10 @@ class Trust:
         """Why a parent did not give what it was asked for, or what it said that cannot be true."""
         self.mismatch: TaskDigestMismatch | None = None
         """The whole has been wrong."""
+        self.got: str | None = None
+        """The SHA-256 that it had."""
         self.is_hopeless = False
-        """Whether it is wrong still, and nobody else is to be asked for any of it."""
+        """Whether it is wrong, so that nothing more is to be asked for on the word of all together."""
         self._task_id = task_id
         self._parents = parents
         self._everybody = everybody
@@ -95,7 +99,7 @@ class Trust:
             parent.told_piece_length = piece_length
         if content_length is not None:
             parent.told_content_length = content_length
-        if parent.is_honest and self._layout.believes_tellings and self._layout.piece_length is None:
+        if parent.is_honest and self._layout.piece_length is None:
             self._layout.piece_length = piece_length
 
     # -- what is thought of parents ------------------------------------------------------------------------------------
@@ -125,14 +129,17 @@ class Trust:
         """A parent has said what cannot be true."""
         if parent.is_honest:
             self.last_error = UnexpectedPiece(parent.address, piece_id(self._task_id, number), reason)
-            self.expose(parent, None if accusers is None or parent.address in accusers else accusers)
+            self.expose(parent, None if accusers is None or parent.address in accusers else accusers, reason)
 
-    def expose(self, parent: Parent, accusers: set[str] | None) -> None:
+    def expose(self, parent: Parent, accusers: set[str] | None, lie: str) -> None:
         """
         A parent has lied: it is not asked again, and what is known from it alone is forgotten.
 
         :param accusers: who vouches for what it contradicts; None where it is a lie whatever others say.
+        :param lie: what was expected and what came.
         """
+        parent.lie = lie
+        parent.is_caught = parent.is_caught or accusers is None
         parent.accusers = accusers if parent.is_alive and not parent.acquitted else None
         parent.standing = Standing.LIED
         parent.lacks.clear()
@@ -147,10 +154,10 @@ class Trust:
         self._choice.find_orphans()
         is_anybody_left = any(other.is_alive for other in self._parents.values())
         if not is_anybody_left and self._storage.is_honest and STORAGE in (parent.accusers or ()):
-            self.expose(self._storage, None)
+            self.expose(self._storage, None, "all parents contradict it")
 
     def _acquit(self, liar: str) -> None:
-        """Whoever was called a liar on the word of liars alone is not one, but for once only: this comes to an end."""
+        """A parent that was called a liar on the word of liars alone is acquitted, once: this comes to an end."""
         for accusers in self._contradicted.values():
             (accusers or set()).discard(liar)
         for parent in self._parents.values():
@@ -174,38 +181,50 @@ class Trust:
 
     def record_mismatch(self, got: str) -> None:
         """
-        All pieces are there, and together they do not have the SHA-256 that the task's ID is. What was there before is
-        fetched anew, and what parents have only said is not believed any more. If somebody is known to have lied, what
-        came from there is to be fetched again from others; and who has sent it all has lied.
+        All pieces are there, and together they do not have the SHA-256 that the task's ID is. A parent that has sent
+        all of it, and says where it ends, has lied.
 
         :param got: the SHA-256 that they have.
         """
-        layout, pieces = self._layout, self._pieces
-        end, length = self._choice.end or 0, pieces.content_length
+        layout = self._layout
+        end, length = self._choice.end or 0, self._pieces.content_length
         senders = sorted({layout.verified[number].parent for number in range(end)})
         self.mismatch = TaskDigestMismatch(self._task_id, self._reason(got, length, end, senders))
-        if STORAGE in senders and self._storage.is_honest and layout.content_length is not None:
-            self.expose(self._storage, None)
-            return
-        if layout.believes_tellings:
-            layout.believes_tellings = False
-            self._check_vouchers()
-            if not (pieces.are_all_there and pieces.content_length == length):
-                return
-        others = (parent for name, parent in self._parents.items() if name not in senders)
-        if (
-            layout.content_length is None
-            and all(self._everybody[sender].is_honest for sender in senders)
-            and not any(parent.is_alive or parent.accusers for parent in others)
-        ):
-            self.is_hopeless = True  # and what there is may be right, as far as it goes
-            return
-        if len(senders) == 1 and senders[0] != STORAGE:
-            self.expose(self._parents[senders[0]], None)
-        pieces.drop(
-            [number for number, piece in layout.verified.items() if not self._everybody[piece.parent].is_honest]
-        )
-        self.is_hopeless = pieces.are_all_there and pieces.content_length == length
+        self.got = got
+        self.is_hopeless = True
+        sender = self._parents.get(senders[0]) if len(senders) == 1 else None
+        if sender is not None and (layout.short is not None or sender.told_content_length == length):
+            sender.standing = Standing.LIED
+            sender.is_caught = True
+            sender.lie = f"it sent all of a task that has the SHA-256 {got}"
+
+    def may_be_right_alone(self) -> list[str]:
+        """
+        When the download has failed: the parents by whose word alone it may succeed. Those of which most is there come
+        first, because least is to be asked of them.
+        """
+        counts = Counter(piece.parent for piece in self._layout.verified.values())
+        lost = None if self.is_hopeless else self._choice.lost()
+        able = [parent for parent in self._parents.values() if self._may_be_right_alone(parent, lost)]
+        return [parent.address for parent in sorted(able, key=lambda parent: -counts[parent.address])]
+
+    def _may_be_right_alone(self, parent: Parent, lost: int | None) -> bool:
+        """
+        Whether a parent alone may give the whole, where all together did not.
+
+        :param lost: the piece that no parent gives; None where all were given.
+        """
+        if parent.is_caught or parent.standing is Standing.OUT:
+            return False
+        if lost is not None:
+            length, piece_length = parent.told_content_length, self._layout.piece_length
+            says_more = length is not None and piece_length is not None and length > lost * piece_length
+            says_end = lost > 0 and not says_more and (lost in parent.lacks or parent.denies(lost))
+            return parent.standing is Standing.LIED or says_end
+        end = self._choice.end or 0
+        is_its_end = self._layout.short is not None or end in parent.lacks or parent.denies(end)
+        verified = self._layout.verified
+        return not is_its_end or any(verified[number].parent != parent.address for number in range(end))
 
     def _reason(self, got: str, length: int | None, end: int, senders: list[str]) -> str:
         """What was expected of the whole and what came."""

@@ -170,6 +170,19 @@ class OverTCPTests(TestCase):
         said = await self.assert_fails(TaskDigestMismatch, self.scripted(self.sends(self.content[::-1])).address)
         self.assertIn(f"expected SHA-256 {self.task_id}, got {hashlib.sha256(self.content[::-1]).hexdigest()}", said)
 
+    async def test_poisoned_pieces(self) -> None:
+        """One parent sends wrong pieces with fitting digests: another one's are taken, and the liar is named."""
+        wrong = bytearray(self.content)
+        for number in (4, 5, 12, 13):
+            wrong[number * PIECE_LENGTH] ^= 1
+        liar = self.scripted(self.sends(bytes(wrong)))
+        honest = self.scripted(self.sends(self.content))
+        done = await self.download(liar.address, honest.address)
+        self.assert_complete()
+        self.assertEqual(list(done.lies), [liar.address])
+        self.assertRegex(done.lies[liar.address], r"^it sent pieces? \d+(, \d+)* with other content$")
+        self.assertGreater(done.shares[0].piece_count, 0)
+
     async def test_dies(self) -> None:
         """A parent that dies in the middle is replaced by another; what it gave is kept."""
         honest = self.sends(self.content)

@@ -15,6 +15,7 @@ from dragonfly_vortex.errors import (
     PieceNotFound,
     PieceRefused,
     PieceTimeout,
+    TaskDigestMismatch,
     TaskError,
     TaskNotFound,
 )
@@ -61,7 +62,7 @@ class PresentTests(PlanTestCase):
         self.assertEqual(len(self.plan.verified), 1)
 
     def test_wrong_whole(self) -> None:
-        """If the whole is wrong, what was there is the first to be dropped, and nobody else is suspected."""
+        """If the whole is wrong, the download has failed, and any parent that has not sent all of it may be right."""
         self.begin_with(0, 2)
         first, last, *others = self.ask_all()
         self.give(first)
@@ -70,10 +71,9 @@ class PresentTests(PlanTestCase):
             self.plan.record_cancelled(request)
         self.assertTrue(self.plan.is_complete)
         self.plan.record_mismatch("cd" * 32)
-        self.assertEqual((self.plan.take_dropped(), self.plan.drops), ([0, 2], 1))
-        self.assertEqual(self.plan.take_dropped(), [])
-        self.assertIsNone(self.plan.failure())
-        self.assertEqual(self.numbers(self.ask_all()), [0, 2])
+        self.assertEqual((self.plan.take_dropped(), self.plan.drops), ([], 0))
+        self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
+        self.assertEqual(self.plan.may_be_right_alone(), ["a"])
         self.assertIs(self.plan.standing("a"), Standing.GOOD)
 
     def test_incomplete(self) -> None:
@@ -325,18 +325,15 @@ class AnnounceTests(PlanTestCase):
         self.assertIsNone(self.plan.piece_length)
 
     def test_lie_about_the_length(self) -> None:
-        """A length that one parent told, and that makes the whole wrong, is not believed a second time."""
+        """Where a length that one parent told makes the whole wrong, the parent that gave the pieces may be right."""
         self.begin_announcing("a", others=("b",))
         self.plan.learn_layout("a", 20, 10)
         for request in self.ask_all():
             self.give(request)
         self.assertTrue(self.plan.is_complete)
         self.plan.record_mismatch("cd" * 32)
-        self.assertIsNone(self.plan.failure())
-        request = self.ask()
-        self.assertEqual((request.number, request.parent), (2, "b"))
-        self.give(request, length=5)
-        self.assertEqual((self.plan.is_complete, self.plan.content_length), (True, 25))
+        self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
+        self.assertEqual(self.plan.may_be_right_alone(), ["b", "a"])
 
 
 @dataclass(kw_only=True)

@@ -250,11 +250,33 @@ class StoredTargetTests(TestCase):
         self.assertEqual((await self.numbers(), files_in(self.directory)), ([], []))
 
     async def test_wrong_from_several(self) -> None:
-        """So is what came from several parents, when nobody knows which of them has lied."""
-        liar = PlayedParent(content=CONTENT[::-1], piece_length=100)
+        """Of what came from several parents all is kept but the pieces about which they disagree."""
+        contents = [bytearray(CONTENT) for _ in range(3)]
+        for number, content in enumerate(contents):
+            content[150] ^= 1
+            content[number * 300 + 50] ^= 1
+        a, b, c = (PlayedParent(content=bytes(content), piece_length=100) for content in contents)
+        downloader = self.play(a=a, b=b, c=c)
         with self.assertRaises(TaskDigestMismatch):
-            await self.download(self.play(a=liar, b=liar))
-        self.assertEqual((await self.numbers(), files_in(self.directory)), ([], []))
+            await self.download(downloader)
+        self.assertEqual(await self.numbers(), [1, 2, 4, 5, 7, 8, 9])
+        honest = self.play()
+        done = await self.download(honest)
+        self.assertEqual(done.found_piece_count, 6)
+        await self.assert_complete()
+
+    async def test_one_honest_parent(self) -> None:
+        """With an honest parent among liars it succeeds, and what the liars sent rightly is kept."""
+        wrong = bytearray(CONTENT)
+        wrong[450] ^= 1
+        wrong[550] ^= 1
+        liar = PlayedParent(content=bytes(wrong), piece_length=100)
+        downloader = self.play(liar=liar, honest=PlayedParent(content=CONTENT, piece_length=100))
+        done = await self.download(downloader, concurrency=1)
+        self.assertEqual(set(done.lies), {"liar"})
+        self.assertIn("with other content", done.lies["liar"])
+        self.assertGreater(done.shares[0].piece_count, 0)
+        await self.assert_complete()
 
     async def test_dropped_first(self) -> None:
         """Nothing is asked for again before it has been dropped: it would be written to a place that is offered."""

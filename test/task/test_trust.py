@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from dragonfly_vortex.errors import (
     DigestMismatch,
     NoParentLeft,
@@ -293,49 +295,44 @@ class MismatchTests(PlanTestCase):
         self.assertIn(f"expected SHA-256 {TASK_ID}, got {'cd' * 32}, of 15 bytes in 2 pieces from a", str(failure))
 
     def test_other_parents(self) -> None:
-        """If it all came from one of several parents, that one has lied, and all is fetched from the others."""
+        """If it all came from one of several parents, that one has lied, and another may be right."""
         self.begin("a", "b", at_once=1)
         self.give(self.ask(), length=0)
         self.plan.record_mismatch("cd" * 32)
-        self.assertIsNone(self.plan.failure())
+        self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
         self.assertIs(self.plan.standing("a"), Standing.LIED)
-        request = self.ask()
-        self.assertEqual((request.number, request.parent), (0, "b"))
+        self.assertEqual(self.plan.may_be_right_alone(), ["b"])
 
     def test_who_knows(self) -> None:
-        """If several parents sent it and none is known to have lied, nothing is fetched again."""
-        self.complete("a", "b")
+        """If several parents sent it, each of them may be right, the one that sent most first."""
+        self.complete("a", "b", "b")
         self.plan.record_mismatch("cd" * 32)
         self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
+        counts = Counter(piece.parent for piece in self.plan.verified.values())
+        self.assertEqual(self.plan.may_be_right_alone(), [parent for parent, _ in counts.most_common()])
 
-    def test_pieces_of_a_liar(self) -> None:
-        """What a known liar had sent is fetched again from others, and nothing else; then it is refused."""
+    def test_caught(self) -> None:
+        """A parent that has been caught in a lie of its own, and one that is out, cannot be right."""
         self.begin("a", "b", "c", at_once=1)
         for _ in range(3):
             self.give(self.ask())
-        lie = self.ask()
+        lie, late = self.ask(), self.ask
         self.fail_with(DigestMismatch, lie)
+        out = late()
+        self.fail_with(PieceTimeout, out)
         self.give(self.ask(), length=5)
-        (liars,) = (number for number, sent in self.plan.verified.items() if sent.parent == lie.parent)
-        kept = dict(self.plan.verified)
         self.plan.record_mismatch("cd" * 32)
-        self.assertIsNone(self.plan.failure())
-        self.assertEqual(self.plan.drops, 1)
-        (request,) = self.ask_all()
-        self.assertEqual(request.number, liars)
-        self.give(request)
-        self.assertTrue(self.plan.is_complete)
-        self.assertEqual(
-            {n: sent for n, sent in self.plan.verified.items() if n != liars},
-            {n: sent for n, sent in kept.items() if n != liars},
-        )
-        self.plan.record_mismatch("ef" * 32)
-        self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
+        self.assertEqual({lie.parent, out.parent, *self.plan.may_be_right_alone()}, {"a", "b", "c"})
+        self.assertEqual(len(self.plan.may_be_right_alone()), 1)
 
-    def test_nobody_to_fetch_from(self) -> None:
-        """If the others cannot give what is to be fetched again, the mismatch is what is told."""
-        self.begin("a", "b", at_once=1)
-        self.give(self.ask(), length=0)
-        self.plan.record_mismatch("cd" * 32)
-        self.fail_with(PieceTimeout, self.ask())
-        self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
+    def test_lost(self) -> None:
+        """If a piece is lost, a parent may be right that was refused on the word of others, or says it ends there."""
+        requests = {request.parent: request for request in self.begin_with_first("a", "b", "c", at_once=3)}
+        self.refuse(requests["b"], piece(requests["b"].number, length=11))
+        self.give(requests["a"])
+        self.fail_with(PieceTimeout, requests["c"])
+        lost = self.ask()
+        self.assertEqual(lost.parent, "a")
+        self.fail_with(PieceNotFound, lost)
+        self.assertIsInstance(self.plan.failure(), NoParentLeft)
+        self.assertEqual(self.plan.may_be_right_alone(), ["a", "b"])

@@ -1,0 +1,139 @@
+"""
+What is tried when the parents together do not give a task that fits its ID: the task as one parent alone gives it, one
+parent after the other. No I/O here, no clock and no reactor.
+
+The ID is the SHA-256 of the whole, so no single piece can be judged. But if one parent has the whole task and is
+honest, the task is right as soon as every piece of it is as that parent gives it. Pieces in the file that came from
+elsewhere are compared by their digests, see :mod:`~dragonfly_vortex.task.comparison`. A CRC-32 can be forged: so a
+parent with which that has failed is tried once more at the end, and gives every piece itself.
+
+For n pieces and p parents that makes at most p times n comparisons and two copies of the task from each parent. The
+usual case, one liar, costs the comparisons and the pieces that differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from dragonfly_vortex.errors import TaskDigestMismatch, TaskError
+from dragonfly_vortex.task.comparison import Comparison
+from dragonfly_vortex.task.layout import VerifiedPiece
+from dragonfly_vortex.task.parents import STORAGE, Parent, Standing
+from dragonfly_vortex.task.plan import Plan
+
+__all__ = ["MakeTrial", "Trials"]
+
+MakeTrial = Callable[[str, Mapping[int, VerifiedPiece], bool], Plan]
+"""Makes the plan of a trial: of a parent, of the pieces that are there, and of whether these are compared."""
+
+_MOST_NAMED = 8
+"""Numbers of pieces that a message names."""
+
+
+class Trials:
+    """
+    The plans of one download, one after the other.
+
+    :param plan: the first one, of all parents together.
+    :param make_trial: makes the others.
+    """
+
+    def __init__(self, plan: Plan, make_trial: MakeTrial) -> None:
+        self.plan = plan
+        """The one that is being followed."""
+        self.on_trial: str | None = None
+        """The parent whose word alone is believed; None where all are believed."""
+        self.lies: dict[str, str] = {}
+        """The parents that are known to have lied, and what the lies were."""
+        self.failure: TaskError | None = None
+        """Why the parents together did not give the task."""
+        self._make_trial = make_trial
+        self._suspects: list[Parent] = plan.suspects
+        self._candidates: list[tuple[str, bool]] = []
+        self._confirmed: set[int] = set()
+        self._replaced: dict[tuple[str, int], VerifiedPiece] = {}
+
+    def next(self, failure: TaskError) -> Plan | None:
+        """
+        The plan has failed: the next one, where there is a parent that has not been tried.
+
+        :param failure: what it has failed with.
+        """
+        plan, comparison = self.plan, self.plan.comparison
+        if comparison is None:
+            self.failure = failure
+            self.lies.update((parent.address, parent.lie) for parent in self._suspects if parent.is_caught)
+            self._candidates = [(address, True) for address in plan.may_be_right_alone()]
+        else:
+            self._fail(plan, comparison)
+        if not self._candidates:
+            return None
+        self.on_trial, compares = self._candidates.pop(0)
+        self.plan = self._make_trial(self.on_trial, plan.there, compares)
+        return self.plan
+
+    def succeed(self) -> list[int]:
+        """
+        The whole is right: all who have sent or said something else have lied.
+
+        :returns: the numbers of pieces that are in the file and are no part of it.
+        """
+        comparison = self.plan.comparison
+        if comparison is not None:
+            self._learn(comparison)
+            self._replaced.update(((piece.parent, number), piece) for number, piece in comparison.there.items())
+        self._name_senders(self.plan.verified)
+        for parent in self._suspects:
+            # The storage may know another piece length of a task of one piece, and be right.
+            accusers = (parent.accusers or set()) - {STORAGE}
+            is_refuted = parent.is_caught or (bool(accusers) if self.on_trial is None else self.on_trial in accusers)
+            if parent.standing is Standing.LIED and is_refuted:
+                self.lies.setdefault(parent.address, parent.lie)
+        self.lies.pop(self.on_trial or "", None)
+        return [] if comparison is None else sorted(comparison.there)
+
+    def doubtful(self) -> list[int]:
+        """
+        The download has failed: the numbers of pieces that are in the file and not to be kept, because the parents
+        disagree about them, or because the whole is wrong and they are known from a liar alone.
+        """
+        there = self.plan.there
+        disputed = {n for (_, n), piece in self._replaced.items() if n in there and not piece.is_like(there[n])}
+        liars = self.lies if isinstance(self.failure, TaskDigestMismatch) else {}
+        of_liars = {n for n, piece in there.items() if piece.parent in liars and n not in self._confirmed}
+        return sorted(disputed | of_liars)
+
+    def _fail(self, plan: Plan, comparison: Comparison) -> None:
+        """A trial has failed."""
+        self._learn(comparison)
+        (parent,) = plan.suspects
+        is_certain = plan.certain_length is not None  # or else the parent may have given all that it has, and be honest
+        of_parents = any(plan.verified[number].parent != STORAGE for number in comparison.confirmed)
+        if parent.is_caught:
+            self.lies[parent.address] = parent.lie
+        elif plan.got is not None and comparison.confirmed and (is_certain or of_parents):
+            self._candidates.append((parent.address, False))
+        elif plan.got is not None and is_certain and not comparison.confirmed:
+            self.lies[parent.address] = f"all pieces as it gives them have the SHA-256 {plan.got}"
+
+    def _learn(self, comparison: Comparison) -> None:
+        """Take from a trial that has ended which pieces it was about."""
+        self._confirmed |= comparison.confirmed
+        self._replaced.update(((piece.parent, number), piece) for number, piece in comparison.replaced.items())
+
+    def _name_senders(self, right: Mapping[int, VerifiedPiece]) -> None:
+        """Name the senders of pieces that have been replaced by others."""
+        wrong: dict[str, list[int]] = {}
+        for (sender, number), piece in self._replaced.items():
+            if sender != STORAGE and (number not in right or not piece.is_like(right[number])):
+                wrong.setdefault(sender, []).append(number)
+        self.lies.update(
+            (sender, f"it sent {_named(sorted(numbers))} with other content") for sender, numbers in wrong.items()
+        )
+
+
+def _named(numbers: Sequence[int]) -> str:
+    """Numbers of pieces for a message: the first ones, where there are many."""
+    named = ", ".join(str(number) for number in numbers[:_MOST_NAMED])
+    more = f" and {len(numbers) - _MOST_NAMED} more" if len(numbers) > _MOST_NAMED else ""
+    return f"{'piece' if len(numbers) == 1 else 'pieces'} {named}{more}"
