@@ -233,7 +233,7 @@ class StoredTargetTests(TestCase):
 
     async def test_whole_claims(self) -> None:
         """Where pieces cannot be claimed one by one, a second download waits for the first, and has all of it then."""
-        self.patch(claims, "_SET_LOCK", None)
+        self.patch(claims, "HAS_RANGES", False)
         held, second = self.play(is_held=True), self.play()
         first = self.download(held)
         await self.give(held, 0, 1)
