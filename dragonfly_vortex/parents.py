@@ -8,9 +8,13 @@ without TLS and with it.
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 __all__ = ["SCHEMES", "ParentAddress", "split_address"]
+
+_NAME = re.compile("[A-Za-z0-9_.-]{1,255}")
+_IPV6 = re.compile("[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?")
 
 SCHEMES = ("tcp", "tls", "grpc", "grpcs")
 
@@ -57,17 +61,27 @@ def split_address(address: str) -> tuple[str, int]:
     """
     Host and port of an address without a scheme.
 
-    :param address: ``HOST:PORT``; an IPv6 address stands in brackets, ``[::1]:4005``.
+    :param address: ``HOST:PORT``; an IPv6 address stands in brackets, with a zone where it needs one:
+        ``[::1]:4005``, ``[fe80::1%eth0]:4005``. A name may have underscores, as those of containers have.
+    :returns: a name with letters beyond ASCII is in the form that DNS has for it (IDNA).
     :raises ValueError: it is not like that.
     """
     host, _, port = address.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
-    if bracketed:
-        host = host[1:-1]
-    well_formed = bool(host) and bracketed is _is_ipv6(host) and port.isascii() and port.isdigit()
+    host = host[1:-1] if bracketed else _ascii(host)
+    pattern = _IPV6 if bracketed else _NAME
+    well_formed = pattern.fullmatch(host) and bracketed is _is_ipv6(host) and port.isascii() and port.isdigit()
     if not well_formed or not 0 < int(port) <= 65535:
         raise ValueError(f"expected an address HOST:PORT or [IPV6]:PORT with a port from 1 to 65535, got {address!r}")
     return host, int(port)
+
+
+def _ascii(name: str) -> str:
+    """Return a name as DNS has it; empty where it can be none."""
+    try:
+        return name.encode("idna").decode("ascii")
+    except UnicodeError:
+        return ""
 
 
 def _is_ipv6(host: str) -> bool:

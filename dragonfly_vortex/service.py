@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from typing import ClassVar, cast
 
 from twisted.application.service import Service
-from twisted.internet.abstract import isIPv6Address
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
@@ -271,9 +270,13 @@ def _try_to_listen(ip: str, port: int) -> None:
 
     :raises CannotListenError: it cannot.
     """
-    with socket.socket(socket.AF_INET6 if isIPv6Address(ip) else socket.AF_INET) as trying:
-        trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            trying.bind((ip, port))
-        except OSError as error:
-            raise CannotListenError(ip, port, error) from error
+    try:
+        # An IPv6 address may have a zone, which is a number in the socket's address.
+        (family, kind, _, _, address), *_ = socket.getaddrinfo(
+            ip, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+        with socket.socket(family, kind) as trying:
+            trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trying.bind(address)
+    except OSError as error:
+        raise CannotListenError(ip, port, error) from error

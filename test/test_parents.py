@@ -16,6 +16,9 @@ class SplitAddressTests(SynchronousTestCase):
             ("example.org:4005", ("example.org", 4005)),
             ("127.0.0.1:1", ("127.0.0.1", 1)),
             ("[::1]:65535", ("::1", 65535)),
+            ("[fe80::1%eth0]:1", ("fe80::1%eth0", 1)),
+            ("seed_client-1.example.:1", ("seed_client-1.example.", 1)),
+            ("b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example:1", ("xn--bcher-kva.example", 1)),
         ):
             self.assertEqual(split_address(address), expected)
 
@@ -23,7 +26,9 @@ class SplitAddressTests(SynchronousTestCase):
         """What has no host, no port or no brackets where they belong is refused with its text."""
         for address in ("", "host", "host:", ":1", "host:0", "host:65536", "host:-1", "host:x", "host:٣"):
             self.assertIn(repr(address), str(self.assertRaises(ValueError, split_address, address)))
-        for address in ("::1:4005", "[::1]", "[host]:1", "[127.0.0.1]:1"):
+        for address in ("a b:1", "a/b:1", "*.example:1", "a..b:1", "127.0.0.1%eth0:1", "a\0b:1", "x" * 64 + ":1"):
+            self.assertIn(repr(address), str(self.assertRaises(ValueError, split_address, address)))
+        for address in ("::1:4005", "[::1]", "[host]:1", "[127.0.0.1]:1", "[fe80::1%]:1", "[fe80::1%a b]:1"):
             self.assertIn(repr(address), str(self.assertRaises(ValueError, split_address, address)))
 
 

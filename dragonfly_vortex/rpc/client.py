@@ -124,7 +124,9 @@ def channel_target(address: str) -> str:
     parent = _parsed(address)
     if isIPAddress(parent.host):
         return f"ipv4:{parent.host_and_port}"
-    return f"ipv6:{parent.host_and_port}" if isIPv6Address(parent.host) else f"dns:///{parent.host_and_port}"
+    if isIPv6Address(parent.host):
+        return f"ipv6:{parent.host_and_port.replace('%', '%25')}"  # a zone, in a URI
+    return f"dns:///{parent.host_and_port}"
 
 
 def open_channel(address: str, settings: GRPCSettings) -> grpc.Channel:

@@ -45,6 +45,8 @@ def _tcp_endpoint(reactor: IReactorTCP, parent: ParentAddress, timeout: float) -
         endpoint = TCP6ClientEndpoint(reactor, parent.host, parent.port, timeout)
     else:
         endpoint = HostnameEndpoint(reactor, parent.host, parent.port, timeout)
+        # Twisted refuses names with an underscore, which IDNA does not have and resolvers, containers and grpcio do.
+        endpoint._badHostname = False
     return endpoint
 
 

@@ -171,7 +171,8 @@ class ClientTLS:
         :raises ValueError: it can be neither.
         """
         if isIPAddress(host) or isIPv6Address(host):
-            return _HostTLS(tls=self, expected=IPAddress_ID(host), name=b"")
+            address, _, _ = host.partition("%")  # a zone is this machine's own business, and in no certificate
+            return _HostTLS(tls=self, expected=IPAddress_ID(address), name=b"")
         name = host.encode("idna")
         return _HostTLS(tls=self, expected=DNS_ID(name.decode("ascii")), name=name)
 

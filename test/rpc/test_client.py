@@ -63,7 +63,9 @@ class TargetTests(SynchronousTestCase):
         """Each form of an address has its scheme, so that none can be taken for something else."""
         self.assertEqual(channel_target("192.0.2.1:4000"), "ipv4:192.0.2.1:4000")
         self.assertEqual(channel_target("[2001:db8::1]:4000"), "ipv6:[2001:db8::1]:4000")
+        self.assertEqual(channel_target("[fe80::1%eth0]:4000"), "ipv6:[fe80::1%25eth0]:4000")
         self.assertEqual(channel_target("peer.example:4000"), "dns:///peer.example:4000")
+        self.assertEqual(channel_target("seed_client:4000"), "dns:///seed_client:4000")
         self.assertEqual(channel_target("grpc://[2001:db8::1]:4000"), "ipv6:[2001:db8::1]:4000")
         self.assertEqual(channel_target("grpcs://192.0.2.1:4000"), "ipv4:192.0.2.1:4000")
 

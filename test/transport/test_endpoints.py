@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from twisted.internet import reactor
+from twisted.internet._resolver import HostResolution
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import ConnectionRefusedError, TimeoutError
-from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTCP, IStreamClientEndpoint
+from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
+from twisted.internet.interfaces import (
+    IHostnameResolver,
+    IProtocol,
+    IProtocolFactory,
+    IReactorPluggableNameResolver,
+    IReactorTCP,
+    IResolutionReceiver,
+    IStreamClientEndpoint,
+)
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
@@ -61,6 +72,33 @@ class ClientEndpointTests(SynchronousTestCase):
         self.assertEqual(
             [client[:2] + client[3:4] for client in memory.tcpClients], [("::1", 7, 3.0), ("127.0.0.1", 8, 4.0)]
         )
+
+
+class NameTests(TestCase):
+    """Names, by the reactor's own resolver."""
+
+    def test_underscore(self) -> None:
+        """A name with an underscore is looked up like any other."""
+        asked: list[str] = []
+
+        @implementer(IHostnameResolver)
+        class Resolver:
+            """Knows no name."""
+
+            def resolveHostName(
+                self, receiver: IResolutionReceiver, hostName: str, *others: object, **more: object
+            ) -> IResolutionReceiver:
+                asked.append(hostName)
+                receiver.resolutionBegan(HostResolution(hostName))
+                receiver.resolutionComplete()
+                return receiver
+
+        plugged = cast(IReactorPluggableNameResolver, reactor)
+        self.addCleanup(plugged.installNameResolver, plugged.installNameResolver(Resolver()))
+        endpoint = client_endpoint(cast(IReactorTCP, reactor), "seed_client:1", 1.0)
+        connecting = endpoint.connect(Factory.forProtocol(Protocol))
+        self.failureResultOf(connecting, DNSLookupError)
+        self.assertEqual(asked, ["seed_client"])
 
 
 class ConnectWithinTests(SynchronousTestCase):

@@ -108,7 +108,7 @@ class FilesTests(SynchronousTestCase):
     def test_hosts(self) -> None:
         """Names and addresses can be connected to; what can be no name is refused."""
         tls = client_tls_from(TLSIdentity())
-        for host in ("localhost", "127.0.0.1", "::1", "bücher.example"):
+        for host in ("localhost", "127.0.0.1", "::1", "fe80::1%eth0", "seed_client", "bücher.example"):
             tls.to(host)
         self.assertRaises(ValueError, tls.to, "a" * 64)
 
