@@ -19,7 +19,7 @@ from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.wire import PieceKind, Vortex
 
 ROOT = Path(__file__).resolve().parent.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def python_blocks(document: Path) -> Iterator[str]:

@@ -30,7 +30,8 @@ PLUGIN = Path("twisted", "plugins", "dragonfly_vortex_plugin.py")
 
 #: What the project consists of; not everything that lies in a checkout, such as a storage of gigabytes.
 SOURCES = (
-    *("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.cfg", "tap.yaml"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md", "SECURITY.md"),
+    *("pyproject.toml", "setup.cfg", "tap.yaml"),
     *(".ci", "benchmarks", "docs", "dragonfly_vortex", "test", "twisted"),
 )
 
