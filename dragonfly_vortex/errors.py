@@ -9,6 +9,7 @@ its path to this side of the connection: what may be told to a stranger is decid
 from __future__ import annotations
 
 __all__ = [
+    "CannotServe",
     "CertificateUnusable",
     "ConfigError",
     "DigestMismatch",
@@ -158,6 +159,13 @@ class StorageFailure(StorageError):
     The storage exists and failed: a disk, a database, a permission. The message can name paths: never send it to a
     peer.
     """
+
+
+# -- serving
+
+
+class CannotServe(VortexError):
+    """A process of a peer cannot open the door that it was started for."""
 
 
 # -- one piece from one parent

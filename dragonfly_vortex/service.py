@@ -23,6 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.config import Config, TLSIdentity, check_ports, main_share, server_tls
+from dragonfly_vortex.errors import CannotServe
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics.tally import StatTally, Tally
 from dragonfly_vortex.peer.listener import SharedSocket
@@ -38,10 +39,7 @@ from dragonfly_vortex.upload.service import UploadService
 from dragonfly_vortex.workers.server import WorkersServer
 from dragonfly_vortex.workers.supervision import ISupervisingReactor
 
-__all__ = ["DRAIN_TIMEOUT", "IPeerReactor", "VortexService"]
-
-DRAIN_TIMEOUT = 10.0
-"""Seconds that the pieces under way have to be finished when a peer stops."""
+__all__ = ["IPeerReactor", "VortexService"]
 
 
 class IPeerReactor(IReactorCore, IReactorFDSet, IReactorTCP, IReactorThreads, ISupervisingReactor):
@@ -143,8 +141,8 @@ class VortexService(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        Stop accepting at all doors, end what is idle, finish the pieces under way for at most :data:`DRAIN_TIMEOUT`;
-        then comes the storage, and last the metrics, which tell of the others' end.
+        Stop accepting at all doors, end what is idle, finish the pieces under way for at most ``shutdown_timeout``
+        seconds of the configuration; then comes the storage, and last the metrics, which tell of the others' end.
 
         :returns: fires when everything is closed.
         """
@@ -157,7 +155,7 @@ class VortexService(Service):
         store, self._store = self._store, None
         read_ahead, self._read_ahead = self._read_ahead, None
         metrics, self._metrics = self._metrics, None
-        doors = [door.stop(DRAIN_TIMEOUT) for door in (server, upload) if door is not None]
+        doors = [door.stop(self.config.shutdown_timeout) for door in (server, upload) if door is not None]
         try:
             await gatherResults(doors, consumeErrors=True)
         finally:
@@ -173,10 +171,13 @@ class VortexService(Service):
         if upload is self._upload:
             self.door_failed(failure)
 
+    def _worker_failed(self, reason: str) -> None:
+        self.door_failed(Failure(CannotServe(reason)))
+
     def door_failed(self, failure: Failure) -> None:
         """
-        A door has failed to open after :meth:`startService` had returned. The peer goes on with the other one; whoever
-        runs it may end it instead.
+        A door has failed to open after :meth:`startService` had returned, or a worker cannot serve. The peer goes on
+        without it; a program may override this method and end the peer.
 
         :param failure: which is in the log by now.
         """
@@ -198,7 +199,7 @@ class VortexService(Service):
         # With workers, too: they read the files themselves, but a peer whose files cannot be used does not start.
         tls = server_tls_from(identity) if identity is not None else None
         if server.workers > 1:
-            return IServer(WorkersServer(self._reactor, self.config))
+            return IServer(WorkersServer(self._reactor, self.config, self._worker_failed))
         factory = VortexServerFactory(
             store,
             self._reactor,

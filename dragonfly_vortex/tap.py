@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-from contextlib import suppress
 from typing import ClassVar, cast
 
 from twisted.application.service import IService, MultiService
-from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.error import CannotListenError
 from twisted.python import usage
 from twisted.python.failure import Failure
 
@@ -16,7 +14,7 @@ from dragonfly_vortex.config import LoadedConfig, load_config
 from dragonfly_vortex.descriptors import allow_descriptors, within_descriptors
 from dragonfly_vortex.errors import CertificateUnusable, ConfigError, PortGivenTwice, StorageError
 from dragonfly_vortex.service import IPeerReactor, VortexService
-from dragonfly_vortex.termination import ExitBySignal
+from dragonfly_vortex.termination import ENDING_SIGNALS, ExitBySignal, end_with_failure
 
 __all__ = ["Options", "makeService"]
 
@@ -49,7 +47,7 @@ def makeService(options: Options) -> IService:
 
     use_monotonic_clock(reactor)
     services = MultiService()
-    ExitBySignal(reactor, signal.SIGTERM).setServiceParent(services)
+    ExitBySignal(reactor, *ENDING_SIGNALS).setServiceParent(services)
     _Peer(options.loaded.config, cast(IPeerReactor, reactor), options.loaded.warnings).setServiceParent(services)
     return services
 
@@ -77,6 +75,5 @@ class _Peer(VortexService):
             raise _CannotStart(f"dfvortex: {error}") from error
 
     def door_failed(self, failure: Failure) -> None:
-        """A peer has the doors that it was told to have, or ends."""
-        with suppress(ReactorNotRunning):
-            self._reactor.stop()
+        """A peer has all doors that its configuration names, or ends with status 1."""
+        end_with_failure(self._reactor)

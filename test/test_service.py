@@ -390,8 +390,7 @@ class ServiceTests(TestCase):
 
     async def test_does_not_wait_for_ever(self) -> None:
         """A piece that does not come to its end in time is aborted, and its child sees that it is not all."""
-        self.patch(service, "DRAIN_TIMEOUT", 0.5)
-        peer = self.service(self.config(upload=100_000))
+        peer = self.service(dataclasses.replace(self.config(upload=100_000), shutdown_timeout=0.5))
         peer.startService()
         task_id = await deferToThread(self.import_file)
         with Child(self.address(peer)) as child:

@@ -19,8 +19,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex import service, tap
+from dragonfly_vortex import tap
 from dragonfly_vortex.service import VortexService
+from dragonfly_vortex.termination import ENDING_SIGNALS
 from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent
 from test.processes import PROGRAMS, TWISTD, Child, Daemon, dfvortex, import_file, write_config
 
@@ -358,23 +359,44 @@ class DaemonTests(SynchronousTestCase):
 
     def test_does_not_wait_for_a_reader_that_has_stopped(self) -> None:
         """
-        SIGTERM waits ten seconds for a child that reads nothing, here one second, not more, and still exits 0.
+        SIGTERM waits for a child that reads nothing for as long as ``shutdown_timeout`` says, not more, and exits 0.
         """
-        self.assertEqual(service.DRAIN_TIMEOUT, 10.0)
+        write_config(self.directory, more="shutdown_timeout: 1s\n")
         self.directory.joinpath("file").write_bytes(bytes(32_000_000))
         task_id = self.import_file("--piece-length", "32MB")
-        impatient = "from dragonfly_vortex import service; service.DRAIN_TIMEOUT = 1.0; "
-        command = (sys.executable, "-c", f"{impatient}from twisted.scripts.twistd import run; run()", *TWISTD[1:])
-        with (
-            Daemon(self.directory, command=command) as daemon,
-            Child(daemon.address, receive_buffer=4096) as child,
-        ):
+        with Daemon(self.directory) as daemon, Child(daemon.address, receive_buffer=4096) as child:
             child.ask(task_id)
             self.assertIsInstance(child.next_event(), PieceContent)
             started = time.monotonic()
             self.assertEqual(daemon.stop(), 0)
             self.assertTrue(0.9 < time.monotonic() - started < 6.0)
             self.assertRaises((EOFError, ConnectionResetError), child.content)
+
+    def test_signals(self) -> None:
+        """Each signal that would end a process at once lets the piece under way come to its end, and exits 0."""
+        write_config(self.directory, upload="bandwidth_limit: 2MB")
+        task_id = self.import_file()
+        for number in ENDING_SIGNALS:
+            with Daemon(self.directory) as daemon, Child(daemon.address) as child:
+                child.ask(task_id)
+                self.assertIsInstance(child.next_event(), PieceContent)
+                os.kill(daemon.pid, number)
+                daemon.wait_for(f"asked to end by {number.name}")
+                self.assertTrue(child.content() == self.content)
+                self.assertEqual(daemon.wait(), 0)
+
+    def test_door_that_fails_later(self) -> None:
+        """A gRPC door that cannot be opened after the start ends the peer with status 1, and no PID file is left."""
+        too_early = "from dragonfly_vortex import service; service._try_to_listen = lambda ip, port: None; "
+        program = f"{too_early}from twisted.scripts.twistd import run; run()"
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            write_config(self.directory, grpc_port=other.getsockname()[1])
+            command = (sys.executable, "-c", program, "-n", "--pidfile=peer.pid", "dfvortex")
+            daemon = Daemon(self.directory, command=command)
+            self.assertEqual(daemon.wait(), 1, daemon.log)
+        self.assertRegex(daemon.log, r"the upload service cannot listen: .*\n(?s:.*)Server Shut Down\.")
+        self.assertNotIn("Traceback", daemon.log)
+        self.assertFalse((self.directory / "peer.pid").exists())
 
     def test_interrupt(self) -> None:
         """Control-C on a terminal ends it as any program: by the signal, after all is closed."""

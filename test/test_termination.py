@@ -41,7 +41,7 @@ class ExitTests(SynchronousTestCase):
     def test_while_it_runs(self) -> None:
         """A signal ends it in order; a second one changes nothing, and is told."""
         said = self.run_and_end("after", signal.SIGINT)
-        self.assertRegex(said, r"(?s)asked to end: .*already ending")
+        self.assertRegex(said, r"(?s)asked to end by SIGINT: .*already ending")
 
     def test_before_it_runs(self) -> None:
         """So does one that comes before the reactor runs."""

@@ -97,7 +97,8 @@ def _sections(section: type[Any], path: str) -> Iterator[str]:
     rows = [_row(path + name, kind, default) for name, kind, default in fields_of(section) if isinstance(kind, Setting)]
     if rows:
         head = "| key | camelCase | kind | default | allowed | what it does |\n|---|---|---|---|---|---|"
-        yield "\n".join([f"## `{path.rstrip('.')}`", "", inspect.getdoc(section) or "", "", head, *rows, ""])
+        title = f"`{path.rstrip('.')}`" if path else "The peer"
+        yield "\n".join([f"## {title}", "", inspect.getdoc(section) or "", "", head, *rows, ""])
     for name, kind, _ in fields_of(section):
         if isinstance(kind, type):
             yield from _sections(kind, f"{path}{name}.")

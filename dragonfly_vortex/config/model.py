@@ -363,7 +363,7 @@ class MetricsConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """A peer's whole configuration."""
+    """A peer's whole configuration. These keys stand in no section."""
 
     host: HostConfig = field(default_factory=HostConfig)
     download: DownloadConfig = field(default_factory=DownloadConfig)
@@ -371,6 +371,14 @@ class Config:
     storage: StorageConfig = field(default_factory=StorageConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     tls: TLSConfig = field(default_factory=TLSConfig)
+    shutdown_timeout: float = field(
+        default=7.0,
+        metadata=_setting(
+            Duration(),
+            "How long the pieces under way have to be finished when the peer ends; what is left then is aborted. "
+            "A peer with workers can take 2 s longer. Containers are killed after 10 s by default.",
+        ),
+    )
 
 
 def default_config() -> Config:

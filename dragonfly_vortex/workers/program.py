@@ -20,7 +20,7 @@ from dragonfly_vortex.metrics.tally import tallies_in
 from dragonfly_vortex.peer.listener import SharedSocket
 from dragonfly_vortex.peer.turns import Turns
 from dragonfly_vortex.service import IPeerReactor, VortexService
-from dragonfly_vortex.termination import ExitBySignal
+from dragonfly_vortex.termination import ENDING_SIGNALS, ExitBySignal
 from dragonfly_vortex.workers.log_lines import event_line
 from dragonfly_vortex.workers.order import COUNTS, LISTENING, TALLIES, Order
 
@@ -45,8 +45,9 @@ def main() -> int:
 
     peer_reactor = cast(IPeerReactor, reactor)
     use_monotonic_clock(peer_reactor)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # when a worker ends is for the main process to say
-    ExitBySignal(peer_reactor, signal.SIGTERM, signal.SIGINT).startService()
+    for number in (signal.SIGHUP, signal.SIGUSR1):  # to all processes of a group: the main process acts on them
+        signal.signal(number, signal.SIG_IGN)
+    ExitBySignal(peer_reactor, signal.SIGINT, *ENDING_SIGNALS).startService()
     shared = SharedSocket(socket=socket.socket(fileno=LISTENING), turns=Turns(COUNTS, order.number))
     tally = tallies_in(TALLIES)[order.number - 1]
     peer = VortexService(within_descriptors(order.config), peer_reactor, shared=shared, tally=tally)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -36,13 +37,17 @@ class WorkersServer:
 
     :param reactor: where the processes are watched.
     :param config: the peer's.
+    :param failed: called with the reason, in words, when a worker cannot serve.
     """
 
     log: ClassVar[Logger] = Logger()
 
-    def __init__(self, reactor: ISupervisingReactor, config: Config) -> None:
+    def __init__(
+        self, reactor: ISupervisingReactor, config: Config, failed: Callable[[str], object] = lambda reason: None
+    ) -> None:
         self._reactor = reactor
         self._config = config
+        self._failed = failed
         self._listening: socket.socket | None = None
         self._shared: list[int] = []  # descriptors of memory
         self._turns: list[Turns] = []
@@ -76,7 +81,7 @@ class WorkersServer:
         for order, tally in zip(orders(self._config, Path.cwd()), self._tallies, strict=True):
             turns = Turns(counts, order.number)
             self._turns.append(turns)
-            worker = Worker(self._reactor, order, inherited, partial(_ended, turns, tally))
+            worker = Worker(self._reactor, order, inherited, partial(_ended, turns, tally), self._failed)
             self._workers.append(worker)
             worker.start()
         return address

@@ -1,4 +1,7 @@
-"""One worker as the main process sees it: there until it is stopped, and started again whenever its process ends."""
+"""
+One worker as the main process sees it: there until it is stopped. A process of it that was ended is started again; one
+that says that it cannot serve is not.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
+from twisted.internet.error import ProcessExitedAlready
 from twisted.internet.interfaces import IDelayedCall, IProcessTransport, IReactorProcess, IReactorTime
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
@@ -42,6 +45,8 @@ class Worker:
     :param inherited: the descriptors that it is given, by the numbers that they have there; they must stay open until
         :meth:`stop`.
     :param ended: called whenever a process of it has ended, for what that one may not have been able to say.
+    :param failed: called with the reason, in words, when it cannot serve: its first process cannot be started, or a
+        process has ended by an exit status other than 0. By a signal, or with 0, a process was ended by somebody.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -52,11 +57,14 @@ class Worker:
         order: Order,
         inherited: Mapping[int, int],
         ended: Callable[[], object],
+        failed: Callable[[str], object],
     ) -> None:
         self._reactor = reactor
         self._order = order
         self._inherited = inherited
         self._ended = ended
+        self._failed = failed
+        self._was_there = False
         self._run: _Run | None = None
         self._rest: IDelayedCall | None = None
         self._kill: IDelayedCall | None = None
@@ -79,8 +87,9 @@ class Worker:
         run = self._run = _Run(self, self._order)
         try:
             self._reactor.spawnProcess(run, sys.executable, command, env=_environment(), childFDs=descriptors)
+            self._was_there = True
         except OSError as error:
-            self.ended(f"cannot be started: {error.strerror}")
+            self.ended(f"cannot be started: {error.strerror}", can_serve=self._was_there)
 
     def stop(self, timeout: float) -> Deferred[None]:
         """
@@ -99,11 +108,12 @@ class Worker:
         self._kill = self._reactor.callLater(timeout + _GRACE, self._run_out)
         return self._stopped
 
-    def ended(self, how: str) -> None:
+    def ended(self, how: str, *, can_serve: bool) -> None:
         """
-        Its process has ended, or there was none to be had.
+        Its process has ended, or could not be started.
 
         :param how: in words.
+        :param can_serve: whether it is worth starting it again.
         """
         self._run = None
         self._ended()
@@ -113,6 +123,10 @@ class Worker:
                 self._kill.cancel()
             stopped, self._stopped = self._stopped, None
             stopped.callback(None)
+            return
+        if not can_serve:
+            self.log.error("worker {number} {how}", number=number, how=how)
+            self._failed(f"worker {number} {how}")
             return
         rest = _FIRST_REST if self._reactor.seconds() - self._started >= _SETTLED else self._next_rest
         self._next_rest = min(_LONGEST_REST, 2 * rest)
@@ -157,14 +171,9 @@ class _Run(ProcessProtocol):
     def processEnded(self, reason: Failure) -> None:
         for log in self._logs.values():
             log.ended()
-        self._worker.ended(f"(process {self.pid}) has ended: {_how(reason)}")
-
-
-def _how(reason: Failure) -> str:
-    """Say how a process has ended."""
-    if isinstance(reason.value, ProcessTerminated) and reason.value.signal is not None:
-        return f"signal {reason.value.signal}"
-    return f"exit status {getattr(reason.value, 'exitCode', None)}"
+        number, status = getattr(reason.value, "signal", None), getattr(reason.value, "exitCode", None)
+        how = f"exit status {status}" if number is None else f"signal {number}"
+        self._worker.ended(f"(process {self.pid}) has ended: {how}", can_serve=number is not None or status == 0)
 
 
 def _environment() -> dict[str, str]:

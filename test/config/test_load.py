@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = Path(__file__).resolve().parent / "dfdaemon"
 
 EVERYTHING = """\
+shutdown_timeout: 5s
 host: {ip: 10.0.0.1, hostname: peer-1}
 download:
   protocol: grpc
@@ -131,6 +132,7 @@ class LoadTests(ConfigFileTestCase):
         self.assertEqual(
             dataclasses.asdict(loaded.config),
             {
+                "shutdown_timeout": 5.0,
                 "host": {"ip": "10.0.0.1", "hostname": "peer-1"},
                 "download": {
                     "protocol": "grpc",
@@ -189,7 +191,14 @@ class LoadTests(ConfigFileTestCase):
         """
         camel = EVERYTHING
         for name in (
-            *("piece_timeout", "concurrent_piece_count", "bandwidth_limit", "allow_empty_digest", "idle_timeout"),
+            *(
+                "shutdown_timeout",
+                "piece_timeout",
+                "concurrent_piece_count",
+                "bandwidth_limit",
+                "allow_empty_digest",
+                "idle_timeout",
+            ),
             *("connections_per_address", "buffer_size", "max_connections", "congestion_control", "ca_cert"),
         ):
             first, *others = name.split("_")

@@ -38,6 +38,7 @@ class DefaultTests(SynchronousTestCase):
         self.assertEqual(
             dataclasses.asdict(default_config()),
             {
+                "shutdown_timeout": 7.0,
                 "host": {"ip": "127.0.0.1", "hostname": socket.gethostname()},
                 "download": {
                     "protocol": "auto",

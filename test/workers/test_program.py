@@ -155,11 +155,31 @@ class DaemonTests(SynchronousTestCase):
             os.kill(workers[1], signal.SIGCONT)
             workers[:] = workers_of(daemon.pid)
 
+    def test_worker_that_cannot_serve(self) -> None:
+        """A worker that cannot open its door any more, here its storage, ends the peer with status 1."""
+        with self.serving() as (daemon, workers):
+            self.directory.joinpath("data").rename(self.directory / "moved")
+            self.directory.joinpath("data").write_text("a file, not a directory")
+            os.kill(workers[0], signal.SIGKILL)
+            self.assertEqual(daemon.wait(), 1)
+        self.assertRegex(
+            daemon.log, r"cannot serve: (?s:.*)#error\] worker 1 \(process \d+\) has ended: exit status 1\n"
+        )
+        self.assertNotIn("Traceback", daemon.log)
+
     def test_asked_to_end(self) -> None:
         """
         SIGTERM to all processes at once, as a service manager sends it, lets the pieces under way at every worker come
         to their end, accepts nobody meanwhile, and the daemon exits with 0.
         """
+        self.check_end_by(signal.SIGTERM)
+
+    def test_asked_to_end_by_another_signal(self) -> None:
+        """So does SIGUSR1, which the workers leave to the main process."""
+        self.check_end_by(signal.SIGUSR1)
+
+    def check_end_by(self, number: signal.Signals) -> None:
+        """Send a signal to all processes."""
         self.configure(bandwidth="2MB")
         with self.serving() as (daemon, workers):
             children = []
@@ -171,7 +191,7 @@ class DaemonTests(SynchronousTestCase):
                 child.ask(self.task_id)
                 self.assertIsInstance(child.next_event(), PieceContent)
                 os.kill(stopped, signal.SIGCONT)
-            os.killpg(daemon.pid, signal.SIGTERM)
+            os.killpg(daemon.pid, number)
             self.assertTrue(refuses(daemon.address, 2.0))
             for child in children:
                 self.assertTrue(child.content() == self.content)

@@ -39,7 +39,10 @@ class WorkerTests(TestCase):
         program.chmod(0o755)
         self.patch(sys, "executable", str(program))
         order = Order(number=5, config=default_config())
-        worker = Worker(REACTOR, order, inherited or {}, lambda: self.ends.append(self.said()))
+        self.failed: list[str] = []
+        worker = Worker(
+            REACTOR, order, inherited or {}, lambda: self.ends.append(self.said()), lambda how: self.failed.append(how)
+        )
         self.addCleanup(worker.stop, 0.0)
         return worker
 
@@ -58,19 +61,19 @@ class WorkerTests(TestCase):
 
     async def test_rests(self) -> None:
         """One that ends as soon as it starts is started again after rests that grow, which the log says."""
-        worker = self.worker("exit 3")
+        worker = self.worker("kill -9 $$")
         worker.start()
         await self.pause(0.6)
         await worker.stop(1.0)
         said = self.said()
         self.assertTrue(2 <= len(said) <= 4, said)
         for line, rest in zip(said, ("0.1", "0.2", "0.4", "0.8"), strict=False):
-            self.assertRegex(line, rf"^worker 5 \(process \d+\) has ended: exit status 3; started again in {rest} s$")
+            self.assertRegex(line, rf"^worker 5 \(process \d+\) has ended: signal 9; started again in {rest} s$")
 
     async def test_rests_are_forgotten(self) -> None:
         """After one that has been there for a while the rests are as short as at first; they have a limit."""
         self.patch(supervision, "_LONGEST_REST", 0.1)
-        worker = self.worker("exit 3")
+        worker = self.worker("exit 0")
         worker.start()
         await self.pause(0.4)
         self.patch(supervision, "_LONGEST_REST", 30.0)
@@ -81,12 +84,33 @@ class WorkerTests(TestCase):
         self.assertEqual([line for line in said if not line.endswith("again in 0.1 s")], [])
 
     async def test_no_program(self) -> None:
-        """Where no process can be started, that is tried again in the same way."""
+        """Where a process cannot be started again, that is tried once more in the same way."""
+        worker = self.worker("kill -9 $$")
+        worker.start()
+        self.patch(sys, "executable", "/nonexistent/python")
+        await self.until_said("No such file")
+        self.assertEqual(
+            self.said()[1:], ["worker 5 cannot be started: No such file or directory; started again in 0.2 s"]
+        )
+        self.assertIsNone(worker.pid)
+        self.assertEqual(self.failed, [])
+
+    def test_no_program_at_first(self) -> None:
+        """Where not even the first process can be started, the worker has failed."""
         worker = self.worker("")
         self.patch(sys, "executable", "/nonexistent/python")
         worker.start()
-        self.assertEqual(self.said(), ["worker 5 cannot be started: No such file or directory; started again in 0.1 s"])
-        self.assertIsNone(worker.pid)
+        self.assertEqual(self.said(), ["worker 5 cannot be started: No such file or directory"])
+        self.assertEqual(self.failed, self.said())
+
+    async def test_cannot_serve(self) -> None:
+        """One that ends by an exit status other than 0 has failed, and is not started again."""
+        worker = self.worker("exit 3")
+        worker.start()
+        await self.until_said("has ended")
+        self.assertRegex(self.failed[0], r"^worker 5 \(process \d+\) has ended: exit status 3$")
+        await self.pause(0.2)
+        self.assertEqual(self.said(), self.failed)
 
     async def test_last_words(self) -> None:
         """What it says before it has a log is in the log."""
@@ -98,7 +122,7 @@ class WorkerTests(TestCase):
 
     async def test_end(self) -> None:
         """Each end of a process is told, before the next one is started."""
-        worker = self.worker("echo started; exit 3")
+        worker = self.worker("echo started; kill -9 $$")
         worker.start()
         while len(self.ends) < 2:
             await self.pause(0.01)
@@ -119,7 +143,7 @@ class WorkerTests(TestCase):
 
     async def test_stop_while_it_rests(self) -> None:
         """One that is to be started again and is stopped before is not started."""
-        worker = self.worker("exit 3")
+        worker = self.worker("exit 0")
         worker.start()
         await self.until_said("has ended")
         await worker.stop(1.0)
