@@ -132,9 +132,9 @@ class VortexService(Service):
             if server is not None:
                 server.start()
             unless_started.pop_all()
-        store.start().addErrback(lambda failure: self.log.failure("the storage could not be opened", failure))
         self._store, self._read_ahead, self._server, self._upload = store, read_ahead, server, upload
         self._metrics = metrics
+        store.start().addErrback(self._storage_failed, store)
         if upload is not None:
             upload.startService().addErrback(self._does_not_listen, upload)
         Service.startService(self)
@@ -166,6 +166,12 @@ class VortexService(Service):
             if metrics is not None:
                 await metrics.stop(0.0)
 
+    def _storage_failed(self, failure: Failure, store: PieceStore) -> None:
+        """The storage could not be opened after all, unless it was to be closed by then."""
+        if store is self._store:
+            self.log.error("the storage could not be opened: {reason}", reason=failure.getErrorMessage())
+            self.door_failed(failure)
+
     def _does_not_listen(self, failure: Failure, upload: UploadService) -> None:
         """The gRPC door could not be opened after all; unless it was to be closed by then, that is to be known."""
         if upload is self._upload:
@@ -176,8 +182,8 @@ class VortexService(Service):
 
     def door_failed(self, failure: Failure) -> None:
         """
-        A door has failed to open after :meth:`startService` had returned, or a worker cannot serve. The peer goes on
-        without it; a program may override this method and end the peer.
+        A door, or the storage, has failed to open after :meth:`startService` had returned, or a worker cannot serve.
+        The peer goes on without it; a program may override this method and end the peer.
 
         :param failure: which is in the log by now.
         """

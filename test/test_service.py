@@ -11,13 +11,13 @@ from typing import cast
 
 from twisted.internet import reactor, tcp
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import deferLater
 from twisted.internet.testing import EventLoggingObserver
 from twisted.internet.threads import deferToThread
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
@@ -43,6 +43,7 @@ from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.discovery import PieceDiscovery
 from dragonfly_vortex.service import IPeerReactor, VortexService
 from dragonfly_vortex.storage.importing import import_file
+from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.wire import PieceContent, PieceKind
 from test.metrics.page import fetched, values_in
 from test.processes import Child
@@ -248,6 +249,17 @@ class ServiceTests(TestCase):
             (failure,) = await peer.failed
         self.assertTrue(failure.check(CannotListenError))
         self.assertIsNotNone(peer.address)
+
+    async def test_storage_that_fails_later(self) -> None:
+        """A storage that cannot be opened after the peer has started is told in the same way, and in one line."""
+        observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+        peer = _Watched(self.config(protocol="tcp"), peer_reactor)
+        self.addCleanup(peer.stopService)
+        self.patch(PieceStore, "start", lambda store: fail(StorageFailure("a disk failed")))
+        peer.startService()
+        (failure,) = await peer.failed
+        self.assertTrue(failure.check(StorageFailure))
+        self.assertIn("the storage could not be opened: a disk failed", [formatEvent(event) for event in observer])
 
     async def until_grpc(self, peer: VortexService) -> IAddress:
         """Where a peer's gRPC door is, when it is open."""

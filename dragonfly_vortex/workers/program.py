@@ -7,11 +7,13 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 from threading import Thread
 from typing import cast
 
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import FileLogObserver, Logger, globalLogBeginner
+from twisted.python.failure import Failure
 
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.descriptors import within_descriptors
@@ -50,7 +52,7 @@ def main() -> int:
     ExitBySignal(peer_reactor, signal.SIGINT, *ENDING_SIGNALS).startService()
     shared = SharedSocket(socket=socket.socket(fileno=LISTENING), turns=Turns(COUNTS, order.number))
     tally = tallies_in(TALLIES)[order.number - 1]
-    peer = VortexService(within_descriptors(order.config), peer_reactor, shared=shared, tally=tally)
+    peer = _Peer(within_descriptors(order.config), peer_reactor, shared=shared, tally=tally)
     try:
         peer.startService()
     except (CannotListenError, CertificateUnusable, StorageError) as error:
@@ -58,7 +60,19 @@ def main() -> int:
         return 1
     peer_reactor.addSystemEventTrigger("before", "shutdown", peer.stopService)
     peer_reactor.run()
-    return 0
+    return 1 if peer.has_failed else 0
+
+
+class _Peer(VortexService):
+    """A peer that ends the process when its storage fails: its main process sees it by the exit status."""
+
+    has_failed = False
+
+    def door_failed(self, failure: Failure) -> None:
+        """See :meth:`VortexService.door_failed`."""
+        self.has_failed = True
+        with suppress(ReactorNotRunning):
+            self._reactor.stop()
 
 
 def _end_with_main_process() -> None:
