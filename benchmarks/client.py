@@ -19,7 +19,7 @@ from types import TracebackType
 
 from benchmarks.processes import DidNotWork
 
-__all__ = ["BUFFER", "SPEECHES", "Exchange", "Reader", "Speech", "batches", "connect", "fetch", "learn"]
+__all__ = ["BUFFER", "WIRE_FORMATS", "Exchange", "Reader", "WireFormat", "batches", "connect", "fetch", "learn"]
 
 BUFFER = 1024 * 1024
 """Bytes of a buffer."""
@@ -32,7 +32,7 @@ _TO_REPLY = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Speech:
+class WireFormat:
     """
     A protocol for one file.
 
@@ -44,7 +44,7 @@ class Speech:
     header_length: Callable[[bytes], int | None]
 
 
-def _http(path: str) -> Speech:
+def _http(path: str) -> WireFormat:
     """Ranges of a file over HTTP/1.1."""
 
     def ask(start: int, end: int, number: int) -> bytes:
@@ -56,10 +56,10 @@ def _http(path: str) -> Speech:
         end = re.search(rb"\r\n\r\n", reply)
         return None if end is None else end.end()
 
-    return Speech(ask=ask, header_length=header_length)
+    return WireFormat(ask=ask, header_length=header_length)
 
 
-def _vortex(task_id: str) -> Speech:
+def _vortex(task_id: str) -> WireFormat:
     """
     Standard pieces of a task by Vortex. A request is a packet ID, tag 0, the value's length, the task's ID and the
     piece's number; the reply's header is a packet with tag 1.
@@ -76,10 +76,10 @@ def _vortex(task_id: str) -> Speech:
             raise DidNotWork(f"expected a piece, got a packet with tag {tag}")
         return 6 + int(length)
 
-    return Speech(ask=ask, header_length=header_length)
+    return WireFormat(ask=ask, header_length=header_length)
 
 
-SPEECHES: dict[str, Callable[[str], Speech]] = {"http": _http, "vortex": _vortex}
+WIRE_FORMATS: dict[str, Callable[[str], WireFormat]] = {"http": _http, "vortex": _vortex}
 """Protocols by name, each for a path or a task's ID."""
 
 
@@ -94,7 +94,7 @@ def connect(port: int) -> socket.socket:
 
 def fetch(
     connection: socket.socket,
-    speech: Speech,
+    wire: WireFormat,
     start: int,
     end: int,
     number: int,
@@ -111,13 +111,13 @@ def fetch(
     :returns: the bytes of the reply, header included.
     :raises DidNotWork: the reply is an error, or the connection has ended.
     """
-    connection.sendall(speech.ask(start, end, number))
+    connection.sendall(wire.ask(start, end, number))
     filled, header = 0, None
     while header is None:
         if filled == _HEADER:
             raise DidNotWork(f"expected a header within {_HEADER} bytes")
         filled += _receive(connection, buffer[filled:_HEADER])
-        header = speech.header_length(bytes(buffer[:filled]))
+        header = wire.header_length(bytes(buffer[:filled]))
     take(buffer[header:filled])
     left = header + end - start - filled
     while left:
@@ -147,7 +147,7 @@ class Exchange:
     length: int
 
 
-def learn(port: int, speech: Speech, content_length: int, piece_length: int, sha256: str) -> list[Exchange]:
+def learn(port: int, wire: WireFormat, content_length: int, piece_length: int, sha256: str) -> list[Exchange]:
     """
     Fetch every piece once, so that its reply's length is known.
 
@@ -161,8 +161,8 @@ def learn(port: int, speech: Speech, content_length: int, piece_length: int, sha
     with connect(port) as connection:
         for number, start in enumerate(range(0, content_length, piece_length)):
             end = min(start + piece_length, content_length)
-            length = fetch(connection, speech, start, end, number, buffer, digest.update)
-            exchanges.append(Exchange(request=speech.ask(start, end, number), length=length))
+            length = fetch(connection, wire, start, end, number, buffer, digest.update)
+            exchanges.append(Exchange(request=wire.ask(start, end, number), length=length))
     if digest.hexdigest() != sha256:
         raise DidNotWork(f"expected content with the SHA-256 {sha256}, got {digest.hexdigest()}")
     return exchanges

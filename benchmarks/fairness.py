@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.benchmark import Benchmark, Report, Run
-from benchmarks.client import BUFFER, SPEECHES, connect, fetch
+from benchmarks.client import BUFFER, WIRE_FORMATS, connect, fetch
 from benchmarks.material import Task, import_file, make_file
 from benchmarks.peers import Peer
 from benchmarks.processes import DidNotWork, processor_seconds
@@ -69,11 +69,11 @@ def measure(run: Run) -> Iterator[Sample]:
 
 def _take_turn(parent: Peer, small: Task, large: Task, piece_length: int, connections: int, requests: int) -> Sample:
     """Ask for the small piece, again and again."""
-    speech, buffer = SPEECHES["vortex"](small.task_id), memoryview(bytearray(BUFFER))
+    wire, buffer = WIRE_FORMATS["vortex"](small.task_id), memoryview(bytearray(BUFFER))
 
     def ask() -> float:
         began = time.monotonic()
-        fetch(connection, speech, 0, _SMALL, 0, buffer)
+        fetch(connection, wire, 0, _SMALL, 0, buffer)
         return time.monotonic() - began
 
     def ask_often() -> Iterator[float]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 
 from benchmarks.benchmark import Benchmark, Report, Run
-from benchmarks.client import SPEECHES, Exchange, Reader, batches, learn
+from benchmarks.client import WIRE_FORMATS, Exchange, Reader, batches, learn
 from benchmarks.contest import serving, values_in
 from benchmarks.contestants import nginx
 from benchmarks.material import import_file, make_file
@@ -107,8 +107,8 @@ def _start(run: Run, length: int, stack: ExitStack) -> dict[str, _Server]:
     make_file(source, length)
     task = import_file(source, _PIECE_LENGTH, run.directory / "storage")
 
-    def learned(pid: int, port: int, speech: str, target: str) -> _Server:
-        exchanges = learn(port, SPEECHES[speech](target), length, _PIECE_LENGTH, task.task_id)
+    def learned(pid: int, port: int, wire: str, target: str) -> _Server:
+        exchanges = learn(port, WIRE_FORMATS[wire](target), length, _PIECE_LENGTH, task.task_id)
         return _Server(pid=pid, port=port, exchanges=exchanges)
 
     parent = stack.enter_context(Peer(task.storage, run.directory / "parent"))

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from benchmarks.benchmark import Benchmark, Report, Run
-from benchmarks.client import SPEECHES, Exchange, Reader, batches, learn
+from benchmarks.client import WIRE_FORMATS, Exchange, Reader, batches, learn
 from benchmarks.material import import_file, make_file
 from benchmarks.peers import Peer
 from benchmarks.processes import processor_of_family
@@ -65,7 +65,7 @@ def measure(run: Run) -> Iterator[Sample]:
             for count in counts
         }
         exchanges = {
-            kind: learn(parents[counts[0]].port, SPEECHES["vortex"](task.task_id), kind[1], kind[0], task.task_id)
+            kind: learn(parents[counts[0]].port, WIRE_FORMATS["vortex"](task.task_id), kind[1], kind[0], task.task_id)
             for kind, task in tasks.items()
         }
         cases = [

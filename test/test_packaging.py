@@ -159,6 +159,20 @@ class PackagingTests(SynchronousTestCase):
         self.assertEqual(names - metadata, modules | {"dragonfly_vortex/py.typed", str(PLUGIN)})
         self.assertEqual(len([name for name in metadata if name.endswith("/LICENSE")]), 1)
 
+    def test_benchmarks_are_sources(self) -> None:
+        """The benchmarks are in the sdist; neither the wheel nor the installed package has them."""
+        with tarfile.open(build().sdist) as archive:
+            names = {name.partition("/")[2] for name in archive.getnames()}
+        self.assertLessEqual({"benchmarks/__main__.py", "test/benchmarks/test_main.py"}, names)
+        with zipfile.ZipFile(build().wheel) as wheel:
+            self.assertEqual([name for name in wheel.namelist() if name.startswith(("benchmarks", "test"))], [])
+        python = self.install(build().wheel)
+        program = (
+            "import importlib.util as util; print(util.find_spec('benchmarks'), util.find_spec('dragonfly_vortex'))"
+        )
+        found = run(python, "-I", "-c", program, directory=Path(self.mktemp()).parent)
+        self.assertRegex(found, r"\ANone ModuleSpec\(name='dragonfly_vortex'")
+
     def test_wheel_says_what_it_is(self) -> None:
         """The wheel's metadata names the project, its licence and its Python, and the command's entry point."""
         with zipfile.ZipFile(build().wheel) as archive:

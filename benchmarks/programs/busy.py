@@ -13,7 +13,7 @@ import sys
 import time
 from itertools import cycle
 
-from benchmarks.client import SPEECHES, Reader, learn
+from benchmarks.client import WIRE_FORMATS, Reader, learn
 
 _NICE = 5
 """Less urgent than the process that measures: the scheduler is not what is to be seen."""
@@ -23,7 +23,7 @@ def main() -> None:
     """Run the program; its arguments are a port, a task's ID, the task's bytes, a piece's bytes and the connections."""
     os.nice(_NICE)
     port, content_length, piece_length, connections = (int(sys.argv[at]) for at in (1, 3, 4, 5))
-    exchanges = learn(port, SPEECHES["vortex"](sys.argv[2]), content_length, piece_length, sys.argv[2])
+    exchanges = learn(port, WIRE_FORMATS["vortex"](sys.argv[2]), content_length, piece_length, sys.argv[2])
     with Reader(port, connections, cycle(exchanges)) as reader:
         reader.read(lambda: all(reader.received.values()))
         before, began = dict(reader.received), time.monotonic()

@@ -11,7 +11,7 @@ from itertools import cycle
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from benchmarks.client import SPEECHES, Exchange, Reader, batches, connect, fetch, learn
+from benchmarks.client import WIRE_FORMATS, Exchange, Reader, batches, connect, fetch, learn
 from benchmarks.processes import DidNotWork
 
 TASK_ID = hashlib.sha256(b"abcdefghij").hexdigest()
@@ -58,12 +58,12 @@ class ClientTestCase(SynchronousTestCase):
 class FetchTests(ClientTestCase):
     """One piece at a time."""
 
-    def fetch(self, speech: str, target: str, start: int, end: int, number: int) -> tuple[int, bytes]:
+    def fetch(self, wire: str, target: str, start: int, end: int, number: int) -> tuple[int, bytes]:
         """Fetch a piece: the reply's length, and the content."""
         content: list[bytes] = []
         with connect(self.port) as connection:
             length = fetch(
-                *(connection, SPEECHES[speech](target), start, end, number),
+                *(connection, WIRE_FORMATS[wire](target), start, end, number),
                 *(memoryview(bytearray(4096)), lambda data: content.append(bytes(data))),
             )
         return length, b"".join(content)
@@ -106,14 +106,14 @@ class ExchangeTests(ClientTestCase):
     def test_learn(self) -> None:
         """Every piece is fetched once; the last one is shorter."""
         self.serve(vortex(b"abcd"), vortex(b"efgh"), vortex(b"ij"))
-        exchanges = learn(self.port, SPEECHES["vortex"](TASK_ID), 10, 4, TASK_ID)
+        exchanges = learn(self.port, WIRE_FORMATS["vortex"](TASK_ID), 10, 4, TASK_ID)
         self.assertEqual([each.length for each in exchanges], [15, 15, 13])
         self.assertEqual([each.request for each in exchanges], self.asked)
 
     def test_other_content(self) -> None:
         """Content with another digest is an error."""
         self.serve(vortex(b"abcd"), vortex(b"efgh"), vortex(b"i!"))
-        self.assertRaises(DidNotWork, learn, self.port, SPEECHES["vortex"](TASK_ID), 10, 4, TASK_ID)
+        self.assertRaises(DidNotWork, learn, self.port, WIRE_FORMATS["vortex"](TASK_ID), 10, 4, TASK_ID)
 
     def test_batches(self) -> None:
         """Requests that are sent at once have all their replies' bytes."""

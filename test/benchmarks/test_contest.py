@@ -78,8 +78,8 @@ class TakeTurnTests(SynchronousTestCase):
         self.assertEqual({path.name for path in self.directory.iterdir()}, before)
 
     def test_ours(self) -> None:
-        """Ours, over each transport, as the command and as each program."""
-        self.assert_works("tls", "grpc-pieces", "plain-from-ours")
+        """Ours under TLS, and read by the plain client."""
+        self.assert_works("tls", "plain-from-ours")
 
     def test_others(self) -> None:
         """The others, those that are installed."""
@@ -90,12 +90,12 @@ class TakeTurnTests(SynchronousTestCase):
         self.assert_works(*installed)
 
     def test_wrong_bytes(self) -> None:
-        """Bytes that are not the source's are no turn."""
+        """Bytes that are not the source's are no turn, here of our pieces over gRPC."""
         self.task = import_file(self.source, PIECE_LENGTH, self.task.storage)
         make_file(self.source.with_name("other"), LENGTH)
         self.task = dataclasses.replace(self.task, source=self.source.with_name("other"))
-        error = self.assertRaises(DidNotWork, self.take_turn, "tcp-pieces")
-        self.assertIn("got others from tcp-pieces", str(error))
+        error = self.assertRaises(DidNotWork, self.take_turn, "grpc-pieces")
+        self.assertIn("got others from grpc-pieces", str(error))
 
     def test_child_fails(self) -> None:
         """A child that fails is told with what it said."""

@@ -14,7 +14,6 @@ from twisted.trial.unittest import SynchronousTestCase
 from benchmarks.material import (
     have_free_memory,
     import_file,
-    import_zeros,
     is_same,
     make_certificate,
     make_file,
@@ -51,13 +50,6 @@ class MaterialTests(SynchronousTestCase):
             stored = catalog.get_task(PieceKind.STANDARD, task.task_id)
         self.assertEqual((stored.content_length, stored.piece_length), (3_000_000, 2_000_000))
         self.assertEqual(self.source.stat().st_nlink, 2)
-
-    def test_zeros(self) -> None:
-        """A file of zeros takes no room, and more of them go into one storage."""
-        for length in (3_000_000, 1_000_000):
-            task = import_zeros(length, 2_000_000, self.directory / "storage")
-            self.assertEqual(task.task_id, hashlib.sha256(bytes(length)).hexdigest())
-            self.assertEqual(task.source.stat().st_blocks, 0)
 
     def test_import_fails(self) -> None:
         """An import that fails says what the program said."""
