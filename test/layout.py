@@ -24,6 +24,7 @@ LAYERS = (
     ("interfaces",),
     ("parents",),
     ("ending",),
+    ("limited_log",),
     ("threads",),
     ("system_calls",),
     ("shared_memory",),

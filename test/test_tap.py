@@ -20,6 +20,7 @@ from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex import tap
+from dragonfly_vortex.limited_log import LINES
 from dragonfly_vortex.service import VortexService
 from dragonfly_vortex.termination import ENDING_SIGNALS
 from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent
@@ -356,6 +357,17 @@ class DaemonTests(SynchronousTestCase):
             self.assertIsNone(child.next_event())
             self.assertEqual(daemon.wait(), 0)
         self.assertNotIn("Traceback", daemon.log)
+
+    def test_strangers_do_not_fill_the_log(self) -> None:
+        """Connections that send no Vortex make a few lines, and in the end one that says how many were left out."""
+        with Daemon(self.directory) as daemon:
+            for _ in range(LINES + 30):
+                with Child(daemon.address) as child:
+                    child.socket.sendall(b"GET / HTTP/1.1\r\n\r\n")
+                    self.assertIsInstance(child.next_event(), ErrorReply)
+            self.assertEqual(daemon.stop(), 0)
+        self.assertEqual(daemon.log.count("#info] refused "), LINES)
+        self.assertRegex(daemon.log, "#warn] 30 more lines of this kind were left out: refused {peer}: {reason}")
 
     def test_does_not_wait_for_a_reader_that_has_stopped(self) -> None:
         """

@@ -16,6 +16,7 @@ from zope.interface import implementer
 
 from dragonfly_vortex.ending import Ending
 from dragonfly_vortex.interfaces import IServer
+from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.text import CONTENT_TYPE, Family, written
 
 __all__ = ["IMetricsReactor", "MetricsServer"]
@@ -54,6 +55,7 @@ class MetricsServer:
         self._families = families
         self._ip = ip
         self._port_number = port
+        self._limited_log = LimitedLog(self.log, reactor)
         self._connections: _Connections | None = None
         self._port: IListeningPort | None = None
 
@@ -65,7 +67,7 @@ class MetricsServer:
     def start(self) -> IAddress:
         """See :meth:`IServer.start`."""
         root = Resource()
-        root.putChild(b"metrics", _Page(self._reactor, self._families))
+        root.putChild(b"metrics", _Page(self._reactor, self._families, self._limited_log))
         site = _Site(root, _Request, parsePOSTFormSubmission=False, timeout=_IDLE_TIMEOUT, reactor=self._reactor)
         connections = _Connections(site)
         # Twisted wraps servers by what it declares to be a client's factory.
@@ -82,6 +84,7 @@ class MetricsServer:
             await maybeDeferred(port.stopListening)
         if connections is not None:
             await connections.close()
+        self._limited_log.close()
 
     def stop(self, timeout: float) -> Deferred[None]:
         """See :meth:`IServer.stop`. A page that has not left by now is not waited for: there will be another one."""
@@ -156,10 +159,11 @@ class _Page(Resource):
     only grow.
     """
 
-    log: ClassVar[Logger] = Logger()
-
-    def __init__(self, reactor: IReactorThreads, families: Callable[[], Iterable[Family]]) -> None:
+    def __init__(
+        self, reactor: IReactorThreads, families: Callable[[], Iterable[Family]], limited_log: LimitedLog
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Twisted's
+        self._log = limited_log
         self._reactor = reactor
         self._families = families
         self._one_at_a_time = DeferredLock()  # so that a disk that does not answer takes one thread, and not all
@@ -178,7 +182,7 @@ class _Page(Resource):
                     return
                 page = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._collect)
         except Exception:  # a defect of ours; what it is stays here
-            self.log.failure("the metrics could not be collected")
+            self._log.failure("the metrics could not be collected")
             request.setResponseCode(500)
             page = b""
         if not answered.called:

@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorFDSet, I
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.peer.replies import tls_expected
 from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.peer.turns import Turns
@@ -120,6 +121,7 @@ class VortexPort(tcp.Port):
         super().__init__(port, outer, backlog=BACKLOG, interface=interface, reactor=reactor)
         self._preexistingSocket = listening  # as reactor.adoptStreamPort has it, which makes ports of Twisted's class
         self._turns = turns
+        self._limited_log = LimitedLog(self.log, factory.clock)
         self._connections = 0
         self._accepting = True
         self._was_polite = False  # the others have had their chance
@@ -142,13 +144,13 @@ class VortexPort(tcp.Port):
         except OSError as error:
             # Another process was quicker, or whoever waited has gone: there will be others.
             if error.errno in _NO_ROOM and self._rest is None:
-                self.log.error("no connection can be accepted: {reason}", reason=os.strerror(error.errno))
+                self._limited_log.error("no connection can be accepted: {reason}", reason=os.strerror(error.errno))
                 self._take_a_rest(_REST)
             return
         try:
             self._connect(connection, peer)
         except Exception:  # a defect of ours: Twisted would close the port for it
-            self.log.failure("a connection from {peer} could not be served", peer=peer[0])
+            self._limited_log.failure("a connection from {peer} could not be served", peer=peer[0])
 
     def startListening(self) -> None:
         super().startListening()
@@ -163,6 +165,7 @@ class VortexPort(tcp.Port):
         if self._rest is not None:
             self._rest.cancel()
             self._rest = None
+        self._limited_log.close()
         super().connectionLost(reason)  # type: ignore[no-untyped-call] # Twisted's
         self._tell()
 

@@ -7,15 +7,14 @@ What one of them says stands in :mod:`dragonfly_vortex.peer.server_protocol`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
-from twisted.logger import Logger
 
 from dragonfly_vortex.ending import Ending
 from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.tally import Tally
 from dragonfly_vortex.peer.server_protocol import VortexServerProtocol
 from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -44,7 +43,6 @@ class VortexServerFactory(Factory):
     """
 
     noisy = False
-    log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,
@@ -66,6 +64,8 @@ class VortexServerFactory(Factory):
         self.cork = cork
         self.read_ahead = read_ahead
         self.tally = tally or Tally()
+        self.limited_log = LimitedLog(VortexServerProtocol.log, clock)
+        """Where all connections log: strangers make them."""
         self._connections: set[VortexServerProtocol] = set()
         self._idle: dict[VortexServerProtocol, None] = {}  # the longest idle first
         self._accepting = True
@@ -79,7 +79,9 @@ class VortexServerFactory(Factory):
 
     def buildProtocol(self, addr: IAddress | None) -> VortexServerProtocol | None:  # type: ignore[override] # zope's IProtocol, not _ProtoWithFactory
         if len(self._connections) >= self.max_connections and not self._make_room():
-            self.log.warn("no room for {peer}: all {count} connections are busy", peer=addr, count=self.connections)
+            self.limited_log.warn(
+                "no room for {peer}: all {count} connections are busy", peer=addr, count=self.connections
+            )
             return None
         return VortexServerProtocol(self)
 
@@ -106,6 +108,7 @@ class VortexServerFactory(Factory):
         def cancel_late(result: object) -> object:
             if late.active():
                 late.cancel()
+            self.limited_log.close()
             return result
 
         return drained.addBoth(cancel_late)
@@ -113,7 +116,7 @@ class VortexServerFactory(Factory):
     def mark_damaged(self, request: PieceRequest, reason: str) -> None:
         """Never offer a piece again whose file did not hold it."""
         marking = self.store.mark_damaged(request.kind, request.task_id, request.number, reason)
-        marking.addErrback(lambda failure: self.log.failure("a damaged piece could not be marked", failure))
+        marking.addErrback(lambda failure: self.limited_log.failure("a damaged piece could not be marked", failure))
 
     # -- what the connections tell
 

@@ -82,6 +82,7 @@ class VortexServerProtocol(Protocol):
     """
 
     log: ClassVar[Logger] = Logger()
+    """Not used directly: what a stranger can cause goes to the factory's limited log."""
     transport: IConnectionTransport
     factory: VortexServerFactory
 
@@ -132,7 +133,7 @@ class VortexServerProtocol(Protocol):
         self._phase = _Phase.ENDING
         failed = why_tls_failed(reason.value)
         if failed is not None:
-            self.log.info("refused {peer}: {reason}", peer=self.transport.getPeer(), reason=failed)
+            self.factory.limited_log.info("refused {peer}: {reason}", peer=self.transport.getPeer(), reason=failed)
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
@@ -235,9 +236,9 @@ class VortexServerProtocol(Protocol):
             return None
         piece = piece_id(request.task_id, request.number)
         if failure.check(StorageError) is None:
-            self.log.failure("piece {piece} could not be opened", failure, piece=piece)
+            self.factory.limited_log.failure("piece {piece} could not be opened", failure, piece=piece)
         elif failure.check(NotStored) is None:  # one line: while a disk fails there is one for every request
-            self.log.error("piece {piece}: {reason}", piece=piece, reason=failure.getErrorMessage())
+            self.factory.limited_log.error("piece {piece}: {reason}", piece=piece, reason=failure.getErrorMessage())
         return self._transmit(self._connection.send(error_reply(request, failure)))
 
     def _transmit(self, header: bytes, content: FileRange | None = None) -> Deferred[None]:
@@ -275,11 +276,11 @@ class VortexServerProtocol(Protocol):
         """
         if failure.check(PieceDamaged, StorageFailure):
             piece = piece_id(request.task_id, request.number)
-            self.log.error("piece {piece}: {reason}", piece=piece, reason=failure.getErrorMessage())
+            self.factory.limited_log.error("piece {piece}: {reason}", piece=piece, reason=failure.getErrorMessage())
             if failure.check(PieceDamaged):
                 self.factory.mark_damaged(request, failure.getErrorMessage())
         elif failure.check(ConnectionLost) is None:
-            self.log.failure("replying to {request} failed", failure, request=request)
+            self.factory.limited_log.failure("replying to {request} failed", failure, request=request)
         self.abort()
 
     def _cork(self, corked: bool) -> None:
@@ -290,7 +291,7 @@ class VortexServerProtocol(Protocol):
 
     def _refuse(self, error: RemoteProtocolError) -> None:
         """Say what was wrong, and end."""
-        self.log.info("refused {peer}: {reason}", peer=self.transport.getPeer(), reason=str(error))
+        self.factory.limited_log.info("refused {peer}: {reason}", peer=self.transport.getPeer(), reason=str(error))
         self.transport.write(self._connection.refuse(ErrorCode.INVALID_ARGUMENT, str(error)))
         self._hang_up()
 
@@ -340,5 +341,7 @@ class VortexServerProtocol(Protocol):
         elif self._opening is not None or self._sender.resting:  # our own disk or limit is waited for
             self._be_patient(self.factory.idle_timeout)
         else:
-            self.log.info("{peer} was given up while {phase}", peer=self.transport.getPeer(), phase=self._phase.value)
+            self.factory.limited_log.info(
+                "{peer} was given up while {phase}", peer=self.transport.getPeer(), phase=self._phase.value
+            )
             self.abort()

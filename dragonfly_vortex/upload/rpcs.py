@@ -13,18 +13,18 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from dragonfly_api import common_pb2, dfdaemon_pb2
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from twisted.internet.defer import succeed
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, RemoteProtocolError, StorageFailure
 from dragonfly_vortex.interfaces import FileRange, IPieceStore, OpenPiece, StoredTask, piece_id
+from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.tally import StatTally, Tally
 from dragonfly_vortex.rpc.budget import Budget
 from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest
@@ -67,10 +67,9 @@ class UploadRPCs:
     :param limiter: what all content is spent from, in the reactor's thread; None for no limit.
     :param budget: what all pieces in memory are taken from.
     :param tally: where pieces and bytes are counted.
+    :param limited_log: for what a call can cause; it is used in the reactor's thread.
     :param stats: where questions about tasks are counted.
     """
-
-    log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,
@@ -83,6 +82,7 @@ class UploadRPCs:
         budget: Budget,
         tally: Tally,
         stats: StatTally,
+        limited_log: LimitedLog,
     ) -> None:
         self.host = common_pb2.Host()
         """What is said about the host."""
@@ -94,6 +94,7 @@ class UploadRPCs:
         self._budget = budget
         self._tally = tally
         self._stats = stats
+        self._limited_log = limited_log
         self._watches = Watches(store, thread, self._sync_message)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="upload-reader")
         self._opening = asyncio.Semaphore(_MAX_OPEN)
@@ -270,7 +271,9 @@ class UploadRPCs:
     async def _abort(self, context: _Context, error: Exception, what: str) -> NoReturn:
         status: Status = status_of(error, what)
         if status.code is grpc.StatusCode.INTERNAL:
-            self._thread.tell(partial(self.log.failure, "{what} could not be served", Failure(error), what=what))
+            self._thread.tell(
+                partial(self._limited_log.failure, "{what} could not be served", Failure(error), what=what)
+            )
         await context.abort(status.code, status.text)
 
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from twisted.application.service import Service
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IReactorFromThreads
+from twisted.internet.interfaces import IAddress, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.tally import StatTally, Tally
 from dragonfly_vortex.rpc.budget import PIECES_OF_ONE_CHILD, Budget
 from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -95,6 +96,7 @@ class UploadService(Service):
         self._tally = tally or Tally()
         self._stats = stats or StatTally()
         self._drain_timeout = drain_timeout
+        self._limited_log = LimitedLog(self.log, cast(IReactorTime, reactor))
         self._running: _Running | None = None
         self._sequence = DeferredLock()
 
@@ -147,6 +149,7 @@ class UploadService(Service):
         self.address = None
         if running is not None:
             await self._end(running, timeout)
+            self._limited_log.close()
 
     async def _end(self, running: _Running, timeout: float) -> None:
         """End a server and its thread."""
@@ -176,6 +179,7 @@ class UploadService(Service):
             budget=Budget(share=PIECES_OF_ONE_CHILD),
             tally=self._tally,
             stats=self._stats,
+            limited_log=self._limited_log,
         )
         server = grpc.aio.server(options=_SERVER_OPTIONS)
         running.server, running.rpcs = server, rpcs
