@@ -183,8 +183,8 @@ class PieceError(VortexError):
     def __init__(self, parent: str, piece_id: str, reason: str) -> None:
         self.parent = parent
         self.piece_id = piece_id
-        self.reason = reason
-        super().__init__(f"piece {piece_id} from parent {parent}: {reason}")
+        self.reason = reason.replace(f"piece {piece_id}", "the piece")  # it is named once, in front
+        super().__init__(f"piece {piece_id} from parent {parent}: {self.reason}")
 
 
 class PieceNotFound(PieceError):
@@ -259,8 +259,8 @@ class TaskError(VortexError):
 
     def __init__(self, task_id: str, reason: str) -> None:
         self.task_id = task_id
-        self.reason = reason
-        super().__init__(f"task {task_id}: {reason}")
+        self.reason = reason.replace(f"piece {task_id}-", "piece ")  # the task is named once, in front
+        super().__init__(f"task {task_id}: {self.reason}")
 
 
 class TaskNotFound(TaskError):

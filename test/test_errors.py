@@ -144,3 +144,12 @@ class MessageTests(SynchronousTestCase):
             str(error), f"task abc: no parent left: piece {PIECE_ID} from parent {PARENT}: no content for 360 s"
         )
         self.assertIs(error.last, last)
+
+    def test_named_once(self) -> None:
+        """A task's ID stands once in an error about the task, and a piece's once in an error about the piece."""
+        last = errors.ParentFailed(PARENT, "abc-3", "error 3: piece abc-3 could not be read", 3)
+        self.assertEqual(str(last), f"piece abc-3 from parent {PARENT}: error 3: the piece could not be read")
+        error = errors.NoParentLeft("abc", last)
+        self.assertEqual(
+            str(error), f"task abc: no parent left: piece 3 from parent {PARENT}: error 3: the piece could not be read"
+        )

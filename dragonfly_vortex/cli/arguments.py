@@ -20,6 +20,7 @@ _EPILOG = "exit status: " + ", ".join(
 )
 
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
+_TASK_ID_HELP = "the task's ID, or the first four or more characters of it"
 _CONCURRENCY = re.compile(r"[1-9][0-9]{0,3}")
 
 
@@ -44,10 +45,10 @@ def make_parser() -> argparse.ArgumentParser:
         "--piece-length",
         metavar="N",
         type=_piece_length,
-        help="bytes of a piece, like 4194304 or 4MiB; by Dragonfly's rule",
+        help="bytes of a piece, like 4194304 or 4MiB; default: by Dragonfly's rule, from 4MiB to 64MiB",
     )
     importing.add_argument(
-        "--link", action="store_true", help="link the file instead of copying it; it must not be changed afterwards"
+        "--link", action="store_true", help="link the file, which must not be changed afterwards; default: copy it"
     )
     _add_storage(importing)
     _add_kind(importing)
@@ -68,21 +69,32 @@ def make_parser() -> argparse.ArgumentParser:
         "--protocol",
         metavar="tcp|grpc|auto",
         choices=("tcp", "grpc", "auto"),
-        help="what carries content; auto is the best that each parent offers; by the configuration, or auto",
+        help="what carries content; auto is the best that each parent offers; "
+        "default: download.protocol of the configuration, which is auto",
     )
-    download.add_argument("--output", metavar="PATH", type=Path, help="the file to write")
     download.add_argument(
-        "--store", action="store_true", help="put it into the storage, which serves each piece as soon as it has come"
+        "--output", metavar="PATH", type=Path, help="the file to write; default: none, and --store is needed"
     )
-    download.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    download.add_argument(
+        "--store",
+        action="store_true",
+        help="put it into the storage, which serves each piece as soon as it has come; default: write the output only",
+    )
+    _add_overwrite(download)
     download.add_argument(
         "--no-sync",
         action="store_true",
-        help="do not wait until the output is on the disk: it may be lost in a power cut; not with --store",
+        help="do not wait until the output is on the disk: it may be lost in a power cut; not with --store; default: "
+        "wait",
     )
-    download.add_argument("--concurrency", metavar="N", type=_concurrency, help="pieces under way at once; 8")
     download.add_argument(
-        "--config", metavar="FILE", type=Path, help="read this file; none without it, or with --store ./tap.yaml"
+        "--concurrency",
+        metavar="N",
+        type=_concurrency,
+        help="pieces under way at once; default: download.concurrent_piece_count of the configuration, which is 8",
+    )
+    download.add_argument(
+        "--config", metavar="FILE", type=Path, help="the configuration; default: none, and with --store ./tap.yaml"
     )
     _add_kind(download)
 
@@ -90,19 +102,21 @@ def make_parser() -> argparse.ArgumentParser:
     _add_storage(listing)
 
     stat = _command(commands, "stat", "show a task, its pieces, and what is damaged")
-    stat.add_argument("task_id", metavar="TASK_ID", type=_task_id)
+    stat.add_argument("task_id", metavar="TASK_ID", type=_task_id, help=_TASK_ID_HELP)
     _add_storage(stat)
     _add_optional_kind(stat)
 
     export = _command(commands, "export", "verify a task in the storage and write its content to a file")
-    export.add_argument("task_id", metavar="TASK_ID", type=_task_id)
+    export.add_argument("task_id", metavar="TASK_ID", type=_task_id, help=_TASK_ID_HELP)
     export.add_argument("--output", metavar="PATH", type=Path, required=True, help="the file to write")
-    export.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    _add_overwrite(export)
     _add_storage(export)
     _add_optional_kind(export)
 
     verify = _command(commands, "verify", "read what is in the storage and say what is damaged")
-    verify.add_argument("task_id", metavar="TASK_ID", nargs="?", type=_task_id, help="the task; default: all tasks")
+    verify.add_argument(
+        "task_id", metavar="TASK_ID", nargs="?", type=_task_id, help=f"{_TASK_ID_HELP}; default: all tasks"
+    )
     verify.add_argument(
         "--rate-limit",
         metavar="SIZE",
@@ -113,7 +127,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_optional_kind(verify)
 
     remove = _command(commands, "remove", "delete a task from the storage")
-    remove.add_argument("task_id", metavar="TASK_ID", type=_task_id)
+    remove.add_argument("task_id", metavar="TASK_ID", type=_task_id, help=_TASK_ID_HELP)
     _add_storage(remove)
     _add_optional_kind(remove)
     return parser
@@ -125,16 +139,26 @@ def _command(commands: argparse._SubParsersAction[_Parser], name: str, summary: 
 
 def _add_storage(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--config", metavar="FILE", type=Path, default=Path("tap.yaml"), help="where the storage is; ./tap.yaml"
+        "--config",
+        metavar="FILE",
+        type=Path,
+        default=Path("tap.yaml"),
+        help="says where the storage is; default: ./tap.yaml",
+    )
+
+
+def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the output if it exists; default: that is an error"
     )
 
 
 def _add_kind(parser: argparse.ArgumentParser) -> None:
-    _kind_argument(parser, "the kind of the task; standard", PieceKind.STANDARD)
+    _kind_argument(parser, "the kind of the task; default: standard", PieceKind.STANDARD)
 
 
 def _add_optional_kind(parser: argparse.ArgumentParser) -> None:
-    _kind_argument(parser, "the kind of the task, where several have the ID", None)
+    _kind_argument(parser, "the kind of the task; default: any, if only one has the ID", None)
 
 
 def _kind_argument(parser: argparse.ArgumentParser, purpose: str, default: PieceKind | None) -> None:

@@ -182,3 +182,10 @@ class DocumentTests(SynchronousTestCase):
         told = make_parser().format_help()
         for status in ExitStatus:
             self.assertRegex(told, rf"\b{status.value}\s+{status.name.lower().split('_')[0]}")
+
+    def test_help_of_options(self) -> None:
+        """The help of each option says what holds without it."""
+        for name, parser in sub_commands().items():
+            for action in parser._actions:
+                if action.option_strings and not action.required and "--help" not in action.option_strings:
+                    self.assertIn("default: ", str(action.help), f"{name} {action.option_strings}")

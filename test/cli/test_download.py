@@ -254,7 +254,7 @@ class FailureTests(TestCase):
         packet = PieceContent(packet_id=1, kind=PieceKind.STANDARD, metadata=metadata)
         parent = self.parent({0: [Send(packet.to_bytes() + b"abd")]})
         digests = rf"crc32:{zlib.crc32(b'abc')}.*crc32:{zlib.crc32(b'abd')}"
-        await self.assert_fails(4, rf"{self.task_id}-0 from parent {parent.address}: .*{digests}", parent.address)
+        await self.assert_fails(4, rf"piece 0 from parent {parent.address}: .*{digests}", parent.address)
 
     async def test_another_task(self) -> None:
         """A parent whose pieces fit their digests, but not the task's ID, is a digest mismatch."""
@@ -269,7 +269,7 @@ class FailureTests(TestCase):
         with socket.socket() as bound_only:
             bound_only.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{bound_only.getsockname()[1]}"
-            await self.assert_fails(5, f"{self.task_id}-0 from parent {address}", f"tcp://{address}")
+            await self.assert_fails(5, f"piece 0 from parent {address}", f"tcp://{address}")
 
     async def test_unknown_host(self) -> None:
         """A parent whose name nobody knows is unreachable."""
@@ -296,20 +296,20 @@ class FailureTests(TestCase):
         metadata = PieceMetadata(number=0, offset=0, length=1000, digest="crc32:1")
         packet = PieceContent(packet_id=1, kind=PieceKind.STANDARD, metadata=metadata)
         parent = self.parent({0: [Send(packet.to_bytes() + bytes(500)), End()]})
-        await self.assert_fails(5, f"{self.task_id}-0 from parent {parent.address}", parent.address)
+        await self.assert_fails(5, f"piece 0 from parent {parent.address}", parent.address)
 
     async def test_timed_out(self) -> None:
         """A parent that takes requests and never answers has timed out, in ``download.piece_timeout``."""
         parent = self.parent({}, [])
         await self.assert_fails(
-            6, f"{self.task_id}-0 from parent {parent.address}", parent.address, config="download: {piece_timeout: 1s}"
+            6, f"piece 0 from parent {parent.address}", parent.address, config="download: {piece_timeout: 1s}"
         )
 
     async def test_timed_out_later(self) -> None:
         """A parent that stops in the middle of the task has timed out, and nothing of the task is left."""
         parent = self.parent({2: []})
         await self.assert_fails(
-            6, f"{self.task_id}-2 from parent {parent.address}", parent.address, config="download: {piece_timeout: 1s}"
+            6, f"piece 2 from parent {parent.address}", parent.address, config="download: {piece_timeout: 1s}"
         )
 
     async def test_failed(self) -> None:
@@ -321,7 +321,7 @@ class FailureTests(TestCase):
     async def test_no_vortex(self) -> None:
         """What speaks another protocol has failed."""
         parent = self.parent({}, [Send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), End()])
-        await self.assert_fails(1, f"{self.task_id}-0 from parent {parent.address}", parent.address)
+        await self.assert_fails(1, f"piece 0 from parent {parent.address}", parent.address)
 
     async def test_last_failure_decides(self) -> None:
         """Where several parents fail in several ways, the status is that of one of them, and the line is one."""

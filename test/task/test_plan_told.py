@@ -265,7 +265,7 @@ class AnnounceTests(PlanTestCase):
         self.plan.announcing_ended("a", True)
         failure = self.plan.failure()
         self.assertIsInstance(failure, NoParentLeft)
-        self.assertIn(f"{TASK_ID}-1 from parent a: expected one of them to have it", str(failure))
+        self.assertIn("piece 1 from parent a: expected one of them to have it", str(failure))
 
     def test_broken_off(self) -> None:
         """A parent that cannot be asked any more what it has may be asked for anything."""
