@@ -30,6 +30,7 @@ from dragonfly_vortex.peer.listener import SharedSocket
 from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.peer.tcp_server import TCPServer
 from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import ReadAhead
@@ -111,8 +112,10 @@ class VortexService(Service):
             self.log.warn("{text}", text=warning)  # Twisted takes an event with a "warning" for one of Python's
         check_ports(self.config)
         # The store opens it in its own thread, and tells that later; whoever starts a peer is to know now.
-        with Catalog(self.config.storage.dir):
-            pass
+        with Catalog(self.config.storage.dir, Access.SERVE) as catalog:
+            if catalog.read_only and self._shared is None:
+                text = "the storage {directory} can only be read, and is served: {reason}"
+                self.log.warn(text, directory=self.config.storage.dir, reason=catalog.read_only)
         store = PieceStore(self.config.storage.dir, self._reactor)
         limiter = TokenBucket(main_share(self.config).upload.bandwidth_limit, self._reactor)  # for both doors
         identity = server_tls(self.config)

@@ -46,6 +46,7 @@ from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.wire import PieceContent, PieceKind
 from test.metrics.page import fetched, values_in
+from test.mounts import run_with_mounts
 from test.processes import Child
 from test.transport.cold import make_cold
 
@@ -66,6 +67,42 @@ class _Watched(VortexService):
 
     def door_failed(self, failure: Failure) -> None:
         self.failed.callback([failure])
+
+
+_READ_ONLY = """
+import hashlib
+from twisted.internet.task import react
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from dragonfly_vortex.config import load_config
+from dragonfly_vortex.downloaders.factory import DownloaderFactory
+from dragonfly_vortex.service import VortexService
+
+def show(event):
+    if event["log_level"] >= LogLevel.warn:
+        print(formatEvent(event))
+
+async def main(reactor):
+    directory, task_id = Path(sys.argv[1]), sys.argv[2]
+    (directory / "tap.yaml").write_text(
+        "storage: {dir: storage, server: {ip: 127.0.0.1, protocol: tcp, tcp: {port: 0}}}\\nmetrics: {enable: false}"
+    )
+    read_only(directory / "storage")
+    globalLogPublisher.addObserver(show)
+    config = load_config(directory / "tap.yaml").config
+    peer = VortexService(config, reactor)
+    peer.startService()
+    downloader = DownloaderFactory("tcp", config, reactor=reactor).build()
+    content = b""
+    for number in range(2):
+        data, _, _ = await downloader.download_piece(f"127.0.0.1:{peer.address.port}", number, "", task_id)
+        content += data
+    is_right = hashlib.sha256(content).hexdigest() == task_id
+    print(len(content), "bytes, and they are", "right" if is_right else "wrong")
+    await downloader.stop()
+    await peer.stopService()
+
+react(main)
+"""
 
 
 class ServiceTests(TestCase):
@@ -142,6 +179,13 @@ class ServiceTests(TestCase):
             self.assertIsInstance(await deferToThread(child.next_event), PieceContent)
             self.assertTrue(await deferToThread(child.content) == self.content[:600_000])
         self.assertTrue(await self.fetch(peer, task_id) == self.content)
+
+    async def test_read_only(self) -> None:
+        """A storage that can only be read is served, and one line says so, with the cause."""
+        task_id = self.import_file()
+        said = await deferToThread(run_with_mounts, _READ_ONLY, self.directory, task_id)
+        line = f"the storage {self.directory}/storage can only be read, and is served: [Errno 30] Read-only file system"
+        self.assertEqual(said, [line, "1000000 bytes, and they are right"])
 
     async def test_leaves_nothing(self) -> None:
         """When it has stopped, it listens no more, and its thread has ended."""

@@ -15,6 +15,7 @@ from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.interfaces import StoredTask
 from dragonfly_vortex.storage import exporting, importing, removing, verifying
 from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.pieces import Progress, piece_count
 from dragonfly_vortex.wire import PieceKind
 
@@ -47,7 +48,7 @@ def import_task(arguments: Namespace) -> ExitStatus:
 
 def list_tasks(arguments: Namespace) -> ExitStatus:
     """``dfvortex list``: a line for each task, the oldest first."""
-    with Catalog(_directory(arguments)) as catalog:
+    with Catalog(_directory(arguments), Access.READ) as catalog:
         tasks = catalog.list_tasks()
     if tasks:
         print(f"{'TASK ID':64}  {'KIND':16}  {'BYTES':>15}  {'PIECES':>7}  CREATED")
@@ -59,7 +60,7 @@ def list_tasks(arguments: Namespace) -> ExitStatus:
 
 def stat_task(arguments: Namespace) -> ExitStatus:
     """``dfvortex stat``: what there is of a task, and what is damaged."""
-    with Catalog(_directory(arguments)) as catalog:
+    with Catalog(_directory(arguments), Access.READ) as catalog:
         task = _find(catalog, arguments.task_id, arguments.kind)
         pieces = catalog.get_pieces(task.kind, task.task_id)
     damaged = [piece for piece in pieces if piece.damage]
@@ -77,7 +78,7 @@ def stat_task(arguments: Namespace) -> ExitStatus:
 def export_task(arguments: Namespace) -> ExitStatus:
     """``dfvortex export``: the content as a file, verified."""
     directory = _directory(arguments)
-    with Catalog(directory) as catalog:
+    with Catalog(directory, Access.READ) as catalog:
         task = _find(catalog, arguments.task_id, arguments.kind)
     with ProgressBar("exporting") as bar:
         exported = exporting.export_task(
@@ -95,7 +96,7 @@ def export_task(arguments: Namespace) -> ExitStatus:
 def verify_tasks(arguments: Namespace) -> ExitStatus:
     """``dfvortex verify``: a line for each task, and one for each piece of it that is damaged."""
     directory = _directory(arguments)
-    with Catalog(directory) as catalog:
+    with Catalog(directory, Access.READ) as catalog:
         if arguments.task_id is None:
             tasks = [task for task in catalog.list_tasks() if arguments.kind in (None, task.kind)]
         else:
@@ -131,7 +132,7 @@ def _print_verdict(verdict: verifying.Verdict) -> None:
 def remove_task(arguments: Namespace) -> ExitStatus:
     """``dfvortex remove``: the task and its content."""
     directory = _directory(arguments)
-    with Catalog(directory) as catalog:
+    with Catalog(directory, Access.READ) as catalog:
         task = _find(catalog, arguments.task_id, arguments.kind)
     removing.remove_task(directory, task.kind, task.task_id)
     return ExitStatus.DONE

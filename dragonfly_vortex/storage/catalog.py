@@ -18,8 +18,9 @@ from types import TracebackType
 from dragonfly_vortex.errors import NotStored, StorageError
 from dragonfly_vortex.interfaces import StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.content import is_task_id
-from dragonfly_vortex.storage.database import Database
+from dragonfly_vortex.storage.database import Access, Database
 from dragonfly_vortex.storage.pieces import fits
+from dragonfly_vortex.storage.reading import Place
 from dragonfly_vortex.storage.tables import (
     PIECE_COLUMNS,
     TASK_COLUMNS,
@@ -31,6 +32,7 @@ from dragonfly_vortex.storage.tables import (
     task_of,
     task_row,
 )
+from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["Catalog"]
@@ -41,15 +43,50 @@ class Catalog:
     The rows of a storage. As a context manager it is open inside the block.
 
     :param directory: the storage's directory.
+    :param access: what it is opened for.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, access: Access = Access.WRITE) -> None:
         self.path = directory / "catalog.sqlite3"
-        self._database = Database(self.path)
+        self._database = Database(self.path, access)
+
+    @property
+    def read_only(self) -> str:
+        """Why nothing can be changed, where that was wanted; else empty."""
+        return self._database.read_only
+
+    @property
+    def generation(self) -> int:
+        """Another number each time that it is opened or closed."""
+        return self._database.generation
+
+    @property
+    def place(self) -> Place | None:
+        """Directory and file that are open; None where it is closed."""
+        return self._database.place
+
+    def refresh(self) -> None:
+        """
+        Open anew what was opened with :attr:`Access.SERVE`, where its path leads to another catalog by now, or to none.
+
+        :raises StorageFailure: what is there now cannot be opened.
+        """
+        self._database.refresh()
+
+    def version(self) -> CatalogVersion:
+        """
+        The version of what is open now, open; one that cannot tell anything where it is closed.
+
+        :raises StorageFailure: it cannot be opened.
+        """
+        version = CatalogVersion(self.path, self._database.snapshot, read_only=bool(self.read_only))
+        if self.place is not None:
+            version.open()
+        return version
 
     def open(self) -> None:
         """
-        Open the database; it and the directory are made where they are not there.
+        Open the database. To be written to, it and the directory are made where they are not there.
 
         :raises StorageFailure: it cannot be opened, is no catalog, or is one that a newer version of this package made.
         """

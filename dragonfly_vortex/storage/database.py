@@ -2,13 +2,19 @@
 The catalog's file: opened, prepared, asked and changed, whatever is in its tables.
 
 Many processes may have it open. It is in WAL mode, so that nobody who reads waits for one who writes, and every change
-is one transaction that is on the disk when its block is left (``synchronous=FULL``).
+is one transaction that is on the disk when its block is left (``synchronous=FULL``). How it is opened by one who only
+reads is in :mod:`~dragonfly_vortex.storage.reading`.
+
+The file, or the whole directory, may be replaced while it is open: deleted, restored from a backup, mounted over. Then
+a change would be made in a file that no other process finds, and is refused.
 
 Everything here blocks, and belongs to one thread.
 """
 
 from __future__ import annotations
 
+import enum
+import errno
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -17,13 +23,39 @@ from pathlib import Path
 
 from dragonfly_vortex.errors import StorageFailure
 from dragonfly_vortex.storage.directories import create_file, locked, make_directory
-from dragonfly_vortex.storage.failures import storage_failures
+from dragonfly_vortex.storage.failures import is_unwritable, storage_failures
+from dragonfly_vortex.storage.reading import (
+    FileState,
+    Place,
+    Reading,
+    check_version,
+    open_for_reading,
+    place_of,
+    state_of,
+)
 from dragonfly_vortex.storage.tables import TABLES, VERSION, Row
 
-__all__ = ["Database"]
+__all__ = ["Access", "Database"]
 
 _BUSY_TIMEOUT = 30.0
 """Seconds that a change waits for another process's."""
+
+_ATTEMPTS = 5
+"""Answers of a snapshot that are thrown away because the file has changed meanwhile."""
+
+
+class Access(enum.Enum):
+    """What a catalog is opened for."""
+
+    WRITE = "write"
+    """To change it. It is made where it is not there."""
+
+    READ = "read"
+    """To ask it. Nothing is written, and where there is none there are no rows."""
+
+    SERVE = "serve"
+    """To change it where it can be written, and to ask it where it can only be read. It is opened anew where its path
+    leads to another one later, or to none."""
 
 
 class Database:
@@ -31,54 +63,123 @@ class Database:
     A database of SQLite with a catalog's tables.
 
     :param path: its file.
+    :param access: what it is opened for.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, access: Access = Access.WRITE) -> None:
         self.path = path
+        self.read_only = ""
+        """Why nothing can be changed; empty where it can, or where it is open for reading alone."""
+        self.generation = 0
+        """Another number each time that it is opened or closed: what was read before may be another file's."""
+        self._access = access
         self._connection: sqlite3.Connection | None = None
+        self._state: FileState | None = None
+        self._is_snapshot = False
 
     def open(self) -> None:
         """
-        Open it; the file and its directory are made where they are not there.
+        Open it. To be written to, its file and its directory are made where they are not there.
 
         :raises StorageFailure: it cannot be opened, is no catalog, or is one that a newer version of this package made.
         """
         with storage_failures(f"cannot open {self.path}"):
-            make_directory(self.path.parent)
-            # The busy timeout does not cover the change to WAL mode, so the first two processes take turns.
-            with locked(self.path.parent):
-                self._connection = self._connect()
+            if self._access is Access.READ:
+                self._open_for_reading()
+                return
+            try:
+                self._open_for_writing()
+            except (OSError, sqlite3.OperationalError) as error:
+                if self._access is not Access.SERVE or not is_unwritable(error) or state_of(self.path).file is None:
+                    raise
+                self._open_for_reading()
+                self.read_only = str(error)
 
-    def _connect(self) -> sqlite3.Connection:
+    def _open_for_reading(self) -> None:
+        self._opened(open_for_reading(self.path))
+
+    def _open_for_writing(self) -> None:
+        make_directory(self.path.parent)
+        # The busy timeout does not cover the change to WAL mode, so the first two processes take turns.
+        with locked(self.path.parent):
+            reading = self._connect()
+        self._opened(reading)
+
+    def _opened(self, reading: Reading) -> None:
+        self._connection, self._state, self._is_snapshot = reading
+        self.read_only = ""
+        self.generation += 1
+
+    def _connect(self) -> Reading:
         """Open the file, and make one where there is none. Under the lock."""
         # SQLite would make it for this process's user. Its other files it makes for the owner of this one. A file that
         # is there is not opened here: to close it would give up this process's locks of it.
         with suppress(FileExistsError):
             os.close(create_file(self.path))
+        # SQLite opens what it must not write to all the same, and says so at the first change.
+        for place in (self.path, self.path.parent):
+            if not os.access(place, os.W_OK):
+                number = errno.EROFS if os.statvfs(place).f_flag & os.ST_RDONLY else errno.EACCES
+                raise OSError(number, os.strerror(number))
+        state = state_of(self.path)  # before, so that a file that comes into its place in between is seen
         connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)
         try:
             self._prepare(connection)
         except BaseException:
             connection.close()
             raise
-        return connection
+        return Reading(connection, state, is_snapshot=False)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         """Set a new connection's modes, and make the tables in a new file."""
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise StorageFailure(
-                f"cannot open {self.path}: expected a catalog of version {VERSION} or older, got version {version},"
-                " made by a newer dragonfly_vortex"
-            )
+        is_made = check_version(self.path, connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        if version < VERSION:
+        if not is_made:
             with _transaction(connection):
                 for table in TABLES:
                     connection.execute(table)
                 connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    def is_current(self) -> bool:
+        """
+        Tell whether the path leads to what is open still, and to its contents where these are those of a moment.
+
+        :raises StorageFailure: it cannot be looked at.
+        """
+        with storage_failures(f"cannot read {self.path}"):
+            if self._state is None or self._is_snapshot:
+                return state_of(self.path) == self._state
+            return place_of(self.path) == self._state.place
+
+    def refresh(self) -> None:
+        """
+        Open anew what can be followed, unless it is current: nothing is made where there is none any more. With
+        :attr:`Access.SERVE` this is for the caller to do, before each question.
+
+        :raises StorageFailure: what is there now cannot be opened. It is closed then, until it can.
+        """
+        if self._access is Access.WRITE or self.is_current():
+            return
+        self.close()
+        with storage_failures(f"cannot open {self.path}"):
+            is_there = state_of(self.path).file is not None
+            if not is_there:
+                self._open_for_reading()
+                self.read_only = "there is no storage any more"
+        if is_there:
+            self.open()
+
+    @property
+    def place(self) -> Place | None:
+        """Directory and file that are open; None where it is closed."""
+        return None if self._state is None else self._state.place
+
+    @property
+    def snapshot(self) -> FileState | None:
+        """What is open, where it is the contents of a moment; None where others' changes are seen."""
+        return self._state if self._is_snapshot else None
 
     def close(self) -> None:
         """
@@ -87,7 +188,9 @@ class Database:
         :raises StorageFailure: what was left to do cannot be done; it is closed all the same.
         """
         connection, self._connection = self._connection, None
+        self._state = None
         if connection is not None:
+            self.generation += 1
             with storage_failures(f"cannot close {self.path}"):
                 connection.close()
 
@@ -108,9 +211,20 @@ class Database:
 
         :raises StorageFailure: it cannot be read.
         """
-        connection = self.connection
-        with storage_failures(f"cannot read {self.path}"):
-            return connection.execute(query, parameters).fetchall()
+        for _ in range(_ATTEMPTS):
+            if self._connection is not None and (self._is_snapshot or self._access is Access.READ):
+                self.refresh()
+            connection = self.connection
+            try:
+                with storage_failures(f"cannot read {self.path}"):
+                    rows = connection.execute(query, parameters).fetchall()
+            except StorageFailure:
+                if not self._is_snapshot or self.is_current():
+                    raise
+            else:
+                if not self._is_snapshot or self.is_current():
+                    return rows
+        raise StorageFailure(f"cannot read {self.path}: it is being written to")
 
     @contextmanager
     def change(self) -> Iterator[sqlite3.Connection]:
@@ -121,8 +235,15 @@ class Database:
         :raises StorageFailure: it cannot be written.
         """
         connection = self.connection
+        if self._access is Access.READ or self.read_only:
+            raise StorageFailure(f"cannot write {self.path}: {self.read_only or 'it is open for reading'}")
         with storage_failures(f"cannot write {self.path}"), _transaction(connection):
             yield connection
+            if not self.is_current():
+                raise StorageFailure(
+                    f"cannot write {self.path}: expected the file that was opened, got another or none:"
+                    " the storage has been replaced"
+                )
         # Who watches for changes (storage/watch.py) hears of this one. It is made, whether that can be said or not.
         with suppress(OSError):
             os.utime(self.path)

@@ -12,6 +12,7 @@ from dragonfly_vortex.errors import NotStored, OutputError, OutputExists, PieceD
 from dragonfly_vortex.interfaces import StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.pieces import Progress, piece_count
 from dragonfly_vortex.storage.staging import StagedFile, check_target
@@ -30,7 +31,8 @@ def export_task(
     progress: Callable[[Progress], None] | None = None,
 ) -> StoredTask:
     """
-    Copy a task's content to a file, which is complete or not there. A piece that turns out to be damaged is marked so.
+    Copy a task's content to a file, which is complete or not there. A piece that turns out to be damaged is marked so,
+    where the storage can be written.
 
     :param directory: the storage's directory.
     :param target: where the file will be.
@@ -44,7 +46,7 @@ def export_task(
     :raises StorageFailure: the storage failed.
     """
     with ExitStack() as stack:
-        catalog = stack.enter_context(Catalog(directory))
+        catalog = stack.enter_context(Catalog(directory, Access.READ))
         task = catalog.get_task(kind, task_id)
         if task.content_length is None:
             raise NotStored(f"task {task_id}: expected all of it, got what has been downloaded so far")
@@ -59,7 +61,7 @@ def export_task(
                 stack.callback(os.close, source)
                 _copy(task_id, content_length, pieces, source, staged, target, progress)
         except Damage as damage:
-            mark_if_damaged(catalog, Content(directory), kind, task_id, damage.number)
+            mark_if_damaged(directory, kind, task_id, damage.number)
             raise PieceDamaged(f"piece {piece_id(task_id, damage.number)}: {damage.reason}") from damage
         with _output_errors(target):
             staged.publish(target, overwrite=overwrite)

@@ -56,6 +56,18 @@ class HotPieces:
         self._seen = object()  # stands for this version in this life; one number could come again in the next
         self._looking: IDelayedCall | None = None
 
+    def follow(self, version: CatalogVersion) -> CatalogVersion:
+        """
+        Forget everything, and ask another version from now on.
+
+        :param version: of a catalog that has been opened anew.
+        :returns: the one that was asked until now.
+        """
+        former, self._version = self._version, version
+        self._forget()
+        self._remembered_at = None
+        return former
+
     def refresh(self) -> object:
         """
         Forget what may not be true any more.

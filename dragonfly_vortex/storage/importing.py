@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dragonfly_vortex.errors import StorageError
 from dragonfly_vortex.interfaces import StoredTask
+from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.digest import crc32
@@ -89,6 +90,7 @@ def import_file(
                 else:
                     content.publish(staged, kind, task.task_id)
                 catalog.put_task(task, _pieces(task, before.st_size, checksums))
+    keep_ballast(directory)
     return task
 
 

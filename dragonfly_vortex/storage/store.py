@@ -8,24 +8,28 @@ The exception is a piece that is asked for while it is remembered (:mod:`~dragon
 out at once. What is remembered is no older than the question: what another process has imported is there for the next
 one, and what it has removed or found to be damaged is not. While a change that was asked for here has not been made,
 nothing is handed out from memory, so that the order is kept.
+
+The storage may be replaced while it is served: deleted and made anew, restored, mounted over. Before each question to
+the catalog a look at its path shows whether that still leads to it, so what has been imported into the new storage is
+there at once. What is remembered of the old one may be handed out for :data:`CHECK_INTERVAL` more.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError, StorageFailure
+from dragonfly_vortex.errors import StorageError, StorageFailure
 from dragonfly_vortex.interfaces import (
     FileRange,
     ITaskStore,
@@ -33,15 +37,14 @@ from dragonfly_vortex.interfaces import (
     OpenPiece,
     StoredPiece,
     StoredTask,
-    piece_id,
 )
+from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
-from dragonfly_vortex.storage.digest import new_hash, parse_digest, verify
-from dragonfly_vortex.storage.failures import storage_failures
+from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.hot import HotPieces
-from dragonfly_vortex.storage.pieces import check_lengths, piece_span
-from dragonfly_vortex.storage.rows import page_of
+from dragonfly_vortex.storage.piece_access import OpenedPiece, add_piece, add_task, find_piece, open_piece
+from dragonfly_vortex.storage.reading import Place
 from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.storage.watch import CatalogWatch
 from dragonfly_vortex.storage.writer import TaskWriter
@@ -49,24 +52,15 @@ from dragonfly_vortex.storage.writing import TaskFile
 from dragonfly_vortex.threads import DaemonThreadPool
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
-__all__ = ["PieceStore"]
+__all__ = ["CHECK_INTERVAL", "PieceStore"]
 
 _T = TypeVar("_T")
 
+CHECK_INTERVAL = 1.0
+"""Seconds between two looks at the storage's place, where nothing is asked of the catalog."""
+
 _SHUTDOWN_TIMEOUT = 5.0
 """Seconds that the end of the reactor waits for a storage that nobody has stopped."""
-
-
-class _Opened(NamedTuple):
-    """
-    What was read for a question.
-
-    :param rows: of the whole page, by number.
-    :param piece: what was asked for.
-    """
-
-    rows: Mapping[int, StoredPiece]
-    piece: OpenPiece
 
 
 @implementer(ITaskStore)
@@ -74,7 +68,8 @@ class PieceStore:
     """
     A storage's tasks and pieces, without blocking the reactor.
 
-    :param directory: the storage's directory; made at :meth:`start` where it is not there.
+    :param directory: the storage's directory; made at :meth:`start` where it is not there. One that can only be read is
+        served, and nothing can be changed in it.
     :param reactor: where the Deferreds fire.
     """
 
@@ -84,9 +79,14 @@ class PieceStore:
         self.directory = directory
         self._reactor = reactor
         self._content = Content(directory)
-        self._catalog = Catalog(directory)
-        self._version = CatalogVersion(self._catalog.path)
-        self._hot = HotPieces(self._version, IReactorTime(reactor), self._close_files)
+        self._catalog = Catalog(directory, Access.SERVE)
+        self._hot = HotPieces(CatalogVersion(self._catalog.path), IReactorTime(reactor), self._close_files)
+        self._generation = 0  # of the catalog, whose version the reactor has; the storage's thread's, as the next two
+        self._place: Place | None = None
+        self._read_only = ""
+        self._checking = LoopingCall(self._check)
+        self._checking.clock = IReactorTime(reactor)
+        self._trouble = ""  # that was logged, and is there still
         self._changes = 0  # that were asked for and have not been made
         self._watch = CatalogWatch(self._catalog.path, IReactorTime(reactor))
         self._thread: DaemonThreadPool | None = None
@@ -118,8 +118,8 @@ class PieceStore:
         thread, disk_thread = self._thread, self._disk_thread
         if thread is None:
             return succeed(None)
-        self._hot.stop()
-        closed = self._ask(self._close)
+        version = self._end_looks()
+        closed: Deferred[None] = deferToThreadPool(self._reactor, thread, self._close, version)
         synced = succeed(None) if disk_thread is None else self._at_disk(_do_nothing)
         self._thread = self._disk_thread = None
         IReactorCore(self._reactor).removeSystemEventTrigger(self._shutdown_trigger)
@@ -151,14 +151,16 @@ class PieceStore:
             return succeed(piece)
         opened: Deferred[OpenPiece] = Deferred()
 
-        def deliver(result: _Opened) -> None:
+        def deliver(result: OpenedPiece) -> None:
             self._hot.remember(seen, kind, task_id, number, result.rows, result.piece.range.descriptor)
             if opened.called:  # cancelled: nobody else will close it
                 os.close(result.piece.range.descriptor)
             else:
                 opened.callback(result.piece)
 
-        self._ask(lambda: self._open_piece(kind, task_id, number, start, length)).addCallbacks(deliver, opened.errback)
+        self._ask(lambda: open_piece(self._catalog, self._content, kind, task_id, number, start, length)).addCallbacks(
+            deliver, opened.errback
+        )
         return opened
 
     def mark_damaged(self, kind: PieceKind, task_id: str, number: int, reason: str) -> Deferred[None]:
@@ -172,7 +174,7 @@ class PieceStore:
         :returns: fails with :class:`~dragonfly_vortex.errors.StorageError` for a task that cannot be stored, or that is
             there with other lengths.
         """
-        return self._change(lambda: self._add_task(task))
+        return self._change(lambda: add_task(self._catalog, self._content, task))
 
     def add_piece(self, kind: PieceKind, task_id: str, metadata: PieceMetadata, content: bytes) -> Deferred[None]:
         """
@@ -183,7 +185,7 @@ class PieceStore:
             :class:`~dragonfly_vortex.errors.StorageError` where metadata, content and task do not fit together, or the
             piece is there and is damaged or another one.
         """
-        return self._change(lambda: self._add_piece(kind, task_id, metadata, content))
+        return self._change(lambda: add_piece(self._catalog, self._content, kind, task_id, metadata, content))
 
     def write_task(self, kind: PieceKind, task_id: str) -> Deferred[ITaskWriter]:
         """See :meth:`ITaskStore.write_task`."""
@@ -218,6 +220,8 @@ class PieceStore:
         except Exception:
             await self.stop()
             raise
+        if self._thread is not None:
+            self._checking.start(CHECK_INTERVAL, now=False)
 
     def _stop_at_shutdown(self) -> None:
         """
@@ -226,17 +230,45 @@ class PieceStore:
         """
         thread, self._thread = self._thread, None
         disk_thread, self._disk_thread = self._disk_thread, None
-        self._hot.stop()
+        version = self._end_looks()
         if disk_thread is not None:
             disk_thread.finish(_do_nothing, _SHUTDOWN_TIMEOUT)
-        if thread is not None and not thread.finish(self._close, _SHUTDOWN_TIMEOUT):
+        if thread is not None and not thread.finish(lambda: self._close(version), _SHUTDOWN_TIMEOUT):
             self._log.warn("the storage {directory} is still busy and is not closed", directory=self.directory)
+
+    def _end_looks(self) -> CatalogVersion:
+        """Nothing is scheduled any more, and nothing is remembered; the version that is to be closed."""
+        if self._checking.running:
+            self._checking.stop()
+        self._hot.stop()
+        return self._hot.follow(CatalogVersion(self._catalog.path))
+
+    def _check(self) -> Deferred[None]:
+        """Have a look at the storage's place. What is wrong with it is logged once."""
+
+        def looked(result: Failure | None) -> None:
+            trouble = result.getErrorMessage() if isinstance(result, Failure) else ""
+            if trouble and trouble != self._trouble:
+                self._log.error("the storage cannot be used: {reason}", reason=trouble)
+            self._trouble = trouble
+
+        return self._ask(_do_nothing).addBoth(looked)
+
+    def _switch(self, version: CatalogVersion, text: str) -> None:
+        """The catalog has been opened or closed: what is remembered may be another one's."""
+        if self._thread is None:  # closed for good meanwhile
+            version.close()
+            return
+        self._thread.callInThread(self._hot.follow(version).close)
+        if text:
+            self._log.warn("the storage {directory} {text}", directory=self.directory, text=text)
+            self._watch.renew()
 
     def _ask(self, work: Callable[[], _T]) -> Deferred[_T]:
         """Have work done in the storage's thread, that changes nothing."""
         if self._thread is None:
             return fail(StorageFailure(f"expected the storage {self.directory} to be open, it is closed"))
-        deferred: Deferred[_T] = deferToThreadPool(self._reactor, self._thread, work)
+        deferred: Deferred[_T] = deferToThreadPool(self._reactor, self._thread, self._follow, work)
         return deferred
 
     def _change(self, work: Callable[[], _T]) -> Deferred[_T]:
@@ -272,7 +304,7 @@ class PieceStore:
         rows = self._hot.find(kind, task_id, number)
         if rows is None:
             return None
-        metadata, offset, length = _find(rows, task_id, number, start, length)
+        metadata, offset, length = find_piece(rows, task_id, number, start, length)
         descriptor = self._hot.open(kind, task_id)
         if descriptor is None:
             return None
@@ -288,85 +320,44 @@ class PieceStore:
     # -- in the storage's thread -------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        """Open the database, twice: its version is asked for in another thread."""
+        """Open the database, and tidy up."""
         self._catalog.open()
-        self._version.open()
-        self._content.sweep()
+        if not self._catalog.read_only:
+            self._content.sweep()
+            keep_ballast(self.directory)
 
-    def _close(self) -> None:
-        """Close the database."""
-        self._version.close()
-        self._catalog.close()
-
-    def _open_piece(self, kind: PieceKind, task_id: str, number: int, start: int, length: int | None) -> _Opened:
-        """The row, with its neighbours, then the file."""
-        name = piece_id(task_id, number)
-        rows = {row.metadata.number: row for row in self._catalog.find_pieces(kind, task_id, page_of(number))}
-        metadata, offset, length = _find(rows, task_id, number, start, length)
-        with storage_failures(f"cannot open piece {name}"):
-            try:
-                descriptor = self._content.open(kind, task_id)
-            except FileNotFoundError as error:
-                self._catalog.mark_damaged(kind, task_id, number, "expected a file, got none")
-                raise PieceDamaged(f"piece {name}: expected a file, got none") from error
-        return _Opened(rows, OpenPiece(metadata=metadata, range=FileRange(descriptor, offset, length)))
-
-    def _add_task(self, task: StoredTask) -> None:
-        """The file, then the row."""
-        check_lengths(task.content_length, task.piece_length)
-        with storage_failures(f"cannot add task {task.task_id}"), self._content.lock():
-            try:
-                self._catalog.get_task(task.kind, task.task_id)
-            except NotStored:
-                self._content.create(task.kind, task.task_id)
-            self._catalog.add_task(task)
-
-    def _add_piece(self, kind: PieceKind, task_id: str, metadata: PieceMetadata, content: bytes) -> None:
-        """The bytes, then the row."""
-        name = piece_id(task_id, metadata.number)
-        task = self._catalog.get_task(kind, task_id)
-        offset, length = _span(metadata.number, task, len(content))
-        if (metadata.offset, metadata.length) != (offset, length) or len(content) != metadata.length:
-            raise StorageError(
-                f"piece {name}: expected {length} bytes at {offset}, got {len(content)} bytes,"
-                f" said to be {metadata.length} at {metadata.offset}"
-            )
-        metadata = replace(metadata, digest=_digest(name, metadata.digest, content))
+    def _follow(self, work: Callable[[], _T]) -> _T:
+        """
+        Work on the catalog that is there now. Where that is another one, the reactor hears of it before it gets the
+        result: so nothing of the new one is remembered under the version of the old one.
+        """
         try:
-            there = self._catalog.get_piece(kind, task_id, metadata.number)
-        except NotStored:
-            pass
-        else:
-            if there.damage or there.metadata.digest != metadata.digest:
-                raise StorageError(
-                    f"piece {name}: expected it not to be there, or to be the same,"
-                    f" got {there.damage or there.metadata.digest}"
-                )
-            return
-        with storage_failures(f"cannot write piece {name}"):
-            self._content.write(kind, task_id, metadata.offset, content)
-        self._catalog.add_piece(kind, task_id, metadata)
+            if self._generation:
+                self._catalog.refresh()
+            return work()
+        finally:
+            if self._generation != self._catalog.generation:
+                self._tell_version()
 
+    def _tell_version(self) -> None:
+        """Have the reactor's thread ask the version of what is open now, and say what has become of the storage."""
+        place, read_only = self._catalog.place, self._catalog.read_only
+        text = ""
+        if self._generation and place is not None:
+            if place.file is None:
+                text = "has gone: nothing is served until there is one again"
+            elif place != self._place or read_only != self._read_only:
+                text = "has been replaced: what is there now is served" * (place != self._place)
+                text = f"can only be read: {read_only}" if read_only else text or "can be written again"
+        version = self._catalog.version()
+        self._generation, self._place, self._read_only = self._catalog.generation, place or self._place, read_only
+        self._reactor.callFromThread(self._switch, version, text)
 
-def _find(
-    rows: Mapping[int, StoredPiece], task_id: str, number: int, start: int, length: int | None
-) -> tuple[PieceMetadata, int, int]:
-    """
-    A piece among rows: its row, and which bytes of the file are asked for, from where and how many.
-
-    :raises NotStored: it is not there, or is damaged.
-    :raises StorageError: the range is not in the piece.
-    """
-    name = piece_id(task_id, number)
-    row = rows.get(number)
-    if row is None or row.damage:
-        raise NotStored(f"piece {name} not found")
-    metadata = row.metadata
-    if length is None:
-        length = metadata.length - start
-    if not 0 <= start <= start + length <= metadata.length:
-        raise StorageError(f"piece {name}: expected a range in {metadata.length} bytes, got {length} from {start}")
-    return metadata, metadata.offset + start, length
+    def _close(self, version: CatalogVersion) -> None:
+        """Close the database."""
+        version.close()
+        self._generation = 0
+        self._catalog.close()
 
 
 def _close_all(descriptors: Sequence[int]) -> None:
@@ -390,22 +381,3 @@ async def _end(
         await closed
     finally:
         thread.stop()
-
-
-def _span(number: int, task: StoredTask, length: int) -> tuple[int, int]:
-    """Where a piece lies. While a task's length is not known any piece may be a shorter one, the last."""
-    if task.content_length is None:
-        return number * task.piece_length, min(length, task.piece_length)
-    return piece_span(number, task.content_length, task.piece_length)
-
-
-def _digest(name: str, expected: str, content: bytes) -> str:
-    """The digest that a piece's row will have: the one that it came with, if it is right."""
-    try:
-        hasher = new_hash(parse_digest(expected)[0] if expected else "crc32")
-    except ValueError as error:
-        raise StorageError(f"piece {name}: {error}") from error
-    hasher.update(content)
-    if expected and not verify(hasher, expected):
-        raise StorageError(f"piece {name}: expected the digest {expected}, got {hasher.text()}")
-    return hasher.text()

@@ -16,10 +16,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dragonfly_vortex.errors import NotStored
+from dragonfly_vortex.errors import NotStored, StorageFailure
 from dragonfly_vortex.interfaces import StoredPiece, StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.digest import new_hash, parse_digest, verify
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.pieces import BLOCK_LENGTH, Progress, piece_count
@@ -111,7 +112,7 @@ def verify_task(
     progress: Callable[[Progress], None] | None = None,
 ) -> Verdict:
     """
-    Read all that the storage has of a task, and mark the pieces that are damaged.
+    Read all that the storage has of a task, and mark the pieces that are damaged, where the storage can be written.
 
     What is not in memory does not stay there, so that a peer's files do. Pieces that are marked already are not read.
 
@@ -121,7 +122,7 @@ def verify_task(
     :raises NotStored: there is no such task.
     :raises StorageFailure: the storage failed.
     """
-    with Catalog(directory) as catalog, storage_failures(f"cannot verify task {task_id}"):
+    with Catalog(directory, Access.READ) as catalog, storage_failures(f"cannot verify task {task_id}"):
         task = catalog.get_task(kind, task_id)
         pieces = catalog.get_pieces(kind, task_id)
         content = Content(directory)
@@ -131,22 +132,28 @@ def verify_task(
             number = piece.metadata.number
             reason = piece.damage or reading.judge(content, piece)
             if reason and not piece.damage:
-                reason = mark_if_damaged(catalog, content, kind, task_id, number)
+                reason = mark_if_damaged(directory, kind, task_id, number)
             if reason:
                 damaged[number] = reason
         mismatch = "" if damaged else reading.mismatch()
     return Verdict(task=task, piece_count=len(pieces), damaged=damaged, mismatch=mismatch)
 
 
-def mark_if_damaged(catalog: Catalog, content: Content, kind: PieceKind, task_id: str, number: int) -> str:
+def mark_if_damaged(directory: Path, kind: PieceKind, task_id: str, number: int) -> str:
     """
-    Judge a piece while no process can change it, and if it is damaged have it offered no more.
+    Judge a piece while no process can change it, and if it is damaged have it offered no more. In a storage that cannot
+    be written it is only judged.
 
-    :param catalog: the storage's, open.
+    :param directory: the storage's directory.
     :returns: what is wrong with it; nothing for a piece that is sound, or has gone.
-    :raises StorageFailure: the mark cannot be written.
+    :raises StorageFailure: the storage failed.
     """
-    with content.lock():
+    content = Content(directory)
+    with (
+        Catalog(directory, Access.SERVE) as catalog,
+        storage_failures(f"cannot verify task {task_id}"),
+        content.lock(),
+    ):
         try:
             piece = catalog.get_piece(kind, task_id, number)
         except NotStored:
@@ -155,7 +162,8 @@ def mark_if_damaged(catalog: Catalog, content: Content, kind: PieceKind, task_id
             return piece.damage
         reason = _reason(content, piece)
         if reason:
-            catalog.mark_damaged(kind, task_id, number, reason)
+            with contextlib.suppress(StorageFailure):
+                catalog.mark_damaged(kind, task_id, number, reason)
         return reason
 
 

@@ -23,6 +23,7 @@ import sqlite3
 from pathlib import Path
 
 from dragonfly_vortex.storage.failures import storage_failures
+from dragonfly_vortex.storage.reading import FileState, connect_to_read, state_of
 
 __all__ = ["CatalogVersion"]
 
@@ -35,10 +36,14 @@ class CatalogVersion:
     The version of what is committed.
 
     :param path: the catalog's file.
+    :param snapshot: what was opened, where it is the contents of a moment: then the file's state is the version.
+    :param read_only: whether nothing is to be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, snapshot: FileState | None = None, *, read_only: bool = False) -> None:
         self._path = path
+        self._snapshot = snapshot
+        self._read_only = read_only
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> None:
@@ -47,10 +52,14 @@ class CatalogVersion:
 
         :raises StorageFailure: it cannot be opened, or is no database.
         """
+        if self._snapshot is not None:
+            return
         with storage_failures(f"cannot open {self._path}"):
             # Opened and closed in the storage's thread, and asked in the reactor's.
-            connection = sqlite3.connect(
-                self._path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+            connection = (
+                connect_to_read(self._path)
+                if self._read_only
+                else sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
             )
             try:
                 _ask(connection)
@@ -73,11 +82,11 @@ class CatalogVersion:
 
         :returns: None where nobody can tell: it is not open, or the catalog cannot be read at this moment.
         """
-        if self._connection is None:
-            return None
         try:
-            return _ask(self._connection)
-        except sqlite3.Error:
+            if self._snapshot is not None:
+                return 0 if state_of(self._path) == self._snapshot else None
+            return None if self._connection is None else _ask(self._connection)
+        except (OSError, sqlite3.Error):
             return None
 
 

@@ -66,6 +66,13 @@ class CatalogWatch:
 
         return unsubscribe
 
+    def renew(self) -> None:
+        """The catalog's path leads to another file, or to none: watch that, and tell the subscribers."""
+        if self._stop_watching is not None:
+            self._stop_watching()
+            self._stop_watching = self._watch()
+            self._changed()
+
     def _watch(self) -> Callable[[], None]:
         """Begin to watch; returns what ends it."""
         try:

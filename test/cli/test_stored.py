@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -14,7 +15,18 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex.interfaces import StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.wire import ErrorReply, PieceContent, PieceKind
-from test.processes import Child, Daemon, dfvortex, import_file, write_config
+from test.mounts import run_with_mounts
+from test.processes import PROGRAMS, Child, Daemon, dfvortex, import_file, write_config
+
+_READ_ONLY = """
+directory, command, task_id, output = Path(sys.argv[1]), *sys.argv[2:]
+read_only(directory)
+for arguments in (
+    ["list"], ["stat", task_id], ["export", "--output", output, task_id], ["verify", task_id], ["remove", task_id]
+):
+    ran = subprocess.run([command, *arguments], cwd=directory, capture_output=True, text=True)
+    print(ran.returncode, *ran.stderr.splitlines())
+"""
 
 
 class StoredTests(SynchronousTestCase):
@@ -53,6 +65,30 @@ class StoredTests(SynchronousTestCase):
         said = self.assert_done("import", "--piece-length", "1MB", "file")
         self.assertEqual(said, f"file: 2500000 bytes in 3 pieces of at most 1000000 bytes\n{self.task_id}\n")
         self.assertTrue(self.stored().read_bytes() == self.content)
+
+    def test_read_only(self) -> None:
+        """On a read-only file system what only reads works, also of a copy with a log that was not written back."""
+        self.assert_done("import", "file")
+        image = self.directory / "image"
+        write_config(image)
+        with Catalog(self.directory / "data") as catalog:
+            (task,) = catalog.list_tasks()
+            pieces = catalog.get_pieces(task.kind, task.task_id)
+            catalog.put_task(task, [piece.metadata for piece in pieces])
+            shutil.copytree(self.directory / "data", image / "data", ignore=shutil.ignore_patterns("*-shm"))
+        self.assertIn("catalog.sqlite3-wal", os.listdir(image / "data"))
+        for directory in (self.directory, image):
+            output = Path(self.mktemp()).absolute()
+            said = run_with_mounts(_READ_ONLY, directory, PROGRAMS / "dfvortex", self.task_id, output)
+            refused = f"1 dfvortex: cannot open {directory}/data/catalog.sqlite3: [Errno 30] Read-only file system"
+            self.assertEqual(said, ["0", "0", "0", "0", refused])
+            self.assertTrue(output.read_bytes() == self.content)
+
+    def test_no_storage(self) -> None:
+        """What only reads makes no storage where there is none."""
+        self.assertEqual(self.assert_done("list"), "")
+        self.assert_fails(3, "not found", "stat", self.task_id)
+        self.assertFalse((self.directory / "data").exists())
 
     def test_import_kinds(self) -> None:
         """A file can be a task of each kind, and each lies in its kind's directory."""

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import StorageFailure
 from dragonfly_vortex.storage import database as database_module
-from dragonfly_vortex.storage.database import Database
+from dragonfly_vortex.storage.database import Access, Database
 from dragonfly_vortex.storage.directories import locked
 from dragonfly_vortex.storage.tables import VERSION
 
@@ -213,3 +215,90 @@ class OpenTests(DatabaseTestCase):
                 process.stdin.close()
                 process.stdin = None
         self.assertEqual([process.communicate()[1] for process in processes], [""] * len(processes))
+
+
+class ReadTests(DatabaseTestCase):
+    """Databases that are opened for reading."""
+
+    def read(self) -> Database:
+        """The database, open for reading."""
+        database = Database(self.path, Access.READ)
+        database.open()
+        self.addCleanup(database.close)
+        return database
+
+    def test_read(self) -> None:
+        """What is read is what is committed at that moment, whether another has it open or not; nothing is changed."""
+        reader = self.read()
+        self.assertEqual(reader.select(COUNT), [(0,)])
+        self.assertFalse(self.path.parent.exists())
+        for number in range(1, 4):
+            writer = self.open()
+            with writer.change() as connection:
+                connection.execute(ADD, (f"task-{number}",))
+            self.assertEqual(reader.select(COUNT), [(number,)])
+            writer.close()
+            self.assertEqual(reader.select(COUNT), [(number,)])
+        with self.assertRaisesRegex(StorageFailure, "cannot write .*: it is open for reading"), reader.change():
+            pass
+
+    def test_written_meanwhile(self) -> None:
+        """An answer that was given while the file was written to is thrown away, and asked for again."""
+        self.open().close()
+        reader = self.read()
+        writers: list[Database] = []
+
+        def write(_: str) -> None:
+            if not writers:  # in the middle of the first question
+                writers.append(self.open())
+                with writers[0].change() as connection:
+                    connection.execute(ADD, ("a-task",))
+
+        reader.connection.set_trace_callback(write)
+        self.assertEqual(reader.select(COUNT), [(1,)])
+        self.assertEqual(len(writers), 1)
+
+
+class ReplacedTests(DatabaseTestCase):
+    """Databases whose path leads elsewhere while they are open."""
+
+    def replace(self, *task_ids: str) -> None:
+        """Delete the directory, and make it anew with these tasks; without any, leave it deleted."""
+        shutil.rmtree(self.path.parent, ignore_errors=True)
+        if task_ids:
+            with closing(Database(self.path)) as database:
+                database.open()
+                for task_id in task_ids:
+                    with database.change() as connection:
+                        connection.execute(ADD, (task_id,))
+
+    def test_write(self) -> None:
+        """A change that no other process would find is refused, and not made."""
+        database = self.open()
+        for task_ids in (("a-task",), ()):
+            self.replace(*task_ids)
+            with (
+                self.assertRaisesRegex(StorageFailure, "expected the file that was opened, got another or none"),
+                database.change() as connection,
+            ):
+                connection.execute(ADD, ("lost",))
+            self.assertEqual(database.select(COUNT), [(0,)])
+
+    def test_serve(self) -> None:
+        """What is served is followed to another place, to none, where nothing is made, and back."""
+        database = Database(self.path, Access.SERVE)
+        database.open()
+        self.addCleanup(database.close)
+        generations = {database.generation}
+        for task_ids in (("a-task", "b-task"), (), ("c-task",)):
+            self.replace(*task_ids)
+            self.assertFalse(database.is_current())
+            database.refresh()
+            self.assertEqual(database.select(COUNT), [(len(task_ids),)])
+            self.assertTrue(database.is_current())
+            self.assertEqual(self.path.exists(), bool(task_ids))
+            generations.add(database.generation)
+        self.assertEqual(len(generations), 4)
+        with database.change() as connection:
+            connection.execute(ADD, ("d-task",))
+        self.assertEqual(database.select(COUNT), [(2,)])

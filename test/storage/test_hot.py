@@ -68,6 +68,20 @@ class HotPiecesTests(SynchronousTestCase):
             os.close(descriptor)
         return rows is not None, descriptor is not None
 
+    def test_follow(self) -> None:
+        """With another version everything is forgotten, also what is being read, and that version is asked."""
+        self.remember(self.hot.refresh())
+        seen = self.hot.refresh()
+        other = CatalogVersion(self.catalog.path)
+        other.open()
+        self.addCleanup(other.close)
+        self.assertIs(self.hot.follow(other), self.version)
+        self.remember(seen)
+        self.assertEqual(self.is_hot(), (False, False))
+        self.version.close()
+        self.remember(self.hot.refresh())
+        self.assertEqual(self.is_hot(), (True, True))
+
     def test_remembered(self) -> None:
         """What has been read is there until something is committed, whatever that is."""
         self.assertEqual(self.is_hot(), (False, False))

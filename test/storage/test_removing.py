@@ -13,7 +13,41 @@ from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.storage.removing import remove_task
 from dragonfly_vortex.wire import PieceKind
+from test.mounts import run_with_mounts
 from test.storage.contents import files_in
+
+_FULL = """
+from dragonfly_vortex.storage.ballast import drop_ballast
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.database import Access
+from dragonfly_vortex.storage.importing import import_file
+from dragonfly_vortex.storage.removing import remove_task
+from dragonfly_vortex.wire import PieceKind
+
+disk = Path(sys.argv[1])
+small_disk(disk, 4 << 20)
+storage, file = disk / "storage", disk / "file"
+tasks = []
+for length in (100, 100, 100, 1_000_000):
+    file.write_bytes(os.urandom(length))
+    tasks.append(import_file(file, storage, PieceKind.STANDARD).task_id)
+file.unlink()
+peer = Catalog(storage, Access.SERVE)
+for is_beside, task_id in zip((True, False, False, True), tasks):
+    if task_id is tasks[-1]:
+        drop_ballast(storage)
+    if is_beside:
+        peer.open()
+    fill(disk)
+    with Catalog(storage, Access.READ) as catalog:
+        print(len(catalog.list_tasks()))
+    remove_task(storage, PieceKind.STANDARD, task_id)
+    peer.close()
+    (disk / "fill").unlink()
+with Catalog(storage) as catalog:
+    print(len(catalog.list_tasks()))
+print([path for path in (storage / "content").rglob("*") if path.is_file()])
+"""
 
 
 class RemoveTests(SynchronousTestCase):
@@ -68,6 +102,11 @@ class RemoveTests(SynchronousTestCase):
             catalog.remove_task(task.kind, task.task_id)
         remove_task(self.directory, task.kind, task.task_id)
         self.assertEqual(files_in(self.directory), [])
+
+    def test_full_disk(self) -> None:
+        """On a disk without any room tasks are removed, short ones too, with the catalog open elsewhere and not."""
+        said = run_with_mounts(_FULL, Path(self.mktemp()).absolute())
+        self.assertEqual(said, ["4", "3", "2", "1", "0", "[]"])
 
     def test_rows_first(self) -> None:
         """A file that cannot be removed has no rows any more."""

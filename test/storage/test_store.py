@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +33,7 @@ from dragonfly_vortex.storage.removing import remove_task
 from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
+from test.mounts import run_with_mounts
 from test.storage.changer import Changer
 from test.storage.contents import content_of, files_in, wrong_pieces
 
@@ -62,6 +66,39 @@ async def main(reactor):
     await store.write_task(PieceKind.STANDARD, "a-task")
     if sys.argv[2] == "raise":
         raise ZeroDivisionError
+react(main)
+"""
+
+_READ_ONLY = """
+from twisted.internet.task import react
+from dragonfly_vortex.errors import StorageError
+from dragonfly_vortex.interfaces import StoredTask
+from dragonfly_vortex.storage.store import PieceStore
+from dragonfly_vortex.wire import PieceKind
+
+async def main(reactor):
+    directory, kind, task_id = Path(sys.argv[1]), PieceKind.STANDARD, sys.argv[2]
+    read_only(directory)
+    store = PieceStore(directory, reactor)
+    await store.start()
+    task = await store.get_task(kind, task_id)
+    print(task.content_length, "bytes")
+    for _ in range(2):
+        piece = await store.open_piece(kind, task_id, 2)
+    print("piece 2 of", len(os.pread(piece.range.descriptor, piece.range.length, piece.range.offset)), "bytes")
+    for change in (
+        lambda: store.get_task(kind, "f" * 64),
+        lambda: store.mark_damaged(kind, task_id, 0, "a test"),
+        lambda: store.add_task(StoredTask(kind=kind, task_id="abc", content_length=1, piece_length=1, created_at=0)),
+        lambda: store.write_task(kind, "abc"),
+    ):
+        try:
+            await change()
+        except StorageError as error:
+            reason = ": Read-only file system" * ("Read-only file system" in str(error))
+            print(f"{type(error).__name__}{reason}")
+    await store.stop()
+
 react(main)
 """
 
@@ -303,6 +340,7 @@ class HotTests(StoreCase):
 
     async def warm(self) -> None:
         """Import the content, and ask for a piece."""
+        await self.started
         self.import_it()
         read(await self.store.open_piece(KIND, TASK.task_id, 0))
 
@@ -580,3 +618,79 @@ class AddTests(StoreCase):
         with self.assertRaisesRegex(StorageFailure, f"cannot write piece {TASK.task_id}-1: .*No space left"):
             await self.store.add_piece(KIND, TASK.task_id, metadata_of(1), CONTENT[1000:2000])
         self.assertEqual(len(await self.store.get_pieces(KIND, TASK.task_id)), 1)
+
+
+class ReplacedTests(StoreCase):
+    """A storage whose directory is replaced while it is served."""
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        while not condition():
+            await deferLater(IReactorTime(reactor), 0.01)
+
+    async def test_replaced(self) -> None:
+        """What is imported into a new storage is there at once, though the old one's pieces were remembered."""
+        await self.started
+        self.import_it()
+        for _ in range(2):
+            read(await self.store.open_piece(KIND, TASK.task_id, 0))
+        shutil.rmtree(self.directory)
+        self.path.write_bytes(CONTENT[::-1])
+        other = import_file(self.path, self.directory, KIND, 1000).task_id
+        for _ in range(2):
+            self.assertEqual(read(await self.store.open_piece(KIND, other, 0)), CONTENT[::-1][:1000])
+        with self.assertRaises(NotStored):
+            await self.store.open_piece(KIND, TASK.task_id, 0)
+        read(self.successResultOf(self.store.open_piece(KIND, other, 1)))  # which is remembered
+
+    async def test_nobody_asks(self) -> None:
+        """Though nobody asks for anything, a deleted storage is closed soon, and its subscribers hear of a new one."""
+        await self.started
+        self.import_it()
+        read(await self.store.open_piece(KIND, TASK.task_id, 0))
+        told: list[int] = []
+        self.addCleanup(self.store.subscribe(lambda: told.append(1)))
+        shutil.rmtree(self.directory)
+        await self.until(lambda: not descriptors("catalog.sqlite3") and not descriptors())
+        self.assertFalse(self.directory.exists())
+        told.clear()
+        self.import_elsewhere()
+        await self.until(lambda: bool(told))
+        self.assertEqual((await self.store.get_task(KIND, TASK.task_id)).content_length, 2500)
+
+    async def test_unusable(self) -> None:
+        """What comes into its place and is no storage is an error for each question, until there is one again."""
+        await self.started
+        self.import_it()
+        shutil.rmtree(self.directory)
+        self.directory.mkdir()
+        (self.directory / "catalog.sqlite3").write_bytes(b"no database" * 100)
+        for _ in range(2):
+            with self.assertRaisesRegex(StorageFailure, "not a database"):
+                await self.store.get_task(KIND, TASK.task_id)
+        (self.directory / "catalog.sqlite3").unlink()
+        self.import_it()
+        self.assertEqual((await self.store.get_task(KIND, TASK.task_id)).content_length, 2500)
+
+    async def test_while_written(self) -> None:
+        """A task that is being written when its storage is deleted cannot be gone on with."""
+        await self.started
+        writer = await self.store.write_task(KIND, TASK.task_id)
+        self.assertTrue((await writer.claim(0)).is_ours)
+        shutil.rmtree(self.directory)
+        with self.assertRaises(StorageError):
+            await writer.add_piece(metadata_of(0), 1000)
+        with contextlib.suppress(StorageError):
+            await writer.close()
+
+
+class ReadOnlyTests(StoreCase):
+    """A storage on a read-only file system."""
+
+    async def test_served(self) -> None:
+        """Pieces are served, and nothing can be changed, by a download neither."""
+        await self.store.stop()
+        self.import_it()
+        said = await deferToThread(run_with_mounts, _READ_ONLY, self.directory.absolute(), TASK.task_id)
+        refused = "StorageFailure: Read-only file system"
+        self.assertEqual(said, ["2500 bytes", "piece 2 of 500 bytes", "NotStored", refused, refused, refused])

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex.errors import StorageFailure
 from dragonfly_vortex.interfaces import StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.reading import state_of
 from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.wire import PieceKind
 
@@ -63,6 +64,29 @@ class CatalogVersionTests(SynchronousTestCase):
             self.catalog.list_tasks()
             self.assertEqual(self.version.current(), seen[-1])
         self.assertEqual(len(set(seen)), 5)
+
+    def test_read_only(self) -> None:
+        """One who only reads sees the commits of others, too, while these have the catalog open."""
+        version = CatalogVersion(self.catalog.path, read_only=True)
+        version.open()
+        self.addCleanup(version.close)
+        before = version.current()
+        self.assertEqual(version.current(), before)
+        self.add("a-task")
+        self.assertNotEqual(version.current(), before)
+
+    def test_snapshot(self) -> None:
+        """What was read of a catalog that nobody has open is true until something is committed."""
+        self.version.close()
+        self.catalog.close()
+        version = CatalogVersion(self.catalog.path, state_of(self.catalog.path))
+        version.open()
+        self.assertEqual((version.current(), version.current()), (0, 0))
+        self.catalog.open()
+        self.add("a-task")
+        self.assertIsNone(version.current())
+        self.catalog.close()
+        self.assertIsNone(version.current())
 
     def test_not_before_the_commit(self) -> None:
         """What is written and not committed, or rolled back, changes nothing."""

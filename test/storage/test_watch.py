@@ -70,6 +70,22 @@ class CatalogWatchTests(SynchronousTestCase):
         self.reactor.advance(0)
         self.assertEqual(self.calls, 1)
 
+    def test_renewed(self) -> None:
+        """Where another directory is in the place, its subscribers hear of that, and of changes there."""
+        self.watch.renew()
+        self.assertEqual(self.reactor.getReaders(), [])
+        self.addCleanup(self.watch.subscribe(self.changed))
+        self.catalog.close()
+        self.directory.rename(f"{self.directory}.old")
+        with Catalog(self.directory) as catalog:
+            self.watch.renew()
+            self.reactor.advance(0)
+            self.assertEqual(self.calls, 1)
+            catalog.add_task(task("a"))
+            self.read()
+            self.reactor.advance(INTERVAL)
+            self.assertEqual(self.calls, 2)
+
     def test_tells_what_can_be_read(self) -> None:
         """Another connection reads the change when it is told, each time."""
         self.addCleanup(self.watch.subscribe(self.changed))
