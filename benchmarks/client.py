@@ -219,7 +219,7 @@ class Reader(AbstractContextManager["Reader"]):
 
     def read(self, enough: Callable[[], bool] = lambda: False) -> None:
         """
-        Read until everything that is wanted has come, or until there is enough; it may be called again then.
+        Read until all wanted replies are complete, or until there is enough; then it may be called again.
 
         :param enough: asked after each wake-up.
         :raises DidNotWork: a connection has ended, or nothing comes any more.
@@ -231,7 +231,7 @@ class Reader(AbstractContextManager["Reader"]):
         while any(self._left.values()) and not enough():
             ready = self._poll.poll(_TO_REPLY)
             if not ready:
-                raise DidNotWork(f"nothing has come for {_TO_REPLY} s")
+                raise DidNotWork(f"expected bytes within {_TO_REPLY} s, got none")
             for descriptor, _ in ready:
                 received = _receive(self._sockets[descriptor], self._buffer)
                 self.received[descriptor] += received

@@ -37,7 +37,7 @@ def main() -> None:
 
 
 async def _fetch(reactor: IReactorTCP, options: argparse.Namespace) -> None:
-    """Fetch the task into a new file, each piece verified, the next when one has come."""
+    """Fetch the task into a new file, verifying each piece."""
     downloader = DownloaderFactory(options.protocol, default_config(), reactor=reactor).build()
     descriptor = os.open(options.output, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     numbers = iter(range(max(1, -(-options.content_length // options.piece_length))))

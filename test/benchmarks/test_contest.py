@@ -98,7 +98,7 @@ class TakeTurnTests(SynchronousTestCase):
         self.assertIn("got others from grpc-pieces", str(error))
 
     def test_child_fails(self) -> None:
-        """A child that fails is told with what it said."""
+        """For a child that fails, the error has what it wrote."""
         error = self.assertRaises(DidNotWork, self.take_turn, "plain-from-ours")
         self.assertIn("plain-from-ours exited with 1, expected 0: ", str(error))
         self.assertIn("expected a piece, got a packet with tag 255", str(error))

@@ -19,7 +19,7 @@ class PeersTests(SynchronousTestCase):
         self.storage = self.directory / "storage"
 
     def test_fails(self) -> None:
-        """One that does not come to serve is told with its log."""
+        """For one that ends before it serves, the error has its log."""
         self.storage.write_text("not a directory")
         error = self.assertRaises(DidNotWork, Peer(self.storage, self.directory / "peer").__enter__)
         self.assertIn("expected 'serving Vortex on", str(error))

@@ -45,7 +45,7 @@ class HeldBackTests(SynchronousTestCase):
     """A signal that comes while a process is started."""
 
     def test_after_the_block(self) -> None:
-        """It interrupts nothing in the block, and what it does it does behind it."""
+        """It interrupts nothing in the block, and is handled after it."""
 
         def interrupt(number: int, frame: FrameType | None) -> NoReturn:
             raise InterruptedError(number)
@@ -124,7 +124,7 @@ class FamilyTests(SynchronousTestCase):
     """A process and those that it has started."""
 
     def test_family(self) -> None:
-        """Children are found, and theirs, and nobody else's."""
+        """Children and their children are found, and no other process."""
         program = (
             "import os, sys\n"
             "for _ in range(2):\n"
@@ -148,7 +148,7 @@ class RunningTests(SynchronousTestCase):
     """A process that still runs."""
 
     def test_wait_for_end(self) -> None:
-        """It is told whether the process has ended in time; its status can be had afterwards."""
+        """It returns whether the process has ended in time; the status can be read afterwards."""
         with subprocess.Popen([sys.executable, "-I", "-c", "input()"], stdin=subprocess.PIPE) as process:
             self.assertFalse(wait_for_end(process.pid, 0.05))
             process.communicate(b"\n")
@@ -158,7 +158,7 @@ class RunningTests(SynchronousTestCase):
             self.assertEqual(process.wait(), 4)
 
     def test_processor_seconds(self) -> None:
-        """It is the time that the process itself is told, its threads included."""
+        """It is the time that the process itself reads, its threads included."""
         before, told_before = processor_seconds(os.getpid()), time.process_time()
         while time.process_time() - told_before < 0.1:
             pass
@@ -167,7 +167,7 @@ class RunningTests(SynchronousTestCase):
         self.assertLess(abs(processor_seconds(os.getpid()) - told), 0.02)
 
     def test_peak_memory(self) -> None:
-        """It is what the kernel tells a process of itself."""
+        """It is what getrusage(2) tells the process itself."""
         told = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         self.assertLess(abs(peak_memory(os.getpid()) - told), 2_000_000)
 
@@ -197,7 +197,7 @@ class ServerTests(SynchronousTestCase):
         self.assertRaises(ProcessLookupError, os.kill, pid, 0)
 
     def test_serves(self) -> None:
-        """It runs inside the block, in its directory, until it is told to end, and what it said is there."""
+        """It runs inside the block, in its directory, until SIGTERM, and what it wrote is kept."""
         with self.server(f"{ENDS}{SAYS}time.sleep(60)") as server:
             self.assertEqual(server.said[1], "17")
             os.kill(server.pid, 0)
@@ -207,20 +207,20 @@ class ServerTests(SynchronousTestCase):
         self.assertIn("serving as 17", (self.directory / "parent.log").read_text(encoding="utf-8"))
 
     def test_says_nothing(self) -> None:
-        """One that ends before it serves is told with what it wrote."""
+        """For one that ends before it serves, the error has what it wrote."""
         server = self.server("print('no')")
         error = self.assertRaises(DidNotWork, server.__enter__)
         self.assertIn("'serving as (\\\\d+)' in the server's output, got:\nno\n", str(error))
         self.assert_ended(server.pid)
 
     def test_not_started(self) -> None:
-        """Before it is started there is neither a process nor a word of it."""
+        """Before it is started it has neither a process ID nor output."""
         server = self.server("")
         self.assertRaises(DidNotWork, lambda: server.pid)
         self.assertRaises(DidNotWork, lambda: server.said)
 
     def test_free_port(self) -> None:
-        """A port is free, and none that a connection could be given meanwhile."""
+        """A port is free, and the kernel gives it to no client."""
         port = free_port()
         first, last = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text(encoding="ascii").split()
         self.assertNotIn(port, range(int(first), int(last) + 1))

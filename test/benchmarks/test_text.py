@@ -11,7 +11,7 @@ class TextTests(SynchronousTestCase):
     """Units, spreads and tables."""
 
     def test_length(self) -> None:
-        """A length is told in the largest unit in which it is a whole number."""
+        """A length is in the largest unit in which it is a whole number."""
         self.assertEqual(
             [length(each) for each in (10**9, 2**30, 256 * 10**6, 4 * 2**20, 12_000, 2048, 12_345)],
             ["1 GB", "1 GiB", "256 MB", "4 MiB", "12 kB", "2 KiB", "12345 bytes"],
