@@ -2,17 +2,17 @@
 From files of certificates to grpcio's credentials.
 
 grpcio speaks TLS by its own library, and its Python binding lets nobody choose a least version: it is 1.2 or 1.3,
-whatever the other side has. Nor does it say what is wrong with a file; so the files are looked at by
-:mod:`dragonfly_vortex.transport.tls` before it has them.
+whatever the other side has. Nor does it say what is wrong with a file. So the files are read and checked as for Vortex,
+and grpcio gets what was read there, written anew: it stumbles over some forms of PEM that OpenSSL reads.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dragonfly_vortex.config import TLSIdentity
 from dragonfly_vortex.transport.tls import client_tls_from, server_tls_from
+from dragonfly_vortex.transport.tls_files import read_tls_files
 
 if TYPE_CHECKING:
     import grpc
@@ -30,8 +30,10 @@ def server_credentials(identity: TLSIdentity) -> grpc.ServerCredentials:
     import grpc
 
     server_tls_from(identity)
-    authority, certificate, key = _read(identity.authority), _read(identity.certificate), _read(identity.key)
-    return grpc.ssl_server_credentials([(key or b"", certificate or b"")], authority, authority is not None)
+    files = read_tls_files(identity)
+    authorities = files.authorities_pem
+    pair = (files.key_pem or b"", files.chain_pem or b"")
+    return grpc.ssl_server_credentials([pair], authorities, authorities is not None)
 
 
 def channel_credentials(identity: TLSIdentity) -> grpc.ChannelCredentials:
@@ -45,12 +47,9 @@ def channel_credentials(identity: TLSIdentity) -> grpc.ChannelCredentials:
     import grpc
 
     client_tls_from(identity)
+    files = read_tls_files(identity)
     return grpc.ssl_channel_credentials(
-        root_certificates=_read(identity.authority),
-        private_key=_read(identity.key),
-        certificate_chain=_read(identity.certificate),
+        root_certificates=files.authorities_pem,
+        private_key=files.key_pem,
+        certificate_chain=files.chain_pem,
     )
-
-
-def _read(file: Path | None) -> bytes | None:
-    return None if file is None else file.read_bytes()

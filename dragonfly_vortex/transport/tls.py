@@ -9,17 +9,15 @@ in words (:mod:`dragonfly_vortex.transport.tls_failures`), at both ends of the c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
 
+from cryptography.x509 import ExtensionNotFound
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.hazmat import DNS_ID, IPAddress_ID, ServiceID, verify_service_identity
-from service_identity.pyopenssl import extract_patterns
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.interfaces import (
     IAddress,
@@ -36,6 +34,7 @@ from zope.interface import implementer
 from dragonfly_vortex.config import TLSIdentity
 from dragonfly_vortex.errors import CertificateUnusable
 from dragonfly_vortex.transport.tls_failures import CertificateRefused, why_not_verified, why_unusable
+from dragonfly_vortex.transport.tls_files import names_of, read_tls_files
 
 __all__ = [
     "ClientTLS",
@@ -49,8 +48,6 @@ __all__ = [
 ]
 
 _Transport = TypeVar("_Transport", bound=ITCPTransport)
-
-_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 _CLIENT_HELLO = b"\x16\x03"
 """How a TLS client begins: a record of a handshake, in any version. No Vortex request begins so."""
@@ -83,52 +80,31 @@ def client_tls_from(identity: TLSIdentity) -> ClientTLS:
 
 
 def _options(identity: TLSIdentity, platform: bool = False) -> CertificateOptions:
+    files = read_tls_files(identity)
     trust_root = platformTrust() if platform else None
-    if identity.authority is not None:
-        trust_root = trustRootFromCertificates([Certificate(each) for each in _certificates(identity.authority)])
-    if identity.certificate is None or identity.key is None:
-        return CertificateOptions(trustRoot=trust_root, raiseMinimumTo=TLSVersion.TLSv1_3)
-    certificate, *chain = _certificates(identity.certificate)
-    options = CertificateOptions(
-        privateKey=_key(identity.key),
-        certificate=certificate,
-        extraCertChain=chain,
-        trustRoot=trust_root,
-        raiseMinimumTo=TLSVersion.TLSv1_3,
-    )
+    if files.authorities is not None:
+        trust_root = trustRootFromCertificates([Certificate(each) for each in files.authorities])
+    if files.key is None:
+        options = CertificateOptions(trustRoot=trust_root, raiseMinimumTo=TLSVersion.TLSv1_3)
+    else:
+        certificate, *chain = files.chain
+        options = CertificateOptions(
+            privateKey=files.key,
+            certificate=certificate,
+            extraCertChain=chain,
+            trustRoot=trust_root,
+            raiseMinimumTo=TLSVersion.TLSv1_3,
+        )
     try:
-        options.getContext()  # which compares the key with the certificate
+        context = options.getContext()  # which compares the key with the certificate
     except SSL.Error as error:
         reason = f"expected the private key of the certificate in {identity.certificate}: {why_unusable(error)}"
         raise CertificateUnusable(str(identity.key), reason) from error
+    store = context.get_cert_store()
+    if files.authorities is not None and store is not None:
+        # What is trusted need not be a root: it may be a peer's own certificate, as for gRPC.
+        store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
     return options
-
-
-def _certificates(file: Path) -> list[crypto.X509]:
-    """All certificates in a file, at least one."""
-    found = _CERTIFICATE.findall(_read(file))
-    if not found:
-        raise CertificateUnusable(str(file), "expected a certificate in PEM, found none")
-    try:
-        return [crypto.load_certificate(crypto.FILETYPE_PEM, each) for each in found]
-    except (crypto.Error, ValueError) as error:
-        raise CertificateUnusable(str(file), f"expected certificates in PEM: {why_unusable(error)}") from error
-
-
-def _key(file: Path) -> crypto.PKey:
-    try:
-        # With an empty password, because without one OpenSSL would ask for it on the terminal.
-        return crypto.load_privatekey(crypto.FILETYPE_PEM, _read(file), passphrase=b"")
-    except (crypto.Error, ValueError, TypeError) as error:
-        reason = f"expected a private key in PEM, without a password: {why_unusable(error)}"
-        raise CertificateUnusable(str(file), reason) from error
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise CertificateUnusable(str(file), f"cannot be read: {error.strerror}") from error
 
 
 # -- connections
@@ -194,8 +170,8 @@ class ClientTLS:
         if depth == 0:
             expected = self._expected[connection]
             try:
-                verify_service_identity(extract_patterns(certificate), [expected], [])
-            except (VerificationError, CertificateError) as error:
+                verify_service_identity(names_of(certificate.to_cryptography()), [expected], [])
+            except (VerificationError, CertificateError, ExtensionNotFound, ValueError) as error:
                 raise CertificateRefused(f"the certificate is not for {_shown(expected)}") from error
         return True
 

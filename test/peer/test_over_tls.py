@@ -105,6 +105,25 @@ class ServedTests(TLSTestCase):
                 self.assertTrue(piece.content == store.content(number))
         self.assertEqual(self.said(), [])
 
+    async def test_names_that_cannot_be_used(self) -> None:
+        """A certificate may have names that can be none beside others."""
+        store = self.shelf(100)
+        identity = self.authority.issue("odd", hosts=("*", "*.org", "localhost", "127.0.0.1")).identity()
+        port = self.serve_identity(self.factory(store), identity)
+        for host in ("127.0.0.1", "localhost"):
+            piece = await self.downloader().download_piece(f"tls://{host}:{port}", 0, "", TASK_ID)
+            self.assertTrue(piece.content == store.content(0))
+
+    async def test_authority_that_is_no_root(self) -> None:
+        """An authority below another is trusted by itself, and so is a peer's own certificate."""
+        store = self.shelf(100)
+        below = Authority(self.directory, "below", above=self.authority)
+        issued = below.issue("chained")
+        port = self.serve_identity(self.factory(store), issued.identity())
+        for authority in (below.file, issued.certificate):
+            piece = await self.downloader(authority=authority).download_piece(f"tls://localhost:{port}", 0, "", TASK_ID)
+            self.assertTrue(piece.content == store.content(0))
+
     async def test_mutual(self) -> None:
         """With an authority on both sides each shows a certificate, and is served."""
         store = self.shelf(100)

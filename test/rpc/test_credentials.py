@@ -67,6 +67,16 @@ class CredentialsTests(SynchronousTestCase):
         alien = Authority(self.directory, "other").issue("alien")
         self.assert_refused(port, alien.identity(self.authority.file))
 
+    def test_as_vortex(self) -> None:
+        """What Vortex takes grpcio takes, too: odd names, odd forms of PEM, and authorities that are no roots."""
+        below = Authority(self.directory, "below", above=self.authority)
+        odd = below.issue("odd", hosts=("*", "localhost", "127.0.0.1"))
+        odd.certificate.write_bytes(b"\xef\xbb\xbf" + odd.certificate.read_bytes().replace(b"-\n-", b"--"))
+        odd.key.write_bytes(b"\xef\xbb\xbf" + odd.key.read_bytes())
+        port = self.serve(odd.identity(self.authority.file))
+        for authority in (self.authority.file, below.file, odd.certificate):
+            self.assertEqual(self.say(port, odd.identity(authority)), b"hello", authority)
+
     def test_unusable_files(self) -> None:
         """A file that cannot be used is told as for Vortex, which grpcio would not do."""
         identity = TLSIdentity(certificate=self.peer.certificate, key=self.authority.issue("other").key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 from twisted.internet import reactor
@@ -10,7 +11,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
 from twisted.internet.interfaces import (
+    IAddress,
     IHostnameResolver,
+    IHostResolution,
     IProtocol,
     IProtocolFactory,
     IReactorPluggableNameResolver,
@@ -86,12 +89,18 @@ class NameTests(TestCase):
             """Knows no name."""
 
             def resolveHostName(
-                self, receiver: IResolutionReceiver, hostName: str, *others: object, **more: object
-            ) -> IResolutionReceiver:
+                self,
+                resolutionReceiver: IResolutionReceiver,
+                hostName: str,
+                portNumber: int = 0,
+                addressTypes: Sequence[type[IAddress]] | None = None,
+                transportSemantics: str = "TCP",
+            ) -> IHostResolution:
                 asked.append(hostName)
-                receiver.resolutionBegan(HostResolution(hostName))
-                receiver.resolutionComplete()
-                return receiver
+                resolution = HostResolution(hostName)
+                resolutionReceiver.resolutionBegan(resolution)
+                resolutionReceiver.resolutionComplete()
+                return resolution
 
         plugged = cast(IReactorPluggableNameResolver, reactor)
         self.addCleanup(plugged.installNameResolver, plugged.installNameResolver(Resolver()))
