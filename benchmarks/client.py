@@ -113,7 +113,7 @@ def fetch(
     """
     connection.sendall(wire.ask(start, end, number))
     filled, header = 0, None
-    while header is None:
+    while header is None or filled < header:
         if filled == _HEADER:
             raise DidNotWork(f"expected a header within {_HEADER} bytes")
         filled += _receive(connection, buffer[filled:_HEADER])

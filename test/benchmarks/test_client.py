@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import socket
 import struct
+import termios
 import threading
+import time
 from itertools import cycle
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -81,6 +84,29 @@ class FetchTests(ClientTestCase):
         self.assertEqual(self.fetch("vortex", TASK_ID, 4, 8, 1), (15, b"efgh"))
         request = b"\x01\x00" + struct.pack("!I", 68) + TASK_ID.encode() + struct.pack("!I", 1)
         self.assertEqual(self.asked, [request])
+
+    def test_header_in_parts(self) -> None:
+        """A header whose length is known before all of it has come is no content."""
+        ours, theirs = socket.socketpair()
+        self.addCleanup(ours.close)
+        reply = vortex(b"efgh")
+
+        def answer() -> None:
+            with theirs:
+                theirs.recv(74)
+                theirs.sendall(reply[:6])
+                deadline = time.monotonic() + 30
+                while fcntl.ioctl(ours, termios.FIONREAD, bytes(4)) != bytes(4) and time.monotonic() < deadline:
+                    pass  # until the client has read it
+                theirs.sendall(reply[6:])
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        self.addCleanup(thread.join)
+        content: list[bytes] = []
+        wire, buffer = WIRE_FORMATS["vortex"](TASK_ID), memoryview(bytearray(4096))
+        fetch(ours, wire, 4, 8, 1, buffer, lambda data: content.append(bytes(data)))
+        self.assertEqual(b"".join(content), b"efgh")
 
     def test_refused(self) -> None:
         """A reply that is not what was asked for is an error."""
