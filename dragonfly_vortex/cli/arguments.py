@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,7 +14,10 @@ from dragonfly_vortex.cli.lines import one_line
 from dragonfly_vortex.parents import ParentAddress
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["make_parser"]
+__all__ = ["STDOUT", "make_parser"]
+
+STDOUT = "-"
+"""What stands for standard output."""
 
 _EPILOG = "exit status: " + ", ".join(
     f"{status.value} {status.name.lower().replace('_', ' ')}" for status in ExitStatus
@@ -73,7 +77,10 @@ def make_parser() -> argparse.ArgumentParser:
         "default: download.protocol of the configuration, which is auto",
     )
     download.add_argument(
-        "--output", metavar="PATH", type=Path, help="the file to write; default: none, and --store is needed"
+        "--output",
+        metavar="PATH",
+        type=_output,
+        help="the file to write, or - for standard output; default: none, and --store is needed",
     )
     download.add_argument(
         "--store",
@@ -108,7 +115,13 @@ def make_parser() -> argparse.ArgumentParser:
 
     export = _command(commands, "export", "verify a task in the storage and write its content to a file")
     export.add_argument("task_id", metavar="TASK_ID", type=_task_id, help=_TASK_ID_HELP)
-    export.add_argument("--output", metavar="PATH", type=Path, required=True, help="the file to write")
+    export.add_argument(
+        "--output",
+        metavar="PATH",
+        type=_output,
+        required=True,
+        help="the file to write, or - for standard output",
+    )
     _add_overwrite(export)
     _add_storage(export)
     _add_optional_kind(export)
@@ -171,6 +184,15 @@ def _kind(text: str) -> PieceKind:
         return PieceKind.from_label(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _output(text: str) -> Path | str:
+    """A file; or ``-``, which is standard output, and no path: one would take ``./-`` for the same."""
+    if text != STDOUT:
+        return Path(text)
+    if sys.stdout is None:
+        raise argparse.ArgumentTypeError("expected standard output to be open, it is closed")
+    return text
 
 
 def _concurrency(text: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from argparse import Namespace
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,7 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.cli.arguments import STDOUT
 from dragonfly_vortex.cli.exits import STATUS_OF_SIGNAL, ExitStatus, UsageError, on_signals
 from dragonfly_vortex.cli.lines import counted
 from dragonfly_vortex.cli.names import UnawaitedResolver
@@ -28,6 +30,7 @@ from dragonfly_vortex.downloaders.negotiation import Negotiation, negotiate
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
 from dragonfly_vortex.task.output import Output
+from dragonfly_vortex.task.pipe_target import PipeTarget
 from dragonfly_vortex.task.stored_target import StoredTarget
 from dragonfly_vortex.task.target import OutputTarget
 
@@ -53,7 +56,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
         raise UsageError("expected --no-sync without --store, got both: a piece is offered once it is on the disk")
     file = arguments.config or (_CONFIG_OF_STORAGE if arguments.store else None)
     config = default_config() if file is None else load_config(file).config
-    if arguments.store and arguments.output is not None:
+    if arguments.store and isinstance(arguments.output, Path):
         _check_output(arguments.output, overwrite=arguments.overwrite)
     from twisted.internet import reactor as global_reactor
 
@@ -74,6 +77,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
         f" verified, in {result.seconds:.1f} s",
         *carried,
         sep=", ",
+        file=sys.stderr if arguments.output == STDOUT else sys.stdout,
     )
     return ExitStatus.DONE
 
@@ -95,11 +99,13 @@ async def _download(
 
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     store = _store(config, reactor) if arguments.store else None
-    target: OutputTarget | StoredTarget
-    if store is None:
-        target = OutputTarget(arguments.output, in_thread, overwrite=arguments.overwrite, sync=not arguments.no_sync)
-    else:
+    target: OutputTarget | PipeTarget | StoredTarget
+    if store is not None:
         target = StoredTarget(store, arguments.kind, arguments.task_id)
+    elif arguments.output == STDOUT:
+        target = PipeTarget(sys.stdout.fileno(), arguments.task_id, in_thread)
+    else:
+        target = OutputTarget(arguments.output, in_thread, overwrite=arguments.overwrite, sync=not arguments.no_sync)
     bar.show(0, None, 0)
     ticking = LoopingCall(bar.tick)
     ticking.clock = reactor
@@ -154,7 +160,7 @@ async def _export(in_thread: InThread, config: Config, arguments: Namespace) -> 
             config.storage.dir,
             arguments.kind,
             arguments.task_id,
-            arguments.output,
+            sys.stdout.fileno() if arguments.output == STDOUT else arguments.output,
             overwrite=arguments.overwrite,
             progress=look,
         )

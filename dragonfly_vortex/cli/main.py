@@ -55,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitStatus.INTERRUPTED
     except (UsageError, VortexError, OSError) as error:
         _drop_output()  # it may be the output that could not be written
+        if isinstance(error.__cause__, BrokenPipeError):  # of --output -
+            return ExitStatus.DONE
         hint = " (--overwrite replaces a file)" if isinstance(error, OutputExists) else ""
         print(f"dfvortex: {one_line(str(error))}{hint}", file=sys.stderr)
         return status_of(error)

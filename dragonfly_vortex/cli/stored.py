@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
+from dragonfly_vortex.cli.arguments import STDOUT
 from dragonfly_vortex.cli.exits import ExitStatus, UsageError
 from dragonfly_vortex.cli.lines import counted
 from dragonfly_vortex.cli.progress import ProgressBar
@@ -80,16 +82,18 @@ def export_task(arguments: Namespace) -> ExitStatus:
     directory = _directory(arguments)
     with Catalog(directory, Access.READ) as catalog:
         task = _find(catalog, arguments.task_id, arguments.kind)
+    to_stdout = arguments.output == STDOUT
     with ProgressBar("exporting") as bar:
         exported = exporting.export_task(
             directory,
             task.kind,
             task.task_id,
-            arguments.output,
+            sys.stdout.fileno() if to_stdout else arguments.output,
             overwrite=arguments.overwrite,
             progress=_shown_on(bar),
         )
-    print(f"{arguments.output}: {counted(exported.content_length or 0, 'byte')}, verified")
+    length = counted(exported.content_length or 0, "byte")
+    print(f"{arguments.output}: {length}, verified", file=sys.stderr if to_stdout else sys.stdout)
     return ExitStatus.DONE
 
 

@@ -26,7 +26,7 @@ def export_task(
     directory: Path,
     kind: PieceKind,
     task_id: str,
-    target: Path,
+    target: Path | int,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> StoredTask:
@@ -35,7 +35,8 @@ def export_task(
     where the storage can be written.
 
     :param directory: the storage's directory.
-    :param target: where the file will be.
+    :param target: where the file will be; or the descriptor of a pipe, to which each piece is written once it has been
+        verified. What was written before an error stays written.
     :param overwrite: whether a file that stands there is replaced.
     :param progress: called after each step of at most 1 MiB, and with nothing done before the first.
     :raises NotStored: there is no such task, or not all of its pieces.
@@ -52,19 +53,25 @@ def export_task(
             raise NotStored(f"task {task_id}: expected all of it, got what has been downloaded so far")
         content_length = task.content_length
         pieces = _all_pieces(task, content_length, catalog.get_pieces(kind, task_id))
-        with _output_errors(target):
-            check_target(target, overwrite=overwrite)
-            staged = stack.enter_context(StagedFile.create(target.parent, target.name))
+        staged: StagedFile | None = None
+        if isinstance(target, int):
+            output = target
+        else:
+            with _output_errors(target):
+                check_target(target, overwrite=overwrite)
+                staged = stack.enter_context(StagedFile.create(target.parent, target.name))
+                output = staged.descriptor
         try:
             with storage_failures(f"cannot export task {task_id}"):
                 source = _open(Content(directory), task)
                 stack.callback(os.close, source)
-                _copy(task_id, content_length, pieces, source, staged, target, progress)
+                _copy(task_id, content_length, pieces, source, output, target, progress)
         except Damage as damage:
             mark_if_damaged(directory, kind, task_id, damage.number)
             raise PieceDamaged(f"piece {piece_id(task_id, damage.number)}: {damage.reason}") from damage
-        with _output_errors(target):
-            staged.publish(target, overwrite=overwrite)
+        if staged is not None and isinstance(target, Path):
+            with _output_errors(target):
+                staged.publish(target, overwrite=overwrite)
     return task
 
 
@@ -92,20 +99,23 @@ def _copy(
     content_length: int,
     pieces: list[PieceMetadata],
     source: int,
-    staged: StagedFile,
-    target: Path,
+    output: int,
+    target: Path | int,
     progress: Callable[[Progress], None] | None,
 ) -> None:
-    """Copy all pieces in order, and verify each of them and the whole."""
+    """Copy all pieces in order, and verify each of them and the whole. A pipe gets what is verified already."""
     whole = hashlib.sha256()
     done = 0
     for ended, piece in enumerate(pieces):
         if progress is not None:
             progress(Progress(done, content_length, ended, len(pieces)))
+        if isinstance(target, int):
+            for _ in checked_blocks(source, piece):
+                pass
         for block in checked_blocks(source, piece):
             whole.update(block)
             with _output_errors(target):
-                done += _write(staged.descriptor, block)
+                done += _write(output, block)
             if progress is not None:
                 progress(Progress(done, content_length, ended, len(pieces)))
     mismatch = mismatch_of_whole(task_id, whole.hexdigest())
@@ -124,11 +134,12 @@ def _write(descriptor: int, block: memoryview) -> int:
 
 
 @contextmanager
-def _output_errors(target: Path) -> Iterator[None]:
+def _output_errors(target: Path | int) -> Iterator[None]:
     """A file that cannot be written is no failure of the storage."""
+    name = target if isinstance(target, Path) else "to the pipe"
     try:
         yield
     except FileExistsError as error:
-        raise OutputExists(f"cannot write {target}: {error.strerror}") from error
+        raise OutputExists(f"cannot write {name}: {error.strerror}") from error
     except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror}") from error
+        raise OutputError(f"cannot write {name}: {error.strerror}") from error

@@ -140,6 +140,32 @@ class FileTests(SynchronousTestCase):
         self.assertEqual((ran.returncode, ran.stdout), (2, ""))
         self.assertRegex(ran.stderr, r"\Adfvortex: tap\.yaml:1: no: unknown key.*\n\Z")
 
+    def test_standard_output(self) -> None:
+        """``-`` is standard output, which gets the content and nothing else; with ``--store``, too."""
+        path, content = self.write(9_000_000)
+        task_id = import_file(path, directory=self.directory)
+        write_config(self.directory / "child")
+        with Daemon(self.directory) as daemon:
+            command: list[str | Path] = [
+                PROGRAMS / "dfvortex",
+                "download",
+                task_id,
+                "--parent",
+                daemon.parent,
+                "--output",
+                "-",
+            ]
+            for more in ((), ("--store",)):
+                ran = subprocess.run([*command, *more], cwd=self.directory / "child", capture_output=True, timeout=60)
+                self.assertEqual(ran.returncode, 0, ran.stderr)
+                self.assertTrue(ran.stdout == content)
+                self.assertRegex(ran.stderr, rb"\A-: 9000000 bytes in 3 pieces, verified, in .* s\n\Z")
+            gone = subprocess.Popen(command, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            with gone:
+                if gone.stdout is not None and gone.stderr is not None:
+                    gone.stdout.close()
+                    self.assertEqual((gone.stderr.read(), gone.wait()), (b"", 0))
+
     def test_existing_output(self) -> None:
         """An output that exists is a usage error and stays as it is; with ``--overwrite`` it is replaced."""
         path, content = self.write(10)

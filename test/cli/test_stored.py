@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -206,6 +207,21 @@ class StoredTests(SynchronousTestCase):
         self.assert_fails(2, f"{other} is there in several kinds", "stat", f"{prefix}-")
         self.assertIn(other, self.assert_done("stat", "--kind", "cache", prefix))
         self.assert_done("remove", self.task_id[:10])
+
+    def test_export_to_standard_output(self) -> None:
+        """``-`` is standard output; a piece that is damaged is not written, and the status says that it is not all."""
+        import_file(self.file, "--piece-length", "1MB", directory=self.directory)
+        command: list[str | Path] = [PROGRAMS / "dfvortex", "export", "--output", "-", self.task_id]
+        ran = subprocess.run(command, cwd=self.directory, capture_output=True, timeout=60)
+        self.assertEqual((ran.returncode, ran.stderr), (0, b"-: 2500000 bytes, verified\n"))
+        self.assertTrue(ran.stdout == self.content)
+        with self.stored().open("r+b") as file:
+            file.seek(1_500_000)
+            file.write(bytes([self.content[1_500_000] ^ 1]))
+        ran = subprocess.run(command, cwd=self.directory, capture_output=True, timeout=60)
+        self.assertEqual((ran.returncode, ran.stderr.count(b"\n")), (4, 1))
+        self.assertTrue(ran.stdout == self.content[:1_000_000])
+        self.assertFalse((self.directory / "-").exists())
 
     def test_remove(self) -> None:
         """A task that was removed is gone, and cannot be removed again."""
