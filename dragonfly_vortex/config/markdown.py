@@ -20,8 +20,8 @@ _HEAD = """\
 <!-- Written by `python -m dragonfly_vortex.config` from dragonfly_vortex/config/model.py: change it there. -->
 
 One YAML file, at most 256 KiB of UTF-8. Every key may be left out; the defaults are below, and `tap.yaml` at the root
-of the repository spells them out. A wrong key or value is an error of one line that names file, line, key and what is
-allowed:
+of the repository spells them out. A wrong value, or a misspelt key of ours, is an error of one line that names file,
+line, key and what is allowed:
 
 ```
 tap.yaml:9: download.piece_timout: unknown key (did you mean piece_timeout?); expected one of protocol, ...
