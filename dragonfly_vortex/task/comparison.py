@@ -43,6 +43,7 @@ class Comparison:
         if not by_digest:
             self._replace([number for number, piece in self.there.items() if piece.parent != parent])
         self._adopt([0])
+        self.place()
 
     # -- one piece -----------------------------------------------------------------------------------------------------
 

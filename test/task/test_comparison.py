@@ -71,10 +71,14 @@ class ComparisonTests(SynchronousTestCase):
         self.comparison.place()
         self.assertEqual((set(self.pieces.layout.verified), self.comparison.confirmed), ({0, 1}, {0}))
 
+    def test_all_own(self) -> None:
+        """If that includes the first piece, nothing has to come first."""
+        self.begin(("a", described(0)), ("b", described(1)), ("a", described(2)))
+        self.assertEqual(set(self.pieces.layout.verified), {0, 2})
+
     def test_own_contradiction(self) -> None:
         """It is not kept where the parent now says that there is no such piece."""
         self.begin(("a", described(0, length=4)), ("a", described(1)))
-        self.comparison.place()
         self.assertEqual((set(self.pieces.layout.verified), set(self.comparison.there)), ({0}, set()))
 
     def test_other_layout(self) -> None:
