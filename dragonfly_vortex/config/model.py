@@ -158,6 +158,14 @@ class DownloadConfig:
             "Whether a piece is taken for which its parent names no digest; the task's ID still verifies the whole.",
         ),
     )
+    follow_announced_addresses: bool = field(
+        default=False,
+        metadata=_setting(
+            _FLAG,
+            "Whether content is fetched from any address and port that a parent announces over gRPC. By default it is "
+            "fetched from the host that the parent is known by, at an announced port from 1024 on.",
+        ),
+    )
     tcp: DownloadTCPConfig = field(default_factory=DownloadTCPConfig)
 
 

@@ -131,10 +131,10 @@ class AutoDownloader(ByKind):
                 unreachable = type(error)(parent.address, name, "; ".join(tried))
                 unreachable.__cause__ = error
             except PieceTimeout as error:
-                raise _named(error, parent.address, [*tried, error.reason]) from error
+                raise _named(error, parent.address, [*tried, _where(way, parent.address, error)]) from error
             except PieceError as error:
                 self._answered(parent, attempt)
-                raise _named(error, parent.address, [error.reason]) from error
+                raise _named(error, parent.address, [_where(way, parent.address, error)]) from error
             else:
                 self._answered(parent, attempt)
                 self.carried[way.name] += 1
@@ -168,6 +168,11 @@ class AutoDownloader(ByKind):
                 address=way.address,
                 reason=error.reason,
             )
+
+
+def _where(way: Way, parent: str, error: PieceError) -> str:
+    """What an error says, with the address that was asked where that is another one than the parent is known by."""
+    return error.reason if way.address == parent else f"over {way.name} at {way.address}: {error.reason}"
 
 
 def _named(error: PieceError, parent: str, reasons: list[str]) -> PieceError:

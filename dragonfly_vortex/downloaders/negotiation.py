@@ -81,7 +81,10 @@ def _announcers(
     from dragonfly_vortex.rpc.discovery import PieceDiscovery
 
     settings = grpc_settings(config, reactor)
-    return {str(parent): PieceDiscovery(parent, settings, partial(learn, str(parent))) for parent in parents}
+    follow = config.download.follow_announced_addresses
+    return {
+        str(parent): PieceDiscovery(parent, settings, partial(learn, str(parent)), follow=follow) for parent in parents
+    }
 
 
 def _learn_nothing(parent: str, tcp_address: str) -> None:

@@ -30,6 +30,7 @@ from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.sockets import plain_socket
 from dragonfly_vortex.transport.splicing import Splicer
 from dragonfly_vortex.transport.tls import beneath, hang_up
+from dragonfly_vortex.transport.wrong_port import LONGEST, what_is_sent
 from dragonfly_vortex.wire import Close, Connection, ErrorCode, ErrorReply, PieceRequest, Role, State
 
 __all__ = ["MAX_PIECE_LENGTH", "ClientSettings", "VortexClientFactory", "VortexClientProtocol"]
@@ -109,6 +110,7 @@ class VortexClientProtocol(Protocol):
         self._socket: socket.socket | None = None  # what is read from it is what the parent has sent
         self._open = False
         self._packet_id = 0
+        self._first = b""  # the first bytes that have come, in which another protocol can be seen
 
     @property
     def usable(self) -> bool:
@@ -170,6 +172,8 @@ class VortexClientProtocol(Protocol):
         if not self._open:
             return
         self.answered = True
+        if len(self._first) < LONGEST:
+            self._first += data[: LONGEST - len(self._first)]
         self._pace.spend(len(data))
         self._conversation.receive_data(data)
         try:
@@ -243,6 +247,9 @@ class VortexClientProtocol(Protocol):
 
     def _spoke_wrongly(self, error: RemoteProtocolError) -> None:
         """What the parent says cannot be understood; a piece that is complete is none the worse for it."""
+        other = what_is_sent(self._first)
+        if other is not None:
+            error = RemoteProtocolError(f"expected a Vortex reply, got {other}")
         if self._transfer is None or self._transfer.outcome is not None:
             self.log.warn("parent {parent} sent what nobody asked for: {reason}", parent=self.parent, reason=str(error))
         self._fail(error)

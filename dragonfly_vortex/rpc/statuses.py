@@ -65,6 +65,10 @@ _CODE_OF_STATUS = {
 
 _NOT_CONNECTED = "failed to connect to all addresses"
 
+_CLOSED_AT_ONCE = (
+    "closed at once: does the other side want TLS (grpcs://) or a certificate, or is it a Vortex port (tcp://)?"
+)
+
 _IN_WORDS = (
     (
         "self signed certificate in certificate chain",
@@ -76,7 +80,10 @@ _IN_WORDS = (
     ("unable to get local issuer certificate", "the certificate was not signed by an authority that is trusted here"),
     ("CERTIFICATE_VERIFY_FAILED", "the certificate could not be verified"),
     ("WRONG_VERSION_NUMBER", "expected TLS, got something else: the other side speaks none here"),
-    ("Socket closed", "closed at once: does the other side want TLS (grpcs://), or a certificate?"),
+    ("http1.x server", "expected HTTP/2, got HTTP/1: it is a web server's port"),
+    ("Failed parsing HTTP/2", "expected HTTP/2, got something else: is it a Vortex port (tcp:// or tls://)?"),
+    ("Socket closed", _CLOSED_AT_ONCE),
+    ("Connection reset by peer", _CLOSED_AT_ONCE),
 )
 """What grpcio says when it cannot connect, by a part of it, and what that is in plain words."""
 

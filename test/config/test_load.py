@@ -33,6 +33,7 @@ download:
   concurrent_piece_count: 16
   bandwidth_limit: 1GiB
   allow_empty_digest: true
+  follow_announced_addresses: true
   tcp: {capacity: 20, idle_timeout: 1h30m, connections_per_address: 3}
 upload:
   bandwidth_limit: 1000
@@ -140,6 +141,7 @@ class LoadTests(ConfigFileTestCase):
                     "concurrent_piece_count": 16,
                     "bandwidth_limit": 2**30,
                     "allow_empty_digest": True,
+                    "follow_announced_addresses": True,
                     "tcp": {"capacity": 20, "idle_timeout": 5400.0, "connections_per_address": 3},
                 },
                 "upload": {
@@ -197,6 +199,7 @@ class LoadTests(ConfigFileTestCase):
                 "concurrent_piece_count",
                 "bandwidth_limit",
                 "allow_empty_digest",
+                "follow_announced_addresses",
                 "idle_timeout",
             ),
             *("connections_per_address", "buffer_size", "max_connections", "congestion_control", "ca_cert"),
@@ -465,7 +468,8 @@ class RefusalTests(ConfigFileTestCase):
         self.assertEqual(
             str(error),
             f"{error.file}:3: download.piece_timout: unknown key (did you mean piece_timeout?); expected one of "
-            "protocol, piece_timeout, concurrent_piece_count, bandwidth_limit, allow_empty_digest, tcp",
+            "protocol, piece_timeout, concurrent_piece_count, bandwidth_limit, allow_empty_digest, "
+            "follow_announced_addresses, tcp",
         )
         self.assertIsInstance(error, VortexError)
 
@@ -555,6 +559,7 @@ class RefusalTests(ConfigFileTestCase):
             "download.concurrent_piece_count": ("0", "-1", "1.5", "true", "4294967296", "4:05", "~"),
             "download.bandwidth_limit": ("-5GB", "50XB", "18446744073709551616", "~"),
             "download.allow_empty_digest": ("on", "1", "'true'", "~"),
+            "download.follow_announced_addresses": ("on", "1", "'true'", "~"),
             "download.tcp.capacity": ("0", "1000001"),
             "download.tcp.idle_timeout": ("0s",),
             "download.tcp.connections_per_address": ("0",),

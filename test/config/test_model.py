@@ -46,6 +46,7 @@ class DefaultTests(SynchronousTestCase):
                     "concurrent_piece_count": 8,
                     "bandwidth_limit": 50_000_000_000,
                     "allow_empty_digest": False,
+                    "follow_announced_addresses": False,
                     "tcp": {"capacity": 2000, "idle_timeout": 420.0, "connections_per_address": 32},
                 },
                 "upload": {

@@ -320,7 +320,8 @@ class PieceErrorTests(_AutoTests):
             downloading = self.ask()
             self.tcp.take().fail(kind, "said so")
             error = self.failureResultOf(downloading, kind).value
-            self.assertEqual(str(error), f"piece {PIECE.piece_id} from parent {_PARENT}: said so")
+            said = f"over TCP at {_TCP}: said so"
+            self.assertEqual(str(error), f"piece {PIECE.piece_id} from parent {_PARENT}: {said}")
         downloading = self.ask()
         asked = self.tcp.take()
         asked.result.errback(ParentFailed(_TCP, PIECE.piece_id, "disk", ErrorCode.INTERNAL))

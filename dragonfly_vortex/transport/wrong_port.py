@@ -1,0 +1,40 @@
+"""What a port is that does not speak Vortex, by the first bytes that it sends."""
+
+from __future__ import annotations
+
+__all__ = ["LONGEST", "what_is_sent"]
+
+LONGEST = 9
+"""Bytes that are looked at: the header of an HTTP/2 frame."""
+
+_SETTINGS = 4
+"""The type of the frame that an HTTP/2 server sends first (RFC 9113, sections 3.4 and 6.5)."""
+
+_ALERT = 21
+"""The type of the record in which TLS tells why it will not go on (RFC 8446, section 5.1)."""
+
+_GREETINGS = {
+    b"HTTP/1": "what a web server sends (HTTP/1)",
+    b"SSH-": "what an SSH server sends",
+    b"220 ": "what a mail or FTP server sends",
+}
+
+
+def what_is_sent(first: bytes) -> str | None:
+    """
+    What the first bytes of a connection are, and the address that is meant, for a message.
+
+    :param first: the first :data:`LONGEST` bytes, or fewer where no more have come.
+    :returns: None where it cannot be told.
+    """
+    for greeting, words in _GREETINGS.items():
+        if first.startswith(greeting):
+            return words
+    if first[:2] == bytes((_ALERT, 3)) and first[3:5] == b"\0\2":  # an alert of two bytes, and nothing more
+        return "what a port with TLS sends: is it a tls:// or grpcs:// address?"
+    if len(first) < LONGEST:
+        return None
+    length, kind, flags, stream = int.from_bytes(first[:3], "big"), first[3], first[4], first[5:9]
+    if kind == _SETTINGS and not length % 6 and length < 1024 and not flags and not any(stream):
+        return "what a gRPC port sends (HTTP/2): is it a grpc:// or grpcs:// address?"
+    return None

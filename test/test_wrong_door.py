@@ -1,0 +1,91 @@
+"""A parent that is named with the scheme of its other door: one line says so, over real sockets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.trial.unittest import TestCase
+
+from dragonfly_vortex.config import (
+    Config,
+    MetricsConfig,
+    StorageConfig,
+    StorageServerConfig,
+    StorageTCPConfig,
+    UploadConfig,
+    UploadServerConfig,
+)
+from dragonfly_vortex.downloaders.factory import DownloaderFactory
+from dragonfly_vortex.errors import PieceError
+from dragonfly_vortex.service import IPeerReactor, VortexService
+from dragonfly_vortex.testing.pieces import TASK_ID
+from test.certificates import Authority, Issued
+
+PEER_REACTOR = cast(IPeerReactor, reactor)
+
+
+class WrongDoorTests(TestCase):
+    """A peer with both doors."""
+
+    timeout = 60
+
+    async def peer(self, certificate: Issued | None = None) -> tuple[int, int]:
+        """The ports of a peer, with TLS if it has a certificate: of Vortex and of gRPC."""
+        cert, key = (None, None) if certificate is None else (certificate.certificate, certificate.key)
+        server = StorageServerConfig(ip="127.0.0.1", tcp=StorageTCPConfig(port=0))
+        config = Config(
+            storage=StorageConfig(dir=Path(self.mktemp()).absolute(), server=server),
+            upload=UploadConfig(server=UploadServerConfig(ip="127.0.0.1", port=0, cert=cert, key=key)),
+            metrics=MetricsConfig(enable=False),
+        )
+        service = VortexService(config, PEER_REACTOR)
+        service.startService()
+        self.addCleanup(service.stopService)
+        while service.grpc_address is None:
+            await deferLater(IReactorTime(reactor), 0.01)
+        return cast(IPv4Address, service.address).port, cast(IPv4Address, service.grpc_address).port
+
+    async def reason(self, protocol: str, parent: str) -> str:
+        """Why a piece cannot be had from there."""
+        downloader = DownloaderFactory(protocol, Config(), reactor=PEER_REACTOR).build()
+        try:
+            with self.assertRaises(PieceError) as raised:
+                await downloader.download_piece(parent, 0, "", TASK_ID)
+        finally:
+            await downloader.stop()
+        self.assertEqual(raised.exception.parent, parent)
+        return str(raised.exception.reason)
+
+    async def test_vortex_at_a_grpc_port(self) -> None:
+        """``tcp://`` at a gRPC port."""
+        _, port = await self.peer()
+        reason = await self.reason("tcp", f"127.0.0.1:{port}")
+        self.assertEqual(
+            reason,
+            "expected a Vortex reply, got what a gRPC port sends (HTTP/2): is it a grpc:// or grpcs:// address?",
+        )
+
+    async def test_grpc_at_a_vortex_port(self) -> None:
+        """``grpc://`` at a Vortex port."""
+        port, _ = await self.peer()
+        reason = await self.reason("grpc", f"grpc://127.0.0.1:{port}")
+        self.assertIn("is it a Vortex port (tcp://", reason)
+
+    async def test_plain_at_ports_with_tls(self) -> None:
+        """A scheme without TLS at doors that have it."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        vortex, grpc = await self.peer(Authority(directory).issue())
+        self.assertIn("expected TLS (tls://)", await self.reason("tcp", f"127.0.0.1:{vortex}"))
+        self.assertIn("does the other side want TLS (grpcs://)", await self.reason("grpc", f"grpc://127.0.0.1:{grpc}"))
+
+    async def test_tls_at_plain_ports(self) -> None:
+        """A scheme with TLS at doors without."""
+        vortex, grpc = await self.peer()
+        for protocol, parent in (("tcp", f"tls://127.0.0.1:{grpc}"), ("grpc", f"grpcs://127.0.0.1:{vortex}")):
+            self.assertIn("expected TLS, got something else", await self.reason(protocol, parent))
