@@ -120,12 +120,17 @@ class KnownParent:
         before, self.in_use = self.in_use, way
         failed = next((other for other in self.ways if other.failed_at is not None), None)
         if failed is not None and (before is not None or way is not self.ways[0]):
-            return f"parent {self.address}: {failed.name} {_does_not_answer(failed)}, using {way.name}"
+            named = _named(failed, self.address)
+            return f"parent {self.address}: {named} does not answer ({failed.why}), using {way.name}"
         if before is not None:
             return f"parent {self.address}: {way.name} answers again, using {way.name}"
         return None
 
 
-def _does_not_answer(way: Way) -> str:
-    place = f"port {way.address.rpartition(':')[2]} " if way.name == "TCP" else ""
-    return f"{place}does not answer ({way.why})"
+def _named(way: Way, parent: str) -> str:
+    """A way for a message: with its port, and with its whole address where that is on another host."""
+    if way.name != "TCP":
+        return way.name
+    host, _, port = way.address.rpartition(":")
+    is_there = host.rpartition("://")[2] == parent.rpartition("://")[2].rpartition(":")[0]
+    return f"TCP port {port}" if is_there else f"TCP at {way.address}"

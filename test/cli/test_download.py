@@ -212,7 +212,7 @@ class FailureTests(TestCase):
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()
-        self.directory.mkdir()
+        write_config(self.directory)
         self.content = random.Random(5).randbytes(450_000)
         self.task_id = hashlib.sha256(self.content).hexdigest()
 
@@ -281,6 +281,21 @@ class FailureTests(TestCase):
         parent = self.parent({0: [Send(packet.to_bytes() + b"abd")]})
         digests = rf"crc32:{zlib.crc32(b'abc')}.*crc32:{zlib.crc32(b'abd')}"
         await self.assert_fails(4, rf"piece 0 from parent {parent.address}: .*{digests}", parent.address)
+
+    async def test_poisoned_piece(self) -> None:
+        """Another parent's pieces are taken in place of wrong ones with fitting digests, and the liar is named."""
+        wrong = bytes(byte ^ 1 for byte in self.content)
+        lies = {number: self.honest(self.request(number), wrong) for number in range(1, 5)}
+        liar, honest = self.parent(lies), self.parent({})
+        for target in (("--output", "out"), ("--store", "--output", "exported")):
+            parents = ("--parent", liar.address, "--parent", honest.address)
+            ran = await deferToThread(dfvortex, "download", self.task_id, *parents, *target, directory=self.directory)
+            self.assertEqual(ran.returncode, 0, ran)
+            self.assertRegex(
+                ran.stderr,
+                rf"\Adfvortex: parent {liar.address} has lied: it sent pieces? \d(, \d)* with other content\n\Z",
+            )
+            self.assertTrue((self.directory / target[-1]).read_bytes() == self.content)
 
     async def test_another_task(self) -> None:
         """A parent whose pieces fit their digests, but not the task's ID, is a digest mismatch."""

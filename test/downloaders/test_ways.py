@@ -88,6 +88,20 @@ class KnownParentTests(SynchronousTestCase):
         line = f"parent {_PARENT}: TCP port 4005 does not answer (refused), using gRPC"
         self.assertEqual((self.answered(self.grpc), self.answered(self.grpc)), (line, None))
 
+    def test_another_host(self) -> None:
+        """The whole address of a way that leads to another host is said."""
+        for parent, address, named in (
+            ("grpc://192.0.2.1:4000", "192.0.2.9:4005", "TCP at 192.0.2.9:4005"),
+            ("grpcs://parent.example:4000", "tls://parent.example:4005", "TCP port 4005"),
+            ("grpc://[2001:db8::1]:4000", "[2001:db8::1]:4005", "TCP port 4005"),
+        ):
+            tcp, grpc = way("TCP", address), way("gRPC", parent)
+            known = KnownParent(address=parent)
+            known.offer([tcp, grpc])
+            tcp.failed(0, 100.0, "refused")
+            line = f"parent {parent}: {named} does not answer (refused), using gRPC"
+            self.assertEqual(known.answered(grpc, 0), line)
+
     def test_the_other_way_round(self) -> None:
         """A way without a port of its own fails by its name."""
         self.fall_back()

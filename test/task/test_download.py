@@ -597,6 +597,24 @@ class AnnouncedTests(DownloadTestCase):
         self.assertEqual(len(self.downloader.asked), 10)
         self.assertTrue(all(announcer.is_stopped for announcer in self.announcers.values()))
 
+    def test_trial(self) -> None:
+        """When the whole is wrong, each parent that is tried is asked anew what it has, and only that one is heard."""
+        wrong = bytearray(CONTENT)
+        wrong[0::100] = bytes(10)
+        started = self.announced(
+            a=PlayedParent(content=bytes(wrong), piece_length=100), b=PlayedParent(content=CONTENT, piece_length=100)
+        )
+        self.announcers["a"].tell_layout(1000, 100)
+        self.tell("b", *range(0, 10, 2))
+        self.tell("a", *range(1, 10, 2))
+        for parent in ("a", "b"):
+            self.announcers[parent].tell_layout(1000, 100)
+            self.tell(parent, *range(10))
+            self.announcers[parent].tell_end(True)
+        done = self.assert_complete(started)
+        self.assertEqual([share.piece_count for share in done.shares], [0, 10])
+        self.assertEqual(list(done.lies), ["a"])
+
     def test_verified_against(self) -> None:
         """A piece that is not as its parent announced it is refused, and that is what is told."""
         started = self.announced(a=PlayedParent(content=CONTENT, piece_length=100))
