@@ -1,23 +1,103 @@
-"""How many files a peer's process may have open, and how many connections that is enough for."""
+"""
+How many files a process may have open: whether that is enough for it to work at all, and how many connections a peer
+can have.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 from dataclasses import replace
 
-from twisted.logger import Logger
-
 from dragonfly_vortex.config import Config
+from dragonfly_vortex.errors import TooFewDescriptors
 from dragonfly_vortex.storage.open_files import MAX_FILES
 from dragonfly_vortex.system_calls import is_refused
 
-__all__ = ["allow_descriptors", "within_descriptors"]
+__all__ = [
+    "COMMAND_DESCRIPTORS",
+    "DOWNLOAD_DESCRIPTORS",
+    "STORING_DESCRIPTORS",
+    "WORKER_DESCRIPTORS",
+    "allow_descriptors",
+    "open_standard_streams",
+    "peer_descriptors",
+    "require_descriptors",
+    "within_descriptors",
+]
+
+# The least that each part was seen to need with one child at each door, by lowering the limit until something failed
+# (test.test_tap and test.workers.test_program do it again): grpcio 1.85, SQLite 3.45, Twisted 26.10 with epoll.
+_VORTEX = 14  # the reactor 7, the database 5, the port, a connection and its file, less what is closed by then
+_METRICS = 2  # the port and a connection
+_GRPC = 12  # grpcio's own 10, a connection and the file of a piece
+_WORKERS = 4  # memory that the workers share, and pipes while one is started
+_EACH_WORKER = 4  # its pipes
+
+COMMAND_DESCRIPTORS, DOWNLOAD_DESCRIPTORS, STORING_DESCRIPTORS = 7, 12, 6
+"""Descriptors that a command on the storage opens, and that a download does: at least, and more with ``--store``."""
+
+WORKER_DESCRIPTORS = 17
+"""Descriptors that a worker opens, beside those that it is given."""
 
 _OTHER_DESCRIPTORS = 100 + MAX_FILES
 """Descriptors that a peer may need beside its connections: its ports, its database, its log, gRPC's; and the
 files that its storage keeps open."""
 
-_log = Logger()
+
+def open_standard_streams() -> None:
+    """
+    Open ``/dev/null`` in place of each of the descriptors 0, 1 and 2 that is closed. Otherwise the next file that is
+    opened, a database or a connection, would be given that number, and what is printed would be written there.
+    """
+    for number in range(3):
+        if not _is_open(number):
+            os.open(os.devnull, os.O_RDWR)  # takes the least number that is free
+
+
+def peer_descriptors(config: Config) -> int:
+    """How many descriptors a peer opens at least, in its main process."""
+    server = config.storage.server
+    count = _VORTEX
+    if server.protocol != "tcp":
+        count += _GRPC
+    if config.metrics.enable:
+        count += _METRICS
+    if server.workers > 1:
+        count += _WORKERS + _EACH_WORKER * server.workers
+    return count
+
+
+def require_descriptors(count: int) -> None:
+    """
+    See whether this process can open so many files more; the soft limit is raised where that is needed and allowed.
+
+    :raises TooFewDescriptors: it cannot.
+    """
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError as error:
+        if not is_refused(error):
+            raise
+        return
+    number, free = 0, 0
+    while free < count:  # descriptors are numbers below the limit
+        free += not _is_open(number)
+        number += 1
+    if soft == resource.RLIM_INFINITY or number <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and number > hard:
+        raise TooFewDescriptors(number, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError as error:
+        return error.errno != errno.EBADF
+    return True
 
 
 def allow_descriptors(config: Config) -> int:
@@ -57,7 +137,9 @@ def within_descriptors(config: Config) -> Config:
         )
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         wanted = _wanted(tcp.max_connections)
-        _log.warn(text, asked=tcp.max_connections, wanted=wanted, allowed=hard, possible=possible)
+        from twisted.logger import Logger  # which commands on the storage do without
+
+        Logger().warn(text, asked=tcp.max_connections, wanted=wanted, allowed=hard, possible=possible)
     server = replace(config.storage.server, tcp=replace(tcp, max_connections=possible))
     return replace(config, storage=replace(config.storage, server=server))
 

@@ -38,6 +38,7 @@ __all__ = [
     "TaskDigestMismatch",
     "TaskError",
     "TaskNotFound",
+    "TooFewDescriptors",
     "UnexpectedPiece",
     "UnknownProtocol",
     "VortexError",
@@ -161,7 +162,21 @@ class StorageFailure(StorageError):
     """
 
 
-# -- serving
+# -- processes
+
+
+class TooFewDescriptors(VortexError):
+    """
+    This process may have fewer files open than it needs.
+
+    :param needed: the least limit of open files (``ulimit -n``) that is enough.
+    :param limit: the limit that there is.
+    """
+
+    def __init__(self, needed: int, limit: int) -> None:
+        super().__init__(f"expected a limit of open files (ulimit -n) of {needed} or more, got {limit}")
+        self.needed = needed
+        self.limit = limit
 
 
 class CannotServe(VortexError):

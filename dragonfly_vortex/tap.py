@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from typing import ClassVar, NoReturn, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.error import CannotListenError
 from twisted.python import usage
 from twisted.python.failure import Failure
 
+from dragonfly_vortex import __version__
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import LoadedConfig, load_config
-from dragonfly_vortex.descriptors import allow_descriptors, within_descriptors
-from dragonfly_vortex.errors import CertificateUnusable, ConfigError, PortGivenTwice, StorageError
+from dragonfly_vortex.descriptors import (
+    allow_descriptors,
+    open_standard_streams,
+    peer_descriptors,
+    require_descriptors,
+    within_descriptors,
+)
+from dragonfly_vortex.errors import CertificateUnusable, ConfigError, PortGivenTwice, StorageError, TooFewDescriptors
 from dragonfly_vortex.service import IPeerReactor, VortexService
 from dragonfly_vortex.termination import ENDING_SIGNALS, ExitBySignal, end_with_failure
 
@@ -24,20 +31,28 @@ class Options(usage.Options):
 
     synopsis = "[--config FILE]"
     longdesc = "A peer that serves pieces over Dragonfly's Vortex protocol."
-    optParameters: ClassVar[list[list[str]]] = [
-        ["config", "c", "tap.yaml", "The peer's configuration: ours, or a dfdaemon.yaml."],
+    optParameters: ClassVar[list[list[str | None]]] = [
+        ["config", "c", None, "The peer's configuration: ours, or a dfdaemon.yaml. [default: tap.yaml]"],
     ]
     loaded: LoadedConfig
 
+    def opt_version(self) -> NoReturn:
+        """Display the version of dragonfly_vortex and exit."""
+        print(f"dfvortex {__version__}")
+        raise SystemExit(0)
+
     def postOptions(self) -> None:
         """
-        Read the configuration.
+        Read the configuration, and see whether this process can open what a peer needs. Nothing is open before that,
+        not even a reactor.
 
-        :raises SystemExit: it cannot be used. For a usage error twistd would print pages of help around that line.
+        :raises SystemExit: one of them fails. For a usage error twistd would print pages of help around that line.
         """
         try:
+            open_standard_streams()
             self.loaded = load_config(self["config"])
-        except ConfigError as error:
+            require_descriptors(peer_descriptors(self.loaded.config))
+        except (ConfigError, TooFewDescriptors) as error:
             raise SystemExit(f"dfvortex: {error}") from error
 
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
+import sys
 
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from dragonfly_vortex.config import Config, StorageConfig, StorageServerConfig, StorageTCPConfig
-from dragonfly_vortex.descriptors import allow_descriptors, within_descriptors
+from dragonfly_vortex.config import Config, MetricsConfig, StorageConfig, StorageServerConfig, StorageTCPConfig
+from dragonfly_vortex.descriptors import (
+    allow_descriptors,
+    peer_descriptors,
+    require_descriptors,
+    within_descriptors,
+)
+from dragonfly_vortex.errors import TooFewDescriptors
 
 
 def config(connections: int) -> Config:
@@ -38,6 +47,43 @@ class DescriptorTests(TestCase):
         self.assertEqual(self.soft(), 764)
         self.assertEqual(allow_descriptors(config(10)), 10)
         self.assertEqual(self.soft(), 764)
+
+    def test_peers(self) -> None:
+        """What a peer needs follows from its doors and its workers."""
+
+        def needed(protocol: str, *, workers: int = 1, metrics: bool = True) -> int:
+            server = StorageServerConfig(protocol=protocol, workers=workers)
+            return peer_descriptors(Config(storage=StorageConfig(server=server), metrics=MetricsConfig(enable=metrics)))
+
+        self.assertEqual(
+            [needed("tcp", metrics=False), needed("tcp"), needed("all"), needed("grpc"), needed("all", workers=4)],
+            [14, 16, 28, 28, 48],
+        )
+
+    def test_enough_for_a_process(self) -> None:
+        """The soft limit is raised where a process needs more; what cannot be had is an error that says how many."""
+        require_descriptors(100)
+        self.assertEqual(self.soft(), 200)
+        require_descriptors(300)
+        self.assertGreaterEqual(self.soft(), 303)
+        if self.hard != resource.RLIM_INFINITY:
+            error = self.assertRaises(TooFewDescriptors, require_descriptors, self.hard)
+            self.assertGreater(error.needed, self.hard)
+
+    def test_standard_streams(self) -> None:
+        """A descriptor of these that is closed is opened, and no other one."""
+        program = "from dragonfly_vortex.descriptors import open_standard_streams\nimport os\nopen_standard_streams()\n"
+        program += "os.write(int(os.environ['SAYS_TO']), os.readlink('/proc/self/fd/1').encode())"
+        with open(self.mktemp(), "w+b") as said:
+            subprocess.run(
+                ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-c", program],
+                env={**os.environ, "SAYS_TO": str(said.fileno())},
+                pass_fds=[said.fileno()],
+                check=True,
+                timeout=30,
+            )
+            said.seek(0)
+            self.assertEqual(said.read(), b"/dev/null")
 
     def test_enough(self) -> None:
         """A configuration that can be had stays what it is, and nothing is said."""

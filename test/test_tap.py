@@ -19,11 +19,14 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex import tap
+from dragonfly_vortex import __version__, tap
+from dragonfly_vortex.config import load_config
+from dragonfly_vortex.descriptors import peer_descriptors
 from dragonfly_vortex.limited_log import LINES
 from dragonfly_vortex.service import VortexService
 from dragonfly_vortex.termination import ENDING_SIGNALS
 from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent
+from test.metrics.page import fetched
 from test.processes import PROGRAMS, TWISTD, Child, Daemon, dfvortex, import_file, write_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,14 +55,20 @@ class OptionsTests(SynchronousTestCase):
             self.assertEqual(options.loaded.config.storage.server.tcp.port, 4321)
 
     def test_default(self) -> None:
-        """Without ``--config`` it is ``tap.yaml``, whose lack is told by that name."""
+        """Without ``--config`` it is ``tap.yaml``, whose absence is told with a word that it is the default."""
         here = Path.cwd()
         self.addCleanup(os.chdir, here)
         directory = Path(self.mktemp())
         directory.mkdir()
         os.chdir(directory)
         error = self.assertRaises(SystemExit, self.parse)
-        self.assertEqual(error.code, "dfvortex: tap.yaml:1: cannot be read: No such file or directory")
+        missing = "tap.yaml:1: cannot be read: No such file or directory (the default file; --config names another)"
+        self.assertEqual(error.code, f"dfvortex: {missing}")
+
+    def test_version(self) -> None:
+        """``--version`` is ours, and not Twisted's."""
+        ran = subprocess.run([PROGRAMS / "twistd", "dfvortex", "--version"], capture_output=True, text=True, timeout=30)
+        self.assertEqual((ran.returncode, ran.stdout), (0, f"dfvortex {__version__}\n"))
 
     def test_broken(self) -> None:
         """A wrong key ends the process with one line that names file, line and key."""
@@ -221,9 +230,9 @@ class DaemonTests(SynchronousTestCase):
             log, "storage.server.tcp.port and upload.server.port: expected two ports; got 4005 for both"
         )
 
-    def limited(self, options: str) -> Daemon:
+    def limited(self, options: str, files: int = 264) -> Daemon:
         """A daemon that may open few files; those are the options of ``ulimit``."""
-        return Daemon(self.directory, command=("sh", "-c", f'ulimit {options} 264; exec "$@"', "sh", *TWISTD))
+        return Daemon(self.directory, command=("sh", "-c", f'ulimit {options} {files}; exec "$@"', "sh", *TWISTD))
 
     def test_open_files(self) -> None:
         """The soft limit of open files is raised to what all connections can need, where that is allowed."""
@@ -251,6 +260,34 @@ class DaemonTests(SynchronousTestCase):
             self.assertEqual(daemon.stop(), 0)
         self.assertNotRegex(daemon.log, r"EMFILE|Too many open files")
 
+    def test_fewest_open_files(self) -> None:
+        """With as few descriptors as are asked for every door works, one child at a time, and the peer ends well."""
+        task_id = self.import_file()
+        needed = 3 + peer_descriptors(load_config(self.directory / "tap.yaml").config)
+        with self.limited("-n", needed) as daemon:
+            self.assertTrue(self.fetch(daemon, task_id) == self.content)
+            output = self.directory / "over-grpc"
+            ran = dfvortex(
+                *("download", task_id, "--parent", daemon.grpc_parent, "--protocol", "grpc", "--concurrency", "1"),
+                *("--output", output),
+                directory=self.directory,
+            )
+            self.assertEqual(ran.returncode, 0, ran)
+            self.assertTrue(output.read_bytes() == self.content)
+            self.assertIn("process_max_fds", fetched(int(daemon.wait_for(r"serving metrics on .*port=(\d+)\)")[1])))
+            self.assertEqual(daemon.stop(), 0)
+        self.assertNotRegex(daemon.log, r"EMFILE|Too many open files|Traceback")
+
+    def test_no_open_files(self) -> None:
+        """With fewer it is one line and status 1, before anything is opened."""
+        needed = 3 + peer_descriptors(load_config(self.directory / "tap.yaml").config)
+        for files in (6, 24, needed - 1):
+            daemon = self.limited("-n", files)
+            self.assertEqual(daemon.wait(), 1)
+            expected = f"dfvortex: expected a limit of open files (ulimit -n) of {needed} or more, got {files}\n"
+            self.assertEqual(daemon.log, expected)
+        self.assertFalse((self.directory / "data").exists())
+
     def test_unusable_storage(self) -> None:
         """A storage that cannot be opened is one line in the log, and a status that is not 0."""
         self.directory.joinpath("data").write_text("a file, not a directory")
@@ -264,10 +301,11 @@ class DaemonTests(SynchronousTestCase):
         self.assertEqual(log.count("dfvortex: "), 1, log)
         self.assertNotIn("Traceback", log)
 
-    def daemonize(self) -> subprocess.CompletedProcess[str]:
+    def daemonize(self, redirected: str = "") -> subprocess.CompletedProcess[str]:
         """Run twistd without ``-n``: it ends when the daemon runs, or has failed to."""
+        twistd = (PROGRAMS / "twistd", "--pidfile=peer.pid", "--logfile=peer.log", "dfvortex")
         return subprocess.run(
-            [PROGRAMS / "twistd", "--pidfile=peer.pid", "--logfile=peer.log", "dfvortex"],
+            ["sh", "-c", f'exec "$@" {redirected}', "sh", *twistd],
             cwd=self.directory,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -297,6 +335,20 @@ class DaemonTests(SynchronousTestCase):
             self.assertIsNone(idle.next_event())
         self.assertTrue(_is_gone_soon(pid))
         self.assertIn("Server Shut Down.", (self.directory / "peer.log").read_text())
+
+    def test_daemonized_without_standard_streams(self) -> None:
+        """With the descriptors 0, 1 and 2 closed it starts and serves as with them."""
+        for redirected in ("<&-", "<&- >&- 2>&-"):
+            ran = self.daemonize(redirected)
+            self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+            pid = int((self.directory / "peer.pid").read_text())
+            self.addCleanup(_kill, pid)
+            port = int(re.findall(r"serving Vortex on .*port=(\d+)\)", (self.directory / "peer.log").read_text())[-1])
+            with Child(("127.0.0.1", port)) as child:
+                child.ask("0" * 64)
+                self.assertIsInstance(child.next_event(), ErrorReply)
+            os.kill(pid, signal.SIGTERM)
+            self.assertTrue(_is_gone_soon(pid))
 
     def test_daemonized_with_port_in_use(self) -> None:
         """Without ``-n`` whoever starts the peer sees that it could not, and the log has the reason."""

@@ -151,13 +151,7 @@ def _command(commands: argparse._SubParsersAction[_Parser], name: str, summary: 
 
 
 def _add_storage(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        type=Path,
-        default=Path("tap.yaml"),
-        help="says where the storage is; default: ./tap.yaml",
-    )
+    parser.add_argument("--config", metavar="FILE", type=Path, help="says where the storage is; default: ./tap.yaml")
 
 
 def _add_overwrite(parser: argparse.ArgumentParser) -> None:

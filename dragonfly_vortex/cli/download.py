@@ -45,8 +45,6 @@ _T = TypeVar("_T")
 _PATIENCE = 5.0
 """Seconds that a command has to tidy up after a signal. A storage may wait for the lock of a process that is frozen."""
 
-_CONFIG_OF_STORAGE = Path("tap.yaml")
-
 
 def download_task(arguments: Namespace) -> ExitStatus:
     """``dfvortex download``: what stands at the output afterwards is complete, or not there."""
@@ -54,8 +52,8 @@ def download_task(arguments: Namespace) -> ExitStatus:
         raise UsageError("expected --output PATH, --store or both, got neither")
     if arguments.no_sync and arguments.store:
         raise UsageError("expected --no-sync without --store, got both: a piece is offered once it is on the disk")
-    file = arguments.config or (_CONFIG_OF_STORAGE if arguments.store else None)
-    config = default_config() if file is None else load_config(file).config
+    is_read = arguments.store or arguments.config is not None
+    config = load_config(arguments.config).config if is_read else default_config()
     if arguments.store and isinstance(arguments.output, Path):
         _check_output(arguments.output, overwrite=arguments.overwrite)
     from twisted.internet import reactor as global_reactor

@@ -42,10 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
     on_signals(_terminate, signal.SIGTERM, signal.SIGHUP)
     namespace = make_parser().parse_args(arguments)
-    module, _, name = _COMMANDS[namespace.command].partition(":")
-    run: Callable[[Namespace], int] = getattr(importlib.import_module(module), name)
     try:
-        status = run(namespace)
+        status = _command(namespace)(namespace)
         print(end="", flush=True)
         return status
     except BrokenPipeError:
@@ -60,6 +58,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = " (--overwrite replaces a file)" if isinstance(error, OutputExists) else ""
         print(f"dfvortex: {one_line(str(error))}{hint}", file=sys.stderr)
         return status_of(error)
+
+
+def _command(namespace: Namespace) -> Callable[[Namespace], int]:
+    """
+    What runs a sub-command. Nothing is opened before it is known that there are enough descriptors.
+
+    :raises TooFewDescriptors: there are not.
+    """
+    from dragonfly_vortex import descriptors  # which --help does without
+
+    count = descriptors.COMMAND_DESCRIPTORS
+    if namespace.command == "download":
+        count = descriptors.DOWNLOAD_DESCRIPTORS + (descriptors.STORING_DESCRIPTORS if namespace.store else 0)
+    descriptors.open_standard_streams()
+    descriptors.require_descriptors(count)
+    module, _, name = _COMMANDS[namespace.command].partition(":")
+    command: Callable[[Namespace], int] = getattr(importlib.import_module(module), name)
+    return command
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:

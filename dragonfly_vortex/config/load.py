@@ -42,11 +42,16 @@ class LoadedConfig:
     warnings: tuple[str, ...]
 
 
-def load_config(path: str | os.PathLike[str]) -> LoadedConfig:
+DEFAULT_FILE = "tap.yaml"
+"""The file that the daemon and the commands read when they are given no other, in the working directory."""
+
+
+def load_config(path: str | os.PathLike[str] | None) -> LoadedConfig:
     """
     Load a configuration: ours, or the reference's ``dfdaemon.yaml``.
 
-    :param path: the file. Relative paths in it are relative to where it lies, and absolute in the result.
+    :param path: the file; None for :data:`DEFAULT_FILE`, whose absence is told as that of the default. Relative paths
+        in it are relative to where it lies, and absolute in the result.
     :returns: the configuration, a warning that names the keys that are not used, and one for each value that the
         reference takes and that cannot hold here.
     :raises ConfigError: when the file cannot be read, is no YAML, has a wrong key or value, one that does not go with
@@ -54,8 +59,14 @@ def load_config(path: str | os.PathLike[str]) -> LoadedConfig:
     """
     from dragonfly_vortex.config.reading import read_document  # which loads YAML
 
-    file = os.fspath(path)
-    document = read_document(file)
+    file = DEFAULT_FILE if path is None else os.fspath(path)
+    try:
+        document = read_document(file)
+    except ConfigError as error:
+        if path is None and isinstance(error.__cause__, FileNotFoundError):
+            reason = f"{error.reason} (the default file; --config names another)"
+            raise ConfigError(error.file, error.line, error.key, reason) from error.__cause__
+        raise
     keys = _SortedKeys(file)
     keys.sort(document, Config, DFDAEMON_KEYS, (), ())
     reader = _SettingReader(file)

@@ -16,8 +16,8 @@ from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.clock import use_monotonic_clock
-from dragonfly_vortex.descriptors import within_descriptors
-from dragonfly_vortex.errors import CertificateUnusable, StorageError
+from dragonfly_vortex.descriptors import WORKER_DESCRIPTORS, require_descriptors, within_descriptors
+from dragonfly_vortex.errors import CertificateUnusable, StorageError, TooFewDescriptors
 from dragonfly_vortex.metrics.tally import tallies_in
 from dragonfly_vortex.peer.listener import SharedSocket
 from dragonfly_vortex.peer.turns import Turns
@@ -43,6 +43,11 @@ def main() -> int:
     Thread(target=_wait_for_end_of_main_process, daemon=True).start()
     globalLogBeginner.beginLoggingTo([FileLogObserver(sys.stdout, event_line)])
 
+    try:
+        require_descriptors(WORKER_DESCRIPTORS)
+    except TooFewDescriptors as error:
+        Logger().critical("cannot serve: {reason}", reason=str(error))
+        return 1
     from twisted.internet import reactor
 
     peer_reactor = cast(IPeerReactor, reactor)

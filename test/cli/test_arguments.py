@@ -53,7 +53,7 @@ class ParserTests(SynchronousTestCase):
                 "path": Path("file"),
                 "piece_length": None,
                 "link": False,
-                "config": Path("tap.yaml"),
+                "config": None,
                 "kind": PieceKind.STANDARD,
             },
         )

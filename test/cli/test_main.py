@@ -11,7 +11,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from test.processes import PROGRAMS, dfvortex, import_file, wait_until_open, write_config
+from dragonfly_vortex.descriptors import COMMAND_DESCRIPTORS, DOWNLOAD_DESCRIPTORS, STORING_DESCRIPTORS
+from test.processes import PROGRAMS, Daemon, dfvortex, import_file, wait_until_open, write_config
 
 
 class CommandTests(SynchronousTestCase):
@@ -176,3 +177,50 @@ class CommandTests(SynchronousTestCase):
             process.send_signal(signal.SIGHUP)
             said, _ = process.communicate(timeout=60)
         self.assertEqual((process.returncode, len(said.splitlines())), (0, 2))
+
+
+class DescriptorTests(SynchronousTestCase):
+    """Commands that may open few files."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        write_config(self.directory)
+        self.directory.joinpath("file").write_bytes(os.urandom(300_000))
+
+    def limited(self, files: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run a command with so many descriptors at most."""
+        return subprocess.run(
+            ["sh", "-c", f'ulimit -n {files}; exec "$@"', "sh", PROGRAMS / "dfvortex", *arguments],
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def check(self, needed: int, *arguments: str | Path) -> None:
+        """Run a command with one descriptor less than it needs, and with as many as it needs."""
+        ran = self.limited(needed - 1, *arguments)
+        message = f"dfvortex: expected a limit of open files (ulimit -n) of {needed} or more, got {needed - 1}\n"
+        self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (1, "", message))
+        ran = self.limited(needed, *arguments)
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+
+    def test_storage(self) -> None:
+        """Commands on the storage work with as few as they ask for, and open nothing where there are fewer."""
+        self.check(3 + COMMAND_DESCRIPTORS, "import", "file")
+        task_id = self.limited(100, "import", "file").stdout.split()[-1]
+        for arguments in (("list",), ("stat", task_id), ("export", "--output", "exported", task_id)):
+            self.check(3 + COMMAND_DESCRIPTORS, *arguments)
+
+    def test_download(self) -> None:
+        """So does a download, over each transport and into the storage."""
+        other = self.directory / "other"
+        write_config(other)
+        task_id = import_file(self.directory / "file", directory=other)
+        with Daemon(other) as daemon:
+            for parent in (daemon.parent, daemon.grpc_parent):
+                arguments = ("--parent", parent, "--output", "o", "--overwrite")
+                self.check(3 + DOWNLOAD_DESCRIPTORS, "download", task_id, *arguments)
+            needed = 3 + DOWNLOAD_DESCRIPTORS + STORING_DESCRIPTORS
+            self.check(needed, "download", task_id, "--parent", daemon.grpc_parent, "--store", "--output", "p")
