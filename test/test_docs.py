@@ -49,13 +49,17 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual(broken, [])
 
     def test_every_document_is_linked_from_the_readme_or_another_document(self) -> None:
-        """No document is left where nobody finds it."""
+        """Every document can be reached by links, but for the fragments of the changelog, which a release takes away."""
         linked = {
             (document.parent / target).resolve()
             for document in DOCUMENTS
             for target in re.findall(r"\]\(([^)#]+\.md)", document.read_text(encoding="utf-8"))
         }
-        lonely = [document.name for document in DOCUMENTS if document not in linked and document.name != "README.md"]
+        lonely = [
+            document.name
+            for document in DOCUMENTS
+            if document not in linked and document.name != "README.md" and document.parent.name != "changes"
+        ]
         self.assertEqual(lonely, [])
 
 
