@@ -49,7 +49,7 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual(broken, [])
 
     def test_every_document_is_linked_from_the_readme_or_another_document(self) -> None:
-        """Every document can be reached by links, but for the fragments of the changelog, which a release takes away."""
+        """Every document can be reached by links, but for the fragments of the changelog."""
         linked = {
             (document.parent / target).resolve()
             for document in DOCUMENTS
