@@ -23,7 +23,7 @@ from pathlib import Path
 
 from dragonfly_vortex.errors import StorageFailure
 from dragonfly_vortex.storage.directories import create_file, locked, make_directory
-from dragonfly_vortex.storage.failures import is_unwritable, storage_failures
+from dragonfly_vortex.storage.failures import is_full, is_unwritable, storage_failures
 from dragonfly_vortex.storage.reading import (
     FileState,
     Place,
@@ -39,6 +39,9 @@ __all__ = ["Access", "Database"]
 
 _BUSY_TIMEOUT = 30.0
 """Seconds that a change waits for another process's."""
+
+_INDEX_LENGTH = 32 * 1024
+"""Bytes of the index of SQLite's log, which is made when the first process opens the database."""
 
 _ATTEMPTS = 5
 """Answers of a snapshot that are thrown away because the file has changed meanwhile."""
@@ -125,8 +128,11 @@ class Database:
         connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)
         try:
             self._prepare(connection)
-        except BaseException:
+        except BaseException as error:
             connection.close()
+            # Where there is no room for its index SQLite speaks of an error of the disk.
+            if is_full(error) and _room_at(self.path.parent) < _INDEX_LENGTH:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
             raise
         return Reading(connection, state, is_snapshot=False)
 
@@ -261,3 +267,9 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _room_at(directory: Path) -> int:
+    """Bytes that are free on a directory's disk."""
+    disk = os.statvfs(directory)
+    return disk.f_bavail * disk.f_frsize

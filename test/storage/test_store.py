@@ -69,6 +69,38 @@ async def main(reactor):
 react(main)
 """
 
+_MOUNTED_OVER = """
+from twisted.internet.task import react
+from dragonfly_vortex.errors import NotStored
+from dragonfly_vortex.storage.importing import import_file
+from dragonfly_vortex.storage.store import PieceStore
+from dragonfly_vortex.wire import PieceKind
+
+async def main(reactor):
+    place, other, file = map(Path, sys.argv[1:])
+    kind, tasks = PieceKind.STANDARD, []
+    for directory, content in ((place, b"in the place"), (other, b"mounted over it")):
+        file.write_bytes(content)
+        tasks.append(import_file(file, directory, kind).task_id)
+    store = PieceStore(place, reactor)
+    await store.start()
+    unmount = ["umount", "-l", place]
+    for change in (lambda: None, lambda: over(place, other), lambda: subprocess.run(unmount, check=True)):
+        change()
+        for task_id in tasks:
+            try:
+                piece = await store.open_piece(kind, task_id, 0)
+            except NotStored:
+                print("none")
+            else:
+                print(os.pread(piece.range.descriptor, 100, 0).decode())
+                os.close(piece.range.descriptor)
+        tasks.reverse()
+    await store.stop()
+
+react(main)
+"""
+
 _READ_ONLY = """
 from twisted.internet.task import react
 from dragonfly_vortex.errors import StorageError
@@ -657,6 +689,12 @@ class ReplacedTests(StoreCase):
         self.import_elsewhere()
         await self.until(lambda: bool(told))
         self.assertEqual((await self.store.get_task(KIND, TASK.task_id)).content_length, 2500)
+
+    async def test_mounted_over(self) -> None:
+        """What is mounted over the storage is served at once, and what was below it when that is unmounted."""
+        places = [Path(self.mktemp()).absolute() for _ in range(3)]
+        said = await deferToThread(run_with_mounts, _MOUNTED_OVER, *places)
+        self.assertEqual(said, ["in the place", "none", "mounted over it", "none", "in the place", "none"])
 
     async def test_unusable(self) -> None:
         """What comes into its place and is no storage is an error for each question, until there is one again."""
