@@ -24,6 +24,7 @@ __all__ = [
     "ParentUnreachable",
     "PieceDamaged",
     "PieceError",
+    "PieceLate",
     "PieceNotFound",
     "PieceRefused",
     "PieceTimeout",
@@ -227,7 +228,11 @@ class PieceTruncated(ParentUnreachable):
 
 
 class PieceTimeout(PieceError):
-    """The piece did not arrive in the time that it was given."""
+    """The piece did not arrive in the time that it was given: nothing of it has come for so long."""
+
+
+class PieceLate(PieceTimeout):
+    """The piece did not arrive in time, over a transport that does not show whether any of it has come."""
 
 
 class InvalidPiece(PieceError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -252,6 +253,8 @@ class ITaskWriter(Interface):
 class ITaskStore(IPieceStore):
     """A storage that tasks can be downloaded into."""
 
+    directory: Path = Attribute("the storage's directory")
+
     def write_task(kind: PieceKind, task_id: str) -> Deferred[ITaskWriter]:
         """
         Open a task for writing; its file is made where there is none. Its row comes with its first piece.
@@ -361,10 +364,12 @@ class DownloadPieceResponse:
 
     :param metadata: what the parent said about it, and what was found to be true.
     :param content: what the sink made of the bytes; ``bytes`` for a piece in memory.
+    :param waited: seconds that it waited for this side's own limit of bytes per second.
     """
 
     metadata: PieceMetadata
     content: object
+    waited: float = 0.0
 
 
 class DownloadedPiece(NamedTuple):

@@ -113,7 +113,8 @@ class EndToEndTests(SynchronousTestCase):
         write_config(self.directory, upload="bandwidth_limit: 20MB")
         task_id = self.import_file(LENGTH // 4)
         with Daemon(self.directory) as daemon:
-            command = (PROGRAMS / "dfvortex", "download", task_id, "--parent", daemon.parent, "--output", "out")
+            options = ("--parent", daemon.parent, "--output", "out", "--retry", "0")
+            command = (PROGRAMS / "dfvortex", "download", task_id, *options)
             with subprocess.Popen(command, cwd=self.directory, stderr=subprocess.PIPE, text=True) as process:
                 while not [*self.directory.glob(".out.*")]:
                     self.assertIsNone(process.poll())

@@ -80,6 +80,7 @@ class GuideTests(SynchronousTestCase):
         self.assertNotIn("Traceback", daemon.log)
         ran = dfvortex(
             *("download", "0" * 64, "--parent", "tls://127.0.0.1:1", "--output", "copy", "--config", "tap.yaml"),
+            *("--retry", "0"),
             directory=self.directory,
         )
         self.assertEqual(ran.returncode, 2)

@@ -25,6 +25,7 @@ _EPILOG = "exit status: " + ", ".join(
 
 _SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 _TASK_ID_HELP = "the task's ID, or the first four or more characters of it"
+_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 _CONCURRENCY = re.compile(r"[1-9][0-9]{0,3}")
 
 
@@ -99,6 +100,14 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="N",
         type=_concurrency,
         help="pieces under way at once; default: download.concurrent_piece_count of the configuration, which is 8",
+    )
+    download.add_argument(
+        "--retry",
+        metavar="SECONDS",
+        type=_seconds,
+        default=30.0,
+        help="how long to go on without progress when no parent answers, asking again after growing pauses; 0 to fail "
+        "at once; default: 30",
     )
     download.add_argument(
         "--config", metavar="FILE", type=Path, help="the configuration; default: none, and with --store ./tap.yaml"
@@ -193,6 +202,12 @@ def _concurrency(text: str) -> int:
     if not _CONCURRENCY.fullmatch(text):
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 9999, got {text!r}")
     return int(text)
+
+
+def _seconds(text: str) -> float:
+    if not _SECONDS.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"expected seconds from 0 to 999999, such as 30 or 0.5, got {text!r}")
+    return float(text)
 
 
 def _piece_length(text: str) -> int:

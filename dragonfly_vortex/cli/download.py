@@ -121,7 +121,10 @@ async def _download(
             target=target,
             announcers=negotiation.announcers,
             concurrent_piece_count=arguments.concurrency or config.download.concurrent_piece_count,
+            retry=arguments.retry,
+            late_after=config.download.piece_timeout,
             on_progress=show,
+            on_wait=bar.say,
         )
         done = await download.start()
         for parent, lie in done.lies.items():

@@ -1,9 +1,10 @@
 """
 Which piece can be asked of which parent now, and which can be had from nobody. No I/O here, no clock and no reactor.
 
-A number is free, or verified, or under way, or busy: somebody else is fetching it. New numbers are taken one after the
-other, at the frontier; those that were taken and are free again have come back, and are offered to the parents that may
-have them. So no step looks at all pieces of a task.
+A number is free, or verified, or under way, or busy: another process is fetching it. New numbers are taken one after
+the other, at the frontier; those that were taken and are free again have come back, and are offered to the parents that
+may have them. A number is owed if it is under way and all its requests are slow: it is asked of another parent as well.
+So no step looks at all pieces of a task.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ class Request:
     :param parent: the parent's address, ``HOST:PORT``.
     :param number: the piece's number.
     :param round: the parent's round, see :mod:`~dragonfly_vortex.task.parents`.
+    :param is_spare: whether another request writes the piece to its place, so that this one needs a place of its own.
     """
 
     parent: str
     number: int
     round: int
+    is_spare: bool = False
 
 
 class Choice:
@@ -42,9 +45,14 @@ class Choice:
     """
 
     def __init__(self, parents: Mapping[str, Parent], layout: Layout) -> None:
-        self.under_way: dict[int, Request] = {}
+        self.under_way: dict[int, list[Request]] = {}
+        """The requests for each number that is under way; more than one where all before were slow."""
+        self.owed: set[int] = set()
+        """Numbers that are under way in slow requests alone."""
+        self.refuted: set[int] = set()
+        """Numbers at which the task does not end, as its digest tells, while a parent may turn up that has more."""
         self.busy: set[int] = set()
-        """Numbers that somebody else is fetching."""
+        """Numbers that another process is fetching."""
         self.returned: set[int] = set()
         """Numbers below the frontier that can be asked for again."""
         self._parents = parents
@@ -57,12 +65,12 @@ class Choice:
 
     def next(self) -> tuple[Parent, int] | None:
         """The lowest number that can be asked for now, and of those who can be asked who has least to do."""
-        ready = [parent for parent in self._parents.values() if parent.is_alive and not self._is_probed(parent)]
+        ready = [parent for parent in self._parents.values() if self._is_ready(parent)]
         end, hold, new = self.end, self._hold(), self._new_number()
         number = min((n for parent in ready for n in self._askable(parent, end, hold, new)), default=None)
         if number is None:
             return None
-        able = [parent for parent in ready if parent.may_have(number)]
+        able = [parent for parent in ready if parent.may_have(number) and not self._is_asked(parent, number)]
         return min(able, key=lambda parent: (parent.under_way, parent.asked)), number
 
     def lost(self) -> int | None:
@@ -77,8 +85,19 @@ class Choice:
 
     def take(self, request: Request) -> None:
         """A request is under way."""
-        self.under_way[request.number] = request
+        self.under_way.setdefault(request.number, []).append(request)
+        self.owed.discard(request.number)
         self.forget(request.number)
+
+    def settle(self, request: Request) -> None:
+        """A request is under way no more; its number is free again if it was the last one."""
+        requests = self.under_way[request.number]
+        requests.remove(request)
+        if not requests:
+            del self.under_way[request.number]
+            self.owed.discard(request.number)
+            if request.number not in self._layout.verified:
+                self.put_back(request.number)
 
     def forget(self, number: int) -> None:
         """A number is not free any more."""
@@ -118,6 +137,7 @@ class Choice:
         self.returned.clear()
         self._orphans.clear()
         self.busy.clear()
+        self.refuted.clear()
         self._frontier = 0
         for parent in self._parents.values():
             parent.offer_anew(set())
@@ -151,12 +171,28 @@ class Choice:
         return any(number in parent.lacks for parent in self._parents.values())
 
     def _is_end(self, number: int) -> bool:
-        """Whether a number that some parent lacks is the end: nobody else can have it, nobody has what comes after."""
-        return self.is_free(number) and not self._may_be_had(number) and not self._layout.is_something_behind(number)
+        """
+        Whether a number that some parent lacks is the end: no other can have it, none has what comes after. A parent
+        that rests, or is slow, is not waited for, unless the digest of what there is was wrong.
+        """
+        if not (self.is_free(number) or number in self.owed) or self._layout.is_something_behind(number):
+            return False
+        if number in self.refuted and self.may_turn_up(number):
+            return False
+        return not any(
+            parent.may_come_to_have(number) and not parent.is_left_alone for parent in self._parents.values()
+        )
+
+    def may_turn_up(self, number: int) -> bool:
+        """Whether there is a parent that rests or is slow, and may have a piece."""
+        return any(
+            parent.may_recover(number) or (parent.is_left_alone and parent.may_come_to_have(number))
+            for parent in self._parents.values()
+        )
 
     def _may_be_had(self, number: int) -> bool:
         """Whether there is a parent to ask for a piece, now or later."""
-        return any(parent.may_come_to_have(number) for parent in self._parents.values())
+        return any(parent.may_come_to_have(number) or parent.may_recover(number) for parent in self._parents.values())
 
     def _doubtful(self) -> Iterator[int]:
         """The lowest numbers of those that may not be to be had any more."""
@@ -183,7 +219,7 @@ class Choice:
     # -- who can be asked ----------------------------------------------------------------------------------------------
 
     def _askable(self, parent: Parent, end: int | None, hold: int | None, new: int) -> Iterator[int]:
-        """The lowest numbers that a parent may be asked for now: one that has come back, and a new one."""
+        """The lowest numbers that a parent may be asked for now: one that has come back, a new one, those owed."""
 
         def is_allowed(number: int) -> bool:
             if self._layout.piece_length is None:
@@ -196,6 +232,9 @@ class Choice:
             yield offer
         if parent.may_have(new) and is_allowed(new):
             yield new
+        for owed in self.owed:
+            if parent.may_have(owed) and is_allowed(owed) and not self._is_asked(parent, owed):
+                yield owed
 
     def _new_number(self) -> int:
         """The lowest number that has never been asked for."""
@@ -203,8 +242,18 @@ class Choice:
             self._frontier += 1
         return self._frontier
 
+    def _is_ready(self, parent: Parent) -> bool:
+        """Whether a parent can be asked for anything now."""
+        return parent.is_alive and parent.has_room and not parent.is_left_alone and not self._is_probed(parent)
+
+    def _is_asked(self, parent: Parent, number: int) -> bool:
+        """Whether a parent has a request for a piece under way."""
+        return any(request.parent == parent.address for request in self.under_way.get(number, ()))
+
     def _is_probed(self, parent: Parent) -> bool:
         """Whether a parent is in doubt, and the request that will tell is under way."""
         return parent.standing is Standing.DOUBTED and any(
-            request.parent == parent.address and request.round == parent.round for request in self.under_way.values()
+            request.parent == parent.address and request.round == parent.round
+            for requests in self.under_way.values()
+            for request in requests
         )

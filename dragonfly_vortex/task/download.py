@@ -9,20 +9,21 @@ the target's business.
 from __future__ import annotations
 
 import contextlib
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import PieceError, PieceRefused, SinkFailed, TaskDigestMismatch, TaskError, VortexError
 from dragonfly_vortex.interfaces import (
     Claim,
-    DownloadPieceRequest,
     DownloadPieceResponse,
     IDownloader,
     InThread,
@@ -33,9 +34,8 @@ from dragonfly_vortex.task.allocation import Allocation
 from dragonfly_vortex.task.hashing import GrowingHash
 from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.outlast import outlast
-from dragonfly_vortex.task.output import OutputSink
 from dragonfly_vortex.task.parents import STORAGE
-from dragonfly_vortex.task.plan import Plan, Request
+from dragonfly_vortex.task.plan import Plan
 from dragonfly_vortex.task.requests import Answer, Requests
 from dragonfly_vortex.task.summary import DownloadedTask, ParentShare, Progress, share_of
 from dragonfly_vortex.task.target import IDownloadTarget
@@ -51,7 +51,16 @@ are left to be hashed when the last piece comes.
 """
 
 _LOOK_AGAIN = 2.0
-"""Seconds after which is looked again whether somebody else still fetches a piece: one that is killed says nothing."""
+"""Seconds after which it is tried again to claim what another process fetches: one that is killed tells nothing."""
+
+_TICK = 0.5
+"""Seconds between two looks at how far the requests are."""
+
+_LATE_TICK = 2 * _TICK
+"""Seconds between two such looks at the most, while this process keeps up with what comes."""
+
+RETRY = 30.0
+"""Seconds without progress for which parents that failed are asked again."""
 
 
 class TaskDownload:
@@ -70,7 +79,12 @@ class TaskDownload:
     :param announcers: an :class:`~dragonfly_vortex.interfaces.IPieceAnnouncer` for each parent that has one. The others
         are asked for anything.
     :param concurrent_piece_count: how many pieces are asked for at once.
+    :param retry: seconds without progress for which parents that failed are asked again, after growing pauses; 0 for
+        not at all.
+    :param late_after: seconds after which a piece is late: its parent is asked for fewer at once. A downloader's own
+        time-out is as long.
     :param on_progress: called in the reactor's thread whenever a piece has come.
+    :param on_wait: called with one line for each parent that is waited for.
     :raises ValueError: there is no parent, or nothing may be asked.
     """
 
@@ -88,23 +102,37 @@ class TaskDownload:
         target: IDownloadTarget,
         announcers: Mapping[str, IPieceAnnouncer] | None = None,
         concurrent_piece_count: int = 8,
+        retry: float = RETRY,
+        late_after: float = 360.0,
         on_progress: Callable[[Progress], None] | None = None,
+        on_wait: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.kind = kind
         self.task_id = task_id
         self.parents = tuple(dict.fromkeys(parents))
         self._reactor = reactor
         self._in_thread = in_thread
-        self._downloader = downloader
         self._on_progress = on_progress
-        self._concurrent_piece_count = concurrent_piece_count
-        self._plan = Plan(task_id, self.parents, concurrent_piece_count)
+        self._on_wait = on_wait
+        self._make_plan = partial(
+            Plan,
+            task_id,
+            concurrent_piece_count=concurrent_piece_count,
+            retry=retry,
+            late_after=late_after,
+            jitter=random.random,
+        )
+        self._plan = self._make_plan(parents=self.parents)
         self._trials = Trials(self._plan, self._make_trial)
         self._target = IDownloadTarget(target)
         self._announcers = announcers or {}
         self._stop_hearing: list[Callable[[], None]] = []
         self._stop_announcers: list[Callable[[], None]] = []
-        self._look_again_later: IDelayedCall | None = None
+        self._look_again_at: float | None = None
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = reactor
+        self._ticked_at = 0.0
+        self._lost_time = 0.0
         self._is_subscribed = False
         self._written_length: int | None = None  # the content length that the target knows of
         self._changes = 0  # of the target, that are under way
@@ -113,7 +141,7 @@ class TaskDownload:
         self._allocation: Allocation | None = None
         self._drops = 0
         self._left_to_hash: int | None = None
-        self._requests = Requests(reactor, self._answered)
+        self._requests = Requests(reactor, in_thread, downloader, self._target, kind, task_id, self._answered)
         self._turn: Deferred[None] | None = None  # fires when all is there and hashed, or fails
         self._is_advancing = False
         self._running: Deferred[DownloadedTask] | None = None
@@ -142,10 +170,16 @@ class TaskDownload:
     async def _run(self) -> DownloadedTask:
         """Open, fetch, verify and publish; and whatever happens, tidy up."""
         started = self._reactor.seconds()
+        self._ticked_at = started
+        self._plan.advance(self._time())
         try:
             await self._open()
             self._hash = GrowingHash(self._target.descriptor, self._in_thread, self._advance)
             self._allocation = Allocation(self._target.descriptor, self._in_thread)
+            opened = self._reactor.seconds()
+            self._lost_time += opened - self._ticked_at
+            self._ticked_at = opened
+            self._ticking.start(_TICK, now=False).addErrback(self._end_turn)
             await self._fetch_from_all_or_one(self._hash)
             await outlast(self._requests.stop())
             await outlast(self._allocation.stop())  # what it has made too much of is given back in the end
@@ -233,7 +267,9 @@ class TaskDownload:
 
     def _make_trial(self, parent: str, there: Mapping[int, VerifiedPiece], compares: bool) -> Plan:
         """The plan of one parent alone."""
-        return Plan(self.task_id, [parent], self._concurrent_piece_count, there=there, compares=compares)
+        plan = self._make_plan(parents=[parent], there=there, compares=compares)
+        plan.advance(self._time())
+        return plan
 
     def _verdict(self, failure: TaskError) -> TaskError:
         """
@@ -270,9 +306,8 @@ class TaskDownload:
         self._stop_announcements()
         for stop in self._stop_hearing:
             stop()
-        if self._look_again_later is not None:
-            self._look_again_later.cancel()
-            self._look_again_later = None
+        if self._ticking.running:
+            self._ticking.stop()
         await outlast(self._requests.stop(), forget_cancellation=True)
         if self._hash is not None:
             await outlast(self._hash.stop(), forget_cancellation=True)
@@ -306,6 +341,8 @@ class TaskDownload:
             return
         self._is_advancing = True
         try:
+            self._plan.advance(self._time())
+            self._tell_waits()
             while self._turn is not None and not self._turn.called and self._try_step(self._turn):
                 pass
         finally:
@@ -339,7 +376,8 @@ class TaskDownload:
         request = self._plan.next_request() if may_ask else None
         if request is None:
             return False
-        self._ask(request)
+        needs_claim = not self._plan.is_comparison(request)
+        self._requests.ask(request, partial(self._plan.judge, request), needs_claim=needs_claim)
         return True
 
     def _take_last_step(self, turn: Deferred[None], waiting: int) -> bool:
@@ -376,24 +414,36 @@ class TaskDownload:
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    def _ask(self, request: Request) -> None:
-        """Ask a parent for a piece."""
-        sink = OutputSink(self._target, partial(self._plan.judge, request))
-        self._requests.add(request, Deferred.fromCoroutine(self._fetch_piece(request, sink)), sink)
+    def _tick(self) -> None:
+        """See how far the requests are, and what time has changed."""
+        now = self._reactor.seconds()
+        self._lost_time += max(0.0, now - self._ticked_at - _LATE_TICK)
+        self._ticked_at = now
+        self._plan.advance(self._time())
+        self._requests.report(self._plan.record_progress)
+        if self._look_again_at is not None and now >= self._look_again_at:
+            self._look_again()
+        else:
+            self._advance()
 
-    async def _fetch_piece(self, request: Request, sink: OutputSink) -> DownloadPieceResponse | Claim:
-        """Fetch a piece, unless somebody else fetches it, or has; or ask for its digest alone."""
-        if not self._plan.is_comparison(request):
-            claim = await self._target.claim(request.number)
-            if not claim.is_ours:
-                return claim
-        wanted = DownloadPieceRequest(kind=self.kind, task_id=self.task_id, number=request.number, sink=sink)
-        return await self._downloader.download(request.parent, wanted)
+    def _time(self) -> float:
+        """
+        The plan's time, in seconds. It stands still while this process does not run, or is too busy to see what comes:
+        no parent is slow because of that.
+        """
+        return min(self._reactor.seconds(), self._ticked_at + _LATE_TICK) - self._lost_time
+
+    def _tell_waits(self) -> None:
+        """Tell what is waited for."""
+        for line in self._plan.take_waits():
+            self._log.info("{line}", line=line)
+            self._on_wait(line)
 
     def _answered(self, answer: Answer) -> None:
         """A request has come to its end."""
         was_advancing, self._is_advancing = self._is_advancing, True  # once, when all that it changes is recorded
         try:
+            self._plan.advance(self._time())
             self._record(answer)
             self._keep_or_release(answer)
         except Exception:  # whatever it is, the download ends with it
@@ -410,7 +460,7 @@ class TaskDownload:
         if answer.is_given_up:
             self._plan.record_cancelled(request)
         elif isinstance(result, DownloadPieceResponse):
-            self._plan.record_verified(request, result.metadata)
+            self._plan.record_verified(request, result.metadata, result.waited)
             self._make_room(result.metadata)
             self._tell_progress()
         elif isinstance(result, Claim):
@@ -427,14 +477,13 @@ class TaskDownload:
             self._end_turn(self._own_failure(result))
 
     def _keep_or_release(self, answer: Answer) -> None:
-        """Have a verified piece kept; a claim to any other is given up."""
+        """Have a verified piece kept; the claim to any other is given up when no other request needs it."""
         request, result = answer.request, answer.result
-        if (
-            isinstance(result, DownloadPieceResponse)
-            and not answer.is_given_up
-            and request.number in self._plan.verified
-        ):
+        is_verified = request.number in self._plan.verified
+        if isinstance(result, DownloadPieceResponse) and not answer.is_given_up and is_verified:
             self._keep(result.metadata, request.parent, answer.seconds)
+        elif is_verified or self._plan.is_being_fetched(request.number):
+            return
         elif not isinstance(result, Claim) or result.is_ours:
             self._target.release(request.number)
 
@@ -523,13 +572,11 @@ class TaskDownload:
         if not self._is_subscribed:
             self._is_subscribed = True
             self._stop_hearing.append(self._target.subscribe(self._look_again))
-        if self._look_again_later is None:
-            self._look_again_later = self._reactor.callLater(_LOOK_AGAIN, self._look_again)
+        if self._look_again_at is None:
+            self._look_again_at = self._reactor.seconds() + _LOOK_AGAIN
 
     def _look_again(self) -> None:
         """What somebody else was fetching may be there, or may not come from there any more."""
-        later, self._look_again_later = self._look_again_later, None
-        if later is not None and later.active():
-            later.cancel()
+        self._look_again_at = None
         self._plan.release_busy()
         self._advance()

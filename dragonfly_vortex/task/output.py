@@ -107,14 +107,25 @@ class OutputSink:
 
     :param output: whatever has the file open.
     :param judge: raises :class:`~dragonfly_vortex.errors.PieceRefused` for metadata that cannot be right.
+    :param is_alone: whether the file is for this piece alone, which begins at its first byte then.
     """
 
-    def __init__(self, output: HasDescriptor, judge: Callable[[PieceMetadata], None]) -> None:
+    def __init__(
+        self, output: HasDescriptor, judge: Callable[[PieceMetadata], None], *, is_alone: bool = False
+    ) -> None:
+        self.length: int | None = None
+        """Bytes of the piece; None before the parent has said it."""
+        self.is_revoked = False
         self._output = output
         self._judge = judge
+        self._is_alone = is_alone
         self._at = 0
         self._written = 0
-        self.is_revoked = False
+
+    @property
+    def received(self) -> int:
+        """Bytes of the piece that have come."""
+        return self._written
 
     def revoke(self) -> None:
         """Take the place away: whoever still writes is told that it cannot be done."""
@@ -122,7 +133,8 @@ class OutputSink:
 
     def begin(self, metadata: PieceMetadata) -> None:
         self._judge(metadata)
-        self._at = metadata.offset
+        self.length = metadata.length
+        self._at = 0 if self._is_alone else metadata.offset
         self._written = 0
 
     def write(self, data: bytes | memoryview) -> None:

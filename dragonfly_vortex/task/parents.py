@@ -4,11 +4,14 @@ What is thought of a parent, and what it has. No I/O here, no clock and no react
 The life of a parent::
 
     GOOD --a request fails--> DOUBTED --the next one fails too--> OUT
-      ^                          |
-      +----- any answer ---------+            a time-out puts it OUT, a lie makes it LIED, from anywhere
+      ^                        |   ^                               |
+      +------ any answer ------+   +--------- after a pause -------+
+
+A time-out puts it OUT, a lie makes it LIED, from anywhere.
 
 In doubt it is asked for one piece at a time. Requests that were under way together fail together: each belongs to a
-round, a failure ends the round, and the failures of earlier rounds say nothing new.
+round, a failure ends the round, and the failures of earlier rounds say nothing new. Where the download retries, a
+parent that is OUT rests: it is in doubt again after a pause.
 
 A parent that announces its pieces is asked for what it has announced and for nothing else; any other may be asked for
 anything, and says itself what it does not have.
@@ -58,6 +61,15 @@ class Parent:
     :param told_content_length: what it says that the task's length is, in bytes.
     :param told_piece_length: what it says that the piece length is, in bytes.
     :param last: the highest number of the verified pieces that it has sent; -1 where there is none.
+    :param slow: how many of its requests are slow, see :mod:`~dragonfly_vortex.task.timing`.
+    :param seconds: how long it takes for a piece, on the average of late; None before it has given one.
+    :param heard_at: when it said anything last, whatever it was.
+    :param most: how many pieces it may be asked for at once; None where that is limited for all together only.
+    :param narrowed_at: when that was lessened last.
+    :param retry_at: when it is asked again for what it has failed to give; None where it has not failed, or where
+        nothing is tried again.
+    :param pauses: how often it has been left alone since it last gave what it was asked for.
+    :param paused_until: until when it is asked for nothing, because another parent gave what it owed.
     """
 
     address: str
@@ -77,6 +89,14 @@ class Parent:
     told_content_length: int | None = None
     told_piece_length: int | None = None
     last: int = -1
+    slow: int = 0
+    seconds: float | None = None
+    heard_at: float = float("-inf")
+    most: int | None = None
+    narrowed_at: float | None = None
+    retry_at: float | None = None
+    pauses: int = 0
+    paused_until: float | None = None
     _offers: list[int] = field(default_factory=list)
 
     @property
@@ -89,21 +109,54 @@ class Parent:
         """Whether it is not known to have lied."""
         return self.standing is not Standing.LIED
 
+    @property
+    def is_slow(self) -> bool:
+        """Whether it has requests, and all of them are slow."""
+        return 0 < self.under_way <= self.slow
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether it is asked for nothing more now, because it is slow or was."""
+        return self.is_slow or self.paused_until is not None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it may be asked for one piece more."""
+        return self.most is None or self.under_way < self.most
+
     def may_have(self, number: int) -> bool:
-        """Whether it is worth asking for a piece, now or later."""
-        return (self.is_open or number in self.announced) and self._is_not_denied(number)
+        """Whether it is worth asking for a piece now."""
+        return (self.is_open or number in self.announced) and number not in self.lacks and self._is_tried(number)
 
     def may_come_to_have(self, number: int) -> bool:
         """Whether it is worth asking for a piece, or may become so by an announcement."""
-        return (self.is_open or self.is_announcing or number in self.announced) and self._is_not_denied(number)
+        return self.may_have(number) or (self.is_announcing and self._is_tried(number))
+
+    def may_recover(self, number: int) -> bool:
+        """Whether it is worth asking for a piece when it has rested."""
+        if self.retry_at is None or not self.is_honest:
+            return False
+        return self.is_announcing or ((self.is_open or number in self.announced) and number not in self.lacks)
 
     def denies(self, number: int) -> bool:
         """Whether it has announced all that it has, and not this piece."""
         return self.is_honest and not self.is_open and not self.is_announcing and number not in self.announced
 
-    def _is_not_denied(self, number: int) -> bool:
+    def recover(self) -> None:
+        """It has rested: it is in doubt, and may be asked again for what it failed to give."""
+        self.retry_at = None
+        self.failures.clear()
+        if self.standing is Standing.OUT:
+            self.standing = Standing.DOUBTED
+            self.round += 1
+
+    def has_failed_at(self, number: int) -> bool:
+        """Whether it has failed to give a piece so often that it is not asked for it again."""
+        return self.failures[number] >= _TRIES
+
+    def _is_tried(self, number: int) -> bool:
         """Whether it is asked at all, and has not failed to give this piece."""
-        return self.is_alive and number not in self.lacks and self.failures[number] < _TRIES
+        return self.is_alive and not self.has_failed_at(number)
 
     # -- what it may be asked for, besides new numbers: each number once or more, until it is found to be no use
 

@@ -71,6 +71,8 @@ class Pieces:
             self.drop([later for later in self.layout.verified if later > number])
         self.choice.forget(number)
         self.choice.busy.discard(number)
+        for request in self.choice.under_way.get(number, ()):  # another copy of it
+            self._withdraw(request)
         while self.prefix in self.layout.verified:
             self.prefix += 1
 
@@ -108,7 +110,8 @@ class Pieces:
         if chosen is None:
             return None
         parent, number = chosen
-        request = Request(parent=parent.address, number=number, round=parent.round)
+        is_spare = any(not other.is_spare for other in self.choice.under_way.get(number, ()))
+        request = Request(parent=parent.address, number=number, round=parent.round, is_spare=is_spare)
         parent.asked += 1
         parent.under_way += 1
         self.choice.take(request)
@@ -116,23 +119,27 @@ class Pieces:
 
     def settle(self, request: Request) -> Parent:
         """A request is under way no more. Its parent."""
-        del self.choice.under_way[request.number]
         if request in self._withdrawn:
             self._withdrawn.discard(request)
             # It may have had its answer before anybody came to cancel it.
             self._to_withdraw = [other for other in self._to_withdraw if other is not request]
-        if request.number not in self.layout.verified:
-            self.choice.put_back(request.number)
+        self.choice.settle(request)
         parent = self._parents[request.parent]
         parent.under_way -= 1
         return parent
 
     def withdraw(self, parent: Parent) -> None:
         """Have the requests of a parent cancelled."""
-        for request in self.choice.under_way.values():
-            if request.parent == parent.address and request not in self._withdrawn:
-                self._withdrawn.add(request)
-                self._to_withdraw.append(request)
+        for requests in self.choice.under_way.values():
+            for request in requests:
+                if request.parent == parent.address:
+                    self._withdraw(request)
+
+    def _withdraw(self, request: Request) -> None:
+        """Have a request cancelled."""
+        if request not in self._withdrawn:
+            self._withdrawn.add(request)
+            self._to_withdraw.append(request)
 
     def is_withdrawn(self, request: Request) -> bool:
         """Whether a request that is under way has been given up."""
@@ -146,8 +153,9 @@ class Pieces:
 
     def leave_to_others(self, number: int) -> None:
         """Somebody else is fetching a piece: it is neither asked for nor missed until :meth:`take_from_others`."""
-        self.choice.forget(number)
-        self.choice.busy.add(number)
+        if number not in self.choice.under_way:
+            self.choice.forget(number)
+            self.choice.busy.add(number)
 
     def take_from_others(self) -> None:
         """All that others are fetching can be asked for again."""

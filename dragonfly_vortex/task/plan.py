@@ -8,16 +8,21 @@ about its parent to :mod:`~dragonfly_vortex.task.trust`. What is known of the ta
 Until the piece length is known nothing but piece 0 is asked for; then new numbers are, one after the other, and those
 that have come back because their requests failed. After the first "not found" nothing beyond it is asked for, but what
 has been announced.
+
+What time changes is in :mod:`~dragonfly_vortex.task.timing`, and what a user is told of it in
+:mod:`~dragonfly_vortex.task.waits`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from dragonfly_vortex.errors import (
     InvalidPiece,
     NoParentLeft,
+    ParentUnreachable,
     PieceError,
+    PieceLate,
     PieceNotFound,
     PieceRefused,
     PieceTimeout,
@@ -31,7 +36,9 @@ from dragonfly_vortex.task.comparison import Comparison
 from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.parents import STORAGE, Parent, Standing
 from dragonfly_vortex.task.pieces import Pieces
+from dragonfly_vortex.task.timing import Timing
 from dragonfly_vortex.task.trust import Trust
+from dragonfly_vortex.task.waits import Waits
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["Plan", "Request", "Standing", "VerifiedPiece"]
@@ -45,14 +52,17 @@ class Plan:
     The course of one download: :meth:`next_request` as long as it gives one, an answer to each by one of the
     ``record_`` methods, the requests that :meth:`next_withdrawn` gives are to be cancelled, and the pieces that
     :meth:`take_dropped` gives are not to be offered any more. It is over when :attr:`is_complete`, or with
-    :meth:`failure`.
+    :meth:`failure`. The time is what :meth:`advance` was told last.
 
     :param task_id: the task, for messages.
     :param parents: the parents' addresses; each counts once.
-    :param concurrent_piece_count: how many requests may be under way at once.
+    :param concurrent_piece_count: how many requests may be under way at once, without those that are slow.
     :param there: the pieces that are in the file already, where the task is to be as its only parent gives it, see
         :mod:`~dragonfly_vortex.task.trials`. They count as verified when the parent has given or described them.
     :param compares: whether pieces of others are compared before they are fetched anew.
+    :param retry: seconds without progress for which parents that failed are asked again; 0 for not at all.
+    :param late_after: seconds after which a piece is late, and its parent is asked for fewer at once.
+    :param jitter: gives a random number from 0 to 1, which shortens the pauses before a parent is asked again.
     :raises ValueError: there is no parent, or nothing may be asked.
     """
 
@@ -64,6 +74,9 @@ class Plan:
         *,
         there: Mapping[int, VerifiedPiece] | None = None,
         compares: bool = True,
+        retry: float = 0.0,
+        late_after: float = 360.0,
+        jitter: Callable[[], float] = lambda: 1.0,
     ) -> None:
         if not parents:
             raise ValueError("expected at least one parent, got none")
@@ -80,6 +93,8 @@ class Plan:
         self._layout = self._pieces.layout
         self._choice = self._pieces.choice
         self._comparison = None if there is None else Comparison(parents[0], self._pieces, there, by_digest=compares)
+        self._timing = Timing(self._parents, limit=concurrent_piece_count, late_after=late_after, jitter=jitter)
+        self._waits = Waits(self._parents, self._choice, self._timing, retry)
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
@@ -138,12 +153,16 @@ class Plan:
 
     @property
     def requests_under_way(self) -> int:
-        """How many requests have no answer yet, those that are withdrawn too."""
-        return len(self._choice.under_way)
+        """How many requests have no answer yet, those that are withdrawn and those that are slow too."""
+        return sum(parent.under_way for parent in self._parents.values())
+
+    def is_being_fetched(self, number: int) -> bool:
+        """Whether there is a request for a piece that has no answer yet."""
+        return number in self._choice.under_way
 
     def is_under_way(self, request: Request) -> bool:
         """Whether a request is one of this plan's, and has no answer yet."""
-        return self._choice.under_way.get(request.number) is request
+        return request in self._choice.under_way.get(request.number, ())
 
     @property
     def is_waiting_for_others(self) -> bool:
@@ -187,11 +206,14 @@ class Plan:
 
     def next_request(self) -> Request | None:
         """The next request, which counts as under way from now on; None while there is nothing to ask."""
-        if len(self._choice.under_way) >= self._limit or len(self._choice.busy) >= _MOST_BUSY or self.is_complete:
+        at_once = self.requests_under_way - self._timing.slow_count
+        if at_once >= self._limit or len(self._choice.busy) >= _MOST_BUSY or self.is_complete:
             return None
         request = self._pieces.ask()
-        if request is not None and self._comparison is not None:
-            self._comparison.begin(request)
+        if request is not None:
+            self._timing.begin(request)
+            if self._comparison is not None:
+                self._comparison.begin(request)
         return request
 
     def is_comparison(self, request: Request) -> bool:
@@ -212,6 +234,10 @@ class Plan:
         """The numbers of the pieces that have been forgotten since this was called last."""
         return self._pieces.take_dropped()
 
+    def take_waits(self) -> list[str]:
+        """What is waited for, and for how long at most, as lines for a user; each wait is told once."""
+        return self._waits.take()
+
     def failure(self) -> TaskError | None:
         """Why the task cannot be had, as soon as that is certain: a piece of it can be had from nobody."""
         mismatch, last_error = self._trust.mismatch, self._trust.last_error
@@ -230,6 +256,37 @@ class Plan:
         )
         return NoParentLeft(self.task_id, last_error or unknown)
 
+    # -- what time changes ---------------------------------------------------------------------------------------------
+
+    def advance(self, now: float) -> None:
+        """
+        It is so late: parents that have rested are asked again, requests may be slow by now, and what did not come in
+        the time for retries will not be waited for any more.
+
+        :param now: seconds since any moment in the past, at least as many as were told last.
+        """
+        timing = self._timing
+        timing.now = now
+        if timing.progressed_at is None:
+            timing.progressed_at = now
+        self._waits.recover()
+        if timing.look():
+            under_way = self._choice.under_way.items()
+            owed = {number for number, asked in under_way if all(map(timing.is_slow, asked))}
+            self._choice.owed = owed if len(self._parents) > 1 else set()
+            self._waits.look_at_silent(owed)
+            if not (under_way or self._choice.busy or self.is_complete):
+                self._waits.look_at_idle(now - timing.progressed_at)
+
+    def record_progress(self, request: Request, received: int, length: int) -> None:
+        """
+        Some of a piece has come.
+
+        :param received: bytes of it by now.
+        :param length: bytes of the whole piece.
+        """
+        self._timing.progress(request, received, length)
+
     # -- what has come -------------------------------------------------------------------------------------------------
 
     def judge(self, request: Request, metadata: PieceMetadata) -> None:
@@ -245,8 +302,12 @@ class Plan:
             self._comparison.hear(request, metadata)
             raise PieceRefused("only the digest was asked for")
 
-    def record_verified(self, request: Request, metadata: PieceMetadata) -> None:
-        """The piece has come, and has its digest. What is known by now may still make it a lie."""
+    def record_verified(self, request: Request, metadata: PieceMetadata, waited: float = 0.0) -> None:
+        """
+        The piece has come, and has its digest. What is known by now may still make it a lie.
+
+        :param waited: seconds that it waited for this side's own limit.
+        """
         if self._pieces.is_withdrawn(request):
             self._settle(request)
             return
@@ -256,7 +317,11 @@ class Plan:
             name = piece_id(self.task_id, request.number)
             self.record_failure(request, UnexpectedPiece(request.parent, name, str(refusal)))
             return
-        self._trust.believe(self._settle(request))
+        seconds = self._timing.age(request) - waited
+        parent = self._settle(request)
+        self._trust.believe(parent)
+        self._timing.came(parent, seconds)
+        self._waits.came(parent)
         self._pieces.add(request.number, VerifiedPiece.of(request.parent, metadata))
         self._place()
 
@@ -282,6 +347,7 @@ class Plan:
         withdrawn = self._pieces.is_withdrawn(request)
         accusers = self._trust.accusers(request)
         described = None if self._comparison is None else self._comparison.end(request)
+        seconds = self._timing.age(request)
         parent = self._settle(request)
         if self._comparison is not None and described is not None and not withdrawn:
             self._trust.believe(parent)
@@ -290,6 +356,8 @@ class Plan:
             return
         if withdrawn or (accusers is not None and not accusers):
             return  # given up, or refused on the word of liars alone: that says nothing about the parent
+        if not isinstance(error, (ParentUnreachable, PieceTimeout)):
+            parent.heard_at = self._timing.now
         if isinstance(error, PieceNotFound):
             self._choice.lack(parent, request.number)
             self._trust.believe(parent)
@@ -297,6 +365,8 @@ class Plan:
         elif isinstance(error, InvalidPiece):
             self._trust.last_error = error
             self._trust.expose(parent, accusers, f"piece {request.number}: {error.reason}")
+        elif isinstance(error, PieceLate) and self._timing.narrow(parent, seconds):
+            self._trust.last_error = error
         elif isinstance(error, PieceTimeout):
             self._trust.last_error = error
             self._trust.give_up(parent)
@@ -304,10 +374,15 @@ class Plan:
             self._trust.last_error = error
             parent.failures[request.number] += 1
             self._trust.doubt(parent, request.round)
+        if parent.standing is Standing.OUT or parent.has_failed_at(request.number):
+            self._waits.failed(parent, error)
         self._choice.find_orphans({request.number})
 
     def record_cancelled(self, request: Request) -> None:
-        """The request has been cancelled: the piece can be asked for again."""
+        """
+        The request has been cancelled: the piece can be asked for again. If it was slow, another parent has given it.
+        """
+        self._timing.overtaken(request)
         self._settle(request)
 
     def record_busy(self, request: Request) -> None:
@@ -325,6 +400,10 @@ class Plan:
 
         :param got: the SHA-256 that it has.
         """
+        end = self._choice.end
+        if end is not None and self.certain_length is None and self._choice.may_turn_up(end):
+            self._choice.refuted.add(end)  # it is the end because a parent lacks it, and another one may have it
+            return
         self._trust.record_mismatch(got)
 
     # -- what is told --------------------------------------------------------------------------------------------------
@@ -349,6 +428,8 @@ class Plan:
                 )
             return
         told_by.announced[number] = offset, length
+        told_by.lacks.discard(number)
+        self._timing.progressed_at = self._timing.now
         if offset % number if number else offset:
             self._trust.record_lie(
                 told_by, number, f"expected a piece at its place, got {length} bytes at {offset}", None
@@ -396,6 +477,7 @@ class Plan:
         self._trust.forget(request)
         if self._comparison is not None:
             self._comparison.end(request)
+        self._timing.end(request)
         return self._pieces.settle(request)
 
     def _place(self) -> None:

@@ -1,18 +1,38 @@
-"""The requests of a download that are under way: given up one by one, and all of them in the end."""
+"""
+The requests of a download: each is made, written to a place of its own while it is under way, and given up where it is
+not wanted any more.
+
+A second request for a piece, made because the first is slow, writes to a file of its own. When it is complete and
+verified, the first is given up, and then the piece is copied to its place.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.interfaces import Claim, DownloadPieceResponse
+from dragonfly_vortex.errors import SinkFailed
+from dragonfly_vortex.interfaces import (
+    Claim,
+    DownloadPieceRequest,
+    DownloadPieceResponse,
+    FilePlace,
+    IDownloader,
+    InThread,
+    piece_id,
+)
 from dragonfly_vortex.task.choice import Request
+from dragonfly_vortex.task.outlast import outlast
 from dragonfly_vortex.task.output import OutputSink
+from dragonfly_vortex.task.spare import SparePlace
+from dragonfly_vortex.task.target import IDownloadTarget
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["Answer", "Requests"]
 
@@ -54,16 +74,50 @@ class Requests:
     All that have no answer yet.
 
     :param reactor: the clock.
+    :param in_thread: how to call a function in a thread.
+    :param downloader: asks the parents.
+    :param target: where the pieces go.
+    :param kind: the kind of the pieces.
     :param on_answer: called with each answer. The request is not under way any more.
     """
 
     _log = Logger()
 
-    def __init__(self, reactor: IReactorTime, on_answer: Callable[[Answer], None]) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        in_thread: InThread,
+        downloader: IDownloader,
+        target: IDownloadTarget,
+        kind: PieceKind,
+        task_id: str,
+        on_answer: Callable[[Answer], None],
+    ) -> None:
         self._reactor = reactor
+        self._in_thread = in_thread
+        self._downloader = downloader
+        self._target = target
+        self._kind = kind
+        self._task_id = task_id
         self._on_answer = on_answer
         self._under_way: dict[Request, _UnderWay] = {}
         self._quiet: Deferred[None] | None = None  # fires when nothing is under way
+
+    def ask(self, request: Request, judge: Callable[[PieceMetadata], None], *, needs_claim: bool = True) -> None:
+        """
+        Ask a parent for a piece.
+
+        :param judge: as for :class:`~dragonfly_vortex.task.output.OutputSink`.
+        :param needs_claim: whether the piece is to be written; otherwise ``judge`` refuses it once it is described.
+        """
+        if request.is_spare:
+            spare = SparePlace(self._target.directory)
+            sink = OutputSink(spare, judge, is_alone=True)
+            coming = Deferred.fromCoroutine(self._fetch_copy(request, sink, spare))
+        else:
+            sink = OutputSink(self._target, judge)
+            coming = Deferred.fromCoroutine(self._fetch(request, sink, needs_claim=needs_claim))
+        self.add(request, coming, sink)
 
     def add(self, request: Request, coming: Deferred[DownloadPieceResponse | Claim], sink: OutputSink) -> None:
         """
@@ -75,10 +129,21 @@ class Requests:
         self._under_way[request] = _UnderWay(coming=coming, sink=sink, since=self._reactor.seconds())
         coming.addBoth(self._answered, request)
 
+    def report(self, progress: Callable[[Request, int, int], None]) -> None:
+        """
+        Tell how far the requests are.
+
+        :param progress: called with each request whose parent has said how long the piece is, with the bytes that have
+            come, and with that length.
+        """
+        for request, under_way in self._under_way.items():
+            if under_way.sink.length is not None and not under_way.sink.is_revoked:
+                progress(request, under_way.sink.received, under_way.sink.length)
+
     def give_up(self, request: Request) -> None:
-        """Cancel a request. What it still writes goes nowhere."""
-        under_way = self._under_way[request]
-        if not under_way.sink.is_revoked:
+        """Cancel a request, unless it has ended. What it still writes goes nowhere."""
+        under_way = self._under_way.get(request)
+        if under_way is not None and not under_way.sink.is_revoked:
             under_way.sink.revoke()
             under_way.coming.cancel()
 
@@ -97,6 +162,40 @@ class Requests:
         self._quiet = stopped
         patience = self._reactor.callLater(_PATIENCE, self._lose_patience)
         return stopped.addBoth(_end_delay, patience)
+
+    async def _fetch(
+        self, request: Request, sink: OutputSink, *, needs_claim: bool = True
+    ) -> DownloadPieceResponse | Claim:
+        """Fetch a piece, unless another process fetches it, or has."""
+        if needs_claim:
+            claim = await self._target.claim(request.number)
+            if not claim.is_ours:
+                return claim
+        wanted = DownloadPieceRequest(kind=self._kind, task_id=self._task_id, number=request.number, sink=sink)
+        return await self._downloader.download(request.parent, wanted)
+
+    async def _fetch_copy(self, request: Request, sink: OutputSink, spare: SparePlace) -> DownloadPieceResponse | Claim:
+        """Fetch another copy of a piece, and have it in its place once it is verified and nothing else writes there."""
+        try:
+            await self._at_disk(request, spare.open)
+            response = await self._fetch(request, sink)
+            if isinstance(response, DownloadPieceResponse):
+                for other in list(self._under_way):
+                    if other.number == request.number and other is not request:
+                        self.give_up(other)
+                place = FilePlace(self._target.descriptor, response.metadata.offset)
+                await self._at_disk(request, partial(spare.copy, place, response.metadata.length))
+            return response
+        finally:
+            await outlast(self._in_thread(spare.close), forget_cancellation=True)
+
+    async def _at_disk(self, request: Request, work: Callable[[], None]) -> None:
+        """Do something in a thread, to its end even if the request is cancelled."""
+        try:
+            await outlast(self._in_thread(work))
+        except OSError as error:
+            name = piece_id(self._task_id, request.number)
+            raise SinkFailed(f"piece {name} from parent {request.parent} could not be written: {error}") from error
 
     def _answered(self, result: DownloadPieceResponse | Claim | Failure, request: Request) -> None:
         """A request has come to its end."""

@@ -6,6 +6,7 @@ and whatever ends the download, what has come stays for the next one.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -38,6 +39,10 @@ class StoredTarget:
     @property
     def descriptor(self) -> int:
         return self._opened().descriptor
+
+    @property
+    def directory(self) -> Path:
+        return self._store.directory
 
     @property
     def is_behind(self) -> bool:

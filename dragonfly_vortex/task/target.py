@@ -43,6 +43,7 @@ class IDownloadTarget(Interface):
     """A place for one task. Its methods are called in the reactor's thread, and what they have done blocks nobody."""
 
     descriptor: int = Attribute("the file that pieces are written to, open for reading and writing")
+    directory: Path = Attribute("where there is room for another copy of a piece, on the same file system")
     is_behind: bool = Attribute("whether so much of what was kept waits for the disk that no more should be asked for")
 
     def open() -> Deferred[Found]:
@@ -126,6 +127,10 @@ class OutputTarget:
     @property
     def descriptor(self) -> int:
         return self._output.descriptor
+
+    @property
+    def directory(self) -> Path:
+        return self._output.target.parent
 
     @property
     def is_behind(self) -> bool:

@@ -69,6 +69,7 @@ class ParserTests(SynchronousTestCase):
                 "overwrite": False,
                 "no_sync": False,
                 "concurrency": None,
+                "retry": 30.0,
                 "config": None,
                 "kind": PieceKind.STANDARD,
             },

@@ -262,7 +262,9 @@ class FailureTests(TestCase):
         clock = IReactorTime(reactor)
         started = clock.seconds()
         ran = await deferToThread(
-            dfvortex, "download", self.task_id, *arguments, "--output", "out", directory=downloads
+            dfvortex,
+            *("download", self.task_id, *arguments, "--output", "out", "--retry", "0"),
+            directory=downloads,
         )
         self.assertEqual((ran.returncode, ran.stdout), (status, ""), ran)
         self.assertRegex(ran.stderr, rf"\Adfvortex: .*{pattern}.*\n\Z")
@@ -323,7 +325,7 @@ class FailureTests(TestCase):
         started = clock.seconds()
         ran = await deferToThread(
             subprocess.run,
-            (*command, "--parent", "silent.example:4005", "--output", "out"),
+            (*command, "--parent", "silent.example:4005", "--output", "out", "--retry", "0"),
             cwd=self.directory,
             capture_output=True,
             text=True,
@@ -402,3 +404,28 @@ class FailureTests(TestCase):
             self.assertEqual((process.returncode, said), (status, (b"", b"")))
             self.assertEqual(list(self.directory.iterdir()), [])
             await parent.until_deserted()
+
+
+class RestartTests(SynchronousTestCase):
+    """The only parent of a download restarts."""
+
+    def test_restart(self) -> None:
+        """It is killed in the middle and starts again: the download goes on, keeps what has come, and says so once."""
+        directory = Path(self.mktemp()).absolute()
+        write_config(directory, upload="bandwidth_limit: 2MB")
+        content = random.Random(1).randbytes(3_000_000)
+        (directory / "file").write_bytes(content)
+        task_id = import_file(directory / "file", "--piece-length", "100000", directory=directory)
+        with Daemon(directory) as daemon:
+            command = (PROGRAMS / "dfvortex", "download", task_id, "--parent", daemon.parent, "--output", "out")
+            with subprocess.Popen(command, cwd=directory, stdout=-1, stderr=-1, text=True) as process:
+                while not any(part.stat().st_size for part in directory.glob(".out.*")):
+                    self.assertIsNone(process.poll())
+                daemon.kill()
+                write_config(directory, port=daemon.port)
+                with Daemon(directory):
+                    said, warned = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 0, warned)
+        self.assertRegex(said, "3000000 bytes in 30 pieces")
+        self.assertRegex(warned, rf"\Adfvortex: parent 127.0.0.1:{daemon.port} failed \(.*\); asking it again.*\n\Z")
+        self.assertTrue((directory / "out").read_bytes() == content)

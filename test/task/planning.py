@@ -30,9 +30,16 @@ def why(kind: type[PieceError], request: Request, reason: str = "expected a piec
 class PlanTestCase(SynchronousTestCase):
     """A plan, and short ways to talk to it."""
 
-    def begin(self, *parents: str, at_once: int = 4) -> None:
-        """Plan a download from these parents."""
-        self.plan = Plan(TASK_ID, parents, at_once)
+    def begin(self, *parents: str, at_once: int = 4, retry: float = 0.0, late_after: float = 360.0) -> None:
+        """Plan a download from these parents, at 100 seconds."""
+        self.plan = Plan(TASK_ID, parents, at_once, retry=retry, late_after=late_after)
+        self.now = 100.0
+        self.plan.advance(self.now)
+
+    def wait(self, seconds: float) -> None:
+        """Let time go by."""
+        self.now += seconds
+        self.plan.advance(self.now)
 
     def ask(self) -> Request:
         """The next request, which there is."""
@@ -57,9 +64,11 @@ class PlanTestCase(SynchronousTestCase):
         for request in requests:
             self.plan.record_failure(request, why(kind, request))
 
-    def begin_with_first(self, *parents: str, at_once: int = 4) -> list[Request]:
+    def begin_with_first(
+        self, *parents: str, at_once: int = 4, retry: float = 0.0, late_after: float = 360.0
+    ) -> list[Request]:
         """Plan a download, have its first piece come, and give what is asked next."""
-        self.begin(*parents, at_once=at_once)
+        self.begin(*parents, at_once=at_once, retry=retry, late_after=late_after)
         self.give(self.ask())
         return self.ask_all()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import resource
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -41,7 +42,7 @@ from dragonfly_vortex.task.download import DownloadedTask, ParentShare, Progress
 from dragonfly_vortex.task.target import OutputTarget
 from dragonfly_vortex.wire import PieceKind
 from test.task.announcer import PlayedAnnouncer
-from test.task.parents import PlayedDownloader, PlayedParent
+from test.task.parents import Asked, PlayedDownloader, PlayedParent
 from test.task.test_hashing import HeldThreads
 
 _T = TypeVar("_T")
@@ -69,6 +70,7 @@ class DownloadTestCase(SynchronousTestCase):
         self.target = self.directory / "file"
         self.clock = Clock()
         self.progress: list[Progress] = []
+        self.waits: list[str] = []
         self.on_progress: Callable[[Progress], None] = self.progress.append
 
     def play(self, *, is_held: bool = False, **parents: PlayedParent) -> PlayedDownloader:
@@ -85,6 +87,7 @@ class DownloadTestCase(SynchronousTestCase):
         in_thread: InThread = at_once,
         downloader: IDownloader | None = None,
         announcers: Mapping[str, IPieceAnnouncer] | None = None,
+        retry: float = 0.0,
     ) -> Deferred[DownloadedTask]:
         """Start a download of that content from all parents."""
         self.task = TaskDownload(
@@ -97,7 +100,9 @@ class DownloadTestCase(SynchronousTestCase):
             target=OutputTarget(self.target, in_thread, overwrite=overwrite),
             announcers=announcers,
             concurrent_piece_count=concurrency,
+            retry=retry,
             on_progress=self.on_progress,
+            on_wait=self.waits.append,
         )
         return self.task.start()
 
@@ -562,6 +567,120 @@ class CancelTests(DownloadTestCase):
         self.assertRaises(OSError, sink.write, b"late")
         self.clock.advance(0.1)
         self.assert_failed(started, CancelledError)
+
+
+class SlowParentTests(DownloadTestCase):
+    """Parents that take their time: what they owe comes from others, and those that are away come back."""
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time go by, step by step."""
+        self.clock.pump([0.5] * int(seconds * 2))
+
+    def asked_of(self, parent: str) -> list[Asked]:
+        """The requests that a parent has and has not answered."""
+        return [asked for asked in self.downloader.waiting if asked.addr == parent]
+
+    def test_first_good_copy(self) -> None:
+        """
+        A bad copy never spoils a good one: a liar begins a piece and stops, an honest parent gives it, and what the
+        liar goes on to write goes nowhere.
+        """
+        liar = PlayedParent(content=bytes(1000), piece_length=1000)
+        self.play(a=liar, b=PlayedParent(content=CONTENT, piece_length=1000), is_held=True)
+        started = self.download()
+        (bad,) = self.asked_of("a")
+        sink = self.downloader.begin(bad)
+        sink.write(bytes(400))
+        self.pass_time(4)
+        (good,) = self.asked_of("b")
+        copy = self.downloader.begin(good)
+        copy.write(CONTENT[:700])
+        sink.write(bytes(400))
+        self.downloader.give(good)
+        self.assertTrue(bad.is_cancelled)
+        self.assertRaises(OSError, sink.write, bytes(200))
+        while self.downloader.waiting:
+            self.downloader.give(self.downloader.waiting[0])
+        self.assert_complete(started)
+
+    def test_copy_is_spoiled(self) -> None:
+        """Where the other copy is the liar's, the slow one is what counts."""
+        liar = PlayedParent(content=bytes(1000), piece_length=1000, spoils={0})
+        self.play(a=PlayedParent(content=CONTENT, piece_length=1000), b=liar, is_held=True)
+        started = self.download()
+        (slow,) = self.asked_of("a")
+        self.downloader.begin(slow).write(CONTENT[:10])
+        self.pass_time(4)
+        self.downloader.give(self.asked_of("b")[0])
+        self.downloader.give(slow)
+        self.downloader.give(self.asked_of("a")[0])
+        self.assert_complete(started)
+
+    def test_cancelled_with_a_copy(self) -> None:
+        """A download that is given up while two copies are under way leaves nothing."""
+        honest = PlayedParent(content=CONTENT, piece_length=1000)
+        self.play(a=honest, b=honest, is_held=True)
+        started = self.download()
+        self.pass_time(4)
+        self.assertEqual(len(self.downloader.waiting), 2)
+        started.cancel()
+        self.assert_failed(started, CancelledError)
+
+    def test_no_room_for_a_copy(self) -> None:
+        """Where there is no place for another copy, the download ends with what the system says."""
+        honest = PlayedParent(content=CONTENT, piece_length=1000)
+        self.play(a=honest, b=honest, is_held=True)
+        started = self.download()
+
+        def fail(**_: object) -> None:
+            raise OSError("no room")
+
+        self.patch(tempfile, "TemporaryFile", fail)
+        self.pass_time(4)
+        self.assert_failed(started, OutputError, "no room")
+
+    def test_told(self) -> None:
+        """It is told which parent is waited for."""
+        self.play(a=PlayedParent(content=CONTENT, piece_length=1000), is_held=True)
+        started = self.download()
+        self.pass_time(7)
+        self.assertEqual(self.waits, ["parent a has sent nothing for 5 s; waiting for it"])
+        started.cancel()
+        self.assert_failed(started, CancelledError)
+
+    def test_own_standstill(self) -> None:
+        """What comes late because this process did not run is not asked of another parent."""
+        honest = PlayedParent(content=CONTENT, piece_length=1000)
+        self.play(a=honest, b=honest, is_held=True)
+        started = self.download()
+        self.clock.advance(20)
+        self.assertEqual(len(self.downloader.asked), 1)
+        started.cancel()
+        self.assert_failed(started, CancelledError)
+
+    def test_comes_back(self) -> None:
+        """The only parent is away for some seconds, in the middle: what has come stays, and the rest comes then."""
+        parent = PlayedParent(content=CONTENT, piece_length=100)
+        parent.faults = [None, None, None, *[ParentUnreachable] * 5]
+        self.play(a=parent)
+        started = self.download(retry=30.0)
+        self.assertNoResult(started)
+        self.pass_time(20)
+        self.assert_complete(started)
+        self.assertEqual(min(self.downloader.numbers[8:]), 3)
+        self.assertEqual(
+            self.waits,
+            ["parent a failed (expected a piece, got a fault); asking it again for up to 30 s without progress"],
+        )
+
+    def test_stays_away(self) -> None:
+        """It fails when nothing has come for so long."""
+        self.play(a=PlayedParent(content=CONTENT, piece_length=100, faults=[ParentUnreachable] * 100))
+        started = self.download(retry=5.0)
+        self.pass_time(4.5)
+        self.assertNoResult(started)
+        self.pass_time(2)
+        self.assert_failed(started, NoParentLeft, "from parent a")
 
 
 class AnnouncedTests(DownloadTestCase):

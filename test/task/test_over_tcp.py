@@ -29,7 +29,7 @@ from dragonfly_vortex.service import IPeerReactor, VortexService
 from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
 from dragonfly_vortex.task.target import OutputTarget
-from dragonfly_vortex.testing.scripted_parent import End, Reset, ScriptedParent, Send, Step
+from dragonfly_vortex.testing.scripted_parent import End, Pause, Reset, ScriptedParent, Send, Step
 from dragonfly_vortex.wire import PieceContent, PieceKind, PieceMetadata, PieceRequest
 
 PEER_REACTOR = cast(IPeerReactor, reactor)
@@ -37,7 +37,7 @@ PIECE_LENGTH = 100_000
 Answer = Callable[[PieceRequest], Iterable[Step]]
 
 
-class OverTCPTests(TestCase):
+class OverTCPTestCase(TestCase):
     """Downloads of one task of twenty-one pieces."""
 
     timeout = 60
@@ -84,7 +84,7 @@ class OverTCPTests(TestCase):
 
         return answer
 
-    async def download(self, *parents: str, piece_timeout: float = 30.0) -> DownloadedTask:
+    async def download(self, *parents: str, piece_timeout: float = 30.0, retry: float = 0.0) -> DownloadedTask:
         """Download the task from these parents."""
         config = Config(download=DownloadConfig(piece_timeout=piece_timeout))
         downloader = DownloaderFactory("tcp", config, reactor=PEER_REACTOR).build()
@@ -98,6 +98,8 @@ class OverTCPTests(TestCase):
                 task_id=self.task_id,
                 parents=parents,
                 target=OutputTarget(self.output / "file", in_thread),
+                retry=retry,
+                late_after=piece_timeout,
             ).start()
         finally:
             await downloader.stop()
@@ -113,6 +115,10 @@ class OverTCPTests(TestCase):
             await self.download(*parents, piece_timeout=piece_timeout)
         self.assertEqual(os.listdir(self.output), [])
         return str(raised.exception)
+
+
+class OverTCPTests(OverTCPTestCase):
+    """Parents that behave, and parents that do not."""
 
     async def test_several_parents(self) -> None:
         """Three peers each give a part of the task."""
@@ -190,3 +196,38 @@ class OverTCPTests(TestCase):
         done = await self.download(dying.address, await self.peer(self.content, "honest"))
         self.assert_complete()
         self.assertGreater(done.shares[0].piece_count, 0)
+
+
+class SlowParentTests(OverTCPTestCase):
+    """Downloads of the same task from a parent that is slow, and one that is not."""
+
+    async def assert_soon(self, slow: Answer) -> None:
+        """Assert that the whole task comes from the other parent, in whatever order they are named."""
+        honest = await self.peer(self.content, "honest")
+        parent = self.scripted(slow)
+        for parents in ((parent.address, honest), (honest, parent.address)):
+            await self.download(*parents)
+            self.assert_complete()
+            (self.output / "file").unlink()
+
+    async def test_silent(self) -> None:
+        """What a parent owes that says nothing comes from the other one, long before its time-out."""
+        await self.assert_soon(lambda _: ())
+
+    async def test_silent_later(self) -> None:
+        """So does what one owes that falls silent."""
+        honest = self.sends(self.content)
+        await self.assert_soon(lambda request: honest(request) if request.number < 9 else ())
+
+    async def test_trickle(self) -> None:
+        """So does what one owes that sends a byte now and then."""
+        honest = self.sends(self.content)
+
+        def trickle(request: PieceRequest) -> Iterable[Step]:
+            (send,) = cast("tuple[Send]", tuple(honest(request)))
+            yield Send(send.data[:200])
+            for start in range(200, len(send.data)):
+                yield Pause(0.3)
+                yield Send(send.data[start : start + 1])
+
+        await self.assert_soon(trickle)

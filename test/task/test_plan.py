@@ -22,6 +22,7 @@ from dragonfly_vortex.errors import (
     TaskNotFound,
 )
 from dragonfly_vortex.task.plan import Plan, Request, Standing, VerifiedPiece
+from dragonfly_vortex.task.timing import SILENCE
 from dragonfly_vortex.wire import PieceMetadata
 from test.task.planning import TASK_ID, PlanTestCase, piece, why
 from test.wire.profiles import PROFILE
@@ -334,6 +335,118 @@ class Course:
         return None if is_right else "cd" * 32
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Habit:
+    """
+    How a parent takes its time.
+
+    :param seconds: how long it takes for a piece.
+    :param silent_from: its first request that it never answers.
+    :param trickles: whether it sends a byte now and then instead of an answer, from that request on.
+    :param down: from when to when it is away, in seconds after the start.
+    """
+
+    seconds: float
+    silent_from: int = 10_000
+    trickles: bool = False
+    down: tuple[float, float] = (0.0, 0.0)
+
+    def is_down(self, at: float) -> bool:
+        """Whether it is away at that time."""
+        return self.down[0] <= at < self.down[1]
+
+
+@dataclass
+class TimedCourse:
+    """
+    A download that is played against the clock, in steps of a quarter of a second: what it asks is checked at each.
+
+    :ivar under_way: when each request was made, and the how manieth of its parent it is.
+    """
+
+    plan: Plan
+    habits: dict[str, Habit]
+    count: int
+    at_once: int
+    under_way: dict[Request, tuple[float, int]] = field(default_factory=dict)
+    asked: Counter[str] = field(default_factory=Counter)
+
+    def play(self, longest: float) -> float:
+        """Play it to a good end; gives the seconds until then."""
+        for step in range(int(longest * 4)):
+            now = step / 4
+            self.plan.advance(now)
+            self.cancel()
+            if self.plan.is_complete:
+                return now
+            failure = self.plan.failure()
+            if failure is not None:
+                raise failure
+            while (request := self.plan.next_request()) is not None:
+                self.ask(request, now)
+            self.answer(now)
+        raise AssertionError(f"not complete after {longest} s: {vars(self.plan)}")
+
+    def cancel(self) -> None:
+        """Cancel what is withdrawn."""
+        while (withdrawn := self.plan.next_withdrawn()) is not None:
+            del self.under_way[withdrawn]
+            self.plan.record_cancelled(withdrawn)
+
+    def ask(self, request: Request, now: float) -> None:
+        """Check a request as it is made."""
+        copies = [other for other in self.under_way if other.number == request.number]
+        if any(other.parent == request.parent for other in copies):
+            raise AssertionError(f"{request} asks the same parent twice at once")
+        if sum(not other.is_spare for other in [*copies, request]) > 1:
+            raise AssertionError(f"{request} would write where another request writes")
+        if request.number in self.plan.verified:
+            raise AssertionError(f"{request} asks for what is verified")
+        self.under_way[request] = now, self.asked[request.parent]
+        self.asked[request.parent] += 1
+        young = [made for made, _ in self.under_way.values() if now - made < SILENCE]
+        if len(young) > self.at_once:
+            raise AssertionError(f"{len(young)} under way that cannot be slow")
+
+    def answer(self, now: float) -> None:
+        """Have those answered whose time has come."""
+        for request, (made, nth) in list(self.under_way.items()):
+            habit = self.habits[request.parent]
+            if request not in self.under_way or self.plan.is_complete:
+                continue
+            if habit.is_down(now):
+                del self.under_way[request]
+                self.plan.record_failure(request, why(ParentUnreachable, request))
+            elif nth >= habit.silent_from:
+                if habit.trickles:
+                    self.plan.record_progress(request, int(now - made), 10_000)
+            elif now - made >= habit.seconds:
+                del self.under_way[request]
+                length = 7 if request.number == self.count - 1 else 10
+                if request.number < self.count:
+                    self.plan.record_verified(request, piece(request.number, length))
+                else:
+                    self.plan.record_failure(request, why(PieceNotFound, request))
+                self.cancel()
+
+
+@st.composite
+def timed_courses(draw: st.DrawFn, lone: bool) -> TimedCourse:
+    """Downloads from one parent that answers, at times, and from others that fall silent, trickle or are away."""
+    count, at_once = draw(st.integers(1, 12), label="pieces"), draw(st.integers(1, 6), label="at once")
+    away = st.tuples(st.sampled_from((0.0, 0.5, 1.0)), st.sampled_from((0.0, 1.0, 3.0, 20.0)))
+    habits = {"steady": Habit(seconds=draw(st.sampled_from((0.0, 0.25, 1.0))), down=draw(away) if lone else (0, 0))}
+    for name in () if lone else ("p", "q", "r")[: draw(st.integers(1, 3), label="others")]:
+        habits[name] = Habit(
+            seconds=draw(st.sampled_from((0.0, 0.25, 1.0))),
+            silent_from=draw(st.integers(0, 6)),
+            trickles=draw(st.booleans()),
+            down=draw(away),
+        )
+    plan = Plan(TASK_ID, draw(st.permutations(sorted(habits))), at_once, retry=30.0)
+    return TimedCourse(plan=plan, habits=habits, count=count, at_once=at_once)
+
+
 FAULTS = (None, ParentUnreachable, ParentFailed, PieceTimeout, DigestMismatch, PieceNotFound)
 
 
@@ -360,6 +473,31 @@ def courses(draw: st.DrawFn, liars: bool, faults: bool, partial: bool) -> Course
     order = draw(st.permutations(sorted(parents)))
     plan = Plan(TASK_ID, order, at_once)
     return Course(plan=plan, parents=parents, at_once=at_once, true=true)
+
+
+class TimedPropertyTests(SynchronousTestCase):
+    """Parents that take their time, against the clock."""
+
+    @PROFILE
+    @given(timed_courses(lone=False))
+    def test_others_give_what_is_owed(self, course: TimedCourse) -> None:
+        """
+        With one parent that answers, the download is complete soon, whatever others owe; no request ever writes where
+        another one does.
+
+        Fails if :attr:`Choice.owed` stays empty.
+        """
+        self.assertLessEqual(course.play(60.0), 2 * course.count + 30)
+
+    @PROFILE
+    @given(timed_courses(lone=True))
+    def test_waits_for_the_only_parent(self, course: TimedCourse) -> None:
+        """
+        A lone parent that is away for less than the time for retries gives it all when it is back.
+
+        Fails if :meth:`Waits.recover` does nothing.
+        """
+        self.assertLessEqual(course.play(60.0), 2 * course.count + 30)
 
 
 class PropertyTests(SynchronousTestCase):

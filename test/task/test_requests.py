@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import cast
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, execute
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,6 +15,9 @@ from dragonfly_vortex.interfaces import Claim, DownloadPieceResponse
 from dragonfly_vortex.task.choice import Request
 from dragonfly_vortex.task.output import OutputSink
 from dragonfly_vortex.task.requests import Answer, Requests
+from dragonfly_vortex.task.target import OutputTarget
+from dragonfly_vortex.wire import PieceKind
+from test.task.parents import PlayedDownloader
 
 OTHERS = Claim(is_ours=False)
 
@@ -32,7 +36,10 @@ class RequestsTests(SynchronousTestCase):
         self.clock = Clock()
         self.clock.advance(5)
         self.answers: list[Answer] = []
-        self.requests = Requests(self.clock, self.answers.append)
+        self.target = OutputTarget(Path(self.mktemp()), execute)
+        self.requests = Requests(
+            self.clock, execute, PlayedDownloader({}), self.target, PieceKind.STANDARD, "ab" * 32, self.answers.append
+        )
         self.coming: list[Deferred[DownloadPieceResponse | Claim]] = []
         self.asked: list[Request] = []
         descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)

@@ -1,0 +1,72 @@
+"""
+A place of its own for another copy of a piece, so that two requests for one piece never write to the same bytes: what
+the one has verified the other could spoil.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from dragonfly_vortex.interfaces import FilePlace
+from dragonfly_vortex.transport.sinks import write_at
+
+__all__ = ["SparePlace"]
+
+_BLOCK = 1024 * 1024
+
+
+class SparePlace:
+    """
+    A file without a name, which ends with its descriptor, however this process ends.
+
+    :param directory: where it takes its room: on the file system that the piece goes to in the end.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._file: IO[bytes] | None = None
+
+    @property
+    def descriptor(self) -> int:
+        """
+        The file, open for reading and writing.
+
+        :raises OSError: it is not open.
+        """
+        if self._file is None:
+            raise OSError(errno.EBADF, "the place of another copy of a piece is not open")
+        return self._file.fileno()
+
+    def open(self) -> None:
+        """
+        Make the file. Blocks.
+
+        :raises OSError: it cannot be made.
+        """
+        self._file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115  # close() closes it
+
+    def copy(self, place: FilePlace, length: int) -> None:
+        """
+        Copy the piece to its place. Blocks.
+
+        :param place: of its first byte.
+        :param length: bytes of it.
+        :raises OSError: it cannot be read, or not be written.
+        """
+        done = 0
+        while done < length:
+            block = os.pread(self.descriptor, min(_BLOCK, length - done), done)
+            if not block:
+                raise OSError(errno.EIO, f"expected {length} bytes of another copy of a piece, got {done}")
+            write_at(FilePlace(place.descriptor, place.offset + done), block)
+            done += len(block)
+
+    def close(self) -> None:
+        """Give the room back. Blocks; closed already, nothing is done."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()

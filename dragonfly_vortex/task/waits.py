@@ -1,0 +1,117 @@
+"""
+What a download waits for, how long at most, and what is done instead. No I/O here, no clock and no reactor.
+
+Each wait is told once, as a line with the parent's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from dragonfly_vortex.errors import PieceError
+from dragonfly_vortex.task.choice import Choice
+from dragonfly_vortex.task.parents import Parent
+from dragonfly_vortex.task.timing import Timing
+
+__all__ = ["Waits"]
+
+_TOLD_AFTER = 5.0
+"""Seconds without a byte after which it is told that a parent is waited for."""
+
+_QUIET = 5.0
+"""Seconds without progress after which a parent that announces is asked for what it has not announced."""
+
+
+class Waits:
+    """
+    The waits of a download.
+
+    :param parents: those who can be asked, by address.
+    :param retry: seconds without progress for which parents that failed are asked again, and announcements are waited
+        for; 0: parents that failed are not asked again, and announcements are waited for without end.
+    """
+
+    def __init__(self, parents: Mapping[str, Parent], choice: Choice, timing: Timing, retry: float) -> None:
+        self._parents = parents
+        self._choice = choice
+        self._timing = timing
+        self._retry = retry
+        self._silent: set[str] = set()
+        self._reasons: dict[str, str] = {}  # why those failed that are to be asked again
+        self._told: set[str] = set()
+        self._lines: list[str] = []
+
+    def take(self) -> list[str]:
+        """The lines that have not been taken."""
+        lines, self._lines = self._lines, []
+        return lines
+
+    # -- what changes --------------------------------------------------------------------------------------------------
+
+    def failed(self, parent: Parent, error: PieceError) -> None:
+        """A parent has failed: it is asked again after a pause, if anything is."""
+        if self._retry:
+            self._timing.rest(parent)
+            self._reasons.setdefault(parent.address, error.reason)
+            self._choice.find_orphans()
+
+    def came(self, parent: Parent) -> None:
+        """A parent has given something."""
+        self._reasons.pop(parent.address, None)
+        self._told.discard(parent.address)
+
+    def recover(self) -> None:
+        """Have those parents asked again that have rested."""
+        for parent in self._parents.values():
+            if parent.retry_at is not None and self._timing.now >= parent.retry_at:
+                parent.recover()
+                parent.offer_anew(self._choice.returned)
+                self._choice.find_orphans()
+
+    # -- what is waited for --------------------------------------------------------------------------------------------
+
+    def look_at_silent(self, owed: set[int]) -> None:
+        """
+        See which parents are waited for though nothing comes from them.
+
+        :param owed: numbers of pieces that are under way in slow requests alone.
+        """
+        debtors = {request.parent for number in owed for request in self._choice.under_way[number]}
+        for address, parent in self._parents.items():
+            silence = self._timing.silence(parent) if parent.is_slow and address in debtors else None
+            if silence is None:
+                self._silent.discard(address)
+            elif silence >= _TOLD_AFTER and address not in self._silent:
+                self._silent.add(address)
+                self._tell(parent, f"has sent nothing for {silence:.0f} s; waiting for it")
+
+    def look_at_idle(self, quiet: float) -> None:
+        """
+        Nothing is under way: see for whom it is waited, and whether that has been long enough.
+
+        :param quiet: seconds without progress.
+        """
+        for address, reason in self._reasons.items():
+            parent = self._parents[address]
+            if parent.retry_at is not None and address not in self._told:
+                self._told.add(address)
+                self._tell(parent, f"failed ({reason}); asking it again for up to {self._retry:g} s without progress")
+        if self._retry and quiet >= self._retry:
+            self._lose_patience()
+        elif quiet >= _QUIET:
+            for parent in self._parents.values():
+                if parent.is_alive and parent.is_announcing and not parent.is_open:
+                    parent.is_open = True
+                    parent.offer_anew(self._choice.returned)
+                    self._tell(parent, f"has announced no piece for {quiet:.0f} s; asking for pieces all the same")
+
+    def _lose_patience(self) -> None:
+        """Nothing has come for too long: what cannot be had now cannot be had."""
+        for parent in self._parents.values():
+            parent.retry_at = None
+            parent.is_announcing = False
+        self._choice.find_orphans()
+
+    def _tell(self, parent: Parent, what: str) -> None:
+        """Tell something about a parent."""
+        self._lines.append(f"parent {parent.address} {what}")
