@@ -24,7 +24,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.interfaces import StoredTask
-from dragonfly_vortex.rpc.budget import PIECES_OF_ONE_CHILD, Budget
+from dragonfly_vortex.rpc.budget import Budget
 from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
@@ -133,10 +133,10 @@ class MessageTests(SynchronousTestCase):
     """Over gRPC a piece is one message, and so in memory as a whole."""
 
     def test_most(self) -> None:
-        """Of pieces of 64 MiB four are under way at once in a child, and four in a parent, two of each child."""
+        """Of pieces of 64 MiB four are under way at once in a child, and in a parent four for several children."""
         child = GRPCSettings(reactor=cast(IRPCReactor, Clock())).budget
-        parent = Budget(share=PIECES_OF_ONE_CHILD)
-        for budget, owners in ((child, [""] * 6), (parent, ["one"] * 3 + ["other"] * 3)):
+        parent = Budget(fair=True)
+        for budget, owners in ((child, [""] * 6), (parent, ["one"] * 3 + ["two"] * 2 + ["three"] * 2 + ["four"])):
             entered: list[str] = []
             places = [budget.enter(_PIECE_LENGTH, partial(entered.append, owner), owner) for owner in owners]
             self.assertEqual((len(entered), budget.taken), (4, 256 * 1024 * 1024))

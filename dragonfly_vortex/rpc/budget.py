@@ -1,8 +1,8 @@
 """
-A limit on the bytes of pieces that are in memory at once: whoever wants a piece waits until there is room for it.
+A limit on what is kept at once, like the bytes of pieces in memory: a call that wants more waits until there is room.
 
 gRPC has a message in memory as a whole, so that the number of pieces under way has to be limited by their lengths. This
-knows neither reactor nor event loop: it calls those who wait, in the thread of whoever leaves.
+knows neither reactor nor event loop: it calls those that wait, in the thread of the one that leaves.
 """
 
 from __future__ import annotations
@@ -10,30 +10,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-__all__ = ["PIECES_IN_MEMORY", "PIECES_OF_ONE_CHILD", "Budget", "Place"]
+__all__ = ["PIECES_IN_MEMORY", "Budget", "Place"]
 
 PIECES_IN_MEMORY = 256 * 1024 * 1024
 """Bytes of pieces that a peer has in memory at once for gRPC, in each direction: four of the longest."""
 
-PIECES_OF_ONE_CHILD = PIECES_IN_MEMORY // 2
-"""Bytes of them that a parent holds for one connection: a child that does not read keeps them until its deadline."""
-
 
 class Budget:
     """
-    Bytes to share. First come, first served: a long piece is not overtaken by short ones. One that is longer than the
-    whole budget enters when it is alone.
+    Bytes, or other units, to share. First come, first served: a long piece is not overtaken by short ones. One that is
+    longer than the whole budget enters when it is alone.
 
-    Where owners are told apart, none of them has more than ``share``: one that keeps what it has for long, because it
-    does not read, leaves room for the others. A single piece that is longer than a share is let in all the same.
+    Where the budget is fair, owners are told apart, and one owner has at most half of what the others leave: the first
+    has at most a half, the second a quarter, and so on. An owner that keeps what it has for long, because it does not
+    read, leaves room for the others. An owner that has nothing enters wherever there is room.
 
     :param total: how many bytes.
-    :param share: how many of them one owner may have; None for all.
+    :param fair: whether owners are told apart.
     """
 
-    def __init__(self, total: int = PIECES_IN_MEMORY, share: int | None = None) -> None:
+    def __init__(self, total: int = PIECES_IN_MEMORY, *, fair: bool = False) -> None:
         self.total = total
-        self.share = share
+        self.fair = fair
         self.taken = 0
         self._taken_by: Counter[str] = Counter()
         self._waiting: list[Place] = []
@@ -69,11 +67,12 @@ class Budget:
 
     def _next(self) -> Place | None:
         """
-        The first of those who wait, leaving out whose owners have their share; None while there is no room for it.
+        The first that waits, leaving out those whose owners have their share; None while there is no room for it.
         """
         for place in self._waiting:
             has = self._taken_by[place.owner]
-            if self.share is None or not has or has + place.length <= self.share:
+            others = self.taken - has
+            if not self.fair or not has or has + place.length <= (self.total - others) // 2:
                 return place if self.taken + place.length <= self.total else None
         return None
 
@@ -105,3 +104,9 @@ class Place:
         budget, self._budget = self._budget, None
         if budget is not None:
             budget.leave(self)
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.leave()

@@ -8,6 +8,7 @@ parent may still be downloading.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count, islice
 from typing import Any, ClassVar
 
 import grpc
@@ -18,6 +19,7 @@ from twisted.logger import Logger
 from dragonfly_vortex.parents import ParentAddress
 from dragonfly_vortex.rpc.announcements import Announced, Reader, Stream, status_of_call
 from dragonfly_vortex.rpc.client import GRPCSettings, open_channel
+from dragonfly_vortex.rpc.limits import MAX_NUMBERS
 from dragonfly_vortex.rpc.methods import METHODS, path
 from dragonfly_vortex.rpc.patience import Patience
 from dragonfly_vortex.rpc.statuses import Status
@@ -30,6 +32,9 @@ STAT_TIMEOUT = 10.0
 
 MAX_PIECES = 1_000_000
 """Pieces that a task can have here: of the shortest that Dragonfly makes, these are four terabytes."""
+
+_UNKNOWN_NUMBERS = 4096
+"""Pieces that a parent is asked for at once that does not know how many there are: 16 GiB in pieces of 4 MiB."""
 
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 """What a call ends with when nobody has answered it."""
@@ -145,8 +150,11 @@ class Inquiry:
             request_serializer=_serialized,
             response_deserializer=self._row.sync_reply.FromString,
         )
-        # The reference tells of the pieces that it is asked for, and of none where it is asked for none.
-        wanted = [number for number in range(self._piece_count or 0) if number not in self._told]
+        # A parent tells of the pieces that it is asked for, and of none where it is asked for none. Where it does not
+        # know how many there are, it is asked for some that there may be; the next question asks for those that follow.
+        numbers = range(self._piece_count) if self._piece_count is not None else count()
+        most = MAX_NUMBERS if self._piece_count is not None else _UNKNOWN_NUMBERS
+        wanted = list(islice((number for number in numbers if number not in self._told), most))
         request = self._row.sync_request(**{"task_id": self._task_id, self._row.interested: wanted})
         self._is_new = False
         self._asked_at = self._reactor.seconds()

@@ -13,6 +13,8 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
+from dragonfly_vortex.rpc.limits import MAX_PLAIN_REQUEST
+
 __all__ = ["HEALTH_SERVICE", "HealthRPCs"]
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
@@ -56,6 +58,8 @@ class HealthRPCs:
 
     async def _watch(self, request: _Request, context: _Context) -> None:
         """Say what the state is, and once more when it changes; a stream about an unknown service stays open, too."""
+        if request.ByteSize() > MAX_PLAIN_REQUEST:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "expected a service's name, got more")
         is_known = request.service in self._services
         await context.write(self._state() if is_known else _Response(status=_Response.SERVICE_UNKNOWN))
         if not self._closing.is_set():

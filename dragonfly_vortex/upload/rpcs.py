@@ -26,7 +26,8 @@ from dragonfly_vortex.errors import NotStored, PieceDamaged, RemoteProtocolError
 from dragonfly_vortex.interfaces import FileRange, IPieceStore, OpenPiece, StoredTask, piece_id
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.tally import StatTally, Tally
-from dragonfly_vortex.rpc.budget import Budget
+from dragonfly_vortex.rpc.budget import Budget, Place
+from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_PLAIN_REQUEST, MAX_REQUEST
 from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest
 from dragonfly_vortex.rpc.pieces import encode_piece
 from dragonfly_vortex.rpc.statuses import Status, status_of
@@ -34,16 +35,11 @@ from dragonfly_vortex.storage.pieces import piece_count
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.upload.event_loop import EventLoopThread
 from dragonfly_vortex.upload.health import HealthRPCs
-from dragonfly_vortex.upload.watches import TaskWatch, Watches
+from dragonfly_vortex.upload.streams import Context, Interest, LoopTurns, tell_host, tell_pieces
+from dragonfly_vortex.upload.watches import Watches
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
-__all__ = ["HOST_INTERVAL", "UploadRPCs"]
-
-HOST_INTERVAL = 1.0
-"""Seconds between two messages about the host."""
-
-_BEFORE_DEADLINE = 0.5
-"""Seconds before a caller's deadline at which a stream ends: grpcio would end it with an error at the deadline."""
+__all__ = ["UploadRPCs"]
 
 _READERS = 4
 """Threads that read pieces from files: few, because a disk is no faster for more."""
@@ -51,7 +47,12 @@ _READERS = 4
 _MAX_OPEN = 64
 """Pieces whose file is open at once, waiting for memory or being read."""
 
-_Context = grpc.aio.ServicerContext[bytes, bytes]
+_QUESTIONS_IN_MEMORY = 64 * 1024 * 1024
+"""Bytes of what the open streams of pieces were asked."""
+
+_BYTES_OF_A_NUMBER = 8
+"""What a stream keeps of a piece number beside the question itself, which grpcio keeps until the call ends."""
+
 _M = TypeVar("_M", bound=Message)
 
 
@@ -97,7 +98,9 @@ class UploadRPCs:
         self._limited_log = limited_log
         self._watches = Watches(store, thread, self._sync_message)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="upload-reader")
-        self._opening = asyncio.Semaphore(_MAX_OPEN)
+        self._open = Budget(_MAX_OPEN, fair=True)
+        self._questions = Budget(_QUESTIONS_IN_MEMORY, fair=True)
+        self._turns = LoopTurns()
         self._closing = asyncio.Event()
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
@@ -123,7 +126,8 @@ class UploadRPCs:
 
     # -- one piece
 
-    async def _download(self, kind: PieceKind, data: bytes, context: _Context) -> bytes:
+    async def _download(self, kind: PieceKind, data: bytes, context: Context) -> bytes:
+        self._turns.call_begins()
         what = "the request"
         try:
             request = _parse(PieceRequest, data)
@@ -133,25 +137,25 @@ class UploadRPCs:
         except Exception as error:
             await self._abort(context, error, what)
 
-    def _piece_begun(self, context: _Context) -> None:
+    def _piece_begun(self, context: Context) -> None:
         """Count a piece as being under way until its call has ended, however it does."""
         self._tally.piece_begun()
 
-        def ended(_: _Context) -> None:
+        def ended(_: Context) -> None:
             self._tally.piece_ended()
 
         context.add_done_callback(ended)  # type: ignore[arg-type]  # the stubs want a class of their own, which is not there
 
-    async def _reply(self, kind: PieceKind, task_id: str, number: int, context: _Context) -> bytes:
-        async with self._opening:
+    async def _reply(self, kind: PieceKind, task_id: str, number: int, context: Context) -> bytes:
+        with await self._enter(self._open, 1, context):
             piece = await self._thread.ask(self._store.open_piece, kind, task_id, number, unwanted=_close)
             try:
-                await self._enter(piece.metadata.length, context)
+                await self._enter(self._budget, piece.metadata.length, context)
                 await self._spend(piece.metadata.length)
             except BaseException:
                 _close(piece)
                 raise
-            # The job closes the file, so that it has to be done even if nobody waits for it any more.
+            # The job closes the file, so that it has to be done even if the call has been cancelled.
             reading = asyncio.wrap_future(self._readers.submit(_read_reply, piece))
             try:
                 reply = await asyncio.shield(reading)
@@ -161,18 +165,19 @@ class UploadRPCs:
             self._tally.sent(piece.metadata.length)  # gRPC has it now, and does not say how much of it has left
             return reply
 
-    async def _enter(self, length: int, context: _Context) -> None:
-        """Wait for room in memory, which is given back when the call has ended."""
+    async def _enter(self, budget: Budget, length: int, context: Context) -> Place:
+        """Wait for room, which is given back when the call has ended, or before. Connections are told apart."""
         entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        place = self._budget.enter(
+        place = budget.enter(
             length, lambda: None if entered.done() else entered.set_result(None), owner=str(context.peer())
         )
 
-        def ended(_: _Context) -> None:
+        def ended(_: Context) -> None:
             place.leave()
 
         context.add_done_callback(ended)  # type: ignore[arg-type]  # the stubs want a class of their own, which is not there
         await entered
+        return place
 
     async def _spend(self, length: int) -> None:
         """Wait until a piece may be sent."""
@@ -182,7 +187,8 @@ class UploadRPCs:
 
     # -- what there is
 
-    async def _stat(self, kind: PieceKind, data: bytes, context: _Context) -> bytes:
+    async def _stat(self, kind: PieceKind, data: bytes, context: Context) -> bytes:
+        self._turns.call_begins()
         row = METHODS[kind]
         what = "the request"
         self._stats.asked[kind] += 1
@@ -204,41 +210,46 @@ class UploadRPCs:
             created_at=Timestamp(seconds=task.created_at),
         )
 
-    async def _sync(self, kind: PieceKind, data: bytes, context: _Context) -> None:
+    async def _sync(self, kind: PieceKind, data: bytes, context: Context) -> None:
+        self._turns.call_begins()
         row = METHODS[kind]
         what = "the request"
         try:
-            request = _parse(row.sync_request, data)
+            request = _parse(row.sync_request, data, MAX_REQUEST)
             task_id = str(getattr(request, "task_id"))  # noqa: B009  # its class is in the row
             what = f"task {task_id}"
+            numbers = getattr(request, row.interested)
+            if len(numbers) > MAX_NUMBERS:
+                raise RemoteProtocolError(f"expected at most {MAX_NUMBERS} piece numbers, got {len(numbers)}")
+            self._keep(len(data) + _BYTES_OF_A_NUMBER * len(numbers), context)
+            interest = Interest(numbers)
+            del request, numbers
             await context.send_initial_metadata(())
             async with self._watches.open(kind, task_id) as watch:
-                await self._tell_pieces(watch, frozenset(getattr(request, row.interested)), context)
+                await tell_pieces(watch, interest, context, self._turns, self._closing)
+        except _NoRoom as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
         except NotStored:
             # As the reference has it (dfdaemon_upload.rs, sync_pieces).
             await context.abort(grpc.StatusCode.INTERNAL, status_of(NotStored(), what).text)
         except Exception as error:
             await self._abort(context, error, what)
 
-    async def _tell_pieces(self, watch: TaskWatch, wanted: frozenset[int], context: _Context) -> None:
-        """Say which pieces there are, and which come, until there is nothing more to say."""
-        end = _end_of(context)
-        told = 0
-        left = set(wanted)
-        while not self._closing.is_set():
-            changed, complete = watch.changed, watch.complete
-            for number, message in watch.arrived[told:]:
-                told += 1
-                if number in wanted or not wanted:
-                    await context.write(message)
-                    left.discard(number)
-            if watch.failure is not None:
-                raise watch.failure
-            if complete or (wanted and not left):
-                return
-            # However short the time is: what is there is told.
-            if not await _happens(changed, end if watch.looked else None):
-                return
+    def _keep(self, length: int, context: Context) -> None:
+        """
+        Count what is kept of a question until its call has ended.
+
+        :raises _NoRoom: there is too much already.
+        """
+        place = self._questions.enter(length, lambda: None, owner=str(context.peer()))
+        if not place.inside:
+            place.leave()
+            raise _NoRoom("too much is being asked at once")
+
+        def ended(_: Context) -> None:
+            place.leave()
+
+        context.add_done_callback(ended)  # type: ignore[arg-type]  # the stubs want a class of their own, which is not there
 
     def _sync_message(self, kind: PieceKind, metadata: PieceMetadata) -> bytes:
         return _fill(
@@ -250,25 +261,17 @@ class UploadRPCs:
             tcp_port=self._vortex_port(),
         )
 
-    async def _sync_host(self, data: bytes, context: _Context) -> None:
+    async def _sync_host(self, data: bytes, context: Context) -> None:
         try:
             _parse(dfdaemon_pb2.SyncHostRequest, data)
         except RemoteProtocolError as error:
             await self._abort(context, error, "the request")
         await context.send_initial_metadata(())
-        end = _end_of(context)
-        loop = asyncio.get_running_loop()
-        while not self._closing.is_set():
-            await context.write(self.host.SerializeToString())
-            next_one = loop.time() + HOST_INTERVAL
-            if await _happens(self._closing, next_one if end is None else min(end, next_one)):
-                return
-            if end is not None and loop.time() >= end:
-                return
+        await tell_host(self.host.SerializeToString, context, self._turns, self._closing)
 
     # -- what goes wrong
 
-    async def _abort(self, context: _Context, error: Exception, what: str) -> NoReturn:
+    async def _abort(self, context: Context, error: Exception, what: str) -> NoReturn:
         status: Status = status_of(error, what)
         if status.code is grpc.StatusCode.INTERNAL:
             self._thread.tell(
@@ -277,12 +280,19 @@ class UploadRPCs:
         await context.abort(status.code, status.text)
 
 
-def _parse(message: type[_M], data: bytes) -> _M:
+class _NoRoom(Exception):
+    """A call is refused because too many others are under way."""
+
+
+def _parse(message: type[_M], data: bytes, most: int = MAX_PLAIN_REQUEST) -> _M:
     """
     A request.
 
-    :raises RemoteProtocolError: the bytes are none.
+    :param most: how many bytes it may have.
+    :raises RemoteProtocolError: the bytes are none, or too many.
     """
+    if len(data) > most:
+        raise RemoteProtocolError(f"expected a {message.DESCRIPTOR.name} of at most {most} bytes, got {len(data)}")
     try:
         return message.FromString(data)
     except DecodeError as error:
@@ -293,22 +303,6 @@ def _fill(message: type[Message], **facts: object) -> bytes:
     """A reply with as many of the facts as it has fields for."""
     fields = message.DESCRIPTOR.fields_by_name
     return message(**{name: fact for name, fact in facts.items() if name in fields}).SerializeToString()
-
-
-def _end_of(context: _Context) -> float | None:
-    """When a stream must end so that its caller sees it end well, on the loop's clock; None for never."""
-    remaining: float | None = context.time_remaining()
-    return None if remaining is None else asyncio.get_running_loop().time() + remaining - _BEFORE_DEADLINE
-
-
-async def _happens(event: asyncio.Event, end: float | None) -> bool:
-    """Wait for an event; False when it has not happened in time."""
-    timeout = None if end is None else max(0.0, end - asyncio.get_running_loop().time())
-    try:
-        await asyncio.wait_for(event.wait(), timeout)
-    except asyncio.TimeoutError:
-        return False
-    return True
 
 
 def _close(piece: OpenPiece) -> None:

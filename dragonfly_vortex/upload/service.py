@@ -22,7 +22,8 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.interfaces import IPieceStore
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.tally import StatTally, Tally
-from dragonfly_vortex.rpc.budget import PIECES_OF_ONE_CHILD, Budget
+from dragonfly_vortex.rpc.budget import PIECES_IN_MEMORY, Budget
+from dragonfly_vortex.rpc.limits import MAX_REQUEST
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.upload.event_loop import EventLoopThread
 
@@ -32,12 +33,21 @@ if TYPE_CHECKING:
     from dragonfly_vortex.upload.host import HostNames
     from dragonfly_vortex.upload.rpcs import UploadRPCs
 
-__all__ = ["DRAIN_TIMEOUT", "UploadService"]
+__all__ = ["DRAIN_TIMEOUT", "MAX_CALLS", "UploadService"]
 
 DRAIN_TIMEOUT = 10.0
 """Seconds that the pieces under way have to be finished when the service stops."""
 
+MAX_CALLS = 1024
+"""Calls that are under way at once, of all children."""
+
 _SERVER_OPTIONS = (
+    # What strangers can make the server keep. A client waits by itself where a connection has all of its streams.
+    ("grpc.max_receive_message_length", MAX_REQUEST),
+    ("grpc.max_concurrent_streams", 256),
+    ("grpc.max_allowed_incoming_connections", 1024),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.server_handshake_timeout_ms", 20_000),
     # Two servers on one port would share its calls without a word.
     ("grpc.so_reuseport", 0),
     ("grpc.max_send_message_length", -1),
@@ -64,6 +74,8 @@ class UploadService(Service):
     :param tally: where pieces and bytes are counted; None: in one of its own.
     :param stats: where questions about tasks are counted; None: in one of its own.
     :param drain_timeout: seconds that the pieces under way have when the service stops.
+    :param memory: bytes of the pieces that are in memory at once; further ones wait.
+    :param max_calls: calls that are under way at once; further ones are refused with ``RESOURCE_EXHAUSTED``.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -82,6 +94,8 @@ class UploadService(Service):
         tally: Tally | None = None,
         stats: StatTally | None = None,
         drain_timeout: float = DRAIN_TIMEOUT,
+        memory: int = PIECES_IN_MEMORY,
+        max_calls: int = MAX_CALLS,
     ) -> None:
         self.address: IAddress | None = None
         """Where it listens, None while it does not."""
@@ -97,6 +111,8 @@ class UploadService(Service):
         self._stats = stats or StatTally()
         self._drain_timeout = drain_timeout
         self._limited_log = LimitedLog(self.log, cast(IReactorTime, reactor))
+        self._memory = memory
+        self._max_calls = max_calls
         self._running: _Running | None = None
         self._sequence = DeferredLock()
 
@@ -176,12 +192,12 @@ class UploadService(Service):
             ip=self._host.ip,
             vortex_port=self._vortex_port,
             limiter=self._limiter,
-            budget=Budget(share=PIECES_OF_ONE_CHILD),
+            budget=Budget(self._memory, fair=True),
             tally=self._tally,
             stats=self._stats,
             limited_log=self._limited_log,
         )
-        server = grpc.aio.server(options=_SERVER_OPTIONS)
+        server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=self._max_calls)
         running.server, running.rpcs = server, rpcs
         server.add_generic_rpc_handlers(rpcs.handlers())
         place = f"[{self._ip}]:{self._port}" if isIPv6Address(self._ip) else f"{self._ip}:{self._port}"

@@ -75,11 +75,11 @@ class BudgetTests(SynchronousTestCase):
         self.assertEqual(self.budget.taken, 10)
 
 
-class ShareTests(SynchronousTestCase):
-    """A budget of 100 bytes, of which one owner has 50 at the most."""
+class FairTests(SynchronousTestCase):
+    """A fair budget of 100 bytes."""
 
     def setUp(self) -> None:
-        self.budget = Budget(100, share=50)
+        self.budget = Budget(100, fair=True)
         self.entered: list[str] = []
 
     def enter(self, owner: str, length: int) -> Place:
@@ -87,16 +87,24 @@ class ShareTests(SynchronousTestCase):
         return self.budget.enter(length, lambda: self.entered.append(owner), owner)
 
     def test_one_owner_leaves_room_for_others(self) -> None:
-        """Whoever has its share waits, and is overtaken by those who have not."""
+        """An owner that has its share waits, and is overtaken by owners that have not."""
         first = self.enter("a", 30)
         self.enter("a", 30)
-        self.enter("b", 50)
-        self.assertEqual((self.entered, self.budget.taken), (["a", "b"], 80))
+        self.enter("b", 35)
+        self.assertEqual((self.entered, self.budget.taken), (["a", "b"], 65))
         first.leave()
-        self.assertEqual((self.entered, self.budget.taken), (["a", "b", "a"], 80))
+        self.assertEqual((self.entered, self.budget.taken), (["a", "b", "a"], 65))
+
+    def test_each_owner_leaves_half(self) -> None:
+        """Owners that keep what they have, each as much as it can get, leave room for one more."""
+        for owner in "abcde":
+            for _ in range(100):
+                self.enter(owner, 1)
+        self.enter("f", 1)
+        self.assertEqual([self.entered.count(owner) for owner in "abcdef"], [50, 25, 12, 6, 3, 1])
 
     def test_room_still_counts(self) -> None:
-        """A share does not make room: a third owner waits, and nobody behind it passes."""
+        """A share does not make room: a third owner waits, and no call behind it passes."""
         for owner in ("a", "b"):
             self.enter(owner, 45)
         third = self.enter("c", 20)
@@ -112,3 +120,9 @@ class ShareTests(SynchronousTestCase):
         self.assertEqual(self.entered, ["a"])
         first.leave()
         self.assertEqual((self.entered, self.budget.taken), (["a", "a"], 80))
+
+    def test_left_by_a_with_statement(self) -> None:
+        """The end of a block gives a place back."""
+        with self.enter("a", 50):
+            self.assertEqual(self.budget.taken, 50)
+        self.assertEqual(self.budget.taken, 0)

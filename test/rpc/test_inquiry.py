@@ -113,13 +113,13 @@ class LayoutTests(_InquiryTests):
         self.assertEqual((self.told.layouts, self.told.pieces, self.told.ends), ([(0, None)], [(0, 0, 0)], [True]))
 
     async def test_not_known_yet(self) -> None:
-        """A parent that does not know the length itself is asked for all pieces, and for the length with each list."""
+        """A parent that does not know the length is asked for the first numbers, and for the length with each list."""
         unknown = dfdaemon_pb2.StatLocalTaskResponse(task_id=TASK_ID)
         parent = AnnouncingParent(reactor, [unknown, _STAT], [says(_PIECES[0]), says(*_PIECES)])
         self.ask(self.serve(parent).port)
         await self.told.until_end()
         self.assertEqual((self.told.layouts, self.told.ends), ([(250, 100)], [True]))
-        self.assertEqual(parent.asked, [[], [1, 2]])
+        self.assertEqual(parent.asked, [list(range(4096)), [1, 2]])
 
     async def test_absurd_length(self) -> None:
         """A parent cannot make its child count to more than a child can hold."""
@@ -127,7 +127,15 @@ class LayoutTests(_InquiryTests):
         parent = self.parent(says_and_waits(*_PIECES), stat=stat)
         self.ask(parent.port)
         await self.told.until_pieces(3)
-        self.assertEqual((self.told.layouts, parent.asked), ([(2**63, 1)], [[]]))
+        self.assertEqual((self.told.layouts, parent.asked), ([(2**63, 1)], [list(range(4096))]))
+
+    async def test_long_task(self) -> None:
+        """A task of more pieces than one question may name is asked for in parts."""
+        self.patch(inquiry, "MAX_NUMBERS", 2)
+        parent = self.parent(says(*_PIECES[:2]), says(_PIECES[2]))
+        self.ask(parent.port)
+        await self.told.until_end()
+        self.assertEqual((self.told.ends, parent.asked), ([True], [[0, 1], [2]]))
 
     async def test_no_stat(self) -> None:
         """A parent that cannot say how long a task is may still tell its pieces."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -10,7 +11,8 @@ import time
 from functools import partial
 from typing import Any
 
-from dragonfly_api import dfdaemon_pb2
+import grpc
+from dragonfly_api import dfdaemon_pb2, dfdaemon_pb2_grpc
 from grpc import StatusCode
 from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorTime
@@ -18,9 +20,11 @@ from twisted.internet.task import deferLater
 
 from dragonfly_vortex.errors import PieceDamaged, StorageError
 from dragonfly_vortex.metrics.tally import StatTally, Tally
+from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST
 from dragonfly_vortex.rpc.methods import METHODS
 from dragonfly_vortex.storage.digest import crc32
 from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.upload import rpcs
 from dragonfly_vortex.upload.service import UploadService
 from dragonfly_vortex.wire import PieceKind
 from test.rpc.by_hand import LEGACY_PATHS, piece_request, read_reply
@@ -47,21 +51,24 @@ import grpc
 from dragonfly_api import dfdaemon_pb2
 
 async def main():
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{sys.argv[1]}") as channel:
-        sync = channel.unary_stream("/dfdaemon.v2.DfdaemonUpload/SyncPieces")
-        request = dfdaemon_pb2.SyncPiecesRequest(task_id=sys.argv[2]).SerializeToString()
-        streams = [sync(request) for _ in range(10)]
-        for stream in streams:
-            await stream.read()
-        print(flush=True)
-        sys.stdin.readline()
-        streams += [sync(request) for _ in range(990)]
-        for stream in streams[10:]:
-            await stream.read()
-        print(flush=True)
-        for stream in streams:
-            await stream.read()
-        print(flush=True)
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.aio.insecure_channel(f"127.0.0.1:{sys.argv[1]}", options) for _ in range(10)]
+    syncs = [channel.unary_stream("/dfdaemon.v2.DfdaemonUpload/SyncPieces") for channel in channels]
+    request = dfdaemon_pb2.SyncPiecesRequest(task_id=sys.argv[2], interested_piece_numbers=range(3))
+    streams = [sync(request.SerializeToString()) for sync in syncs]
+    for stream in streams:
+        await stream.read()
+    print(flush=True)
+    sys.stdin.readline()
+    streams += [sync(request.SerializeToString()) for sync in syncs for _ in range(99)]
+    for stream in streams[10:]:
+        await stream.read()
+    print(flush=True)
+    for stream in streams:
+        await stream.read()
+    print(flush=True)
+    for channel in channels:
+        await channel.close()
 
 asyncio.run(main())
 """
@@ -129,12 +136,12 @@ class DownloadTests(ServiceTestCase):
 
         def fetch() -> int:
             call = self.legacy_call()
-            futures = [call.future(piece_request(TASK_ID, 0)) for _ in range(300)]
-            for future in futures[250:]:
+            futures = [call.future(piece_request(TASK_ID, 0)) for _ in range(250)]
+            for future in futures[200:]:
                 future.cancel()
-            return sum(len(future.result()) for future in futures[:250])
+            return sum(len(future.result()) for future in futures[:200])
 
-        self.assertGreater(await self.child(fetch), 250 * LENGTH)
+        self.assertGreater(await self.child(fetch), 200 * LENGTH)
         await self.child(lambda: time.sleep(0.2))
         self.assertLess(len(os.listdir("/proc/self/fd")) if before else 0, before + 10)
 
@@ -214,6 +221,92 @@ class LimitTests(ServiceTestCase):
         self.assertGreater(await self.child(fetch), 0.3)
 
 
+class StrangerTests(ServiceTestCase):
+    """What strangers can make a service keep, with little memory and few calls."""
+
+    def make_service(self, **settings: Any) -> UploadService:
+        self.patch(rpcs, "_QUESTIONS_IN_MEMORY", 2000)
+        self.tally = Tally()
+        return super().make_service(tally=self.tally, memory=4 * LENGTH, max_calls=8)
+
+    def another_channel(self) -> grpc.Channel:
+        """A connection of its own."""
+        channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", [("grpc.use_local_subchannel_pool", 1)])
+        self.addCleanup(channel.close)
+        return channel
+
+    async def test_two_that_do_not_read(self) -> None:
+        """Two children that do not read what they asked for do not keep a third one waiting."""
+        await self.add(0)
+        request = piece_request(TASK_ID, 0)
+        streams = []  # a stream's message is not read before somebody wants it
+        for channel, most in ((self.another_channel(), 2), (self.another_channel(), 3)):
+            call: Any = channel.unary_stream(LEGACY_PATHS[PieceKind.STANDARD])
+            streams += [call(request) for _ in range(3)]
+            while self.tally.bytes_sent < most * LENGTH:
+                await deferLater(IReactorTime(reactor), 0.01)
+        third: Any = self.another_channel().unary_unary(LEGACY_PATHS[PieceKind.STANDARD])
+        self.assertGreater(len(await self.child(lambda: third(request, timeout=20))), LENGTH)
+        self.assertEqual([stream.is_active() for stream in streams], [True] * 6)
+        for stream in streams:
+            stream.cancel()
+
+    async def test_long_questions(self) -> None:
+        """A question that is too long is refused, each by its own limit."""
+        await self.add(0)
+        stat, sync = self.stub.StatLocalTask, self.stub.SyncPieces
+        questions: list[tuple[Any, Any, StatusCode]] = [
+            (stat, dfdaemon_pb2.StatLocalTaskRequest(task_id="x" * 20_000), StatusCode.INVALID_ARGUMENT),
+            (sync, self.question(*[0] * (MAX_NUMBERS + 1)), StatusCode.INVALID_ARGUMENT),
+            (sync, self.question(*range(10**6, 10**6 + MAX_REQUEST // 3)), StatusCode.RESOURCE_EXHAUSTED),
+        ]
+        for call, question, expected in questions:
+            code, _ = await self.child(lambda c=call, q=question: self.refusal(lambda: list(c(q))))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            self.assertIs(code, expected)
+
+    async def test_many_questions(self) -> None:
+        """What is kept of questions has a bound, which one connection cannot use up; a stream's end makes room."""
+        await self.add(0)
+        question = self.question(*range(100))  # some 1,000 bytes are kept of it
+        other: Any = dfdaemon_pb2_grpc.DfdaemonUploadStub(self.another_channel())
+
+        def ask() -> None:
+            first = self.stub.SyncPieces(question)
+            next(first)
+            if self.refusal(lambda: list(self.stub.SyncPieces(question)))[0] is not StatusCode.RESOURCE_EXHAUSTED:
+                raise self.failureException("expected that there is no room")
+            next(other.SyncPieces(question))
+            first.cancel()
+            while True:  # the service hears of the end a moment later
+                with contextlib.suppress(grpc.RpcError):
+                    next(self.stub.SyncPieces(question))
+                    return
+
+        await self.child(ask)
+
+    async def test_many_calls(self) -> None:
+        """Calls beyond the limit are refused, and served again when others have ended."""
+        await self.add(0)
+
+        def ask() -> tuple[StatusCode, str]:
+            streams = [self.stub.SyncHost(dfdaemon_pb2.SyncHostRequest()) for _ in range(8)]
+            for stream in streams:
+                next(stream)
+            refused = self.refusal(lambda: next(self.stub.SyncHost(dfdaemon_pb2.SyncHostRequest())))
+            for stream in streams:
+                stream.cancel()
+            while True:
+                with contextlib.suppress(grpc.RpcError):
+                    next(self.stub.SyncHost(dfdaemon_pb2.SyncHostRequest()))
+                    return refused
+
+        self.assertIs((await self.child(ask))[0], StatusCode.RESOURCE_EXHAUSTED)
+
+    def question(self, *numbers: int) -> Any:
+        """What asks for pieces."""
+        return dfdaemon_pb2.SyncPiecesRequest(task_id=TASK_ID, interested_piece_numbers=numbers)
+
+
 class StatTests(ServiceTestCase):
     """What is known of a task."""
 
@@ -260,7 +353,9 @@ class SyncTests(ServiceTestCase):
         for kind, row in METHODS.items():
             await self.add(0, 1, 2, kind=kind)
             call = getattr(self.stub, row.sync)
-            told = await self.child(partial(self.all_of, call, row.sync_request(task_id=TASK_ID)))
+            told = await self.child(
+                partial(self.all_of, call, row.sync_request(**{"task_id": TASK_ID, row.interested: range(3)}))
+            )
             facts = [(piece.number, piece.offset, piece.length) for piece in told]
             self.assertEqual(facts, [(0, 0, LENGTH), (1, LENGTH, LENGTH), (2, 2 * LENGTH, LENGTH)])
             if kind is not PieceKind.CACHE:  # whose message has no fields for it
@@ -271,13 +366,39 @@ class SyncTests(ServiceTestCase):
         """Where no door for Vortex is open no port is told."""
         await self.add(0, pieces=1)
         self.vortex_port = None
-        (told,) = await self.child(lambda: list(self.sync()))
+        (told,) = await self.child(lambda: list(self.sync(0)))
         self.assertFalse(told.HasField("tcp_port"))
 
     async def test_wanted(self) -> None:
         """Only the wanted pieces are told; one that a finished task has not does not keep the stream open."""
         await self.add(0, 1, 2)
         self.assertEqual([piece.number for piece in await self.child(lambda: list(self.sync(2, 7)))], [2])
+
+    async def test_as_asked(self) -> None:
+        """Pieces are told in the order in which they are asked for, twice where asked twice; for no number, none is."""
+        await self.add(0, 1, 2)
+        for wanted in ([2, 0], [1, 1, 0, 1], [], [2**32 - 1, 2]):
+            told = await self.child(lambda wanted=wanted: [piece.number for piece in self.sync(*wanted, timeout=10)])  # type: ignore[misc]  # as above
+            self.assertEqual(told, [number for number in wanted if number < 3])
+
+    async def test_as_asked_of_what_comes(self) -> None:
+        """What comes later is told as often as it was asked for, and then the stream of an unfinished task ends."""
+        await self.add(0)
+
+        def follow() -> list[int]:
+            stream = self.sync(1, 0, 1)
+            told = [next(stream).number]
+            self.in_reactor(self.add_piece, 1)
+            return told + [piece.number for piece in stream]
+
+        self.assertEqual(await self.child(follow), [0, 1, 1])
+
+    async def test_no_number_of_an_unfinished_task(self) -> None:
+        """A stream without a number ends at once, and fails where there is no such task."""
+        await self.add(0)
+        self.assertEqual(await self.child(lambda: list(self.sync())), [])
+        code, _ = await self.child(lambda: self.refusal(lambda: list(self.sync(task_id="cd" * 32))))
+        self.assertIs(code, StatusCode.INTERNAL)
 
     async def test_all_wanted_are_there(self) -> None:
         """The stream of an unfinished task ends when all that was wanted has been told."""
@@ -286,7 +407,7 @@ class SyncTests(ServiceTestCase):
 
     async def test_unknown(self) -> None:
         """An unknown task is an internal error with those words, as with the reference."""
-        code, text = await self.child(lambda: self.refusal(lambda: list(self.sync(task_id="cd" * 32))))
+        code, text = await self.child(lambda: self.refusal(lambda: list(self.sync(0, task_id="cd" * 32))))
         self.assertEqual((code, text), (StatusCode.INTERNAL, f"task {'cd' * 32} not found"))
 
     async def test_as_they_come(self) -> None:
@@ -294,7 +415,7 @@ class SyncTests(ServiceTestCase):
         await self.add(0)
 
         def follow() -> list[float]:
-            stream = self.sync()
+            stream = self.sync(0, 1, 2)
             stream.initial_metadata()
             delays = []
             next(stream)
@@ -315,7 +436,7 @@ class SyncTests(ServiceTestCase):
         await self.add_task(3)
 
         def look() -> None:
-            stream = self.sync()
+            stream = self.sync(0, 1, 2)
             stream.initial_metadata()
             stream.cancel()
 
@@ -352,7 +473,7 @@ class SyncTests(ServiceTestCase):
 
         def follow(timeout: float) -> tuple[int, StatusCode, float]:
             begun = time.monotonic()
-            stream = self.sync(timeout=timeout)
+            stream = self.sync(0, 1, timeout=timeout)
             pieces = list(stream)
             return len(pieces), stream.code(), time.monotonic() - begun
 
@@ -366,7 +487,7 @@ class SyncTests(ServiceTestCase):
         await self.add(0)
 
         def follow() -> tuple[StatusCode, str]:
-            stream = self.sync()
+            stream = self.sync(0, 1, 2)
             next(stream)
             subprocess.run(
                 [

@@ -189,7 +189,9 @@ class StopTests(ServiceTestCase):
         health: Any = health_pb2_grpc.HealthStub(self.channel)
 
         def follow() -> list[Any]:
-            pieces = self.stub.SyncPieces(dfdaemon_pb2.SyncPiecesRequest(task_id=TASK_ID))
+            pieces = self.stub.SyncPieces(
+                dfdaemon_pb2.SyncPiecesRequest(task_id=TASK_ID, interested_piece_numbers=[0, 1])
+            )
             hosts = self.stub.SyncHost(dfdaemon_pb2.SyncHostRequest())
             watch = health.Watch(health_pb2.HealthCheckRequest())
             for stream in (pieces, hosts, watch):
