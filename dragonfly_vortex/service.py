@@ -18,6 +18,7 @@ from twisted.internet.interfaces import (
     IReactorFDSet,
     IReactorTCP,
     IReactorThreads,
+    IReactorTime,
 )
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -31,6 +32,7 @@ from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.peer.tcp_server import TCPServer
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
+from dragonfly_vortex.storage.rechecks import Rechecks
 from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import ReadAhead
@@ -77,6 +79,7 @@ class VortexService(Service):
         self._tally = tally
         self._store: PieceStore | None = None
         self._read_ahead: ReadAhead | None = None
+        self._rechecks: Rechecks | None = None
         self._server: IServer | None = None
         self._upload: UploadService | None = None
         self._metrics: IServer | None = None
@@ -121,9 +124,10 @@ class VortexService(Service):
         identity = server_tls(self.config)
         doors = self.config.storage.server.protocol
         read_ahead = ReadAhead(self._reactor)
+        rechecks = Rechecks(self.config.storage.dir, IReactorTime(self._reactor), read_ahead.in_thread)
         vortex, grpc, stats = self._tally or Tally(), Tally(), StatTally()
-        server = self._make_server(store, limiter, read_ahead, identity, vortex) if doors != "grpc" else None
-        upload = self._make_upload(store, limiter, identity, grpc, stats) if doors != "tcp" else None
+        server = self._make_server(store, limiter, read_ahead, rechecks, identity, vortex) if doors != "grpc" else None
+        upload = self._make_upload(store, limiter, rechecks, identity, grpc, stats) if doors != "tcp" else None
         metrics = self._make_metrics(server, (vortex, grpc), stats if upload is not None else None)
         # In this order, so that a port that cannot be had leaves no thread. Nobody is accepted before this returns.
         if upload is not None:
@@ -136,7 +140,7 @@ class VortexService(Service):
                 server.start()
             unless_started.pop_all()
         self._store, self._read_ahead, self._server, self._upload = store, read_ahead, server, upload
-        self._metrics = metrics
+        self._metrics, self._rechecks = metrics, rechecks
         store.start().addErrback(self._storage_failed, store)
         if upload is not None:
             upload.startService().addErrback(self._does_not_listen, upload)
@@ -158,6 +162,9 @@ class VortexService(Service):
         store, self._store = self._store, None
         read_ahead, self._read_ahead = self._read_ahead, None
         metrics, self._metrics = self._metrics, None
+        rechecks, self._rechecks = self._rechecks, None
+        if rechecks is not None:
+            rechecks.stop()
         doors = [door.stop(self.config.shutdown_timeout) for door in (server, upload) if door is not None]
         try:
             await gatherResults(doors, consumeErrors=True)
@@ -201,6 +208,7 @@ class VortexService(Service):
         store: PieceStore,
         limiter: TokenBucket,
         read_ahead: ReadAhead,
+        rechecks: Rechecks,
         identity: TLSIdentity | None,
         tally: Tally,
     ) -> IServer:
@@ -218,6 +226,7 @@ class VortexService(Service):
             cork=server.tcp.cork,
             read_ahead=read_ahead,
             tally=tally,
+            rechecks=rechecks,
         )
         return IServer(
             TCPServer(
@@ -232,7 +241,13 @@ class VortexService(Service):
         )
 
     def _make_upload(
-        self, store: PieceStore, limiter: TokenBucket, identity: TLSIdentity | None, tally: Tally, stats: StatTally
+        self,
+        store: PieceStore,
+        limiter: TokenBucket,
+        rechecks: Rechecks,
+        identity: TLSIdentity | None,
+        tally: Tally,
+        stats: StatTally,
     ) -> UploadService:
         credentials = None
         if identity is not None:
@@ -250,6 +265,7 @@ class VortexService(Service):
             limiter=limiter,
             tally=tally,
             stats=stats,
+            rechecks=rechecks,
         )
 
     def _make_metrics(

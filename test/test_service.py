@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import socket
@@ -35,13 +36,14 @@ from dragonfly_vortex.config import (
     default_config,
 )
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
-from dragonfly_vortex.errors import CertificateUnusable, StorageFailure
+from dragonfly_vortex.errors import CertificateUnusable, DigestMismatch, StorageFailure
 from dragonfly_vortex.parents import ParentAddress
 from dragonfly_vortex.peer.listener import VortexPort
 from dragonfly_vortex.peer.server import VortexServerFactory
 from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.discovery import PieceDiscovery
 from dragonfly_vortex.service import IPeerReactor, VortexService
+from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.wire import PieceContent, PieceKind
@@ -211,6 +213,27 @@ class ServiceTests(TestCase):
         self.assertTrue(any("read-ahead" in thread.name for thread in threading.enumerate()))
         await peer.stopService()
         self.assertFalse(any("read-ahead" in thread.name for thread in threading.enumerate()))
+
+    async def test_asked_for_again(self) -> None:
+        """A rotten piece that a child asks for again is found, over each door, and not served by the next peer."""
+        for protocol in ("tcp", "grpc"):
+            peer = self.service(self.config(protocol=protocol))
+            task_id = await deferToThread(self.import_file)
+            (content,) = [path for path in peer.config.storage.dir.rglob(task_id) if path.stat().st_size == 1_000_000]
+            with content.open("r+b") as file:
+                file.seek(700_000)
+                file.write(b"rotten")
+            peer.startService()
+            address = cast(IPv4Address, peer.address if protocol == "tcp" else await self.until_grpc(peer))
+            downloader = DownloaderFactory(protocol, default_config(), reactor=peer_reactor).build()
+            for number in (0, 1, 1):
+                with contextlib.suppress(DigestMismatch):
+                    await downloader.download_piece(f"{address.host}:{address.port}", number, "", task_id)
+            await downloader.stop()
+            await peer.stopService()  # which waits for the check
+            with Catalog(peer.config.storage.dir) as catalog:
+                marks = [piece.damage for piece in catalog.get_pieces(PieceKind.STANDARD, task_id)]
+            self.assertEqual([bool(mark) for mark in marks], [False, True], protocol)
 
     async def test_starts_again(self) -> None:
         """A service that was stopped can be started again, and has kept its tasks."""

@@ -17,6 +17,7 @@ from dragonfly_vortex.interfaces import IPieceStore
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.tally import Tally
 from dragonfly_vortex.peer.server_protocol import VortexServerProtocol
+from dragonfly_vortex.storage.rechecks import Rechecks
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.wire import PieceRequest
@@ -40,6 +41,7 @@ class VortexServerFactory(Factory):
     :param cork: have the kernel send full segments only, until a reply is complete.
     :param read_ahead: who waits for the disk where a piece is not in memory; None: the reactor's thread does.
     :param tally: where pieces and bytes are counted; None: in one of its own.
+    :param rechecks: hears of every piece that has been sent; None: what children ask for again is not checked.
     """
 
     noisy = False
@@ -55,6 +57,7 @@ class VortexServerFactory(Factory):
         cork: bool = False,
         read_ahead: ReadAhead | None = None,
         tally: Tally | None = None,
+        rechecks: Rechecks | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
@@ -64,6 +67,7 @@ class VortexServerFactory(Factory):
         self.cork = cork
         self.read_ahead = read_ahead
         self.tally = tally or Tally()
+        self.rechecks = rechecks
         self.limited_log = LimitedLog(VortexServerProtocol.log, clock)
         """Where all connections log: strangers make them."""
         self._connections: set[VortexServerProtocol] = set()

@@ -227,7 +227,14 @@ class VortexServerProtocol(Protocol):
             os.close(piece.range.descriptor)
             raise
         self._cork(True)
-        return self._transmit(header, piece.range)
+        return self._transmit(header, piece.range).addCallback(self._sent_whole, request)
+
+    def _sent_whole(self, _: None, request: PieceRequest) -> None:
+        """All of a piece has been sent."""
+        rechecks = self.factory.rechecks
+        if rechecks is not None:
+            child = getattr(self.transport.getPeer(), "host", "")  # what is no internet address has none
+            rechecks.sent(child, request.kind, request.task_id, request.number)
 
     def _send_error(self, failure: Failure, request: PieceRequest) -> Deferred[None] | None:
         """The piece cannot be had: say so. The connection goes on."""

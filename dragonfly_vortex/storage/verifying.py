@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dragonfly_vortex.errors import NotStored, StorageFailure
-from dragonfly_vortex.interfaces import StoredPiece, StoredTask
+from dragonfly_vortex.interfaces import StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
@@ -27,7 +27,16 @@ from dragonfly_vortex.storage.pieces import BLOCK_LENGTH, Progress, piece_count
 from dragonfly_vortex.system_calls import read_at
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
-__all__ = ["Damage", "Pace", "Verdict", "checked_blocks", "mark_if_damaged", "mismatch_of_whole", "verify_task"]
+__all__ = [
+    "Damage",
+    "Pace",
+    "Verdict",
+    "check_piece",
+    "checked_blocks",
+    "mark_if_damaged",
+    "mismatch_of_whole",
+    "verify_task",
+]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -137,6 +146,24 @@ def verify_task(
                 damaged[number] = reason
         mismatch = "" if damaged else reading.mismatch()
     return Verdict(task=task, piece_count=len(pieces), damaged=damaged, mismatch=mismatch)
+
+
+def check_piece(directory: Path, kind: PieceKind, task_id: str, number: int) -> str:
+    """
+    Read a piece, and mark it if it is damaged.
+
+    :param directory: the storage's directory.
+    :returns: what is wrong with it; nothing for a piece that is sound, has gone, or was marked before.
+    :raises StorageFailure: the storage failed.
+    """
+    with Catalog(directory, Access.READ) as catalog, storage_failures(f"cannot check {piece_id(task_id, number)}"):
+        try:
+            piece = catalog.get_piece(kind, task_id, number)
+        except NotStored:
+            return ""
+        if piece.damage or not _reason(Content(directory), piece):
+            return ""
+    return mark_if_damaged(directory, kind, task_id, number)
 
 
 def mark_if_damaged(directory: Path, kind: PieceKind, task_id: str, number: int) -> str:

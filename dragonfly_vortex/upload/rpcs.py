@@ -32,6 +32,7 @@ from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceReque
 from dragonfly_vortex.rpc.pieces import encode_piece
 from dragonfly_vortex.rpc.statuses import Status, status_of
 from dragonfly_vortex.storage.pieces import piece_count
+from dragonfly_vortex.storage.rechecks import Rechecks
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.upload.event_loop import EventLoopThread
 from dragonfly_vortex.upload.health import HealthRPCs
@@ -70,6 +71,7 @@ class UploadRPCs:
     :param tally: where pieces and bytes are counted.
     :param limited_log: for what a call can cause; it is used in the reactor's thread.
     :param stats: where questions about tasks are counted.
+    :param rechecks: hears of every piece that has been sent, in the reactor's thread; None: nothing is checked.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class UploadRPCs:
         tally: Tally,
         stats: StatTally,
         limited_log: LimitedLog,
+        rechecks: Rechecks | None = None,
     ) -> None:
         self.host = common_pb2.Host()
         """What is said about the host."""
@@ -96,6 +99,7 @@ class UploadRPCs:
         self._tally = tally
         self._stats = stats
         self._limited_log = limited_log
+        self._rechecks = rechecks
         self._watches = Watches(store, thread, self._sync_message)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="upload-reader")
         self._open = Budget(_MAX_OPEN, fair=True)
@@ -163,6 +167,9 @@ class UploadRPCs:
                 await self._thread.ask(self._store.mark_damaged, kind, task_id, number, str(error))
                 raise
             self._tally.sent(piece.metadata.length)  # gRPC has it now, and does not say how much of it has left
+            if self._rechecks is not None:
+                child = str(context.peer()).rpartition(":")[0]  # without its port
+                self._thread.tell(self._rechecks.sent, child, kind, task_id, number)
             return reply
 
     async def _enter(self, budget: Budget, length: int, context: Context) -> Place:

@@ -24,6 +24,7 @@ from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.tally import StatTally, Tally
 from dragonfly_vortex.rpc.budget import PIECES_IN_MEMORY, Budget
 from dragonfly_vortex.rpc.limits import MAX_REQUEST
+from dragonfly_vortex.storage.rechecks import Rechecks
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.upload.event_loop import EventLoopThread
 
@@ -76,6 +77,7 @@ class UploadService(Service):
     :param drain_timeout: seconds that the pieces under way have when the service stops.
     :param memory: bytes of the pieces that are in memory at once; further ones wait.
     :param max_calls: calls that are under way at once; further ones are refused with ``RESOURCE_EXHAUSTED``.
+    :param rechecks: hears of every piece that has been sent; None: what children ask for again is not checked.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -96,6 +98,7 @@ class UploadService(Service):
         drain_timeout: float = DRAIN_TIMEOUT,
         memory: int = PIECES_IN_MEMORY,
         max_calls: int = MAX_CALLS,
+        rechecks: Rechecks | None = None,
     ) -> None:
         self.address: IAddress | None = None
         """Where it listens, None while it does not."""
@@ -110,6 +113,7 @@ class UploadService(Service):
         self._tally = tally or Tally()
         self._stats = stats or StatTally()
         self._drain_timeout = drain_timeout
+        self._rechecks = rechecks
         self._limited_log = LimitedLog(self.log, cast(IReactorTime, reactor))
         self._memory = memory
         self._max_calls = max_calls
@@ -196,6 +200,7 @@ class UploadService(Service):
             tally=self._tally,
             stats=self._stats,
             limited_log=self._limited_log,
+            rechecks=self._rechecks,
         )
         server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=self._max_calls)
         running.server, running.rpcs = server, rpcs
