@@ -85,8 +85,9 @@ def open_file(path: Path) -> int:
 
 def give_to_owner(descriptor: int, directory: Path) -> None:
     """
-    Give a file or a directory that this process has just made to the owner of the directory that it is in. Where the
-    group may write to that directory, it may write to the new one, too, whatever the umask is.
+    Give a file or a directory that this process has just made to the owner of the directory that it is in. Where that
+    one is shared by its group (its set-group-ID bit is set, and the group may write), so is what is new, whatever the
+    umask is.
 
     :param descriptor: of what is new.
     :param directory: the directory that it is in.
@@ -99,7 +100,7 @@ def give_to_owner(descriptor: int, directory: Path) -> None:
     elif own.st_gid != above.st_gid:
         with suppress(PermissionError):  # not a member of that group
             os.fchown(descriptor, -1, above.st_gid)
-    if above.st_mode & stat.S_IWGRP:
+    if above.st_mode & stat.S_IWGRP and above.st_mode & stat.S_ISGID:
         shared = stat.S_IRWXG | stat.S_ISGID if stat.S_ISDIR(own.st_mode) else stat.S_IRGRP | stat.S_IWGRP
         os.fchmod(descriptor, stat.S_IMODE(own.st_mode) | (above.st_mode & shared))
 

@@ -103,7 +103,10 @@ class OwnerTests(SynchronousTestCase):
         self.assertEqual(path.stat().st_uid, 0)
 
     def test_shared_with_a_group(self) -> None:
-        """Where the group may write, it may write to all that is new, whatever the umask is."""
+        """What is new in a directory that its group shares is shared by it, whatever the umask is."""
+        self.root.chmod(0o775)
+        os.close(create_file(self.root / "not-shared"))
+        self.assert_owned(self.root / "not-shared", 0o600)
         self.root.chmod(0o2775)
         make_directory(self.root / "a" / "b")
         os.close(create_file(self.root / "a" / "b" / "file"))
