@@ -20,12 +20,13 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.cli.arguments import STDOUT
+from dragonfly_vortex.cli.configuration import read_config
 from dragonfly_vortex.cli.exits import STATUS_OF_SIGNAL, ExitStatus, UsageError, on_signals
 from dragonfly_vortex.cli.lines import counted
 from dragonfly_vortex.cli.names import UnawaitedResolver
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.clock import use_monotonic_clock
-from dragonfly_vortex.config import Config, default_config, load_config
+from dragonfly_vortex.config import Config, default_config
 from dragonfly_vortex.downloaders.negotiation import Negotiation, negotiate
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
@@ -53,7 +54,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
     if arguments.no_sync and arguments.store:
         raise UsageError("expected --no-sync without --store, got both: a piece is offered once it is on the disk")
     is_read = arguments.store or arguments.config is not None
-    config = load_config(arguments.config).config if is_read else default_config()
+    config = read_config(arguments.config) if is_read else default_config()
     if arguments.store and isinstance(arguments.output, Path):
         _check_output(arguments.output, overwrite=arguments.overwrite)
     from twisted.internet import reactor as global_reactor

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dragonfly_vortex.cli.arguments import STDOUT
+from dragonfly_vortex.cli.configuration import read_config
 from dragonfly_vortex.cli.exits import ExitStatus, UsageError
 from dragonfly_vortex.cli.lines import counted
 from dragonfly_vortex.cli.progress import ProgressBar
-from dragonfly_vortex.config import load_config
 from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.interfaces import StoredTask
 from dragonfly_vortex.storage import exporting, importing, removing, verifying
@@ -143,8 +143,8 @@ def remove_task(arguments: Namespace) -> ExitStatus:
 
 
 def _directory(arguments: Namespace) -> Path:
-    """The storage's directory, as the configuration says. Its warnings are the daemon's to log."""
-    return load_config(arguments.config).config.storage.dir
+    """The storage's directory, as the configuration says."""
+    return read_config(arguments.config).storage.dir
 
 
 def _find(catalog: Catalog, task_id: str, kind: PieceKind | None) -> StoredTask:

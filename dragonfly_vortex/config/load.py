@@ -36,10 +36,13 @@ class LoadedConfig:
 
     :param config: the values.
     :param warnings: a line for each thing that holds and may surprise; they belong in the daemon's log.
+    :param unknown: the keys that neither this package nor the reference has, with suggestions. They are in the warnings
+        too, and they may be misspelt: a command, which has no log, should name them.
     """
 
     config: Config
     warnings: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
 
 
 DEFAULT_FILE = "tap.yaml"
@@ -75,7 +78,7 @@ def load_config(path: str | os.PathLike[str] | None) -> LoadedConfig:
         place = keys.given[key][-1]
         raise ConfigError(file, place.value.line, place.key, reason)
     warnings = [f"{file}: {warning}" for warning in (*_skipped(keys), *surprises(config))] + reader.warnings
-    return LoadedConfig(config=config, warnings=tuple(warnings))
+    return LoadedConfig(config=config, warnings=tuple(warnings), unknown=tuple(keys.unknown))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,8 +62,9 @@ that the file has: {unused}.
 
 A key that is unknown here may belong to another version of the reference, which skips keys that it does not know. In a
 section that the reference has, the top level included, such a key is skipped too: the same warning names it, with the
-nearest name that there is. It is an error where it is certainly meant for us: in a section of ours alone
-({ours}), or very near to a name that only we have, such as `piece_timout`.
+nearest name that there is, and a command names it on standard error. It is an error where it is certainly meant for us:
+in a section of ours alone ({ours}), or very near to a name that only we
+have, such as `piece_timout`.
 
 Some values that the reference takes cannot hold here. Each has a warning of its own, which names what is used instead:
 

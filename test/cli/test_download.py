@@ -128,7 +128,7 @@ class FileTests(SynchronousTestCase):
         downloads = self.directory / "downloads"
         downloads.mkdir()
         with Daemon(self.directory) as daemon:
-            self.directory.joinpath("broken.yaml").write_text("no: such\n", encoding="utf-8")
+            self.directory.joinpath("broken.yaml").write_text("tls: {no: such}\n", encoding="utf-8")
             downloads.joinpath("tap.yaml").symlink_to(self.directory / "broken.yaml")
             ran = dfvortex("download", task_id, "--parent", daemon.parent, "--output", "out", directory=downloads)
             self.assertEqual((ran.returncode, ran.stderr), (0, ""))
@@ -138,7 +138,7 @@ class FileTests(SynchronousTestCase):
                 directory=downloads,
             )
         self.assertEqual((ran.returncode, ran.stdout), (2, ""))
-        self.assertRegex(ran.stderr, r"\Adfvortex: tap\.yaml:1: no: unknown key.*\n\Z")
+        self.assertRegex(ran.stderr, r"\Adfvortex: tap\.yaml:1: tls\.no: unknown key.*\n\Z")
 
     def test_standard_output(self) -> None:
         """``-`` is standard output, which gets the content and nothing else; with ``--store``, too."""

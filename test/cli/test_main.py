@@ -89,8 +89,8 @@ class CommandTests(SynchronousTestCase):
 
     def test_configuration_errors(self) -> None:
         """A configuration that is missing or wrong is one line that names it, and status 2."""
-        self.directory.joinpath("bad.yaml").write_text("storage:\n  dri: x\n", encoding="utf-8")
-        for name, pattern in (("none.yaml", "cannot be read: No such file"), ("bad.yaml", r"2: storage\.dri: unknown")):
+        self.directory.joinpath("bad.yaml").write_text("storage:\n  dir:\n", encoding="utf-8")
+        for name, pattern in (("none.yaml", "cannot be read: No such file"), ("bad.yaml", r"2: storage\.dir: ")):
             ran = dfvortex("list", "--config", name, directory=self.directory)
             self.assertEqual((ran.returncode, ran.stdout), (2, ""))
             self.assertRegex(ran.stderr, rf"\Adfvortex: {name}:.*{pattern}.*\n\Z")

@@ -413,6 +413,7 @@ class DfdaemonTests(ConfigFileTestCase):
                 "(did you mean requestRateLimit?), storge (did you mean storage?), xyzzy, some_thing",
             ),
         )
+        self.assertEqual(loaded.unknown[2:], ("storge (did you mean storage?)", "xyzzy", "some_thing"))
         self.assertIn(": unknown keys, which are skipped: xyzzy", self.load("xyzzy: 1").warnings[0])
 
     def test_keys_twice(self) -> None:
