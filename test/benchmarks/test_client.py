@@ -48,7 +48,10 @@ class ClientTestCase(SynchronousTestCase):
                 for each in answers:
                     asked = b""
                     while not (asked.endswith(end) if end else len(asked) == 74):
-                        asked += connection.recv(1)
+                        byte = connection.recv(1)
+                        if not byte:  # the client has ended it
+                            return
+                        asked += byte
                     self.asked.append(asked)
                     for start in range(len(each)):
                         connection.sendall(each[start : start + 1])
