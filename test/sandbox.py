@@ -22,6 +22,7 @@ __all__ = ["IS_POSSIBLE", "NUMBERS", "refusing"]
 
 NUMBERS = {
     "x86_64": {
+        "clock_nanosleep": 230,
         "fadvise64": 221,
         "fallocate": 285,
         "fcntl": 72,
@@ -31,12 +32,15 @@ NUMBERS = {
         "prctl": 157,
         "preadv2": 327,
         "prlimit64": 302,
+        "pselect6": 270,
+        "select": 23,
         "sendfile": 40,
         "setsockopt": 54,
         "splice": 275,
         "sync_file_range": 277,
     },
     "aarch64": {
+        "clock_nanosleep": 115,
         "fadvise64": 223,
         "fallocate": 47,
         "fcntl": 25,
@@ -46,6 +50,7 @@ NUMBERS = {
         "prctl": 167,
         "preadv2": 286,
         "prlimit64": 261,
+        "pselect6": 72,
         "sendfile": 71,
         "setsockopt": 208,
         "splice": 76,

@@ -13,16 +13,23 @@ import errno
 import fcntl
 import os
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from dragonfly_vortex.storage.locks import HAS_RANGES, is_lock_refused, lock_byte, no_locks
+from dragonfly_vortex.storage.locks import HAS_RANGES, is_lock_refused, lock_byte, lock_shared_or_alone, no_locks
 
 __all__ = ["create_file", "give_to_owner", "locked", "make_directory", "open_file", "sync_directory"]
 
 _LOCK_FILE = ".lock"
 """Locked in a directory for the directory, where that one cannot be locked itself."""
+
+_LOCK_TIMEOUT = 30.0
+"""Seconds to wait for a lock: it is held for moments, unless its process is frozen or its disk does not answer."""
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
+"""Seconds between two attempts: no call of the system waits for a lock for a limited time."""
 
 
 def make_directory(directory: Path) -> None:
@@ -126,37 +133,62 @@ def locked(directory: Path) -> Iterator[None]:
     """
     Keep other processes and threads, those that ask in the same way, out of a directory.
 
-    Waits for the one that has it; one that is killed lets go.
+    Waits for the one that has it, for at most 30 s; one that is killed lets go.
 
     A directory can be locked by ``flock`` alone. Where that is refused, a file in the directory is locked instead. It
     stays, and is locked by all others, too, that find it there: so a process to which ``flock`` is refused and one to
     which it is not exclude each other, once the file is there.
 
+    :raises TimeoutError: another has had it all the time.
     :raises OSError: the directory is not there, or there are no locks here.
     """
     with ExitStack() as held:
         descriptor = _open(directory)
         held.callback(os.close, descriptor)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _wait(directory, lambda: lock_shared_or_alone(descriptor, shared=False))
+        except TimeoutError:
+            raise
         except OSError as error:
             if not is_lock_refused(error):
                 raise
-            _lock_file(held, open_file(directory / _LOCK_FILE))
+            _lock_file(held, directory, open_file(directory / _LOCK_FILE))
         else:
             # Where the file cannot be opened, or locked, it is not what keeps others out.
-            with suppress(OSError):
-                _lock_file(held, os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CLOEXEC))
+            try:
+                _lock_file(held, directory, os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CLOEXEC))
+            except TimeoutError:
+                raise
+            except OSError:
+                pass
         yield
 
 
-def _lock_file(held: ExitStack, descriptor: int) -> None:
+def _wait(directory: Path, lock: Callable[[], bool]) -> None:
+    """
+    Try to get a directory's lock until it is there.
+
+    :raises TimeoutError: it has not been given up.
+    """
+    deadline = time.monotonic() + _LOCK_TIMEOUT
+    pause = _FIRST_PAUSE
+    while not lock():
+        if time.monotonic() >= deadline:
+            text = f"expected the lock of the directory within {_LOCK_TIMEOUT:g} s, another process keeps it"
+            raise TimeoutError(errno.ETIMEDOUT, text, str(directory))
+        time.sleep(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+
+
+def _lock_file(held: ExitStack, directory: Path, descriptor: int) -> None:
     """Lock a directory's lock file until all that is held is given up."""
     held.callback(os.close, descriptor)
     if not HAS_RANGES:
         raise no_locks()
     try:
-        lock_byte(descriptor, fcntl.F_WRLCK, 0, wait=True)
+        _wait(directory, lambda: lock_byte(descriptor, fcntl.F_WRLCK, 0))
+    except TimeoutError:
+        raise
     except OSError as error:
         if is_lock_refused(error):
             raise no_locks() from error

@@ -75,18 +75,16 @@ def lock_shared_or_alone(descriptor: int, *, shared: bool) -> bool:
     return True
 
 
-def lock_byte(descriptor: int, kind: int, start: int, *, wait: bool = False) -> bool:
+def lock_byte(descriptor: int, kind: int, start: int) -> bool:
     """
     Lock or unlock one byte of an open file by ``F_OFD_SETLK``; False if another owner has it locked.
 
     :param kind: ``F_RDLCK`` to share it, ``F_WRLCK`` to have it alone, ``F_UNLCK`` to give it up.
     :param start: which byte; the file need not be as long.
-    :param wait: wait for the owner that has it locked.
     :raises OSError: it is refused.
     """
-    command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
     try:
-        fcntl.fcntl(descriptor, command, _LOCK.pack(kind, os.SEEK_SET, start, 1, 0))
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _LOCK.pack(kind, os.SEEK_SET, start, 1, 0))
     except BlockingIOError:
         return False
     return True

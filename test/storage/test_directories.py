@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import subprocess
@@ -14,6 +13,7 @@ from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.storage import directories
 from dragonfly_vortex.storage.directories import create_file, locked, make_directory, open_file, sync_directory
 from test import sandbox
 from test.sandbox import refusing
@@ -164,13 +164,25 @@ class LockedTests(SynchronousTestCase):
             raise ZeroDivisionError
         self.assertEqual(self.state(directory), "free")
 
+    def test_never_given_up(self) -> None:
+        """A lock that is not given up, as of a process that is frozen, is not waited for without end."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        self.patch(directories, "_LOCK_TIMEOUT", 0.05)
+        with (
+            locked(directory),
+            self.assertRaisesRegex(TimeoutError, "expected the lock of the directory within 0.05 s, another"),
+            locked(directory),
+        ):
+            pass
+        with locked(directory):
+            self.assertEqual(self.state(directory), "locked")
+
 
 def is_waiting(pid: int) -> bool:
-    """Whether a process sleeps in flock(2), or in fcntl(2) with F_OFD_SETLKW: see proc_pid_syscall(5)."""
-    number, *arguments = Path(f"/proc/{pid}/syscall").read_text(encoding="ascii").split()
-    if number == str(sandbox.NUMBERS["flock"]):
-        return True
-    return number == str(sandbox.NUMBERS["fcntl"]) and int(arguments[1], 16) == fcntl.F_OFD_SETLKW
+    """Whether a process sleeps until its next attempt, by a call that differs between Pythons: proc_pid_syscall(5)."""
+    number = Path(f"/proc/{pid}/syscall").read_text(encoding="ascii").split()[0]
+    return number in {str(sandbox.NUMBERS.get(call)) for call in ("clock_nanosleep", "pselect6", "select")}
 
 
 @skipUnless(sandbox.IS_POSSIBLE, "filters of system calls are known here for Linux on x86-64 and aarch64 only")
