@@ -14,7 +14,7 @@ from unittest import skipUnless
 from twisted.trial.unittest import SynchronousTestCase
 
 from test import sandbox
-from test.processes import PROGRAMS, TWISTD, Daemon, write_config
+from test.processes import PROGRAMS, TWISTD, Daemon, import_file, write_config
 from test.sandbox import refusing
 
 _FASTER = (
@@ -94,11 +94,26 @@ class RefusedCallsTests(SynchronousTestCase):
         """Without locks of open files flock does."""
         self.assert_works("EPERM", "ofd_locks")
 
+    def test_output_without_locks(self) -> None:
+        """A download into a file needs no lock."""
+        task_id = import_file(self.file, directory=self.directory)
+        arguments = ("download", task_id, "--output", "copy", "--parent")
+        with Daemon(self.directory) as daemon:
+            ran = self.run_in_sandbox(
+                "EPERM", ("flock", "ofd_locks"), *arguments, daemon.parent, directory=self.directory
+            )
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        self.assertEqual((self.directory / "copy").read_bytes(), self.file.read_bytes())
+
     def test_no_locks(self) -> None:
         """Without any lock of that kind there is no storage: one line says so at the start, and the status is 1."""
         calls = ("flock", "ofd_locks")
         ran = self.run_in_sandbox("EPERM", calls, "import", self.file, directory=self.directory)
         self.assertEqual((ran.returncode, ran.stdout, ran.stderr.count("\n")), (1, "", 1), ran.stderr)
+        self.assertIn("expected flock or F_OFD_SETLK, both are refused", ran.stderr)
+        parent = ("--parent", "tcp://127.0.0.1:1")
+        ran = self.run_in_sandbox("EPERM", calls, "download", "0" * 64, *parent, "--store", directory=self.directory)
+        self.assertEqual((ran.returncode, ran.stdout), (1, ""), ran.stderr)
         self.assertIn("expected flock or F_OFD_SETLK, both are refused", ran.stderr)
         daemon = Daemon(self.directory, command=refusing("EPERM", calls, TWISTD))
         self.addCleanup(daemon.kill_if_running)
