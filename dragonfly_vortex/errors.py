@@ -13,6 +13,7 @@ __all__ = [
     "CertificateUnusable",
     "ConfigError",
     "DigestMismatch",
+    "EndDisputed",
     "InvalidPiece",
     "LocalProtocolError",
     "NoParentLeft",
@@ -289,6 +290,10 @@ class TaskNotFound(TaskError):
 
 class TaskDigestMismatch(TaskError):
     """All pieces fit their digests, and the whole does not fit the task's ID."""
+
+
+class EndDisputed(TaskError):
+    """A parent says that the task is much shorter than what others have given of it, which has no end yet."""
 
 
 class NoParentLeft(TaskError):

@@ -24,7 +24,7 @@ class Comparison:
     :param parent: the parent's address.
     :param pieces: the pieces that are as it gives them; none yet.
     :param there: the pieces in the file, by number.
-    :param by_digest: whether pieces of others are compared; otherwise all of them are fetched anew.
+    :param by_digest: whether pieces of others with equal digests stay; otherwise all that the parent has are fetched.
     """
 
     def __init__(
@@ -36,12 +36,11 @@ class Comparison:
         self.confirmed: set[int] = set()
         """Numbers of the pieces of others that the parent describes in the same way."""
         self.replaced: dict[int, VerifiedPiece] = {}
-        """The pieces that the parent gives in another way, or that were not compared, by number."""
+        """The pieces that are fetched from the parent instead, by number."""
         self._pieces = pieces
         self._described: dict[Request, PieceMetadata | None] = {}  # the comparisons that are under way
         self._placed_for: int | None = None
-        if not by_digest:
-            self._replace([number for number, piece in self.there.items() if piece.parent != parent])
+        self._by_digest = by_digest
         self._adopt([0])
         self.place()
 
@@ -70,7 +69,7 @@ class Comparison:
         piece = self.there.get(number)
         if piece is None:  # it was replaced meanwhile
             return
-        if piece.is_as(metadata):
+        if piece.is_as(metadata) and self._by_digest:
             del self.there[number]
             if piece.parent != self.parent:
                 self.confirmed.add(number)

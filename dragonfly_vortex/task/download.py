@@ -35,7 +35,7 @@ from dragonfly_vortex.task.hashing import GrowingHash
 from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.outlast import outlast
 from dragonfly_vortex.task.parents import STORAGE
-from dragonfly_vortex.task.plan import Plan
+from dragonfly_vortex.task.plan import END_DISPUTED_AT, Plan
 from dragonfly_vortex.task.requests import Answer, Requests
 from dragonfly_vortex.task.summary import DownloadedTask, ParentShare, Progress, share_of
 from dragonfly_vortex.task.target import IDownloadTarget
@@ -83,6 +83,8 @@ class TaskDownload:
         not at all.
     :param late_after: seconds after which a piece is late: its parent is asked for fewer at once. A downloader's own
         time-out is as long.
+    :param end_disputed_at: bytes from which on a parent is not followed without end where another one says that the
+        task is much shorter.
     :param on_progress: called in the reactor's thread whenever a piece has come.
     :param on_wait: called with one line for each parent that is waited for.
     :raises ValueError: there is no parent, or nothing may be asked.
@@ -104,6 +106,7 @@ class TaskDownload:
         concurrent_piece_count: int = 8,
         retry: float = RETRY,
         late_after: float = 360.0,
+        end_disputed_at: int = END_DISPUTED_AT,
         on_progress: Callable[[Progress], None] | None = None,
         on_wait: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -122,8 +125,8 @@ class TaskDownload:
             late_after=late_after,
             jitter=random.random,
         )
-        self._plan = self._make_plan(parents=self.parents)
-        self._trials = Trials(self._plan, self._make_trial)
+        self._plan = self._make_plan(parents=self.parents, end_disputed_at=end_disputed_at)
+        self._trials = Trials(self._plan, self._make_trial, end_disputed_at)
         self._target = IDownloadTarget(target)
         self._announcers = announcers or {}
         self._stop_hearing: list[Callable[[], None]] = []
@@ -253,11 +256,9 @@ class TaskDownload:
                 return
 
     def _begin_trial(self, plan: Plan, growing: GrowingHash) -> None:
-        """Go on with another plan, and with what one parent alone says. What has been hashed may change."""
+        """Go on with another plan: by the word of one parent alone, or of all. What has been hashed may change."""
         self._log.info(
-            "task {task_id}: trying what parent {parent} alone gives",
-            task_id=self.task_id,
-            parent=self._trials.on_trial,
+            "task {task_id}: believing {parents} from now on", task_id=self.task_id, parents=", ".join(plan.parents)
         )
         self._plan = plan
         self._drops = plan.drops
@@ -265,9 +266,9 @@ class TaskDownload:
         growing.start_anew()
         self._ask_for_announcements(*plan.parents)
 
-    def _make_trial(self, parent: str, there: Mapping[int, VerifiedPiece], compares: bool) -> Plan:
+    def _make_trial(self, parent: str, there: Mapping[int, VerifiedPiece], compares: bool, most: int) -> Plan:
         """The plan of one parent alone."""
-        plan = self._make_plan(parents=[parent], there=there, compares=compares)
+        plan = self._make_plan(parents=[parent], there=there, compares=compares, end_disputed_at=most)
         plan.advance(self._time())
         return plan
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from dragonfly_vortex.errors import (
+    EndDisputed,
     InvalidPiece,
     NoParentLeft,
     ParentUnreachable,
@@ -43,6 +44,12 @@ from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["Plan", "Request", "Standing", "VerifiedPiece"]
 
+END_DISPUTED_AT = 4 * 1024 * 1024 * 1024
+"""
+Bytes from which on a parent is not followed without end where another one says that the task is much shorter: hundreds
+of pieces of the longest that Dragonfly makes need more, and no disk is full of them.
+"""
+
 _MOST_BUSY = 256
 """Numbers that others may be fetching before no more is asked for: they may have claimed all that there are."""
 
@@ -60,6 +67,8 @@ class Plan:
     :param there: the pieces that are in the file already, where the task is to be as its only parent gives it, see
         :mod:`~dragonfly_vortex.task.trials`. They count as verified when the parent has given or described them.
     :param compares: whether pieces of others are compared before they are fetched anew.
+    :param end_disputed_at: bytes without a gap from which on the task fails where its end is disputed: where a parent
+        says that it ends much earlier; in a trial in any case.
     :param retry: seconds without progress for which parents that failed are asked again; 0 for not at all.
     :param late_after: seconds after which a piece is late, and its parent is asked for fewer at once.
     :param jitter: gives a random number from 0 to 1, which shortens the pauses before a parent is asked again.
@@ -74,6 +83,7 @@ class Plan:
         *,
         there: Mapping[int, VerifiedPiece] | None = None,
         compares: bool = True,
+        end_disputed_at: int = END_DISPUTED_AT,
         retry: float = 0.0,
         late_after: float = 360.0,
         jitter: Callable[[], float] = lambda: 1.0,
@@ -92,6 +102,8 @@ class Plan:
         self._trust = Trust(task_id, self._parents, self._everybody, self._pieces)
         self._layout = self._pieces.layout
         self._choice = self._pieces.choice
+        self._end_disputed_at = end_disputed_at
+        self._is_end_disputed = False
         self._comparison = None if there is None else Comparison(parents[0], self._pieces, there, by_digest=compares)
         self._timing = Timing(self._parents, limit=concurrent_piece_count, late_after=late_after, jitter=jitter)
         self._waits = Waits(self._parents, self._choice, self._timing, retry)
@@ -198,6 +210,18 @@ class Plan:
         """The SHA-256 of the whole, where all is there and it is wrong."""
         return self._trust.got
 
+    def resume(self, there: Mapping[int, VerifiedPiece]) -> None:
+        """
+        Go on where the end was disputed, because no parent that says that the task is shorter is right.
+
+        :param there: the pieces that are in the file by now.
+        """
+        self._is_end_disputed = False
+        changed = [n for n, piece in there.items() if n not in self.verified or not piece.is_like(self.verified[n])]
+        missing = [number for number in self.verified if number not in there]
+        self._pieces.drop([number for number in (*changed, *missing) if number in self.verified])
+        self._pieces.forget([number for number in changed if number not in self._pieces.layout.verified])
+
     def may_be_right_alone(self) -> list[str]:
         """When the download has failed: the parents by whose word alone it may succeed, the most promising first."""
         return self._trust.may_be_right_alone()
@@ -243,6 +267,8 @@ class Plan:
         mismatch, last_error = self._trust.mismatch, self._trust.last_error
         if mismatch is not None and self._trust.is_hopeless:
             return mismatch
+        if self._is_end_disputed and not self.is_complete:
+            return EndDisputed(self.task_id, f"expected an end of the task, got {self.prefix_length} bytes without one")
         lost = self._choice.lost()
         if lost is None:
             return None
@@ -324,6 +350,7 @@ class Plan:
         self._waits.came(parent)
         self._pieces.add(request.number, VerifiedPiece.of(request.parent, metadata))
         self._place()
+        self._look_at_end()
 
     def record_present(self, metadata: PieceMetadata) -> None:
         """
@@ -479,6 +506,12 @@ class Plan:
             self._comparison.end(request)
         self._timing.end(request)
         return self._pieces.settle(request)
+
+    def _look_at_end(self) -> None:
+        """So much has come that the task may be one without an end: look again when there is twice as much."""
+        if self.prefix_length >= self._end_disputed_at and not self._is_end_disputed:
+            self._end_disputed_at = 2 * self.prefix_length
+            self._is_end_disputed = self._comparison is not None or bool(self._trust.may_be_right_alone())
 
     def _place(self) -> None:
         """Something has become known of the task: pieces that are there may turn out to lie at other places."""

@@ -7,24 +7,27 @@ honest, the task is right as soon as every piece of it is as that parent gives i
 elsewhere are compared by their digests, see :mod:`~dragonfly_vortex.task.comparison`. A CRC-32 can be forged: so a
 parent with which that has failed is tried once more at the end, and gives every piece itself.
 
-For n pieces and p parents that makes at most p times n comparisons and two copies of the task from each parent. The
-usual case, one liar, costs the comparisons and the pieces that differ.
+For n pieces and p parents that makes at most 2 times p times n comparisons and two copies of the task from each parent.
+The usual case, one liar, costs the comparisons and the pieces that differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from dragonfly_vortex.errors import TaskDigestMismatch, TaskError
+from dragonfly_vortex.errors import EndDisputed, TaskDigestMismatch, TaskError
 from dragonfly_vortex.task.comparison import Comparison
 from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.parents import STORAGE, Parent, Standing
-from dragonfly_vortex.task.plan import Plan
+from dragonfly_vortex.task.plan import END_DISPUTED_AT, Plan
 
 __all__ = ["MakeTrial", "Trials"]
 
-MakeTrial = Callable[[str, Mapping[int, VerifiedPiece], bool], Plan]
-"""Makes the plan of a trial: of a parent, of the pieces that are there, and of whether these are compared."""
+MakeTrial = Callable[[str, Mapping[int, VerifiedPiece], bool, int], Plan]
+"""
+Makes the plan of a trial: of a parent, of the pieces that are there, of whether these are compared, and of the bytes at
+which it fails where there is no end.
+"""
 
 _MOST_NAMED = 8
 """Numbers of pieces that a message names."""
@@ -36,9 +39,11 @@ class Trials:
 
     :param plan: the first one, of all parents together.
     :param make_trial: makes the others.
+    :param end_disputed_at: bytes that a parent may give without an end in its first trial. It is tried again after all
+        others, with four times as many.
     """
 
-    def __init__(self, plan: Plan, make_trial: MakeTrial) -> None:
+    def __init__(self, plan: Plan, make_trial: MakeTrial, end_disputed_at: int = END_DISPUTED_AT) -> None:
         self.plan = plan
         """The one that is being followed."""
         self.on_trial: str | None = None
@@ -49,7 +54,10 @@ class Trials:
         """Why the parents together did not give the task."""
         self._make_trial = make_trial
         self._suspects: list[Parent] = plan.suspects
-        self._candidates: list[tuple[str, bool]] = []
+        self._together = plan
+        self._end_disputed_at = end_disputed_at
+        self._candidates: list[tuple[str, bool, int]] = []
+        self._most = end_disputed_at
         self._confirmed: set[int] = set()
         self._replaced: dict[tuple[str, int], VerifiedPiece] = {}
 
@@ -63,14 +71,21 @@ class Trials:
         if comparison is None:
             self.failure = failure
             self.lies.update((parent.address, parent.lie) for parent in self._suspects if parent.is_caught)
-            self._candidates = [(address, True) for address in plan.may_be_right_alone()]
+            most = max(self._end_disputed_at, plan.prefix_length)
+            self._candidates = [(address, True, most) for address in plan.may_be_right_alone()]
         else:
-            self._fail(plan, comparison)
-        if not self._candidates:
-            return None
-        self.on_trial, compares = self._candidates.pop(0)
-        self.plan = self._make_trial(self.on_trial, plan.there, compares)
-        return self.plan
+            self._fail(plan, comparison, failure)
+        if self._candidates:
+            self.on_trial, compares, most = self._candidates.pop(0)
+            self._most = most
+            self.plan = self._make_trial(self.on_trial, plan.there, compares, most)
+            return self.plan
+        if isinstance(self.failure, EndDisputed):
+            self.on_trial = None
+            self._together.resume(plan.there)
+            self.plan = self._together
+            return self.plan
+        return None
 
     def succeed(self) -> list[int]:
         """
@@ -103,7 +118,7 @@ class Trials:
         of_liars = {n for n, piece in there.items() if piece.parent in liars and n not in self._confirmed}
         return sorted(disputed | of_liars)
 
-    def _fail(self, plan: Plan, comparison: Comparison) -> None:
+    def _fail(self, plan: Plan, comparison: Comparison, failure: TaskError) -> None:
         """A trial has failed."""
         self._learn(comparison)
         (parent,) = plan.suspects
@@ -111,8 +126,11 @@ class Trials:
         of_parents = any(plan.verified[number].parent != STORAGE for number in comparison.confirmed)
         if parent.is_caught:
             self.lies[parent.address] = parent.lie
+        elif isinstance(failure, EndDisputed):
+            if not isinstance(self.failure, EndDisputed):  # or else all together go on first
+                self._candidates.append((parent.address, True, 4 * self._most))
         elif plan.got is not None and comparison.confirmed and (is_certain or of_parents):
-            self._candidates.append((parent.address, False))
+            self._candidates.append((parent.address, False, self._most))
         elif plan.got is not None and is_certain and not comparison.confirmed:
             self.lies[parent.address] = f"all pieces as it gives them have the SHA-256 {plan.got}"
 

@@ -28,6 +28,10 @@ from dragonfly_vortex.wire import PieceMetadata
 __all__ = ["Trust"]
 
 
+_MUCH = 4
+"""How many times as long as a parent says a task has to be before that parent is tried: others may have but a part."""
+
+
 class Trust:
     """
     What is thought of those who send pieces and tell of them.
@@ -204,27 +208,40 @@ class Trust:
         first, because least is to be asked of them.
         """
         counts = Counter(piece.parent for piece in self._layout.verified.values())
-        lost = None if self.is_hopeless else self._choice.lost()
-        able = [parent for parent in self._parents.values() if self._may_be_right_alone(parent, lost)]
+        if self.is_hopeless:
+            able = [parent for parent in self._suspects() if self._may_be_right_about_pieces(parent)]
+        elif (lost := self._choice.lost()) is not None:
+            able = [parent for parent in self._suspects() if self._may_be_right_about_loss(parent, lost)]
+        else:
+            able = [parent for parent in self._suspects() if self._may_be_right_about_end(parent)]
         return [parent.address for parent in sorted(able, key=lambda parent: -counts[parent.address])]
 
-    def _may_be_right_alone(self, parent: Parent, lost: int | None) -> bool:
-        """
-        Whether a parent alone may give the whole, where all together did not.
+    def _suspects(self) -> Iterator[Parent]:
+        """The parents that may be honest, and may be asked."""
+        return (
+            parent for parent in self._parents.values() if not parent.is_caught and parent.standing is not Standing.OUT
+        )
 
-        :param lost: the piece that no parent gives; None where all were given.
-        """
-        if parent.is_caught or parent.standing is Standing.OUT:
-            return False
-        if lost is not None:
-            length, piece_length = parent.told_content_length, self._layout.piece_length
-            says_more = length is not None and piece_length is not None and length > lost * piece_length
-            says_end = lost > 0 and not says_more and (lost in parent.lacks or parent.denies(lost))
-            return parent.standing is Standing.LIED or says_end
-        end = self._choice.end or 0
+    def _may_be_right_about_pieces(self, parent: Parent) -> bool:
+        """Whether a parent alone may give the right whole, where all together gave a wrong one."""
+        end, verified = self._choice.end or 0, self._layout.verified
         is_its_end = self._layout.short is not None or end in parent.lacks or parent.denies(end)
-        verified = self._layout.verified
         return not is_its_end or any(verified[number].parent != parent.address for number in range(end))
+
+    def _may_be_right_about_loss(self, parent: Parent, lost: int) -> bool:
+        """Whether a parent alone may give the whole, where a piece can be had from nobody."""
+        length, piece_length = parent.told_content_length, self._layout.piece_length
+        says_more = length is not None and piece_length is not None and length > lost * piece_length
+        says_end = lost > 0 and not says_more and (lost in parent.lacks or parent.denies(lost))
+        return parent.standing is Standing.LIED or says_end
+
+    def _may_be_right_about_end(self, parent: Parent) -> bool:
+        """Whether a parent alone may give the whole, where there is much more than it says that there is."""
+        ends = list(parent.lacks)
+        if parent.denies(self._pieces.prefix):
+            ends.append(max(parent.announced, default=-1) + 1)
+        is_shorter = bool(ends) and 0 < _MUCH * min(ends) <= self._pieces.prefix
+        return parent.standing is Standing.LIED or is_shorter
 
     def _reason(self, got: str, length: int | None, end: int, senders: list[str]) -> str:
         """What was expected of the whole and what came."""

@@ -90,6 +90,9 @@ class ComparisonTests(SynchronousTestCase):
         self.assertEqual(self.comparison.there, {})
 
     def test_not_by_digest(self) -> None:
-        """If digests are not believed, all pieces of others are dropped at once."""
-        self.begin(("a", described(0)), ("b", described(1)), by_digest=False)
+        """If digests are not believed, a piece of another parent is dropped as soon as this one is found to have it."""
+        self.begin(("a", described(0)), ("b", described(1)), ("b", described(2)), by_digest=False)
+        self.pieces.settle(self.ask())
+        self.comparison.compare(described(1))
         self.assertEqual((self.pieces.take_dropped(), set(self.pieces.layout.verified)), ([1], {0}))
+        self.assertEqual(set(self.comparison.there), {2})

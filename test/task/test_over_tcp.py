@@ -28,9 +28,10 @@ from dragonfly_vortex.errors import NoParentLeft, PieceTimeout, TaskDigestMismat
 from dragonfly_vortex.service import IPeerReactor, VortexService
 from dragonfly_vortex.storage.importing import import_file
 from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
+from dragonfly_vortex.task.plan import END_DISPUTED_AT
 from dragonfly_vortex.task.target import OutputTarget
 from dragonfly_vortex.testing.scripted_parent import End, Pause, Reset, ScriptedParent, Send, Step
-from dragonfly_vortex.wire import PieceContent, PieceKind, PieceMetadata, PieceRequest
+from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent, PieceKind, PieceMetadata, PieceRequest
 
 PEER_REACTOR = cast(IPeerReactor, reactor)
 PIECE_LENGTH = 100_000
@@ -84,7 +85,13 @@ class OverTCPTestCase(TestCase):
 
         return answer
 
-    async def download(self, *parents: str, piece_timeout: float = 30.0, retry: float = 0.0) -> DownloadedTask:
+    async def download(
+        self,
+        *parents: str,
+        piece_timeout: float = 30.0,
+        retry: float = 0.0,
+        end_disputed_at: int = END_DISPUTED_AT,
+    ) -> DownloadedTask:
         """Download the task from these parents."""
         config = Config(download=DownloadConfig(piece_timeout=piece_timeout))
         downloader = DownloaderFactory("tcp", config, reactor=PEER_REACTOR).build()
@@ -100,6 +107,7 @@ class OverTCPTestCase(TestCase):
                 target=OutputTarget(self.output / "file", in_thread),
                 retry=retry,
                 late_after=piece_timeout,
+                end_disputed_at=end_disputed_at,
             ).start()
         finally:
             await downloader.stop()
@@ -188,6 +196,32 @@ class OverTCPTests(OverTCPTestCase):
         self.assertEqual(list(done.lies), [liar.address])
         self.assertRegex(done.lies[liar.address], r"^it sent pieces? \d+(, \d+)* with other content$")
         self.assertGreater(done.shares[0].piece_count, 0)
+
+    async def test_endless(self) -> None:
+        """A parent that always has one more piece does not keep an honest one's task from being found."""
+
+        def answer(request: PieceRequest) -> Iterable[Step]:
+            start = request.number * PIECE_LENGTH
+            data = self.content[start : start + PIECE_LENGTH].ljust(PIECE_LENGTH, b"-")
+            digest = f"crc32:{zlib.crc32(data)}"
+            metadata = PieceMetadata(number=request.number, offset=start, length=len(data), digest=digest)
+            reply = PieceContent(packet_id=request.packet_id, kind=request.kind, metadata=metadata)
+            return (Send(reply.to_bytes() + data),)
+
+        honest = self.scripted(self.honest)
+        for _ in range(3):
+            endless = self.scripted(answer)
+            done = await self.download(endless.address, honest.address, end_disputed_at=3_000_000)
+            self.assert_complete()
+            self.assertEqual(done.piece_count, 21)
+            self.assertLess(len(endless.requests), 300)
+            (self.output / "file").unlink()
+
+    def honest(self, request: PieceRequest) -> Iterable[Step]:
+        """A script that sends the content's pieces, and says that there are no others."""
+        if request.number > len(self.content) // PIECE_LENGTH:
+            return (Send(ErrorReply(packet_id=request.packet_id, code=ErrorCode.NOT_FOUND, text="no").to_bytes()),)
+        return self.sends(self.content)(request)
 
     async def test_dies(self) -> None:
         """A parent that dies in the middle is replaced by another; what it gave is kept."""

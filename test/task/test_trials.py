@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import (
     DigestMismatch,
+    EndDisputed,
     ParentFailed,
     PieceError,
     PieceNotFound,
@@ -28,6 +29,9 @@ from test.task.planning import TASK_ID, why
 from test.wire.profiles import PROFILE
 
 GOT = "cd" * 32
+
+MOST = 150
+"""Bytes that are taken from a parent before the end of the task is disputed."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +121,8 @@ class Game:
         self.true = true
         self.parents = parents
         self.choose = choose
-        self.plan = Plan(TASK_ID, list(parents), at_once)
-        self.trials = Trials(self.plan, self.make_trial)
+        self.plan = Plan(TASK_ID, list(parents), at_once, end_disputed_at=MOST)
+        self.trials = Trials(self.plan, self.make_trial, MOST)
         self.at_once = at_once
         self.file: dict[int, Given] = {}
         self.under_way: list[Request] = []
@@ -126,6 +130,7 @@ class Game:
         self.compared: Counter[str] = Counter()
         self.left_over: list[int] = []
         self.wrong: set[str] = set()
+        self.disputes = 0
         if there:
             self.plan.learn_layout(STORAGE, None, true.piece_length)
             for given_ in there.values():
@@ -134,9 +139,9 @@ class Game:
         for name in parents:
             self.hear(name)
 
-    def make_trial(self, parent: str, there: Mapping[int, VerifiedPiece], compares: bool) -> Plan:
+    def make_trial(self, parent: str, there: Mapping[int, VerifiedPiece], compares: bool, most: int) -> Plan:
         """The plan of a trial."""
-        return Plan(TASK_ID, [parent], self.at_once, there=there, compares=compares)
+        return Plan(TASK_ID, [parent], self.at_once, there=there, compares=compares, end_disputed_at=most)
 
     def hear(self, name: str) -> None:
         """A parent that announces tells all that it has."""
@@ -169,13 +174,17 @@ class Game:
                 continue
             failure = self.plan.failure()
             if failure is not None:
+                self.disputes += isinstance(failure, EndDisputed)
+                for given_up in self.under_way:
+                    self.plan.record_cancelled(given_up)
                 self.under_way.clear()
                 self.drop()
                 plan = self.trials.next(failure)
                 if plan is None:
                     return self.trials.failure
                 self.plan = plan
-                self.hear(self.trials.on_trial or "")
+                for name in plan.parents:
+                    self.hear(name)
                 continue
             while (request := self.plan.next_request()) is not None:
                 self.under_way.append(request)
@@ -187,7 +196,7 @@ class Game:
     def drop(self) -> None:
         """Take from the file what the plan has forgotten."""
         for number in self.plan.take_dropped():
-            del self.file[number]
+            self.file.pop(number, None)
 
     def answer(self, request: Request) -> None:
         """Answer a request as the parent does, and write the piece as a download does."""
@@ -291,6 +300,38 @@ class TrialsTests(SynchronousTestCase):
         self.assertEqual(game.left_over, [6, 7])
         self.assertIn("liar", game.trials.lies)
 
+    def test_endless(self) -> None:
+        """A liar that always has one more piece is not followed for ever if another parent says that it ends."""
+        for last_length in (10, 7):
+            true = Task(count=3, last_length=last_length)
+            parents = {"liar": Played(task=Task(count=ENDLESS, last_length=10)), "honest": Played(task=true)}
+            for names in (("liar", "honest"), ("honest", "liar")):
+                game = Game(true, {name: parents[name] for name in names}, 2)
+                self.assertIsNone(game.play())
+                self.assertEqual(bool(game.left_over), "liar" in game.trials.lies)
+                self.assertLess(game.fetched["liar"], 2 * MOST // 10)
+
+    def test_endless_trial(self) -> None:
+        """So it is in its own trial, after the whole of all together was wrong."""
+        true = Task(count=3, last_length=7)
+        liar = Played(task=Task(count=ENDLESS, last_length=10), wrong=dict.fromkeys(range(10), "wrong"))
+        parents = {"liar": liar, "honest": Played(task=true)}
+        for at_once in (1, 2, 3):
+            game = Game(true, parents, at_once)
+            self.assertIsNone(game.play())
+            self.assertEqual(set(game.trials.lies), {"liar"})
+
+    def test_partial(self) -> None:
+        """A parent that has but a part of a long task is tried in vain; then all go on together, and lose nothing."""
+        true = Task(count=60, last_length=7)
+        part = Played(task=true, lacks=frozenset(range(3, 60)))
+        game = Game(true, {"part": part, "whole": Played(task=true)}, 2)
+        self.assertIsNone(game.play())
+        self.assertEqual(game.trials.lies, {})
+        self.assertLessEqual(game.compared["part"] + game.fetched["part"], 3 + 3 * 3 * game.disputes)
+        self.assertGreater(game.disputes, 0)
+        self.assertLessEqual(game.fetched["whole"], 60)
+
     def test_incomplete(self) -> None:
         """A parent that has but a part of the task, all of which was there, is not asked for it again."""
         part = Played(task=self.TRUE, lacks=frozenset({4, 5}))
@@ -310,16 +351,20 @@ class TrialsTests(SynchronousTestCase):
 FAULTS = (None, ParentFailed, DigestMismatch, PieceNotFound)
 
 
+ENDLESS = 1_000_000
+"""Pieces of a task that never ends."""
+
+
 @st.composite
 def liars(draw: st.DrawFn, true: Task) -> Played:
     """A parent that lies about some pieces, about the layout, or about both; colluding liars say the same words."""
     is_layout = draw(st.booleans(), label="about the layout")
     task = true
     if is_layout:
-        count = draw(st.integers(1, 9), label="pieces of a liar")
+        count = draw(st.one_of(st.integers(1, 9), st.just(ENDLESS)), label="pieces of a liar")
         length = draw(st.sampled_from((10, 5, 12)), label="piece length of a liar")
         task = Task(count=count, last_length=draw(st.sampled_from((length, length - 3, 0))), piece_length=length)
-    numbers = draw(st.sets(st.integers(0, task.count - 1), min_size=0 if is_layout else 1), label="wrong")
+    numbers = draw(st.sets(st.integers(0, min(task.count, 10) - 1), min_size=0 if is_layout else 1), label="wrong")
     word = draw(st.sampled_from(("conspiracy", "p", "q")), label="word")
     return Played(
         task=task,
@@ -328,7 +373,7 @@ def liars(draw: st.DrawFn, true: Task) -> Played:
         changes=draw(st.booleans(), label="changes"),
         lacks=draw(st.frozensets(st.integers(0, 8)), label="lacks") if draw(st.booleans()) else frozenset(),
         faults=draw(st.lists(st.sampled_from(FAULTS), max_size=4), label="faults"),
-        announces=draw(st.booleans(), label="announces"),
+        announces=task.count < ENDLESS and draw(st.booleans(), label="announces"),
     )
 
 
@@ -365,5 +410,5 @@ class PropertyTests(SynchronousTestCase):
         self.assertIsNone(game.play())
         self.assertNotIn("honest", game.trials.lies)
         self.assertLessEqual(game.wrong, set(game.trials.lies))
-        self.assertLessEqual(game.compared["honest"], true.count)
-        self.assertLessEqual(game.fetched["honest"], 3 * true.count)
+        self.assertLessEqual(game.compared["honest"], 2 * true.count * (1 + game.disputes))
+        self.assertLessEqual(game.fetched["honest"], 3 * true.count * (1 + game.disputes))
