@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack
-from typing import ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
@@ -23,7 +23,7 @@ from twisted.internet.interfaces import (
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.config import Config, TLSIdentity, check_ports, main_share, server_tls
+from dragonfly_vortex.config import Config, TLSIdentity, check_ports, main_share, reloaded, server_tls
 from dragonfly_vortex.errors import CannotServe
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics.tally import StatTally, Tally
@@ -37,10 +37,13 @@ from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.transport.sockets import socket_options
-from dragonfly_vortex.transport.tls import server_tls_from
+from dragonfly_vortex.transport.tls import ServerTLS, server_tls_from
 from dragonfly_vortex.upload.service import UploadService
 from dragonfly_vortex.workers.server import WorkersServer
 from dragonfly_vortex.workers.supervision import ISupervisingReactor
+
+if TYPE_CHECKING:
+    from dragonfly_vortex.rpc.credentials import ServerCertificates
 
 __all__ = ["IPeerReactor", "VortexService"]
 
@@ -73,7 +76,7 @@ class VortexService(Service):
         tally: Tally | None = None,
     ) -> None:
         self.config = config
-        self._reactor = reactor
+        self.reactor = reactor
         self._warnings = warnings
         self._shared = shared
         self._tally = tally
@@ -83,6 +86,10 @@ class VortexService(Service):
         self._server: IServer | None = None
         self._upload: UploadService | None = None
         self._metrics: IServer | None = None
+        self._limiter: TokenBucket | None = None
+        self._factory: VortexServerFactory | None = None
+        self._tls: ServerTLS | None = None
+        self._certificates: ServerCertificates | None = None
 
     @property
     def address(self) -> IAddress | None:
@@ -119,12 +126,12 @@ class VortexService(Service):
             if catalog.read_only and self._shared is None:
                 text = "the storage {directory} can only be read, and is served: {reason}"
                 self.log.warn(text, directory=self.config.storage.dir, reason=catalog.read_only)
-        store = PieceStore(self.config.storage.dir, self._reactor)
-        limiter = TokenBucket(main_share(self.config).upload.bandwidth_limit, self._reactor)  # for both doors
+        store = PieceStore(self.config.storage.dir, self.reactor)
+        limiter = self._limiter = TokenBucket(main_share(self.config).upload.bandwidth_limit, self.reactor)
         identity = server_tls(self.config)
         doors = self.config.storage.server.protocol
-        read_ahead = ReadAhead(self._reactor)
-        rechecks = Rechecks(self.config.storage.dir, IReactorTime(self._reactor), read_ahead.in_thread)
+        read_ahead = ReadAhead(self.reactor)
+        rechecks = Rechecks(self.config.storage.dir, IReactorTime(self.reactor), read_ahead.in_thread)
         vortex, grpc, stats = self._tally or Tally(), Tally(), StatTally()
         server = self._make_server(store, limiter, read_ahead, rechecks, identity, vortex) if doors != "grpc" else None
         upload = self._make_upload(store, limiter, rechecks, identity, grpc, stats) if doors != "tcp" else None
@@ -145,6 +152,34 @@ class VortexService(Service):
         if upload is not None:
             upload.startService().addErrback(self._does_not_listen, upload)
         Service.startService(self)
+
+    def reload(self, config: Config) -> tuple[str, ...]:
+        """
+        Go on with another configuration, as far as that is possible while the peer runs (see
+        :func:`~dragonfly_vortex.config.reload.reloaded`). The files for TLS are read again in any case, and hold for
+        new connections. This blocks for as long as they take to be read.
+
+        :param config: the new configuration.
+        :returns: the dotted keys of what holds from the next start on.
+        :raises CertificateUnusable: a file for TLS cannot be used; nothing has changed then.
+        """
+        taken, left = reloaded(self.config, config)
+        identity = server_tls(taken)
+        if identity is not None:
+            tls = server_tls_from(identity)
+            if self._certificates is not None:
+                self._certificates.load(identity)
+            if self._tls is not None:
+                self._tls.become(tls)
+        self.config = taken
+        tcp = taken.storage.server.tcp
+        if self._limiter is not None:
+            self._limiter.change_rate(main_share(taken).upload.bandwidth_limit)
+        if self._factory is not None:
+            self._factory.change_limits(idle_timeout=tcp.idle_timeout, max_connections=tcp.max_connections)
+        if isinstance(self._server, WorkersServer):
+            self._server.reload(taken)
+        return left
 
     def stopService(self) -> Deferred[None]:
         """
@@ -214,12 +249,12 @@ class VortexService(Service):
     ) -> IServer:
         server = self.config.storage.server
         # With workers, too: they read the files themselves, but a peer whose files cannot be used does not start.
-        tls = server_tls_from(identity) if identity is not None else None
+        tls = self._tls = server_tls_from(identity) if identity is not None else None
         if server.workers > 1:
-            return IServer(WorkersServer(self._reactor, self.config, self._worker_failed))
-        factory = VortexServerFactory(
+            return IServer(WorkersServer(self.reactor, self.config, self._worker_failed))
+        factory = self._factory = VortexServerFactory(
             store,
-            self._reactor,
+            self.reactor,
             limiter=limiter,
             idle_timeout=server.tcp.idle_timeout,
             max_connections=server.tcp.max_connections,
@@ -230,7 +265,7 @@ class VortexService(Service):
         )
         return IServer(
             TCPServer(
-                self._reactor,
+                self.reactor,
                 factory,
                 ip=server.ip,
                 port=server.tcp.port,
@@ -251,12 +286,13 @@ class VortexService(Service):
     ) -> UploadService:
         credentials = None
         if identity is not None:
-            from dragonfly_vortex.rpc.credentials import server_credentials
+            from dragonfly_vortex.rpc.credentials import ServerCertificates
 
-            credentials = server_credentials(identity)
+            self._certificates = ServerCertificates(identity)
+            credentials = self._certificates.credentials()
         return UploadService(
             store,
-            self._reactor,
+            self.reactor,
             ip=self.config.upload.server.ip,
             port=self.config.upload.server.port,
             host=self.config.host,
@@ -286,7 +322,7 @@ class VortexService(Service):
             workers=lambda: [pid for pid in workers.pids if pid is not None] if workers is not None else [],
         )
         place = self.config.metrics.server
-        reactor = cast(IMetricsReactor, self._reactor)  # it is, under a name that would have to be loaded
+        reactor = cast(IMetricsReactor, self.reactor)  # it is, under a name that would have to be loaded
         return IServer(MetricsServer(reactor, metrics.families, ip=place.ip, port=place.port))
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NoReturn, cast
+import os
+from typing import ClassVar, NoReturn, TextIO, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.error import CannotListenError
+from twisted.logger import ILogObserver, textFileLogObserver
 from twisted.python import usage
+from twisted.python.components import Componentized
 from twisted.python.failure import Failure
+from twisted.python.logfile import LogFile
 
 from dragonfly_vortex import __version__
 from dragonfly_vortex.clock import use_monotonic_clock
-from dragonfly_vortex.config import LoadedConfig, load_config
+from dragonfly_vortex.config import DEFAULT_FILE, Config, LoadedConfig, load_config
 from dragonfly_vortex.descriptors import (
     allow_descriptors,
     open_standard_streams,
@@ -20,6 +24,7 @@ from dragonfly_vortex.descriptors import (
     within_descriptors,
 )
 from dragonfly_vortex.errors import CertificateUnusable, ConfigError, PortGivenTwice, StorageError, TooFewDescriptors
+from dragonfly_vortex.reloading import ReloadBySignal
 from dragonfly_vortex.service import IPeerReactor, VortexService
 from dragonfly_vortex.termination import ENDING_SIGNALS, ExitBySignal, end_with_failure
 
@@ -35,6 +40,8 @@ class Options(usage.Options):
         ["config", "c", None, "The peer's configuration: ours, or a dfdaemon.yaml. [default: tap.yaml]"],
     ]
     loaded: LoadedConfig
+    file: str
+    """Where the configuration is, wherever the working directory is by then."""
 
     def opt_version(self) -> NoReturn:
         """Display the version of dragonfly_vortex and exit."""
@@ -51,6 +58,7 @@ class Options(usage.Options):
         try:
             open_standard_streams()
             self.loaded = load_config(self["config"])
+            self.file = os.path.abspath(self["config"] or DEFAULT_FILE)
             require_descriptors(peer_descriptors(self.loaded.config))
         except (ConfigError, TooFewDescriptors) as error:
             raise SystemExit(f"dfvortex: {error}") from error
@@ -61,10 +69,50 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
-    services = MultiService()
+    log_file = _log_file(options.parent)
+    services = _Services(log_file)
+    peer = _Peer(options.loaded.config, cast(IPeerReactor, reactor), options.loaded.warnings)
+    ReloadBySignal(peer, options.file, log_file).setServiceParent(services)
     ExitBySignal(reactor, *ENDING_SIGNALS).setServiceParent(services)
-    _Peer(options.loaded.config, cast(IPeerReactor, reactor), options.loaded.warnings).setServiceParent(services)
+    peer.setServiceParent(services)
     return services
+
+
+def _log_file(twistd: usage.Options | None) -> LogFile | None:
+    """
+    The file that ``twistd`` is to log to, opened; None where it logs elsewhere.
+
+    :param twistd: its options.
+    :raises SystemExit: it cannot be opened.
+    """
+    if twistd is None or twistd["logger"] or twistd["syslog"] or twistd["logfile"] == "-":
+        return None
+    if twistd["nodaemon"] and not twistd["logfile"]:
+        return None
+    path = twistd["logfile"] or "twistd.log"
+    try:
+        log_file: LogFile = LogFile.fromFullPath(path)
+    except OSError as error:
+        raise SystemExit(f"dfvortex: the log file {path} cannot be opened: {error.strerror}") from error
+    return log_file
+
+
+class _Services(MultiService):
+    """
+    All services of the daemon, which log where they are told to.
+
+    :param log_file: where ``twistd`` is to log to, in place of what it would make of its options: the same file, which
+        can be opened again; None for as its options say.
+    """
+
+    def __init__(self, log_file: LogFile | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Twisted's
+        self._log_file = log_file
+
+    def setServiceParent(self, parent: object) -> None:
+        if self._log_file is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, textFileLogObserver(cast(TextIO, self._log_file)))
+        super().setServiceParent(parent)  # type: ignore[no-untyped-call] # Twisted's
 
 
 class _CannotStart(SystemExit, Exception):
@@ -80,15 +128,23 @@ class _Peer(VortexService):
     """A peer that ends the process when it cannot start; the line that says why is in the log."""
 
     def startService(self) -> None:
-        if self.config.storage.server.workers == 1:
-            self.config = within_descriptors(self.config)
-        else:  # each worker looks to its own connections
-            allow_descriptors(self.config)
+        self.config = self._allowed(self.config)
         try:
             super().startService()
         except (CannotListenError, CertificateUnusable, PortGivenTwice, StorageError) as error:
             raise _CannotStart(f"dfvortex: {error}") from error
 
+    def _allowed(self, config: Config) -> Config:
+        """With as many connections as descriptors are enough for. Each worker sees to its own connections."""
+        if self.config.storage.server.workers == 1:
+            return within_descriptors(config)
+        allow_descriptors(config)
+        return config
+
+    def reload(self, config: Config) -> tuple[str, ...]:
+        """See :meth:`VortexService.reload`."""
+        return super().reload(self._allowed(config))
+
     def door_failed(self, failure: Failure) -> None:
         """A peer has all doors that its configuration names, or ends with status 1."""
-        end_with_failure(self._reactor)
+        end_with_failure(self.reactor)

@@ -36,7 +36,7 @@ LAYERS = (
     ("upload",),
     ("downloaders",),
     ("task",),
-    ("service", "tap", "workers", "clock", "descriptors", "termination", "cli", "__main__"),
+    ("service", "tap", "workers", "clock", "descriptors", "reloading", "termination", "cli", "__main__"),
     ("testing",),
 )
 

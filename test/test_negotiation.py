@@ -21,7 +21,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.config import HostConfig
-from dragonfly_vortex.rpc.credentials import server_credentials
+from dragonfly_vortex.rpc.credentials import ServerCertificates
 from dragonfly_vortex.service import IPeerReactor
 from dragonfly_vortex.storage.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -393,7 +393,7 @@ class MutualTLSDoorTests(DoorTests):
         return f"tls: {{cert: {issued.certificate}, key: {issued.key}, ca_cert: {authority.file}}}\n"
 
     def credentials(self) -> grpc.ServerCredentials | None:
-        return server_credentials(self.identity)
+        return ServerCertificates(self.identity).credentials()
 
 
 class ChainTests(SynchronousTestCase):

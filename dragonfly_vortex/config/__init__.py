@@ -8,7 +8,7 @@ A peer's configuration: YAML to frozen, typed values.
 from __future__ import annotations
 
 from dragonfly_vortex.config.certificates import TLSIdentity, client_tls, server_tls
-from dragonfly_vortex.config.load import LoadedConfig, beside, load_config
+from dragonfly_vortex.config.load import DEFAULT_FILE, LoadedConfig, beside, load_config
 from dragonfly_vortex.config.model import (
     Config,
     DownloadConfig,
@@ -27,9 +27,11 @@ from dragonfly_vortex.config.model import (
     default_config,
 )
 from dragonfly_vortex.config.ports import check_ports
+from dragonfly_vortex.config.reload import reloaded
 from dragonfly_vortex.config.shares import main_share, worker_share
 
 __all__ = [
+    "DEFAULT_FILE",
     "Config",
     "DownloadConfig",
     "DownloadTCPConfig",
@@ -52,6 +54,7 @@ __all__ = [
     "default_config",
     "load_config",
     "main_share",
+    "reloaded",
     "server_tls",
     "worker_share",
 ]

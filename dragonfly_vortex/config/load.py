@@ -24,7 +24,7 @@ from dragonfly_vortex.config.spelling import snake_case, spellings
 from dragonfly_vortex.config.values import OutOfRange
 from dragonfly_vortex.errors import ConfigError
 
-__all__ = ["LoadedConfig", "beside", "load_config"]
+__all__ = ["DEFAULT_FILE", "LoadedConfig", "beside", "load_config"]
 
 T = TypeVar("T")
 

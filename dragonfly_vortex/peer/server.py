@@ -97,6 +97,15 @@ class VortexServerFactory(Factory):
         """
         self._accept = accept
 
+    def change_limits(self, *, idle_timeout: float, max_connections: int) -> None:
+        """
+        Go on with other limits; see the class. A wait that has begun takes its time, and connections that are too many
+        stay until they end.
+        """
+        self.idle_timeout = idle_timeout
+        self.max_connections = max_connections
+        self._mind_the_door()
+
     def drain(self, timeout: float) -> Deferred[None]:
         """
         End all connections: the idle ones at once, the others after the reply under way.

@@ -17,23 +17,40 @@ from dragonfly_vortex.transport.tls_files import read_tls_files
 if TYPE_CHECKING:
     import grpc
 
-__all__ = ["channel_credentials", "server_credentials"]
+__all__ = ["ServerCertificates", "channel_credentials"]
 
 
-def server_credentials(identity: TLSIdentity) -> grpc.ServerCredentials:
+class ServerCertificates:
     """
-    What a server needs. Blocks for as long as the files take to be read.
+    What a server needs, and can be given anew while it runs.
 
-    :param identity: with a certificate; where it has an authority, clients must show a certificate of that.
+    :param identity: see :meth:`load`. Whether it has an authority cannot change.
     :raises CertificateUnusable: a file cannot be used.
     """
-    import grpc
 
-    server_tls_from(identity)
-    files = read_tls_files(identity)
-    authorities = files.authorities_pem
-    pair = (files.key_pem or b"", files.chain_pem or b"")
-    return grpc.ssl_server_credentials([pair], authorities, authorities is not None)
+    def __init__(self, identity: TLSIdentity) -> None:
+        self._is_mutual = identity.authority is not None
+        self.load(identity)
+
+    def load(self, identity: TLSIdentity) -> None:
+        """
+        Read the files for all connections from the next one on. Blocks for as long as that takes.
+
+        :param identity: with a certificate; where it has an authority, clients must show a certificate of that.
+        :raises CertificateUnusable: a file cannot be used; the ones before go on to hold.
+        """
+        import grpc
+
+        server_tls_from(identity)
+        files = read_tls_files(identity)
+        pair = (files.key_pem or b"", files.chain_pem or b"")
+        self._configuration = grpc.ssl_server_certificate_configuration([pair], files.authorities_pem)
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """For one server. grpcio asks for the files at each handshake, in a thread of its own."""
+        import grpc
+
+        return grpc.dynamic_ssl_server_credentials(self._configuration, lambda: self._configuration, self._is_mutual)
 
 
 def channel_credentials(identity: TLSIdentity) -> grpc.ChannelCredentials:

@@ -36,10 +36,18 @@ class TokenBucket:
     def __init__(self, rate: int, clock: IReactorTime) -> None:
         if rate < 1:
             raise ValueError(f"expected a rate of at least 1 byte per second, got {rate}")
-        self.rate = rate
-        self.step = max(1, min(_MAX_STEP, rate // _STEPS_PER_SECOND))
         self._clock = clock
         self._free_at = float("-inf")  # when all debts will have been paid
+        self.change_rate(rate)
+
+    def change_rate(self, rate: int) -> None:
+        """
+        Go on at another rate. A debt takes the time that it would have taken.
+
+        :param rate: bytes per second.
+        """
+        self.rate = rate
+        self.step = max(1, min(_MAX_STEP, rate // _STEPS_PER_SECOND))
 
     @property
     def debt(self) -> float:

@@ -123,6 +123,11 @@ class ServerTLS:
         self.mutual = mutual
         self._options = options
 
+    def become(self, other: ServerTLS) -> None:
+        """Make connections as another one does, from the next one on."""
+        self.mutual = other.mutual
+        self._options = other._options
+
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         return self._options.serverConnectionForTLS(tlsProtocol)
 

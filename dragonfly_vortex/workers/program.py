@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pickle
 import signal
 import socket
 import sys
 from contextlib import suppress
 from threading import Thread
-from typing import cast
+from typing import BinaryIO, cast
 
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.logger import FileLogObserver, Logger, globalLogBeginner
@@ -38,9 +39,8 @@ def main() -> int:
     :returns: the exit status.
     """
     _end_with_main_process()
-    with open(0, "rb", closefd=False) as pipe:
-        order = Order.read(pipe)
-    Thread(target=_wait_for_end_of_main_process, daemon=True).start()
+    pipe = open(0, "rb", closefd=False)  # noqa: SIM115  # to the end of the process
+    order = Order.read(pipe)
     globalLogBeginner.beginLoggingTo([FileLogObserver(sys.stdout, event_line)])
 
     try:
@@ -63,6 +63,7 @@ def main() -> int:
     except (CannotListenError, CertificateUnusable, StorageError) as error:
         Logger().critical("cannot serve: {reason}", reason=str(error))
         return 1
+    Thread(target=_follow, args=(pipe, peer), daemon=True).start()
     peer_reactor.addSystemEventTrigger("before", "shutdown", peer.stopService)
     peer_reactor.run()
     return 1 if peer.has_failed else 0
@@ -73,11 +74,18 @@ class _Peer(VortexService):
 
     has_failed = False
 
+    def follow(self, order: Order) -> None:
+        """Do as another order says, in the reactor's thread."""
+        try:
+            self.reload(within_descriptors(order.config))
+        except CertificateUnusable as error:
+            self.log.error("the configuration stays as it was: {reason}", reason=str(error))
+
     def door_failed(self, failure: Failure) -> None:
         """See :meth:`VortexService.door_failed`."""
         self.has_failed = True
         with suppress(ReactorNotRunning):
-            self._reactor.stop()
+            self.reactor.stop()
 
 
 def _end_with_main_process() -> None:
@@ -86,7 +94,12 @@ def _end_with_main_process() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _wait_for_end_of_main_process() -> None:
-    """In a thread: end when nobody has the other end of the pipe any more, however busy the reactor is."""
-    os.read(0, 1)  # nothing is written behind the order
+def _follow(pipe: BinaryIO, peer: _Peer) -> None:
+    """
+    In a thread: read further orders, and end when no process has the other end of the pipe any more, however busy the
+    reactor is.
+    """
+    with suppress(EOFError, pickle.UnpicklingError):  # the end, or one in the middle of an order
+        while True:
+            peer.reactor.callFromThread(peer.follow, Order.read(pipe))
     os._exit(1)

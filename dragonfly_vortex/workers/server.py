@@ -86,6 +86,12 @@ class WorkersServer:
             worker.start()
         return address
 
+    def reload(self, config: Config) -> None:
+        """Have all workers go on with their parts of another configuration."""
+        self._config = config
+        for worker, order in zip(self._workers, orders(config, Path.cwd()), strict=True):
+            worker.reload(order)
+
     async def _stop(self, timeout: float) -> None:
         listening, self._listening = self._listening, None
         workers, self._workers = self._workers, []

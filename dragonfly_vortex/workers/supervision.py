@@ -91,6 +91,12 @@ class Worker:
         except OSError as error:
             self.ended(f"cannot be started: {error.strerror}", can_serve=self._was_there)
 
+    def reload(self, order: Order) -> None:
+        """Have it do something else from now on, and each process that is started later."""
+        self._order = order
+        if self._run is not None:
+            self._run.tell(order)
+
     def stop(self, timeout: float) -> Deferred[None]:
         """
         Have it finish the pieces under way, and end.
@@ -160,10 +166,14 @@ class _Run(ProcessProtocol):
         except ProcessExitedAlready:
             return
 
+    def tell(self, order: Order) -> None:
+        """Send it an order."""
+        self.transport.writeToChild(0, order.to_bytes())
+
     def connectionMade(self) -> None:
         self.pid = self.transport.pid
-        # The pipe stays open behind the order: its end tells the worker that this process is there no more.
-        self.transport.writeToChild(0, self._order.to_bytes())
+        # The pipe stays open behind the order, for others; its end tells the worker that this process has ended.
+        self.tell(self._order)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
         self._logs[childFD].data_received(data)

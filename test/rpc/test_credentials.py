@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config import TLSIdentity
 from dragonfly_vortex.errors import CertificateUnusable
-from dragonfly_vortex.rpc.credentials import channel_credentials, server_credentials
+from dragonfly_vortex.rpc.credentials import ServerCertificates, channel_credentials
 from test.certificates import Authority
 
 METHOD = "/test.Echo/Say"
@@ -27,12 +27,12 @@ class CredentialsTests(SynchronousTestCase):
         self.authority = Authority(self.directory)
         self.peer = self.authority.issue()
 
-    def serve(self, identity: TLSIdentity) -> int:
+    def serve(self, identity: TLSIdentity, certificates: ServerCertificates | None = None) -> int:
         """Serve until the test ends; the port."""
         server = grpc.server(ThreadPoolExecutor(1))
         echo: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(lambda request, _: request)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", {"Say": echo}),))
-        port: int = server.add_secure_port("127.0.0.1:0", server_credentials(identity))
+        port: int = server.add_secure_port("127.0.0.1:0", (certificates or ServerCertificates(identity)).credentials())
         server.start()
         self.addCleanup(lambda: server.stop(None).wait())
         return port
@@ -48,6 +48,20 @@ class CredentialsTests(SynchronousTestCase):
         """Assert that nothing is served."""
         error = self.assertRaises(grpc.RpcError, self.say, port, identity, host)
         self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE)
+
+    def test_load(self) -> None:
+        """A running server shows what was loaded last; what cannot be used changes nothing."""
+        certificates = ServerCertificates(self.peer.identity())
+        port = self.serve(self.peer.identity(), certificates)
+        other = Authority(self.directory, "other")
+        trusting, trusting_other = TLSIdentity(authority=self.authority.file), TLSIdentity(authority=other.file)
+        self.assertEqual(self.say(port, trusting), b"hello")
+        certificates.load(other.issue("another").identity())
+        self.assertEqual(self.say(port, trusting_other), b"hello")
+        self.assert_refused(port, trusting)
+        broken = TLSIdentity(certificate=self.directory / "missing.crt", key=self.directory / "missing.key")
+        self.assertRaises(CertificateUnusable, certificates.load, broken)
+        self.assertEqual(self.say(port, trusting_other), b"hello")
 
     def test_server_alone(self) -> None:
         """Without an authority the server asks for no certificate; the client verifies its, and its name."""
@@ -80,7 +94,7 @@ class CredentialsTests(SynchronousTestCase):
     def test_unusable_files(self) -> None:
         """A file that cannot be used is told as for Vortex, which grpcio would not do."""
         identity = TLSIdentity(certificate=self.peer.certificate, key=self.authority.issue("other").key)
-        for make in (server_credentials, channel_credentials):
+        for make in (ServerCertificates, channel_credentials):
             error = self.assertRaises(CertificateUnusable, make, identity)
             self.assertEqual(error.file, str(identity.key))
 
