@@ -60,8 +60,27 @@ class Options(usage.Options):
             self.loaded = load_config(self["config"])
             self.file = os.path.abspath(self["config"] or DEFAULT_FILE)
             require_descriptors(peer_descriptors(self.loaded.config))
+            _check_places(self.parent)
         except (ConfigError, TooFewDescriptors) as error:
             raise SystemExit(f"dfvortex: {error}") from error
+
+
+def _check_places(twistd: usage.Options | None) -> None:
+    """
+    See whether ``twistd`` can use its working directory and its PID file, for which it would print a traceback.
+
+    :param twistd: its options.
+    :raises SystemExit: it cannot.
+    """
+    if twistd is None or twistd["chroot"]:
+        return
+    directory = os.path.abspath(twistd["rundir"])
+    if not os.access(directory, os.X_OK):
+        raise SystemExit(f"dfvortex: the working directory {directory} (--rundir) cannot be used")
+    if twistd["pidfile"]:
+        path = os.path.join(directory, twistd["pidfile"])
+        if not os.access(path if os.path.exists(path) else os.path.dirname(path), os.W_OK):
+            raise SystemExit(f"dfvortex: the PID file {path} cannot be written (--pidfile= writes none)")
 
 
 def makeService(options: Options) -> IService:

@@ -195,6 +195,16 @@ class DaemonTests(SynchronousTestCase):
         self.assertEqual(status, 1)
         self.assertRegex(log, r"\Adfvortex: tap\.yaml:2: upload\.bandwidth_limit: expected .*; got .*\n\Z")
 
+    def test_unusable_places(self) -> None:
+        """A PID file that cannot be written, and a working directory that is absent, are one line and status 1."""
+        for option, reason in (
+            ("--pidfile=missing/peer.pid", "the PID file .*missing/peer.pid cannot be written .*"),
+            ("--rundir=missing", r"the working directory .*missing \(--rundir\) cannot be used"),
+        ):
+            daemon = Daemon(self.directory, command=(PROGRAMS / "twistd", "-n", "--pidfile=", option, "dfvortex"))
+            self.assertEqual(daemon.wait(), 1)
+            self.assertRegex(daemon.log, rf"\Adfvortex: {reason}\n\Z")
+
     def test_port_in_use(self) -> None:
         """A port that cannot be had is one line in the log, and a status that is not 0; no PID file is left."""
         with socket.create_server(("127.0.0.1", 0)) as other:

@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.interfaces import InThread, piece_id
+from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.storage.verifying import check_piece
 from dragonfly_vortex.wire import PieceKind
 
@@ -60,6 +61,7 @@ class Rechecks:
     def __init__(self, directory: Path, clock: IReactorTime, in_thread: InThread) -> None:
         self._directory = directory
         self._clock = clock
+        self._limited_log = LimitedLog(self.log, clock)
         self._in_thread = in_thread
         self._sent: OrderedDict[tuple[str, _Piece], float] = OrderedDict()
         self._checked: OrderedDict[_Piece, float] = OrderedDict()
@@ -89,6 +91,7 @@ class Rechecks:
     def stop(self) -> None:
         """Check nothing more. A check that is under way is finished."""
         self._is_stopped = True
+        self._limited_log.close()
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
@@ -109,10 +112,12 @@ class Rechecks:
         name = piece_id(task_id, number)
         self._is_checking = False
         if isinstance(result, Failure):
-            self.log.error("piece {piece} could not be checked: {reason}", piece=name, reason=result.getErrorMessage())
+            self._limited_log.error(
+                "piece {piece} could not be checked: {reason}", piece=name, reason=result.getErrorMessage()
+            )
         elif result:
             text = "piece {piece}: {reason}; it was checked because {child} asked for it again"
-            self.log.error(text, piece=name, reason=result, child=child)
+            self._limited_log.error(text, piece=name, reason=result, child=child)
         if not self._is_stopped:
             self._pause = self._clock.callLater(PAUSE, self._go_on)
 
