@@ -421,7 +421,9 @@ class IClient(Interface):
         """
         Fetch a piece and verify it. Cancelling the Deferred ends the transfer at once.
 
-        :param timeout: seconds from now until the piece must be complete.
+        :param timeout: seconds in which something of the piece must come. They count from the last progress; over a
+            transport that shows none, from the last piece that came whole from this parent. Time in which this side
+            itself limits what comes does not count.
         :returns: fires with a :class:`DownloadPieceResponse`; fails with a
             :class:`~dragonfly_vortex.errors.PieceError`, with :class:`~dragonfly_vortex.errors.SinkFailed`, or with
             :class:`~dragonfly_vortex.errors.LocalProtocolError` for a request that the transport cannot carry.

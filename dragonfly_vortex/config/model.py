@@ -141,7 +141,7 @@ class DownloadConfig:
     )
     piece_timeout: float = field(
         default=360.0,
-        metadata=_setting(Duration(), "How long one piece may take."),
+        metadata=_setting(Duration(), "How long nothing of a piece may come before it is given up."),
     )
     concurrent_piece_count: int = field(
         default=8,

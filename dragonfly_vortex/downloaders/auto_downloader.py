@@ -15,7 +15,6 @@ from typing import ClassVar
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.downloaders.attempt import Attempt
@@ -41,7 +40,7 @@ class AutoDownloader(ByKind):
     :param clock: for time-outs, and for how long a transport rests.
     :param tcp: takes pieces over TCP.
     :param make_grpc: makes what takes pieces over gRPC, when it is needed; None where content is to go over TCP alone.
-    :param piece_timeout: seconds that one piece may take, over all transports together.
+    :param piece_timeout: seconds without progress after which a transport itself gives up a piece.
     :param say: called with one line about each change of a parent's transport.
     """
 
@@ -90,15 +89,7 @@ class AutoDownloader(ByKind):
             return self._tcp.download(addr, request)
         if self._stopped:
             return fail(PoolClosed("the downloader has been stopped"))
-        name = piece_id(request.task_id, request.number)
-        tried: list[str] = []
-
-        def too_late(_: object, seconds: float) -> Failure:
-            reason = "; ".join([f"expected the piece within {seconds:g} s, got no complete reply", *tried])
-            return Failure(PieceTimeout(addr, name, reason))
-
-        result = Deferred.fromCoroutine(self._download(parent, request, tried))
-        return result.addTimeout(self._piece_timeout, self._clock, too_late)
+        return Deferred.fromCoroutine(self._download(parent, request))
 
     def stop(self) -> Deferred[None]:
         self._stopped = True
@@ -110,14 +101,9 @@ class AutoDownloader(ByKind):
 
     # -- one piece
 
-    async def _download(
-        self, parent: KnownParent, request: DownloadPieceRequest, tried: list[str]
-    ) -> DownloadPieceResponse:
-        """
-        Try the ways in their order, until the parent answers on one, whatever it says.
-
-        :param tried: takes what came of each way, for messages.
-        """
+    async def _download(self, parent: KnownParent, request: DownloadPieceRequest) -> DownloadPieceResponse:
+        """Try the ways in their order, until the parent answers on one, whatever it says."""
+        tried: list[str] = []  # what came of each way, for messages
         name = piece_id(request.task_id, request.number)
         unreachable = ParentUnreachable(parent.address, name, "it offers no TCP port")
         ways = parent.in_order(self._clock.seconds())

@@ -41,6 +41,9 @@ MAX_PIECE_LENGTH = 1024 * 1024 * 1024
 _READ_SIZE = 256 * 1024
 """Bytes to read from a socket at a time. Twisted's default, a quarter of it, takes half as long again."""
 
+_A_WHILE = 0.5
+"""Seconds without a byte after which a connection is read on with the next one."""
+
 _LOW_WATER = 256 * 1024
 """Bytes that must have come before a connection is read on in the middle of a piece."""
 
@@ -103,6 +106,8 @@ class VortexClientProtocol(Protocol):
         """Whether anything has come since the last piece was asked for."""
         self.closed_here = False
         """Whether it was this side that ended the connection."""
+        self._progressed_at = float("-inf")  # when something came last
+        self._rested_before = 0.0  # the piece that is under way
         self._settings = settings
         self._ended = ended
         self._conversation = Connection(Role.CHILD, settings.max_piece_length)
@@ -119,6 +124,16 @@ class VortexClientProtocol(Protocol):
         idle = self._transfer is None and conversation.state is State.IDLE and not conversation.buffered
         return self._open and idle
 
+    @property
+    def progressed_at(self) -> float:
+        """When something came last, or when the connection has rested for the limiter."""
+        return max(self._progressed_at, self._pace.rests_until)
+
+    def look(self) -> None:
+        """Have what comes slowly read at once, if nothing has been read for a while."""
+        if self._open and self._socket is not None and self.progressed_at <= self._settings.clock.seconds() - _A_WHILE:
+            self._pace.wait_for_any()
+
     def download_piece(self, request: DownloadPieceRequest) -> Deferred[DownloadPieceResponse]:
         """
         Ask for a piece; only while the connection is :attr:`usable`. Cancelling the Deferred aborts the connection.
@@ -133,6 +148,7 @@ class VortexClientProtocol(Protocol):
         data = self._conversation.send(packet)
         self._packet_id = (self._packet_id + 1) % 256
         self.answered = False
+        self._rested_before = self._pace.rested
         result: Deferred[DownloadPieceResponse] = Deferred(self._cancel)
         self._transfer = Transfer(
             self.parent,
@@ -172,6 +188,7 @@ class VortexClientProtocol(Protocol):
         if not self._open:
             return
         self.answered = True
+        self._progressed_at = self._settings.clock.seconds()
         if len(self._first) < LONGEST:
             self._first += data[: LONGEST - len(self._first)]
         self._pace.spend(len(data))
@@ -233,7 +250,7 @@ class VortexClientProtocol(Protocol):
         transfer = self._transfer
         if transfer is not None and transfer.outcome is not None:
             self._transfer = None
-            transfer.tell()
+            transfer.tell(self._pace.rested - self._rested_before)
 
     # -- how the connection ends
 

@@ -94,7 +94,7 @@ class ClientPool:
         Fetch a piece from a parent. Cancelling the Deferred ends the transfer, or the waiting for a place.
 
         :param address: the parent, ``HOST:PORT``.
-        :param timeout: seconds from now until the piece must be complete.
+        :param timeout: seconds in which there must be a place, and then as for the client.
         :returns: as :meth:`~dragonfly_vortex.interfaces.IClient.download_piece`; fails with
             :class:`~dragonfly_vortex.errors.PoolClosed` after :meth:`stop`.
         """
@@ -114,11 +114,10 @@ class ClientPool:
         return gatherResults([_after(ending) for ending in self._ending]).addCallback(lambda _: None)
 
     async def _download(self, address: str, request: DownloadPieceRequest, timeout: float) -> DownloadPieceResponse:
-        deadline = self._clock.seconds() + timeout
         entry = await self._enter(address, request, timeout)
         entry.active_requests += 1
         try:
-            return await entry.client.download_piece(request, max(0.0, deadline - self._clock.seconds()))
+            return await entry.client.download_piece(request, timeout)
         finally:
             entry.active_requests -= 1
             if not entry.active_requests:

@@ -28,6 +28,7 @@ from dragonfly_vortex.ending import Ending
 from dragonfly_vortex.errors import LocalProtocolError, ParentUnreachable, PieceTimeout, PoolClosed
 from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IClient, piece_id
 from dragonfly_vortex.peer.client import ClientSettings, VortexClientFactory, VortexClientProtocol
+from dragonfly_vortex.transport.deadline import add_deadline
 from dragonfly_vortex.transport.endpoints import connect_within
 from dragonfly_vortex.transport.tls_failures import why_tls_failed
 from dragonfly_vortex.wire import PieceRequest
@@ -105,18 +106,29 @@ class TCPClient:
         except LocalProtocolError as error:
             return fail(error)
 
-        def too_late(outcome: DownloadPieceResponse | Failure, seconds: float) -> Failure:
+        started = self._clock.seconds()
+        used: list[VortexClientProtocol] = []  # the connections that the piece was asked for on
+
+        def since() -> float:
+            # While it waits for a connection, what comes on the others shows that the parent is there.
+            return max([started, *(connection.progressed_at for connection in used[-1:] or self._open)])
+
+        def look() -> None:
+            for connection in used[-1:]:
+                connection.look()
+
+        def too_late(outcome: DownloadPieceResponse | Failure) -> Failure:
             got = isinstance(outcome, Failure) and outcome.getErrorMessage()
-            reason = f"expected the piece within {round(seconds, 3):g} s, got {got or 'no free connection'}"
+            reason = f"expected some of the piece within {round(timeout, 3):g} s, got {got or 'no free connection'}"
             return Failure(PieceTimeout(self.address, piece_id(request.task_id, request.number), reason))
 
         def ended(outcome: DownloadPieceResponse | Failure) -> DownloadPieceResponse | Failure:
             self._under_way.discard(result)
             return Failure(self._closed()) if self._is_stopping else outcome
 
-        result = Deferred.fromCoroutine(self._download(request))
+        result = Deferred.fromCoroutine(self._download(request, used))
         self._under_way.add(result)
-        result.addTimeout(timeout, self._clock, too_late)
+        add_deadline(result, self._clock, timeout, since=since, too_late=too_late, look=look)
         return result.addBoth(ended)
 
     def stop(self) -> Deferred[None]:
@@ -130,21 +142,27 @@ class TCPClient:
 
     # -- one piece
 
-    async def _download(self, request: DownloadPieceRequest) -> DownloadPieceResponse:
-        """Wait for a place, and fetch a piece over a connection that is kept, or else over a new one."""
+    async def _download(self, request: DownloadPieceRequest, used: list[VortexClientProtocol]) -> DownloadPieceResponse:
+        """
+        Wait for a place, and fetch a piece over a connection that is kept, or else over a new one.
+
+        :param used: takes the connections.
+        """
         await self._places.acquire()
         try:
             if self._is_stopping:
                 raise self._closed()
             kept = self._take_kept()
             if kept is not None:
+                used.append(kept)
                 try:
                     return await self._ask(kept, request)
                 except ParentUnreachable:
                     if kept.answered:
                         raise
                     # It had ended before it was asked, which could not be seen: that is no fault of the parent.
-            return await self._ask(await self._connect(request), request)
+            used.append(await self._connect(request))
+            return await self._ask(used[-1], request)
         finally:
             self._places.release()
 

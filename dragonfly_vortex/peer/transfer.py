@@ -8,6 +8,8 @@ content is right, and where it goes, by :mod:`dragonfly_vortex.transport.receive
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 
@@ -136,10 +138,14 @@ class Transfer:
         if self.receiver is not None:
             self.receiver.fail()
 
-    def tell(self) -> None:
-        """Tell whoever asked for it how it has ended."""
+    def tell(self, waited: float = 0.0) -> None:
+        """
+        Fire the result with how it has ended.
+
+        :param waited: seconds that it waited for this side's own limit.
+        """
         if isinstance(self.outcome, DownloadPieceResponse):
-            self._result.callback(self.outcome)
+            self._result.callback(replace(self.outcome, waited=waited) if waited else self.outcome)
         elif self.outcome is not None:
             self._result.errback(self.outcome)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import grpc
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -25,7 +25,7 @@ from dragonfly_vortex.errors import (
     LocalProtocolError,
     ParentSpokeWrongly,
     ParentUnreachable,
-    PieceTimeout,
+    PieceLate,
     PoolClosed,
     RemoteProtocolError,
     UnexpectedPiece,
@@ -36,6 +36,7 @@ from dragonfly_vortex.rpc.budget import Budget, Place
 from dragonfly_vortex.rpc.methods import METHODS, PieceRequest, path
 from dragonfly_vortex.rpc.pieces import MAX_OVERHEAD, ReceivedPiece, decode_piece, metadata_digest
 from dragonfly_vortex.rpc.statuses import Status, error_of
+from dragonfly_vortex.transport.deadline import add_deadline
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.receivers import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink
@@ -63,6 +64,15 @@ _UNKNOWN_LENGTH = 64 * 1024 * 1024
 _TURN = 4 * 1024 * 1024
 """Bytes that are hashed and written in one turn of the reactor."""
 
+_TURNS_PER_SECOND = 20
+"""Parts of a second for which a limit lets bytes through at once."""
+
+_LONGEST_CALL = 8
+"""How many times as long as the time without progress a call may take in all, which its parent is told."""
+
+
+_T = TypeVar("_T")
+
 
 class IRPCReactor(IReactorTime, IReactorFromThreads):
     """What a client needs of a reactor."""
@@ -74,7 +84,7 @@ class GRPCSettings:
     What the clients of all parents have in common.
 
     :param reactor: where pieces are verified and Deferreds fire.
-    :param budget: what all pieces in memory are taken from.
+    :param budget: what all pieces in memory are taken from; a parent that does not answer leaves room for others.
     :param credentials: for parents that speak TLS, ``grpcs://…``; None where there are none.
     :param receive_limiter: what all content is spent from; None for no limit.
     :param allow_empty_digest: take pieces whose parent names no digest.
@@ -83,7 +93,7 @@ class GRPCSettings:
     """
 
     reactor: IRPCReactor
-    budget: Budget = field(default_factory=Budget)
+    budget: Budget = field(default_factory=lambda: Budget(fair=True))
     credentials: grpc.ChannelCredentials | None = None
     receive_limiter: TokenBucket | None = None
     allow_empty_digest: bool = False
@@ -177,6 +187,7 @@ class GRPCClient:
         self._under_way: set[Deferred[DownloadPieceResponse]] = set()
         self._learnt: tuple[str, int] = ("", _UNKNOWN_LENGTH)  # the last task, and the length of its pieces
         self._stopped = False
+        self._heard_at = float("-inf")  # when a piece has come last
 
     def download_piece(self, request: DownloadPieceRequest, timeout: float) -> Deferred[DownloadPieceResponse]:
         if self._stopped:
@@ -188,18 +199,12 @@ class GRPCClient:
         except ValueError as error:
             return fail(LocalProtocolError(f"expected a request that protobuf can hold: {error}"))
 
-        def too_late(_: object, seconds: float) -> Failure:
-            reason = f"expected the piece within {seconds:g} s, got no complete reply"
-            return Failure(PieceTimeout(self.address, piece_id(request.task_id, request.number), reason))
-
         def ended(outcome: DownloadPieceResponse | Failure) -> DownloadPieceResponse | Failure:
             self._under_way.discard(result)
             return Failure(self._closed()) if self._stopped else outcome
 
-        deadline = self._reactor.seconds() + timeout
-        result = Deferred.fromCoroutine(self._download(request, message, deadline))
+        result = Deferred.fromCoroutine(self._download(request, message, timeout))
         self._under_way.add(result)
-        result.addTimeout(timeout, self._reactor, too_late)
         return result.addBoth(ended)
 
     def stop(self) -> Deferred[None]:
@@ -214,26 +219,54 @@ class GRPCClient:
 
     # -- one piece
 
-    async def _download(self, request: DownloadPieceRequest, message: bytes, deadline: float) -> DownloadPieceResponse:
-        place = await self._enter(request.task_id)
+    async def _download(self, request: DownloadPieceRequest, message: bytes, timeout: float) -> DownloadPieceResponse:
+        place = await self._enter(request, timeout)
         try:
-            data = await self._call(request, message, max(0.0, deadline - self._reactor.seconds()))
-            limiter = self._settings.receive_limiter
-            rest = limiter.spend(len(data)) if limiter is not None else 0.0
-            if rest > 0:
-                await deferLater(self._reactor, rest)
-            return await self._verify(request, data)
+            return await self._verify(request, await self._call_in_time(request, message, timeout))
         finally:
             place.leave()
 
-    async def _enter(self, task_id: str) -> Place:
+    def _call_in_time(self, request: DownloadPieceRequest, message: bytes, timeout: float) -> Deferred[bytes]:
+        """
+        Ask for a piece. How much of it has come cannot be seen, so the time counts from the last piece that has come
+        whole from this parent.
+        """
+        call = self._call(request, message, timeout * _LONGEST_CALL).addCallback(self._heard)
+        return self._in_time(call, request, timeout, "no complete reply")
+
+    def _heard(self, data: bytes) -> bytes:
+        """A piece has come."""
+        self._heard_at = self._reactor.seconds()
+        return data
+
+    def _in_time(
+        self, waiting: Deferred[_T], request: DownloadPieceRequest, timeout: float, instead: str
+    ) -> Deferred[_T]:
+        """
+        Have something fail that does not fire in time.
+
+        :param instead: what came instead, for the message.
+        """
+        begun_at = self._reactor.seconds()
+        reason = f"expected the piece, or another one from there, within {timeout:g} s, got {instead}"
+        late = PieceLate(self.address, piece_id(request.task_id, request.number), reason)
+        return add_deadline(
+            waiting,
+            self._reactor,
+            timeout,
+            since=lambda: max(begun_at, self._heard_at),
+            too_late=lambda _: Failure(late),
+        )
+
+    async def _enter(self, request: DownloadPieceRequest, timeout: float) -> Place:
         """Wait for room for the piece in memory."""
         known, length = self._learnt
         entered: Deferred[None] = Deferred(lambda _: place.leave())
         place = self._settings.budget.enter(
-            length if task_id == known else _UNKNOWN_LENGTH, lambda: entered.callback(None)
+            length if request.task_id == known else _UNKNOWN_LENGTH, lambda: entered.callback(None), self.address
         )
-        await entered
+        if not place.inside:
+            await self._in_time(entered, request, timeout, "no room in memory")
         return place
 
     def _call(self, request: DownloadPieceRequest, message: bytes, timeout: float) -> Deferred[bytes]:
@@ -313,18 +346,23 @@ class GRPCClient:
             allow_empty_digest=self._settings.allow_empty_digest,
         )
         receiver.begin()
+        limiter, waited = self._settings.receive_limiter, 0.0
+        turn = _TURN if limiter is None else max(1, min(_TURN, limiter.rate // _TURNS_PER_SECOND))
         try:
-            for start in range(0, metadata.length, _TURN):
-                if start:
-                    await deferLater(self._reactor, 0)
-                receiver.write(received.content[start : start + _TURN])
+            for start in range(0, metadata.length, turn):
+                part = received.content[start : start + turn]
+                receiver.write(part)
+                rest = limiter.spend(len(part)) if limiter is not None else 0.0
+                waited += rest
+                if rest > 0 or start + turn < metadata.length:
+                    await deferLater(self._reactor, rest)
             content = receiver.finish()
         except BaseException:
             receiver.fail()
             raise
         length = metadata.offset // metadata.number if metadata.number else metadata.length
         self._learnt = (request.task_id, max(length, metadata.length))
-        return DownloadPieceResponse(metadata=metadata, content=content)
+        return DownloadPieceResponse(metadata=metadata, content=content, waited=waited)
 
     def _decode(self, name: str, data: bytes) -> ReceivedPiece:
         try:

@@ -56,6 +56,10 @@ class Pace:
         """Bytes that may be taken in one turn of the reactor."""
         self.rest: IDelayedCall | None = None
         """Ends the connection's rest, in which nothing is to be read or taken; None where it does not rest."""
+        self.rested = 0.0
+        """Seconds of all rests together."""
+        self.rests_until = float("-inf")
+        """When the last rest ends, or has ended."""
 
     def at_once(self, length: int) -> int:
         """As many of so many bytes as may come at once."""
@@ -69,6 +73,8 @@ class Pace:
         """
         seconds = self._limiter.spend(length) if self._limiter is not None else 0.0
         if seconds > 0 and self.rest is None:
+            self.rested += seconds
+            self.rests_until = self._clock.seconds() + seconds
             self._transport.pauseProducing()
             self.rest = self._clock.callLater(seconds, self._resume)
 
@@ -81,6 +87,11 @@ class Pace:
         """
         if self._mark is not None:
             self._mark.set(max(1, min(left, self._low_water, whole // _WAKE_UPS)))
+
+    def wait_for_any(self) -> None:
+        """Have the connection read on with the next byte: it is seen then that something comes, however slowly."""
+        if self._mark is not None:
+            self._mark.set(1)
 
     def stop(self) -> None:
         """The connection ends: it is not to be read again."""

@@ -29,6 +29,7 @@ from dragonfly_vortex.testing.contract_parent import Offer, VortexContractParent
 from dragonfly_vortex.testing.memory_endpoint import MemoryEndpoint
 from dragonfly_vortex.testing.pieces import SamplePiece, reply_bytes, sample_piece
 from dragonfly_vortex.transport.endpoints import client_endpoint
+from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.wire import Close, ErrorCode, ErrorReply, PieceRequest
 
 PARENT = "parent.example:4005"
@@ -371,6 +372,41 @@ class TCPClientTests(SynchronousTestCase):
         self.assert_timed_out(asked, "39 of 40 bytes")
         self.clock.advance(0)
         self.assertEqual(self.client.connections, 0)
+
+    def test_progress(self) -> None:
+        """The time counts from the last byte: a piece that comes slowly comes."""
+        asked = self.ask(timeout=5.0)
+        for byte in reply_bytes(PIECE):
+            self.clock.advance(4.0)
+            self.endpoint.connections[0].receive(bytes([byte]))
+        self.assertEqual(self.successResultOf(asked).content, PIECE.content)
+
+    def test_progress_of_others(self) -> None:
+        """A piece that waits for a connection has time while something comes on the others."""
+        self.client = self.make_client(connections_per_address=1)
+        asked, waiting = self.ask(timeout=5.0), self.ask(timeout=5.0)
+        for byte in reply_bytes(PIECE):
+            self.clock.advance(1.0)
+            self.endpoint.connections[0].receive(bytes([byte]))
+        self.successResultOf(asked)
+        self.clock.advance(4.9)
+        self.assertNoResult(waiting)
+        self.clock.advance(0.1)
+        self.assert_timed_out(waiting, "no reply")
+
+    def test_own_limit(self) -> None:
+        """The time in which the connection rests for this side's own limit does not count, and is told."""
+        limiter = TokenBucket(10, self.clock)
+        settings = ClientSettings(clock=self.clock, receive_limiter=limiter)
+        self.client = TCPClient(PARENT, lambda address: self.endpoint, settings)
+        asked = self.ask(timeout=5.0)
+        data = reply_bytes(PIECE)
+        self.endpoint.connections[0].receive(data[:100])
+        self.clock.pump([0.5] * 18)
+        self.assertNoResult(asked)
+        self.clock.pump([0.5] * 3)
+        self.endpoint.connections[0].receive(data[100:])
+        self.assertGreater(self.successResultOf(asked).waited, 9.0)
 
     def assert_timed_out(self, asked: Deferred[DownloadPieceResponse], words: str) -> None:
         """A piece has timed out, and says how far it came."""

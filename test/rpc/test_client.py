@@ -24,6 +24,7 @@ from dragonfly_vortex.errors import (
     ParentFailed,
     ParentSpokeWrongly,
     ParentUnreachable,
+    PieceLate,
     PieceTimeout,
     PoolClosed,
     UnexpectedPiece,
@@ -231,6 +232,27 @@ class ClientTests(TestCase):
         place.leave()
         await waiting
         self.assertEqual(budget.taken, 0)
+
+    async def test_time_counts_from_the_last_piece(self) -> None:
+        """A piece that comes shows that the parent is there: the others have their time anew, and are late after it."""
+        answered = threading.Event()
+
+        def answer(number: int) -> bytes:
+            answered.wait(10)
+            return piece_reply(sample_piece(1, number=number))
+
+        never = threading.Event()
+        self.addCleanup(never.set)
+        parent = self.parent(lambda number: answer(number) if number == 1 else (never.wait(10), b"")[1])
+        client = self.client(parent)
+        begun = IReactorTime(reactor).seconds()
+        late = client.download_piece(sample_piece(1, number=2).request(), 1.0)
+        comes = client.download_piece(sample_piece(1, number=1).request(), 5.0)
+        IReactorTime(reactor).callLater(0.7, answered.set)
+        await comes
+        came = IReactorTime(reactor).seconds()
+        await self.failure(late, PieceLate)
+        self.assertGreaterEqual(IReactorTime(reactor).seconds(), max(came, begun + 0.7) + 0.9)
 
     async def test_limit(self) -> None:
         """Content is spent from the limiter, and the next piece waits for the debt."""
