@@ -139,7 +139,7 @@ class TaskDownload:
         self._is_subscribed = False
         self._written_length: int | None = None  # the content length that the target knows of
         self._changes = 0  # of the target, that are under way
-        self._is_dropping = False
+        self._dropping = 0  # drops at the target that are under way
         self._hash: GrowingHash | None = None
         self._allocation: Allocation | None = None
         self._drops = 0
@@ -364,7 +364,7 @@ class TaskDownload:
             self._requests.give_up(withdrawn)
             return True
         self._drop_what_is_forgotten()
-        if self._is_dropping:
+        if self._dropping:
             return False
         self._tell_length()
         waiting = self._hash_what_is_there()
@@ -539,13 +539,13 @@ class TaskDownload:
         """Have the pieces dropped that the plan has forgotten: until that is done nothing is written in their place."""
         dropped = self._plan.take_dropped()
         if dropped:
-            self._is_dropping = True
+            self._dropping += 1
             self._written_length = None
             self._change(self._target.drop(dropped)).addCallback(self._dropped)
 
     def _dropped(self, _: None) -> None:
         """Their places can be written again."""
-        self._is_dropping = False
+        self._dropping -= 1
         self._advance()
 
     def _tell_length(self) -> None:

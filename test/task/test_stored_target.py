@@ -295,6 +295,30 @@ class StoredTargetTests(TestCase):
         await started
         await self.assert_complete()
 
+    async def test_all_dropped_first(self) -> None:
+        """So it is when several are dropped one by one: none is asked for before the last has been dropped."""
+        wrong = bytes(byte ^ 1 for byte in CONTENT[:950]) + CONTENT[950:]
+        downloader = self.play(
+            is_held=True,
+            liar=PlayedParent(content=wrong, piece_length=100),
+            honest=PlayedParent(content=CONTENT, piece_length=100),
+        )
+        target = HeldDrops(self.store, KIND, TASK_ID)
+        started = self.download(downloader, concurrency=2, target=target)
+        while not started.called:
+            await deferLater(IReactorTime(reactor), 0.01)
+            for waiting in downloader.waiting:
+                if not waiting.answer.called:
+                    downloader.give(waiting)
+            if target.held:
+                asked = len(downloader.asked)
+                first, target.held = target.held[0], target.held[1:]
+                first.callback(None)
+                if any(not held.called for held in target.held):
+                    self.assertEqual(len(downloader.asked), asked)
+        await started
+        await self.assert_complete()
+
     async def test_as_far_as_it_goes(self) -> None:
         """What comes from a parent that does not have all of it is a wrong whole, and stays for the next download."""
         part = PlayedParent(content=CONTENT, piece_length=100, lacks={*range(4, 10)})
