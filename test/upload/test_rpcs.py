@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -221,6 +222,11 @@ class LimitTests(ServiceTestCase):
         self.assertGreater(await self.child(fetch), 0.3)
 
 
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame of HTTP/2 (RFC 9113, section 4.1)."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
 class StrangerTests(ServiceTestCase):
     """What strangers can make a service keep, with little memory and few calls."""
 
@@ -235,21 +241,39 @@ class StrangerTests(ServiceTestCase):
         self.addCleanup(channel.close)
         return channel
 
+    def ask_and_do_not_read(self, calls: int) -> None:
+        """Ask for a piece so many times on a connection of its own, with an HTTP/2 window that lets nothing through."""
+        child = socket.create_connection(("127.0.0.1", self.port))
+        self.addCleanup(child.close)
+        settings = b"\0\4" + bytes(4)  # SETTINGS_INITIAL_WINDOW_SIZE is 0
+        child.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, settings))
+        headers = {
+            ":method": "POST",
+            ":scheme": "http",
+            ":path": LEGACY_PATHS[PieceKind.STANDARD],
+            ":authority": "parent",
+            "content-type": "application/grpc",
+            "te": "trailers",
+        }
+        block = b"".join(
+            b"\0" + b"".join(bytes([len(text)]) + text.encode() for text in line) for line in headers.items()
+        )
+        request = piece_request(TASK_ID, 0)
+        message = b"\0" + len(request).to_bytes(4, "big") + request
+        for stream in range(1, 2 * calls, 2):
+            child.sendall(frame(1, 4, stream, block) + frame(0, 1, stream, message))
+
     async def test_two_that_do_not_read(self) -> None:
         """Two children that do not read what they asked for do not keep a third one waiting."""
         await self.add(0)
-        request = piece_request(TASK_ID, 0)
-        streams = []  # a stream's message is not read before somebody wants it
-        for channel, most in ((self.another_channel(), 2), (self.another_channel(), 3)):
-            call: Any = channel.unary_stream(LEGACY_PATHS[PieceKind.STANDARD])
-            streams += [call(request) for _ in range(3)]
+        for most in (2, 3):
+            self.ask_and_do_not_read(3)
             while self.tally.bytes_sent < most * LENGTH:
                 await deferLater(IReactorTime(reactor), 0.01)
-        third: Any = self.another_channel().unary_unary(LEGACY_PATHS[PieceKind.STANDARD])
-        self.assertGreater(len(await self.child(lambda: third(request, timeout=20))), LENGTH)
-        self.assertEqual([stream.is_active() for stream in streams], [True] * 6)
-        for stream in streams:
-            stream.cancel()
+        call = self.legacy_call()
+        self.assertGreater(len(await self.child(lambda: call(piece_request(TASK_ID, 0), timeout=10))), LENGTH)
+        self.assertEqual(self.tally.bytes_sent, 4 * LENGTH)
+        self.assertGreaterEqual(self.tally.pieces_under_way, 6)
 
     async def test_long_questions(self) -> None:
         """A question that is too long is refused, each by its own limit."""
