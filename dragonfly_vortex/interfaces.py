@@ -183,11 +183,13 @@ class Claim:
     What came of claiming a piece.
 
     :param is_ours: whether it is to be fetched by the one who asked.
-    :param piece: its row, where it is there already. Neither ours nor there: somebody else is fetching it.
+    :param piece: its row, where it is there already. Neither ours nor there: another download is fetching it.
+    :param owner: the process that is fetching it, and a number that changes while that process runs.
     """
 
     is_ours: bool
     piece: PieceMetadata | None = None
+    owner: tuple[int, int] | None = field(default=None, compare=False)
 
 
 class ITaskWriter(Interface):
@@ -214,6 +216,9 @@ class ITaskWriter(Interface):
 
     def release(number: int) -> None:
         """Give up a claim, or what is going to be one."""
+
+    def renew() -> None:
+        """Show others that this process runs, for what it has claimed. To be called every second."""
 
     def add_piece(metadata: PieceMetadata, piece_length: int) -> Deferred[None]:
         """

@@ -9,6 +9,9 @@ claimed at once (``flock``): a second download waits for the first.
 A lock of one kind does not keep out the other kind, and a sandbox may refuse one of them to one process only. Therefore
 a download that claims piece by piece also shares the ``flock`` that claims the whole. Everything here blocks, though
 never for long.
+
+The file says for each piece which process has claimed it, and has a number there that changes while that process runs:
+so another process can tell for whom it waits, and whether that one is frozen.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import struct
 from pathlib import Path
 
 from dragonfly_vortex.storage.directories import make_directory, open_file
@@ -24,6 +28,9 @@ from dragonfly_vortex.storage.staging import is_named
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["Claims", "claims_path", "sweep_claims"]
+
+_OWNER = struct.Struct("<II")
+"""What the file says for each piece: the process that has claimed it, and a number that grows while it runs."""
 
 _PRESENCE = 1 << 32
 """The byte behind the last piece's: everybody who has the file open has locked it, together with all others."""
@@ -64,6 +71,8 @@ class Claims:
         self._descriptor = -1
         self._by_piece = by_piece and HAS_RANGES
         self._is_shared = False
+        self._taken: set[int] = set()
+        self._beat = 0
 
     def open(self) -> None:
         """
@@ -92,9 +101,32 @@ class Claims:
 
         :raises OSError: the locks do not work.
         """
-        if not self._by_piece:
-            return self._take_all()
-        return self._share() and self._set(fcntl.F_WRLCK, number)
+        is_taken = self._share() and self._set(fcntl.F_WRLCK, number) if self._by_piece else self._take_all()
+        if is_taken:
+            self._taken.add(number if self._by_piece else 0)
+            self.renew()
+        return is_taken
+
+    def renew(self) -> None:
+        """
+        Show that this process runs, for all pieces that it has claimed.
+
+        :raises OSError: the file cannot be written.
+        """
+        self._beat = (self._beat + 1) % (1 << 32)
+        for number in self._taken:
+            os.pwrite(self._descriptor, _OWNER.pack(os.getpid() % (1 << 32), self._beat), number * _OWNER.size)
+
+    def owner(self, number: int) -> tuple[int, int] | None:
+        """
+        Which process has claimed a piece, and a number that changes at least every second while it runs; None where
+        the file does not say.
+
+        :raises OSError: the file cannot be read.
+        """
+        place = number * _OWNER.size if self._by_piece else 0
+        said = os.pread(self._descriptor, _OWNER.size, place)
+        return _OWNER.unpack(said) if len(said) == _OWNER.size and any(said) else None
 
     def give_back(self, number: int) -> None:
         """
@@ -103,6 +135,7 @@ class Claims:
         :raises OSError: the locks do not work.
         """
         if self._by_piece:
+            self._taken.discard(number)
             self._set(fcntl.F_UNLCK, number)
 
     def is_alone(self) -> bool:

@@ -58,6 +58,10 @@ class TaskWriter:
         released = self._in_storage(lambda: self._file.release(number))
         released.addErrback(lambda failure: self._log.failure("A claim cannot be given up", failure))
 
+    def renew(self) -> None:
+        renewed = self._in_storage(self._file.renew)
+        renewed.addErrback(lambda failure: self._log.failure("Claims cannot be renewed", failure))
+
     def add_piece(self, metadata: PieceMetadata, piece_length: int) -> Deferred[None]:
         added: Deferred[None] = Deferred()
         self._waiting.append((metadata, added))

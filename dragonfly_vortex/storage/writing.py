@@ -78,7 +78,7 @@ class TaskFile:
         """
         with self._failures():
             if not self._claims.take(number):
-                return Claim(is_ours=False)
+                return Claim(is_ours=False, owner=self._claims.owner(number))
             self._check_current()
             # Behind the lock: whoever had it before has written the row by now.
             try:
@@ -99,6 +99,16 @@ class TaskFile:
         """
         with self._failures():
             self._claims.give_back(number)
+
+    def renew(self) -> None:
+        """
+        Show that this process runs, for what it has claimed.
+
+        :raises StorageFailure: the storage failed.
+        """
+        with self._failures():
+            if self.descriptor >= 0:
+                self._claims.renew()
 
     def add_pieces(self, pieces: Sequence[PieceMetadata], piece_length: int) -> None:
         """

@@ -373,6 +373,9 @@ class TaskDownload:
         failure = self._plan.failure()
         if failure is not None:
             raise failure
+        stuck = self._plan.stuck()
+        if stuck is not None:
+            raise self._target.failure(stuck)
         may_ask = waiting <= _MOST_WAITING and not self._target.is_behind
         request = self._plan.next_request() if may_ask else None
         if request is None:
@@ -422,6 +425,8 @@ class TaskDownload:
         self._ticked_at = now
         self._plan.advance(self._time())
         self._requests.report(self._plan.record_progress)
+        if self._turn is not None and not self._turn.called:
+            self._target.renew()
         if self._look_again_at is not None and now >= self._look_again_at:
             self._look_again()
         else:
@@ -465,7 +470,7 @@ class TaskDownload:
             self._make_room(result.metadata)
             self._tell_progress()
         elif isinstance(result, Claim):
-            self._plan.record_busy(request)
+            self._plan.record_busy(request, result.owner)
             if result.piece is None:
                 self._wait_for_others()
             else:

@@ -85,6 +85,9 @@ class PipeTarget:
     def release(self, number: int) -> None:
         """Nothing else waits for it."""
 
+    def renew(self) -> None:
+        """Nothing else waits for it."""
+
     def keep(self, metadata: PieceMetadata, piece_length: int) -> Deferred[None]:
         self._pieces[metadata.number] = metadata
         self._ends[metadata.offset] = metadata.offset + metadata.length

@@ -258,6 +258,12 @@ class Plan:
         """The numbers of the pieces that have been forgotten since this was called last."""
         return self._pieces.take_dropped()
 
+    def stuck(self) -> str | None:
+        """Why it is in vain to wait for what other processes fetch; None where it is not, or nothing is waited for."""
+        if self.requests_under_way or not self._choice.busy or self._timing.progressed_at is None:
+            return None
+        return self._waits.stuck(self._timing.now - self._timing.progressed_at)
+
     def take_waits(self) -> list[str]:
         """What is waited for, and for how long at most, as lines for a user; each wait is told once."""
         return self._waits.take()
@@ -362,6 +368,7 @@ class Plan:
             raise PieceRefused(reason)
         if metadata.number in self.verified:
             return
+        self._timing.progressed_at = self._timing.now
         piece = VerifiedPiece.of(STORAGE, metadata)
         if self._comparison is None:
             self._pieces.add(metadata.number, piece)
@@ -412,8 +419,13 @@ class Plan:
         self._timing.overtaken(request)
         self._settle(request)
 
-    def record_busy(self, request: Request) -> None:
-        """Somebody else is fetching the piece: it is neither asked for nor missed until :meth:`release_busy`."""
+    def record_busy(self, request: Request, owner: tuple[int, int] | None = None) -> None:
+        """
+        Another process is fetching the piece: it is neither asked for nor missed until :meth:`release_busy`.
+
+        :param owner: which process, and a number that changes while it runs.
+        """
+        self._waits.look_at_busy(request, owner)
         self._settle(request).asked -= 1
         self._pieces.leave_to_others(request.number)
 

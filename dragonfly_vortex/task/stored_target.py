@@ -64,6 +64,9 @@ class StoredTarget:
     def release(self, number: int) -> None:
         self._opened().release(number)
 
+    def renew(self) -> None:
+        self._opened().renew()
+
     def keep(self, metadata: PieceMetadata, piece_length: int) -> Deferred[None]:
         # Of a task of one piece the piece length cannot be seen: only who has stored it before may know it.
         there = self._piece_length_there

@@ -55,6 +55,9 @@ class IDownloadTarget(Interface):
     def release(number: int) -> None:
         """A piece that was claimed will not be kept."""
 
+    def renew() -> None:
+        """The download goes on: show that to others who wait for what it has claimed. To be called every second."""
+
     def keep(metadata: PieceMetadata, piece_length: int) -> Deferred[None]:
         """
         A piece that was claimed is in the file, and verified. Fires when it will be there the next time, as far as that
@@ -159,6 +162,9 @@ class OutputTarget:
 
     def release(self, number: int) -> None:
         """Nobody else waits for it."""
+
+    def renew(self) -> None:
+        """Nothing else waits for it."""
 
     def keep(self, metadata: PieceMetadata, piece_length: int) -> Deferred[None]:
         if self._write_back is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dragonfly_vortex.errors import PieceError
-from dragonfly_vortex.task.choice import Choice
+from dragonfly_vortex.task.choice import Choice, Request
 from dragonfly_vortex.task.parents import Parent
 from dragonfly_vortex.task.timing import Timing
 
@@ -39,6 +39,7 @@ class Waits:
         self._silent: set[str] = set()
         self._reasons: dict[str, str] = {}  # why those failed that are to be asked again
         self._told: set[str] = set()
+        self._owners: dict[int, tuple[int, int] | None] = {}
         self._lines: list[str] = []
 
     def take(self) -> list[str]:
@@ -104,6 +105,34 @@ class Waits:
                     parent.is_open = True
                     parent.offer_anew(self._choice.returned)
                     self._tell(parent, f"has announced no piece for {quiet:.0f} s; asking for pieces all the same")
+
+    def look_at_busy(self, request: Request, owner: tuple[int, int] | None) -> None:
+        """
+        Another process is fetching a piece.
+
+        :param owner: which process, and a number that changes while it runs.
+        """
+        if self._owners.get(request.number) != owner:
+            self._owners[request.number] = owner
+            self._timing.progressed_at = self._timing.now
+
+    def stuck(self, quiet: float) -> str | None:
+        """
+        Nothing but what other processes fetch is waited for: why that is in vain, where it is.
+
+        :param quiet: seconds without progress, here or in those processes.
+        """
+        number = min(self._choice.busy)
+        pid, _ = self._owners.get(number) or (None, 0)
+        who = "another process" if pid is None else f"process {pid}"
+        if self._retry and quiet >= self._retry:
+            return f"piece {number} is being fetched by {who}, which has not gone on for {quiet:.0f} s"
+        if quiet >= _TOLD_AFTER and who not in self._told:
+            self._told.add(who)
+            self._lines.append(
+                f"{who} is fetching piece {number} and has not gone on for {quiet:.0f} s; waiting for it"
+            )
+        return None
 
     def _lose_patience(self) -> None:
         """Nothing has come for too long: what cannot be had now cannot be had."""

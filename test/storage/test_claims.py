@@ -57,6 +57,22 @@ class ClaimsTestCase(SynchronousTestCase):
 class ClaimsTests(ClaimsTestCase):
     """Pieces that are claimed one by one."""
 
+    def test_owner(self) -> None:
+        """The file says which process has claimed a piece, and whether it goes on."""
+        first, second = self.owner(), self.owner()
+        self.assertIsNone(second.owner(7))
+        first.take(7)
+        first.take(9)
+        said = second.owner(7)
+        self.assertEqual((said or (0, 0))[0], os.getpid())
+        self.assertEqual(second.owner(7), said)
+        first.renew()
+        self.assertNotEqual(second.owner(7), said)
+        first.give_back(7)
+        said = second.owner(7)
+        first.renew()
+        self.assertEqual(second.owner(7), said)
+
     def test_one_owner(self) -> None:
         """A piece is claimed by one of two owners in one process, until that one gives it back; others are free."""
         first, second = self.owner(), self.owner()

@@ -72,7 +72,11 @@ class StoredTargetTests(TestCase):
         return PlayedDownloader(parents or {"honest": honest}, is_held=is_held)
 
     def download(
-        self, downloader: PlayedDownloader, concurrency: int = 4, target: StoredTarget | None = None
+        self,
+        downloader: PlayedDownloader,
+        concurrency: int = 4,
+        target: StoredTarget | None = None,
+        retry: float = 30.0,
     ) -> Deferred[DownloadedTask]:
         """Start a download from all parents of a downloader."""
         started = TaskDownload(
@@ -84,6 +88,7 @@ class StoredTargetTests(TestCase):
             parents=list(downloader.parents),
             target=target or StoredTarget(self.store, KIND, TASK_ID),
             concurrent_piece_count=concurrency,
+            retry=retry,
         ).start()
         self.addCleanup(self.give_up, started)
         return started
@@ -230,6 +235,17 @@ class StoredTargetTests(TestCase):
         await started
         self.assertLess(IReactorTime(reactor).seconds() - before, 5)
         await self.assert_complete()
+
+    async def test_frozen(self) -> None:
+        """A process that has claimed a piece and is frozen is waited for as long as for a parent, and named."""
+        frozen = claims.Claims(claims.claims_path(self.directory, KIND, TASK_ID))
+        await self.started
+        frozen.open()
+        self.addCleanup(frozen.close)
+        frozen.take(3)
+        with self.assertRaisesRegex(StorageFailure, f"piece 3 is being fetched by process {os.getpid()}, which has"):
+            await self.download(self.play(), retry=0.5)
+        self.assertEqual([number for number in range(10) if number not in await self.numbers()], [3])
 
     async def test_whole_claims(self) -> None:
         """Where pieces cannot be claimed one by one, a second download waits for the first, and has all of it then."""

@@ -85,3 +85,47 @@ class EndTests(PlanTestCase):
         self.give(probe, length=4)
         self.assertTrue(self.plan.is_complete)
         self.assertIs(self.plan.standing("part"), Standing.GOOD)
+
+
+class BusyTests(PlanTestCase):
+    """Pieces that other processes fetch into the same storage."""
+
+    def begin_busy(self) -> None:
+        """Plan a download of which a process has claimed the first piece."""
+        self.begin("a", retry=30.0)
+        self.plan.record_busy(self.ask(), (123, 1))
+
+    def look_again(self, owner: tuple[int, int]) -> None:
+        """See whether the piece has been claimed still, and by which process."""
+        self.plan.release_busy()
+        self.plan.record_busy(self.ask(), owner)
+
+    def test_told(self) -> None:
+        """After a few seconds in which that process does not go on, it is told once for which one it is waited."""
+        self.begin_busy()
+        for _ in range(5):
+            self.wait(2)
+            self.look_again((123, 1))
+            self.assertIsNone(self.plan.stuck())
+        self.assertEqual(
+            self.plan.take_waits(),
+            ["process 123 is fetching piece 0 and has not gone on for 6 s; waiting for it"],
+        )
+
+    def test_goes_on(self) -> None:
+        """While it goes on it is waited for without end."""
+        self.begin_busy()
+        for beat in range(100):
+            self.wait(2)
+            self.look_again((123, beat))
+            self.assertIsNone(self.plan.stuck())
+        self.assertEqual(self.plan.take_waits(), [])
+
+    def test_limit(self) -> None:
+        """One that does not go on is waited for as long as for a parent."""
+        self.begin_busy()
+        self.wait(29)
+        self.look_again((123, 1))
+        self.assertIsNone(self.plan.stuck())
+        self.wait(1)
+        self.assertEqual(self.plan.stuck(), "piece 0 is being fetched by process 123, which has not gone on for 30 s")
