@@ -67,6 +67,7 @@ class ProtocolTests(SynchronousTestCase):
         """Download it."""
         return dfvortex(
             *("download", self.task_id, "--parent", parent, "--protocol", protocol, "--output", "out", "--overwrite"),
+            *("--retry", "0"),
             directory=self.directory,
         )
 
@@ -159,7 +160,18 @@ class MutualTLSTests(SynchronousTestCase):
     def download(self, parent: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Download the file."""
         return dfvortex(
-            *("download", self.task_id, "--parent", parent, "--output", "out", "--overwrite", *arguments),
+            *(
+                "download",
+                self.task_id,
+                "--parent",
+                parent,
+                "--output",
+                "out",
+                "--overwrite",
+                "--retry",
+                "0",
+                *arguments,
+            ),
             directory=self.directory,
         )
 

@@ -15,7 +15,7 @@ from dragonfly_vortex.task.timing import Timing
 
 __all__ = ["Waits"]
 
-_TOLD_AFTER = 5.0
+_TOLD_AFTER = 7.0
 """Seconds without a byte after which it is told that a parent is waited for."""
 
 _QUIET = 5.0

@@ -643,8 +643,8 @@ class SlowParentTests(DownloadTestCase):
         """It is told which parent is waited for."""
         self.play(a=PlayedParent(content=CONTENT, piece_length=1000), is_held=True)
         started = self.download()
-        self.pass_time(7)
-        self.assertEqual(self.waits, ["parent a has sent nothing for 5 s; waiting for it"])
+        self.pass_time(9)
+        self.assertEqual(self.waits, ["parent a has sent nothing for 7 s; waiting for it"])
         started.cancel()
         self.assert_failed(started, CancelledError)
 

@@ -71,7 +71,7 @@ class SlowTests(PlanTestCase):
         for _ in range(20):
             self.wait(1)
         self.assertEqual(self.ask_all(), [])
-        self.assertEqual(self.plan.take_waits(), ["parent a has sent nothing for 5 s; waiting for it"])
+        self.assertEqual(self.plan.take_waits(), ["parent a has sent nothing for 7 s; waiting for it"])
         self.plan.record_progress(requests[0], 5, 10)
         self.wait(1)
         for _ in range(6):

@@ -109,7 +109,7 @@ class BusyTests(PlanTestCase):
             self.assertIsNone(self.plan.stuck())
         self.assertEqual(
             self.plan.take_waits(),
-            ["process 123 is fetching piece 0 and has not gone on for 6 s; waiting for it"],
+            ["process 123 is fetching piece 0 and has not gone on for 8 s; waiting for it"],
         )
 
     def test_goes_on(self) -> None:
