@@ -24,11 +24,11 @@ _IMPORTS = (
     "import twisted.internet.reactor",
     "import dragonfly_vortex",
     "import dragonfly_vortex.wire",
-    "import dragonfly_vortex.peer.client",
-    "import dragonfly_vortex.peer.server",
+    "import dragonfly_vortex.vortex.client_protocol",
+    "import dragonfly_vortex.vortex.server_factory",
     "import dragonfly_vortex.downloaders.factory",
-    "import dragonfly_vortex.service",
-    "import twisted.internet.reactor, dragonfly_vortex.service",
+    "import dragonfly_vortex.daemon.service",
+    "import twisted.internet.reactor, dragonfly_vortex.daemon.service",
 )
 
 _HELPS = ("dfvortex --version", "dfvortex --help", "dfvortex download --help", "twistd --help")

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from dragonfly_vortex.clock import use_monotonic_clock
     from dragonfly_vortex.config import Config, default_config, load_config
+    from dragonfly_vortex.daemon.service import VortexService
     from dragonfly_vortex.downloaders.factory import DownloaderFactory
     from dragonfly_vortex.downloaders.grpc_downloader import GRPCDownloader
     from dragonfly_vortex.downloaders.tcp_downloader import TCPDownloader
@@ -40,15 +41,14 @@ if TYPE_CHECKING:
         IPieceStore,
         IServer,
     )
-    from dragonfly_vortex.peer.server import VortexServerFactory
-    from dragonfly_vortex.peer.tcp_client import TCPClient
-    from dragonfly_vortex.peer.tcp_server import TCPServer
-    from dragonfly_vortex.service import VortexService
-    from dragonfly_vortex.storage.store import PieceStore
+    from dragonfly_vortex.storage.reactor.store import PieceStore
     from dragonfly_vortex.task.download import TaskDownload
     from dragonfly_vortex.transport.ratelimit import TokenBucket
     from dragonfly_vortex.transport.readahead import ReadAhead
     from dragonfly_vortex.transport.sinks import FileSink
+    from dragonfly_vortex.vortex.client import TCPClient
+    from dragonfly_vortex.vortex.server import TCPServer
+    from dragonfly_vortex.vortex.server_factory import VortexServerFactory
     from dragonfly_vortex.wire import PieceKind, Vortex
 
 __all__ = [
@@ -106,11 +106,11 @@ _MODULES = {
         *("DownloadPieceRequest", "DownloadPieceResponse", "IClient", "IDownloader", "IFileSink", "IPieceSink"),
         *("IPieceStore", "IServer"),
     ),
-    "peer.server": ("VortexServerFactory",),
-    "peer.tcp_client": ("TCPClient",),
-    "peer.tcp_server": ("TCPServer",),
-    "service": ("VortexService",),
-    "storage.store": ("PieceStore",),
+    "vortex.server_factory": ("VortexServerFactory",),
+    "vortex.client": ("TCPClient",),
+    "vortex.server": ("TCPServer",),
+    "daemon.service": ("VortexService",),
+    "storage.reactor.store": ("PieceStore",),
     "task.download": ("TaskDownload",),
     "transport.ratelimit": ("TokenBucket",),
     "transport.readahead": ("ReadAhead",),

@@ -16,17 +16,17 @@ from twisted.python.logfile import LogFile
 from dragonfly_vortex import __version__
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import DEFAULT_FILE, Config, LoadedConfig, load_config
-from dragonfly_vortex.descriptors import (
+from dragonfly_vortex.daemon.reloading import ReloadBySignal
+from dragonfly_vortex.daemon.rlimits import (
     allow_descriptors,
     open_standard_streams,
     peer_descriptors,
     require_descriptors,
     within_descriptors,
 )
+from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.daemon.signals import ENDING_SIGNALS, ExitBySignal, end_with_failure
 from dragonfly_vortex.errors import CertificateUnusable, ConfigError, PortGivenTwice, StorageError, TooFewDescriptors
-from dragonfly_vortex.reloading import ReloadBySignal
-from dragonfly_vortex.service import IPeerReactor, VortexService
-from dragonfly_vortex.termination import ENDING_SIGNALS, ExitBySignal, end_with_failure
 
 __all__ = ["Options", "makeService"]
 

@@ -1,5 +1,5 @@
 """
-The rules of the house as functions: who may import whom, what a name may say, which files belong together.
+The rules of the source as functions: who may import whom, what a name may say, which files belong together.
 
 Each takes a root directory and returns the breaches that it finds below it, one line each, by reading the syntax
 trees; none imports what it judges. ``test_layout`` asks them about the project.
@@ -22,39 +22,41 @@ LAYERS = (
     ("errors",),
     ("wire",),
     ("interfaces",),
-    ("parents",),
-    ("ending",),
+    ("address",),
+    ("deferreds",),
     ("limited_log",),
+    ("clock",),
     ("threads",),
     ("system_calls",),
     ("shared_memory",),
+    ("digest",),
     ("config",),
+    ("geometry",),
     ("metrics",),
     ("storage",),
     ("transport",),
-    ("peer", "rpc"),
-    ("upload",),
+    ("vortex", "rpc"),
     ("downloaders",),
     ("task",),
-    ("service", "tap", "workers", "clock", "descriptors", "reloading", "termination", "cli", "__main__"),
+    ("daemon", "tap", "cli"),
     ("testing",),
 )
 
 #: Layers with sides that do not know one another. A module on no side stands alone.
 SIDES = {
-    "peer": (
-        frozenset({"replies", "server_protocol", "server", "turns", "listener", "tcp_server"}),
-        frozenset({"transfer", "client", "tcp_client", "pool"}),
+    "vortex": (
+        frozenset({"replies", "server_protocol", "server_factory", "accept_balance", "listener", "server"}),
+        frozenset({"transfer", "client_protocol", "client", "client_pool"}),
     ),
     "downloaders": (
         frozenset({"tcp_downloader", "pooled", "by_kind"}),
         frozenset({"grpc_downloader", "pooled", "by_kind"}),
-        frozenset({"ways", "attempt", "auto_downloader", "by_kind"}),
+        frozenset({"ways", "attempt", "auto", "by_kind"}),
     ),
 }
 
-#: Layers that do not know one another: the two transports, and the door of one from the other.
-APART = (frozenset({"peer", "rpc"}), frozenset({"peer", "upload"}))
+#: Layers that do not know one another: the two transports.
+APART = (frozenset({"vortex", "rpc"}),)
 
 #: The modules of those layers whose very purpose is to know all sides, beside the package's own __init__.
 COMBINING = frozenset({f"{PACKAGE}.downloaders.factory", f"{PACKAGE}.downloaders.negotiation"})

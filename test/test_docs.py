@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.config import default_config
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
-from dragonfly_vortex.storage.importing import import_file
+from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.wire import PieceKind, Vortex
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,15 +15,15 @@ from zope.interface.verify import verifyObject
 from dragonfly_vortex import interfaces
 from dragonfly_vortex.config import default_config
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
-from dragonfly_vortex.peer.client import ClientSettings
-from dragonfly_vortex.peer.server import VortexServerFactory
-from dragonfly_vortex.peer.tcp_client import TCPClient
-from dragonfly_vortex.peer.tcp_server import TCPServer
-from dragonfly_vortex.storage.store import PieceStore
+from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.endpoints import client_endpoint
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.sinks import FileSink, MemorySink
-from dragonfly_vortex.transport.sockets import SocketOptions
+from dragonfly_vortex.transport.socket_options import SocketOptions
+from dragonfly_vortex.vortex.client import TCPClient
+from dragonfly_vortex.vortex.client_protocol import ClientSettings
+from dragonfly_vortex.vortex.server import TCPServer
+from dragonfly_vortex.vortex.server_factory import VortexServerFactory
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 

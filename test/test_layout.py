@@ -1,5 +1,5 @@
 """
-Hold the walls of the house: what is tested is this project, and it keeps the rules of :mod:`test.layout`.
+Hold the import order and the rules for names: this project is tested, and it keeps the rules of :mod:`test.layout`.
 
 Each rule is also asked about a small tree with a breach planted in it: one that sees nothing would show here.
 """
@@ -67,17 +67,17 @@ class WallTests(SynchronousTestCase):
 
     def test_order_downwards(self) -> None:
         """An import down the list is found, whichever way it is written and however deep it hides."""
-        name = "dragonfly_vortex/storage/store.py"
+        name = "dragonfly_vortex/storage/reactor/store.py"
         for text, line, target in (
             ("import dragonfly_vortex.task", 1, "task"),
-            ("from dragonfly_vortex.peer import pool", 1, "peer"),
-            ("from dragonfly_vortex import service", 1, "service"),
+            ("from dragonfly_vortex.vortex import client_pool", 1, "vortex"),
+            ("from dragonfly_vortex import tap", 1, "tap"),
             ("def f():\n    from dragonfly_vortex.testing import Clock", 2, "testing"),
         ):
             self.assert_breach(
                 order_breaches,
                 {name: text, f"dragonfly_vortex/{target}.py": ""},
-                f"{name}:{line}: dragonfly_vortex.storage.store imports dragonfly_vortex.{target}",
+                f"{name}:{line}: dragonfly_vortex.storage.reactor.store imports dragonfly_vortex.{target}",
             )
 
     def test_order_sideways(self) -> None:
@@ -86,17 +86,18 @@ class WallTests(SynchronousTestCase):
             order_breaches,
             {
                 "dragonfly_vortex/wire.py": "",
-                "dragonfly_vortex/peer/__init__.py": "from dragonfly_vortex.peer.server import VortexServerFactory",
-                "dragonfly_vortex/peer/client.py": "from dragonfly_vortex.wire import Vortex",
-                "dragonfly_vortex/peer/pool.py": "from dragonfly_vortex.peer.client import TCPClient",
-                "dragonfly_vortex/peer/server.py": "from dragonfly_vortex.peer import client",
+                "dragonfly_vortex/vortex/__init__.py": "from dragonfly_vortex.vortex.server_factory import Factory",
+                "dragonfly_vortex/vortex/client_protocol.py": "from dragonfly_vortex.wire import Vortex",
+                "dragonfly_vortex/vortex/client_pool.py": "from dragonfly_vortex.vortex.client_protocol import Client",
+                "dragonfly_vortex/vortex/server_factory.py": "from dragonfly_vortex.vortex import client_protocol",
             },
-            "dragonfly_vortex/peer/server.py:1: dragonfly_vortex.peer.server imports dragonfly_vortex.peer.client",
+            "dragonfly_vortex/vortex/server_factory.py:1: dragonfly_vortex.vortex.server_factory imports"
+            " dragonfly_vortex.vortex.client_protocol",
         )
 
     def test_order_of_transports(self) -> None:
-        """Vortex and gRPC do not know one another, neither at their children's nor at their parents' side."""
-        for name, target in (("peer/pool", "rpc"), ("rpc/client", "peer"), ("upload/service", "peer")):
+        """Vortex and gRPC do not know one another, neither at a child's nor at a parent's side."""
+        for name, target in (("vortex/client_pool", "rpc"), ("rpc/client", "vortex"), ("rpc/server", "vortex")):
             module = name.replace("/", ".")
             self.assert_breach(
                 order_breaches,
@@ -198,8 +199,8 @@ class WallTests(SynchronousTestCase):
         """The global reactor is found in a library, even inside a function."""
         self.assert_breach(
             reactor_breaches,
-            {"dragonfly_vortex/peer/pool.py": "def f():\n    from twisted.internet import defer, reactor"},
-            "dragonfly_vortex/peer/pool.py:2: dragonfly_vortex.peer.pool imports the global reactor",
+            {"dragonfly_vortex/vortex/client_pool.py": "def f():\n    from twisted.internet import defer, reactor"},
+            "dragonfly_vortex/vortex/client_pool.py:2: dragonfly_vortex.vortex.client_pool imports the global reactor",
         )
 
     def test_reactor_at_import(self) -> None:
@@ -207,7 +208,7 @@ class WallTests(SynchronousTestCase):
         self.assert_breach(
             reactor_breaches,
             {
-                "dragonfly_vortex/service.py": "def f():\n    from twisted.internet import reactor",
+                "dragonfly_vortex/daemon/service.py": "def f():\n    from twisted.internet import reactor",
                 "dragonfly_vortex/tap.py": "import twisted.internet.reactor",
             },
             "dragonfly_vortex/tap.py:1: dragonfly_vortex.tap imports the global reactor",

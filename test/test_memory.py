@@ -24,8 +24,8 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.interfaces import StoredTask
-from dragonfly_vortex.rpc.budget import Budget
 from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
+from dragonfly_vortex.rpc.memory_budget import Budget
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
@@ -67,8 +67,8 @@ run()
 """One of the programs, with windows of 64 MiB where that is asked for."""
 
 _CHILDS_WINDOWS = (
-    "dragonfly_vortex.task.hashing:_WINDOW",
-    "dragonfly_vortex.transport.splicing:_WINDOW",
+    "dragonfly_vortex.task.file_hash:_WINDOW",
+    "dragonfly_vortex.transport.splice:_WINDOW",
 )
 """Each line by itself."""
 
@@ -133,11 +133,11 @@ class MessageTests(SynchronousTestCase):
     """Over gRPC a piece is one message, and so in memory as a whole."""
 
     def test_most(self) -> None:
-        """Of pieces of 64 MiB four are under way at once in a child, and in a parent four for several children."""
+        """Of pieces of 64 MiB four are under way at once, from several parents, and for several children."""
         child = GRPCSettings(reactor=cast(IRPCReactor, Clock())).budget
-        parent = Budget(fair=True)
-        for budget, owners in ((child, [""] * 6), (parent, ["one"] * 3 + ["two"] * 2 + ["three"] * 2 + ["four"])):
+        for budget in (child, Budget(fair=True)):
             entered: list[str] = []
+            owners = ["one"] * 3 + ["two"] * 2 + ["three"] * 2 + ["four"]
             places = [budget.enter(_PIECE_LENGTH, partial(entered.append, owner), owner) for owner in owners]
             self.assertEqual((len(entered), budget.taken), (4, 256 * 1024 * 1024))
             places[0].leave()

@@ -21,11 +21,11 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.config import HostConfig
+from dragonfly_vortex.daemon.service import IPeerReactor
 from dragonfly_vortex.rpc.credentials import ServerCertificates
-from dragonfly_vortex.service import IPeerReactor
-from dragonfly_vortex.storage.store import PieceStore
+from dragonfly_vortex.rpc.server import UploadService
+from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import TokenBucket
-from dragonfly_vortex.upload.service import UploadService
 from test.certificates import Authority
 from test.processes import PROGRAMS, Daemon, dfvortex, import_file, write_config
 

@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from dragonfly_vortex.storage.digest import crc32
+from dragonfly_vortex.digest import crc32
 from dragonfly_vortex.wire import (
     ContentFinished,
     ContentReceived,

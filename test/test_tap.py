@@ -21,10 +21,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex import __version__, tap
 from dragonfly_vortex.config import load_config
-from dragonfly_vortex.descriptors import peer_descriptors
+from dragonfly_vortex.daemon.rlimits import peer_descriptors
+from dragonfly_vortex.daemon.service import VortexService
+from dragonfly_vortex.daemon.signals import ENDING_SIGNALS
 from dragonfly_vortex.limited_log import LINES
-from dragonfly_vortex.service import VortexService
-from dragonfly_vortex.termination import ENDING_SIGNALS
 from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent
 from test.metrics.page import fetched
 from test.processes import PROGRAMS, TWISTD, Child, Daemon, dfvortex, import_file, write_config
@@ -461,7 +461,7 @@ class DaemonTests(SynchronousTestCase):
 
     def test_door_that_fails_later(self) -> None:
         """A gRPC door that cannot be opened after the start ends the peer with status 1, and no PID file is left."""
-        too_early = "from dragonfly_vortex import service; service._try_to_listen = lambda ip, port: None; "
+        too_early = "from dragonfly_vortex.daemon import service; service._try_to_listen = lambda ip, port: None; "
         program = f"{too_early}from twisted.scripts.twistd import run; run()"
         with socket.create_server(("127.0.0.1", 0)) as other:
             write_config(self.directory, grpc_port=other.getsockname()[1])

@@ -20,9 +20,9 @@ from dragonfly_vortex.config import (
     UploadConfig,
     UploadServerConfig,
 )
+from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.errors import PieceError
-from dragonfly_vortex.service import IPeerReactor, VortexService
 from dragonfly_vortex.testing.pieces import TASK_ID
 from test.certificates import Authority, Issued
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from dragonfly_vortex import __version__
-from dragonfly_vortex.cli.exits import ExitStatus
-from dragonfly_vortex.cli.lines import one_line
-from dragonfly_vortex.parents import ParentAddress
+from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.cli.exit_status import ExitStatus
+from dragonfly_vortex.cli.text import one_line
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["STDOUT", "make_parser"]
@@ -211,7 +211,7 @@ def _seconds(text: str) -> float:
 
 
 def _piece_length(text: str) -> int:
-    from dragonfly_vortex.storage.pieces import MAX_PIECE_LENGTH
+    from dragonfly_vortex.geometry import MAX_PIECE_LENGTH
 
     return _size(text, MAX_PIECE_LENGTH)
 
@@ -222,8 +222,8 @@ def _rate(text: str) -> int:
 
 def _size(text: str, maximum: int) -> int:
     """A number of bytes, written as in the configuration."""
-    from dragonfly_vortex.config.document import Scalar
-    from dragonfly_vortex.config.values import Size
+    from dragonfly_vortex.config.kinds import Size
+    from dragonfly_vortex.config.yaml_tree import Scalar
 
     size = Size(maximum=maximum)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from dragonfly_vortex.cli.lines import one_line
+from dragonfly_vortex.cli.text import one_line
 from dragonfly_vortex.config import Config, load_config
 
 __all__ = ["read_config"]

@@ -21,10 +21,10 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.cli.arguments import STDOUT
 from dragonfly_vortex.cli.configuration import read_config
-from dragonfly_vortex.cli.exits import STATUS_OF_SIGNAL, ExitStatus, UsageError, on_signals
-from dragonfly_vortex.cli.lines import counted
-from dragonfly_vortex.cli.names import UnawaitedResolver
+from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, UsageError, on_signals
 from dragonfly_vortex.cli.progress import ProgressBar
+from dragonfly_vortex.cli.resolver import UnawaitedResolver
+from dragonfly_vortex.cli.text import counted
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import Config, default_config
 from dragonfly_vortex.downloaders.negotiation import Negotiation, negotiate
@@ -36,8 +36,8 @@ from dragonfly_vortex.task.stored_target import StoredTarget
 from dragonfly_vortex.task.target import OutputTarget
 
 if TYPE_CHECKING:
-    from dragonfly_vortex.service import IPeerReactor
-    from dragonfly_vortex.storage.store import PieceStore
+    from dragonfly_vortex.daemon.service import IPeerReactor
+    from dragonfly_vortex.storage.reactor.store import PieceStore
 
 __all__ = ["download_task"]
 
@@ -142,14 +142,14 @@ async def _download(
 
 def _store(config: Config, reactor: IPeerReactor) -> PieceStore:
     """The storage. Whoever has an output instead does without its database, and does not load it."""
-    from dragonfly_vortex.storage.store import PieceStore
+    from dragonfly_vortex.storage.reactor.store import PieceStore
 
     return PieceStore(config.storage.dir, reactor)
 
 
 async def _export(in_thread: InThread, config: Config, arguments: Namespace) -> None:
     """Write what is in the storage to the output, too."""
-    from dragonfly_vortex.storage import exporting
+    from dragonfly_vortex.storage import exporter
 
     is_given_up = False
 
@@ -158,7 +158,7 @@ async def _export(in_thread: InThread, config: Config, arguments: Namespace) -> 
             raise CancelledError
 
     def export() -> None:
-        exporting.export_task(
+        exporter.export_task(
             config.storage.dir,
             arguments.kind,
             arguments.task_id,

@@ -13,19 +13,19 @@ from types import FrameType
 from typing import NoReturn
 
 from dragonfly_vortex.cli.arguments import make_parser
-from dragonfly_vortex.cli.exits import STATUS_OF_SIGNAL, ExitStatus, UsageError, on_signals, status_of
-from dragonfly_vortex.cli.lines import one_line
+from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, UsageError, on_signals, status_of
+from dragonfly_vortex.cli.text import one_line
 from dragonfly_vortex.errors import OutputExists, VortexError
 
 __all__ = ["main"]
 
 _COMMANDS = {
-    "import": "dragonfly_vortex.cli.stored:import_task",
-    "list": "dragonfly_vortex.cli.stored:list_tasks",
-    "stat": "dragonfly_vortex.cli.stored:stat_task",
-    "export": "dragonfly_vortex.cli.stored:export_task",
-    "verify": "dragonfly_vortex.cli.stored:verify_tasks",
-    "remove": "dragonfly_vortex.cli.stored:remove_task",
+    "import": "dragonfly_vortex.cli.storage_commands:import_task",
+    "list": "dragonfly_vortex.cli.storage_commands:list_tasks",
+    "stat": "dragonfly_vortex.cli.storage_commands:stat_task",
+    "export": "dragonfly_vortex.cli.storage_commands:export_task",
+    "verify": "dragonfly_vortex.cli.storage_commands:verify_tasks",
+    "remove": "dragonfly_vortex.cli.storage_commands:remove_task",
     "download": "dragonfly_vortex.cli.download:download_task",
 }
 
@@ -66,13 +66,13 @@ def _command(namespace: Namespace) -> Callable[[Namespace], int]:
 
     :raises TooFewDescriptors: there are not.
     """
-    from dragonfly_vortex import descriptors  # which --help does without
+    from dragonfly_vortex.daemon import rlimits  # which --help does without
 
-    count = descriptors.COMMAND_DESCRIPTORS
+    count = rlimits.COMMAND_DESCRIPTORS
     if namespace.command == "download":
-        count = descriptors.DOWNLOAD_DESCRIPTORS + (descriptors.STORING_DESCRIPTORS if namespace.store else 0)
-    descriptors.open_standard_streams()
-    descriptors.require_descriptors(count)
+        count = rlimits.DOWNLOAD_DESCRIPTORS + (rlimits.STORING_DESCRIPTORS if namespace.store else 0)
+    rlimits.open_standard_streams()
+    rlimits.require_descriptors(count)
     module, _, name = _COMMANDS[namespace.command].partition(":")
     command: Callable[[Namespace], int] = getattr(importlib.import_module(module), name)
     return command

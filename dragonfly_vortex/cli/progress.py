@@ -10,7 +10,7 @@ from types import TracebackType
 
 from tqdm import tqdm
 
-from dragonfly_vortex.cli.lines import counted, one_line
+from dragonfly_vortex.cli.text import counted, one_line
 
 __all__ = ["ProgressBar"]
 

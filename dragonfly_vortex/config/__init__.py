@@ -7,8 +7,7 @@ A peer's configuration: YAML to frozen, typed values.
 
 from __future__ import annotations
 
-from dragonfly_vortex.config.certificates import TLSIdentity, client_tls, server_tls
-from dragonfly_vortex.config.load import DEFAULT_FILE, LoadedConfig, beside, load_config
+from dragonfly_vortex.config.loader import DEFAULT_FILE, LoadedConfig, beside, load_config
 from dragonfly_vortex.config.model import (
     Config,
     DownloadConfig,
@@ -28,7 +27,8 @@ from dragonfly_vortex.config.model import (
 )
 from dragonfly_vortex.config.ports import check_ports
 from dragonfly_vortex.config.reload import reloaded
-from dragonfly_vortex.config.shares import main_share, worker_share
+from dragonfly_vortex.config.tls_files import TLSIdentity, client_tls, server_tls
+from dragonfly_vortex.config.worker_split import main_share, worker_share
 
 __all__ = [
     "DEFAULT_FILE",

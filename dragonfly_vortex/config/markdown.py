@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, REPLACED_VALUES, Keys
+from dragonfly_vortex.config.key_case import camel_case, snake_case, spellings
 from dragonfly_vortex.config.model import Config, Setting, fields_of
-from dragonfly_vortex.config.spelling import camel_case, snake_case, spellings
 
 __all__ = ["reference"]
 

@@ -1,7 +1,7 @@
 """
 The configuration as one tree of frozen values, with every default, every limit and the description of every key.
 
-This is the only place that knows the keys: :mod:`dragonfly_vortex.config.load` reads files by it, and
+This is the only place that knows the keys: :mod:`dragonfly_vortex.config.loader` reads files by it, and
 :mod:`dragonfly_vortex.config.markdown` writes the reference from it. A field whose default is another class of this
 module is a section; every other field carries a :class:`Setting`. Times are in seconds, sizes in bytes.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from dragonfly_vortex.config.values import (
+from dragonfly_vortex.config.kinds import (
     Address,
     Directory,
     Duration,

@@ -1,5 +1,5 @@
 """
-YAML text to the tree of :mod:`dragonfly_vortex.config.document`.
+YAML text to the tree of :mod:`dragonfly_vortex.config.yaml_tree`.
 
 This module handles syntax errors, aliases and merge keys, several documents, and trees without an end. It is the only
 one that loads PyYAML.
@@ -17,7 +17,7 @@ from typing import NoReturn
 
 import yaml
 
-from dragonfly_vortex.config.document import Entry, Items, KeyPath, Node, Scalar, Section, dotted, shown
+from dragonfly_vortex.config.yaml_tree import Entry, Items, KeyPath, Node, Scalar, Section, dotted, shown
 from dragonfly_vortex.errors import ConfigError
 
 __all__ = ["Loader", "read_document"]

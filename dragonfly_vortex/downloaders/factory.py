@@ -10,19 +10,24 @@ from twisted.internet.interfaces import IReactorTCP, IReactorTime, ITCPTransport
 from twisted.logger import Logger
 
 from dragonfly_vortex.config import Config, client_tls
-from dragonfly_vortex.downloaders.auto_downloader import AutoDownloader
+from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.downloaders.grpc_downloader import GRPCDownloader
 from dragonfly_vortex.downloaders.tcp_downloader import TCPDownloader
 from dragonfly_vortex.errors import UnknownProtocol
 from dragonfly_vortex.interfaces import IDownloader
-from dragonfly_vortex.peer.client import ClientSettings
-from dragonfly_vortex.peer.pool import ClientPool
-from dragonfly_vortex.peer.tcp_client import CONNECT_TIMEOUT, TCPClient
 from dragonfly_vortex.transport.endpoints import client_endpoint
 from dragonfly_vortex.transport.ratelimit import TokenBucket
-from dragonfly_vortex.transport.sockets import SocketOptions, apply_connection_options, plain_socket, socket_options
-from dragonfly_vortex.transport.splicing import Splicer
+from dragonfly_vortex.transport.socket_options import (
+    SocketOptions,
+    apply_connection_options,
+    plain_socket,
+    socket_options,
+)
+from dragonfly_vortex.transport.splice import Splicer
 from dragonfly_vortex.transport.tls import client_tls_from
+from dragonfly_vortex.vortex.client import CONNECT_TIMEOUT, TCPClient
+from dragonfly_vortex.vortex.client_pool import ClientPool
+from dragonfly_vortex.vortex.client_protocol import ClientSettings
 
 if TYPE_CHECKING:
     from dragonfly_vortex.rpc.client import GRPCSettings

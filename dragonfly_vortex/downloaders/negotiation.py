@@ -12,11 +12,11 @@ from functools import partial
 
 from twisted.internet.interfaces import IReactorTCP
 
+from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.downloaders.factory import DownloaderFactory, build_auto, grpc_settings
 from dragonfly_vortex.errors import WrongTransport
 from dragonfly_vortex.interfaces import IDownloader, IPieceAnnouncer
-from dragonfly_vortex.parents import ParentAddress
 
 __all__ = ["Negotiation", "negotiate"]
 
@@ -78,7 +78,7 @@ def _announcers(
     """
     if not parents:
         return {}
-    from dragonfly_vortex.rpc.discovery import PieceDiscovery
+    from dragonfly_vortex.rpc.piece_discovery import PieceDiscovery
 
     settings = grpc_settings(config, reactor)
     follow = config.download.follow_announced_addresses

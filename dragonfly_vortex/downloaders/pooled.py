@@ -9,7 +9,7 @@ from zope.interface import implementer
 
 from dragonfly_vortex.downloaders.by_kind import ByKind
 from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IDownloader
-from dragonfly_vortex.peer.pool import ClientPool
+from dragonfly_vortex.vortex.client_pool import ClientPool
 
 __all__ = ["PooledDownloader"]
 

@@ -9,5 +9,5 @@ __all__ = ["TCPDownloader"]
 
 class TCPDownloader(PooledDownloader):
     """
-    Fetch pieces from any parent over TCP: its pool has a :class:`~dragonfly_vortex.peer.tcp_client.TCPClient` for each.
+    Fetch pieces from any parent over TCP: its pool has a :class:`~dragonfly_vortex.vortex.client.TCPClient` for each.
     """

@@ -1,8 +1,8 @@
 """
-Dragonfly's own gRPC API, as far as pieces go: what both sides share, and a child's side.
+Dragonfly's own gRPC API, as far as pieces go: what both sides share, a parent's side, and a child's.
 
-Nothing here is imported before it is needed: each module but :mod:`~dragonfly_vortex.rpc.budget` loads grpcio or the
-API's messages.
+Nothing here is imported before it is needed: each module but :mod:`~dragonfly_vortex.rpc.memory_budget` loads grpcio or
+the API's messages.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import grpc
 
 from dragonfly_vortex.rpc.client import IRPCReactor
-from dragonfly_vortex.rpc.statuses import Status
+from dragonfly_vortex.rpc.status import Status
 
 __all__ = ["MOST_WAITING", "Announced", "Reader", "Stream", "status_of_call"]
 

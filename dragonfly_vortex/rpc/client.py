@@ -20,6 +20,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.errors import (
     DigestMismatch,
     LocalProtocolError,
@@ -31,14 +32,13 @@ from dragonfly_vortex.errors import (
     UnexpectedPiece,
 )
 from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IClient, piece_id
-from dragonfly_vortex.parents import ParentAddress
-from dragonfly_vortex.rpc.budget import Budget, Place
+from dragonfly_vortex.rpc.codec import MAX_OVERHEAD, ReceivedPiece, decode_piece, metadata_digest
+from dragonfly_vortex.rpc.memory_budget import Budget, Place
 from dragonfly_vortex.rpc.methods import METHODS, PieceRequest, path
-from dragonfly_vortex.rpc.pieces import MAX_OVERHEAD, ReceivedPiece, decode_piece, metadata_digest
-from dragonfly_vortex.rpc.statuses import Status, error_of
+from dragonfly_vortex.rpc.status import Status, error_of
 from dragonfly_vortex.transport.deadline import add_deadline
 from dragonfly_vortex.transport.ratelimit import TokenBucket
-from dragonfly_vortex.transport.receivers import PieceReceiver
+from dragonfly_vortex.transport.receiver import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink
 from dragonfly_vortex.wire import PieceKind
 

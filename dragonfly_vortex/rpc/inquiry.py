@@ -16,13 +16,13 @@ from google.protobuf.message import Message
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from dragonfly_vortex.parents import ParentAddress
+from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.rpc.announcements import Announced, Reader, Stream, status_of_call
 from dragonfly_vortex.rpc.client import GRPCSettings, open_channel
 from dragonfly_vortex.rpc.limits import MAX_NUMBERS
 from dragonfly_vortex.rpc.methods import METHODS, path
 from dragonfly_vortex.rpc.patience import Patience
-from dragonfly_vortex.rpc.statuses import Status
+from dragonfly_vortex.rpc.status import Status
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["Inquiry"]

@@ -1,5 +1,6 @@
 """
 Tasks and pieces on this machine: content in files, metadata in SQLite.
 
-Everything here blocks and knows no reactor; :class:`~dragonfly_vortex.storage.store.PieceStore` does it in a thread.
+Everything here blocks and knows no reactor. What is in :mod:`dragonfly_vortex.storage.reactor` does it in threads, for
+the reactor.
 """

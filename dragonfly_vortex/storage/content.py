@@ -16,8 +16,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from dragonfly_vortex.errors import StorageError
+from dragonfly_vortex.storage.atomic_file import StagedFile, hidden_path, is_named, lock, sweep
 from dragonfly_vortex.storage.directories import give_to_owner, locked, make_directory, sync_directory
-from dragonfly_vortex.storage.staging import StagedFile, hidden_path, is_named, lock, sweep
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["Content", "is_task_id"]

@@ -250,7 +250,7 @@ class Database:
                     f"cannot write {self.path}: expected the file that was opened, got another or none:"
                     " the storage has been replaced"
                 )
-        # Who watches for changes (storage/watch.py) hears of this one. It is made, whether that can be said or not.
+        # A watch of the catalog (storage/reactor/watch.py) hears of this change. The change is made in any case.
         with suppress(OSError):
             os.utime(self.path)
 

@@ -10,14 +10,14 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
+from dragonfly_vortex.digest import new_hash, parse_digest, verify
 from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError, StorageFailure
+from dragonfly_vortex.geometry import check_lengths, piece_span
 from dragonfly_vortex.interfaces import FileRange, OpenPiece, StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
-from dragonfly_vortex.storage.digest import new_hash, parse_digest, verify
 from dragonfly_vortex.storage.failures import storage_failures
-from dragonfly_vortex.storage.pieces import check_lengths, piece_span
-from dragonfly_vortex.storage.rows import page_of
+from dragonfly_vortex.storage.reactor.rows import page_of
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["OpenedPiece", "add_piece", "add_task", "find_piece", "open_piece"]

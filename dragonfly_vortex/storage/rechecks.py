@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.interfaces import InThread, piece_id
 from dragonfly_vortex.limited_log import LimitedLog
-from dragonfly_vortex.storage.verifying import check_piece
+from dragonfly_vortex.storage.verifier import check_piece
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["CHECKED_FOR", "MOST_SENT", "MOST_WAITING", "PAUSE", "SOON", "Rechecks"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dragonfly_vortex.task.choice import Request
 from dragonfly_vortex.task.layout import VerifiedPiece
+from dragonfly_vortex.task.picker import Request
 from dragonfly_vortex.task.pieces import Pieces
 from dragonfly_vortex.wire import PieceMetadata
 

@@ -30,14 +30,14 @@ from dragonfly_vortex.interfaces import (
     IPieceAnnouncer,
     piece_id,
 )
-from dragonfly_vortex.task.allocation import Allocation
-from dragonfly_vortex.task.hashing import GrowingHash
+from dragonfly_vortex.task.disk import Allocation
+from dragonfly_vortex.task.file_hash import GrowingHash
 from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.outlast import outlast
-from dragonfly_vortex.task.parents import STORAGE
-from dragonfly_vortex.task.plan import END_DISPUTED_AT, Plan
+from dragonfly_vortex.task.parent_state import STORAGE
 from dragonfly_vortex.task.requests import Answer, Requests
-from dragonfly_vortex.task.summary import DownloadedTask, ParentShare, Progress, share_of
+from dragonfly_vortex.task.results import DownloadedTask, ParentShare, Progress, share_of
+from dragonfly_vortex.task.scheduler import END_DISPUTED_AT, Plan
 from dragonfly_vortex.task.target import IDownloadTarget
 from dragonfly_vortex.task.trials import Trials
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
@@ -388,8 +388,7 @@ class TaskDownload:
         """All pieces are there: what is still under way is superfluous, and when all is hashed this turn ends."""
         if self._left_to_hash is None:
             self._left_to_hash = waiting
-        if not self._plan.is_end_doubtful:
-            self._requests.give_up_all()
+        self._requests.give_up_all()
         if waiting or self._changes:
             return False
         turn.callback(None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from dragonfly_vortex.task.parents import Parent
+from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["Contradiction", "Layout", "VerifiedPiece"]

@@ -17,7 +17,7 @@ from zope.interface import implementer
 
 from dragonfly_vortex.errors import OutputError, OutputExists
 from dragonfly_vortex.interfaces import FilePlace, IFileSink
-from dragonfly_vortex.storage.staging import StagedFile, check_target
+from dragonfly_vortex.storage.atomic_file import StagedFile, check_target
 from dragonfly_vortex.transport.sinks import write_at
 from dragonfly_vortex.wire import PieceMetadata
 

@@ -3,16 +3,16 @@ Which pieces of a task are there, which are asked for, and what is forgotten of 
 reactor.
 
 Nobody is judged here: what is thought of parents, and what follows from it for their pieces, is in
-:mod:`~dragonfly_vortex.task.trust`.
+:mod:`~dragonfly_vortex.task.reputation`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dragonfly_vortex.task.choice import Choice, Request
 from dragonfly_vortex.task.layout import Layout, VerifiedPiece
-from dragonfly_vortex.task.parents import Parent
+from dragonfly_vortex.task.parent_state import Parent
+from dragonfly_vortex.task.picker import Choice, Request
 
 __all__ = ["Pieces"]
 

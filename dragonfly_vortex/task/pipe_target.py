@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dragonfly_vortex.ending import Ending
+from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.errors import OutputError, TaskDigestMismatch, VortexError
 from dragonfly_vortex.interfaces import Claim, InThread
 from dragonfly_vortex.task.target import MOST_UNWRITTEN, Found, IDownloadTarget

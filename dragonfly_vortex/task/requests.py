@@ -27,9 +27,9 @@ from dragonfly_vortex.interfaces import (
     InThread,
     piece_id,
 )
-from dragonfly_vortex.task.choice import Request
 from dragonfly_vortex.task.outlast import outlast
 from dragonfly_vortex.task.output import OutputSink
+from dragonfly_vortex.task.picker import Request
 from dragonfly_vortex.task.spare import SparePlace
 from dragonfly_vortex.task.target import IDownloadTarget
 from dragonfly_vortex.wire import PieceKind, PieceMetadata

@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dragonfly_vortex.errors import EndDisputed, TaskDigestMismatch, TaskError
 from dragonfly_vortex.task.comparison import Comparison
 from dragonfly_vortex.task.layout import VerifiedPiece
-from dragonfly_vortex.task.parents import STORAGE, Parent, Standing
-from dragonfly_vortex.task.plan import END_DISPUTED_AT, Plan
+from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
+from dragonfly_vortex.task.scheduler import END_DISPUTED_AT, Plan
 
 __all__ = ["MakeTrial", "Trials"]
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dragonfly_vortex.errors import PieceError
-from dragonfly_vortex.task.choice import Choice, Request
-from dragonfly_vortex.task.parents import Parent
+from dragonfly_vortex.task.parent_state import Parent
+from dragonfly_vortex.task.picker import Choice, Request
 from dragonfly_vortex.task.timing import Timing
 
 __all__ = ["Waits"]
@@ -52,7 +52,7 @@ class Waits:
     def failed(self, parent: Parent, error: PieceError) -> None:
         """A parent has failed: it is asked again after a pause, if anything is."""
         if self._retry:
-            self._timing.back_off(parent)
+            self._timing.rest(parent)
             self._reasons.setdefault(parent.address, error.reason)
             self._choice.find_orphans()
 

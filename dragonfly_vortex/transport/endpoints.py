@@ -9,7 +9,7 @@ from twisted.internet.error import TimeoutError
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IReactorTCP, IReactorTime, IStreamClientEndpoint
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.parents import ParentAddress
+from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.transport.tls import ClientTLS
 from dragonfly_vortex.transport.tls_endpoint import TLSEndpoint
 

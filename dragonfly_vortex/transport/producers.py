@@ -41,7 +41,7 @@ from dragonfly_vortex.interfaces import IConnectionTransport
 from dragonfly_vortex.system_calls import is_refused
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import Pages
-from dragonfly_vortex.transport.sockets import plain_socket
+from dragonfly_vortex.transport.socket_options import plain_socket
 
 __all__ = ["CopyProducer", "FileRangeProducer", "SendfileProducer", "producer_for"]
 

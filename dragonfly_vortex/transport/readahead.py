@@ -30,7 +30,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.ending import Ending
+from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.interfaces import FileRange
 from dragonfly_vortex.system_calls import is_refused, read_at
 from dragonfly_vortex.threads import DaemonThreadPool

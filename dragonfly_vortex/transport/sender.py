@@ -20,7 +20,7 @@ from dragonfly_vortex.interfaces import FileRange, IConnectionTransport
 from dragonfly_vortex.transport.producers import FileRangeProducer, producer_for
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import Pages, ReadAhead
-from dragonfly_vortex.transport.sockets import plain_socket
+from dragonfly_vortex.transport.socket_options import plain_socket
 
 __all__ = ["ONE_WRITE_LENGTH", "Sender"]
 

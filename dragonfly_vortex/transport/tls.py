@@ -3,7 +3,7 @@ From files of certificates to connections under TLS 1.3, on both sides.
 
 The files are read once, by :func:`server_tls_from` and :func:`client_tls_from`; what they give makes one OpenSSL
 connection after the other. Each verifies the other side itself, so that what is wrong with a certificate can be told
-in words (:mod:`dragonfly_vortex.transport.tls_failures`), at both ends of the connection: OpenSSL by itself says
+in words (:mod:`dragonfly_vortex.transport.tls_errors`), at both ends of the connection: OpenSSL by itself says
 "certificate verify failed" for everything.
 """
 
@@ -33,7 +33,7 @@ from zope.interface import implementer
 
 from dragonfly_vortex.config import TLSIdentity
 from dragonfly_vortex.errors import CertificateUnusable
-from dragonfly_vortex.transport.tls_failures import CertificateRefused, why_not_verified, why_unusable
+from dragonfly_vortex.transport.tls_errors import CertificateRefused, why_not_verified, why_unusable
 from dragonfly_vortex.transport.tls_files import names_of, read_tls_files
 
 __all__ = [

@@ -26,7 +26,7 @@ from service_identity.hazmat import CertificatePattern, DNSPattern, IPAddressPat
 
 from dragonfly_vortex.config import TLSIdentity
 from dragonfly_vortex.errors import CertificateUnusable
-from dragonfly_vortex.transport.tls_failures import why_unusable
+from dragonfly_vortex.transport.tls_errors import why_unusable
 
 __all__ = ["TLSFiles", "names_of", "read_tls_files"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.cli.arguments import make_parser
-from dragonfly_vortex.cli.exits import ExitStatus
-from dragonfly_vortex.parents import ParentAddress
+from dragonfly_vortex.cli.exit_status import ExitStatus
 from dragonfly_vortex.wire import PieceKind
 
 DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "command-line.md"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.descriptors import COMMAND_DESCRIPTORS, DOWNLOAD_DESCRIPTORS, STORING_DESCRIPTORS
+from dragonfly_vortex.daemon.rlimits import COMMAND_DESCRIPTORS, DOWNLOAD_DESCRIPTORS, STORING_DESCRIPTORS
 from test.processes import PROGRAMS, Daemon, dfvortex, import_file, wait_until_open, write_config
 
 
@@ -73,7 +73,14 @@ class CommandTests(SynchronousTestCase):
         """A download into a file from a parent by its TCP address loads no gRPC, YAML, database or server."""
         loaded = self.loaded("download", "0" * 64, "--parent", "127.0.0.1:1", "--output", "output")
         self.assertIn("twisted.internet.reactor", loaded)
-        heavy = {"grpc", "google", "yaml", "sqlite3", "dragonfly_vortex.service", "dragonfly_vortex.peer.server"}
+        heavy = {
+            "grpc",
+            "google",
+            "yaml",
+            "sqlite3",
+            "dragonfly_vortex.daemon.service",
+            "dragonfly_vortex.vortex.server_factory",
+        }
         self.assertEqual(loaded & heavy, set())
 
     def test_storage_needs_no_reactor(self) -> None:

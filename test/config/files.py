@@ -9,9 +9,9 @@ from pathlib import Path
 import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.config.document import Scalar
-from dragonfly_vortex.config.load import LoadedConfig, load_config
+from dragonfly_vortex.config.loader import LoadedConfig, load_config
 from dragonfly_vortex.config.reading import Loader
+from dragonfly_vortex.config.yaml_tree import Scalar
 from dragonfly_vortex.errors import ConfigError
 
 __all__ = ["ConfigFileTestCase", "scalar"]

@@ -10,10 +10,10 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, REPLACED_VALUES, Keys
-from dragonfly_vortex.config.document import Scalar
+from dragonfly_vortex.config.key_case import snake_case
+from dragonfly_vortex.config.kinds import Kind
 from dragonfly_vortex.config.model import Config, fields_of
-from dragonfly_vortex.config.spelling import snake_case
-from dragonfly_vortex.config.values import Kind
+from dragonfly_vortex.config.yaml_tree import Scalar
 
 
 def paths(keys: Keys, above: str = "") -> Iterator[str]:

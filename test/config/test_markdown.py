@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config.markdown import reference
 from dragonfly_vortex.config.model import default_config
-from test.config.test_load import leaves
+from test.config.test_loader import leaves
 
 ROOT = Path(__file__).resolve().parents[2]
 

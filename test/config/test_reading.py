@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import time
 
-from dragonfly_vortex.config.document import Items, Scalar, Section
 from dragonfly_vortex.config.reading import read_document
+from dragonfly_vortex.config.yaml_tree import Items, Scalar, Section
 from dragonfly_vortex.errors import ConfigError
 from test.config.files import ConfigFileTestCase
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.config.document import Scalar
+from dragonfly_vortex.config.kinds import Duration, Flag, OutOfRange, Size, Whole
 from dragonfly_vortex.config.reading import Loader
 from dragonfly_vortex.config.units import read_duration, read_size, show_duration, show_size
-from dragonfly_vortex.config.values import Duration, Flag, OutOfRange, Size, Whole
+from dragonfly_vortex.config.yaml_tree import Scalar
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors" / "dfdaemon-1.5.10-values.json"
 

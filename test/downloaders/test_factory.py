@@ -26,7 +26,7 @@ from dragonfly_vortex.config.model import (
     StorageTCPConfig,
     TLSConfig,
 )
-from dragonfly_vortex.downloaders.auto_downloader import AutoDownloader
+from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.downloaders.factory import BUILDERS, DownloaderFactory
 from dragonfly_vortex.downloaders.tcp_downloader import TCPDownloader
 from dragonfly_vortex.errors import CertificateUnusable, PieceTimeout, UnknownProtocol

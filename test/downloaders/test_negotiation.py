@@ -13,13 +13,13 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config.model import Config
-from dragonfly_vortex.downloaders.auto_downloader import AutoDownloader
+from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.downloaders.grpc_downloader import GRPCDownloader
 from dragonfly_vortex.downloaders.negotiation import Negotiation, negotiate
 from dragonfly_vortex.errors import ParentUnreachable, UnknownProtocol, WrongTransport
 from dragonfly_vortex.interfaces import IPieceAnnouncer
-from dragonfly_vortex.parents import ParentAddress
 
 _GRPC, _GRPCS, _TCP, _TLS = "grpc://192.0.2.1:4000", "grpcs://192.0.2.2:4000", "192.0.2.3:4005", "tls://192.0.2.4:4005"
 
@@ -72,7 +72,7 @@ class NegotiateTests(SynchronousTestCase):
             "from twisted.internet.testing import MemoryReactorClock\n"
             "from dragonfly_vortex.config import default_config\n"
             "from dragonfly_vortex.downloaders.negotiation import negotiate\n"
-            "from dragonfly_vortex.parents import ParentAddress\n"
+            "from dragonfly_vortex.address import ParentAddress\n"
             "parents = [ParentAddress.from_text(text) for text in sys.argv[1:]]\n"
             "negotiate('auto', default_config(), parents, reactor=MemoryReactorClock())\n"
             "print('grpc' in sys.modules)\n"

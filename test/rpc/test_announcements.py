@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 
 from dragonfly_vortex.rpc.announcements import MOST_WAITING, Announced, Reader, status_of_call
 from dragonfly_vortex.rpc.client import IRPCReactor
-from dragonfly_vortex.rpc.statuses import Status
+from dragonfly_vortex.rpc.status import Status
 from test.rpc.announcing_parent import piece
 from test.rpc.conditions import Conditions
 

@@ -30,9 +30,9 @@ from dragonfly_vortex.errors import (
     UnexpectedPiece,
 )
 from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse
-from dragonfly_vortex.rpc.budget import Budget
 from dragonfly_vortex.rpc.client import GRPCClient, GRPCSettings, IRPCReactor, channel_target, open_channel
-from dragonfly_vortex.rpc.pieces import encode_piece, metadata_digest
+from dragonfly_vortex.rpc.codec import encode_piece, metadata_digest
+from dragonfly_vortex.rpc.memory_budget import Budget
 from dragonfly_vortex.testing.pieces import TASK_ID, sample_piece
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.wire import PieceKind

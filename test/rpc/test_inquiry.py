@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from dragonfly_vortex.parents import ParentAddress
+from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.rpc import inquiry, patience
 from dragonfly_vortex.rpc.announcements import Announced
 from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor

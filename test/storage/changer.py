@@ -12,8 +12,8 @@ _PROGRAM = """
 import pathlib, sys
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
-from dragonfly_vortex.storage.importing import import_file
-from dragonfly_vortex.storage.removing import remove_task
+from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.wire import PieceKind
 
 source, directory = map(pathlib.Path, sys.argv[1:])

@@ -6,10 +6,10 @@ import os
 import random
 from pathlib import Path
 
+from dragonfly_vortex.digest import new_hash, parse_digest
 from dragonfly_vortex.interfaces import StoredPiece
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
-from dragonfly_vortex.storage.digest import new_hash, parse_digest
 
 __all__ = ["content_of", "files_in", "piece_bytes", "wrong_pieces"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import StorageError
+from dragonfly_vortex.storage.atomic_file import hidden_path, sweep
 from dragonfly_vortex.storage.content import Content, is_task_id
-from dragonfly_vortex.storage.staging import hidden_path, sweep
 from dragonfly_vortex.wire import PieceKind
 
 TASK = "0123456789abcdef" * 4

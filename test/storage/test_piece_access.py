@@ -12,7 +12,7 @@ from dragonfly_vortex.interfaces import StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
-from dragonfly_vortex.storage.importing import import_file
+from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.piece_access import add_piece, add_task, open_piece
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.storage.contents import content_of

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex.storage import rechecks
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
-from dragonfly_vortex.storage.importing import import_file
+from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.rechecks import CHECKED_FOR, MOST_SENT, MOST_WAITING, PAUSE, SOON, Rechecks
 from dragonfly_vortex.wire import PieceKind
 from test.storage.contents import content_of

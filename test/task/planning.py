@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import ParentFailed, PieceError, PieceRefused, UnexpectedPiece
-from dragonfly_vortex.task.plan import Plan, Request
+from dragonfly_vortex.task.scheduler import Plan, Request
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["TASK_ID", "PlanTestCase", "piece", "why"]

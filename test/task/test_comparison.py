@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.task.choice import Request
 from dragonfly_vortex.task.comparison import Comparison
 from dragonfly_vortex.task.layout import VerifiedPiece
-from dragonfly_vortex.task.parents import Parent, Standing
+from dragonfly_vortex.task.parent_state import Parent, Standing
+from dragonfly_vortex.task.picker import Request
 from dragonfly_vortex.task.pieces import Pieces
 from dragonfly_vortex.wire import PieceMetadata
 

@@ -43,7 +43,7 @@ from dragonfly_vortex.task.target import OutputTarget
 from dragonfly_vortex.wire import PieceKind
 from test.task.announcer import PlayedAnnouncer
 from test.task.parents import Asked, PlayedDownloader, PlayedParent
-from test.task.test_hashing import HeldThreads
+from test.task.test_file_hash import HeldThreads
 
 _T = TypeVar("_T")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.task.layout import Layout, VerifiedPiece
-from dragonfly_vortex.task.parents import Parent, Standing
+from dragonfly_vortex.task.parent_state import Parent, Standing
 from dragonfly_vortex.wire import PieceMetadata
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.task.choice import Request
 from dragonfly_vortex.task.layout import VerifiedPiece
-from dragonfly_vortex.task.parents import STORAGE, Parent
+from dragonfly_vortex.task.parent_state import STORAGE, Parent
+from dragonfly_vortex.task.picker import Request
 from dragonfly_vortex.task.pieces import Pieces
 
 

@@ -19,8 +19,8 @@ from dragonfly_vortex.errors import (
     TaskError,
     TaskNotFound,
 )
-from dragonfly_vortex.task.parents import STORAGE
-from dragonfly_vortex.task.plan import Plan, Request, Standing
+from dragonfly_vortex.task.parent_state import STORAGE
+from dragonfly_vortex.task.scheduler import Plan, Request, Standing
 from dragonfly_vortex.wire import PieceMetadata
 from test.task.planning import TASK_ID, PlanTestCase, piece, why
 from test.wire.profiles import PROFILE

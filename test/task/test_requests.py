@@ -12,8 +12,8 @@ from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.interfaces import Claim, DownloadPieceResponse
-from dragonfly_vortex.task.choice import Request
 from dragonfly_vortex.task.output import OutputSink
+from dragonfly_vortex.task.picker import Request
 from dragonfly_vortex.task.requests import Answer, Requests
 from dragonfly_vortex.task.target import OutputTarget
 from dragonfly_vortex.wire import PieceKind

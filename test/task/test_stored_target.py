@@ -20,10 +20,10 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyClass
 
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, TaskDigestMismatch
-from dragonfly_vortex.storage import claims
+from dragonfly_vortex.storage import piece_locks
 from dragonfly_vortex.storage.content import Content
-from dragonfly_vortex.storage.importing import import_file
-from dragonfly_vortex.storage.store import PieceStore
+from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.task import stored_target
 from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
 from dragonfly_vortex.task.stored_target import StoredTarget
@@ -238,7 +238,7 @@ class StoredTargetTests(TestCase):
 
     async def test_frozen(self) -> None:
         """A process that has claimed a piece and is frozen is waited for as long as for a parent, and named."""
-        frozen = claims.Claims(claims.claims_path(self.directory, KIND, TASK_ID))
+        frozen = piece_locks.Claims(piece_locks.claims_path(self.directory, KIND, TASK_ID))
         await self.started
         frozen.open()
         self.addCleanup(frozen.close)
@@ -249,7 +249,7 @@ class StoredTargetTests(TestCase):
 
     async def test_whole_claims(self) -> None:
         """Where pieces cannot be claimed one by one, a second download waits for the first, and has all of it then."""
-        self.patch(claims, "HAS_RANGES", False)
+        self.patch(piece_locks, "HAS_RANGES", False)
         held, second = self.play(is_held=True), self.play()
         first = self.download(held)
         await self.give(held, 0, 1)

@@ -16,7 +16,7 @@ from dragonfly_vortex.task import target as target_module
 from dragonfly_vortex.task import writeback
 from dragonfly_vortex.task.target import MOST_UNWRITTEN, Found, IDownloadTarget, OutputTarget
 from dragonfly_vortex.wire import PieceMetadata
-from test.task.test_hashing import HeldThreads
+from test.task.test_file_hash import HeldThreads
 
 PIECE = PieceMetadata(number=0, offset=0, length=3, digest="crc32:0")
 LARGE = PieceMetadata(number=0, offset=0, length=1024 * 1024, digest="crc32:0")

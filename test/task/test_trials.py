@@ -21,8 +21,8 @@ from dragonfly_vortex.errors import (
     TaskError,
     UnexpectedPiece,
 )
-from dragonfly_vortex.task.parents import STORAGE
-from dragonfly_vortex.task.plan import Plan, Request, VerifiedPiece
+from dragonfly_vortex.task.parent_state import STORAGE
+from dragonfly_vortex.task.scheduler import Plan, Request, VerifiedPiece
 from dragonfly_vortex.task.trials import Trials
 from dragonfly_vortex.wire import PieceMetadata
 from test.task.planning import TASK_ID, why

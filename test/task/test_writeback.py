@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.task import writeback
 from dragonfly_vortex.task.writeback import WriteBack
-from test.task.test_hashing import HeldThreads
+from test.task.test_file_hash import HeldThreads
 
 MIB = 1024 * 1024
 

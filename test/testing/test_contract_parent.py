@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IReactorTCP
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from dragonfly_vortex.storage.digest import new_hash
+from dragonfly_vortex.digest import new_hash
 from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
 from dragonfly_vortex.testing.pieces import TASK_ID, sample_piece
 from dragonfly_vortex.wire import (

@@ -27,8 +27,8 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
+from dragonfly_vortex.address import split_address
 from dragonfly_vortex.config import TLSIdentity
-from dragonfly_vortex.parents import split_address
 from dragonfly_vortex.testing.memory_endpoint import MemoryEndpoint
 from dragonfly_vortex.testing.scripted_parent import ScriptedParent
 from dragonfly_vortex.transport.endpoints import client_endpoint, connect_within

@@ -24,8 +24,8 @@ from dragonfly_vortex.interfaces import FileRange, IConnectionTransport
 from dragonfly_vortex.transport.producers import CopyProducer, FileRangeProducer, SendfileProducer, producer_for
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import Pages, ReadAhead
-from test.peer.serving import REACTOR, UNLIMITED, ServingTestCase, open_descriptors
 from test.transport.cold import cold_file
+from test.vortex.serving import REACTOR, UNLIMITED, ServingTestCase, open_descriptors
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from dragonfly_vortex.interfaces import FileRange
 from dragonfly_vortex.transport import readahead
 from dragonfly_vortex.transport.readahead import Pages, ReadAhead
-from test.peer.serving import REACTOR, open_descriptors
 from test.transport.cold import cold_file, is_resident, make_hole
+from test.vortex.serving import REACTOR, open_descriptors
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -22,9 +22,9 @@ from dragonfly_vortex.interfaces import FileRange, IConnectionTransport
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.transport.sender import ONE_WRITE_LENGTH, Sender
-from test.peer.serving import REACTOR, UNLIMITED, ServingTestCase, open_descriptors
-from test.peer.shelf import Shelf
 from test.transport.cold import make_cold, make_hole
+from test.vortex.serving import REACTOR, UNLIMITED, ServingTestCase, open_descriptors
+from test.vortex.shelf import Shelf
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -1,0 +1,196 @@
+"""The sub-commands that work on the storage: they need no reactor, and a daemon may run meanwhile."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+from dragonfly_vortex.cli.arguments import STDOUT
+from dragonfly_vortex.cli.configuration import read_config
+from dragonfly_vortex.cli.exit_status import ExitStatus, UsageError
+from dragonfly_vortex.cli.progress import ProgressBar
+from dragonfly_vortex.cli.text import counted
+from dragonfly_vortex.errors import NotStored
+from dragonfly_vortex.geometry import Progress, piece_count
+from dragonfly_vortex.interfaces import StoredTask
+from dragonfly_vortex.storage import exporter, importer, remover, verifier
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.database import Access
+from dragonfly_vortex.wire import PieceKind
+
+__all__ = ["export_task", "import_task", "list_tasks", "remove_task", "stat_task", "verify_tasks"]
+
+_SHORTEST_PREFIX = 4
+"""Characters of a task ID that may stand for it."""
+
+_MOST_CANDIDATES = 10
+"""IDs that an error lists."""
+
+
+def import_task(arguments: Namespace) -> ExitStatus:
+    """``dfvortex import``: the task ID is the last line."""
+    with ProgressBar("importing") as bar:
+        task = importer.import_file(
+            arguments.path,
+            _directory(arguments),
+            arguments.kind,
+            piece_length=arguments.piece_length,
+            link=arguments.link,
+            progress=_shown_on(bar),
+        )
+    count = piece_count(task.content_length or 0, task.piece_length)
+    pieces = f"{counted(count, 'piece')} of at most {task.piece_length} bytes"
+    print(f"{arguments.path}: {counted(task.content_length or 0, 'byte')} in {pieces}")
+    print(task.task_id)
+    return ExitStatus.DONE
+
+
+def list_tasks(arguments: Namespace) -> ExitStatus:
+    """``dfvortex list``: a line for each task, the oldest first."""
+    with Catalog(_directory(arguments), Access.READ) as catalog:
+        tasks = catalog.list_tasks()
+    if tasks:
+        print(f"{'TASK ID':64}  {'KIND':16}  {'BYTES':>15}  {'PIECES':>7}  CREATED")
+    for task in tasks:
+        size = _or_unknown(task.content_length)
+        print(f"{task.task_id:64}  {task.kind.label:16}  {size:>15}  {_count(task):>7}  {_date(task)}")
+    return ExitStatus.DONE
+
+
+def stat_task(arguments: Namespace) -> ExitStatus:
+    """``dfvortex stat``: what there is of a task, and what is damaged."""
+    with Catalog(_directory(arguments), Access.READ) as catalog:
+        task = _find(catalog, arguments.task_id, arguments.kind)
+        pieces = catalog.get_pieces(task.kind, task.task_id)
+    damaged = [piece for piece in pieces if piece.damage]
+    print(f"task:          {task.task_id}")
+    print(f"kind:          {task.kind.label}")
+    print(f"bytes:         {_or_unknown(task.content_length)}")
+    print(f"piece length:  {task.piece_length}")
+    print(f"pieces:        {len(pieces)} of {_count(task)}, {len(damaged)} damaged")
+    print(f"created:       {_date(task)}")
+    for piece in damaged:
+        print(f"damaged:       piece {piece.metadata.number}: {piece.damage}")
+    return ExitStatus.DONE
+
+
+def export_task(arguments: Namespace) -> ExitStatus:
+    """``dfvortex export``: the content as a file, verified."""
+    directory = _directory(arguments)
+    with Catalog(directory, Access.READ) as catalog:
+        task = _find(catalog, arguments.task_id, arguments.kind)
+    to_stdout = arguments.output == STDOUT
+    with ProgressBar("exporting") as bar:
+        exported = exporter.export_task(
+            directory,
+            task.kind,
+            task.task_id,
+            sys.stdout.fileno() if to_stdout else arguments.output,
+            overwrite=arguments.overwrite,
+            progress=_shown_on(bar),
+        )
+    length = counted(exported.content_length or 0, "byte")
+    print(f"{arguments.output}: {length}, verified", file=sys.stderr if to_stdout else sys.stdout)
+    return ExitStatus.DONE
+
+
+def verify_tasks(arguments: Namespace) -> ExitStatus:
+    """``dfvortex verify``: a line for each task, and one for each piece of it that is damaged."""
+    directory = _directory(arguments)
+    with Catalog(directory, Access.READ) as catalog:
+        if arguments.task_id is None:
+            tasks = [task for task in catalog.list_tasks() if arguments.kind in (None, task.kind)]
+        else:
+            tasks = [_find(catalog, arguments.task_id, arguments.kind)]
+    status = ExitStatus.DONE
+    pace = verifier.Pace(arguments.rate_limit)
+    for task in tasks:
+        try:
+            with ProgressBar("verifying") as bar:
+                verdict = verifier.verify_task(directory, task.kind, task.task_id, pace=pace, progress=_shown_on(bar))
+        except NotStored:
+            if arguments.task_id is not None:
+                raise
+            continue  # it was removed meanwhile
+        if not verdict.is_sound:
+            status = ExitStatus.DIGEST_MISMATCH
+        _print_verdict(verdict)
+    return status
+
+
+def _print_verdict(verdict: verifier.Verdict) -> None:
+    task = verdict.task
+    count = _count(task)
+    pieces = counted(verdict.piece_count, "piece")
+    if count != str(verdict.piece_count):
+        pieces += f" of {count}"
+    found = f"{len(verdict.damaged)} damaged" if verdict.damaged else verdict.mismatch or "sound"
+    print(f"{task.task_id}  {task.kind.label}: {pieces}, {found}", flush=True)
+    for number, reason in verdict.damaged.items():
+        print(f"damaged: piece {number}: {reason}", flush=True)
+
+
+def remove_task(arguments: Namespace) -> ExitStatus:
+    """``dfvortex remove``: the task and its content."""
+    directory = _directory(arguments)
+    with Catalog(directory, Access.READ) as catalog:
+        task = _find(catalog, arguments.task_id, arguments.kind)
+    remover.remove_task(directory, task.kind, task.task_id)
+    return ExitStatus.DONE
+
+
+def _directory(arguments: Namespace) -> Path:
+    """The storage's directory, as the configuration says."""
+    return read_config(arguments.config).storage.dir
+
+
+def _find(catalog: Catalog, task_id: str, kind: PieceKind | None) -> StoredTask:
+    """
+    The task of that ID, or else the only one whose ID begins so; of that kind, where one is given.
+
+    :raises NotStored: there is none.
+    :raises UsageError: there are several.
+    """
+    found = catalog.find_tasks(task_id) or _find_by_prefix(catalog, task_id)
+    tasks = [task for task in found if kind in (None, task.kind)]
+    if not tasks:
+        raise NotStored(f"task {task_id} not found")
+    candidates = sorted({task.task_id for task in tasks})
+    if len(candidates) > 1:
+        named = ", ".join(candidates[:_MOST_CANDIDATES]) + (", ..." if len(candidates) > _MOST_CANDIDATES else "")
+        raise UsageError(f"expected the beginning of one task ID, got {task_id}, with which {named} begin")
+    if len(tasks) > 1:
+        kinds = ", ".join(task.kind.label for task in tasks)
+        raise UsageError(f"task {candidates[0]} is there in several kinds: expected --kind with one of {kinds}")
+    return tasks[0]
+
+
+def _find_by_prefix(catalog: Catalog, prefix: str) -> list[StoredTask]:
+    """The tasks whose IDs begin so; none for a prefix that is too short to be meant."""
+    if len(prefix) < _SHORTEST_PREFIX:
+        return []
+    spellings = (prefix, prefix.lower())  # a SHA-256 has small letters
+    return [task for task in catalog.list_tasks() if task.task_id.startswith(spellings)]
+
+
+def _shown_on(bar: ProgressBar) -> Callable[[Progress], None]:
+    def show(progress: Progress) -> None:
+        bar.show(progress.content_done, progress.content_length, progress.pieces_done)
+
+    return show
+
+
+def _count(task: StoredTask) -> str:
+    """How many pieces a task has, which nobody knows while its length is unknown."""
+    return _or_unknown(None if task.content_length is None else piece_count(task.content_length, task.piece_length))
+
+
+def _or_unknown(number: int | None) -> str:
+    return "unknown" if number is None else str(number)
+
+
+def _date(task: StoredTask) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(task.created_at))

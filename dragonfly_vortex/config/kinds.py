@@ -1,0 +1,338 @@
+"""
+The kinds of value that a configuration has: what each allows, how it is read from text, and how it is shown.
+
+A kind knows no key and no file. It reads a scalar of :mod:`dragonfly_vortex.config.yaml_tree`, and raises a
+:class:`ValueError` without words for what is not in its ``allowed``: its caller knows file, line and key and writes the
+message.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from dragonfly_vortex.config.units import LONGEST_TEXT, YEAR, read_duration, read_size, show_duration, show_size
+from dragonfly_vortex.config.yaml_tree import Scalar
+
+__all__ = [
+    "Address",
+    "Directory",
+    "Duration",
+    "File",
+    "Flag",
+    "Kind",
+    "Name",
+    "OutOfRange",
+    "ProtocolName",
+    "Size",
+    "Whole",
+]
+
+T = TypeVar("T")
+
+_SECONDS = r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
+"""A plain number of seconds."""
+
+
+class OutOfRange(ValueError):
+    """
+    A number that is well written and outside of the limits.
+
+    :param nearest: the value to use instead where a warning is enough; None: the default.
+    """
+
+    def __init__(self, nearest: float | None) -> None:
+        super().__init__()
+        self.nearest = nearest
+
+
+class Kind(Protocol[T]):
+    """What a value may be."""
+
+    @property
+    def name(self) -> str:
+        """The kind in a word or two, with the unit of the number that is kept."""
+
+    @property
+    def allowed(self) -> str:
+        """What is allowed, as it follows "expected"."""
+
+    def parse(self, scalar: Scalar) -> T:
+        """
+        Read a value.
+
+        :param scalar: what was written.
+        :raises OutOfRange: when it is a number that is too small or too large.
+        :raises ValueError: when it is otherwise not what is allowed.
+        """
+
+    def show(self, value: T) -> str:
+        """Write a value as a configuration would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """``true`` or ``false``."""
+
+    name = "boolean"
+    allowed = "true or false, without quotes"
+
+    def parse(self, scalar: Scalar) -> bool:
+        """Read a boolean."""
+        if scalar.tag != "bool" or scalar.text.lower() not in ("true", "false"):
+            raise ValueError
+        return scalar.text.lower() == "true"
+
+    def show(self, value: bool) -> str:
+        """Write a boolean."""
+        return "true" if value else "false"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """
+    A whole number.
+
+    :param minimum: the least that is allowed.
+    :param maximum: the most that is allowed.
+    """
+
+    minimum: int
+    maximum: int
+
+    name = "integer"
+
+    @property
+    def allowed(self) -> str:
+        """The range."""
+        return f"a whole number from {self.minimum} to {self.maximum}, without quotes"
+
+    def parse(self, scalar: Scalar) -> int:
+        """Read a whole number; a quoted one is text and not a number."""
+        if scalar.tag != "int" or scalar.text.startswith("-"):
+            raise ValueError
+        number = _integer(scalar.text)
+        if not self.minimum <= number <= self.maximum:
+            raise ValueError
+        return number
+
+    def show(self, value: int) -> str:
+        """Write a whole number."""
+        return str(value)
+
+
+# -- quantities -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duration:
+    """
+    A time, kept in seconds.
+
+    :param minimum: the least that is allowed, in seconds; nought means that it must be more than nothing.
+    :param maximum: the most that is allowed, in seconds.
+    :param whole: whether only whole seconds are allowed.
+    """
+
+    minimum: int = 0
+    maximum: int = YEAR
+    whole: bool = False
+
+    name = "duration, seconds"
+
+    @property
+    def allowed(self) -> str:
+        """The range, and how a duration is written."""
+        kind = "a duration in whole seconds" if self.whole else "a duration"
+        least = f"from {show_duration(self.minimum)}" if self.minimum else "of more than 0"
+        limits = f"{least} to {show_duration(self.maximum)}"
+        return f"{kind} {limits}, such as 300s, 5m or 1h30m (a plain number is in seconds)"
+
+    def parse(self, scalar: Scalar) -> float:
+        """Read a duration as the reference does, or a plain number of seconds."""
+        if scalar.tag not in ("int", "float", "str"):
+            raise ValueError
+        text = scalar.text
+        plain = len(text) <= LONGEST_TEXT and re.fullmatch(_SECONDS, text)
+        seconds = Fraction(text) if plain else read_duration(text)
+        if self.whole and seconds.denominator != 1:
+            raise ValueError
+        if seconds <= 0 or seconds < self.minimum:
+            raise OutOfRange(None)
+        if seconds > self.maximum:
+            raise OutOfRange(float(self.maximum))
+        return float(seconds)
+
+    def show(self, value: float) -> str:
+        """Write a duration."""
+        return show_duration(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """
+    A number of bytes.
+
+    :param minimum: the least that is allowed.
+    :param maximum: the most that is allowed.
+    :param per_second: whether it is a rate.
+    """
+
+    minimum: int = 1
+    maximum: int
+    per_second: bool = False
+
+    @property
+    def name(self) -> str:
+        """The unit tells a size from a rate."""
+        return "size, bytes per second" if self.per_second else "size, bytes"
+
+    @property
+    def allowed(self) -> str:
+        """The range, and how a size is written."""
+        return f"a size from {self.minimum} to {self.maximum} bytes, such as 50GB or 4MiB (a plain number is in bytes)"
+
+    def parse(self, scalar: Scalar) -> int:
+        """Read a size as the reference does."""
+        if scalar.tag == "int":
+            size = _integer(scalar.text)
+            if not 0 <= size < 2**64:
+                raise ValueError
+        elif scalar.tag == "str":
+            size = read_size(scalar.text)
+        else:
+            raise ValueError
+        if size < self.minimum:
+            raise OutOfRange(None)
+        if size > self.maximum:
+            raise OutOfRange(self.maximum)
+        return size
+
+    def show(self, value: int) -> str:
+        """Write a size."""
+        return show_size(value)
+
+
+# -- text -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Text(Generic[T]):
+    """What the kinds of text have in common."""
+
+    def show(self, value: T) -> str:
+        """Write a text."""
+        return str(value)
+
+
+def _integer(text: str) -> int:
+    """
+    Read an integer of YAML 1.2, with ``0x``, ``0o`` and ``0b``.
+
+    :raises ValueError: it is none, or very long.
+    """
+    if len(text) > LONGEST_TEXT:
+        raise ValueError
+    return int(text, 0)
+
+
+def _written_as_text(scalar: Scalar) -> str:
+    """Return the text of a value; the reference takes a number or a boolean for its text, too."""
+    if scalar.tag not in ("str", "int", "float", "bool"):
+        raise ValueError
+    return scalar.text
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolName(_Text[str]):
+    """
+    One of a few protocols.
+
+    :param words: their names.
+    """
+
+    words: tuple[str, ...]
+
+    name = "protocol"
+
+    @property
+    def allowed(self) -> str:
+        """The names."""
+        return f"one of the protocols that there are: {', '.join(self.words)}"
+
+    def parse(self, scalar: Scalar) -> str:
+        """Read a name; its case counts."""
+        text = _written_as_text(scalar)
+        if text not in self.words:
+            raise ValueError
+        return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Name(_Text[str]):
+    """
+    A name of letters, digits and some marks.
+
+    :param pattern: the regular expression that it must match as a whole.
+    :param allowed: the same in words.
+    """
+
+    pattern: str
+    allowed: str
+
+    name = "text"
+
+    def parse(self, scalar: Scalar) -> str:
+        """Read a name."""
+        text = _written_as_text(scalar)
+        if not re.fullmatch(self.pattern, text):
+            raise ValueError
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Address(_Text[str]):
+    """An IP address, version 4 or 6."""
+
+    name = "IP address"
+    allowed = "an IP address such as 127.0.0.1 or ::1"
+
+    def parse(self, scalar: Scalar) -> str:
+        """Read an address; kept in its usual form."""
+        return str(ipaddress.ip_address(_written_as_text(scalar)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Path(_Text[Path]):
+    """What the kinds of path have in common."""
+
+    name = "path"
+
+    def parse(self, scalar: Scalar) -> Path:
+        """Read a path, and leave it relative where it is."""
+        text = _written_as_text(scalar)
+        if not text.isprintable() or not text:
+            raise ValueError
+        return Path(text)
+
+    def show(self, value: Path) -> str:
+        """Write a path so that it is seen to be one."""
+        return str(value) if value.is_absolute() else f"./{value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Directory(_Path):
+    """The path of a directory, which need not exist."""
+
+    allowed = "the path of a directory, absolute or relative to this file"
+
+
+@dataclass(frozen=True, slots=True)
+class File(_Path):
+    """The path of a file, which is looked for when it is read."""
+
+    allowed = "the path of a file, absolute or relative to this file"

@@ -1,0 +1,148 @@
+"""
+How many files a process may have open: whether that is enough for it to work at all, and how many connections a peer
+can have.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from dataclasses import replace
+
+from dragonfly_vortex.config import Config
+from dragonfly_vortex.errors import TooFewDescriptors
+from dragonfly_vortex.storage.reactor.open_files import MAX_FILES
+from dragonfly_vortex.system_calls import is_refused
+
+__all__ = [
+    "COMMAND_DESCRIPTORS",
+    "DOWNLOAD_DESCRIPTORS",
+    "STORING_DESCRIPTORS",
+    "WORKER_DESCRIPTORS",
+    "allow_descriptors",
+    "open_standard_streams",
+    "peer_descriptors",
+    "require_descriptors",
+    "within_descriptors",
+]
+
+# The least that each part was seen to need with one child at each door, by lowering the limit until something failed
+# (test.test_tap and test.daemon.test_worker_main do it again): grpcio 1.85, SQLite 3.45, Twisted 26.10 with epoll.
+_VORTEX = 14  # the reactor 7, the database 5, the port, a connection and its file, less what is closed by then
+_METRICS = 2  # the port and a connection
+_GRPC = 12  # grpcio's own 10, a connection and the file of a piece
+_WORKERS = 4  # memory that the workers share, and pipes while one is started
+_EACH_WORKER = 4  # its pipes
+
+COMMAND_DESCRIPTORS, DOWNLOAD_DESCRIPTORS, STORING_DESCRIPTORS = 7, 12, 6
+"""Descriptors that a command on the storage opens, and that a download does: at least, and more with ``--store``."""
+
+WORKER_DESCRIPTORS = 17
+"""Descriptors that a worker opens, beside those that it is given."""
+
+_OTHER_DESCRIPTORS = 100 + MAX_FILES
+"""Descriptors that a peer may need beside its connections: its ports, its database, its log, gRPC's; and the
+files that its storage keeps open."""
+
+
+def open_standard_streams() -> None:
+    """
+    Open ``/dev/null`` in place of each of the descriptors 0, 1 and 2 that is closed. Otherwise the next file that is
+    opened, a database or a connection, would be given that number, and what is printed would be written there.
+    """
+    for number in range(3):
+        if not _is_open(number):
+            os.open(os.devnull, os.O_RDWR)  # takes the least number that is free
+
+
+def peer_descriptors(config: Config) -> int:
+    """How many descriptors a peer opens at least, in its main process."""
+    server = config.storage.server
+    count = _VORTEX
+    if server.protocol != "tcp":
+        count += _GRPC
+    if config.metrics.enable:
+        count += _METRICS
+    if server.workers > 1:
+        count += _WORKERS + _EACH_WORKER * server.workers
+    return count
+
+
+def require_descriptors(count: int) -> None:
+    """
+    See whether this process can open so many files more; the soft limit is raised where that is needed and allowed.
+
+    :raises TooFewDescriptors: it cannot.
+    """
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError as error:
+        if not is_refused(error):
+            raise
+        return
+    number, free = 0, 0
+    while free < count:  # descriptors are numbers below the limit
+        free += not _is_open(number)
+        number += 1
+    if soft == resource.RLIM_INFINITY or number <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and number > hard:
+        raise TooFewDescriptors(number, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError as error:
+        return error.errno != errno.EBADF
+    return True
+
+
+def allow_descriptors(config: Config) -> int:
+    """
+    Raise the soft limit of open files, which is 1024 on most systems, to what all connections can need: a socket for
+    each, and a file while it replies.
+
+    :returns: for how many connections there will be enough: for all, unless the hard limit is in the way.
+    """
+    connections = config.storage.server.tcp.max_connections
+    wanted = _wanted(connections)
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    except OSError as error:
+        if not is_refused(error):
+            raise
+        return connections  # the limit cannot be known here: when it is reached, a connection is refused
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if resource.RLIM_INFINITY != soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return connections if allowed == wanted else max(1, (allowed - _OTHER_DESCRIPTORS) // 2)
+
+
+def within_descriptors(config: Config) -> Config:
+    """
+    Raise the soft limit of open files, and where the hard one is in the way have fewer connections; a warning says so.
+
+    :param config: of the process.
+    :returns: the same, with as many connections as it can have.
+    """
+    tcp = config.storage.server.tcp
+    possible = allow_descriptors(config)
+    if possible < tcp.max_connections:
+        text = (
+            "max_connections: asked for {asked}, which can need {wanted} open files; the hard limit is {allowed}"
+            " (ulimit -Hn), enough for {possible}"
+        )
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = _wanted(tcp.max_connections)
+        from twisted.logger import Logger  # which commands on the storage do without
+
+        Logger().warn(text, asked=tcp.max_connections, wanted=wanted, allowed=hard, possible=possible)
+    server = replace(config.storage.server, tcp=replace(tcp, max_connections=possible))
+    return replace(config, storage=replace(config.storage, server=server))
+
+
+def _wanted(connections: int) -> int:
+    return 2 * connections + _OTHER_DESCRIPTORS

@@ -1,0 +1,196 @@
+"""The page of metrics over HTTP: ``GET /metrics``, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
+from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTCP, IReactorThreads, IReactorTime
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request, Site
+from zope.interface import implementer
+
+from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.interfaces import IServer
+from dragonfly_vortex.limited_log import LimitedLog
+from dragonfly_vortex.metrics.exposition import CONTENT_TYPE, Family, written
+
+__all__ = ["IMetricsReactor", "MetricsServer"]
+
+_MAX_CONNECTIONS = 16
+"""
+Connections that there may be: a Prometheus needs one, and those of others must not take the peer's descriptors, nor
+shut it out.
+"""
+
+_IDLE_TIMEOUT = 90.0
+"""Seconds that a connection stays open without a request: longer than Prometheus's usual interval of a minute."""
+
+
+class IMetricsReactor(IReactorTCP, IReactorThreads, IReactorTime):
+    """What serving metrics needs of a reactor."""
+
+
+@implementer(IServer)
+class MetricsServer:
+    """
+    Serves a page of metrics.
+
+    :param reactor: where it listens. What the page has is collected in one of its threads.
+    :param families: collects it; called in one thread at a time.
+    :param ip: the address to listen on, IPv4 or IPv6.
+    :param port: 4002 by Dragonfly's convention; 0 for any.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self, reactor: IMetricsReactor, families: Callable[[], Iterable[Family]], *, ip: str, port: int
+    ) -> None:
+        self._reactor = reactor
+        self._families = families
+        self._ip = ip
+        self._port_number = port
+        self._limited_log = LimitedLog(self.log, reactor)
+        self._connections: _Connections | None = None
+        self._port: IListeningPort | None = None
+
+    @property
+    def address(self) -> IAddress | None:
+        """Where it listens, None while it does not."""
+        return self._port.getHost() if self._port is not None else None
+
+    def start(self) -> IAddress:
+        """See :meth:`IServer.start`."""
+        root = Resource()
+        root.putChild(b"metrics", _Page(self._reactor, self._families, self._limited_log))
+        site = _Site(root, _Request, parsePOSTFormSubmission=False, timeout=_IDLE_TIMEOUT, reactor=self._reactor)
+        connections = _Connections(site)
+        # Twisted wraps servers by what it declares to be a client's factory.
+        port = self._reactor.listenTCP(self._port_number, connections, interface=self._ip)  # type: ignore[arg-type]
+        self._connections, self._port = connections, port
+        address: IAddress = port.getHost()
+        self.log.info("serving metrics on {address}", address=address)
+        return address
+
+    async def _stop(self) -> None:
+        port, self._port = self._port, None
+        connections, self._connections = self._connections, None
+        if port is not None:
+            await maybeDeferred(port.stopListening)
+        if connections is not None:
+            await connections.close()
+        self._limited_log.close()
+
+    def stop(self, timeout: float) -> Deferred[None]:
+        """See :meth:`IServer.stop`. A page that has not left by now is not waited for: there will be another one."""
+        return Deferred.fromCoroutine(self._stop())
+
+
+class _Connection(ProtocolWrapper):
+    """A connection that a stranger cannot fill the log by: Twisted stumbles over a length of thousands of digits."""
+
+    def dataReceived(self, data: bytes) -> None:
+        try:
+            super().dataReceived(data)  # type: ignore[no-untyped-call] # Twisted's
+        except ValueError:  # a page's own errors do not come here
+            self.abortConnection()
+
+
+class _Connections(WrappingFactory[_Connection]):
+    """All connections: so many and no more, the oldest makes room for a new one, and all are closed in the end."""
+
+    noisy = False
+    protocol = _Connection
+
+    def __init__(self, site: Site) -> None:
+        super().__init__(site)  # type: ignore[no-untyped-call] # Twisted's
+        self._ending = Ending(lambda: not self.protocols)
+
+    def buildProtocol(self, addr: IAddress | None) -> _Connection:
+        if len(self.protocols) >= _MAX_CONNECTIONS:
+            oldest = next(iter(self.protocols))
+            del self.protocols[oldest]  # not when it is lost, which is later: more may come in this turn
+            oldest.transport.abortConnection()
+        return super().buildProtocol(addr)
+
+    def unregisterProtocol(self, p: _Connection) -> None:
+        self.protocols.pop(p, None)  # one that has made room is not there any more
+        self._ending.look()
+
+    def close(self) -> Deferred[None]:
+        """Close them. Fires when there is none any more."""
+        for connection in list(self.protocols):
+            connection.transport.abortConnection()
+        return self._ending.wait()
+
+
+class _Request(Request):
+    """A request without a body: Twisted would keep one, however long, in memory or in a file."""
+
+    def gotLength(self, length: int | None) -> None:
+        super().gotLength(0)  # type: ignore[no-untyped-call] # Twisted's
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Forget it."""
+
+
+class _Site(Site):
+    """A site whose requests are not worth a line in the log each, nor its clock a turn of the reactor each second."""
+
+    noisy = False
+
+    def startFactory(self) -> None:
+        """Open no log."""
+
+    def stopFactory(self) -> None:
+        """There is none to close."""
+
+
+class _Page(Resource):
+    """
+    The page.
+
+    The reference's answers to DELETE, too, by setting all to nothing. Here nobody may do that from outside: counters
+    only grow.
+    """
+
+    def __init__(
+        self, reactor: IReactorThreads, families: Callable[[], Iterable[Family]], limited_log: LimitedLog
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Twisted's
+        self._log = limited_log
+        self._reactor = reactor
+        self._families = families
+        self._one_at_a_time = DeferredLock()  # so that a disk that does not answer takes one thread, and not all
+
+    def render_GET(self, request: Request) -> int:
+        """Answer a request, in a moment."""
+        answered = request.notifyFinish()
+        answered.addErrback(lambda _: None)  # the other side has not waited
+        Deferred.fromCoroutine(self._answer(request, answered))
+        return NOT_DONE_YET
+
+    async def _answer(self, request: Request, answered: Deferred[Any]) -> None:
+        try:
+            async with self._one_at_a_time:
+                if answered.called:  # whoever has gone meanwhile costs nothing
+                    return
+                page = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._collect)
+        except Exception:  # a defect of ours; what it is stays here
+            self._log.failure("the metrics could not be collected")
+            request.setResponseCode(500)
+            page = b""
+        if not answered.called:
+            request.setHeader(b"content-type", CONTENT_TYPE)
+            request.setHeader(b"content-length", str(len(page)))
+            request.write(page)
+            request.finish()
+
+    def _collect(self) -> bytes:
+        """In a thread: write the page."""
+        return written(self._families())

@@ -1,0 +1,174 @@
+"""
+Which pieces a parent has, by its gRPC API: :class:`PieceDiscovery` tells that, and where the parent offers Vortex.
+
+How it is asked stands in :mod:`dragonfly_vortex.rpc.inquiry`, how its stream is read in
+:mod:`dragonfly_vortex.rpc.announcements`.
+
+A parent can announce any address, also that of a machine that has nothing to do with it. So by default content is
+fetched from the host that announces, whatever address it gives.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Collection
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.interfaces import IAddress, IHostResolution, IReactorPluggableNameResolver, IResolutionReceiver
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.interfaces import IPieceAnnouncer
+from dragonfly_vortex.rpc.announcements import Announced
+from dragonfly_vortex.rpc.client import GRPCSettings
+from dragonfly_vortex.rpc.inquiry import Inquiry
+from dragonfly_vortex.wire import PieceKind
+
+__all__ = ["LEAST_PORT", "PieceDiscovery", "tcp_address_of"]
+
+LEAST_PORT = 1024
+"""The lowest port that is asked by default because a parent announces it: those below belong to a system's services."""
+
+
+@implementer(IPieceAnnouncer)
+class PieceDiscovery:
+    """
+    Ask one parent. Each task that is asked about has a channel of its own, and a thread while its stream is open.
+
+    :param parent: its gRPC address.
+    :param settings: the reactor, the credentials, and the options of channels.
+    :param offer_tcp: called in the reactor's thread with the parent's TCP address, as soon as it is known, before the
+        piece with which it came is told, and again when it has changed.
+    :param follow: whether any address that the parent announces is taken, see :func:`tcp_address_of`.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        parent: ParentAddress,
+        settings: GRPCSettings,
+        offer_tcp: Callable[[str], None],
+        *,
+        follow: bool = False,
+    ) -> None:
+        self.parent = parent
+        self._settings = settings
+        self._offer_tcp = offer_tcp
+        self._follow = follow
+        self._offered = ""
+        self._not_offered = ""
+        self._resolved = _Addresses()
+
+    def start(
+        self,
+        kind: PieceKind,
+        task_id: str,
+        on_layout: Callable[[int | None, int | None], None],
+        on_piece: Callable[[int, int, int], None],
+        on_end: Callable[[bool], None],
+    ) -> Callable[[], None]:
+        def tell_piece(piece: Announced) -> None:
+            self._hear_address(piece.ip, piece.tcp_port)
+            on_piece(piece.number, piece.offset, piece.length)
+
+        inquiry = Inquiry(self.parent, self._settings, kind, task_id, on_layout, tell_piece, on_end)
+        inquiry.ask()
+        if not self._follow and not _is_ip(self.parent.host):
+            self._resolved.look_up(self._settings.reactor, self.parent.host)
+        return inquiry.stop
+
+    def _hear_address(self, ip: str, port: int) -> None:
+        """The parent has announced an address."""
+        offered = tcp_address_of(self.parent, ip, port, resolved=self._resolved.found, follow=self._follow)
+        announced = f"{ip}:{port}"
+        if offered is None:
+            if port and announced != self._not_offered:
+                self._not_offered = announced
+                self.log.warn(
+                    "parent {parent} announces port {port}: expected {least} to 65535, not asked there",
+                    parent=str(self.parent),
+                    port=port,
+                    least=LEAST_PORT,
+                )
+        elif offered != self._offered:
+            self._offered = offered
+            self.log.info(
+                "parent {parent} announces {announced}: it is asked at {offered}",
+                parent=str(self.parent),
+                announced=announced,
+                offered=offered,
+            )
+            self._offer_tcp(offered)
+
+
+def tcp_address_of(
+    parent: ParentAddress, ip: str, port: int, *, resolved: Collection[str] = (), follow: bool = False
+) -> str | None:
+    """
+    Where a parent offers Vortex, as :meth:`~dragonfly_vortex.address.ParentAddress.from_text` reads it.
+
+    By default that is the host of its gRPC address. Where that is a name of several addresses, it is the one that the
+    parent announces. Under TLS it is the name, because the certificate is for that.
+
+    :param parent: its gRPC address.
+    :param ip: the address that it gives.
+    :param port: the port that it gives.
+    :param resolved: the addresses that the host of its gRPC address has, if that is a name.
+    :param follow: whether any port, and any address, is taken as the parent gives it. An address that is only good on
+        the parent's own machine, or none, still means the host of its gRPC address.
+    :returns: None where that is no port, or a port below :data:`LEAST_PORT` that is not followed.
+    """
+    if not (1 if follow else LEAST_PORT) <= port <= 65535:
+        return None
+    is_secure = parent.scheme == "grpcs"
+    is_taken = _is_ip(ip) and (not _is_local(ip) if follow else _plain(ip) in resolved)
+    host = ip if is_taken and not is_secure else parent.host
+    return str(ParentAddress(scheme="tls" if is_secure else "tcp", host=host, port=port))
+
+
+@implementer(IResolutionReceiver)
+class _Addresses:
+    """The addresses of a name, as far as they are known. Twisted cannot cancel a resolution, so it goes to its end."""
+
+    def __init__(self) -> None:
+        self.found: set[str] = set()
+        self._has_begun = False
+
+    def look_up(self, reactor: object, name: str) -> None:
+        """Ask for them, unless that has been done. A reactor that resolves no names finds none."""
+        pluggable = IReactorPluggableNameResolver(reactor, None)
+        if pluggable is not None and not self._has_begun:
+            self._has_begun = True
+            pluggable.nameResolver.resolveHostName(self, name)
+
+    def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
+        """The addresses will come."""
+
+    def addressResolved(self, address: IAddress) -> None:
+        """Here is one."""
+        host = getattr(address, "host", "")
+        if _is_ip(host):
+            self.found.add(_plain(host))
+
+    def resolutionComplete(self) -> None:
+        """Nothing more will come."""
+
+
+def _is_ip(text: str) -> bool:
+    """Whether a host is an address, and not a name."""
+    return isIPAddress(text) or isIPv6Address(text)
+
+
+def _plain(ip: str) -> str:
+    """An address in one spelling: one of IPv4 that is written as one of IPv6 (``::ffff:192.0.2.1``) is that of IPv4."""
+    address = ipaddress.ip_address(ip.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address)
+
+
+def _is_local(ip: str) -> bool:
+    """Whether an address means the machine that says it: the loopback's, or that of no interface."""
+    address = ipaddress.ip_address(_plain(ip))
+    return address.is_loopback or address.is_unspecified

@@ -1,0 +1,239 @@
+"""
+A peer's gRPC server as a service of Twisted's.
+
+Importing this loads nothing of gRPC: starting the service does, in the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from twisted.application.service import Service
+from twisted.internet.abstract import isIPv6Address
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IReactorFromThreads, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.limited_log import LimitedLog
+from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.rpc.event_loop import EventLoopThread
+from dragonfly_vortex.rpc.limits import MAX_REQUEST
+from dragonfly_vortex.rpc.memory_budget import PIECES_IN_MEMORY, Budget
+from dragonfly_vortex.storage.rechecks import Rechecks
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+
+if TYPE_CHECKING:
+    import grpc
+
+    from dragonfly_vortex.rpc.host import HostNames
+    from dragonfly_vortex.rpc.servicer import UploadRPCs
+
+__all__ = ["DRAIN_TIMEOUT", "MAX_CALLS", "UploadService"]
+
+DRAIN_TIMEOUT = 10.0
+"""Seconds that the pieces under way have to be finished when the service stops."""
+
+MAX_CALLS = 1024
+"""Calls that are under way at once, of all children."""
+
+_SERVER_OPTIONS = (
+    # What strangers can make the server keep. A client waits by itself where a connection has all of its streams.
+    ("grpc.max_receive_message_length", MAX_REQUEST),
+    ("grpc.max_concurrent_streams", 256),
+    ("grpc.max_allowed_incoming_connections", 1024),
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.server_handshake_timeout_ms", 20_000),
+    # Two servers on one port would share its calls without a word.
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_send_message_length", -1),
+    # Keepalive as the reference has it (dragonfly-client, grpc/mod.rs), and more often where a child wants that.
+    ("grpc.keepalive_time_ms", 300_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+
+
+class UploadService(Service):
+    """
+    Serves the pieces of a storage over gRPC, and tells which there are.
+
+    :param store: where the pieces are.
+    :param reactor: where the store is asked, and Deferreds fire.
+    :param ip: the address to listen on, IPv4 or IPv6.
+    :param port: 4000 by Dragonfly's convention; 0 for any.
+    :param host: who this peer is to others; its ``ip`` is where its doors are said to be.
+    :param vortex_port: gives the port of the door for Vortex/TCP, None where there is none; called in the reactor's
+        thread.
+    :param credentials: for TLS; None for none.
+    :param limiter: what all content is spent from; None for no limit.
+    :param tally: where pieces and bytes are counted; None: in one of its own.
+    :param stats: where questions about tasks are counted; None: in one of its own.
+    :param drain_timeout: seconds that the pieces under way have when the service stops.
+    :param memory: bytes of the pieces that are in memory at once; further ones wait.
+    :param max_calls: calls that are under way at once; further ones are refused with ``RESOURCE_EXHAUSTED``.
+    :param rechecks: hears of every piece that has been sent; None: what children ask for again is not checked.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self,
+        store: IPieceStore,
+        reactor: IReactorFromThreads,
+        *,
+        ip: str,
+        port: int,
+        host: HostNames,
+        vortex_port: Callable[[], int | None],
+        credentials: grpc.ServerCredentials | None = None,
+        limiter: TokenBucket | None = None,
+        tally: Tally | None = None,
+        stats: StatTally | None = None,
+        drain_timeout: float = DRAIN_TIMEOUT,
+        memory: int = PIECES_IN_MEMORY,
+        max_calls: int = MAX_CALLS,
+        rechecks: Rechecks | None = None,
+    ) -> None:
+        self.address: IAddress | None = None
+        """Where it listens, None while it does not."""
+        self._store = store
+        self._reactor = reactor
+        self._ip = ip
+        self._port = port
+        self._host = host
+        self._vortex_port = vortex_port
+        self._credentials = credentials
+        self._limiter = limiter
+        self._tally = tally or Tally()
+        self._stats = stats or StatTally()
+        self._drain_timeout = drain_timeout
+        self._rechecks = rechecks
+        self._limited_log = LimitedLog(self.log, cast(IReactorTime, reactor))
+        self._memory = memory
+        self._max_calls = max_calls
+        self._running: _Running | None = None
+        self._sequence = DeferredLock()
+
+    def startService(self) -> Deferred[IAddress]:
+        """
+        Load gRPC and listen, which takes a moment, in another thread.
+
+        Starts and stops are done one after the other, in the order of the calls: grpcio crashes where a server is
+        stopped while it starts.
+
+        :returns: fires with the address when the service listens; fails with
+            :class:`~twisted.internet.error.CannotListenError`, and nothing is left then. A failure is logged as well.
+        """
+        Service.startService(self)
+        started: Deferred[IAddress] = self._sequence.run(lambda: Deferred.fromCoroutine(self._start()))
+        return started.addErrback(self._does_not_listen)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop as :meth:`stop` does, with the timeout that the service was given."""
+        return self.stop(self._drain_timeout)
+
+    def stop(self, timeout: float) -> Deferred[None]:
+        """
+        Refuse further calls, end the streams, let the pieces under way finish. A service that is still starting is
+        stopped as soon as it has started.
+
+        :param timeout: seconds after which the calls under way are aborted.
+        :returns: fires when nothing is left.
+        """
+        Service.stopService(self)
+        return self._sequence.run(lambda: Deferred.fromCoroutine(self._stop(timeout)))
+
+    async def _start(self) -> IAddress:
+        running = _Running(EventLoopThread(self._reactor, "upload"))
+        running.thread.start()
+        try:
+            port = await running.thread.run(lambda: self._listen(running))
+        except BaseException:
+            await self._end(running, 0.0)
+            raise
+        self._running = running
+        address = (IPv6Address if isIPv6Address(self._ip) else IPv4Address)("TCP", self._ip, port)
+        if self.running:  # else a stop waits for its turn
+            self.address = address
+            self.log.info("serving gRPC on {address}", address=address)
+        return address
+
+    async def _stop(self, timeout: float) -> None:
+        running, self._running = self._running, None
+        self.address = None
+        if running is not None:
+            await self._end(running, timeout)
+            self._limited_log.close()
+
+    async def _end(self, running: _Running, timeout: float) -> None:
+        """End a server and its thread."""
+        try:
+            await running.thread.run(lambda: running.stop(timeout))
+        except Exception:
+            self.log.failure("the upload service did not stop well")
+        await running.thread.stop()
+
+    def _does_not_listen(self, failure: Failure) -> Failure:
+        self.log.error("the upload service cannot listen: {reason}", reason=failure.getErrorMessage())
+        return failure
+
+    async def _listen(self, running: _Running) -> int:
+        """In the event loop: make the server, and start it. Returns the port."""
+        import grpc
+
+        from dragonfly_vortex.rpc.host import host_message
+        from dragonfly_vortex.rpc.servicer import UploadRPCs
+
+        rpcs = UploadRPCs(
+            self._store,
+            running.thread,
+            ip=self._host.ip,
+            vortex_port=self._vortex_port,
+            limiter=self._limiter,
+            budget=Budget(self._memory, fair=True),
+            tally=self._tally,
+            stats=self._stats,
+            limited_log=self._limited_log,
+            rechecks=self._rechecks,
+        )
+        server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=self._max_calls)
+        running.server, running.rpcs = server, rpcs
+        server.add_generic_rpc_handlers(rpcs.handlers())
+        place = f"[{self._ip}]:{self._port}" if isIPv6Address(self._ip) else f"{self._ip}:{self._port}"
+        try:
+            if self._credentials is None:
+                port = server.add_insecure_port(place)
+            else:
+                port = server.add_secure_port(place, self._credentials)
+        except RuntimeError as error:
+            raise CannotListenError(self._ip, self._port, error) from error
+        rpcs.host = host_message(self._host, port)
+        await server.start()
+        # The server asks for its first call in the turn after it has started, and must not be stopped before that:
+        # grpcio 1.85 ends the process by a segmentation fault then.
+        await asyncio.sleep(0)
+        return port
+
+
+class _Running:
+    """What exists while the service runs: a thread, and the server in it, once it has been made."""
+
+    def __init__(self, thread: EventLoopThread) -> None:
+        self.thread = thread
+        self.server: grpc.aio.Server | None = None
+        self.rpcs: UploadRPCs | None = None
+
+    async def stop(self, timeout: float) -> None:
+        """In the event loop: end everything."""
+        if self.server is None or self.rpcs is None:
+            return
+        self.rpcs.end_streams()
+        # Once, and for all calls: grpcio 1.85 ends the process by a segmentation fault where two stops run at once.
+        await self.server.stop(timeout)
+        self.rpcs.close()

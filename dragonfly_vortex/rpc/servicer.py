@@ -1,0 +1,345 @@
+"""
+The methods of ``dfdaemon.v2.DfdaemonUpload`` that a parent answers: for each kind of piece those of its row in
+:data:`~dragonfly_vortex.rpc.methods.METHODS`, and the one about the host. All others are unimplemented.
+
+Everything here runs in the event loop's thread; what the storage knows is asked in the reactor's, and what is read from
+files is read in a few threads besides. How many there are does not depend on how many calls are under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+from dragonfly_api import common_pb2, dfdaemon_pb2
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from twisted.internet.defer import succeed
+from twisted.python.failure import Failure
+
+from dragonfly_vortex.errors import NotStored, PieceDamaged, RemoteProtocolError, StorageFailure
+from dragonfly_vortex.geometry import piece_count
+from dragonfly_vortex.interfaces import FileRange, IPieceStore, OpenPiece, StoredTask, piece_id
+from dragonfly_vortex.limited_log import LimitedLog
+from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.rpc.codec import encode_piece
+from dragonfly_vortex.rpc.event_loop import EventLoopThread
+from dragonfly_vortex.rpc.health import HealthRPCs
+from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_PLAIN_REQUEST, MAX_REQUEST
+from dragonfly_vortex.rpc.memory_budget import Budget, Place
+from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest
+from dragonfly_vortex.rpc.status import Status, status_of
+from dragonfly_vortex.rpc.streams import Context, Interest, LoopTurns, tell_host, tell_pieces
+from dragonfly_vortex.rpc.task_watch import Watches
+from dragonfly_vortex.storage.rechecks import Rechecks
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+__all__ = ["UploadRPCs"]
+
+_READERS = 4
+"""Threads that read pieces from files: few, because a disk is no faster for more."""
+
+_MAX_OPEN = 64
+"""Pieces whose file is open at once, waiting for memory or being read."""
+
+_QUESTIONS_IN_MEMORY = 64 * 1024 * 1024
+"""Bytes of what the open streams of pieces were asked."""
+
+_BYTES_OF_A_NUMBER = 8
+"""What a stream keeps of a piece number beside the question itself, which grpcio keeps until the call ends."""
+
+_M = TypeVar("_M", bound=Message)
+
+
+class UploadRPCs:
+    """
+    Answers calls. Made in the event loop's thread.
+
+    :param store: where the pieces are.
+    :param thread: the event loop, and the way to the reactor.
+    :param ip: the address under which this peer's doors are reached.
+    :param vortex_port: gives the port of the door for Vortex/TCP, None where there is none; called in the reactor's
+        thread.
+    :param limiter: what all content is spent from, in the reactor's thread; None for no limit.
+    :param budget: what all pieces in memory are taken from.
+    :param tally: where pieces and bytes are counted.
+    :param limited_log: for what a call can cause; it is used in the reactor's thread.
+    :param stats: where questions about tasks are counted.
+    :param rechecks: hears of every piece that has been sent, in the reactor's thread; None: nothing is checked.
+    """
+
+    def __init__(
+        self,
+        store: IPieceStore,
+        thread: EventLoopThread,
+        *,
+        ip: str,
+        vortex_port: Callable[[], int | None],
+        limiter: TokenBucket | None,
+        budget: Budget,
+        tally: Tally,
+        stats: StatTally,
+        limited_log: LimitedLog,
+        rechecks: Rechecks | None = None,
+    ) -> None:
+        self.host = common_pb2.Host()
+        """What is said about the host."""
+        self._store = store
+        self._thread = thread
+        self._ip = ip
+        self._vortex_port = vortex_port
+        self._limiter = limiter
+        self._budget = budget
+        self._tally = tally
+        self._stats = stats
+        self._limited_log = limited_log
+        self._rechecks = rechecks
+        self._watches = Watches(store, thread, self._sync_message)
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="upload-reader")
+        self._open = Budget(_MAX_OPEN, fair=True)
+        self._questions = Budget(_QUESTIONS_IN_MEMORY, fair=True)
+        self._turns = LoopTurns()
+        self._closing = asyncio.Event()
+
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        """All methods, for a server, those about its health too. Requests about pieces are parsed here."""
+        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            SYNC_HOST: grpc.unary_stream_rpc_method_handler(self._sync_host)
+        }
+        for kind, row in METHODS.items():
+            methods[row.download] = grpc.unary_unary_rpc_method_handler(partial(self._download, kind))
+            methods[row.stat] = grpc.unary_unary_rpc_method_handler(partial(self._stat, kind))
+            methods[row.sync] = grpc.unary_stream_rpc_method_handler(partial(self._sync, kind))
+        health = HealthRPCs(frozenset({"", SERVICE}), self._closing)
+        return grpc.method_handlers_generic_handler(SERVICE, methods), health.handlers()
+
+    def end_streams(self) -> None:
+        """End all streams soon, and say that this server stops."""
+        self._closing.set()
+        self._watches.wake_all()
+
+    def close(self) -> None:
+        """End the readers' threads, as soon as each has read its piece. Blocks until then."""
+        self._readers.shutdown()
+
+    # -- one piece
+
+    async def _download(self, kind: PieceKind, data: bytes, context: Context) -> bytes:
+        self._turns.call_begins()
+        what = "the request"
+        try:
+            request = _parse(PieceRequest, data)
+            what = f"piece {piece_id(request.task_id, request.piece_number)}"
+            self._piece_begun(context)
+            return await self._reply(kind, request.task_id, request.piece_number, context)
+        except Exception as error:
+            await self._abort(context, error, what)
+
+    def _piece_begun(self, context: Context) -> None:
+        """Count a piece as being under way until its call has ended, however it does."""
+        self._tally.piece_begun()
+
+        def ended(_: Context) -> None:
+            self._tally.piece_ended()
+
+        context.add_done_callback(ended)  # type: ignore[arg-type]  # the stubs want a class of their own, which is not there
+
+    async def _reply(self, kind: PieceKind, task_id: str, number: int, context: Context) -> bytes:
+        with await self._enter(self._open, 1, context):
+            piece = await self._thread.ask(self._store.open_piece, kind, task_id, number, unwanted=_close)
+            try:
+                await self._enter(self._budget, piece.metadata.length, context)
+                await self._spend(piece.metadata.length)
+            except BaseException:
+                _close(piece)
+                raise
+            # The job closes the file, so that it has to be done even if the call has been cancelled.
+            reading = asyncio.wrap_future(self._readers.submit(_read_reply, piece))
+            try:
+                reply = await asyncio.shield(reading)
+            except PieceDamaged as error:
+                await self._thread.ask(self._store.mark_damaged, kind, task_id, number, str(error))
+                raise
+            self._tally.sent(piece.metadata.length)  # gRPC has it now, and does not say how much of it has left
+            if self._rechecks is not None:
+                child = str(context.peer()).rpartition(":")[0]  # without its port
+                self._thread.tell(self._rechecks.sent, child, kind, task_id, number)
+            return reply
+
+    async def _enter(self, budget: Budget, length: int, context: Context) -> Place:
+        """Wait for room, which is given back when the call has ended, or before. Connections are told apart."""
+        entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        place = budget.enter(
+            length, lambda: None if entered.done() else entered.set_result(None), owner=str(context.peer())
+        )
+
+        def ended(_: Context) -> None:
+            place.leave()
+
+        context.add_done_callback(ended)  # type: ignore[arg-type]  # the stubs want a class of their own, which is not there
+        await entered
+        return place
+
+    async def _spend(self, length: int) -> None:
+        """Wait until a piece may be sent."""
+        limiter = self._limiter
+        if limiter is not None:
+            await asyncio.sleep(await self._thread.ask(lambda: succeed(limiter.reserve(length))))
+
+    # -- what there is
+
+    async def _stat(self, kind: PieceKind, data: bytes, context: Context) -> bytes:
+        self._turns.call_begins()
+        row = METHODS[kind]
+        what = "the request"
+        self._stats.asked[kind] += 1
+        try:
+            task_id = str(getattr(_parse(row.stat_request, data), "task_id"))  # noqa: B009  # its class is in the row
+            what = f"task {task_id}"
+            task: StoredTask = await self._thread.ask(self._store.get_task, kind, task_id)
+        except Exception as error:
+            self._stats.failed[kind] += 1
+            await self._abort(context, error, what)
+        length = task.content_length  # None while a download does not know it yet: the field is left out then
+        return _fill(
+            row.stat_reply,
+            id=task_id,
+            task_id=task_id,
+            content_length=length,
+            piece_length=task.piece_length,
+            piece_count=None if length is None else piece_count(length, task.piece_length),
+            created_at=Timestamp(seconds=task.created_at),
+        )
+
+    async def _sync(self, kind: PieceKind, data: bytes, context: Context) -> None:
+        self._turns.call_begins()
+        row = METHODS[kind]
+        what = "the request"
+        try:
+            request = _parse(row.sync_request, data, MAX_REQUEST)
+            task_id = str(getattr(request, "task_id"))  # noqa: B009  # its class is in the row
+            what = f"task {task_id}"
+            numbers = getattr(request, row.interested)
+            if len(numbers) > MAX_NUMBERS:
+                raise RemoteProtocolError(f"expected at most {MAX_NUMBERS} piece numbers, got {len(numbers)}")
+            self._keep(len(data) + _BYTES_OF_A_NUMBER * len(numbers), context)
+            interest = Interest(numbers)
+            del request, numbers
+            await context.send_initial_metadata(())
+            async with self._watches.open(kind, task_id) as watch:
+                await tell_pieces(watch, interest, context, self._turns, self._closing)
+        except _NoRoom as error:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(error))
+        except NotStored:
+            # As the reference has it (dfdaemon_upload.rs, sync_pieces).
+            await context.abort(grpc.StatusCode.INTERNAL, status_of(NotStored(), what).text)
+        except Exception as error:
+            await self._abort(context, error, what)
+
+    def _keep(self, length: int, context: Context) -> None:
+        """
+        Count what is kept of a question until its call has ended.
+
+        :raises _NoRoom: there is too much already.
+        """
+        place = self._questions.enter(length, lambda: None, owner=str(context.peer()))
+        if not place.inside:
+            place.leave()
+            raise _NoRoom("too much is being asked at once")
+
+        def ended(_: Context) -> None:
+            place.leave()
+
+        context.add_done_callback(ended)  # type: ignore[arg-type]  # the stubs want a class of their own, which is not there
+
+    def _sync_message(self, kind: PieceKind, metadata: PieceMetadata) -> bytes:
+        return _fill(
+            METHODS[kind].sync_reply,
+            number=metadata.number,
+            offset=metadata.offset,
+            length=metadata.length,
+            ip=self._ip,
+            tcp_port=self._vortex_port(),
+        )
+
+    async def _sync_host(self, data: bytes, context: Context) -> None:
+        try:
+            _parse(dfdaemon_pb2.SyncHostRequest, data)
+        except RemoteProtocolError as error:
+            await self._abort(context, error, "the request")
+        await context.send_initial_metadata(())
+        await tell_host(self.host.SerializeToString, context, self._turns, self._closing)
+
+    # -- what goes wrong
+
+    async def _abort(self, context: Context, error: Exception, what: str) -> NoReturn:
+        status: Status = status_of(error, what)
+        if status.code is grpc.StatusCode.INTERNAL:
+            self._thread.tell(
+                partial(self._limited_log.failure, "{what} could not be served", Failure(error), what=what)
+            )
+        await context.abort(status.code, status.text)
+
+
+class _NoRoom(Exception):
+    """A call is refused because too many others are under way."""
+
+
+def _parse(message: type[_M], data: bytes, most: int = MAX_PLAIN_REQUEST) -> _M:
+    """
+    A request.
+
+    :param most: how many bytes it may have.
+    :raises RemoteProtocolError: the bytes are none, or too many.
+    """
+    if len(data) > most:
+        raise RemoteProtocolError(f"expected a {message.DESCRIPTOR.name} of at most {most} bytes, got {len(data)}")
+    try:
+        return message.FromString(data)
+    except DecodeError as error:
+        raise RemoteProtocolError(f"expected a {message.DESCRIPTOR.name} in protobuf: {error}") from error
+
+
+def _fill(message: type[Message], **facts: object) -> bytes:
+    """A reply with as many of the facts as it has fields for."""
+    fields = message.DESCRIPTOR.fields_by_name
+    return message(**{name: fact for name, fact in facts.items() if name in fields}).SerializeToString()
+
+
+def _close(piece: OpenPiece) -> None:
+    os.close(piece.range.descriptor)
+
+
+def _read_reply(piece: OpenPiece) -> bytes:
+    """A piece's content, in the reply that it is sent in; the file is closed."""
+    try:
+        return encode_piece(piece.metadata, _read(piece.range))
+    finally:
+        _close(piece)
+
+
+def _read(range: FileRange) -> bytes:
+    """
+    Bytes of a file, read at once wherever the system does.
+
+    :raises PieceDamaged: the file ends before.
+    :raises StorageFailure: the disk fails.
+    """
+    chunks: list[bytes] = []
+    left = range.length
+    while left:
+        try:
+            chunk = os.pread(range.descriptor, left, range.offset + range.length - left)
+        except OSError as error:
+            raise StorageFailure(f"expected {range.length} bytes at {range.offset}: {error}") from error
+        if not chunk:
+            raise PieceDamaged(f"expected {range.length} bytes at {range.offset}, got {range.length - left}")
+        chunks.append(chunk)
+        left -= len(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -1,0 +1,125 @@
+"""
+Errors as gRPC's status codes, and status codes as errors: a table each way.
+
+An error keeps its meaning on the way to a stranger and loses its insides, as over Vortex
+(:mod:`dragonfly_vortex.vortex.replies`); what a stranger says is repeated in our messages on one line and cut short.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from grpc import StatusCode
+from twisted.internet.defer import CancelledError
+
+from dragonfly_vortex.errors import (
+    NotStored,
+    ParentFailed,
+    ParentUnreachable,
+    PieceError,
+    PieceNotFound,
+    PieceTimeout,
+    ProtocolError,
+)
+from dragonfly_vortex.wire import ErrorCode
+from dragonfly_vortex.wire.text import printable
+
+__all__ = ["Status", "error_of", "status_of"]
+
+
+class Status(NamedTuple):
+    """
+    What a call ends with.
+
+    :param code: the status code.
+    :param text: the words that go with it.
+    """
+
+    code: StatusCode
+    text: str
+
+
+_STATUS_OF_ERROR: tuple[tuple[type[BaseException], StatusCode, str], ...] = (
+    (NotStored, StatusCode.NOT_FOUND, "{what} not found"),
+    (ProtocolError, StatusCode.INVALID_ARGUMENT, "{error}"),
+    (ParentUnreachable, StatusCode.UNAVAILABLE, "{what} cannot be had now"),
+    (PieceTimeout, StatusCode.DEADLINE_EXCEEDED, "{what} did not come in time"),
+    (CancelledError, StatusCode.CANCELLED, "{what} was cancelled"),
+)
+"""What is said for an error of that class: the first row that fits, or else that the storage has failed."""
+
+_ERROR_OF_STATUS: dict[StatusCode, type[PieceError]] = {
+    StatusCode.NOT_FOUND: PieceNotFound,
+    StatusCode.UNAVAILABLE: ParentUnreachable,
+    StatusCode.CANCELLED: ParentUnreachable,  # by the parent, which is stopping; what this side cancels ends before
+    StatusCode.DEADLINE_EXCEEDED: PieceTimeout,
+}
+"""Which error a status code is; all others are a parent's failure, with one of the codes below."""
+
+_CODE_OF_STATUS = {
+    StatusCode.INVALID_ARGUMENT: ErrorCode.INVALID_ARGUMENT,
+    StatusCode.INTERNAL: ErrorCode.INTERNAL,
+}
+"""What a parent's failure is called over Vortex; unknown for the rest."""
+
+
+_NOT_CONNECTED = "failed to connect to all addresses"
+
+_CLOSED_AT_ONCE = (
+    "closed at once: does the other side want TLS (grpcs://) or a certificate, or is it a Vortex port (tcp://)?"
+)
+
+_IN_WORDS = (
+    (
+        "self signed certificate in certificate chain",
+        "the certificate was not signed by an authority that is trusted here",
+    ),
+    ("self signed certificate", "the certificate is self-signed, and not trusted here"),
+    ("certificate has expired", "the certificate has expired"),
+    ("Hostname Verification Check failed", "the certificate is for another host"),
+    ("unable to get local issuer certificate", "the certificate was not signed by an authority that is trusted here"),
+    ("CERTIFICATE_VERIFY_FAILED", "the certificate could not be verified"),
+    ("WRONG_VERSION_NUMBER", "expected TLS, got something else: the other side speaks none here"),
+    ("http1.x server", "expected HTTP/2, got HTTP/1: it is a web server's port"),
+    ("Failed parsing HTTP/2", "expected HTTP/2, got something else: is it a Vortex port (tcp:// or tls://)?"),
+    ("Socket closed", _CLOSED_AT_ONCE),
+    ("Connection reset by peer", _CLOSED_AT_ONCE),
+)
+"""What grpcio says when it cannot connect, by a part of it, and what that is in plain words."""
+
+
+def _in_words(text: str) -> str:
+    """Why there is no connection, where that can be told; else the text itself."""
+    if text.startswith(_NOT_CONNECTED):
+        for part, words in _IN_WORDS:
+            if part in text:
+                return f"not connected: {words}"
+    return text
+
+
+def status_of(error: BaseException, what: str) -> Status:
+    """
+    What to say to a stranger about an error.
+
+    :param what: what it happened to, like ``piece …``; a task's ID in it is the stranger's own text.
+    """
+    what = printable(what)
+    for kind, code, text in _STATUS_OF_ERROR:
+        if isinstance(error, kind):
+            return Status(code, printable(text.format(what=what, error=error)))
+    return Status(StatusCode.INTERNAL, f"{what} could not be read from the storage")
+
+
+def error_of(status: Status, parent: str, piece_id: str) -> PieceError:
+    """
+    The error that a parent's status is.
+
+    :param status: what the call ended with.
+    :param parent: the parent's address, for the message.
+    :param piece_id: the piece's name, for the message.
+    """
+    reason = f"expected the piece, got status {status.code.name}: {printable(_in_words(status.text))}"
+    kind = _ERROR_OF_STATUS.get(status.code)
+    if kind is not None:
+        return kind(parent, piece_id, reason)
+    return ParentFailed(parent, piece_id, reason, _CODE_OF_STATUS.get(status.code, ErrorCode.UNKNOWN))

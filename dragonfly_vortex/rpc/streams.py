@@ -1,0 +1,218 @@
+"""
+The methods that answer with a stream: which pieces there are, and what the host is.
+
+All streams share the event loop's thread. In each turn of the loop only a few of them say something, so that a thousand
+of them do not keep another call waiting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import grpc
+
+from dragonfly_vortex.rpc.task_watch import Arrival, TaskWatch
+
+__all__ = ["HOST_INTERVAL", "Interest", "LoopTurns", "end_of", "tell_host", "tell_pieces", "time_for"]
+
+HOST_INTERVAL = 1.0
+"""Seconds between two messages about the host."""
+
+_BEFORE_DEADLINE = 0.5
+"""Seconds before a caller's deadline at which a stream ends: grpcio would end it with an error at the deadline."""
+
+_LATER_THAN_MEANT = 0.04
+"""
+The part of a caller's timeout by which the deadline that arrives can be later than the caller's own. grpcio rounds a
+timeout up by less than 1 %, and sends an earlier call's of the same connection again where that is less than 3 % more
+(``src/core/ext/transport/chttp2/transport/hpack_encoder.cc`` and ``src/core/lib/transport/timeout_encoding.cc``).
+"""
+
+_MOST_IN_A_TURN = 10
+"""Streams that say something in one turn of the loop."""
+
+_PAUSE = 0.001
+"""Seconds between two such turns while more streams wait."""
+
+_QUIET = 0.002
+"""Seconds since the last call came in, before which the streams that wait let other calls come in first."""
+
+_LONGEST_PAUSE = 0.005
+"""Seconds after which they go on all the same."""
+
+_MOST_ARRIVALS = 1000
+"""Pieces that are looked up for one stream in one turn of the loop."""
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+"""A call, whose messages are bytes."""
+
+
+class LoopTurns:
+    """
+    Lets a few of many coroutines go on in each turn of the event loop; the others wait in order. While some wait, there
+    is a pause between two turns, in which grpcio takes in calls; and while calls come in, they come first.
+
+    :param most: how many go on in a turn.
+    """
+
+    def __init__(self, most: int = _MOST_IN_A_TURN) -> None:
+        self._most = most
+        self._left = most
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._is_counting = False
+        self._last_turn = self._last_call = 0.0
+
+    def call_begins(self) -> None:
+        """A call has come in."""
+        self._last_call = asyncio.get_running_loop().time()
+
+    async def wait(self) -> None:
+        """Wait for a turn in which this coroutine may go on; it may be this one."""
+        loop = asyncio.get_running_loop()
+        if not self._is_counting:
+            self._is_counting = True
+            loop.call_soon(self._next)
+        if self._left and not self._waiting:
+            self._left -= 1
+            return
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        await turn
+
+    def _next(self) -> None:
+        """A turn begins, unless calls come first."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if self._waiting and now - self._last_call < _QUIET and now - self._last_turn < _LONGEST_PAUSE:
+            loop.call_later(_PAUSE, self._next)
+            return
+        self._last_turn = now
+        self._left = self._most
+        while self._waiting and self._left:
+            turn = self._waiting.popleft()
+            if not turn.done():  # else its coroutine has been cancelled
+                turn.set_result(None)
+                self._left -= 1
+        if self._waiting:
+            loop.call_later(_PAUSE, self._next)
+        elif self._left < self._most:
+            loop.call_soon(self._next)
+        else:
+            self._is_counting = False
+
+
+class Interest:
+    """
+    The pieces that a stream is asked for and has not told yet, in 8 bytes for each.
+
+    :param numbers: as they are asked for, in that order; one may be there more than once.
+    """
+
+    def __init__(self, numbers: Sequence[int]) -> None:
+        order = sorted(range(len(numbers)), key=numbers.__getitem__)
+        self._places = array("I", order)
+        self._numbers = array("I", map(numbers.__getitem__, order))
+        self.left = len(order)
+        """How many have not been found yet."""
+
+    def places(self, arrivals: Sequence[Arrival]) -> list[tuple[int, bytes]]:
+        """
+        Look up pieces that have come. Each is looked up once.
+
+        :returns: where each piece stands among those that are asked for, as often as it does, and what is said of it.
+        """
+        found: list[tuple[int, bytes]] = []
+        for number, message in arrivals:
+            at = bisect_left(self._numbers, number)
+            while at < len(self._numbers) and self._numbers[at] == number:
+                found.append((self._places[at], message))
+                at += 1
+        self.left -= len(found)
+        return found
+
+
+async def tell_pieces(
+    watch: TaskWatch, interest: Interest, context: Context, turns: LoopTurns, closing: asyncio.Event
+) -> None:
+    """
+    Say which of the pieces that a stream is asked for are there, and which come, until there is nothing more to say. As
+    the reference does, those that are there are told in the order in which they are asked for, twice where they are
+    asked for twice (``dragonfly-client/src/grpc/dfdaemon_upload.rs``, ``sync_pieces``).
+
+    :param closing: ends the stream.
+    :raises Exception: the task cannot be looked at.
+    """
+    end = end_of(context)
+    seen = 0
+    while not closing.is_set():
+        await turns.wait()
+        changed, complete, is_looked_at = watch.changed, watch.complete, watch.looked
+        found: list[tuple[int, bytes]] = []
+        upto = len(watch.arrived)
+        while seen < upto:
+            arrivals = watch.arrived[seen : min(seen + _MOST_ARRIVALS, upto)]
+            found += interest.places(arrivals)
+            seen += len(arrivals)
+            if seen < upto:
+                await turns.wait()
+        for _, message in sorted(found, key=lambda place: place[0]):
+            await context.write(message)
+            if closing.is_set():
+                return
+            await turns.wait()
+        if watch.failure is not None:
+            raise watch.failure
+        if complete or (is_looked_at and not interest.left):
+            return
+        # However short the time is: what is there is told.
+        if not await _happens(changed, end if is_looked_at else None):
+            return
+
+
+async def tell_host(message: Callable[[], bytes], context: Context, turns: LoopTurns, closing: asyncio.Event) -> None:
+    """
+    Say what the host is, once a second.
+
+    :param message: gives what is said.
+    :param closing: ends the stream.
+    """
+    end = end_of(context)
+    loop = asyncio.get_running_loop()
+    while not closing.is_set():
+        await turns.wait()
+        await context.write(message())
+        next_one = loop.time() + HOST_INTERVAL
+        if await _happens(closing, next_one if end is None else min(end, next_one)):
+            return
+        if end is not None and loop.time() >= end:
+            return
+
+
+def time_for(remaining: float) -> float:
+    """
+    How long a stream may last so that its caller sees it end well.
+
+    :param remaining: seconds until the deadline, as it arrived here.
+    :returns: seconds; negative where there is no time.
+    """
+    return remaining * (1 - _LATER_THAN_MEANT) - _BEFORE_DEADLINE
+
+
+def end_of(context: Context) -> float | None:
+    """When a stream must end so that its caller sees it end well, on the loop's clock; None for never."""
+    remaining: float | None = context.time_remaining()
+    return None if remaining is None else asyncio.get_running_loop().time() + time_for(remaining)
+
+
+async def _happens(event: asyncio.Event, end: float | None) -> bool:
+    """Wait for an event; False when it has not happened in time."""
+    timeout = None if end is None else max(0.0, end - asyncio.get_running_loop().time())
+    try:
+        await asyncio.wait_for(event.wait(), timeout)
+    except asyncio.TimeoutError:
+        return False
+    return True

@@ -1,0 +1,203 @@
+"""
+What many streams want to know of few tasks: which pieces there are, and which come while the streams are open.
+
+Each task is looked at once for all its streams, when something in the storage has changed; tasks are looked at one
+after the other, so that the storage answers others in between. Everything here lives in the event loop's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from twisted.internet.defer import Deferred, succeed
+
+from dragonfly_vortex.geometry import piece_count
+from dragonfly_vortex.interfaces import IPieceStore, StoredPiece, StoredTask
+from dragonfly_vortex.rpc.event_loop import EventLoopThread
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+__all__ = ["Arrival", "TaskWatch", "Watches"]
+
+_Key = tuple[PieceKind, str]
+
+
+class Arrival(NamedTuple):
+    """
+    A piece that is there.
+
+    :param number: its number.
+    :param message: what a stream says about it, ready to be sent: it is the same for all.
+    """
+
+    number: int
+    message: bytes
+
+
+class TaskWatch:
+    """
+    A task that at least one stream is interested in.
+
+    :ivar arrived: the pieces that can be had, in the order in which they were seen; it only grows.
+    :ivar looked: whether anybody has looked yet.
+    :ivar complete: whether all pieces of the task have a row; nothing will be added then.
+    :ivar failure: why nothing more can be known.
+    :ivar changed: set when one of these has changed. Take it before looking at them, for the next change has another.
+    """
+
+    def __init__(self, kind: PieceKind, task_id: str) -> None:
+        self.kind = kind
+        self.task_id = task_id
+        self.arrived: list[Arrival] = []
+        self.looked = False
+        self.complete = False
+        self.failure: Exception | None = None
+        self.changed = asyncio.Event()
+        self.streams = 0
+        self._numbers: set[int] = set()
+        self._piece_count: int | None = None
+
+    @property
+    def key(self) -> _Key:
+        """What distinguishes it from others."""
+        return self.kind, self.task_id
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more will change."""
+        return self.complete or self.failure is not None
+
+    def wake(self) -> None:
+        """Tell those who wait for a change."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def look(
+        self, store: IPieceStore, thread: EventLoopThread, message_of: Callable[[PieceKind, PieceMetadata], bytes]
+    ) -> None:
+        """
+        See what is there.
+
+        :param message_of: makes what is said about a piece; called in the reactor's thread.
+        """
+
+        def news() -> Deferred[tuple[int, list[Arrival]]]:
+            return store.get_pieces(self.kind, self.task_id).addCallback(select)
+
+        def select(pieces: list[StoredPiece]) -> tuple[int, list[Arrival]]:
+            sound = [piece.metadata for piece in pieces if not piece.damage]
+            new = [metadata for metadata in sound if metadata.number not in self._numbers]
+            return len(pieces), [Arrival(metadata.number, message_of(self.kind, metadata)) for metadata in new]
+
+        try:
+            if self._piece_count is None:  # not asked yet, or the length was not known yet
+                task: StoredTask = await thread.ask(store.get_task, self.kind, self.task_id)
+                if task.content_length is not None:
+                    self._piece_count = piece_count(task.content_length, task.piece_length)
+            rows, new = await thread.ask(news)
+        except Exception as error:
+            self.failure = error
+        else:
+            self.arrived.extend(new)
+            self._numbers.update(arrival.number for arrival in new)
+            self.complete = self._piece_count is not None and rows >= self._piece_count
+            if self.looked and not new and not self.complete:
+                return
+        self.looked = True
+        self.wake()
+
+
+class Watches:
+    """
+    The tasks that streams are interested in. The storage's changes are listened to while there is one.
+
+    :param store: where the tasks are.
+    :param thread: the event loop, and the way to the storage.
+    :param message_of: makes what is said about a piece; called in the reactor's thread.
+    """
+
+    def __init__(
+        self,
+        store: IPieceStore,
+        thread: EventLoopThread,
+        message_of: Callable[[PieceKind, PieceMetadata], bytes],
+    ) -> None:
+        self._store = store
+        self._thread = thread
+        self._message_of = message_of
+        self._watches: dict[_Key, TaskWatch] = {}
+        self._stale: OrderedDict[_Key, TaskWatch] = OrderedDict()
+        self._work = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+
+    def __len__(self) -> int:
+        """How many tasks are watched."""
+        return len(self._watches)
+
+    @asynccontextmanager
+    async def open(self, kind: PieceKind, task_id: str) -> AsyncIterator[TaskWatch]:
+        """Watch a task inside the block. The first look at it is announced as a change, too."""
+        watch = self._watches.get((kind, task_id))
+        if watch is None:
+            watch = self._watches[kind, task_id] = TaskWatch(kind, task_id)
+            self._stale[watch.key] = watch
+            self._stale.move_to_end(watch.key, last=False)  # somebody waits for the very first answer
+            self._work.set()
+        watch.streams += 1
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look_again_and_again())
+        try:
+            yield watch
+        finally:
+            watch.streams -= 1
+            if not watch.streams:
+                self._forget(watch)
+            if not self._watches:
+                self._rest()
+
+    def wake_all(self) -> None:
+        """Have all streams look around."""
+        for watch in self._watches.values():
+            watch.wake()
+
+    async def _look_again_and_again(self) -> None:
+        def changed() -> None:
+            self._thread.post(self._changed)
+
+        def subscribe() -> Deferred[Callable[[], None]]:
+            unsubscribe: Callable[[], None] = self._store.subscribe(changed)
+            return succeed(unsubscribe)
+
+        def not_any_more(unsubscribe: Callable[[], None]) -> None:
+            self._thread.tell(unsubscribe)
+
+        unsubscribe = await self._thread.ask(subscribe, unwanted=not_any_more)
+        try:
+            while True:
+                self._work.clear()
+                while self._stale:
+                    _, watch = self._stale.popitem(last=False)
+                    await watch.look(self._store, self._thread, self._message_of)
+                    if watch.failure is not None:
+                        self._forget(watch)  # the next stream asks anew
+                await self._work.wait()
+        finally:
+            self._thread.tell(unsubscribe)
+
+    def _changed(self) -> None:
+        """Something in the storage has changed."""
+        self._stale.update((key, watch) for key, watch in self._watches.items() if not watch.settled)
+        self._work.set()
+
+    def _forget(self, watch: TaskWatch) -> None:
+        if self._watches.get(watch.key) is watch:
+            del self._watches[watch.key]
+            self._stale.pop(watch.key, None)
+
+    def _rest(self) -> None:
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.cancel()

@@ -1,0 +1,384 @@
+"""
+The storage as the rest of a peer sees it: :class:`~dragonfly_vortex.interfaces.ITaskStore` over content and catalog.
+
+All work is done in one thread, one question after the other: so the catalog's connection has one owner, and what was
+asked first is done first. Waiting for the disk while a task is downloaded has a thread of its own.
+
+The exception is a piece that is asked for while it is remembered
+(:mod:`~dragonfly_vortex.storage.reactor.piece_cache`): it is handed out at once. What is remembered is no older than
+the question: what another process has imported is there for the next one, and what it has removed or found to be
+damaged is not. While a change that was asked for here has not been made, nothing is handed out from memory, so that the
+order is kept.
+
+The storage may be replaced while it is served: deleted and made anew, restored, mounted over. Before each question to
+the catalog a look at its path shows whether that still leads to it, so what has been imported into the new storage is
+there at once. What is remembered of the old one may be handed out for :data:`CHECK_INTERVAL` more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dragonfly_vortex.errors import StorageError, StorageFailure
+from dragonfly_vortex.interfaces import (
+    FileRange,
+    ITaskStore,
+    ITaskWriter,
+    OpenPiece,
+    StoredPiece,
+    StoredTask,
+)
+from dragonfly_vortex.storage.ballast import keep_ballast
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.database import Access
+from dragonfly_vortex.storage.piece_access import OpenedPiece, add_piece, add_task, find_piece, open_piece
+from dragonfly_vortex.storage.reactor.piece_cache import HotPieces
+from dragonfly_vortex.storage.reactor.task_writer import TaskWriter
+from dragonfly_vortex.storage.reactor.version import CatalogVersion
+from dragonfly_vortex.storage.reactor.watch import CatalogWatch
+from dragonfly_vortex.storage.reading import Place
+from dragonfly_vortex.storage.task_file import TaskFile
+from dragonfly_vortex.threads import DaemonThreadPool
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+__all__ = ["CHECK_INTERVAL", "PieceStore"]
+
+_T = TypeVar("_T")
+
+CHECK_INTERVAL = 1.0
+"""Seconds between two looks at the storage's place, where nothing is asked of the catalog."""
+
+_SHUTDOWN_TIMEOUT = 5.0
+"""Seconds that the end of the reactor waits for a storage that nobody has stopped."""
+
+
+@implementer(ITaskStore)
+class PieceStore:
+    """
+    A storage's tasks and pieces, without blocking the reactor.
+
+    :param directory: the storage's directory; made at :meth:`start` where it is not there. One that can only be read is
+        served, and nothing can be changed in it.
+    :param reactor: where the Deferreds fire.
+    """
+
+    _log = Logger()
+
+    def __init__(self, directory: Path, reactor: IReactorFromThreads) -> None:
+        self.directory = directory
+        self._reactor = reactor
+        self._content = Content(directory)
+        self._catalog = Catalog(directory, Access.SERVE)
+        self._hot = HotPieces(CatalogVersion(self._catalog.path), IReactorTime(reactor), self._close_files)
+        self._generation = 0  # of the catalog, whose version the reactor has; the storage's thread's, as the next two
+        self._place: Place | None = None
+        self._read_only = ""
+        self._checking = LoopingCall(self._check)
+        self._checking.clock = IReactorTime(reactor)
+        self._trouble = ""  # that was logged, and is there still
+        self._changes = 0  # that were asked for and have not been made
+        self._watch = CatalogWatch(self._catalog.path, IReactorTime(reactor))
+        self._thread: DaemonThreadPool | None = None
+        self._disk_thread: DaemonThreadPool | None = None
+        self._shutdown_trigger: object = None
+
+    def start(self) -> Deferred[None]:
+        """
+        Open the storage. What is asked before the Deferred fires waits for it.
+
+        :returns: fires when it is open; fails with :class:`~dragonfly_vortex.errors.StorageFailure`, and is stopped
+            then.
+        """
+        if self._thread is None:
+            self._thread = DaemonThreadPool(minthreads=1, maxthreads=1, name="storage")
+            self._thread.start()
+            core = IReactorCore(self._reactor)
+            # "during": behind those who stop it in order, who use it until then.
+            self._shutdown_trigger = core.addSystemEventTrigger("during", "shutdown", self._stop_at_shutdown)
+            return Deferred.fromCoroutine(self._opened(self._ask(self._open)))
+        return succeed(None)
+
+    def stop(self) -> Deferred[None]:
+        """
+        Finish what has been asked, close the storage and end its thread. What is asked from now on fails.
+
+        :returns: fires when all that is done.
+        """
+        thread, disk_thread = self._thread, self._disk_thread
+        if thread is None:
+            return succeed(None)
+        version = self._end_looks()
+        closed: Deferred[None] = deferToThreadPool(self._reactor, thread, self._close, version)
+        synced = succeed(None) if disk_thread is None else self._at_disk(_do_nothing)
+        self._thread = self._disk_thread = None
+        IReactorCore(self._reactor).removeSystemEventTrigger(self._shutdown_trigger)
+        return Deferred.fromCoroutine(_end(synced, disk_thread, closed, thread))
+
+    def get_task(self, kind: PieceKind, task_id: str) -> Deferred[StoredTask]:
+        """See :meth:`IPieceStore.get_task`."""
+        return self._ask(lambda: self._catalog.get_task(kind, task_id))
+
+    def get_pieces(self, kind: PieceKind, task_id: str) -> Deferred[list[StoredPiece]]:
+        """See :meth:`IPieceStore.get_pieces`."""
+        return self._ask(lambda: self._catalog.get_pieces(kind, task_id))
+
+    def open_piece(
+        self, kind: PieceKind, task_id: str, number: int, start: int = 0, length: int | None = None
+    ) -> Deferred[OpenPiece]:
+        """
+        See :meth:`IPieceStore.open_piece`. Whether the file is long enough shows when it is sent.
+
+        :returns: fails also with :class:`~dragonfly_vortex.errors.StorageError` for a range outside the piece.
+        """
+        # Not while it is being closed: SQLite crashes where one thread closes what another one asks.
+        seen = self._hot.refresh() if self._thread is not None else None
+        try:
+            piece = self._open_hot(kind, task_id, number, start, length)
+        except StorageError as error:
+            return fail(error)
+        if piece is not None:
+            return succeed(piece)
+        opened: Deferred[OpenPiece] = Deferred()
+
+        def deliver(result: OpenedPiece) -> None:
+            self._hot.remember(seen, kind, task_id, number, result.rows, result.piece.range.descriptor)
+            if opened.called:  # cancelled: nobody else will close it
+                os.close(result.piece.range.descriptor)
+            else:
+                opened.callback(result.piece)
+
+        self._ask(lambda: open_piece(self._catalog, self._content, kind, task_id, number, start, length)).addCallbacks(
+            deliver, opened.errback
+        )
+        return opened
+
+    def mark_damaged(self, kind: PieceKind, task_id: str, number: int, reason: str) -> Deferred[None]:
+        """See :meth:`IPieceStore.mark_damaged`. Fails with :class:`~dragonfly_vortex.errors.NotStored` for no piece."""
+        return self._change(lambda: self._catalog.mark_damaged(kind, task_id, number, reason))
+
+    def add_task(self, task: StoredTask) -> Deferred[None]:
+        """
+        See :meth:`IPieceStore.add_task`.
+
+        :returns: fails with :class:`~dragonfly_vortex.errors.StorageError` for a task that cannot be stored, or that is
+            there with other lengths.
+        """
+        return self._change(lambda: add_task(self._catalog, self._content, task))
+
+    def add_piece(self, kind: PieceKind, task_id: str, metadata: PieceMetadata, content: bytes) -> Deferred[None]:
+        """
+        See :meth:`IPieceStore.add_piece`. A sound piece that is there is never written again: it may be being sent.
+
+        :param metadata: without a digest it gets a CRC-32.
+        :returns: fails with :class:`~dragonfly_vortex.errors.NotStored` for no task, and with
+            :class:`~dragonfly_vortex.errors.StorageError` where metadata, content and task do not fit together, or the
+            piece is there and is damaged or another one.
+        """
+        return self._change(lambda: add_piece(self._catalog, self._content, kind, task_id, metadata, content))
+
+    def write_task(self, kind: PieceKind, task_id: str) -> Deferred[ITaskWriter]:
+        """See :meth:`ITaskStore.write_task`."""
+        file = TaskFile(self.directory, self._catalog, kind, task_id)
+
+        def close(_: Deferred[ITaskWriter]) -> None:
+            # Behind the opening, whatever comes of that; nobody else will close it.
+            self._change(file.close).addErrback(lambda failure: self._log.failure("A task is left open", failure))
+
+        def deliver(result: Failure | None) -> None:
+            if opened.called:
+                return
+            if isinstance(result, Failure):
+                opened.errback(result)
+            else:
+                opened.callback(TaskWriter(file, self._change, self._at_disk))
+
+        opened: Deferred[ITaskWriter] = Deferred(close)
+        self._change(file.open).addBoth(deliver)
+        return opened
+
+    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
+        """See :meth:`IPieceStore.subscribe`."""
+        return self._watch.subscribe(changed)
+
+    # -- in the reactor's thread -------------------------------------------------------------------------------------
+
+    async def _opened(self, opening: Deferred[None]) -> None:
+        """A storage that cannot be opened has no thread."""
+        try:
+            await opening
+        except Exception:
+            await self.stop()
+            raise
+        if self._thread is not None:
+            self._checking.start(CHECK_INTERVAL, now=False)
+
+    def _stop_at_shutdown(self) -> None:
+        """
+        The reactor ends, and nobody has stopped the storage: close it, so that no recovery is needed at the next start.
+        What has been committed is safe in any case. This blocks, as the reactor does for its own threads.
+        """
+        thread, self._thread = self._thread, None
+        disk_thread, self._disk_thread = self._disk_thread, None
+        version = self._end_looks()
+        if disk_thread is not None:
+            disk_thread.finish(_do_nothing, _SHUTDOWN_TIMEOUT)
+        if thread is not None and not thread.finish(lambda: self._close(version), _SHUTDOWN_TIMEOUT):
+            self._log.warn("the storage {directory} is still busy and is not closed", directory=self.directory)
+
+    def _end_looks(self) -> CatalogVersion:
+        """Nothing is scheduled any more, and nothing is remembered; the version that is to be closed."""
+        if self._checking.running:
+            self._checking.stop()
+        self._hot.stop()
+        return self._hot.follow(CatalogVersion(self._catalog.path))
+
+    def _check(self) -> Deferred[None]:
+        """Have a look at the storage's place. What is wrong with it is logged once."""
+
+        def looked(result: Failure | None) -> None:
+            trouble = result.getErrorMessage() if isinstance(result, Failure) else ""
+            if trouble and trouble != self._trouble:
+                self._log.error("the storage cannot be used: {reason}", reason=trouble)
+            self._trouble = trouble
+
+        return self._ask(_do_nothing).addBoth(looked)
+
+    def _switch(self, version: CatalogVersion, text: str) -> None:
+        """The catalog has been opened or closed: what is remembered may be another one's."""
+        if self._thread is None:  # closed for good meanwhile
+            version.close()
+            return
+        self._thread.callInThread(self._hot.follow(version).close)
+        if text:
+            self._log.warn("the storage {directory} {text}", directory=self.directory, text=text)
+            self._watch.renew()
+
+    def _ask(self, work: Callable[[], _T]) -> Deferred[_T]:
+        """Have work done in the storage's thread, that changes nothing."""
+        if self._thread is None:
+            return fail(StorageFailure(f"expected the storage {self.directory} to be open, it is closed"))
+        deferred: Deferred[_T] = deferToThreadPool(self._reactor, self._thread, self._follow, work)
+        return deferred
+
+    def _change(self, work: Callable[[], _T]) -> Deferred[_T]:
+        """Have work done in the storage's thread, that may change rows."""
+
+        def changed(result: _T) -> _T:
+            self._changes -= 1
+            return result
+
+        self._changes += 1
+        return self._ask(work).addBoth(changed)
+
+    def _at_disk(self, work: Callable[[], _T]) -> Deferred[_T]:
+        """Have work done that waits for the disk, while the storage answers questions."""
+        if self._thread is None:
+            return fail(StorageFailure(f"expected the storage {self.directory} to be open, it is closed"))
+        if self._disk_thread is None:
+            self._disk_thread = DaemonThreadPool(minthreads=0, maxthreads=1, name="storage-disk")
+            self._disk_thread.start()
+        deferred: Deferred[_T] = deferToThreadPool(self._reactor, self._disk_thread, work)
+        return deferred
+
+    def _open_hot(self, kind: PieceKind, task_id: str, number: int, start: int, length: int | None) -> OpenPiece | None:
+        """
+        A piece from memory.
+
+        :returns: None where it is to be read.
+        :raises NotStored: it is not there.
+        :raises StorageError: the range is not in the piece.
+        """
+        if self._thread is None or self._changes:
+            return None
+        rows = self._hot.find(kind, task_id, number)
+        if rows is None:
+            return None
+        metadata, offset, length = find_piece(rows, task_id, number, start, length)
+        descriptor = self._hot.open(kind, task_id)
+        if descriptor is None:
+            return None
+        return OpenPiece(metadata=metadata, range=FileRange(descriptor, offset, length))
+
+    def _close_files(self, descriptors: Sequence[int]) -> None:
+        """Close files that may have been deleted: to give back their space can take its time."""
+        if self._thread is not None:
+            self._thread.callInThread(_close_all, descriptors)
+        else:
+            _close_all(descriptors)
+
+    # -- in the storage's thread -------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        """Open the database, and tidy up."""
+        self._catalog.open()
+        if not self._catalog.read_only:
+            self._content.sweep()
+            keep_ballast(self.directory)
+
+    def _follow(self, work: Callable[[], _T]) -> _T:
+        """
+        Work on the catalog that is there now. Where that is another one, the reactor hears of it before it gets the
+        result: so nothing of the new one is remembered under the version of the old one.
+        """
+        try:
+            if self._generation:
+                self._catalog.refresh()
+            return work()
+        finally:
+            if self._generation != self._catalog.generation:
+                self._tell_version()
+
+    def _tell_version(self) -> None:
+        """Have the reactor's thread ask the version of what is open now, and say what has become of the storage."""
+        place, read_only = self._catalog.place, self._catalog.read_only
+        text = ""
+        if self._generation and place is not None:
+            if place.file is None:
+                text = "has gone: nothing is served until there is one again"
+            elif place != self._place or read_only != self._read_only:
+                text = "has been replaced: what is there now is served" * (place != self._place)
+                text = f"can only be read: {read_only}" if read_only else text or "can be written again"
+        version = self._catalog.version()
+        self._generation, self._place, self._read_only = self._catalog.generation, place or self._place, read_only
+        self._reactor.callFromThread(self._switch, version, text)
+
+    def _close(self, version: CatalogVersion) -> None:
+        """Close the database."""
+        version.close()
+        self._generation = 0
+        self._catalog.close()
+
+
+def _close_all(descriptors: Sequence[int]) -> None:
+    """Close files."""
+    for descriptor in descriptors:
+        os.close(descriptor)
+
+
+def _do_nothing() -> None:
+    """What is done when all before it has been done."""
+
+
+async def _end(
+    synced: Deferred[None], disk_thread: DaemonThreadPool | None, closed: Deferred[None], thread: DaemonThreadPool
+) -> None:
+    """End the threads, each when it has nothing left to do, so that this does not wait."""
+    try:
+        await synced
+        if disk_thread is not None:
+            disk_thread.stop()
+        await closed
+    finally:
+        thread.stop()

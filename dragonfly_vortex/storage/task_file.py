@@ -1,0 +1,291 @@
+"""
+A task's file while the task is being downloaded: opened, claimed piece by piece, told of in the catalog. Everything
+here blocks, and belongs to the storage's thread.
+
+The file is at its place from the beginning, sparse, so that a daemon serves each piece as soon as it has a row. One
+rule keeps what is being sent as it is: a range is written only while no row offers it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from dragonfly_vortex.errors import NotStored, StorageError
+from dragonfly_vortex.geometry import check_lengths, piece_count
+from dragonfly_vortex.interfaces import Claim, StoredPiece, StoredTask
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.failures import storage_failures
+from dragonfly_vortex.storage.piece_locks import Claims, claims_path
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+__all__ = ["TaskFile"]
+
+_BLOCK = 512
+"""Bytes of a block, as stat(2) counts them, whatever the file system's own are."""
+
+_ROOM = 1024 * 1024
+"""Bytes more on the disk than in the file that need no truncating: the file system's own tables."""
+
+
+class TaskFile:
+    """
+    A task that is open for one download.
+
+    :param directory: the storage's directory.
+    :param catalog: its rows.
+    """
+
+    def __init__(self, directory: Path, catalog: Catalog, kind: PieceKind, task_id: str) -> None:
+        self.kind = kind
+        self.task_id = task_id
+        self.descriptor = -1
+        self.task: StoredTask | None = None
+        self.pieces: list[PieceMetadata] = []
+        self._catalog = catalog
+        self._content = Content(directory)
+        self._claims = Claims(claims_path(directory, kind, task_id))
+        self._digests: dict[int, str] = {}
+        self._may_have_room = False  # behind its end, made here for pieces that were to come
+
+    def open(self) -> None:
+        """
+        Open the file, or make one: with what its rows tell of it, as far as that can be true.
+
+        :raises StorageError: that is no ID that a task can have.
+        :raises StorageFailure: it cannot be opened.
+        """
+        self._content.path(self.kind, self.task_id)  # refuses an ID that would be no file's name
+        with self._failures(), self._content.lock():
+            self._claims.open()
+            try:
+                self._open_content()
+            except BaseException:
+                self._claims.close()
+                raise
+        self._digests = {piece.number: piece.digest for piece in self.pieces}
+
+    def claim(self, number: int) -> Claim:
+        """
+        Claim a piece, unless it is there or another has claimed it.
+
+        :raises StorageError: the task is not what it was when it was opened.
+        :raises StorageFailure: the storage failed.
+        """
+        with self._failures():
+            if not self._claims.take(number):
+                return Claim(is_ours=False, owner=self._claims.owner(number))
+            self._check_current()
+            # Behind the lock: whoever had it before has written the row by now.
+            try:
+                stored = self._catalog.get_piece(self.kind, self.task_id, number)
+            except NotStored:
+                return self._ours()
+            if stored.damage:
+                return self._ours()
+            self._claims.give_back(number)
+        self._digests[number] = stored.metadata.digest
+        return Claim(is_ours=False, piece=stored.metadata)
+
+    def release(self, number: int) -> None:
+        """
+        Give up a claim, if there is one.
+
+        :raises StorageFailure: the storage failed.
+        """
+        with self._failures():
+            self._claims.give_back(number)
+
+    def renew(self) -> None:
+        """
+        Show that this process runs, for what it has claimed.
+
+        :raises StorageFailure: the storage failed.
+        """
+        with self._failures():
+            if self.descriptor >= 0:
+                self._claims.renew()
+
+    def add_pieces(self, pieces: Sequence[PieceMetadata], piece_length: int) -> None:
+        """
+        Write rows of pieces whose bytes are on the disk, and give up their claims.
+
+        :raises StorageError: the task is not what it was when it was opened, or they do not fit into it.
+        :raises StorageFailure: the storage failed.
+        """
+        check_lengths(None, piece_length)
+        task = StoredTask(
+            kind=self.kind,
+            task_id=self.task_id,
+            content_length=None,
+            piece_length=piece_length,
+            created_at=int(time.time()),
+        )
+        with self._failures(), self._content.lock():
+            self._check_current()
+            self._catalog.add_written(task, pieces)
+            for piece in pieces:
+                self._digests[piece.number] = piece.digest
+                self._claims.give_back(piece.number)
+
+    def set_content_length(self, content_length: int | None) -> None:
+        """
+        Write down how long the task is.
+
+        :raises StorageError: the task is not what it was when it was opened.
+        :raises StorageFailure: the storage failed.
+        """
+        with self._failures(), self._content.lock():
+            self._check_current()
+            self._catalog.set_content_length(self.kind, self.task_id, content_length)
+
+    def drop_pieces(self, numbers: Sequence[int]) -> None:
+        """
+        Delete the rows of pieces that are known here.
+
+        :raises StorageError: the task is not what it was when it was opened, or its file is another name of a file of
+            the user's, in which nothing can be written in their place.
+        :raises StorageFailure: the storage failed.
+        """
+        digests = {number: digest for number in numbers if (digest := self._digests.pop(number, None)) is not None}
+        with self._failures(), self._content.lock():
+            self._check_current()
+            if os.fstat(self.descriptor).st_nlink > 1:
+                raise StorageError(
+                    f"task {self.task_id}: its file was linked into the storage and has changed since; remove the task"
+                )
+            self._catalog.drop_pieces(self.kind, self.task_id, digests)
+
+    def finish(self, content_length: int) -> None:
+        """
+        Write down the length of a task that is complete and right, and cut off what lies behind it, and the room that
+        was made there.
+
+        :raises StorageError: the task is not what it was when it was opened.
+        :raises StorageFailure: the storage failed.
+        """
+        with self._failures(), self._content.lock():
+            self._check_current()
+            # A task that is finished is not written to: not even by a change that changes nothing.
+            if self._catalog.get_task(self.kind, self.task_id).content_length != content_length:
+                self._catalog.set_content_length(self.kind, self.task_id, content_length)
+            if _is_more_than(os.fstat(self.descriptor), content_length):
+                os.ftruncate(self.descriptor, content_length)
+            self._may_have_room = False
+
+    def close(self) -> None:
+        """
+        Give up all claims. If nobody else writes to the file, it is deleted if there is nothing in it, and otherwise
+        the room behind its end is given back. Nothing is done for a task that is not open.
+
+        :raises StorageFailure: the storage failed; it is closed all the same.
+        """
+        if self.descriptor < 0:
+            return
+        with self._failures(), self._content.lock():
+            try:
+                if self._claims.is_alone():
+                    if not self._has_row() and self._is_current():
+                        self._content.remove(self.kind, self.task_id)
+                    elif self._may_have_room:
+                        self._give_back_room()
+            finally:
+                os.close(self.descriptor)
+                self.descriptor = -1
+                self._claims.close()
+
+    # -- the file and its rows -----------------------------------------------------------------------------------------
+
+    def _open_content(self) -> None:
+        """Open the file that is there, if it can be gone on with, or else a new one. Under the lock."""
+        try:
+            self.descriptor = self._content.open_for_writing(self.kind, self.task_id)
+        except FileNotFoundError:
+            self._begin_anew()
+            return
+        stored: list[StoredPiece] = []
+        if self._has_row():
+            self.task = self._catalog.get_task(self.kind, self.task_id)
+            stored = self._catalog.get_pieces(self.kind, self.task_id)
+        status = os.fstat(self.descriptor)
+        sound = [piece for piece in stored if not piece.damage and _is_in(piece.metadata, status.st_size)]
+        if not self._may_go_on(status, sound):
+            os.close(self.descriptor)
+            self._begin_anew()
+            return
+        self.pieces = [piece.metadata for piece in sound]
+        for piece in stored:
+            if not piece.damage and not _is_in(piece.metadata, status.st_size):
+                reason = (
+                    f"expected {piece.metadata.length} bytes at {piece.metadata.offset}, got {status.st_size} in all"
+                )
+                self._catalog.mark_damaged(self.kind, self.task_id, piece.metadata.number, reason)
+
+    def _may_go_on(self, status: os.stat_result, sound: Sequence[StoredPiece]) -> bool:
+        """Whether the file that is there can be written to, or need not be."""
+        if status.st_nlink > 1:
+            # Another name of a user's own file, which is not ours to write to.
+            length = None if self.task is None else self.task.content_length
+            return (
+                self.task is not None
+                and length is not None
+                and (len(sound) == piece_count(length, self.task.piece_length))
+            )
+        # Without a row it is what a process that was killed has left, unless somebody has just begun with it.
+        return self.task is not None or not self._claims.is_alone()
+
+    def _begin_anew(self) -> None:
+        """Make a new file, and delete the rows that told of another. Under the lock."""
+        self._catalog.remove_task(self.kind, self.task_id)
+        self._content.create(self.kind, self.task_id)
+        self.descriptor = self._content.open_for_writing(self.kind, self.task_id)
+        self.task = None
+
+    def _ours(self) -> Claim:
+        """A piece that will be written here, with room made for more."""
+        self._may_have_room = True
+        return Claim(is_ours=True)
+
+    def _give_back_room(self) -> None:
+        """Leave no room behind the end of a file that nobody writes to. Under the lock."""
+        status = os.fstat(self.descriptor)
+        if status.st_nlink == 1:
+            os.ftruncate(self.descriptor, status.st_size)
+
+    def _has_row(self) -> bool:
+        """Whether there is a task."""
+        try:
+            self._catalog.get_task(self.kind, self.task_id)
+        except NotStored:
+            return False
+        return True
+
+    def _is_current(self) -> bool:
+        """Whether the open file is the task's still."""
+        return self._content.is_current(self.descriptor, self.kind, self.task_id)
+
+    def _check_current(self) -> None:
+        """Refuse to go on with a file that has lost its place."""
+        if not self._is_current():
+            raise StorageError(f"task {self.task_id}: it has been imported anew or removed while it was downloaded")
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """What goes wrong on this side."""
+        with storage_failures(f"cannot write task {self.task_id}"):
+            yield
+
+
+def _is_more_than(status: os.stat_result, content_length: int) -> bool:
+    """Whether a file has bytes or room behind its content. What is another name of a user's own file is theirs."""
+    behind = status.st_size > content_length or status.st_blocks * _BLOCK - content_length > _ROOM
+    return behind and status.st_nlink == 1
+
+
+def _is_in(piece: PieceMetadata, size: int) -> bool:
+    """Whether a file of that size can have a piece."""
+    return piece.offset + piece.length <= size

@@ -1,0 +1,207 @@
+"""
+The SHA-256 of a file that is still being written: of its first bytes, in order, as far as they are there.
+
+A file that arrives in pieces has no order of its own, and SHA-256 has: so the file is read back in threads, soon after
+it was written, while the system still has its pages in memory. One thread hashes at a time, which is the slowest part
+of a download; meanwhile the other one reads what comes next.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.python.failure import Failure
+
+from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.digest import new_hash
+from dragonfly_vortex.interfaces import InThread
+from dragonfly_vortex.system_calls import read_at
+
+__all__ = ["GrowingHash", "SharedHash"]
+
+_WINDOW = 4 * 1024 * 1024
+"""Bytes that are read, and then hashed, at a time. A thread needs Python's lock before each, and may wait for it."""
+
+_THREADS = 2
+"""One that hashes, and one that has read what comes next."""
+
+_WINDOWS = 4
+"""How many a thread takes before the reactor hears of it, and sends it again."""
+
+
+class GrowingHash:
+    """
+    Hashes a file as it grows. It belongs to the reactor's thread.
+
+    :param descriptor: the file, open for reading; it stays open at least until :meth:`stop` has fired.
+    :param in_thread: how to call a function in a thread: in the order in which it is asked, or several at once.
+    :param on_progress: called in the reactor's thread when some more has been hashed, or could not be.
+    """
+
+    def __init__(self, descriptor: int, in_thread: InThread, on_progress: Callable[[], None]) -> None:
+        self.error: BaseException | None = None
+        """Why there will be no digest: the file could not be read."""
+        self._descriptor = descriptor
+        self._in_thread = in_thread
+        self._on_progress = on_progress
+        self._hash = SharedHash(descriptor)
+        self._at_work = 0
+        self._ending = Ending(lambda: not self._at_work)
+        self._is_stopped = False
+
+    @property
+    def hashed(self) -> int:
+        """Bytes that have been hashed."""
+        return self._hash.hashed
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that are there and have not been hashed."""
+        return self._hash.length - self._hash.hashed
+
+    def grow(self, length: int) -> None:
+        """
+        Hash the file up to there.
+
+        :param length: bytes from the first one on that will not change any more.
+        """
+        self._hash.grow(length)
+        self._run()
+
+    def start_anew(self) -> None:
+        """Forget what has been hashed: it has changed, or will."""
+        self._hash.stop()
+        self._hash = SharedHash(self._descriptor)
+
+    def text(self) -> str:
+        """The digest of what has been hashed, ``sha256:<hex>``."""
+        return self._hash.text()
+
+    def stop(self) -> Deferred[None]:
+        """Hash no more. Fires when no thread is at work."""
+        self._is_stopped = True
+        self._hash.stop()
+        return self._ending.wait()
+
+    def _run(self) -> None:
+        """Send threads for what nobody has taken, unless enough are at work already."""
+        while self._at_work < self._worth_sending() and not self._is_stopped and self.error is None:
+            self._at_work += 1
+            # There may be no thread to be had.
+            maybeDeferred(self._in_thread, self._hash.work).addBoth(self._ran, self._hash)
+
+    def _worth_sending(self) -> int:
+        """How many threads have something to do with what nobody has taken."""
+        return min(_THREADS, -(-self._hash.untaken // _WINDOW))
+
+    def _ran(self, result: Failure | None, hash_: SharedHash) -> None:
+        """A thread has come to its end; that counts unless all has been forgotten meanwhile."""
+        self._at_work -= 1
+        if isinstance(result, Failure) and hash_ is self._hash:
+            self.error = self.error or result.value
+        self._run()
+        self._ending.look()
+        self._on_progress()
+
+
+class SharedHash:
+    """
+    The SHA-256 of a file's first bytes, on which several threads work. Each takes a window, reads it, and hashes it
+    when the one before has been hashed: so a thread waits only for such as have begun before, and one alone gets on.
+
+    :param descriptor: the file, open for reading.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self.length = 0
+        """Bytes that are there to be hashed."""
+        self.hashed = 0
+        """Bytes that have been hashed."""
+        self._descriptor = descriptor
+        self._hasher = new_hash("sha256")
+        self._taken = 0  # bytes that threads have taken, to read and hash them
+        self._changed = threading.Condition()
+        self._is_stopped = False
+        self._windows: list[memoryview] = []  # that no thread uses now
+
+    @property
+    def untaken(self) -> int:
+        """Bytes that are there and that no thread has taken."""
+        return self.length - self._taken
+
+    def grow(self, length: int) -> None:
+        """
+        More is there.
+
+        :param length: bytes from the first one on that will not change any more.
+        """
+        with self._changed:
+            self.length = max(self.length, length)
+
+    def stop(self) -> None:
+        """Have the threads end, each with the window that it has."""
+        with self._changed:
+            self._is_stopped = True
+            self._changed.notify_all()
+
+    def text(self) -> str:
+        """The digest of what has been hashed, ``sha256:<hex>``; while no thread is at work."""
+        return self._hasher.text()
+
+    def work(self) -> None:
+        """
+        In a thread: read and hash some of what is there.
+
+        :raises OSError: it cannot be read. Nothing is hashed any more then.
+        """
+        try:
+            window = self._windows.pop()
+        except IndexError:  # all are in use, or there has been none
+            window = memoryview(bytearray(_WINDOW))
+        try:
+            for _ in range(_WINDOWS):
+                start, end = self._take()
+                if start == end:
+                    return
+                data = window[: end - start]
+                self._read(data, start)
+                if not self._is_turn(start):
+                    return
+                self._hasher.update(data)
+                self._go_on(end)
+        except BaseException:
+            self.stop()  # or whoever comes behind would wait for ever
+            raise
+        finally:
+            self._windows.append(window)
+
+    def _take(self) -> tuple[int, int]:
+        """The next window that is nobody's, its start and its end; an empty one if there is none."""
+        with self._changed:
+            start = self._taken
+            if not self._is_stopped:
+                self._taken = min(self.length, start + _WINDOW)
+            return start, self._taken
+
+    def _read(self, data: memoryview, start: int) -> None:
+        """Read as many bytes of the file, from there on."""
+        done = 0
+        while done < len(data):
+            got = read_at(self._descriptor, data[done:], start + done)
+            if not got:
+                raise OSError(f"expected {start + len(data)} bytes in the file, got {start + done}")
+            done += got
+
+    def _is_turn(self, start: int) -> bool:
+        """Wait until all has been hashed up to there; whether that came to pass."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.hashed == start or self._is_stopped)
+            return not self._is_stopped
+
+    def _go_on(self, end: int) -> None:
+        """All has been hashed up to there."""
+        with self._changed:
+            self.hashed = end
+            self._changed.notify_all()

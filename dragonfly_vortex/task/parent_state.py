@@ -1,0 +1,178 @@
+"""
+What is thought of a parent, and what it has. No I/O here, no clock and no reactor.
+
+The life of a parent::
+
+    GOOD --a request fails--> DOUBTED --the next one fails too--> OUT
+      ^                        |   ^                               |
+      +------ any answer ------+   +--------- after a pause -------+
+
+A time-out puts it OUT, a lie makes it LIED, from anywhere.
+
+In doubt it is asked for one piece at a time. Requests that were under way together fail together: each belongs to a
+round, a failure ends the round, and the failures of earlier rounds say nothing new. Where the download retries, a
+parent that is OUT rests: it is in doubt again after a pause.
+
+A parent that announces its pieces is asked for what it has announced and for nothing else; any other may be asked for
+anything, and says itself what it does not have.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from collections import Counter
+from dataclasses import dataclass, field
+
+__all__ = ["STORAGE", "Parent", "Standing"]
+
+STORAGE = ""
+"""The name of the one that has sent what was there already: no parent has it, and nobody asks it."""
+
+_TRIES = 2
+"""How often a parent may fail to give a piece: it is asked once more, and then not for that piece again."""
+
+
+class Standing(enum.Enum):
+    """What is thought of a parent."""
+
+    GOOD = "good"
+    DOUBTED = "doubted"
+    OUT = "out"
+    LIED = "lied"
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Parent:
+    """
+    What is known of a parent.
+
+    :param asked: how many requests it has had.
+    :param under_way: how many of them have no answer yet.
+    :param lacks: numbers of the pieces that it said it does not have.
+    :param failures: how often it failed to give a piece, by number.
+    :param accusers: who vouches for what its lie contradicts; None where it is a lie whatever others say.
+    :param acquitted: whether its word has stood against that of liars alone before.
+    :param lie: what it said that cannot be true, with what was expected; empty where there is nothing.
+    :param is_caught: whether that is a lie whatever others say.
+    :param is_open: whether it may be asked for what it has not announced.
+    :param is_announcing: whether it may announce more.
+    :param announced: offset and length of the pieces that it has announced, by number.
+    :param told_content_length: what it says that the task's length is, in bytes.
+    :param told_piece_length: what it says that the piece length is, in bytes.
+    :param last: the highest number of the verified pieces that it has sent; -1 where there is none.
+    :param slow: how many of its requests are slow, see :mod:`~dragonfly_vortex.task.timing`.
+    :param seconds: how long it takes for a piece, on the average of late; None before it has given one.
+    :param heard_at: when it said anything last, whatever it was.
+    :param most: how many pieces it may be asked for at once; None where that is limited for all together only.
+    :param narrowed_at: when that was lessened last.
+    :param retry_at: when it is asked again for what it has failed to give; None where it has not failed, or where
+        nothing is tried again.
+    :param pauses: how often it has been left alone since it last gave what it was asked for.
+    :param paused_until: until when it is asked for nothing, because another parent gave what it owed.
+    """
+
+    address: str
+    standing: Standing = Standing.GOOD
+    round: int = 0
+    asked: int = 0
+    under_way: int = 0
+    lacks: set[int] = field(default_factory=set)
+    failures: Counter[int] = field(default_factory=Counter)
+    accusers: set[str] | None = None
+    acquitted: bool = False
+    lie: str = ""
+    is_caught: bool = False
+    is_open: bool = True
+    is_announcing: bool = False
+    announced: dict[int, tuple[int, int]] = field(default_factory=dict)
+    told_content_length: int | None = None
+    told_piece_length: int | None = None
+    last: int = -1
+    slow: int = 0
+    seconds: float | None = None
+    heard_at: float = float("-inf")
+    most: int | None = None
+    narrowed_at: float | None = None
+    retry_at: float | None = None
+    pauses: int = 0
+    paused_until: float | None = None
+    _offers: list[int] = field(default_factory=list)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it is asked at all."""
+        return self.standing in (Standing.GOOD, Standing.DOUBTED)
+
+    @property
+    def is_honest(self) -> bool:
+        """Whether it is not known to have lied."""
+        return self.standing is not Standing.LIED
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether it has requests, and all of them are slow."""
+        return 0 < self.under_way <= self.slow
+
+    @property
+    def is_left_alone(self) -> bool:
+        """Whether it is asked for nothing more now, because it is slow or was."""
+        return self.is_slow or self.paused_until is not None
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it may be asked for one piece more."""
+        return self.most is None or self.under_way < self.most
+
+    def may_have(self, number: int) -> bool:
+        """Whether it is worth asking for a piece now."""
+        return (self.is_open or number in self.announced) and number not in self.lacks and self._is_tried(number)
+
+    def may_come_to_have(self, number: int) -> bool:
+        """Whether it is worth asking for a piece, or may become so by an announcement."""
+        return self.may_have(number) or (self.is_announcing and self._is_tried(number))
+
+    def may_recover(self, number: int) -> bool:
+        """Whether it is worth asking for a piece when it has rested."""
+        if self.retry_at is None or not self.is_honest:
+            return False
+        return self.is_announcing or ((self.is_open or number in self.announced) and number not in self.lacks)
+
+    def denies(self, number: int) -> bool:
+        """Whether it has announced all that it has, and not this piece."""
+        return self.is_honest and not self.is_open and not self.is_announcing and number not in self.announced
+
+    def recover(self) -> None:
+        """It has rested: it is in doubt, and may be asked again for what it failed to give."""
+        self.retry_at = None
+        self.failures.clear()
+        if self.standing is Standing.OUT:
+            self.standing = Standing.DOUBTED
+            self.round += 1
+
+    def has_failed_at(self, number: int) -> bool:
+        """Whether it has failed to give a piece so often that it is not asked for it again."""
+        return self.failures[number] >= _TRIES
+
+    def _is_tried(self, number: int) -> bool:
+        """Whether it is asked at all, and has not failed to give this piece."""
+        return self.is_alive and not self.has_failed_at(number)
+
+    # -- what it may be asked for, besides new numbers: each number once or more, until it is found to be no use
+
+    def offer(self, number: int) -> None:
+        """A piece can be asked for, as far as others are concerned."""
+        if self.may_have(number):
+            heapq.heappush(self._offers, number)
+
+    def lowest_offer(self) -> int | None:
+        """The lowest number that was offered and has not been taken away, None where there is none."""
+        return self._offers[0] if self._offers else None
+
+    def take_offer(self) -> None:
+        """Take the lowest offer away: it is no use now."""
+        heapq.heappop(self._offers)
+
+    def offer_anew(self, numbers: set[int]) -> None:
+        """Forget all offers but what it has announced, and these."""
+        self._offers = sorted({*self.announced, *numbers})

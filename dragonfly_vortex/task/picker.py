@@ -1,0 +1,259 @@
+"""
+Which piece can be asked of which parent now, and which can be had from nobody. No I/O here, no clock and no reactor.
+
+A number is free, or verified, or under way, or busy: another process is fetching it. New numbers are taken one after
+the other, at the frontier; those that were taken and are free again have come back, and are offered to the parents that
+may have them. A number is owed if it is under way and all its requests are slow: it is asked of another parent as well.
+So no step looks at all pieces of a task.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from dragonfly_vortex.task.layout import Layout
+from dragonfly_vortex.task.parent_state import Parent, Standing
+
+__all__ = ["Choice", "Request"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Request:
+    """
+    One piece, asked of one parent. Two requests are never equal.
+
+    :param parent: the parent's address, ``HOST:PORT``.
+    :param number: the piece's number.
+    :param round: the parent's round, see :mod:`~dragonfly_vortex.task.parent_state`.
+    :param is_spare: whether another request writes the piece to its place, so that this one needs a place of its own.
+    """
+
+    parent: str
+    number: int
+    round: int
+    is_spare: bool = False
+
+
+class Choice:
+    """
+    The numbers of a task's pieces, and who may be asked for them.
+
+    :param parents: those who can be asked, by address.
+    :param layout: what is known of the task.
+    """
+
+    def __init__(self, parents: Mapping[str, Parent], layout: Layout) -> None:
+        self.under_way: dict[int, list[Request]] = {}
+        """The requests for each number that is under way; more than one where all before were slow."""
+        self.owed: set[int] = set()
+        """Numbers that are under way in slow requests alone."""
+        self.refuted: set[int] = set()
+        """Numbers at which the task does not end, as its digest tells, while a parent may turn up that has more."""
+        self.busy: set[int] = set()
+        """Numbers that another process is fetching."""
+        self.returned: set[int] = set()
+        """Numbers below the frontier that can be asked for again."""
+        self._parents = parents
+        self._layout = layout
+        self._orphans: set[int] = set()  # those of them that nobody has, or had not when they came back
+        self._frontier = 0  # no number from here on has been asked for, but for some that were announced
+        self._lacked: list[int] = []  # numbers that some parent lacks, and some that none does any more; a heap
+
+    # -- what can be asked for -----------------------------------------------------------------------------------------
+
+    def next(self) -> tuple[Parent, int] | None:
+        """The lowest number that can be asked for now, and of those who can be asked who has least to do."""
+        ready = [parent for parent in self._parents.values() if self._is_ready(parent)]
+        end, hold, new = self.end, self._hold(), self._new_number()
+        number = min((n for parent in ready for n in self._askable(parent, end, hold, new)), default=None)
+        if number is None:
+            return None
+        able = [parent for parent in ready if parent.may_have(number) and not self._is_asked(parent, number)]
+        return min(able, key=lambda parent: (parent.under_way, parent.asked)), number
+
+    def lost(self) -> int | None:
+        """A number that can be had from nobody, and is part of the task for certain; None where there is none."""
+        return next((number for number in self._doubtful() if self._is_lost(number)), None)
+
+    def is_free(self, number: int) -> bool:
+        """Whether a piece is neither there nor being fetched by anybody."""
+        return number not in self._layout.verified and number not in self.under_way and number not in self.busy
+
+    # -- what changes it -----------------------------------------------------------------------------------------------
+
+    def take(self, request: Request) -> None:
+        """A request is under way."""
+        self.under_way.setdefault(request.number, []).append(request)
+        self.owed.discard(request.number)
+        self.forget(request.number)
+
+    def settle(self, request: Request) -> None:
+        """A request is under way no more; its number is free again if it was the last one."""
+        requests = self.under_way[request.number]
+        requests.remove(request)
+        if not requests:
+            del self.under_way[request.number]
+            self.owed.discard(request.number)
+            if request.number not in self._layout.verified:
+                self.put_back(request.number)
+
+    def forget(self, number: int) -> None:
+        """A number is not free any more."""
+        self.returned.discard(number)
+        self._orphans.discard(number)
+
+    def put_back(self, number: int) -> None:
+        """A number is free again."""
+        if number < self._frontier:
+            self.returned.add(number)
+        for parent in self._parents.values():
+            parent.offer(number)
+        if self._is_lacked(number):
+            heapq.heappush(self._lacked, number)
+        self.find_orphans({number})
+
+    def lack(self, parent: Parent, number: int) -> None:
+        """A parent does not have a piece."""
+        parent.lacks.add(number)
+        heapq.heappush(self._lacked, number)
+
+    def offer(self, parent: Parent, number: int) -> None:
+        """A parent has come to have a piece."""
+        if parent.is_alive and self.is_free(number):
+            self._orphans.discard(number)
+            parent.offer(number)
+
+    def find_orphans(self, numbers: set[int] | None = None) -> None:
+        """See which of the numbers that have come back nobody has: of these, or of all."""
+        if numbers is None:
+            self._orphans.clear()
+            numbers = self.returned
+        self._orphans.update(number for number in numbers & self.returned if not self._may_be_had(number))
+
+    def start_anew(self) -> None:
+        """Every number is new, but for those that are under way."""
+        self.returned.clear()
+        self._orphans.clear()
+        self.busy.clear()
+        self.refuted.clear()
+        self._frontier = 0
+        for parent in self._parents.values():
+            parent.offer_anew(set())
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    @property
+    def end(self) -> int | None:
+        """How many pieces the task has; None while nobody knows."""
+        if self._layout.short is not None:
+            return self._layout.short + 1
+        told = self._layout.told_count
+        if told is not None:
+            return told
+        hold = self._hold()
+        if hold and self._is_end(hold):
+            return hold
+        new = self._new_number()
+        is_denied = any(parent.denies(new) for parent in self._parents.values())
+        return new if new and is_denied and self._is_end(new) else None
+
+    def _hold(self) -> int | None:
+        """The lowest number that is not verified and that some parent does not have: nothing beyond it is asked for."""
+        lacked = self._lacked
+        while lacked and (lacked[0] in self._layout.verified or not self._is_lacked(lacked[0])):
+            heapq.heappop(lacked)
+        return lacked[0] if lacked else None
+
+    def _is_lacked(self, number: int) -> bool:
+        """Whether some parent has said that it does not have a piece."""
+        return any(number in parent.lacks for parent in self._parents.values())
+
+    def _is_end(self, number: int) -> bool:
+        """
+        Whether a number that some parent lacks is the end: no other can have it, none has what comes after. A parent
+        that rests, or is slow, is not waited for, unless the digest of what there is was wrong.
+        """
+        if not (self.is_free(number) or number in self.owed) or self._layout.is_something_behind(number):
+            return False
+        if number in self.refuted and self.may_turn_up(number):
+            return False
+        return not any(
+            parent.may_come_to_have(number) and not parent.is_left_alone for parent in self._parents.values()
+        )
+
+    def may_turn_up(self, number: int) -> bool:
+        """Whether there is a parent that rests or is slow, and may have a piece."""
+        return any(
+            parent.may_recover(number) or (parent.is_left_alone and parent.may_come_to_have(number))
+            for parent in self._parents.values()
+        )
+
+    def _may_be_had(self, number: int) -> bool:
+        """Whether there is a parent to ask for a piece, now or later."""
+        return any(parent.may_come_to_have(number) or parent.may_recover(number) for parent in self._parents.values())
+
+    def _doubtful(self) -> Iterator[int]:
+        """The lowest numbers of those that may not be to be had any more."""
+        if self._layout.piece_length is None:
+            if self.is_free(0):
+                yield 0
+            return
+        end, hold, new = self.end, self._hold(), self._new_number()
+        for number in (min(self._orphans, default=new), new):
+            if (end is None or number < end) and (hold is None or number <= hold):
+                yield number
+
+    def _is_lost(self, number: int) -> bool:
+        """
+        Whether a piece that is not under way can be had from nobody, and is part of the task for certain. While the end
+        is unknown, a piece under way can turn out to be the last one and make those after it superfluous.
+        """
+        if self._may_be_had(number):
+            return False
+        end = self.end
+        is_needed = (end is not None and number < end) or self._layout.is_something_behind(number)
+        return is_needed or not any(earlier < number for earlier in (*self.under_way, *self.busy))
+
+    # -- who can be asked ----------------------------------------------------------------------------------------------
+
+    def _askable(self, parent: Parent, end: int | None, hold: int | None, new: int) -> Iterator[int]:
+        """The lowest numbers that a parent may be asked for now: one that has come back, a new one, those owed."""
+
+        def is_allowed(number: int) -> bool:
+            if self._layout.piece_length is None:
+                return number == 0
+            return (end is None or number < end) and (hold is None or number <= hold or number in parent.announced)
+
+        while (offer := parent.lowest_offer()) is not None and not (self.is_free(offer) and parent.may_have(offer)):
+            parent.take_offer()
+        if offer is not None and is_allowed(offer):
+            yield offer
+        if parent.may_have(new) and is_allowed(new):
+            yield new
+        for owed in self.owed:
+            if parent.may_have(owed) and is_allowed(owed) and not self._is_asked(parent, owed):
+                yield owed
+
+    def _new_number(self) -> int:
+        """The lowest number that has never been asked for."""
+        while not self.is_free(self._frontier):
+            self._frontier += 1
+        return self._frontier
+
+    def _is_ready(self, parent: Parent) -> bool:
+        """Whether a parent can be asked for anything now."""
+        return parent.is_alive and parent.has_room and not parent.is_left_alone and not self._is_probed(parent)
+
+    def _is_asked(self, parent: Parent, number: int) -> bool:
+        """Whether a parent has a request for a piece under way."""
+        return any(request.parent == parent.address for request in self.under_way.get(number, ()))
+
+    def _is_probed(self, parent: Parent) -> bool:
+        """Whether a parent is in doubt, and the request that will tell is under way."""
+        return parent.standing is Standing.DOUBTED and any(
+            request.parent == parent.address and request.round == parent.round
+            for requests in self.under_way.values()
+            for request in requests
+        )

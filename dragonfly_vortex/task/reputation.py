@@ -1,0 +1,252 @@
+"""
+Who is believed: which parents are in doubt, out, or have lied, and what is forgotten for that. No I/O here, no clock
+and no reactor.
+
+A parent has lied if what it gives or says contradicts what is known; if a piece does not have its digest; or if it has
+sent all of a task that is wrong as a whole. What is known from liars alone is forgotten, and a parent that was called a
+liar on their word alone is not one. Where that does not lead to a task that is right as a whole, the parents are tried
+one by one, see :mod:`~dragonfly_vortex.task.trials`. The states, and what leads from one to the next, are in
+:mod:`~dragonfly_vortex.task.parent_state`; what there is to contradict is in :mod:`~dragonfly_vortex.task.layout`.
+
+What was there before counts as sent by :data:`~dragonfly_vortex.task.parent_state.STORAGE`, which is believed like a
+parent, but is the first to be doubted when all parents contradict it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from dragonfly_vortex.errors import PieceError, PieceRefused, TaskDigestMismatch, UnexpectedPiece
+from dragonfly_vortex.interfaces import piece_id
+from dragonfly_vortex.task.layout import Contradiction
+from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
+from dragonfly_vortex.task.picker import Request
+from dragonfly_vortex.task.pieces import Pieces
+from dragonfly_vortex.wire import PieceMetadata
+
+__all__ = ["Trust"]
+
+
+_MUCH = 4
+"""How many times as long as a parent says a task has to be before that parent is tried: others may have but a part."""
+
+
+class Trust:
+    """
+    What is thought of those who send pieces and tell of them.
+
+    :param task_id: the task, for messages.
+    :param parents: those who can be asked, by address.
+    :param everybody: those and the storage.
+    :param pieces: what they have sent, and what they are asked for.
+    """
+
+    def __init__(
+        self, task_id: str, parents: Mapping[str, Parent], everybody: Mapping[str, Parent], pieces: Pieces
+    ) -> None:
+        self.last_error: PieceError | None = None
+        """Why a parent did not give what it was asked for, or what it said that cannot be true."""
+        self.mismatch: TaskDigestMismatch | None = None
+        """The whole has been wrong."""
+        self.got: str | None = None
+        """The SHA-256 that it had."""
+        self.is_hopeless = False
+        """Whether it is wrong, so that nothing more is to be asked for on the word of all together."""
+        self._task_id = task_id
+        self._parents = parents
+        self._everybody = everybody
+        self._storage = everybody[STORAGE]
+        self._pieces = pieces
+        self._layout = pieces.layout
+        self._choice = pieces.choice
+        self._contradicted: dict[Request, set[str] | None] = {}
+
+    # -- what is known against what comes ------------------------------------------------------------------------------
+
+    def judge(self, request: Request, metadata: PieceMetadata) -> None:
+        """
+        See whether the piece that a parent announces can be the one that was asked for.
+
+        :raises PieceRefused: it cannot; :meth:`accusers` tells who vouches for what it contradicts.
+        """
+        for reason, accusers in self._contradictions(request, metadata):
+            # Who contradicts itself lies, whoever else says the same.
+            self._contradicted[request] = None if accusers is None or request.parent in accusers else accusers
+            raise PieceRefused(reason)
+
+    def _contradictions(self, request: Request, metadata: PieceMetadata) -> Iterator[Contradiction]:
+        """What a piece's metadata contradict."""
+        announced = self._parents[request.parent].announced.get(request.number)
+        if announced not in (None, (metadata.offset, metadata.length)):
+            reason = f"expected {announced[1]} bytes at {announced[0]}, as it has announced" if announced else ""
+            yield f"{reason}, got {metadata.length} at {metadata.offset}", None
+        yield from self._layout.contradictions(request.number, metadata)
+
+    def accusers(self, request: Request) -> set[str] | None:
+        """
+        Who vouches for what a refused piece contradicts and is not known to have lied since; None where nobody needs
+        to, or where no piece was refused.
+        """
+        return self._contradicted.get(request)
+
+    def forget(self, request: Request) -> None:
+        """A request is under way no more."""
+        self._contradicted.pop(request, None)
+
+    def learn(self, parent: Parent, number: int, content_length: int | None, piece_length: int | None) -> None:
+        """Take what a parent says of the layout for true, unless it cannot be."""
+        for reason, accusers in self._layout.contradictions_of_telling(content_length, piece_length):
+            self.record_lie(parent, number, reason, accusers)
+            return
+        if piece_length is not None:
+            parent.told_piece_length = piece_length
+        if content_length is not None:
+            parent.told_content_length = content_length
+        if parent.is_honest and self._layout.piece_length is None:
+            self._layout.piece_length = piece_length
+
+    # -- what is thought of parents ------------------------------------------------------------------------------------
+
+    def believe(self, parent: Parent) -> None:
+        """The parent has answered as it should."""
+        if parent.standing is Standing.DOUBTED:
+            parent.standing = Standing.GOOD
+
+    def doubt(self, parent: Parent, failed_round: int) -> None:
+        """A request of a parent has failed."""
+        if failed_round == parent.round:
+            parent.round += 1
+            if parent.standing is Standing.GOOD:
+                parent.standing = Standing.DOUBTED
+            elif parent.standing is Standing.DOUBTED:
+                parent.standing = Standing.OUT
+                self._choice.find_orphans()
+
+    def give_up(self, parent: Parent) -> None:
+        """A parent does not answer: it is asked for nothing more, and nothing is waited for."""
+        parent.standing = Standing.OUT
+        self._pieces.withdraw(parent)
+        self._choice.find_orphans()
+
+    def record_lie(self, parent: Parent, number: int, reason: str, accusers: set[str] | None) -> None:
+        """A parent has said what cannot be true."""
+        if parent.is_honest:
+            self.last_error = UnexpectedPiece(parent.address, piece_id(self._task_id, number), reason)
+            self.expose(parent, None if accusers is None or parent.address in accusers else accusers, reason)
+
+    def expose(self, parent: Parent, accusers: set[str] | None, lie: str) -> None:
+        """
+        A parent has lied: it is not asked again, and what is known from it alone is forgotten.
+
+        :param accusers: who vouches for what it contradicts; None where it is a lie whatever others say.
+        :param lie: what was expected and what came.
+        """
+        parent.lie = lie
+        parent.is_caught = parent.is_caught or accusers is None
+        parent.accusers = accusers if parent.is_alive and not parent.acquitted else None
+        parent.standing = Standing.LIED
+        parent.lacks.clear()
+        self._pieces.withdraw(parent)
+        self._acquit(parent.address)
+        short = self._layout.short
+        if parent is self._storage:
+            self._pieces.drop([number for number, piece in self._layout.verified.items() if piece.parent == STORAGE])
+        elif short is not None and not self._everybody[self._layout.verified[short].parent].is_honest:
+            self._pieces.drop([short])
+        self._check_vouchers()
+        self._choice.find_orphans()
+        is_anybody_left = any(other.is_alive for other in self._parents.values())
+        if not is_anybody_left and self._storage.is_honest and STORAGE in (parent.accusers or ()):
+            self.expose(self._storage, None, "all parents contradict it")
+
+    def _acquit(self, liar: str) -> None:
+        """A parent that was called a liar on the word of liars alone is acquitted, once: this comes to an end."""
+        for accusers in self._contradicted.values():
+            (accusers or set()).discard(liar)
+        for parent in self._parents.values():
+            if parent.standing is Standing.LIED and parent.accusers is not None:
+                parent.accusers.discard(liar)
+                if not parent.accusers:
+                    parent.standing = Standing.GOOD
+                    parent.round += 1
+                    parent.acquitted = True
+                    parent.offer_anew(self._choice.returned)
+
+    def _check_vouchers(self) -> None:
+        """If nobody vouches for the piece length any more, no piece's place is known."""
+        if self._layout.piece_length is None or self._layout.vouchers():
+            return
+        self._pieces.start_anew()
+        for parent in self._parents.values():
+            self.learn(parent, 0, parent.told_content_length, parent.told_piece_length)
+
+    # -- when the whole is wrong ---------------------------------------------------------------------------------------
+
+    def record_mismatch(self, got: str) -> None:
+        """
+        All pieces are there, and together they do not have the SHA-256 that the task's ID is. A parent that has sent
+        all of it, and says where it ends, has lied.
+
+        :param got: the SHA-256 that they have.
+        """
+        layout = self._layout
+        end, length = self._choice.end or 0, self._pieces.content_length
+        senders = sorted({layout.verified[number].parent for number in range(end)})
+        self.mismatch = TaskDigestMismatch(self._task_id, self._reason(got, length, end, senders))
+        self.got = got
+        self.is_hopeless = True
+        sender = self._parents.get(senders[0]) if len(senders) == 1 else None
+        if sender is not None and (layout.short is not None or sender.told_content_length == length):
+            sender.standing = Standing.LIED
+            sender.is_caught = True
+            sender.lie = f"it sent all of a task that has the SHA-256 {got}"
+
+    def may_be_right_alone(self) -> list[str]:
+        """
+        When the download has failed: the parents by whose word alone it may succeed. Those of which most is there come
+        first, because least is to be asked of them.
+        """
+        counts = Counter(piece.parent for piece in self._layout.verified.values())
+        if self.is_hopeless:
+            able = [parent for parent in self._suspects() if self._may_be_right_about_pieces(parent)]
+        elif (lost := self._choice.lost()) is not None:
+            able = [parent for parent in self._suspects() if self._may_be_right_about_loss(parent, lost)]
+        else:
+            able = [parent for parent in self._suspects() if self._may_be_right_about_end(parent)]
+        return [parent.address for parent in sorted(able, key=lambda parent: -counts[parent.address])]
+
+    def _suspects(self) -> Iterator[Parent]:
+        """The parents that may be honest, and may be asked."""
+        return (
+            parent for parent in self._parents.values() if not parent.is_caught and parent.standing is not Standing.OUT
+        )
+
+    def _may_be_right_about_pieces(self, parent: Parent) -> bool:
+        """Whether a parent alone may give the right whole, where all together gave a wrong one."""
+        end, verified = self._choice.end or 0, self._layout.verified
+        is_its_end = self._layout.short is not None or end in parent.lacks or parent.denies(end)
+        return not is_its_end or any(verified[number].parent != parent.address for number in range(end))
+
+    def _may_be_right_about_loss(self, parent: Parent, lost: int) -> bool:
+        """Whether a parent alone may give the whole, where a piece can be had from nobody."""
+        length, piece_length = parent.told_content_length, self._layout.piece_length
+        says_more = length is not None and piece_length is not None and length > lost * piece_length
+        says_end = lost > 0 and not says_more and (lost in parent.lacks or parent.denies(lost))
+        return parent.standing is Standing.LIED or says_end
+
+    def _may_be_right_about_end(self, parent: Parent) -> bool:
+        """Whether a parent alone may give the whole, where there is much more than it says that there is."""
+        ends = list(parent.lacks)
+        if parent.denies(self._pieces.prefix):
+            ends.append(max(parent.announced, default=-1) + 1)
+        is_shorter = bool(ends) and 0 < _MUCH * min(ends) <= self._pieces.prefix
+        return parent.standing is Standing.LIED or is_shorter
+
+    def _reason(self, got: str, length: int | None, end: int, senders: list[str]) -> str:
+        """What was expected of the whole and what came."""
+        names = ", ".join(sender or "the storage" for sender in senders)
+        reason = f"expected SHA-256 {self._task_id}, got {got}, of {length} bytes in {end} pieces from {names}"
+        if self._layout.content_length is None:
+            reason += f"; nobody has a piece {end}, but the task may have one"
+        return reason

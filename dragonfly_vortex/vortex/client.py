@@ -1,0 +1,249 @@
+"""
+The way to one parent over TCP: :class:`TCPClient` shares a few connections among many requests.
+
+Between two peers of this package a connection serves one piece after the other. The reference's parent closes after
+each piece: then the next one gets a new connection at once. Which kind a parent is, the end of its connections tells.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail
+from twisted.internet.error import (
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+    DNSLookupError,
+    TimeoutError,
+)
+from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.errors import LocalProtocolError, ParentUnreachable, PieceTimeout, PoolClosed
+from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IClient, piece_id
+from dragonfly_vortex.transport.deadline import add_deadline
+from dragonfly_vortex.transport.endpoints import connect_within
+from dragonfly_vortex.transport.tls_errors import why_tls_failed
+from dragonfly_vortex.vortex.client_protocol import ClientSettings, VortexClientFactory, VortexClientProtocol
+from dragonfly_vortex.wire import PieceRequest
+
+__all__ = ["CONNECT_TIMEOUT", "TCPClient"]
+
+CONNECT_TIMEOUT = 2.0
+"""Seconds that connecting may take, resolving a name included, as in the reference (``client/tcp.rs``)."""
+
+_SOON = 1.0
+"""Seconds. A connection that ends so soon after its piece was closed because of it. One that stays longer is kept by
+its parent, and ends one day because it was idle."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Kept:
+    """
+    An idle connection.
+
+    :param since: when its last piece was complete.
+    :param giving_up: will close it.
+    """
+
+    since: float
+    giving_up: IDelayedCall
+
+
+@implementer(IClient)
+class TCPClient:
+    """
+    Fetch pieces from one parent. Up to ``connections_per_address`` are under way at once, the others wait in order.
+
+    :param address: the parent, ``HOST:PORT``.
+    :param make_endpoint: makes the endpoint that connects to an address; a :class:`ValueError` of its says what is
+        wrong with the address.
+    :param settings: what all connections have in common.
+    :param connections_per_address: how many connections there may be.
+    :param idle_timeout: seconds that an unused connection is kept.
+    :param connect_timeout: seconds that connecting may take.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        make_endpoint: Callable[[str], IStreamClientEndpoint],
+        settings: ClientSettings,
+        *,
+        connections_per_address: int = 32,
+        idle_timeout: float = 420.0,
+        connect_timeout: float = CONNECT_TIMEOUT,
+    ) -> None:
+        self.address = address
+        self._make_endpoint = make_endpoint
+        self._clock = settings.clock
+        self._factory = VortexClientFactory(address, settings, self._connection_ended)
+        self._idle_timeout = idle_timeout
+        self._connect_timeout = connect_timeout
+        self._places = DeferredSemaphore(connections_per_address)
+        self._open: dict[VortexClientProtocol, float | None] = {}  # when each has had its last piece, None: none yet
+        self._kept: OrderedDict[VortexClientProtocol, _Kept] = OrderedDict()  # the longest idle first
+        self._under_way: set[Deferred[DownloadPieceResponse]] = set()
+        self._parent_closes = False
+        self._ending = Ending(lambda: not self._open)
+        self._is_stopping = False
+
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._open)
+
+    def download_piece(self, request: DownloadPieceRequest, timeout: float) -> Deferred[DownloadPieceResponse]:
+        """See :meth:`IClient.download_piece`. Fails with :class:`PoolClosed` after :meth:`stop`."""
+        try:  # before a connection is made for what cannot be asked for
+            PieceRequest(packet_id=0, kind=request.kind, task_id=request.task_id, number=request.number).to_bytes()
+        except LocalProtocolError as error:
+            return fail(error)
+
+        started = self._clock.seconds()
+        used: list[VortexClientProtocol] = []  # the connections that the piece was asked for on
+
+        def since() -> float:
+            # While it waits for a connection, what comes on the others shows that the parent is there.
+            return max([started, *(connection.progressed_at for connection in used[-1:] or self._open)])
+
+        def look() -> None:
+            for connection in used[-1:]:
+                connection.look()
+
+        def too_late(outcome: DownloadPieceResponse | Failure) -> Failure:
+            got = isinstance(outcome, Failure) and outcome.getErrorMessage()
+            reason = f"expected some of the piece within {round(timeout, 3):g} s, got {got or 'no free connection'}"
+            return Failure(PieceTimeout(self.address, piece_id(request.task_id, request.number), reason))
+
+        def ended(outcome: DownloadPieceResponse | Failure) -> DownloadPieceResponse | Failure:
+            self._under_way.discard(result)
+            return Failure(self._closed()) if self._is_stopping else outcome
+
+        result = Deferred.fromCoroutine(self._download(request, used))
+        self._under_way.add(result)
+        add_deadline(result, self._clock, timeout, since=since, too_late=too_late, look=look)
+        return result.addBoth(ended)
+
+    def stop(self) -> Deferred[None]:
+        """See :meth:`IClient.stop`."""
+        self._is_stopping = True
+        for result in list(self._under_way):
+            result.cancel()
+        for connection in list(self._kept):
+            self._give_up(connection)
+        return self._ending.wait()
+
+    # -- one piece
+
+    async def _download(self, request: DownloadPieceRequest, used: list[VortexClientProtocol]) -> DownloadPieceResponse:
+        """
+        Wait for a place, and fetch a piece over a connection that is kept, or else over a new one.
+
+        :param used: takes the connections.
+        """
+        await self._places.acquire()
+        try:
+            if self._is_stopping:
+                raise self._closed()
+            kept = self._take_kept()
+            if kept is not None:
+                used.append(kept)
+                try:
+                    return await self._ask(kept, request)
+                except ParentUnreachable:
+                    if kept.answered:
+                        raise
+                    # It had ended before it was asked, which could not be seen: that is no fault of the parent.
+            used.append(await self._connect(request))
+            return await self._ask(used[-1], request)
+        finally:
+            self._places.release()
+
+    async def _ask(self, connection: VortexClientProtocol, request: DownloadPieceRequest) -> DownloadPieceResponse:
+        try:
+            return await connection.download_piece(request)
+        finally:
+            self._keep(connection)
+
+    async def _connect(self, request: DownloadPieceRequest) -> VortexClientProtocol:
+        while len(self._kept) > self._places.tokens:  # only those of a parent that seems to close them
+            self._give_up(next(iter(self._kept)))
+        try:
+            endpoint = self._make_endpoint(self.address)
+            connection = await connect_within(self._connect_timeout, self._clock, endpoint, self._factory)
+        except CancelledError:
+            raise
+        except Exception as error:
+            reason = why_tls_failed(error) or _WHY_UNREACHABLE.get(type(error), str(error))
+            if isinstance(error, TimeoutError):
+                reason = f"no connection within {self._connect_timeout:g} s"
+            raise ParentUnreachable(self.address, piece_id(request.task_id, request.number), reason) from error
+        protocol = cast(VortexClientProtocol, connection)  # an endpoint promises any protocol; the factory makes ours
+        self._open[protocol] = None
+        return protocol
+
+    # -- connections
+
+    def _keep(self, connection: VortexClientProtocol) -> None:
+        """A piece has ended: keep its connection for the next, if it is good for one."""
+        if connection.usable:
+            now = self._clock.seconds()
+            giving_up = self._clock.callLater(self._idle_timeout, self._give_up, connection)
+            self._open[connection] = now
+            self._kept[connection] = _Kept(since=now, giving_up=giving_up)
+        else:
+            connection.close()
+
+    def _take_kept(self) -> VortexClientProtocol | None:
+        """
+        The connection that was used last, because it will be closed last.
+
+        Of a parent that closes after each piece, only one that has stayed open nevertheless: it shows that the parent
+        has changed.
+        """
+        now = self._clock.seconds()
+        for connection, kept in reversed(self._kept.items()):
+            if connection.usable and (not self._parent_closes or now - kept.since >= _SOON):
+                self._parent_closes = False
+                self._forget(connection)
+                return connection
+        return None
+
+    def _give_up(self, connection: VortexClientProtocol) -> None:
+        self._forget(connection)
+        connection.close()
+
+    def _forget(self, connection: VortexClientProtocol) -> bool:
+        """Keep it no longer; tells whether it was kept."""
+        kept = self._kept.pop(connection, None)
+        if kept is not None and kept.giving_up.active():
+            kept.giving_up.cancel()
+        return kept is not None
+
+    def _connection_ended(self, connection: VortexClientProtocol) -> None:
+        last_piece_at = self._open.pop(connection, None)
+        was_idle = self._forget(connection) or not connection.answered
+        if last_piece_at is not None and was_idle and not connection.closed_here:
+            self._parent_closes = self._clock.seconds() - last_piece_at < _SOON
+        self._ending.look()
+
+    # -- the end
+
+    def _closed(self) -> PoolClosed:
+        return PoolClosed(f"the client of parent {self.address} has been stopped")
+
+
+_WHY_UNREACHABLE: dict[type[BaseException], str] = {
+    ConnectionRefusedError: "connection refused",
+    DNSLookupError: "the name cannot be resolved",
+    ConnectionDone: "TLS: closed in the handshake",
+    ConnectionLost: "TLS: lost in the handshake",
+}
+"""What a failure to connect is called in few words; others speak for themselves."""

@@ -1,0 +1,326 @@
+"""
+A child's side of Vortex: :class:`VortexClientProtocol` fetches one piece at a time over one connection,
+:class:`VortexClientFactory` makes the connections to one parent.
+
+The protocol is thin. What may be said when is decided by :mod:`dragonfly_vortex.wire`, what it means for a piece by
+:mod:`dragonfly_vortex.vortex.transfer`, how fast the connection is read by
+:mod:`dragonfly_vortex.transport.read_pacing`. What remains is here: in which order it is done, and whether the
+connection is good for another piece.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import Attribute
+
+from dragonfly_vortex.errors import PieceError, RemoteProtocolError, SinkFailed
+from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.read_pacing import Pace
+from dragonfly_vortex.transport.socket_options import plain_socket
+from dragonfly_vortex.transport.splice import Splicer
+from dragonfly_vortex.transport.tls import beneath, hang_up
+from dragonfly_vortex.transport.wrong_port import LONGEST, what_is_sent
+from dragonfly_vortex.vortex.transfer import Transfer
+from dragonfly_vortex.wire import Close, Connection, ErrorCode, ErrorReply, PieceRequest, Role, State
+
+__all__ = ["MAX_PIECE_LENGTH", "ClientSettings", "VortexClientFactory", "VortexClientProtocol"]
+
+MAX_PIECE_LENGTH = 1024 * 1024 * 1024
+"""Bytes that a piece may have. Dragonfly's own pieces end at 64 MiB; nothing this side does grows with the length."""
+
+_READ_SIZE = 256 * 1024
+"""Bytes to read from a socket at a time. Twisted's default, a quarter of it, takes half as long again."""
+
+_A_WHILE = 0.5
+"""Seconds without a byte after which a connection is read on with the next one."""
+
+_LOW_WATER = 256 * 1024
+"""Bytes that must have come before a connection is read on in the middle of a piece."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientSettings:
+    """
+    What all connections to all parents have in common.
+
+    :param clock: for time-outs, and for the rests that the limiter asks for.
+    :param configure_socket: sets socket options on a transport that has just connected.
+    :param receive_limiter: what all content is spent from; None for no limit.
+    :param allow_empty_digest: take pieces whose parent names no digest.
+    :param max_piece_length: bytes that a piece may have.
+    :param read_size: bytes to read from a plain socket at a time.
+    :param low_water: bytes that must have come on a plain socket before it is read on in the middle of a piece; 1 for
+        as soon as there are any.
+    :param splicer: moves content from plain sockets to files; None has all of it read. It is closed by whoever has
+        made it.
+    """
+
+    clock: IReactorTime
+    configure_socket: Callable[[ITCPTransport], None] = lambda transport: None
+    receive_limiter: TokenBucket | None = None
+    allow_empty_digest: bool = False
+    max_piece_length: int = MAX_PIECE_LENGTH
+    read_size: int = _READ_SIZE
+    low_water: int = _LOW_WATER
+    splicer: Splicer | None = None
+
+
+class _Transport(ITCPTransport, IPushProducer):
+    """What Twisted's transports can do beyond the interface that a protocol is promised."""
+
+    bufferSize = Attribute("bytes to read at a time; only where the transport has a socket of its own")
+
+
+class VortexClientProtocol(Protocol):
+    """
+    One connection to a parent. A piece is asked for when the one before is complete, never ahead: a parent that closes
+    with unread input resets the connection, and the tail of the piece would be lost.
+
+    A piece is complete with its last byte. What the parent sends unasked behind it does not make the piece worse, but
+    the connection is given up.
+
+    :param parent: the parent's address, for messages.
+    :param settings: what all connections have in common.
+    :param ended: called with this connection when it has ended.
+    """
+
+    log: ClassVar[Logger] = Logger()
+    transport: _Transport
+    _pace: Pace
+
+    def __init__(
+        self, parent: str, settings: ClientSettings, ended: Callable[[VortexClientProtocol], None] = lambda _: None
+    ) -> None:
+        self.parent = parent
+        self.answered = False
+        """Whether anything has come since the last piece was asked for."""
+        self.closed_here = False
+        """Whether it was this side that ended the connection."""
+        self._progressed_at = float("-inf")  # when something came last
+        self._rested_before = 0.0  # the piece that is under way
+        self._settings = settings
+        self._ended = ended
+        self._conversation = Connection(Role.CHILD, settings.max_piece_length)
+        self._transfer: Transfer | None = None
+        self._socket: socket.socket | None = None  # what is read from it is what the parent has sent
+        self._open = False
+        self._packet_id = 0
+        self._first = b""  # the first bytes that have come, in which another protocol can be seen
+
+    @property
+    def usable(self) -> bool:
+        """Whether a piece may be asked for now."""
+        conversation = self._conversation
+        idle = self._transfer is None and conversation.state is State.IDLE and not conversation.buffered
+        return self._open and idle
+
+    @property
+    def progressed_at(self) -> float:
+        """When something came last, or when the connection has rested for the limiter."""
+        return max(self._progressed_at, self._pace.rests_until)
+
+    def look(self) -> None:
+        """Have what comes slowly read at once, if nothing has been read for a while."""
+        if self._open and self._socket is not None and self.progressed_at <= self._settings.clock.seconds() - _A_WHILE:
+            self._pace.wait_for_any()
+
+    def download_piece(self, request: DownloadPieceRequest) -> Deferred[DownloadPieceResponse]:
+        """
+        Ask for a piece; only while the connection is :attr:`usable`. Cancelling the Deferred aborts the connection.
+
+        :returns: fires with the response when the piece has been verified; fails with a
+            :class:`~dragonfly_vortex.errors.PieceError` or a :class:`~dragonfly_vortex.errors.SinkFailed`.
+        :raises LocalProtocolError: the request cannot be sent, or this is not the time for it.
+        """
+        packet = PieceRequest(
+            packet_id=self._packet_id, kind=request.kind, task_id=request.task_id, number=request.number
+        )
+        data = self._conversation.send(packet)
+        self._packet_id = (self._packet_id + 1) % 256
+        self.answered = False
+        self._rested_before = self._pace.rested
+        result: Deferred[DownloadPieceResponse] = Deferred(self._cancel)
+        self._transfer = Transfer(
+            self.parent,
+            request,
+            result,
+            allow_empty_digest=self._settings.allow_empty_digest,
+            splicer=self._settings.splicer,
+        )
+        self.transport.write(data)
+        return result
+
+    def close(self) -> None:
+        """End the connection, with a goodbye where it is idle. One that has ended already stays as it is."""
+        if self.usable:
+            self.transport.write(self._conversation.send(Close(packet_id=self._packet_id)))
+        if self._open:
+            self._hang_up()
+
+    # -- what Twisted calls
+
+    def connectionMade(self) -> None:
+        self._open = True
+        settings, tcp = self._settings, beneath(self.transport)
+        self._socket = plain_socket(self.transport)
+        self._pace = Pace(
+            self.transport,
+            self._socket,
+            settings.clock,
+            limiter=settings.receive_limiter,
+            low_water=settings.low_water,
+        )
+        if plain_socket(tcp) is not None:
+            tcp.bufferSize = self._pace.at_once(settings.read_size)
+        settings.configure_socket(tcp)
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self._open:
+            return
+        self.answered = True
+        self._progressed_at = self._settings.clock.seconds()
+        if len(self._first) < LONGEST:
+            self._first += data[: LONGEST - len(self._first)]
+        self._pace.spend(len(data))
+        self._conversation.receive_data(data)
+        try:
+            self._hear()
+            self._take_on()
+        except RemoteProtocolError as error:
+            self._spoke_wrongly(error)
+        except (PieceError, SinkFailed, ConnectionLost) as error:
+            self._fail(error)
+        self._wait_for_more()
+        self._deliver()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._open = False
+        self._pace.stop()
+        if self._transfer is not None:
+            self._transfer.fail(reason.value)
+        self._ended(self)
+        self._deliver()
+
+    # -- a turn, step by step
+
+    def _hear(self) -> None:
+        """Follow all that has come, in order."""
+        while self._open and (event := self._conversation.next_event()) is not None:
+            if isinstance(event, Close):
+                self._said_goodbye()
+            elif self._transfer is not None:
+                self._transfer.follow(event)
+                if isinstance(event, ErrorReply) and event.code != ErrorCode.NOT_FOUND:
+                    self._hang_up()  # as the parent does, which goes on after "not found" only
+
+    def _take_on(self) -> None:
+        """Have the receiver of the piece under way take what the socket still holds of it, before that is read."""
+        left = self._conversation.content_left
+        transfer = self._transfer
+        if not left or not self._open or self._pace.rest is not None or self._socket is None:
+            return
+        if transfer is not None and transfer.receiver is not None:
+            taken = transfer.receiver.take(self._socket, min(left, self._pace.turn))
+            if taken:
+                self._conversation.content_taken(taken)
+                self._pace.spend(taken)
+                self._hear()
+
+    def _wait_for_more(self) -> None:
+        """Be woken when a good part of what is missing has come; before a piece, when anything has."""
+        if self._socket is not None and self._open:
+            receiver = self._transfer.receiver if self._transfer is not None else None
+            whole = receiver.metadata.length if receiver is not None else 0
+            self._pace.wait_for(self._conversation.content_left, whole)
+
+    def _deliver(self) -> None:
+        """
+        Tell of the piece that has ended. This comes last, because whoever is told may ask for the next piece at once.
+        """
+        transfer = self._transfer
+        if transfer is not None and transfer.outcome is not None:
+            self._transfer = None
+            transfer.tell(self._pace.rested - self._rested_before)
+
+    # -- how the connection ends
+
+    def _said_goodbye(self) -> None:
+        """The parent will answer nothing more: to a piece under way, that is the end of the connection."""
+        self.answered = False
+        if self._transfer is not None:
+            self._transfer.fail(ConnectionDone())
+        self._open = False
+        hang_up(self.transport)
+
+    def _spoke_wrongly(self, error: RemoteProtocolError) -> None:
+        """What the parent says cannot be understood; a piece that is complete is none the worse for it."""
+        other = what_is_sent(self._first)
+        if other is not None:
+            error = RemoteProtocolError(f"expected a Vortex reply, got {other}")
+        if self._transfer is None or self._transfer.outcome is not None:
+            self.log.warn("parent {parent} sent what nobody asked for: {reason}", parent=self.parent, reason=str(error))
+        self._fail(error)
+
+    def _cancel(self, result: Deferred[DownloadPieceResponse]) -> None:
+        """Nobody wants the piece any more. Where the next one starts can only be known by reading it all: so abort."""
+        transfer, self._transfer = self._transfer, None
+        if transfer is not None:
+            transfer.give_up()
+            self._abort()
+            result.errback(CancelledError(transfer.progress))
+
+    def _fail(self, reason: Exception) -> None:
+        """End the connection now, and with it the piece under way."""
+        if self._transfer is not None:
+            self._transfer.fail(reason)
+        self._abort()
+
+    def _abort(self) -> None:
+        """End the connection now."""
+        self._end_here()
+        self.transport.abortConnection()
+
+    def _hang_up(self) -> None:
+        """End the connection when everything that was written has gone."""
+        self._end_here()
+        hang_up(self.transport)
+
+    def _end_here(self) -> None:
+        self._open = False
+        self.closed_here = True
+        self._pace.stop()
+
+
+class VortexClientFactory(Factory):
+    """
+    Connections to one parent.
+
+    :param parent: the parent's address, for messages.
+    :param settings: what all connections have in common.
+    :param ended: called with each connection when it has ended.
+    """
+
+    noisy = False
+
+    def __init__(
+        self, parent: str, settings: ClientSettings, ended: Callable[[VortexClientProtocol], None] = lambda _: None
+    ) -> None:
+        self.parent = parent
+        self.settings = settings
+        self._ended = ended
+
+    def buildProtocol(self, addr: IAddress | None) -> VortexClientProtocol:
+        protocol = VortexClientProtocol(self.parent, self.settings, self._ended)
+        protocol.factory = self
+        return protocol

@@ -1,0 +1,356 @@
+"""
+A parent's side of Vortex: one connection from a child, whose requests are answered in their order.
+
+The protocol is thin. What may be said when is decided by :mod:`dragonfly_vortex.wire`, where the bytes come from by an
+:class:`~dragonfly_vortex.interfaces.IPieceStore`, how they leave by :mod:`dragonfly_vortex.transport.sender`. What
+remains is here: one reply at a time, how long a connection may stay, and how it ends.
+
+Where a piece is at hand and small, all of a reply happens inside ``dataReceived``: the store's Deferred has fired when
+it is returned, and so has the sender's.
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dragonfly_vortex.errors import (
+    LocalProtocolError,
+    NotStored,
+    PieceDamaged,
+    RemoteProtocolError,
+    StorageError,
+    StorageFailure,
+)
+from dragonfly_vortex.interfaces import FileRange, IConnectionTransport, OpenPiece, piece_id
+from dragonfly_vortex.transport.sender import Sender
+from dragonfly_vortex.transport.socket_options import plain_socket, set_cork
+from dragonfly_vortex.transport.tls import begins_tls, beneath, hang_up
+from dragonfly_vortex.transport.tls_errors import why_tls_failed
+from dragonfly_vortex.vortex.replies import error_reply
+from dragonfly_vortex.wire import Close, Connection, ErrorCode, PieceContent, PieceRequest, Role, TrafficType
+
+if TYPE_CHECKING:
+    from dragonfly_vortex.vortex.server_factory import (
+        VortexServerFactory,  # which makes protocols: it cannot come first
+    )
+
+__all__ = ["VortexServerProtocol"]
+
+_MAX_AHEAD = 64 * 1024
+"""Bytes of requests sent ahead that are kept; beyond them the connection is not read until their turn has come."""
+
+_REPLIES_AT_ONCE = 16
+"""Replies that a connection may complete in one turn of the reactor; to complete one more it waits for the next turn,
+so that a child that asks for many pieces ahead does not keep the others waiting."""
+
+_FIRST_WORD = 1.0
+"""Seconds that a new connection has to ask for something before it counts as idle. A request that is on its way must
+not find its connection closed to make room for the next."""
+
+_LINGER = 2.0
+"""Seconds that a child has to read what was said last. Closing at once, with bytes of the child unread, would reset the
+connection, and an error or the end of a piece that is still on its way would be lost."""
+
+
+class _Phase(enum.Enum):
+    """What a connection is doing."""
+
+    WAITING = "waiting for a request"
+    REPLYING = "replying"
+    LINGERING = "waiting for the child to end"
+    ENDING = "ending"
+
+
+@implementer(IHalfCloseableProtocol)
+class VortexServerProtocol(Protocol):
+    """
+    One connection from a child: its requests are answered in their order.
+
+    It provides :class:`IHalfCloseableProtocol`, because a child may close its write side as soon as it has asked, and
+    the reference's does when it has read a piece's metadata.
+
+    :param factory: what all connections share.
+    """
+
+    log: ClassVar[Logger] = Logger()
+    """Not used directly: what a stranger can cause goes to the factory's limited log."""
+    transport: IConnectionTransport
+    factory: VortexServerFactory
+
+    def __init__(self, factory: VortexServerFactory) -> None:
+        self.factory = factory
+        self._connection = Connection(Role.PARENT)
+        self._phase = _Phase.WAITING
+        self._heard = False
+        self._proceeding = False
+        self._reading = True
+        self._half_closed = False  # the child will send nothing more; what it has sent is answered
+        self._finishing = False  # we want no further request, not even one that has been sent
+        self._opening: Deferred[OpenPiece] | None = None
+        self._replies = 0  # in this turn of the reactor
+        self._next_turn: IDelayedCall | None = None
+        self._patience: IDelayedCall | None = None
+        self._first_word: IDelayedCall | None = None
+
+    # -- what Twisted calls
+
+    def connectionMade(self) -> None:
+        factory = self.factory
+        self._sender = Sender(self.transport, factory.clock, factory.limiter, self._progressed, factory.read_ahead)
+        self._be_patient(self.factory.idle_timeout)
+        self._first_word = self.factory.clock.callLater(_FIRST_WORD, self._not_heard)
+        self.factory.connection_opened(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._phase in (_Phase.LINGERING, _Phase.ENDING):
+            return
+        if not self._heard:
+            self._heard = True
+            if begins_tls(data):
+                self._refuse(RemoteProtocolError("expected a request without TLS on this port, got TLS"))
+                return
+        self._connection.receive_data(data)
+        self._proceed()
+
+    def readConnectionLost(self) -> None:
+        self._half_closed = True
+        if self._phase in (_Phase.WAITING, _Phase.LINGERING):
+            self._close()
+
+    def writeConnectionLost(self) -> None:
+        """Our own half-close, before a connection ends: nothing to do."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._phase = _Phase.ENDING
+        failed = why_tls_failed(reason.value)
+        if failed is not None:
+            self.factory.limited_log.info("refused {peer}: {reason}", peer=self.transport.getPeer(), reason=failed)
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        self._stop_waiting_for_first_word()
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+            self._next_turn = None
+        if self._opening is not None:
+            self._opening.cancel()
+        self.factory.connection_closed(self)
+
+    # -- what the factory calls
+
+    def finish(self) -> None:
+        """End the connection: at once when it is idle, after the reply under way otherwise."""
+        self._finishing = True
+        if self._phase is _Phase.WAITING:
+            self._close()
+
+    def abort(self) -> None:
+        """End the connection now, whatever is under way."""
+        self._phase = _Phase.ENDING
+        self.transport.abortConnection()
+
+    # -- requests, one after the other
+
+    def _proceed(self) -> None:
+        """Answer what has been asked, until a reply takes its time or nothing more has come."""
+        if self._proceeding:  # a reply that was complete at once: the loop below goes on
+            return
+        self._proceeding = True
+        self._replies = 0
+        try:
+            while self._phase is _Phase.WAITING and self._next_request():
+                pass
+        finally:
+            self._proceeding = False
+        self._read_or_pause()
+
+    def _next_request(self) -> bool:
+        """Take the next thing that the child said; False when there is none."""
+        if self._finishing:
+            self._hang_up()
+            return False
+        try:
+            event = self._connection.next_event()
+        except RemoteProtocolError as error:
+            self._refuse(error)
+            return False
+        if isinstance(event, PieceRequest):
+            self._reply(event)
+        elif isinstance(event, Close) or self._half_closed:
+            self._hang_up()
+        return event is not None
+
+    def _read_or_pause(self) -> None:
+        """Do not read further requests while enough of them wait."""
+        reading = self._connection.buffered <= _MAX_AHEAD or self._phase is _Phase.LINGERING
+        if reading is not self._reading and self._phase is not _Phase.ENDING:
+            self._reading = reading
+            if reading:
+                self.transport.resumeProducing()
+            else:
+                self.transport.pauseProducing()
+
+    # -- one reply
+
+    def _reply(self, request: PieceRequest) -> None:
+        self._phase = _Phase.REPLYING
+        self._stop_waiting_for_first_word()
+        self.factory.connection_busy(self)
+        self._be_patient(self.factory.idle_timeout)
+        self.factory.tally.piece_begun()
+        opening = self._opening = self.factory.store.open_piece(request.kind, request.task_id, request.number)
+        sending = opening.addCallbacks(self._send, self._send_error, callbackArgs=(request,), errbackArgs=(request,))
+        sending.addBoth(self._counted).addCallback(self._replied).addErrback(self._broken_off, request)
+
+    def _send(self, piece: OpenPiece, request: PieceRequest) -> Deferred[None] | None:
+        """The piece is there: send it."""
+        self._opening = None
+        if self._phase is not _Phase.REPLYING:
+            os.close(piece.range.descriptor)
+            return None
+        metadata = piece.metadata
+        if metadata.traffic_type != TrafficType.REMOTE_PEER:
+            metadata = replace(metadata, traffic_type=TrafficType.REMOTE_PEER)
+        reply = PieceContent(packet_id=request.packet_id, kind=request.kind, metadata=metadata)
+        try:
+            header = self._connection.send(reply)
+        except LocalProtocolError:  # a row that cannot be told: it is logged, and the descriptor must not stay open
+            os.close(piece.range.descriptor)
+            raise
+        self._cork(True)
+        return self._transmit(header, piece.range).addCallback(self._sent_whole, request)
+
+    def _sent_whole(self, _: None, request: PieceRequest) -> None:
+        """All of a piece has been sent."""
+        rechecks = self.factory.rechecks
+        if rechecks is not None:
+            child = getattr(self.transport.getPeer(), "host", "")  # what is no internet address has none
+            rechecks.sent(child, request.kind, request.task_id, request.number)
+
+    def _send_error(self, failure: Failure, request: PieceRequest) -> Deferred[None] | None:
+        """The piece cannot be had: say so. The connection goes on."""
+        self._opening = None
+        if self._phase is not _Phase.REPLYING:
+            return None
+        piece = piece_id(request.task_id, request.number)
+        if failure.check(StorageError) is None:
+            self.factory.limited_log.failure("piece {piece} could not be opened", failure, piece=piece)
+        elif failure.check(NotStored) is None:  # one line: while a disk fails there is one for every request
+            self.factory.limited_log.error("piece {piece}: {reason}", piece=piece, reason=failure.getErrorMessage())
+        return self._transmit(self._connection.send(error_reply(request, failure)))
+
+    def _transmit(self, header: bytes, content: FileRange | None = None) -> Deferred[None]:
+        return self._sender.send(header, content, more=self._connection.buffered > 0)
+
+    def _counted(self, result: Any) -> Any:
+        """The reply has come to an end, of whichever kind."""
+        self.factory.tally.piece_ended()
+        return result
+
+    def _progressed(self, length: int) -> None:
+        self._connection.content_sent(length)
+        self.factory.tally.sent(length)
+        self._be_patient(self.factory.idle_timeout)
+
+    def _replied(self, _: None = None) -> None:
+        self._next_turn = None
+        if self._phase is not _Phase.REPLYING:
+            return
+        if self._replies == _REPLIES_AT_ONCE:
+            self._replies = 0
+            self._next_turn = self.factory.clock.callLater(0, self._replied)
+            return
+        self._replies += 1
+        self._cork(False)
+        self._phase = _Phase.WAITING
+        self.factory.connection_idle(self)
+        self._be_patient(self.factory.idle_timeout)
+        self._proceed()
+
+    def _broken_off(self, failure: Failure, request: PieceRequest) -> None:
+        """
+        The reply ended before it was complete. Only an abort tells the child that what it has is not all. What is not
+        foreseen ends here, too: it must not leave the connection hanging.
+        """
+        if failure.check(PieceDamaged, StorageFailure):
+            piece = piece_id(request.task_id, request.number)
+            self.factory.limited_log.error("piece {piece}: {reason}", piece=piece, reason=failure.getErrorMessage())
+            if failure.check(PieceDamaged):
+                self.factory.mark_damaged(request, failure.getErrorMessage())
+        elif failure.check(ConnectionLost) is None:
+            self.factory.limited_log.failure("replying to {request} failed", failure, request=request)
+        self.abort()
+
+    def _cork(self, corked: bool) -> None:
+        if self.factory.cork and (sock := plain_socket(self.transport)) is not None:
+            set_cork(sock, corked)
+
+    # -- the end
+
+    def _refuse(self, error: RemoteProtocolError) -> None:
+        """Say what was wrong, and end."""
+        self.factory.limited_log.info("refused {peer}: {reason}", peer=self.transport.getPeer(), reason=str(error))
+        self.transport.write(self._connection.refuse(ErrorCode.INVALID_ARGUMENT, str(error)))
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Say nothing more, and let the child read everything before the connection is closed."""
+        plain, tls = plain_socket(self.transport) is not None, beneath(self.transport) is not self.transport
+        if self._half_closed or not (plain or tls):
+            self._close()
+            return
+        self._phase = _Phase.LINGERING
+        self.factory.connection_busy(self)
+        self._be_patient(_LINGER)
+        if plain:
+            self.transport.loseWriteConnection()
+        else:  # TLS says goodbye, and closes when the child has said it, too
+            self.transport.loseConnection()
+
+    def _close(self) -> None:
+        """Close when everything that was written has gone."""
+        self._phase = _Phase.ENDING
+        self.factory.connection_busy(self)
+        self._be_patient(self.factory.idle_timeout)
+        hang_up(self.transport)
+
+    def _not_heard(self) -> None:
+        """A new connection has asked for nothing."""
+        self._first_word = None
+        if self._phase is _Phase.WAITING:
+            self.factory.connection_idle(self)
+
+    def _stop_waiting_for_first_word(self) -> None:
+        if self._first_word is not None:
+            self._first_word.cancel()
+            self._first_word = None
+
+    def _be_patient(self, seconds: float) -> None:
+        if self._patience is None:
+            self._patience = self.factory.clock.callLater(seconds, self._out_of_patience)
+        else:
+            self._patience.reset(seconds)
+
+    def _out_of_patience(self) -> None:
+        """Nothing has moved for as long as a connection may stay like that."""
+        self._patience = None
+        if self._phase in (_Phase.WAITING, _Phase.LINGERING):
+            self._close()
+        elif self._opening is not None or self._sender.resting:  # our own disk or limit is waited for
+            self._be_patient(self.factory.idle_timeout)
+        else:
+            self.factory.limited_log.info(
+                "{peer} was given up while {phase}", peer=self.transport.getPeer(), phase=self._phase.value
+            )
+            self.abort()

@@ -1,0 +1,153 @@
+"""A loop in a thread of its own, and what crosses between it and the reactor."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.trial.unittest import TestCase
+
+from dragonfly_vortex.rpc.event_loop import EventLoopThread
+
+
+class EventLoopThreadTests(TestCase):
+    """A thread that is stopped in the end."""
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        self.thread = EventLoopThread(IReactorFromThreads(reactor), "loop-under-test")
+        self.thread.start()
+        self.stopped = False
+        self.addCleanup(self.stop)
+
+    def stop(self) -> Deferred[None]:
+        """Stop the thread, if it runs."""
+        if self.stopped:
+            return succeed(None)
+        self.stopped = True
+        return self.thread.stop()
+
+    async def test_run(self) -> None:
+        """A coroutine runs in the thread, and its result and its error come back to the reactor's."""
+
+        async def name() -> str:
+            return threading.current_thread().name
+
+        async def fails() -> None:
+            raise ValueError("expected")
+
+        self.assertEqual(await self.thread.run(name), "loop-under-test")
+        self.assertIn(threading.current_thread(), (threading.main_thread(),))
+        with self.assertRaises(ValueError):
+            await self.thread.run(fails)
+
+    async def test_ask(self) -> None:
+        """What is asked is answered in the reactor's thread; an answer and an error come back to the loop."""
+        asked_in: list[threading.Thread] = []
+
+        def question(value: int) -> Deferred[int]:
+            asked_in.append(threading.current_thread())
+            return succeed(value + 1)
+
+        async def work() -> int:
+            return await self.thread.ask(question, 1)
+
+        async def failing() -> None:
+            await self.thread.ask(lambda: fail(KeyError("expected")))
+
+        async def raising() -> None:
+            await self.thread.ask(lambda: succeed(1 // 0))
+
+        self.assertEqual(await self.thread.run(work), 2)
+        self.assertEqual(asked_in, [threading.current_thread()])
+        with self.assertRaises(KeyError):
+            await self.thread.run(failing)
+        with self.assertRaises(ZeroDivisionError):
+            await self.thread.run(raising)
+
+    async def test_cancel(self) -> None:
+        """Who is cancelled while he waits cancels what he has asked."""
+        cancelled: Deferred[None] = Deferred()
+        asked: Deferred[None] = Deferred()
+
+        def question() -> Deferred[None]:
+            asked.callback(None)
+            return Deferred(lambda _: cancelled.callback(None))
+
+        tasks: list[asyncio.Task[None]] = []
+
+        async def begin() -> None:
+            tasks.append(asyncio.create_task(self.thread.ask(question)))
+
+        await self.thread.run(begin)
+        await asked
+        self.thread.post(tasks[0].cancel)
+        await cancelled
+
+    async def test_unwanted(self) -> None:
+        """An answer that is under way when its asker goes is given to whoever cleans up."""
+        asked: Deferred[None] = Deferred()
+        unwanted: Deferred[str] = Deferred()
+
+        def question() -> Deferred[str]:
+            asked.callback(None)
+            return Deferred(lambda answer: answer.callback("late"))
+
+        def clean_up(answer: str) -> None:
+            self.thread.tell(unwanted.callback, answer)
+
+        tasks: list[asyncio.Task[str]] = []
+
+        async def begin() -> None:
+            tasks.append(asyncio.create_task(self.thread.ask(question, unwanted=clean_up)))
+
+        await self.thread.run(begin)
+        await asked
+        self.thread.post(tasks[0].cancel)
+        self.assertEqual(await unwanted, "late")
+
+    async def test_unwanted_in_the_same_turn(self) -> None:
+        """So is one that is there already when its asker is cancelled, before he has seen it."""
+        unwanted: list[str] = []
+        answer: Deferred[str] = Deferred()
+
+        async def work() -> None:
+            loop = asyncio.get_running_loop()
+            asking = asyncio.create_task(self.thread.ask(lambda: answer, unwanted=unwanted.append))
+            await asyncio.sleep(0.05)
+            self.thread.tell(answer.callback, "early")
+            # Hold the loop until the answer waits in it, and have the cancellation follow in the same turn.
+            arrived = threading.Event()
+            self.thread.tell(arrived.set)
+            arrived.wait(5)
+            loop.call_soon(asking.cancel)
+            await asyncio.gather(asking, return_exceptions=True)
+
+        await self.thread.run(work)
+        self.assertEqual(unwanted, ["early"])
+
+    async def test_stop(self) -> None:
+        """Stopping cancels what is under way, ends the thread, and refuses what comes later."""
+        ended: list[str] = []
+
+        async def endless() -> None:
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                ended.append("cancelled")
+
+        async def nothing() -> None:
+            """Is not called."""
+
+        endless_run = self.thread.run(endless)
+        await self.stop()
+        with self.assertRaises(asyncio.CancelledError):
+            await endless_run
+        self.assertEqual(ended, ["cancelled"])
+        self.assertFalse(self.thread.post(lambda: None))
+        with self.assertRaises(RuntimeError):
+            await self.thread.run(nothing)

@@ -1,0 +1,597 @@
+"""The methods of the API, asked with dragonfly-api's own stubs and by hand, against a running service."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from functools import partial
+from typing import Any
+
+import grpc
+from dragonfly_api import dfdaemon_pb2, dfdaemon_pb2_grpc
+from grpc import StatusCode
+from twisted.internet import reactor
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+
+from dragonfly_vortex.digest import crc32
+from dragonfly_vortex.errors import PieceDamaged, StorageError
+from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.rpc import servicer
+from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST
+from dragonfly_vortex.rpc.methods import METHODS
+from dragonfly_vortex.rpc.server import UploadService
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.wire import PieceKind
+from test.rpc.by_hand import LEGACY_PATHS, piece_request, read_reply
+from test.rpc.serving import LENGTH, TASK_ID, ServiceTestCase, content_of
+
+_WRITER = """
+import sys
+from pathlib import Path
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+catalog = Catalog(Path(sys.argv[1]))
+catalog.open()
+print(flush=True)
+for line in sys.stdin:
+    number = int(line)
+    catalog.add_piece(PieceKind.STANDARD, sys.argv[2], PieceMetadata(
+        number=number, offset=number * 100_000, length=100_000, digest="crc32:1"))
+"""
+
+_CHILDREN = """
+import asyncio, sys
+import grpc
+from dragonfly_api import dfdaemon_pb2
+
+async def main():
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.aio.insecure_channel(f"127.0.0.1:{sys.argv[1]}", options) for _ in range(10)]
+    syncs = [channel.unary_stream("/dfdaemon.v2.DfdaemonUpload/SyncPieces") for channel in channels]
+    request = dfdaemon_pb2.SyncPiecesRequest(task_id=sys.argv[2], interested_piece_numbers=range(3))
+    streams = [sync(request.SerializeToString()) for sync in syncs]
+    for stream in streams:
+        await stream.read()
+    print(flush=True)
+    sys.stdin.readline()
+    streams += [sync(request.SerializeToString()) for sync in syncs for _ in range(99)]
+    for stream in streams[10:]:
+        await stream.read()
+    print(flush=True)
+    for stream in streams:
+        await stream.read()
+    print(flush=True)
+    for channel in channels:
+        await channel.close()
+
+asyncio.run(main())
+"""
+
+
+class DownloadTests(ServiceTestCase):
+    """Pieces by the four methods."""
+
+    async def test_by_hand(self) -> None:
+        """A child of before January 2026, which has nothing but bytes, gets each kind under its own name."""
+        for kind in LEGACY_PATHS:
+            await self.add(0, 1, kind=kind)
+            call = self.legacy_call(kind)
+            got = read_reply(await self.child(lambda call=call: call(piece_request(TASK_ID, 1, "child"))))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            content = content_of(1)
+            self.assertTrue(got.content == content)
+            self.assertEqual((got.number, got.offset, got.length), (1, LENGTH, LENGTH))
+            self.assertEqual(got.digest, f"crc32:{crc32(content)}")
+            facts = (1).to_bytes(4, "big") + LENGTH.to_bytes(8, "big") * 2 + got.digest.encode()
+            self.assertEqual(got.metadata_digest, f"crc32:{crc32(facts)}")
+
+    async def test_by_the_stub(self) -> None:
+        """The method that the API still has answers its stub."""
+        await self.add(2, kind=PieceKind.CACHE)
+        request = dfdaemon_pb2.DownloadCachePieceRequest(task_id=TASK_ID, piece_number=2)
+        reply = await self.child(lambda: self.stub.DownloadCachePiece(request))
+        self.assertTrue(reply.piece.content == content_of(2))
+
+    async def test_refusals(self) -> None:
+        """A piece that is not there is not found, in a task that is and in one that is not; bytes are invalid."""
+        await self.add(0)
+        call = self.legacy_call()
+        for task_id, number in ((TASK_ID, 1), ("cd" * 32, 0), ("../../etc", 0)):
+            code, text = await self.child(lambda t=task_id, n=number: self.refusal(lambda: call(piece_request(t, n))))  # type: ignore[misc]  # as above
+            self.assertEqual((code, text), (StatusCode.NOT_FOUND, f"piece {task_id}-{number} not found"))
+        code, _ = await self.child(lambda: self.refusal(lambda: call(b"\xff\xff")))
+        self.assertIs(code, StatusCode.INVALID_ARGUMENT)
+
+    async def test_damage(self) -> None:
+        """A piece whose file is too short fails without a path, is marked, and is not found from then on."""
+        await self.add(0, 1)
+        (file,) = [path for path in (self.directory / "content").rglob(TASK_ID)]
+        os.truncate(file, LENGTH + 5)
+        call = self.legacy_call()
+        refused = [await self.child(lambda: self.refusal(lambda: call(piece_request(TASK_ID, 1)))) for _ in range(2)]
+        self.assertEqual([code for code, _ in refused], [StatusCode.INTERNAL, StatusCode.NOT_FOUND])
+        self.assertNotIn("content", refused[0][1])
+        self.assertEqual(len(self.flushLoggedErrors(PieceDamaged)), 1)
+        (_, damaged) = await self.store.get_pieces(PieceKind.STANDARD, TASK_ID)
+        self.assertIn("got 5", damaged.damage)
+
+    async def test_storage_failure(self) -> None:
+        """A storage that fails is an internal error; why stays in our log."""
+        await self.add(0)
+        await self.store.stop()
+        call = self.legacy_call()
+        code, text = await self.child(lambda: self.refusal(lambda: call(piece_request(TASK_ID, 0))))
+        self.assertEqual((code, text), (StatusCode.INTERNAL, f"piece {TASK_ID}-0 could not be read from the storage"))
+        self.assertEqual(len(self.flushLoggedErrors(StorageError)), 1)
+
+    async def test_many(self) -> None:
+        """Many more pieces than may be open at once all come, and leave no descriptor and no memory taken."""
+        await self.add(0)
+        before = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+        def fetch() -> int:
+            call = self.legacy_call()
+            futures = [call.future(piece_request(TASK_ID, 0)) for _ in range(250)]
+            for future in futures[200:]:
+                future.cancel()
+            return sum(len(future.result()) for future in futures[:200])
+
+        self.assertGreater(await self.child(fetch), 200 * LENGTH)
+        await self.child(lambda: time.sleep(0.2))
+        self.assertLess(len(os.listdir("/proc/self/fd")) if before else 0, before + 10)
+
+    async def test_unimplemented(self) -> None:
+        """What a parent has nothing to do with is not implemented."""
+        code, _ = await self.child(
+            lambda: self.refusal(lambda: self.stub.DeleteTask(dfdaemon_pb2.DeleteTaskRequest(task_id=TASK_ID)))
+        )
+        self.assertIs(code, StatusCode.UNIMPLEMENTED)
+
+
+class CountTests(ServiceTestCase):
+    """What is counted of what was asked."""
+
+    def make_service(self, **settings: Any) -> UploadService:
+        self.tally, self.stats = Tally(), StatTally()
+        self.limiter = TokenBucket(1 << 40, IReactorTime(reactor))
+        return super().make_service(tally=self.tally, stats=self.stats, limiter=self.limiter)
+
+    async def test_pieces(self) -> None:
+        """A piece's content is counted, and not what there is not; nothing is under way in the end."""
+        await self.add(0, 1)
+        call = self.legacy_call()
+        for number in (0, 1):
+            await self.child(lambda n=number: call(piece_request(TASK_ID, n)))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+        for request in (piece_request(TASK_ID, 2), b"\xff\xff"):
+            await self.child(lambda r=request: self.refusal(lambda: call(r)))  # type: ignore[misc]  # as above
+        await self.until_idle()
+        self.assertEqual(self.tally.bytes_sent, 2 * LENGTH)
+
+    async def test_under_way(self) -> None:
+        """A piece that waits for the limit is under way, until its child does not wait any more."""
+        await self.add(0)
+        self.limiter.spend(60 << 40)
+        future = self.legacy_call().future(piece_request(TASK_ID, 0))
+        while not self.tally.pieces_under_way:
+            await deferLater(IReactorTime(reactor), 0.01)
+        future.cancel()
+        await self.until_idle()
+        self.assertEqual(self.tally.bytes_sent, 0)
+
+    async def until_idle(self) -> None:
+        """Wait until no piece is under way."""
+        while self.tally.pieces_under_way:
+            await deferLater(IReactorTime(reactor), 0.01)
+
+    async def test_stats(self) -> None:
+        """Questions about a task are counted by its kind, and those without an answer."""
+        await self.add(0, kind=PieceKind.CACHE)
+        for kind in (PieceKind.CACHE, PieceKind.STANDARD, PieceKind.CACHE):
+            row = METHODS[kind]
+            request = row.stat_request(task_id=TASK_ID)
+            ask = partial(getattr(self.stub, row.stat), request)
+            await self.child(lambda a=ask, k=kind: a() if k is PieceKind.CACHE else self.refusal(a))  # type: ignore[misc]  # as above
+        counted = {kind: (self.stats.asked[kind], self.stats.failed[kind]) for kind in PieceKind}
+        none = dict.fromkeys(PieceKind, (0, 0))
+        self.assertEqual(counted, none | {PieceKind.CACHE: (2, 0), PieceKind.STANDARD: (1, 1)})
+
+
+class LimitTests(ServiceTestCase):
+    """A service with a limit of its content."""
+
+    def make_service(self, **settings: Any) -> UploadService:
+        return super().make_service(limiter=TokenBucket(500_000, IReactorTime(reactor)))
+
+    async def test_limit(self) -> None:
+        """Pieces wait for the debt of those before."""
+        await self.add(0)
+        call = self.legacy_call()
+
+        def fetch() -> float:
+            begun = time.monotonic()
+            for _ in range(3):
+                call(piece_request(TASK_ID, 0))
+            return time.monotonic() - begun
+
+        self.assertGreater(await self.child(fetch), 0.3)
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+    """A frame of HTTP/2 (RFC 9113, section 4.1)."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+class StrangerTests(ServiceTestCase):
+    """What strangers can make a service keep, with little memory and few calls."""
+
+    def make_service(self, **settings: Any) -> UploadService:
+        self.patch(servicer, "_QUESTIONS_IN_MEMORY", 2000)
+        self.tally = Tally()
+        return super().make_service(tally=self.tally, memory=4 * LENGTH, max_calls=8)
+
+    def another_channel(self) -> grpc.Channel:
+        """A connection of its own."""
+        channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", [("grpc.use_local_subchannel_pool", 1)])
+        self.addCleanup(channel.close)
+        return channel
+
+    def ask_and_do_not_read(self, calls: int) -> None:
+        """Ask for a piece so many times on a connection of its own, with an HTTP/2 window that lets nothing through."""
+        child = socket.create_connection(("127.0.0.1", self.port))
+        self.addCleanup(child.close)
+        settings = b"\0\4" + bytes(4)  # SETTINGS_INITIAL_WINDOW_SIZE is 0
+        child.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, settings))
+        headers = {
+            ":method": "POST",
+            ":scheme": "http",
+            ":path": LEGACY_PATHS[PieceKind.STANDARD],
+            ":authority": "parent",
+            "content-type": "application/grpc",
+            "te": "trailers",
+        }
+        block = b"".join(
+            b"\0" + b"".join(bytes([len(text)]) + text.encode() for text in line) for line in headers.items()
+        )
+        request = piece_request(TASK_ID, 0)
+        message = b"\0" + len(request).to_bytes(4, "big") + request
+        for stream in range(1, 2 * calls, 2):
+            child.sendall(frame(1, 4, stream, block) + frame(0, 1, stream, message))
+
+    async def test_two_that_do_not_read(self) -> None:
+        """Two children that do not read what they asked for do not keep a third one waiting."""
+        await self.add(0)
+        for most in (2, 3):
+            self.ask_and_do_not_read(3)
+            while self.tally.bytes_sent < most * LENGTH:
+                await deferLater(IReactorTime(reactor), 0.01)
+        call = self.legacy_call()
+        self.assertGreater(len(await self.child(lambda: call(piece_request(TASK_ID, 0), timeout=10))), LENGTH)
+        self.assertEqual(self.tally.bytes_sent, 4 * LENGTH)
+        self.assertGreaterEqual(self.tally.pieces_under_way, 6)
+
+    async def test_long_questions(self) -> None:
+        """A question that is too long is refused, each by its own limit."""
+        await self.add(0)
+        stat, sync = self.stub.StatLocalTask, self.stub.SyncPieces
+        questions: list[tuple[Any, Any, StatusCode]] = [
+            (stat, dfdaemon_pb2.StatLocalTaskRequest(task_id="x" * 20_000), StatusCode.INVALID_ARGUMENT),
+            (sync, self.question(*[0] * (MAX_NUMBERS + 1)), StatusCode.INVALID_ARGUMENT),
+            (sync, self.question(*range(10**6, 10**6 + MAX_REQUEST // 3)), StatusCode.RESOURCE_EXHAUSTED),
+        ]
+        for call, question, expected in questions:
+            code, _ = await self.child(lambda c=call, q=question: self.refusal(lambda: list(c(q))))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            self.assertIs(code, expected)
+
+    async def test_many_questions(self) -> None:
+        """What is kept of questions has a bound, which one connection cannot use up; a stream's end makes room."""
+        await self.add(0)
+        question = self.question(*range(100))  # some 1,000 bytes are kept of it
+        other: Any = dfdaemon_pb2_grpc.DfdaemonUploadStub(self.another_channel())
+
+        def ask() -> None:
+            first = self.stub.SyncPieces(question)
+            next(first)
+            if self.refusal(lambda: list(self.stub.SyncPieces(question)))[0] is not StatusCode.RESOURCE_EXHAUSTED:
+                raise self.failureException("expected that there is no room")
+            next(other.SyncPieces(question))
+            first.cancel()
+            while True:  # the service hears of the end a moment later
+                with contextlib.suppress(grpc.RpcError):
+                    next(self.stub.SyncPieces(question))
+                    return
+
+        await self.child(ask)
+
+    async def test_many_calls(self) -> None:
+        """Calls beyond the limit are refused, and served again when others have ended."""
+        await self.add(0)
+
+        def ask() -> tuple[StatusCode, str]:
+            streams = [self.stub.SyncHost(dfdaemon_pb2.SyncHostRequest()) for _ in range(8)]
+            for stream in streams:
+                next(stream)
+            refused = self.refusal(lambda: next(self.stub.SyncHost(dfdaemon_pb2.SyncHostRequest())))
+            for stream in streams:
+                stream.cancel()
+            while True:
+                with contextlib.suppress(grpc.RpcError):
+                    next(self.stub.SyncHost(dfdaemon_pb2.SyncHostRequest()))
+                    return refused
+
+        self.assertIs((await self.child(ask))[0], StatusCode.RESOURCE_EXHAUSTED)
+
+    def question(self, *numbers: int) -> Any:
+        """What asks for pieces."""
+        return dfdaemon_pb2.SyncPiecesRequest(task_id=TASK_ID, interested_piece_numbers=numbers)
+
+
+class StatTests(ServiceTestCase):
+    """What is known of a task."""
+
+    async def test_lengths(self) -> None:
+        """Each kind's method tells the lengths, where its message has them."""
+        for kind, row in METHODS.items():
+            await self.add(0, kind=kind)
+            reply = await self.child(
+                lambda row=row: getattr(self.stub, row.stat)(row.stat_request(task_id=TASK_ID))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            )
+            fields = reply.DESCRIPTOR.fields_by_name
+            expected = {"content_length": 3 * LENGTH, "piece_length": LENGTH, "piece_count": 3, "id": TASK_ID}
+            for name, value in ({"task_id": TASK_ID} | expected).items():
+                if name in fields:
+                    self.assertEqual(getattr(reply, name), value, f"{row.stat}: {name}")
+            self.assertEqual(reply.created_at.seconds, 1_700_000_000)
+
+    async def test_unknown(self) -> None:
+        """A task that is not there is not found, whatever its name."""
+        for kind, row in METHODS.items():
+            await self.add(0, kind=kind)
+            for task_id in ("cd" * 32, "x", ""):
+                request = row.stat_request(task_id=task_id)
+                refused = await self.child(
+                    lambda row=row, request=request: self.refusal(lambda: getattr(self.stub, row.stat)(request))  # type: ignore[misc]  # as above
+                )
+                self.assertIs(refused[0], StatusCode.NOT_FOUND)
+
+
+class SyncTests(ServiceTestCase):
+    """The streams of pieces."""
+
+    def all_of(self, call: Any, request: object) -> list[Any]:
+        """All that a stream tells; in a child's thread."""
+        return list(call(request))
+
+    def sync(self, *wanted: int, timeout: float | None = None, task_id: str = TASK_ID) -> Any:
+        """Open a stream; in a child's thread."""
+        request = dfdaemon_pb2.SyncPiecesRequest(task_id=task_id, interested_piece_numbers=wanted)
+        return self.stub.SyncPieces(request, timeout=timeout)
+
+    async def test_finished_task(self) -> None:
+        """All pieces of a finished task are told, each kind by its own method, and then the stream ends."""
+        for kind, row in METHODS.items():
+            await self.add(0, 1, 2, kind=kind)
+            call = getattr(self.stub, row.sync)
+            told = await self.child(
+                partial(self.all_of, call, row.sync_request(**{"task_id": TASK_ID, row.interested: range(3)}))
+            )
+            facts = [(piece.number, piece.offset, piece.length) for piece in told]
+            self.assertEqual(facts, [(0, 0, LENGTH), (1, LENGTH, LENGTH), (2, 2 * LENGTH, LENGTH)])
+            if kind is not PieceKind.CACHE:  # whose message has no fields for it
+                self.assertEqual({(piece.ip, piece.tcp_port) for piece in told}, {("192.0.2.7", 4005)})
+                self.assertFalse(told[0].HasField("quic_port"))
+
+    async def test_no_door(self) -> None:
+        """Where no door for Vortex is open no port is told."""
+        await self.add(0, pieces=1)
+        self.vortex_port = None
+        (told,) = await self.child(lambda: list(self.sync(0)))
+        self.assertFalse(told.HasField("tcp_port"))
+
+    async def test_wanted(self) -> None:
+        """Only the wanted pieces are told; one that a finished task has not does not keep the stream open."""
+        await self.add(0, 1, 2)
+        self.assertEqual([piece.number for piece in await self.child(lambda: list(self.sync(2, 7)))], [2])
+
+    async def test_as_asked(self) -> None:
+        """Pieces are told in the order in which they are asked for, twice where asked twice; for no number, none is."""
+        await self.add(0, 1, 2)
+        for wanted in ([2, 0], [1, 1, 0, 1], [], [2**32 - 1, 2]):
+            told = await self.child(lambda wanted=wanted: [piece.number for piece in self.sync(*wanted, timeout=10)])  # type: ignore[misc]  # as above
+            self.assertEqual(told, [number for number in wanted if number < 3])
+
+    async def test_as_asked_of_what_comes(self) -> None:
+        """What comes later is told as often as it was asked for, and then the stream of an unfinished task ends."""
+        await self.add(0)
+
+        def follow() -> list[int]:
+            stream = self.sync(1, 0, 1)
+            told = [next(stream).number]
+            self.in_reactor(self.add_piece, 1)
+            return told + [piece.number for piece in stream]
+
+        self.assertEqual(await self.child(follow), [0, 1, 1])
+
+    async def test_no_number_of_an_unfinished_task(self) -> None:
+        """A stream without a number ends at once, and fails where there is no such task."""
+        await self.add(0)
+        self.assertEqual(await self.child(lambda: list(self.sync())), [])
+        code, _ = await self.child(lambda: self.refusal(lambda: list(self.sync(task_id="cd" * 32))))
+        self.assertIs(code, StatusCode.INTERNAL)
+
+    async def test_all_wanted_are_there(self) -> None:
+        """The stream of an unfinished task ends when all that was wanted has been told."""
+        await self.add(0, 2)
+        self.assertEqual([piece.number for piece in await self.child(lambda: list(self.sync(0, 2)))], [0, 2])
+
+    async def test_unknown(self) -> None:
+        """An unknown task is an internal error with those words, as with the reference."""
+        code, text = await self.child(lambda: self.refusal(lambda: list(self.sync(0, task_id="cd" * 32))))
+        self.assertEqual((code, text), (StatusCode.INTERNAL, f"task {'cd' * 32} not found"))
+
+    async def test_as_they_come(self) -> None:
+        """Headers come at once, then what is there, then each piece within 100 ms; with the last the stream ends."""
+        await self.add(0)
+
+        def follow() -> list[float]:
+            stream = self.sync(0, 1, 2)
+            stream.initial_metadata()
+            delays = []
+            next(stream)
+            for number in (2, 1):
+                begun = time.monotonic()
+                self.in_reactor(self.add_piece, number)
+                if next(stream).number != number:
+                    raise self.failureException("another piece than the one that was added")
+                delays.append(time.monotonic() - begun)
+            if list(stream):
+                raise self.failureException("more pieces than there are")
+            return delays
+
+        self.assertLess(max(await self.child(follow)), 0.1)
+
+    async def test_headers_at_once(self) -> None:
+        """Headers come before the first piece is there."""
+        await self.add_task(3)
+
+        def look() -> None:
+            stream = self.sync(0, 1, 2)
+            stream.initial_metadata()
+            stream.cancel()
+
+        await self.child(look)
+
+    async def test_another_process(self) -> None:
+        """A piece that another process writes is told within 100 ms, too."""
+        await self.add(0)
+
+        def follow() -> float:
+            with subprocess.Popen(
+                [sys.executable, "-c", _WRITER, str(self.directory), TASK_ID],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            ) as writer:
+                if writer.stdin is None or writer.stdout is None:
+                    raise self.failureException("expected pipes")
+                writer.stdout.readline()
+                stream = self.sync(1)
+                stream.initial_metadata()
+                time.sleep(0.1)
+                begun = time.monotonic()
+                writer.stdin.write(b"1\n")
+                writer.stdin.flush()
+                if [piece.number for piece in stream] != [1]:
+                    raise self.failureException("expected piece 1")
+                return time.monotonic() - begun
+
+        self.assertLess(await self.child(follow), 0.1)
+
+    async def test_deadline(self) -> None:
+        """Under a deadline the stream ends well, shortly before; under one that is too short it ends at once."""
+        await self.add(0)
+
+        def follow(timeout: float) -> tuple[int, StatusCode, float]:
+            begun = time.monotonic()
+            stream = self.sync(0, 1, timeout=timeout)
+            pieces = list(stream)
+            return len(pieces), stream.code(), time.monotonic() - begun
+
+        for timeout, least, most in ((1.0, 0.3, 0.9), (0.3, 0.0, 0.3)):
+            pieces, code, seconds = await self.child(lambda timeout=timeout: follow(timeout))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            self.assertEqual((pieces, code), (1, StatusCode.OK))
+            self.assertTrue(least <= seconds <= most, seconds)
+
+    async def test_removed(self) -> None:
+        """A task that goes away under a stream ends it with the error of an unknown one."""
+        await self.add(0)
+
+        def follow() -> tuple[StatusCode, str]:
+            stream = self.sync(0, 1, 2)
+            next(stream)
+            subprocess.run(
+                [
+                    sys.executable,
+                    "-c",
+                    "import sys; from pathlib import Path; from dragonfly_vortex.storage.catalog import Catalog;"
+                    "from dragonfly_vortex.wire import PieceKind;"
+                    "c = Catalog(Path(sys.argv[1])); c.open(); c.remove_task(PieceKind.STANDARD, sys.argv[2])",
+                    str(self.directory),
+                    TASK_ID,
+                ],
+                check=True,
+            )
+            return self.refusal(lambda: list(stream))
+
+        self.assertEqual((await self.child(follow))[0], StatusCode.INTERNAL)
+
+    async def test_a_thousand_streams(self) -> None:
+        """A thousand open streams need no thread of their own and do not stop a unary call; all hear of a piece."""
+        await self.add(0)
+        call = self.legacy_call()
+
+        def threads() -> int:
+            path = "/proc/self/task"
+            return len(os.listdir(path)) if os.path.isdir(path) else threading.active_count()
+
+        def follow() -> tuple[int, float, float]:
+            # The children are in another process: their threads do not count, and their event loop ends with it.
+            with subprocess.Popen(
+                [sys.executable, "-c", _CHILDREN, str(self.port), TASK_ID],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            ) as children:
+                if children.stdin is None or children.stdout is None:
+                    raise self.failureException("expected pipes")
+                children.stdout.readline()
+                call(piece_request(TASK_ID, 0))
+                few = threads()
+                children.stdin.write(b"more\n")
+                children.stdin.flush()
+                children.stdout.readline()
+                grown = threads() - few
+                times = []
+                for _ in range(20):
+                    begun = time.monotonic()
+                    call(piece_request(TASK_ID, 0))
+                    times.append(time.monotonic() - begun)
+                begun = time.monotonic()
+                self.in_reactor(self.add_piece, 1)
+                children.stdout.readline()
+                return grown, sorted(times)[10], time.monotonic() - begun
+
+        grown, latency, everyone = await self.child(follow)
+        self.assertLess(grown, 4)
+        self.assertLess(latency, 0.1)
+        self.assertLess(everyone, 5)
+
+
+class HostTests(ServiceTestCase):
+    """What is said about the host."""
+
+    async def test_host(self) -> None:
+        """The host is told once a second, until shortly before the caller's deadline."""
+
+        def follow() -> tuple[list[Any], StatusCode, float]:
+            begun = time.monotonic()
+            stream = self.stub.SyncHost(dfdaemon_pb2.SyncHostRequest(host_id="x"), timeout=1.9)
+            hosts = list(stream)
+            return hosts, stream.code(), time.monotonic() - begun
+
+        hosts, code, seconds = await self.child(follow)
+        self.assertEqual((len(hosts), code), (2, StatusCode.OK))
+        self.assertLess(seconds, 1.8)
+        host = hosts[0]
+        self.assertEqual(
+            (host.id, host.ip, host.hostname, host.port), ("192.0.2.7-peer", "192.0.2.7", "peer", self.port)
+        )
+
+    async def test_invalid(self) -> None:
+        """Bytes that are no request are invalid."""
+        stream: Any = self.channel.unary_stream("/dfdaemon.v2.DfdaemonUpload/SyncHost")
+        code, _ = await self.child(lambda: self.refusal(lambda: list(stream(b"\xff\xff"))))
+        self.assertIs(code, StatusCode.INVALID_ARGUMENT)

@@ -1,0 +1,199 @@
+"""Many streams on few tasks: who looks into the storage, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.trial.unittest import TestCase
+from zope.interface import implementer
+
+from dragonfly_vortex.errors import NotStored
+from dragonfly_vortex.interfaces import IPieceStore, OpenPiece, StoredPiece, StoredTask
+from dragonfly_vortex.rpc.event_loop import EventLoopThread
+from dragonfly_vortex.rpc.task_watch import Watches
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+_T = TypeVar("_T")
+
+_KIND = PieceKind.STANDARD
+
+
+@implementer(IPieceStore)
+class _Tasks:
+    """A store that counts what it is asked, and changes when the test says so."""
+
+    def __init__(self) -> None:
+        self.looks: list[str] = []
+        self.subscribers: list[Callable[[], None]] = []
+        self.pieces: dict[str, list[int]] = {}
+        self.damaged: set[int] = set()
+        self.content_length: int | None = 30
+
+    def get_task(self, kind: PieceKind, task_id: str) -> Deferred[StoredTask]:
+        if task_id not in self.pieces:
+            return fail(NotStored(task_id))
+        return succeed(
+            StoredTask(kind=kind, task_id=task_id, content_length=self.content_length, piece_length=10, created_at=0)
+        )
+
+    def get_pieces(self, kind: PieceKind, task_id: str) -> Deferred[list[StoredPiece]]:
+        self.looks.append(task_id)
+        if task_id not in self.pieces:
+            return fail(NotStored(task_id))
+        return succeed(
+            [
+                StoredPiece(
+                    kind=kind,
+                    task_id=task_id,
+                    metadata=PieceMetadata(number=number, offset=0, length=1, digest=""),
+                    damage="gone" if number in self.damaged else "",
+                )
+                for number in self.pieces[task_id]
+            ]
+        )
+
+    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
+        self.subscribers.append(changed)
+        return lambda: self.subscribers.remove(changed)
+
+    def open_piece(
+        self, kind: PieceKind, task_id: str, number: int, start: int = 0, length: int | None = None
+    ) -> Deferred[OpenPiece]:
+        return fail(NotStored("nothing asks for it"))
+
+    def mark_damaged(self, kind: PieceKind, task_id: str, number: int, reason: str) -> Deferred[None]:
+        return succeed(None)
+
+    def add_task(self, task: StoredTask) -> Deferred[None]:
+        return succeed(None)
+
+    def add_piece(self, kind: PieceKind, task_id: str, metadata: PieceMetadata, content: bytes) -> Deferred[None]:
+        return succeed(None)
+
+
+class WatchesTests(TestCase):
+    """Watches in a loop of their own, over a store in the reactor."""
+
+    timeout = 30
+
+    def setUp(self) -> None:
+        self.store = _Tasks()
+        self.thread = EventLoopThread(IReactorFromThreads(reactor), "watches")
+        self.thread.start()
+        self.addCleanup(self.thread.stop)
+
+    def watched(self, work: Callable[[Watches], Awaitable[_T]]) -> Deferred[_T]:
+        """Run a coroutine with watches in the loop."""
+
+        async def in_loop() -> _T:
+            return await work(Watches(self.store, self.thread, lambda kind, metadata: b"%d" % metadata.number))
+
+        return self.thread.run(in_loop)
+
+    async def change(self, change: Callable[[], object]) -> None:
+        """In the loop: change something in the storage, and have its subscribers told."""
+
+        def in_reactor() -> Deferred[None]:
+            change()
+            for changed in list(self.store.subscribers):
+                changed()
+            return succeed(None)
+
+        await self.thread.ask(in_reactor)
+
+    async def test_one_look_for_many(self) -> None:
+        """Streams of one task share its looks, and what is said about a piece."""
+        self.store.pieces["a"] = [0]
+
+        async def work(watches: Watches) -> Any:
+            async with watches.open(_KIND, "a") as first, watches.open(_KIND, "a") as second:
+                self.assertIs(first, second)
+                await asyncio.wait_for(first.changed.wait(), 5)
+                before = list(first.arrived)
+                changed = first.changed
+                await self.change(lambda: self.store.pieces.update(a=[0, 1]))
+                await asyncio.wait_for(changed.wait(), 5)
+                return before, list(first.arrived), first.complete
+
+        before, after, complete = await self.watched(work)
+        self.assertEqual((before, after, complete), ([(0, b"0")], [(0, b"0"), (1, b"1")], False))
+        self.assertEqual(self.store.looks, ["a", "a"])
+
+    async def test_complete(self) -> None:
+        """A task with all its rows is complete, damaged ones too; it is not looked at again."""
+        self.store.pieces["a"] = [0, 1, 2]
+        self.store.damaged = {1}
+
+        async def work(watches: Watches) -> Any:
+            async with watches.open(_KIND, "a") as watch:
+                await asyncio.wait_for(watch.changed.wait(), 5)
+                await self.change(lambda: None)
+                await asyncio.sleep(0.05)
+                return watch.complete, [arrival.number for arrival in watch.arrived]
+
+        self.assertEqual(await self.watched(work), (True, [0, 2]))
+        self.assertEqual(self.store.looks, ["a"])
+
+    async def test_unknown_length(self) -> None:
+        """A task whose length nobody knows yet is not complete before it is known."""
+        self.store.pieces["a"] = [0, 1, 2]
+        self.store.content_length = None
+
+        async def work(watches: Watches) -> bool:
+            async with watches.open(_KIND, "a") as watch:
+                await asyncio.wait_for(watch.changed.wait(), 5)
+                self.assertFalse(watch.complete)
+                changed = watch.changed
+                await self.change(lambda: setattr(self.store, "content_length", 30))
+                await asyncio.wait_for(changed.wait(), 5)
+                return watch.complete
+
+        self.assertTrue(await self.watched(work))
+
+    async def test_failure(self) -> None:
+        """What cannot be looked at has failed for those who watch, and is asked again for those who come later."""
+
+        async def work(watches: Watches) -> Any:
+            async with watches.open(_KIND, "a") as watch:
+                await asyncio.wait_for(watch.changed.wait(), 5)
+                failure = watch.failure
+                self.store.pieces["a"] = [0]
+                async with watches.open(_KIND, "a") as other:
+                    await asyncio.wait_for(other.changed.wait(), 5)
+                    return failure, other.failure, len(other.arrived), len(watches)
+
+        failure, later, arrived, watched = await self.watched(work)
+        self.assertIsInstance(failure, NotStored)
+        self.assertEqual((later, arrived, watched), (None, 1, 1))
+
+    async def test_nothing_left(self) -> None:
+        """The storage is listened to while there is a stream, and no longer."""
+        self.store.pieces["a"] = [0]
+
+        async def work(watches: Watches) -> tuple[int, int]:
+            async with watches.open(_KIND, "a") as watch:
+                await asyncio.wait_for(watch.changed.wait(), 5)
+                during = len(self.store.subscribers)
+            await asyncio.sleep(0.05)
+            return during, len(watches)
+
+        self.assertEqual(await self.watched(work), (1, 0))
+        self.assertEqual(self.store.subscribers, [])
+
+    async def test_wake_all(self) -> None:
+        """Those who wait can be told to look around."""
+        self.store.pieces["a"] = [0]
+
+        async def work(watches: Watches) -> None:
+            async with watches.open(_KIND, "a") as watch:
+                await asyncio.wait_for(watch.changed.wait(), 5)
+                changed = watch.changed
+                watches.wake_all()
+                await asyncio.wait_for(changed.wait(), 5)
+
+        await self.watched(work)

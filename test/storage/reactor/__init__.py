@@ -1,0 +1,1 @@
+"""Tests of the storage's half for the reactor."""

@@ -1,0 +1,734 @@
+"""Tests of the storage as the rest of a peer sees it: a real reactor, a real thread, real files."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, gatherResults
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError, StorageFailure
+from dragonfly_vortex.interfaces import IPieceStore, OpenPiece, StoredTask
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.storage.reactor.version import CatalogVersion
+from dragonfly_vortex.storage.remover import remove_task
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+from test.mounts import run_with_mounts
+from test.storage.changer import Changer
+from test.storage.contents import content_of, files_in, wrong_pieces
+
+KIND = PieceKind.STANDARD
+CONTENT = content_of(2500)
+TASK = StoredTask(
+    kind=KIND,
+    task_id=hashlib.sha256(CONTENT).hexdigest(),
+    content_length=2500,
+    piece_length=1000,
+    created_at=1_700_000,
+)
+
+_IMPORTER = """
+import pathlib, sys
+from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.wire import PieceKind
+import_file(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), PieceKind.STANDARD, 1000)
+"""
+
+_FORGETFUL = """
+import pathlib, sys
+from twisted.internet import reactor
+from twisted.internet.task import react
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.wire import PieceKind
+async def main(reactor):
+    store = PieceStore(pathlib.Path(sys.argv[1]), reactor)
+    await store.start()
+    await store.write_task(PieceKind.STANDARD, "a-task")
+    if sys.argv[2] == "raise":
+        raise ZeroDivisionError
+react(main)
+"""
+
+_MOUNTED_OVER = """
+from twisted.internet.task import react
+from dragonfly_vortex.errors import NotStored
+from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.wire import PieceKind
+
+async def main(reactor):
+    place, other, file = map(Path, sys.argv[1:])
+    kind, tasks = PieceKind.STANDARD, []
+    for directory, content in ((place, b"in the place"), (other, b"mounted over it")):
+        file.write_bytes(content)
+        tasks.append(import_file(file, directory, kind).task_id)
+    store = PieceStore(place, reactor)
+    await store.start()
+    unmount = ["umount", "-l", place]
+    for change in (lambda: None, lambda: over(place, other), lambda: subprocess.run(unmount, check=True)):
+        change()
+        for task_id in tasks:
+            try:
+                piece = await store.open_piece(kind, task_id, 0)
+            except NotStored:
+                print("none")
+            else:
+                print(os.pread(piece.range.descriptor, 100, 0).decode())
+                os.close(piece.range.descriptor)
+        tasks.reverse()
+    await store.stop()
+
+react(main)
+"""
+
+_READ_ONLY = """
+from twisted.internet.task import react
+from dragonfly_vortex.errors import StorageError
+from dragonfly_vortex.interfaces import StoredTask
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.wire import PieceKind
+
+async def main(reactor):
+    directory, kind, task_id = Path(sys.argv[1]), PieceKind.STANDARD, sys.argv[2]
+    read_only(directory)
+    store = PieceStore(directory, reactor)
+    await store.start()
+    task = await store.get_task(kind, task_id)
+    print(task.content_length, "bytes")
+    for _ in range(2):
+        piece = await store.open_piece(kind, task_id, 2)
+    print("piece 2 of", len(os.pread(piece.range.descriptor, piece.range.length, piece.range.offset)), "bytes")
+    for change in (
+        lambda: store.get_task(kind, "f" * 64),
+        lambda: store.mark_damaged(kind, task_id, 0, "a test"),
+        lambda: store.add_task(StoredTask(kind=kind, task_id="abc", content_length=1, piece_length=1, created_at=0)),
+        lambda: store.write_task(kind, "abc"),
+    ):
+        try:
+            await change()
+        except StorageError as error:
+            reason = ": Read-only file system" * ("Read-only file system" in str(error))
+            print(f"{type(error).__name__}{reason}")
+    await store.stop()
+
+react(main)
+"""
+
+
+def metadata_of(number: int) -> PieceMetadata:
+    """A piece's row, as a child would have it from a parent."""
+    data = CONTENT[number * 1000 : number * 1000 + 1000]
+    return PieceMetadata(
+        number=number,
+        offset=number * 1000,
+        length=len(data),
+        digest=f"crc32:{zlib.crc32(data)}",
+        parent_id="a-parent",
+        cost=2,
+        created_at=1_600_000,
+    )
+
+
+def read(piece: OpenPiece) -> bytes:
+    """The bytes that were handed out; the descriptor is closed."""
+    descriptor, offset, length = piece.range
+    try:
+        return os.pread(descriptor, length, offset)
+    finally:
+        os.close(descriptor)
+
+
+def descriptors(within: str = "/content/") -> set[str]:
+    """The files of a storage that this process has open: of its content, or others."""
+    names = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:
+            continue
+        if within in target:
+            names.add(target)
+    return names
+
+
+class StoreCase(TestCase):
+    """A store that is open, on a directory of its own."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.path = Path(self.mktemp())
+        self.path.write_bytes(CONTENT)
+        self.store = PieceStore(self.directory, IReactorFromThreads(reactor))
+        self.addCleanup(self.store.stop)
+        self.started = self.store.start()  # what a test asks waits for it
+
+    def import_it(self) -> None:
+        """Import the content, past the store."""
+        import_file(self.path, self.directory, KIND, 1000)
+
+    def import_elsewhere(self) -> None:
+        """Import the content, in another process."""
+        subprocess.run([sys.executable, "-c", _IMPORTER, str(self.path), str(self.directory)], check=True)
+
+    def stored_at(self) -> Path:
+        """Where the task's content is."""
+        return Content(self.directory).path(KIND, TASK.task_id)
+
+
+class LifeTests(StoreCase):
+    """From start to stop."""
+
+    def test_provides(self) -> None:
+        """The store provides its interface."""
+        verifyObject(IPieceStore, self.store)
+
+    def test_constructor(self) -> None:
+        """A store that has not been started has made no file and no thread."""
+        directory = Path(self.mktemp())
+        before = threading.active_count()
+        PieceStore(directory, IReactorFromThreads(reactor))
+        self.assertFalse(directory.exists())
+        self.assertEqual(threading.active_count(), before)
+
+    async def test_cannot_start(self) -> None:
+        """A storage that cannot be opened has no thread, and refuses questions."""
+        path = Path(self.mktemp())
+        path.write_bytes(b"a file in the directory's place")
+        before = threading.active_count()
+        store = PieceStore(path, IReactorFromThreads(reactor))
+        with self.assertRaisesRegex(StorageFailure, "cannot open .*: .*File exists"):
+            await store.start()
+        self.assertEqual(threading.active_count(), before)
+        with self.assertRaisesRegex(StorageFailure, "it is closed"):
+            await store.get_task(KIND, TASK.task_id)
+
+    async def test_forgotten(self) -> None:
+        """A program that does not stop its store, or raises, ends; and the database is closed then."""
+        await self.store.stop()
+        for end in ("return", "raise"):
+            command = [sys.executable, "-c", _FORGETFUL, str(self.directory), end]
+            ran = await deferToThread(subprocess.run, command, capture_output=True, timeout=30)
+            self.assertEqual(ran.returncode, int(end == "raise"), ran.stderr)
+            self.assertEqual([path.name for path in self.directory.glob("catalog*")], ["catalog.sqlite3"])
+
+    async def test_stop(self) -> None:
+        """A stopped store has no thread, refuses questions, stops again, and starts again with what it had."""
+        self.import_it()
+        before = threading.active_count()
+        asked = self.store.get_task(KIND, TASK.task_id)
+        await self.store.stop()
+        self.assertEqual(threading.active_count(), before - 1)
+        self.assertEqual(descriptors("catalog.sqlite3"), set())
+        self.assertEqual((await asked).task_id, TASK.task_id)
+        await self.store.stop()
+        for question in (self.store.get_task(KIND, TASK.task_id), self.store.open_piece(KIND, TASK.task_id, 0)):
+            with self.assertRaisesRegex(StorageFailure, "expected the storage .* to be open, it is closed"):
+                await question
+        await self.store.start()
+        await self.store.start()
+        self.assertEqual((await self.store.get_task(KIND, TASK.task_id)).task_id, TASK.task_id)
+
+    async def test_start_fails(self) -> None:
+        """A storage that cannot be opened fails at the start and at every question, and can be stopped."""
+        path = Path(self.mktemp())
+        path.touch()
+        store = PieceStore(path, IReactorFromThreads(reactor))
+        self.addCleanup(store.stop)
+        with self.assertRaisesRegex(StorageFailure, "cannot open"):
+            await store.start()
+        with self.assertRaises(StorageFailure):
+            await store.get_task(KIND, TASK.task_id)
+
+
+class QuestionTests(StoreCase):
+    """What there is, and what there is not."""
+
+    async def test_imported(self) -> None:
+        """What another process imports is there at once, although it was asked for before."""
+        with self.assertRaisesRegex(NotStored, f"^piece {TASK.task_id}-0 not found$"):
+            await self.store.open_piece(KIND, TASK.task_id, 0)
+        self.import_elsewhere()
+        task = await self.store.get_task(KIND, TASK.task_id)
+        self.assertEqual(task, replace(TASK, created_at=task.created_at))
+        pieces = await self.store.get_pieces(KIND, TASK.task_id)
+        self.assertEqual([piece.metadata.length for piece in pieces], [1000, 1000, 500])
+        for number in range(3):
+            piece = await self.store.open_piece(KIND, TASK.task_id, number)
+            self.assertEqual(piece.metadata, pieces[number].metadata)
+            self.assertEqual(read(piece), CONTENT[number * 1000 : number * 1000 + 1000])
+
+    async def test_not_stored(self) -> None:
+        """What is not there is named as the wire names it, and without a path."""
+        self.import_it()
+        for question, message in (
+            (self.store.open_piece(KIND, TASK.task_id, 3), f"piece {TASK.task_id}-3 not found"),
+            (self.store.open_piece(PieceKind.CACHE, TASK.task_id, 0), f"piece {TASK.task_id}-0 not found"),
+            (self.store.open_piece(KIND, "../../../etc/passwd", 0), "piece ../../../etc/passwd-0 not found"),
+            (self.store.get_task(KIND, "f" * 64), f"task {'f' * 64} not found"),
+            (self.store.get_pieces(KIND, "f" * 64), f"task {'f' * 64} not found"),
+            (self.store.mark_damaged(KIND, TASK.task_id, 3, "x"), f"piece {TASK.task_id}-3 not found"),
+        ):
+            with self.assertRaises(NotStored) as caught:
+                await question
+            self.assertEqual(str(caught.exception), message)
+
+    async def test_ranges(self) -> None:
+        """A range counts from the piece's first byte; an empty one is a range."""
+        self.import_it()
+        for start, length, expected in (
+            (0, None, CONTENT[1000:2000]),
+            (10, None, CONTENT[1010:2000]),
+            (10, 20, CONTENT[1010:1030]),
+            (999, 1, CONTENT[1999:2000]),
+            (1000, None, b""),
+            (0, 0, b""),
+        ):
+            piece = await self.store.open_piece(KIND, TASK.task_id, 1, start, length)
+            self.assertEqual((piece.range.offset, piece.range.length), (1000 + start, len(expected)))
+            self.assertEqual(piece.metadata.length, 1000)
+            self.assertEqual(read(piece), expected)
+
+    async def test_ranges_outside(self) -> None:
+        """A range that is not inside the piece is an error, and nothing is opened."""
+        self.import_it()
+        for start, length in ((-1, None), (-1, 1), (0, 1001), (1, 1000), (1001, None), (5, -1)):
+            with self.assertRaisesRegex(StorageError, "-1: expected a range in 1000 bytes, got "):
+                await self.store.open_piece(KIND, TASK.task_id, 1, start, length)
+        self.assertEqual(descriptors(), set())
+
+    async def test_nothing(self) -> None:
+        """A task of no bytes has a piece that can be opened."""
+        self.path.write_bytes(b"")
+        task = import_file(self.path, self.directory, KIND)
+        self.assertEqual(read(await self.store.open_piece(KIND, task.task_id, 0)), b"")
+
+    async def test_cancelled(self) -> None:
+        """Whoever does not want the piece any more leaves no open file, whenever that occurs to them."""
+        self.import_it()
+        opened = self.store.open_piece(KIND, TASK.task_id, 0)
+        opened.cancel()
+        with self.assertRaises(CancelledError):
+            await opened
+        missing = self.store.open_piece(KIND, TASK.task_id, 3)
+        missing.cancel()
+        with self.assertRaises(CancelledError):
+            await missing
+        await self.store.get_task(KIND, TASK.task_id)
+        await self.store.stop()  # which closes what is kept open for others
+        self.assertEqual(descriptors(), set())
+
+    async def test_many_at_once(self) -> None:
+        """Many questions at the same time each have their answer."""
+        self.import_it()
+        opened = await gatherResults(
+            [self.store.open_piece(KIND, TASK.task_id, number % 3) for number in range(60)], consumeErrors=True
+        )
+        self.assertEqual([piece.metadata.number for piece in opened], [number % 3 for number in range(60)])
+        self.assertEqual(b"".join(map(read, opened[:3])), CONTENT)
+        for piece in opened[3:]:
+            os.close(piece.range.descriptor)
+
+    async def test_failure(self) -> None:
+        """A database or a file that cannot be read is a failure with its cause, and no damage."""
+        self.import_it()
+        self.stored_at().unlink()
+        self.stored_at().symlink_to(self.stored_at().absolute())
+        with self.assertRaisesRegex(StorageFailure, f"cannot open piece {TASK.task_id}-0") as caught:
+            await self.store.open_piece(KIND, TASK.task_id, 0)
+        cause = caught.exception.__cause__
+        self.assertIsInstance(cause, OSError)
+        if isinstance(cause, OSError):
+            self.assertEqual(cause.errno, errno.ELOOP)
+        connection = sqlite3.connect(self.directory / "catalog.sqlite3")
+        connection.execute("DROP TABLE piece")
+        connection.close()
+        with self.assertRaisesRegex(StorageFailure, "no such table") as caught:
+            await self.store.open_piece(KIND, TASK.task_id, 0)
+        self.assertIsInstance(caught.exception.__cause__, sqlite3.Error)
+
+
+class HotTests(StoreCase):
+    """Pieces that are asked for again: they are handed out at once, and never against what the catalog says by then."""
+
+    async def warm(self) -> None:
+        """Import the content, and ask for a piece."""
+        await self.started
+        self.import_it()
+        read(await self.store.open_piece(KIND, TASK.task_id, 0))
+
+    async def test_at_once(self) -> None:
+        """When a piece has been asked for, it and its neighbours are handed out at once, each time in its own file."""
+        await self.warm()
+        for number in (0, 1, 2, 0):
+            opened = [self.successResultOf(self.store.open_piece(KIND, TASK.task_id, number)) for _ in range(2)]
+            self.assertEqual([read(piece) for piece in opened], [CONTENT[number * 1000 :][:1000]] * 2)
+        ranged = self.successResultOf(self.store.open_piece(KIND, TASK.task_id, 1, 10, 20))
+        self.assertEqual(read(ranged), CONTENT[1010:1030])
+        self.failureResultOf(self.store.open_piece(KIND, TASK.task_id, 3), NotStored)
+        self.failureResultOf(self.store.open_piece(KIND, TASK.task_id, 1, 0, 1001), StorageError)
+
+    async def test_another_connection(self) -> None:
+        """A row that is changed past this store is seen by the very next question, though the file is not touched."""
+        await self.warm()
+        connection = sqlite3.connect(self.directory / "catalog.sqlite3", isolation_level=None)
+        self.addCleanup(connection.close)
+        connection.execute("UPDATE piece SET damage = 'a test' WHERE number = 1")
+        with self.assertRaises(NotStored):
+            await self.store.open_piece(KIND, TASK.task_id, 1)
+        read(await self.store.open_piece(KIND, TASK.task_id, 2))
+        self.failureResultOf(self.store.open_piece(KIND, TASK.task_id, 1), NotStored)
+        connection.execute("UPDATE piece SET damage = '' WHERE number = 1")
+        self.assertEqual(read(await self.store.open_piece(KIND, TASK.task_id, 1)), CONTENT[1000:2000])
+
+    async def test_order(self) -> None:
+        """What was asked first is done first, though the piece is in memory; a change that fails is over, too."""
+        await self.warm()
+        marked = self.store.mark_damaged(KIND, TASK.task_id, 1, "a test")
+        with self.assertRaises(NotStored):
+            await self.store.open_piece(KIND, TASK.task_id, 1)
+        await marked
+        with self.assertRaises(NotStored):
+            await self.store.mark_damaged(KIND, TASK.task_id, 3, "a test")
+        read(await self.store.open_piece(KIND, TASK.task_id, 0))
+        self.assertEqual(read(self.successResultOf(self.store.open_piece(KIND, TASK.task_id, 0))), CONTENT[:1000])
+
+    async def test_removed(self) -> None:
+        """The file of a task that another process removes is closed soon, though nobody asks for anything."""
+        await self.warm()
+        self.assertEqual(len(descriptors()), 1)
+        remove_task(self.directory, KIND, TASK.task_id)
+        while descriptors():
+            await deferLater(IReactorTime(reactor), 0.05)
+
+    async def test_stopped(self) -> None:
+        """A store that is stopped hands nothing out, and what it remembered is gone when it starts again."""
+        await self.warm()
+        await self.store.stop()
+        self.assertEqual(descriptors(), set())
+        self.failureResultOf(self.store.open_piece(KIND, TASK.task_id, 0), StorageFailure)
+        remove_task(self.directory, KIND, TASK.task_id)
+        await self.store.start()
+        with self.assertRaises(NotStored):
+            await self.store.open_piece(KIND, TASK.task_id, 0)
+
+    async def test_stopping(self) -> None:
+        """While a store is being stopped nobody asks for the version: SQLite crashes when it is closed meanwhile."""
+        await self.warm()
+        asked: list[CatalogVersion] = []
+        self.patch(CatalogVersion, "current", lambda version: asked.append(version))
+        stopping = self.store.stop()
+        self.failureResultOf(self.store.open_piece(KIND, TASK.task_id, 0), StorageFailure)
+        await stopping
+        self.assertEqual(asked, [])
+
+    async def test_another_process(self) -> None:
+        """While another process damages, heals, drops, removes and imports, no question ever gets a wrong byte."""
+        other = await deferToThread(Changer, self.path, self.directory)
+        self.addCleanup(deferToThread, other.end)
+        good: list[bytes | None] = [CONTENT[:1000], CONTENT[1000:2000], CONTENT[2000:]]
+        hurt = [good[0], None, good[2]]
+        gone: list[bytes | None] = [None] * 3
+        await self.while_it_does(other, "import", gone, good)
+        for _ in range(5):
+            await self.while_it_does(other, "mark", good, hurt)
+            await self.while_it_does(other, "scribble", hurt, hurt)
+            await self.while_it_does(other, "heal", hurt, good)
+            await self.while_it_does(other, "drop", good, hurt)
+            await self.while_it_does(other, "scribble", hurt, hurt)
+            await self.while_it_does(other, "import", hurt, good)
+            await self.while_it_does(other, "remove", good, gone)
+            await self.while_it_does(other, "import", gone, good)
+
+    async def while_it_does(
+        self, other: Changer, what: str, before: list[bytes | None], after: list[bytes | None]
+    ) -> None:
+        """
+        Ask for all pieces without a pause while the process does something, and once more when it has done it. Each is
+        as it was or as it will be; when it is as it will be it stays so; and so it is at the latest when that is done.
+        """
+        doing = deferToThread(other.do, what)
+        changed = [False] * 3
+        is_done = False
+        while not is_done:
+            is_done = doing.called
+            for number in range(3):
+                found = await self.find(number)
+                allowed = [after[number]] if is_done or changed[number] else [before[number], after[number]]
+                self.assertIn(found, allowed, f"piece {number} while it does: {what}")
+                changed[number] = found != before[number]
+            await deferLater(IReactorTime(reactor), 0)
+        await doing
+
+    async def find(self, number: int) -> bytes | None:
+        """A piece's bytes; None where it is not there."""
+        try:
+            return read(await self.store.open_piece(KIND, TASK.task_id, number))
+        except NotStored:
+            return None
+
+
+class DamageTests(StoreCase):
+    """Pieces that are not what their rows say."""
+
+    async def damage(self) -> list[str]:
+        """The marks of the task's pieces."""
+        return [piece.damage for piece in await self.store.get_pieces(KIND, TASK.task_id)]
+
+    async def test_marked(self) -> None:
+        """A marked piece is not offered, over a restart too, its siblings are, and an import heals it."""
+        self.import_it()
+        await self.store.mark_damaged(KIND, TASK.task_id, 1, "expected 1000 bytes, got 3")
+        for _ in range(2):
+            with self.assertRaisesRegex(NotStored, f"^piece {TASK.task_id}-1 not found$"):
+                await self.store.open_piece(KIND, TASK.task_id, 1)
+            read(await self.store.open_piece(KIND, TASK.task_id, 2))
+            self.assertEqual(await self.damage(), ["", "expected 1000 bytes, got 3", ""])
+            await self.store.stop()
+            await self.store.start()
+        self.import_it()
+        self.assertEqual(await self.damage(), ["", "", ""])
+        self.assertEqual(read(await self.store.open_piece(KIND, TASK.task_id, 1)), CONTENT[1000:2000])
+
+    async def test_no_file(self) -> None:
+        """A piece whose file is missing is damaged, and marked so."""
+        self.import_it()
+        self.stored_at().unlink()
+        with self.assertRaisesRegex(PieceDamaged, f"piece {TASK.task_id}-2: expected a file, got none"):
+            await self.store.open_piece(KIND, TASK.task_id, 2)
+        self.assertEqual(await self.damage(), ["", "", "expected a file, got none"])
+        with self.assertRaises(NotStored):
+            await self.store.open_piece(KIND, TASK.task_id, 2)
+
+    async def test_short_file(self) -> None:
+        """A file that is shorter than its rows say is handed out: that it is short is found out by who sends it."""
+        self.import_it()
+        os.truncate(self.stored_at(), 1500)
+        self.assertEqual(read(await self.store.open_piece(KIND, TASK.task_id, 1)), CONTENT[1000:1500])
+
+    async def test_healed_while_sent(self) -> None:
+        """Who was handed a piece keeps its file, whatever is imported or removed meanwhile."""
+        self.import_it()
+        piece = await self.store.open_piece(KIND, TASK.task_id, 0)
+        self.import_it()
+        self.stored_at().unlink()
+        self.assertEqual(read(piece), CONTENT[:1000])
+
+
+class AddTests(StoreCase):
+    """Tasks that come piece by piece."""
+
+    async def test_added(self) -> None:
+        """Pieces can be added in any order, and are then like imported ones; their rows are as they came."""
+        await self.store.add_task(TASK)
+        self.assertEqual(await self.store.get_pieces(KIND, TASK.task_id), [])
+        for number in (2, 0, 1):
+            metadata = metadata_of(number)
+            span = slice(metadata.offset, metadata.offset + metadata.length)
+            await self.store.add_piece(KIND, TASK.task_id, metadata, CONTENT[span])
+            piece = await self.store.open_piece(KIND, TASK.task_id, number)
+            self.assertEqual(piece.metadata, metadata)
+            self.assertEqual(read(piece), CONTENT[span])
+        self.assertEqual(self.stored_at().read_bytes(), CONTENT)
+
+    async def test_task_again(self) -> None:
+        """A task that is added again with the same lengths stays with its pieces; other lengths are an error."""
+        self.import_it()
+        await self.store.add_task(TASK)
+        self.assertEqual(len(await self.store.get_pieces(KIND, TASK.task_id)), 3)
+        self.assertEqual(read(await self.store.open_piece(KIND, TASK.task_id, 0)), CONTENT[:1000])
+        with self.assertRaisesRegex(StorageError, "in pieces of 1000, got 2500 bytes in pieces of 7"):
+            await self.store.add_task(replace(TASK, piece_length=7))
+        self.assertEqual(self.stored_at().read_bytes(), CONTENT)
+
+    async def test_unknown_length(self) -> None:
+        """While a task's length is not known any piece may be the last one."""
+        await self.store.add_task(replace(TASK, content_length=None))
+        for number in (1, 2):
+            await self.store.add_piece(KIND, TASK.task_id, metadata_of(number), CONTENT[number * 1000 :][:1000])
+        with self.assertRaisesRegex(StorageError, "expected 1000 bytes at 0, got 1001 bytes"):
+            await self.store.add_piece(KIND, TASK.task_id, replace(metadata_of(0), length=1001), CONTENT[:1001])
+        self.assertEqual(len(await self.store.get_pieces(KIND, TASK.task_id)), 2)
+
+    async def test_task_refused(self) -> None:
+        """A task that cannot be stored is an error, and nothing is made of it."""
+        for task, message in (
+            (replace(TASK, task_id="../../../x"), "expected a task ID"),
+            (replace(TASK, piece_length=0), "got 0"),
+            (replace(TASK, content_length=1 << 63), f"got {1 << 63}"),
+        ):
+            with self.assertRaisesRegex(StorageError, message):
+                await self.store.add_task(task)
+        self.assertEqual(files_in(self.directory), [])
+
+    async def test_piece_refused(self) -> None:
+        """A piece that does not fit its task, its content or its digest is an error, and has no row."""
+        await self.store.add_task(TASK)
+        piece = metadata_of(1)
+        content = CONTENT[1000:2000]
+        for metadata, data, message in (
+            (replace(piece, number=3), content, "number below 3, got 3"),
+            (
+                replace(piece, offset=999),
+                content,
+                "1000 bytes at 1000, got 1000 bytes, said to be 1000 at 999",
+            ),
+            (replace(piece, length=999), content, "said to be 999 at 1000"),
+            (piece, content[:-1], "got 999 bytes"),
+            (piece, content[::-1], f"expected the digest {piece.digest}, got crc32:"),
+            (replace(piece, digest="md5:00"), content, "expected a digest by one of"),
+            (replace(piece, digest="crc32"), content, "expected a digest like"),
+        ):
+            with self.assertRaisesRegex(StorageError, message):
+                await self.store.add_piece(KIND, TASK.task_id, metadata, data)
+        with self.assertRaisesRegex(NotStored, f"task {'f' * 64} not found"):
+            await self.store.add_piece(KIND, "f" * 64, piece, content)
+        self.assertEqual(await self.store.get_pieces(KIND, TASK.task_id), [])
+        self.assertEqual(self.stored_at().read_bytes(), b"")
+
+    async def test_piece_without_digest(self) -> None:
+        """A piece that comes without a digest gets one."""
+        await self.store.add_task(TASK)
+        await self.store.add_piece(KIND, TASK.task_id, replace(metadata_of(0), digest=""), CONTENT[:1000])
+        (piece,) = await self.store.get_pieces(KIND, TASK.task_id)
+        self.assertEqual(piece.metadata, metadata_of(0))
+
+    async def test_piece_again(self) -> None:
+        """A sound piece is not written again; a damaged one, or another in its place, is an error."""
+        self.import_it()
+        inode = self.stored_at().stat()
+        await self.store.add_piece(KIND, TASK.task_id, metadata_of(0), CONTENT[:1000])
+        self.assertEqual(self.stored_at().stat().st_mtime_ns, inode.st_mtime_ns)
+        other = bytes(1000)
+        digest = f"crc32:{zlib.crc32(other)}"
+        with self.assertRaisesRegex(StorageError, "expected it not to be there, or to be the same"):
+            await self.store.add_piece(KIND, TASK.task_id, replace(metadata_of(0), digest=digest), other)
+        await self.store.mark_damaged(KIND, TASK.task_id, 0, "short")
+        with self.assertRaisesRegex(StorageError, "got short"):
+            await self.store.add_piece(KIND, TASK.task_id, metadata_of(0), CONTENT[:1000])
+        self.assertEqual(wrong_pieces(self.directory), [])
+
+    async def test_bytes_before_row(self) -> None:
+        """A piece's bytes are on the disk before its row is committed; where they cannot be written there is none."""
+        await self.store.add_task(TASK)
+        fdatasync = os.fdatasync
+        seen: list[list[bytes]] = []
+
+        def noting_fdatasync(descriptor: int) -> None:
+            fdatasync(descriptor)
+            with Catalog(self.directory) as catalog:
+                self.assertEqual(catalog.get_pieces(KIND, TASK.task_id), [])
+            seen.append([self.stored_at().read_bytes()])
+
+        self.patch(os, "fdatasync", noting_fdatasync)
+        await self.store.add_piece(KIND, TASK.task_id, metadata_of(0), CONTENT[:1000])
+        self.assertEqual(seen, [[CONTENT[:1000]]])
+
+        def failing_fdatasync(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        self.patch(os, "fdatasync", failing_fdatasync)
+        with self.assertRaisesRegex(StorageFailure, f"cannot write piece {TASK.task_id}-1: .*No space left"):
+            await self.store.add_piece(KIND, TASK.task_id, metadata_of(1), CONTENT[1000:2000])
+        self.assertEqual(len(await self.store.get_pieces(KIND, TASK.task_id)), 1)
+
+
+class ReplacedTests(StoreCase):
+    """A storage whose directory is replaced while it is served."""
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until something is so."""
+        while not condition():
+            await deferLater(IReactorTime(reactor), 0.01)
+
+    async def test_replaced(self) -> None:
+        """What is imported into a new storage is there at once, though the old one's pieces were remembered."""
+        await self.started
+        self.import_it()
+        for _ in range(2):
+            read(await self.store.open_piece(KIND, TASK.task_id, 0))
+        shutil.rmtree(self.directory)
+        self.path.write_bytes(CONTENT[::-1])
+        other = import_file(self.path, self.directory, KIND, 1000).task_id
+        for _ in range(2):
+            self.assertEqual(read(await self.store.open_piece(KIND, other, 0)), CONTENT[::-1][:1000])
+        with self.assertRaises(NotStored):
+            await self.store.open_piece(KIND, TASK.task_id, 0)
+        read(self.successResultOf(self.store.open_piece(KIND, other, 1)))  # which is remembered
+
+    async def test_nobody_asks(self) -> None:
+        """Though nobody asks for anything, a deleted storage is closed soon, and its subscribers hear of a new one."""
+        await self.started
+        self.import_it()
+        read(await self.store.open_piece(KIND, TASK.task_id, 0))
+        told: list[int] = []
+        self.addCleanup(self.store.subscribe(lambda: told.append(1)))
+        shutil.rmtree(self.directory)
+        await self.until(lambda: not descriptors("catalog.sqlite3") and not descriptors())
+        self.assertFalse(self.directory.exists())
+        told.clear()
+        self.import_elsewhere()
+        await self.until(lambda: bool(told))
+        self.assertEqual((await self.store.get_task(KIND, TASK.task_id)).content_length, 2500)
+
+    async def test_mounted_over(self) -> None:
+        """What is mounted over the storage is served at once, and what was below it when that is unmounted."""
+        places = [Path(self.mktemp()).absolute() for _ in range(3)]
+        said = await deferToThread(run_with_mounts, _MOUNTED_OVER, *places)
+        self.assertEqual(said, ["in the place", "none", "mounted over it", "none", "in the place", "none"])
+
+    async def test_unusable(self) -> None:
+        """What comes into its place and is no storage is an error for each question, until there is one again."""
+        await self.started
+        self.import_it()
+        shutil.rmtree(self.directory)
+        self.directory.mkdir()
+        (self.directory / "catalog.sqlite3").write_bytes(b"no database" * 100)
+        for _ in range(2):
+            with self.assertRaisesRegex(StorageFailure, "not a database"):
+                await self.store.get_task(KIND, TASK.task_id)
+        (self.directory / "catalog.sqlite3").unlink()
+        self.import_it()
+        self.assertEqual((await self.store.get_task(KIND, TASK.task_id)).content_length, 2500)
+
+    async def test_while_written(self) -> None:
+        """A task that is being written when its storage is deleted cannot be gone on with."""
+        await self.started
+        writer = await self.store.write_task(KIND, TASK.task_id)
+        self.assertTrue((await writer.claim(0)).is_ours)
+        shutil.rmtree(self.directory)
+        with self.assertRaises(StorageError):
+            await writer.add_piece(metadata_of(0), 1000)
+        with contextlib.suppress(StorageError):
+            await writer.close()
+
+
+class ReadOnlyTests(StoreCase):
+    """A storage on a read-only file system."""
+
+    async def test_served(self) -> None:
+        """Pieces are served, and nothing can be changed, by a download neither."""
+        await self.store.stop()
+        self.import_it()
+        said = await deferToThread(run_with_mounts, _READ_ONLY, self.directory.absolute(), TASK.task_id)
+        refused = "StorageFailure: Read-only file system"
+        self.assertEqual(said, ["2500 bytes", "piece 2 of 500 bytes", "NotStored", refused, refused, refused])

@@ -1,0 +1,189 @@
+"""Tests of a download's way into the storage: a real reactor, real threads, and processes that are killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.trial.unittest import TestCase
+from zope.interface.verify import verifyObject
+
+from dragonfly_vortex.errors import StorageError, StorageFailure
+from dragonfly_vortex.interfaces import Claim, ITaskWriter
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from test.storage.contents import files_in, wrong_pieces
+from test.storage.test_task_file import CONTENT, KIND, OURS, TASK_ID, metadata_of
+
+_WRITER = """
+import os, pathlib, sys
+from twisted.internet import reactor
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from test.storage.test_task_file import CONTENT, KIND, TASK_ID, metadata_of
+
+async def write():
+    store = PieceStore(pathlib.Path(sys.argv[1]), reactor)
+    await store.start()
+    writer = await store.write_task(KIND, TASK_ID)
+    for number in (0, 1):
+        await writer.claim(number)
+        os.pwrite(writer.descriptor, CONTENT[number * 1000 : number * 1000 + 1000], number * 1000)
+        if not number:
+            await writer.add_piece(metadata_of(number), 1000)
+    print("written", flush=True)
+
+from twisted.internet.defer import Deferred
+reactor.callWhenRunning(lambda: Deferred.fromCoroutine(write()))
+reactor.run()
+"""
+
+
+class WriterTests(TestCase):
+    """A task that is written by one download or two."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.store = PieceStore(self.directory, IReactorFromThreads(reactor))
+        self.addCleanup(self.store.stop)
+        self.started = self.store.start()
+
+    async def writer(self) -> ITaskWriter:
+        """The task, opened once more."""
+        writer = await self.store.write_task(KIND, TASK_ID)
+        self.addCleanup(writer.close)
+        return writer
+
+    def add(self, writer: ITaskWriter, number: int) -> Deferred[None]:
+        """Write a piece's bytes and have its row added."""
+        os.pwrite(writer.descriptor, CONTENT[number * 1000 : number * 1000 + 1000], number * 1000)
+        return writer.add_piece(metadata_of(number), 1000)
+
+    async def test_whole(self) -> None:
+        """A task comes piece by piece, and each is handed out as soon as its row is added."""
+        writer = await self.writer()
+        self.assertTrue(verifyObject(ITaskWriter, writer))
+        for number in range(3):
+            self.assertEqual(await writer.claim(number), OURS)
+            await self.add(writer, number)
+            opened = await self.store.open_piece(KIND, TASK_ID, number)
+            descriptor, offset, length = opened.range
+            self.assertEqual(os.pread(descriptor, length, offset), CONTENT[offset : offset + length])
+            os.close(descriptor)
+        await writer.finish(2500)
+        self.assertEqual((await self.store.get_task(KIND, TASK_ID)).content_length, 2500)
+
+    async def test_together(self) -> None:
+        """Pieces that come while the disk is waited for share a transaction; what is unwritten is counted."""
+        writer = await self.writer()
+        changes = 0
+
+        def count(statement: str) -> None:
+            nonlocal changes
+            changes += statement == "COMMIT"
+
+        def trace(catalog: Catalog) -> None:
+            catalog._database.connection.set_trace_callback(count)
+
+        await self.store._change(lambda: trace(self.store._catalog))
+        added = [self.add(writer, number) for number in range(3)]
+        self.assertEqual(writer.unwritten, 2500)
+        await gatherResults(added)
+        self.assertEqual((writer.unwritten, changes), (0, 2))
+        await writer.set_content_length(2500)
+        self.assertEqual(changes, 3)
+        self.assertEqual(wrong_pieces(self.directory), [])
+
+    async def test_in_order(self) -> None:
+        """What is dropped behind an adding that has not fired is not added again by it."""
+        writer = await self.writer()
+        added = [self.add(writer, number) for number in range(2)]
+        await writer.drop_pieces([1])
+        await gatherResults(added)
+        pieces = await self.store.get_pieces(KIND, TASK_ID)
+        self.assertEqual([piece.metadata.number for piece in pieces], [0])
+
+    async def test_fails(self) -> None:
+        """An adding that cannot be done fails, and so do those that came with it; later ones can be done."""
+        writer = await self.writer()
+        bad = writer.add_piece(metadata_of(2), 999)
+        with self.assertRaises(StorageError):
+            await bad
+        self.assertEqual(writer.unwritten, 0)
+        await self.add(writer, 0)
+
+    async def test_no_digest(self) -> None:
+        """A piece whose parent has named no digest has one in its row; one that is not in the file has no row."""
+        writer = await self.writer()
+        os.pwrite(writer.descriptor, CONTENT[:1000], 0)
+        await writer.add_piece(replace(metadata_of(0), digest=""), 1000)
+        (piece,) = await self.store.get_pieces(KIND, TASK_ID)
+        self.assertEqual(piece.metadata, metadata_of(0))
+        with self.assertRaisesRegex(StorageFailure, f"{TASK_ID}-1: its bytes are not in the file"):
+            await writer.add_piece(replace(metadata_of(1), digest=""), 1000)
+
+    async def test_released(self) -> None:
+        """A claim that is given up before it is granted is not kept."""
+        first, second = await self.writer(), await self.writer()
+        claimed = first.claim(0)
+        claimed.cancel()
+        first.release(0)
+        with self.assertRaises(CancelledError):
+            await claimed
+        self.assertEqual(await second.claim(0), OURS)
+
+    async def test_cancelled(self) -> None:
+        """Whoever does not want the task any more leaves no open file and no lock."""
+        opening = self.store.write_task(KIND, TASK_ID)
+        opening.cancel()
+        with self.assertRaises(CancelledError):
+            await opening
+        await self.store.stop()
+        self.assertEqual(files_in(self.directory), [])
+        self.assertEqual(list((self.directory / "claims").rglob(TASK_ID)), [])
+
+    async def test_closed_storage(self) -> None:
+        """With its storage closed a writer can do nothing more."""
+        store = PieceStore(self.directory, IReactorFromThreads(reactor))
+        await store.start()
+        writer = await store.write_task(KIND, TASK_ID)
+        await self.add(writer, 0)
+        await writer.close()
+        await store.stop()
+        with self.assertRaises(StorageFailure):
+            await writer.claim(1)
+        with self.assertRaises(StorageFailure):
+            await writer.add_piece(metadata_of(1), 1000)
+        with self.assertRaises(StorageFailure):
+            await store.write_task(KIND, TASK_ID)
+
+    async def test_killed(self) -> None:
+        """
+        What a killed process has told of is there, what it had claimed is free at once, and its file is gone on with.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-c", _WRITER, str(self.directory.absolute())],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        stdout = process.stdout
+        self.assertEqual(stdout and stdout.readline(), "written\n")
+        writer = await self.writer()
+        self.assertEqual([piece.number for piece in writer.pieces], [0])
+        self.assertEqual(await writer.claim(1), Claim(is_ours=False))
+        process.kill()
+        process.wait()
+        self.assertEqual(await writer.claim(1), OURS)
+        await gatherResults([self.add(writer, 1), self.add(writer, 2)])
+        await writer.finish(2500)
+        self.assertEqual(wrong_pieces(self.directory), [])

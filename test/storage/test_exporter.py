@@ -1,0 +1,180 @@
+"""Tests of tasks that become files again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.errors import NotStored, OutputError, PieceDamaged, StorageFailure, TaskDigestMismatch
+from dragonfly_vortex.geometry import Progress
+from dragonfly_vortex.interfaces import StoredTask
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.exporter import export_task
+from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.wire import PieceKind
+from test.storage.contents import content_of
+
+MIB = 1 << 20
+
+
+class ExportTests(SynchronousTestCase):
+    """A task, a target, and what is between them."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.outputs = Path(self.mktemp())
+        self.outputs.mkdir()
+        self.target = self.outputs / "target"
+
+    def put(self, content: bytes, piece_length: int = 1000) -> StoredTask:
+        """Import that content."""
+        source = Path(self.mktemp())
+        source.write_bytes(content)
+        return import_file(source, self.directory, PieceKind.CACHE, piece_length)
+
+    def export(self, task: StoredTask, overwrite: bool = False) -> None:
+        """Export a task to the target."""
+        export_task(self.directory, task.kind, task.task_id, self.target, overwrite)
+
+    def stored_at(self, task: StoredTask) -> Path:
+        """Where the task's content is."""
+        return Content(self.directory).path(task.kind, task.task_id)
+
+    def damage(self, task: StoredTask) -> list[str]:
+        """The marks of the task's pieces."""
+        with Catalog(self.directory) as catalog:
+            return [piece.damage for piece in catalog.get_pieces(task.kind, task.task_id)]
+
+    def test_sizes(self) -> None:
+        """What is exported is what was imported, whatever its size, and the storage keeps it."""
+        for length in (0, 1, 1000, 3000, 3001, MIB + 1):
+            content = content_of(length)
+            task = self.put(content)
+            self.export(task, overwrite=True)
+            self.assertEqual(self.target.read_bytes(), content)
+            self.assertEqual(self.stored_at(task).read_bytes(), content)
+        self.assertEqual(os.listdir(self.outputs), ["target"])
+
+    def test_long_pieces(self) -> None:
+        """A piece may be longer than what is read at a time."""
+        content = content_of(5 * MIB)
+        self.export(self.put(content, 2 * MIB + 1))
+        self.assertEqual(self.target.read_bytes(), content)
+
+    def test_progress(self) -> None:
+        """Progress begins with nothing, goes in steps, and ends with everything."""
+        task = self.put(content_of(2500))
+        told: list[Progress] = []
+        export_task(self.directory, task.kind, task.task_id, self.target, progress=told.append)
+        self.assertEqual(told[0], Progress(0, 2500, 0, 3))
+        self.assertEqual(told[-1], Progress(2500, 2500, 3, 3))
+        self.assertEqual(told, sorted(told))
+        self.assertIn(Progress(1000, 2500, 0, 3), told)
+
+    def test_existing(self) -> None:
+        """An existing file is replaced only when that is allowed."""
+        self.target.write_bytes(b"old")
+        task = self.put(b"new")
+        with self.assertRaisesRegex(OutputError, "cannot write .*target: expected nothing there"):
+            self.export(task)
+        self.assertEqual(self.target.read_bytes(), b"old")
+        self.export(task, overwrite=True)
+        self.assertEqual(self.target.read_bytes(), b"new")
+
+    def test_nowhere(self) -> None:
+        """A target that cannot be written is no failure of the storage."""
+        task = self.put(b"new")
+        for target in (self.outputs / "no" / "target", self.outputs):
+            with self.assertRaisesRegex(OutputError, f"cannot write {target}: "):
+                export_task(self.directory, task.kind, task.task_id, target, overwrite=True)
+
+    def test_not_stored(self) -> None:
+        """A task that is not there, or not of that kind, is said to be so."""
+        task = self.put(b"new")
+        for kind, task_id in ((PieceKind.STANDARD, task.task_id), (task.kind, "../x")):
+            with self.assertRaises(NotStored):
+                export_task(self.directory, kind, task_id, self.target)
+        self.assertEqual(os.listdir(self.outputs), [])
+
+    def test_not_finished(self) -> None:
+        """A task that is being downloaded is not exported, even if all of its pieces may be there."""
+        task = self.put(content_of(2500))
+        with Catalog(self.directory) as catalog:
+            catalog.set_content_length(task.kind, task.task_id, None)
+        with self.assertRaisesRegex(NotStored, "expected all of it, got what has been downloaded so far"):
+            self.export(task)
+        self.assertEqual(os.listdir(self.outputs), [])
+
+    def test_incomplete(self) -> None:
+        """A task of which a piece is missing is not exported."""
+        task = self.put(content_of(3000))
+        with Catalog(self.directory) as catalog:
+            pieces = catalog.get_pieces(task.kind, task.task_id)
+            catalog.put_task(task, [piece.metadata for piece in pieces[:2]])
+        with self.assertRaisesRegex(NotStored, "expected 3 pieces, got 2"):
+            self.export(task)
+
+    def test_damaged(self) -> None:
+        """Wrong bytes, missing ones and a missing file are found, marked, found by their mark, and never exported."""
+
+        def flip(path: Path) -> None:
+            with open(path, "r+b") as file:
+                file.seek(1500)
+                file.write(b"????")
+
+        def cut(path: Path) -> None:
+            os.truncate(path, 1500)
+
+        for change, number, message in (
+            (flip, 1, "expected the digest crc32:[0-9]+, got crc32:[0-9]+"),
+            (cut, 1, "expected 1000 bytes at 1000, got 500"),
+            (os.unlink, 0, "expected a file, got none"),
+        ):
+            task = self.put(content_of(3000))
+            change(self.stored_at(task))
+            for _ in range(2):
+                with self.assertRaisesRegex(PieceDamaged, f"piece {task.task_id}-{number}: {message}"):
+                    self.export(task)
+            damage = self.damage(task)
+            self.assertRegex(damage.pop(number), message)
+            self.assertEqual(damage, ["", ""])
+            self.assertEqual(os.listdir(self.outputs), [])
+
+    def test_marked(self) -> None:
+        """A piece with a mark is not exported, whatever its bytes are."""
+        task = self.put(content_of(3000))
+        with Catalog(self.directory) as catalog:
+            catalog.mark_damaged(task.kind, task.task_id, 2, "found short")
+        with self.assertRaisesRegex(PieceDamaged, f"piece {task.task_id}-2: found short"):
+            self.export(task)
+
+    def test_other_content(self) -> None:
+        """Sound pieces that are not what the ID says are not exported; an ID that is no SHA-256 says nothing."""
+        task = self.put(content_of(3000))
+        with Catalog(self.directory) as catalog:
+            pieces = [piece.metadata for piece in catalog.get_pieces(task.kind, task.task_id)]
+            for task_id in ("f" * 64, "not-a-digest"):
+                other = StoredTask(
+                    kind=task.kind, task_id=task_id, content_length=3000, piece_length=1000, created_at=0
+                )
+                catalog.put_task(other, pieces)
+                path = self.stored_at(other)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                os.link(self.stored_at(task), path)
+        with self.assertRaisesRegex(TaskDigestMismatch, f"task {'f' * 64}: expected .*, got one with {task.task_id}"):
+            export_task(self.directory, task.kind, "f" * 64, self.target)
+        self.assertEqual(os.listdir(self.outputs), [])
+        export_task(self.directory, task.kind, "not-a-digest", self.target)
+        self.assertEqual(self.target.read_bytes(), content_of(3000))
+
+    def test_failure(self) -> None:
+        """A content that cannot be opened is a failure of the storage, and no damage."""
+        task = self.put(b"new")
+        self.stored_at(task).unlink()
+        self.stored_at(task).symlink_to(self.stored_at(task).absolute())
+        with self.assertRaisesRegex(StorageFailure, "cannot export task .*: .*symbolic links"):
+            self.export(task)
+        self.assertEqual(self.damage(task), [""])

@@ -1,0 +1,197 @@
+"""Tests of claims: real locks, by several owners in this process and in others, one of which is killed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.storage.piece_locks import Claims, claims_path, sweep_claims
+from dragonfly_vortex.wire import PieceKind
+
+_OWNER = """
+import pathlib, sys
+from dragonfly_vortex.storage.piece_locks import Claims
+claims = Claims(pathlib.Path(sys.argv[1]), by_piece=sys.argv[2] == "by piece")
+claims.open()
+print(claims.take(7), flush=True)
+sys.stdin.read()
+"""
+
+
+class ClaimsTestCase(SynchronousTestCase):
+    """A file of locks that several owners open."""
+
+    by_piece = True
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.path = claims_path(self.directory, PieceKind.CACHE, "abcd")
+
+    def owner(self) -> Claims:
+        """One more owner in this process."""
+        claims = Claims(self.path, by_piece=self.by_piece)
+        claims.open()
+        self.addCleanup(claims.close)
+        return claims
+
+    def process(self) -> subprocess.Popen[str]:
+        """An owner in another process, that has claimed piece 7."""
+        how = "by piece" if self.by_piece else "whole"
+        process = subprocess.Popen(
+            [sys.executable, "-c", _OWNER, str(self.path), how],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        stdout = process.stdout
+        self.assertEqual(stdout and stdout.readline(), "True\n")
+        return process
+
+
+class ClaimsTests(ClaimsTestCase):
+    """Pieces that are claimed one by one."""
+
+    def test_owner(self) -> None:
+        """The file says which process has claimed a piece, and whether it goes on."""
+        first, second = self.owner(), self.owner()
+        self.assertIsNone(second.owner(7))
+        first.take(7)
+        first.take(9)
+        said = second.owner(7)
+        self.assertEqual((said or (0, 0))[0], os.getpid())
+        self.assertEqual(second.owner(7), said)
+        first.renew()
+        self.assertNotEqual(second.owner(7), said)
+        first.give_back(7)
+        said = second.owner(7)
+        first.renew()
+        self.assertEqual(second.owner(7), said)
+
+    def test_one_owner(self) -> None:
+        """A piece is claimed by one of two owners in one process, until that one gives it back; others are free."""
+        first, second = self.owner(), self.owner()
+        self.assertEqual((first.take(3), second.take(3), second.take(4), first.take(3)), (True, False, True, True))
+        first.give_back(3)
+        self.assertEqual((second.take(3), first.take(3)), (True, False))
+
+    def test_biggest_number(self) -> None:
+        """Any number that a piece can have can be claimed, and is nobody's presence."""
+        first, second = self.owner(), self.owner()
+        self.assertEqual((first.take((1 << 32) - 1), second.take((1 << 32) - 1)), (True, False))
+
+    def test_close(self) -> None:
+        """Closing gives up all claims of that owner, and no other's."""
+        first, second, third = self.owner(), self.owner(), self.owner()
+        self.assertTrue(first.take(1) and second.take(2))
+        first.close()
+        first.close()
+        self.assertEqual((third.take(1), third.take(2)), (True, False))
+
+    def test_killed(self) -> None:
+        """What another process has claimed is free the moment that it is killed."""
+        process, claims = self.process(), self.owner()
+        self.assertEqual((claims.take(7), claims.take(8)), (False, True))
+        process.kill()
+        process.wait()
+        self.assertTrue(claims.take(7))
+
+    def test_alone(self) -> None:
+        """An owner knows whether there are others, claims or no claims; asking changes nothing."""
+        first = self.owner()
+        self.assertTrue(first.is_alone() and first.is_alone())
+        second = self.owner()
+        self.assertFalse(first.is_alone() or second.is_alone())
+        second.close()
+        self.assertTrue(first.is_alone())
+        process = self.process()
+        self.assertFalse(first.is_alone())
+        process.kill()
+        process.wait()
+        self.assertTrue(first.is_alone())
+
+    def test_file(self) -> None:
+        """The file goes with the last owner; what a killed one left is swept away, and what is in use is not."""
+        first, second = self.owner(), self.owner()
+        first.close()
+        self.assertTrue(self.path.exists())
+        second.close()
+        self.assertFalse(self.path.exists())
+        process = self.process()
+        sweep_claims(self.directory, PieceKind.CACHE, "abcd")
+        self.assertTrue(self.path.exists())
+        process.kill()
+        process.wait()
+        self.assertTrue(self.path.exists())
+        sweep_claims(self.directory, PieceKind.CACHE, "abcd")
+        self.assertFalse(self.path.exists())
+        sweep_claims(self.directory, PieceKind.CACHE, "abcd")
+        self.assertEqual(os.listdir(self.path.parent), [])
+
+
+class WholeTests(ClaimsTestCase):
+    """Where open files have no locks of ranges, a task is claimed as a whole."""
+
+    by_piece = False
+
+    def test_one_owner(self) -> None:
+        """Who has claimed one piece has claimed them all, until it closes."""
+        first, second = self.owner(), self.owner()
+        self.assertEqual((first.take(3), second.take(4), first.take(4)), (True, False, True))
+        first.give_back(3)
+        self.assertFalse(second.take(3))
+        self.assertEqual((first.is_alone(), second.is_alone()), (True, False))
+        first.close()
+        self.assertTrue(second.take(3))
+
+    def test_killed(self) -> None:
+        """What another process has claimed is free the moment that it is killed."""
+        process, claims = self.process(), self.owner()
+        self.assertFalse(claims.take(8))
+        process.kill()
+        process.wait()
+        self.assertTrue(claims.take(8))
+
+
+class MixedTests(ClaimsTestCase):
+    """One process claims pieces, and another one, to which those locks are refused, claims whole tasks."""
+
+    def whole_owner(self) -> Claims:
+        """An owner without locks of ranges."""
+        claims = Claims(self.path, by_piece=False)
+        claims.open()
+        self.addCleanup(claims.close)
+        return claims
+
+    def test_excluded(self) -> None:
+        """An owner of the whole waits until nobody claims pieces any more, and keeps all from claiming any."""
+        by_piece, whole = self.owner(), self.whole_owner()
+        self.assertTrue(by_piece.take(1))
+        self.assertFalse(whole.take(2))
+        self.assertFalse(whole.is_alone())
+        by_piece.close()
+        self.assertTrue(whole.take(2))
+        late = self.owner()
+        self.assertEqual((late.take(1), late.is_alone()), (False, False))
+        late.close()
+        self.assertTrue(self.path.exists())
+        again = self.owner()
+        self.assertFalse(again.take(1))
+        whole.close()
+        self.assertTrue(again.take(1))
+
+    def test_file_deleted(self) -> None:
+        """An owner of the whole that has waited at a file that is gone claims the one that others use by now."""
+        by_piece, whole = self.owner(), self.whole_owner()
+        by_piece.close()
+        self.assertFalse(self.path.exists())
+        late = self.owner()
+        self.assertTrue(late.take(1))
+        self.assertFalse(whole.take(1))
+        late.close()
+        self.assertTrue(whole.take(1))

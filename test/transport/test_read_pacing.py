@@ -1,0 +1,102 @@
+"""A connection is read no faster than its limit allows, and no more often than it is worth."""
+
+from __future__ import annotations
+
+import socket
+
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.read_pacing import Pace
+from test.transport.test_low_water import tcp_pair
+
+
+class RestTests(SynchronousTestCase):
+    """A connection that may read a thousand bytes per second."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.transport = StringTransport()
+        self.limiter = TokenBucket(1000, self.clock)
+        self.pace = Pace(self.transport, None, self.clock, limiter=self.limiter)
+
+    def test_at_once(self) -> None:
+        """No more comes at once than the limiter's step; without one, as much as is asked for, and 2 MiB in a turn."""
+        free = Pace(self.transport, None, self.clock)
+        self.assertEqual((self.pace.at_once(1000), self.pace.at_once(3), self.pace.turn), (10, 3, 10))
+        self.assertEqual((free.at_once(1 << 40), free.turn), (1 << 40, 2_097_152))
+
+    def test_no_limit(self) -> None:
+        """Without a limit there is no rest."""
+        free = Pace(self.transport, None, self.clock)
+        free.spend(1 << 40)
+        self.assertEqual((free.rest, self.transport.producerState), (None, "producing"))
+
+    def test_rest(self) -> None:
+        """What has come is paid for before the connection is read on."""
+        self.pace.spend(550)
+        self.assertIsNotNone(self.pace.rest)
+        self.clock.advance(0.4)
+        self.assertEqual(self.transport.producerState, "paused")
+        self.clock.advance(0.1)
+        self.assertEqual((self.pace.rest, self.transport.producerState), (None, "producing"))
+
+    def test_within_the_limit(self) -> None:
+        """What costs no time makes nobody rest."""
+        self.pace.spend(50)
+        self.assertEqual((self.pace.rest, self.transport.producerState), (None, "producing"))
+
+    def test_more_while_resting(self) -> None:
+        """What comes during a rest is paid for, and there is one timer."""
+        self.pace.spend(100)
+        self.pace.spend(100)
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.assertAlmostEqual(self.limiter.debt, 0.15)
+
+    def test_stop(self) -> None:
+        """A connection that ends while it rests leaves no timer and is not touched again; stopping twice is no harm."""
+        self.pace.spend(100)
+        self.pace.stop()
+        self.pace.stop()
+        self.assertEqual((self.pace.rest, self.clock.getDelayedCalls()), (None, []))
+        self.assertEqual(self.transport.producerState, "paused")
+
+
+class WakeUpTests(SynchronousTestCase):
+    """A connection with a plain socket, whose reader is woken at 10,000 bytes."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.transport = StringTransport()
+        self.ours, other = tcp_pair()
+        self.addCleanup(self.ours.close)
+        self.addCleanup(other.close)
+
+    def mark(self, left: int, whole: int, *, limiter: TokenBucket | None = None) -> int:
+        """How much wakes the reader when so much is missing of a piece."""
+        pace = Pace(self.transport, self.ours, self.clock, limiter=limiter, low_water=10_000)
+        pace.wait_for(1000, 10_000)
+        pace.wait_for(left, whole)
+        return self.ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
+
+    def test_good_part(self) -> None:
+        """As much as was said is waited for; of a small piece a sixteenth; and never more than is missing."""
+        self.assertEqual(self.mark(1_000_000, 2_000_000), 10_000)
+        self.assertEqual(self.mark(15_000, 16_000), 1000)
+        self.assertEqual(self.mark(9_999, 2_000_000), 9_999)
+
+    def test_any_byte(self) -> None:
+        """Before a piece, behind it, and of a very small one, any byte wakes the reader."""
+        for left, whole in ((0, 0), (0, 2_000_000), (10, 15)):
+            self.assertEqual(self.mark(left, whole), 1)
+
+    def test_limited(self) -> None:
+        """No more is waited for than the limiter allows at once."""
+        self.assertEqual(self.mark(1_000_000, 2_000_000, limiter=TokenBucket(100_000, self.clock)), 1000)
+
+    def test_no_socket(self) -> None:
+        """A transport that reads as it likes is not told when."""
+        Pace(self.transport, None, self.clock, low_water=10_000).wait_for(1_000_000, 2_000_000)
+        self.assertEqual(self.ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT), 1)

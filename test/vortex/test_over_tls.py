@@ -1,0 +1,459 @@
+"""Vortex over TLS between a parent and a child on real sockets: who is served, and what is said to who is not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+from pathlib import Path
+from typing import Any
+
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from twisted.internet.interfaces import IReactorTCP
+from twisted.internet.testing import EventLoggingObserver
+from twisted.internet.threads import deferToThread
+from twisted.logger import formatEvent, globalLogPublisher
+
+from dragonfly_vortex.config import Config, DownloadConfig, TLSConfig, TLSIdentity
+from dragonfly_vortex.downloaders.factory import DownloaderFactory
+from dragonfly_vortex.errors import ParentFailed, ParentUnreachable, PieceError
+from dragonfly_vortex.interfaces import IDownloader
+from dragonfly_vortex.transport.low_water import LowWaterMark
+from dragonfly_vortex.transport.sinks import FileSink
+from dragonfly_vortex.vortex.server_factory import VortexServerFactory
+from test.certificates import Authority, Issued, self_signed
+from test.vortex.child import request_bytes
+from test.vortex.serving import REACTOR, ServingTestCase
+from test.vortex.shelf import TASK_ID
+
+MIB = 1024 * 1024
+
+
+class TLSTestCase(ServingTestCase):
+    """Tests of a parent that speaks TLS, with an authority that both sides trust."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        """Make the authority, a good certificate, and look at the log."""
+        super().setUp()
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        self.authority = Authority(self.directory)
+        self.peer = self.authority.issue()
+        observer = EventLoggingObserver()
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        self._events = observer
+
+    def said(self, pattern: str = "refused") -> list[str]:
+        """The lines of the parent's log with that text."""
+        lines = [formatEvent(event) for event in self._events]
+        return [line for line in lines if pattern in line]
+
+    def serve_identity(self, factory: VortexServerFactory, identity: TLSIdentity | None) -> int:
+        """Serve on 127.0.0.1 until the test ends; the port."""
+        return self.serve(factory, identity=identity)[1]
+
+    def downloader(self, shown: Issued | None = None, authority: Path | None = None) -> IDownloader:
+        """A child that shows a certificate, and trusts the tests' authority or another."""
+        tls = TLSConfig(
+            cert=shown.certificate if shown is not None else None,
+            key=shown.key if shown is not None else None,
+            ca_cert=authority or self.authority.file,
+        )
+        config = Config(tls=tls, download=DownloadConfig(piece_timeout=10.0))
+        downloader = DownloaderFactory("tcp", config, reactor=IReactorTCP(REACTOR)).build()
+        self.addCleanup(downloader.stop)
+        return downloader
+
+    def context(self, **options: Any) -> ssl.SSLContext:
+        """A child's of Python's own, that trusts the tests' authority."""
+        return ssl.create_default_context(cafile=str(self.authority.file), **options)
+
+    async def tls_socket(self, port: int, context: ssl.SSLContext | None = None) -> ssl.SSLSocket:
+        """A connection of Python's own under TLS, closed when the test ends."""
+
+        def connect() -> ssl.SSLSocket:
+            sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+            return (context or self.context()).wrap_socket(sock, server_hostname="localhost")
+
+        connected = await deferToThread(connect)
+        self.addCleanup(connected.close)
+        return connected
+
+    async def plain_socket(self, port: int) -> socket.socket:
+        """A connection without TLS, closed when the test ends."""
+        connected = await deferToThread(socket.create_connection, ("127.0.0.1", port), 10)
+        self.addCleanup(connected.close)
+        return connected
+
+
+class ServedTests(TLSTestCase):
+    """Who is served."""
+
+    async def test_pieces(self) -> None:
+        """Pieces of all sizes come as they are, over a name, an IPv4 address and a chain of two authorities."""
+        store = self.shelf(0, 1, 70_000, 3 * MIB + 1)
+        below = Authority(self.directory, "below", above=self.authority)
+        port = self.serve_identity(self.factory(store), below.issue("chained").identity())
+        downloader = self.downloader()
+        for host in ("127.0.0.1", "localhost"):
+            for number in range(4):
+                piece = await downloader.download_piece(f"tls://{host}:{port}", number, "", TASK_ID)
+                self.assertTrue(piece.content == store.content(number))
+        self.assertEqual(self.said(), [])
+
+    async def test_names_that_cannot_be_used(self) -> None:
+        """A certificate may have names that can be none beside others."""
+        store = self.shelf(100)
+        identity = self.authority.issue("odd", hosts=("*", "*.org", "localhost", "127.0.0.1")).identity()
+        port = self.serve_identity(self.factory(store), identity)
+        for host in ("127.0.0.1", "localhost"):
+            piece = await self.downloader().download_piece(f"tls://{host}:{port}", 0, "", TASK_ID)
+            self.assertTrue(piece.content == store.content(0))
+
+    async def test_authority_that_is_no_root(self) -> None:
+        """An authority below another is trusted by itself, and so is a peer's own certificate."""
+        store = self.shelf(100)
+        below = Authority(self.directory, "below", above=self.authority)
+        issued = below.issue("chained")
+        port = self.serve_identity(self.factory(store), issued.identity())
+        for authority in (below.file, issued.certificate):
+            piece = await self.downloader(authority=authority).download_piece(f"tls://localhost:{port}", 0, "", TASK_ID)
+            self.assertTrue(piece.content == store.content(0))
+
+    async def test_mutual(self) -> None:
+        """With an authority on both sides each shows a certificate, and is served."""
+        store = self.shelf(100)
+        port = self.serve_identity(self.factory(store), self.peer.identity(self.authority.file))
+        piece = await self.downloader(self.peer).download_piece(f"tls://127.0.0.1:{port}", 0, "", TASK_ID)
+        self.assertEqual(piece.content, store.content(0))
+
+    async def test_without_sendfile(self) -> None:
+        """Content is copied and not sent by sendfile, which the log says once."""
+
+        def sendfile(*_: object) -> int:
+            raise OSError("sendfile under TLS")
+
+        self.patch(os, "sendfile", sendfile)
+        store = self.shelf(MIB, MIB)
+        port = self.serve_identity(self.factory(store), self.peer.identity())
+        downloader = self.downloader()
+        for number in (0, 1):
+            piece = await downloader.download_piece(f"tls://127.0.0.1:{port}", number, "", TASK_ID)
+            self.assertTrue(piece.content == store.content(number))
+        self.assertEqual(len(self.said("content is copied, sendfile cannot encrypt")), 1)
+
+    async def test_without_splice(self) -> None:
+        """Nothing is taken from the socket into a file, nor waited for: what the socket holds is not the content."""
+
+        def splice(*_: object, **__: object) -> int:
+            raise OSError("splice under TLS")
+
+        self.patch(os, "splice", splice)
+        marks: list[int] = []
+        self.patch(LowWaterMark, "set", lambda mark, length: marks.append(length))
+        store = self.shelf(3 * MIB)
+        port = self.serve_identity(self.factory(store), self.peer.identity())
+        descriptor = os.open(self.directory / "piece", os.O_RDWR | os.O_CREAT)
+        self.addCleanup(os.close, descriptor)
+        sink = FileSink(descriptor, 0)
+        await self.downloader().download_piece(f"tls://127.0.0.1:{port}", 0, "", TASK_ID, sink)
+        self.assertTrue((self.directory / "piece").read_bytes() == store.content(0))
+        self.assertEqual(marks, [])
+
+    async def test_throughput(self) -> None:
+        """64 MiB come in seconds, though machines that test are busy with more."""
+        store = self.shelf(64 * MIB)
+        port = self.serve_identity(self.factory(store), self.peer.identity())
+        started = REACTOR.seconds()
+        await self.downloader().download_piece(f"tls://127.0.0.1:{port}", 0, "", TASK_ID)
+        self.assertLess(REACTOR.seconds() - started, 15.0)
+
+    async def test_a_connection_is_kept(self) -> None:
+        """One connection, and one handshake, serve several pieces; it ends with both sides' goodbye."""
+        store = self.shelf(10, 20, 30)
+        factory = self.factory(store)
+        port = self.serve_identity(factory, self.peer.identity())
+        downloader = self.downloader()
+        for number in range(3):
+            await downloader.download_piece(f"tls://127.0.0.1:{port}", number, "", TASK_ID)
+        self.assertEqual(factory.connections, 1)
+        await downloader.stop()
+        await self.until(lambda: not factory.connections)
+        self.assertEqual(self.said(), [])
+
+
+class RefusedTests(TLSTestCase):
+    """Who is not served: one line at the child, one at the parent."""
+
+    async def refused(
+        self,
+        parent: TLSIdentity | None,
+        child: IDownloader,
+        scheme: str = "tls",
+        error: type[PieceError] = ParentUnreachable,
+        host: str = "127.0.0.1",
+    ) -> tuple[str, str]:
+        """What the child says, and what the parent says."""
+        factory = self.factory(self.shelf(10))
+        port = self.serve_identity(factory, parent)
+        address = f"{host}:{port}" if scheme == "tcp" else f"{scheme}://{host}:{port}"
+        with self.assertRaises(error) as raised:
+            await child.download_piece(address, 0, "", TASK_ID)
+        await self.until(self.said)
+        await self.until(lambda: not factory.connections)
+        failed: PieceError = raised.exception
+        self.assertEqual((failed.parent, len(str(failed).splitlines())), (address, 1))
+        (line,) = self.said()
+        self.assertEqual(len(line.splitlines()), 1)
+        return failed.reason, line
+
+    async def test_expired(self) -> None:
+        """A parent's certificate that has expired."""
+        expired = self.authority.issue("expired", begins=-3, ends=-1)
+        child, parent = await self.refused(expired.identity(), self.downloader())
+        self.assertEqual(child, "TLS: the certificate has expired")
+        self.assertIn("TLS: to the other side, the certificate that it was shown has expired", parent)
+
+    async def test_not_yet_valid(self) -> None:
+        """A parent's certificate that is for later."""
+        later = self.authority.issue("later", begins=1, ends=2)
+        child, parent = await self.refused(later.identity(), self.downloader())
+        self.assertEqual(child, "TLS: the certificate is not valid yet: is a clock wrong?")
+        self.assertIn("TLS: the other side refused the certificate that it was shown", parent)
+
+    async def test_self_signed(self) -> None:
+        """A parent's certificate that only itself has signed."""
+        child, parent = await self.refused(self_signed(self.directory).identity(), self.downloader())
+        self.assertEqual(child, "TLS: the certificate is self-signed, and not trusted here")
+        self.assertIn("TLS: the other side does not trust the authority of the certificate that it was shown", parent)
+
+    async def test_another_authority(self) -> None:
+        """A parent's certificate of an authority that the child does not know."""
+        other = Authority(self.directory, "other").issue("alien")
+        child, parent = await self.refused(other.identity(), self.downloader())
+        self.assertEqual(child, "TLS: the certificate was not signed by an authority that is trusted here")
+        self.assertIn("TLS: the other side does not trust the authority", parent)
+
+    async def test_platform(self) -> None:
+        """Without an authority of its own, a child trusts its platform's, which have not signed the tests'."""
+        downloader = DownloaderFactory("tcp", Config(), reactor=IReactorTCP(REACTOR)).build()
+        self.addCleanup(downloader.stop)
+        child, _ = await self.refused(self.peer.identity(), downloader)
+        self.assertEqual(child, "TLS: the certificate was not signed by an authority that is trusted here")
+
+    async def test_wrong_name(self) -> None:
+        """A parent's certificate for another host, or for none, whatever the parent is called by."""
+        for hosts in (("example.org", "10.0.0.1"), ()):
+            for host in ("127.0.0.1", "localhost"):
+                wrong = self.authority.issue("wrong", hosts=hosts)
+                self._events._events.clear()
+                child, parent = await self.refused(wrong.identity(), self.downloader(), host=host)
+                self.assertEqual(child, f"TLS: the certificate is not for {host}")
+                self.assertIn("TLS: the other side cannot go on; is the certificate", parent)
+
+    async def test_wrong_purpose(self) -> None:
+        """A parent's certificate that is for clients alone."""
+        client = self.authority.issue("client", usages=(ExtendedKeyUsageOID.CLIENT_AUTH,))
+        child, parent = await self.refused(client.identity(), self.downloader())
+        self.assertEqual(child, "TLS: the certificate is for another purpose (extended key usage)")
+        self.assertIn("TLS: to the other side, the certificate that it was shown is for another purpose", parent)
+
+    async def test_no_certificate(self) -> None:
+        """A child that shows no certificate to a parent that wants one."""
+        child, parent = await self.refused(self.peer.identity(self.authority.file), self.downloader())
+        self.assertEqual(child, "TLS: the other side asks for a certificate, and was shown none")
+        self.assertIn("TLS: expected a certificate of the other side, got none", parent)
+
+    async def test_bad_certificate_of_a_child(self) -> None:
+        """A child whose certificate has expired, or is of another authority."""
+        mutual = self.peer.identity(self.authority.file)
+        expired = self.authority.issue("expired", begins=-3, ends=-1)
+        child, parent = await self.refused(mutual, self.downloader(expired))
+        self.assertEqual(child, "TLS: to the other side, the certificate that it was shown has expired")
+        self.assertIn("TLS: the certificate has expired", parent)
+        self._events._events.clear()
+        alien = Authority(self.directory, "other").issue("alien")
+        child, parent = await self.refused(mutual, self.downloader(alien))
+        self.assertEqual(child, "TLS: the other side does not trust the authority of the certificate that it was shown")
+        self.assertIn("TLS: the certificate was not signed by an authority that is trusted here", parent)
+
+    async def test_plain_child(self) -> None:
+        """A child without TLS is told, without TLS, that it is expected."""
+        child, parent = await self.refused(self.peer.identity(), self.downloader(), "tcp", ParentFailed)
+        self.assertIn("expected TLS (tls://) on this port, got a request without it", child)
+        self.assertIn("TLS: expected TLS, got something else", parent)
+
+    async def test_plain_parent(self) -> None:
+        """A child under TLS at a parent without."""
+        child, parent = await self.refused(None, self.downloader())
+        self.assertEqual(child, "TLS: expected TLS, got something else: the other side speaks none here")
+        self.assertIn("expected a request without TLS on this port, got TLS", parent)
+
+    async def test_parent_that_goes(self) -> None:
+        """A parent that closes in the handshake, and one that says nothing, are unreachable."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+
+            def close() -> None:
+                connection, _ = listening.accept()
+                connection.recv(65536)
+                connection.close()
+
+            address = f"tls://127.0.0.1:{listening.getsockname()[1]}"
+            closing = deferToThread(close)
+            with self.assertRaises(ParentUnreachable) as raised:
+                await self.downloader().download_piece(address, 0, "", TASK_ID)
+            await closing
+            self.assertEqual(raised.exception.reason, "TLS: lost in the handshake")
+            with self.assertRaises(ParentUnreachable) as raised:
+                await self.downloader().download_piece(address, 0, "", TASK_ID)
+            self.assertEqual(raised.exception.reason, "no connection within 2 s")
+
+    async def test_earlier_version(self) -> None:
+        """TLS 1.2 is refused."""
+        port = self.serve_identity(self.factory(self.shelf(10)), self.peer.identity())
+        context = self.context()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with self.assertRaises(ssl.SSLError):
+            await self.tls_socket(port, context)
+        await self.until(self.said)
+        self.assertIn("TLS: expected TLS 1.3, got an earlier version", self.said()[0])
+
+    async def test_a_child_that_comes_and_goes(self) -> None:
+        """Who connects and goes without a word, or with half a one, is not worth a line, and leaves nothing."""
+        factory = self.factory(self.shelf(10))
+        port = self.serve_identity(factory, self.peer.identity())
+        for data in (b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"):
+            connection = await self.plain_socket(port)
+            await self.until(lambda: factory.connections)
+            connection.sendall(data)
+            connection.close()
+            await self.until(lambda: not factory.connections)
+        self.assertEqual(self.said(), [])
+
+
+class EndTests(TLSTestCase):
+    """How connections end under TLS."""
+
+    async def test_silent_child(self) -> None:
+        """A child that does not begin its handshake, or stays in it, counts, and is ended by the idle time-out."""
+        for data in (b"", b"\x16\x03\x01\x02\x00\x01"):
+            factory = self.factory(self.shelf(10), idle_timeout=0.3)
+            port = self.serve_identity(factory, self.peer.identity())
+            connection = await self.plain_socket(port)
+            connection.sendall(data)
+            await self.until(lambda: factory.connections == 1)  # noqa: B023 # it is over before the next turn
+            ended = await deferToThread(_read_to_the_end, connection)
+            self.assertEqual(ended, b"")
+            self.assertEqual(factory.connections, 0)
+
+    async def test_idle(self) -> None:
+        """An idle connection ends in order, also when the child never says goodbye."""
+        factory = self.factory(self.shelf(10), idle_timeout=0.3)
+        port = self.serve_identity(factory, self.peer.identity())
+        child = await self.tls_socket(port)
+        await self.until(lambda: factory.connections == 1)
+        await self.until(lambda: factory.connections == 0, 2.0)
+        self.assertEqual(await deferToThread(child.recv, 100), b"")
+
+    async def test_drain(self) -> None:
+        """When the parent stops, idle connections end at once, whether the child says goodbye or not."""
+        factory = self.factory(self.shelf(10))
+        port = self.serve_identity(factory, self.peer.identity())
+        child = await self.tls_socket(port)
+        await self.until(lambda: factory.connections == 1)
+        started = REACTOR.seconds()
+        await factory.drain(10.0)
+        self.assertLess(REACTOR.seconds() - started, 1.0)
+        self.assertEqual(await deferToThread(child.recv, 100), b"")
+
+    async def test_room(self) -> None:
+        """At the limit the longest idle makes room, though it says no goodbye; when all are busy, nobody gets in."""
+        store = self.shelf(8 * MIB)
+        factory = self.factory(store, max_connections=1)
+        port = self.serve_identity(factory, self.peer.identity())
+        idle = await self.tls_socket(port)
+        await self.until(lambda: factory._idle, 3.0)
+        busy = await self.tls_socket(port)
+        busy.sendall(request_bytes(0))
+        self.assertEqual(await deferToThread(idle.recv, 100), b"")
+        await self.until(lambda: factory.connections == 1 and not factory._idle)
+        waiting = await self.plain_socket(port)  # in the listener's queue
+        waiting.sendall(request_bytes(0))
+        await self.pause(1.5)
+        self.assertEqual((factory.connections, self.said()), (1, []))
+        busy.close()
+        self.assertIn(b"expected TLS", await deferToThread(_read_to_the_end, waiting))
+
+    async def test_no_room_without_a_listener(self) -> None:
+        """A factory that makes no protocol has the connection closed, and nothing in the log."""
+        factory = self.factory(self.shelf(8 * MIB), max_connections=0)
+        port = self.serve_identity(factory, self.peer.identity())
+        connection = await self.plain_socket(port)
+        self.assertEqual(await deferToThread(_read_to_the_end, connection), b"")
+
+    async def test_malformed_request(self) -> None:
+        """What is malformed is answered with an error under TLS, and then the connection ends in order."""
+        factory = self.factory(self.shelf(10))
+        port = self.serve_identity(factory, self.peer.identity())
+        child = await self.tls_socket(port)
+        child.sendall(b"\x05\x00\xff\xff\xff\xff" + b"x" * 100)
+        reply = await deferToThread(_read_to_the_end, child)
+        self.assertEqual(reply[:2], b"\x05\xff")
+        await self.until(lambda: not factory.connections)
+
+    async def test_goodbye_inside_a_piece(self) -> None:
+        """Under TLS there is no half-close: a child's goodbye ends the connection, and the piece's file is closed."""
+        factory = self.factory(self.shelf(32 * MIB))
+        port = self.serve_identity(factory, self.peer.identity())
+        child = await self.tls_socket(port)
+        child.sendall(request_bytes(0))
+        await deferToThread(child.recv, 100)
+        await deferToThread(_say_goodbye, child)
+        await self.until(lambda: not factory.connections)
+
+    async def test_parent_that_never_says_goodbye(self) -> None:
+        """A child that stops does not wait for the goodbye of a parent that is silent."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.peer.certificate, self.peer.key)
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            port = listening.getsockname()[1]
+
+            def accept() -> ssl.SSLSocket:
+                return context.wrap_socket(listening.accept()[0], server_side=True)
+
+            accepting = deferToThread(accept)
+            downloader = self.downloader()
+            failing = downloader.download_piece(f"tls://127.0.0.1:{port}", 0, "", TASK_ID)
+            parent = await accepting
+            await deferToThread(parent.recv, 100)
+            parent.sendall(b"\x00\xff\x00\x00\x00\x03\x02no")  # not found: the connection is kept
+            with self.assertRaises(PieceError):
+                await failing
+            started = REACTOR.seconds()
+            await downloader.stop()
+            self.assertLess(REACTOR.seconds() - started, 1.0)
+            parent.close()
+
+
+def _read_to_the_end(connection: socket.socket) -> bytes:
+    """All that comes until the connection ends, in order or not."""
+    data = bytearray()
+    try:
+        while chunk := connection.recv(65536):
+            data += chunk
+    except ConnectionResetError:
+        return bytes(data)
+    return bytes(data)
+
+
+def _say_goodbye(connection: ssl.SSLSocket) -> None:
+    """Send TLS's goodbye, and read whatever comes until the connection has ended."""
+    with contextlib.suppress(ssl.SSLError):  # content where Python expects the other side's goodbye
+        connection.unwrap()
+    with contextlib.suppress(ConnectionResetError):
+        while socket.socket.recv(connection, 1 << 18):
+            pass

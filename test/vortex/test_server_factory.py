@@ -1,0 +1,160 @@
+"""Tests of all connections together: who is let in, who must go, and how they end."""
+
+from __future__ import annotations
+
+import os
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.python.failure import Failure
+
+from dragonfly_vortex.errors import StorageFailure
+from dragonfly_vortex.wire import PieceKind
+from test.vortex.child import request_bytes
+from test.vortex.serving import ServingInMemory, ServingTestCase
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class DrainTests(ServingTestCase):
+    """How all connections end together."""
+
+    async def test_drain(self) -> None:
+        """Idle connections end at once, a busy one when its reply is complete; one that takes too long is aborted."""
+        store = self.shelf(64 * MIB, 10)
+        factory = self.factory(store)
+        address = self.serve(factory)
+        idle = await self.child(address)
+        await deferToThread(idle.ask, 1)
+        await deferToThread(idle.reply)
+        busy, late = [await self.child(address, receive_buffer=64 * KIB) for _ in range(2)]
+        for child in (busy, late):
+            await deferToThread(child.ask, 0, 1, 1)
+            await deferToThread(child.receive, 1)
+        drained = factory.drain(0.8)
+        self.assertEqual(await deferToThread(idle.end), b"")
+        rest = await deferToThread(busy.end)
+        self.assertTrue(rest.endswith(store.content(0)))
+        self.assertFalse(drained.called)
+        await drained
+        with self.assertRaises(ConnectionResetError):
+            await deferToThread(late.end)
+
+    async def test_requests_unread(self) -> None:
+        """Requests that were sent ahead and will not be answered do not cost a child the end of its piece."""
+        store = self.shelf(8 * MIB)
+        factory = self.factory(store)
+        child = await self.child(self.serve(factory))
+        sending = deferToThread(child.ask, *[0] * 5000)
+        await self.until(lambda: factory._connections and not next(iter(factory._connections))._reading)
+        drained = factory.drain(10.0)
+        await sending
+        await self.pause(0.3)
+        data = await deferToThread(child.end)
+        self.assertEqual(len(data) % (len(data) // (8 * MIB)), 0)
+        self.assertTrue(data.endswith(store.content(0)))
+        child.close()
+        await drained
+
+
+class RoomTests(ServingInMemory):
+    """Who makes room for whom, and what is told of it."""
+
+    def test_longest_idle_makes_room(self) -> None:
+        """At the limit the connection that has been idle longest is closed, and busy ones are not."""
+        first, first_transport = self.connect()
+        second, second_transport = self.connect()
+        self.clock.advance(1.0)
+        first.dataReceived(request_bytes(0))  # and idle again: the second is the longest idle now
+        third, _ = self.connect()
+        self.assertTrue(second_transport.disconnecting)
+        self.assertFalse(first_transport.disconnecting)
+        for protocol in (first, second, third):
+            self.lose(protocol)
+
+    def test_newcomers_are_heard(self) -> None:
+        """A new connection is not closed to make room for the next before it has had the time to ask; then it is."""
+        accepting: list[bool] = []
+        self.parent.control(accepting.append)
+        for _ in range(2):
+            _, transport = self.connect()
+        self.assertEqual(accepting, [False])
+        self.assertIsNone(self.parent.buildProtocol(None))
+        self.clock.advance(1.0)
+        self.assertEqual(accepting, [False, True])
+        self.assertIsNotNone(self.parent.buildProtocol(None))
+        self.assertFalse(transport.disconnecting)
+
+    def test_all_busy(self) -> None:
+        """With all connections busy a listener is told to stop accepting, and to go on when one ends or is idle."""
+        accepting: list[bool] = []
+        self.parent.control(accepting.append)
+        self.store.waiting = []
+        first, _ = self.connect()
+        second, _ = self.connect()
+        first.dataReceived(request_bytes(0))
+        self.assertEqual(accepting, [False])
+        second.dataReceived(request_bytes(0))
+        self.assertEqual(accepting, [False])
+        self.lose(first)
+        self.assertEqual(accepting, [False, True])
+        third, _ = self.connect()
+        third.dataReceived(request_bytes(0))
+        self.assertEqual(accepting, [False, True, False])
+        self.store.waiting[-1].callback(self.store.open(0))
+        self.assertEqual(accepting, [False, True, False, True])
+        for protocol in (second, third):
+            self.lose(protocol)
+
+    def test_all_busy_without_a_listener(self) -> None:
+        """With all connections busy and no listener to stop, a new one is closed."""
+        self.store.waiting = []
+        for _ in range(2):
+            protocol, _ = self.connect()
+            protocol.dataReceived(request_bytes(0))
+        self.assertIsNone(self.parent.buildProtocol(None))
+
+    def test_drain_twice(self) -> None:
+        """Everyone who waits for the end is told of it, and one who has given up waiting aborts nothing."""
+        self.store.waiting = []
+        protocol, transport = self.connect()
+        protocol.dataReceived(request_bytes(0))
+        drained = [self.parent.drain(10.0) for _ in range(3)]
+        drained[0].cancel()
+        self.failureResultOf(drained[0])
+        self.lose(protocol)
+        for one in drained[1:]:
+            self.successResultOf(one)
+        self.assertFalse(transport.disconnected)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.successResultOf(self.parent.drain(10.0))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_drain_refuses_new_connections(self) -> None:
+        """A connection that is made while the server drains ends at once."""
+        self.store.waiting = []
+        first, _ = self.connect()
+        first.dataReceived(request_bytes(0))
+        drained = self.parent.drain(10.0)
+        second, transport = self.connect()
+        self.assertTrue(transport.disconnecting)
+        for protocol in (first, second):
+            self.lose(protocol)
+        self.successResultOf(drained)
+
+    def test_unmarked_damage_is_logged(self) -> None:
+        """A mark that cannot be made is logged, and the child sees an abort all the same."""
+        os.truncate(self.store.path, 0)
+        self.store.mark_damaged = self._failing_mark  # type: ignore[method-assign] # this store's disk is full
+        protocol, transport = self.connect()
+        protocol.dataReceived(request_bytes(0))
+        self.assertTrue(transport.disconnected)
+        self.assertEqual(len(self.flushLoggedErrors(StorageFailure)), 1)
+        self.lose(protocol)
+
+    def _failing_mark(self, kind: PieceKind, task_id: str, number: int, reason: str) -> Deferred[None]:
+        """A mark that cannot be made."""
+        marking: Deferred[None] = Deferred()
+        marking.errback(Failure(StorageFailure("disk full")))
+        return marking
