@@ -10,8 +10,8 @@ A name is loaded when it is first asked for: ``import dragonfly_vortex`` loads n
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+# A type checker takes it for typing's; to import typing takes as long as Python itself takes to start.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from dragonfly_vortex.clock import use_monotonic_clock
@@ -122,6 +122,8 @@ _MODULES = {
 
 def __getattr__(name: str) -> object:
     """Load a public name when it is first asked for."""
+    from importlib import import_module
+
     for module, names in _MODULES.items():
         if name in names:
             value = getattr(import_module(f"{__name__}.{module}"), name)
