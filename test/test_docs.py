@@ -11,6 +11,7 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.config import default_config
@@ -61,6 +62,16 @@ class LinkTests(SynchronousTestCase):
             if document not in linked and document.name != "README.md" and document.parent.name != "changes"
         ]
         self.assertEqual(lonely, [])
+
+
+class NamedTests(SynchronousTestCase):
+    """The tests that documents name as their evidence."""
+
+    def test_every_test_that_is_named_exists(self) -> None:
+        """A name like ``test.wire.test_reader.ReaderTests`` is that of a module, a class or a test."""
+        for document in DOCUMENTS:
+            for name in set(re.findall(r"`(test(?:\.\w+)+)", document.read_text(encoding="utf-8"))):
+                self.assertIsNotNone(namedAny(name), f"{document.name}: {name}")
 
 
 class EmbeddingTests(TestCase):
