@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     )
     from dragonfly_vortex.interfaces import (
         DownloadPieceRequest,
-        DownloadPieceResponse,
         IClient,
         IDownloader,
         IFileSink,
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
         IPieceStore,
         IServer,
     )
+    from dragonfly_vortex.model import DownloadPieceResponse
     from dragonfly_vortex.storage.reactor.store import PieceStore
     from dragonfly_vortex.task.download import TaskDownload
     from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -103,9 +103,9 @@ _MODULES = {
         *("PieceTimeout", "StorageError", "VortexError"),
     ),
     "interfaces": (
-        *("DownloadPieceRequest", "DownloadPieceResponse", "IClient", "IDownloader", "IFileSink", "IPieceSink"),
-        *("IPieceStore", "IServer"),
+        *("DownloadPieceRequest", "IClient", "IDownloader", "IFileSink", "IPieceSink", "IPieceStore", "IServer"),
     ),
+    "model": ("DownloadPieceResponse",),
     "vortex.server_factory": ("VortexServerFactory",),
     "vortex.client": ("TCPClient",),
     "vortex.server": ("TCPServer",),

@@ -1,5 +1,5 @@
 """
-What the parts of a peer ask of one another: the zope interfaces, and the values that pass through them.
+The zope interfaces of the parts of a peer. The values that pass through them are in :mod:`dragonfly_vortex.model`.
 
 ``IClient``, ``IServer`` and ``IDownloader`` are the design document's traits. A kind of piece is an argument here,
 except in the three methods of :class:`IDownloader`, whose names the design document gives.
@@ -10,21 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IConsumer, IPushProducer, ITCPTransport
 from zope.interface import Attribute, Interface
 
+from dragonfly_vortex.model import (
+    Claim,
+    DownloadedPiece,
+    DownloadPieceResponse,
+    FilePlace,
+    OpenPiece,
+    StoredPiece,
+    StoredTask,
+)
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = [
-    "Claim",
     "DownloadPieceRequest",
-    "DownloadPieceResponse",
-    "DownloadedPiece",
-    "FilePlace",
-    "FileRange",
     "IClient",
     "IConnectionTransport",
     "IDownloader",
@@ -36,10 +40,6 @@ __all__ = [
     "ITaskStore",
     "ITaskWriter",
     "InThread",
-    "OpenPiece",
-    "StoredPiece",
-    "StoredTask",
-    "piece_id",
 ]
 
 _T = TypeVar("_T")
@@ -55,74 +55,7 @@ class InThread(Protocol):
         """Call it. Fires, in the reactor's thread, with what it returns."""
 
 
-def piece_id(task_id: str, number: int) -> str:
-    """What a piece is called in logs and messages: ``{task id}-{number}``, as in the reference."""
-    return f"{task_id}-{number}"
-
-
 # -- where a piece comes from
-
-
-class FileRange(NamedTuple):
-    """
-    Bytes in an open file. Whoever is given one closes its descriptor, once.
-
-    :param descriptor: a file descriptor, open for reading.
-    :param offset: where the bytes start in the file.
-    :param length: how many bytes.
-    """
-
-    descriptor: int
-    offset: int
-    length: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredTask:
-    """
-    A task in a storage.
-
-    :param kind: the kind of its pieces.
-    :param task_id: for an imported file the SHA-256 of its content, in hexadecimal.
-    :param content_length: bytes of the whole content; None while it is being downloaded and nobody knows. A task is
-        finished when its length is known and all its pieces are there.
-    :param piece_length: bytes of every piece but the last, which may be shorter.
-    :param created_at: when it came into the storage, in Unix seconds.
-    """
-
-    kind: PieceKind
-    task_id: str
-    content_length: int | None
-    piece_length: int
-    created_at: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredPiece:
-    """
-    A piece in a storage.
-
-    :param metadata: its row, as it is told to a child.
-    :param damage: why it is not offered any more; empty for a sound piece.
-    """
-
-    kind: PieceKind
-    task_id: str
-    metadata: PieceMetadata
-    damage: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenPiece:
-    """
-    A piece, or a part of it, ready to be sent.
-
-    :param metadata: the row of the whole piece.
-    :param range: the bytes that were asked for, in an open file.
-    """
-
-    metadata: PieceMetadata
-    range: FileRange
 
 
 class IPieceStore(Interface):
@@ -175,21 +108,6 @@ class IPieceStore(Interface):
             told in one call, and a call may tell of none.
         :returns: ends the subscription.
         """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """
-    What came of claiming a piece.
-
-    :param is_ours: whether it is to be fetched by the one who asked.
-    :param piece: its row, where it is there already. Neither ours nor there: another download is fetching it.
-    :param owner: the process that is fetching it, and a number that changes while that process runs.
-    """
-
-    is_ours: bool
-    piece: PieceMetadata | None = None
-    owner: tuple[int, int] | None = field(default=None, compare=False)
 
 
 class ITaskWriter(Interface):
@@ -301,18 +219,6 @@ class IPieceSink(Interface):
         """The piece will not be completed: forget what was written."""
 
 
-class FilePlace(NamedTuple):
-    """
-    Where bytes go in an open file, whose descriptor belongs to somebody else.
-
-    :param descriptor: a file descriptor, open for reading and writing, and not for appending.
-    :param offset: where the next byte goes.
-    """
-
-    descriptor: int
-    offset: int
-
-
 class IFileSink(IPieceSink):
     """
     A sink that writes into a file, and lets others put bytes there for it: so can content go from a socket to the file
@@ -346,7 +252,7 @@ class IConnectionTransport(ITCPTransport, IConsumer, IPushProducer):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadPieceRequest:
     """
-    What a client is asked for.
+    What a client is asked for. It stands here and not in the model because it holds an :class:`IPieceSink`.
 
     :param kind: the kind of the piece.
     :param task_id: the task.
@@ -360,35 +266,6 @@ class DownloadPieceRequest:
     number: int
     host_id: str = ""
     sink: IPieceSink | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadPieceResponse:
-    """
-    A piece that has arrived and been verified.
-
-    :param metadata: what the parent said about it, and what was found to be true.
-    :param content: what the sink made of the bytes; ``bytes`` for a piece in memory.
-    :param waited: seconds that it waited for this side's own limit of bytes per second.
-    """
-
-    metadata: PieceMetadata
-    content: object
-    waited: float = 0.0
-
-
-class DownloadedPiece(NamedTuple):
-    """
-    What a downloader gives: content, offset and digest, as in the design document.
-
-    :param content: what the sink made of the bytes; ``bytes`` where there was no sink.
-    :param offset: where the piece starts in its task, in bytes.
-    :param digest: the digest that the content was verified against.
-    """
-
-    content: object
-    offset: int
-    digest: str
 
 
 class IPieceAnnouncer(Interface):

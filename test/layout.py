@@ -21,6 +21,7 @@ PACKAGE = "dragonfly_vortex"
 LAYERS = (
     ("errors",),
     ("wire",),
+    ("model",),
     ("interfaces",),
     ("address",),
     ("deferreds",),
@@ -267,15 +268,21 @@ def untested_modules(root: Path) -> list[str]:
     return missing
 
 
-def modules_loaded_by_wire(root: Path) -> set[str]:
-    """Import every module of wire/ in a fresh interpreter and return the top-level names of all it has loaded then."""
+def loaded_by(root: Path, part: str) -> set[str]:
+    """
+    Import a part in a fresh interpreter, and return the top-level names of all modules that it has loaded then.
+
+    :param part: a module of the package, or a package of it with all its modules, without a subpackage ``reactor``.
+    """
     program = (
         "import importlib, sys\n"
         "sys.path.insert(0, sys.argv[1])\n"
         "for name in sys.argv[2:]: importlib.import_module(name)\n"
         "print(*{name.partition('.')[0] for name in sys.modules})\n"
     )
-    modules = [module_name(root, path) for path in sources(root, f"{PACKAGE}/wire")]
+    name = f"{PACKAGE}.{part}"
+    found = [module_name(root, path) for path in sources(root, PACKAGE)]
+    modules = [module for module in found if is_below(module, name) and not is_below(module, f"{name}.reactor")]
     ran = subprocess.run(
         [sys.executable, "-c", program, str(root), *modules], cwd=root, capture_output=True, text=True, check=True
     )

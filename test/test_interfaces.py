@@ -1,4 +1,4 @@
-"""The values that pass between the parts, and who provides which interface."""
+"""A client's request, and which class provides which interface."""
 
 from __future__ import annotations
 
@@ -24,35 +24,24 @@ from dragonfly_vortex.vortex.client import TCPClient
 from dragonfly_vortex.vortex.client_protocol import ClientSettings
 from dragonfly_vortex.vortex.server import TCPServer
 from dragonfly_vortex.vortex.server_factory import VortexServerFactory
-from dragonfly_vortex.wire import PieceKind, PieceMetadata
+from dragonfly_vortex.wire import PieceKind
 
 
-class ValueTests(SynchronousTestCase):
-    """Requests, responses and rows."""
+class RequestTests(SynchronousTestCase):
+    """What a client is asked for."""
 
-    def test_a_piece_is_called_by_task_and_number(self) -> None:
-        """The name of a piece is the one that the reference gives it."""
-        self.assertEqual(interfaces.piece_id("ab" * 32, 7), "ab" * 32 + "-7")
-
-    def test_values_are_frozen(self) -> None:
-        """A request and a response cannot be changed by whoever gets them."""
+    def test_a_request_is_frozen(self) -> None:
+        """A request cannot be changed by the client that gets it."""
         request = interfaces.DownloadPieceRequest(kind=PieceKind.STANDARD, task_id="a" * 64, number=0)
-        metadata = PieceMetadata(number=0, offset=0, length=0, digest="crc32:0")
-        response = interfaces.DownloadPieceResponse(metadata=metadata, content=b"")
-        for value, field in ((request, "number"), (response, "content"), (metadata, "offset")):
+        for field in ("kind", "task_id", "number", "host_id", "sink"):
             with self.assertRaises(dataclasses.FrozenInstanceError):
-                setattr(value, field, 1)
+                setattr(request, field, None)
 
     def test_a_request_is_the_same_whatever_its_sink(self) -> None:
         """Where the bytes go is no part of what is asked for."""
         first = interfaces.DownloadPieceRequest(kind=PieceKind.CACHE, task_id="a" * 64, number=3, sink=MemorySink())
         second = interfaces.DownloadPieceRequest(kind=PieceKind.CACHE, task_id="a" * 64, number=3)
         self.assertEqual(first, second)
-
-    def test_a_downloaded_piece_is_content_offset_and_digest(self) -> None:
-        """What a downloader gives is taken apart as the design document has it."""
-        content, offset, digest = interfaces.DownloadedPiece(b"abc", 4096, "crc32:891568578")
-        self.assertEqual((content, offset, digest), (b"abc", 4096, "crc32:891568578"))
 
 
 class ProviderTests(SynchronousTestCase):

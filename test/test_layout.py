@@ -16,7 +16,7 @@ import dragonfly_vortex
 import test
 from test.layout import (
     docstring_breaches,
-    modules_loaded_by_wire,
+    loaded_by,
     name_breaches,
     order_breaches,
     package_breaches,
@@ -174,22 +174,46 @@ class WallTests(SynchronousTestCase):
                 f"{name}:2: dragonfly_vortex.wire.codec imports {target}",
             )
 
-    def test_wire_loads_no_twisted(self) -> None:
-        """A program that imports wire/ has loaded neither Twisted nor zope.interface."""
-        loaded = modules_loaded_by_wire(ROOT)
+    def assert_loads_no_twisted(self, part: str) -> None:
+        """Assert that a program that imports all of a part has loaded neither Twisted nor zope.interface."""
+        loaded = loaded_by(ROOT, part)
         self.assertIn("dragonfly_vortex", loaded)
         self.assertEqual(loaded & {"twisted", "zope"}, set())
 
-    def test_wire_loads_twisted(self) -> None:
-        """Twisted is seen when a module of wire/ loads it, though no import statement says so."""
+    def test_wire_loads_no_twisted(self) -> None:
+        """The protocol without I/O works without Twisted."""
+        self.assert_loads_no_twisted("wire")
+
+    def test_the_model_loads_no_twisted(self) -> None:
+        """The values that pass between the parts work without Twisted."""
+        self.assert_loads_no_twisted("model")
+
+    def test_the_blocking_storage_loads_no_twisted(self) -> None:
+        """The storage works without Twisted, apart from ``storage/reactor/``."""
+        self.assert_loads_no_twisted("storage")
+
+    def test_a_part_loads_twisted(self) -> None:
+        """Twisted is seen when a module of a part loads it, though no import statement says so."""
+        for part in ("wire", "storage"):
+            root = self.plant(
+                {
+                    "dragonfly_vortex/__init__.py": "",
+                    f"dragonfly_vortex/{part}/__init__.py": "",
+                    f"dragonfly_vortex/{part}/content.py": "__import__('twisted')",
+                }
+            )
+            self.assertIn("twisted", loaded_by(root, part))
+
+    def test_a_parts_half_for_the_reactor_loads_twisted(self) -> None:
+        """What a part keeps in its subpackage ``reactor`` may load Twisted."""
         root = self.plant(
             {
                 "dragonfly_vortex/__init__.py": "",
-                "dragonfly_vortex/wire/__init__.py": "",
-                "dragonfly_vortex/wire/codec.py": "__import__('twisted')",
+                "dragonfly_vortex/storage/__init__.py": "",
+                "dragonfly_vortex/storage/reactor/__init__.py": "import twisted",
             }
         )
-        self.assertIn("twisted", modules_loaded_by_wire(root))
+        self.assertNotIn("twisted", loaded_by(root, "storage"))
 
     def test_reactor(self) -> None:
         """Only what puts things together takes the global reactor, and only when it runs."""

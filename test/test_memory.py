@@ -23,7 +23,7 @@ from typing import cast
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.interfaces import StoredTask
+from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.memory_budget import Budget
 from dragonfly_vortex.storage.catalog import Catalog

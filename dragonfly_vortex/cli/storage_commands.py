@@ -15,7 +15,7 @@ from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.cli.text import counted
 from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.geometry import Progress, piece_count
-from dragonfly_vortex.interfaces import StoredTask
+from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage import exporter, importer, remover, verifier
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access

@@ -32,8 +32,8 @@ from dragonfly_vortex.metrics.counters import StatTally, Tally
 from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
+from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.storage.reactor.store import PieceStore
-from dragonfly_vortex.storage.rechecks import Rechecks
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.transport.socket_options import socket_options

@@ -14,14 +14,8 @@ from zope.interface import implementer
 
 from dragonfly_vortex.downloaders.ways import Way
 from dragonfly_vortex.errors import ParentUnreachable, PieceError, PieceTimeout
-from dragonfly_vortex.interfaces import (
-    DownloadPieceRequest,
-    DownloadPieceResponse,
-    FilePlace,
-    IFileSink,
-    IPieceSink,
-    piece_id,
-)
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IFileSink, IPieceSink
+from dragonfly_vortex.model import DownloadPieceResponse, FilePlace, piece_id
 from dragonfly_vortex.transport.sinks import MemorySink
 from dragonfly_vortex.wire import PieceMetadata
 

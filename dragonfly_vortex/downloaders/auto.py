@@ -21,7 +21,8 @@ from dragonfly_vortex.downloaders.attempt import Attempt
 from dragonfly_vortex.downloaders.by_kind import ByKind
 from dragonfly_vortex.downloaders.ways import KnownParent, Way
 from dragonfly_vortex.errors import ParentFailed, ParentUnreachable, PieceError, PieceTimeout, PoolClosed
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IDownloader, piece_id
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader
+from dragonfly_vortex.model import DownloadPieceResponse, piece_id
 
 __all__ = ["AutoDownloader"]
 

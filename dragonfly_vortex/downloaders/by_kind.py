@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from twisted.internet.defer import Deferred
 
-from dragonfly_vortex.interfaces import (
-    DownloadedPiece,
-    DownloadPieceRequest,
-    DownloadPieceResponse,
-    IPieceSink,
-)
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IPieceSink
+from dragonfly_vortex.model import DownloadedPiece, DownloadPieceResponse
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["ByKind"]

@@ -8,7 +8,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from dragonfly_vortex.downloaders.by_kind import ByKind
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IDownloader
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader
+from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.vortex.client_pool import ClientPool
 
 __all__ = ["PooledDownloader"]

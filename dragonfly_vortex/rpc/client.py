@@ -31,7 +31,8 @@ from dragonfly_vortex.errors import (
     RemoteProtocolError,
     UnexpectedPiece,
 )
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IClient, piece_id
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IClient
+from dragonfly_vortex.model import DownloadPieceResponse, piece_id
 from dragonfly_vortex.rpc.codec import MAX_OVERHEAD, ReceivedPiece, decode_piece, metadata_digest
 from dragonfly_vortex.rpc.memory_budget import Budget, Place
 from dragonfly_vortex.rpc.methods import METHODS, PieceRequest, path

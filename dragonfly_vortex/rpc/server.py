@@ -25,7 +25,7 @@ from dragonfly_vortex.metrics.counters import StatTally, Tally
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.limits import MAX_REQUEST
 from dragonfly_vortex.rpc.memory_budget import PIECES_IN_MEMORY, Budget
-from dragonfly_vortex.storage.rechecks import Rechecks
+from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 
 if TYPE_CHECKING:

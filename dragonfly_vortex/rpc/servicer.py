@@ -24,9 +24,10 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, RemoteProtocolError, StorageFailure
 from dragonfly_vortex.geometry import piece_count
-from dragonfly_vortex.interfaces import FileRange, IPieceStore, OpenPiece, StoredTask, piece_id
+from dragonfly_vortex.interfaces import IPieceStore
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.model import FileRange, OpenPiece, StoredTask, piece_id
 from dragonfly_vortex.rpc.codec import encode_piece
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
@@ -36,7 +37,7 @@ from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceReque
 from dragonfly_vortex.rpc.status import Status, status_of
 from dragonfly_vortex.rpc.streams import Context, Interest, LoopTurns, tell_host, tell_pieces
 from dragonfly_vortex.rpc.task_watch import Watches
-from dragonfly_vortex.storage.rechecks import Rechecks
+from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from twisted.internet.defer import Deferred, succeed
 
 from dragonfly_vortex.geometry import piece_count
-from dragonfly_vortex.interfaces import IPieceStore, StoredPiece, StoredTask
+from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.model import StoredPiece, StoredTask
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 

@@ -17,7 +17,7 @@ from types import TracebackType
 
 from dragonfly_vortex.errors import NotStored, StorageError
 from dragonfly_vortex.geometry import fits
-from dragonfly_vortex.interfaces import StoredPiece, StoredTask, piece_id
+from dragonfly_vortex.model import StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.content import is_task_id
 from dragonfly_vortex.storage.database import Access, Database
 from dragonfly_vortex.storage.reactor.version import CatalogVersion

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dragonfly_vortex.errors import NotStored, OutputError, OutputExists, PieceDamaged, TaskDigestMismatch
 from dragonfly_vortex.geometry import Progress, piece_count
-from dragonfly_vortex.interfaces import StoredPiece, StoredTask, piece_id
+from dragonfly_vortex.model import StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.atomic_file import StagedFile, check_target
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content

@@ -22,7 +22,7 @@ from dragonfly_vortex.geometry import (
     piece_length_for,
     piece_span,
 )
-from dragonfly_vortex.interfaces import StoredTask
+from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content

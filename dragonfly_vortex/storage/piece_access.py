@@ -13,7 +13,7 @@ from typing import NamedTuple
 from dragonfly_vortex.digest import new_hash, parse_digest, verify
 from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError, StorageFailure
 from dragonfly_vortex.geometry import check_lengths, piece_span
-from dragonfly_vortex.interfaces import FileRange, OpenPiece, StoredPiece, StoredTask, piece_id
+from dragonfly_vortex.model import FileRange, OpenPiece, StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.failures import storage_failures

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from dragonfly_vortex.errors import NotStored, StorageError
-from dragonfly_vortex.interfaces import StoredPiece, StoredTask
+from dragonfly_vortex.model import StoredPiece, StoredTask
 from dragonfly_vortex.storage.content import is_task_id
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 

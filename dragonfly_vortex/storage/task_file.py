@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dragonfly_vortex.errors import NotStored, StorageError
 from dragonfly_vortex.geometry import check_lengths, piece_count
-from dragonfly_vortex.interfaces import Claim, StoredPiece, StoredTask
+from dragonfly_vortex.model import Claim, StoredPiece, StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.failures import storage_failures

@@ -19,7 +19,7 @@ from pathlib import Path
 from dragonfly_vortex.digest import new_hash, parse_digest, verify
 from dragonfly_vortex.errors import NotStored, StorageFailure
 from dragonfly_vortex.geometry import BLOCK_LENGTH, Progress, piece_count
-from dragonfly_vortex.interfaces import StoredPiece, StoredTask, piece_id
+from dragonfly_vortex.model import StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access

@@ -22,14 +22,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import PieceError, PieceRefused, SinkFailed, TaskDigestMismatch, TaskError, VortexError
-from dragonfly_vortex.interfaces import (
-    Claim,
-    DownloadPieceResponse,
-    IDownloader,
-    InThread,
-    IPieceAnnouncer,
-    piece_id,
-)
+from dragonfly_vortex.interfaces import IDownloader, InThread, IPieceAnnouncer
+from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
 from dragonfly_vortex.task.disk import Allocation
 from dragonfly_vortex.task.file_hash import GrowingHash
 from dragonfly_vortex.task.layout import VerifiedPiece

@@ -16,7 +16,8 @@ from typing import Protocol
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import OutputError, OutputExists
-from dragonfly_vortex.interfaces import FilePlace, IFileSink
+from dragonfly_vortex.interfaces import IFileSink
+from dragonfly_vortex.model import FilePlace
 from dragonfly_vortex.storage.atomic_file import StagedFile, check_target
 from dragonfly_vortex.transport.sinks import write_at
 from dragonfly_vortex.wire import PieceMetadata

@@ -23,7 +23,8 @@ from zope.interface import implementer
 
 from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.errors import OutputError, TaskDigestMismatch, VortexError
-from dragonfly_vortex.interfaces import Claim, InThread
+from dragonfly_vortex.interfaces import InThread
+from dragonfly_vortex.model import Claim
 from dragonfly_vortex.task.target import MOST_UNWRITTEN, Found, IDownloadTarget
 from dragonfly_vortex.wire import PieceMetadata
 

@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from dragonfly_vortex.errors import PieceError, PieceRefused, TaskDigestMismatch, UnexpectedPiece
-from dragonfly_vortex.interfaces import piece_id
+from dragonfly_vortex.model import piece_id
 from dragonfly_vortex.task.layout import Contradiction
 from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
 from dragonfly_vortex.task.picker import Request

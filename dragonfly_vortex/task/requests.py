@@ -18,15 +18,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import SinkFailed
-from dragonfly_vortex.interfaces import (
-    Claim,
-    DownloadPieceRequest,
-    DownloadPieceResponse,
-    FilePlace,
-    IDownloader,
-    InThread,
-    piece_id,
-)
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, InThread
+from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace, piece_id
 from dragonfly_vortex.task.outlast import outlast
 from dragonfly_vortex.task.output import OutputSink
 from dragonfly_vortex.task.picker import Request

@@ -31,7 +31,7 @@ from dragonfly_vortex.errors import (
     TaskNotFound,
     UnexpectedPiece,
 )
-from dragonfly_vortex.interfaces import piece_id
+from dragonfly_vortex.model import piece_id
 from dragonfly_vortex.task.comparison import Comparison
 from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing

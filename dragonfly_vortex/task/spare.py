@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-from dragonfly_vortex.interfaces import FilePlace
+from dragonfly_vortex.model import FilePlace
 from dragonfly_vortex.transport.sinks import write_at
 
 __all__ = ["SparePlace"]

@@ -13,7 +13,8 @@ from zope.interface import implementer
 
 from dragonfly_vortex.errors import StorageFailure, VortexError
 from dragonfly_vortex.geometry import piece_length_for
-from dragonfly_vortex.interfaces import Claim, ITaskStore, ITaskWriter
+from dragonfly_vortex.interfaces import ITaskStore, ITaskWriter
+from dragonfly_vortex.model import Claim
 from dragonfly_vortex.task.target import MOST_UNWRITTEN, Found, IDownloadTarget
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 

@@ -14,7 +14,8 @@ from twisted.python.failure import Failure
 from zope.interface import Attribute, Interface, implementer
 
 from dragonfly_vortex.errors import OutputError, VortexError
-from dragonfly_vortex.interfaces import Claim, InThread, StoredTask
+from dragonfly_vortex.interfaces import InThread
+from dragonfly_vortex.model import Claim, StoredTask
 from dragonfly_vortex.storage.writeback import free_run
 from dragonfly_vortex.task.output import Output
 from dragonfly_vortex.task.writeback import WORTH_A_THREAD, WriteBack

@@ -30,7 +30,8 @@ from dragonfly_vortex.errors import (
     SinkFailed,
     UnexpectedPiece,
 )
-from dragonfly_vortex.interfaces import DownloadedPiece, IDownloader, IPieceSink
+from dragonfly_vortex.interfaces import IDownloader, IPieceSink
+from dragonfly_vortex.model import DownloadedPiece
 from dragonfly_vortex.testing.contract_parent import ContractParent, Fault, Offer
 from dragonfly_vortex.testing.pieces import TASK_ID, SamplePiece, sample_piece
 from dragonfly_vortex.transport.sinks import FileSink, MemorySink

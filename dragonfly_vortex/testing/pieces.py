@@ -6,7 +6,8 @@ import random
 from dataclasses import dataclass
 
 from dragonfly_vortex.digest import new_hash
-from dragonfly_vortex.interfaces import DownloadPieceRequest, IPieceSink, piece_id
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IPieceSink
+from dragonfly_vortex.model import piece_id
 from dragonfly_vortex.wire import PieceContent, PieceKind, PieceMetadata
 
 __all__ = ["TASK_ID", "SamplePiece", "reply_bytes", "sample_piece"]

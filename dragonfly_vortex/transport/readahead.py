@@ -31,7 +31,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import Ending
-from dragonfly_vortex.interfaces import FileRange
+from dragonfly_vortex.model import FileRange
 from dragonfly_vortex.system_calls import is_refused, read_at
 from dragonfly_vortex.threads import DaemonThreadPool
 

@@ -16,7 +16,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from dragonfly_vortex.errors import PieceDamaged, StorageFailure
-from dragonfly_vortex.interfaces import FileRange, IConnectionTransport
+from dragonfly_vortex.interfaces import IConnectionTransport
+from dragonfly_vortex.model import FileRange
 from dragonfly_vortex.transport.producers import FileRangeProducer, producer_for
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import Pages, ReadAhead

@@ -8,7 +8,8 @@ import os
 
 from zope.interface import implementer
 
-from dragonfly_vortex.interfaces import FilePlace, IFileSink, IPieceSink
+from dragonfly_vortex.interfaces import IFileSink, IPieceSink
+from dragonfly_vortex.model import FilePlace
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["FileSink", "MemorySink", "write_at"]

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from twisted.internet.error import ConnectionLost
 
-from dragonfly_vortex.interfaces import FilePlace
+from dragonfly_vortex.model import FilePlace
 from dragonfly_vortex.system_calls import is_refused, read_at
 from dragonfly_vortex.transport.sinks import write_at
 

@@ -17,7 +17,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import PieceTimeout, PoolClosed
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IClient, piece_id
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IClient
+from dragonfly_vortex.model import DownloadPieceResponse, piece_id
 
 __all__ = ["ClientPool"]
 

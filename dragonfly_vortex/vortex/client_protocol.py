@@ -24,7 +24,8 @@ from twisted.python.failure import Failure
 from zope.interface import Attribute
 
 from dragonfly_vortex.errors import PieceError, RemoteProtocolError, SinkFailed
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse
+from dragonfly_vortex.interfaces import DownloadPieceRequest
+from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.read_pacing import Pace
 from dragonfly_vortex.transport.socket_options import plain_socket

@@ -9,7 +9,7 @@ from __future__ import annotations
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import NotStored
-from dragonfly_vortex.interfaces import piece_id
+from dragonfly_vortex.model import piece_id
 from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceRequest
 
 __all__ = ["error_reply", "tls_expected"]

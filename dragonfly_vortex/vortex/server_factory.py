@@ -16,7 +16,7 @@ from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.interfaces import IPieceStore
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import Tally
-from dragonfly_vortex.storage.rechecks import Rechecks
+from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.vortex.server_protocol import VortexServerProtocol

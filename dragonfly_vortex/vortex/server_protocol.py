@@ -32,7 +32,8 @@ from dragonfly_vortex.errors import (
     StorageError,
     StorageFailure,
 )
-from dragonfly_vortex.interfaces import FileRange, IConnectionTransport, OpenPiece, piece_id
+from dragonfly_vortex.interfaces import IConnectionTransport
+from dragonfly_vortex.model import FileRange, OpenPiece, piece_id
 from dragonfly_vortex.transport.sender import Sender
 from dragonfly_vortex.transport.socket_options import plain_socket, set_cork
 from dragonfly_vortex.transport.tls import begins_tls, beneath, hang_up

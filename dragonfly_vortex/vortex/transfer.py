@@ -24,7 +24,8 @@ from dragonfly_vortex.errors import (
     SinkFailed,
     UnexpectedPiece,
 )
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, piece_id
+from dragonfly_vortex.interfaces import DownloadPieceRequest
+from dragonfly_vortex.model import DownloadPieceResponse, piece_id
 from dragonfly_vortex.transport.receiver import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink
 from dragonfly_vortex.transport.splice import Splicer

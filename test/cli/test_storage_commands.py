@@ -13,7 +13,7 @@ from subprocess import CompletedProcess
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.interfaces import StoredTask
+from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.wire import ErrorReply, PieceContent, PieceKind
 from test.mounts import run_with_mounts

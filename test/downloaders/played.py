@@ -9,7 +9,8 @@ from zope.interface import implementer
 
 from dragonfly_vortex.downloaders.by_kind import ByKind
 from dragonfly_vortex.errors import ParentUnreachable, PieceError, PoolClosed
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IDownloader
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader
+from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.testing.pieces import sample_piece
 from dragonfly_vortex.transport.sinks import MemorySink
 

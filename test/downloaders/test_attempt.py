@@ -11,7 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex.downloaders.attempt import FIRST_WORDS, Attempt
 from dragonfly_vortex.downloaders.ways import Way
 from dragonfly_vortex.errors import ParentUnreachable, PieceNotFound, PieceTimeout
-from dragonfly_vortex.interfaces import DownloadPieceResponse, FilePlace, IFileSink, IPieceSink
+from dragonfly_vortex.interfaces import IFileSink, IPieceSink
+from dragonfly_vortex.model import DownloadPieceResponse, FilePlace
 from dragonfly_vortex.transport.sinks import FileSink
 from test.downloaders.played import PIECE, Asked, Played
 

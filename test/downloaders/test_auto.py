@@ -28,12 +28,8 @@ from dragonfly_vortex.errors import (
     PoolClosed,
     SinkFailed,
 )
-from dragonfly_vortex.interfaces import (
-    DownloadPieceRequest,
-    DownloadPieceResponse,
-    IDownloader,
-    piece_id,
-)
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader
+from dragonfly_vortex.model import DownloadPieceResponse, piece_id
 from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
 from dragonfly_vortex.testing.downloader_contract import DownloaderContract
 from dragonfly_vortex.testing.pieces import TASK_ID, SamplePiece, sample_piece

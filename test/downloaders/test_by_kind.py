@@ -6,7 +6,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.downloaders.by_kind import ByKind
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse
+from dragonfly_vortex.interfaces import DownloadPieceRequest
+from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.transport.sinks import MemorySink
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 

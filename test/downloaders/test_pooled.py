@@ -10,7 +10,8 @@ from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.downloaders.pooled import PooledDownloader
 from dragonfly_vortex.errors import PoolClosed
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IClient, IDownloader
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IClient, IDownloader
+from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.transport.sinks import MemorySink
 from dragonfly_vortex.vortex.client_pool import ClientPool
 from dragonfly_vortex.wire import PieceKind, PieceMetadata

@@ -29,7 +29,8 @@ from dragonfly_vortex.errors import (
     PoolClosed,
     UnexpectedPiece,
 )
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse
+from dragonfly_vortex.interfaces import DownloadPieceRequest
+from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.rpc.client import GRPCClient, GRPCSettings, IRPCReactor, channel_target, open_channel
 from dragonfly_vortex.rpc.codec import encode_piece, metadata_digest
 from dragonfly_vortex.rpc.memory_budget import Budget

@@ -13,7 +13,8 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import NotStored
-from dragonfly_vortex.interfaces import IPieceStore, OpenPiece, StoredPiece, StoredTask
+from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.model import OpenPiece, StoredPiece, StoredTask
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.task_watch import Watches
 from dragonfly_vortex.wire import PieceKind, PieceMetadata

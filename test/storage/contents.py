@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 from dragonfly_vortex.digest import new_hash, parse_digest
-from dragonfly_vortex.interfaces import StoredPiece
+from dragonfly_vortex.model import StoredPiece
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 

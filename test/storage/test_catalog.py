@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
-from dragonfly_vortex.interfaces import StoredPiece, StoredTask
+from dragonfly_vortex.model import StoredPiece, StoredTask
 from dragonfly_vortex.storage import database
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.wire import PieceKind, PieceMetadata

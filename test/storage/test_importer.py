@@ -19,7 +19,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import StorageError, StorageFailure
 from dragonfly_vortex.geometry import Progress
-from dragonfly_vortex.interfaces import StoredTask
+from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importer import import_file

@@ -8,7 +8,7 @@ from dataclasses import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NotStored, StorageError
-from dragonfly_vortex.interfaces import StoredPiece, StoredTask
+from dragonfly_vortex.model import StoredPiece, StoredTask
 from dragonfly_vortex.storage.tables import (
     PIECE_COLUMNS,
     TABLES,

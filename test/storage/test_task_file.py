@@ -13,7 +13,7 @@ from unittest import skipUnless
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
-from dragonfly_vortex.interfaces import Claim, StoredTask
+from dragonfly_vortex.model import Claim, StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.disk import allocate

@@ -13,14 +13,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import DigestMismatch, PieceError, PieceNotFound, PieceRefused, SinkFailed, UnexpectedPiece
-from dragonfly_vortex.interfaces import (
-    DownloadedPiece,
-    DownloadPieceRequest,
-    DownloadPieceResponse,
-    IDownloader,
-    IPieceSink,
-    piece_id,
-)
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IPieceSink
+from dragonfly_vortex.model import DownloadedPiece, DownloadPieceResponse, piece_id
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["Asked", "PlayedDownloader", "PlayedParent"]

@@ -31,13 +31,8 @@ from dragonfly_vortex.errors import (
     TaskDigestMismatch,
     TaskNotFound,
 )
-from dragonfly_vortex.interfaces import (
-    DownloadPieceRequest,
-    DownloadPieceResponse,
-    IDownloader,
-    InThread,
-    IPieceAnnouncer,
-)
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, InThread, IPieceAnnouncer
+from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.task.download import DownloadedTask, ParentShare, Progress, TaskDownload
 from dragonfly_vortex.task.target import OutputTarget
 from dragonfly_vortex.wire import PieceKind

@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.errors import OutputError, PieceRefused
-from dragonfly_vortex.interfaces import FilePlace, IFileSink
+from dragonfly_vortex.interfaces import IFileSink
+from dragonfly_vortex.model import FilePlace
 from dragonfly_vortex.task.output import Output, OutputSink
 from dragonfly_vortex.wire import PieceMetadata
 

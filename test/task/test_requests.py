@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.interfaces import Claim, DownloadPieceResponse
+from dragonfly_vortex.model import Claim, DownloadPieceResponse
 from dragonfly_vortex.task.output import OutputSink
 from dragonfly_vortex.task.picker import Request
 from dragonfly_vortex.task.requests import Answer, Requests

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.interfaces import FilePlace
+from dragonfly_vortex.model import FilePlace
 from dragonfly_vortex.task.spare import SparePlace
 
 MIB = 1024 * 1024

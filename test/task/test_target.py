@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass
 
 from dragonfly_vortex.errors import OutputError
-from dragonfly_vortex.interfaces import Claim
+from dragonfly_vortex.model import Claim
 from dragonfly_vortex.task import target as target_module
 from dragonfly_vortex.task import writeback
 from dragonfly_vortex.task.target import MOST_UNWRITTEN, Found, IDownloadTarget, OutputTarget

@@ -14,13 +14,8 @@ from zope.interface import implementer
 
 from dragonfly_vortex.config.model import Config, DownloadConfig
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
-from dragonfly_vortex.interfaces import (
-    DownloadedPiece,
-    DownloadPieceRequest,
-    DownloadPieceResponse,
-    IDownloader,
-    IPieceSink,
-)
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IPieceSink
+from dragonfly_vortex.model import DownloadedPiece, DownloadPieceResponse
 from dragonfly_vortex.testing.contract_parent import Offer, VortexContractParent
 from dragonfly_vortex.testing.downloader_contract import DownloaderContract
 from dragonfly_vortex.wire import PieceKind

@@ -20,7 +20,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.errors import PieceDamaged, StorageFailure
-from dragonfly_vortex.interfaces import FileRange, IConnectionTransport
+from dragonfly_vortex.interfaces import IConnectionTransport
+from dragonfly_vortex.model import FileRange
 from dragonfly_vortex.transport.producers import CopyProducer, FileRangeProducer, SendfileProducer, producer_for
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import Pages, ReadAhead

@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from dragonfly_vortex.interfaces import FileRange
+from dragonfly_vortex.model import FileRange
 from dragonfly_vortex.transport import readahead
 from dragonfly_vortex.transport.readahead import Pages, ReadAhead
 from test.transport.cold import cold_file, is_resident, make_hole

@@ -14,7 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import DigestMismatch, PieceRefused, SinkFailed, UnexpectedPiece, VortexError
-from dragonfly_vortex.interfaces import FilePlace, IPieceSink
+from dragonfly_vortex.interfaces import IPieceSink
+from dragonfly_vortex.model import FilePlace
 from dragonfly_vortex.testing.pieces import sample_piece
 from dragonfly_vortex.transport.receiver import PieceReceiver
 from dragonfly_vortex.transport.sinks import FileSink

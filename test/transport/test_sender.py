@@ -18,7 +18,8 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import PieceDamaged, StorageFailure
-from dragonfly_vortex.interfaces import FileRange, IConnectionTransport
+from dragonfly_vortex.interfaces import IConnectionTransport
+from dragonfly_vortex.model import FileRange
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.transport.sender import ONE_WRITE_LENGTH, Sender

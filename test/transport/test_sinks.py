@@ -8,7 +8,8 @@ import resource
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dragonfly_vortex.interfaces import FilePlace, IFileSink, IPieceSink
+from dragonfly_vortex.interfaces import IFileSink, IPieceSink
+from dragonfly_vortex.model import FilePlace
 from dragonfly_vortex.testing.pieces import sample_piece
 from dragonfly_vortex.transport.sinks import FileSink, MemorySink
 

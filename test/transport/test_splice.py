@@ -12,7 +12,7 @@ from unittest import skipIf
 from twisted.internet.error import ConnectionLost
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.interfaces import FilePlace
+from dragonfly_vortex.model import FilePlace
 from dragonfly_vortex.transport.splice import Splicer
 from test.transport.test_low_water import tcp_pair
 

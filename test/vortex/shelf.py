@@ -12,7 +12,8 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import NotStored
-from dragonfly_vortex.interfaces import FileRange, IPieceStore, OpenPiece, StoredPiece, StoredTask
+from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.model import FileRange, OpenPiece, StoredPiece, StoredTask
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
 
 __all__ = ["TASK_ID", "Shelf"]

@@ -22,7 +22,8 @@ from dragonfly_vortex.errors import (
     PieceTruncated,
     PoolClosed,
 )
-from dragonfly_vortex.interfaces import DownloadPieceResponse, IClient
+from dragonfly_vortex.interfaces import IClient
+from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.testing.contract_parent import Offer, VortexContractParent
 from dragonfly_vortex.testing.memory_endpoint import MemoryEndpoint
 from dragonfly_vortex.testing.pieces import SamplePiece, reply_bytes, sample_piece

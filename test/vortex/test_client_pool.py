@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import LocalProtocolError, PieceNotFound, PieceTimeout, PoolClosed
-from dragonfly_vortex.interfaces import DownloadPieceRequest, DownloadPieceResponse, IClient
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IClient
+from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.testing.memory_endpoint import MemoryEndpoint
 from dragonfly_vortex.testing.pieces import reply_bytes, sample_piece
 from dragonfly_vortex.vortex.client import TCPClient

@@ -30,7 +30,8 @@ from dragonfly_vortex.errors import (
     SinkFailed,
     UnexpectedPiece,
 )
-from dragonfly_vortex.interfaces import DownloadPieceResponse, FilePlace, IPieceSink
+from dragonfly_vortex.interfaces import IPieceSink
+from dragonfly_vortex.model import DownloadPieceResponse, FilePlace
 from dragonfly_vortex.testing.memory_endpoint import MemoryConnection, MemoryEndpoint
 from dragonfly_vortex.testing.pieces import SamplePiece, reply_bytes, sample_piece
 from dragonfly_vortex.testing.scripted_parent import End, Pause, Reset, ScriptedParent, Send, Step

@@ -16,7 +16,8 @@ from twisted.logger import LogLevel, globalLogPublisher
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.errors import LocalProtocolError, PieceDamaged, StorageFailure
-from dragonfly_vortex.interfaces import IPieceStore, OpenPiece
+from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.model import OpenPiece
 from dragonfly_vortex.transport.socket_options import SocketOptions
 from dragonfly_vortex.vortex import server_protocol
 from dragonfly_vortex.vortex.server_factory import VortexServerFactory

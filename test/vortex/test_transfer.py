@@ -21,7 +21,7 @@ from dragonfly_vortex.errors import (
     SinkFailed,
     UnexpectedPiece,
 )
-from dragonfly_vortex.interfaces import DownloadPieceResponse
+from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.testing.pieces import SamplePiece, sample_piece
 from dragonfly_vortex.vortex.transfer import Transfer
 from dragonfly_vortex.wire import ContentFinished, ContentReceived, ErrorCode, ErrorReply, PieceContent

@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from dragonfly_vortex.interfaces import StoredPiece
+from dragonfly_vortex.model import StoredPiece
 from dragonfly_vortex.storage.reactor.open_files import OpenFiles
 from dragonfly_vortex.storage.reactor.rows import PiecePages
 from dragonfly_vortex.storage.reactor.version import CatalogVersion

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from dragonfly_vortex.interfaces import StoredPiece
+from dragonfly_vortex.model import StoredPiece
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["MAX_PAGES", "PAGE_LENGTH", "PiecePages", "page_of"]

@@ -31,14 +31,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import StorageError, StorageFailure
-from dragonfly_vortex.interfaces import (
-    FileRange,
-    ITaskStore,
-    ITaskWriter,
-    OpenPiece,
-    StoredPiece,
-    StoredTask,
-)
+from dragonfly_vortex.interfaces import ITaskStore, ITaskWriter
+from dragonfly_vortex.model import FileRange, OpenPiece, StoredPiece, StoredTask
 from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content

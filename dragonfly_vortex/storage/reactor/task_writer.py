@@ -19,7 +19,8 @@ from zope.interface import implementer
 from dragonfly_vortex.digest import new_hash
 from dragonfly_vortex.errors import StorageFailure
 from dragonfly_vortex.geometry import BLOCK_LENGTH
-from dragonfly_vortex.interfaces import Claim, InThread, ITaskWriter, StoredTask, piece_id
+from dragonfly_vortex.interfaces import InThread, ITaskWriter
+from dragonfly_vortex.model import Claim, StoredTask, piece_id
 from dragonfly_vortex.storage.task_file import TaskFile
 from dragonfly_vortex.wire import PieceMetadata
 

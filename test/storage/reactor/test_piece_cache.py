@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.interfaces import StoredPiece
+from dragonfly_vortex.model import StoredPiece
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.open_files import MAX_LOOKS

@@ -6,7 +6,7 @@ import tracemalloc
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.interfaces import StoredPiece
+from dragonfly_vortex.model import StoredPiece
 from dragonfly_vortex.storage.reactor.rows import MAX_PAGES, PAGE_LENGTH, PiecePages, page_of
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 

@@ -25,7 +25,8 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError, StorageFailure
-from dragonfly_vortex.interfaces import IPieceStore, OpenPiece, StoredTask
+from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.model import OpenPiece, StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importer import import_file
@@ -104,7 +105,7 @@ react(main)
 _READ_ONLY = """
 from twisted.internet.task import react
 from dragonfly_vortex.errors import StorageError
-from dragonfly_vortex.interfaces import StoredTask
+from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.wire import PieceKind
 

@@ -15,7 +15,8 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.errors import StorageError, StorageFailure
-from dragonfly_vortex.interfaces import Claim, ITaskWriter
+from dragonfly_vortex.interfaces import ITaskWriter
+from dragonfly_vortex.model import Claim
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from test.storage.contents import files_in, wrong_pieces
@@ -172,7 +173,7 @@ class WriterTests(TestCase):
             [sys.executable, "-c", _WRITER, str(self.directory.absolute())],
             stdout=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
+            cwd=Path(__file__).parents[3],
         )
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)

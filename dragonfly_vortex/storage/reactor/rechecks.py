@@ -18,8 +18,9 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.interfaces import InThread, piece_id
+from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.limited_log import LimitedLog
+from dragonfly_vortex.model import piece_id
 from dragonfly_vortex.storage.verifier import check_piece
 from dragonfly_vortex.wire import PieceKind
 

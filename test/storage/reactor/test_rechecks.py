@@ -10,11 +10,11 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.storage import rechecks
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importer import import_file
-from dragonfly_vortex.storage.rechecks import CHECKED_FOR, MOST_SENT, MOST_WAITING, PAUSE, SOON, Rechecks
+from dragonfly_vortex.storage.reactor import rechecks
+from dragonfly_vortex.storage.reactor.rechecks import CHECKED_FOR, MOST_SENT, MOST_WAITING, PAUSE, SOON, Rechecks
 from dragonfly_vortex.wire import PieceKind
 from test.storage.contents import content_of
 

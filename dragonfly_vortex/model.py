@@ -1,0 +1,147 @@
+"""
+The values that pass between the parts of a peer: tasks, pieces, claims, places in files, answers. All are frozen.
+
+This module imports nothing of Twisted, and so parts that block can use it without a reactor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+__all__ = [
+    "Claim",
+    "DownloadPieceResponse",
+    "DownloadedPiece",
+    "FilePlace",
+    "FileRange",
+    "OpenPiece",
+    "StoredPiece",
+    "StoredTask",
+    "piece_id",
+]
+
+
+def piece_id(task_id: str, number: int) -> str:
+    """What a piece is called in logs and messages: ``{task id}-{number}``, as in the reference."""
+    return f"{task_id}-{number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTask:
+    """
+    A task in a storage.
+
+    :param kind: the kind of its pieces.
+    :param task_id: for an imported file the SHA-256 of its content, in hexadecimal.
+    :param content_length: bytes of the whole content; None while it is being downloaded and nobody knows. A task is
+        finished when its length is known and all its pieces are there.
+    :param piece_length: bytes of every piece but the last, which may be shorter.
+    :param created_at: when it came into the storage, in Unix seconds.
+    """
+
+    kind: PieceKind
+    task_id: str
+    content_length: int | None
+    piece_length: int
+    created_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredPiece:
+    """
+    A piece in a storage.
+
+    :param metadata: its row, as it is told to a child.
+    :param damage: why it is not offered any more; empty for a sound piece.
+    """
+
+    kind: PieceKind
+    task_id: str
+    metadata: PieceMetadata
+    damage: str = ""
+
+
+class FileRange(NamedTuple):
+    """
+    Bytes in an open file. Whoever is given one closes its descriptor, once.
+
+    :param descriptor: a file descriptor, open for reading.
+    :param offset: where the bytes start in the file.
+    :param length: how many bytes.
+    """
+
+    descriptor: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenPiece:
+    """
+    A piece, or a part of it, ready to be sent.
+
+    :param metadata: the row of the whole piece.
+    :param range: the bytes that were asked for, in an open file.
+    """
+
+    metadata: PieceMetadata
+    range: FileRange
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """
+    What came of claiming a piece.
+
+    :param is_ours: whether it is to be fetched by the one who asked.
+    :param piece: its row, where it is there already. Neither ours nor there: another download is fetching it.
+    :param owner: the process that is fetching it, and a number that changes while that process runs.
+    """
+
+    is_ours: bool
+    piece: PieceMetadata | None = None
+    owner: tuple[int, int] | None = field(default=None, compare=False)
+
+
+class FilePlace(NamedTuple):
+    """
+    Where bytes go in an open file, whose descriptor belongs to somebody else.
+
+    :param descriptor: a file descriptor, open for reading and writing, and not for appending.
+    :param offset: where the next byte goes.
+    """
+
+    descriptor: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadPieceResponse:
+    """
+    A piece that has arrived and been verified.
+
+    :param metadata: what the parent said about it, and what was found to be true.
+    :param content: what the sink made of the bytes; ``bytes`` for a piece in memory.
+    :param waited: seconds that it waited for this side's own limit of bytes per second.
+    """
+
+    metadata: PieceMetadata
+    content: object
+    waited: float = 0.0
+
+
+class DownloadedPiece(NamedTuple):
+    """
+    What a downloader gives: content, offset and digest, as in the design document.
+
+    :param content: what the sink made of the bytes; ``bytes`` where there was no sink.
+    :param offset: where the piece starts in its task, in bytes.
+    :param digest: the digest that the content was verified against.
+    """
+
+    content: object
+    offset: int
+    digest: str
