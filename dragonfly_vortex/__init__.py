@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from dragonfly_vortex.config import Config, default_config, load_config
     from dragonfly_vortex.daemon.service import VortexService
     from dragonfly_vortex.downloaders.factory import DownloaderFactory
-    from dragonfly_vortex.downloaders.grpc_downloader import GRPCDownloader
-    from dragonfly_vortex.downloaders.tcp_downloader import TCPDownloader
+    from dragonfly_vortex.downloaders.pooled import GRPCDownloader, TCPDownloader
     from dragonfly_vortex.errors import (
         ConfigError,
         InvalidPiece,
@@ -96,8 +95,7 @@ _MODULES = {
     "clock": ("use_monotonic_clock",),
     "config": ("Config", "default_config", "load_config"),
     "downloaders.factory": ("DownloaderFactory",),
-    "downloaders.grpc_downloader": ("GRPCDownloader",),
-    "downloaders.tcp_downloader": ("TCPDownloader",),
+    "downloaders.pooled": ("GRPCDownloader", "TCPDownloader"),
     "errors": (
         *("ConfigError", "InvalidPiece", "ParentFailed", "ParentUnreachable", "PieceError", "PieceNotFound"),
         *("PieceTimeout", "StorageError", "VortexError"),

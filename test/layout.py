@@ -50,9 +50,8 @@ SIDES = {
         frozenset({"transfer", "client_protocol", "client", "client_pool"}),
     ),
     "downloaders": (
-        frozenset({"tcp_downloader", "pooled", "by_kind"}),
-        frozenset({"grpc_downloader", "pooled", "by_kind"}),
-        frozenset({"ways", "attempt", "auto", "by_kind"}),
+        frozenset({"by_kind", "pooled"}),
+        frozenset({"by_kind", "failover", "auto"}),
     ),
 }
 

@@ -109,17 +109,17 @@ class WallTests(SynchronousTestCase):
             )
 
     def test_order_of_downloaders(self) -> None:
-        """A downloader is out of another one's reach; the factory knows them all."""
-        name = "dragonfly_vortex/downloaders/grpc_downloader.py"
+        """The downloaders of one transport do not know the one that chooses between them; the factory knows all."""
+        name = "dragonfly_vortex/downloaders/pooled.py"
         self.assert_breach(
             order_breaches,
             {
-                "dragonfly_vortex/downloaders/factory.py": "from dragonfly_vortex.downloaders import tcp_downloader",
-                "dragonfly_vortex/downloaders/tcp_downloader.py": "",
-                name: "from dragonfly_vortex.downloaders import tcp_downloader",
+                "dragonfly_vortex/downloaders/factory.py": "from dragonfly_vortex.downloaders import auto, pooled",
+                "dragonfly_vortex/downloaders/auto.py": "from dragonfly_vortex.downloaders import by_kind",
+                "dragonfly_vortex/downloaders/by_kind.py": "",
+                name: "from dragonfly_vortex.downloaders import auto",
             },
-            f"{name}:1: dragonfly_vortex.downloaders.grpc_downloader imports"
-            " dragonfly_vortex.downloaders.tcp_downloader",
+            f"{name}:1: dragonfly_vortex.downloaders.pooled imports dragonfly_vortex.downloaders.auto",
         )
 
     def test_order_of_strangers(self) -> None:

@@ -2,8 +2,7 @@
 Pieces over the best transport that each parent has: :class:`AutoDownloader`, over a downloader for each transport.
 
 A parent that is known by its gRPC address has two ways to it: TCP, at the address that it offers, and gRPC. TCP comes
-first. What is known of each way stands in :mod:`dragonfly_vortex.downloaders.ways`, how long a way may be silent in
-:mod:`dragonfly_vortex.downloaders.attempt`.
+first. What is known of each way, and how long a way may be silent, is in :mod:`dragonfly_vortex.downloaders.failover`.
 """
 
 from __future__ import annotations
@@ -17,9 +16,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dragonfly_vortex.downloaders.attempt import Attempt
 from dragonfly_vortex.downloaders.by_kind import ByKind
-from dragonfly_vortex.downloaders.ways import KnownParent, Way
+from dragonfly_vortex.downloaders.failover import Attempt, KnownParent, Way
 from dragonfly_vortex.errors import ParentFailed, ParentUnreachable, PieceError, PieceTimeout, PoolClosed
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader
 from dragonfly_vortex.model import DownloadPieceResponse, piece_id

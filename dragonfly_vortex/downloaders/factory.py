@@ -11,8 +11,7 @@ from twisted.logger import Logger
 
 from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.downloaders.auto import AutoDownloader
-from dragonfly_vortex.downloaders.grpc_downloader import GRPCDownloader
-from dragonfly_vortex.downloaders.tcp_downloader import TCPDownloader
+from dragonfly_vortex.downloaders.pooled import GRPCDownloader, TCPDownloader
 from dragonfly_vortex.errors import UnknownProtocol
 from dragonfly_vortex.interfaces import IDownloader
 from dragonfly_vortex.transport.endpoints import client_endpoint

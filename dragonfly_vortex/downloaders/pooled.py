@@ -1,4 +1,4 @@
-"""Pieces over a pool of clients, whatever the transport of those: what the downloaders of one transport are."""
+"""The downloaders of one transport: what they ask for comes from a pool of clients."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader
 from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.vortex.client_pool import ClientPool
 
-__all__ = ["PooledDownloader"]
+__all__ = ["GRPCDownloader", "PooledDownloader", "TCPDownloader"]
 
 
 @implementer(IDownloader)
@@ -35,3 +35,15 @@ class PooledDownloader(ByKind):
 
     def stop(self) -> Deferred[None]:
         return self._pool.stop().addCallback(lambda _: self._stopped())
+
+
+class TCPDownloader(PooledDownloader):
+    """
+    Fetch pieces from any parent over TCP: its pool has a :class:`~dragonfly_vortex.vortex.client.TCPClient` for each.
+    """
+
+
+class GRPCDownloader(PooledDownloader):
+    """
+    Fetch pieces from any parent over gRPC: its pool has a :class:`~dragonfly_vortex.rpc.client.GRPCClient` for each.
+    """

@@ -13,10 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.config.model import Config, DownloadConfig
-from dragonfly_vortex.downloaders.attempt import FIRST_WORDS
 from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
-from dragonfly_vortex.downloaders.ways import REST
+from dragonfly_vortex.downloaders.failover import FIRST_WORDS, REST
 from dragonfly_vortex.errors import (
     DigestMismatch,
     ParentFailed,

@@ -28,7 +28,7 @@ from dragonfly_vortex.config.model import (
 )
 from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.downloaders.factory import BUILDERS, DownloaderFactory
-from dragonfly_vortex.downloaders.tcp_downloader import TCPDownloader
+from dragonfly_vortex.downloaders.pooled import TCPDownloader
 from dragonfly_vortex.errors import CertificateUnusable, PieceTimeout, UnknownProtocol
 from dragonfly_vortex.interfaces import IDownloader
 from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent

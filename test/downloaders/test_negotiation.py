@@ -16,8 +16,8 @@ from zope.interface.verify import verifyObject
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config.model import Config
 from dragonfly_vortex.downloaders.auto import AutoDownloader
-from dragonfly_vortex.downloaders.grpc_downloader import GRPCDownloader
 from dragonfly_vortex.downloaders.negotiation import Negotiation, negotiate
+from dragonfly_vortex.downloaders.pooled import GRPCDownloader
 from dragonfly_vortex.errors import ParentUnreachable, UnknownProtocol, WrongTransport
 from dragonfly_vortex.interfaces import IPieceAnnouncer
 

@@ -1,20 +1,42 @@
-"""What downloaders share, over a pool of clients that note what they are asked for."""
+"""
+The downloaders of one transport ask their pool for the right piece, and keep the contract of downloaders.
+
+The TCP downloader meets a parent that keeps connections and one that does not, the gRPC downloader a parent that speaks
+the legacy methods by hand.
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from dragonfly_vortex.downloaders.pooled import PooledDownloader
+from dragonfly_vortex.config.model import Config, DownloadConfig, TLSConfig
+from dragonfly_vortex.downloaders.factory import DownloaderFactory
+from dragonfly_vortex.downloaders.pooled import GRPCDownloader, PooledDownloader
 from dragonfly_vortex.errors import PoolClosed
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IClient, IDownloader
 from dragonfly_vortex.model import DownloadPieceResponse
+from dragonfly_vortex.testing.contract_parent import Offer, VortexContractParent
+from dragonfly_vortex.testing.downloader_contract import DownloaderContract
+from dragonfly_vortex.testing.pieces import TASK_ID, sample_piece
 from dragonfly_vortex.transport.sinks import MemorySink
+from dragonfly_vortex.transport.tls import server_tls_from
 from dragonfly_vortex.vortex.client_pool import ClientPool
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
+from test.certificates import Authority
+from test.layout import PACKAGE, layer_of, module_name, sources
+from test.rpc.legacy_parent import LegacyParent
 
 
 @implementer(IClient)
@@ -89,3 +111,107 @@ class PooledDownloaderTests(SynchronousTestCase):
         self.successResultOf(stopped)
         self.assertEqual(told, [True])
         self.successResultOf(self.downloader.stop())
+
+
+class KeepingParentTests(DownloaderContract, TestCase):
+    """With a parent that keeps its connections open, as this package's does."""
+
+    clock = IReactorTime(reactor)
+    closes = False
+
+    def config(self) -> Config:
+        """The downloader's, but for what the contract asks."""
+        return Config()
+
+    def make_downloader(self, piece_timeout: float) -> IDownloader:
+        config = replace(self.config(), download=DownloadConfig(piece_timeout=piece_timeout))
+        return DownloaderFactory("tcp", config, reactor=IReactorTCP(reactor)).build()
+
+    def make_parent(self, offers: Iterable[Offer]) -> VortexContractParent:
+        parent = VortexContractParent(IReactorTCP(reactor), offers, closes=self.closes)
+        parent.start()
+        self.addCleanup(parent.stop)
+        return parent
+
+
+class ClosingParentTests(KeepingParentTests):
+    """With a parent that closes after each reply and echoes no packet ID, as the reference's does."""
+
+    closes = True
+
+
+class UnderTLSTests(KeepingParentTests):
+    """With a parent that speaks TLS, and wants to see a certificate."""
+
+    def setUp(self) -> None:
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        self.authority = Authority(directory)
+        self.peer = self.authority.issue()
+
+    def config(self) -> Config:
+        return Config(tls=TLSConfig(cert=self.peer.certificate, key=self.peer.key, ca_cert=self.authority.file))
+
+    def make_parent(self, offers: Iterable[Offer]) -> VortexContractParent:
+        tls = server_tls_from(self.peer.identity(self.authority.file))
+        parent = VortexContractParent(IReactorTCP(reactor), offers, closes=self.closes, tls=tls)
+        parent.start()
+        self.addCleanup(parent.stop)
+        return parent
+
+
+class ClosingUnderTLSTests(UnderTLSTests):
+    """With a parent that speaks TLS, and closes after each reply."""
+
+    closes = True
+
+
+class LegacyParentTests(DownloaderContract, TestCase):
+    """With a parent whose messages are written by hand, from the fields of before January 2026."""
+
+    clock = IReactorTime(reactor)
+
+    def make_downloader(self, piece_timeout: float) -> IDownloader:
+        config = Config(download=DownloadConfig(piece_timeout=piece_timeout))
+        return DownloaderFactory("grpc", config, reactor=IReactorTCP(reactor)).build()
+
+    def make_parent(self, offers: Iterable[Offer]) -> LegacyParent:
+        parent = LegacyParent(reactor, offers)
+        parent.start()
+        self.addCleanup(parent.stop)
+        return parent
+
+    def test_is_a_grpc_downloader(self) -> None:
+        """The factory gives what its name says."""
+        self.assertIsInstance(self.downloader(), GRPCDownloader)
+
+    async def test_leaves_no_connection(self) -> None:
+        """Stopping ends the connection to the parent."""
+        piece = sample_piece(10)
+        parent = self.make_parent([Offer(piece=piece)])
+        downloader = self.make_downloader(10)
+        self.assert_piece(await downloader.download_piece(parent.address, 0, "", TASK_ID), piece)
+        self.assertEqual(parent.road.connections, 1)
+        await downloader.stop()
+        await parent.road.until_empty()
+
+
+class ImportTests(SynchronousTestCase):
+    """gRPC is not loaded before somebody asks for it."""
+
+    def test_not_before_it_is_needed(self) -> None:
+        """A program that has imported everything but gRPC's own layers has loaded none of gRPC's packages."""
+        root = Path(__file__).resolve().parent.parent.parent
+        modules = [module_name(root, path) for path in sources(root, PACKAGE)]
+        others = [name for name in modules if layer_of(name) != "rpc" and "__main__" not in name]
+        program = (
+            "import importlib, sys\n"
+            "for name in sys.argv[1:]: importlib.import_module(name)\n"
+            "print(*{name.partition('.')[0] for name in sys.modules})\n"
+        )
+        ran = subprocess.run(
+            [sys.executable, "-c", program, *others], cwd=root, capture_output=True, text=True, check=True
+        )
+        loaded = set(ran.stdout.split())
+        self.assertIn("dragonfly_vortex", loaded)
+        self.assertEqual(loaded & {"grpc", "dragonfly_api", "grpc_health", "google"}, set())
