@@ -3,7 +3,8 @@ The requests of a download: each is made, written to a place of its own while it
 not wanted any more.
 
 A second request for a piece, made because the first is slow, writes to a file of its own. When it is complete and
-verified, the first is given up, and then the piece is copied to its place.
+verified, the first is given up, and then the piece is copied to its place by a thread. A thread cannot be cancelled: so
+one copy is made at a time, and the end of a download waits for it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -30,7 +31,8 @@ from dragonfly_vortex.wire import PieceKind, PieceMetadata
 __all__ = ["Answer", "Requests"]
 
 _PATIENCE = 2.0
-"""Seconds that cancelled requests have to end. One that does not is left behind: its bytes have nowhere to go."""
+"""Seconds that cancelled requests have to end. One that does not is left behind: what it still receives is written
+nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +96,7 @@ class Requests:
         self._task_id = task_id
         self._on_answer = on_answer
         self._under_way: dict[Request, _UnderWay] = {}
+        self._copying = DeferredLock()  # held while a thread writes to the target
         self._quiet: Deferred[None] | None = None  # fires when nothing is under way
 
     def ask(self, request: Request, judge: Callable[[PieceMetadata], None], *, needs_claim: bool = True) -> None:
@@ -146,7 +149,10 @@ class Requests:
             self.give_up(request)
 
     def stop(self) -> Deferred[None]:
-        """Cancel all that are under way. Fires when they have ended, or have been given the time to."""
+        """
+        Cancel all that are under way. Fires when they have ended, or have been given the time to, and no thread writes
+        to the target any more.
+        """
         self.give_up_all()
         stopped: Deferred[None] = Deferred()
         if not self._under_way:
@@ -176,8 +182,9 @@ class Requests:
                 for other in list(self._under_way):
                     if other.number == request.number and other is not request:
                         self.give_up(other)
-                place = FilePlace(self._target.descriptor, response.metadata.offset)
-                await self._at_disk(request, partial(spare.copy, place, response.metadata.length))
+                async with self._copying:
+                    place = FilePlace(self._target.descriptor, response.metadata.offset)
+                    await self._at_disk(request, partial(spare.copy, place, response.metadata.length))
             return response
         finally:
             await outlast(self._in_thread(spare.close), forget_cancellation=True)
@@ -204,10 +211,10 @@ class Requests:
             self._be_quiet()
 
     def _lose_patience(self) -> None:
-        """Wait for the cancelled requests no longer."""
+        """Wait for the cancelled requests no longer, but for a thread that writes to the target: it is closed next."""
         for request in self._under_way:
             self._log.warn("A request to parent {parent} does not end", parent=request.parent)
-        self._be_quiet()
+        self._copying.run(self._be_quiet)
 
     def _be_quiet(self) -> None:
         """Tell whoever waits for the end."""

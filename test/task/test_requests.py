@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred, execute
 from twisted.internet.task import Clock
@@ -17,7 +19,7 @@ from dragonfly_vortex.task.picker import Request
 from dragonfly_vortex.task.requests import Answer, Requests
 from dragonfly_vortex.task.target import OutputTarget
 from dragonfly_vortex.wire import PieceKind
-from test.task.parents import PlayedDownloader
+from test.task.parents import PlayedDownloader, PlayedParent
 
 OTHERS = Claim(is_ours=False)
 
@@ -109,3 +111,61 @@ class RequestsTests(SynchronousTestCase):
         self.clock.advance(0.2)
         self.assertIsNone(self.successResultOf(stopped))
         self.assertEqual([event.get("parent") for event in events if "parent" in event], ["slow:1"])
+
+
+class CopyTests(SynchronousTestCase):
+    """Second copies of a piece, whose copying to its place takes as long as the test wants."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.answers: list[Answer] = []
+        self.copying: list[Callable[[], object]] = []  # each does what a thread is at work on
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        target = OutputTarget(self.directory / "file", execute)
+        self.successResultOf(target.open())
+        self.addCleanup(target.close)
+        self.descriptor = target.descriptor
+        parents = {name: PlayedParent(content=name.encode(), piece_length=4) for name in ("a:01", "b:02")}
+        self.downloader = PlayedDownloader(parents)
+        self.requests = Requests(
+            self.clock, self.in_thread, self.downloader, target, PieceKind.STANDARD, "ab" * 32, self.answers.append
+        )
+
+    def in_thread(self, work: Callable[..., Any], *arguments: object) -> Deferred[Any]:
+        """Do some work at once; hold back a copy to the place of a piece."""
+        if not isinstance(work, partial):
+            return execute(work, *arguments)
+        done: Deferred[Any] = Deferred()
+        self.copying.append(lambda: execute(work).chainDeferred(done))
+        return done
+
+    def ask(self, parent: str) -> Request:
+        """Ask for the piece a second time; it comes at once."""
+        request = Request(parent=parent, number=0, round=0, is_spare=True)
+        self.requests.ask(request, lambda _: None)
+        return request
+
+    def test_stopped_while_copying(self) -> None:
+        """What is being copied to its place is waited for, however long: its file is closed next."""
+        self.ask("a:01")
+        stopped = self.requests.stop()
+        self.clock.advance(60)
+        self.assertNoResult(stopped)
+        (copy,) = self.copying
+        copy()
+        self.assertIsNone(self.successResultOf(stopped))
+        self.assertEqual(os.pread(self.descriptor, 4, 0), b"a:01")
+        self.assertEqual(([answer.is_given_up for answer in self.answers], self.clock.getDelayedCalls()), ([True], []))
+
+    def test_one_after_the_other(self) -> None:
+        """A copy is not begun before one of the same piece that was given up has ended."""
+        first, second = self.ask("a:01"), self.ask("b:02")
+        self.assertEqual(len(self.copying), 1)
+        self.copying.pop()()
+        (copy,) = self.copying
+        copy()
+        self.assertEqual(
+            [(answer.request, answer.is_given_up) for answer in self.answers], [(first, True), (second, False)]
+        )
+        self.assertEqual(os.pread(self.descriptor, 4, 0), b"b:02")
