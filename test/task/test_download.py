@@ -714,7 +714,7 @@ class AnnouncedTests(DownloadTestCase):
     def test_trial(self) -> None:
         """When the whole is wrong, each parent that is tried is asked anew what it has, and only that one is heard."""
         wrong = bytearray(CONTENT)
-        wrong[0::100] = bytes(10)
+        wrong[0::100] = bytes(byte ^ 1 for byte in wrong[0::100])  # another byte, whatever the random one is
         started = self.announced(
             a=PlayedParent(content=bytes(wrong), piece_length=100), b=PlayedParent(content=CONTENT, piece_length=100)
         )
