@@ -6,6 +6,7 @@ import atexit
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 from typing import ClassVar
 
@@ -77,16 +78,19 @@ class ExitBySignal(Service):
 
 def end_with_failure(reactor: IReactorCore) -> None:
     """
-    Stop the reactor, in order, and have the process end with status 1 then.
+    Stop the reactor, in order, and have the process end with status 1 then. A reactor that does not run yet is stopped
+    as soon as it does: a worker may fail to start before that.
 
     ``twistd`` ends with status 0 when the reactor has been stopped, whatever the reason was, and prints a traceback for
     a SystemExit. So the status is set at the very end, behind what ``twistd`` still does.
     """
     atexit.register(_exit_with_failure)
-    try:
-        reactor.stop()
-    except ReactorNotRunning:
-        return
+
+    def stop() -> None:
+        with suppress(ReactorNotRunning):  # it is ending already
+            reactor.stop()
+
+    reactor.callWhenRunning(stop)
 
 
 def _exit_with_failure() -> None:

@@ -46,3 +46,38 @@ class ExitTests(SynchronousTestCase):
     def test_before_it_runs(self) -> None:
         """So does one that comes before the reactor runs."""
         self.run_and_end("before", signal.SIGTERM)
+
+
+_FAILING = """
+import sys
+from twisted.internet import reactor
+from dragonfly_vortex.daemon.signals import end_with_failure
+
+def fail_twice():
+    end_with_failure(reactor)
+    end_with_failure(reactor)
+
+reactor.addSystemEventTrigger("before", "shutdown", print, "shut down")
+if sys.argv[1] == "before":
+    fail_twice()
+else:
+    reactor.callLater(0, fail_twice)
+reactor.run()
+"""
+
+
+class FailureTests(SynchronousTestCase):
+    """A process that ends because it has failed."""
+
+    def run_and_fail(self, when: str) -> None:
+        """Run a process that fails; it ends in order, with status 1."""
+        ran = subprocess.run([sys.executable, "-c", _FAILING, when], capture_output=True, text=True, timeout=30)
+        self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (1, "shut down\n", ""))
+
+    def test_while_it_runs(self) -> None:
+        """It stops the reactor, once."""
+        self.run_and_fail("after")
+
+    def test_before_it_runs(self) -> None:
+        """A failure that comes before the reactor runs stops it as soon as it does."""
+        self.run_and_fail("before")
