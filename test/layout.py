@@ -269,7 +269,7 @@ def untested_modules(root: Path) -> list[str]:
 
 def loaded_by(root: Path, part: str) -> set[str]:
     """
-    Import a part in a fresh interpreter, and return the top-level names of all modules that it has loaded then.
+    Import a part in a fresh interpreter, and return the names of all modules and packages that are loaded then.
 
     :param part: a module of the package, or a package of it with all its modules, without a subpackage ``reactor``.
     """
@@ -277,7 +277,7 @@ def loaded_by(root: Path, part: str) -> set[str]:
         "import importlib, sys\n"
         "sys.path.insert(0, sys.argv[1])\n"
         "for name in sys.argv[2:]: importlib.import_module(name)\n"
-        "print(*{name.partition('.')[0] for name in sys.modules})\n"
+        "print(*sys.modules)\n"
     )
     name = f"{PACKAGE}.{part}"
     found = [module_name(root, path) for path in sources(root, PACKAGE)]

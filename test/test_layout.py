@@ -189,8 +189,9 @@ class WallTests(SynchronousTestCase):
         self.assert_loads_no_twisted("model")
 
     def test_the_blocking_storage_loads_no_twisted(self) -> None:
-        """The storage works without Twisted, apart from ``storage/reactor/``."""
+        """The storage works without ``storage/reactor/``, and so without Twisted."""
         self.assert_loads_no_twisted("storage")
+        self.assertNotIn("dragonfly_vortex.storage.reactor", loaded_by(ROOT, "storage"))
 
     def test_a_part_loads_twisted(self) -> None:
         """Twisted is seen when a module of a part loads it, though no import statement says so."""
@@ -205,15 +206,15 @@ class WallTests(SynchronousTestCase):
             self.assertIn("twisted", loaded_by(root, part))
 
     def test_a_parts_half_for_the_reactor_loads_twisted(self) -> None:
-        """What a part keeps in its subpackage ``reactor`` may load Twisted."""
-        root = self.plant(
-            {
-                "dragonfly_vortex/__init__.py": "",
-                "dragonfly_vortex/storage/__init__.py": "",
-                "dragonfly_vortex/storage/reactor/__init__.py": "import twisted",
-            }
-        )
-        self.assertNotIn("twisted", loaded_by(root, "storage"))
+        """The subpackage ``reactor`` of a part may load Twisted; a module of the part that imports it is seen."""
+        files = {
+            "dragonfly_vortex/__init__.py": "",
+            "dragonfly_vortex/storage/__init__.py": "",
+            "dragonfly_vortex/storage/reactor/__init__.py": "import twisted",
+        }
+        self.assertNotIn("twisted", loaded_by(self.plant(files), "storage"))
+        files["dragonfly_vortex/storage/content.py"] = "import dragonfly_vortex.storage.reactor"
+        self.assertIn("dragonfly_vortex.storage.reactor", loaded_by(self.plant(files), "storage"))
 
     def test_reactor(self) -> None:
         """Only what puts things together takes the global reactor, and only when it runs."""

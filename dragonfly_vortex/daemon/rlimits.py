@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.errors import TooFewDescriptors
-from dragonfly_vortex.storage.reactor.open_files import MAX_FILES
+from dragonfly_vortex.storage.reactor.piece_cache import MAX_FILES
 from dragonfly_vortex.system_calls import is_refused
 
 __all__ = [

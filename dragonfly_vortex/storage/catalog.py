@@ -20,7 +20,6 @@ from dragonfly_vortex.geometry import fits
 from dragonfly_vortex.model import StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.content import is_task_id
 from dragonfly_vortex.storage.database import Access, Database
-from dragonfly_vortex.storage.reactor.version import CatalogVersion
 from dragonfly_vortex.storage.reading import Place
 from dragonfly_vortex.storage.tables import (
     PIECE_COLUMNS,
@@ -33,6 +32,7 @@ from dragonfly_vortex.storage.tables import (
     task_of,
     task_row,
 )
+from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["Catalog"]

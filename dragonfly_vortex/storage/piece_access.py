@@ -17,10 +17,22 @@ from dragonfly_vortex.model import FileRange, OpenPiece, StoredPiece, StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.failures import storage_failures
-from dragonfly_vortex.storage.reactor.rows import page_of
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
-__all__ = ["OpenedPiece", "add_piece", "add_task", "find_piece", "open_piece"]
+__all__ = ["PAGE_LENGTH", "OpenedPiece", "add_piece", "add_task", "find_piece", "open_piece", "page_of"]
+
+PAGE_LENGTH = 32
+"""Rows that a page can have. So many are read from the catalog at once, where one is wanted."""
+
+
+def page_of(number: int) -> range:
+    """
+    The numbers of the pieces in a page.
+
+    :param number: one of them.
+    """
+    first = number - number % PAGE_LENGTH
+    return range(first, first + PAGE_LENGTH)
 
 
 class OpenedPiece(NamedTuple):

@@ -13,7 +13,7 @@ from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.importer import import_file
-from dragonfly_vortex.storage.piece_access import add_piece, add_task, open_piece
+from dragonfly_vortex.storage.piece_access import PAGE_LENGTH, add_piece, add_task, open_piece, page_of
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.storage.contents import content_of
 
@@ -37,6 +37,13 @@ class PieceAccessTests(SynchronousTestCase):
         catalog.open()
         self.addCleanup(catalog.close)
         return catalog
+
+    def test_page_of(self) -> None:
+        """A page of rows begins at a multiple of its length."""
+        for number in (0, 1, PAGE_LENGTH - 1, PAGE_LENGTH, 5 * PAGE_LENGTH + 3):
+            page = page_of(number)
+            self.assertIn(number, page)
+            self.assertEqual((page[0] % PAGE_LENGTH, len(page)), (0, PAGE_LENGTH))
 
     def test_open(self) -> None:
         """A piece comes with its neighbours' rows, and with the range that was asked for."""

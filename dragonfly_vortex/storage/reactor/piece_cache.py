@@ -1,8 +1,9 @@
 """
 Pieces that are asked for again and again, handed out from memory: no thread, no query, no opening of a file.
+:class:`PiecePages` keeps rows, :class:`OpenFiles` keeps descriptors, and :class:`HotPieces` decides when they are used.
 
 What is remembered is what the catalog says, or it is not used. Rows and files are remembered under a version of the
-catalog (:mod:`~dragonfly_vortex.storage.reactor.version`) that was taken *before* they were read, and are used only
+catalog (:mod:`~dragonfly_vortex.storage.version`) that was taken *before* they were read, and are used only
 while that is the current version, which is asked for each piece. Then nothing has been committed since before they were
 read, so that whoever reads the catalog now reads the same rows. And where they offer a piece, the file is the one that
 they tell of: a range is written only when a commit has taken back its row, a file is removed only when a commit has
@@ -22,17 +23,155 @@ disk, so that it is asked for in another thread all the same.
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dragonfly_vortex.model import StoredPiece
-from dragonfly_vortex.storage.reactor.open_files import OpenFiles
-from dragonfly_vortex.storage.reactor.rows import PiecePages
-from dragonfly_vortex.storage.reactor.version import CatalogVersion
+from dragonfly_vortex.storage.piece_access import PAGE_LENGTH
+from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["LOOK_INTERVAL", "HotPieces"]
+__all__ = [
+    "LOOK_INTERVAL",
+    "MAX_FILES",
+    "MAX_LOOKS",
+    "MAX_PAGES",
+    "HotPieces",
+    "OpenFiles",
+    "PiecePages",
+]
+
+
+MAX_PAGES = 256
+"""Pages that are kept: 8192 rows, at some 500 bytes each about 4 MB in all."""
+
+
+class PiecePages:
+    """
+    The pages of rows that were used last: a child that asks for a piece asks for the next one soon. Whether a row is
+    still true is not known here.
+    """
+
+    def __init__(self) -> None:
+        self._pages: OrderedDict[tuple[PieceKind, str, int], Mapping[int, StoredPiece]] = OrderedDict()
+
+    def keep(self, kind: PieceKind, task_id: str, number: int, rows: Mapping[int, StoredPiece]) -> None:
+        """
+        Keep a page, in place of the one that has not been used for the longest time.
+
+        :param number: of any piece of the page.
+        :param rows: all rows of the page, by number. An empty page is not kept: a child that asks for pieces that are
+            not there must not drive out others.
+        """
+        if not rows:
+            return
+        key = (kind, task_id, number // PAGE_LENGTH)
+        self._pages[key] = rows
+        self._pages.move_to_end(key)
+        if len(self._pages) > MAX_PAGES:
+            self._pages.popitem(last=False)
+
+    def find(self, kind: PieceKind, task_id: str, number: int) -> Mapping[int, StoredPiece] | None:
+        """The rows of the page that a piece is in, by number; None where the page is not kept."""
+        key = (kind, task_id, number // PAGE_LENGTH)
+        page = self._pages.get(key)
+        if page is not None:
+            self._pages.move_to_end(key)
+        return page
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._pages.clear()
+
+
+MAX_FILES = 64
+"""Files that are kept open."""
+
+MAX_LOOKS = 10
+"""Looks that a file stays open without having been used in between."""
+
+
+@dataclass(slots=True)
+class _File:
+    """An open file, and how often it was looked at since it was used."""
+
+    descriptor: int
+    looks: int = 0
+
+
+class OpenFiles:
+    """
+    The files that were used last. Whether a file is still the task's is not known here.
+
+    Nothing is closed here: to close a file that has been deleted gives back its space, which can take the kernel long.
+    A method returns the descriptors that are not kept any more, and the caller closes them.
+    """
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[tuple[PieceKind, str], _File] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def keep(self, kind: PieceKind, task_id: str, descriptor: int) -> list[int]:
+        """
+        Keep a task's file open, in place of the one that it had.
+
+        :param descriptor: ours from now on.
+        :returns: the descriptors that are not kept any more.
+        """
+        key = (kind, task_id)
+        dropped = []
+        if (replaced := self._files.pop(key, None)) is not None:
+            dropped.append(replaced.descriptor)
+        self._files[key] = _File(descriptor)
+        if len(self._files) > MAX_FILES:
+            _, oldest = self._files.popitem(last=False)
+            dropped.append(oldest.descriptor)
+        return dropped
+
+    def open(self, kind: PieceKind, task_id: str) -> int | None:
+        """
+        A task's file.
+
+        :returns: a descriptor of the caller's own; None where the file is not kept open.
+        :raises OSError: this process can have no more descriptors.
+        """
+        key = (kind, task_id)
+        file = self._files.get(key)
+        if file is None:
+            return None
+        self._files.move_to_end(key)
+        file.looks = 0
+        return os.dup(file.descriptor)
+
+    def look(self) -> list[int]:
+        """
+        Give up files that nobody has used for long, and files that have been deleted, which take their space on the
+        disk for as long as they are open.
+
+        :returns: their descriptors.
+        """
+        given_up = []
+        for key, file in list(self._files.items()):
+            file.looks += 1
+            if file.looks >= MAX_LOOKS or not os.fstat(file.descriptor).st_nlink:
+                del self._files[key]
+                given_up.append(file.descriptor)
+        return given_up
+
+    def clear(self) -> list[int]:
+        """
+        Give up all.
+
+        :returns: their descriptors.
+        """
+        files, self._files = self._files, OrderedDict()
+        return [file.descriptor for file in files.values()]
+
 
 LOOK_INTERVAL = 1.0
 """Seconds between two looks at the files that are kept open: so soon the space of a removed task is free."""

@@ -40,10 +40,10 @@ from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.piece_access import OpenedPiece, add_piece, add_task, find_piece, open_piece
 from dragonfly_vortex.storage.reactor.piece_cache import HotPieces
 from dragonfly_vortex.storage.reactor.task_writer import TaskWriter
-from dragonfly_vortex.storage.reactor.version import CatalogVersion
 from dragonfly_vortex.storage.reactor.watch import CatalogWatch
 from dragonfly_vortex.storage.reading import Place
 from dragonfly_vortex.storage.task_file import TaskFile
+from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.threads import DaemonThreadPool
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 

@@ -1,9 +1,10 @@
-"""Tests of what is remembered of pieces: a real catalog, real files, and a clock of the test's own."""
+"""Tests of what is remembered of pieces: rows, open files, and both together over a real catalog and real files."""
 
 from __future__ import annotations
 
 import os
 import resource
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,14 +14,170 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex.model import StoredPiece
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.importer import import_file
-from dragonfly_vortex.storage.reactor.open_files import MAX_LOOKS
-from dragonfly_vortex.storage.reactor.piece_cache import LOOK_INTERVAL, HotPieces
-from dragonfly_vortex.storage.reactor.rows import page_of
-from dragonfly_vortex.storage.reactor.version import CatalogVersion
-from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.storage.piece_access import PAGE_LENGTH, page_of
+from dragonfly_vortex.storage.reactor.piece_cache import (
+    LOOK_INTERVAL,
+    MAX_FILES,
+    MAX_LOOKS,
+    MAX_PAGES,
+    HotPieces,
+    OpenFiles,
+    PiecePages,
+)
+from dragonfly_vortex.storage.version import CatalogVersion
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.storage.contents import content_of
 
 KIND = PieceKind.STANDARD
+
+
+def rows_of(number: int, task_id: str = "a-task") -> dict[int, StoredPiece]:
+    """All rows of the page that a piece is in, each with objects of its own, as a database gives them."""
+    return {
+        each: StoredPiece(
+            kind=KIND,
+            task_id=task_id,
+            metadata=PieceMetadata(
+                number=each,
+                offset=each << 12,
+                length=4096 + each - each,
+                digest=f"crc32:{4_000_000_000 + each}",
+                parent_id=f"198.51.100.7-a-parent-{each}",
+                cost=1000 + each,
+                created_at=1_700_000_000 + each,
+            ),
+        )
+        for each in page_of(number)
+    }
+
+
+class PageTests(SynchronousTestCase):
+    """Which pages of rows are kept."""
+
+    def setUp(self) -> None:
+        self.pages = PiecePages()
+
+    def test_neighbours(self) -> None:
+        """A page is found by each of its pieces, and by no other's task, kind or number."""
+        rows = rows_of(40)
+        self.pages.keep(KIND, "a-task", 40, rows)
+        for number in page_of(40):
+            self.assertIs(self.pages.find(KIND, "a-task", number), rows)
+        self.assertIsNone(self.pages.find(KIND, "a-task", page_of(40)[0] - 1))
+        self.assertIsNone(self.pages.find(KIND, "a-task", page_of(40)[-1] + 1))
+        self.assertIsNone(self.pages.find(KIND, "b-task", 40))
+        self.assertIsNone(self.pages.find(PieceKind.CACHE, "a-task", 40))
+        self.pages.clear()
+        self.assertIsNone(self.pages.find(KIND, "a-task", 40))
+
+    def test_nothing(self) -> None:
+        """A page without rows is not kept."""
+        self.pages.keep(KIND, "a-task", 0, {})
+        self.assertIsNone(self.pages.find(KIND, "a-task", 0))
+
+    def test_bounded(self) -> None:
+        """The page that was not used for the longest time makes room; all together take 5 MB at the most."""
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before, _ = tracemalloc.get_traced_memory()
+        for page in range(MAX_PAGES):
+            self.pages.keep(KIND, "a-task", page * PAGE_LENGTH, rows_of(page * PAGE_LENGTH))
+        after, _ = tracemalloc.get_traced_memory()
+        self.assertLess(after - before, 5_000_000)
+        self.assertIsNotNone(self.pages.find(KIND, "a-task", 0))
+        for page in (MAX_PAGES, MAX_PAGES + 1, MAX_PAGES + 1):
+            self.pages.keep(KIND, "a-task", page * PAGE_LENGTH, rows_of(page * PAGE_LENGTH))
+        there = [self.pages.find(KIND, "a-task", page * PAGE_LENGTH) is not None for page in range(MAX_PAGES + 2)]
+        self.assertEqual(there, [True, False, False] + [True] * (MAX_PAGES - 1))
+
+
+class OpenFilesTests(SynchronousTestCase):
+    """Which files are open, and who closes them."""
+
+    def setUp(self) -> None:
+        self.files = OpenFiles()
+        self.path = Path(self.mktemp())
+        self.path.write_bytes(b"some bytes")
+        self.addCleanup(lambda: self.close(self.files.clear()))
+
+    def descriptor(self) -> int:
+        """The file, opened."""
+        return os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self, descriptors: list[int]) -> None:
+        """Close them; each is open."""
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+    def test_open(self) -> None:
+        """Who opens a file that is kept has a descriptor of his own, of that file, that no program inherits."""
+        self.assertEqual(self.files.keep(KIND, "a-task", self.descriptor()), [])
+        self.assertIsNone(self.files.open(KIND, "b-task"))
+        self.assertIsNone(self.files.open(PieceKind.CACHE, "a-task"))
+        for _ in range(2):
+            descriptor = self.files.open(KIND, "a-task")
+            if descriptor is None:
+                self.fail("expected a descriptor")
+            self.assertFalse(os.get_inheritable(descriptor))
+            self.assertEqual(os.pread(descriptor, 100, 0), b"some bytes")
+            os.close(descriptor)
+
+    def test_replaced(self) -> None:
+        """A task has one file; the one before is handed back."""
+        first, second = self.descriptor(), self.descriptor()
+        self.files.keep(KIND, "a-task", first)
+        self.assertEqual(self.files.keep(KIND, "a-task", second), [first])
+        os.close(first)
+        self.assertEqual(self.files.clear(), [second])
+        os.close(second)
+        self.assertEqual((self.files.clear(), len(self.files)), ([], 0))
+
+    def test_bounded(self) -> None:
+        """The file that was not used for the longest time makes room."""
+        kept = [self.descriptor() for _ in range(MAX_FILES)]
+        for number, descriptor in enumerate(kept):
+            self.assertEqual(self.files.keep(KIND, f"task-{number}", descriptor), [])
+        used = self.files.open(KIND, "task-0")
+        if used is not None:
+            os.close(used)
+        self.assertEqual(self.files.keep(KIND, "one more", self.descriptor()), [kept[1]])
+        self.assertEqual(len(self.files), MAX_FILES)
+        os.close(kept[1])
+
+    def test_idle(self) -> None:
+        """A file is given up at the last of so many looks without use, and not before."""
+        kept = self.descriptor()
+        self.files.keep(KIND, "a-task", kept)
+        for _ in range(2):
+            for _ in range(MAX_LOOKS - 1):
+                self.assertEqual(self.files.look(), [])
+            used = self.files.open(KIND, "a-task")
+            if used is not None:
+                os.close(used)
+        for _ in range(MAX_LOOKS - 1):
+            self.assertEqual(self.files.look(), [])
+        self.assertEqual(self.files.look(), [kept])
+        os.close(kept)
+
+    def test_deleted(self) -> None:
+        """A file that has been deleted is given up at the next look, however hot it is."""
+        kept = self.descriptor()
+        self.files.keep(KIND, "a-task", kept)
+        self.path.unlink()
+        self.assertEqual(self.files.look(), [kept])
+        os.close(kept)
+
+    def test_no_descriptors_left(self) -> None:
+        """Where there can be no more descriptors, the caller hears of it."""
+        kept = self.descriptor()
+        self.files.keep(KIND, "a-task", kept)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            with self.assertRaises(OSError):
+                self.files.open(KIND, "a-task")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 class HotPiecesTests(SynchronousTestCase):

@@ -31,8 +31,8 @@ from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
-from dragonfly_vortex.storage.reactor.version import CatalogVersion
 from dragonfly_vortex.storage.remover import remove_task
+from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.mounts import run_with_mounts
 from test.storage.changer import Changer

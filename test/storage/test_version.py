@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex.errors import StorageFailure
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
-from dragonfly_vortex.storage.reactor.version import CatalogVersion
 from dragonfly_vortex.storage.reading import state_of
+from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.wire import PieceKind
 
 _COMMITTER = """
