@@ -8,6 +8,7 @@ name here, so one that could lead elsewhere never gets as far as the file system
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import pwd
 import re
@@ -73,16 +74,18 @@ class Content:
         A descriptor of a task's file, for reading.
 
         :raises FileNotFoundError: the task has no file.
+        :raises OSError: it cannot be opened, or is no regular file.
         """
-        return os.open(self.path(kind, task_id), os.O_RDONLY | os.O_CLOEXEC)
+        return _open_regular(self.path(kind, task_id), os.O_RDONLY)
 
     def open_for_writing(self, kind: PieceKind, task_id: str) -> int:
         """
         A descriptor of a task's file, for reading and writing.
 
         :raises FileNotFoundError: the task has no file.
+        :raises OSError: it cannot be opened, is no regular file, or is a symbolic link.
         """
-        return os.open(self.path(kind, task_id), os.O_RDWR | os.O_CLOEXEC)
+        return _open_regular(self.path(kind, task_id), os.O_RDWR | os.O_NOFOLLOW)
 
     def is_current(self, descriptor: int, kind: PieceKind, task_id: str) -> bool:
         """Tell whether an open file is the task's still, and no other has been put in its place."""
@@ -103,8 +106,9 @@ class Content:
 
         :param offset: where in the file, in bytes.
         :raises FileNotFoundError: the task has no file.
+        :raises OSError: it cannot be written, is no regular file, or is a symbolic link.
         """
-        descriptor = os.open(self.path(kind, task_id), os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = _open_regular(self.path(kind, task_id), os.O_WRONLY | os.O_NOFOLLOW)
         try:
             rest = memoryview(data)
             while rest:
@@ -183,6 +187,23 @@ class Content:
         with contextlib.suppress(OSError):  # other tasks share the directory, or another process made it again
             path.parent.rmdir()
         return True
+
+
+def _open_regular(path: Path, flags: int) -> int:
+    """
+    A descriptor of a regular file. To open a named pipe would wait for its other end, and stop the storage's thread.
+
+    :raises OSError: it cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "expected a regular file, got something else", str(path))
+        os.set_blocking(descriptor, True)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _may_read(user: int, status: os.stat_result) -> bool:

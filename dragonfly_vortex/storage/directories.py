@@ -77,14 +77,15 @@ def create_file(path: Path) -> int:
 
 def open_file(path: Path) -> int:
     """
-    Open a file; it is made as by :func:`create_file` where it is not there.
+    Open a file; it is made as by :func:`create_file` where it is not there. A symbolic link is not followed: the owner
+    of the directory could have root write into any file by one.
 
     :returns: a descriptor for reading and writing.
-    :raises OSError: it cannot be opened, or not made for the directory's owner.
+    :raises OSError: it cannot be opened, is a symbolic link, or cannot be made for the directory's owner.
     """
     while True:
         try:
-            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             with suppress(FileExistsError):
                 return create_file(path)
@@ -156,7 +157,7 @@ def locked(directory: Path) -> Iterator[None]:
         else:
             # Where the file cannot be opened, or locked, it is not what keeps others out.
             try:
-                _lock_file(held, directory, os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_CLOEXEC))
+                _lock_file(held, directory, os.open(directory / _LOCK_FILE, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC))
             except TimeoutError:
                 raise
             except OSError:

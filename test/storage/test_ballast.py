@@ -47,3 +47,11 @@ class BallastTests(SynchronousTestCase):
         keep_ballast(self.directory)
         self.assertEqual(os.listdir(self.directory), [])
         keep_ballast(self.directory / "not-there")
+
+    def test_symbolic_link(self) -> None:
+        """A link in its place is left alone, and so is the file that it leads to."""
+        other = self.directory / "other"
+        other.write_bytes(b"another's")
+        self.path.symlink_to("other")
+        keep_ballast(self.directory)
+        self.assertEqual(other.read_bytes(), b"another's")

@@ -191,3 +191,26 @@ class ContentTests(SynchronousTestCase):
             self.assertEqual(self.files(), [f"content/tasks/012/{other}"])
             self.assertTrue(self.content.remove(PieceKind.STANDARD, other))
         self.assertFalse((self.directory / "content/tasks/012").exists())
+
+    def test_no_regular_file(self) -> None:
+        """A named pipe in the place of a task's file is refused at once: its other end is not waited for."""
+        self.put(b"")
+        path = self.content.path(PieceKind.STANDARD, TASK)
+        path.unlink()
+        os.mkfifo(path)
+        for work in (self.content.open, self.content.open_for_writing):
+            self.assertRaisesRegex(
+                OSError, "expected a regular file, got something else", work, PieceKind.STANDARD, TASK
+            )
+        self.assertRaises(OSError, self.content.write, PieceKind.STANDARD, TASK, 0, b"lost")
+
+    def test_written_through_a_link(self) -> None:
+        """A symbolic link in the place of a task's file is not written through."""
+        self.put(b"")
+        path, other = self.content.path(PieceKind.STANDARD, TASK), Path(self.mktemp())
+        path.unlink()
+        other.write_bytes(b"another's")
+        path.symlink_to(other.absolute())
+        self.assertRaises(OSError, self.content.open_for_writing, PieceKind.STANDARD, TASK)
+        self.assertRaises(OSError, self.content.write, PieceKind.STANDARD, TASK, 0, b"lost")
+        self.assertEqual(other.read_bytes(), b"another's")

@@ -125,6 +125,19 @@ class OwnerTests(SynchronousTestCase):
         self.assertEqual(os.listdir(self.root), [])
 
 
+class OpenFileTests(SynchronousTestCase):
+    """Files that are made where they are not there."""
+
+    def test_symbolic_link(self) -> None:
+        """A symbolic link is refused at once and not followed, whether it leads to a file or nowhere."""
+        link, other = Path(self.mktemp()).absolute(), Path(self.mktemp()).absolute()
+        link.symlink_to(other)
+        for _ in range(2):
+            error = self.assertRaises(OSError, open_file, link)
+            self.assertEqual(error.errno, errno.ELOOP)
+            other.touch()
+
+
 class SyncDirectoryTests(SynchronousTestCase):
     """Names on the disk."""
 
