@@ -27,7 +27,8 @@ class Request:
     :param parent: the parent's address, ``HOST:PORT``.
     :param number: the piece's number.
     :param round: the parent's round, see :mod:`~dragonfly_vortex.task.parent_state`.
-    :param is_spare: whether another request writes the piece to its place, so that this one needs a place of its own.
+    :param is_spare: whether another request for the piece is under way, so that this one needs a place of its own: that
+        one may be writing to the piece's place, or be about to.
     """
 
     parent: str

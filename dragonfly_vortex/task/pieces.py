@@ -110,7 +110,7 @@ class Pieces:
         if chosen is None:
             return None
         parent, number = chosen
-        is_spare = any(not other.is_spare for other in self.choice.under_way.get(number, ()))
+        is_spare = number in self.choice.under_way
         request = Request(parent=parent.address, number=number, round=parent.round, is_spare=is_spare)
         parent.asked += 1
         parent.under_way += 1

@@ -56,6 +56,27 @@ def at_once(function: Callable[[], _T], /) -> Deferred[_T]:
     return execute(function)
 
 
+class HeldCopies:
+    """Threads that wait before they write another copy of a piece to its place; other work is done at once."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], object]] = []
+
+    def __call__(self, function: Callable[[], _T], /) -> Deferred[_T]:
+        """Have work done."""
+        if getattr(getattr(function, "func", None), "__name__", "") != "copy":
+            return execute(function)
+        done: Deferred[_T] = Deferred()
+        self.waiting.append(lambda: execute(function).chainDeferred(done))
+        return done
+
+    def go_on(self) -> None:
+        """Do what waits."""
+        waiting, self.waiting = self.waiting, []
+        for work in waiting:
+            work()
+
+
 class DownloadTestCase(SynchronousTestCase):
     """Downloads whose time stands still, into a directory of their own."""
 
@@ -596,6 +617,27 @@ class SlowParentTests(DownloadTestCase):
         self.assertRaises(OSError, sink.write, bytes(200))
         while self.downloader.waiting:
             self.downloader.give(self.downloader.waiting[0])
+        self.assert_complete(started)
+
+    def test_one_writer_at_a_place(self) -> None:
+        """
+        While a liar's copy is written to its place, by a disk that takes seconds for it, no other request writes there:
+        what is published is what was hashed.
+        """
+        honest = PlayedParent(content=CONTENT, piece_length=1000)
+        liar = PlayedParent(content=bytes(1000), piece_length=1000)
+        self.play(a=honest, b=liar, c=honest, is_held=True)
+        held = HeldCopies()
+        started = self.download(in_thread=held)
+        self.pass_time(4)
+        self.downloader.give(self.asked_of("b")[0])
+        self.assertEqual(len(held.waiting), 1)
+        self.pass_time(4)
+        self.downloader.give(self.asked_of("c")[0])
+        while held.waiting or self.downloader.waiting:
+            held.go_on()
+            for asked in self.downloader.waiting:
+                self.downloader.give(asked)
         self.assert_complete(started)
 
     def test_copy_is_spoiled(self) -> None:
