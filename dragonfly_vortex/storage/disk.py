@@ -1,13 +1,22 @@
-"""Room on the disk for what will be written to a file."""
+"""
+Room on the disk for what will be written to a file, and the way to the disk for what was written. Everything here
+blocks.
+
+A file's bytes are written to memory first. Left alone, the kernel begins late to bring them to the disk. When too many
+bytes wait there it stops every writer: for seconds where the disk is slow, and a reactor with all that it does.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
-from dragonfly_vortex.system_calls import fallocate
+from dragonfly_vortex.system_calls import fallocate, is_refused, sync_file_range
 
-__all__ = ["allocate"]
+__all__ = ["allocate", "free_run", "write_back"]
+
 
 _KEEP_SIZE = 1
 """The flag of fallocate(2), from ``include/uapi/linux/falloc.h``: the file does not become longer."""
@@ -31,3 +40,88 @@ def allocate(descriptor: int, start: int, end: int) -> None:
     if disk.f_bavail * disk.f_frsize < 2 * (end - start):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     call(descriptor, _KEEP_SIZE, start, end - start)
+
+
+_STEP = 8 * 1024 * 1024
+"""Bytes that are begun or waited for by one call: it cannot be interrupted."""
+
+_WAIT_BEFORE, _WRITE, _WAIT_AFTER = 1, 2, 4
+"""The flags of sync_file_range(2), from ``include/uapi/linux/fs.h``."""
+
+_FEW = 128 * 1024 * 1024
+"""Bytes that may wait for the disk where nobody knows better."""
+
+_VMSTAT = Path("/proc/vmstat")
+
+
+def write_back(
+    descriptor: int, ranges: Iterable[tuple[int, int]], is_wanted: Callable[[], bool] = lambda: True
+) -> None:
+    """
+    Have ranges of a file written to the disk, and wait until they are. Their pages stay in memory.
+
+    It is no promise for a power cut: how long the file is, and where its bytes are on the disk, may be in memory still.
+    Only ``fdatasync`` promises that, and has little left to do after this.
+
+    That is why it is ``sync_file_range``, where the C library has it. ``posix_fadvise(DONTNEED)`` starts the same
+    writing and waits for nothing, but drops the pages that are on the disk already, and those are read again soon: by
+    whoever hashes the file, serves it or loads it. Where ``sync_file_range`` is refused, it is ``fdatasync``.
+
+    :param ranges: start and end of each, in bytes.
+    :param is_wanted: asked between two steps, from this thread; once it says no, the rest is left as it is.
+    :raises OSError: the disk has failed. Nobody else is told so.
+    """
+    steps = [step for start, end in _joined(ranges) for step in _steps(start, end)]
+    try:
+        _sync_ranges(descriptor, steps, is_wanted)
+    except OSError as error:
+        if not is_refused(error, errno.EINVAL, errno.ESPIPE):
+            raise
+        if steps and is_wanted():
+            os.fdatasync(descriptor)
+
+
+def _sync_ranges(descriptor: int, steps: Sequence[tuple[int, int]], is_wanted: Callable[[], bool]) -> None:
+    """Have ranges written by ``sync_file_range``."""
+    sync = sync_file_range()
+    if sync is None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+    # All are begun before the first is waited for: so the disk always has something to do.
+    for flags in (_WRITE, _WAIT_BEFORE | _WRITE | _WAIT_AFTER):
+        for start, end in steps:
+            if not is_wanted():
+                return
+            sync(descriptor, start, end - start, flags)
+
+
+def free_run() -> int:
+    """
+    How many bytes the kernel lets wait for the disk before it begins to write by itself, and long before it stops
+    anybody: ``vm.dirty_background_ratio`` of the memory, as ``/proc/vmstat`` has it. Elsewhere 128 MiB.
+    """
+    try:
+        lines = _VMSTAT.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return _FEW
+    pages = dict(line.split() for line in lines).get("nr_dirty_background_threshold")
+    return _FEW if pages is None else int(pages) * os.sysconf("SC_PAGESIZE")
+
+
+def _joined(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """The same bytes in as few ranges as can be, in order."""
+    current: tuple[int, int] | None = None
+    for start, end in sorted(ranges):
+        if current is not None and start <= current[1]:
+            current = current[0], max(current[1], end)
+            continue
+        if current is not None:
+            yield current
+        current = start, end
+    if current is not None:
+        yield current
+
+
+def _steps(start: int, end: int) -> Iterator[tuple[int, int]]:
+    """A range in parts."""
+    for at in range(start, end, _STEP):
+        yield at, min(end, at + _STEP)

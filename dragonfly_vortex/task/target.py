@@ -16,9 +16,9 @@ from zope.interface import Attribute, Interface, implementer
 from dragonfly_vortex.errors import OutputError, VortexError
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.model import Claim, StoredTask
-from dragonfly_vortex.storage.writeback import free_run
+from dragonfly_vortex.storage.disk import free_run
+from dragonfly_vortex.task.disk import WORTH_A_THREAD, WriteBack
 from dragonfly_vortex.task.output import Output
-from dragonfly_vortex.task.writeback import WORTH_A_THREAD, WriteBack
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["MOST_UNWRITTEN", "Found", "IDownloadTarget", "OutputTarget"]

@@ -1,14 +1,17 @@
-"""Tests of making room for a file, on the file system that the tests run on."""
+"""
+Tests of a file's room on the disk and of its way there: on real files, and with what the kernel is asked written down.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dragonfly_vortex.storage import disk
-from dragonfly_vortex.storage.disk import allocate
+from dragonfly_vortex.storage.disk import allocate, free_run, write_back
 
 MIB = 1024 * 1024
 
@@ -52,3 +55,106 @@ class AllocateTests(SynchronousTestCase):
         self.assertRaises(OSError, allocate, self.descriptor, 0, 1 << 62)
         self.patch(disk, "fallocate", lambda: None)
         self.assertEqual(self.assertRaises(OSError, allocate, self.descriptor, 0, 1).errno, errno.ENOSYS)
+
+
+class WriteBackTests(SynchronousTestCase):
+    """Ranges of a file."""
+
+    def setUp(self) -> None:
+        self.descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
+        self.addCleanup(os.close, self.descriptor)
+        self.asked: list[tuple[int, int, int]] = []
+
+    def record(self) -> None:
+        """From now on, only write down what the kernel is asked."""
+
+        def sync(descriptor: int, start: int, length: int, flags: int) -> None:
+            self.assertEqual(descriptor, self.descriptor)
+            self.asked.append((start, length, flags))
+
+        self.patch(disk, "sync_file_range", lambda: sync)
+
+    def test_pages_stay(self) -> None:
+        """What is written back stays in memory, also what was on the disk already."""
+        os.pwrite(self.descriptor, bytes(MIB), 0)
+        os.fdatasync(self.descriptor)
+        write_back(self.descriptor, [(0, MIB)])
+        try:
+            self.assertEqual(os.preadv(self.descriptor, [bytearray(1)], 0, os.RWF_NOWAIT), 1)
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:
+                raise SkipTest("this file system does not tell what is in memory") from error
+            raise
+
+    def test_asked(self) -> None:
+        """Ranges that touch are joined, long ones are cut, and all are begun before the first is waited for."""
+        self.record()
+        write_back(self.descriptor, [(20 * MIB, 30 * MIB), (5, 10), (0, 5), (7, 8)])
+        steps = [(0, 10), (20 * MIB, 8 * MIB), (28 * MIB, 2 * MIB)]
+        self.assertEqual(self.asked, [(*step, 2) for step in steps] + [(*step, 7) for step in steps])
+
+    def test_refused(self) -> None:
+        """A file system that refuses the call gets all that was written; an error of the disk is told."""
+        waited: list[int] = []
+        self.patch(os, "fdatasync", waited.append)
+        for number, expected in ((errno.EINVAL, [self.descriptor]), (errno.EIO, [])):
+
+            def fail(*_: int, number: int = number) -> None:
+                raise OSError(number, os.strerror(number))
+
+            self.patch(disk, "sync_file_range", lambda fail=fail: fail)
+            waited.clear()
+            try:
+                write_back(self.descriptor, [(0, 10)])
+            except OSError as error:
+                self.assertEqual(error.errno, errno.EIO)
+            self.assertEqual(waited, expected)
+
+    def test_not_wanted(self) -> None:
+        """When it is not wanted any more, the rest is left."""
+        self.record()
+        write_back(self.descriptor, [(0, 20 * MIB)], lambda: len(self.asked) < 4)
+        self.assertEqual(len(self.asked), 4)
+
+    def test_nothing(self) -> None:
+        """Of nothing nothing is asked."""
+        self.record()
+        write_back(self.descriptor, [])
+        self.assertEqual(self.asked, [])
+
+    def test_without(self) -> None:
+        """Where the C library has no such call the whole file is synchronised, if that is wanted."""
+        synced: list[int] = []
+        self.patch(disk, "sync_file_range", lambda: None)
+        self.patch(os, "fdatasync", synced.append)
+        write_back(self.descriptor, [])
+        write_back(self.descriptor, [(0, 1)], lambda: False)
+        write_back(self.descriptor, [(0, 1)])
+        self.assertEqual(synced, [self.descriptor])
+
+    def test_fails(self) -> None:
+        """What the kernel answers is raised."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        self.addCleanup(os.close, writing)
+        error = self.assertRaises(OSError, write_back, writing, [(0, 1)])
+        self.assertIn(error.errno, (errno.ESPIPE, errno.EINVAL))
+
+
+class FreeRunTests(SynchronousTestCase):
+    """How much the kernel leaves alone."""
+
+    def test_told(self) -> None:
+        """It is what the kernel tells, in pages."""
+        path = Path(self.mktemp())
+        path.write_text("nr_dirty_threshold 9\nnr_dirty_background_threshold 3\n")
+        self.patch(disk, "_VMSTAT", path)
+        self.assertEqual(free_run(), 3 * os.sysconf("SC_PAGESIZE"))
+
+    def test_not_told(self) -> None:
+        """Where it does not tell, it is 128 MiB."""
+        path = Path(self.mktemp())
+        self.patch(disk, "_VMSTAT", path)
+        self.assertEqual(free_run(), 128 * MIB)
+        path.write_text("nr_free_pages 1\n")
+        self.assertEqual(free_run(), 128 * MIB)

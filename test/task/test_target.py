@@ -12,8 +12,8 @@ from zope.interface.verify import verifyClass
 
 from dragonfly_vortex.errors import OutputError
 from dragonfly_vortex.model import Claim
+from dragonfly_vortex.task import disk
 from dragonfly_vortex.task import target as target_module
-from dragonfly_vortex.task import writeback
 from dragonfly_vortex.task.target import MOST_UNWRITTEN, Found, IDownloadTarget, OutputTarget
 from dragonfly_vortex.wire import PieceMetadata
 from test.task.test_file_hash import HeldThreads
@@ -136,7 +136,7 @@ class OutputTargetTests(SynchronousTestCase):
     def test_disk_fails(self) -> None:
         """A file that could not be written is not published, and a later piece ends its download."""
         target = self.opened(None)
-        self.patch(writeback, "write_back", _fail)
+        self.patch(disk, "write_back", _fail)
         self.successResultOf(target.keep(LARGE, LARGE.length))
         self.threads.run_one()
         for failed in (target.keep(LARGE, LARGE.length), target.publish(LARGE.length)):
