@@ -11,10 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from threading import Event, Thread
+from typing import TypeVar
 
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-__all__ = ["DaemonThreadPool"]
+__all__ = ["DaemonThreadPool", "run_in_pool"]
+
+_T = TypeVar("_T")
 
 
 class _DaemonThread(Thread):
@@ -59,3 +65,18 @@ class DaemonThreadPool(ThreadPool):
             self.threads = []  # stop() would wait for them
         self.stop()
         return is_done
+
+
+def run_in_pool(
+    reactor: IReactorFromThreads, pool: ThreadPool, function: Callable[..., _T], *arguments: object
+) -> Deferred[_T]:
+    """
+    Call a function in a thread of a pool.
+
+    :param reactor: in whose thread the Deferred fires.
+    :returns: fires with what the function returns, or fails with what it raises. Unlike Twisted's
+        ``deferToThreadPool``, this fails with :class:`RuntimeError` where the system starts no further thread, and does
+        not raise that.
+    """
+    called: Deferred[_T] = maybeDeferred(deferToThreadPool, reactor, pool, function, *arguments)
+    return called

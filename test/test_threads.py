@@ -6,9 +6,13 @@ import subprocess
 import sys
 import threading
 
-from twisted.trial.unittest import SynchronousTestCase
+from typing import cast
 
-from dragonfly_vortex.threads import DaemonThreadPool
+from twisted.internet import reactor
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 
 _FORGETFUL = """
 import threading
@@ -56,3 +60,29 @@ class DaemonThreadPoolTests(SynchronousTestCase):
         """A process ends although a thread of a pool is at work for ever."""
         self.pool.finish(lambda: None, 10.0)
         subprocess.run([sys.executable, "-c", _FORGETFUL], check=True, timeout=30)
+
+
+class RunTests(TestCase):
+    """Work for a pool of one thread, which is started when it is needed."""
+
+    def setUp(self) -> None:
+        self.pool = DaemonThreadPool(minthreads=0, maxthreads=1)
+        self.pool.start()
+        self.addCleanup(self.pool.stop)
+
+    async def test_result(self) -> None:
+        """What the work returns or raises arrives in the reactor's thread."""
+        in_reactor = cast(IReactorFromThreads, reactor)
+        self.assertEqual(await run_in_pool(in_reactor, self.pool, divmod, 7, 2), (3, 1))
+        with self.assertRaises(ZeroDivisionError):
+            await run_in_pool(in_reactor, self.pool, divmod, 7, 0)
+
+    def test_no_thread(self) -> None:
+        """Where the system starts no further thread that is a failure like any other, and the pool can be stopped."""
+
+        def refuse(**arguments: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        self.patch(self.pool, "threadFactory", refuse)
+        refused = run_in_pool(cast(IReactorFromThreads, reactor), self.pool, divmod, 7, 2)
+        self.failureResultOf(refused, RuntimeError)

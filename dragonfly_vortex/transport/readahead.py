@@ -27,13 +27,12 @@ from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.model import FileRange
 from dragonfly_vortex.system_calls import is_refused, read_at
-from dragonfly_vortex.threads import DaemonThreadPool
+from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 
 __all__ = ["Pages", "ReadAhead"]
 
@@ -101,7 +100,7 @@ class ReadAhead:
             self._ending.look()
 
         self._under_way += 1
-        deferToThreadPool(self._reactor, self._pool, work).addBoth(came_back)
+        run_in_pool(self._reactor, self._pool, work).addBoth(came_back)
         return done
 
     def _end_threads(self, _: None) -> None:
@@ -192,8 +191,8 @@ class Pages:
         """
         if self._read_ahead is None:
             return succeed(None)
+        self._fetching = True
         fetching = self._read_ahead.in_thread(lambda: self._fetch(offset, offset + length))
-        self._fetching = True  # not before: there may be no thread to be had
         return fetching.addBoth(self._came_back, offset + length)
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.model import FileRange
+from dragonfly_vortex.threads import DaemonThreadPool
 from dragonfly_vortex.transport import readahead
 from dragonfly_vortex.transport.readahead import Pages, ReadAhead
 from test.transport.cold import cold_file, is_resident, make_hole
@@ -210,6 +211,20 @@ class PagesTests(TestCase):
         self.successResultOf(fetching)
         self.assertEqual([thread for thread in threading.enumerate() if "read-ahead" in thread.name], [])
         pages.close()
+
+    def test_no_thread(self) -> None:
+        """Where the system starts no thread the part is not fetched, and what waits for the end does not wait for it."""
+
+        def refuse(**arguments: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        self.patch(DaemonThreadPool, "threadFactory", staticmethod(refuse))
+        self.path.write_bytes(bytes(100))
+        pages = self.pages()
+        self.failureResultOf(pages.fetch(0, 100), RuntimeError)
+        pages.close()
+        self.assertNotIn(str(pages.source.descriptor), open_descriptors())
+        self.successResultOf(self.read_ahead.stop())
 
     def block(self) -> Callable[[], None]:
         """Give the only thread something to wait for; what is returned ends that."""

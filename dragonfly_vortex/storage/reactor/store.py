@@ -18,6 +18,7 @@ there at once. What is remembered of the old one may be handed out for :data:`CH
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -25,7 +26,6 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -44,7 +44,7 @@ from dragonfly_vortex.storage.reactor.watch import CatalogWatch
 from dragonfly_vortex.storage.reading import Place
 from dragonfly_vortex.storage.task_file import TaskFile
 from dragonfly_vortex.storage.version import CatalogVersion
-from dragonfly_vortex.threads import DaemonThreadPool
+from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["CHECK_INTERVAL", "PieceStore"]
@@ -55,7 +55,7 @@ CHECK_INTERVAL = 1.0
 """Seconds between two looks at the storage's place, where nothing is asked of the catalog."""
 
 _SHUTDOWN_TIMEOUT = 5.0
-"""Seconds that the end of the reactor waits for a storage that nobody has stopped."""
+"""Seconds that the end of the reactor waits for a storage that no one has stopped, for both of its threads together."""
 
 
 @implementer(ITaskStore)
@@ -96,7 +96,7 @@ class PieceStore:
             then.
         """
         if self._thread is None:
-            self._thread = DaemonThreadPool(minthreads=1, maxthreads=1, name="storage")
+            self._thread = DaemonThreadPool(minthreads=0, maxthreads=1, name="storage")
             self._thread.start()
             core = IReactorCore(self._reactor)
             # "during": behind those who stop it in order, who use it until then.
@@ -114,7 +114,7 @@ class PieceStore:
         if thread is None:
             return succeed(None)
         version = self._end_looks()
-        closed: Deferred[None] = deferToThreadPool(self._reactor, thread, self._close, version)
+        closed: Deferred[None] = run_in_pool(self._reactor, thread, self._close, version)
         synced = succeed(None) if disk_thread is None else self._at_disk(_do_nothing)
         self._thread = self._disk_thread = None
         IReactorCore(self._reactor).removeSystemEventTrigger(self._shutdown_trigger)
@@ -226,9 +226,10 @@ class PieceStore:
         thread, self._thread = self._thread, None
         disk_thread, self._disk_thread = self._disk_thread, None
         version = self._end_looks()
+        until = time.monotonic() + _SHUTDOWN_TIMEOUT
         if disk_thread is not None:
             disk_thread.finish(_do_nothing, _SHUTDOWN_TIMEOUT)
-        if thread is not None and not thread.finish(lambda: self._close(version), _SHUTDOWN_TIMEOUT):
+        if thread is not None and not thread.finish(lambda: self._close(version), until - time.monotonic()):
             self._log.warn("the storage {directory} is still busy and is not closed", directory=self.directory)
 
     def _end_looks(self) -> CatalogVersion:
@@ -263,7 +264,7 @@ class PieceStore:
         """Have work done in the storage's thread, that changes nothing."""
         if self._thread is None:
             return fail(StorageFailure(f"expected the storage {self.directory} to be open, it is closed"))
-        deferred: Deferred[_T] = deferToThreadPool(self._reactor, self._thread, self._follow, work)
+        deferred: Deferred[_T] = run_in_pool(self._reactor, self._thread, self._follow, work)
         return deferred
 
     def _change(self, work: Callable[[], _T]) -> Deferred[_T]:
@@ -283,7 +284,7 @@ class PieceStore:
         if self._disk_thread is None:
             self._disk_thread = DaemonThreadPool(minthreads=0, maxthreads=1, name="storage-disk")
             self._disk_thread.start()
-        deferred: Deferred[_T] = deferToThreadPool(self._reactor, self._disk_thread, work)
+        deferred: Deferred[_T] = run_in_pool(self._reactor, self._disk_thread, work)
         return deferred
 
     def _open_hot(self, kind: PieceKind, task_id: str, number: int, start: int, length: int | None) -> OpenPiece | None:

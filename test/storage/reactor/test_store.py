@@ -33,6 +33,7 @@ from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.storage.version import CatalogVersion
+from dragonfly_vortex.threads import DaemonThreadPool
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.mounts import run_with_mounts
 from test.storage.changer import Changer
@@ -222,6 +223,17 @@ class LifeTests(StoreCase):
         self.assertEqual(threading.active_count(), before)
         with self.assertRaisesRegex(StorageFailure, "it is closed"):
             await store.get_task(KIND, TASK.task_id)
+
+    async def test_no_thread(self) -> None:
+        """Where the system starts no thread that is known when the store is started, and nothing is left."""
+
+        def refuse(**arguments: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        self.patch(DaemonThreadPool, "threadFactory", staticmethod(refuse))
+        store = PieceStore(self.directory, IReactorFromThreads(reactor))
+        self.failureResultOf(store.start(), RuntimeError)
+        self.assertIsNone(self.successResultOf(store.stop()))
 
     async def test_forgotten(self) -> None:
         """A program that does not stop its store, or raises, ends; and the database is closed then."""
