@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-
 from typing import cast
 
 from twisted.internet import reactor

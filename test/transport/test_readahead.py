@@ -213,7 +213,7 @@ class PagesTests(TestCase):
         pages.close()
 
     def test_no_thread(self) -> None:
-        """Where the system starts no thread the part is not fetched, and what waits for the end does not wait for it."""
+        """Where the system starts no thread the part is not fetched, and the end does not wait for it."""
 
         def refuse(**arguments: object) -> None:
             raise RuntimeError("can't start new thread")
