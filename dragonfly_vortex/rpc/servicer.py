@@ -52,8 +52,11 @@ _MAX_OPEN = 64
 _QUESTIONS_IN_MEMORY = 64 * 1024 * 1024
 """Bytes of what the open streams of pieces were asked."""
 
-_BYTES_OF_A_NUMBER = 8
-"""What a stream keeps of a piece number beside the question itself, which grpcio keeps until the call ends."""
+_BYTES_OF_A_NUMBER = 16
+"""
+What a stream keeps of a piece number beside the question itself, which grpcio keeps until the call ends: 8 bytes to
+look it up, and 8 while it waits to be told.
+"""
 
 _M = TypeVar("_M", bound=Message)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -107,7 +107,7 @@ class LoopTurns:
 
 class Interest:
     """
-    The pieces that a stream is asked for and has not told yet, in 8 bytes for each.
+    The pieces that a stream is asked for, in 8 bytes for each.
 
     :param numbers: as they are asked for, in that order; one may be there more than once.
     """
@@ -119,18 +119,18 @@ class Interest:
         self.left = len(order)
         """How many have not been found yet."""
 
-    def places(self, arrivals: Sequence[Arrival]) -> list[tuple[int, bytes]]:
+    def find(self, arrivals: Sequence[Arrival], first: int = 0) -> array[int]:
         """
         Look up pieces that have come. Each is looked up once.
 
-        :returns: where each piece stands among those that are asked for, as often as it does, and what is said of it.
+        :param first: how many pieces came before these.
+        :returns: a number for each time that one of the pieces is asked for, of 8 bytes. Sorted, they are in the order
+            in which the pieces are asked for. The lower 32 bits say how many pieces had come before that piece.
         """
-        found: list[tuple[int, bytes]] = []
-        for number, message in arrivals:
-            at = bisect_left(self._numbers, number)
-            while at < len(self._numbers) and self._numbers[at] == number:
-                found.append((self._places[at], message))
-                at += 1
+        found = array("Q")
+        for at, arrival in enumerate(arrivals, first):
+            begin, end = bisect_left(self._numbers, arrival.number), bisect_right(self._numbers, arrival.number)
+            found.extend(place << 32 | at for place in self._places[begin:end])
         self.left -= len(found)
         return found
 
@@ -151,16 +151,16 @@ async def tell_pieces(
     while not closing.is_set():
         await turns.wait()
         changed, complete, is_looked_at = watch.changed, watch.complete, watch.looked
-        found: list[tuple[int, bytes]] = []
+        found = array("Q")  # a stream that is not read keeps this
         upto = len(watch.arrived)
         while seen < upto:
             arrivals = watch.arrived[seen : min(seen + _MOST_ARRIVALS, upto)]
-            found += interest.places(arrivals)
+            found += interest.find(arrivals, seen)
             seen += len(arrivals)
             if seen < upto:
                 await turns.wait()
-        for _, message in sorted(found, key=lambda place: place[0]):
-            await context.write(message)
+        for each in array("Q", sorted(found)):
+            await context.write(watch.arrived[each & 0xFFFF_FFFF].message)
             if closing.is_set():
                 return
             await turns.wait()

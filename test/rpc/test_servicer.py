@@ -231,7 +231,7 @@ class StrangerTests(ServiceTestCase):
     """What strangers can make a service keep, with little memory and few calls."""
 
     def make_service(self, **settings: Any) -> UploadService:
-        self.patch(servicer, "_QUESTIONS_IN_MEMORY", 2000)
+        self.patch(servicer, "_QUESTIONS_IN_MEMORY", 3800)
         self.tally = Tally()
         return super().make_service(tally=self.tally, memory=4 * LENGTH, max_calls=8)
 
@@ -291,7 +291,7 @@ class StrangerTests(ServiceTestCase):
     async def test_many_questions(self) -> None:
         """What is kept of questions has a bound, which one connection cannot use up; a stream's end makes room."""
         await self.add(0)
-        question = self.question(*range(100))  # some 1,000 bytes are kept of it
+        question = self.question(*range(100))  # some 1,800 bytes are kept of it
         other: Any = dfdaemon_pb2_grpc.DfdaemonUploadStub(self.another_channel())
 
         def ask() -> None:

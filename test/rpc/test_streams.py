@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tracemalloc
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -19,8 +20,7 @@ _T = TypeVar("_T")
 
 def told(interest: Interest, *numbers: int) -> list[int]:
     """What is told of pieces that have come, in order."""
-    found = interest.places([Arrival(number, b"%d" % number) for number in numbers])
-    return [int(message) for _, message in sorted(found)]
+    return [numbers[found & 0xFFFF_FFFF] for found in sorted(interest.find([Arrival(n, b"") for n in numbers]))]
 
 
 class InterestTests(SynchronousTestCase):
@@ -36,6 +36,24 @@ class InterestTests(SynchronousTestCase):
         """A piece is found as often as it is asked for."""
         interest = Interest([3, 1, 3])
         self.assertEqual((told(interest, 3), interest.left), ([3, 3], 1))
+
+    def test_memory(self) -> None:
+        """A stream that is not read keeps 16 bytes for each number that it was asked for, however often it is one."""
+        arrivals = [Arrival(number, b"message") for number in range(10)]
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        before, _ = tracemalloc.get_traced_memory()
+        kept = Interest([7] * 65_536)
+        found = kept.find(arrivals)
+        after, _ = tracemalloc.get_traced_memory()
+        self.assertEqual(len(found), 65_536)
+        self.assertLess(after - before, 18 * 65_536)
+
+    def test_later(self) -> None:
+        """Pieces that come later are counted on from those before."""
+        interest = Interest([5, 4])
+        found = [*interest.find([Arrival(4, b"")]), *interest.find([Arrival(6, b""), Arrival(5, b"")], 1)]
+        self.assertEqual([each & 0xFFFF_FFFF for each in sorted(found)], [2, 0])
 
     def test_none(self) -> None:
         """Where nothing is asked for nothing is found."""
