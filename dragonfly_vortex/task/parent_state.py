@@ -68,7 +68,7 @@ class Parent:
     :param narrowed_at: when that was lessened last.
     :param retry_at: when it is asked again for what it has failed to give; None where it has not failed, or where
         nothing is tried again.
-    :param pauses: how often it has been left alone since it last gave what it was asked for.
+    :param backoffs: how often it has been left alone since it last gave what it was asked for.
     :param paused_until: until when it is asked for nothing, because another parent gave what it owed.
     """
 
@@ -95,7 +95,7 @@ class Parent:
     most: int | None = None
     narrowed_at: float | None = None
     retry_at: float | None = None
-    pauses: int = 0
+    backoffs: int = 0
     paused_until: float | None = None
     _offers: list[int] = field(default_factory=list)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.task.picker import Request
 
-__all__ = ["SILENCE", "Timing", "pause_after"]
+__all__ = ["SILENCE", "Timing", "backoff"]
 
 SILENCE = 3.0
 """Seconds without a byte after which a request is slow."""
@@ -25,14 +25,14 @@ _FAR_LONGER = 4.0
 _LOOK_INTERVAL = 0.25
 """Seconds between two looks at the requests."""
 
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 8.0
+_FIRST_BACKOFF = 0.5
+_LONGEST_BACKOFF = 8.0
 
 _NEWEST = 0.3
 """The weight of the newest piece in the seconds that a parent takes for one."""
 
 
-def pause_after(failures: int, jitter: float) -> float:
+def backoff(failures: int, jitter: float) -> float:
     """
     How long a parent is left alone: twice as long each time, up to 8 s, less up to a half of it.
 
@@ -40,7 +40,7 @@ def pause_after(failures: int, jitter: float) -> float:
     :param jitter: from 0 to 1, at random, so that the children of a parent do not all come back at the same moment.
     :returns: seconds.
     """
-    longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(failures, 16))
+    longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(failures, 16))
     return longest * (0.5 + 0.5 * jitter)
 
 
@@ -186,7 +186,7 @@ class Timing:
         self.progressed_at = parent.heard_at = self.now
         parent.paused_until = None
         if not parent.failures:
-            parent.pauses = 0
+            parent.backoffs = 0
         parent.seconds = seconds if parent.seconds is None else parent.seconds + _NEWEST * (seconds - parent.seconds)
         if seconds > self._late_after:
             self.narrow(parent, seconds)
@@ -218,11 +218,11 @@ class Timing:
         if self.is_slow(request):
             parent = self._parents[request.parent]
             parent.most = 1
-            parent.paused_until = self.now + pause_after(parent.pauses, self._jitter())
-            parent.pauses += 1
+            parent.paused_until = self.now + backoff(parent.backoffs, self._jitter())
+            parent.backoffs += 1
 
-    def rest(self, parent: Parent) -> None:
+    def back_off(self, parent: Parent) -> None:
         """A parent has failed: it is asked again after a pause."""
         if parent.retry_at is None:
-            parent.retry_at = self.now + pause_after(parent.pauses, self._jitter())
-            parent.pauses += 1
+            parent.retry_at = self.now + backoff(parent.backoffs, self._jitter())
+            parent.backoffs += 1

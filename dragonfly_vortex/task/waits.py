@@ -52,7 +52,7 @@ class Waits:
     def failed(self, parent: Parent, error: PieceError) -> None:
         """A parent has failed: it is asked again after a pause, if anything is."""
         if self._retry:
-            self._timing.rest(parent)
+            self._timing.back_off(parent)
             self._reasons.setdefault(parent.address, error.reason)
             self._choice.find_orphans()
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from dragonfly_vortex.errors import NoParentLeft, ParentFailed, ParentUnreachable, PieceLate, PieceTimeout
 from dragonfly_vortex.task.scheduler import Request, Standing
-from dragonfly_vortex.task.timing import SILENCE, pause_after
+from dragonfly_vortex.task.timing import SILENCE, backoff
 from test.task.planning import PlanTestCase, piece
 
 
@@ -15,8 +15,8 @@ class PauseTests(PlanTestCase):
 
     def test_grow(self) -> None:
         """They are twice as long each time, up to eight seconds, and at random up to half as long."""
-        self.assertEqual([pause_after(n, 1.0) for n in range(7)], [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0])
-        self.assertEqual([pause_after(n, 0.0) for n in (0, 4, 10_000)], [0.25, 4.0, 4.0])
+        self.assertEqual([backoff(n, 1.0) for n in range(7)], [0.5, 1.0, 2.0, 4.0, 8.0, 8.0, 8.0])
+        self.assertEqual([backoff(n, 0.0) for n in (0, 4, 10_000)], [0.25, 4.0, 4.0])
 
 
 class SlowTests(PlanTestCase):
