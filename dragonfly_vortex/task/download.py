@@ -382,7 +382,8 @@ class TaskDownload:
         """All pieces are there: what is still under way is superfluous, and when all is hashed this turn ends."""
         if self._left_to_hash is None:
             self._left_to_hash = waiting
-        self._requests.give_up_all()
+        if not self._plan.is_end_doubtful:
+            self._requests.give_up_all()
         if waiting or self._changes:
             return False
         turn.callback(None)

@@ -50,8 +50,8 @@ class Choice:
         """The requests for each number that is under way; more than one where all before were slow."""
         self.owed: set[int] = set()
         """Numbers that are under way in slow requests alone."""
-        self.refuted: set[int] = set()
-        """Numbers at which the task does not end, as its digest tells, while a parent may turn up that has more."""
+        self.is_end_refuted = False
+        """Whether a number that seemed to be the end was not, as the digest told: slow parents are waited for then."""
         self.busy: set[int] = set()
         """Numbers that another process is fetching."""
         self.returned: set[int] = set()
@@ -138,7 +138,7 @@ class Choice:
         self.returned.clear()
         self._orphans.clear()
         self.busy.clear()
-        self.refuted.clear()
+        self.is_end_refuted = False
         self._frontier = 0
         for parent in self._parents.values():
             parent.offer_anew(set())
@@ -178,7 +178,7 @@ class Choice:
         """
         if not (self.is_free(number) or number in self.owed) or self._layout.is_something_behind(number):
             return False
-        if number in self.refuted and self.may_turn_up(number):
+        if self.is_end_refuted and self.may_turn_up(number):
             return False
         return not any(
             parent.may_come_to_have(number) and not parent.is_left_alone for parent in self._parents.values()

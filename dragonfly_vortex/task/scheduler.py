@@ -141,6 +141,12 @@ class Plan:
         return self._pieces.content_length
 
     @property
+    def is_end_doubtful(self) -> bool:
+        """Whether the task ends where a parent lacks a piece, and another parent may have it that rests or is slow."""
+        end = self._choice.end
+        return end is not None and self.certain_length is None and self._choice.may_turn_up(end)
+
+    @property
     def certain_length(self) -> int | None:
         """
         Bytes of the whole task as its last piece or a parent says; None while it is known at the most that nobody has
@@ -414,9 +420,11 @@ class Plan:
 
     def record_cancelled(self, request: Request) -> None:
         """
-        The request has been cancelled: the piece can be asked for again. If it was slow, another parent has given it.
+        The request has been cancelled: the piece can be asked for again, unless another parent has given it.
         """
-        self._timing.overtaken(request)
+        number = request.number
+        if number in self.verified or len(self._choice.under_way[number]) > 1:
+            self._timing.overtaken(request)
         self._settle(request)
 
     def record_busy(self, request: Request, owner: tuple[int, int] | None = None) -> None:
@@ -439,9 +447,8 @@ class Plan:
 
         :param got: the SHA-256 that it has.
         """
-        end = self._choice.end
-        if end is not None and self.certain_length is None and self._choice.may_turn_up(end):
-            self._choice.refuted.add(end)  # it is the end because a parent lacks it, and another one may have it
+        if self.is_end_doubtful:
+            self._choice.is_end_refuted = True  # it is the end because a parent lacks it, and another one may have it
             return
         self._trust.record_mismatch(got)
 

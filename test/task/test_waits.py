@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dragonfly_vortex.errors import NoParentLeft, ParentUnreachable, PieceNotFound
-from dragonfly_vortex.task.scheduler import Standing
+from dragonfly_vortex.task.scheduler import Request, Standing
 from test.task.planning import PlanTestCase
 
 
@@ -85,6 +85,42 @@ class EndTests(PlanTestCase):
         self.give(probe, length=4)
         self.assertTrue(self.plan.is_complete)
         self.assertIs(self.plan.standing("part"), Standing.GOOD)
+
+
+class SlowEndTests(PlanTestCase):
+    """The end of a task of which a slow parent has more than a fast one."""
+
+    def test_refuted_once(self) -> None:
+        """The digest is tried once where the fast parent has no more; then the slow one is waited for."""
+        self.begin("part", "whole", at_once=2)
+        self.give(self.ask())
+        refuted = 0
+        for _ in range(60):
+            for request in self.ask_all():
+                if request.parent == "part":
+                    self.fail_with(PieceNotFound, request)
+            self.wait(1)
+            if self.plan.is_complete:
+                refuted += 1
+                self.plan.record_mismatch("cd" * 32)
+            if self.now % 5 == 0:
+                for asked in list(self.plan_requests()):
+                    self.give(asked)
+        self.assertEqual(refuted, 1)
+        self.assertGreater(self.plan.prefix, 5)
+
+    def plan_requests(self) -> list[Request]:
+        """What is under way."""
+        return [asked for asked in self.asked if self.plan.is_under_way(asked)]
+
+    def ask_all(self) -> list[Request]:
+        """All requests that can be made now, which are remembered."""
+        requests = super().ask_all()
+        self.asked += requests
+        return requests
+
+    def setUp(self) -> None:
+        self.asked: list[Request] = []
 
 
 class BusyTests(PlanTestCase):
