@@ -402,7 +402,7 @@ class FailureTests(TestCase):
             process.send_signal(number)
             said = await deferToThread(process.communicate, timeout=20)
             self.assertEqual((process.returncode, said), (status, (b"", b"")))
-            self.assertEqual(list(self.directory.iterdir()), [])
+            self.assertEqual([each.name for each in self.directory.iterdir()], ["tap.yaml"])
             await parent.until_deserted()
 
 
