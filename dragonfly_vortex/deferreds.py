@@ -1,14 +1,23 @@
 """
-Who waits until nothing of something is left: threads at work, open connections.
+Waiting for Deferreds: until nothing of something is left, to the end in spite of a cancellation, and no longer than
+there is progress.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
-__all__ = ["Ending"]
+__all__ = ["Ending", "add_deadline", "outlast"]
+
+_T = TypeVar("_T")
+
+_LOOK_INTERVAL = 1.0
+"""Seconds between two looks at the progress at the most."""
 
 
 class Ending:
@@ -40,3 +49,75 @@ class Ending:
             waiting, self._waiting = self._waiting, []
             for over in waiting:
                 over.callback(None)
+
+
+async def outlast(deferred: Deferred[_T], *, forget_cancellation: bool = False) -> _T:
+    """
+    Wait for a Deferred to its end even if the waiting is cancelled: a thread, for one, goes on all the same.
+
+    :param forget_cancellation: whether a cancellation is then forgotten, and not raised.
+    :raises CancelledError: it was cancelled, and has come to a good end.
+    """
+    outcome: list[_T | Failure] = []
+    sleeper: Deferred[None] = Deferred()
+
+    def wake(result: _T | Failure) -> None:
+        # The outcome is taken here: while its callbacks run a Deferred that has failed cannot be awaited.
+        outcome.append(result)
+        if not sleeper.called:
+            sleeper.callback(None)
+
+    deferred.addBoth(wake)
+    is_cancelled = False
+    while not outcome:
+        try:
+            await sleeper
+        except CancelledError:
+            is_cancelled = True
+            sleeper = Deferred()
+    result = outcome[0]
+    if isinstance(result, Failure):
+        result.raiseException()
+    if is_cancelled and not forget_cancellation:
+        raise CancelledError
+    return result
+
+
+def add_deadline(
+    deferred: Deferred[_T],
+    clock: IReactorTime,
+    timeout: float,
+    *,
+    since: Callable[[], float],
+    too_late: Callable[[_T | Failure], Failure],
+    look: Callable[[], None] = lambda: None,
+) -> Deferred[_T]:
+    """
+    Cancel a Deferred when there has been no progress for too long.
+
+    :param timeout: seconds without progress.
+    :param since: tells when there was progress last, or when there can have been any at the earliest.
+    :param too_late: makes what it fails with then, of what it would have fired with.
+    :param look: called about once a second, before ``since``: see whether there is progress.
+    :returns: the same Deferred.
+    """
+    is_late = False
+    checking: IDelayedCall
+
+    def check() -> None:
+        nonlocal is_late, checking
+        look()
+        left = since() + timeout - clock.seconds()
+        if left > 0:
+            checking = clock.callLater(min(left, _LOOK_INTERVAL), check)
+        else:
+            is_late = True
+            deferred.cancel()
+
+    def ended(outcome: _T | Failure) -> _T | Failure:
+        if checking.active():
+            checking.cancel()
+        return too_late(outcome) if is_late else outcome
+
+    checking = clock.callLater(min(timeout, _LOOK_INTERVAL), check)
+    return deferred.addBoth(ended)

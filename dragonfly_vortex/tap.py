@@ -16,7 +16,6 @@ from twisted.python.logfile import LogFile
 from dragonfly_vortex import __version__
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import DEFAULT_FILE, Config, LoadedConfig, load_config
-from dragonfly_vortex.daemon.reloading import ReloadBySignal
 from dragonfly_vortex.daemon.rlimits import (
     allow_descriptors,
     open_standard_streams,
@@ -25,7 +24,7 @@ from dragonfly_vortex.daemon.rlimits import (
     within_descriptors,
 )
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
-from dragonfly_vortex.daemon.signals import ENDING_SIGNALS, ExitBySignal, end_with_failure
+from dragonfly_vortex.daemon.signals import ENDING_SIGNALS, ExitBySignal, ReloadBySignal, end_with_failure
 from dragonfly_vortex.errors import CertificateUnusable, ConfigError, PortGivenTwice, StorageError, TooFewDescriptors
 
 __all__ = ["Options", "makeService"]

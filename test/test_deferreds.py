@@ -1,10 +1,13 @@
-"""Those who wait for an end hear of it when it has come, once, and not before."""
+"""Waiting for an end, waiting in spite of a cancellation, and waiting for as long as there is progress."""
 
 from __future__ import annotations
 
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.deferreds import Ending, add_deadline, outlast
 
 
 class EndingTests(SynchronousTestCase):
@@ -57,3 +60,103 @@ class EndingTests(SynchronousTestCase):
         self.left.clear()
         self.ending.look()
         self.assertEqual(told, ["first", "second"])
+
+
+class OutlastTests(SynchronousTestCase):
+    """Something that cannot be cancelled, and whoever waits for it."""
+
+    def setUp(self) -> None:
+        self.cancelled = 0
+        self.work: Deferred[int] = Deferred(self.cancel)
+
+    def cancel(self, _: Deferred[int]) -> None:
+        """Count how often the work itself is cancelled."""
+        self.cancelled += 1
+
+    def test_result(self) -> None:
+        """It gives what the work gives, now or later."""
+        waiting = Deferred.fromCoroutine(outlast(self.work))
+        self.work.callback(7)
+        self.assertEqual(self.successResultOf(waiting), 7)
+        done: Deferred[int] = Deferred()
+        done.callback(8)
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(outlast(done))), 8)
+
+    def test_failure(self) -> None:
+        """It fails with what the work fails with, also when it was cancelled before."""
+        for times in (0, 1):
+            work: Deferred[None] = Deferred()
+            waiting = Deferred.fromCoroutine(outlast(work))
+            for _ in range(times):
+                waiting.cancel()
+            work.errback(ValueError("no"))
+            self.failureResultOf(waiting, ValueError)
+
+    def test_cancelled(self) -> None:
+        """Cancelled, however often, it waits for the end, and says then that it was cancelled."""
+        waiting = Deferred.fromCoroutine(outlast(self.work))
+        waiting.cancel()
+        waiting.cancel()
+        self.assertNoResult(waiting)
+        self.work.callback(7)
+        self.failureResultOf(waiting, CancelledError)
+        self.assertEqual(self.cancelled, 0)
+
+    def test_forgotten(self) -> None:
+        """Where that is wished for the cancellation is forgotten."""
+        waiting = Deferred.fromCoroutine(outlast(self.work, forget_cancellation=True))
+        waiting.cancel()
+        self.work.callback(7)
+        self.assertEqual(self.successResultOf(waiting), 7)
+
+
+class DeadlineTests(SynchronousTestCase):
+    """A Deferred that has five seconds without progress, from 100 seconds on."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.clock.advance(100)
+        self.progressed_at = 100.0
+        self.looks = 0
+        self.waiting: Deferred[str] = Deferred()
+        add_deadline(
+            self.waiting,
+            self.clock,
+            5.0,
+            since=lambda: self.progressed_at,
+            too_late=lambda outcome: Failure(TimeoutError("late")),
+            look=self.look,
+        )
+
+    def look(self) -> None:
+        """It is looked at."""
+        self.looks += 1
+
+    def test_no_progress(self) -> None:
+        """Without progress it is cancelled when the time is over, and fails with what was given for that."""
+        self.clock.pump([0.5] * 9)
+        self.assertNoResult(self.waiting)
+        self.clock.advance(0.5)
+        self.failureResultOf(self.waiting, TimeoutError)
+        self.assertEqual((self.looks, self.clock.getDelayedCalls()), (5, []))
+
+    def test_progress(self) -> None:
+        """With progress now and then it may take as long as it likes; the time counts from the last progress."""
+        for _ in range(20):
+            self.clock.advance(4)
+            self.progressed_at = self.clock.seconds()
+        self.clock.advance(4.9)
+        self.assertNoResult(self.waiting)
+        self.clock.advance(0.1)
+        self.failureResultOf(self.waiting, TimeoutError)
+
+    def test_fires(self) -> None:
+        """What comes in time is passed on, and nothing is left."""
+        self.waiting.callback("here")
+        self.assertEqual((self.successResultOf(self.waiting), self.clock.getDelayedCalls()), ("here", []))
+
+    def test_cancelled(self) -> None:
+        """If somebody else cancels it, it is not late."""
+        self.waiting.cancel()
+        self.failureResultOf(self.waiting, CancelledError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])

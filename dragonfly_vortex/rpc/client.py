@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.deferreds import add_deadline
 from dragonfly_vortex.errors import (
     DigestMismatch,
     LocalProtocolError,
@@ -37,7 +38,6 @@ from dragonfly_vortex.rpc.codec import MAX_OVERHEAD, ReceivedPiece, decode_piece
 from dragonfly_vortex.rpc.memory_budget import Budget, Place
 from dragonfly_vortex.rpc.methods import METHODS, PieceRequest, path
 from dragonfly_vortex.rpc.status import Status, error_of
-from dragonfly_vortex.transport.deadline import add_deadline
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.receiver import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink

@@ -1,8 +1,8 @@
 """
 What one parent is asked about one task, by its gRPC API: how long it is, and which pieces there are.
 
-The stream of pieces has no deadline. One that ends before the task is complete is asked for again after a while: its
-parent may still be downloading.
+The stream of pieces has no deadline. One that ends before the task is complete is asked for again after a pause: its
+parent may still be downloading. :class:`Patience` decides when to ask again, and when the parent has no more to tell.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ from dragonfly_vortex.rpc.announcements import Announced, Reader, Stream, status
 from dragonfly_vortex.rpc.client import GRPCSettings, open_channel
 from dragonfly_vortex.rpc.limits import MAX_NUMBERS
 from dragonfly_vortex.rpc.methods import METHODS, path
-from dragonfly_vortex.rpc.patience import Patience
 from dragonfly_vortex.rpc.status import Status
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["Inquiry"]
+__all__ = ["Inquiry", "Patience"]
 
 STAT_TIMEOUT = 10.0
 """Seconds in which a parent says how long a task is."""
@@ -38,6 +37,46 @@ _UNKNOWN_NUMBERS = 4096
 
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 """What a call ends with when nobody has answered it."""
+
+_PAUSES = (0.5, 1.0, 2.0, 4.0)
+"""Seconds before a list is asked for again: the first time, the second, and so on. News begin anew."""
+
+_MOST_FRUITLESS = 3
+"""How often a parent may answer at once and tell nothing new."""
+
+_AT_ONCE = 2.0
+"""Seconds within which an answer is given at once."""
+
+
+class Patience:
+    """
+    When a parent is asked again after its list of pieces has ended early, and when there will be no more pieces. A
+    parent that has more to come keeps the stream open.
+    """
+
+    def __init__(self) -> None:
+        self._pauses = 0
+        self._fruitless = 0
+
+    def pause(self, *, is_new: bool, seconds: float) -> float | None:
+        """
+        A list has ended early.
+
+        :param is_new: whether it has told anything new.
+        :param seconds: that it has taken, from the question to its end.
+        :returns: seconds to wait before it is asked for again; None for never.
+        """
+        if is_new:
+            self._pauses = self._fruitless = 0
+        elif seconds >= _AT_ONCE:
+            self._fruitless = 0
+        else:
+            self._fruitless += 1
+        if self._fruitless >= _MOST_FRUITLESS:
+            return None
+        pause = _PAUSES[min(self._pauses, len(_PAUSES) - 1)]
+        self._pauses += 1
+        return pause
 
 
 class Inquiry:

@@ -21,13 +21,13 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.deferreds import outlast
 from dragonfly_vortex.errors import PieceError, PieceRefused, SinkFailed, TaskDigestMismatch, TaskError, VortexError
 from dragonfly_vortex.interfaces import IDownloader, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
 from dragonfly_vortex.task.disk import Allocation
 from dragonfly_vortex.task.file_hash import GrowingHash
 from dragonfly_vortex.task.layout import VerifiedPiece
-from dragonfly_vortex.task.outlast import outlast
 from dragonfly_vortex.task.parent_state import STORAGE
 from dragonfly_vortex.task.requests import Answer, Requests
 from dragonfly_vortex.task.results import DownloadedTask, ParentShare, Progress, share_of

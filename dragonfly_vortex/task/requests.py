@@ -18,10 +18,10 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.deferreds import outlast
 from dragonfly_vortex.errors import SinkFailed
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, InThread
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace, piece_id
-from dragonfly_vortex.task.outlast import outlast
 from dragonfly_vortex.task.output import OutputSink
 from dragonfly_vortex.task.picker import Request
 from dragonfly_vortex.task.spare import SparePlace

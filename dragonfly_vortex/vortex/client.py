@@ -24,11 +24,10 @@ from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.deferreds import Ending, add_deadline
 from dragonfly_vortex.errors import LocalProtocolError, ParentUnreachable, PieceTimeout, PoolClosed
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IClient
 from dragonfly_vortex.model import DownloadPieceResponse, piece_id
-from dragonfly_vortex.transport.deadline import add_deadline
 from dragonfly_vortex.transport.endpoints import connect_within
 from dragonfly_vortex.transport.tls_errors import why_tls_failed
 from dragonfly_vortex.vortex.client_protocol import ClientSettings, VortexClientFactory, VortexClientProtocol

@@ -1,12 +1,20 @@
-"""A process that ends by a signal, in order."""
+"""A process that ends in order by a signal, and a daemon that reads limits, certificates and its log file again."""
 
 from __future__ import annotations
 
+import os
 import signal
+import ssl
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.wire import PieceContent
+from test.certificates import Authority
+from test.processes import PROGRAMS, Child, Daemon, import_file, write_config
 
 PROGRAM = """
 import os, signal, sys
@@ -81,3 +89,115 @@ class FailureTests(SynchronousTestCase):
     def test_before_it_runs(self) -> None:
         """A failure that comes before the reactor runs stops it as soon as it does."""
         self.run_and_fail("before")
+
+
+RELOADED = "limits and certificates have been read again"
+
+
+class ReloadTests(SynchronousTestCase):
+    """A daemon in a directory of its own, with a file of some megabytes in one piece."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.configure("100KB")
+        self.content = os.urandom(3_000_000)
+        self.directory.joinpath("file").write_bytes(self.content)
+        self.task_id = import_file(self.directory / "file", directory=self.directory)
+
+    def configure(self, bandwidth: str, more: str = "", workers: int = 1) -> None:
+        """Write the configuration."""
+        write_config(self.directory, upload=f"bandwidth_limit: {bandwidth}", more=more)
+        path = self.directory / "tap.yaml"
+        path.write_text(path.read_text().replace("protocol: all", f"protocol: all, workers: {workers}"))
+
+    def check_limit(self, daemon: Daemon) -> None:
+        """A piece that would take half a minute comes at once when the limit is lifted, on the same connection."""
+        with Child(daemon.address, receive_buffer=65536) as child:
+            child.ask(self.task_id)
+            self.assertIsInstance(child.next_event(), PieceContent)
+            self.configure("50GB", workers=2 if "workers" in daemon.log else 1)
+            child.socket.settimeout(15)
+            os.kill(daemon.pid, signal.SIGHUP)
+            daemon.wait_for(RELOADED)
+            self.assertTrue(child.content() == self.content)
+        self.assertEqual(daemon.stop(), 0)
+        self.assertNotIn("Traceback", daemon.log)
+
+    def test_limits(self) -> None:
+        """Another bandwidth holds at once, also for the piece under way, which is not cut."""
+        with Daemon(self.directory) as daemon:
+            self.check_limit(daemon)
+
+    def test_limits_of_workers(self) -> None:
+        """So it is in workers, where SIGHUP is sent to all processes."""
+        self.configure("300KB", workers=2)
+        with Daemon(self.directory) as daemon:
+            self.check_limit(daemon)
+
+    def test_broken_configuration(self) -> None:
+        """A configuration that cannot be used changes nothing, and is one line; so is a key that cannot change."""
+        with Daemon(self.directory) as daemon:
+            self.directory.joinpath("tap.yaml").write_text("upload: {bandwidth_limit: fast}\n")
+            os.kill(daemon.pid, signal.SIGHUP)
+            daemon.wait_for(r"#error\] the configuration stays as it was: .*tap\.yaml:1: upload\.bandwidth_limit: .*\n")
+            self.configure("50GB", more="host: {ip: 127.0.0.2}\n")
+            os.kill(daemon.pid, signal.SIGHUP)
+            daemon.wait_for(r"#warn\] changed, and holds from the next start on: host\.ip\n")
+            self.assertEqual(daemon.stop(), 0)
+        self.assertNotIn("Traceback", daemon.log)
+
+    def test_certificates(self) -> None:
+        """Both doors show a new certificate in the old one's file; one that cannot be used changes nothing."""
+        issued, other = (Authority(self.directory, name).issue(f"peer-{name}") for name in ("one", "two"))
+        self.configure("50GB", more=f"tls: {{cert: {issued.certificate}, key: {issued.key}}}\n")
+        old, new = issued.certificate.read_text(), other.certificate.read_text()
+        with Daemon(self.directory) as daemon:
+            doors = (daemon.address, ("127.0.0.1", daemon.grpc_port))
+
+            def shown() -> list[bool]:
+                """Whether each door shows the new certificate."""
+                return [ssl.get_server_certificate(door, timeout=15) in new for door in doors]
+
+            self.assertEqual(shown(), [False, False])
+            issued.certificate.write_text("no certificate")
+            os.kill(daemon.pid, signal.SIGHUP)
+            daemon.wait_for("#error] the configuration stays as it was: ".replace("]", r"\]"))
+            self.assertEqual(shown(), [False, False])
+            issued.certificate.write_text(new)
+            issued.key.write_bytes(other.key.read_bytes())
+            os.kill(daemon.pid, signal.SIGHUP)
+            daemon.wait_for(RELOADED)
+            self.assertEqual(shown(), [True, True])
+            self.assertEqual(daemon.stop(), 0)
+        self.assertNotEqual(old, new)
+
+    def test_log_file(self) -> None:
+        """A log file that was moved is made again at SIGHUP; at SIGUSR1 it is rotated, and the peer goes on."""
+        log = self.directory / "peer.log"
+        command = (PROGRAMS / "twistd", "-n", "--pidfile=", f"--logfile={log}", "dfvortex")
+        daemon = Daemon(self.directory, command=command)
+        self.addCleanup(daemon.kill_if_running)
+        self.until(log, "serving gRPC")
+        log.rename(self.directory / "moved.log")
+        os.kill(daemon.pid, signal.SIGHUP)
+        self.until(log, RELOADED)
+        os.kill(daemon.pid, signal.SIGUSR1)
+        self.until(self.directory / "peer.log.1", RELOADED)
+        self.assertEqual(daemon.stop(), 0)
+        self.assertIn("Server Shut Down.", log.read_text())
+        self.assertNotIn("asked to end by SIGUSR1", log.read_text())
+
+    def test_log_file_that_cannot_be_opened(self) -> None:
+        """A log file that cannot be opened is one line, and status 1."""
+        command = (PROGRAMS / "twistd", "-n", "--pidfile=", "--logfile=missing/peer.log", "dfvortex")
+        daemon = Daemon(self.directory, command=command)
+        self.assertEqual(daemon.wait(), 1)
+        self.assertEqual(
+            daemon.log, "dfvortex: the log file missing/peer.log cannot be opened: No such file or directory\n"
+        )
+
+    def until(self, path: Path, text: str) -> None:
+        """Wait until a file has a text."""
+        deadline = time.monotonic() + 30
+        while not path.exists() or text not in path.read_text():
+            self.assertLess(time.monotonic(), deadline, f"{text} is not in {path}")

@@ -1,4 +1,7 @@
-"""What a parent is asked about a task, over real sockets: its length, which pieces there are, and when that is all."""
+"""
+What a parent is asked about a task, over real sockets: its length, which pieces there are, and when that is all. A
+parent whose list ends early is asked again after longer and longer pauses.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,54 @@ from google.protobuf.message import Message
 from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.address import ParentAddress
-from dragonfly_vortex.rpc import inquiry, patience
+from dragonfly_vortex.rpc import inquiry
 from dragonfly_vortex.rpc.announcements import Announced
 from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
-from dragonfly_vortex.rpc.inquiry import Inquiry
+from dragonfly_vortex.rpc.inquiry import Inquiry, Patience
 from dragonfly_vortex.testing.pieces import TASK_ID
 from dragonfly_vortex.wire import PieceKind
 from test.rpc.announcing_parent import AnnouncingParent, Stream, fails, piece, says, says_and_waits
 from test.rpc.told import Told
+
+
+class PatienceTests(SynchronousTestCase):
+    """A parent that has not been asked before."""
+
+    def setUp(self) -> None:
+        self.patience = Patience()
+
+    def fruitless(self, seconds: float = 0.1) -> float | None:
+        """A list has told nothing new."""
+        return self.patience.pause(is_new=False, seconds=seconds)
+
+    def test_news(self) -> None:
+        """A list that has told something new is soon asked for again, however often, however fast it was."""
+        self.assertEqual([self.patience.pause(is_new=True, seconds=each) for each in (0.0, 0.1, 60.0)], [0.5] * 3)
+
+    def test_taken_at_its_word(self) -> None:
+        """A parent that answers three times at once and has nothing new is not asked again."""
+        self.assertEqual([self.fruitless() for _ in range(3)], [0.5, 1.0, None])
+
+    def test_news_begin_anew(self) -> None:
+        """A parent that has something new after all is asked as patiently as before."""
+        for _ in range(3):
+            self.assertEqual(self.patience.pause(is_new=True, seconds=0.1), 0.5)
+            self.assertEqual([self.fruitless(), self.fruitless()], [1.0, 2.0])
+
+    def test_takes_its_time(self) -> None:
+        """A parent that keeps its list open, though it ends without news, has more to come; it is asked less often."""
+        self.assertEqual([self.fruitless(2.0) for _ in range(6)], [0.5, 1.0, 2.0, 4.0, 4.0, 4.0])
+
+    def test_at_once_now_and_then(self) -> None:
+        """Only answers at once that follow one another count."""
+        for _ in range(3):
+            self.assertIsNotNone(self.fruitless(1.9))
+            self.assertIsNotNone(self.fruitless(1.9))
+            self.assertIsNotNone(self.fruitless(2.1))
+
 
 _STAT = dfdaemon_pb2.StatLocalTaskResponse(task_id=TASK_ID, content_length=250, piece_length=100)
 _PIECES = [piece(0), piece(1), dfdaemon_pb2.SyncPiecesResponse(number=2, offset=200, length=50)]
@@ -35,7 +75,7 @@ class _InquiryTests(TestCase):
     timeout = 30
 
     def setUp(self) -> None:
-        self.patch(patience, "_PAUSES", (0.01,))
+        self.patch(inquiry, "_PAUSES", (0.01,))
 
     def parent(self, *streams: Stream, stat: Message | grpc.StatusCode = _STAT) -> AnnouncingParent:
         """A parent that listens."""
@@ -197,7 +237,7 @@ class EndTests(_InquiryTests):
 
     async def test_asked_again(self) -> None:
         """A list that ends early is asked for again after a while, for the pieces that have not been told."""
-        self.patch(patience, "_PAUSES", (0.1,))
+        self.patch(inquiry, "_PAUSES", (0.1,))
         parent = self.parent(says(_PIECES[1]), says(_PIECES[0]), says(_PIECES[2]))
         began = _CLOCK.seconds()
         self.ask(parent.port)
@@ -261,7 +301,7 @@ class EndTests(_InquiryTests):
 
     async def test_stop_between(self) -> None:
         """Stopping while it waits to ask again leaves no call behind."""
-        self.patch(patience, "_PAUSES", (1000.0,))
+        self.patch(inquiry, "_PAUSES", (1000.0,))
         parent = self.parent(says(_PIECES[0]))
         self.ask(parent.port)
         while not self.waits():

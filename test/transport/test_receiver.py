@@ -21,7 +21,7 @@ from dragonfly_vortex.transport.receiver import PieceReceiver
 from dragonfly_vortex.transport.sinks import FileSink
 from dragonfly_vortex.transport.splice import Splicer
 from dragonfly_vortex.wire import PieceMetadata
-from test.transport.test_low_water import tcp_pair
+from test.transport.test_read_pacing import tcp_pair
 
 PIECE = sample_piece(100, number=2)
 PARENT = "parent.example:4005"

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.model import FilePlace
 from dragonfly_vortex.transport.splice import Splicer
-from test.transport.test_low_water import tcp_pair
+from test.transport.test_read_pacing import tcp_pair
 
 CONTENT = bytes(range(256)) * 1024
 

@@ -19,7 +19,7 @@ from dragonfly_vortex.config import Config, DownloadConfig, TLSConfig, TLSIdenti
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.errors import ParentFailed, ParentUnreachable, PieceError
 from dragonfly_vortex.interfaces import IDownloader
-from dragonfly_vortex.transport.low_water import LowWaterMark
+from dragonfly_vortex.transport.read_pacing import LowWaterMark
 from dragonfly_vortex.transport.sinks import FileSink
 from dragonfly_vortex.vortex.server_factory import VortexServerFactory
 from test.certificates import Authority, Issued, self_signed
