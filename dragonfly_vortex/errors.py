@@ -49,7 +49,16 @@ __all__ = [
 
 
 class VortexError(Exception):
-    """The root of all errors of this package."""
+    """The root of all errors of this package. They can be pickled, with their attributes."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exception would have the class called with the message, which most classes make of their own parameters.
+        return _restored, (type(self), self.args), vars(self)
+
+
+def _restored(kind: type[VortexError], arguments: tuple[object, ...]) -> VortexError:
+    """An error as it was pickled, before it has its attributes."""
+    return kind.__new__(kind, *arguments)
 
 
 # -- configuration

@@ -4,6 +4,9 @@ The errors of the package: one root, and messages that say what was expected and
 
 from __future__ import annotations
 
+import pickle
+from inspect import signature
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex import errors
@@ -72,6 +75,24 @@ class FamilyTests(SynchronousTestCase):
             (errors.TaskError, errors.PieceError),
         ):
             self.assertFalse(issubclass(one, other) or issubclass(other, one), (one, other))
+
+
+class PickleTests(SynchronousTestCase):
+    """An error can be passed to another process."""
+
+    def test_every_error(self) -> None:
+        """Every error has the same type, message, arguments and attributes afterwards."""
+        examples: dict[str, object] = {"code": 3, "keys": ("a", "b"), "known": ("tcp",), "line": 3}
+        examples["last"] = errors.PieceTimeout(PARENT, PIECE_ID, "no content for 360 s")
+        for name, kind in public_errors().items():
+            takes_facts = kind.__init__ is not Exception.__init__
+            names = list(signature(kind).parameters) if takes_facts else ["message"]
+            error = kind(*(examples.get(each, f"a {each}") for each in names))
+            copy = pickle.loads(pickle.dumps(error))
+            self.assertIs(type(copy), kind)
+            self.assertEqual((str(copy), copy.args), (str(error), error.args), name)
+            self.assertEqual({**vars(copy), "last": None}, {**vars(error), "last": None}, name)
+            self.assertEqual(str(getattr(copy, "last", "")), str(getattr(error, "last", "")))
 
 
 class MessageTests(SynchronousTestCase):
