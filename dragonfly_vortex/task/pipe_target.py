@@ -51,7 +51,7 @@ class PipeTarget:
 
     def __init__(self, pipe: int, task_id: str, in_thread: InThread) -> None:
         self.descriptor = -1
-        self.directory = Path(tempfile.gettempdir())
+        self.directory = Path()  # that of temporary files, from open() on: to find it tries to write there
         self._pipe = pipe
         self._task_id = task_id
         self._in_thread = in_thread
@@ -75,10 +75,11 @@ class PipeTarget:
     def _open(self) -> None:
         """In a thread: open the temporary file."""
         try:
+            self.directory = Path(tempfile.gettempdir())
             with tempfile.TemporaryFile(dir=self.directory) as file:
                 self.descriptor = os.dup(file.fileno())
         except OSError as error:
-            raise OutputError(f"{self.directory}: expected room for a temporary file: {error.strerror}") from error
+            raise OutputError(f"expected room for a temporary file, got: {error}") from error
 
     def claim(self, number: int) -> Deferred[Claim]:
         return succeed(Claim(is_ours=True))

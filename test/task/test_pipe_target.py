@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import tempfile
 import threading
 from functools import partial
 from typing import TypeVar
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.trial.unittest import TestCase
@@ -62,6 +64,18 @@ class PipeTargetTests(TestCase):
 
         threading.Thread(target=work, daemon=True).start()
         return done
+
+    async def test_no_temporary_directory(self) -> None:
+        """Where no directory takes temporary files, opening says so; before that no directory is looked at."""
+
+        def find() -> str:
+            raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+        self.patch(tempfile, "gettempdir", find)
+        target = PipeTarget(self.writing, "a-task", execute)
+        failure = self.failureResultOf(target.open(), OutputError)
+        self.assertIn("No usable temporary directory found", str(failure.value))
+        await target.close()
 
     async def test_in_order(self) -> None:
         """Pieces are written in their order, whatever order they come in."""
