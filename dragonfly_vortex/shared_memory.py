@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 
+from dragonfly_vortex.files import write_all
 from dragonfly_vortex.system_calls import is_refused
 
 __all__ = ["shared_memory"]
@@ -23,7 +24,7 @@ def shared_memory(name: str, content: bytes) -> int:
     if descriptor is None:
         descriptor, path = tempfile.mkstemp(prefix=f"{name}-")
         os.unlink(path)
-    os.write(descriptor, content)
+    write_all(descriptor, content)
     return descriptor
 
 

@@ -29,6 +29,7 @@ LAYERS = (
     ("clock",),
     ("threads",),
     ("system_calls",),
+    ("files",),
     ("shared_memory",),
     ("digest",),
     ("config",),

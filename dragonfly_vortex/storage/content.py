@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from dragonfly_vortex.errors import StorageError
+from dragonfly_vortex.files import write_all
 from dragonfly_vortex.storage.atomic_file import StagedFile, hidden_path, is_named, lock, sweep
 from dragonfly_vortex.storage.directories import give_to_owner, locked, make_directory, sync_directory
 from dragonfly_vortex.wire import PieceKind
@@ -110,11 +111,7 @@ class Content:
         """
         descriptor = _open_regular(self.path(kind, task_id), os.O_WRONLY | os.O_NOFOLLOW)
         try:
-            rest = memoryview(data)
-            while rest:
-                written = os.pwrite(descriptor, rest, offset)
-                rest = rest[written:]
-                offset += written
+            write_all(descriptor, data, offset)
             os.fdatasync(descriptor)
         finally:
             os.close(descriptor)

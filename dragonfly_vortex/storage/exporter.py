@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from dragonfly_vortex.errors import NotStored, OutputError, OutputExists, PieceDamaged, TaskDigestMismatch
+from dragonfly_vortex.files import write_all
 from dragonfly_vortex.geometry import Progress, piece_count
 from dragonfly_vortex.model import StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.atomic_file import StagedFile, check_target
@@ -115,7 +116,8 @@ def _copy(
         for block in checked_blocks(source, piece):
             whole.update(block)
             with _output_errors(target):
-                done += _write(output, block)
+                write_all(output, block)
+            done += len(block)
             if progress is not None:
                 progress(Progress(done, content_length, ended, len(pieces)))
     mismatch = mismatch_of_whole(task_id, whole.hexdigest())
@@ -123,14 +125,6 @@ def _copy(
         raise TaskDigestMismatch(task_id, mismatch)
     if progress is not None:
         progress(Progress(done, content_length, len(pieces), len(pieces)))
-
-
-def _write(descriptor: int, block: memoryview) -> int:
-    """Append a block to a file; gives its length in bytes."""
-    rest = block
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
-    return len(block)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dragonfly_vortex.digest import crc32
 from dragonfly_vortex.errors import StorageError
+from dragonfly_vortex.files import write_all
 from dragonfly_vortex.geometry import (
     BLOCK_LENGTH,
     Progress,
@@ -72,7 +73,7 @@ def import_file(
             for block in _blocks(path, source, before.st_size):
                 reading.update(block)
                 if staged is not None:
-                    _write(staged.descriptor, block)
+                    write_all(staged.descriptor, block)
             _check_unchanged(path, before, os.fstat(source), reading.done)
             checksums = reading.finish()
             # Long before the lock is taken, so that nobody waits for the disk.
@@ -184,12 +185,6 @@ def _blocks(path: Path, source: int, expected: int) -> Iterator[memoryview]:
             return
         done += length
         yield block[:length]
-
-
-def _write(descriptor: int, block: memoryview) -> None:
-    """Append a block to a file."""
-    while block:
-        block = block[os.write(descriptor, block) :]
 
 
 def _check_unchanged(path: Path, before: os.stat_result, after: os.stat_result, length: int) -> None:

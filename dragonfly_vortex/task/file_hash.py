@@ -16,8 +16,8 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.digest import new_hash
+from dragonfly_vortex.files import read_exactly
 from dragonfly_vortex.interfaces import InThread
-from dragonfly_vortex.system_calls import read_at
 
 __all__ = ["GrowingHash", "SharedHash"]
 
@@ -166,7 +166,7 @@ class SharedHash:
                 if start == end:
                     return
                 data = window[: end - start]
-                self._read(data, start)
+                read_exactly(self._descriptor, data, start)
                 if not self._is_turn(start):
                     return
                 self._hasher.update(data)
@@ -184,15 +184,6 @@ class SharedHash:
             if not self._is_stopped:
                 self._taken = min(self.length, start + _WINDOW)
             return start, self._taken
-
-    def _read(self, data: memoryview, start: int) -> None:
-        """Read as many bytes of the file, from there on."""
-        done = 0
-        while done < len(data):
-            got = read_at(self._descriptor, data[done:], start + done)
-            if not got:
-                raise OSError(f"expected {start + len(data)} bytes in the file, got {start + done}")
-            done += got
 
     def _is_turn(self, start: int) -> bool:
         """Wait until all has been hashed up to there; whether that came to pass."""

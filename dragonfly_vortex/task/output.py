@@ -16,10 +16,10 @@ from typing import Protocol
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import OutputError, OutputExists
+from dragonfly_vortex.files import write_all
 from dragonfly_vortex.interfaces import IFileSink
 from dragonfly_vortex.model import FilePlace
 from dragonfly_vortex.storage.atomic_file import StagedFile, check_target
-from dragonfly_vortex.transport.sinks import write_at
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["HasDescriptor", "Output", "OutputSink"]
@@ -139,7 +139,8 @@ class OutputSink:
         self._written = 0
 
     def write(self, data: bytes | memoryview) -> None:
-        write_at(self.place(), data)
+        place = self.place()
+        write_all(place.descriptor, data, place.offset)
         self.wrote(len(data))
 
     def place(self) -> FilePlace:

@@ -192,6 +192,8 @@ class PipeTarget:
                 written = os.write(self._pipe, block[:most])
             except OSError as error:
                 raise self.failure(error.strerror or str(error)) from error
+            if not written:  # no file should do so; going on would never end
+                raise self.failure(f"expected to write {len(block)} bytes, none were taken")
             block = block[written:]
             start += written
         return start

@@ -6,13 +6,12 @@ the one has verified the other could spoil.
 from __future__ import annotations
 
 import errno
-import os
 import tempfile
 from pathlib import Path
 from typing import IO
 
+from dragonfly_vortex.files import read_exactly, write_all
 from dragonfly_vortex.model import FilePlace
-from dragonfly_vortex.transport.sinks import write_at
 
 __all__ = ["SparePlace"]
 
@@ -57,13 +56,11 @@ class SparePlace:
         :param length: bytes of it.
         :raises OSError: it cannot be read, or not be written.
         """
-        done = 0
-        while done < length:
-            block = os.pread(self.descriptor, min(_BLOCK, length - done), done)
-            if not block:
-                raise OSError(errno.EIO, f"expected {length} bytes of another copy of a piece, got {done}")
-            write_at(FilePlace(place.descriptor, place.offset + done), block)
-            done += len(block)
+        buffer = memoryview(bytearray(min(_BLOCK, length)))
+        for start in range(0, length, _BLOCK):
+            block = buffer[: length - start]
+            read_exactly(self.descriptor, block, start)
+            write_all(place.descriptor, block, place.offset + start)
 
     def close(self) -> None:
         """Give the room back. Blocks; closed already, nothing is done."""

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 
 from zope.interface import implementer
 
+from dragonfly_vortex.files import write_all
 from dragonfly_vortex.interfaces import IFileSink, IPieceSink
 from dragonfly_vortex.model import FilePlace
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["FileSink", "MemorySink", "write_at"]
+__all__ = ["FileSink", "MemorySink"]
 
 
 @implementer(IPieceSink)
@@ -67,7 +67,7 @@ class FileSink:
 
     def write(self, data: bytes | memoryview) -> None:
         """See :meth:`IPieceSink.write`."""
-        write_at(FilePlace(self.descriptor, self._position), data)
+        write_all(self.descriptor, data, self._position)
         self._position += len(data)
 
     def place(self) -> FilePlace | None:
@@ -83,19 +83,3 @@ class FileSink:
 
     def fail(self) -> None:
         """What was written stays; it is written over when the piece is asked for again."""
-
-
-def write_at(place: FilePlace, data: bytes | memoryview) -> None:
-    """
-    Write all of the data to a place in a file.
-
-    :raises OSError: it cannot be written; some of it may have been.
-    """
-    descriptor, offset = place
-    left = memoryview(data)
-    while left:
-        written = os.pwrite(descriptor, left, offset)
-        if not written:  # no file should do so; going on would never end
-            raise OSError(errno.EIO, f"expected to write {len(left)} bytes, none were taken")
-        offset += written
-        left = left[written:]

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from twisted.internet.error import ConnectionLost
 
+from dragonfly_vortex.files import read_exactly, write_all
 from dragonfly_vortex.model import FilePlace
-from dragonfly_vortex.system_calls import is_refused, read_at
-from dragonfly_vortex.transport.sinks import write_at
+from dragonfly_vortex.system_calls import is_refused
 
 __all__ = ["Splicer"]
 
@@ -75,13 +75,10 @@ class Splicer:
         if not self._window:
             self._window = bytearray(_WINDOW)
         window = memoryview(self._window)
-        offset, end = place.offset, place.offset + length
-        while offset < end:
-            got = read_at(place.descriptor, window[: end - offset], offset)
-            if not got:
-                raise OSError(errno.EIO, f"expected {end - offset} more bytes that have just been written, got none")
-            yield window[:got]
-            offset += got
+        for start in range(0, length, _WINDOW):
+            part = window[: length - start]
+            read_exactly(place.descriptor, part, place.offset + start)
+            yield part
 
     def close(self) -> None:
         """Close the pipe, if there is one. The next bytes to be moved open another."""
@@ -138,7 +135,7 @@ def _put(pipe: _Pipe, place: FilePlace, length: int) -> None:
             raise
         while offset < end:
             data = os.read(pipe.exit, end - offset)
-            write_at(FilePlace(descriptor, offset), data)
+            write_all(descriptor, data, offset)
             offset += len(data)
 
 

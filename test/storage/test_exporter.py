@@ -48,6 +48,21 @@ class ExportTests(SynchronousTestCase):
         with Catalog(self.directory) as catalog:
             return [piece.damage for piece in catalog.get_pieces(task.kind, task.task_id)]
 
+    def test_takes_nothing(self) -> None:
+        """A target that takes nothing and says nothing is an error, and no endless loop."""
+        task = self.put(content_of(2500))
+        calls: list[int] = []
+
+        def take_nothing(descriptor: int, data: memoryview) -> int:
+            calls.append(descriptor)
+            if len(calls) > 1:
+                self.fail("the same bytes are written again and again")
+            return 0
+
+        self.patch(os, "write", take_nothing)
+        error = self.assertRaises(OutputError, self.export, task)
+        self.assertIn("none were taken", str(error))
+
     def test_sizes(self) -> None:
         """What is exported is what was imported, whatever its size, and the storage keeps it."""
         for length in (0, 1, 1000, 3000, 3001, MIB + 1):

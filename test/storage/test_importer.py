@@ -237,6 +237,21 @@ class ImportTests(SynchronousTestCase):
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         self.assertEqual(files_in(self.directory), [])
 
+    def test_takes_nothing(self) -> None:
+        """A file of the storage that takes nothing and says nothing is an error, and no endless loop."""
+        self.write(2500)
+        calls: list[int] = []
+
+        def take_nothing(descriptor: int, data: memoryview) -> int:
+            calls.append(descriptor)
+            if len(calls) > 1:
+                self.fail("the same bytes are written again and again")
+            return 0
+
+        self.patch(os, "write", take_nothing)
+        error = self.assertRaises(StorageFailure, self.import_it)
+        self.assertIn("none were taken", str(error))
+
     def test_storage_first(self) -> None:
         """A storage that cannot be used is seen before the file is read."""
         self.write(10)

@@ -120,7 +120,7 @@ class GrowingHashTests(SynchronousTestCase):
         os.ftruncate(self.descriptor, 10)
         self.hash.grow(MIB)
         self.threads.run_one()
-        self.assertEqual(str(self.hash.error), f"expected {MIB} bytes in the file, got 10")
+        self.assertEqual(str(self.hash.error), f"[Errno 5] expected {MIB} bytes at 0, got 10")
         self.assertEqual((self.heard, self.threads.calls), (1, []))
 
     def test_short_file_far_behind(self) -> None:
@@ -129,7 +129,7 @@ class GrowingHashTests(SynchronousTestCase):
         self.hash.grow(len(self.content))
         for _ in range(2):
             self.threads.run_one()
-        self.assertEqual(str(self.hash.error), f"expected {4 * MIB} bytes in the file, got 10")
+        self.assertEqual(str(self.hash.error), f"[Errno 5] expected {4 * MIB} bytes at 0, got 10")
         self.assertEqual((self.hash.hashed, self.heard, self.threads.calls), (0, 2, []))
 
     def test_forgotten_error(self) -> None:
@@ -269,4 +269,4 @@ class SharedHashTests(SynchronousTestCase):
         for thread in threads:
             thread.start()
         self.join(*threads)
-        self.assertEqual((errors, self.hash.hashed), ([f"expected {4 * MIB} bytes in the file, got 0"], 0))
+        self.assertEqual((errors, self.hash.hashed), ([f"[Errno 5] expected {4 * MIB} bytes at 0, got 0"], 0))

@@ -137,3 +137,22 @@ class PipeTargetTests(TestCase):
         with self.assertRaises(OutputError) as caught:
             await self.target.publish(100_000)
         self.assertIsInstance(caught.exception.__cause__, BrokenPipeError)
+
+    async def test_takes_nothing(self) -> None:
+        """A file that takes nothing and says nothing is an error, and no endless loop."""
+        written: list[int] = []
+        write = os.write
+
+        def take_nothing(descriptor: int, data: bytes) -> int:
+            if descriptor != self.writing:
+                return write(descriptor, data)
+            written.append(descriptor)
+            if len(written) > 1:
+                raise RuntimeError("the same bytes are written again and again")
+            return 0
+
+        await self.target.open()
+        self.patch(os, "write", take_nothing)
+        await self.keep(0)
+        with self.assertRaisesRegex(OutputError, "expected to write 100000 bytes, none were taken"):
+            await self.target.publish(100_000)

@@ -17,10 +17,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.digest import new_hash
-from dragonfly_vortex.errors import StorageFailure
+from dragonfly_vortex.files import read_exactly
 from dragonfly_vortex.geometry import BLOCK_LENGTH
 from dragonfly_vortex.interfaces import InThread, ITaskWriter
 from dragonfly_vortex.model import Claim, StoredTask, piece_id
+from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.task_file import TaskFile
 from dragonfly_vortex.wire import PieceMetadata
 
@@ -108,15 +109,12 @@ class TaskWriter:
     def _digest(self, piece: PieceMetadata) -> str:
         """In a thread: the digest of the bytes in a piece's place."""
         hasher = new_hash("crc32")
-        done = 0
-        while done < piece.length:
-            block = os.pread(self.descriptor, min(BLOCK_LENGTH, piece.length - done), piece.offset + done)
-            if not block:
-                raise StorageFailure(
-                    f"piece {piece_id(self._file.task_id, piece.number)}: its bytes are not in the file"
-                )
-            hasher.update(block)
-            done += len(block)
+        buffer = memoryview(bytearray(min(BLOCK_LENGTH, piece.length)))
+        with storage_failures(f"cannot read piece {piece_id(self._file.task_id, piece.number)}"):
+            for start in range(0, piece.length, BLOCK_LENGTH):
+                block = buffer[: piece.length - start]
+                read_exactly(self.descriptor, block, piece.offset + start)
+                hasher.update(block)
         return hasher.text()
 
     def _written(self, result: Failure | None, batch: Sequence[tuple[PieceMetadata, Deferred[None]]]) -> None:

@@ -1,0 +1,71 @@
+"""Tests of reading and writing all bytes of a range, with a system that takes and gives fewer in one call."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.files import read_exactly, write_all
+
+
+class FilesTests(SynchronousTestCase):
+    """A file, and calls that the test cuts short."""
+
+    def setUp(self) -> None:
+        self.descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
+        self.addCleanup(os.close, self.descriptor)
+
+    def content(self) -> bytes:
+        """All of the file."""
+        return os.pread(self.descriptor, 100, 0)
+
+    def read(self, length: int, offset: int) -> bytes:
+        """Read a range of the file."""
+        buffer = bytearray(length)
+        read_exactly(self.descriptor, memoryview(buffer), offset)
+        return bytes(buffer)
+
+    def test_write(self) -> None:
+        """Bytes go to a place, or to where the file is written next."""
+        write_all(self.descriptor, b"abc")
+        write_all(self.descriptor, memoryview(b"fgh"), 5)
+        write_all(self.descriptor, b"de")
+        self.assertEqual(self.content(), b"abcdefgh")
+
+    def test_write_nothing(self) -> None:
+        """No bytes are written at once."""
+        write_all(self.descriptor, b"")
+        write_all(self.descriptor, b"", 5)
+        self.assertEqual(self.content(), b"")
+
+    def test_write_in_parts(self) -> None:
+        """What the system does not take in one call is written by the next."""
+        write, pwrite = os.write, os.pwrite
+        self.patch(os, "write", lambda descriptor, data: write(descriptor, data[:3]))
+        self.patch(os, "pwrite", lambda descriptor, data, offset: pwrite(descriptor, data[:3], offset))
+        write_all(self.descriptor, b"abcdefgh")
+        write_all(self.descriptor, b"ijklmnop", 8)
+        self.assertEqual(self.content(), b"abcdefghijklmnop")
+
+    def test_write_takes_nothing(self) -> None:
+        """A file that takes nothing and says nothing is an error, and no endless loop."""
+        self.patch(os, "write", lambda descriptor, data: 0)
+        self.patch(os, "pwrite", lambda descriptor, data, offset: 0)
+        for offset in (None, 3):
+            error = self.assertRaises(OSError, write_all, self.descriptor, b"abc", offset)
+            self.assertEqual((error.errno, error.strerror), (errno.EIO, "expected to write 3 bytes, none were taken"))
+
+    def test_read(self) -> None:
+        """A range is read, in as many calls as that takes."""
+        os.write(self.descriptor, b"abcdefgh")
+        preadv = os.preadv
+        self.patch(os, "preadv", lambda descriptor, buffers, offset: preadv(descriptor, [buffers[0][:3]], offset))
+        self.assertEqual((self.read(7, 1), self.read(0, 8)), (b"bcdefgh", b""))
+
+    def test_read_past_the_end(self) -> None:
+        """A file that ends before the range does is an error."""
+        os.write(self.descriptor, b"abcdefgh")
+        error = self.assertRaises(OSError, self.read, 7, 4)
+        self.assertEqual((error.errno, error.strerror), (errno.EIO, "expected 7 bytes at 4, got 4"))
