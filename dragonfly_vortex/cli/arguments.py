@@ -106,8 +106,8 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         type=_seconds,
         default=30.0,
-        help="how long to go on without progress when no parent answers, asking again after growing pauses; 0 to fail "
-        "at once; default: 30",
+        help="how long to go on without progress when no parent answers, asking again after growing pauses; with 0 a "
+        "parent that fails twice is not asked again; default: 30",
     )
     download.add_argument(
         "--config", metavar="FILE", type=Path, help="the configuration; default: none, and with --store ./tap.yaml"
@@ -190,7 +190,13 @@ def _kind(text: str) -> PieceKind:
 
 
 def _output(text: str) -> Path | str:
-    """A file; or ``-``, which is standard output, and no path: one would take ``./-`` for the same."""
+    """
+    A file; or ``-``, which is standard output, and no path: one would take ``./-`` for the same.
+
+    A path drops a slash at its end, so that a directory that is not there would become a file.
+    """
+    if not text or text.endswith("/"):
+        raise argparse.ArgumentTypeError(f"expected the path of a file, or {STDOUT}, got {text!r}")
     if text != STDOUT:
         return Path(text)
     if sys.stdout is None:

@@ -54,6 +54,9 @@ class ExitBySignal(Service):
     :param reactor: what is stopped.
     :param numbers: the signals. One for which somebody else has a handler, or which is ignored, is left alone; SIGTERM
         and SIGINT, for which Twisted has handlers, are not.
+
+    SIGINT that is not among the numbers keeps Twisted's handler, by which the process ends by that signal. Twisted
+    calls it for each SIGINT, and logs a traceback for each one after the first: those are left out.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -61,6 +64,7 @@ class ExitBySignal(Service):
     def __init__(self, reactor: IReactorCore, *numbers: signal.Signals) -> None:
         self._reactor = reactor
         self._numbers = numbers
+        self._ending = False
 
     def startService(self) -> None:
         Service.startService(self)
@@ -68,13 +72,35 @@ class ExitBySignal(Service):
         # because a reactor sets its own handlers when it starts to run.
         self._install()
         self._reactor.callWhenRunning(self._install)
+        if signal.SIGINT not in self._numbers:
+            self._reactor.callWhenRunning(self._interrupt_once)
+        self._reactor.addSystemEventTrigger("before", "shutdown", self._is_ending)
 
     def _install(self) -> None:
         for number in self._numbers:
             if number in (signal.SIGTERM, signal.SIGINT) or signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, self._end)
 
+    def _interrupt_once(self) -> None:
+        """Let only the first SIGINT reach Twisted's handler, and none once the reactor is being stopped."""
+        of_twisted = signal.getsignal(signal.SIGINT)
+        if not callable(of_twisted):
+            return
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            if self._ending:
+                self._end(number, frame)
+            else:
+                self._ending = True
+                of_twisted(number, frame)
+
+        signal.signal(signal.SIGINT, interrupt)
+
+    def _is_ending(self) -> None:
+        self._ending = True
+
     def _end(self, number: int, frame: FrameType | None) -> None:
+        self._ending = True
         IReactorFromThreads(self._reactor).callFromThread(self._stop, signal.Signals(number).name)
 
     def _stop(self, name: str) -> None:

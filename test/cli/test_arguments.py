@@ -148,6 +148,15 @@ class ParserTests(SynchronousTestCase):
         ):
             self.assert_refused(pattern, "download", TASK_ID, "--output", "o", "--parent", text)
 
+    def test_output(self) -> None:
+        """An output is a file or standard output: no text at all, and a directory, are refused."""
+        self.assertEqual(self.download("--output", "a/out").output, Path("a/out"))
+        self.assertEqual(self.download("--output", "-").output, "-")
+        for text in ("", "out/", "/"):
+            expected = rf"argument --output: expected the path of a file, or -, got '{text}'"
+            self.assert_refused(expected, "download", TASK_ID, "--parent", "host:4005", "--output", text)
+            self.assert_refused(expected, "export", TASK_ID, "--output", text)
+
     def test_what_is_missing(self) -> None:
         """No command, an unknown one, and one without what it needs are one line each."""
         self.assert_refused("the following arguments are required: COMMAND")

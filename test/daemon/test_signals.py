@@ -23,14 +23,15 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 from dragonfly_vortex.daemon.signals import ExitBySignal
 
 globalLogBeginner.beginLoggingTo([textFileLogObserver(sys.stdout)], redirectStandardIO=False)
-ExitBySignal(reactor, signal.SIGTERM, signal.SIGINT).startService()
+numbers = () if sys.argv[1] == "interrupt" else (signal.SIGINT,)
+ExitBySignal(reactor, signal.SIGTERM, *numbers).startService()
 reactor.addSystemEventTrigger("before", "shutdown", print, "shut down")
 number = int(sys.argv[2])
 if sys.argv[1] == "before":
     os.kill(os.getpid(), number)
 else:
-    reactor.callLater(0, os.kill, os.getpid(), number)
-    reactor.callLater(0, os.kill, os.getpid(), number)
+    for each in sys.argv[2:]:
+        reactor.callLater(0, os.kill, os.getpid(), int(each))
 reactor.run()
 """
 
@@ -38,9 +39,9 @@ reactor.run()
 class ExitTests(SynchronousTestCase):
     """How such a process ends."""
 
-    def run_and_end(self, when: str, number: signal.Signals) -> str:
-        """Run a process that sends itself a signal; what it says. It exits with 0."""
-        command = [sys.executable, "-c", PROGRAM, when, str(int(number))]
+    def run_and_end(self, when: str, *numbers: signal.Signals) -> str:
+        """Run a process that sends itself signals; what it says. It exits with 0."""
+        command = [sys.executable, "-c", PROGRAM, when, *(str(int(number)) for number in numbers)]
         ran = subprocess.run(command, capture_output=True, text=True, timeout=30)
         self.assertEqual((ran.returncode, ran.stderr), (0, ""))
         self.assertEqual(ran.stdout.count("shut down"), 1)
@@ -48,12 +49,19 @@ class ExitTests(SynchronousTestCase):
 
     def test_while_it_runs(self) -> None:
         """A signal ends it in order; a second one changes nothing, and is told."""
-        said = self.run_and_end("after", signal.SIGINT)
+        said = self.run_and_end("after", signal.SIGINT, signal.SIGINT)
         self.assertRegex(said, r"(?s)asked to end by SIGINT: .*already ending")
 
     def test_before_it_runs(self) -> None:
         """So does one that comes before the reactor runs."""
         self.run_and_end("before", signal.SIGTERM)
+
+    def test_interrupted_twice(self) -> None:
+        """Another Control-C, also after SIGTERM, changes nothing and logs no traceback."""
+        for first in (signal.SIGTERM, signal.SIGINT):
+            said = self.run_and_end("interrupt", first, signal.SIGINT)
+            self.assertNotIn("Traceback", said)
+            self.assertIn("already ending", said)
 
 
 _FAILING = """
