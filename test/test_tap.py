@@ -374,13 +374,12 @@ class DaemonTests(SynchronousTestCase):
 
     def test_ends_at_once_when_idle(self) -> None:
         """SIGTERM ends idle connections with an end of file and the daemon with status 0, at once."""
+        write_config(self.directory, more="shutdown_timeout: 1000s\n")  # longer than its end is waited for
         with Daemon(self.directory) as daemon, Child(daemon.address) as child:
             child.ask("0" * 64)
             self.assertIsInstance(child.next_event(), ErrorReply)
-            started = time.monotonic()
             self.assertEqual(daemon.stop(), 0)
             self.assertIsNone(child.next_event())
-            self.assertLess(time.monotonic() - started, 3.0)
 
     def test_ends_as_soon_as_it_serves(self) -> None:
         """SIGTERM right after the log says that the peer serves, before anybody has asked, makes it exit 0 too."""

@@ -155,7 +155,7 @@ class StoreTests(TestCase):
         await self.assert_stored()
 
     async def test_takes_over(self) -> None:
-        """A waiter takes over within five seconds when the one that fetches is killed."""
+        """A waiter takes over when the one that fetches is killed, long before it gives up for want of progress."""
         self.seconds = 60.0
         first = self.start()
         await self.until_asked(1)
@@ -167,7 +167,7 @@ class StoreTests(TestCase):
         killed_at = IReactorTime(reactor).seconds()
         first.kill()
         await self.until_asked(2)
-        self.assertLess(IReactorTime(reactor).seconds() - killed_at, 5)
+        self.assertLess(IReactorTime(reactor).seconds() - killed_at, 25)
         await self.end(second)
         await self.assert_stored()
 

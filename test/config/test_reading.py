@@ -236,11 +236,11 @@ class RefusalTests(ConfigFileTestCase):
         """
         Aliases that double on every line, as values or by merges, end at the limit, and soon.
         """
-        began = time.monotonic()
+        began = time.process_time()
         lists = "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 30))
         self.assertRaises(ConfigError, read_document, self.write(lists))
         merges = "a0: &a0 {x: 1}\n" + "".join(
             f"a{n}: &a{n} {{<<: [*a{n - 1}, *a{n - 1}], k{n}: 1}}\n" for n in range(1, 30)
         )
         self.assertRaises(ConfigError, read_document, self.write(merges))
-        self.assertLess(time.monotonic() - began, 10)
+        self.assertLess(time.process_time() - began, 10)

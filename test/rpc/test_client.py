@@ -172,9 +172,8 @@ class ClientTests(TestCase):
         """A port behind which nobody speaks is unreachable after the time to connect, not after the piece's."""
         with socket.create_server(("127.0.0.1", 0)) as mute:
             client = self.client(f"127.0.0.1:{mute.getsockname()[1]}", connect_timeout=0.5)
-            begun = time.monotonic()
-            await self.failure(client.download_piece(sample_piece(1).request(), 30), ParentUnreachable)
-            self.assertLess(time.monotonic() - begun, 5)
+            # The piece has more seconds than this test may take.
+            await self.failure(client.download_piece(sample_piece(1).request(), 1000), ParentUnreachable)
 
     async def test_comes_back(self) -> None:
         """A parent that was away is reached again soon after it has come back."""
@@ -194,7 +193,7 @@ class ClientTests(TestCase):
                 await client.download_piece(sample_piece(1).request(), 10)
                 break
             except ParentUnreachable:
-                self.assertLess(time.monotonic() - begun, 3)
+                self.assertLess(time.monotonic() - begun, 15)  # by itself grpcio would wait for 20 s
                 await deferToThread(time.sleep, 0.02)
 
     async def test_memory(self) -> None:
@@ -310,23 +309,21 @@ class ClientTests(TestCase):
         await gatherResults([await_one, *others])
 
     async def test_stop(self) -> None:
-        """A client that has been stopped refuses; stopping takes no time, whatever is under way."""
+        """A client that has been stopped refuses; stopping does not wait for what is under way."""
         gate = threading.Event()
         self.addCleanup(gate.set)
         long = sample_piece(20_000_000)
 
         def answer(number: int) -> bytes:
             if number:
-                gate.wait(5)
+                gate.wait()
             return piece_reply(long)
 
         client = self.client(self.parent(answer))
         await client.download_piece(long.request(), 10)
-        failing = [self.failure(client.download_piece(numbered(number), 10), PoolClosed) for number in range(4)]
+        failing = [self.failure(client.download_piece(numbered(number), 1000), PoolClosed) for number in range(4)]
         waiting = [Deferred.fromCoroutine(each) for each in failing]
-        begun = time.monotonic()
         await client.stop()
-        self.assertLess(time.monotonic() - begun, 0.2)
         await gatherResults(waiting)
         await self.failure(client.download_piece(long.request(), 10), PoolClosed)
 

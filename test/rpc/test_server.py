@@ -6,7 +6,6 @@ import contextlib
 import random
 import socket
 import threading
-import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -175,9 +174,7 @@ class OurChildTests(ServiceTestCase):
             download.addErrback(lambda failure: None)
             download.cancel()
         await client.download_piece(request, 10)
-        begun = time.monotonic()
-        await self.service.stop(5)
-        self.assertLess(time.monotonic() - begun, 2)
+        await self.service.stop(1000)  # seconds: longer than this test may take
 
 
 class StopTests(ServiceTestCase):
@@ -199,9 +196,7 @@ class StopTests(ServiceTestCase):
             return [pieces, hosts, watch]
 
         pieces, hosts, watch = await self.child(follow)
-        begun = time.monotonic()
-        await self.service.stop(5)
-        self.assertLess(time.monotonic() - begun, 2)
+        await self.service.stop(1000)  # seconds: longer than this test may take
         self.assertEqual(await self.child(lambda: (pieces.code(), hosts.code())), (StatusCode.OK, StatusCode.OK))
         statuses = await self.child(lambda: next(watch).status)
         self.assertEqual(statuses, health_pb2.HealthCheckResponse.NOT_SERVING)
@@ -249,7 +244,5 @@ class StopTests(ServiceTestCase):
         call = self.legacy_call()
         refused = self.child(lambda: self.refusal(lambda: call(piece_request(TASK_ID, 0))))
         await opened
-        begun = time.monotonic()
         await self.service.stop(0.3)
-        self.assertLess(time.monotonic() - begun, 2)
         self.assertIn((await refused)[0], (StatusCode.UNAVAILABLE, StatusCode.CANCELLED))

