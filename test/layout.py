@@ -60,7 +60,7 @@ SIDES = {
 APART = (frozenset({"vortex", "rpc"}),)
 
 #: The modules of those layers whose very purpose is to know all sides, beside the package's own __init__.
-COMBINING = frozenset({f"{PACKAGE}.downloaders.factory", f"{PACKAGE}.downloaders.negotiation"})
+COMBINING = frozenset({f"{PACKAGE}.downloaders.factory"})
 
 #: The layers that put things together, and may take the global reactor.
 COMPOSITION = LAYERS[-2]

@@ -27,7 +27,7 @@ from dragonfly_vortex.cli.resolver import UnawaitedResolver
 from dragonfly_vortex.cli.text import counted
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import Config, default_config
-from dragonfly_vortex.downloaders.negotiation import Negotiation, negotiate
+from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
 from dragonfly_vortex.task.output import Output

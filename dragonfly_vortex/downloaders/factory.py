@@ -1,19 +1,25 @@
-"""From a configuration to the downloader that it asks for: the design document's ``DownloaderFactory``."""
+"""
+From a configuration to the downloader that it asks for, the design document's ``DownloaderFactory``; and to all that
+one download needs to speak to its parents, whatever their addresses.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.interfaces import IReactorTCP, IReactorTime, ITCPTransport
 from twisted.logger import Logger
 
+from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.downloaders.pooled import GRPCDownloader, TCPDownloader
-from dragonfly_vortex.errors import UnknownProtocol
-from dragonfly_vortex.interfaces import IDownloader
+from dragonfly_vortex.errors import UnknownProtocol, WrongTransport
+from dragonfly_vortex.interfaces import IDownloader, IPieceAnnouncer
 from dragonfly_vortex.transport.endpoints import client_endpoint
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.socket_options import (
@@ -31,7 +37,9 @@ from dragonfly_vortex.vortex.client_protocol import ClientSettings
 if TYPE_CHECKING:
     from dragonfly_vortex.rpc.client import GRPCSettings
 
-__all__ = ["BUILDERS", "DownloaderFactory", "build_auto", "grpc_settings"]
+__all__ = ["BUILDERS", "DownloaderFactory", "Negotiation", "negotiate"]
+
+_GRPC_SCHEMES = ("grpc", "grpcs")
 
 _log = Logger()
 
@@ -94,7 +102,7 @@ def _build_grpc(config: Config, reactor: IReactorTCP, limiter: TokenBucket | Non
     from dragonfly_vortex.rpc.client import GRPCClient
 
     download = config.download
-    settings = grpc_settings(config, reactor, limiter or _receive_limiter(config, reactor))
+    settings = _grpc_settings(config, reactor, limiter or _receive_limiter(config, reactor))
     pool = ClientPool(
         partial(GRPCClient, settings=settings),
         IReactorTime(reactor),
@@ -104,11 +112,7 @@ def _build_grpc(config: Config, reactor: IReactorTCP, limiter: TokenBucket | Non
     return GRPCDownloader(pool, download.piece_timeout)
 
 
-def _build_auto(config: Config, reactor: IReactorTCP) -> IDownloader:
-    return build_auto(config, reactor)
-
-
-def build_auto(
+def _build_auto(
     config: Config,
     reactor: IReactorTCP,
     *,
@@ -133,7 +137,7 @@ def build_auto(
     )
 
 
-def grpc_settings(config: Config, reactor: IReactorTCP, limiter: TokenBucket | None = None) -> GRPCSettings:
+def _grpc_settings(config: Config, reactor: IReactorTCP, limiter: TokenBucket | None = None) -> GRPCSettings:
     """
     What all channels to parents have in common. Loads gRPC.
 
@@ -168,3 +172,71 @@ def _configure_socket(transport: ITCPTransport, options: SocketOptions) -> None:
     sock = plain_socket(transport)
     for warning in apply_connection_options(sock, options, fastopen=False) if sock is not None else ():
         _log.warn("connection to {peer}: {text}", peer=transport.getPeer(), text=warning)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Negotiation:
+    """
+    Both sides of the talk with parents, for a :class:`~dragonfly_vortex.task.download.TaskDownload`.
+
+    :param downloader: to be stopped in the end.
+    :param announcers: by the parents' addresses as text.
+    :param carried: how many pieces have come over each transport, where there was a choice.
+    """
+
+    downloader: IDownloader
+    announcers: Mapping[str, IPieceAnnouncer]
+    carried: Counter[str] = field(default_factory=Counter)
+
+
+def negotiate(
+    protocol: str,
+    config: Config,
+    parents: Sequence[ParentAddress],
+    *,
+    reactor: IReactorTCP,
+    say: Callable[[str], None] = lambda line: None,
+) -> Negotiation:
+    """
+    Prepare to speak to parents. gRPC is loaded only if one of them is known by its gRPC address.
+
+    :param protocol: what carries content: ``tcp``, ``grpc``, or ``auto`` for the best that a parent offers.
+    :param say: called with one line about each change of a parent's transport.
+    :raises UnknownProtocol: there is no such protocol.
+    :raises WrongTransport: content is to go over gRPC, and a parent is known by its TCP address.
+    :raises CertificateUnusable: a file for TLS, which are read now, cannot be used.
+    """
+    by_grpc = [parent for parent in parents if parent.scheme in _GRPC_SCHEMES]
+    if protocol == "grpc":
+        wrong = next((parent for parent in parents if parent.scheme not in _GRPC_SCHEMES), None)
+        if wrong is not None:
+            raise WrongTransport(str(wrong))
+    if protocol not in ("auto", "tcp"):
+        downloader = DownloaderFactory(protocol, config, reactor=reactor).build()
+        return Negotiation(downloader=downloader, announcers=_announcers(config, by_grpc, reactor, _learn_nothing))
+    auto = _build_auto(config, reactor, with_grpc=protocol == "auto", say=say)
+    announcers = _announcers(config, by_grpc, reactor, auto.learn)
+    return Negotiation(downloader=auto, announcers=announcers, carried=auto.carried)
+
+
+def _announcers(
+    config: Config, parents: Sequence[ParentAddress], reactor: IReactorTCP, learn: Callable[[str, str], None]
+) -> dict[str, IPieceAnnouncer]:
+    """
+    Who tells what these parents have.
+
+    :param learn: called with a parent, and the TCP address that it offers.
+    """
+    if not parents:
+        return {}
+    from dragonfly_vortex.rpc.piece_discovery import PieceDiscovery
+
+    settings = _grpc_settings(config, reactor)
+    follow = config.download.follow_announced_addresses
+    return {
+        str(parent): PieceDiscovery(parent, settings, partial(learn, str(parent)), follow=follow) for parent in parents
+    }
+
+
+def _learn_nothing(parent: str, tcp_address: str) -> None:
+    """Content goes over gRPC: where else it could be had does not matter."""
