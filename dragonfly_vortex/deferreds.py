@@ -98,15 +98,18 @@ def add_deadline(
     :param timeout: seconds without progress.
     :param since: tells when there was progress last, or when there can have been any at the earliest.
     :param too_late: makes what it fails with then, of what it would have fired with.
-    :param look: called about once a second, before ``since``: see whether there is progress.
+    :param look: called about once a second, before ``since``: see whether there is progress. The Deferred may fire
+        because of it.
     :returns: the same Deferred.
     """
-    is_late = False
+    is_late = is_over = False
     checking: IDelayedCall
 
     def check() -> None:
         nonlocal is_late, checking
         look()
+        if is_over:
+            return
         left = since() + timeout - clock.seconds()
         if left > 0:
             checking = clock.callLater(min(left, _LOOK_INTERVAL), check)
@@ -115,6 +118,8 @@ def add_deadline(
             deferred.cancel()
 
     def ended(outcome: _T | Failure) -> _T | Failure:
+        nonlocal is_over
+        is_over = True
         if checking.active():
             checking.cancel()
         return too_late(outcome) if is_late else outcome

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -118,6 +120,7 @@ class DeadlineTests(SynchronousTestCase):
         self.clock.advance(100)
         self.progressed_at = 100.0
         self.looks = 0
+        self.on_look: Callable[[], None] = lambda: None
         self.waiting: Deferred[str] = Deferred()
         add_deadline(
             self.waiting,
@@ -131,6 +134,7 @@ class DeadlineTests(SynchronousTestCase):
     def look(self) -> None:
         """It is looked at."""
         self.looks += 1
+        self.on_look()
 
     def test_no_progress(self) -> None:
         """Without progress it is cancelled when the time is over, and fails with what was given for that."""
@@ -149,6 +153,12 @@ class DeadlineTests(SynchronousTestCase):
         self.assertNoResult(self.waiting)
         self.clock.advance(0.1)
         self.failureResultOf(self.waiting, TimeoutError)
+
+    def test_fires_when_looked_at(self) -> None:
+        """What comes because it is looked at is passed on, too, and it is not looked at again."""
+        self.on_look = lambda: self.waiting.callback("here")
+        self.clock.advance(1)
+        self.assertEqual((self.successResultOf(self.waiting), self.clock.getDelayedCalls()), ("here", []))
 
     def test_fires(self) -> None:
         """What comes in time is passed on, and nothing is left."""
