@@ -346,7 +346,7 @@ class FailureTests(DownloadTestCase):
         os.truncate(self.directory / self.names()[0], 10)
         threads.run_one()
         threads.run_one()
-        self.assert_failed(started, OutputError, "expected 100 bytes in the file, got 10")
+        self.assert_failed(started, OutputError, "cannot be read back: [Errno 5] expected 100 bytes at 0, got 10")
 
 
 class DigestTests(DownloadTestCase):
