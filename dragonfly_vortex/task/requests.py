@@ -9,9 +9,13 @@ one copy is made at a time, and the end of a download waits for it.
 
 from __future__ import annotations
 
+import errno
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import IO
 
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -20,15 +24,19 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import outlast
 from dragonfly_vortex.errors import SinkFailed
+from dragonfly_vortex.files import read_exactly, write_all
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, InThread
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace, piece_id
 from dragonfly_vortex.task.output import OutputSink
 from dragonfly_vortex.task.picker import Request
-from dragonfly_vortex.task.spare import SparePlace
 from dragonfly_vortex.task.target import IDownloadTarget
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
-__all__ = ["Answer", "Requests"]
+__all__ = ["Answer", "Requests", "SparePlace"]
+
+
+_BLOCK = 1024 * 1024
+"""Bytes of a second copy that are copied to its place at a time."""
 
 _PATIENCE = 2.0
 """Seconds that cancelled requests have to end. One that does not is left behind: what it still receives is written
@@ -227,3 +235,56 @@ def _end_delay(result: None, delay: IDelayedCall) -> None:
     """Call off what was to be called later, if it has not been called."""
     if delay.active():
         delay.cancel()
+
+
+class SparePlace:
+    """
+    A place of its own for another copy of a piece: two requests for one piece never write to the same bytes, because
+    one could spoil what the other has verified. It is a file without a name, which ends with its descriptor, however
+    this process ends.
+
+    :param directory: where it takes its room: on the file system that the piece goes to in the end.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._file: IO[bytes] | None = None
+
+    @property
+    def descriptor(self) -> int:
+        """
+        The file, open for reading and writing.
+
+        :raises OSError: it is not open.
+        """
+        if self._file is None:
+            raise OSError(errno.EBADF, "the place of another copy of a piece is not open")
+        return self._file.fileno()
+
+    def open(self) -> None:
+        """
+        Make the file. Blocks.
+
+        :raises OSError: it cannot be made.
+        """
+        self._file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115  # close() closes it
+
+    def copy(self, place: FilePlace, length: int) -> None:
+        """
+        Copy the piece to its place. Blocks.
+
+        :param place: of its first byte.
+        :param length: bytes of it.
+        :raises OSError: it cannot be read, or not be written.
+        """
+        buffer = memoryview(bytearray(min(_BLOCK, length)))
+        for start in range(0, length, _BLOCK):
+            block = buffer[: length - start]
+            read_exactly(self.descriptor, block, start)
+            write_all(place.descriptor, block, place.offset + start)
+
+    def close(self) -> None:
+        """Give the room back. Blocks; closed already, nothing is done."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
