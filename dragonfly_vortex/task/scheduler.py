@@ -107,6 +107,7 @@ class Plan:
         self._comparison = None if there is None else Comparison(parents[0], self._pieces, there, by_digest=compares)
         self._timing = Timing(self._parents, limit=concurrent_piece_count, late_after=late_after, jitter=jitter)
         self._waits = Waits(self._parents, self._choice, self._timing, retry)
+        self._retry = retry
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
@@ -285,6 +286,12 @@ class Plan:
         if lost is None:
             return None
         names = ", ".join(self._parents)
+        if last_error is None and (overdue := self._waits.overdue) is not None:
+            last_error = PieceTimeout(
+                overdue,
+                piece_id(self.task_id, lost),
+                f"expected it to be announced within {self._retry:g} s, got nothing",
+            )
         if 0 not in self.verified and (
             last_error is None or all(0 in parent.lacks for parent in self._parents.values())
         ):

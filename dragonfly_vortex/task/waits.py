@@ -41,6 +41,8 @@ class Waits:
         self._told: set[str] = set()
         self._owners: dict[int, tuple[int, int] | None] = {}
         self._lines: list[str] = []
+        self.overdue: str | None = None
+        """A parent that was still announcing when the time for retries was over; None where there is none."""
 
     def take(self) -> list[str]:
         """The lines that have not been taken."""
@@ -137,6 +139,8 @@ class Waits:
     def _lose_patience(self) -> None:
         """Nothing has come for too long: what cannot be had now cannot be had."""
         for parent in self._parents.values():
+            if parent.is_announcing:
+                self.overdue = parent.address
             parent.retry_at = None
             parent.is_announcing = False
         self._choice.find_orphans()

@@ -49,6 +49,16 @@ class AnnouncementTests(PlanTestCase):
         self.wait(3)
         self.assertIsInstance(self.plan.failure(), NoParentLeft)
 
+    def test_never_heard(self) -> None:
+        """A parent that has said nothing at all by then has not said that it lacks the task: that is a time-out."""
+        self.begin("a", retry=1.0)
+        self.plan.announcing_began("a")
+        self.assertEqual(self.ask_all(), [])
+        self.wait(1.1)
+        failure = self.plan.failure()
+        self.assertIsInstance(failure, NoParentLeft)
+        self.assertRegex(str(failure), r"piece 0 from parent a: expected it to be announced within 1 s, got nothing\Z")
+
     def test_no_limit(self) -> None:
         """Without a time for retries it is waited for."""
         self.begin_announcing(retry=0.0)
