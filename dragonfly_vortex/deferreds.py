@@ -22,9 +22,10 @@ _LOOK_INTERVAL = 1.0
 
 class Ending:
     """
-    Tells those who wait for the end that it has come. It may come more than once.
+    Fires Deferreds when nothing of something is left, such as threads at work or open connections. There may be
+    something again later, and another end.
 
-    :param is_over: whether nothing is left.
+    :param is_over: tells whether nothing is left.
     """
 
     def __init__(self, is_over: Callable[[], bool]) -> None:
@@ -33,7 +34,7 @@ class Ending:
 
     @property
     def is_awaited(self) -> bool:
-        """Whether anybody waits for it."""
+        """Whether a Deferred of :meth:`wait` has not fired yet."""
         return bool(self._waiting)
 
     def wait(self) -> Deferred[None]:
@@ -44,7 +45,7 @@ class Ending:
         return over
 
     def look(self) -> None:
-        """See whether it has come: to be called when something has ended, after all else that this is the cause of."""
+        """Fire the Deferreds if nothing is left. Call this when something has ended, and its consequences are done."""
         if self._waiting and self._is_over():
             waiting, self._waiting = self._waiting, []
             for over in waiting:
