@@ -8,19 +8,21 @@ rule keeps what is being sent as it is: a range is written only while no row off
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from dragonfly_vortex.errors import NotStored, StorageError
-from dragonfly_vortex.geometry import check_lengths, piece_count
+from dragonfly_vortex.geometry import BLOCK_LENGTH, check_lengths, piece_count
 from dragonfly_vortex.model import Claim, StoredPiece, StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.piece_locks import Claims, claims_path
+from dragonfly_vortex.system_calls import read_at
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["TaskFile"]
@@ -145,31 +147,55 @@ class TaskFile:
 
     def drop_pieces(self, numbers: Sequence[int]) -> None:
         """
-        Delete the rows of pieces that are known here.
+        Delete the rows of pieces that are known here. Where the task is whole by now, its content is hashed before.
 
         :raises StorageError: the task is not what it was when it was opened, or its file is another name of a file of
-            the user's, in which nothing can be written in their place.
+            the user's, in which nothing can be written in their place; or the task is complete and right, as another
+            process may have made it, however wrong it was when this download hashed it.
         :raises StorageFailure: the storage failed.
         """
         digests = {number: digest for number in numbers if (digest := self._digests.pop(number, None)) is not None}
-        with self._failures(), self._content.lock():
+        wrong: dict[int, str] | None = None
+        with self._failures():
+            while not self._drop(digests, wrong):
+                wrong = self._rows_of_whole()
+                if wrong is not None and self._is_right():
+                    raise StorageError(
+                        f"task {self.task_id}: it is complete by now and has this SHA-256,"
+                        " another process has downloaded it meanwhile"
+                    )
+
+    def _drop(self, digests: Mapping[int, str], wrong: Mapping[int, str] | None) -> bool:
+        """
+        Delete the rows of pieces.
+
+        :param wrong: the digests of all pieces, with which the whole is known to be wrong.
+        :returns: False if the task is whole, and not known to be wrong: nothing has been done then.
+        """
+        with self._content.lock():
             self._check_current()
             if os.fstat(self.descriptor).st_nlink > 1:
                 raise StorageError(
                     f"task {self.task_id}: its file was linked into the storage and has changed since; remove the task"
                 )
+            rows = self._rows_of_whole()
+            if rows is not None and rows != wrong:
+                return False
             self._catalog.drop_pieces(self.kind, self.task_id, digests)
+        return True
 
     def finish(self, content_length: int) -> None:
         """
         Write down the length of a task that is complete and right, and cut off what lies behind it, and the room that
         was made there.
 
-        :raises StorageError: the task is not what it was when it was opened.
+        :raises StorageError: the task is not what it was when it was opened, or another process has dropped or replaced
+            a piece since this one has verified it.
         :raises StorageFailure: the storage failed.
         """
         with self._failures(), self._content.lock():
             self._check_current()
+            self._check_pieces(content_length)
             # A task that is finished is not written to: not even by a change that changes nothing.
             if self._catalog.get_task(self.kind, self.task_id).content_length != content_length:
                 self._catalog.set_content_length(self.kind, self.task_id, content_length)
@@ -255,6 +281,47 @@ class TaskFile:
         status = os.fstat(self.descriptor)
         if status.st_nlink == 1:
             os.ftruncate(self.descriptor, status.st_size)
+
+    def _check_pieces(self, content_length: int) -> None:
+        """Refuse to finish a task whose pieces are not those that have been verified. Under the lock."""
+        rows = self._sound_rows()
+        piece_length = self._catalog.get_task(self.kind, self.task_id).piece_length
+        for number in range(piece_count(content_length, piece_length)):
+            if number not in rows or rows[number] != self._digests.get(number, rows[number]):
+                got = "another" if number in rows else "none"
+                raise StorageError(
+                    f"task {self.task_id}, piece {number}: expected the one that was verified, got {got}:"
+                    " another process downloads the task, too"
+                )
+
+    def _sound_rows(self) -> dict[int, str]:
+        """The digests of all pieces that are not damaged, by number."""
+        pieces = self._catalog.get_pieces(self.kind, self.task_id)
+        return {piece.metadata.number: piece.metadata.digest for piece in pieces if not piece.damage}
+
+    def _rows_of_whole(self) -> dict[int, str] | None:
+        """The digests of all pieces by number, if all are there, and nothing else is; else None."""
+        if not self._has_row():
+            return None
+        task = self._catalog.get_task(self.kind, self.task_id)
+        if task.content_length is None:
+            return None
+        rows = self._sound_rows()
+        return rows if rows.keys() == {*range(piece_count(task.content_length, task.piece_length))} else None
+
+    def _is_right(self) -> bool:
+        """Whether the content, as long as the task's row says, has the SHA-256 that the task's ID is."""
+        left = self._catalog.get_task(self.kind, self.task_id).content_length or 0
+        hasher = hashlib.sha256()
+        block = memoryview(bytearray(min(BLOCK_LENGTH, left)))
+        offset = 0
+        while offset < left:
+            length = read_at(self.descriptor, block[: left - offset], offset)
+            if not length:
+                return False
+            hasher.update(block[:length])
+            offset += length
+        return hasher.hexdigest() == self.task_id
 
     def _has_row(self) -> bool:
         """Whether there is a task."""

@@ -482,6 +482,8 @@ class TaskDownload:
         request, result = answer.request, answer.result
         is_verified = request.number in self._plan.verified
         if isinstance(result, DownloadPieceResponse) and not answer.is_given_up and is_verified:
+            # First: what it has shown to be wrong may have told the target of another piece length.
+            self._drop_what_is_forgotten()
             self._keep(result.metadata, request.parent, answer.seconds)
         elif is_verified or self._plan.is_being_fetched(request.number):
             return

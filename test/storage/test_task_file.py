@@ -108,6 +108,36 @@ class LifeTests(WritingTestCase):
         file.close()
         self.assertEqual((self.path.read_bytes(), wrong_pieces(self.directory)), (CONTENT, []))
 
+    def test_dropped_by_another(self) -> None:
+        """A task of which another download has dropped a piece, or replaced one, is not finished."""
+        file, other = self.opened(), self.opened()
+        self.addCleanup(file.close)
+        self.addCleanup(other.close)
+        self.put(file, 0, 1, 2)
+        self.assertEqual(other.claim(1), Claim(is_ours=False, piece=metadata_of(1)))
+        other.drop_pieces([1])
+        self.assertRaisesRegex(StorageError, "piece 1: expected .* got none", file.finish, 2500)
+        self.put(other, 1, content=CONTENT[::-1])
+        self.assertRaisesRegex(StorageError, "piece 1: expected .* got another", file.finish, 2500)
+        self.assertIsNone(self.task().content_length)
+
+    def test_finished_and_right(self) -> None:
+        """No piece is dropped of a task that is whole and right by now; of one that is whole and wrong they are."""
+        for content in (CONTENT, CONTENT[:2400] + bytes(100)):
+            file, other = self.opened(), self.opened()
+            self.put(file, 0, 1, 2, content=content)
+            file.set_content_length(2500)
+            other.claim(1)
+            if content == CONTENT:
+                self.assertRaisesRegex(StorageError, "it is complete by now", other.drop_pieces, [1])
+                self.assertEqual((self.task().content_length, self.numbers()), (2500, [0, 1, 2]))
+            else:
+                other.drop_pieces([1])
+                self.assertEqual(self.numbers(), [0, 2])
+            file.close()
+            other.close()
+            remove_task(self.directory, KIND, TASK_ID)
+
     def test_nothing_came(self) -> None:
         """A file without a row goes with the last who has it open."""
         first, second = self.opened(), self.opened()

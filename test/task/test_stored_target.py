@@ -14,7 +14,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.task import deferLater
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.threads import deferToThread, deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyClass
@@ -24,6 +24,7 @@ from dragonfly_vortex.storage import piece_locks
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.task import stored_target
 from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
 from dragonfly_vortex.task.stored_target import StoredTarget
@@ -427,3 +428,36 @@ class StoredTargetTests(TestCase):
             target.release(0)
         await target.close()
         self.assertIn(TASK_ID, str(target.failure("it is full")))
+
+    async def test_one_piece_and_a_longer_lie(self) -> None:
+        """A task of one piece, of which a liar sends more than there is, has its own piece length in the end."""
+        liar = PlayedParent(content=CONTENT + bytes(2000), piece_length=1000)
+        honest = PlayedParent(content=CONTENT, piece_length=1000)
+        for downloader in (self.play(liar=liar, honest=honest), self.play(honest=honest, liar=liar)):
+            done = await self.download(downloader, concurrency=1)
+            self.assertEqual(done.content_length, 950)
+            self.assertEqual((self.path.read_bytes(), await self.numbers()), (CONTENT, [0]))
+            await deferToThread(remove_task, self.directory, KIND, TASK_ID)
+
+    async def test_of_liars_beside_a_finished_one(self) -> None:
+        """What a download has finished stays as it is, whatever another one believes of the same task."""
+        wrong = bytearray(CONTENT)
+        wrong[150] ^= 1
+        wrong[450] ^= 1
+        misled = HeldDrops(self.store, KIND, TASK_ID)
+        liar = PlayedParent(content=bytes(wrong), piece_length=100)
+        failed = self.download(self.play(liar=liar), concurrency=1, target=misled)
+        while not misled.held:
+            await deferLater(IReactorTime(reactor), 0.01)
+        await self.download(self.play())
+        await self.assert_finished()
+        misled.held.pop().callback(None)
+        with self.assertRaisesRegex(StorageError, "it is complete by now"):
+            await failed
+        await self.assert_finished()
+
+    async def assert_finished(self) -> None:
+        """Assert that the task is there, whole, with or without others that have it open."""
+        self.assertEqual((self.path.read_bytes(), wrong_pieces(self.directory)), (CONTENT, []))
+        task = await self.store.get_task(KIND, TASK_ID)
+        self.assertEqual((task.content_length, await self.numbers()), (950, [*range(10)]))
