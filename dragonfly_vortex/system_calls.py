@@ -12,7 +12,7 @@ import functools
 import os
 from collections.abc import Callable
 
-__all__ = ["SystemCall", "fallocate", "is_refused", "read_at", "sync_file_range"]
+__all__ = ["SystemCall", "fallocate", "is_refused", "read_at", "reason_of", "sync_file_range"]
 
 SystemCall = Callable[[int, int, int, int], None]
 """Takes four numbers, of which the first is a descriptor; raises OSError."""
@@ -96,3 +96,15 @@ def _from_c_library(name: str, *types: object) -> SystemCall | None:
         if error.errno != errno.EBADF:  # which is right: there is no file -1
             return None
     return call
+
+
+def reason_of(error: BaseException) -> str:
+    """
+    Why something failed, in the system's words and without its number.
+
+    :param error: what failed. An :class:`OSError` gives its ``strerror``, followed by the file that it names; any other
+        error its message.
+    """
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error)
+    return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"

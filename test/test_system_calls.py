@@ -52,6 +52,20 @@ class SystemCallTests(SynchronousTestCase):
         self.assertEqual((system_calls.fallocate(), system_calls.sync_file_range()), (None, None))
 
 
+class ReasonTests(SynchronousTestCase):
+    """What is said of an error."""
+
+    def test_words(self) -> None:
+        """The system's words and the file, without the number; of another error its message."""
+        for error, words in (
+            (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+            (OSError(errno.ENOENT, "No such file or directory", "/some/file"), "No such file or directory: /some/file"),
+            (OSError("only words"), "only words"),
+            (ValueError("a value"), "a value"),
+        ):
+            self.assertEqual(system_calls.reason_of(error), words)
+
+
 class IsRefusedTests(SynchronousTestCase):
     """Errors that say that a call cannot be had."""
 

@@ -15,7 +15,8 @@ from typing import NoReturn
 from dragonfly_vortex.cli.arguments import make_parser
 from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, UsageError, on_signals, status_of
 from dragonfly_vortex.cli.text import one_line
-from dragonfly_vortex.errors import OutputExists, VortexError
+from dragonfly_vortex.errors import OutputError, OutputExists, VortexError
+from dragonfly_vortex.system_calls import reason_of
 
 __all__ = ["main"]
 
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     namespace = make_parser().parse_args(arguments)
     try:
         status = _command(namespace)(namespace)
-        print(end="", flush=True)
+        _flush_output()
         return status
     except BrokenPipeError:
         _drop_output()  # whoever read it has gone, `head` say: nothing is left to tell
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if isinstance(error.__cause__, BrokenPipeError):  # of --output -
             return ExitStatus.DONE
         hint = " (--overwrite replaces a file)" if isinstance(error, OutputExists) else ""
-        print(f"dfvortex: {one_line(str(error))}{hint}", file=sys.stderr)
+        print(f"dfvortex: {one_line(reason_of(error))}{hint}", file=sys.stderr)
         return status_of(error)
 
 
@@ -81,6 +82,18 @@ def _command(namespace: Namespace) -> Callable[[Namespace], int]:
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     """End as by an error, so that no temporary is left; ``download`` does so by itself."""
     sys.exit(STATUS_OF_SIGNAL[signal.Signals(number)])
+
+
+def _flush_output() -> None:
+    """
+    Write what has been printed.
+
+    :raises OutputError: it cannot be written.
+    """
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        raise OutputError(f"standard output: {reason_of(error)}") from error
 
 
 def _drop_output() -> None:

@@ -34,6 +34,7 @@ from dragonfly_vortex.storage.reading import (
     state_of,
 )
 from dragonfly_vortex.storage.tables import TABLES, VERSION, Row
+from dragonfly_vortex.system_calls import reason_of
 
 __all__ = ["Access", "Database"]
 
@@ -96,7 +97,7 @@ class Database:
                 if self._access is not Access.SERVE or not is_unwritable(error) or state_of(self.path).file is None:
                     raise
                 self._open_for_reading()
-                self.read_only = str(error)
+                self.read_only = reason_of(error)
 
     def _open_for_reading(self) -> None:
         self._opened(open_for_reading(self.path))

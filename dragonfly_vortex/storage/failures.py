@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dragonfly_vortex.errors import StorageFailure
+from dragonfly_vortex.system_calls import reason_of
 
 __all__ = ["is_full", "is_unwritable", "storage_failures"]
 
@@ -32,7 +33,7 @@ def storage_failures(doing: str) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
-        raise StorageFailure(f"{doing}: {error}") from error
+        raise StorageFailure(f"{doing}: {reason_of(error)}") from error
 
 
 def is_full(error: BaseException | None) -> bool:

@@ -25,6 +25,7 @@ from dragonfly_vortex.deferreds import outlast
 from dragonfly_vortex.errors import PieceError, PieceRefused, SinkFailed, TaskDigestMismatch, TaskError, VortexError
 from dragonfly_vortex.interfaces import IDownloader, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
+from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.task.disk import Allocation
 from dragonfly_vortex.task.file_hash import GrowingHash
 from dragonfly_vortex.task.layout import VerifiedPiece
@@ -494,7 +495,7 @@ class TaskDownload:
         """What a failure that is no parent's means for the download."""
         if not isinstance(failure.value, SinkFailed):
             return failure
-        error = self._target.failure(str(failure.value.__cause__ or failure.value))
+        error = self._target.failure(reason_of(failure.value.__cause__ or failure.value))
         error.__cause__ = failure.value
         return Failure(error)
 

@@ -27,6 +27,7 @@ from dragonfly_vortex.errors import SinkFailed
 from dragonfly_vortex.files import read_exactly, write_all
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, InThread
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace, piece_id
+from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.task.output import OutputSink
 from dragonfly_vortex.task.picker import Request
 from dragonfly_vortex.task.target import IDownloadTarget
@@ -203,7 +204,9 @@ class Requests:
             await outlast(self._in_thread(work))
         except OSError as error:
             name = piece_id(self._task_id, request.number)
-            raise SinkFailed(f"piece {name} from parent {request.parent} could not be written: {error}") from error
+            raise SinkFailed(
+                f"piece {name} from parent {request.parent} could not be written: {reason_of(error)}"
+            ) from error
 
     def _answered(self, result: DownloadPieceResponse | Claim | Failure, request: Request) -> None:
         """A request has come to its end."""

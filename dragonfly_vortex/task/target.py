@@ -17,6 +17,7 @@ from dragonfly_vortex.errors import OutputError, VortexError
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.model import Claim, StoredTask
 from dragonfly_vortex.storage.disk import free_run
+from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.task.disk import WORTH_A_THREAD, WriteBack
 from dragonfly_vortex.task.output import Output
 from dragonfly_vortex.wire import PieceMetadata
@@ -175,7 +176,7 @@ class OutputTarget:
 
     def _cannot_be_written(self, failure: Failure) -> None:
         """The disk has failed."""
-        raise self.failure(f"cannot be written: {failure.value}") from failure.value
+        raise self.failure(f"cannot be written: {reason_of(failure.value)}") from failure.value
 
     def set_content_length(self, content_length: int | None) -> Deferred[None]:
         return succeed(None)

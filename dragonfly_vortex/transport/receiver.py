@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from dragonfly_vortex.digest import Hasher, new_hash, parse_digest, verify
 from dragonfly_vortex.errors import DigestMismatch, PieceRefused, SinkFailed, UnexpectedPiece
 from dragonfly_vortex.interfaces import IFileSink, IPieceSink
+from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.transport.splice import Splicer
 from dragonfly_vortex.wire import PieceMetadata
 
@@ -180,4 +181,4 @@ class PieceReceiver:
         return DigestMismatch(self._parent, self._piece_id, reason)
 
     def _sink_failed(self, error: Exception) -> SinkFailed:
-        return SinkFailed(f"piece {self._piece_id} from parent {self._parent} could not be written: {error}")
+        return SinkFailed(f"piece {self._piece_id} from parent {self._parent} could not be written: {reason_of(error)}")

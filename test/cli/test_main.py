@@ -121,7 +121,7 @@ class CommandTests(SynchronousTestCase):
         """Output that cannot be written is an error of one line."""
         import_file(self.file, directory=self.directory)
         ran = self.shell("$dfvortex list > /dev/full")
-        self.assertEqual((ran.returncode, ran.stderr), (1, "dfvortex: [Errno 28] No space left on device\n"))
+        self.assertEqual((ran.returncode, ran.stderr), (1, "dfvortex: standard output: No space left on device\n"))
 
     def test_closed_streams(self) -> None:
         """Without standard output, or without standard error, it does its work, and says what it can."""

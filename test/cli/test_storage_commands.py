@@ -81,7 +81,7 @@ class StoredTests(SynchronousTestCase):
         for directory in (self.directory, image):
             output = Path(self.mktemp()).absolute()
             said = run_with_mounts(_READ_ONLY, directory, PROGRAMS / "dfvortex", self.task_id, output)
-            refused = f"1 dfvortex: cannot open {directory}/data/catalog.sqlite3: [Errno 30] Read-only file system"
+            refused = f"1 dfvortex: cannot open {directory}/data/catalog.sqlite3: Read-only file system"
             self.assertEqual(said, ["0", "0", "0", "0", refused])
             self.assertTrue(output.read_bytes() == self.content)
 

@@ -186,7 +186,7 @@ class ServiceTests(TestCase):
         """A storage that can only be read is served, and one line says so, with the cause."""
         task_id = self.import_file()
         said = await deferToThread(run_with_mounts, _READ_ONLY, self.directory, task_id)
-        line = f"the storage {self.directory}/storage can only be read, and is served: [Errno 30] Read-only file system"
+        line = f"the storage {self.directory}/storage can only be read, and is served: Read-only file system"
         self.assertEqual(said, [line, "1000000 bytes, and they are right"])
 
     async def test_leaves_nothing(self) -> None:
