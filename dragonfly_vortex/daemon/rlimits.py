@@ -12,7 +12,6 @@ from dataclasses import replace
 
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.errors import TooFewDescriptors
-from dragonfly_vortex.storage.reactor.piece_cache import MAX_FILES
 from dragonfly_vortex.system_calls import is_refused
 
 __all__ = [
@@ -40,10 +39,6 @@ COMMAND_DESCRIPTORS, DOWNLOAD_DESCRIPTORS, STORING_DESCRIPTORS = 7, 12, 6
 
 WORKER_DESCRIPTORS = 17
 """Descriptors that a worker opens, beside those that it is given."""
-
-_OTHER_DESCRIPTORS = 100 + MAX_FILES
-"""Descriptors that a peer may need beside its connections: its ports, its database, its log, gRPC's; and the
-files that its storage keeps open."""
 
 
 def open_standard_streams() -> None:
@@ -118,7 +113,7 @@ def allow_descriptors(config: Config) -> int:
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if resource.RLIM_INFINITY != soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    return connections if allowed == wanted else max(1, (allowed - _OTHER_DESCRIPTORS) // 2)
+    return connections if allowed == wanted else max(1, (allowed - _other_descriptors()) // 2)
 
 
 def within_descriptors(config: Config) -> Config:
@@ -145,4 +140,14 @@ def within_descriptors(config: Config) -> Config:
 
 
 def _wanted(connections: int) -> int:
-    return 2 * connections + _OTHER_DESCRIPTORS
+    return 2 * connections + _other_descriptors()
+
+
+def _other_descriptors() -> int:
+    """
+    Descriptors that a peer may need beside its connections: its ports, its database, its log, gRPC's; and the files
+    that its storage keeps open.
+    """
+    from dragonfly_vortex.storage.reactor.piece_cache import MAX_FILES  # which loads SQLite: commands do without
+
+    return 100 + MAX_FILES
