@@ -69,7 +69,7 @@ class ConfigError(VortexError):
     A configuration that cannot be used.
 
     :param file: the file's name as the user gave it.
-    :param line: the line of the offending key or value, counted from 1.
+    :param line: the line of the offending key or value, counted from 1; 0 where the file cannot be read.
     :param key: the dotted path of the key, empty where the whole file is meant.
     :param reason: what is wrong, and what is allowed.
     """
@@ -79,7 +79,7 @@ class ConfigError(VortexError):
         self.line = line
         self.key = key
         self.reason = reason
-        super().__init__(": ".join(part for part in (f"{file}:{line}", key, reason) if part))
+        super().__init__(": ".join(part for part in (f"{file}:{line}" if line else file, key, reason) if part))
 
 
 class PortGivenTwice(VortexError):

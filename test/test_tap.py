@@ -62,7 +62,7 @@ class OptionsTests(SynchronousTestCase):
         directory.mkdir()
         os.chdir(directory)
         error = self.assertRaises(SystemExit, self.parse)
-        missing = "tap.yaml:1: cannot be read: No such file or directory (the default file; --config names another)"
+        missing = "tap.yaml: cannot be read: No such file or directory (the default file; --config names another)"
         self.assertEqual(error.code, f"dfvortex: {missing}")
 
     def test_version(self) -> None:

@@ -91,7 +91,7 @@ def _text(file: str) -> str:
             content = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:  # a ValueError for a name that can be no file's
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigError(file, 1, "", f"cannot be read: {reason}") from error
+        raise ConfigError(file, 0, "", f"cannot be read: {reason}") from error
     if len(content) > MAX_BYTES:
         raise ConfigError(file, 1, "", f"expected a file of at most {MAX_BYTES} bytes; it is longer")
     try:

@@ -612,7 +612,7 @@ class RefusalTests(ConfigFileTestCase):
         A file that is not there is an error of one line that names it.
         """
         error = self.assertRaises(ConfigError, load_config, "/nonexistent/tap.yaml")
-        self.assertEqual(str(error), "/nonexistent/tap.yaml:1: cannot be read: No such file or directory")
+        self.assertEqual(str(error), "/nonexistent/tap.yaml: cannot be read: No such file or directory")
 
 
 KEYS = st.sampled_from(
