@@ -28,6 +28,7 @@ __all__ = [
     "PieceLate",
     "PieceNotFound",
     "PieceRefused",
+    "PieceTakenOver",
     "PieceTimeout",
     "PieceTruncated",
     "PoolClosed",
@@ -171,6 +172,10 @@ class StorageFailure(StorageError):
     The storage exists and failed: a disk, a database, a permission. The message can name paths: never send it to a
     peer.
     """
+
+
+class PieceTakenOver(StorageError):
+    """This process did not run for a while, and another download has taken over a piece that it was fetching."""
 
 
 # -- processes

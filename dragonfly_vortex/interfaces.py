@@ -126,14 +126,17 @@ class ITaskWriter(Interface):
     def claim(number: int) -> Deferred[Claim]:
         """
         Keep all others from fetching a piece, until :meth:`add_piece` has fired, :meth:`release`, :meth:`close`, or the
-        end of this process, however it ends.
+        end of this process, however it ends. A process that does not run keeps them from it for 15 s.
 
         :returns: fires with a :class:`Claim`. Fails with :class:`~dragonfly_vortex.errors.StorageError` where the task
             has been imported anew or removed meanwhile, as the other methods do.
         """
 
     def release(number: int) -> None:
-        """Give up a claim, or what is going to be one."""
+        """
+        Give up a claim, or what is going to be one. If it has been taken over, the piece's bytes are checked: a write
+        that was under way then may have changed what the other download has written.
+        """
 
     def renew() -> None:
         """Show others that this process runs, for what it has claimed. To be called every second."""
@@ -145,8 +148,9 @@ class ITaskWriter(Interface):
 
         :param metadata: its row.
         :param piece_length: bytes of every piece of the task but the last, for the task's own row.
-        :returns: fails with :class:`~dragonfly_vortex.errors.StorageError` where the task is there with another piece
-            length.
+        :returns: fails with :class:`~dragonfly_vortex.errors.PieceTakenOver` where another download has taken the piece
+            over, which is to be claimed anew then, and with :class:`~dragonfly_vortex.errors.StorageError` where the
+            task is there with another piece length.
         """
 
     def set_content_length(content_length: int | None) -> Deferred[None]:

@@ -6,6 +6,7 @@ This module imports nothing of Twisted, and so parts that block can use it witho
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -99,11 +100,14 @@ class Claim:
     :param is_ours: whether it is to be fetched by the one who asked.
     :param piece: its row, where it is there already. Neither ours nor there: another download is fetching it.
     :param owner: the process that is fetching it, and a number that changes while that process runs.
+    :param is_held: of a claim of ours, whether it still is: a process that has not run for a while can lose it to
+        another download. To be asked before and after each write. Once false, it stays so.
     """
 
     is_ours: bool
     piece: PieceMetadata | None = None
     owner: tuple[int, int] | None = field(default=None, compare=False)
+    is_held: Callable[[], bool] = field(default=lambda: True, compare=False)
 
 
 class FilePlace(NamedTuple):

@@ -10,8 +10,13 @@ A lock of one kind does not keep out the other kind, and a sandbox may refuse on
 a download that claims piece by piece also shares the ``flock`` that claims the whole. Everything here blocks, though
 never for long.
 
-The file says for each piece which process has claimed it, and has a number there that changes while that process runs:
-so another process can tell for whom it waits, and whether that one is frozen.
+The file has a record for each piece: which process has claimed it, and a number that changes while that process runs,
+its beat. So another process can tell which process it waits for, and whether that one is frozen.
+
+A piece whose holder is frozen is taken over. The record has :data:`_LEVELS` places, and each has a lock of its own. The
+holder of a piece has the lock of one place and writes to that place alone. A download that takes the piece over takes
+the next lock and writes to the next place. No place but the first is ever cleared: so a holder that finds a later place
+written knows for certain that it has lost the piece. It looks before and after each write (:meth:`PieceLock.is_held`).
 """
 
 from __future__ import annotations
@@ -20,6 +25,9 @@ import contextlib
 import fcntl
 import os
 import struct
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from dragonfly_vortex.storage.atomic_file import is_named
@@ -27,10 +35,26 @@ from dragonfly_vortex.storage.directories import make_directory, open_file
 from dragonfly_vortex.storage.locks import HAS_RANGES, is_lock_refused, lock_byte, lock_shared_or_alone
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["Claims", "claims_path", "sweep_claims"]
+__all__ = ["TAKE_OVER_AFTER", "Claims", "PieceLock", "claims_path", "sweep_claims"]
+
+TAKE_OVER_AFTER = 15.0
+"""Seconds without a beat after which a piece may be taken over. A process that runs beats twice a second."""
+
+_LONGEST_LOOK = 4.0
+"""Seconds between two looks at a holder that count at the most: more have passed because the looking process slept."""
+
+_LEVELS = 4
+"""Places of a record: how often a piece can be taken over from processes that are still there, and one more."""
+
+_LEVEL_SPAN = 1 << 33
+"""Bytes between the locks of one piece: more than there are pieces."""
 
 _OWNER = struct.Struct("<II")
-"""What the file says for each piece: the process that has claimed it, and a number that grows while it runs."""
+"""One place of a record: the process that has claimed the piece there, and a number that changes while it runs."""
+
+_RECORD_LENGTH = _LEVELS * _OWNER.size
+
+_Place = tuple[int, bytes]
 
 _PRESENCE = 1 << 32
 """The byte behind the last piece's: everybody who has the file open has locked it, together with all others."""
@@ -55,24 +79,57 @@ def sweep_claims(directory: Path, kind: PieceKind, task_id: str) -> None:
         claims.close()
 
 
+class PieceLock:
+    """
+    A claim on a piece, from the moment when it was taken. :meth:`is_held` can be asked in any thread.
+
+    :param level: which place of the piece's record is this lock's.
+    """
+
+    def __init__(self, claims: Claims, number: int, level: int) -> None:
+        self.number = number
+        self.level = level
+        self._claims = claims
+        self._is_lost = False
+
+    def is_held(self) -> bool:
+        """
+        Whether the piece may still be written by the one who took this lock. Once it may not, it never may again. It
+        costs one small read from memory.
+
+        :raises OSError: the file cannot be read.
+        """
+        if not self._is_lost and not self._claims.is_latest(self):
+            self._is_lost = True
+        return not self._is_lost
+
+    def lose(self) -> None:
+        """The lock has been given back."""
+        self._is_lost = True
+
+
 class Claims:
     """
     The claims of one download of one task.
 
-    Opening, closing and :meth:`is_alone` are for one process at a time: whoever calls them holds the lock of the
-    storage's content.
+    Opening, closing, :meth:`is_alone` and :meth:`take_over` are for one process at a time: the caller holds the lock of
+    the storage's content. :meth:`renew` can be called in another thread than the rest.
 
     :param path: the file of locks.
     :param by_piece: whether to claim pieces one by one where that is possible.
+    :param clock: the time in seconds; it never goes back.
     """
 
-    def __init__(self, path: Path, *, by_piece: bool = True) -> None:
+    def __init__(self, path: Path, *, by_piece: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._descriptor = -1
         self._by_piece = by_piece and HAS_RANGES
+        self._clock = clock
         self._is_shared = False
-        self._taken: set[int] = set()
+        self._taken: dict[int, PieceLock] = {}
+        self._looks: dict[int, tuple[_Place, float, float]] = {}  # what was seen, when, and for how long the same
         self._beat = 0
+        self._in_use = threading.Lock()  # held while another thread may use the descriptor, and while it is replaced
 
     def open(self) -> None:
         """
@@ -95,17 +152,72 @@ class Claims:
         make_directory(self._path.parent)
         self._descriptor = open_file(self._path)
 
+    def _close_file(self) -> None:
+        with self._in_use:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
     def take(self, number: int) -> bool:
         """
-        Claim a piece; False if another has claimed it.
+        Claim a piece; False if another has claimed it. A claim that has been taken over is given back first.
 
         :raises OSError: the locks do not work.
         """
-        is_taken = self._share() and self._set(fcntl.F_WRLCK, number) if self._by_piece else self._take_all()
-        if is_taken:
-            self._taken.add(number if self._by_piece else 0)
-            self.renew()
-        return is_taken
+        if not self._by_piece:
+            return self._take_all() and self._begin(PieceLock(self, 0, 0))
+        if not self._share():
+            return False
+        if self.lock(number) is not None:
+            return True
+        self.give_back(number)
+        return self._take_level(number, _last_place(self._record(number))[0])
+
+    def is_frozen(self, number: int) -> bool:
+        """
+        Whether the holder of a piece has shown no beat for :data:`TAKE_OVER_AFTER`, as far as this process has looked.
+        To be asked again and again.
+
+        :raises OSError: the file cannot be read.
+        """
+        if not self._by_piece:
+            return False
+        place = _last_place(self._record(number))
+        if not any(place[1]):
+            return False  # nothing says that the holder looks before it writes
+        now = self._clock()
+        before, looked_at, quiet = self._looks.get(number, (place, now, 0.0))
+        quiet = quiet + min(now - looked_at, _LONGEST_LOOK) if place == before else 0.0
+        self._looks[number] = place, now, quiet
+        return quiet >= TAKE_OVER_AFTER
+
+    def take_over(self, number: int) -> bool:
+        """
+        Claim a piece whose holder :meth:`is_frozen`; False if it runs again, or another download was first.
+
+        :raises OSError: the locks do not work.
+        """
+        place = _last_place(self._record(number))
+        level = place[0] + 1
+        if level >= _LEVELS or number not in self._looks or place != self._looks[number][0] or not self._share():
+            return False
+        return self._take_level(number, level)
+
+    def _take_level(self, number: int, level: int) -> bool:
+        """Claim a piece at a level, unless another has, or has claimed it at a later one."""
+        if not self._set(fcntl.F_WRLCK, number + level * _LEVEL_SPAN):
+            return False
+        self._begin(PieceLock(self, number, level))
+        if self.lock(number) is not None:
+            return True
+        self.give_back(number)
+        return False
+
+    def _begin(self, lock: PieceLock) -> bool:
+        """Write down a claim."""
+        self._looks.pop(lock.number, None)
+        self._taken.setdefault(lock.number, lock)
+        self.renew()
+        return True
 
     def renew(self) -> None:
         """
@@ -114,8 +226,25 @@ class Claims:
         :raises OSError: the file cannot be written.
         """
         self._beat = (self._beat + 1) % (1 << 32)
-        for number in self._taken:
-            os.pwrite(self._descriptor, _OWNER.pack(os.getpid() % (1 << 32), self._beat), number * _OWNER.size)
+        owner = _OWNER.pack(os.getpid() % (1 << 32), self._beat)
+        for lock in list(self._taken.values()):
+            with self._in_use:
+                if self._descriptor >= 0:
+                    os.pwrite(self._descriptor, owner, lock.number * _RECORD_LENGTH + lock.level * _OWNER.size)
+
+    def is_latest(self, lock: PieceLock) -> bool:
+        """
+        Whether a lock has not been taken over.
+
+        :raises OSError: the file cannot be read.
+        """
+        if not self._by_piece:
+            return True
+        later = (lock.level + 1) * _OWNER.size
+        with self._in_use:
+            if self._descriptor < 0:
+                return False
+            return not any(os.pread(self._descriptor, _RECORD_LENGTH - later, lock.number * _RECORD_LENGTH + later))
 
     def owner(self, number: int) -> tuple[int, int] | None:
         """
@@ -124,19 +253,47 @@ class Claims:
 
         :raises OSError: the file cannot be read.
         """
-        place = number * _OWNER.size if self._by_piece else 0
-        said = os.pread(self._descriptor, _OWNER.size, place)
-        return _OWNER.unpack(said) if len(said) == _OWNER.size and any(said) else None
+        _, said = _last_place(self._record(number if self._by_piece else 0))
+        return _OWNER.unpack(said) if any(said) else None
 
-    def give_back(self, number: int) -> None:
+    def lock(self, number: int) -> PieceLock | None:
+        """
+        The claim to a piece, where there is one that has not been taken over.
+
+        :raises OSError: the file cannot be read.
+        """
+        lock = self._taken.get(number if self._by_piece else 0)
+        return lock if lock is not None and lock.is_held() else None
+
+    def lost(self) -> list[int]:
+        """
+        The pieces that were claimed, have been taken over and have not been given back.
+
+        :raises OSError: the file cannot be read.
+        """
+        return [number for number, lock in self._taken.items() if not lock.is_held()]
+
+    def give_back(self, number: int) -> bool:
         """
         Claim a piece no longer, if it was claimed.
 
+        :returns: whether it had been taken over.
         :raises OSError: the locks do not work.
         """
-        if self._by_piece:
-            self._taken.discard(number)
-            self._set(fcntl.F_UNLCK, number)
+        if not self._by_piece or number not in self._taken:
+            return False
+        lock = self._taken.pop(number)
+        is_overtaken = not lock.is_held()
+        lock.lose()
+        if not lock.level:
+            # The next holder may be of version 0.1.0, which writes nothing and does not look: it must not seem frozen.
+            os.pwrite(self._descriptor, bytes(_OWNER.size), number * _RECORD_LENGTH)
+        self._set(fcntl.F_UNLCK, number + lock.level * _LEVEL_SPAN)
+        return is_overtaken
+
+    def _record(self, number: int) -> bytes:
+        """What the file says of a piece, with zeros for what was never written."""
+        return os.pread(self._descriptor, _RECORD_LENGTH, number * _RECORD_LENGTH).ljust(_RECORD_LENGTH, b"\0")
 
     def is_alone(self) -> bool:
         """
@@ -161,8 +318,7 @@ class Claims:
                 with contextlib.suppress(FileNotFoundError):
                     self._path.unlink()
         finally:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            self._close_file()
 
     def _set(self, kind: int, start: int) -> bool:
         """Lock or unlock one byte; False if another has it locked."""
@@ -194,6 +350,12 @@ class Claims:
             if is_named(self._descriptor, self._path):
                 return True
             # The last one who claimed piece by piece has deleted the file, and another one may have made it anew.
-            os.close(self._descriptor)
+            self._close_file()
             self._open_file()
         return False
+
+
+def _last_place(record: bytes) -> _Place:
+    """The last place of a record that has been written, and what it says; the first where none has been."""
+    level = max((len(record.rstrip(b"\0")) - 1) // _OWNER.size, 0)
+    return level, record[level * _OWNER.size :][: _OWNER.size]

@@ -11,17 +11,18 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dragonfly_vortex.errors import NotStored, StorageError
+from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
 from dragonfly_vortex.geometry import BLOCK_LENGTH, check_lengths, piece_count
-from dragonfly_vortex.model import Claim, StoredPiece, StoredTask
+from dragonfly_vortex.model import Claim, StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.piece_locks import Claims, claims_path
+from dragonfly_vortex.storage.verifier import Damage, checked_blocks, mark_if_damaged
 from dragonfly_vortex.system_calls import read_at
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
@@ -48,10 +49,14 @@ class TaskFile:
         self.descriptor = -1
         self.task: StoredTask | None = None
         self.pieces: list[PieceMetadata] = []
+        self.report: Callable[[str], object] = str
+        """Called with a line for the log, in the thread that calls the methods."""
+        self._directory = directory
         self._catalog = catalog
         self._content = Content(directory)
         self._claims = Claims(claims_path(directory, kind, task_id))
         self._digests: dict[int, str] = {}
+        self._lost: set[int] = set()  # pieces that were taken over while they were claimed here
         self._may_have_room = False  # behind its end, made here for pieces that were to come
 
     def open(self) -> None:
@@ -79,43 +84,47 @@ class TaskFile:
         :raises StorageFailure: the storage failed.
         """
         with self._failures():
-            if not self._claims.take(number):
+            if number in self._claims.lost():
+                self._give_back(number)
+            if not self._claims.take(number) and not self._take_over(number):
                 return Claim(is_ours=False, owner=self._claims.owner(number))
             self._check_current()
             # Behind the lock: whoever had it before has written the row by now.
             try:
                 stored = self._catalog.get_piece(self.kind, self.task_id, number)
             except NotStored:
-                return self._ours()
+                return self._ours(number)
             if stored.damage:
-                return self._ours()
-            self._claims.give_back(number)
+                return self._ours(number)
+            self._give_back(number)
         self._digests[number] = stored.metadata.digest
         return Claim(is_ours=False, piece=stored.metadata)
 
     def release(self, number: int) -> None:
         """
-        Give up a claim, if there is one.
+        Give up a claim, if there is one. If it has been taken over, the piece is read, and marked if it is damaged.
 
         :raises StorageFailure: the storage failed.
         """
         with self._failures():
-            self._claims.give_back(number)
+            self._give_back(number)
 
     def renew(self) -> None:
         """
-        Show that this process runs, for what it has claimed.
+        Show that this process runs, for what it has claimed. This can be called in the reactor's thread: it writes a
+        few bytes, as a sink does, and does not wait for what the storage's thread is doing.
 
         :raises StorageFailure: the storage failed.
         """
         with self._failures():
-            if self.descriptor >= 0:
-                self._claims.renew()
+            self._claims.renew()
 
-    def add_pieces(self, pieces: Sequence[PieceMetadata], piece_length: int) -> None:
+    def add_pieces(self, pieces: Sequence[PieceMetadata], piece_length: int) -> set[int]:
         """
         Write rows of pieces whose bytes are on the disk, and give up their claims.
 
+        :returns: the numbers of those for which that was not possible, as another download has taken them over, or has
+            written in their places.
         :raises StorageError: the task is not what it was when it was opened, or they do not fit into it.
         :raises StorageFailure: the storage failed.
         """
@@ -129,10 +138,16 @@ class TaskFile:
         )
         with self._failures(), self._content.lock():
             self._check_current()
-            self._catalog.add_written(task, pieces)
-            for piece in pieces:
+            kept = [piece for piece in pieces if self._is_kept(piece)]
+            if kept:
+                self._catalog.add_written(task, kept)
+            for piece in kept:
                 self._digests[piece.number] = piece.digest
                 self._claims.give_back(piece.number)
+        lost = {piece.number for piece in pieces} - {piece.number for piece in kept}
+        for number in lost:
+            self.release(number)
+        return lost
 
     def set_content_length(self, content_length: int | None) -> None:
         """
@@ -212,6 +227,9 @@ class TaskFile:
         """
         if self.descriptor < 0:
             return
+        for number in self._lost.union(self._claims.lost()):
+            with suppress(StorageFailure):  # what cannot be read here is found by whoever reads it next
+                self.release(number)
         with self._failures(), self._content.lock():
             try:
                 if self._claims.is_alone():
@@ -271,10 +289,54 @@ class TaskFile:
         self.descriptor = self._content.open_for_writing(self.kind, self.task_id)
         self.task = None
 
-    def _ours(self) -> Claim:
+    def _ours(self, number: int) -> Claim:
         """A piece that will be written here, with room made for more."""
         self._may_have_room = True
-        return Claim(is_ours=True)
+        lock = self._claims.lock(number)
+        if lock is None:
+            return Claim(is_ours=False, owner=self._claims.owner(number))
+        return Claim(is_ours=True, is_held=lock.is_held)
+
+    def _take_over(self, number: int) -> bool:
+        """Claim a piece whose holder is frozen."""
+        if not self._claims.is_frozen(number):
+            return False
+        owner = self._claims.owner(number)
+        with self._content.lock():  # the holder is not just writing the row: it has done so, or will find the claim
+            if not self._claims.take_over(number):
+                return False
+        name, pid = piece_id(self.task_id, number), owner[0] if owner is not None else 0
+        self.report(f"piece {name} is fetched here: process {pid}, which fetched it, does not run")
+        return True
+
+    def _give_back(self, number: int) -> None:
+        """Give up a claim. After one that was lost the piece is judged: the last write may have come too late."""
+        if self._claims.give_back(number):
+            self._lost.add(number)
+        if number in self._lost:
+            # Where there is no row yet, the other download reads the bytes again before it writes the row.
+            reason = mark_if_damaged(self._directory, self.kind, self.task_id, number)
+            if reason:
+                self.report(f"piece {piece_id(self.task_id, number)}: {reason}; it is fetched anew")
+
+    def _is_kept(self, piece: PieceMetadata) -> bool:
+        """
+        Whether a row can be written for a piece that was fetched here. The bytes of one that was taken over from
+        another download are read again: that one may have written since. Under the lock.
+        """
+        if piece.number in self._claims.lost():
+            return False
+        lock = self._claims.lock(piece.number)
+        if lock is None:
+            return piece.number not in self._lost
+        if lock.level:
+            try:
+                for _ in checked_blocks(self.descriptor, piece):
+                    pass
+            except Damage as damage:
+                self.report(f"piece {piece_id(self.task_id, piece.number)}: {damage.reason}; it is fetched anew")
+                return False
+        return True
 
     def _give_back_room(self) -> None:
         """Leave no room behind the end of a file that nobody writes to. Under the lock."""

@@ -22,7 +22,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import outlast
-from dragonfly_vortex.errors import PieceError, PieceRefused, SinkFailed, TaskDigestMismatch, TaskError, VortexError
+from dragonfly_vortex.errors import (
+    PieceError,
+    PieceRefused,
+    PieceTakenOver,
+    SinkFailed,
+    TaskDigestMismatch,
+    TaskError,
+    VortexError,
+)
 from dragonfly_vortex.interfaces import IDownloader, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
 from dragonfly_vortex.system_calls import reason_of
@@ -423,6 +431,7 @@ class TaskDownload:
         self._requests.report(self._plan.record_progress)
         if self._turn is not None and not self._turn.called:
             self._target.renew()
+            self._requests.look_at_claims()
         if self._look_again_at is not None and now >= self._look_again_at:
             self._look_again()
         else:
@@ -520,7 +529,13 @@ class TaskDownload:
             cost=int(seconds),
             created_at=int(time.time()),
         )
-        self._change(self._target.keep(row, self._plan.piece_length or 0))
+        kept = self._target.keep(row, self._plan.piece_length or 0)
+        self._change(kept.addErrback(self._lost, metadata.number))
+
+    def _lost(self, failure: Failure, number: int) -> None:
+        """A piece could not be kept. If another download has taken it over, it is asked for again, or there by now."""
+        failure.trap(PieceTakenOver)
+        self._plan.record_lost(number)
 
     def _is_possible(self, metadata: PieceMetadata) -> bool:
         """Record a piece that was there before, unless it does not go together with the others that were."""

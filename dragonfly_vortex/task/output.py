@@ -117,6 +117,8 @@ class OutputSink:
         self.length: int | None = None
         """Bytes of the piece; None before the parent has said it."""
         self.is_revoked = False
+        self.is_held: Callable[[], bool] = lambda: True
+        """Whether the piece may still be written here, see :class:`~dragonfly_vortex.interfaces.Claim`."""
         self._output = output
         self._judge = judge
         self._is_alone = is_alone
@@ -147,11 +149,18 @@ class OutputSink:
         """See :meth:`IFileSink.place`."""
         if self.is_revoked:
             raise OSError("the place of this piece has been taken away")
+        self._check_held()
         return FilePlace(self._output.descriptor, self._at + self._written)
 
     def wrote(self, length: int) -> None:
         """See :meth:`IFileSink.wrote`."""
         self._written += length
+        self._check_held()  # if it was lost meanwhile, what has just been written is not to be counted on
+
+    def _check_held(self) -> None:
+        """Write no piece that another download has taken over."""
+        if not self.is_held():
+            raise OSError("another download has taken this piece over")
 
     def finish(self) -> int:
         return self._written

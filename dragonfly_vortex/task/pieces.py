@@ -77,12 +77,16 @@ class Pieces:
             self.prefix += 1
 
     def drop(self, numbers: list[int]) -> None:
-        """Forget verified pieces: they are to be fetched again."""
+        """Forget verified pieces: they are not to be offered any more, and to be fetched again."""
+        self.lose(numbers)
+        self._dropped += numbers
+
+    def lose(self, numbers: list[int]) -> None:
+        """Forget verified pieces that have not been offered: they are to be fetched again."""
         self.layout.drop(numbers)
         for number in numbers:
             self.prefix = min(self.prefix, number)
             self.choice.put_back(number)
-        self._dropped += numbers
         self.drops += bool(numbers)
 
     def forget(self, numbers: Sequence[int]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import errno
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -106,6 +106,7 @@ class Requests:
         self._on_answer = on_answer
         self._under_way: dict[Request, _UnderWay] = {}
         self._copying = DeferredLock()  # held while a thread writes to the target
+        self._lost: set[Request] = set()  # those that have been cancelled as another download fetches the piece
         self._quiet: Deferred[None] | None = None  # fires when nothing is under way
 
     def ask(self, request: Request, judge: Callable[[PieceMetadata], None], *, needs_claim: bool = True) -> None:
@@ -118,11 +119,11 @@ class Requests:
         if request.is_spare:
             spare = SparePlace(self._target.directory)
             sink = OutputSink(spare, judge, is_alone=True)
-            coming = Deferred.fromCoroutine(self._fetch_copy(request, sink, spare))
+            fetching = self._fetch_copy(request, sink, spare)
         else:
             sink = OutputSink(self._target, judge)
-            coming = Deferred.fromCoroutine(self._fetch(request, sink, needs_claim=needs_claim))
-        self.add(request, coming, sink)
+            fetching = self._fetch(request, sink, needs_claim=needs_claim)
+        self.add(request, Deferred.fromCoroutine(self._unless_lost(request, sink, fetching)), sink)
 
     def add(self, request: Request, coming: Deferred[DownloadPieceResponse | Claim], sink: OutputSink) -> None:
         """
@@ -152,6 +153,13 @@ class Requests:
             under_way.sink.revoke()
             under_way.coming.cancel()
 
+    def look_at_claims(self) -> None:
+        """Wait no longer for what another download has taken over."""
+        for request, under_way in list(self._under_way.items()):
+            if request not in self._lost and not under_way.sink.is_revoked and not under_way.sink.is_held():
+                self._lost.add(request)
+                under_way.coming.cancel()
+
     def give_up_all(self) -> None:
         """Cancel all that are under way."""
         for request in list(self._under_way):
@@ -171,6 +179,30 @@ class Requests:
         patience = self._reactor.callLater(_PATIENCE, self._lose_patience)
         return stopped.addBoth(_end_delay, patience)
 
+    async def _unless_lost(
+        self,
+        request: Request,
+        sink: OutputSink,
+        fetching: Coroutine[Deferred[object], object, DownloadPieceResponse | Claim],
+    ) -> DownloadPieceResponse | Claim:
+        """
+        Fetch a piece; whatever comes of that, it is somebody else's if this process did not run for so long that
+        another download has taken it over.
+        """
+        try:
+            answer = await fetching
+            if sink.is_held():
+                return answer
+        except Exception:
+            if sink.is_held() or sink.is_revoked:
+                raise
+        self._target.release(request.number)
+        claim = await self._target.claim(request.number)
+        if claim.is_ours:
+            self._target.release(request.number)
+            return Claim(is_ours=False)
+        return claim
+
     async def _fetch(
         self, request: Request, sink: OutputSink, *, needs_claim: bool = True
     ) -> DownloadPieceResponse | Claim:
@@ -179,6 +211,7 @@ class Requests:
             claim = await self._target.claim(request.number)
             if not claim.is_ours:
                 return claim
+            sink.is_held = claim.is_held
         wanted = DownloadPieceRequest(kind=self._kind, task_id=self._task_id, number=request.number, sink=sink)
         return await self._downloader.download(request.parent, wanted)
 
@@ -193,7 +226,7 @@ class Requests:
                         self.give_up(other)
                 async with self._copying:
                     place = FilePlace(self._target.descriptor, response.metadata.offset)
-                    await self._at_disk(request, partial(spare.copy, place, response.metadata.length))
+                    await self._at_disk(request, partial(spare.copy, place, response.metadata.length, sink.is_held))
             return response
         finally:
             await outlast(self._in_thread(spare.close), forget_cancellation=True)
@@ -211,6 +244,7 @@ class Requests:
     def _answered(self, result: DownloadPieceResponse | Claim | Failure, request: Request) -> None:
         """A request has come to its end."""
         under_way = self._under_way.pop(request)
+        self._lost.discard(request)
         answer = Answer(
             request=request,
             result=result,
@@ -272,18 +306,21 @@ class SparePlace:
         """
         self._file = tempfile.TemporaryFile(buffering=0, dir=self._directory)  # noqa: SIM115  # close() closes it
 
-    def copy(self, place: FilePlace, length: int) -> None:
+    def copy(self, place: FilePlace, length: int, is_held: Callable[[], bool] = lambda: True) -> None:
         """
         Copy the piece to its place. Blocks.
 
         :param place: of its first byte.
         :param length: bytes of it.
+        :param is_held: whether that place may still be written.
         :raises OSError: it cannot be read, or not be written.
         """
         buffer = memoryview(bytearray(min(_BLOCK, length)))
         for start in range(0, length, _BLOCK):
             block = buffer[: length - start]
             read_exactly(self.descriptor, block, start)
+            if not is_held():
+                raise OSError(errno.ECANCELED, "another download has taken this piece over")
             write_all(place.descriptor, block, place.offset + start)
 
     def close(self) -> None:

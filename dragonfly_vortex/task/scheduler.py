@@ -448,6 +448,11 @@ class Plan:
         """What others were fetching may be there by now, or may not come from them: it can be asked for again."""
         self._pieces.take_from_others()
 
+    def record_lost(self, number: int) -> None:
+        """A verified piece could not be kept, as another download has taken it over: it can be asked for again."""
+        if number in self.verified:
+            self._pieces.lose([number])
+
     def record_mismatch(self, got: str) -> None:
         """
         The task is complete, and does not have the SHA-256 that its ID is: from now on that is its :meth:`failure`.

@@ -114,7 +114,7 @@ class Waits:
 
         :param owner: which process, and a number that changes while it runs.
         """
-        if self._owners.get(request.number) != owner:
+        if request.number not in self._owners or self._owners[request.number] != owner:
             self._owners[request.number] = owner
             self._timing.progressed_at = self._timing.now
 

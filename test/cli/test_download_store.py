@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
+import signal
 import subprocess
 import sys
 import zlib
@@ -31,6 +33,18 @@ from dragonfly_vortex.cli import download, main
 download._PATIENCE = 0.1
 sys.exit(main())
 """
+
+_ROUNDS = int(os.environ.get("DFVORTEX_ROUNDS", "1"))
+"""How often processes are frozen at random."""
+
+_QUICK = """
+import sys
+from dragonfly_vortex.cli import main
+from dragonfly_vortex.storage import piece_locks
+piece_locks.TAKE_OVER_AFTER = 2.0
+sys.exit(main())
+"""
+"""The command, with another time after which it takes over what a frozen process is fetching."""
 
 
 class StoreTests(TestCase):
@@ -78,6 +92,27 @@ class StoreTests(TestCase):
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)
         return process
+
+    def start_quick(self, *options: str | Path) -> subprocess.Popen[str]:
+        """Start it as a process that takes pieces over soon."""
+        process = subprocess.Popen(
+            [sys.executable, "-c", _QUICK, *self.command(*options)],
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        return process
+
+    async def assert_sound(self) -> None:
+        """Assert that the task is in the storage, whole, and that nothing is left of the claims."""
+        ran = await deferToThread(dfvortex, "verify", self.task_id, directory=self.directory)
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""), ran.stdout)
+        await self.assert_stored()
+        self.assertEqual([path for path in (self.directory / "data" / "claims").rglob("*") if path.is_file()], [])
 
     async def end(self, process: subprocess.Popen[str]) -> None:
         """Wait for the good end of a process."""
@@ -203,6 +238,54 @@ class StoreTests(TestCase):
         self.assertEqual((ran.returncode, ran.stdout, len(ran.stderr.splitlines())), (1, "", 1))
         self.assertIn("catalog.sqlite3: file is not a database", ran.stderr)
         self.assertEqual(self.parent.requests, [])
+
+    async def test_frozen(self) -> None:
+        """What a frozen process is fetching is taken over; when it runs again it ends well, and nothing is damaged."""
+        self.seconds = 60.0
+        frozen = self.start("--concurrency", "3")
+        await self.until_asked(1)
+        frozen.send_signal(signal.SIGSTOP)
+        self.seconds = 0.0
+        await self.end(self.start_quick())
+        await self.assert_stored()
+        frozen.send_signal(signal.SIGCONT)
+        await self.end(frozen)
+        await self.assert_sound()
+
+    async def test_taker_killed(self) -> None:
+        """A process that has taken over and is killed keeps nothing: a third one has the piece within seconds."""
+        self.seconds = 60.0
+        frozen = self.start()
+        await self.until_asked(1)
+        frozen.send_signal(signal.SIGSTOP)
+        taker = self.start_quick()
+        await self.until_asked(2)
+        taker.kill()
+        self.seconds = 0.0
+        await self.end(self.start())
+        frozen.send_signal(signal.SIGCONT)
+        await self.end(frozen)
+        await self.assert_sound()
+
+    async def test_frozen_at_random(self) -> None:
+        """However two downloads are frozen and go on, both end well, and nothing is damaged."""
+        chance = random.Random(os.environ.get("DFVORTEX_SEED", "7"))
+        for _ in range(_ROUNDS):
+            self.seconds = 0.1
+            processes = [self.start_quick("--concurrency", "3") for _ in range(2)]
+            for _ in range(2):
+                process = chance.choice(processes)
+                await deferLater(IReactorTime(reactor), chance.uniform(0.2, 1.5))
+                if process.poll() is None:
+                    process.send_signal(signal.SIGSTOP)
+                    await deferLater(IReactorTime(reactor), chance.uniform(0.1, 4.5))
+                    process.send_signal(signal.SIGCONT)
+            for process in processes:
+                await self.end(process)
+            await self.assert_sound()
+            await deferToThread(dfvortex, "remove", self.task_id, directory=self.directory)
+
+    test_frozen_at_random.timeout = 120.0 * _ROUNDS  # type: ignore[attr-defined]
 
     async def test_lock_of_a_frozen_process(self) -> None:
         """SIGTERM ends a command that waits for the storage's lock, although nothing can end that wait."""

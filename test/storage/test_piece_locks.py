@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.storage.piece_locks import Claims, claims_path, sweep_claims
+from dragonfly_vortex.storage.locks import lock_byte
+from dragonfly_vortex.storage.piece_locks import TAKE_OVER_AFTER, Claims, claims_path, sweep_claims
 from dragonfly_vortex.wire import PieceKind
 
 _OWNER = """
@@ -19,6 +21,13 @@ claims = Claims(pathlib.Path(sys.argv[1]), by_piece=sys.argv[2] == "by piece")
 claims.open()
 print(claims.take(7), flush=True)
 sys.stdin.read()
+"""
+
+_TAKER = """
+import pathlib, sys
+from dragonfly_vortex.storage.piece_locks import Claims
+claims = Claims(pathlib.Path(sys.argv[1]))
+claims.open()
 """
 
 
@@ -132,6 +141,131 @@ class ClaimsTests(ClaimsTestCase):
         self.assertFalse(self.path.exists())
         sweep_claims(self.directory, PieceKind.CACHE, "abcd")
         self.assertEqual(os.listdir(self.path.parent), [])
+
+
+class TakeOverTests(ClaimsTestCase):
+    """Pieces whose holder does not show that it runs."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.now = 0.0
+
+    def looking_owner(self) -> Claims:
+        """An owner with a time of the test's."""
+        claims = Claims(self.path, by_piece=self.by_piece, clock=lambda: self.now)
+        claims.open()
+        self.addCleanup(claims.close)
+        return claims
+
+    def is_frozen(self, claims: Claims, seconds: float = TAKE_OVER_AFTER, number: int = 7) -> bool:
+        """Whether a holder is thought to be frozen, once it has been looked at every second for a while."""
+        claims.is_frozen(number)
+        for _ in range(int(seconds)):
+            self.now += 1
+            is_frozen = claims.is_frozen(number)
+        return is_frozen
+
+    def test_taken_over(self) -> None:
+        """A piece is taken over after some seconds without a beat, by one, and the holder has lost it for good."""
+        first, second, third = self.owner(), self.looking_owner(), self.looking_owner()
+        first.take(7)
+        held = first.lock(7)
+        assert held is not None
+        self.assertFalse(second.take(7) or self.is_frozen(second, TAKE_OVER_AFTER - 1))
+        self.assertTrue(self.is_frozen(second, 1) and self.is_frozen(third))
+        self.assertTrue(held.is_held())
+        self.assertTrue(second.take_over(7))
+        self.assertFalse(held.is_held() or third.take_over(7) or third.take(7) or first.take(7))
+        second.close()
+        self.assertFalse(held.is_held())
+        self.assertEqual((first.lost(), third.take(7), third.lost()), ([], True, []))
+
+    def test_given_back(self) -> None:
+        """Giving back tells whether the piece had been taken over, once."""
+        first, second = self.owner(), self.looking_owner()
+        first.take(6)
+        first.take(7)
+        self.is_frozen(second)
+        second.take_over(7)
+        self.assertEqual(first.lost(), [7])
+        self.assertEqual((first.give_back(6), first.give_back(7), first.give_back(7)), (False, True, False))
+
+    def test_runs(self) -> None:
+        """The piece of a holder that runs is not taken over, even if it runs again at the last moment."""
+        first, second = self.owner(), self.looking_owner()
+        first.take(7)
+        for _ in range(9):
+            self.assertFalse(self.is_frozen(second, TAKE_OVER_AFTER - 1))
+            first.renew()
+        self.assertTrue(self.is_frozen(second))
+        first.renew()
+        self.assertFalse(second.take_over(7))
+        self.assertEqual(first.lost(), [])
+
+    def test_taker_frozen(self) -> None:
+        """One that has taken over and is frozen itself is taken over from, though the first one runs by now."""
+        first, *others = self.owner(), *(self.looking_owner() for _ in range(4))
+        first.take(7)
+        for taker in others[:3]:
+            for _ in range(int(TAKE_OVER_AFTER) + 1):
+                first.renew()
+                taker.is_frozen(7)
+                self.now += 0 if taker is others[0] else 1
+            self.is_frozen(taker)
+            self.assertTrue(taker.take_over(7))
+        self.is_frozen(others[3])
+        self.assertFalse(others[3].take_over(7))
+
+    def test_given_back_cleanly(self) -> None:
+        """What was given back does not make its next holder seem frozen, if that one writes nothing."""
+        first, second = self.owner(), self.looking_owner()
+        first.take(7)
+        first.give_back(7)
+        self.assertIsNone(second.owner(7))
+        descriptor = os.open(self.path, os.O_RDWR)
+        self.addCleanup(os.close, descriptor)
+        self.assertTrue(lock_byte(descriptor, fcntl.F_WRLCK, 7))
+        self.assertFalse(second.take(7) or self.is_frozen(second))
+
+    def test_looker_frozen(self) -> None:
+        """Time in which the looking process did not run does not count against the holder."""
+        first, second = self.owner(), self.looking_owner()
+        first.take(7)
+        second.is_frozen(7)
+        self.now += 1000
+        self.assertFalse(second.is_frozen(7))
+
+    def test_says_nothing(self) -> None:
+        """Nothing is taken over from a holder that has not written that it would look."""
+        first, second = self.owner(), self.looking_owner()
+        first.take(7)
+        os.truncate(self.path, 0)
+        self.assertFalse(self.is_frozen(second))
+
+    def test_killed(self) -> None:
+        """What has been taken over is free the moment that the process is killed, though the first holder is there."""
+        first, second = self.owner(), self.looking_owner()
+        first.take(7)
+        self.is_frozen(second)
+        source = f"{_TAKER}\nclaims.is_frozen(7)\nprint(claims.take_over(7), flush=True)\nsys.stdin.read()"
+        taker = subprocess.Popen(
+            [sys.executable, "-c", source, str(self.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.addCleanup(taker.communicate)
+        self.addCleanup(taker.kill)
+        self.assertEqual(taker.stdout and taker.stdout.readline(), "True\n")
+        self.assertEqual((second.take(7), (second.owner(7) or (0, 0))[0]), (False, taker.pid))
+        taker.kill()
+        taker.wait()
+        self.assertTrue(second.take(7))
+
+    def test_whole(self) -> None:
+        """Where a task is claimed as a whole nothing is taken over."""
+        self.by_piece = False
+        first, second = self.owner(), self.looking_owner()
+        first.take(7)
+        self.assertFalse(second.take(7) or self.is_frozen(second))
+        self.assertEqual(first.lost(), [])
 
 
 class WholeTests(ClaimsTestCase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+from functools import partial
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -162,6 +163,19 @@ class OutputSinkTests(OutputTestCase):
         self.assertRaises(OSError, sink.write, b"abc")
         self.assertRaises(OSError, sink.place)
         self.assertEqual(os.fstat(output.descriptor).st_size, 0)
+
+    def test_lost(self) -> None:
+        """A piece that another download has taken over is not written, and one lost meanwhile is not counted on."""
+        output = self.opened()
+        sink = OutputSink(output, lambda _: None)
+        sink.begin(metadata(0))
+        for held, written in (([False], b""), ([True, False], b"abc")):
+            sink.is_held = partial(held.pop, 0)
+            self.assertRaises(OSError, sink.write, b"abc")
+            self.assertEqual(os.pread(output.descriptor, 99, 0), written)
+        sink.is_held = bool
+        self.assertRaises(OSError, sink.place)
+        self.assertRaises(OSError, sink.wrote, 1)
 
     def test_full(self) -> None:
         """A write that the system refuses is its error."""

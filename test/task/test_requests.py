@@ -79,6 +79,26 @@ class RequestsTests(SynchronousTestCase):
             self.requests.give_up(request)
         self.assertEqual((cancelled, self.answers), ([], []))
 
+    def test_lost(self) -> None:
+        """A request whose piece another download has taken over is cancelled, once, and is not given up."""
+        self.sinks[0].is_held = bool
+        for _ in range(2):
+            self.requests.look_at_claims()
+        (answer,) = self.answers
+        self.assertEqual((answer.request, answer.is_given_up), (self.asked[0], False))
+
+    def test_lost_once(self) -> None:
+        """One that does not end at once is not cancelled again."""
+        cancelled: list[Deferred[Claim]] = []
+        coming: Deferred[DownloadPieceResponse | Claim] = Deferred()
+        coming.addErrback(lambda _: Deferred(cancelled.append))
+        sink = OutputSink(Place(-1), lambda _: None)
+        sink.is_held = bool
+        self.requests.add(Request(parent="h:1", number=2, round=0), coming, sink)
+        for _ in range(2):
+            self.requests.look_at_claims()
+        self.assertEqual((cancelled, self.answers), ([], []))
+
     def test_all(self) -> None:
         """All are given up at once."""
         self.requests.give_up_all()
@@ -205,6 +225,15 @@ class SparePlaceTests(SynchronousTestCase):
         self.spare.open()
         os.pwrite(self.spare.descriptor, b"abc", 0)
         self.assertRaisesRegex(OSError, "expected 4 bytes", self.spare.copy, FilePlace(self.target, 0), 4)
+
+    def test_lost(self) -> None:
+        """Nothing is copied to the place of a piece that another download has taken over meanwhile."""
+        self.spare.open()
+        os.pwrite(self.spare.descriptor, bytes(2 * MIB), 0)
+        held = [True, False]
+        with self.assertRaisesRegex(OSError, "taken this piece over"):
+            self.spare.copy(FilePlace(self.target, 0), 2 * MIB, partial(held.pop, 0))
+        self.assertEqual(os.fstat(self.target).st_size, MIB)
 
     def test_no_directory(self) -> None:
         """Where there is no directory there is no place."""

@@ -51,6 +51,16 @@ class LayoutTests(PlanTestCase):
             self.assertEqual(request.parent, parent)
             self.give(request)
 
+    def test_lost(self) -> None:
+        """A verified piece that could not be kept is asked for again; nothing was offered, so nothing is dropped."""
+        requests = self.begin_with_first("a")
+        self.give(requests[0])
+        drops = self.plan.drops
+        for _ in range(2):
+            self.plan.record_lost(1)
+        self.assertEqual((self.plan.prefix, self.plan.drops, self.plan.take_dropped()), (1, drops + 1, []))
+        self.assertEqual(self.ask().number, 1)
+
     def test_prefix(self) -> None:
         """What is verified without a gap is counted from the beginning, in pieces and bytes."""
         requests = self.begin_with_first("a")

@@ -52,6 +52,22 @@ class HeldDrops(StoredTarget):
         return held.addCallback(lambda _: super(HeldDrops, self).drop(numbers))
 
 
+class HeldKeeps(StoredTarget):
+    """A target that keeps one piece when the test says so."""
+
+    def __init__(self, store: PieceStore, kind: PieceKind, task_id: str) -> None:
+        super().__init__(store, kind, task_id)
+        self.held: dict[int, Deferred[None]] = {}
+
+    def keep(self, metadata: PieceMetadata, piece_length: int) -> Deferred[None]:
+        """Keep a piece; for the first time that it is piece 3, wait for the test."""
+        keep = partial(super().keep, metadata, piece_length)
+        if metadata.number != 3 or self.held:
+            return keep()
+        held = self.held[3] = Deferred()
+        return held.addCallback(lambda _: keep())
+
+
 class StoredTargetTests(TestCase):
     """Downloads of one task of ten pieces into one storage."""
 
@@ -236,7 +252,10 @@ class StoredTargetTests(TestCase):
         await self.assert_complete()
 
     async def test_frozen(self) -> None:
-        """A process that has claimed a piece and is frozen is waited for as long as for a parent, and named."""
+        """
+        A process that has claimed a piece and is frozen is waited for as long as for a parent, and named, if that time
+        is over before the piece may be taken over.
+        """
         frozen = piece_locks.Claims(piece_locks.claims_path(self.directory, KIND, TASK_ID))
         await self.started
         frozen.open()
@@ -245,6 +264,39 @@ class StoredTargetTests(TestCase):
         with self.assertRaisesRegex(StorageFailure, f"piece 3 is being fetched by process {os.getpid()}, which has"):
             await self.download(self.play(), retry=0.5)
         self.assertEqual([number for number in range(10) if number not in await self.numbers()], [3])
+
+    async def test_taken_over(self) -> None:
+        """
+        What a frozen process has claimed is fetched after a while; a download that has lost a piece asks no more for
+        it, and ends with what the other has fetched.
+        """
+        self.patch(piece_locks, "TAKE_OVER_AFTER", 0.0)
+        frozen = self.play(is_held=True)
+        first = self.download(frozen, concurrency=1)
+        await self.until(frozen, asked=1)
+        self.assertEqual((await self.download(self.play())).piece_count, 10)
+        self.assertEqual((await first).piece_count, 10)
+        self.assertEqual(frozen.numbers, [0])
+        await self.assert_complete()
+
+    async def test_lost_in_the_end(self) -> None:
+        """A piece that is verified when it turns out to be lost is fetched again, or found."""
+        self.patch(piece_locks, "TAKE_OVER_AFTER", 0.0)
+        await self.started
+        taker = piece_locks.Claims(piece_locks.claims_path(self.directory, KIND, TASK_ID))
+        taker.open()
+        self.addCleanup(taker.close)
+        downloader = self.play()
+        target = HeldKeeps(self.store, KIND, TASK_ID)
+        started = self.download(downloader, target=target)
+        while 3 not in target.held:
+            await deferLater(IReactorTime(reactor), 0.01)
+        self.assertTrue(taker.is_frozen(3) and taker.take_over(3))
+        taker.close()
+        target.held[3].callback(None)
+        self.assertEqual((await started).piece_count, 10)
+        self.assertEqual(downloader.numbers.count(3), 2)
+        await self.assert_complete()
 
     async def test_whole_claims(self) -> None:
         """Where pieces cannot be claimed one by one, a second download waits for the first, and has all of it then."""

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.digest import new_hash
+from dragonfly_vortex.errors import PieceTakenOver, StorageFailure
 from dragonfly_vortex.files import read_exactly
 from dragonfly_vortex.geometry import BLOCK_LENGTH
 from dragonfly_vortex.interfaces import InThread, ITaskWriter
@@ -46,6 +47,7 @@ class TaskWriter:
         self.pieces: list[PieceMetadata] = file.pieces
         self.unwritten = 0
         self._file = file
+        file.report = lambda line: self._log.warn("{line}", line=line)
         self._in_storage = in_storage
         self._at_disk = at_disk
         self._order = DeferredLock()  # what changes rows is done in the order in which it was asked for
@@ -61,8 +63,11 @@ class TaskWriter:
         released.addErrback(lambda failure: self._log.failure("A claim cannot be given up", failure))
 
     def renew(self) -> None:
-        renewed = self._in_storage(self._file.renew)
-        renewed.addErrback(lambda failure: self._log.failure("Claims cannot be renewed", failure))
+        # Not in the storage's thread, which may wait for a slow disk: others would think that this process is frozen.
+        try:
+            self._file.renew()
+        except StorageFailure:
+            self._log.failure("Claims cannot be renewed")
 
     def add_piece(self, metadata: PieceMetadata, piece_length: int) -> Deferred[None]:
         added: Deferred[None] = Deferred()
@@ -117,11 +122,14 @@ class TaskWriter:
                 hasher.update(block)
         return hasher.text()
 
-    def _written(self, result: Failure | None, batch: Sequence[tuple[PieceMetadata, Deferred[None]]]) -> None:
+    def _written(self, result: Failure | set[int], batch: Sequence[tuple[PieceMetadata, Deferred[None]]]) -> None:
         """A batch is in the catalog, or could not be put there."""
         self.unwritten -= sum(metadata.length for metadata, _ in batch)
-        for _, added in batch:
+        for metadata, added in batch:
             if isinstance(result, Failure):
                 added.errback(result)
+            elif metadata.number in result:
+                name = piece_id(self._file.task_id, metadata.number)
+                added.errback(PieceTakenOver(f"piece {name}: another download has taken it over"))
             else:
                 added.callback(None)
