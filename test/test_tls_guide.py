@@ -39,7 +39,7 @@ class GuideTests(SynchronousTestCase):
         """The exit status of a download, and what it wrote on standard error."""
         parent = f"{scheme}://127.0.0.1:{daemon.port}"
         ran = dfvortex(
-            *("download", task_id, "--parent", parent, "--output", "copy", "--overwrite", *arguments),
+            *("download", task_id, "--parent", parent, "--output", "copy", "--overwrite", "--retry", "0", *arguments),
             directory=self.directory,
         )
         return ran.returncode, ran.stderr

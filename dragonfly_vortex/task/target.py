@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
@@ -176,7 +177,8 @@ class OutputTarget:
 
     def _cannot_be_written(self, failure: Failure) -> None:
         """The disk has failed."""
-        raise self.failure(f"cannot be written: {reason_of(failure.value)}") from failure.value
+        error = cast(BaseException, failure.value)  # a Failure that an errback gets has one
+        raise self.failure(f"cannot be written: {reason_of(error)}") from error
 
     def set_content_length(self, content_length: int | None) -> Deferred[None]:
         return succeed(None)
