@@ -64,6 +64,16 @@ class LinkTests(SynchronousTestCase):
         self.assertEqual(lonely, [])
 
 
+class ArchitectureTests(SynchronousTestCase):
+    """The tree in ``docs/architecture.md``."""
+
+    def test_every_module_is_in_the_tree(self) -> None:
+        """A newcomer finds each module there, and so what it belongs to."""
+        tree = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```")[1]
+        modules = {path.stem for path in (ROOT / "dragonfly_vortex").rglob("*.py") if not path.stem.startswith("__")}
+        self.assertEqual(modules - set(re.findall(r"[a-z_]+", tree)), set())
+
+
 class NamedTests(SynchronousTestCase):
     """The tests that documents name as their evidence."""
 
