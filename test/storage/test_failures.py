@@ -17,10 +17,13 @@ class StorageFailuresTests(SynchronousTestCase):
 
     def test_told(self) -> None:
         """The disk's and the database's errors say what could not be done, and keep their cause."""
-        for cause in (OSError(28, "No space left on device"), sqlite3.OperationalError("database is locked")):
+        for cause, words in (
+            (OSError(28, "No space left on device"), "No space left on device"),
+            (sqlite3.OperationalError("database is locked"), "database is locked"),
+        ):
             with self.assertRaises(StorageFailure) as caught, storage_failures("cannot do it"):
                 raise cause
-            self.assertEqual(str(caught.exception), f"cannot do it: {cause}")
+            self.assertEqual(str(caught.exception), f"cannot do it: {words}")
             self.assertIs(caught.exception.__cause__, cause)
 
     def test_passed(self) -> None:
