@@ -424,6 +424,7 @@ class ChainTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()
+        self.stored = 0
 
     def peer(self, name: str) -> Path:
         """The directory of a peer."""
@@ -455,14 +456,21 @@ class ChainTests(SynchronousTestCase):
         command: list[str | Path] = [PROGRAMS / "dfvortex", *arguments]
         return subprocess.Popen(command, cwd=into, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def wait_until_stored(self, directory: Path, count: int) -> None:
-        """Wait until a peer has that many pieces."""
+    def grow(self, seed: Path, count: int) -> None:
+        """Put the next pieces into the seed's storage, as far as there are any."""
+        end = min(self.stored + count, _PIECES)
+        self.add_pieces(seed, range(self.stored, end))
+        self.stored = end
+
+    def wait_until_stored(self, directory: Path, count: int, seed: Path) -> None:
+        """Wait until a peer has that many pieces, while the seed gets one after the other."""
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             ran = dfvortex("stat", self.task_id, directory=directory)
             stored = re.search(r"^pieces: +(\d+) of", ran.stdout, re.MULTILINE)
             if stored and int(stored[1]) >= count:
                 return
+            self.grow(seed, 1)
         raise self.failureException(f"expected {count} pieces within 120 s")
 
     def test_three_in_a_chain(self) -> None:
@@ -473,13 +481,13 @@ class ChainTests(SynchronousTestCase):
         self.content = (seed / "file").read_bytes()
         self.task_id = hashlib.sha256(self.content).hexdigest()
         part = _PIECES // 4
-        self.add_pieces(seed, range(part))
+        self.grow(seed, part)
         with Daemon(seed) as origin, Daemon(peers[0]) as first, Daemon(peers[1]) as second, Daemon(peers[2]):
             children = []
             for parent, peer in zip((origin, first, second), peers, strict=True):
                 children.append(self.fetch(peer, parent))
-                self.wait_until_stored(peer, part)
-            self.add_pieces(seed, range(part, _PIECES))
+                self.wait_until_stored(peer, part, seed)
+            self.grow(seed, _PIECES)
             for child in children:
                 out, err = child.communicate(timeout=120)
                 self.assertEqual(child.returncode, 0, err)
