@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dragonfly_vortex.errors import (
         ConfigError,
         InvalidPiece,
+        NotStored,
         ParentFailed,
         ParentUnreachable,
         PieceError,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
         IPieceStore,
         IServer,
     )
-    from dragonfly_vortex.model import DownloadPieceResponse
+    from dragonfly_vortex.model import DownloadPieceResponse, FileRange, OpenPiece
     from dragonfly_vortex.storage.reactor.store import PieceStore
     from dragonfly_vortex.task.download import TaskDownload
     from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -56,6 +57,7 @@ __all__ = [
     "DownloadPieceRequest",
     "DownloadPieceResponse",
     "DownloaderFactory",
+    "FileRange",
     "FileSink",
     "GRPCDownloader",
     "IClient",
@@ -65,6 +67,8 @@ __all__ = [
     "IPieceStore",
     "IServer",
     "InvalidPiece",
+    "NotStored",
+    "OpenPiece",
     "ParentFailed",
     "ParentUnreachable",
     "PieceError",
@@ -97,13 +101,13 @@ _MODULES = {
     "downloaders.factory": ("DownloaderFactory",),
     "downloaders.pooled": ("GRPCDownloader", "TCPDownloader"),
     "errors": (
-        *("ConfigError", "InvalidPiece", "ParentFailed", "ParentUnreachable", "PieceError", "PieceNotFound"),
-        *("PieceTimeout", "StorageError", "VortexError"),
+        *("ConfigError", "InvalidPiece", "NotStored", "ParentFailed", "ParentUnreachable", "PieceError"),
+        *("PieceNotFound", "PieceTimeout", "StorageError", "VortexError"),
     ),
     "interfaces": (
         *("DownloadPieceRequest", "IClient", "IDownloader", "IFileSink", "IPieceSink", "IPieceStore", "IServer"),
     ),
-    "model": ("DownloadPieceResponse",),
+    "model": ("DownloadPieceResponse", "FileRange", "OpenPiece"),
     "vortex.server_factory": ("VortexServerFactory",),
     "vortex.client": ("TCPClient",),
     "vortex.server": ("TCPServer",),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -60,10 +59,35 @@ class InThread(Protocol):
 
 class IPieceStore(Interface):
     """
-    Tasks and pieces on this machine. Nothing here blocks the reactor, and several processes may use one directory.
-
-    A piece's row is there only when its bytes are in the file. A damaged piece is not there for :meth:`open_piece`.
+    Where a server takes pieces from. The two methods are all that a server of Vortex asks; a program of yours may
+    provide them over any files. Neither blocks the reactor.
     """
+
+    def open_piece(
+        kind: PieceKind, task_id: str, number: int, start: int = 0, length: int | None = None
+    ) -> Deferred[OpenPiece]:
+        """
+        Open a piece, or a range of it. The caller closes the descriptor. Cancelling the Deferred closes it.
+
+        :param start: the range's first byte, counted from the piece's first.
+        :param length: bytes of the range; None means up to the piece's end.
+        :returns: fires with an :class:`OpenPiece`. Fails with :class:`~dragonfly_vortex.errors.NotStored` for a piece
+            that is missing or damaged, :class:`~dragonfly_vortex.errors.PieceDamaged` where the file is missing, and
+            :class:`~dragonfly_vortex.errors.StorageFailure`.
+        """
+
+    def mark_damaged(kind: PieceKind, task_id: str, number: int, reason: str) -> Deferred[None]:
+        """
+        Stop offering a piece, over a restart too, until its task is imported or fetched anew. A server calls this when
+        the file ends before the piece does.
+
+        :param reason: what was expected and what was found, for ``dfvortex stat``.
+        :returns: fails as :meth:`open_piece` does.
+        """
+
+
+class ITaskStore(IPieceStore):
+    """A store that can also tell what it has. The gRPC door announces pieces from it."""
 
     def get_task(kind: PieceKind, task_id: str) -> Deferred[StoredTask]:
         """
@@ -72,40 +96,14 @@ class IPieceStore(Interface):
         """
 
     def get_pieces(kind: PieceKind, task_id: str) -> Deferred[list[StoredPiece]]:
-        """All pieces of a task that are there, damaged ones too, by number. Fails as :meth:`get_task` does."""
-
-    def open_piece(
-        kind: PieceKind, task_id: str, number: int, start: int = 0, length: int | None = None
-    ) -> Deferred[OpenPiece]:
-        """
-        Hand out a piece, or a range of it; the caller closes the descriptor. Cancelling the Deferred closes it.
-
-        :param start: the range's first byte, counted from the piece's first.
-        :param length: bytes of the range; None means up to the piece's end.
-        :returns: fires with an :class:`OpenPiece`. Fails with :class:`~dragonfly_vortex.errors.NotStored`,
-            :class:`~dragonfly_vortex.errors.PieceDamaged` where the file is missing, and
-            :class:`~dragonfly_vortex.errors.StorageFailure`.
-        """
-
-    def mark_damaged(kind: PieceKind, task_id: str, number: int, reason: str) -> Deferred[None]:
-        """
-        Never offer the piece again, over a restart too, until the task is imported anew.
-
-        :param reason: what was expected and what was found, for ``dfvortex stat``.
-        """
-
-    def add_task(task: StoredTask) -> Deferred[None]:
-        """Make a place for a task's pieces. A task that is there already with the same lengths stays as it is."""
-
-    def add_piece(kind: PieceKind, task_id: str, metadata: PieceMetadata, content: bytes) -> Deferred[None]:
-        """Write a piece's bytes into the task's file, and then, when they are there, commit its row."""
+        """All pieces of a task, damaged ones too, by number. Fails as :meth:`get_task` does."""
 
     def subscribe(changed: Callable[[], None]) -> Callable[[], None]:
         """
-        Hear of changes: of any row, by whichever process.
+        Have a function called after changes of any row, by any process.
 
-        :param changed: called in the reactor's thread soon after a change, when it can be read. Several changes may be
-            told in one call, and a call may tell of none.
+        :param changed: called in the reactor's thread soon after a change, when the change can be read. One call may
+            stand for several changes, or for none.
         :returns: ends the subscription.
         """
 
@@ -175,21 +173,6 @@ class ITaskWriter(Interface):
 
     def close() -> Deferred[None]:
         """Give up all claims and close the file. What is there stays there; a file without any row is deleted."""
-
-
-class ITaskStore(IPieceStore):
-    """A storage that tasks can be downloaded into."""
-
-    directory: Path = Attribute("the storage's directory")
-
-    def write_task(kind: PieceKind, task_id: str) -> Deferred[ITaskWriter]:
-        """
-        Open a task for writing; its file is made where there is none. Its row comes with its first piece.
-
-        :returns: fires with an :class:`ITaskWriter`, which is to be closed. Fails with
-            :class:`~dragonfly_vortex.errors.StorageError` for an ID that no task can have, and
-            :class:`~dragonfly_vortex.errors.StorageFailure`. Cancelling the Deferred closes what is being opened.
-        """
 
 
 # -- where a piece goes to

@@ -11,12 +11,18 @@ from typing import Any
 from twisted.application.service import MultiService
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.config import default_config
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
+from dragonfly_vortex.errors import PieceNotFound
+from dragonfly_vortex.interfaces import IPieceStore
 from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.vortex.server_factory import VortexServerFactory
 from dragonfly_vortex.wire import PieceKind, Vortex
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -111,6 +117,21 @@ class EmbeddingTests(TestCase):
         length = await self.names["fetch_into"](downloader, address, self.task.task_id, 1, str(target))
         self.assertEqual(length, 100_000 - 65536)
         self.assertEqual(target.read_bytes(), self.content[65536:])
+
+    async def test_a_store_of_two_methods(self) -> None:
+        """A server serves the file of the store ``OneFile``, and answers "not found" for any other piece."""
+        store = self.names["OneFile"](self.directory / "file", self.task.task_id)
+        verifyObject(IPieceStore, store)
+        factory = VortexServerFactory(store, reactor, limiter=TokenBucket(10**9, reactor))
+        port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
+        self.addCleanup(port.stopListening)
+        downloader = DownloaderFactory("tcp", default_config(), reactor=reactor).build()
+        self.addCleanup(downloader.stop)
+        address = f"127.0.0.1:{port.getHost().port}"
+        piece = await downloader.download_piece(address, 0, "", self.task.task_id)
+        self.assertEqual(piece.content, self.content)
+        with self.assertRaises(PieceNotFound):
+            await downloader.download_piece(address, 1, "", self.task.task_id)
 
     def test_a_whole_peer(self) -> Deferred[None]:
         """What ``add_peer`` adds listens once it is started, and stops."""

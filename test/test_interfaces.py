@@ -70,7 +70,7 @@ class ProviderTests(SynchronousTestCase):
         store = PieceStore(Path(self.mktemp()), cast(IReactorFromThreads, reactor))  # which it has no use for yet
         factory = VortexServerFactory(store, reactor, limiter=TokenBucket(1000, reactor))
         server = TCPServer(reactor, factory, ip="127.0.0.1", port=0, options=SocketOptions())
-        self.assert_provides(interfaces.IPieceStore, store)
+        self.assert_provides(interfaces.ITaskStore, store)
         self.assert_provides(interfaces.IServer, server)
 
     def test_sinks(self) -> None:

@@ -27,14 +27,12 @@ from dragonfly_vortex.daemon.service import IPeerReactor
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.rpc.credentials import ServerCertificates
 from dragonfly_vortex.rpc.server import UploadService
-from dragonfly_vortex.storage.catalog import Catalog
-from dragonfly_vortex.storage.content import Content
-from dragonfly_vortex.storage.piece_access import add_piece, add_task
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import TokenBucket
-from dragonfly_vortex.wire import PieceKind, PieceMetadata
+from dragonfly_vortex.wire import PieceKind
 from test.certificates import Authority
 from test.processes import PROGRAMS, Daemon, dfvortex, import_file, write_config
+from test.storage.contents import put_pieces
 
 _PIECE_LENGTH = 4 * 1024 * 1024
 _PIECES = 16
@@ -434,21 +432,15 @@ class ChainTests(SynchronousTestCase):
 
     def add_pieces(self, directory: Path, numbers: range) -> None:
         """Put pieces of the file into a peer's storage, and the task where it is not there."""
-        storage = directory / "data"
-        content = Content(storage)
-        with Catalog(storage) as catalog:
-            task = StoredTask(
-                kind=PieceKind.STANDARD,
-                task_id=self.task_id,
-                content_length=_LENGTH,
-                piece_length=_PIECE_LENGTH,
-                created_at=1_700_000,
-            )
-            add_task(catalog, content, task)
-            for number in numbers:
-                data = self.content[number * _PIECE_LENGTH :][:_PIECE_LENGTH]
-                piece = PieceMetadata(number=number, offset=number * _PIECE_LENGTH, length=len(data), digest="")
-                add_piece(catalog, content, task.kind, task.task_id, piece, data)
+        task = StoredTask(
+            kind=PieceKind.STANDARD,
+            task_id=self.task_id,
+            content_length=_LENGTH,
+            piece_length=_PIECE_LENGTH,
+            created_at=1_700_000,
+        )
+        contents = {number: self.content[number * _PIECE_LENGTH :][:_PIECE_LENGTH] for number in numbers}
+        put_pieces(directory / "data", task, contents)
 
     def fetch(self, into: Path, parent: Daemon) -> subprocess.Popen[str]:
         """Begin to download the task into a peer's storage."""

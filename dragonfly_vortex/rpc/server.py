@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IAddress, IReactorFromThreads, IReactorT
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import StatTally, Tally
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
@@ -84,7 +84,7 @@ class UploadService(Service):
 
     def __init__(
         self,
-        store: IPieceStore,
+        store: ITaskStore,
         reactor: IReactorFromThreads,
         *,
         ip: str,

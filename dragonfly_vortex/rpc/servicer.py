@@ -24,7 +24,7 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, RemoteProtocolError, StorageFailure
 from dragonfly_vortex.geometry import piece_count
-from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import StatTally, Tally
 from dragonfly_vortex.model import FileRange, OpenPiece, StoredTask, piece_id
@@ -80,7 +80,7 @@ class UploadRPCs:
 
     def __init__(
         self,
-        store: IPieceStore,
+        store: ITaskStore,
         thread: EventLoopThread,
         *,
         ip: str,

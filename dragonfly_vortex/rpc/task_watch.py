@@ -16,7 +16,7 @@ from typing import NamedTuple
 from twisted.internet.defer import Deferred, succeed
 
 from dragonfly_vortex.geometry import piece_count
-from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.model import StoredPiece, StoredTask
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
@@ -77,7 +77,7 @@ class TaskWatch:
         self.changed = asyncio.Event()
 
     async def look(
-        self, store: IPieceStore, thread: EventLoopThread, message_of: Callable[[PieceKind, PieceMetadata], bytes]
+        self, store: ITaskStore, thread: EventLoopThread, message_of: Callable[[PieceKind, PieceMetadata], bytes]
     ) -> None:
         """
         See what is there.
@@ -122,7 +122,7 @@ class Watches:
 
     def __init__(
         self,
-        store: IPieceStore,
+        store: ITaskStore,
         thread: EventLoopThread,
         message_of: Callable[[PieceKind, PieceMetadata], bytes],
     ) -> None:

@@ -197,35 +197,6 @@ class Catalog:
             _insert_task(connection, task)
             _insert_pieces(connection, task.kind, task.task_id, pieces)
 
-    def add_task(self, task: StoredTask) -> None:
-        """
-        Write a task that has no pieces yet. One that is there with the same lengths stays as it is; a length that was
-        not known there is known then.
-
-        :raises StorageError: it is there with other lengths.
-        :raises StorageFailure: it cannot be written.
-        """
-        with self._database.change() as connection:
-            try:
-                there = self.get_task(task.kind, task.task_id)
-            except NotStored:
-                _insert_task(connection, task)
-                return
-            _check_same_lengths(there, task)
-            if there.content_length is None and task.content_length is not None:
-                _set_content_length(connection, task.kind, task.task_id, task.content_length)
-
-    def add_piece(self, kind: PieceKind, task_id: str, metadata: PieceMetadata) -> None:
-        """
-        Write the row of a piece whose bytes are on the disk. One that is there stays as it is.
-
-        :raises NotStored: there is no such task.
-        :raises StorageFailure: it cannot be written.
-        """
-        with self._database.change() as connection:
-            self.get_task(kind, task_id)
-            _insert_pieces(connection, kind, task_id, [metadata])
-
     def add_written(self, task: StoredTask, pieces: Sequence[PieceMetadata]) -> None:
         """
         Write the rows of pieces of a task that is being downloaded, whose bytes are on the disk. The task's own row is

@@ -17,7 +17,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from dragonfly_vortex.errors import StorageError
-from dragonfly_vortex.files import write_all
 from dragonfly_vortex.storage.atomic_file import StagedFile, hidden_path, is_named, lock, sweep
 from dragonfly_vortex.storage.directories import give_to_owner, locked, make_directory, sync_directory
 from dragonfly_vortex.wire import PieceKind
@@ -100,21 +99,6 @@ class Content:
         """
         with self.stage() as staged:
             self.publish(staged, kind, task_id)
-
-    def write(self, kind: PieceKind, task_id: str, offset: int, data: bytes) -> None:
-        """
-        Write into a task's file; the bytes are on the disk when this returns.
-
-        :param offset: where in the file, in bytes.
-        :raises FileNotFoundError: the task has no file.
-        :raises OSError: it cannot be written, is no regular file, or is a symbolic link.
-        """
-        descriptor = _open_regular(self.path(kind, task_id), os.O_WRONLY | os.O_NOFOLLOW)
-        try:
-            write_all(descriptor, data, offset)
-            os.fdatasync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def stage(self) -> StagedFile:
         """A file for a task whose ID is not known yet. Those of dead processes are swept away."""

@@ -13,8 +13,9 @@ from zope.interface import implementer
 
 from dragonfly_vortex.errors import StorageFailure, VortexError
 from dragonfly_vortex.geometry import piece_length_for
-from dragonfly_vortex.interfaces import ITaskStore, ITaskWriter
+from dragonfly_vortex.interfaces import ITaskWriter
 from dragonfly_vortex.model import Claim
+from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.task.target import MOST_UNWRITTEN, Found, IDownloadTarget
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
@@ -26,11 +27,11 @@ class StoredTarget:
     """
     A task's place in a storage.
 
-    :param store: the storage, an :class:`~dragonfly_vortex.interfaces.ITaskStore`.
+    :param store: the storage.
     :param kind: the kind of the task's pieces.
     """
 
-    def __init__(self, store: ITaskStore, kind: PieceKind, task_id: str) -> None:
+    def __init__(self, store: PieceStore, kind: PieceKind, task_id: str) -> None:
         self._store = store
         self._kind = kind
         self._task_id = task_id

@@ -201,7 +201,7 @@ class StoredTests(SynchronousTestCase):
         with Catalog(self.directory / "data") as catalog:
             for kind in (PieceKind.STANDARD, PieceKind.CACHE):
                 task = StoredTask(kind=kind, task_id=other, content_length=None, piece_length=1000, created_at=1)
-                catalog.add_task(task)
+                catalog.put_task(task, ())
         for command in (("stat",), ("remove",), ("verify",), ("export", "--output", "out")):
             self.assert_fails(2, f"{prefix}, with which {other}, {self.task_id} begin", *command, prefix)
         self.assert_fails(2, f"{other} is there in several kinds", "stat", f"{prefix}-")

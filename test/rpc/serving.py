@@ -20,8 +20,9 @@ from dragonfly_vortex.config.model import HostConfig
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.storage.reactor.store import PieceStore
-from dragonfly_vortex.wire import PieceKind, PieceMetadata
+from dragonfly_vortex.wire import PieceKind
 from test.rpc.by_hand import LEGACY_PATHS
+from test.storage.contents import put_pieces
 
 __all__ = ["LENGTH", "TASK_ID", "ServiceTestCase", "content_of"]
 
@@ -37,6 +38,13 @@ LENGTH = 100_000
 def content_of(number: int) -> bytes:
     """A piece's bytes."""
     return random.Random(number).randbytes(LENGTH)
+
+
+def stored_task(pieces: int, kind: PieceKind = PieceKind.STANDARD) -> StoredTask:
+    """The row of a task of so many pieces."""
+    return StoredTask(
+        kind=kind, task_id=TASK_ID, content_length=pieces * LENGTH, piece_length=LENGTH, created_at=1_700_000_000
+    )
 
 
 class ServiceTestCase(TestCase):
@@ -73,28 +81,14 @@ class ServiceTestCase(TestCase):
             **settings,
         )
 
-    def add_task(self, pieces: int, kind: PieceKind = PieceKind.STANDARD, task_id: str = TASK_ID) -> Deferred[None]:
-        """Make a place for a task of so many pieces."""
-        return self.store.add_task(
-            StoredTask(
-                kind=kind,
-                task_id=task_id,
-                content_length=pieces * LENGTH,
-                piece_length=LENGTH,
-                created_at=1_700_000_000,
-            )
-        )
+    def add_piece(self, number: int) -> Deferred[None]:
+        """Add a piece of a task of three."""
+        return deferToThread(put_pieces, self.directory, stored_task(3), {number: content_of(number)})
 
-    def add_piece(self, number: int, kind: PieceKind = PieceKind.STANDARD, task_id: str = TASK_ID) -> Deferred[None]:
-        """Add a piece."""
-        metadata = PieceMetadata(number=number, offset=number * LENGTH, length=LENGTH, digest="")
-        return self.store.add_piece(kind, task_id, metadata, content_of(number))
-
-    async def add(self, *numbers: int, pieces: int = 3, kind: PieceKind = PieceKind.STANDARD) -> None:
+    def add(self, *numbers: int, pieces: int = 3, kind: PieceKind = PieceKind.STANDARD) -> Deferred[None]:
         """Add a task, and these of its pieces."""
-        await self.add_task(pieces, kind)
-        for number in numbers:
-            await self.add_piece(number, kind)
+        contents = {number: content_of(number) for number in numbers}
+        return deferToThread(put_pieces, self.directory, stored_task(pieces, kind), contents)
 
     def child(self, work: Callable[[], _T]) -> Deferred[_T]:
         """Have a child do something, in a thread."""

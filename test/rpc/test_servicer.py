@@ -42,8 +42,9 @@ catalog.open()
 print(flush=True)
 for line in sys.stdin:
     number = int(line)
-    catalog.add_piece(PieceKind.STANDARD, sys.argv[2], PieceMetadata(
-        number=number, offset=number * 100_000, length=100_000, digest="crc32:1"))
+    task = catalog.get_task(PieceKind.STANDARD, sys.argv[2])
+    catalog.add_written(task, [PieceMetadata(
+        number=number, offset=number * 100_000, length=100_000, digest="crc32:1")])
 """
 
 _CHILDREN = """
@@ -457,7 +458,7 @@ class SyncTests(ServiceTestCase):
 
     async def test_headers_at_once(self) -> None:
         """Headers come before the first piece is there."""
-        await self.add_task(3)
+        await self.add()
 
         def look() -> None:
             stream = self.sync(0, 1, 2)

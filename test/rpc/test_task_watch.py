@@ -13,7 +13,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import NotStored
-from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.model import OpenPiece, StoredPiece, StoredTask
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.task_watch import Watches
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 _KIND = PieceKind.STANDARD
 
 
-@implementer(IPieceStore)
+@implementer(ITaskStore)
 class _Tasks:
     """A store that counts what it is asked, and changes when the test says so."""
 
@@ -68,12 +68,6 @@ class _Tasks:
         return fail(NotStored("nothing asks for it"))
 
     def mark_damaged(self, kind: PieceKind, task_id: str, number: int, reason: str) -> Deferred[None]:
-        return succeed(None)
-
-    def add_task(self, task: StoredTask) -> Deferred[None]:
-        return succeed(None)
-
-    def add_piece(self, kind: PieceKind, task_id: str, metadata: PieceMetadata, content: bytes) -> Deferred[None]:
         return succeed(None)
 
 

@@ -11,13 +11,13 @@ __all__ = ["Changer"]
 _PROGRAM = """
 import pathlib, sys
 from dragonfly_vortex.storage.catalog import Catalog
-from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.wire import PieceKind
+from test.storage.contents import write_at
 
 source, directory = map(pathlib.Path, sys.argv[1:])
-kind, content = PieceKind.STANDARD, Content(directory)
+kind = PieceKind.STANDARD
 catalog = Catalog(directory)
 catalog.open()
 for line in sys.stdin:
@@ -30,9 +30,9 @@ for line in sys.stdin:
     elif what == "drop":
         catalog.drop_pieces(kind, task.task_id, {1: piece.digest})
     elif what == "scribble":
-        content.write(kind, task.task_id, 1000, b"wrong" * 200)
+        write_at(directory, task, 1000, b"wrong" * 200)
     elif what == "heal":
-        content.write(kind, task.task_id, 1000, source.read_bytes()[1000:2000])
+        write_at(directory, task, 1000, source.read_bytes()[1000:2000])
         catalog.add_written(task, [piece])
     elif what == "remove":
         remove_task(directory, kind, task.task_id)
@@ -51,10 +51,11 @@ class Changer:
 
     def __init__(self, source: Path, directory: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, str(source), str(directory)],
+            [sys.executable, "-c", _PROGRAM, str(source.absolute()), str(directory.absolute())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            cwd=Path(__file__).parents[2],
         )
 
     def do(self, what: str) -> None:

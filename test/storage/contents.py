@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Mapping
 from pathlib import Path
 
 from dragonfly_vortex.digest import new_hash, parse_digest
-from dragonfly_vortex.model import StoredPiece
+from dragonfly_vortex.files import write_all
+from dragonfly_vortex.model import StoredPiece, StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["content_of", "files_in", "piece_bytes", "wrong_pieces"]
+__all__ = ["content_of", "files_in", "piece_bytes", "put_pieces", "write_at", "wrong_pieces"]
 
 
 def content_of(length: int, seed: int = 0) -> bytes:
@@ -32,6 +35,32 @@ def piece_bytes(directory: Path, piece: StoredPiece) -> bytes:
         return os.pread(descriptor, piece.metadata.length, piece.metadata.offset)
     finally:
         os.close(descriptor)
+
+
+def write_at(directory: Path, task: StoredTask, offset: int, data: bytes) -> None:
+    """Write bytes into a task's file."""
+    descriptor = Content(directory).open_for_writing(task.kind, task.task_id)
+    try:
+        write_all(descriptor, data, offset)
+    finally:
+        os.close(descriptor)
+
+
+def put_pieces(directory: Path, task: StoredTask, contents: Mapping[int, bytes]) -> None:
+    """Put pieces into a storage, and the task itself where it is not there."""
+    files = Content(directory)
+    with Catalog(directory) as catalog:
+        with files.lock():
+            if not files.path(task.kind, task.task_id).exists():
+                files.create(task.kind, task.task_id)
+        pieces = []
+        for number, data in contents.items():
+            hasher = new_hash("crc32")
+            hasher.update(data)
+            offset = number * task.piece_length
+            write_at(directory, task, offset, data)
+            pieces.append(PieceMetadata(number=number, offset=offset, length=len(data), digest=hasher.text()))
+        catalog.add_written(task, pieces)
 
 
 def wrong_pieces(directory: Path) -> list[StoredPiece]:

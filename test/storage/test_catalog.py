@@ -76,7 +76,6 @@ class CatalogTests(SynchronousTestCase):
             (lambda: self.catalog.get_piece(TASK.kind, "../etc", 1), "piece ../etc-1 not found"),
             (lambda: self.catalog.get_task(TASK.kind, "\udcff"), r"task '\udcff' not found"),
             (lambda: self.catalog.mark_damaged(TASK.kind, TASK.task_id, 1, "x"), f"piece {TASK.task_id}-1 not found"),
-            (lambda: self.catalog.add_piece(PieceKind.CACHE, TASK.task_id, LAST), f"task {TASK.task_id} not found"),
         ):
             with self.assertRaises(NotStored) as caught:
                 ask()
@@ -126,24 +125,13 @@ class CatalogTests(SynchronousTestCase):
         self.assertEqual(self.catalog.get_task(TASK.kind, TASK.task_id), TASK)
         self.assertEqual(self.pieces(), [self.stored(FIRST)])
 
-    def test_add_task(self) -> None:
-        """A task is added once; the same again changes nothing, and other lengths are an error."""
-        self.catalog.add_task(TASK)
-        self.catalog.add_piece(TASK.kind, TASK.task_id, FIRST)
-        self.catalog.add_task(replace(TASK, created_at=0))
-        self.assertEqual(self.catalog.list_tasks(), [TASK])
-        self.assertEqual(self.pieces(), [self.stored(FIRST)])
-        for other in (replace(TASK, piece_length=5), replace(TASK, content_length=12)):
-            with self.assertRaisesRegex(StorageError, "expected 11 bytes in pieces of 10, got "):
-                self.catalog.add_task(other)
-
     def test_unknown_length(self) -> None:
         """A task's length can be unknown, become known, and be unknown again; what is unknown contradicts nothing."""
         unknown = replace(TASK, content_length=None)
-        self.catalog.add_task(unknown)
+        self.catalog.add_written(unknown, [FIRST])
         self.assertEqual(self.catalog.get_task(TASK.kind, TASK.task_id), unknown)
-        self.catalog.add_task(TASK)
-        self.catalog.add_task(unknown)
+        self.catalog.set_content_length(TASK.kind, TASK.task_id, TASK.content_length)
+        self.catalog.add_written(unknown, [LAST])
         self.assertEqual(self.catalog.list_tasks(), [TASK])
         self.catalog.set_content_length(TASK.kind, TASK.task_id, None)
         self.assertEqual(self.catalog.list_tasks(), [unknown])
@@ -162,7 +150,7 @@ class CatalogTests(SynchronousTestCase):
 
     def test_add_written_elsewhere(self) -> None:
         """Pieces that do not fit into the task that is there are refused, all of them together."""
-        self.catalog.add_task(TASK)
+        self.catalog.put_task(TASK, [])
         with self.assertRaisesRegex(
             StorageError, "-1: expected its place in 11 bytes in pieces of 10, got 2 bytes at 10"
         ):
@@ -179,13 +167,6 @@ class CatalogTests(SynchronousTestCase):
         self.assertEqual(self.catalog.list_tasks(), [replace(TASK, content_length=None)])
         self.catalog.drop_pieces(TASK.kind, TASK.task_id, {0: FIRST.digest})
         self.assertEqual(self.catalog.list_tasks(), [])
-
-    def test_add_piece(self) -> None:
-        """A piece's row is added once, and stays as it is."""
-        self.catalog.add_task(TASK)
-        self.catalog.add_piece(TASK.kind, TASK.task_id, FIRST)
-        self.catalog.add_piece(TASK.kind, TASK.task_id, replace(FIRST, digest="crc32:8"))
-        self.assertEqual(self.pieces(), [self.stored(FIRST)])
 
     def test_damage(self) -> None:
         """A mark stays over a reopening, and says why; a mark without a reason is one as well."""
@@ -245,8 +226,8 @@ class CatalogTests(SynchronousTestCase):
             return get_task(kind, task_id)
 
         self.patch(self.catalog, "get_task", interrupted)
-        self.catalog.add_task(TASK)
-        self.assertEqual(other.get_pieces(TASK.kind, TASK.task_id), [])
+        self.catalog.add_written(TASK, [LAST])
+        self.assertEqual(other.get_pieces(TASK.kind, TASK.task_id), [self.stored(LAST)])
 
     def test_full_disk(self) -> None:
         """A change for which there is no room is a failure that changes nothing, and smaller ones go on."""

@@ -99,28 +99,6 @@ class ContentTests(SynchronousTestCase):
             self.assertEqual(file.read(), b"old")
         self.assertEqual(self.read(), b"new")
 
-    def test_write(self) -> None:
-        """Bytes go where they are sent, in any order."""
-        with self.content.lock():
-            self.content.create(PieceKind.STANDARD, TASK)
-        self.content.write(PieceKind.STANDARD, TASK, 3, b"def")
-        self.content.write(PieceKind.STANDARD, TASK, 0, b"abc")
-        self.assertEqual(self.read(), b"abcdef")
-
-    def test_write_in_parts(self) -> None:
-        """What the system does not write at once is written after it."""
-        pwrite = os.pwrite
-        self.patch(os, "pwrite", lambda descriptor, data, offset: pwrite(descriptor, data[:2], offset))
-        with self.content.lock():
-            self.content.create(PieceKind.STANDARD, TASK)
-        self.content.write(PieceKind.STANDARD, TASK, 0, b"abcde")
-        self.assertEqual(self.read(), b"abcde")
-
-    def test_write_without_file(self) -> None:
-        """There is no writing into a task that has no file."""
-        self.assertRaises(FileNotFoundError, self.content.write, PieceKind.STANDARD, TASK, 0, b"abc")
-        self.assertRaises(FileNotFoundError, self.content.open, PieceKind.STANDARD, TASK)
-
     def test_create_over_a_link(self) -> None:
         """A new task's file is nobody else's, whatever a killed process has left in its place."""
         source = Path(self.mktemp())
@@ -128,7 +106,7 @@ class ContentTests(SynchronousTestCase):
         self.link(source)
         with self.content.lock():
             self.content.create(PieceKind.STANDARD, TASK)
-        self.content.write(PieceKind.STANDARD, TASK, 0, b"ours")
+        self.assertEqual(self.read(), b"")
         self.assertEqual(source.read_bytes(), b"the user's")
 
     def link(self, source: Path, opened: Path | None = None) -> None:
@@ -202,7 +180,6 @@ class ContentTests(SynchronousTestCase):
             self.assertRaisesRegex(
                 OSError, "expected a regular file, got something else", work, PieceKind.STANDARD, TASK
             )
-        self.assertRaises(OSError, self.content.write, PieceKind.STANDARD, TASK, 0, b"lost")
 
     def test_written_through_a_link(self) -> None:
         """A symbolic link in the place of a task's file is not written through."""
@@ -212,5 +189,4 @@ class ContentTests(SynchronousTestCase):
         other.write_bytes(b"another's")
         path.symlink_to(other.absolute())
         self.assertRaises(OSError, self.content.open_for_writing, PieceKind.STANDARD, TASK)
-        self.assertRaises(OSError, self.content.write, PieceKind.STANDARD, TASK, 0, b"lost")
         self.assertEqual(other.read_bytes(), b"another's")

@@ -8,13 +8,12 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError
-from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.importer import import_file
-from dragonfly_vortex.storage.piece_access import PAGE_LENGTH, add_piece, add_task, open_piece, page_of
-from dragonfly_vortex.wire import PieceKind, PieceMetadata
+from dragonfly_vortex.storage.piece_access import PAGE_LENGTH, open_piece, page_of
+from dragonfly_vortex.wire import PieceKind
 from test.storage.contents import content_of
 
 KIND = PieceKind.STANDARD
@@ -65,14 +64,3 @@ class PieceAccessTests(SynchronousTestCase):
             with self.assertRaisesRegex(PieceDamaged, "expected a file, got none"):
                 open_piece(catalog, self.content, KIND, self.task_id, 0, 0, None)
             self.assertEqual(catalog.get_piece(KIND, self.task_id, 0).damage, damage)
-
-    def test_add(self) -> None:
-        """A task that is added piece by piece has its file and its rows."""
-        catalog = self.catalog()
-        task = StoredTask(kind=KIND, task_id="a-task", content_length=1500, piece_length=1000, created_at=0)
-        add_task(catalog, self.content, task)
-        for number, data in enumerate((CONTENT[:1000], CONTENT[1000:1500])):
-            metadata = PieceMetadata(number=number, offset=number * 1000, length=len(data), digest="")
-            add_piece(catalog, self.content, KIND, "a-task", metadata, data)
-        self.assertEqual(self.content.path(KIND, "a-task").read_bytes(), CONTENT[:1500])
-        self.assertEqual(len(catalog.get_pieces(KIND, "a-task")), 2)

@@ -52,7 +52,7 @@ class CatalogVersionTests(SynchronousTestCase):
         task = StoredTask(
             kind=PieceKind.STANDARD, task_id=task_id, content_length=1, piece_length=1, created_at=1_700_000
         )
-        self.catalog.add_task(task)
+        self.catalog.put_task(task, ())
 
     def test_changes(self) -> None:
         """It is the same while nothing is committed, and another one after each commit; reading changes nothing."""

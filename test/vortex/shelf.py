@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.interfaces import IPieceStore
-from dragonfly_vortex.model import FileRange, OpenPiece, StoredPiece, StoredTask
+from dragonfly_vortex.model import FileRange, OpenPiece
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
 
 __all__ = ["TASK_ID", "Shelf"]
@@ -81,15 +81,6 @@ class Shelf:
         self.opened.append(descriptor)
         return OpenPiece(metadata=metadata, range=FileRange(descriptor, metadata.offset, metadata.length))
 
-    def get_task(self, kind: PieceKind, task_id: str) -> Deferred[StoredTask]:
-        """See :meth:`IPieceStore.get_task`."""
-        return fail(NotStored("nothing asks for it"))
-
-    def get_pieces(self, kind: PieceKind, task_id: str) -> Deferred[list[StoredPiece]]:
-        """See :meth:`IPieceStore.get_pieces`."""
-        pieces = [StoredPiece(kind=self.kind, task_id=TASK_ID, metadata=metadata) for metadata in self._pieces]
-        return succeed(pieces)
-
     def open_piece(
         self, kind: PieceKind, task_id: str, number: int, start: int = 0, length: int | None = None
     ) -> Deferred[OpenPiece]:
@@ -108,15 +99,3 @@ class Shelf:
         """See :meth:`IPieceStore.mark_damaged`."""
         self.damaged.append((kind, task_id, number))
         return succeed(None)
-
-    def add_task(self, task: StoredTask) -> Deferred[None]:
-        """See :meth:`IPieceStore.add_task`."""
-        return succeed(None)
-
-    def add_piece(self, kind: PieceKind, task_id: str, metadata: PieceMetadata, content: bytes) -> Deferred[None]:
-        """See :meth:`IPieceStore.add_piece`."""
-        return succeed(None)
-
-    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """See :meth:`IPieceStore.subscribe`. Nothing changes here."""
-        return lambda: None

@@ -37,7 +37,7 @@ from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
-from dragonfly_vortex.storage.piece_access import OpenedPiece, add_piece, add_task, find_piece, open_piece
+from dragonfly_vortex.storage.piece_access import OpenedPiece, find_piece, open_piece
 from dragonfly_vortex.storage.reactor.piece_cache import HotPieces
 from dragonfly_vortex.storage.reactor.task_writer import TaskWriter
 from dragonfly_vortex.storage.reactor.watch import CatalogWatch
@@ -45,7 +45,7 @@ from dragonfly_vortex.storage.reading import Place
 from dragonfly_vortex.storage.task_file import TaskFile
 from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
-from dragonfly_vortex.wire import PieceKind, PieceMetadata
+from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["CHECK_INTERVAL", "PieceStore"]
 
@@ -121,11 +121,11 @@ class PieceStore:
         return Deferred.fromCoroutine(_end(synced, disk_thread, closed, thread))
 
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[StoredTask]:
-        """See :meth:`IPieceStore.get_task`."""
+        """See :meth:`ITaskStore.get_task`."""
         return self._ask(lambda: self._catalog.get_task(kind, task_id))
 
     def get_pieces(self, kind: PieceKind, task_id: str) -> Deferred[list[StoredPiece]]:
-        """See :meth:`IPieceStore.get_pieces`."""
+        """See :meth:`ITaskStore.get_pieces`."""
         return self._ask(lambda: self._catalog.get_pieces(kind, task_id))
 
     def open_piece(
@@ -162,28 +162,14 @@ class PieceStore:
         """See :meth:`IPieceStore.mark_damaged`. Fails with :class:`~dragonfly_vortex.errors.NotStored` for no piece."""
         return self._change(lambda: self._catalog.mark_damaged(kind, task_id, number, reason))
 
-    def add_task(self, task: StoredTask) -> Deferred[None]:
-        """
-        See :meth:`IPieceStore.add_task`.
-
-        :returns: fails with :class:`~dragonfly_vortex.errors.StorageError` for a task that cannot be stored, or that is
-            there with other lengths.
-        """
-        return self._change(lambda: add_task(self._catalog, self._content, task))
-
-    def add_piece(self, kind: PieceKind, task_id: str, metadata: PieceMetadata, content: bytes) -> Deferred[None]:
-        """
-        See :meth:`IPieceStore.add_piece`. A sound piece that is there is never written again: it may be being sent.
-
-        :param metadata: without a digest it gets a CRC-32.
-        :returns: fails with :class:`~dragonfly_vortex.errors.NotStored` for no task, and with
-            :class:`~dragonfly_vortex.errors.StorageError` where metadata, content and task do not fit together, or the
-            piece is there and is damaged or another one.
-        """
-        return self._change(lambda: add_piece(self._catalog, self._content, kind, task_id, metadata, content))
-
     def write_task(self, kind: PieceKind, task_id: str) -> Deferred[ITaskWriter]:
-        """See :meth:`ITaskStore.write_task`."""
+        """
+        Open a task for writing; its file is made where there is none. Its row comes with its first piece.
+
+        :returns: fires with an :class:`~dragonfly_vortex.interfaces.ITaskWriter`, which the caller closes. Fails with
+            :class:`~dragonfly_vortex.errors.StorageError` for an ID that no task can have, and
+            :class:`~dragonfly_vortex.errors.StorageFailure`. Cancelling the Deferred closes what is being opened.
+        """
         file = TaskFile(self.directory, self._catalog, kind, task_id)
 
         def close(_: Deferred[ITaskWriter]) -> None:
@@ -203,7 +189,7 @@ class PieceStore:
         return opened
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
-        """See :meth:`IPieceStore.subscribe`."""
+        """See :meth:`ITaskStore.subscribe`."""
         return self._watch.subscribe(changed)
 
     # -- in the reactor's thread -------------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class CatalogWatch:
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """
-        See :meth:`~dragonfly_vortex.interfaces.IPieceStore.subscribe`.
+        See :meth:`~dragonfly_vortex.interfaces.ITaskStore.subscribe`.
 
         :param changed: called soon after any row has changed, once for all changes in :data:`INTERVAL`.
         :returns: ends the subscription; it may be called again, for nothing.

@@ -25,9 +25,8 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError, StorageFailure
-from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.model import OpenPiece, StoredTask
-from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
@@ -37,7 +36,7 @@ from dragonfly_vortex.threads import DaemonThreadPool
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.mounts import run_with_mounts
 from test.storage.changer import Changer
-from test.storage.contents import content_of, files_in, wrong_pieces
+from test.storage.contents import content_of
 
 KIND = PieceKind.STANDARD
 CONTENT = content_of(2500)
@@ -106,7 +105,6 @@ react(main)
 _READ_ONLY = """
 from twisted.internet.task import react
 from dragonfly_vortex.errors import StorageError
-from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.wire import PieceKind
 
@@ -123,7 +121,6 @@ async def main(reactor):
     for change in (
         lambda: store.get_task(kind, "f" * 64),
         lambda: store.mark_damaged(kind, task_id, 0, "a test"),
-        lambda: store.add_task(StoredTask(kind=kind, task_id="abc", content_length=1, piece_length=1, created_at=0)),
         lambda: store.write_task(kind, "abc"),
     ):
         try:
@@ -202,7 +199,7 @@ class LifeTests(StoreCase):
 
     def test_provides(self) -> None:
         """The store provides its interface."""
-        verifyObject(IPieceStore, self.store)
+        verifyObject(ITaskStore, self.store)
 
     def test_constructor(self) -> None:
         """A store that has not been started has made no file and no thread."""
@@ -547,124 +544,6 @@ class DamageTests(StoreCase):
         self.assertEqual(read(piece), CONTENT[:1000])
 
 
-class AddTests(StoreCase):
-    """Tasks that come piece by piece."""
-
-    async def test_added(self) -> None:
-        """Pieces can be added in any order, and are then like imported ones; their rows are as they came."""
-        await self.store.add_task(TASK)
-        self.assertEqual(await self.store.get_pieces(KIND, TASK.task_id), [])
-        for number in (2, 0, 1):
-            metadata = metadata_of(number)
-            span = slice(metadata.offset, metadata.offset + metadata.length)
-            await self.store.add_piece(KIND, TASK.task_id, metadata, CONTENT[span])
-            piece = await self.store.open_piece(KIND, TASK.task_id, number)
-            self.assertEqual(piece.metadata, metadata)
-            self.assertEqual(read(piece), CONTENT[span])
-        self.assertEqual(self.stored_at().read_bytes(), CONTENT)
-
-    async def test_task_again(self) -> None:
-        """A task that is added again with the same lengths stays with its pieces; other lengths are an error."""
-        self.import_it()
-        await self.store.add_task(TASK)
-        self.assertEqual(len(await self.store.get_pieces(KIND, TASK.task_id)), 3)
-        self.assertEqual(read(await self.store.open_piece(KIND, TASK.task_id, 0)), CONTENT[:1000])
-        with self.assertRaisesRegex(StorageError, "in pieces of 1000, got 2500 bytes in pieces of 7"):
-            await self.store.add_task(replace(TASK, piece_length=7))
-        self.assertEqual(self.stored_at().read_bytes(), CONTENT)
-
-    async def test_unknown_length(self) -> None:
-        """While a task's length is not known any piece may be the last one."""
-        await self.store.add_task(replace(TASK, content_length=None))
-        for number in (1, 2):
-            await self.store.add_piece(KIND, TASK.task_id, metadata_of(number), CONTENT[number * 1000 :][:1000])
-        with self.assertRaisesRegex(StorageError, "expected 1000 bytes at 0, got 1001 bytes"):
-            await self.store.add_piece(KIND, TASK.task_id, replace(metadata_of(0), length=1001), CONTENT[:1001])
-        self.assertEqual(len(await self.store.get_pieces(KIND, TASK.task_id)), 2)
-
-    async def test_task_refused(self) -> None:
-        """A task that cannot be stored is an error, and nothing is made of it."""
-        for task, message in (
-            (replace(TASK, task_id="../../../x"), "expected a task ID"),
-            (replace(TASK, piece_length=0), "got 0"),
-            (replace(TASK, content_length=1 << 63), f"got {1 << 63}"),
-        ):
-            with self.assertRaisesRegex(StorageError, message):
-                await self.store.add_task(task)
-        self.assertEqual(files_in(self.directory), [])
-
-    async def test_piece_refused(self) -> None:
-        """A piece that does not fit its task, its content or its digest is an error, and has no row."""
-        await self.store.add_task(TASK)
-        piece = metadata_of(1)
-        content = CONTENT[1000:2000]
-        for metadata, data, message in (
-            (replace(piece, number=3), content, "number below 3, got 3"),
-            (
-                replace(piece, offset=999),
-                content,
-                "1000 bytes at 1000, got 1000 bytes, said to be 1000 at 999",
-            ),
-            (replace(piece, length=999), content, "said to be 999 at 1000"),
-            (piece, content[:-1], "got 999 bytes"),
-            (piece, content[::-1], f"expected the digest {piece.digest}, got crc32:"),
-            (replace(piece, digest="md5:00"), content, "expected a digest by one of"),
-            (replace(piece, digest="crc32"), content, "expected a digest like"),
-        ):
-            with self.assertRaisesRegex(StorageError, message):
-                await self.store.add_piece(KIND, TASK.task_id, metadata, data)
-        with self.assertRaisesRegex(NotStored, f"task {'f' * 64} not found"):
-            await self.store.add_piece(KIND, "f" * 64, piece, content)
-        self.assertEqual(await self.store.get_pieces(KIND, TASK.task_id), [])
-        self.assertEqual(self.stored_at().read_bytes(), b"")
-
-    async def test_piece_without_digest(self) -> None:
-        """A piece that comes without a digest gets one."""
-        await self.store.add_task(TASK)
-        await self.store.add_piece(KIND, TASK.task_id, replace(metadata_of(0), digest=""), CONTENT[:1000])
-        (piece,) = await self.store.get_pieces(KIND, TASK.task_id)
-        self.assertEqual(piece.metadata, metadata_of(0))
-
-    async def test_piece_again(self) -> None:
-        """A sound piece is not written again; a damaged one, or another in its place, is an error."""
-        self.import_it()
-        inode = self.stored_at().stat()
-        await self.store.add_piece(KIND, TASK.task_id, metadata_of(0), CONTENT[:1000])
-        self.assertEqual(self.stored_at().stat().st_mtime_ns, inode.st_mtime_ns)
-        other = bytes(1000)
-        digest = f"crc32:{zlib.crc32(other)}"
-        with self.assertRaisesRegex(StorageError, "expected it not to be there, or to be the same"):
-            await self.store.add_piece(KIND, TASK.task_id, replace(metadata_of(0), digest=digest), other)
-        await self.store.mark_damaged(KIND, TASK.task_id, 0, "short")
-        with self.assertRaisesRegex(StorageError, "got short"):
-            await self.store.add_piece(KIND, TASK.task_id, metadata_of(0), CONTENT[:1000])
-        self.assertEqual(wrong_pieces(self.directory), [])
-
-    async def test_bytes_before_row(self) -> None:
-        """A piece's bytes are on the disk before its row is committed; where they cannot be written there is none."""
-        await self.store.add_task(TASK)
-        fdatasync = os.fdatasync
-        seen: list[list[bytes]] = []
-
-        def noting_fdatasync(descriptor: int) -> None:
-            fdatasync(descriptor)
-            with Catalog(self.directory) as catalog:
-                self.assertEqual(catalog.get_pieces(KIND, TASK.task_id), [])
-            seen.append([self.stored_at().read_bytes()])
-
-        self.patch(os, "fdatasync", noting_fdatasync)
-        await self.store.add_piece(KIND, TASK.task_id, metadata_of(0), CONTENT[:1000])
-        self.assertEqual(seen, [[CONTENT[:1000]]])
-
-        def failing_fdatasync(descriptor: int) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        self.patch(os, "fdatasync", failing_fdatasync)
-        with self.assertRaisesRegex(StorageFailure, f"cannot write piece {TASK.task_id}-1: .*No space left"):
-            await self.store.add_piece(KIND, TASK.task_id, metadata_of(1), CONTENT[1000:2000])
-        self.assertEqual(len(await self.store.get_pieces(KIND, TASK.task_id)), 1)
-
-
 class ReplacedTests(StoreCase):
     """A storage whose directory is replaced while it is served."""
 
@@ -744,4 +623,4 @@ class ReadOnlyTests(StoreCase):
         self.import_it()
         said = await deferToThread(run_with_mounts, _READ_ONLY, self.directory.absolute(), TASK.task_id)
         refused = "StorageFailure: Read-only file system"
-        self.assertEqual(said, ["2500 bytes", "piece 2 of 500 bytes", "NotStored", refused, refused, refused])
+        self.assertEqual(said, ["2500 bytes", "piece 2 of 500 bytes", "NotStored", refused, refused])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -101,6 +102,29 @@ class WriterTests(TestCase):
         await writer.set_content_length(2500)
         self.assertEqual(changes, 3)
         self.assertEqual(wrong_pieces(self.directory), [])
+
+    async def test_bytes_before_row(self) -> None:
+        """A piece's bytes are on the disk before its row is committed; where the disk fails there is no row."""
+        writer = await self.writer()
+        fdatasync = os.fdatasync
+        seen: list[tuple[bytes, int]] = []
+
+        def noting(descriptor: int) -> None:
+            fdatasync(descriptor)
+            with Catalog(self.directory) as catalog:
+                seen.append((os.pread(descriptor, 1000, 0), len(catalog.find_pieces(KIND, TASK_ID, range(3)))))
+
+        self.patch(os, "fdatasync", noting)
+        await self.add(writer, 0)
+        self.assertEqual(seen, [(CONTENT[:1000], 0)])
+
+        def failing(descriptor: int) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        self.patch(os, "fdatasync", failing)
+        with self.assertRaisesRegex(OSError, "No space left"):
+            await self.add(writer, 1)
+        self.assertEqual(len(await self.store.get_pieces(KIND, TASK_ID)), 1)
 
     async def test_in_order(self) -> None:
         """What is dropped behind an adding that has not fired is not added again by it."""

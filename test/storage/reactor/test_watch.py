@@ -29,8 +29,8 @@ catalog = Catalog(Path(sys.argv[1]))
 catalog.open()
 print(flush=True)
 for line in sys.stdin:
-    catalog.add_task(StoredTask(
-        kind=PieceKind.STANDARD, task_id=line.strip(), content_length=1, piece_length=1, created_at=0))
+    catalog.put_task(StoredTask(
+        kind=PieceKind.STANDARD, task_id=line.strip(), content_length=1, piece_length=1, created_at=0), ())
 """
 
 
@@ -64,7 +64,7 @@ class CatalogWatchTests(SynchronousTestCase):
     def test_tells(self) -> None:
         """A change is told in the next turn when there was none for a while."""
         self.addCleanup(self.watch.subscribe(self.changed))
-        self.catalog.add_task(task("a"))
+        self.catalog.put_task(task("a"), ())
         self.read()
         self.assertEqual(self.calls, 0)
         self.reactor.advance(0)
@@ -81,7 +81,7 @@ class CatalogWatchTests(SynchronousTestCase):
             self.watch.renew()
             self.reactor.advance(0)
             self.assertEqual(self.calls, 1)
-            catalog.add_task(task("a"))
+            catalog.put_task(task("a"), ())
             self.read()
             self.reactor.advance(INTERVAL)
             self.assertEqual(self.calls, 2)
@@ -91,7 +91,7 @@ class CatalogWatchTests(SynchronousTestCase):
         self.addCleanup(self.watch.subscribe(self.changed))
         with Catalog(self.directory) as other:
             for number, letter in enumerate("abcdefgh", start=1):
-                self.catalog.add_task(task(letter))
+                self.catalog.put_task(task(letter), ())
                 self.read()
                 self.reactor.advance(INTERVAL)
                 self.assertEqual((self.calls, len(other.list_tasks())), (number, number))
@@ -113,7 +113,7 @@ class CatalogWatchTests(SynchronousTestCase):
         """Changes that follow one another at once are told together, after the interval."""
         self.addCleanup(self.watch.subscribe(self.changed))
         for letter in "abcdef":
-            self.catalog.add_task(task(letter))
+            self.catalog.put_task(task(letter), ())
             self.read()
             self.reactor.advance(0)
         self.assertEqual(self.calls, 1)
@@ -143,17 +143,17 @@ class CatalogWatchTests(SynchronousTestCase):
         first = self.watch.subscribe(self.changed)
         second = self.watch.subscribe(self.changed)
         self.assertEqual(len(self.reactor.getReaders()), 1)
-        self.catalog.add_task(task("a"))
+        self.catalog.put_task(task("a"), ())
         self.read()
         self.reactor.advance(0)
         self.assertEqual(self.calls, 2)
         first()
         first()
-        self.catalog.add_task(task("b"))
+        self.catalog.put_task(task("b"), ())
         self.read()
         self.reactor.advance(INTERVAL)
         self.assertEqual(self.calls, 3)
-        self.catalog.add_task(task("c"))
+        self.catalog.put_task(task("c"), ())
         self.read()
         second()
         self.assertEqual((self.reactor.getReaders(), self.reactor.getDelayedCalls()), ([], []))
@@ -165,7 +165,7 @@ class CatalogWatchTests(SynchronousTestCase):
         self.assertEqual(self.reactor.getReaders(), [])
         with Catalog(directory) as catalog:
             for number, letter in enumerate("abc", start=1):
-                catalog.add_task(task(letter))
+                catalog.put_task(task(letter), ())
                 self.reactor.pump([POLL_INTERVAL, INTERVAL, POLL_INTERVAL])
                 self.assertEqual(self.calls, number)
         unsubscribe()
