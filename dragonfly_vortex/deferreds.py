@@ -1,18 +1,18 @@
 """
-Waiting for Deferreds: until nothing of something is left, to the end in spite of a cancellation, and no longer than
-there is progress.
+Waiting for Deferreds: until nothing of something is left, until all have fired, to the end in spite of a cancellation,
+and no longer than there is progress.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-__all__ = ["Ending", "add_deadline", "outlast"]
+__all__ = ["Ending", "add_deadline", "failures_of", "outlast"]
 
 _T = TypeVar("_T")
 
@@ -50,6 +50,16 @@ class Ending:
             waiting, self._waiting = self._waiting, []
             for over in waiting:
                 over.callback(None)
+
+
+async def failures_of(deferreds: Iterable[Deferred[Any]]) -> list[Failure]:
+    """
+    Wait until all Deferreds have fired, also where some fail.
+
+    :returns: what has failed, in the order of the Deferreds.
+    """
+    results = await DeferredList(deferreds, consumeErrors=True)
+    return [result for is_success, result in results if not is_success]
 
 
 async def outlast(deferred: Deferred[_T], *, forget_cancellation: bool = False) -> _T:

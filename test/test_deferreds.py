@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.deferreds import Ending, add_deadline, outlast
+from dragonfly_vortex.deferreds import Ending, add_deadline, failures_of, outlast
 
 
 class EndingTests(SynchronousTestCase):
@@ -62,6 +62,25 @@ class EndingTests(SynchronousTestCase):
         self.left.clear()
         self.ending.look()
         self.assertEqual(told, ["first", "second"])
+
+
+class FailuresTests(SynchronousTestCase):
+    """Waiting for all of some Deferreds."""
+
+    def test_waits_for_all(self) -> None:
+        """A failure does not end the waiting for the others; the failures come in the order of the Deferreds."""
+        deferreds: list[Deferred[None]] = [Deferred() for _ in range(3)]
+        waiting = Deferred.fromCoroutine(failures_of(deferreds))
+        deferreds[2].errback(ValueError("last"))
+        deferreds[0].errback(ValueError("first"))
+        self.assertNoResult(waiting)
+        deferreds[1].callback(None)
+        failures = self.successResultOf(waiting)
+        self.assertEqual([failure.getErrorMessage() for failure in failures], ["first", "last"])
+
+    def test_nothing(self) -> None:
+        """There is nothing to wait for where there are no Deferreds."""
+        self.assertEqual(self.successResultOf(Deferred.fromCoroutine(failures_of([]))), [])
 
 
 class OutlastTests(SynchronousTestCase):

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import (
     IAddress,
@@ -26,6 +26,7 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.config import Config, TLSIdentity, check_ports, main_share, reloaded, server_tls
 from dragonfly_vortex.daemon.supervisor import ISupervisingReactor
 from dragonfly_vortex.daemon.workers_server import WorkersServer
+from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.errors import CannotServe
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics.counters import StatTally, Tally
@@ -186,7 +187,8 @@ class VortexService(Service):
         Stop accepting at all doors, end what is idle, finish the pieces under way for at most ``shutdown_timeout``
         seconds of the configuration; then comes the storage, and last the metrics, which tell of the others' end.
 
-        :returns: fires when everything is closed.
+        :returns: fires when everything is closed. What fails to stop keeps nothing else open: the Deferred fails with
+            the first failure then, and further ones are logged.
         """
         Service.stopService(self)
         return Deferred.fromCoroutine(self._stop())
@@ -200,16 +202,19 @@ class VortexService(Service):
         rechecks, self._rechecks = self._rechecks, None
         if rechecks is not None:
             rechecks.stop()
-        doors = [door.stop(self.config.shutdown_timeout) for door in (server, upload) if door is not None]
-        try:
-            await gatherResults(doors, consumeErrors=True)
-        finally:
-            if read_ahead is not None:
-                await read_ahead.stop()
-            if store is not None:
-                await store.stop()
-            if metrics is not None:
-                await metrics.stop(0.0)
+        failures = await failures_of(
+            door.stop(self.config.shutdown_timeout) for door in (server, upload) if door is not None
+        )
+        if read_ahead is not None:
+            failures += await failures_of([read_ahead.stop()])
+        if store is not None:
+            failures += await failures_of([store.stop()])
+        if metrics is not None:
+            failures += await failures_of([metrics.stop(0.0)])
+        for failure in failures[1:]:
+            self.log.failure("the peer could not be stopped in order", failure)
+        if failures:
+            failures[0].raiseException()
 
     def _storage_failed(self, failure: Failure, store: PieceStore) -> None:
         """The storage could not be opened after all, unless it was to be closed by then."""

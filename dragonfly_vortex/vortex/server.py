@@ -75,9 +75,11 @@ class TCPServer:
 
     async def _stop(self, timeout: float) -> None:
         port, self._port = self._port, None
-        if port is not None:
-            await maybeDeferred(port.stopListening)
-        await self._factory.drain(timeout)
+        try:
+            if port is not None:
+                await maybeDeferred(port.stopListening)
+        finally:
+            await self._factory.drain(timeout)
 
     def stop(self, timeout: float) -> Deferred[None]:
         """See :meth:`IServer.stop`."""

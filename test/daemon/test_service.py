@@ -41,6 +41,7 @@ from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.errors import CertificateUnusable, DigestMismatch, StorageFailure
 from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.piece_discovery import PieceDiscovery
+from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
@@ -476,6 +477,34 @@ class ServiceTests(TestCase):
             await peer.stopService()
             with self.assertRaises((ConnectionResetError, EOFError)):
                 await deferToThread(child.content)
+
+    async def test_a_door_fails_to_stop(self) -> None:
+        """
+        Where one door fails to stop, the storage stays open for the piece that the other door sends; then the failure
+        is reported.
+        """
+        peer = self.service(self.config(upload=1_000_000))
+        peer.startService()
+        await self.until_grpc(peer)
+        task_id = await deferToThread(self.import_file)
+        upload = cast(UploadService, peer._upload)
+        stop = upload.stop
+
+        def fail_to_stop(timeout: float) -> Deferred[None]:
+            return stop(timeout).addCallback(lambda _: fail(OSError("the gRPC door is stuck")))
+
+        upload.stop = fail_to_stop  # type: ignore[method-assign]  # a door that cannot be stopped
+        with Child(self.address(peer)) as child:
+            child.ask(task_id)
+            self.assertIsInstance(await deferToThread(child.next_event), PieceContent)
+            stopped = peer.stopService()
+            self.assertTrue(await deferToThread(child.content) == self.content[:600_000])
+            self.assertEqual(storage_threads(), 1)
+            self.assertIsNone(await deferToThread(child.next_event))
+            with self.assertRaisesRegex(OSError, "the gRPC door is stuck"):
+                await stopped
+        self.assertEqual(storage_threads(), 0)
+        self.assertIsNone(peer.metrics_address)
 
     def with_workers(self, tls: TLSConfig | None = None) -> Config:
         """A configuration of a peer with two workers and both doors."""
