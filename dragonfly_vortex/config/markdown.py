@@ -5,6 +5,7 @@ The configuration reference, written from the model that reads configurations: `
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,58 +20,55 @@ _HEAD = """\
 
 <!-- Written by `python -m dragonfly_vortex.config` from dragonfly_vortex/config/model.py: change it there. -->
 
-One YAML file, at most 256 KiB of UTF-8. Every key may be left out; the defaults are below, and `tap.yaml` at the root
-of the repository spells them out. A wrong value, or a misspelt key of ours, is an error of one line that names file,
-line, key and what is allowed:
+One YAML file, at most 256 KiB of UTF-8. Every key may be left out; `tap.yaml` at the root of the repository has the
+defaults. A wrong value, or a misspelt key of ours, is an error of one line with file, line, key and what is allowed:
 
 ```
 tap.yaml:9: download.piece_timout: unknown key (did you mean piece_timeout?); expected one of protocol, ...
 ```
 
-- A key has two spellings, ours (`piece_timeout`) and the reference's (`pieceTimeout`). Both at once are an error.
+- A key may also be written as the reference does (`pieceTimeout` for `piece_timeout`). A key of ours that is there
+  twice, in whichever spelling, is an error.
 - A **duration** is numbers with units (`300s`, `5m`, `1h30m`, `500ms`), or a plain number of seconds. Units: `ns`,
   `us` or `µs`, `ms`, `s`, `m`, `h`, `d`, `w`, `M` (30.44 days), `y` (365.25 days), and their names. A fraction begins
   with a digit: `0.5s`.
 - A **size** is a number with a unit (`50GB`, `4MiB`, `1.5G`, `.5MB`), or a plain number of bytes. `K` and `KB` are 1000
-  bytes, `Ki` and `KiB` are 1024; so on with `M`, `G`, `T`, `P`. The case of a unit does not count, and fractions of a
-  byte are dropped.
-- **Booleans** are `true` and `false`; `on`, `off`, `yes` and `no` are text. **Integers** are decimal, or hexadecimal
-  (`0x10`), octal (`0o17`) or binary (`0b11`); `010`, `1_000` and `4:05` are text.
-- Values are read as the reference's daemon reads them, to the last digit. Three things differ: a plain number of
-  seconds is a duration here and refused there; merge keys (`<<`) merge here and are skipped there; a tag (`!name`) is
-  refused here.
-- Anchors, aliases and merge keys work. A key of ours that is there twice is an error.
-- A peer does not start when two of its ports are the same (`storage.server.tcp.port`, `upload.server.port` and
-  `metrics.server.port`), unless that is 0, one of them is not used, or they are at two addresses of which neither
-  includes the other.
+  bytes, `Ki` and `KiB` 1024; likewise `M`, `G`, `T`, `P`. The case of a unit does not count; fractions of a byte are
+  dropped.
+- **Booleans** are `true` and `false`; `on`, `off`, `yes` and `no` are text. **Integers** are decimal, hexadecimal
+  (`0x10`), octal (`0o17`) or binary (`0b11`); `010`, `1_000` and `4:05` are text, and so is what is quoted.
+- A **path** is absolute or relative to the file.
+- Values are read exactly as the reference's daemon reads them, with three exceptions: it refuses a plain number of
+  seconds and skips merge keys (`<<`), and a tag (`!name`) is refused here. Anchors, aliases and merge keys work.
+- A peer does not start when two of its ports are equal (`storage.server.tcp.port`, `upload.server.port` and
+  `metrics.server.port`), unless they are 0, one is not used, or neither of their addresses includes the other.
 """
 
 _DFDAEMON = """\
 ## A `dfdaemon.yaml`
 
-The configuration of the reference's daemon loads as it is, also with the keys that Dragonfly's Helm chart and its
-templates for docker-compose write. A key that we have too means the same here, wherever it is in our tree:
+The reference's configuration loads as it is, also as Dragonfly's Helm chart and its docker-compose templates write it.
+A key that we have too means the same here:
 
 | in `dfdaemon.yaml` | means |
 |---|---|
 {moved}
 
-Its other keys are accepted and not used, with all that is below them, and one warning in the daemon's log names those
-that the file has: {unused}.
+Its other keys are accepted and not used, with all below them. One warning in the daemon's log names those in the file:
+{unused}.
 
 {notes}
 
-A key that is unknown here may belong to another version of the reference, which skips keys that it does not know. In a
-section that the reference has, the top level included, such a key is skipped too: the same warning names it, with the
-nearest name that there is, and a command names it on standard error. It is an error where it is certainly meant for us:
-in a section of ours alone ({ours}), or very near to a name that only we
-have, such as `piece_timout`.
+The reference skips unknown keys. So a key that is unknown here is skipped too in a section that the reference has, the
+top level included: the same warning, on standard error for commands, names it with the nearest known name. It is an
+error in a section of ours alone ({ours}), or if it is very near to a
+name that only we have, such as `piece_timout`.
 
-Some values that the reference takes cannot hold here. Each has a warning of its own, which names what is used instead:
+Some values of the reference cannot hold here. A warning names what is used instead:
 
 - {replaced}.
-- A size or a duration that the reference has too, and that is 0 or otherwise less than what is allowed here: the
-  default. One that is more than that: the most that is allowed. In keys of ours this is an error.
+- A size or a duration that the reference has too: below the least that is allowed here, such as 0, the default; above
+  the most, the most. In keys of ours this is an error.
 """
 
 
@@ -97,7 +95,7 @@ def _sections(section: type[Any], path: str) -> Iterator[str]:
     """Write a section's own keys as a table, then the sections below it."""
     rows = [_row(path + name, kind, default) for name, kind, default in fields_of(section) if isinstance(kind, Setting)]
     if rows:
-        head = "| key | camelCase | kind | default | allowed | what it does |\n|---|---|---|---|---|---|"
+        head = "| key | default | allowed | what it does |\n|---|---|---|---|"
         title = f"`{path.rstrip('.')}`" if path else "The peer"
         yield "\n".join([f"## {title}", "", inspect.getdoc(section) or "", "", head, *rows, ""])
     for name, kind, _ in fields_of(section):
@@ -106,9 +104,10 @@ def _sections(section: type[Any], path: str) -> Iterator[str]:
 
 
 def _row(key: str, setting: Setting, default: Any) -> str:
-    """Write one key."""
+    """Write one key; how a value of its kind is written is said at the head of the page."""
     shown = f"omitted: {setting.omitted}" if default is None else f"`{setting.kind.show(default)}`"
-    cells = (f"`{key}`", f"`{_camel(key)}`", setting.kind.name, shown, setting.kind.allowed, setting.purpose)
+    allowed = re.sub(", (?:such as|without quotes|absolute or).*", "", setting.kind.allowed)
+    cells = (f"`{key}`", shown, allowed, setting.purpose)
     return f"| {' | '.join(cells)} |"
 
 

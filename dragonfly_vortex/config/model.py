@@ -87,7 +87,7 @@ def _file(purpose: str) -> dict[str, Setting]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostConfig:
-    """Who this peer is to others."""
+    """How this peer names itself to others."""
 
     ip: str = field(
         default="127.0.0.1",
@@ -116,7 +116,7 @@ class DownloadTCPConfig:
         default=2000,
         metadata=_setting(
             Whole(minimum=1, maximum=1_000_000),
-            "How many parents the pool holds, by address; where all are busy, another waits.",
+            "How many parents, by address, the pool holds; if all are busy, another waits.",
         ),
     )
     idle_timeout: float = field(
@@ -125,7 +125,7 @@ class DownloadTCPConfig:
     )
     connections_per_address: int = field(
         default=32,
-        metadata=_setting(Whole(minimum=1, maximum=65_535), "How many connections the pool holds to one address."),
+        metadata=_setting(Whole(minimum=1, maximum=65_535), "The most connections to one address."),
     )
 
 
@@ -136,34 +136,34 @@ class DownloadConfig:
     protocol: str = field(
         default="auto",
         metadata=_setting(
-            ProtocolName(DOWNLOAD_PROTOCOLS), "Which door of a parent a child takes; auto: the best that it offers."
+            ProtocolName(DOWNLOAD_PROTOCOLS), "What carries content from a parent; auto: the best that it offers."
         ),
     )
     piece_timeout: float = field(
         default=360.0,
-        metadata=_setting(Duration(), "How long nothing of a piece may come before it is given up."),
+        metadata=_setting(Duration(), "How long nothing of a piece may come before its request fails."),
     )
     concurrent_piece_count: int = field(
         default=8,
-        metadata=_setting(Whole(minimum=1, maximum=2**32 - 1), "How many pieces of a task are fetched at once."),
+        metadata=_setting(Whole(minimum=1, maximum=2**32 - 1), "Pieces of a task that are fetched at once."),
     )
     bandwidth_limit: int = field(
         default=50_000_000_000,
-        metadata=_setting(_RATE, "How fast content is received, in sum over all connections."),
+        metadata=_setting(_RATE, "Bytes of content received per second, over all connections."),
     )
     allow_empty_digest: bool = field(
         default=False,
         metadata=_setting(
             _FLAG,
-            "Whether a piece is taken for which its parent names no digest; the task's ID still verifies the whole.",
+            "Accept a piece without a digest; the task's ID still verifies the whole.",
         ),
     )
     follow_announced_addresses: bool = field(
         default=False,
         metadata=_setting(
             _FLAG,
-            "Whether content is fetched from any address and port that a parent announces over gRPC. By default it is "
-            "fetched from the host that the parent is known by, at an announced port from 1024 on.",
+            "Fetch content from any address and port that a parent announces over gRPC. By default only from the host "
+            "by which the parent is known, at an announced port from 1024 on.",
         ),
     )
     tcp: DownloadTCPConfig = field(default_factory=DownloadTCPConfig)
@@ -172,23 +172,23 @@ class DownloadConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLSConfig:
     """
-    TLS, off by default: the files, all in PEM, that hold for both sides and for both transports where `upload.server`
-    and `upload.client` name no others. See [TLS](tls.md).
+    TLS, off by default: files in PEM for both sides and both transports, where `upload.server` and `upload.client` name
+    no others. See [TLS](tls.md).
     """
 
     cert: Path | None = field(
         default=None,
-        metadata=_file("What this side shows: its own certificate first, then those that lead to an authority."),
+        metadata=_file("This side's certificate, then those that lead to an authority."),
     )
     key: Path | None = field(
         default=None,
-        metadata=_file("The private key of the certificate, without a password."),
+        metadata=_file("The certificate's private key, without a password."),
     )
     ca_cert: Path | None = field(
         default=None,
         metadata=_file(
-            "The authorities that must have signed what the other side shows. A server that has some requires a "
-            "certificate of every client (mutual TLS); a client that has none takes those of its platform."
+            "The authorities trusted to sign the other side's certificate. With them a server requires one of every "
+            "client (mutual TLS); without them a client trusts those of its platform."
         ),
     )
 
@@ -196,8 +196,8 @@ class TLSConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadServerConfig(TLSConfig):
     """
-    The gRPC door, and this peer's TLS as a parent, on both doors: a certificate, with its key, turns it on. What is
-    left out is taken from `tls`, the certificate and its key together.
+    The gRPC door, and this peer's TLS as a parent, on both doors: a certificate with its key turns it on. What is left
+    out is taken from `tls`, certificate and key together.
     """
 
     ip: str = field(
@@ -213,8 +213,8 @@ class UploadServerConfig(TLSConfig):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UploadClientConfig(TLSConfig):
     """
-    This peer's TLS as a child, with parents that speak it. What is left out is taken from `tls`, the certificate and
-    its key together.
+    This peer's TLS as a child, with parents that speak it. What is left out is taken from `tls`, certificate and key
+    together.
     """
 
 
@@ -224,7 +224,7 @@ class UploadConfig:
 
     bandwidth_limit: int = field(
         default=50_000_000_000,
-        metadata=_setting(_RATE, "How fast content is sent, in sum over all connections."),
+        metadata=_setting(_RATE, "Bytes of content sent per second, over all connections."),
     )
     server: UploadServerConfig = field(default_factory=UploadServerConfig)
     client: UploadClientConfig = field(default_factory=UploadClientConfig)
@@ -232,7 +232,7 @@ class UploadConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepaliveConfig:
-    """TCP's own probing of a silent connection; the limits are the kernel's."""
+    """TCP's probes of a silent connection; the limits are the kernel's."""
 
     idle: float = field(
         default=5.0,
@@ -242,19 +242,19 @@ class KeepaliveConfig:
     )
     interval: float = field(
         default=3.0,
-        metadata=_setting(Duration(minimum=1, maximum=32_767, whole=True), "How long between two probes."),
+        metadata=_setting(Duration(minimum=1, maximum=32_767, whole=True), "The time between two probes."),
     )
     probes: int = field(
         default=3,
-        metadata=_setting(Whole(minimum=1, maximum=127), "How many probes without an answer end the connection."),
+        metadata=_setting(Whole(minimum=1, maximum=127), "Probes without an answer that end the connection."),
     )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageTCPConfig:
     """
-    The listening socket, and the connections of children. The socket options hold for connections to parents, too; what
-    they were seen to do stands in [Sockets](tuning.md#sockets).
+    The listening socket, and the connections of children. The socket options hold for connections to parents, too. Their
+    effects were measured: [Sockets](tuning.md#sockets).
     """
 
     port: int = field(
@@ -265,8 +265,8 @@ class StorageTCPConfig:
         default=None,
         metadata=_setting(
             Size(maximum=2**31 - 1),
-            "The size of a connection's buffers in the kernel (SO_SNDBUF, SO_RCVBUF). A value ends the kernel's own "
-            "tuning and is capped by net.core.wmem_max and net.core.rmem_max.",
+            "The kernel's buffers for a connection (SO_SNDBUF, SO_RCVBUF). A value ends the kernel's own tuning and is "
+            "capped by net.core.wmem_max and net.core.rmem_max.",
             omitted="the kernel tunes",
             nullable=True,
         ),
@@ -279,8 +279,7 @@ class StorageTCPConfig:
         default=1000,
         metadata=_setting(
             Whole(minimum=1, maximum=1_000_000),
-            "How many connections may be open. To make room for one more, the one that was idle for longest is closed; "
-            "where all are busy, it waits.",
+            "The most open connections. One more closes the one that was idle longest; if all are busy, it waits.",
         ),
     )
     nodelay: bool = field(
@@ -289,7 +288,7 @@ class StorageTCPConfig:
     )
     cork: bool = field(
         default=False,
-        metadata=_setting(_FLAG, "Hold back segments that are not full until a reply is complete (TCP_CORK)."),
+        metadata=_setting(_FLAG, "Hold back partial segments until a reply is complete (TCP_CORK)."),
     )
     keepalive: KeepaliveConfig = field(default_factory=KeepaliveConfig)
     congestion_control: str | None = field(
@@ -326,8 +325,8 @@ class StorageServerConfig:
         default=1,
         metadata=_setting(
             Whole(minimum=1, maximum=256),
-            "How many processes serve by Vortex, each with its part of the connections and of the bandwidth; 1: the "
-            "main process itself. See [More than one core](tuning.md#more-than-one-core).",
+            "Processes that serve by Vortex, each with its part of the connections and of the bandwidth; 1: the main "
+            "process itself. See [More than one core](tuning.md#more-than-one-core).",
         ),
     )
     tcp: StorageTCPConfig = field(default_factory=StorageTCPConfig)
@@ -335,18 +334,18 @@ class StorageServerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageConfig:
-    """Where content and metadata are kept, and how they are offered."""
+    """The storage, and how it is served."""
 
     dir: Path = field(
         default=Path("dfvortex-data"),
-        metadata=_setting(Directory(), "Where content and metadata are kept, over restarts too. Relative to the file."),
+        metadata=_setting(Directory(), "The directory for content and metadata, which are kept over restarts."),
     )
     server: StorageServerConfig = field(default_factory=StorageServerConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsServerConfig:
-    """Where the page is: over HTTP, at `/metrics`."""
+    """The page's address and port; it is served over HTTP at `/metrics`."""
 
     ip: str = field(
         default="0.0.0.0",
@@ -360,18 +359,18 @@ class MetricsServerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsConfig:
-    """What this peer tells a Prometheus. See [Metrics](metrics.md)."""
+    """Counters and gauges for Prometheus. See [Metrics](metrics.md)."""
 
     enable: bool = field(
         default=True,
-        metadata=_setting(_FLAG, "Whether there is a page of metrics."),
+        metadata=_setting(_FLAG, "Serve the page of metrics."),
     )
     server: MetricsServerConfig = field(default_factory=MetricsServerConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """A peer's whole configuration. These keys stand in no section."""
+    """A peer's whole configuration. These keys are in no section."""
 
     host: HostConfig = field(default_factory=HostConfig)
     download: DownloadConfig = field(default_factory=DownloadConfig)
@@ -383,8 +382,8 @@ class Config:
         default=7.0,
         metadata=_setting(
             Duration(),
-            "How long the pieces under way have to be finished when the peer ends; what is left then is aborted. "
-            "A peer with workers can take 2 s longer. Containers are killed after 10 s by default.",
+            "How long pieces under way may take when the peer ends; the rest is aborted. Workers can take 2 s longer. "
+            "Containers are killed after 10 s by default.",
         ),
     )
 
