@@ -253,8 +253,8 @@ class KeepaliveConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageTCPConfig:
     """
-    The listening socket, and the connections of children. The socket options hold for connections to parents, too. Their
-    effects were measured: [Sockets](tuning.md#sockets).
+    The listening socket, and the connections of children. The socket options hold for connections to parents, too
+    ([measured](tuning.md#sockets)).
     """
 
     port: int = field(
