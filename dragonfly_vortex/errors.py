@@ -44,6 +44,7 @@ __all__ = [
     "TooFewDescriptors",
     "UnexpectedPiece",
     "UnknownProtocol",
+    "UsageError",
     "VortexError",
     "WrongTransport",
 ]
@@ -62,10 +63,14 @@ def _restored(kind: type[VortexError], arguments: tuple[object, ...]) -> VortexE
     return kind.__new__(kind, *arguments)
 
 
+class UsageError(VortexError):
+    """What was asked for cannot be done as it was asked: an argument, a configuration or a file has to be changed."""
+
+
 # -- configuration
 
 
-class ConfigError(VortexError):
+class ConfigError(UsageError):
     """
     A configuration that cannot be used.
 
@@ -83,7 +88,7 @@ class ConfigError(VortexError):
         super().__init__(": ".join(part for part in (f"{file}:{line}" if line else file, key, reason) if part))
 
 
-class PortGivenTwice(VortexError):
+class PortGivenTwice(UsageError):
     """
     Two listeners of a peer are given one port.
 
@@ -97,7 +102,7 @@ class PortGivenTwice(VortexError):
         super().__init__(f"{keys[0]} and {keys[1]}: expected two ports; got {reason}")
 
 
-class CertificateUnusable(VortexError):
+class CertificateUnusable(UsageError):
     """
     A file of certificates, or of a private key, that cannot be used.
 
@@ -111,7 +116,7 @@ class CertificateUnusable(VortexError):
         super().__init__(f"{file}: {reason}")
 
 
-class UnknownProtocol(VortexError):
+class UnknownProtocol(UsageError):
     """
     A transport protocol was asked for that this package does not speak.
 
@@ -125,7 +130,7 @@ class UnknownProtocol(VortexError):
         super().__init__(f"unknown download protocol {protocol!r}: expected one of {', '.join(known)}")
 
 
-class WrongTransport(VortexError):
+class WrongTransport(UsageError):
     """
     Content is to go over gRPC alone, and a parent is not known by its gRPC address.
 
@@ -326,5 +331,5 @@ class OutputError(VortexError):
     """The place where a result was to be written cannot be used."""
 
 
-class OutputExists(OutputError):
+class OutputExists(OutputError, UsageError):
     """Something stands already where a result was to be written, and it was not to be overwritten."""

@@ -25,7 +25,7 @@ from dragonfly_vortex.daemon.rlimits import (
 )
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.daemon.signals import ENDING_SIGNALS, ExitBySignal, ReloadBySignal, end_with_failure
-from dragonfly_vortex.errors import CertificateUnusable, ConfigError, PortGivenTwice, StorageError, TooFewDescriptors
+from dragonfly_vortex.errors import StorageError, TooFewDescriptors, UsageError
 
 __all__ = ["Options", "makeService"]
 
@@ -60,7 +60,7 @@ class Options(usage.Options):
             self.file = os.path.abspath(self["config"] or DEFAULT_FILE)
             require_descriptors(peer_descriptors(self.loaded.config))
             _check_places(self.parent)
-        except (ConfigError, TooFewDescriptors) as error:
+        except (UsageError, TooFewDescriptors) as error:
             raise SystemExit(f"dfvortex: {error}") from error
 
 
@@ -149,7 +149,7 @@ class _Peer(VortexService):
         self.config = self._allowed(self.config)
         try:
             super().startService()
-        except (CannotListenError, CertificateUnusable, PortGivenTwice, StorageError) as error:
+        except (CannotListenError, UsageError, StorageError) as error:
             raise _CannotStart(f"dfvortex: {error}") from error
 
     def _allowed(self, config: Config) -> Config:

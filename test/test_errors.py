@@ -45,6 +45,18 @@ class FamilyTests(SynchronousTestCase):
     def test_branches(self) -> None:
         """What is caught together is of one branch."""
         for branch, members in (
+            (
+                errors.UsageError,
+                (
+                    errors.ConfigError,
+                    errors.PortGivenTwice,
+                    errors.CertificateUnusable,
+                    errors.UnknownProtocol,
+                    errors.WrongTransport,
+                    errors.OutputExists,
+                ),
+            ),
+            (errors.OutputError, (errors.OutputExists,)),
             (errors.ProtocolError, (errors.LocalProtocolError, errors.RemoteProtocolError)),
             (errors.StorageError, (errors.NotStored, errors.PieceDamaged, errors.StorageFailure)),
             (

@@ -21,13 +21,14 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.cli.arguments import STDOUT
 from dragonfly_vortex.cli.configuration import read_config
-from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, UsageError, on_signals
+from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_signals
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.cli.resolver import UnawaitedResolver
 from dragonfly_vortex.cli.text import counted
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import Config, default_config
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
+from dragonfly_vortex.errors import UsageError
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
 from dragonfly_vortex.task.output import Output

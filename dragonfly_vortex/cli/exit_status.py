@@ -8,12 +8,9 @@ from collections.abc import Callable
 from types import FrameType
 
 from dragonfly_vortex.errors import (
-    CertificateUnusable,
-    ConfigError,
     InvalidPiece,
     NoParentLeft,
     NotStored,
-    OutputExists,
     ParentSpokeWrongly,
     ParentUnreachable,
     PieceDamaged,
@@ -21,15 +18,11 @@ from dragonfly_vortex.errors import (
     PieceTimeout,
     TaskDigestMismatch,
     TaskNotFound,
-    UnknownProtocol,
-    WrongTransport,
+    UsageError,
+    VortexError,
 )
 
-__all__ = ["STATUS_OF_SIGNAL", "ExitStatus", "UsageError", "on_signals", "status_of"]
-
-
-class UsageError(Exception):
-    """The command was called with something that it cannot do."""
+__all__ = ["STATUS_OF_SIGNAL", "ExitStatus", "on_signals", "status_of"]
 
 
 class ExitStatus(enum.IntEnum):
@@ -54,13 +47,8 @@ STATUS_OF_SIGNAL = {
 }
 """What a command exits with that one of these signals has ended."""
 
-_STATUSES: dict[type[Exception], ExitStatus] = {
+_STATUSES: dict[type[VortexError], ExitStatus] = {
     UsageError: ExitStatus.USAGE,
-    ConfigError: ExitStatus.USAGE,
-    CertificateUnusable: ExitStatus.USAGE,
-    UnknownProtocol: ExitStatus.USAGE,
-    WrongTransport: ExitStatus.USAGE,
-    OutputExists: ExitStatus.USAGE,
     NotStored: ExitStatus.NOT_FOUND,
     TaskNotFound: ExitStatus.NOT_FOUND,
     PieceNotFound: ExitStatus.NOT_FOUND,

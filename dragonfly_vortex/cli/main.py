@@ -13,7 +13,7 @@ from types import FrameType
 from typing import NoReturn
 
 from dragonfly_vortex.cli.arguments import make_parser
-from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, UsageError, on_signals, status_of
+from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_signals, status_of
 from dragonfly_vortex.cli.text import one_line
 from dragonfly_vortex.errors import OutputError, OutputExists, VortexError
 from dragonfly_vortex.system_calls import reason_of
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitStatus.DONE
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
-    except (UsageError, VortexError, OSError) as error:
+    except (VortexError, OSError) as error:
         _drop_output()  # it may be the output that could not be written
         if isinstance(error.__cause__, BrokenPipeError):  # of --output -
             return ExitStatus.DONE

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from dragonfly_vortex.cli.arguments import STDOUT
 from dragonfly_vortex.cli.configuration import read_config
-from dragonfly_vortex.cli.exit_status import ExitStatus, UsageError
+from dragonfly_vortex.cli.exit_status import ExitStatus
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.cli.text import counted
-from dragonfly_vortex.errors import NotStored
+from dragonfly_vortex.errors import NotStored, UsageError
 from dragonfly_vortex.geometry import Progress, piece_count
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage import exporter, importer, remover, verifier

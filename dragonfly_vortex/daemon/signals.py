@@ -21,7 +21,7 @@ from twisted.python.logfile import LogFile
 
 from dragonfly_vortex.config import load_config
 from dragonfly_vortex.daemon.service import VortexService
-from dragonfly_vortex.errors import CertificateUnusable, ConfigError
+from dragonfly_vortex.errors import UsageError
 
 __all__ = ["ENDING_SIGNALS", "ExitBySignal", "ReloadBySignal", "end_with_failure"]
 
@@ -163,7 +163,7 @@ class ReloadBySignal(Service):
         try:
             loaded = load_config(self._file)
             left = self._peer.reload(loaded.config)
-        except (ConfigError, CertificateUnusable) as error:
+        except UsageError as error:
             self.log.error("the configuration stays as it was: {reason}", reason=str(error))
             return
         for warning in loaded.warnings:

@@ -22,7 +22,7 @@ from dragonfly_vortex.daemon.rlimits import WORKER_DESCRIPTORS, require_descript
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.daemon.signals import ENDING_SIGNALS, ExitBySignal
 from dragonfly_vortex.daemon.worker_order import COUNTS, LISTENING, TALLIES, Order
-from dragonfly_vortex.errors import CertificateUnusable, StorageError, TooFewDescriptors
+from dragonfly_vortex.errors import StorageError, TooFewDescriptors, UsageError
 from dragonfly_vortex.metrics.counters import tallies_in
 from dragonfly_vortex.vortex.accept_balance import Turns
 from dragonfly_vortex.vortex.listener import SharedSocket
@@ -60,7 +60,7 @@ def main() -> int:
     peer = _Peer(within_descriptors(order.config), peer_reactor, shared=shared, tally=tally)
     try:
         peer.startService()
-    except (CannotListenError, CertificateUnusable, StorageError) as error:
+    except (CannotListenError, UsageError, StorageError) as error:
         Logger().critical("cannot serve: {reason}", reason=str(error))
         return 1
     Thread(target=_follow, args=(pipe, peer), daemon=True).start()
@@ -78,7 +78,7 @@ class _Peer(VortexService):
         """Do as another order says, in the reactor's thread."""
         try:
             self.reload(within_descriptors(order.config))
-        except CertificateUnusable as error:
+        except UsageError as error:
             self.log.error("the configuration stays as it was: {reason}", reason=str(error))
 
     def door_failed(self, failure: Failure) -> None:

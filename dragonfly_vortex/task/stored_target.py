@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
@@ -15,9 +16,11 @@ from dragonfly_vortex.errors import StorageFailure, VortexError
 from dragonfly_vortex.geometry import piece_length_for
 from dragonfly_vortex.interfaces import ITaskWriter
 from dragonfly_vortex.model import Claim
-from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.task.target import MOST_UNWRITTEN, Found, IDownloadTarget
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+if TYPE_CHECKING:  # it loads SQLite, which a download into a file does without
+    from dragonfly_vortex.storage.reactor.store import PieceStore
 
 __all__ = ["StoredTarget"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.cli.exit_status import ExitStatus, UsageError, status_of
+from dragonfly_vortex.cli.exit_status import ExitStatus, status_of
 from dragonfly_vortex.errors import (
     CertificateUnusable,
     ConfigError,
@@ -29,6 +29,7 @@ from dragonfly_vortex.errors import (
     TaskNotFound,
     UnexpectedPiece,
     UnknownProtocol,
+    UsageError,
 )
 
 DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "command-line.md"
