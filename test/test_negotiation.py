@@ -19,15 +19,21 @@ from typing import cast
 import grpc
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from dragonfly_vortex.config import HostConfig
+from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.config import HostConfig, default_config
 from dragonfly_vortex.daemon.service import IPeerReactor
+from dragonfly_vortex.downloaders.factory import negotiate
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.rpc.credentials import ServerCertificates
 from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.task import waits
+from dragonfly_vortex.task.download import Progress, TaskDownload
+from dragonfly_vortex.task.target import OutputTarget
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.wire import PieceKind
 from test.certificates import Authority
@@ -417,6 +423,75 @@ class MutualTLSDoorTests(DoorTests):
         return ServerCertificates(self.identity).credentials()
 
 
+def store_pieces(storage: Path, content: bytes, numbers: range, piece_length: int = _PIECE_LENGTH) -> None:
+    """Put pieces of a task with this content into a storage, and the task where it is not there."""
+    task = StoredTask(
+        kind=PieceKind.STANDARD,
+        task_id=hashlib.sha256(content).hexdigest(),
+        content_length=len(content),
+        piece_length=piece_length,
+        created_at=1_700_000,
+    )
+    put_pieces(storage, task, {number: content[number * piece_length :][:piece_length] for number in numbers})
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait until something is so, for 30 s at most."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError("expected it to be so within 30 s")
+        await deferLater(_REACTOR, 0.01)
+
+
+class LateParentTests(TestCase):
+    """A parent, known by its gRPC address, that has nothing at first, and pauses for long while it gets the task."""
+
+    timeout = 60
+
+    async def test_pauses(self) -> None:
+        """
+        It is asked again until it has the task, and waited for when it pauses; its "not found" ends no download.
+        """
+        self.patch(waits, "_QUIET", 0.3)
+        directory = Path(self.mktemp()).absolute()
+        content = bytes(range(256)) * 64
+        store = PieceStore(directory / "data", _REACTOR)
+        await store.start()
+        self.addCleanup(store.stop)
+        upload = UploadService(
+            store, _REACTOR, ip="127.0.0.1", port=0, host=HostConfig(ip="127.0.0.1"), vortex_port=lambda: 0
+        )
+        self.addCleanup(upload.stop, 0.0)
+        address = cast(IPv4Address, await upload.startService())
+        parent = ParentAddress(scheme="grpc", host="127.0.0.1", port=address.port)
+        negotiation = negotiate("auto", default_config(), [parent], reactor=_REACTOR)
+        self.addCleanup(negotiation.downloader.stop)
+        said: list[str] = []
+        progress: list[Progress] = []
+        download = TaskDownload(
+            _REACTOR,
+            deferToThread,
+            negotiation.downloader,
+            kind=PieceKind.STANDARD,
+            task_id=hashlib.sha256(content).hexdigest(),
+            parents=[str(parent)],
+            target=OutputTarget(directory / "out", deferToThread),
+            announcers=negotiation.announcers,
+            retry=30.0,
+            on_wait=said.append,
+            on_progress=progress.append,
+        )
+        done = download.start()
+        await until(lambda: any("does not have the task" in line for line in said))
+        await deferToThread(store_pieces, directory / "data", content, range(2), 4096)
+        await until(lambda: any(each.verified_pieces == 2 for each in progress))
+        await until(lambda: any("asking for pieces all the same" in line for line in said))
+        await deferToThread(store_pieces, directory / "data", content, range(2, 4), 4096)
+        self.assertEqual((await done).piece_count, 4)
+        self.assertEqual((directory / "out").read_bytes(), content)
+
+
 class ChainTests(SynchronousTestCase):
     """Peers that have a part of what the next one wants."""
 
@@ -430,18 +505,6 @@ class ChainTests(SynchronousTestCase):
         write_config(directory)
         return directory
 
-    def add_pieces(self, directory: Path, numbers: range) -> None:
-        """Put pieces of the file into a peer's storage, and the task where it is not there."""
-        task = StoredTask(
-            kind=PieceKind.STANDARD,
-            task_id=self.task_id,
-            content_length=_LENGTH,
-            piece_length=_PIECE_LENGTH,
-            created_at=1_700_000,
-        )
-        contents = {number: self.content[number * _PIECE_LENGTH :][:_PIECE_LENGTH] for number in numbers}
-        put_pieces(directory / "data", task, contents)
-
     def fetch(self, into: Path, parent: Daemon) -> subprocess.Popen[str]:
         """Begin to download the task into a peer's storage."""
         arguments = ("download", self.task_id, "--parent", parent.grpc_parent, "--store", "--retry", "120")
@@ -451,7 +514,7 @@ class ChainTests(SynchronousTestCase):
     def grow(self, seed: Path, count: int) -> None:
         """Put the next pieces into the seed's storage, as far as there are any."""
         end = min(self.stored + count, _PIECES)
-        self.add_pieces(seed, range(self.stored, end))
+        store_pieces(seed / "data", self.content, range(self.stored, end))
         self.stored = end
 
     def wait_until_stored(self, directory: Path, count: int, seed: Path) -> None:
@@ -488,3 +551,26 @@ class ChainTests(SynchronousTestCase):
         for peer in peers:
             self.assertEqual(dfvortex("export", self.task_id, "--output", "out", directory=peer).returncode, 0)
             self.assertTrue((peer / "out").read_bytes() == self.content)
+
+    def test_started_together(self) -> None:
+        """Each begins at once, before the one before it has the task; all finish."""
+        seed = self.peer("seed")
+        peers = [self.peer(name) for name in ("first", "second")]
+        write_content(seed / "file", 4 * _PIECE_LENGTH)
+        self.content = (seed / "file").read_bytes()
+        self.task_id = hashlib.sha256(self.content).hexdigest()
+        with Daemon(seed) as origin, Daemon(peers[0]) as first, Daemon(peers[1]):
+            children = [self.fetch(peers[1], first), self.fetch(peers[0], origin)]
+            self.wait_until_said(children[0], "does not have the task")
+            store_pieces(seed / "data", self.content, range(4))
+            for child in children:
+                out, err = child.communicate(timeout=120)
+                self.assertEqual(child.returncode, 0, err)
+                self.assertEqual(sum(carried(out).values()), 4, (out, err))
+
+    def wait_until_said(self, child: subprocess.Popen[str], text: str) -> None:
+        """Read what a command says on its standard error, until it has said this."""
+        for line in child.stderr or ():
+            if text in line:
+                return
+        raise self.failureException(f"expected {text!r}")

@@ -133,7 +133,7 @@ class TaskDownload:
         self._target = IDownloadTarget(target)
         self._announcers = announcers or {}
         self._stop_hearing: list[Callable[[], None]] = []
-        self._stop_announcers: list[Callable[[], None]] = []
+        self._stop_announcers: dict[str, Callable[[], None]] = {}
         self._look_again_at: float | None = None
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
@@ -213,23 +213,24 @@ class TaskDownload:
         """Ask these parents what they have, and no others from now on."""
         self._stop_announcements()
         for parent in parents:
-            announcer = self._announcers.get(parent)
-            if announcer is None:
-                continue
-            self._plan.announcing_began(parent)
-            stop = announcer.start(
-                self.kind,
-                self.task_id,
-                partial(self._hear, partial(self._plan.learn_layout, parent)),
-                partial(self._hear, partial(self._plan.announce, parent)),
-                partial(self._hear, partial(self._plan.announcing_ended, parent)),
-            )
-            self._stop_announcers.append(stop)
+            if parent in self._announcers:
+                self._plan.announcing_began(parent)
+                self._inquire(parent)
+
+    def _inquire(self, parent: str) -> None:
+        """Ask a parent what it has, for the first time or once more."""
+        self._stop_announcers[parent] = self._announcers[parent].start(
+            self.kind,
+            self.task_id,
+            partial(self._hear, partial(self._plan.learn_layout, parent)),
+            partial(self._hear, partial(self._plan.announce, parent)),
+            partial(self._hear, partial(self._plan.announcing_ended, parent)),
+        )
 
     def _stop_announcements(self) -> None:
         """Ask no parent any more what it has."""
-        stops, self._stop_announcers = self._stop_announcers, []
-        for stop in stops:
+        stops, self._stop_announcers = self._stop_announcers, {}
+        for stop in stops.values():
             stop()
 
     def _hear(self, record: Callable[..., None], *told: int | None) -> None:
@@ -365,6 +366,10 @@ class TaskDownload:
         withdrawn = self._plan.next_withdrawn()
         if withdrawn is not None:
             self._requests.give_up(withdrawn)
+            return True
+        inquiry = self._plan.next_inquiry()
+        if inquiry is not None:
+            self._inquire(inquiry)
             return True
         self._drop_what_is_forgotten()
         if self._dropping:

@@ -70,6 +70,10 @@ class Parent:
         nothing is tried again.
     :param backoffs: how often it has been left alone since it last gave what it was asked for.
     :param paused_until: until when it is asked for nothing, because another parent gave what it owed.
+    :param look_again_at: when it is asked again for what it did not have; None where it has all, or where nothing is
+        tried again.
+    :param looks: how often that was put off since it last gave or announced anything.
+    :param has_announcer: whether it can be asked what it has.
     """
 
     address: str
@@ -97,6 +101,9 @@ class Parent:
     retry_at: float | None = None
     backoffs: int = 0
     paused_until: float | None = None
+    look_again_at: float | None = None
+    looks: int = 0
+    has_announcer: bool = False
     _offers: list[int] = field(default_factory=list)
 
     @property
@@ -133,8 +140,15 @@ class Parent:
         return self.may_have(number) or (self.is_announcing and self._is_tried(number))
 
     def may_recover(self, number: int) -> bool:
-        """Whether it is worth asking for a piece when it has rested."""
-        if self.retry_at is None or not self.is_honest:
+        """
+        Whether it is worth asking for a piece when it has rested, or when it has said again what it has. The "not
+        found" of a parent that cannot say what it has is not waited for.
+        """
+        if not self.is_honest:
+            return False
+        if self.look_again_at is not None and self.has_announcer:
+            return True
+        if self.retry_at is None:
             return False
         return self.is_announcing or ((self.is_open or number in self.announced) and number not in self.lacks)
 

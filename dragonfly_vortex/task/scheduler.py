@@ -314,7 +314,8 @@ class Plan:
         timing.now = now
         if timing.progressed_at is None:
             timing.progressed_at = now
-        self._waits.recover()
+        if not self.is_complete:
+            self._waits.recover()
         if timing.look():
             under_way = self._choice.under_way.items()
             owed = {number for number, asked in under_way if all(map(timing.is_slow, asked))}
@@ -407,6 +408,7 @@ class Plan:
             parent.heard_at = self._timing.now
         if isinstance(error, PieceNotFound):
             self._choice.lack(parent, request.number)
+            self._waits.lacked(parent)
             self._trust.believe(parent)
             self._trust.last_error = self._trust.last_error or error
         elif isinstance(error, InvalidPiece):
@@ -467,9 +469,19 @@ class Plan:
     # -- what is told --------------------------------------------------------------------------------------------------
 
     def announcing_began(self, parent: str) -> None:
-        """From now on a parent is asked only for what it has announced, see :meth:`announce`."""
-        self._parents[parent].is_announcing = True
-        self._parents[parent].is_open = False
+        """
+        A parent is asked what it has. From now on it is asked only for what it has announced, see :meth:`announce`.
+        """
+        announcing = self._parents[parent]
+        announcing.has_announcer = announcing.is_announcing = True
+        announcing.is_open = False
+
+    def next_inquiry(self) -> str | None:
+        """
+        A parent that is to be asked again what it has, after :meth:`announcing_ended`, each time once; None while there
+        is none. It counts as asked: its pieces come by :meth:`announce`, those that it has announced before too.
+        """
+        return self._waits.next_inquiry()
 
     def announce(self, parent: str, number: int, offset: int, length: int) -> None:
         """
@@ -487,6 +499,8 @@ class Plan:
             return
         told_by.announced[number] = offset, length
         told_by.lacks.discard(number)
+        told_by.looks = 0
+        told_by.is_open = told_by.is_open and not told_by.is_announcing
         self._timing.progressed_at = self._timing.now
         if offset % number if number else offset:
             self._trust.record_lie(
@@ -505,16 +519,19 @@ class Plan:
 
     def announcing_ended(self, parent: str, finished: bool) -> None:
         """
-        A parent announces nothing more.
+        A parent announces nothing more. Where parents are asked again, it is asked again what it has, unless it has
+        announced all of the task, see :meth:`next_inquiry`.
 
-        :param finished: whether it has and will have what it has announced and nothing else. Otherwise nobody knows,
-            and it may be asked for anything.
+        :param finished: whether it has what it has announced and nothing else. Otherwise that is not known, and it may
+            be asked for anything.
         """
         told_by = self._parents[parent]
         told_by.is_announcing = False
+        told_by.is_open = not finished
         if not finished:
-            told_by.is_open = True
             told_by.offer_anew(self._choice.returned)
+        if len(told_by.announced) != self._layout.told_count:
+            self._waits.lacked(told_by)
         self._choice.find_orphans()
 
     def learn_layout(self, parent: str, content_length: int | None, piece_length: int | None) -> None:

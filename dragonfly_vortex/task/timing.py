@@ -185,6 +185,7 @@ class Timing:
         """
         self.progressed_at = parent.heard_at = self.now
         parent.paused_until = None
+        parent.looks = 0
         if not parent.failures:
             parent.backoffs = 0
         parent.seconds = seconds if parent.seconds is None else parent.seconds + _NEWEST * (seconds - parent.seconds)
@@ -226,3 +227,9 @@ class Timing:
         if parent.retry_at is None:
             parent.retry_at = self.now + backoff(parent.backoffs, self._jitter())
             parent.backoffs += 1
+
+    def look_again(self, parent: Parent) -> None:
+        """A parent does not have something: it is asked again after a pause."""
+        if parent.look_again_at is None:
+            parent.look_again_at = self.now + backoff(parent.looks, self._jitter())
+            parent.looks += 1

@@ -41,6 +41,7 @@ class Waits:
         self._told: set[str] = set()
         self._owners: dict[int, tuple[int, int] | None] = {}
         self._lines: list[str] = []
+        self._inquiries: list[str] = []
         self.overdue: str | None = None
         """A parent that was still announcing when the time for retries was over; None where there is none."""
 
@@ -48,6 +49,10 @@ class Waits:
         """The lines that have not been taken."""
         lines, self._lines = self._lines, []
         return lines
+
+    def next_inquiry(self) -> str | None:
+        """A parent that is to be asked again what it has, each time once; None while there is none."""
+        return self._inquiries.pop(0) if self._inquiries else None
 
     # -- what changes --------------------------------------------------------------------------------------------------
 
@@ -58,18 +63,35 @@ class Waits:
             self._reasons.setdefault(parent.address, error.reason)
             self._choice.find_orphans()
 
+    def lacked(self, parent: Parent) -> None:
+        """A parent does not have something: it is asked again after a pause, if anything is."""
+        if self._retry:
+            self._timing.look_again(parent)
+
     def came(self, parent: Parent) -> None:
         """A parent has given something."""
         self._reasons.pop(parent.address, None)
         self._told.discard(parent.address)
 
     def recover(self) -> None:
-        """Have those parents asked again that have rested."""
+        """Have those parents asked again that have rested, and those that did not have something a while ago."""
+        now = self._timing.now
         for parent in self._parents.values():
-            if parent.retry_at is not None and self._timing.now >= parent.retry_at:
+            if parent.retry_at is not None and now >= parent.retry_at:
                 parent.recover()
-                parent.offer_anew(self._choice.returned)
-                self._choice.find_orphans()
+                self._ask_again(parent)
+            if parent.look_again_at is not None and now >= parent.look_again_at and parent.is_alive:
+                parent.look_again_at = None
+                parent.lacks.clear()
+                if parent.has_announcer and not parent.is_announcing:
+                    parent.is_announcing = True
+                    self._inquiries.append(parent.address)
+                self._ask_again(parent)
+
+    def _ask_again(self, parent: Parent) -> None:
+        """A parent may be asked for what it was not to be asked for before."""
+        parent.offer_anew(self._choice.returned)
+        self._choice.find_orphans()
 
     # -- what is waited for --------------------------------------------------------------------------------------------
 
@@ -99,11 +121,16 @@ class Waits:
             if parent.retry_at is not None and address not in self._told:
                 self._told.add(address)
                 self._tell(parent, f"failed ({reason}); asking it again for up to {self._retry:g} s without progress")
+        for address, parent in self._parents.items():
+            has_nothing = parent.has_announcer and not parent.announced and not parent.is_open
+            if parent.look_again_at is not None and has_nothing and address not in self._told:
+                self._told.add(address)
+                self._tell(parent, f"does not have the task; asking it again for up to {self._retry:g} s")
         if self._retry and quiet >= self._retry:
             self._lose_patience()
         elif quiet >= _QUIET:
             for parent in self._parents.values():
-                if parent.is_alive and parent.is_announcing and not parent.is_open:
+                if parent.is_alive and parent.is_announcing and not parent.is_open and not parent.looks:
                     parent.is_open = True
                     parent.offer_anew(self._choice.returned)
                     self._tell(parent, f"has announced no piece for {quiet:.0f} s; asking for pieces all the same")
@@ -141,7 +168,7 @@ class Waits:
         for parent in self._parents.values():
             if parent.is_announcing:
                 self.overdue = parent.address
-            parent.retry_at = None
+            parent.retry_at = parent.look_again_at = None
             parent.is_announcing = False
         self._choice.find_orphans()
 

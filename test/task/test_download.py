@@ -723,11 +723,11 @@ class SlowParentTests(DownloadTestCase):
 class AnnouncedTests(DownloadTestCase):
     """Parents that announce what they have."""
 
-    def announced(self, **parents: PlayedParent) -> Deferred[DownloadedTask]:
+    def announced(self, *, retry: float = 0.0, **parents: PlayedParent) -> Deferred[DownloadedTask]:
         """Start a download from parents each of which has an announcer."""
         self.downloader = PlayedDownloader(parents)
         self.announcers = {name: PlayedAnnouncer() for name in parents}
-        return self.download(announcers=self.announcers)
+        return self.download(announcers=self.announcers, retry=retry)
 
     def tell(self, parent: str, *numbers: int) -> None:
         """A parent announces pieces."""
@@ -752,6 +752,18 @@ class AnnouncedTests(DownloadTestCase):
         self.assertEqual([share.piece_count for share in done.shares], [6, 4])
         self.assertEqual(len(self.downloader.asked), 10)
         self.assertTrue(all(announcer.is_stopped for announcer in self.announcers.values()))
+
+    def test_does_not_have_it_yet(self) -> None:
+        """A parent that does not have the task yet is asked again what it has, and gives what it has by then."""
+        started = self.announced(a=PlayedParent(content=CONTENT, piece_length=100), retry=30.0)
+        announcer = self.announcers["a"]
+        announcer.tell_end(True)
+        announcer.asked = None
+        self.clock.pump([0.5] * 2)
+        self.assertIsNotNone(announcer.asked)
+        announcer.tell_layout(1000, 100)
+        self.tell("a", *range(10))
+        self.assert_complete(started)
 
     def test_trial(self) -> None:
         """When the whole is wrong, each parent that is tried is asked anew what it has, and only that one is heard."""

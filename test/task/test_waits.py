@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dragonfly_vortex.errors import NoParentLeft, ParentUnreachable, PieceNotFound
+from itertools import pairwise
+
+from dragonfly_vortex.errors import NoParentLeft, ParentUnreachable, PieceNotFound, TaskNotFound
 from dragonfly_vortex.task.scheduler import Request, Standing
 from test.task.planning import PlanTestCase
 
@@ -67,6 +69,121 @@ class AnnouncementTests(PlanTestCase):
         self.wait(1000)
         self.assertIsNone(self.plan.failure())
 
+    def test_closed_again(self) -> None:
+        """One that announces again is asked for nothing else any more."""
+        self.begin_announcing()
+        self.wait(6)
+        self.fail_with(PieceNotFound, *self.ask_all())
+        self.plan.announce("a", 2, 20, 10)
+        self.give(self.ask())
+        self.wait(4)
+        self.assertEqual(self.ask_all(), [])
+
+    def test_not_found_yet(self) -> None:
+        """What it does not have while it announces is asked for again after growing pauses, until it has it."""
+        self.begin_announcing()
+        self.wait(6)
+        asked_at = []
+        for _ in range(80):
+            requests = self.ask_all()
+            if requests:
+                asked_at.append(self.now)
+                self.fail_with(PieceNotFound, *requests)
+            self.wait(0.25)
+        self.assertEqual([later - sooner for sooner, later in pairwise(asked_at)], [0.5, 1.0, 2.0, 4.0, 8.0])
+        self.wait(4)
+        for request in self.ask_all():
+            self.give(request)
+        self.assertTrue(self.plan.is_complete)
+
+
+class NothingYetTests(PlanTestCase):
+    """Parents that do not have the task yet."""
+
+    def play(self, seconds: float, *parents: str) -> list[tuple[float, str]]:
+        """Let time go by, while these parents say that they do not have the task. When each is asked for it again."""
+        asked = []
+        for _ in range(int(seconds * 4)):
+            while (inquiry := self.plan.next_inquiry()) is not None:
+                asked.append((self.now - 100, inquiry))
+                if inquiry in parents:
+                    self.plan.announcing_ended(inquiry, True)
+            for request in self.ask_all():
+                self.fail_with(PieceNotFound, request)
+            self.wait(0.25)
+        return asked
+
+    def begin_without(self, retry: float = 30.0) -> None:
+        """Plan a download from a parent that says, when it is asked what it has, that it does not have the task."""
+        self.begin("a", retry=retry)
+        self.plan.announcing_began("a")
+        self.plan.announcing_ended("a", True)
+
+    def test_asked_again(self) -> None:
+        """It is asked again after growing pauses, which is told once; what it announces then is fetched."""
+        self.begin_without()
+        self.assertEqual([at for at, _ in self.play(16, "a")], [0.5, 1.5, 3.5, 7.5, 15.5])
+        self.assertIsNone(self.plan.failure())
+        self.assertEqual(self.plan.take_waits(), ["parent a does not have the task; asking it again for up to 30 s"])
+        self.assertEqual(self.play(10), [(23.5, "a")])
+        self.plan.learn_layout("a", 10, 10)
+        self.plan.announce("a", 0, 0, 10)
+        self.give(self.ask())
+        self.assertTrue(self.plan.is_complete)
+
+    def test_limit(self) -> None:
+        """After the time for retries the task is not found."""
+        self.begin_without(retry=10.0)
+        self.play(9.75, "a")
+        self.assertIsNone(self.plan.failure())
+        self.play(1, "a")
+        self.assertIsInstance(self.plan.failure(), TaskNotFound)
+
+    def test_not_again(self) -> None:
+        """Without leave to retry the task is not found at once."""
+        self.begin_without(retry=0.0)
+        self.assertIsInstance(self.plan.failure(), TaskNotFound)
+
+    def test_final(self) -> None:
+        """So it is where no parent can say what it has, and each answers that it does not have the first piece."""
+        self.begin("a", "b", retry=30.0)
+        for _ in range(2):
+            self.fail_with(PieceNotFound, self.ask())
+        self.assertIsInstance(self.plan.failure(), TaskNotFound)
+
+    def test_others_go_on(self) -> None:
+        """While another parent gives pieces, one that did not have the first is asked again for others."""
+        self.begin("a", "b", at_once=1, retry=30.0)
+        lacking = self.ask()
+        self.fail_with(PieceNotFound, lacking)
+        asked = set()
+        for _ in range(10):
+            self.wait(0.25)
+            request = self.ask()
+            asked.add(request.parent)
+            self.give(request)
+        self.assertEqual(asked, {"a", "b"})
+        self.assertIn(lacking.parent, {piece.parent for piece in self.plan.verified.values()})
+
+    def test_comes_up(self) -> None:
+        """A parent that could not be asked what it has is asked again, and meanwhile for any piece."""
+        self.begin("a", retry=30.0)
+        self.plan.announcing_began("a")
+        self.plan.announcing_ended("a", False)
+        self.fail_with(PieceNotFound, self.ask())
+        self.assertIsNone(self.plan.failure())
+        self.assertEqual(self.play(1), [(0.5, "a")])
+
+    def test_has_all(self) -> None:
+        """A parent that has announced all of the task is not asked again."""
+        self.begin("a", retry=30.0)
+        self.plan.announcing_began("a")
+        self.plan.learn_layout("a", 10, 10)
+        self.plan.announce("a", 0, 0, 10)
+        self.plan.announcing_ended("a", True)
+        self.ask()
+        self.assertEqual(self.play(2), [])
+
 
 class EndTests(PlanTestCase):
     """The end of a task of which a parent that rests may have more."""
@@ -90,6 +207,9 @@ class EndTests(PlanTestCase):
         self.plan.record_mismatch("cd" * 32)
         self.assertEqual((self.plan.is_complete, self.plan.failure()), (False, None))
         self.wait(1)
+        again = self.ask()
+        self.assertEqual((again.parent, again.number), ("part", 1))
+        self.fail_with(PieceNotFound, again)
         (probe,) = self.ask_all()
         self.assertEqual((probe.parent, probe.number), ("whole", 1))
         self.give(probe, length=4)
