@@ -25,7 +25,7 @@ _IMPORTS = (
     "import dragonfly_vortex",
     "import dragonfly_vortex.wire",
     "import dragonfly_vortex.vortex.client_protocol",
-    "import dragonfly_vortex.vortex.server_factory",
+    "import dragonfly_vortex.vortex.server_protocol",
     "import dragonfly_vortex.downloaders.factory",
     "import dragonfly_vortex.daemon.service",
     "import twisted.internet.reactor, dragonfly_vortex.daemon.service",

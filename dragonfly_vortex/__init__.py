@@ -47,13 +47,15 @@ if TYPE_CHECKING:
     from dragonfly_vortex.transport.readahead import ReadAhead
     from dragonfly_vortex.transport.sinks import FileSink
     from dragonfly_vortex.vortex.client import TCPClient
+    from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
     from dragonfly_vortex.vortex.server import TCPServer
-    from dragonfly_vortex.vortex.server_factory import VortexServerFactory
+    from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
     from dragonfly_vortex.wire import PieceKind, Vortex
 
 __all__ = [
     "Config",
     "ConfigError",
+    "ConnectionRegistry",
     "DownloadPieceRequest",
     "DownloadPieceResponse",
     "DownloaderFactory",
@@ -77,6 +79,7 @@ __all__ = [
     "PieceStore",
     "PieceTimeout",
     "ReadAhead",
+    "ServerSettings",
     "StorageError",
     "TCPClient",
     "TCPDownloader",
@@ -108,9 +111,10 @@ _MODULES = {
         *("DownloadPieceRequest", "IClient", "IDownloader", "IFileSink", "IPieceSink", "IPieceStore", "IServer"),
     ),
     "model": ("DownloadPieceResponse", "FileRange", "OpenPiece"),
-    "vortex.server_factory": ("VortexServerFactory",),
     "vortex.client": ("TCPClient",),
+    "vortex.connections": ("ConnectionRegistry", "ServerSettings"),
     "vortex.server": ("TCPServer",),
+    "vortex.server_protocol": ("VortexServerFactory",),
     "daemon.service": ("VortexService",),
     "storage.reactor.store": ("PieceStore",),
     "task.download": ("TaskDownload",),

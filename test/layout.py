@@ -47,7 +47,7 @@ LAYERS = (
 #: Layers with sides that do not know one another. A module on no side stands alone.
 SIDES = {
     "vortex": (
-        frozenset({"replies", "server_protocol", "server_factory", "accept_balance", "listener", "server"}),
+        frozenset({"connections", "server_protocol", "accept_balance", "server"}),
         frozenset({"transfer", "client_protocol", "client", "client_pool"}),
     ),
     "downloaders": (

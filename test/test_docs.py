@@ -22,7 +22,8 @@ from dragonfly_vortex.errors import PieceNotFound
 from dragonfly_vortex.interfaces import IPieceStore
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.transport.ratelimit import TokenBucket
-from dragonfly_vortex.vortex.server_factory import VortexServerFactory
+from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
+from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
 from dragonfly_vortex.wire import PieceKind, Vortex
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -122,7 +123,11 @@ class EmbeddingTests(TestCase):
         """A server serves the file of the store ``OneFile``, and answers "not found" for any other piece."""
         store = self.names["OneFile"](self.directory / "file", self.task.task_id)
         verifyObject(IPieceStore, store)
-        factory = VortexServerFactory(store, reactor, limiter=TokenBucket(10**9, reactor))
+        factory = VortexServerFactory(
+            store,
+            ServerSettings(clock=reactor, limiter=TokenBucket(10**9, reactor)),
+            ConnectionRegistry(reactor),
+        )
         port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)
         self.addCleanup(port.stopListening)
         downloader = DownloaderFactory("tcp", default_config(), reactor=reactor).build()

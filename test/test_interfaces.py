@@ -22,8 +22,9 @@ from dragonfly_vortex.transport.sinks import FileSink, MemorySink
 from dragonfly_vortex.transport.socket_options import SocketOptions
 from dragonfly_vortex.vortex.client import TCPClient
 from dragonfly_vortex.vortex.client_protocol import ClientSettings
+from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
 from dragonfly_vortex.vortex.server import TCPServer
-from dragonfly_vortex.vortex.server_factory import VortexServerFactory
+from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
 from dragonfly_vortex.wire import PieceKind
 
 
@@ -68,7 +69,9 @@ class ProviderTests(SynchronousTestCase):
         """The storage is a piece store, and what serves it a server."""
         reactor = MemoryReactorClock()
         store = PieceStore(Path(self.mktemp()), cast(IReactorFromThreads, reactor))  # which it has no use for yet
-        factory = VortexServerFactory(store, reactor, limiter=TokenBucket(1000, reactor))
+        factory = VortexServerFactory(
+            store, ServerSettings(clock=reactor, limiter=TokenBucket(1000, reactor)), ConnectionRegistry(reactor)
+        )
         server = TCPServer(reactor, factory, ip="127.0.0.1", port=0, options=SocketOptions())
         self.assert_provides(interfaces.ITaskStore, store)
         self.assert_provides(interfaces.IServer, server)

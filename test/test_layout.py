@@ -86,12 +86,12 @@ class WallTests(SynchronousTestCase):
             order_breaches,
             {
                 "dragonfly_vortex/wire.py": "",
-                "dragonfly_vortex/vortex/__init__.py": "from dragonfly_vortex.vortex.server_factory import Factory",
+                "dragonfly_vortex/vortex/__init__.py": "from dragonfly_vortex.vortex.server_protocol import Factory",
                 "dragonfly_vortex/vortex/client_protocol.py": "from dragonfly_vortex.wire import Vortex",
                 "dragonfly_vortex/vortex/client_pool.py": "from dragonfly_vortex.vortex.client_protocol import Client",
-                "dragonfly_vortex/vortex/server_factory.py": "from dragonfly_vortex.vortex import client_protocol",
+                "dragonfly_vortex/vortex/server_protocol.py": "from dragonfly_vortex.vortex import client_protocol",
             },
-            "dragonfly_vortex/vortex/server_factory.py:1: dragonfly_vortex.vortex.server_factory imports"
+            "dragonfly_vortex/vortex/server_protocol.py:1: dragonfly_vortex.vortex.server_protocol imports"
             " dragonfly_vortex.vortex.client_protocol",
         )
 

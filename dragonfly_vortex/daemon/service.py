@@ -39,9 +39,9 @@ from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.transport.socket_options import socket_options
 from dragonfly_vortex.transport.tls import ServerTLS, server_tls_from
-from dragonfly_vortex.vortex.listener import SharedSocket
-from dragonfly_vortex.vortex.server import TCPServer
-from dragonfly_vortex.vortex.server_factory import VortexServerFactory
+from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
+from dragonfly_vortex.vortex.server import SharedSocket, TCPServer
+from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
 
 if TYPE_CHECKING:
     from dragonfly_vortex.rpc.credentials import ServerCertificates
@@ -88,7 +88,7 @@ class VortexService(Service):
         self._upload: UploadService | None = None
         self._metrics: IServer | None = None
         self._limiter: TokenBucket | None = None
-        self._factory: VortexServerFactory | None = None
+        self._connections: ConnectionRegistry | None = None
         self._tls: ServerTLS | None = None
         self._certificates: ServerCertificates | None = None
 
@@ -176,8 +176,8 @@ class VortexService(Service):
         tcp = taken.storage.server.tcp
         if self._limiter is not None:
             self._limiter.change_rate(main_share(taken).upload.bandwidth_limit)
-        if self._factory is not None:
-            self._factory.change_limits(idle_timeout=tcp.idle_timeout, max_connections=tcp.max_connections)
+        if self._connections is not None:
+            self._connections.change_limits(idle_timeout=tcp.idle_timeout, max_connections=tcp.max_connections)
         if isinstance(self._server, WorkersServer):
             self._server.reload(taken)
         return left
@@ -257,17 +257,14 @@ class VortexService(Service):
         tls = self._tls = server_tls_from(identity) if identity is not None else None
         if server.workers > 1:
             return IServer(WorkersServer(self.reactor, self.config, self._worker_failed))
-        factory = self._factory = VortexServerFactory(
-            store,
-            self.reactor,
-            limiter=limiter,
-            idle_timeout=server.tcp.idle_timeout,
-            max_connections=server.tcp.max_connections,
-            cork=server.tcp.cork,
-            read_ahead=read_ahead,
-            tally=tally,
-            rechecks=rechecks,
+        clock = IReactorTime(self.reactor)
+        settings = ServerSettings(
+            clock=clock, limiter=limiter, cork=server.tcp.cork, read_ahead=read_ahead, tally=tally, rechecks=rechecks
         )
+        connections = self._connections = ConnectionRegistry(
+            clock, max_connections=server.tcp.max_connections, idle_timeout=server.tcp.idle_timeout
+        )
+        factory = VortexServerFactory(store, settings, connections)
         return IServer(
             TCPServer(
                 self.reactor,

@@ -25,7 +25,7 @@ from dragonfly_vortex.daemon.worker_order import COUNTS, LISTENING, TALLIES, Ord
 from dragonfly_vortex.errors import StorageError, TooFewDescriptors, UsageError
 from dragonfly_vortex.metrics.counters import tallies_in
 from dragonfly_vortex.vortex.accept_balance import Turns
-from dragonfly_vortex.vortex.listener import SharedSocket
+from dragonfly_vortex.vortex.server import SharedSocket
 
 __all__ = ["main"]
 

@@ -21,7 +21,7 @@ from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics.counters import Tally, shared_tallies, tallies_in
 from dragonfly_vortex.transport.socket_options import socket_options
 from dragonfly_vortex.vortex.accept_balance import Turns, shared_counts
-from dragonfly_vortex.vortex.listener import address_of, listening_socket
+from dragonfly_vortex.vortex.server import address_of, listening_socket
 
 __all__ = ["WorkersServer"]
 

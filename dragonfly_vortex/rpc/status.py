@@ -2,7 +2,8 @@
 Errors as gRPC's status codes, and status codes as errors: a table each way.
 
 An error keeps its meaning on the way to a stranger and loses its insides, as over Vortex
-(:mod:`dragonfly_vortex.vortex.replies`); what a stranger says is repeated in our messages on one line and cut short.
+(:func:`~dragonfly_vortex.vortex.server_protocol.error_reply`). What a stranger says is repeated in our messages on one
+line and cut short.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """
-A parent's side of Vortex: one connection from a child, whose requests are answered in their order.
+A parent's side of Vortex: :class:`VortexServerProtocol` answers the requests of one connection in their order,
+:class:`VortexServerFactory` makes the connections.
 
 The protocol is thin. What may be said when is decided by :mod:`dragonfly_vortex.wire`, where the bytes come from by an
-:class:`~dragonfly_vortex.interfaces.IPieceStore`, how they leave by :mod:`dragonfly_vortex.transport.sender`. What
-remains is here: one reply at a time, how long a connection may stay, and how it ends.
+:class:`~dragonfly_vortex.interfaces.IPieceStore`, how they leave by :mod:`dragonfly_vortex.transport.sender`, and how
+many connections there may be by :mod:`dragonfly_vortex.vortex.connections`. What remains is here: one reply at a time,
+how long a connection may stay, and how it ends.
 
 Where a piece is at hand and small, all of a reply happens inside ``dataReceived``: the store's Deferred has fired when
 it is returned, and so has the sender's.
@@ -13,14 +15,15 @@ from __future__ import annotations
 
 import enum
 import os
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.logger import Logger
+from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -32,21 +35,25 @@ from dragonfly_vortex.errors import (
     StorageError,
     StorageFailure,
 )
-from dragonfly_vortex.interfaces import IConnectionTransport
+from dragonfly_vortex.interfaces import IConnectionTransport, IPieceStore
 from dragonfly_vortex.model import FileRange, OpenPiece, piece_id
 from dragonfly_vortex.transport.sender import Sender
 from dragonfly_vortex.transport.socket_options import plain_socket, set_cork
 from dragonfly_vortex.transport.tls import begins_tls, beneath, hang_up
 from dragonfly_vortex.transport.tls_errors import why_tls_failed
-from dragonfly_vortex.vortex.replies import error_reply
-from dragonfly_vortex.wire import Close, Connection, ErrorCode, PieceContent, PieceRequest, Role, TrafficType
+from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
+from dragonfly_vortex.wire import (
+    Close,
+    Connection,
+    ErrorCode,
+    ErrorReply,
+    PieceContent,
+    PieceRequest,
+    Role,
+    TrafficType,
+)
 
-if TYPE_CHECKING:
-    from dragonfly_vortex.vortex.server_factory import (
-        VortexServerFactory,  # which makes protocols: it cannot come first
-    )
-
-__all__ = ["VortexServerProtocol"]
+__all__ = ["VortexServerFactory", "VortexServerProtocol", "error_reply"]
 
 _MAX_AHEAD = 64 * 1024
 """Bytes of requests sent ahead that are kept; beyond them the connection is not read until their turn has come."""
@@ -74,25 +81,29 @@ class _Phase(enum.Enum):
 
 
 @implementer(IHalfCloseableProtocol)
-class VortexServerProtocol(Protocol):
+class VortexServerProtocol(Protocol, TimeoutMixin):
     """
     One connection from a child: its requests are answered in their order.
 
     It provides :class:`IHalfCloseableProtocol`, because a child may close its write side as soon as it has asked, and
     the reference's does when it has read a piece's metadata.
 
-    :param factory: what all connections share.
+    :param store: where pieces come from.
+    :param settings: what all connections have in common.
+    :param connections: all connections.
     """
 
-    log: ClassVar[Logger] = Logger()
-    """Not used directly: what a stranger can cause goes to the factory's limited log."""
     transport: IConnectionTransport
-    factory: VortexServerFactory
 
-    def __init__(self, factory: VortexServerFactory) -> None:
-        self.factory = factory
+    def __init__(self, store: IPieceStore, settings: ServerSettings, connections: ConnectionRegistry) -> None:
+        self.is_idle = False
+        """Whether the connection waits for its next request. A new one is not idle before :data:`_FIRST_WORD`."""
+        self._store = store
+        self._settings = settings
+        self._connections = connections
         self._connection = Connection(Role.PARENT)
         self._phase = _Phase.WAITING
+        self._is_new = True  # has asked for nothing
         self._heard = False
         self._proceeding = False
         self._reading = True
@@ -101,17 +112,18 @@ class VortexServerProtocol(Protocol):
         self._opening: Deferred[OpenPiece] | None = None
         self._replies = 0  # in this turn of the reactor
         self._next_turn: IDelayedCall | None = None
-        self._patience: IDelayedCall | None = None
-        self._first_word: IDelayedCall | None = None
 
     # -- what Twisted calls
 
     def connectionMade(self) -> None:
-        factory = self.factory
-        self._sender = Sender(self.transport, factory.clock, factory.limiter, self._progressed, factory.read_ahead)
-        self._be_patient(self.factory.idle_timeout)
-        self._first_word = self.factory.clock.callLater(_FIRST_WORD, self._not_heard)
-        self.factory.connection_opened(self)
+        settings = self._settings
+        self._sender = Sender(self.transport, settings.clock, settings.limiter, self._progressed, settings.read_ahead)
+        self.setTimeout(min(_FIRST_WORD, self._connections.idle_timeout))
+        self._connections.opened(self)
+
+    def callLater(self, period: float, func: Callable[[], None]) -> IDelayedCall:
+        """What :class:`TimeoutMixin` schedules with."""
+        return self._settings.clock.callLater(period, func)
 
     def dataReceived(self, data: bytes) -> None:
         if self._phase in (_Phase.LINGERING, _Phase.ENDING):
@@ -136,19 +148,32 @@ class VortexServerProtocol(Protocol):
         self._phase = _Phase.ENDING
         failed = why_tls_failed(reason.value)
         if failed is not None:
-            self.factory.limited_log.info("refused {peer}: {reason}", peer=self.transport.getPeer(), reason=failed)
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-        self._stop_waiting_for_first_word()
+            self._connections.limited_log.info("refused {peer}: {reason}", peer=self.transport.getPeer(), reason=failed)
+        self.setTimeout(None)
         if self._next_turn is not None:
             self._next_turn.cancel()
             self._next_turn = None
         if self._opening is not None:
             self._opening.cancel()
-        self.factory.connection_closed(self)
+        self._connections.closed(self)
 
-    # -- what the factory calls
+    def timeoutConnection(self) -> None:
+        """Nothing has moved for as long as a connection may stay like that."""
+        rest = self._connections.idle_timeout - _FIRST_WORD
+        if self._is_new and self._phase is _Phase.WAITING and rest > 0:
+            self._is_new = False
+            self._become_idle(rest)
+        elif self._phase in (_Phase.WAITING, _Phase.LINGERING):
+            self._close()
+        elif self._opening is not None or self._sender.resting:  # our own disk or limit is waited for
+            self.setTimeout(self._connections.idle_timeout)
+        else:
+            self._connections.limited_log.info(
+                "{peer} was given up while {phase}", peer=self.transport.getPeer(), phase=self._phase.value
+            )
+            self.abort()
+
+    # -- what the registry of connections calls
 
     def finish(self) -> None:
         """End the connection: at once when it is idle, after the reply under way otherwise."""
@@ -205,12 +230,10 @@ class VortexServerProtocol(Protocol):
     # -- one reply
 
     def _reply(self, request: PieceRequest) -> None:
-        self._phase = _Phase.REPLYING
-        self._stop_waiting_for_first_word()
-        self.factory.connection_busy(self)
-        self._be_patient(self.factory.idle_timeout)
-        self.factory.tally.piece_begun()
-        opening = self._opening = self.factory.store.open_piece(request.kind, request.task_id, request.number)
+        self._enter(_Phase.REPLYING, self._connections.idle_timeout)
+        self._is_new = False
+        self._settings.tally.piece_begun()
+        opening = self._opening = self._store.open_piece(request.kind, request.task_id, request.number)
         sending = opening.addCallbacks(self._send, self._send_error, callbackArgs=(request,), errbackArgs=(request,))
         sending.addBoth(self._counted).addCallback(self._replied).addErrback(self._broken_off, request)
 
@@ -234,7 +257,7 @@ class VortexServerProtocol(Protocol):
 
     def _sent_whole(self, _: None, request: PieceRequest) -> None:
         """All of a piece has been sent."""
-        rechecks = self.factory.rechecks
+        rechecks = self._settings.rechecks
         if rechecks is not None:
             child = getattr(self.transport.getPeer(), "host", "")  # what is no internet address has none
             rechecks.sent(child, request.kind, request.task_id, request.number)
@@ -246,9 +269,11 @@ class VortexServerProtocol(Protocol):
             return None
         piece = piece_id(request.task_id, request.number)
         if failure.check(StorageError) is None:
-            self.factory.limited_log.failure("piece {piece} could not be opened", failure, piece=piece)
+            self._connections.limited_log.failure("piece {piece} could not be opened", failure, piece=piece)
         elif failure.check(NotStored) is None:  # one line: while a disk fails there is one for every request
-            self.factory.limited_log.error("piece {piece}: {reason}", piece=piece, reason=failure.getErrorMessage())
+            self._connections.limited_log.error(
+                "piece {piece}: {reason}", piece=piece, reason=failure.getErrorMessage()
+            )
         return self._transmit(self._connection.send(error_reply(request, failure)))
 
     def _transmit(self, header: bytes, content: FileRange | None = None) -> Deferred[None]:
@@ -256,13 +281,13 @@ class VortexServerProtocol(Protocol):
 
     def _counted(self, result: Any) -> Any:
         """The reply has come to an end, of whichever kind."""
-        self.factory.tally.piece_ended()
+        self._settings.tally.piece_ended()
         return result
 
     def _progressed(self, length: int) -> None:
         self._connection.content_sent(length)
-        self.factory.tally.sent(length)
-        self._be_patient(self.factory.idle_timeout)
+        self._settings.tally.sent(length)
+        self.resetTimeout()
 
     def _replied(self, _: None = None) -> None:
         self._next_turn = None
@@ -270,13 +295,12 @@ class VortexServerProtocol(Protocol):
             return
         if self._replies == _REPLIES_AT_ONCE:
             self._replies = 0
-            self._next_turn = self.factory.clock.callLater(0, self._replied)
+            self._next_turn = self._settings.clock.callLater(0, self._replied)
             return
         self._replies += 1
         self._cork(False)
         self._phase = _Phase.WAITING
-        self.factory.connection_idle(self)
-        self._be_patient(self.factory.idle_timeout)
+        self._become_idle(self._connections.idle_timeout)
         self._proceed()
 
     def _broken_off(self, failure: Failure, request: PieceRequest) -> None:
@@ -286,22 +310,30 @@ class VortexServerProtocol(Protocol):
         """
         if failure.check(PieceDamaged, StorageFailure):
             piece = piece_id(request.task_id, request.number)
-            self.factory.limited_log.error("piece {piece}: {reason}", piece=piece, reason=failure.getErrorMessage())
+            self._connections.limited_log.error(
+                "piece {piece}: {reason}", piece=piece, reason=failure.getErrorMessage()
+            )
             if failure.check(PieceDamaged):
-                self.factory.mark_damaged(request, failure.getErrorMessage())
+                self._mark_damaged(request, failure.getErrorMessage())
         elif failure.check(ConnectionLost) is None:
-            self.factory.limited_log.failure("replying to {request} failed", failure, request=request)
+            self._connections.limited_log.failure("replying to {request} failed", failure, request=request)
         self.abort()
 
+    def _mark_damaged(self, request: PieceRequest, reason: str) -> None:
+        """Never offer a piece again whose file did not hold it."""
+        log = self._connections.limited_log
+        marking = self._store.mark_damaged(request.kind, request.task_id, request.number, reason)
+        marking.addErrback(lambda failure: log.failure("a damaged piece could not be marked", failure))
+
     def _cork(self, corked: bool) -> None:
-        if self.factory.cork and (sock := plain_socket(self.transport)) is not None:
+        if self._settings.cork and (sock := plain_socket(self.transport)) is not None:
             set_cork(sock, corked)
 
     # -- the end
 
     def _refuse(self, error: RemoteProtocolError) -> None:
         """Say what was wrong, and end."""
-        self.factory.limited_log.info("refused {peer}: {reason}", peer=self.transport.getPeer(), reason=str(error))
+        self._connections.limited_log.info("refused {peer}: {reason}", peer=self.transport.getPeer(), reason=str(error))
         self.transport.write(self._connection.refuse(ErrorCode.INVALID_ARGUMENT, str(error)))
         self._hang_up()
 
@@ -311,9 +343,7 @@ class VortexServerProtocol(Protocol):
         if self._half_closed or not (plain or tls):
             self._close()
             return
-        self._phase = _Phase.LINGERING
-        self.factory.connection_busy(self)
-        self._be_patient(_LINGER)
+        self._enter(_Phase.LINGERING, _LINGER)
         if plain:
             self.transport.loseWriteConnection()
         else:  # TLS says goodbye, and closes when the child has said it, too
@@ -321,37 +351,60 @@ class VortexServerProtocol(Protocol):
 
     def _close(self) -> None:
         """Close when everything that was written has gone."""
-        self._phase = _Phase.ENDING
-        self.factory.connection_busy(self)
-        self._be_patient(self.factory.idle_timeout)
+        self._enter(_Phase.ENDING, self._connections.idle_timeout)
         hang_up(self.transport)
 
-    def _not_heard(self) -> None:
-        """A new connection has asked for nothing."""
-        self._first_word = None
-        if self._phase is _Phase.WAITING:
-            self.factory.connection_idle(self)
+    # -- what the connection waits for
 
-    def _stop_waiting_for_first_word(self) -> None:
-        if self._first_word is not None:
-            self._first_word.cancel()
-            self._first_word = None
+    def _enter(self, phase: _Phase, timeout: float) -> None:
+        """Do something else, which is no waiting for a request, for at most so many seconds without progress."""
+        self._phase = phase
+        self.is_idle = False
+        self.setTimeout(timeout)
 
-    def _be_patient(self, seconds: float) -> None:
-        if self._patience is None:
-            self._patience = self.factory.clock.callLater(seconds, self._out_of_patience)
-        else:
-            self._patience.reset(seconds)
+    def _become_idle(self, timeout: float) -> None:
+        self.is_idle = True
+        self.setTimeout(timeout)
+        self._connections.became_idle(self)
 
-    def _out_of_patience(self) -> None:
-        """Nothing has moved for as long as a connection may stay like that."""
-        self._patience = None
-        if self._phase in (_Phase.WAITING, _Phase.LINGERING):
-            self._close()
-        elif self._opening is not None or self._sender.resting:  # our own disk or limit is waited for
-            self._be_patient(self.factory.idle_timeout)
-        else:
-            self.factory.limited_log.info(
-                "{peer} was given up while {phase}", peer=self.transport.getPeer(), phase=self._phase.value
-            )
-            self.abort()
+
+class VortexServerFactory(Factory):
+    """
+    Connections from children.
+
+    :param store: where pieces come from.
+    :param settings: what all connections have in common.
+    :param connections: where each connection is entered, and which says whether there may be one more.
+    """
+
+    noisy = False
+
+    def __init__(self, store: IPieceStore, settings: ServerSettings, connections: ConnectionRegistry) -> None:
+        self.store = store
+        self.settings = settings
+        self.connections = connections
+
+    def buildProtocol(self, addr: IAddress | None) -> VortexServerProtocol | None:
+        if not self.connections.make_room():
+            text = "no room for {peer}: all {count} connections are busy"
+            self.connections.limited_log.warn(text, peer=addr, count=len(self.connections))
+            return None
+        protocol = VortexServerProtocol(self.store, self.settings, self.connections)
+        protocol.factory = self
+        return protocol
+
+
+def error_reply(request: PieceRequest, failure: Failure) -> ErrorReply:
+    """
+    The reply to a request that could not be fulfilled: the kind of the failure, and a text without our insides. What
+    names a path, a database or a line of ours stays in the log of this side.
+
+    :param request: what was asked for; the reply carries its packet ID.
+    :param failure: why not.
+    """
+    name = piece_id(request.task_id, request.number)
+    if failure.check(NotStored):
+        return ErrorReply(packet_id=request.packet_id, code=ErrorCode.NOT_FOUND, text=f"piece {name} not found")
+    return ErrorReply(
+        packet_id=request.packet_id, code=ErrorCode.INTERNAL, text=f"piece {name} could not be read from the storage"
+    )

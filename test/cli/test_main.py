@@ -79,7 +79,7 @@ class CommandTests(SynchronousTestCase):
             "yaml",
             "sqlite3",
             "dragonfly_vortex.daemon.service",
-            "dragonfly_vortex.vortex.server_factory",
+            "dragonfly_vortex.vortex.server_protocol",
         }
         self.assertEqual(loaded & heavy, set())
 

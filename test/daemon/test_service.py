@@ -45,8 +45,8 @@ from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
-from dragonfly_vortex.vortex.listener import VortexPort
-from dragonfly_vortex.vortex.server_factory import VortexServerFactory
+from dragonfly_vortex.vortex.server import VortexPort
+from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
 from dragonfly_vortex.wire import PieceContent, PieceKind
 from test.metrics.page import fetched, values_in
 from test.mounts import run_with_mounts
@@ -543,6 +543,10 @@ class ServiceTests(TestCase):
         (port,) = (reader for reader in peer_reactor.getReaders() if isinstance(reader, VortexPort))
         factory = cast(VortexServerFactory, port.factory)
         self.assertEqual(
-            (factory.limiter.rate, factory.idle_timeout, factory.max_connections, factory.cork),
-            (7_000_000, 11.0, 3, True),
+            (factory.settings.limiter.rate, factory.settings.cork),
+            (7_000_000, True),
+        )
+        self.assertEqual(
+            (factory.connections.max_connections, factory.connections.idle_timeout),
+            (3, 11.0),
         )

@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -296,7 +297,7 @@ class ColdTests(ServingTestCase):
         waiting = threading.Event()
         self.let_go = waiting.set
         factory = self.factory(store, idle_timeout=idle_timeout)
-        factory.read_ahead = read_ahead
+        factory.settings = replace(factory.settings, read_ahead=read_ahead)
         address = self.serve_tls(factory) if tls else self.serve(factory)
         self.addCleanup(self.let_go)
         read_ahead.in_thread(waiting.wait)
@@ -379,7 +380,7 @@ class ColdTests(ServingTestCase):
         """A disk that fails ends the connection, and nothing is left open."""
         store, address = self.cold(3 * MIB)
         factory = self.factory(store, idle_timeout=100)
-        factory.read_ahead = BrokenDisk(REACTOR)
+        factory.settings = replace(factory.settings, read_ahead=BrokenDisk(REACTOR))
         address = self.serve(factory)
         child = await self.child(address)
         await deferToThread(child.ask, 0)

@@ -24,14 +24,14 @@ from dragonfly_vortex.config import TLSIdentity
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.socket_options import SocketOptions
 from dragonfly_vortex.transport.tls import server_tls_from
+from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
 from dragonfly_vortex.vortex.server import TCPServer
-from dragonfly_vortex.vortex.server_factory import VortexServerFactory
-from dragonfly_vortex.vortex.server_protocol import VortexServerProtocol
+from dragonfly_vortex.vortex.server_protocol import VortexServerFactory, VortexServerProtocol
 from test.certificates import Authority
 from test.vortex.child import Child
 from test.vortex.shelf import Shelf
 
-__all__ = ["REACTOR", "UNLIMITED", "ServingInMemory", "ServingTestCase", "open_descriptors"]
+__all__ = ["REACTOR", "UNLIMITED", "ServingInMemory", "ServingTestCase", "connection_of", "open_descriptors"]
 
 REACTOR = cast(PosixReactorBase, reactor)
 UNLIMITED = 1 << 40
@@ -45,6 +45,12 @@ def open_descriptors() -> dict[str, str]:
             descriptors[name] = os.readlink(f"/proc/self/fd/{name}")
     # The reactor has new pipes to wake itself whenever it is run.
     return {name: what for name, what in descriptors.items() if not what.startswith(("pipe:", "anon_inode:"))}
+
+
+def connection_of(factory: VortexServerFactory) -> VortexServerProtocol:
+    """The only connection of a factory."""
+    (connection,) = factory.connections._all
+    return cast(VortexServerProtocol, connection)
 
 
 class ServingTestCase(TestCase):
@@ -84,14 +90,9 @@ class ServingTestCase(TestCase):
         cork: bool = False,
     ) -> VortexServerFactory:
         """A factory that serves the store."""
-        return VortexServerFactory(
-            store,
-            REACTOR,
-            limiter=TokenBucket(rate, REACTOR),
-            idle_timeout=idle_timeout,
-            max_connections=max_connections,
-            cork=cork,
-        )
+        settings = ServerSettings(clock=REACTOR, limiter=TokenBucket(rate, REACTOR), cork=cork)
+        connections = ConnectionRegistry(REACTOR, max_connections=max_connections, idle_timeout=idle_timeout)
+        return VortexServerFactory(store, settings, connections)
 
     def serve(
         self,
@@ -146,10 +147,9 @@ class ServingInMemory(SynchronousTestCase):
 
     def parent_for(self, *, rate: int = UNLIMITED, max_connections: int = 2) -> VortexServerFactory:
         """A factory on the clock."""
-        limiter = TokenBucket(rate, self.clock)
-        return VortexServerFactory(
-            self.store, self.clock, limiter=limiter, idle_timeout=30.0, max_connections=max_connections
-        )
+        settings = ServerSettings(clock=self.clock, limiter=TokenBucket(rate, self.clock))
+        connections = ConnectionRegistry(self.clock, max_connections=max_connections, idle_timeout=30.0)
+        return VortexServerFactory(self.store, settings, connections)
 
     def connect(self) -> tuple[VortexServerProtocol, StringTransport]:
         """A connection in memory."""

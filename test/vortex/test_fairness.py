@@ -128,7 +128,7 @@ class FairnessTests(ServingTestCase):
         small = Reading(await self.child(self.serve(self.factory(shelf))), _SMALL, _SMALL_LENGTH, lambda: None)
         factories = [self.factory(shelf) for _ in range(_CHILDREN)]
         large = [Reading(await self.child(self.serve(each)), _LARGE, _LARGE_LENGTH, fetched) for each in factories]
-        tallies = [factory.tally for factory in factories]
+        tallies = [factory.settings.tally for factory in factories]
         steps = Steps(tallies)
         turns = LoopingCall(steps.see_turn)
         self.addCleanup(turns.stop)

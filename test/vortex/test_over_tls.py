@@ -22,7 +22,7 @@ from dragonfly_vortex.errors import ParentFailed, ParentUnreachable, PieceError
 from dragonfly_vortex.interfaces import IDownloader
 from dragonfly_vortex.transport.read_pacing import LowWaterMark
 from dragonfly_vortex.transport.sinks import FileSink
-from dragonfly_vortex.vortex.server_factory import VortexServerFactory
+from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
 from test.certificates import Authority, Issued, self_signed
 from test.vortex.child import request_bytes
 from test.vortex.serving import REACTOR, ServingTestCase
@@ -181,7 +181,7 @@ class ServedTests(TLSTestCase):
         downloader = self.downloader()
         for number in range(3):
             await downloader.download_piece(f"tls://127.0.0.1:{port}", number, "", TASK_ID)
-        self.assertEqual(factory.connections, 1)
+        self.assertEqual(len(factory.connections), 1)
         await downloader.stop()
         await self.until(lambda: not factory.connections)
         self.assertEqual(self.said(), [])
@@ -346,18 +346,18 @@ class EndTests(TLSTestCase):
             port = self.serve_identity(factory, self.peer.identity())
             connection = await self.plain_socket(port)
             connection.sendall(data)
-            await self.until(lambda: factory.connections == 1)  # noqa: B023 # it is over before the next turn
+            await self.until(lambda: len(factory.connections) == 1)  # noqa: B023 # it is over before the next turn
             ended = await deferToThread(_read_to_the_end, connection)
             self.assertEqual(ended, b"")
-            self.assertEqual(factory.connections, 0)
+            self.assertEqual(len(factory.connections), 0)
 
     async def test_idle(self) -> None:
         """An idle connection ends in order, also when the child never says goodbye."""
         factory = self.factory(self.shelf(10), idle_timeout=0.3)
         port = self.serve_identity(factory, self.peer.identity())
         child = await self.tls_socket(port)
-        await self.until(lambda: factory.connections == 1)
-        await self.until(lambda: factory.connections == 0, 2.0)
+        await self.until(lambda: len(factory.connections) == 1)
+        await self.until(lambda: len(factory.connections) == 0, 2.0)
         self.assertEqual(await deferToThread(child.recv, 100), b"")
 
     async def test_drain(self) -> None:
@@ -365,8 +365,8 @@ class EndTests(TLSTestCase):
         factory = self.factory(self.shelf(10), idle_timeout=1000.0)
         port = self.serve_identity(factory, self.peer.identity())
         child = await self.tls_socket(port)
-        await self.until(lambda: factory.connections == 1)
-        await factory.drain(1000.0)  # longer than this test may take
+        await self.until(lambda: len(factory.connections) == 1)
+        await factory.connections.drain(1000.0)  # longer than this test may take
         self.assertEqual(await deferToThread(child.recv, 100), b"")
 
     async def test_room(self) -> None:
@@ -375,21 +375,22 @@ class EndTests(TLSTestCase):
         factory = self.factory(store, max_connections=1)
         port = self.serve_identity(factory, self.peer.identity())
         idle = await self.tls_socket(port)
-        await self.until(lambda: factory._idle, 3.0)
+        await self.until(lambda: factory.connections._idle, 3.0)
         busy = await self.tls_socket(port)
         busy.sendall(request_bytes(0))
         self.assertEqual(await deferToThread(idle.recv, 100), b"")
-        await self.until(lambda: factory.connections == 1 and not factory._idle)
+        await self.until(lambda: len(factory.connections) == 1 and not factory.connections._idle)
         waiting = await self.plain_socket(port)  # in the listener's queue
         waiting.sendall(request_bytes(0))
         await self.pause(1.5)
-        self.assertEqual((factory.connections, self.said()), (1, []))
+        self.assertEqual((len(factory.connections), self.said()), (1, []))
         busy.close()
         self.assertIn(b"expected TLS", await deferToThread(_read_to_the_end, waiting))
 
     async def test_no_room_without_a_listener(self) -> None:
         """A factory that makes no protocol has the connection closed, and nothing in the log."""
         factory = self.factory(self.shelf(8 * MIB), max_connections=0)
+        factory.connections.has_room = lambda: True  # type: ignore[method-assign]  # as a listener that does not ask
         port = self.serve_identity(factory, self.peer.identity())
         connection = await self.plain_socket(port)
         self.assertEqual(await deferToThread(_read_to_the_end, connection), b"")

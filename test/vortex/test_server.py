@@ -1,22 +1,276 @@
-"""Tests of the way into a peer over TCP."""
+"""Tests of the way into a peer over TCP: the port, its options, how many it lets in, and the server."""
 
 from __future__ import annotations
 
+import os
+import resource
+import socket
 from typing import cast
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import gatherResults, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorFDSet
+from twisted.internet.protocol import ServerFactory
+from twisted.internet.testing import EventLoggingObserver
 from twisted.internet.threads import deferToThread
+from twisted.logger import LogLevel, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.interfaces import IServer
-from dragonfly_vortex.transport.socket_options import SocketOptions
-from dragonfly_vortex.vortex.server import TCPServer
-from test.vortex.child import Child
-from test.vortex.serving import REACTOR, ServingTestCase
+from dragonfly_vortex.transport.socket_options import SocketOptions, plain_socket
+from dragonfly_vortex.vortex.accept_balance import Turns, shared_counts
+from dragonfly_vortex.vortex.server import TCPServer, VortexPort, address_of, listening_socket, tls_expected
+from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceKind, PieceRequest, Vortex
+from test.vortex.child import Child, request_bytes
+from test.vortex.serving import REACTOR, ServingTestCase, connection_of
+from test.vortex.shelf import TASK_ID, Shelf
 
-MIB = 1024 * 1024
+KIB = 1024
+MIB = 1024 * KIB
+
+
+class OptionTests(ServingTestCase):
+    """What the sockets of accepted connections have."""
+
+    async def test_inherited(self) -> None:
+        """An accepted connection has every option that the listener was given."""
+        factory = self.factory(self.shelf(1))
+        options = SocketOptions(
+            buffer_size=100_000,
+            nodelay=False,
+            keepalive_idle=7.0,
+            keepalive_interval=11.0,
+            keepalive_probes=13,
+            congestion_control="reno",
+        )
+        await self.child(self.serve(factory, options))
+        await self.until(lambda: factory.connections)
+        connection = connection_of(factory)
+        sock = plain_socket(connection.transport)
+        if sock is None:
+            self.fail("expected a socket")
+        tcp, any_socket = socket.IPPROTO_TCP, socket.SOL_SOCKET
+        self.assertEqual(sock.getsockopt(tcp, socket.TCP_NODELAY), 0)
+        self.assertEqual(sock.getsockopt(any_socket, socket.SO_KEEPALIVE), 1)
+        self.assertEqual(sock.getsockopt(tcp, socket.TCP_KEEPIDLE), 7)
+        self.assertEqual(sock.getsockopt(tcp, socket.TCP_KEEPINTVL), 11)
+        self.assertEqual(sock.getsockopt(tcp, socket.TCP_KEEPCNT), 13)
+        self.assertEqual(sock.getsockopt(tcp, socket.TCP_CONGESTION, 16).rstrip(b"\0"), b"reno")
+        self.assertEqual(sock.getsockopt(any_socket, socket.SO_SNDBUF), 200_000)
+        self.assertEqual(sock.getsockopt(any_socket, socket.SO_RCVBUF), 200_000)
+
+    async def test_warnings(self) -> None:
+        """An option that cannot be had is a warning in the log, and children are served all the same."""
+        observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+        store = self.shelf(10)
+        child = await self.child(self.serve(self.factory(store), SocketOptions(congestion_control="no-such-thing")))
+        warnings = [event["reason"] for event in observer if event.get("log_level") is LogLevel.warn]
+        self.assertEqual(len(warnings), 1)
+        self.assertIn("asked for no-such-thing, refused", warnings[0])
+        await deferToThread(child.ask, 0)
+        self.assertEqual((await deferToThread(child.reply)).content, store.content(0))
+
+    async def test_ipv6(self) -> None:
+        """Children are served over IPv6."""
+        store = self.shelf(300 * KIB)
+        child = await self.child(self.serve(self.factory(store), ip="::1"))
+        await deferToThread(child.ask, 0)
+        self.assertTrue((await deferToThread(child.reply)).content == store.content(0))
+
+    async def test_fastopen(self) -> None:
+        """A port with fast open serves children."""
+        store = self.shelf(300 * KIB)
+        address = self.serve(self.factory(store), SocketOptions(fastopen=True))
+        for _ in range(2):
+            child = await self.child(address)
+            await deferToThread(child.ask, 0)
+            self.assertTrue((await deferToThread(child.reply)).content == store.content(0))
+
+
+class RefusalTests(SynchronousTestCase):
+    """What is said to a child that speaks no TLS."""
+
+    def test_tls_expected(self) -> None:
+        """The request is called invalid, with its packet ID."""
+        request = PieceRequest(packet_id=200, kind=PieceKind.CACHE, task_id=TASK_ID, number=3)
+        reply = Vortex.from_bytes(tls_expected(request.to_bytes()))
+        text = "expected TLS (tls://) on this port, got a request without it"
+        self.assertEqual(reply, ErrorReply(packet_id=200, code=ErrorCode.INVALID_ARGUMENT, text=text))
+
+
+class RoomTests(ServingTestCase):
+    """No more connections than there may be."""
+
+    async def test_longest_idle(self) -> None:
+        """When there is no room, the connection that has been idle longest ends in order, and no other."""
+        store = self.shelf(10)
+        factory = self.factory(store, max_connections=3)
+        address = self.serve(factory)
+        children = [await self.child(address) for _ in range(3)]
+        for child in (children[0], children[2], children[1]):
+            await deferToThread(child.ask, 0)
+            await deferToThread(child.reply)
+        await deferToThread(children[0].ask, 0)
+        await deferToThread(children[0].reply)
+        newcomer = await self.child(address)
+        await deferToThread(newcomer.ask, 0)
+        self.assertEqual((await deferToThread(newcomer.reply)).content, store.content(0))
+        self.assertEqual(await deferToThread(children[2].end), b"")
+        for child in (children[0], children[1], newcomer):
+            await deferToThread(child.ask, 0)
+            self.assertEqual((await deferToThread(child.reply)).content, store.content(0))
+        await self.until(lambda: len(factory.connections) == 3)
+
+    async def test_all_busy(self) -> None:
+        """When all are busy a newcomer waits, and is served once one ends."""
+        store = self.shelf(64 * MIB, 10)
+        factory = self.factory(store, max_connections=2)
+        address = self.serve(factory)
+        busy = [await self.child(address, receive_buffer=64 * KIB) for _ in range(2)]
+        for child in busy:
+            await deferToThread(child.ask, 0)
+            await deferToThread(child.receive, 1)
+        newcomer = await self.child(address)
+        await deferToThread(newcomer.ask, 1)
+        reply = deferToThread(newcomer.reply)
+        await self.pause(0.3)
+        self.assertFalse(reply.called)
+        self.assertEqual(len(factory.connections), 2)
+        busy[0].close()
+        self.assertEqual((await reply).content, store.content(1))
+
+    async def test_burst(self) -> None:
+        """Many children at once, with little room, are all answered: none is turned out before it was heard."""
+        store = self.shelf(64 * MIB, 100 * KIB)
+        factory = self.factory(store, max_connections=2)
+        address = self.serve(factory)
+        busy = await self.child(address, receive_buffer=64 * KIB)
+        await deferToThread(busy.ask, 0)
+        await deferToThread(busy.receive, 1)
+
+        def fetch() -> bool:
+            child = Child(address)
+            try:
+                child.ask(1)
+                return child.reply().content == store.content(1)
+            finally:
+                child.close()
+
+        self.assertEqual(await gatherResults([deferToThread(fetch) for _ in range(50)]), [True] * 50)
+        self.assertLessEqual(len(factory.connections), 3)
+
+    async def test_no_descriptor_left(self) -> None:
+        """While no descriptor is left the port tries again now and then; who waits is served when there is one."""
+        await self.pause(0)  # the reactor itself has opened what it needs
+        address = self.serve(self.factory(self.shelf(10)))
+        observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with socket.socket() as child:
+            child.settimeout(5)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+            try:
+                child.connect(address)
+                child.sendall(request_bytes(0))
+                await self.pause(0.35)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            reply = await deferToThread(child.recv, 2)
+        self.assertEqual(reply[1], 1)
+        tries = [event["reason"] for event in observer if event.get("log_level") is LogLevel.error]
+        self.assertTrue(1 <= len(tries) <= 5, f"{len(tries)} tries")
+        self.assertEqual(set(tries), {"Too many open files"})
+
+
+class SharedTests(ServingTestCase):
+    """A socket that several ports accept from, as those of several processes do."""
+
+    def port(
+        self, listening: socket.socket, store: Shelf, *, turns: Turns | None = None, max_connections: int = 1000
+    ) -> VortexPort:
+        """One port more, until the test ends."""
+        factory = self.factory(store, max_connections=max_connections)
+        port = VortexPort(IReactorFDSet(REACTOR), factory, listening, turns=turns)
+        port.startListening()
+        self.addCleanup(factory.connections.drain, 0)
+        self.addCleanup(lambda: maybeDeferred(port.stopListening))
+        return port
+
+    async def test_somebody_was_quicker(self) -> None:
+        """Who finds nobody, because another one has accepted him, goes on to watch, and does not close the other's."""
+        store = self.shelf(10)
+        listening = listening_socket("127.0.0.1", 0, SocketOptions())
+        other = self.port(listening.dup(), store)
+        port = self.port(listening, store)
+        address = cast(IPv4Address, address_of(listening))
+        port.doRead()
+        self.assertEqual(port.sessionno, 0)
+        self.assertIn(port, REACTOR.getReaders())
+        await maybeDeferred(other.stopListening)
+        child = await self.child((address.host, address.port))
+        await deferToThread(child.ask, 0)
+        self.assertEqual((await deferToThread(child.reply)).content, store.content(0))
+        self.assertEqual((port.sessionno, other.sessionno), (1, 0))
+
+    def in_turns(self, **other: int) -> tuple[tuple[str, int], VortexPort, VortexPort, Turns]:
+        """Where two ports listen that take turns, both, and the first's turns; the second has what else is given."""
+        counts = shared_counts(2)
+        self.addCleanup(os.close, counts)
+        store = self.shelf(10)
+        first, second = Turns(counts, 1), Turns(counts, 2)
+        self.addCleanup(first.close)
+        self.addCleanup(second.close)
+        listening = listening_socket("127.0.0.1", 0, SocketOptions())
+        address = cast(IPv4Address, address_of(listening))
+        one = self.port(listening.dup(), store, turns=first)
+        two = self.port(listening, store, turns=second, **other)
+        return (address.host, address.port), one, two, first
+
+    async def test_turns(self) -> None:
+        """Connections that come at once are shared evenly, and one that has lost some gets the next."""
+        address, one, two, turns = self.in_turns()
+        children = [await self.child(address) for _ in range(20)]
+        await self.until(lambda: one.sessionno + two.sessionno == 20)
+        self.assertEqual((one.sessionno, two.sessionno), (10, 10))
+        two.pauseProducing()
+        await self.child(address)
+        await self.until(lambda: one.sessionno == 11)
+        self.assertFalse(turns.mine)
+        for child in children:
+            child.close()
+        await self.until(lambda: turns.counts == (1, 0))
+
+    async def test_turns_of_one_that_does_not_come(self) -> None:
+        """Whom another one ought to accept, and does not, is accepted all the same, a moment later."""
+        address, one, two, _ = self.in_turns()
+        two.pauseProducing()  # its process is stopped
+        for _ in range(3):
+            await self.child(address)
+        await self.until(lambda: one.sessionno == 3)
+
+    async def test_turns_of_one_that_is_full(self) -> None:
+        """Nobody waits for one that has no room, nor for one that has ended."""
+        address, one, two, turns = self.in_turns(max_connections=1)
+        for _ in range(5):
+            await self.child(address)
+        await self.until(lambda: (one.sessionno, two.sessionno) == (4, 1))
+        self.assertTrue(turns.mine)
+        await maybeDeferred(two.stopListening)
+        self.assertTrue(turns.mine)
+
+    def test_defect(self) -> None:
+        """A connection whose protocol cannot be made is closed and told to the log, and the port goes on."""
+        listening = listening_socket("127.0.0.1", 0, SocketOptions())
+        port = self.port(listening, self.shelf(10))
+        address = cast(IPv4Address, address_of(listening))
+        defective = ServerFactory()  # knows no protocol
+        port.factory = defective
+        with socket.create_connection((address.host, address.port)) as child:
+            port.doRead()
+            self.assertEqual(child.recv(1), b"")
+        self.assertIn(port, REACTOR.getReaders())
+        self.assertEqual(len(self.flushLoggedErrors(AssertionError)), 1)
 
 
 class TCPServerTests(ServingTestCase):
@@ -25,9 +279,9 @@ class TCPServerTests(ServingTestCase):
     def server(self, *lengths: int, port: int = 0) -> TCPServer:
         """A server of pieces of these lengths."""
         self.store = self.shelf(*lengths)
-        self.connections = self.factory(self.store)
+        self.server_factory = self.factory(self.store)
         reactor = cast(IReactorFDSet, REACTOR)
-        server = TCPServer(reactor, self.connections, ip="127.0.0.1", port=port, options=SocketOptions())
+        server = TCPServer(reactor, self.server_factory, ip="127.0.0.1", port=port, options=SocketOptions())
         self.addCleanup(server.stop, 0)
         return server
 
@@ -78,7 +332,7 @@ class TCPServerTests(ServingTestCase):
         server = self.server(32 * MIB)
         address = self.start(server)
         idle, busy = await self.child(address), await self.child(address, receive_buffer=64 * 1024)
-        await self.until(lambda: self.connections.connections == 2)
+        await self.until(lambda: len(self.server_factory.connections) == 2)
         await deferToThread(busy.ask, 0)
         await deferToThread(busy.receive, 1)
         stopped = server.stop(10.0)
@@ -103,7 +357,7 @@ class TCPServerTests(ServingTestCase):
     async def test_stop_while_full(self) -> None:
         """A server that has stopped accepting because it is full stops all the same."""
         server = self.server(32 * MIB)
-        self.connections.max_connections = 1
+        self.server_factory.connections.max_connections = 1
         busy = await self.child(self.start(server), receive_buffer=64 * 1024)
         await deferToThread(busy.ask, 0)
         await deferToThread(busy.receive, 1)

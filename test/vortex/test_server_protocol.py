@@ -13,29 +13,57 @@ from twisted.internet.defer import Deferred
 from twisted.internet.testing import EventLoggingObserver, StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dragonfly_vortex.errors import LocalProtocolError, PieceDamaged, StorageFailure
+from dragonfly_vortex.errors import LocalProtocolError, NotStored, PieceDamaged, StorageFailure
 from dragonfly_vortex.interfaces import IPieceStore
 from dragonfly_vortex.model import OpenPiece
 from dragonfly_vortex.transport.socket_options import SocketOptions
 from dragonfly_vortex.vortex import server_protocol
-from dragonfly_vortex.vortex.server_factory import VortexServerFactory
-from dragonfly_vortex.vortex.server_protocol import VortexServerProtocol
+from dragonfly_vortex.vortex.server_protocol import VortexServerFactory, VortexServerProtocol, error_reply
 from dragonfly_vortex.wire import (
+    ErrorCode,
     ErrorReply,
     PieceContent,
     PieceKind,
+    PieceRequest,
     Reserved,
     TrafficType,
     Vortex,
 )
 from test.vortex.child import Child, request_bytes
-from test.vortex.serving import REACTOR, ServingInMemory, ServingTestCase, open_descriptors
+from test.vortex.serving import REACTOR, ServingInMemory, ServingTestCase, connection_of, open_descriptors
 from test.vortex.shelf import TASK_ID, Shelf
 
 KIB = 1024
 MIB = 1024 * KIB
+
+
+class ErrorReplyTests(SynchronousTestCase):
+    """An error's code and text, and nothing of our insides."""
+
+    request = PieceRequest(packet_id=200, kind=PieceKind.CACHE, task_id=TASK_ID, number=3)
+
+    def test_not_found(self) -> None:
+        """A piece that is not there is not found, by its name."""
+        reply = error_reply(self.request, Failure(NotStored("/secret/path has no row")))
+        self.assertEqual(
+            reply, ErrorReply(packet_id=200, code=ErrorCode.NOT_FOUND, text=f"piece {TASK_ID}-3 not found")
+        )
+
+    def test_internal(self) -> None:
+        """Whatever else went wrong is internal, and its text stays here."""
+        for error in (
+            StorageFailure("/secret/path: Input/output error"),
+            PieceDamaged("/secret/path is gone"),
+            OSError(5, "Input/output error", "/secret/path"),
+            RuntimeError("secret"),
+        ):
+            reply = error_reply(self.request, Failure(error))
+            text = f"piece {TASK_ID}-3 could not be read from the storage"
+            self.assertEqual(reply, ErrorReply(packet_id=200, code=ErrorCode.INTERNAL, text=text))
 
 
 class ReplyTests(ServingTestCase):
@@ -143,7 +171,7 @@ class ReplyTests(ServingTestCase):
         child = await self.child(self.serve_tls(factory), receive_buffer=64 * KIB, tls=True)
         await deferToThread(child.ask, 0)
         await self.pause(0.5)
-        (connection,) = factory._connections
+        connection = connection_of(factory)
         self.assertGreater(connection._connection.content_left, 24 * MIB)
         reply = await deferToThread(child.reply)
         self.assertTrue(reply.content == store.content(0))
@@ -362,11 +390,11 @@ class EndTests(ServingTestCase):
         stalled, slow = [await self.child(self.serve(factory), receive_buffer=64 * KIB) for _ in range(2)]
         await deferToThread(stalled.ask, 0)
         await deferToThread(slow.ask, 0)
-        await self.until(lambda: factory.connections == 2)
+        await self.until(lambda: len(factory.connections) == 2)
         for _ in range(8):
             await self.pause(0.1)
             await deferToThread(slow.receive, 6 * MIB)
-        self.assertEqual(factory.connections, 1)
+        self.assertEqual(len(factory.connections), 1)
         self.assertEqual(list(open_descriptors().values()).count(str(store.path)), 1)
 
     async def test_idle_timeout(self) -> None:
@@ -387,7 +415,7 @@ class MemoryTests(ServingTestCase):
         """A child that has sent the requests for as long as it could; bytes it sent, bytes that wait in us."""
         child = await self.child(self.serve(factory, SocketOptions(buffer_size=64 * KIB)), receive_buffer=64 * KIB)
         sent = await deferToThread(child.send_until_refused, data)
-        (connection,) = factory._connections
+        connection = connection_of(factory)
         transport = connection.transport
         waiting = len(transport.dataBuffer) + transport._tempDataLen + connection._connection.buffered  # type: ignore[attr-defined] # Twisted's own, for what is in its buffer
         return child, sent, waiting
@@ -452,7 +480,7 @@ class LimitTests(ServingTestCase):
         before = time.process_time()
         await self.pause(0.5)
         self.assertLess(time.process_time() - before, 0.1)
-        (connection,) = factory._connections
+        connection = connection_of(factory)
         sent = store.metadata(0).length - connection._connection.content_left
         self.assertTrue(300_000 < sent < 900_000, f"{sent} bytes")
 
@@ -474,7 +502,7 @@ class CountTests(ServingTestCase):
 
     def counted(self, factory: VortexServerFactory) -> tuple[int, int]:
         """Pieces under way, and bytes sent."""
-        return factory.tally.pieces_under_way, factory.tally.bytes_sent
+        return factory.settings.tally.pieces_under_way, factory.settings.tally.bytes_sent
 
     async def test_content(self) -> None:
         """The content of each piece is counted, however it is sent, and nothing else; also where there is no piece."""
@@ -484,7 +512,7 @@ class CountTests(ServingTestCase):
             child = await self.child(serve(factory), tls=tls)
             await deferToThread(child.ask, 0, 1, 2, 9, 3)
             await deferToThread(child.replies, 5)
-            await self.until(lambda factory=factory: not factory.tally.pieces_under_way)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            await self.until(lambda factory=factory: not factory.settings.tally.pieces_under_way)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
             self.assertEqual(self.counted(factory), (0, sum(lengths)))
 
     async def test_broken_off(self) -> None:
@@ -494,13 +522,13 @@ class CountTests(ServingTestCase):
         children = [await self.child(address, receive_buffer=4 * KIB) for _ in range(2)]
         for child in children:
             await deferToThread(child.ask, 0)
-        await self.until(lambda: factory.tally.pieces_under_way == 2)
-        await self.until(lambda: factory.tally.bytes_sent > 0)
+        await self.until(lambda: factory.settings.tally.pieces_under_way == 2)
+        await self.until(lambda: factory.settings.tally.bytes_sent > 0)
         children[0].close()
-        await self.until(lambda: factory.tally.pieces_under_way == 1)
+        await self.until(lambda: factory.settings.tally.pieces_under_way == 1)
         children[1].close()
-        await self.until(lambda: factory.tally.pieces_under_way == 0)
-        self.assertLess(factory.tally.bytes_sent, 64 * MIB)
+        await self.until(lambda: factory.settings.tally.pieces_under_way == 0)
+        self.assertLess(factory.settings.tally.bytes_sent, 64 * MIB)
 
     async def test_damaged(self) -> None:
         """A piece whose file is too short counts as far as it came."""
@@ -522,19 +550,19 @@ class CountingOnAClockTests(ServingInMemory):
         self.store.waiting = []
         protocol, _ = self.connect()
         protocol.dataReceived(request_bytes(0))
-        self.assertEqual(self.parent.tally.pieces_under_way, 1)
+        self.assertEqual(self.parent.settings.tally.pieces_under_way, 1)
         self.lose(protocol)
-        self.assertEqual((self.parent.tally.pieces_under_way, self.parent.tally.bytes_sent), (0, 0))
+        self.assertEqual((self.parent.settings.tally.pieces_under_way, self.parent.settings.tally.bytes_sent), (0, 0))
 
     def test_waits_for_its_turn(self) -> None:
         """A connection that has completed its share of a turn has no piece under way while it waits for the next."""
         protocol, _ = self.connect()
         protocol.dataReceived(request_bytes(0) * 40)
-        self.assertEqual(self.parent.tally.pieces_under_way, 0)
-        self.assertLess(self.parent.tally.bytes_sent, 400)
+        self.assertEqual(self.parent.settings.tally.pieces_under_way, 0)
+        self.assertLess(self.parent.settings.tally.bytes_sent, 400)
         for _ in range(4):
             self.clock.advance(0)
-        self.assertEqual((self.parent.tally.pieces_under_way, self.parent.tally.bytes_sent), (0, 400))
+        self.assertEqual((self.parent.settings.tally.pieces_under_way, self.parent.settings.tally.bytes_sent), (0, 400))
         self.lose(protocol)
 
     def test_two_parents(self) -> None:
@@ -542,7 +570,7 @@ class CountingOnAClockTests(ServingInMemory):
         first, self.parent = self.parent, self.parent_for()
         protocol, _ = self.connect()
         protocol.dataReceived(request_bytes(0))
-        self.assertEqual((first.tally.bytes_sent, self.parent.tally.bytes_sent), (0, 10))
+        self.assertEqual((first.settings.tally.bytes_sent, self.parent.settings.tally.bytes_sent), (0, 10))
         self.lose(protocol)
 
 
@@ -569,7 +597,7 @@ class ClockTests(ServingInMemory):
     def test_end_that_takes_too_long(self) -> None:
         """A connection whose last bytes nobody takes is aborted."""
         protocol, transport = self.connect()
-        self.clock.advance(30.0)
+        self.clock.pump([1.0, 29.0])
         self.assertTrue(transport.disconnecting)
         self.assertFalse(transport.disconnected)
         self.clock.advance(30.0)
@@ -665,7 +693,7 @@ class ClockTests(ServingInMemory):
         """A reply that rests for longer than the idle time-out because of the limit is not given up."""
         self.parent = self.parent_for(rate=100)
         first, first_transport = self.connect()
-        self.parent.limiter.spend(100 * 60)
+        self.parent.settings.limiter.spend(100 * 60)
         first.dataReceived(request_bytes(0))
         self.clock.pump([1.0] * 58)
         self.assertFalse(first_transport.disconnected)
@@ -707,8 +735,7 @@ class ClockTests(ServingInMemory):
     def test_idle_timeout_of_a_newcomer(self) -> None:
         """A connection that never asks for anything ends after the idle time-out."""
         protocol, transport = self.connect()
-        self.clock.advance(29.9)
-        self.clock.advance(0)
+        self.clock.pump([1.0, 28.9])
         self.assertFalse(transport.disconnecting)
         self.clock.advance(0.2)
         self.assertTrue(transport.disconnecting)

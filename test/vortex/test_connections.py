@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.errors import StorageFailure
 from dragonfly_vortex.wire import PieceKind
 from test.vortex.child import request_bytes
-from test.vortex.serving import ServingInMemory, ServingTestCase
+from test.vortex.serving import ServingInMemory, ServingTestCase, connection_of
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -32,11 +32,12 @@ class DrainTests(ServingTestCase):
         for child in (busy, late):
             await deferToThread(child.ask, 0, 1, 1)
             await deferToThread(child.receive, 1)
-        drained = factory.drain(0.8)
+        drained = factory.connections.drain(1000.0)  # longer than a test may take
         self.assertEqual(await deferToThread(idle.end), b"")
         rest = await deferToThread(busy.end)
         self.assertTrue(rest.endswith(store.content(0)))
         self.assertFalse(drained.called)
+        factory.connections.drain(0.1)
         await drained
         with self.assertRaises(ConnectionResetError):
             await deferToThread(late.end)
@@ -47,8 +48,8 @@ class DrainTests(ServingTestCase):
         factory = self.factory(store)
         child = await self.child(self.serve(factory))
         sending = deferToThread(child.ask, *[0] * 5000)
-        await self.until(lambda: factory._connections and not next(iter(factory._connections))._reading)
-        drained = factory.drain(10.0)
+        await self.until(lambda: len(factory.connections) and not connection_of(factory)._reading)
+        drained = factory.connections.drain(10.0)
         await sending
         await self.pause(0.3)
         data = await deferToThread(child.end)
@@ -75,37 +76,56 @@ class RoomTests(ServingInMemory):
 
     def test_newcomers_are_heard(self) -> None:
         """A new connection is not closed to make room for the next before it has had the time to ask; then it is."""
-        accepting: list[bool] = []
-        self.parent.control(accepting.append)
+        made: list[None] = []
+        self.parent.connections.call_when_room(lambda: made.append(None))
         for _ in range(2):
             _, transport = self.connect()
-        self.assertEqual(accepting, [False])
+        self.assertFalse(self.parent.connections.has_room())
         self.assertIsNone(self.parent.buildProtocol(None))
+        self.assertEqual(made, [])
         self.clock.advance(1.0)
-        self.assertEqual(accepting, [False, True])
+        self.assertEqual(len(made), 1)
         self.assertIsNotNone(self.parent.buildProtocol(None))
         self.assertFalse(transport.disconnecting)
 
     def test_all_busy(self) -> None:
-        """With all connections busy a listener is told to stop accepting, and to go on when one ends or is idle."""
-        accepting: list[bool] = []
-        self.parent.control(accepting.append)
+        """With all connections busy there is no room; a listener that has asked is called when one ends or is idle."""
+        made: list[None] = []
+        connections = self.parent.connections
+        connections.call_when_room(lambda: made.append(None))
         self.store.waiting = []
         first, _ = self.connect()
+        self.assertTrue(connections.has_room())
         second, _ = self.connect()
-        first.dataReceived(request_bytes(0))
-        self.assertEqual(accepting, [False])
-        second.dataReceived(request_bytes(0))
-        self.assertEqual(accepting, [False])
+        for protocol in (first, second):
+            protocol.dataReceived(request_bytes(0))
+        self.assertFalse(connections.has_room())
         self.lose(first)
-        self.assertEqual(accepting, [False, True])
+        self.assertEqual(len(made), 1)
         third, _ = self.connect()
         third.dataReceived(request_bytes(0))
-        self.assertEqual(accepting, [False, True, False])
+        self.assertFalse(connections.has_room())
         self.store.waiting[-1].callback(self.store.open(0))
-        self.assertEqual(accepting, [False, True, False, True])
+        self.assertEqual(len(made), 2)
+        self.assertTrue(connections.has_room())
+        third.dataReceived(request_bytes(0))
+        self.assertFalse(connections.has_room())
+        connections.change_limits(max_connections=3, idle_timeout=30.0)
+        self.assertEqual(len(made), 3)
         for protocol in (second, third):
             self.lose(protocol)
+
+    def test_room_that_was_not_asked_for(self) -> None:
+        """A listener that has not asked is not called."""
+        made: list[None] = []
+        self.parent.connections.call_when_room(lambda: made.append(None))
+        protocols = [self.connect()[0] for _ in range(2)]
+        for protocol in protocols:
+            protocol.dataReceived(request_bytes(0))
+        self.assertTrue(self.parent.connections.has_room())
+        for protocol in protocols:
+            self.lose(protocol)
+        self.assertEqual(made, [])
 
     def test_all_busy_without_a_listener(self) -> None:
         """With all connections busy and no listener to stop, a new one is closed."""
@@ -120,7 +140,7 @@ class RoomTests(ServingInMemory):
         self.store.waiting = []
         protocol, transport = self.connect()
         protocol.dataReceived(request_bytes(0))
-        drained = [self.parent.drain(10.0) for _ in range(3)]
+        drained = [self.parent.connections.drain(10.0) for _ in range(3)]
         drained[0].cancel()
         self.failureResultOf(drained[0])
         self.lose(protocol)
@@ -128,7 +148,7 @@ class RoomTests(ServingInMemory):
             self.successResultOf(one)
         self.assertFalse(transport.disconnected)
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.successResultOf(self.parent.drain(10.0))
+        self.successResultOf(self.parent.connections.drain(10.0))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_drain_refuses_new_connections(self) -> None:
@@ -136,7 +156,7 @@ class RoomTests(ServingInMemory):
         self.store.waiting = []
         first, _ = self.connect()
         first.dataReceived(request_bytes(0))
-        drained = self.parent.drain(10.0)
+        drained = self.parent.connections.drain(10.0)
         second, transport = self.connect()
         self.assertTrue(transport.disconnecting)
         for protocol in (first, second):

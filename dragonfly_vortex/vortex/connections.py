@@ -1,0 +1,188 @@
+"""
+What the connections from children share: their settings, and a registry that says how many there may be, which of them
+are idle, and how they end together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.limited_log import LimitedLog
+from dragonfly_vortex.metrics.counters import Tally
+from dragonfly_vortex.storage.reactor.rechecks import Rechecks
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.readahead import ReadAhead
+
+__all__ = ["ConnectionRegistry", "ServedConnection", "ServerSettings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """
+    What all connections from children have in common.
+
+    :param clock: for time-outs, and for the rests that the limiter asks for.
+    :param limiter: what all content is spent from.
+    :param cork: have the kernel send full segments only, until a reply is complete.
+    :param read_ahead: waits for the disk where a piece is not in memory; None: the reactor's thread does.
+    :param tally: where pieces and bytes are counted.
+    :param rechecks: hears of every piece that has been sent; None: what children ask for again is not checked.
+    """
+
+    clock: IReactorTime
+    limiter: TokenBucket
+    cork: bool = False
+    read_ahead: ReadAhead | None = None
+    tally: Tally = field(default_factory=Tally)
+    rechecks: Rechecks | None = None
+
+
+class ServedConnection(Protocol):
+    """
+    What the registry asks of a connection.
+
+    :ivar is_idle: whether it waits for its next request, so that it may be closed to make room.
+    """
+
+    is_idle: bool
+
+    def finish(self) -> None:
+        """End: at once when idle, after the reply under way otherwise."""
+
+    def abort(self) -> None:
+        """End now, whatever is under way."""
+
+
+class ConnectionRegistry:
+    """
+    All connections from children.
+
+    At ``max_connections`` the longest idle connection is closed to make room for a new one. When none is idle, a
+    listener asks :meth:`has_room` before it accepts, and waits; a factory without such a listener closes the new
+    connection.
+
+    :param clock: for time-outs.
+    :param max_connections: how many connections there may be.
+    :param idle_timeout: seconds that a connection stays open without a request, or a reply without progress.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(self, clock: IReactorTime, *, max_connections: int = 1000, idle_timeout: float = 300.0) -> None:
+        self.max_connections = max_connections
+        self.idle_timeout = idle_timeout
+        self.limited_log = LimitedLog(self.log, clock)
+        """Where all connections log: strangers make them."""
+        self._clock = clock
+        self._all: set[ServedConnection] = set()
+        self._idle: dict[ServedConnection, None] = {}  # the longest idle first; some may be busy again
+        self._room_made: Callable[[], None] | None = None
+        self._is_room_awaited = False
+        self._ending = Ending(lambda: not self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def change_limits(self, *, max_connections: int, idle_timeout: float) -> None:
+        """
+        Go on with other limits; see the class. A wait that has begun takes its time, and connections that are too many
+        stay until they end.
+        """
+        self.max_connections = max_connections
+        self.idle_timeout = idle_timeout
+        self._tell_of_room()
+
+    def drain(self, timeout: float) -> Deferred[None]:
+        """
+        End all connections: the idle ones at once, the others after the reply under way.
+
+        :param timeout: seconds after which what is left is aborted.
+        :returns: fires when the last connection has ended.
+        """
+        drained = self._ending.wait()
+        for connection in list(self._all):
+            connection.finish()
+        late = self._clock.callLater(timeout, self._abort_all)
+
+        def ended(result: object) -> object:
+            if late.active():
+                late.cancel()
+            self.limited_log.close()
+            return result
+
+        return drained.addBoth(ended)
+
+    # -- what listeners ask
+
+    def call_when_room(self, room_made: Callable[[], None]) -> None:
+        """
+        Name the listener.
+
+        :param room_made: called once after each :meth:`has_room` that returned False, when there is room.
+        """
+        self._room_made = room_made
+
+    def has_room(self) -> bool:
+        """Whether a new connection can be made, at the expense of an idle one perhaps."""
+        has_room = len(self._all) < self.max_connections or self._longest_idle() is not None
+        self._is_room_awaited = not has_room
+        return has_room
+
+    def make_room(self) -> bool:
+        """
+        Close the longest idle connection, where there are as many as there may be.
+
+        :returns: whether a new connection may be made.
+        """
+        if len(self._all) < self.max_connections:
+            return True
+        longest_idle = self._longest_idle()
+        if longest_idle is None:
+            return False
+        longest_idle.finish()
+        return True
+
+    # -- what the connections tell
+
+    def opened(self, connection: ServedConnection) -> None:
+        """A connection was made. It is not idle: its first request is on its way."""
+        self._all.add(connection)
+        if self._ending.is_awaited:
+            connection.finish()
+
+    def became_idle(self, connection: ServedConnection) -> None:
+        """A connection waits for its next request."""
+        self._idle.pop(connection, None)
+        self._idle[connection] = None
+        if self._is_room_awaited:
+            self._tell_of_room()
+
+    def closed(self, connection: ServedConnection) -> None:
+        """A connection has ended."""
+        self._all.discard(connection)
+        self._idle.pop(connection, None)
+        self._tell_of_room()
+        self._ending.look()
+
+    def _longest_idle(self) -> ServedConnection | None:
+        while self._idle:
+            connection = next(iter(self._idle))
+            if connection.is_idle:
+                return connection
+            del self._idle[connection]
+        return None
+
+    def _tell_of_room(self) -> None:
+        if self._is_room_awaited and self._room_made is not None and self.has_room():
+            self._room_made()
+
+    def _abort_all(self) -> None:
+        for connection in list(self._all):
+            connection.abort()
