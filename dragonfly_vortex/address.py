@@ -1,5 +1,5 @@
 """
-How a parent is addressed: ``HOST:PORT``, or the same with a scheme that says how it is spoken to.
+A parent's address: ``HOST:PORT``, with an optional scheme that names the transport.
 
 ``tcp`` is Vortex, which a bare address means, ``tls`` is Vortex under TLS; ``grpc`` and ``grpcs`` are Dragonfly's API,
 without TLS and with it.

@@ -1,6 +1,6 @@
 """
-The clock of a process of ours. Twisted's reactors count time by the system's clock, which NTP, an administrator or a
-resumed virtual machine may set forward or back; every timer and every limiter follows it.
+Makes a reactor use the monotonic clock. Twisted's reactors use the system's clock, which NTP, an administrator or a
+resumed virtual machine may set forward or back, with all timers and limiters.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """
-Waiting for Deferreds: until nothing of something is left, until all have fired, to the end in spite of a cancellation,
-and no longer than there is progress.
+Helpers that wait for Deferreds: until a count is zero, until all have fired, to the end in spite of a cancellation, or
+only as long as there is progress.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ async def outlast(deferred: Deferred[_T], *, forget_cancellation: bool = False) 
     Wait for a Deferred to its end even if the waiting is cancelled: a thread, for one, goes on all the same.
 
     :param forget_cancellation: whether a cancellation is then forgotten, and not raised.
-    :raises CancelledError: it was cancelled, and has come to a good end.
+    :raises CancelledError: it was cancelled, and the wait then ended without an error.
     """
     outcome: list[_T | Failure] = []
     sleeper: Deferred[None] = Deferred()

@@ -1,5 +1,5 @@
 """
-Digests of pieces, as the texts that are on the wire and in the catalog.
+Digests of pieces, in the form of text that the wire and the catalog use.
 
 CRC-32 comes from ``isal`` where that can be imported, and from ``zlib`` at a seventh of the speed where it cannot.
 """

@@ -248,11 +248,11 @@ class PieceTruncated(ParentUnreachable):
 
 
 class PieceTimeout(PieceError):
-    """The piece did not arrive in the time that it was given: nothing of it has come for so long."""
+    """A piece timed out: no byte of it arrived for that long."""
 
 
 class PieceLate(PieceTimeout):
-    """The piece did not arrive in time, over a transport that does not show whether any of it has come."""
+    """A piece timed out over a transport that does not show the arrival of its bytes."""
 
 
 class InvalidPiece(PieceError):

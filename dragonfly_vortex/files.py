@@ -1,4 +1,4 @@
-"""All bytes of a range of a file. One call of the system may read or write fewer than it is asked for."""
+"""Reading and writing a whole range of a file, which one system call may do in part only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a task's content is cut into pieces: numbers only, nothing is read or written."""
+"""Arithmetic of pieces: how a task's content is cut into them. Nothing is read or written."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _PIECES_BY_RULE = 500
 
 class Progress(NamedTuple):
     """
-    How far an import or an export has come.
+    The progress of an import or an export.
 
     :param content_done: bytes.
     :param content_length: bytes of the whole.

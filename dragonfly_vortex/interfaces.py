@@ -46,8 +46,8 @@ _T = TypeVar("_T")
 
 class InThread(Protocol):
     """
-    A way to call a function in a thread, such as ``partial(deferToThreadPool, reactor, reactor.getThreadPool())``. In
-    which thread, and whether one after the other, is for whoever gives it.
+    Calls a function in a thread, such as ``partial(deferToThreadPool, reactor, reactor.getThreadPool())``. The provider
+    decides in which thread, and whether calls run one after the other.
     """
 
     def __call__(self, function: Callable[[], _T], /) -> Deferred[_T]:
@@ -59,8 +59,8 @@ class InThread(Protocol):
 
 class IPieceStore(Interface):
     """
-    Where a server takes pieces from. The two methods are all that a server of Vortex asks; a program of yours may
-    provide them over any files. Neither blocks the reactor.
+    The store from which a Vortex server takes pieces. A server calls only these two methods; your program may provide
+    them over any files. Neither blocks the reactor.
     """
 
     def open_piece(
@@ -112,8 +112,8 @@ class ITaskWriter(Interface):
     """
     A task of a storage, open for one download of it. Others, in this process and in others, may have it open too.
 
-    Whoever writes claims a piece, writes its bytes to its place in the file, and has its row added. A range of the file
-    is written only while no row offers it: what is damaged or has been dropped is not offered any more.
+    A download claims a piece, writes its bytes to its place in the file, and adds its row. A range of the file is
+    written only while no row offers it: damaged and dropped pieces are not offered.
     """
 
     descriptor: int = Attribute("the content's file, open for reading and writing; it may have holes")
@@ -160,8 +160,8 @@ class ITaskWriter(Interface):
 
     def drop_pieces(numbers: Sequence[int]) -> Deferred[None]:
         """
-        Offer pieces no more that this download has added or found: the whole is not what its ID says. The length of the
-        task is unknown again then. A row that somebody else has written in place of one of them stays.
+        Stop offering pieces that this download added or found, because the whole does not fit its ID. The length of the
+        task is unknown again then. A row that another process wrote in place of one of them stays.
         """
 
     def finish(content_length: int) -> Deferred[None]:
@@ -180,7 +180,7 @@ class ITaskWriter(Interface):
 
 class IPieceSink(Interface):
     """
-    Where one piece's bytes go. A client calls :meth:`begin`, then :meth:`write` any number of times, then
+    Receives the bytes of one piece. A client calls :meth:`begin`, then :meth:`write` any number of times, then
     :meth:`finish` when the digest was right, or :meth:`fail` at any point instead. A sink that has failed may be
     begun again: a client asks a second time when a kept connection turns out to have ended.
     """
@@ -208,7 +208,7 @@ class IPieceSink(Interface):
 
 class IFileSink(IPieceSink):
     """
-    A sink that writes into a file, and lets others put bytes there for it: so can content go from a socket to the file
+    A sink that writes into a file, and lets the client put bytes there: so content can go from a socket to the file
     without passing through this process. A client may do so at any time instead of calling ``write``, and for any part
     of a piece.
     """
@@ -233,13 +233,13 @@ class IFileSink(IPieceSink):
 
 
 class IConnectionTransport(ITCPTransport, IConsumer, IPushProducer):
-    """What Twisted's TCP connections are, plain or under TLS: a name for the three interfaces together."""
+    """The three interfaces of Twisted's TCP connections, plain or under TLS, under one name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadPieceRequest:
     """
-    What a client is asked for. It stands here and not in the model because it holds an :class:`IPieceSink`.
+    A request for one piece. It is here and not in the model because it holds an :class:`IPieceSink`.
 
     :param kind: the kind of the piece.
     :param task_id: the task.
@@ -257,8 +257,8 @@ class DownloadPieceRequest:
 
 class IPieceAnnouncer(Interface):
     """
-    What a parent says about a task beside giving its pieces: how it is cut, and which pieces are there to be asked for.
-    All that it says is compared with what comes.
+    Asks a parent for a task's lengths, and for which pieces it has. The download compares the answers with the pieces
+    that it receives.
     """
 
     def start(
@@ -284,15 +284,15 @@ class IPieceAnnouncer(Interface):
 
 
 class IClient(Interface):
-    """The way to one parent, over one transport (the design document's ``Client``)."""
+    """A client of one parent, over one transport (the design document's ``Client``)."""
 
     def download_piece(request: DownloadPieceRequest, timeout: float) -> Deferred[DownloadPieceResponse]:
         """
         Fetch a piece and verify it. Cancelling the Deferred ends the transfer at once.
 
         :param timeout: seconds in which something of the piece must come. They count from the last progress; over a
-            transport that shows none, from the last piece that came whole from this parent. Time in which this side
-            itself limits what comes does not count.
+            transport that shows none, from the last whole piece of this parent. Time in which this side's own limit
+            delays the piece does not count.
         :returns: fires with a :class:`DownloadPieceResponse`; fails with a
             :class:`~dragonfly_vortex.errors.PieceError`, with :class:`~dragonfly_vortex.errors.SinkFailed`, or with
             :class:`~dragonfly_vortex.errors.LocalProtocolError` for a request that the transport cannot carry.
@@ -303,7 +303,7 @@ class IClient(Interface):
 
 
 class IServer(Interface):
-    """The way into this peer, over one transport (the design document's ``Server``)."""
+    """A server of this peer, over one transport (the design document's ``Server``)."""
 
     address = Attribute("the IAddress that it listens on, None while it does not")
 
@@ -325,7 +325,7 @@ class IServer(Interface):
 
 class IDownloader(Interface):
     """
-    Pieces from any parent: the interface of the design document.
+    Fetches pieces from any parent: the interface of the design document.
 
     Each method takes the parent's address ``HOST:PORT``, the piece's number, the parent's host ID (which may be
     empty) and the task, and an :class:`IPieceSink` where the bytes are not wanted in memory. Each gives a Deferred

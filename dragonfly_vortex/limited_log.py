@@ -1,4 +1,6 @@
-"""A log for lines that strangers can cause: so many of a kind in a minute, and then how many were left out."""
+"""
+A logger for lines that strangers can cause: it writes a limited number of each kind in a minute, and counts the rest.
+"""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class StoredTask:
 
     :param kind: the kind of its pieces.
     :param task_id: for an imported file the SHA-256 of its content, in hexadecimal.
-    :param content_length: bytes of the whole content; None while it is being downloaded and nobody knows. A task is
+    :param content_length: bytes of the whole content; None while a download has not learnt it yet. A task is
         finished when its length is known and all its pieces are there.
     :param piece_length: bytes of every piece but the last, which may be shorter.
     :param created_at: when it came into the storage, in Unix seconds.
@@ -55,7 +55,7 @@ class StoredPiece:
     """
     A piece in a storage.
 
-    :param metadata: its row, as it is told to a child.
+    :param metadata: its row, as it is sent to a child.
     :param damage: why it is not offered any more; empty for a sound piece.
     """
 
@@ -67,7 +67,7 @@ class StoredPiece:
 
 class FileRange(NamedTuple):
     """
-    Bytes in an open file. Whoever is given one closes its descriptor, once.
+    A range of bytes in an open file. The receiver of this value closes its descriptor, once.
 
     :param descriptor: a file descriptor, open for reading.
     :param offset: where the bytes start in the file.
@@ -95,9 +95,9 @@ class OpenPiece:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """
-    What came of claiming a piece.
+    The result of claiming a piece.
 
-    :param is_ours: whether it is to be fetched by the one who asked.
+    :param is_ours: whether the caller is to fetch it.
     :param piece: its row, where it is there already. Neither ours nor there: another download is fetching it.
     :param owner: the process that is fetching it, and a number that changes while that process runs.
     :param is_held: of a claim of ours, whether it still is: a process that has not run for a while can lose it to
@@ -112,7 +112,7 @@ class Claim:
 
 class FilePlace(NamedTuple):
     """
-    Where bytes go in an open file, whose descriptor belongs to somebody else.
+    A place for bytes in an open file. The descriptor's owner closes it.
 
     :param descriptor: a file descriptor, open for reading and writing, and not for appending.
     :param offset: where the next byte goes.

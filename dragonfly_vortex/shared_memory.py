@@ -1,4 +1,4 @@
-"""Memory that processes share: a file without a name, whose descriptor they inherit."""
+"""Memory that processes share: a file without a name whose descriptor they inherit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ __all__ = ["shared_memory"]
 
 def shared_memory(name: str, content: bytes) -> int:
     """
-    Make it. It is gone when nobody has its descriptor, or a mapping of it, any more, however the processes end.
+    Make shared memory. The kernel frees it when no process has its descriptor or a mapping of it any more.
 
-    :param name: for whoever looks at a process from outside.
+    :param name: shown in ``/proc``.
     :param content: what is in it at first; it stays as long as that.
     :returns: the descriptor.
     """

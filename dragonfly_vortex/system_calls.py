@@ -2,7 +2,7 @@
 System calls that not every kernel, file system and sandbox has: which errors say that a call is refused, and the calls
 that Python's own ``os`` does not offer, or offers in a form that can be refused.
 
-Whoever uses such a call asks :func:`is_refused` about its error, and then does without the call.
+Callers of such a call pass its error to :func:`is_refused`, and then do without the call.
 """
 
 from __future__ import annotations

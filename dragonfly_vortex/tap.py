@@ -117,7 +117,7 @@ def _log_file(twistd: usage.Options | None) -> LogFile | None:
 
 class _Services(MultiService):
     """
-    All services of the daemon, which log where they are told to.
+    All services of the daemon, and its log file.
 
     :param log_file: where ``twistd`` is to log to, in place of what it would make of its options: the same file, which
         can be opened again; None for as its options say.

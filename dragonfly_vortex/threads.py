@@ -1,7 +1,7 @@
 """
 Threads that do not keep a process alive.
 
-Python waits at its end for every thread that is not a daemon. A pool that somebody forgot to stop would then keep the
+Python waits at its end for every thread that is not a daemon. A pool that was not stopped would then keep the
 process for ever, and no signal would end it. A daemon thread ends with the interpreter, at the point where it next
 needs Python's lock: a call into SQLite or the kernel that is under way is finished or lost as in a ``kill -9``, so what
 such a thread does must survive that. What a storage has committed does.

@@ -1,4 +1,4 @@
-"""What can be written behind ``dfvortex``: names, syntax and help, and nothing that is done about it."""
+"""The argument parser of ``dfvortex``: sub-commands, options and their help."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def make_parser() -> argparse.ArgumentParser:
     download.add_argument(
         "--store",
         action="store_true",
-        help="put it into the storage, which serves each piece as soon as it has come; default: write the output only",
+        help="put it into the storage, which serves each piece at once; default: write the output only",
     )
     _add_overwrite(download)
     download.add_argument(

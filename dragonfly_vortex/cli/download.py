@@ -92,7 +92,7 @@ def _check_output(path: Path, *, overwrite: bool) -> None:
 async def _download(
     reactor: IPeerReactor, config: Config, arguments: Namespace, negotiation: Negotiation, bar: ProgressBar
 ) -> DownloadedTask:
-    """The download itself, and the end of its connections whatever comes of it."""
+    """Run the download, and end its connections whether it succeeds or not."""
 
     def show(progress: Progress) -> None:
         bar.show(progress.verified_bytes, progress.content_length, progress.verified_pieces)
@@ -142,7 +142,7 @@ async def _download(
 
 
 def _store(config: Config, reactor: IPeerReactor) -> PieceStore:
-    """The storage. Whoever has an output instead does without its database, and does not load it."""
+    """The storage. A download to an output only does not load its database."""
     from dragonfly_vortex.storage.reactor.store import PieceStore
 
     return PieceStore(config.storage.dir, reactor)

@@ -1,4 +1,4 @@
-"""How the command ends: its exit statuses, and which error gets which."""
+"""The exit statuses of the command, and the status for each error."""
 
 from __future__ import annotations
 

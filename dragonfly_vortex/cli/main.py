@@ -1,4 +1,4 @@
-"""From the command line to a sub-command, and from how that ended to an exit status."""
+"""Runs the sub-command that the command line names, and turns its result into an exit status."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _flush_output()
         return status
     except BrokenPipeError:
-        _drop_output()  # whoever read it has gone, `head` say: nothing is left to tell
+        _drop_output()  # the reader, such as `head`, has ended: there is nothing left to write
         return ExitStatus.DONE
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED

@@ -1,4 +1,4 @@
-"""A bar for work that takes longer than a second, on a terminal and nowhere else."""
+"""A progress bar for work that takes longer than a second, on a terminal only."""
 
 from __future__ import annotations
 

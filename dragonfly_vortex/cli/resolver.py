@@ -1,5 +1,5 @@
 """
-Names are resolved in threads that nobody waits for.
+A resolver that looks names up in daemon threads, for which the process does not wait at its end.
 
 The system gives a name server half a minute, and cannot be interrupted. Twisted resolves in the reactor's pool, whose
 threads are all waited for in the end: a command would have failed, or have its file, and not end.
@@ -42,7 +42,7 @@ class _Resolution:
         self.is_cancelled = False
 
     def cancel(self) -> None:
-        """Tell nobody what comes of it."""
+        """Drop the result."""
         self.is_cancelled = True
 
 
@@ -51,7 +51,7 @@ class UnawaitedResolver:
     """
     Asks the system, in a thread for each name, which ends with the process at the latest.
 
-    :param reactor: where the addresses are told.
+    :param reactor: receives the addresses in its thread.
     """
 
     def __init__(self, reactor: IReactorFromThreads) -> None:
@@ -72,7 +72,7 @@ class UnawaitedResolver:
         def look_up() -> None:
             try:
                 found = socket.getaddrinfo(hostName, portNumber, type=socket.SOCK_STREAM)
-            except (OSError, UnicodeError):  # nobody has that name, or it can be none
+            except (OSError, UnicodeError):  # no host has that name, or it is no valid name
                 found = []
             addresses = [_FAMILIES[family]("TCP", *place) for family, _, _, _, place in found if family in _FAMILIES]
             self._reactor.callFromThread(deliver, addresses)

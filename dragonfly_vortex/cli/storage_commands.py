@@ -1,4 +1,4 @@
-"""The sub-commands that work on the storage: they need no reactor, and a daemon may run meanwhile."""
+"""The sub-commands that work on the storage, without a reactor; a daemon may use the storage meanwhile."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ def _shown_on(bar: ProgressBar) -> Callable[[Progress], None]:
 
 
 def _count(task: StoredTask) -> str:
-    """How many pieces a task has, which nobody knows while its length is unknown."""
+    """The number of a task's pieces, unknown while its length is unknown."""
     return _or_unknown(None if task.content_length is None else piece_count(task.content_length, task.piece_length))
 
 

@@ -1,4 +1,4 @@
-"""How things are put in words on a terminal: in one line, and with nothing in it that a terminal would obey."""
+"""Formats values for a terminal, in one line and without control characters."""
 
 from __future__ import annotations
 

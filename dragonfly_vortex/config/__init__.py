@@ -1,5 +1,5 @@
 """
-A peer's configuration: YAML to frozen, typed values.
+A peer's configuration: reads YAML into frozen, typed values.
 
 ``load_config`` reads a file, ``default_config`` needs none; every key and every default is in
 :mod:`dragonfly_vortex.config.model`. Nothing here knows what a value is used for.

@@ -1,5 +1,5 @@
 """
-The keys of ``dfdaemon.yaml``, the reference's configuration: data, and nothing else.
+The keys of ``dfdaemon.yaml``, the reference's configuration, as data.
 
 Read from dragonfly-client 1.5.10, dragonfly-client-config/src/dfdaemon.rs, from the earlier versions of that file, from
 the configuration reference of d7y.io, from Dragonfly's Helm chart 1.7.4 and from its templates for docker-compose. Keys

@@ -1,5 +1,6 @@
 """
-A file to a :class:`~dragonfly_vortex.config.model.Config`, or one error that names file, line, key and what is allowed.
+Loads a file into a :class:`~dragonfly_vortex.config.model.Config`, or raises one error that names file, line, key and
+what is allowed.
 
 In two steps: the document's keys are sorted into settings of ours, keys of the reference that are not used, and errors;
 then the tree of values is built from the settings, with defaults for all that is not there.
@@ -53,7 +54,7 @@ def load_config(path: str | os.PathLike[str] | None) -> LoadedConfig:
     """
     Load a configuration: ours, or the reference's ``dfdaemon.yaml``.
 
-    :param path: the file; None for :data:`DEFAULT_FILE`, whose absence is told as that of the default. Relative paths
+    :param path: the file; None for :data:`DEFAULT_FILE`, whose absence has its own message. Relative paths
         in it are relative to where it lies, and absolute in the result.
     :returns: the configuration, a warning that names the keys that are not used, and one for each value that the
         reference takes and that cannot hold here.
@@ -98,7 +99,7 @@ class _Place:
 
 class _SortedKeys:
     """
-    The keys of a document, told apart.
+    The keys of a document, sorted into known, unused and unknown ones.
 
     ``given`` leads from the dotted path of a setting, in our spelling and in our tree, to the places where the file has
     it. ``unused`` has the dotted paths of the reference's other keys as the file writes them; of a section that is not

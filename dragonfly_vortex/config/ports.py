@@ -1,5 +1,5 @@
 """
-Whether the addresses that a peer is to listen on can be had together.
+Checks that a peer's doors and metrics do not listen on the same address and port.
 """
 
 from __future__ import annotations

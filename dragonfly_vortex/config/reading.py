@@ -1,5 +1,5 @@
 """
-YAML text to the tree of :mod:`dragonfly_vortex.config.yaml_tree`.
+Parses YAML text into the tree of :mod:`dragonfly_vortex.config.yaml_tree`.
 
 This module handles syntax errors, aliases and merge keys, several documents, and trees without an end. It is the only
 one that loads PyYAML.

@@ -1,4 +1,4 @@
-"""What of a configuration can change while a peer runs, and what holds from its next start on."""
+"""Compares two configurations: which changes a running peer takes, and which need a restart."""
 
 from __future__ import annotations
 

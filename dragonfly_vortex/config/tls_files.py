@@ -1,5 +1,6 @@
 """
-Which certificates a peer shows and trusts: ``tls``, and what ``upload.server`` and ``upload.client`` say otherwise.
+The certificates that a peer shows and trusts: those of ``tls``, unless ``upload.server`` or ``upload.client`` name
+others.
 
 A certificate and its key are one thing and come from one section; the authority is another. Nothing is read here.
 """
@@ -22,8 +23,8 @@ class TLSIdentity:
 
     :param certificate: what it shows of itself, with what leads to an authority; None: it shows nothing.
     :param key: the certificate's private key; None exactly where there is no certificate.
-    :param authority: who must have signed what the other side shows; None: as a server, it asks for nothing; as a
-        client, the platform's authorities.
+    :param authority: the authorities that must have signed the other side's certificate. None: a server asks for no
+        certificate; a client trusts the platform's authorities.
     """
 
     certificate: Path | None = None

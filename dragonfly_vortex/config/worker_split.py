@@ -1,5 +1,5 @@
 """
-The limits of a peer with several workers, shared out among them: each has its part, and the sum is what was configured.
+Divides a peer's limits among its workers, so that their sum is the configured limit.
 """
 
 from __future__ import annotations

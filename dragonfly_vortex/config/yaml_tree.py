@@ -1,5 +1,5 @@
 """
-What a configuration's file says, as a small tree that remembers its lines; and how values and paths of it are shown.
+A parsed configuration file as a small tree with line numbers, and how its values and paths are shown in messages.
 
 A scalar keeps the text that was written, beside the type that the parser of the reference, serde_yaml, gives it: a
 number's text is needed where a setting is a name, or has a unit.

@@ -1,4 +1,4 @@
-"""What a main process runs: ``python -m dragonfly_vortex.daemon NUMBER``. The number is for whoever reads ``ps``."""
+"""The program of a worker process: ``python -m dragonfly_vortex.daemon NUMBER``. The number is shown by ``ps``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A worker's log on its way through the main process: an event is a line of JSON, and an event of that log again."""
+"""
+Relays a worker's log through the main process: the worker writes events as lines of JSON, the main process logs them.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """
-How many files a process may have open: whether that is enough for it to work at all, and how many connections a peer
-can have.
+The limit of open files: checks that it is enough to work at all, raises it, and limits a peer's connections by it.
 """
 
 from __future__ import annotations

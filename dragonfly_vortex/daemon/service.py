@@ -122,7 +122,7 @@ class VortexService(Service):
         for warning in self._warnings:
             self.log.warn("{text}", text=warning)  # Twisted takes an event with a "warning" for one of Python's
         check_ports(self.config)
-        # The store opens it in its own thread, and tells that later; whoever starts a peer is to know now.
+        # The store opens it later, in its own thread; a failure is to be reported at the start.
         with Catalog(self.config.storage.dir, Access.SERVE) as catalog:
             if catalog.read_only and self._shared is None:
                 text = "the storage {directory} can only be read, and is served: {reason}"
@@ -137,7 +137,8 @@ class VortexService(Service):
         server = self._make_server(store, limiter, read_ahead, rechecks, identity, vortex) if doors != "grpc" else None
         upload = self._make_upload(store, limiter, rechecks, identity, grpc, stats) if doors != "tcp" else None
         metrics = self._make_metrics(server, (vortex, grpc), stats if upload is not None else None)
-        # In this order, so that a port that cannot be had leaves no thread. Nobody is accepted before this returns.
+        # In this order, so that a port that cannot be had leaves no thread. No connection is accepted before this
+        # returns.
         if upload is not None:
             _try_to_listen(self.config.upload.server.ip, self.config.upload.server.port)
         with ExitStack() as unless_started:

@@ -1,6 +1,6 @@
 """
-What a peer's processes do at signals: end in order, with the exit status that says how it went; and at SIGHUP open the
-log file again and read configuration and certificates again.
+Signal handlers of a peer's processes: they end it in order, with an exit status; SIGHUP opens the log file again, and
+reads configuration and certificates again.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class ExitBySignal(Service):
     daemon wants it to exit with 0.
 
     :param reactor: what is stopped.
-    :param numbers: the signals. One for which somebody else has a handler, or which is ignored, is left alone; SIGTERM
-        and SIGINT, for which Twisted has handlers, are not.
+    :param numbers: the signals. One that is ignored, or that has a handler other than Twisted's for SIGTERM and SIGINT,
+        is left alone.
 
     SIGINT that is not among the numbers keeps Twisted's handler, by which the process ends by that signal. Twisted
     calls it for each SIGINT, and logs a traceback for each one after the first: those are left out.
@@ -68,8 +68,8 @@ class ExitBySignal(Service):
 
     def startService(self) -> None:
         Service.startService(self)
-        # Once now: whoever reads in the log that the peer serves may end it before the reactor runs. And once more,
-        # because a reactor sets its own handlers when it starts to run.
+        # Once now, because the log says that the peer serves before the reactor runs. And once more, because a
+        # reactor sets its own handlers when it starts to run.
         self._install()
         self._reactor.callWhenRunning(self._install)
         if signal.SIGINT not in self._numbers:

@@ -1,6 +1,6 @@
 """
-One worker as the main process sees it: there until it is stopped. A process of it that was ended is started again; one
-that says that it cannot serve is not.
+The main process's supervision of one worker: it starts the worker's process, and starts it again after it was ended,
+unless the process reported that it cannot serve.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class Worker:
         :meth:`stop`.
     :param ended: called whenever a process of it has ended, for what that one may not have been able to say.
     :param failed: called with the reason, in words, when it cannot serve: its first process cannot be started, or a
-        process has ended by an exit status other than 0. By a signal, or with 0, a process was ended by somebody.
+        process has ended by an exit status other than 0. A process that ends by a signal, or with 0, was ended on
+        purpose.
     """
 
     log: ClassVar[Logger] = Logger()

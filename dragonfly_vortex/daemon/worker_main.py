@@ -1,4 +1,4 @@
-"""What a worker runs: a peer in one process, on a socket that it was given, which does not outlive who started it."""
+"""The program of a worker: a peer in one process, on an inherited socket, which ends when its main process ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What a worker is told when it starts, through a pipe: no argument and no environment, which others may read."""
+"""
+The settings that a worker gets from the main process through a pipe. Other users could read arguments or an
+environment.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ class Order:
         """
         Read an order, and nothing behind it.
 
-        :raises EOFError: there is none: who was to write it has gone.
+        :raises EOFError: the main process ended before it wrote one.
         """
         order: Order = pickle.load(pipe)  # the other end is the process that started this one
         return order

@@ -1,4 +1,4 @@
-"""The way into a peer over Vortex and TCP, by several processes: the socket that they share, and the processes."""
+"""A Vortex server of several processes: the listening socket that they share, and the workers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,8 @@ class WorkersServer:
     """
     Has workers serve pieces over Vortex.
 
-    This process listens, and accepts nobody: so an address that cannot be had is known at once, and whoever waits to be
-    accepted is there for the other workers when one dies. The worker with the fewest connections accepts; who has no
-    room lets the others.
+    This process listens, but does not accept: so an address in use is known at once, and connections that wait remain
+    for the other workers when one dies. The worker with the fewest connections accepts; a full one leaves it to others.
 
     :param reactor: where the processes are watched.
     :param config: the peer's.

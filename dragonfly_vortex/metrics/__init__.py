@@ -1,5 +1,5 @@
 """
-A peer's metrics, by the names that the reference's have: what its doors count, and the page that a Prometheus reads.
+A peer's metrics under the reference's names: the counters of its doors, and the page for Prometheus.
 
-Those who count know :mod:`~dragonfly_vortex.metrics.counters` alone, which costs next to nothing and needs no library.
+The doors import :mod:`~dragonfly_vortex.metrics.counters` alone, which costs next to nothing and needs no library.
 """

@@ -1,10 +1,10 @@
 """
-What the doors of a peer count, in memory that its main process reads, whoever writes.
+Counters of a peer's doors, in memory that its workers write and its main process reads.
 
 A door of a process has a tally of its own. With workers the tallies lie in memory that the main process shares with
 them: each worker counts in its own place, and the main process adds them up when it is asked. So nothing has to be
-sent or fetched, a worker that is stopped keeps nobody waiting, and what one had counted when it was killed is there
-still: the process that comes in its place counts on from it.
+sent or fetched, a stopped worker delays nothing, and the counts of a killed worker stay: its successor counts on from
+them.
 
 Prometheus's own library for Python would do the same by a file for each process. But it decides so for all that a
 program counts, by an environment variable that must be there when it is imported; and the files of processes that have
@@ -43,7 +43,7 @@ class Tally:
         self._numbers[_UNDER_WAY] += 1
 
     def piece_ended(self) -> None:
-        """The reply has come to its end, or has been broken off."""
+        """The reply ended, complete or not."""
         self._numbers[_UNDER_WAY] -= 1
 
     def sent(self, length: int) -> None:

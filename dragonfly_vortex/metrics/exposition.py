@@ -1,5 +1,5 @@
 """
-Prometheus's text format 0.0.4, which the reference speaks, too.
+Writes metrics in Prometheus's text format 0.0.4, which the reference uses, too.
 
 It is written here, and not by Prometheus's library for Python, because that puts ``_total`` behind the name of every
 counter, which the reference's ``dragonfly_client_upload_traffic`` has not.

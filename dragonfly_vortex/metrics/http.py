@@ -1,4 +1,4 @@
-"""The page of metrics over HTTP: ``GET /metrics``, and nothing else."""
+"""An HTTP server for the page of metrics: ``GET /metrics``, and nothing else."""
 
 from __future__ import annotations
 
@@ -155,8 +155,7 @@ class _Page(Resource):
     """
     The page.
 
-    The reference's answers to DELETE, too, by setting all to nothing. Here nobody may do that from outside: counters
-    only grow.
+    The reference's page also answers DELETE, and resets all counters. This page does not: counters only grow.
     """
 
     def __init__(
@@ -178,7 +177,7 @@ class _Page(Resource):
     async def _answer(self, request: Request, answered: Deferred[Any]) -> None:
         try:
             async with self._one_at_a_time:
-                if answered.called:  # whoever has gone meanwhile costs nothing
+                if answered.called:  # no page for a client that has disconnected
                     return
                 page = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._collect)
         except Exception:  # a defect of ours; what it is stays here

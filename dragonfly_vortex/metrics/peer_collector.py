@@ -34,7 +34,7 @@ _TASK_TYPES = {
 
 class PeerMetrics:
     """
-    All that is told of a peer.
+    Collects all metrics of a peer.
 
     :param storage: the directory of its storage.
     :param tallies: what the doors of all its processes have counted; asked each time.

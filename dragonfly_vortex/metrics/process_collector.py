@@ -1,4 +1,4 @@
-"""What the processes of a peer take of the machine, as Linux tells it, added up."""
+"""Sums up the resources of a peer's processes, as Linux reports them in ``/proc``."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """
-The Vortex protocol without I/O: bytes in, events out. It needs the standard library alone, no reactor, no socket and
-no clock.
+The Vortex protocol without I/O: it turns received bytes into events, and values into bytes to send. It needs only the
+standard library: no reactor, socket or clock.
 
 Whole packets are values: :meth:`Vortex.from_bytes` and :meth:`Vortex.to_bytes`. A stream is cut into events by
-:class:`PacketReader`; who may say what is held by :class:`Connection`.
+:class:`PacketReader`; :class:`Connection` enforces which side may send which packet when.
 """
 
 from __future__ import annotations

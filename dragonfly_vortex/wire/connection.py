@@ -1,9 +1,10 @@
 """
-A conversation between a child and a parent, without I/O: who may say what, and when.
+One side of a Vortex connection, without I/O: a state machine that allows each packet only from the right side and in
+the right state.
 
-Everything that decides what is allowed stands in the two tables below. Neither knows which side we are: both sides
-follow the same conversation, one by sending what the other receives. Requests that a child sends ahead wait in the
-parent's buffer until the reply under way is complete, so that a conversation is always about one piece.
+The two tables below decide what is allowed. They hold for both sides: what one sends, the other receives. Requests that
+a child sends ahead wait in the parent's buffer until the reply under way is complete, so that a conversation is always
+about one piece.
 
 The content of a piece never passes through here on its way out: :meth:`Connection.send` returns the header, and
 :meth:`Connection.content_sent` counts. On its way in it is handed on as it came, or is taken past here, and
@@ -56,7 +57,7 @@ SENDERS: dict[type[Event], frozenset[Role]] = {
     ErrorReply: frozenset({Role.PARENT}),
     Close: frozenset({Role.CHILD, Role.PARENT}),
 }
-"""Who may send what. What is not here, a reserved tag say, nobody may."""
+"""The sides that may send each packet. Packets that are missing here, such as reserved tags, are never allowed."""
 
 TRANSITIONS: dict[State, dict[type[Event], State]] = {
     State.IDLE: {PieceRequest: State.REQUESTED, Close: State.CLOSED},
@@ -127,7 +128,7 @@ class Connection:
     def send(self, packet: Vortex) -> bytes:
         """
         The bytes to send for a packet. For a piece's content these are its header: ``metadata.length`` bytes of
-        content must follow, told of by :meth:`content_sent`, before anything else.
+        content must follow, reported by :meth:`content_sent`, before anything else.
 
         :raises LocalProtocolError: the packet is not allowed now, or cannot be sent at all; nothing has changed then.
         """
@@ -173,8 +174,8 @@ class Connection:
         :param code: an :class:`~dragonfly_vortex.wire.tags.ErrorCode`.
         :param text: what was expected and what came.
 
-        :raises LocalProtocolError: a piece's content is under way, and an error would become a part of it; or we are
-            a child, who sends no errors; or the error cannot be sent at all. Nothing has changed then.
+        :raises LocalProtocolError: a piece's content is under way, and an error would become a part of it; or this
+            side is a child, which sends no errors; or the error cannot be sent at all. Nothing has changed then.
         """
         if self.role not in SENDERS[ErrorReply]:
             raise LocalProtocolError(f"expected no ErrorReply from the {self.role.value}")

@@ -48,7 +48,7 @@ class Vortex:
     """
     A packet: the form of it is one of the classes below.
 
-    :param packet_id: 0 to 255; a reply carries that of its request, and nobody may rely on it.
+    :param packet_id: 0 to 255; our replies repeat that of the request. Peers must not rely on it.
     """
 
     packet_id: int
@@ -293,8 +293,8 @@ def _decode_reserved(packet_id: int, tag: int, value: bytes) -> Vortex:
     return Reserved(packet_id=packet_id, reserved_tag=tag, value=bytes(value))
 
 
-# What a tag means: the least and the most bytes of its value, and who reads it. The tags of requests and contents
-# are in the kinds.
+# What a tag means: the least and the most bytes of its value, and the function that reads it. The tags of requests and
+# contents are in the kinds.
 _Meaning = tuple[int, int, Callable[[int, int, bytes], Vortex]]
 _RESERVED: _Meaning = (0, MAX_VALUE_LENGTH, _decode_reserved)
 _MEANINGS: dict[int, _Meaning] = {

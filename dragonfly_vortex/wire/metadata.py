@@ -1,5 +1,5 @@
 """
-What a parent says about a piece before its content: the value, and its bytes.
+The metadata that a parent sends before a piece's content, as a value and as bytes.
 
 All numbers are big-endian. ``created_at`` stays an integer, because its range is wider than that of
 :class:`datetime.datetime`.
@@ -43,7 +43,8 @@ class PieceMetadata:
     :param traffic_type: a :class:`~dragonfly_vortex.wire.tags.TrafficType`, or another number below 256.
     :param cost: how long the sender took to get the piece, in whole seconds.
     :param created_at: when the sender got the piece, in Unix seconds.
-    :param extra: bytes behind the fields above. The reference skips them when it reads, and so do we; nobody sends any.
+    :param extra: bytes behind the fields above. The reference skips them when it reads, and so do we; no known peer
+        sends any.
     """
 
     number: int

@@ -1,5 +1,5 @@
 """
-A stream of bytes cut into packets: the grammar of the protocol, whoever speaks.
+A parser that cuts a stream of received bytes into packets, for either side of a connection.
 
 Every limit is checked from the header, before a byte of the value is kept. A piece's content is counted and passed
 on as it came; never more of a packet is kept than :data:`~dragonfly_vortex.wire.tags.MAX_VALUE_LENGTH` and a header.
@@ -41,7 +41,7 @@ class ContentReceived:
 
 @dataclass(frozen=True, slots=True)
 class ContentFinished:
-    """All of a piece's content has come."""
+    """The last byte of a piece's content was received."""
 
 
 Event = Vortex | ContentReceived | ContentFinished

@@ -1,6 +1,6 @@
 """
-Texts on the wire: UTF-8, and an error of the protocol where it is none; and a stranger's words as a person may see
-them.
+Texts on the wire: encoded and decoded as UTF-8, with a protocol error where that fails; and texts of strangers made
+safe for logs and messages.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError
 __all__ = ["decode_text", "encode_text", "printable"]
 
 _MAX_PRINTED = 200
-"""Characters of a stranger's words that a message repeats."""
+"""Characters of a stranger's text that a message repeats."""
 
 
 def encode_text(text: str, what: str) -> bytes:
