@@ -23,7 +23,7 @@ from dragonfly_vortex.errors import (
     ProtocolError,
 )
 from dragonfly_vortex.wire import ErrorCode
-from dragonfly_vortex.wire.text import printable
+from dragonfly_vortex.wire.messages import printable
 
 __all__ = ["Status", "error_of", "status_of"]
 

@@ -31,7 +31,7 @@ from dragonfly_vortex.transport.sinks import MemorySink
 from dragonfly_vortex.transport.splice import Splicer
 from dragonfly_vortex.transport.tls_errors import why_tls_failed
 from dragonfly_vortex.wire import ContentFinished, ContentReceived, ErrorCode, ErrorReply, Event, PieceContent
-from dragonfly_vortex.wire.text import printable
+from dragonfly_vortex.wire.messages import printable
 
 __all__ = ["Transfer"]
 

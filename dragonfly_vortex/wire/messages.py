@@ -11,7 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError
-from dragonfly_vortex.wire.metadata import MIN_METADATA_LENGTH, PieceMetadata, decode_metadata, encode_metadata
+from dragonfly_vortex.wire.metadata import (
+    MIN_METADATA_LENGTH,
+    PieceMetadata,
+    decode_metadata,
+    decode_text,
+    encode_metadata,
+    encode_text,
+)
 from dragonfly_vortex.wire.tags import (
     CLOSE_TAG,
     ERROR_TAG,
@@ -23,7 +30,6 @@ from dragonfly_vortex.wire.tags import (
     TASK_ID_LENGTH,
     PieceKind,
 )
-from dragonfly_vortex.wire.text import decode_text, encode_text
 
 __all__ = [
     "Close",
@@ -36,11 +42,15 @@ __all__ = [
     "decode_header",
     "decode_metadata_length",
     "decode_value",
+    "printable",
 ]
 
 _HEADER = struct.Struct("!BBI")
 _LENGTH = struct.Struct("!I")
 _MAX_LENGTH = 0xFFFF_FFFF
+
+_MAX_PRINTED = 200
+"""Characters of a stranger's words that a message repeats."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,6 +274,12 @@ def decode_value(packet_id: int, tag: int, value: bytes) -> Vortex:
     """
     decode = _MEANINGS.get(tag, _RESERVED)[2]
     return decode(packet_id, tag, value)
+
+
+def printable(text: str) -> str:
+    """Words on one line, without control characters, and cut where they grow long."""
+    line = "".join(character if character.isprintable() else " " for character in text).strip()
+    return line if len(line) <= _MAX_PRINTED else f"{line[:_MAX_PRINTED]}…"
 
 
 def _decode_request(packet_id: int, tag: int, value: bytes) -> Vortex:

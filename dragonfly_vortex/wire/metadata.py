@@ -1,5 +1,5 @@
 """
-The metadata that a parent sends before a piece's content, as a value and as bytes.
+The metadata that a parent sends before a piece's content, as a value and as bytes. Texts are UTF-8.
 
 All numbers are big-endian. ``created_at`` stays an integer, because its range is wider than that of
 :class:`datetime.datetime`.
@@ -12,9 +12,15 @@ from dataclasses import dataclass
 
 from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError
 from dragonfly_vortex.wire.tags import MAX_VALUE_LENGTH, TrafficType
-from dragonfly_vortex.wire.text import decode_text, encode_text
 
-__all__ = ["MIN_METADATA_LENGTH", "PieceMetadata", "decode_metadata", "encode_metadata"]
+__all__ = [
+    "MIN_METADATA_LENGTH",
+    "PieceMetadata",
+    "decode_metadata",
+    "decode_text",
+    "encode_metadata",
+    "encode_text",
+]
 
 _HEAD = struct.Struct("!IQQI")  # number, offset, length, the digest's length
 _PARENT_ID_LENGTH = struct.Struct("!I")
@@ -134,3 +140,31 @@ def _check_created_at(created_at: int, error: type[LocalProtocolError | RemotePr
         raise error(
             f"expected a created_at from {EARLIEST_CREATED_AT} to {LATEST_CREATED_AT} seconds, got {created_at}"
         )
+
+
+def encode_text(text: str, what: str) -> bytes:
+    """
+    The bytes of a text.
+
+    :param what: what to call the text in a message.
+    :raises LocalProtocolError: UTF-8 has no bytes for it: a file's name that was no UTF-8, say.
+    """
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise LocalProtocolError(
+            f"expected a {what} that UTF-8 can hold: {error.reason} at its character {error.start}"
+        ) from error
+
+
+def decode_text(data: bytes, what: str) -> str:
+    """
+    The text of bytes.
+
+    :param what: what to call the text in a message.
+    :raises RemoteProtocolError: the bytes are no UTF-8.
+    """
+    try:
+        return str(data, "utf-8")
+    except UnicodeDecodeError as error:
+        raise RemoteProtocolError(f"expected a {what} in UTF-8: {error.reason} at its byte {error.start}") from error

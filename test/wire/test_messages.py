@@ -20,7 +20,7 @@ from dragonfly_vortex.wire import (
     Reserved,
     Vortex,
 )
-from dragonfly_vortex.wire.messages import check_value_length, decode_metadata_length
+from dragonfly_vortex.wire.messages import check_value_length, decode_metadata_length, printable
 
 TASK_ID = "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9"
 MEBIBYTE = 1024 * 1024
@@ -249,3 +249,13 @@ class ReservedTests(SynchronousTestCase):
         self.assertRaises(LocalProtocolError, Reserved(packet_id=3, reserved_tag=8, value=bytes(65537)).to_bytes)
         check_value_length(8, 65536)
         self.assertRaises(RemoteProtocolError, check_value_length, 8, 65537)
+
+
+class PrintableTests(SynchronousTestCase):
+    """A stranger's words, as a person may see them."""
+
+    def test_a_strangers_words_are_one_harmless_line(self) -> None:
+        """Control characters and line ends become spaces, and what grows long is cut."""
+        self.assertEqual(printable("no\x1b[2J disk\r\nleft\n"), "no [2J disk  left")
+        self.assertEqual(printable("x" * 200), "x" * 200)
+        self.assertEqual(printable("x" * 201), "x" * 200 + "…")

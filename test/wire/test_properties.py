@@ -35,8 +35,8 @@ from dragonfly_vortex.wire import (
     State,
     Vortex,
 )
-from dragonfly_vortex.wire.buffer import ReceiveBuffer
 from dragonfly_vortex.wire.connection import SENDERS, TRANSITIONS
+from dragonfly_vortex.wire.reader import ReceiveBuffer
 from test.wire.profiles import PROFILE, QUIET
 from test.wire.strategies import ANYTHING, CLOSES, ERRORS, PACKETS, PLACES, REQUESTS, metadata
 from test.wire.streams import byte_by_byte, cut_at, drain, read_to_the_error
