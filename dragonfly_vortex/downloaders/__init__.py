@@ -1,3 +1,4 @@
 """
-The ways to pieces behind one interface, :class:`~dragonfly_vortex.interfaces.IDownloader`, and the choice between them.
+Downloaders of all transports behind one interface, :class:`~dragonfly_vortex.interfaces.IDownloader`, and the choice
+between them.
 """

@@ -33,8 +33,8 @@ class AutoDownloader(ByKind):
     Fetch pieces from any parent, over TCP where it answers, and over gRPC otherwise. A transport that fails in the
     middle of a piece does not fail the piece: it is asked for over the other one.
 
-    A parent is known by its gRPC address when that is ``grpc://…`` or ``grpcs://…``, or when something has been told of
-    it by :meth:`learn`. Any other is asked over TCP, at the address that is given, and over nothing else.
+    A parent is known by its gRPC address when that is ``grpc://…`` or ``grpcs://…``, or when :meth:`learn` was
+    called for it. Any other is asked over TCP, at the address that is given, and over nothing else.
 
     :param clock: for time-outs, and for how long a transport rests.
     :param tcp: takes pieces over TCP.
@@ -63,7 +63,7 @@ class AutoDownloader(ByKind):
         self._parents: dict[str, KnownParent] = {}
         self._stopped = False
         self.carried: Counter[str] = Counter()
-        """How many pieces have come over each transport, from parents that are known by their gRPC address."""
+        """The number of pieces received over each transport, from parents that are known by their gRPC address."""
 
     def learn(self, parent: str, tcp_address: str | None) -> None:
         """

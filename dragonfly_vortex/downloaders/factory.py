@@ -98,7 +98,7 @@ def _build_tcp(config: Config, reactor: IReactorTCP, limiter: TokenBucket | None
 
 
 def _build_grpc(config: Config, reactor: IReactorTCP, limiter: TokenBucket | None = None) -> IDownloader:
-    # grpcio takes a tenth of a second to import, and whoever has chosen TCP does without.
+    # grpcio takes a tenth of a second to import, and TCP does not need it.
     from dragonfly_vortex.rpc.client import GRPCClient
 
     download = config.download
@@ -164,7 +164,7 @@ BUILDERS: dict[str, Callable[[Config, IReactorTCP], IDownloader]] = {
     "grpc": _build_grpc,
     "auto": _build_auto,
 }
-"""Who builds the downloader for a protocol. Another protocol is another row."""
+"""The function that builds the downloader for a protocol. Another protocol is another row."""
 
 
 def _configure_socket(transport: ITCPTransport, options: SocketOptions) -> None:
@@ -181,7 +181,7 @@ class Negotiation:
 
     :param downloader: to be stopped in the end.
     :param announcers: by the parents' addresses as text.
-    :param carried: how many pieces have come over each transport, where there was a choice.
+    :param carried: the number of pieces received over each transport, where there was a choice.
     """
 
     downloader: IDownloader
@@ -223,7 +223,7 @@ def _announcers(
     config: Config, parents: Sequence[ParentAddress], reactor: IReactorTCP, learn: Callable[[str, str], None]
 ) -> dict[str, IPieceAnnouncer]:
     """
-    Who tells what these parents have.
+    The announcers for these parents.
 
     :param learn: called with a parent, and the TCP address that it offers.
     """

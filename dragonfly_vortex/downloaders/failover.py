@@ -148,7 +148,7 @@ def _named(way: Way, parent: str) -> str:
 
 
 FIRST_WORDS = 5.0
-"""Seconds in which something must come over TCP from a parent of which nothing has come that way before."""
+"""Seconds in which a byte must arrive over TCP from a parent that has sent none over TCP before."""
 
 _SHARE = 4
 """
@@ -217,7 +217,7 @@ class Attempt:
                 way.is_tried = False
 
     def _hear(self) -> None:
-        """Something has come."""
+        """Bytes have arrived."""
         self.way.heard_at = self._clock.seconds()
 
     def _since(self) -> float:

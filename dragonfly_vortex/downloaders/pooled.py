@@ -1,4 +1,4 @@
-"""The downloaders of one transport: what they ask for comes from a pool of clients."""
+"""The downloaders of one transport: each takes its clients from a pool."""
 
 from __future__ import annotations
 

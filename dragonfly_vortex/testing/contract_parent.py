@@ -57,7 +57,7 @@ class ContractParent(Protocol):
     """Where it listens, ``HOST:PORT``."""
 
     def until_asked(self, requests: int = 1) -> Deferred[None]:
-        """Fires when so many requests have come, in all."""
+        """Fires when that many requests have arrived, in all."""
 
     def until_deserted(self) -> Deferred[None]:
         """Fires when no transfer and no connection is left."""

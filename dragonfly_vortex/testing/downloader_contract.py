@@ -2,7 +2,7 @@
 What every :class:`~dragonfly_vortex.interfaces.IDownloader` must do, as tests to mix into a
 :class:`twisted.trial.unittest.TestCase` that says how to make one, and a parent for it.
 
-Everything goes over real sockets: what is told is what a program would see.
+Everything goes over real sockets: a provider's results are those that a program would see.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ class DownloaderContract(TestCase):
             self.assertTrue(os.pread(file.fileno(), 6 + 3_000_000 + 1, 0) == b"before" + piece.content)
 
     async def test_several_at_once(self) -> None:
-        """Pieces that are asked for at once each come to whom they belong."""
+        """Pieces that are requested at once each arrive at their own request."""
         pieces = [sample_piece(200_000 + number, number=number) for number in range(12)]
         parent, downloader = self.offer(*pieces), self.downloader()
         got = await gatherResults(
@@ -233,7 +233,7 @@ class DownloaderContract(TestCase):
         self.assertIn("another offset", str(await self.failure_of(failing, UnexpectedPiece)))
 
     async def test_failing_sink(self) -> None:
-        """A sink that cannot write is this side's failure, and is told that the piece has failed."""
+        """A sink that cannot write is this side's failure, and its ``fail`` is called."""
         parent, downloader, sink = self.offer(sample_piece(1000)), self.downloader(), _Full()
         failing = downloader.download_piece(parent.address, 0, _HOST_ID, TASK_ID, sink=sink)
         self.assertIsInstance((await self.failure_of(failing, SinkFailed)).__cause__, OSError)
@@ -255,11 +255,11 @@ class DownloaderContract(TestCase):
         await self.assert_cancelled(Fault.SILENT)
 
     async def test_cancel_in_the_middle(self) -> None:
-        """A piece that has come in part can be cancelled, which ends the transfer at once."""
+        """A piece that has arrived in part can be cancelled, which ends the transfer at once."""
         await self.assert_cancelled(Fault.STALLED)
 
     async def test_stop(self) -> None:
-        """Stopping fails what is under way, leaves no connection, and refuses what comes later."""
+        """Stopping fails what is under way, leaves no connection, and refuses later requests."""
         parent = self.offer(sample_piece(100_000), fault=Fault.STALLED)
         other, downloader = self.offer(sample_piece(10)), self.make_downloader(_PATIENT)
         await downloader.download_piece(other.address, 0, _HOST_ID, TASK_ID)
@@ -283,7 +283,7 @@ class _Refusing(MemorySink):
 
 @implementer(IPieceSink)
 class _Full(MemorySink):
-    """A sink that has no room, and counts how often it is told of a failure."""
+    """A sink that has no room, and counts the calls of its ``fail``."""
 
     failures = 0
 

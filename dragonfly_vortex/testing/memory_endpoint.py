@@ -1,7 +1,7 @@
 """
-An endpoint that connects to the test itself: what is sent can be looked at, and what is received is said by the test.
+A client endpoint in memory: the test reads what the protocol sends, and supplies what it receives.
 
-Connections end as Twisted's do: later than they are told to, in the next turn of the clock, and once.
+Connections end as Twisted's do: in the next turn of the clock, and once.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class MemoryEndpoint:
     Connect when the test says so, or at once.
 
     :param clock: of the connections.
-    :param at_once: connect without being told to.
+    :param at_once: connect without a call of :meth:`accept`.
     """
 
     def __init__(self, clock: IReactorTime, *, at_once: bool = True) -> None:
@@ -90,7 +90,7 @@ class MemoryEndpoint:
         self.connections: list[MemoryConnection] = []
         """All connections that were made, ended ones too."""
         self.attempts: list[tuple[IProtocolFactory, Deferred[IProtocol]]] = []
-        """Those who wait for a connection."""
+        """The attempts that wait for a connection."""
         self._clock = clock
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
@@ -101,7 +101,7 @@ class MemoryEndpoint:
         return connecting
 
     def accept(self) -> MemoryConnection:
-        """Make the connection for whoever has waited longest."""
+        """Make the connection for the oldest attempt."""
         factory, connecting = self.attempts.pop(0)
         protocol = factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 4005))
         if protocol is None:
@@ -114,7 +114,7 @@ class MemoryEndpoint:
 
     def refuse(self, error: Exception) -> None:
         """
-        Refuse whoever has waited longest.
+        Refuse the oldest attempt.
 
         :param error: what to fail with.
         """

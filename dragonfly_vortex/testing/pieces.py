@@ -1,4 +1,6 @@
-"""Pieces for tests: their content is arbitrary and always the same, their metadata are true unless told otherwise."""
+"""
+Pieces for tests: their content is arbitrary and always the same, their metadata fit it unless the test changes them.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-A parent on a real socket that does as it is told: for each request it plays a script of bytes, pauses and ends.
+A scripted parent on a real socket: for each request it plays a script of bytes, pauses and ends.
 
 It counts what it is asked, and by how many connections, so that a test can say what a child has done.
 """
@@ -60,7 +60,7 @@ class End:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Abort the connection: what has not been sent is lost, and the child is told of a reset."""
+    """Abort the connection: what has not been sent is lost, and the child gets a reset."""
 
 
 Step = Send | Pause | End | Reset
@@ -71,7 +71,7 @@ class ScriptedParent:
     """
     Listen on a free port of 127.0.0.1, and answer by a script.
 
-    :param reactor: listens, and tells the time.
+    :param reactor: listens, and is the clock.
     :param answer: the steps to play for a request.
     :param greeting: the steps to play for a new connection, before it has asked anything.
     :param tls: what connections speak, such as :class:`twisted.internet.ssl.CertificateOptions`; None for no TLS.
@@ -95,7 +95,7 @@ class ScriptedParent:
         self.requests: list[PieceRequest] = []
         """What it has been asked for."""
         self.goodbyes = 0
-        """How many close packets have come."""
+        """The number of close packets that have arrived."""
         self._reactor = reactor
         self._tls = tls
         self._open: list[_ScriptedProtocol] = []
@@ -134,7 +134,7 @@ class ScriptedParent:
 
     def until_asked(self, requests: int = 1) -> Deferred[None]:
         """
-        Fires when so many requests have come, in all.
+        Fires when that many requests have arrived, in all.
 
         :param requests: how many.
         """
@@ -163,12 +163,12 @@ class ScriptedParent:
         self._open.append(connection)
 
     def asked(self, request: PieceRequest) -> None:
-        """A request has come."""
+        """A request has arrived."""
         self.requests.append(request)
         self._look()
 
     def said_goodbye(self) -> None:
-        """A close packet has come."""
+        """A close packet has arrived."""
         self.goodbyes += 1
         self._look()
 
@@ -178,7 +178,7 @@ class ScriptedParent:
         self._look()
 
     def _look(self) -> None:
-        """Tell those whose condition has come true."""
+        """Fire the Deferreds whose condition is true."""
         due = [waiting for waiting in self._waiting if waiting[0]()]
         for waiting in due:
             self._waiting.remove(waiting)

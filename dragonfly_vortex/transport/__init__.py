@@ -1,4 +1,4 @@
 """
-How bytes get into and out of a socket: options, limits, producers, receivers and sinks. Nothing here knows what a
-peer is.
+Moves bytes into and out of sockets: options, limits, producers, receivers and sinks. Nothing here knows what a peer
+is.
 """

@@ -1,4 +1,4 @@
-"""From a parent's address in text to a connection, without blocking the reactor."""
+"""Makes client endpoints for parents' addresses, and connects without blocking the reactor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def client_endpoint(
     """
     The endpoint that connects to a parent. A name is resolved when the endpoint connects, in a thread.
 
-    :param reactor: what connects; it resolves names, too, and tells the time.
+    :param reactor: connects, resolves names, and is the clock.
     :param address: ``HOST:PORT``, or ``tls://HOST:PORT`` for TLS.
     :param timeout: seconds for each attempt to connect.
     :param tls: for parents that speak it; None where there are none.

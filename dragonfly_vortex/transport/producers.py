@@ -1,7 +1,7 @@
 """
-A header and a range of a file, sent through a transport.
+Producers that send a header and a range of a file through a Twisted transport.
 
-Who calls whom, where the content goes by sendfile::
+The calls when content is sent by sendfile::
 
     the sender   send(header, range)   registers the producer with the transport
     transport    resumeProducing()     at once, from inside registerProducer: only the header is written. It goes into
@@ -63,7 +63,7 @@ _CONNECTION_ENDED = frozenset(
 
 class FileRangeProducer(abc.ABC):
     """
-    The part that all producers share; a subclass says how a step of content goes out, and who asks for the next.
+    The common part of the producers. A subclass defines how a step of content is sent, and what requests the next.
 
     :param transport: where to. Nothing else writes to it meanwhile.
     :param clock: for the rests that the limiter asks for.

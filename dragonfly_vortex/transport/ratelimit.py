@@ -1,9 +1,9 @@
 """
 A limit on bytes per second, shared by many connections.
 
-Whoever sends asks first, for at most :attr:`TokenBucket.step` bytes, and waits for as long as the bucket says. Whoever
-receives can only tell what has come, and rests then. The bucket goes into debt rather than refuse, and everyone waits
-for all debts before its own: so connections take turns in the order in which they came, none starves, and the sum is
+A sender asks first, for at most :attr:`TokenBucket.step` bytes, and waits for as long as the bucket says. A receiver
+reports the bytes that arrived, and rests then. The bucket goes into debt rather than refuse, and each caller waits for
+all earlier debts: so connections take turns in the order in which they asked, none starves, and the sum is
 the limit, however many connections there are and however short they live.
 """
 

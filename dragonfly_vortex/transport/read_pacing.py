@@ -1,6 +1,6 @@
 """
-How fast a connection is read: how many bytes at once, when it rests, and how many must have come before its reader is
-woken. At the pace of a network card the wake-ups cost more than the copies do.
+Controls how a connection is read: the bytes of one read, pauses under a rate limit, and the low-water mark that wakes
+its reader. At the pace of a network card the wake-ups cost more than the copies do.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ __all__ = ["LowWaterMark", "Pace"]
 _PART = 8
 """
 The part of the receive buffer that may be waited for. The kernel lets a buffer grow, and with it the sender's window,
-by how much is taken from it in a round trip. Whoever waits for a good part of it hears late of what has come, and takes
-little in that time: on a long way the buffer then stays as small as it was. (Measured: docs/tuning.md, "Sockets".)
+by how much is taken from it in a round trip. A reader that waits for a large part of it wakes late and takes little in
+that time: on a link with a long round trip the buffer then stays small. (Measured: docs/tuning.md, "Sockets".)
 """
 
 
@@ -41,7 +41,7 @@ class LowWaterMark:
 
     def set(self, length: int) -> None:
         """
-        Have the reader woken when so much has come.
+        Wake the reader when that many bytes have arrived.
 
         :param length: bytes, at least 1.
         """
@@ -78,10 +78,10 @@ class Pace:
     The pace of one connection. All that comes at once is within the limiter's step.
 
     :param transport: is paused while the connection rests.
-    :param sock: a plain socket, which is read when enough has come; None where the transport reads as it likes.
+    :param sock: a plain socket, which is read when enough bytes have arrived; None: the transport reads at once.
     :param clock: for the rests.
     :param limiter: what all content is spent from; None for no limit.
-    :param low_water: bytes that must have come before the socket is read on in the middle of a piece.
+    :param low_water: bytes that must have arrived before the socket is read again in the middle of a piece.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class Pace:
         """
         Rest for as long as the limiter asks for; the kernel's window then slows the other side down.
 
-        :param length: bytes that have come.
+        :param length: bytes that have arrived.
         """
         seconds = self._limiter.spend(length) if self._limiter is not None else 0.0
         if seconds > 0 and self.rest is None:
@@ -126,7 +126,7 @@ class Pace:
 
     def wait_for(self, left: int, whole: int) -> None:
         """
-        Have the connection read on when a good part of what is missing of a piece has come.
+        Read the connection again when a large part of the missing bytes of a piece has arrived.
 
         :param left: bytes that are missing.
         :param whole: bytes of the piece; 0 before a piece, which any byte may begin.

@@ -1,7 +1,7 @@
 """
-What the reactor's thread reads from a file is in memory before; a few threads wait for the disk.
+Reads ahead in a few threads, so that the reactor's thread only reads what is in memory and never waits for the disk.
 
-Who asks what, before each step of a piece::
+The calls before each step of a piece::
 
     resident()   a probe that never waits. Almost always it says yes, and that is all
     fetch()      if not: a thread reads that step. First it has the kernel read what comes behind it, so that the disk
@@ -41,8 +41,7 @@ _T = TypeVar("_T")
 _THREADS = 4
 
 _PROBE_DISTANCE = 256 * 1024
-"""Bytes from one probed byte to the next: about what comes and goes at once, for a file is read ahead and given up in
-stretches."""
+"""Bytes from one probed byte to the next. The kernel reads and evicts files in stretches of about that length."""
 
 _WINDOW = 4 * 1024 * 1024
 """Bytes behind a step that the kernel is asked to read meanwhile: enough for a disk to be busy, little enough for the
@@ -79,7 +78,7 @@ class ReadAhead:
         """
         End the threads.
 
-        :returns: fires when the last read has come back. Nothing may be asked for from now on.
+        :returns: fires when the last read has ended. No further read may be requested.
         """
         return self._ending.wait().addCallback(self._end_threads)
 
@@ -113,8 +112,8 @@ class Pages:
     """
     A piece's range in an open file, read where it is in memory, and fetched where it is not.
 
-    :param source: its descriptor is closed by :meth:`close`, and by nobody else.
-    :param read_ahead: who fetches. None: everything counts as resident.
+    :param source: its descriptor is closed by :meth:`close` alone.
+    :param read_ahead: fetches what is not in memory. None: everything counts as resident.
     """
 
     __slots__ = ("_advised", "_closed", "_fetched", "_fetching", "_probes", "_read_ahead", "source")

@@ -1,5 +1,5 @@
 """
-One piece on its way in: hashed and passed on to its sink chunk by chunk, and compared with its digest at the end.
+Receives one piece: hashes its content and passes it to the sink chunk by chunk, and compares the digest at the end.
 
 The receiver is the seam between what a connection reads and where that goes. It knows no packets, and of a socket only
 that content may be taken from it. It is here that the way of each byte is chosen: through this process, to any sink, or
@@ -30,7 +30,7 @@ _MAX_TEXT = 200
 class PieceReceiver:
     """
     Take a piece's content: :meth:`begin`, :meth:`write` for each chunk or :meth:`take` in between, then :meth:`finish`,
-    or :meth:`fail` at any point. The sink that has begun is told exactly once how it ended, also when one of these
+    or :meth:`fail` at any point. A sink that has begun gets exactly one ``finish`` or ``fail``, also when one of these
     methods raises.
 
     :param parent: the parent's address, for messages.
@@ -99,7 +99,8 @@ class PieceReceiver:
 
     def take(self, sock: socket.socket, length: int) -> int:
         """
-        Take the next bytes that a socket holds, past whoever reads it, where that is better than to have them written.
+        Splice the next bytes that a socket holds into the sink's file, where that is faster than reading and writing
+        them.
 
         :param sock: a socket that does not block, and whose bytes are the content as it is.
         :param length: bytes at the most, no more than are missing.
@@ -120,7 +121,7 @@ class PieceReceiver:
 
     def finish(self) -> object:
         """
-        Verify what has come.
+        Verify the piece.
 
         :returns: what the sink made of it.
         :raises DigestMismatch: the content has another digest than the parent named.
@@ -144,7 +145,7 @@ class PieceReceiver:
             try:
                 self._sink.fail()
             except Exception:  # the piece has failed already, for a better reason
-                self.log.failure("the sink of piece {piece} could not be told that it failed", piece=self._piece_id)
+                self.log.failure("the sink of piece {piece} raised an error in its fail method", piece=self._piece_id)
 
     def _move(self, sock: socket.socket, length: int) -> int:
         """Have bytes moved from a socket to the sink's file, and hash what is there then; how many."""

@@ -1,5 +1,5 @@
 """
-How a reply leaves: small ones in one write with their header, large ones through a producer.
+Sends replies: small ones in one write with their header, large ones through a producer.
 
 Up to :data:`ONE_WRITE_LENGTH` bytes a copy costs less than a turn of the reactor, and header and content share a
 segment. A plain socket is given them at once, where nothing waits before them and nothing is going to follow: the
@@ -39,8 +39,8 @@ class Sender:
     :param transport: where to.
     :param clock: for the rests that the limiter asks for.
     :param limiter: what the content's bytes are taken from, shared with other connections.
-    :param progressed: called with the number of content bytes whenever some have gone.
-    :param read_ahead: who waits for the disk; None: whoever reads does.
+    :param progressed: called with the number of content bytes after each step.
+    :param read_ahead: threads that wait for the disk; None: the reactor's thread does.
     """
 
     def __init__(

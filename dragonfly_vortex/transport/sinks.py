@@ -1,4 +1,4 @@
-"""Where a piece's bytes go: memory, or a place in an open file. Both are told of each chunk as it arrives."""
+"""The sinks for a piece's bytes: memory, or a place in an open file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FileSink:
     The piece is written where this side wants it, whatever offset its parent names: believing the parent has corrupted
     files in production. The file's own position is neither used nor moved, so that many sinks can share a descriptor.
 
-    :param descriptor: open for writing, and not for appending; whoever opened it closes it. Where it is open for
+    :param descriptor: open for writing, and not for appending; the caller closes it. Where it is open for
         reading, too, fewer copies are made.
     :param offset: where the piece's first byte goes in the file, in bytes.
     """

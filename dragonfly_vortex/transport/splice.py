@@ -1,9 +1,9 @@
 """
-Content from a socket to a file inside the kernel (splice(2)): it is not copied into this process, and what is to be
-hashed is read back from the file through a small window, which stays in the processor's cache.
+Moves content from a socket to a file inside the kernel (splice(2)), without a copy into this process. The bytes to be
+hashed are read back from the file through a small window, which stays in the processor's cache.
 
-Between a socket and a file there has to be a pipe. One is enough for all connections, because it is empty whenever
-somebody begins: so a socket that gives nothing has nothing, and it is never the pipe that is full.
+The kernel needs a pipe between socket and file. One is enough for all connections, because each call leaves it empty.
+So if nothing was moved the socket was empty, not the pipe full.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Splicer:
 
         :param socket: the descriptor of a socket that does not block.
         :param length: bytes to move at the most.
-        :returns: how many were moved; 0 where the socket holds none now, or has come to its end.
-        :raises ConnectionLost: the connection has failed. A socket says so once: nobody will hear of it again.
+        :returns: how many were moved; 0 where the socket holds none now, or is at its end.
+        :raises ConnectionLost: the connection has failed. A socket reports that only once.
         :raises OSError: the file does not take them. They are lost then.
         """
         if self._pipe is None:
@@ -59,7 +59,7 @@ class Splicer:
         try:
             _put(self._pipe, place, taken)
         except BaseException:
-            self.close()  # with what nobody wants any more
+            self.close()  # with the bytes that it still holds
             raise
         return taken
 

@@ -1,5 +1,5 @@
 """
-From files of certificates to connections under TLS 1.3, on both sides.
+TLS 1.3 on both sides of a connection: turns certificate files into factories of OpenSSL connections.
 
 The files are read once, by :func:`server_tls_from` and :func:`client_tls_from`; what they give makes one OpenSSL
 connection after the other. Each verifies the other side itself, so that what is wrong with a certificate can be told
@@ -159,9 +159,9 @@ class ClientTLS:
 
     def connection_to(self, expected: ServiceID, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """
-        A connection that ends unless the other side's certificate is for whom it should be.
+        An OpenSSL connection that ends unless the other side's certificate is for the expected name.
 
-        :param expected: who that is.
+        :param expected: the name or address that the certificate must have.
         """
         if not self._verifies:  # only now, because the platform's authorities take time to be read
             self._verifies = True
@@ -244,7 +244,7 @@ class TLSServerFactory(TLSMemoryBIOFactory):
 
     :param tls: makes the OpenSSL connections.
     :param factory: makes the protocols; one that makes none has the connection closed, as without TLS.
-    :param answer_plain: given the first bytes of a client that speaks no TLS; returns what it is told.
+    :param answer_plain: given the first bytes of a client without TLS; returns the reply to it.
     :param clock: for small writes, which are put together.
     """
 
@@ -265,7 +265,7 @@ def begins_tls(data: bytes) -> bool:
     """
     Whether a connection's first bytes are a TLS client's.
 
-    :param data: as many as have come.
+    :param data: the bytes that have arrived so far.
     """
     return data.startswith(_CLIENT_HELLO)
 
@@ -279,8 +279,8 @@ def beneath(transport: _Transport) -> _Transport:
 
 def hang_up(transport: ITCPTransport) -> None:
     """
-    End a connection when everything that was written has gone. Under TLS the other side is told so, and not waited
-    for: it may never answer (RFC 8446, section 6.1, does not ask for it).
+    End a connection when everything that was written has been sent. Under TLS this sends a close_notify and does not
+    wait for the other side's, which may never come (RFC 8446, section 6.1, does not ask for it).
     """
     transport.loseConnection()
     tcp = beneath(transport)

@@ -1,4 +1,4 @@
-"""A client's endpoint under TLS, that has connected when the handshake is over, and not before."""
+"""A client endpoint under TLS whose Deferred fires when the handshake is complete, and not before."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class TLSEndpoint:
     """
     Connects through another endpoint, and speaks TLS.
 
-    Twisted's own has connected before a byte of TLS was spoken: what is wrong with the other side would come too late,
-    and whoever limits the time to connect would not limit the handshake.
+    Twisted's own endpoint fires before the handshake begins: its errors would come too late, and a time limit for
+    connecting would not limit the handshake.
 
     :param creator: makes the OpenSSL connection.
     :param endpoint: connects.

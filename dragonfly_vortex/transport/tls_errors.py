@@ -1,6 +1,6 @@
 """
-What went wrong under TLS, in words. OpenSSL has a few for each failure, for those who know it; here they become what is
-the matter with whom.
+Describes TLS failures in a sentence. OpenSSL's own messages are terse; these name the side and what is wrong with its
+certificate.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """
-From files to certificates and keys that both transports can use.
+Loads certificates and keys from files, and checks that both transports can use them.
 
 Vortex speaks TLS by OpenSSL, gRPC by BoringSSL, and each takes what the other refuses. Here everything is refused that
 one of them cannot use, as a server or as a client: a peer with TLS has it on all of its doors, or does not start. Which
@@ -51,7 +51,7 @@ class TLSFiles:
 
     :param chain: its certificate, and those that lead to an authority; empty where it shows none.
     :param key: the certificate's key.
-    :param authorities: who must have signed what the other side shows; None: nothing was named.
+    :param authorities: the authorities that must have signed the other side's certificate; None: none were named.
     """
 
     chain: tuple[crypto.X509, ...]

@@ -1,4 +1,4 @@
-"""What a port is that does not speak Vortex, by the first bytes that it sends."""
+"""Guesses which protocol a port speaks instead of Vortex, by the first bytes that it sends."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SETTINGS = 4
 """The type of the frame that an HTTP/2 server sends first (RFC 9113, sections 3.4 and 6.5)."""
 
 _ALERT = 21
-"""The type of the record in which TLS tells why it will not go on (RFC 8446, section 5.1)."""
+"""The type of a TLS alert record (RFC 8446, section 5.1)."""
 
 _GREETINGS = {
     b"HTTP/1": "what a web server sends (HTTP/1)",
@@ -22,10 +22,10 @@ _GREETINGS = {
 
 def what_is_sent(first: bytes) -> str | None:
     """
-    What the first bytes of a connection are, and the address that is meant, for a message.
+    Name the protocol of a connection's first bytes, and the address that may be meant, for a message.
 
-    :param first: the first :data:`LONGEST` bytes, or fewer where no more have come.
-    :returns: None where it cannot be told.
+    :param first: the first :data:`LONGEST` bytes, or fewer where no more have arrived.
+    :returns: None where the protocol is unknown.
     """
     for greeting, words in _GREETINGS.items():
         if first.startswith(greeting):

@@ -1,1 +1,1 @@
-"""The two sides of a Vortex connection as Twisted protocols and factories, thin over the wire and the transport."""
+"""The two sides of a Vortex connection as Twisted protocols and factories, over ``wire`` and ``transport``."""

@@ -1,9 +1,9 @@
 """
-Whose turn it is to accept, where several processes share a listening socket.
+Balances connections between processes that accept from one listening socket.
 
-All of them wake for a connection, and the first one gets it. Left to themselves, one that is awake anyway takes all of
-those that come at once, and a child's connections come at once. So each process tells the others in shared memory how
-many it has, and one that has more than another lets that one go first, for a moment.
+All of them wake for a connection, and the first one gets it. A process that is awake already would take all connections
+that arrive at once, as a child's do. So each process publishes its number of connections in shared memory, and one that
+has more than another lets that one go first, for a moment.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Turns:
         self._own = own - 1
 
     def close(self) -> None:
-        """Give the memory back. Nothing can be told or asked any more."""
+        """Free the memory. No method may be called any more."""
         self._counts.release()
         self._memory.close()
 
@@ -54,7 +54,7 @@ class Turns:
         self._counts[self._own] = connections
 
     def take_none(self) -> None:
-        """Say that this process takes no connection, so that nobody waits for it."""
+        """Publish that this process takes no connection, so that the others do not wait for it."""
         self._counts[self._own] = _NONE
 
     @property

@@ -1,5 +1,5 @@
 """
-The way to one parent over TCP: :class:`TCPClient` shares a few connections among many requests.
+A client of one parent over TCP: :class:`TCPClient` shares a few connections among many requests.
 
 Between two peers of this package a connection serves one piece after the other. The reference's parent closes after
 each piece: then the next one gets a new connection at once. Which kind a parent is, the end of its connections tells.
@@ -110,7 +110,7 @@ class TCPClient:
         used: list[VortexClientProtocol] = []  # the connections that the piece was asked for on
 
         def since() -> float:
-            # While it waits for a connection, what comes on the others shows that the parent is there.
+            # While a request waits for a connection, bytes on the others show that the parent is there.
             return max([started, *(connection.progressed_at for connection in used[-1:] or self._open)])
 
         def look() -> None:

@@ -165,7 +165,7 @@ class ClientPool:
         entry.idle_since = self._clock.seconds()
         self._idle[address] = entry
         for waiting in list(self._waiting):
-            # Whoever is admitted takes its place at once; so the next question finds the pool as it is then.
+            # An admitted request takes its place at once, so the next test sees the changed pool.
             if waiting in self._waiting and self._has_place(waiting.address):
                 self._waiting.remove(waiting)
                 waiting.admitted.callback(None)

@@ -47,7 +47,7 @@ _A_WHILE = 0.5
 """Seconds without a byte after which a connection is read on with the next one."""
 
 _LOW_WATER = 256 * 1024
-"""Bytes that must have come before a connection is read on in the middle of a piece."""
+"""Bytes that must have arrived before a connection is read again in the middle of a piece."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +61,9 @@ class ClientSettings:
     :param allow_empty_digest: take pieces whose parent names no digest.
     :param max_piece_length: bytes that a piece may have.
     :param read_size: bytes to read from a plain socket at a time.
-    :param low_water: bytes that must have come on a plain socket before it is read on in the middle of a piece; 1 for
-        as soon as there are any.
-    :param splicer: moves content from plain sockets to files; None has all of it read. It is closed by whoever has
-        made it.
+    :param low_water: bytes that must have arrived on a plain socket before it is read again in the middle of a piece;
+        1: as soon as there are any.
+    :param splicer: moves content from plain sockets to files; None: all content is read. Its creator closes it.
     """
 
     clock: IReactorTime
@@ -105,7 +104,7 @@ class VortexClientProtocol(Protocol):
     ) -> None:
         self.parent = parent
         self.answered = False
-        """Whether anything has come since the last piece was asked for."""
+        """Whether any byte has arrived since the last request."""
         self.closed_here = False
         """Whether it was this side that ended the connection."""
         self._progressed_at = float("-inf")  # when something came last
@@ -117,7 +116,7 @@ class VortexClientProtocol(Protocol):
         self._socket: socket.socket | None = None  # what is read from it is what the parent has sent
         self._open = False
         self._packet_id = 0
-        self._first = b""  # the first bytes that have come, in which another protocol can be seen
+        self._first = b""  # the first bytes that arrived, by which another protocol is recognized
 
     @property
     def usable(self) -> bool:
@@ -132,7 +131,7 @@ class VortexClientProtocol(Protocol):
         return max(self._progressed_at, self._pace.rests_until)
 
     def look(self) -> None:
-        """Have what comes slowly read at once, if nothing has been read for a while."""
+        """Read slow bytes at once, if nothing has been read for a while."""
         if self._open and self._socket is not None and self.progressed_at <= self._settings.clock.seconds() - _A_WHILE:
             self._pace.wait_for_any()
 
@@ -216,7 +215,7 @@ class VortexClientProtocol(Protocol):
     # -- a turn, step by step
 
     def _hear(self) -> None:
-        """Follow all that has come, in order."""
+        """Handle all events that have arrived, in order."""
         while self._open and (event := self._conversation.next_event()) is not None:
             if isinstance(event, Close):
                 self._said_goodbye()
@@ -239,7 +238,7 @@ class VortexClientProtocol(Protocol):
                 self._hear()
 
     def _wait_for_more(self) -> None:
-        """Be woken when a good part of what is missing has come; before a piece, when anything has."""
+        """Wake when a large part of the missing bytes has arrived; before a piece, when any byte has."""
         if self._socket is not None and self._open:
             receiver = self._transfer.receiver if self._transfer is not None else None
             whole = receiver.metadata.length if receiver is not None else 0
@@ -247,7 +246,7 @@ class VortexClientProtocol(Protocol):
 
     def _deliver(self) -> None:
         """
-        Tell of the piece that has ended. This comes last, because whoever is told may ask for the next piece at once.
+        Fire the ended piece's Deferred. This comes last, because its callback may request the next piece at once.
         """
         transfer = self._transfer
         if transfer is not None and transfer.outcome is not None:
@@ -270,11 +269,11 @@ class VortexClientProtocol(Protocol):
         if other is not None:
             error = RemoteProtocolError(f"expected a Vortex reply, got {other}")
         if self._transfer is None or self._transfer.outcome is not None:
-            self.log.warn("parent {parent} sent what nobody asked for: {reason}", parent=self.parent, reason=str(error))
+            self.log.warn("parent {parent} sent an unexpected packet: {reason}", parent=self.parent, reason=str(error))
         self._fail(error)
 
     def _cancel(self, result: Deferred[DownloadPieceResponse]) -> None:
-        """Nobody wants the piece any more. Where the next one starts can only be known by reading it all: so abort."""
+        """The piece is not wanted any more. Only reading it all would show where the next one starts, so abort."""
         transfer, self._transfer = self._transfer, None
         if transfer is not None:
             transfer.give_up()

@@ -1,6 +1,6 @@
 """
-The way into a peer over Vortex and TCP: a listening socket with the configured options, the port that accepts no more
-from it than there is room for, and :class:`TCPServer`, which starts and stops both.
+The Vortex server: a listening socket with the configured options, a port that accepts only as many connections as there
+is room for, and :class:`TCPServer`, which starts and stops both.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _log = Logger()
 
 def tls_expected(data: bytes) -> bytes:
     """
-    What a child is told that speaks no TLS, where nothing else is spoken.
+    The reply to a child without TLS on a port that requires it.
 
     :param data: its first bytes, of a request; the first is the request's packet ID.
     """
@@ -60,7 +60,7 @@ class SharedSocket:
     What several processes accept from.
 
     :param socket: one of :func:`listening_socket`'s.
-    :param turns: whose turn it is; None: whoever comes first.
+    :param turns: the balance with other processes; None: the first process accepts.
     """
 
     socket: socket.socket
@@ -165,7 +165,7 @@ class VortexPort(tcp.Port):
         try:
             connection, peer = self.socket.accept()
         except OSError as error:
-            # Another process was quicker, or whoever waited has gone: there will be others.
+            # Another process was quicker, or the client has disconnected.
             if error.errno in _NO_ROOM and self._rest is None:
                 self._limited_log.error("no connection can be accepted: {reason}", reason=os.strerror(error.errno))
                 self._take_a_rest(_REST)
@@ -202,7 +202,7 @@ class VortexPort(tcp.Port):
             self._turns.take_none()
 
     def _take_a_rest(self, seconds: float) -> None:
-        """Accept nobody for a while."""
+        """Accept no connection for a while."""
         self.pauseProducing()
         self._rest = IReactorTime(self.reactor).callLater(seconds, self._rested)
 

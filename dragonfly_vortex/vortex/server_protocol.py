@@ -2,10 +2,10 @@
 A parent's side of Vortex: :class:`VortexServerProtocol` answers the requests of one connection in their order,
 :class:`VortexServerFactory` makes the connections.
 
-The protocol is thin. What may be said when is decided by :mod:`dragonfly_vortex.wire`, where the bytes come from by an
-:class:`~dragonfly_vortex.interfaces.IPieceStore`, how they leave by :mod:`dragonfly_vortex.transport.sender`, and how
-many connections there may be by :mod:`dragonfly_vortex.vortex.connections`. What remains is here: one reply at a time,
-how long a connection may stay, and how it ends.
+The protocol sends one reply at a time, applies the idle timeout and ends the connection. :mod:`dragonfly_vortex.wire`
+checks the packets, an :class:`~dragonfly_vortex.interfaces.IPieceStore` opens the pieces,
+:mod:`dragonfly_vortex.transport.sender` sends them, and :mod:`dragonfly_vortex.vortex.connections` limits the
+connections.
 
 Where a piece is at hand and small, all of a reply happens inside ``dataReceived``: the store's Deferred has fired when
 it is returned, and so has the sender's.
@@ -56,7 +56,7 @@ from dragonfly_vortex.wire import (
 __all__ = ["VortexServerFactory", "VortexServerProtocol", "error_reply"]
 
 _MAX_AHEAD = 64 * 1024
-"""Bytes of requests sent ahead that are kept; beyond them the connection is not read until their turn has come."""
+"""Bytes of requests sent ahead that are kept; beyond them the connection is not read until they are answered."""
 
 _REPLIES_AT_ONCE = 16
 """Replies that a connection may complete in one turn of the reactor; to complete one more it waits for the next turn,
@@ -189,7 +189,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
     # -- requests, one after the other
 
     def _proceed(self) -> None:
-        """Answer what has been asked, until a reply takes its time or nothing more has come."""
+        """Answer the requests that have arrived, until a reply has to wait."""
         if self._proceeding:  # a reply that was complete at once: the loop below goes on
             return
         self._proceeding = True
@@ -280,7 +280,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         return self._sender.send(header, content, more=self._connection.buffered > 0)
 
     def _counted(self, result: Any) -> Any:
-        """The reply has come to an end, of whichever kind."""
+        """The reply ended, complete or not."""
         self._settings.tally.piece_ended()
         return result
 

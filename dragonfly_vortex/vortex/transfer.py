@@ -1,5 +1,5 @@
 """
-A piece on its way to a child: :class:`Transfer` follows what the parent says about it, and knows how it ends.
+The transfer of one piece to a child: :class:`Transfer` handles the parent's events about it, and has its outcome.
 
 It ends once, and the first reason counts: with its last byte, with the parent's refusal, or with what went wrong, here,
 there or in between. What becomes of the connection is decided by :mod:`dragonfly_vortex.vortex.client_protocol`;
@@ -70,7 +70,7 @@ class Transfer:
 
     @property
     def progress(self) -> str:
-        """How far it has come, for messages."""
+        """The progress of the piece, for messages."""
         if self.receiver is None:
             return "no reply"
         return f"{self.receiver.received} of {self.receiver.metadata.length} bytes"

@@ -211,7 +211,7 @@ class TCPClientTests(SynchronousTestCase):
             self.assertEqual(len(self.endpoint.connections), 1)
 
     def test_unasked_bytes(self) -> None:
-        """A connection on which something came that nobody asked for is not used again, and is closed."""
+        """A connection on which an unrequested packet arrived is not used again, and is closed."""
         asked = self.ask()
         self.endpoint.connections[0].receive(reply_bytes(PIECE) + b"\0")
         self.successResultOf(asked)

@@ -254,7 +254,9 @@ class VortexClientProtocolTests(SynchronousTestCase):
                     self.assert_arrives(result)
                     if not together:
                         connection.receive(data)
-                self.assertEqual(["nobody asked for" in formatEvent(each) for each in events], [True] * (len(data) > 3))
+                self.assertEqual(
+                    ["unexpected packet" in formatEvent(each) for each in events], [True] * (len(data) > 3)
+                )
                 self.assertFalse(protocol.usable)
                 self.assertEqual(connection.aborted, len(data) > 3)
 
