@@ -9,12 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from dragonfly_vortex.errors import PieceRefused
 from dragonfly_vortex.task.layout import VerifiedPiece
-from dragonfly_vortex.task.picker import Request
 from dragonfly_vortex.task.pieces import Pieces
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["Comparison"]
+__all__ = ["Comparison", "Described"]
+
+
+class Described(PieceRefused):
+    """
+    A parent has described a piece that is compared: nothing more was asked for.
+
+    :param metadata: what it has said.
+    """
+
+    def __init__(self, metadata: PieceMetadata) -> None:
+        super().__init__("only the digest was asked for")
+        self.metadata = metadata
 
 
 class Comparison:
@@ -38,30 +50,12 @@ class Comparison:
         self.replaced: dict[int, VerifiedPiece] = {}
         """The pieces that are fetched from the parent instead, by number."""
         self._pieces = pieces
-        self._described: dict[Request, PieceMetadata | None] = {}  # the comparisons that are under way
         self._placed_for: int | None = None
         self._by_digest = by_digest
         self._adopt([0])
         self.place()
 
     # -- one piece -----------------------------------------------------------------------------------------------------
-
-    def begin(self, request: Request) -> None:
-        """A request has been made: it is a comparison if the piece is in the file."""
-        if request.number in self.there:
-            self._described[request] = None
-
-    def is_comparison(self, request: Request) -> bool:
-        """Whether only the digest of the piece is asked for."""
-        return request in self._described
-
-    def hear(self, request: Request, metadata: PieceMetadata) -> None:
-        """The parent has described a piece that is compared."""
-        self._described[request] = metadata
-
-    def end(self, request: Request) -> PieceMetadata | None:
-        """A request is under way no more. What the parent has said, where it was a comparison."""
-        return self._described.pop(request, None)
 
     def compare(self, metadata: PieceMetadata) -> None:
         """The parent has described a piece: one in the file that differs is to be fetched anew."""

@@ -190,7 +190,7 @@ class TaskDownload:
             await outlast(self._requests.stop())
             await outlast(self._allocation.stop())  # what it has made too much of is given back in the end
             with contextlib.suppress(CancelledError):  # too late: by now it is published
-                await outlast(self._target.publish(self._plan.content_length or 0))
+                await outlast(self._target.publish(self._plan.pieces.content_length or 0))
         finally:
             await self._tidy_up()
         return self._summary(self._reactor.seconds() - started)
@@ -246,7 +246,7 @@ class TaskDownload:
             except TaskError as failure:
                 self._stop_announcements()
                 await outlast(self._requests.stop())
-                await self._drop(self._plan.take_dropped())
+                await self._drop(self._plan.pieces.take_dropped())
                 plan = self._trials.next(failure)
                 if plan is None:
                     await self._drop(self._trials.doubtful())
@@ -265,7 +265,7 @@ class TaskDownload:
             "task {task_id}: believing {parents} from now on", task_id=self.task_id, parents=", ".join(plan.parents)
         )
         self._plan = plan
-        self._drops = plan.drops
+        self._drops = plan.pieces.drops
         self._left_to_hash = None
         growing.start_anew()
         self._ask_for_announcements(*plan.parents)
@@ -325,11 +325,11 @@ class TaskDownload:
 
     def _summary(self, seconds: float) -> DownloadedTask:
         """What has been done, when it is done."""
-        pieces = [self._plan.verified[number] for number in range(self._plan.end or 0)]
+        pieces = [self._plan.layout.verified[number] for number in range(self._plan.choice.end or 0)]
         return DownloadedTask(
             task_id=self.task_id,
-            content_length=self._plan.content_length or 0,
-            piece_length=self._plan.piece_length or 0,
+            content_length=self._plan.pieces.content_length or 0,
+            piece_length=self._plan.layout.piece_length or 0,
             piece_count=len(pieces),
             seconds=seconds,
             left_to_hash=self._left_to_hash or 0,
@@ -363,11 +363,11 @@ class TaskDownload:
 
     def _take_step(self, turn: Deferred[None]) -> bool:
         """Do the next thing; tell whether there may be another."""
-        withdrawn = self._plan.next_withdrawn()
+        withdrawn = self._plan.pieces.next_withdrawn()
         if withdrawn is not None:
             self._requests.give_up(withdrawn)
             return True
-        inquiry = self._plan.next_inquiry()
+        inquiry = self._plan.waits.next_inquiry()
         if inquiry is not None:
             self._inquire(inquiry)
             return True
@@ -388,8 +388,7 @@ class TaskDownload:
         request = self._plan.next_request() if may_ask else None
         if request is None:
             return False
-        needs_claim = not self._plan.is_comparison(request)
-        self._requests.ask(request, partial(self._plan.judge, request), needs_claim=needs_claim)
+        self._requests.ask(request, partial(self._plan.judge, request), needs_claim=not request.is_comparison)
         return True
 
     def _take_last_step(self, turn: Deferred[None], waiting: int) -> bool:
@@ -409,16 +408,16 @@ class TaskDownload:
             return 0
         if self._hash.error is not None:
             raise self._target.failure(f"cannot be read back: {self._hash.error}") from self._hash.error
-        if self._drops != self._plan.drops:
-            self._drops = self._plan.drops
+        if self._drops != self._plan.pieces.drops:
+            self._drops = self._plan.pieces.drops
             self._hash.start_anew()
-        self._hash.grow(self._plan.prefix_length)
+        self._hash.grow(self._plan.pieces.prefix_length)
         return self._hash.waiting
 
     def _make_room(self, metadata: PieceMetadata) -> None:
         """Have room on the disk behind a piece that has come."""
         if self._allocation is not None:
-            self._allocation.reach(metadata.offset + metadata.length, self._plan.content_length)
+            self._allocation.reach(metadata.offset + metadata.length, self._plan.pieces.content_length)
 
     def _end_turn(self, failure: Failure) -> None:
         """Nothing more is to be done but tidying up."""
@@ -433,7 +432,7 @@ class TaskDownload:
         self._lost_time += max(0.0, now - self._ticked_at - _LATE_TICK)
         self._ticked_at = now
         self._plan.advance(self._time())
-        self._requests.report(self._plan.record_progress)
+        self._requests.report(self._plan.timing.progress)
         if self._turn is not None and not self._turn.called:
             self._target.renew()
             self._requests.look_at_claims()
@@ -451,7 +450,7 @@ class TaskDownload:
 
     def _tell_waits(self) -> None:
         """Tell what is waited for."""
-        for line in self._plan.take_waits():
+        for line in self._plan.waits.take():
             self._log.info("{line}", line=line)
             self._on_wait(line)
 
@@ -471,7 +470,7 @@ class TaskDownload:
     def _record(self, answer: Answer) -> None:
         """Tell the plan what has become of a request."""
         request, result = answer.request, answer.result
-        if not self._plan.is_under_way(request):
+        if not self._plan.choice.is_under_way(request):
             return  # it was given up with the plan before this one
         if answer.is_given_up:
             self._plan.record_cancelled(request)
@@ -486,6 +485,8 @@ class TaskDownload:
             else:
                 self._record_present(result.piece)
                 self._tell_progress()
+        elif answer.refusal is not None:
+            self._plan.record_refusal(request, answer.refusal)
         elif isinstance(result.value, PieceError):
             self._plan.record_failure(request, result.value)
         else:
@@ -495,12 +496,12 @@ class TaskDownload:
     def _keep_or_release(self, answer: Answer) -> None:
         """Have a verified piece kept; the claim to any other is given up when no other request needs it."""
         request, result = answer.request, answer.result
-        is_verified = request.number in self._plan.verified
+        is_verified = request.number in self._plan.layout.verified
         if isinstance(result, DownloadPieceResponse) and not answer.is_given_up and is_verified:
             # First: what it has shown to be wrong may have told the target of another piece length.
             self._drop_what_is_forgotten()
             self._keep(result.metadata, request.parent, answer.seconds)
-        elif is_verified or self._plan.is_being_fetched(request.number):
+        elif is_verified or request.number in self._plan.choice.under_way:
             return
         elif not isinstance(result, Claim) or result.is_ours:
             self._target.release(request.number)
@@ -517,9 +518,9 @@ class TaskDownload:
         """Tell how far it is."""
         if self._on_progress is not None:
             progress = Progress(
-                verified_bytes=self._plan.verified_length,
-                verified_pieces=len(self._plan.verified),
-                content_length=self._plan.content_length,
+                verified_bytes=self._plan.layout.verified_length,
+                verified_pieces=len(self._plan.layout.verified),
+                content_length=self._plan.pieces.content_length,
             )
             self._on_progress(progress)
 
@@ -534,7 +535,7 @@ class TaskDownload:
             cost=int(seconds),
             created_at=int(time.time()),
         )
-        kept = self._target.keep(row, self._plan.piece_length or 0)
+        kept = self._target.keep(row, self._plan.layout.piece_length or 0)
         self._change(kept.addErrback(self._lost, metadata.number))
 
     def _lost(self, failure: Failure, number: int) -> None:
@@ -560,7 +561,7 @@ class TaskDownload:
 
     def _drop_what_is_forgotten(self) -> None:
         """Have the pieces dropped that the plan has forgotten: until that is done nothing is written in their place."""
-        dropped = self._plan.take_dropped()
+        dropped = self._plan.pieces.take_dropped()
         if dropped:
             self._dropping += 1
             self._written_length = None
@@ -574,8 +575,8 @@ class TaskDownload:
     def _tell_length(self) -> None:
         """Tell the target how long the task is, when that has changed."""
         # The parent on trial may say less than there is.
-        length = self._plan.certain_length if self._trials.on_trial is None else None
-        if length != self._written_length and self._plan.verified:
+        length = self._plan.layout.content_length if self._trials.on_trial is None else None
+        if length != self._written_length and self._plan.layout.verified:
             self._written_length = length
             self._change(self._target.set_content_length(length))
 
@@ -602,5 +603,5 @@ class TaskDownload:
     def _look_again(self) -> None:
         """What somebody else was fetching may be there, or may not come from there any more."""
         self._look_again_at = None
-        self._plan.release_busy()
+        self._plan.pieces.take_from_others()
         self._advance()

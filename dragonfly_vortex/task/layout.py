@@ -11,13 +11,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from dragonfly_vortex.errors import PieceRefused
 from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["Contradiction", "Layout", "VerifiedPiece"]
 
-Contradiction = tuple[str, set[str] | None]
-"""What was expected and what came, and who vouches for what was expected; None where nobody needs to."""
+
+class Contradiction(PieceRefused):
+    """
+    What a parent says contradicts what is known.
+
+    :param reason: what was expected and what came.
+    :param accusers: who vouches for what was expected; None where it cannot be true whatever others say.
+    """
+
+    def __init__(self, reason: str, accusers: set[str] | None = None) -> None:
+        super().__init__(reason)
+        self.accusers = accusers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +125,7 @@ class Layout:
         """The parents that are not known to have lied."""
         return (parent for parent in self._parents.values() if parent.is_honest)
 
-    def _tellers_of_length(self) -> set[str]:
+    def _tellers(self) -> set[str]:
         """The honest parents that say what is believed of the length of the whole task."""
         told = self.told_length
         return {parent.address for parent in self._honest() if parent.told_content_length == told is not None}
@@ -124,58 +135,58 @@ class Layout:
     def contradictions(self, number: int, metadata: PieceMetadata) -> Iterator[Contradiction]:
         """What the metadata of a piece contradict, that was asked for by this number."""
         if metadata.number != number:
-            yield f"expected number {number}, got {metadata.number}", None
+            yield Contradiction(f"expected number {number}, got {metadata.number}")
         if number == 0 and metadata.offset != 0:
-            yield f"expected offset 0, got {metadata.offset}", None
+            yield Contradiction(f"expected offset 0, got {metadata.offset}")
         if self.piece_length is None:
             return
         offset = number * self.piece_length
         if metadata.offset != offset:
-            yield f"expected offset {offset}, {number} x {self.piece_length}, got {metadata.offset}", self.vouchers()
+            reason = f"expected offset {offset}, {number} x {self.piece_length}, got {metadata.offset}"
+            yield Contradiction(reason, self.vouchers())
         if metadata.length > self.piece_length:
-            yield f"expected at most {self.piece_length} bytes, got {metadata.length}", self.vouchers()
+            yield Contradiction(f"expected at most {self.piece_length} bytes, got {metadata.length}", self.vouchers())
         if self.short is not None and number > self.short:
-            told_by = {self.verified[self.short].parent}
-            yield f"expected nothing after piece {self.short}, the last, got piece {number}", told_by
+            reason = f"expected nothing after piece {self.short}, the last, got piece {number}"
+            yield Contradiction(reason, {self.verified[self.short].parent})
         if metadata.length < self.piece_length and (later := self.senders(number)):
-            yield f"expected {self.piece_length} bytes, as others come after it, got {metadata.length}", later
+            reason = f"expected {self.piece_length} bytes, as others come after it, got {metadata.length}"
+            yield Contradiction(reason, later)
         told = self.told_length
         if told is not None:
             length = max(0, min(self.piece_length, told - offset))
             if number >= _count(told, self.piece_length):
-                yield f"expected nothing behind {told} bytes, got piece {number}", self._tellers_of_length()
+                yield Contradiction(f"expected nothing behind {told} bytes, got piece {number}", self._tellers())
             elif metadata.length != length:
-                yield f"expected {length} bytes, of {told}, got {metadata.length}", self._tellers_of_length()
+                yield Contradiction(f"expected {length} bytes, of {told}, got {metadata.length}", self._tellers())
 
     def contradictions_of_telling(
         self, content_length: int | None, piece_length: int | None
     ) -> Iterator[Contradiction]:
         """What a parent contradicts by what it says of the task."""
         if piece_length is not None and self.piece_length is not None and piece_length != self.piece_length:
-            yield f"expected pieces of {self.piece_length} bytes, got {piece_length}", self.vouchers()
+            yield Contradiction(f"expected pieces of {self.piece_length} bytes, got {piece_length}", self.vouchers())
             return
         known = self.told_length
         if content_length is None or known == content_length:
             return
         if known is not None:
-            yield f"expected {known} bytes in all, got {content_length}", self._tellers_of_length()
+            yield Contradiction(f"expected {known} bytes in all, got {content_length}", self._tellers())
             return
         length = piece_length if self.piece_length is None else self.piece_length
         if length is None:
             return
         end = _count(content_length, length)
         if self.short is not None and (self.short != end - 1 or self.content_length != content_length):
-            told_by = {self.verified[self.short].parent}
-            yield (
-                f"expected {self.content_length} bytes, as piece {self.short} is the last, got {content_length}",
-                told_by,
-            )
+            reason = f"expected {self.content_length} bytes, as piece {self.short} is the last, got {content_length}"
+            yield Contradiction(reason, {self.verified[self.short].parent})
         elif later := self.senders(end - 1):
-            yield f"expected more than {end} pieces, got {content_length} bytes in all", later
+            yield Contradiction(f"expected more than {end} pieces, got {content_length} bytes in all", later)
         elif (last := self.verified.get(end - 1)) is not None and self._parents[last.parent].is_honest:
             ends_at = (end - 1) * length + last.length
             if ends_at != content_length:
-                yield f"expected at least {ends_at} bytes in all, got {content_length}", {last.parent}
+                reason = f"expected at least {ends_at} bytes in all, got {content_length}"
+                yield Contradiction(reason, {last.parent})
 
     # -- what changes it -----------------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from zope.interface import implementer
 
-from dragonfly_vortex.errors import OutputError, OutputExists
+from dragonfly_vortex.errors import OutputError, OutputExists, PieceRefused
 from dragonfly_vortex.files import write_all
 from dragonfly_vortex.interfaces import IFileSink
 from dragonfly_vortex.model import FilePlace
@@ -116,6 +116,8 @@ class OutputSink:
     ) -> None:
         self.length: int | None = None
         """Bytes of the piece; None before the parent has said it."""
+        self.refusal: PieceRefused | None = None
+        """Why the piece was refused; None where it was not."""
         self.is_revoked = False
         self.is_held: Callable[[], bool] = lambda: True
         """Whether the piece may still be written here, see :class:`~dragonfly_vortex.interfaces.Claim`."""
@@ -135,7 +137,11 @@ class OutputSink:
         self.is_revoked = True
 
     def begin(self, metadata: PieceMetadata) -> None:
-        self._judge(metadata)
+        try:
+            self._judge(metadata)
+        except PieceRefused as refusal:
+            self.refusal = refusal
+            raise
         self.length = metadata.length
         self._at = 0 if self._is_alone else metadata.offset
         self._written = 0

@@ -24,13 +24,31 @@ import heapq
 from collections import Counter
 from dataclasses import dataclass, field
 
-__all__ = ["STORAGE", "Parent", "Standing"]
+__all__ = ["STORAGE", "Parent", "Standing", "backoff"]
 
 STORAGE = ""
 """The name of the one that has sent what was there already: no parent has it, and nobody asks it."""
 
 _TRIES = 2
 """How often a parent may fail to give a piece: it is asked once more, and then not for that piece again."""
+
+_FIRST_BACKOFF = 0.5
+_LONGEST_BACKOFF = 8.0
+
+_NEWEST = 0.3
+"""The weight of the newest piece in the seconds that a parent takes for one."""
+
+
+def backoff(failures: int, jitter: float) -> float:
+    """
+    How long a parent is left alone: twice as long each time, up to 8 s, less up to a half of it.
+
+    :param failures: how often it was left alone before.
+    :param jitter: from 0 to 1, at random, so that the children of a parent do not all come back at the same moment.
+    :returns: seconds.
+    """
+    longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(failures, 16))
+    return longest * (0.5 + 0.5 * jitter)
 
 
 class Standing(enum.Enum):
@@ -45,7 +63,7 @@ class Standing(enum.Enum):
 @dataclass(slots=True, kw_only=True, eq=False)
 class Parent:
     """
-    What is known of a parent.
+    What is known of a parent. Each method that changes it is one thing that a parent does.
 
     :param asked: how many requests it has had.
     :param under_way: how many of them have no answer yet.
@@ -55,6 +73,7 @@ class Parent:
     :param acquitted: whether its word has stood against that of liars alone before.
     :param lie: what it said that cannot be true, with what was expected; empty where there is nothing.
     :param is_caught: whether that is a lie whatever others say.
+    :param has_announcer: whether it can be asked what it has.
     :param is_open: whether it may be asked for what it has not announced.
     :param is_announcing: whether it may announce more.
     :param announced: offset and length of the pieces that it has announced, by number.
@@ -73,7 +92,6 @@ class Parent:
     :param look_again_at: when it is asked again for what it did not have; None where it has all, or where nothing is
         tried again.
     :param looks: how often that was put off since it last gave or announced anything.
-    :param has_announcer: whether it can be asked what it has.
     """
 
     address: str
@@ -87,6 +105,7 @@ class Parent:
     acquitted: bool = False
     lie: str = ""
     is_caught: bool = False
+    has_announcer: bool = False
     is_open: bool = True
     is_announcing: bool = False
     announced: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -103,8 +122,9 @@ class Parent:
     paused_until: float | None = None
     look_again_at: float | None = None
     looks: int = 0
-    has_announcer: bool = False
     _offers: list[int] = field(default_factory=list)
+
+    # -- what it may be asked for --------------------------------------------------------------------------------------
 
     @property
     def is_alive(self) -> bool:
@@ -156,14 +176,6 @@ class Parent:
         """Whether it has announced all that it has, and not this piece."""
         return self.is_honest and not self.is_open and not self.is_announcing and number not in self.announced
 
-    def recover(self) -> None:
-        """It has rested: it is in doubt, and may be asked again for what it failed to give."""
-        self.retry_at = None
-        self.failures.clear()
-        if self.standing is Standing.OUT:
-            self.standing = Standing.DOUBTED
-            self.round += 1
-
     def has_failed_at(self, number: int) -> bool:
         """Whether it has failed to give a piece so often that it is not asked for it again."""
         return self.failures[number] >= _TRIES
@@ -172,7 +184,167 @@ class Parent:
         """Whether it is asked at all, and has not failed to give this piece."""
         return self.is_alive and not self.has_failed_at(number)
 
-    # -- what it may be asked for, besides new numbers: each number once or more, until it is found to be no use
+    # -- what it gives and does not give -------------------------------------------------------------------------------
+
+    def answer(self) -> None:
+        """It has answered as it should."""
+        if self.standing is Standing.DOUBTED:
+            self.standing = Standing.GOOD
+
+    def give(self, now: float, seconds: float) -> None:
+        """
+        It has given a piece.
+
+        :param seconds: from the request to the end of the piece, without the time that this side's limit took.
+        """
+        self.answer()
+        self.heard_at = now
+        self.paused_until = None
+        self.looks = 0
+        if not self.failures:
+            self.backoffs = 0
+        self.seconds = seconds if self.seconds is None else self.seconds + _NEWEST * (seconds - self.seconds)
+
+    def fail(self, number: int, failed_round: int) -> None:
+        """
+        It has failed to give a piece.
+
+        :param failed_round: its round when it was asked.
+        """
+        self.failures[number] += 1
+        if failed_round == self.round:
+            self.round += 1
+            if self.standing is Standing.GOOD:
+                self.standing = Standing.DOUBTED
+            elif self.standing is Standing.DOUBTED:
+                self.standing = Standing.OUT
+
+    def give_up(self) -> None:
+        """It does not answer."""
+        self.standing = Standing.OUT
+
+    def rest(self, now: float, jitter: float) -> None:
+        """It has failed, and is asked again after a pause."""
+        if self.retry_at is None:
+            self.retry_at = now + backoff(self.backoffs, jitter)
+            self.backoffs += 1
+
+    def recover(self) -> None:
+        """It has rested: it is in doubt, and may be asked again for what it failed to give."""
+        self.retry_at = None
+        self.failures.clear()
+        if self.standing is Standing.OUT:
+            self.standing = Standing.DOUBTED
+            self.round += 1
+
+    # -- how it takes its time -----------------------------------------------------------------------------------------
+
+    def pause(self, now: float, jitter: float) -> None:
+        """Another parent gave what it owed: it is left alone for a while, and asked for one piece at a time then."""
+        self.most = 1
+        self.paused_until = now + backoff(self.backoffs, jitter)
+        self.backoffs += 1
+
+    def narrow(self, now: float, seconds: float) -> bool:
+        """
+        A piece is late: it is asked for half as many at once. Those that were under way together are late together, and
+        count once.
+
+        :param seconds: since the piece was asked for.
+        :returns: whether it may have come too late because of others.
+        """
+        if self.narrowed_at is not None and now - seconds < self.narrowed_at:
+            return True
+        at_once = self.under_way + 1
+        if at_once == 1:
+            return False
+        self.most = max(1, at_once // 2)
+        self.narrowed_at = now
+        return True
+
+    def widen(self, limit: int) -> None:
+        """
+        A piece is early: it is asked for one more at once.
+
+        :param limit: how many are asked of all parents at once.
+        """
+        if self.most is not None:
+            self.most = self.most + 1 if self.most + 1 < limit else None
+
+    # -- what it says that it has --------------------------------------------------------------------------------------
+
+    def begin_announcing(self) -> None:
+        """It is asked what it has, and from now on only for what it has announced."""
+        self.has_announcer = self.is_announcing = True
+        self.is_open = False
+
+    def announce(self, number: int, offset: int, length: int) -> None:
+        """It has a piece, which it has not announced before."""
+        self.announced[number] = offset, length
+        self.lacks.discard(number)
+        self.looks = 0
+        self.is_open = self.is_open and not self.is_announcing
+
+    def end_announcing(self, *, is_open: bool) -> None:
+        """
+        It announces nothing more.
+
+        :param is_open: whether it may be asked for anything.
+        """
+        self.is_announcing = False
+        self.is_open = is_open
+
+    def put_off(self, now: float, jitter: float) -> None:
+        """It does not have something, and is asked again after a pause."""
+        if self.look_again_at is None:
+            self.look_again_at = now + backoff(self.looks, jitter)
+            self.looks += 1
+
+    def look_again(self) -> bool:
+        """It is asked again for what it did not have. Whether it is to be asked first what it has."""
+        self.look_again_at = None
+        self.lacks.clear()
+        is_inquiry = self.has_announcer and not self.is_announcing
+        self.is_announcing = self.is_announcing or is_inquiry
+        return is_inquiry
+
+    def wait_no_longer(self) -> None:
+        """Neither a pause nor an announcement of it is waited for any more."""
+        self.retry_at = self.look_again_at = None
+        self.is_announcing = False
+
+    # -- whether it is believed ----------------------------------------------------------------------------------------
+
+    def lie_about(self, lie: str, accusers: set[str] | None) -> None:
+        """
+        It has said what cannot be true. Accused once more after it was acquitted, it is not acquitted again.
+
+        :param lie: what was expected and what came.
+        :param accusers: who vouches for what it contradicts; None where it is a lie whatever others say.
+        """
+        self.lie = lie
+        self.is_caught = self.is_caught or accusers is None
+        self.accusers = accusers if self.is_alive and not self.acquitted else None
+        self.standing = Standing.LIED
+        self.lacks.clear()
+
+    def lose_accuser(self, liar: str) -> bool:
+        """
+        One of those who vouch for what it contradicts has lied. With none left, it is believed again.
+
+        :returns: whether that is so.
+        """
+        if self.standing is not Standing.LIED or self.accusers is None:
+            return False
+        self.accusers.discard(liar)
+        if self.accusers:
+            return False
+        self.standing = Standing.GOOD
+        self.round += 1
+        self.acquitted = True
+        return True
+
+    # -- what it may be asked for, besides new numbers: each number once or more, until it is found to be no use -------
 
     def offer(self, number: int) -> None:
         """A piece can be asked for, as far as others are concerned."""

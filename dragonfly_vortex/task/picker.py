@@ -29,12 +29,15 @@ class Request:
     :param round: the parent's round, see :mod:`~dragonfly_vortex.task.parent_state`.
     :param is_spare: whether another request for the piece is under way, so that this one needs a place of its own: that
         one may be writing to the piece's place, or be about to.
+    :param is_comparison: whether only the digest of the piece is asked for, because the piece is there: it is not to be
+        claimed, and the piece is refused when the parent has named its digest.
     """
 
     parent: str
     number: int
     round: int
     is_spare: bool = False
+    is_comparison: bool = False
 
 
 class Choice:
@@ -77,6 +80,10 @@ class Choice:
     def lost(self) -> int | None:
         """A number that can be had from nobody, and is part of the task for certain; None where there is none."""
         return next((number for number in self._doubtful() if self._is_lost(number)), None)
+
+    def is_under_way(self, request: Request) -> bool:
+        """Whether a request is one of this download's plan, and has no answer yet."""
+        return request in self.under_way.get(request.number, ())
 
     def is_free(self, number: int) -> bool:
         """Whether a piece is neither there nor being fetched by anybody."""

@@ -8,7 +8,7 @@ Nobody is judged here: what is thought of parents, and what follows from it for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from dragonfly_vortex.task.layout import Layout, VerifiedPiece
 from dragonfly_vortex.task.parent_state import Parent
@@ -108,14 +108,23 @@ class Pieces:
 
     # -- what is asked for ---------------------------------------------------------------------------------------------
 
-    def ask(self) -> Request | None:
-        """The next request, which is under way from now on; None while there is nothing to ask."""
+    def ask(self, compared: Container[int] = ()) -> Request | None:
+        """
+        The next request, which is under way from now on; None while there is nothing to ask.
+
+        :param compared: numbers of which only the digest is asked for.
+        """
         chosen = self.choice.next()
         if chosen is None:
             return None
         parent, number = chosen
-        is_spare = number in self.choice.under_way
-        request = Request(parent=parent.address, number=number, round=parent.round, is_spare=is_spare)
+        request = Request(
+            parent=parent.address,
+            number=number,
+            round=parent.round,
+            is_spare=number in self.choice.under_way,
+            is_comparison=number in compared,
+        )
         parent.asked += 1
         parent.under_way += 1
         self.choice.take(request)

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from dragonfly_vortex.errors import PieceError, PieceRefused, TaskDigestMismatch, UnexpectedPiece
+from dragonfly_vortex.errors import PieceError, TaskDigestMismatch, UnexpectedPiece
 from dragonfly_vortex.model import piece_id
 from dragonfly_vortex.task.layout import Contradiction
 from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
@@ -60,7 +60,6 @@ class Trust:
         self._pieces = pieces
         self._layout = pieces.layout
         self._choice = pieces.choice
-        self._contradicted: dict[Request, set[str] | None] = {}
 
     # -- what is known against what comes ------------------------------------------------------------------------------
 
@@ -68,36 +67,21 @@ class Trust:
         """
         See whether the piece that a parent announces can be the one that was asked for.
 
-        :raises PieceRefused: it cannot; :meth:`accusers` tells who vouches for what it contradicts.
+        :raises Contradiction: it cannot.
         """
-        for reason, accusers in self._contradictions(request, metadata):
-            # Who contradicts itself lies, whoever else says the same.
-            self._contradicted[request] = None if accusers is None or request.parent in accusers else accusers
-            raise PieceRefused(reason)
-
-    def _contradictions(self, request: Request, metadata: PieceMetadata) -> Iterator[Contradiction]:
-        """What a piece's metadata contradict."""
         announced = self._parents[request.parent].announced.get(request.number)
-        if announced not in (None, (metadata.offset, metadata.length)):
-            reason = f"expected {announced[1]} bytes at {announced[0]}, as it has announced" if announced else ""
-            yield f"{reason}, got {metadata.length} at {metadata.offset}", None
-        yield from self._layout.contradictions(request.number, metadata)
-
-    def accusers(self, request: Request) -> set[str] | None:
-        """
-        Who vouches for what a refused piece contradicts and is not known to have lied since; None where nobody needs
-        to, or where no piece was refused.
-        """
-        return self._contradicted.get(request)
-
-    def forget(self, request: Request) -> None:
-        """A request is under way no more."""
-        self._contradicted.pop(request, None)
+        if announced is not None and announced != (metadata.offset, metadata.length):
+            offset, length = announced
+            raise Contradiction(
+                f"expected {length} bytes at {offset}, as it has announced, got {metadata.length} at {metadata.offset}"
+            )
+        for contradiction in self._layout.contradictions(request.number, metadata):
+            raise contradiction
 
     def learn(self, parent: Parent, number: int, content_length: int | None, piece_length: int | None) -> None:
         """Take what a parent says of the layout for true, unless it cannot be."""
-        for reason, accusers in self._layout.contradictions_of_telling(content_length, piece_length):
-            self.record_lie(parent, number, reason, accusers)
+        for contradiction in self._layout.contradictions_of_telling(content_length, piece_length):
+            self.record_lie(parent, number, contradiction)
             return
         if piece_length is not None:
             parent.told_piece_length = piece_length
@@ -108,47 +92,34 @@ class Trust:
 
     # -- what is thought of parents ------------------------------------------------------------------------------------
 
-    def believe(self, parent: Parent) -> None:
-        """The parent has answered as it should."""
-        if parent.standing is Standing.DOUBTED:
-            parent.standing = Standing.GOOD
-
-    def doubt(self, parent: Parent, failed_round: int) -> None:
-        """A request of a parent has failed."""
-        if failed_round == parent.round:
-            parent.round += 1
-            if parent.standing is Standing.GOOD:
-                parent.standing = Standing.DOUBTED
-            elif parent.standing is Standing.DOUBTED:
-                parent.standing = Standing.OUT
-                self._choice.find_orphans()
-
-    def give_up(self, parent: Parent) -> None:
-        """A parent does not answer: it is asked for nothing more, and nothing is waited for."""
-        parent.standing = Standing.OUT
-        self._pieces.withdraw(parent)
-        self._choice.find_orphans()
-
-    def record_lie(self, parent: Parent, number: int, reason: str, accusers: set[str] | None) -> None:
+    def record_lie(self, parent: Parent, number: int, contradiction: Contradiction) -> None:
         """A parent has said what cannot be true."""
         if parent.is_honest:
+            reason = str(contradiction)
             self.last_error = UnexpectedPiece(parent.address, piece_id(self._task_id, number), reason)
-            self.expose(parent, None if accusers is None or parent.address in accusers else accusers, reason)
+            self.expose(parent, reason, self.accusers(parent, contradiction))
 
-    def expose(self, parent: Parent, accusers: set[str] | None, lie: str) -> None:
+    def accusers(self, parent: Parent, contradiction: Contradiction) -> set[str] | None:
+        """
+        Who vouches for what a parent contradicts and is not known to have lied; empty where only liars do. None where
+        it is a lie whatever others say: a parent that contradicts itself lies, whoever else says the same.
+        """
+        if contradiction.accusers is None or parent.address in contradiction.accusers:
+            return None
+        return {name for name in contradiction.accusers if self._everybody[name].is_honest}
+
+    def expose(self, parent: Parent, lie: str, accusers: set[str] | None = None) -> None:
         """
         A parent has lied: it is not asked again, and what is known from it alone is forgotten.
 
-        :param accusers: who vouches for what it contradicts; None where it is a lie whatever others say.
         :param lie: what was expected and what came.
+        :param accusers: who vouches for what it contradicts; None where it is a lie whatever others say.
         """
-        parent.lie = lie
-        parent.is_caught = parent.is_caught or accusers is None
-        parent.accusers = accusers if parent.is_alive and not parent.acquitted else None
-        parent.standing = Standing.LIED
-        parent.lacks.clear()
+        parent.lie_about(lie, accusers)
         self._pieces.withdraw(parent)
-        self._acquit(parent.address)
+        for other in self._parents.values():
+            if other.lose_accuser(parent.address):
+                other.offer_anew(self._choice.returned)
         short = self._layout.short
         if parent is self._storage:
             self._pieces.drop([number for number, piece in self._layout.verified.items() if piece.parent == STORAGE])
@@ -158,23 +129,10 @@ class Trust:
         self._choice.find_orphans()
         is_anybody_left = any(other.is_alive for other in self._parents.values())
         if not is_anybody_left and self._storage.is_honest and STORAGE in (parent.accusers or ()):
-            self.expose(self._storage, None, "all parents contradict it")
-
-    def _acquit(self, liar: str) -> None:
-        """A parent that was called a liar on the word of liars alone is acquitted, once: this comes to an end."""
-        for accusers in self._contradicted.values():
-            (accusers or set()).discard(liar)
-        for parent in self._parents.values():
-            if parent.standing is Standing.LIED and parent.accusers is not None:
-                parent.accusers.discard(liar)
-                if not parent.accusers:
-                    parent.standing = Standing.GOOD
-                    parent.round += 1
-                    parent.acquitted = True
-                    parent.offer_anew(self._choice.returned)
+            self.expose(self._storage, "all parents contradict it")
 
     def _check_vouchers(self) -> None:
-        """If nobody vouches for the piece length any more, no piece's place is known."""
+        """If no parent vouches for the piece length any more, no piece's place is known."""
         if self._layout.piece_length is None or self._layout.vouchers():
             return
         self._pieces.start_anew()
@@ -198,9 +156,7 @@ class Trust:
         self.is_hopeless = True
         sender = self._parents.get(senders[0]) if len(senders) == 1 else None
         if sender is not None and (layout.short is not None or sender.told_content_length == length):
-            sender.standing = Standing.LIED
-            sender.is_caught = True
-            sender.lie = f"it sent all of a task that has the SHA-256 {got}"
+            sender.lie_about(f"it sent all of a task that has the SHA-256 {got}", None)
 
     def may_be_right_alone(self) -> list[str]:
         """

@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import outlast
-from dragonfly_vortex.errors import SinkFailed
+from dragonfly_vortex.errors import PieceRefused, SinkFailed
 from dragonfly_vortex.files import read_exactly, write_all
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, InThread
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace, piece_id
@@ -52,12 +52,14 @@ class Answer:
     :param result: the piece; or that it was not asked for, as it is somebody else's; or why it has not come.
     :param is_given_up: whether it was given up before. Then nothing comes of it, whatever it is.
     :param seconds: how long it took.
+    :param refusal: why the piece was refused; None where it was not.
     """
 
     request: Request
     result: DownloadPieceResponse | Claim | Failure
     is_given_up: bool
     seconds: float
+    refusal: PieceRefused | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -250,6 +252,7 @@ class Requests:
             result=result,
             is_given_up=under_way.sink.is_revoked,
             seconds=self._reactor.seconds() - under_way.since,
+            refusal=under_way.sink.refusal,
         )
         self._on_answer(answer)
         if not self._under_way:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.task.picker import Request
 
-__all__ = ["SILENCE", "Timing", "backoff"]
+__all__ = ["SILENCE", "Timing"]
 
 SILENCE = 3.0
 """Seconds without a byte after which a request is slow."""
@@ -24,24 +24,6 @@ _FAR_LONGER = 4.0
 
 _LOOK_INTERVAL = 0.25
 """Seconds between two looks at the requests."""
-
-_FIRST_BACKOFF = 0.5
-_LONGEST_BACKOFF = 8.0
-
-_NEWEST = 0.3
-"""The weight of the newest piece in the seconds that a parent takes for one."""
-
-
-def backoff(failures: int, jitter: float) -> float:
-    """
-    How long a parent is left alone: twice as long each time, up to 8 s, less up to a half of it.
-
-    :param failures: how often it was left alone before.
-    :param jitter: from 0 to 1, at random, so that the children of a parent do not all come back at the same moment.
-    :returns: seconds.
-    """
-    longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(failures, 16))
-    return longest * (0.5 + 0.5 * jitter)
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -82,7 +64,7 @@ class Timing:
         self._parents = parents
         self._limit = limit
         self._late_after = late_after
-        self._jitter = jitter
+        self.jitter = jitter
         self._courses: dict[Request, _Course] = {}
         self._look_at = 0.0
 
@@ -175,7 +157,7 @@ class Timing:
         self._parents[request.parent].slow += is_slow - course.is_slow
         course.is_slow = is_slow
 
-    # -- parents -------------------------------------------------------------------------------------------------------
+    # -- answers -------------------------------------------------------------------------------------------------------
 
     def came(self, parent: Parent, seconds: float) -> None:
         """
@@ -183,53 +165,14 @@ class Timing:
 
         :param seconds: from the request to the end of the piece, without the time that this side's limit took.
         """
-        self.progressed_at = parent.heard_at = self.now
-        parent.paused_until = None
-        parent.looks = 0
-        if not parent.failures:
-            parent.backoffs = 0
-        parent.seconds = seconds if parent.seconds is None else parent.seconds + _NEWEST * (seconds - parent.seconds)
+        self.progressed_at = self.now
+        parent.give(self.now, seconds)
         if seconds > self._late_after:
-            self.narrow(parent, seconds)
-        elif parent.most is not None and seconds < self._late_after / 4:
-            parent.most = parent.most + 1 if parent.most + 1 < self._limit else None
-
-    def narrow(self, parent: Parent, seconds: float) -> bool:
-        """
-        A piece is late: its parent is asked for half as many at once. Those that were under way together are late
-        together, and count once.
-
-        :param seconds: since it was asked for.
-        :returns: whether it may have come too late because of others.
-        """
-        if parent.narrowed_at is not None and self.now - seconds < parent.narrowed_at:
-            return True
-        at_once = parent.under_way + 1
-        if at_once == 1:
-            return False
-        parent.most = max(1, at_once // 2)
-        parent.narrowed_at = self.now
-        return True
+            parent.narrow(self.now, seconds)
+        elif seconds < self._late_after / 4:
+            parent.widen(self._limit)
 
     def overtaken(self, request: Request) -> None:
-        """
-        Another parent has given the piece first. If this request was slow, its parent is left alone for a while, and
-        is asked for one piece at a time then.
-        """
+        """Another parent has given the piece first. If this request was slow, its parent is left alone for a while."""
         if self.is_slow(request):
-            parent = self._parents[request.parent]
-            parent.most = 1
-            parent.paused_until = self.now + backoff(parent.backoffs, self._jitter())
-            parent.backoffs += 1
-
-    def back_off(self, parent: Parent) -> None:
-        """A parent has failed: it is asked again after a pause."""
-        if parent.retry_at is None:
-            parent.retry_at = self.now + backoff(parent.backoffs, self._jitter())
-            parent.backoffs += 1
-
-    def look_again(self, parent: Parent) -> None:
-        """A parent does not have something: it is asked again after a pause."""
-        if parent.look_again_at is None:
-            parent.look_again_at = self.now + backoff(parent.looks, self._jitter())
-            parent.looks += 1
+            self._parents[request.parent].pause(self.now, self.jitter())

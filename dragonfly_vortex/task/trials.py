@@ -53,7 +53,7 @@ class Trials:
         self.failure: TaskError | None = None
         """Why the parents together did not give the task."""
         self._make_trial = make_trial
-        self._suspects: list[Parent] = plan.suspects
+        self._suspects: list[Parent] = [*plan.parents.values()]
         self._together = plan
         self._end_disputed_at = end_disputed_at
         self._candidates: list[tuple[str, bool, int]] = []
@@ -71,8 +71,8 @@ class Trials:
         if comparison is None:
             self.failure = failure
             self.lies.update((parent.address, parent.lie) for parent in self._suspects if parent.is_caught)
-            most = max(self._end_disputed_at, plan.prefix_length)
-            self._candidates = [(address, True, most) for address in plan.may_be_right_alone()]
+            most = max(self._end_disputed_at, plan.pieces.prefix_length)
+            self._candidates = [(address, True, most) for address in plan.trust.may_be_right_alone()]
         else:
             self._fail(plan, comparison, failure)
         if self._candidates:
@@ -97,7 +97,7 @@ class Trials:
         if comparison is not None:
             self._learn(comparison)
             self._replaced.update(((piece.parent, number), piece) for number, piece in comparison.there.items())
-        self._name_senders(self.plan.verified)
+        self._name_senders(self.plan.layout.verified)
         for parent in self._suspects:
             # The storage may know another piece length of a task of one piece, and be right.
             accusers = (parent.accusers or set()) - {STORAGE}
@@ -121,18 +121,20 @@ class Trials:
     def _fail(self, plan: Plan, comparison: Comparison, failure: TaskError) -> None:
         """A trial has failed."""
         self._learn(comparison)
-        (parent,) = plan.suspects
-        is_certain = plan.certain_length is not None  # or else the parent may have given all that it has, and be honest
-        of_parents = any(plan.verified[number].parent != STORAGE for number in comparison.confirmed)
+        (parent,) = plan.parents.values()
+        is_certain = (
+            plan.layout.content_length is not None
+        )  # or else the parent may have given all that it has, and be honest
+        of_parents = any(plan.layout.verified[number].parent != STORAGE for number in comparison.confirmed)
         if parent.is_caught:
             self.lies[parent.address] = parent.lie
         elif isinstance(failure, EndDisputed):
             if not isinstance(self.failure, EndDisputed):  # or else all together go on first
                 self._candidates.append((parent.address, True, 4 * self._most))
-        elif plan.got is not None and comparison.confirmed and (is_certain or of_parents):
+        elif plan.trust.got is not None and comparison.confirmed and (is_certain or of_parents):
             self._candidates.append((parent.address, False, self._most))
-        elif plan.got is not None and is_certain and not comparison.confirmed:
-            self.lies[parent.address] = f"all pieces as it gives them have the SHA-256 {plan.got}"
+        elif plan.trust.got is not None and is_certain and not comparison.confirmed:
+            self.lies[parent.address] = f"all pieces as it gives them have the SHA-256 {plan.trust.got}"
 
     def _learn(self, comparison: Comparison) -> None:
         """Take from a trial that has ended which pieces it was about."""

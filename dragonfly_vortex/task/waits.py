@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dragonfly_vortex.errors import PieceError
+from dragonfly_vortex.errors import PieceError, PieceTimeout
 from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.task.picker import Choice, Request
 from dragonfly_vortex.task.timing import Timing
@@ -42,8 +42,7 @@ class Waits:
         self._owners: dict[int, tuple[int, int] | None] = {}
         self._lines: list[str] = []
         self._inquiries: list[str] = []
-        self.overdue: str | None = None
-        """A parent that was still announcing when the time for retries was over; None where there is none."""
+        self._overdue: str | None = None  # a parent that was still announcing when the time for retries was over
 
     def take(self) -> list[str]:
         """The lines that have not been taken."""
@@ -54,19 +53,30 @@ class Waits:
         """A parent that is to be asked again what it has, each time once; None while there is none."""
         return self._inquiries.pop(0) if self._inquiries else None
 
+    def overdue(self, piece: str) -> PieceTimeout | None:
+        """
+        Why a piece has not come for which an announcement was waited for in vain; None where none was.
+
+        :param piece: its name, for the message.
+        """
+        if self._overdue is None:
+            return None
+        reason = f"expected it to be announced within {self._retry:g} s, got nothing"
+        return PieceTimeout(self._overdue, piece, reason)
+
     # -- what changes --------------------------------------------------------------------------------------------------
 
     def failed(self, parent: Parent, error: PieceError) -> None:
         """A parent has failed: it is asked again after a pause, if anything is."""
         if self._retry:
-            self._timing.back_off(parent)
+            parent.rest(self._timing.now, self._timing.jitter())
             self._reasons.setdefault(parent.address, error.reason)
             self._choice.find_orphans()
 
     def lacked(self, parent: Parent) -> None:
         """A parent does not have something: it is asked again after a pause, if anything is."""
         if self._retry:
-            self._timing.look_again(parent)
+            parent.put_off(self._timing.now, self._timing.jitter())
 
     def came(self, parent: Parent) -> None:
         """A parent has given something."""
@@ -81,10 +91,7 @@ class Waits:
                 parent.recover()
                 self._ask_again(parent)
             if parent.look_again_at is not None and now >= parent.look_again_at and parent.is_alive:
-                parent.look_again_at = None
-                parent.lacks.clear()
-                if parent.has_announcer and not parent.is_announcing:
-                    parent.is_announcing = True
+                if parent.look_again():
                     self._inquiries.append(parent.address)
                 self._ask_again(parent)
 
@@ -167,9 +174,8 @@ class Waits:
         """Nothing has come for too long: what cannot be had now cannot be had."""
         for parent in self._parents.values():
             if parent.is_announcing:
-                self.overdue = parent.address
-            parent.retry_at = parent.look_again_at = None
-            parent.is_announcing = False
+                self._overdue = parent.address
+            parent.wait_no_longer()
         self._choice.find_orphans()
 
     def _tell(self, parent: Parent, what: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.errors import ParentFailed, PieceError, PieceRefused, UnexpectedPiece
+from dragonfly_vortex.errors import ParentFailed, PieceError, PieceRefused
 from dragonfly_vortex.task.scheduler import Plan, Request
 from dragonfly_vortex.wire import PieceMetadata
 
@@ -73,15 +73,15 @@ class PlanTestCase(SynchronousTestCase):
         return self.ask_all()
 
     def refuse(self, request: Request, metadata: PieceMetadata) -> str:
-        """The reason for which a piece is refused; the request then fails as a client has it fail."""
+        """The reason for which a piece is refused, which is the answer to the request then."""
         refusal = self.assertRaises(PieceRefused, self.plan.judge, request, metadata)
-        self.plan.record_failure(request, why(UnexpectedPiece, request, str(refusal)))
+        self.plan.record_refusal(request, refusal)
         return str(refusal)
 
     def withdrawn(self) -> list[Request]:
         """What the plan wants to be cancelled."""
         requests = []
-        while (request := self.plan.next_withdrawn()) is not None:
+        while (request := self.plan.pieces.next_withdrawn()) is not None:
             requests.append(request)
         return requests
 

@@ -30,19 +30,16 @@ class ComparisonTests(SynchronousTestCase):
 
     def ask(self) -> Request:
         """The next request, which there is."""
-        request = self.pieces.ask()
+        request = self.pieces.ask(compared=self.comparison.there)
         if request is None:
             raise self.failureException("expected a request, got none")
-        self.comparison.begin(request)
         return request
 
     def test_equal(self) -> None:
         """A piece of another parent that is described in the same way stays, and is not counted as this parent's."""
         self.begin(("b", described(0)))
         request = self.ask()
-        self.assertTrue(self.comparison.is_comparison(request))
-        self.comparison.hear(request, described(0))
-        self.assertEqual(self.comparison.end(request), described(0))
+        self.assertTrue(request.is_comparison)
         self.pieces.settle(request)
         self.comparison.compare(described(0))
         self.assertEqual((self.pieces.layout.verified[0].parent, self.comparison.confirmed), ("b", {0}))
@@ -61,7 +58,7 @@ class ComparisonTests(SynchronousTestCase):
             self.assertEqual((self.pieces.take_dropped(), set(self.comparison.replaced)), ([0], {0}))
             request = self.ask()
             self.assertEqual(request.number, 0)
-            self.assertFalse(self.comparison.is_comparison(request))
+            self.assertFalse(request.is_comparison)
 
     def test_own(self) -> None:
         """What the parent itself has sent before is kept as soon as the piece length is known."""

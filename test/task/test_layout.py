@@ -29,11 +29,11 @@ class LayoutTests(SynchronousTestCase):
     def against(self, number: int, offset: int, length: int) -> list[tuple[str, set[str] | None]]:
         """What a piece contradicts."""
         metadata = PieceMetadata(number=number, offset=offset, length=length, digest="")
-        return list(self.layout.contradictions(number, metadata))
+        return [(str(each), each.accusers) for each in self.layout.contradictions(number, metadata)]
 
     def against_telling(self, content_length: int | None, piece_length: int | None) -> list[set[str] | None]:
         """Who vouches for what a telling contradicts."""
-        return [by for _, by in self.layout.contradictions_of_telling(content_length, piece_length)]
+        return [each.accusers for each in self.layout.contradictions_of_telling(content_length, piece_length)]
 
     def test_pieces(self) -> None:
         """The first piece says the piece length, a shorter one the end."""

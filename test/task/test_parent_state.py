@@ -55,3 +55,63 @@ class ParentTests(SynchronousTestCase):
         parent.offer(7)
         parent.offer_anew({4, 1})
         self.assertEqual(parent.lowest_offer(), 1)
+
+
+class TransitionTests(SynchronousTestCase):
+    """What a parent does, and what is thought of it then."""
+
+    def setUp(self) -> None:
+        self.parent = Parent(address="a")
+
+    def test_fails(self) -> None:
+        """It is in doubt after a failure and out after the next; failures of one round count once; an answer clears."""
+        self.parent.fail(1, self.parent.round)
+        self.parent.fail(2, 0)
+        self.assertIs(self.parent.standing, Standing.DOUBTED)
+        self.parent.answer()
+        self.assertIs(self.parent.standing, Standing.GOOD)
+        for _ in range(2):
+            self.parent.fail(1, self.parent.round)
+        self.assertEqual((self.parent.standing, self.parent.has_failed_at(1)), (Standing.OUT, True))
+
+    def test_rests(self) -> None:
+        """After a pause it is in doubt, and may be asked for what it failed to give; each pause is longer."""
+        self.parent.failures[1] = 2
+        self.parent.give_up()
+        for expected in (100.5, 101.0):
+            self.parent.rest(100.0, 1.0)
+            self.assertEqual(self.parent.retry_at, expected)
+            self.parent.recover()
+        self.assertEqual((self.parent.standing, self.parent.may_have(1)), (Standing.DOUBTED, True))
+
+    def test_lies(self) -> None:
+        """What it lacks is forgotten; it is believed again when no accuser is left, once."""
+        for is_acquitted in (True, False):
+            self.parent.lacks.add(3)
+            self.parent.lie_about("expected one thing, got another", {"b", "c"})
+            self.assertEqual((self.parent.standing, self.parent.lacks), (Standing.LIED, set()))
+            self.assertFalse(self.parent.lose_accuser("b"))
+            self.assertEqual((self.parent.lose_accuser("c"), self.parent.is_honest), (is_acquitted, is_acquitted))
+
+    def test_caught(self) -> None:
+        """A lie that needs no accuser is one whoever lies."""
+        self.parent.lie_about("expected one thing, got another", None)
+        self.assertEqual((self.parent.is_caught, self.parent.lose_accuser("b")), (True, False))
+
+    def test_widens(self) -> None:
+        """It is asked for half as many when a piece is late, for one more when one is early, and then without limit."""
+        self.parent.under_way = 3
+        self.assertTrue(self.parent.narrow(100.0, 10.0))
+        self.assertEqual(self.parent.most, 2)
+        self.parent.widen(4)
+        self.assertEqual(self.parent.most, 3)
+        self.parent.widen(4)
+        self.assertIsNone(self.parent.most)
+
+    def test_looks_again(self) -> None:
+        """What it lacked is forgotten, and one that can say what it has is to be asked that first."""
+        self.parent.lacks.add(1)
+        self.assertEqual((self.parent.look_again(), self.parent.may_have(1)), (False, True))
+        self.parent.begin_announcing()
+        self.parent.end_announcing(is_open=False)
+        self.assertEqual((self.parent.look_again(), self.parent.is_announcing), (True, True))

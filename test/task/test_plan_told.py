@@ -39,11 +39,11 @@ class PresentTests(PlanTestCase):
     def test_not_asked_for(self) -> None:
         """What is there counts as verified; the others are asked for at once, piece 0 too."""
         self.begin_with(1, 3)
-        self.assertEqual((self.plan.verified_length, self.plan.prefix), (20, 0))
+        self.assertEqual((self.plan.layout.verified_length, self.plan.pieces.prefix), (20, 0))
         requests = self.ask_all()
         self.assertEqual(self.numbers(requests), [0, 2, 4, 5])
         self.give(requests[0])
-        self.assertEqual((self.plan.prefix, self.plan.prefix_length), (2, 20))
+        self.assertEqual((self.plan.pieces.prefix, self.plan.pieces.prefix_length), (2, 20))
 
     def test_all_of_it(self) -> None:
         """Of a task that is there as a whole nobody is asked anything."""
@@ -59,7 +59,7 @@ class PresentTests(PlanTestCase):
         self.begin_with(1)
         self.assertRaises(PieceRefused, self.plan.record_present, piece(2, offset=7))
         self.plan.record_present(piece(1))
-        self.assertEqual(len(self.plan.verified), 1)
+        self.assertEqual(len(self.plan.layout.verified), 1)
 
     def test_wrong_whole(self) -> None:
         """If the whole is wrong, the download has failed, and any parent that has not sent all of it may be right."""
@@ -71,20 +71,22 @@ class PresentTests(PlanTestCase):
             self.plan.record_cancelled(request)
         self.assertTrue(self.plan.is_complete)
         self.plan.record_mismatch("cd" * 32)
-        self.assertEqual((self.plan.take_dropped(), self.plan.drops), ([], 0))
+        self.assertEqual((self.plan.pieces.take_dropped(), self.plan.pieces.drops), ([], 0))
         self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
-        self.assertEqual(self.plan.may_be_right_alone(), ["a"])
-        self.assertIs(self.plan.standing("a"), Standing.GOOD)
+        self.assertEqual(self.plan.trust.may_be_right_alone(), ["a"])
+        self.assertIs(self.plan.parents["a"].standing, Standing.GOOD)
 
     def test_incomplete(self) -> None:
         """If the whole is wrong and its end is only what nobody has, it may be incomplete: nothing is dropped."""
         self.begin_with(0, 1)
         self.fail_with(PieceNotFound, *self.ask_all())
-        self.assertEqual((self.plan.is_complete, self.plan.content_length, self.plan.certain_length), (True, 20, None))
+        self.assertEqual(
+            (self.plan.is_complete, self.plan.pieces.content_length, self.plan.layout.content_length), (True, 20, None)
+        )
         self.plan.record_mismatch("cd" * 32)
-        self.assertEqual((self.plan.take_dropped(), self.plan.drops), ([], 0))
+        self.assertEqual((self.plan.pieces.take_dropped(), self.plan.pieces.drops), ([], 0))
         self.assertIn("; nobody has a piece 2, but the task may have one", str(self.plan.failure()))
-        self.assertIs(self.plan.standing("a"), Standing.GOOD)
+        self.assertIs(self.plan.parents["a"].standing, Standing.GOOD)
 
     def test_other_layout(self) -> None:
         """If all parents contradict it, it is what was wrong, and it starts anew with them."""
@@ -95,10 +97,10 @@ class PresentTests(PlanTestCase):
             for withdrawn in self.withdrawn():
                 self.plan.record_cancelled(withdrawn)
         self.assertIsNone(self.plan.failure())
-        self.assertEqual((self.plan.take_dropped(), self.plan.piece_length), ([0, 1], None))
+        self.assertEqual((self.plan.pieces.take_dropped(), self.plan.layout.piece_length), ([0, 1], None))
         (request,) = self.ask_all()
         self.give(request)
-        self.assertEqual(self.plan.piece_length, 10)
+        self.assertEqual(self.plan.layout.piece_length, 10)
 
 
 class BusyTests(PlanTestCase):
@@ -108,19 +110,19 @@ class BusyTests(PlanTestCase):
         """A busy piece is neither asked for nor missed; others are asked for meanwhile."""
         requests = self.begin_with_first("a", at_once=2)
         self.plan.record_busy(requests[0])
-        self.assertTrue(self.plan.is_waiting_for_others)
+        self.assertTrue(self.plan.choice.busy)
         self.give(requests[1], length=3)
         self.assertEqual((self.ask_all(), self.plan.failure(), self.plan.is_complete), ([], None, False))
         self.plan.record_present(piece(1))
         self.assertTrue(self.plan.is_complete)
-        self.assertFalse(self.plan.is_waiting_for_others)
+        self.assertFalse(self.plan.choice.busy)
 
     def test_asked_again(self) -> None:
         """Released, busy pieces come first, and the parent has not been asked for nothing."""
         requests = self.begin_with_first("a", "b", at_once=2)
         for request in requests:
             self.plan.record_busy(request)
-        self.plan.release_busy()
+        self.plan.pieces.take_from_others()
         self.assertEqual([(r.number, r.parent) for r in self.ask_all()], [(r.number, r.parent) for r in requests])
 
     def test_all_of_them(self) -> None:
@@ -132,7 +134,7 @@ class BusyTests(PlanTestCase):
             self.plan.record_busy(asked)
             count += 1
         self.assertEqual((count, self.plan.failure()), (256, None))
-        self.plan.release_busy()
+        self.plan.pieces.take_from_others()
         self.assertEqual(self.ask().number, 1)
 
     def test_first(self) -> None:
@@ -149,7 +151,7 @@ class BusyTests(PlanTestCase):
         self.plan.record_busy(requests[0])
         self.fail_with(PieceTimeout, requests[1])
         self.assertIsNone(self.plan.failure())
-        self.plan.release_busy()
+        self.plan.pieces.take_from_others()
         self.assertIsInstance(self.plan.failure(), NoParentLeft)
 
 
@@ -175,20 +177,20 @@ class AnnounceTests(PlanTestCase):
         self.assertEqual(self.numbers(requests := self.ask_all()), [1, 3])
         for request in requests:
             self.give(request)
-        self.assertEqual((self.ask_all(), self.plan.failure(), self.plan.end), ([], None, None))
+        self.assertEqual((self.ask_all(), self.plan.failure(), self.plan.choice.end), ([], None, None))
         self.announce("a", 0, 2)
         for request in self.ask_all():
             self.give(request)
         self.assertEqual((self.plan.is_complete, self.plan.failure()), (False, None))
         self.plan.announcing_ended("a", True)
-        self.assertEqual((self.plan.is_complete, self.plan.content_length), (True, 40))
+        self.assertEqual((self.plan.is_complete, self.plan.pieces.content_length), (True, 40))
 
     def test_short(self) -> None:
         """A short piece that is announced is the last."""
         self.begin_announcing("a")
         self.announce("a", 0, 1)
         self.plan.announce("a", 2, 20, 3)
-        self.assertEqual((self.plan.end, self.plan.content_length), (3, 23))
+        self.assertEqual((self.plan.choice.end, self.plan.pieces.content_length), (3, 23))
         for request in self.ask_all():
             self.give(request, length=3 if request.number == 2 else 10)
         self.assertTrue(self.plan.is_complete)
@@ -197,7 +199,9 @@ class AnnounceTests(PlanTestCase):
         """What a parent says of the lengths is enough to begin with any piece, and to know the end."""
         self.begin_announcing("a", others=("b",))
         self.plan.learn_layout("a", 35, 10)
-        self.assertEqual((self.plan.piece_length, self.plan.end, self.plan.content_length), (10, 4, 35))
+        self.assertEqual(
+            (self.plan.layout.piece_length, self.plan.choice.end, self.plan.pieces.content_length), (10, 4, 35)
+        )
         requests = self.ask_all()
         self.assertEqual([(r.parent, r.number) for r in requests], [("b", n) for n in range(4)])
         for request in requests:
@@ -210,7 +214,7 @@ class AnnounceTests(PlanTestCase):
         self.plan.learn_layout("a", 5, 4096)
         self.plan.announce("a", 0, 0, 5)
         self.give(self.ask(), length=5)
-        self.assertEqual((self.plan.is_complete, self.plan.content_length), (True, 5))
+        self.assertEqual((self.plan.is_complete, self.plan.pieces.content_length), (True, 5))
 
     def test_each_what_it_has(self) -> None:
         """Several parents, each with a part, give each its own part."""
@@ -299,7 +303,7 @@ class AnnounceTests(PlanTestCase):
             self.plan.announce("a", *first)
             if second is not None:
                 self.plan.announce("a", *second)
-            self.assertIs(self.plan.standing("a"), Standing.LIED)
+            self.assertIs(self.plan.parents["a"].standing, Standing.LIED)
             failure = self.plan.failure()
             self.assertIsInstance(failure, NoParentLeft)
             self.assertIn("from parent a: expected", str(failure))
@@ -311,7 +315,7 @@ class AnnounceTests(PlanTestCase):
         self.announce("b", 0, 1)
         request = self.ask()
         self.refuse(request, piece(0, length=7))
-        self.assertIs(self.plan.standing(request.parent), Standing.LIED)
+        self.assertIs(self.plan.parents[request.parent].standing, Standing.LIED)
 
     def test_contradicts_another(self) -> None:
         """Who says something else than an honest parent has lied; if that one has lied, it is believed after all."""
@@ -319,10 +323,12 @@ class AnnounceTests(PlanTestCase):
         self.plan.learn_layout("a", 35, 10)
         (request, *_) = self.ask_all()
         self.refuse(request, piece(0, length=7))
-        self.assertIs(self.plan.standing("b"), Standing.LIED)
+        self.assertIs(self.plan.parents["b"].standing, Standing.LIED)
         self.plan.announce("a", 1, 11, 10)
-        self.assertEqual((self.plan.standing("a"), self.plan.standing("b")), (Standing.LIED, Standing.GOOD))
-        self.assertIsNone(self.plan.piece_length)
+        self.assertEqual(
+            (self.plan.parents["a"].standing, self.plan.parents["b"].standing), (Standing.LIED, Standing.GOOD)
+        )
+        self.assertIsNone(self.plan.layout.piece_length)
 
     def test_lie_about_the_length(self) -> None:
         """Where a length that one parent told makes the whole wrong, the parent that gave the pieces may be right."""
@@ -333,7 +339,7 @@ class AnnounceTests(PlanTestCase):
         self.assertTrue(self.plan.is_complete)
         self.plan.record_mismatch("cd" * 32)
         self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
-        self.assertEqual(self.plan.may_be_right_alone(), ["b", "a"])
+        self.assertEqual(self.plan.trust.may_be_right_alone(), ["b", "a"])
 
 
 @dataclass(kw_only=True)
@@ -398,12 +404,12 @@ class PropertyTests(SynchronousTestCase):
         telling = {parent.name: [*parent.has] for parent in parents}
         under_way: list[Request] = []
         for _ in range(3000):
-            while (withdrawn := plan.next_withdrawn()) is not None:
+            while (withdrawn := plan.pieces.next_withdrawn()) is not None:
                 under_way.remove(withdrawn)
                 plan.record_cancelled(withdrawn)
             if plan.is_complete:
-                senders = {plan.verified[number].parent for number in range(plan.end or 0)}
-                if plan.end == COUNT and all(not name or by_name[name].piece_length == 10 for name in senders):
+                senders = {plan.layout.verified[number].parent for number in range(plan.choice.end or 0)}
+                if plan.choice.end == COUNT and all(not name or by_name[name].piece_length == 10 for name in senders):
                     return None
                 for request in under_way:
                     plan.record_cancelled(request)
@@ -414,13 +420,16 @@ class PropertyTests(SynchronousTestCase):
             if failure is not None:
                 return failure
             while (asked := plan.next_request()) is not None:
-                if plan.standing(asked.parent) in (Standing.OUT, Standing.LIED) or asked.number in plan.verified:
+                if (
+                    plan.parents[asked.parent].standing in (Standing.OUT, Standing.LIED)
+                    or asked.number in plan.layout.verified
+                ):
                     raise AssertionError(f"{asked} makes no sense")
                 under_way.append(asked)
             choices = [
                 *telling,
                 *(["answer"] if under_way else []),
-                *(["release"] if plan.is_waiting_for_others else []),
+                *(["release"] if plan.choice.busy else []),
             ]
             if not choices:
                 raise AssertionError(f"hangs: {vars(plan)}")
@@ -428,7 +437,7 @@ class PropertyTests(SynchronousTestCase):
             if choice == "answer":
                 self.answer(data, plan, under_way.pop(data.draw(st.integers(0, len(under_way) - 1))), by_name)
             elif choice == "release":
-                plan.release_busy()
+                plan.pieces.take_from_others()
             elif telling[choice]:
                 number = telling[choice].pop(0)
                 metadata = self.piece(number, by_name[choice].piece_length)

@@ -55,25 +55,31 @@ class LayoutTests(PlanTestCase):
         """A verified piece that could not be kept is asked for again; nothing was offered, so nothing is dropped."""
         requests = self.begin_with_first("a")
         self.give(requests[0])
-        drops = self.plan.drops
+        drops = self.plan.pieces.drops
         for _ in range(2):
             self.plan.record_lost(1)
-        self.assertEqual((self.plan.prefix, self.plan.drops, self.plan.take_dropped()), (1, drops + 1, []))
+        self.assertEqual(
+            (self.plan.pieces.prefix, self.plan.pieces.drops, self.plan.pieces.take_dropped()), (1, drops + 1, [])
+        )
         self.assertEqual(self.ask().number, 1)
 
     def test_prefix(self) -> None:
         """What is verified without a gap is counted from the beginning, in pieces and bytes."""
         requests = self.begin_with_first("a")
         self.give(requests[1])
-        self.assertEqual((self.plan.prefix, self.plan.prefix_length, self.plan.verified_length), (1, 10, 20))
+        self.assertEqual(
+            (self.plan.pieces.prefix, self.plan.pieces.prefix_length, self.plan.layout.verified_length), (1, 10, 20)
+        )
         self.give(requests[0])
-        self.assertEqual((self.plan.prefix, self.plan.prefix_length, self.plan.verified_length), (3, 30, 30))
+        self.assertEqual(
+            (self.plan.pieces.prefix, self.plan.pieces.prefix_length, self.plan.layout.verified_length), (3, 30, 30)
+        )
 
     def test_offset_of_the_first(self) -> None:
         """Piece 0 starts at 0, whoever says otherwise."""
         self.begin("a", "b")
         self.assertEqual(self.refuse(self.ask(), piece(0, offset=10)), "expected offset 0, got 10")
-        self.assertIs(self.plan.standing("a"), Standing.LIED)
+        self.assertIs(self.plan.parents["a"].standing, Standing.LIED)
         self.assertEqual(self.ask().parent, "b")
 
     def test_number(self) -> None:
@@ -90,7 +96,7 @@ class LayoutTests(PlanTestCase):
             self.begin("a", "b", at_once=1)
             self.give(self.ask())
             self.assertEqual(self.refuse(self.ask(), metadata), reason)
-            self.assertIs(self.plan.standing("b"), Standing.LIED)
+            self.assertIs(self.plan.parents["b"].standing, Standing.LIED)
             self.assertEqual(self.ask().parent, "a")
 
     def test_judged_again(self) -> None:
@@ -100,8 +106,8 @@ class LayoutTests(PlanTestCase):
         self.plan.judge(by_number[3], piece(3))
         self.give(by_number[2], length=4)
         self.give(by_number[3])
-        self.assertIs(self.plan.standing(by_number[3].parent), Standing.LIED)
-        self.assertNotIn(3, self.plan.verified)
+        self.assertIs(self.plan.parents[by_number[3].parent].standing, Standing.LIED)
+        self.assertNotIn(3, self.plan.layout.verified)
 
     def test_no_parents(self) -> None:
         """A plan needs a parent, and leave to ask."""
@@ -116,7 +122,7 @@ class EndTests(PlanTestCase):
         """A shorter piece is the last: nothing beyond it is asked for, and with all before it the task is complete."""
         requests = self.begin_with_first("a", at_once=2)
         self.give(requests[1], length=4)
-        self.assertEqual((self.plan.end, self.plan.content_length), (3, 24))
+        self.assertEqual((self.plan.choice.end, self.plan.pieces.content_length), (3, 24))
         self.assertEqual(self.ask_all(), [])
         self.assertFalse(self.plan.is_complete)
         self.give(requests[0])
@@ -127,7 +133,7 @@ class EndTests(PlanTestCase):
         """After several full pieces the end is the first number that the only parent does not have."""
         self.fail_with(PieceNotFound, *self.begin_with_first("a"))
         self.assertTrue(self.plan.is_complete)
-        self.assertEqual((self.plan.end, self.plan.content_length), (1, 10))
+        self.assertEqual((self.plan.choice.end, self.plan.pieces.content_length), (1, 10))
         self.assertIsNone(self.plan.next_request())
 
     def test_empty(self) -> None:
@@ -135,14 +141,14 @@ class EndTests(PlanTestCase):
         self.begin("a")
         self.give(self.ask(), length=0)
         self.assertTrue(self.plan.is_complete)
-        self.assertEqual((self.plan.content_length, self.plan.prefix_length), (0, 0))
+        self.assertEqual((self.plan.pieces.content_length, self.plan.pieces.prefix_length), (0, 0))
 
     def test_empty_last_piece(self) -> None:
         """A last piece of no bytes is one too."""
         requests = self.begin_with_first("a", at_once=1)
         self.give(requests[0], length=0)
         self.assertTrue(self.plan.is_complete)
-        self.assertEqual((self.plan.end, self.plan.content_length), (2, 10))
+        self.assertEqual((self.plan.choice.end, self.plan.pieces.content_length), (2, 10))
 
     def test_nothing_beyond(self) -> None:
         """After a "not found" nothing beyond it is asked for; each other parent is asked for this number."""
@@ -155,9 +161,9 @@ class EndTests(PlanTestCase):
         self.fail_with(PieceNotFound, *again)
         (third,) = self.ask_all()
         self.assertEqual({first.parent, again[0].parent, third.parent}, {"a", "b", "c"})
-        self.assertIsNone(self.plan.end)
+        self.assertIsNone(self.plan.choice.end)
         self.fail_with(PieceNotFound, third, *requests[1:])
-        self.assertEqual(self.plan.end, 1)
+        self.assertEqual(self.plan.choice.end, 1)
 
     def test_hold_is_lifted(self) -> None:
         """If another has the piece it goes on, and who lacks it is asked for others."""
@@ -273,7 +279,7 @@ class Course:
     def play(self, order: st.DataObject) -> TaskError | None:
         """Play it to its end. The error that it ends with, None for success."""
         for _ in range(2000):
-            while (withdrawn := self.plan.next_withdrawn()) is not None:
+            while (withdrawn := self.plan.pieces.next_withdrawn()) is not None:
                 if order.draw(st.booleans(), label="cancelled in time"):
                     self.under_way.remove(withdrawn)
                     self.plan.record_cancelled(withdrawn)
@@ -302,14 +308,14 @@ class Course:
 
     def ask(self, request: Request) -> None:
         """Check a request as it is made."""
-        standing = self.plan.standing(request.parent)
+        standing = self.plan.parents[request.parent].standing
         if standing in (Standing.OUT, Standing.LIED):
             raise AssertionError(f"{request} asked of a parent that is {standing}")
-        if request.number in self.plan.verified:
+        if request.number in self.plan.layout.verified:
             raise AssertionError(f"{request} asks for what is verified")
         if any(other.number == request.number for other in self.under_way):
             raise AssertionError(f"{request} asks for what is under way")
-        if self.plan.piece_length is None and request.number:
+        if self.plan.layout.piece_length is None and request.number:
             raise AssertionError(f"{request} asked before the first piece was there")
         self.under_way.append(request)
         if len(self.under_way) > self.at_once:
@@ -333,14 +339,17 @@ class Course:
     def check(self) -> None:
         """A verified piece is never replaced, unless its parent has lied."""
         for number, sent in self.sent.items():
-            if self.plan.verified.get(number) is not sent and self.plan.standing(sent.parent) is not Standing.LIED:
+            if (
+                self.plan.layout.verified.get(number) is not sent
+                and self.plan.parents[sent.parent].standing is not Standing.LIED
+            ):
                 raise AssertionError(f"piece {number} of {sent.parent} has been forgotten")
-        self.sent = dict(self.plan.verified)
+        self.sent = dict(self.plan.layout.verified)
 
     def got(self) -> str | None:
         """The task's digest, None if it is right: if what has come is the true content, and all of it."""
         true = next(parent for name, parent in self.parents.items() if self.true[name])
-        pieces = [self.plan.verified[number] for number in range(self.plan.end or 0)]
+        pieces = [self.plan.layout.verified[number] for number in range(self.plan.choice.end or 0)]
         is_right = len(pieces) == true.count and all(self.true[sent.parent] for sent in pieces)
         return None if is_right else "cd" * 32
 
@@ -399,7 +408,7 @@ class TimedCourse:
 
     def cancel(self) -> None:
         """Cancel what is withdrawn."""
-        while (withdrawn := self.plan.next_withdrawn()) is not None:
+        while (withdrawn := self.plan.pieces.next_withdrawn()) is not None:
             del self.under_way[withdrawn]
             self.plan.record_cancelled(withdrawn)
 
@@ -410,7 +419,7 @@ class TimedCourse:
             raise AssertionError(f"{request} asks the same parent twice at once")
         if sum(not other.is_spare for other in [*copies, request]) > 1:
             raise AssertionError(f"{request} would write where another request writes")
-        if request.number in self.plan.verified:
+        if request.number in self.plan.layout.verified:
             raise AssertionError(f"{request} asks for what is verified")
         self.under_way[request] = now, self.asked[request.parent]
         self.asked[request.parent] += 1
@@ -429,7 +438,7 @@ class TimedCourse:
                 self.plan.record_failure(request, why(ParentUnreachable, request))
             elif nth >= habit.silent_from:
                 if habit.trickles:
-                    self.plan.record_progress(request, int(now - made), 10_000)
+                    self.plan.timing.progress(request, int(now - made), 10_000)
             elif now - made >= habit.seconds:
                 del self.under_way[request]
                 length = 7 if request.number == self.count - 1 else 10

@@ -5,8 +5,9 @@ from __future__ import annotations
 from itertools import pairwise
 
 from dragonfly_vortex.errors import NoParentLeft, ParentFailed, ParentUnreachable, PieceLate, PieceTimeout
+from dragonfly_vortex.task.parent_state import backoff
 from dragonfly_vortex.task.scheduler import Request, Standing
-from dragonfly_vortex.task.timing import SILENCE, backoff
+from dragonfly_vortex.task.timing import SILENCE
 from test.task.planning import PlanTestCase, piece
 
 
@@ -45,7 +46,7 @@ class SlowTests(PlanTestCase):
         first = self.ask()
         for received in range(1, 10):
             self.wait(1)
-            self.plan.record_progress(first, received * 1000, 10_000)
+            self.plan.timing.progress(first, received * 1000, 10_000)
         self.assertEqual(self.ask_all(), [])
 
     def test_trickle(self) -> None:
@@ -56,7 +57,7 @@ class SlowTests(PlanTestCase):
         self.give(good)
         for received in range(1, 6):
             self.wait(1)
-            self.plan.record_progress(slow, received, 10_000)
+            self.plan.timing.progress(slow, received, 10_000)
             for request in self.ask_all():
                 self.assertEqual(request.parent, "b")
                 if request.number == slow.number:
@@ -71,12 +72,12 @@ class SlowTests(PlanTestCase):
         for _ in range(20):
             self.wait(1)
         self.assertEqual(self.ask_all(), [])
-        self.assertEqual(self.plan.take_waits(), ["parent a has sent nothing for 7 s; waiting for it"])
-        self.plan.record_progress(requests[0], 5, 10)
+        self.assertEqual(self.plan.waits.take(), ["parent a has sent nothing for 7 s; waiting for it"])
+        self.plan.timing.progress(requests[0], 5, 10)
         self.wait(1)
         for _ in range(6):
             self.wait(1)
-        self.assertEqual(len(self.plan.take_waits()), 1)
+        self.assertEqual(len(self.plan.waits.take()), 1)
 
     def test_all_silent(self) -> None:
         """Where all parents are silent, none is asked for what another owes."""
@@ -121,7 +122,7 @@ class SlowTests(PlanTestCase):
         self.give(first)
         self.assertEqual(self.withdrawn(), [second])
         self.give(second)
-        self.assertEqual(self.plan.verified[0].parent, "a")
+        self.assertEqual(self.plan.layout.verified[0].parent, "a")
 
     def test_copy_fails(self) -> None:
         """Where the other copy fails, the slow request still counts, and its place is not taken by a new one."""
@@ -135,7 +136,7 @@ class SlowTests(PlanTestCase):
         self.fail_with(ParentFailed, first)
         self.assertIsNone(self.plan.failure())
         self.give(third)
-        self.assertIn(0, self.plan.verified)
+        self.assertIn(0, self.plan.layout.verified)
 
     def test_slow_from_habit(self) -> None:
         """A parent that takes long for each piece may take long to begin with one."""
@@ -165,7 +166,7 @@ class LateTests(PlanTestCase):
                 self.give(request)
             requests = self.ask_all()
             self.assertEqual(len(requests), expected)
-        self.assertIs(self.plan.standing("a"), Standing.GOOD)
+        self.assertIs(self.plan.parents["a"].standing, Standing.GOOD)
 
     def test_own_limit(self) -> None:
         """The time that this side's own limit took does not make a piece late."""
@@ -196,12 +197,12 @@ class LateTests(PlanTestCase):
         for expected in (4, 2, 1):
             self.wait(360)
             self.fail_with(PieceLate, *requests)
-            self.assertIs(self.plan.standing("a"), Standing.GOOD)
+            self.assertIs(self.plan.parents["a"].standing, Standing.GOOD)
             requests = self.ask_all()
             self.assertEqual(len(requests), expected)
         self.wait(360)
         self.fail_with(PieceLate, *requests)
-        self.assertIs(self.plan.standing("a"), Standing.OUT)
+        self.assertIs(self.plan.parents["a"].standing, Standing.OUT)
 
 
 class RetryTests(PlanTestCase):
@@ -217,11 +218,11 @@ class RetryTests(PlanTestCase):
         self.fail_with(ParentUnreachable, *self.begin_with_first("a", retry=30.0))
         self.fail_twice()
         self.assertEqual((self.ask_all(), self.plan.failure()), ([], None))
-        self.assertEqual(set(self.plan.verified), {0})
+        self.assertEqual(set(self.plan.layout.verified), {0})
         self.wait(0.6)
         (probe,) = self.ask_all()
         self.give(probe)
-        self.assertEqual((self.plan.standing("a"), len(self.ask_all())), (Standing.GOOD, 4))
+        self.assertEqual((self.plan.parents["a"].standing, len(self.ask_all())), (Standing.GOOD, 4))
 
     def test_pauses(self) -> None:
         """The pauses grow while it goes on to fail."""
@@ -256,12 +257,12 @@ class RetryTests(PlanTestCase):
             self.wait(0.5)
             self.fail_with(ParentUnreachable, *self.ask_all())
         line = "parent {} failed (expected a piece, got none); asking it again for up to 10 s without progress"
-        self.assertEqual(self.plan.take_waits(), [line.format("a"), line.format("b")])
+        self.assertEqual(self.plan.waits.take(), [line.format("a"), line.format("b")])
 
     def test_time_out(self) -> None:
         """So is one that was silent for too long, if there was progress elsewhere; otherwise that was long enough."""
         self.fail_with(PieceTimeout, self.begin_with_first("a", retry=30.0, at_once=1)[0])
-        self.assertIs(self.plan.standing("a"), Standing.OUT)
+        self.assertIs(self.plan.parents["a"].standing, Standing.OUT)
         self.wait(1)
         self.assertEqual(len(self.ask_all()), 1)
         (request,) = self.begin_with_first("a", retry=30.0, at_once=1)

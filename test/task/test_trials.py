@@ -19,7 +19,6 @@ from dragonfly_vortex.errors import (
     PieceRefused,
     TaskDigestMismatch,
     TaskError,
-    UnexpectedPiece,
 )
 from dragonfly_vortex.task.parent_state import STORAGE
 from dragonfly_vortex.task.scheduler import Plan, Request, VerifiedPiece
@@ -158,7 +157,7 @@ class Game:
     def play(self) -> TaskError | None:
         """Play it to its end. The error that it ends with, None for success."""
         for _ in range(20_000):
-            while (withdrawn := self.plan.next_withdrawn()) is not None:
+            while (withdrawn := self.plan.pieces.next_withdrawn()) is not None:
                 self.under_way.remove(withdrawn)
                 self.plan.record_cancelled(withdrawn)
             self.drop()
@@ -195,7 +194,7 @@ class Game:
 
     def drop(self) -> None:
         """Take from the file what the plan has forgotten."""
-        for number in self.plan.take_dropped():
+        for number in self.plan.pieces.take_dropped():
             self.file.pop(number, None)
 
     def answer(self, request: Request) -> None:
@@ -204,33 +203,33 @@ class Game:
         if not isinstance(answer, Given):
             self.plan.record_failure(request, why(answer, request))
             return
-        is_comparison = self.plan.is_comparison(request)
+        is_comparison = request.is_comparison
         (self.compared if is_comparison else self.fetched)[request.parent] += 1
         try:
             self.plan.judge(request, answer.metadata)
         except PieceRefused as refusal:
-            self.plan.record_failure(request, why(UnexpectedPiece, request, str(refusal)))
+            self.plan.record_refusal(request, refusal)
             return
         if request.number in self.file:
             raise AssertionError(f"{request} writes where a piece is")
         self.plan.record_verified(request, answer.metadata)
-        if request.number in self.plan.verified:
+        if request.number in self.plan.layout.verified:
             self.file[request.number] = answer
 
     def blame(self) -> None:
         """The whole is wrong: note whose pieces are, where their digests show it."""
-        for number in range(self.plan.end or 0):
+        for number in range(self.plan.choice.end or 0):
             right = self.true.give(number).metadata if number < self.true.count else None
-            parent = self.plan.verified[number].parent
+            parent = self.plan.layout.verified[number].parent
             if parent and self.file[number].metadata != right:
                 self.wrong.add(parent)
 
     def is_right(self) -> bool:
         """Whether the file has the right SHA-256."""
-        count = self.plan.end or 0
+        count = self.plan.choice.end or 0
         contents = [self.file[number].content for number in range(count)]
         for number in range(count):
-            if self.plan.verified[number].offset != self.file[number].metadata.offset:
+            if self.plan.layout.verified[number].offset != self.file[number].metadata.offset:
                 raise AssertionError(f"piece {number} is not where the plan has it")
         return contents == [self.true.give(number).content for number in range(self.true.count)]
 

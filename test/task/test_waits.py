@@ -29,7 +29,7 @@ class AnnouncementTests(PlanTestCase):
         self.wait(0.3)
         self.assertEqual(self.numbers(self.ask_all()), [1, 2])
         self.assertEqual(
-            self.plan.take_waits(), ["parent a has announced no piece for 5 s; asking for pieces all the same"]
+            self.plan.waits.take(), ["parent a has announced no piece for 5 s; asking for pieces all the same"]
         )
 
     def test_announced_later(self) -> None:
@@ -104,7 +104,7 @@ class NothingYetTests(PlanTestCase):
         """Let time go by, while these parents say that they do not have the task. When each is asked for it again."""
         asked = []
         for _ in range(int(seconds * 4)):
-            while (inquiry := self.plan.next_inquiry()) is not None:
+            while (inquiry := self.plan.waits.next_inquiry()) is not None:
                 asked.append((self.now - 100, inquiry))
                 if inquiry in parents:
                     self.plan.announcing_ended(inquiry, True)
@@ -124,7 +124,7 @@ class NothingYetTests(PlanTestCase):
         self.begin_without()
         self.assertEqual([at for at, _ in self.play(16, "a")], [0.5, 1.5, 3.5, 7.5, 15.5])
         self.assertIsNone(self.plan.failure())
-        self.assertEqual(self.plan.take_waits(), ["parent a does not have the task; asking it again for up to 30 s"])
+        self.assertEqual(self.plan.waits.take(), ["parent a does not have the task; asking it again for up to 30 s"])
         self.assertEqual(self.play(10), [(23.5, "a")])
         self.plan.learn_layout("a", 10, 10)
         self.plan.announce("a", 0, 0, 10)
@@ -163,7 +163,7 @@ class NothingYetTests(PlanTestCase):
             asked.add(request.parent)
             self.give(request)
         self.assertEqual(asked, {"a", "b"})
-        self.assertIn(lacking.parent, {piece.parent for piece in self.plan.verified.values()})
+        self.assertIn(lacking.parent, {piece.parent for piece in self.plan.layout.verified.values()})
 
     def test_comes_up(self) -> None:
         """A parent that could not be asked what it has is asked again, and meanwhile for any piece."""
@@ -194,7 +194,7 @@ class EndTests(PlanTestCase):
         self.give(self.ask())
         while (request := self.plan.next_request()) is not None:
             self.fail_with(ParentUnreachable if request.parent == "whole" else PieceNotFound, request)
-        self.assertIs(self.plan.standing("whole"), Standing.OUT)
+        self.assertIs(self.plan.parents["whole"].standing, Standing.OUT)
 
     def test_digest_decides(self) -> None:
         """A parent that rests is not waited for: the digest tells whether what there is is all of it."""
@@ -214,7 +214,7 @@ class EndTests(PlanTestCase):
         self.assertEqual((probe.parent, probe.number), ("whole", 1))
         self.give(probe, length=4)
         self.assertTrue(self.plan.is_complete)
-        self.assertIs(self.plan.standing("part"), Standing.GOOD)
+        self.assertIs(self.plan.parents["part"].standing, Standing.GOOD)
 
 
 class SlowEndTests(PlanTestCase):
@@ -237,11 +237,11 @@ class SlowEndTests(PlanTestCase):
                 for asked in list(self.plan_requests()):
                     self.give(asked)
         self.assertEqual(refuted, 1)
-        self.assertGreater(self.plan.prefix, 5)
+        self.assertGreater(self.plan.pieces.prefix, 5)
 
     def plan_requests(self) -> list[Request]:
         """What is under way."""
-        return [asked for asked in self.asked if self.plan.is_under_way(asked)]
+        return [asked for asked in self.asked if self.plan.choice.is_under_way(asked)]
 
     def ask_all(self) -> list[Request]:
         """All requests that can be made now, which are remembered."""
@@ -263,7 +263,7 @@ class BusyTests(PlanTestCase):
 
     def look_again(self, owner: tuple[int, int]) -> None:
         """See whether the piece has been claimed still, and by which process."""
-        self.plan.release_busy()
+        self.plan.pieces.take_from_others()
         self.plan.record_busy(self.ask(), owner)
 
     def test_told(self) -> None:
@@ -274,7 +274,7 @@ class BusyTests(PlanTestCase):
             self.look_again((123, 1))
             self.assertIsNone(self.plan.stuck())
         self.assertEqual(
-            self.plan.take_waits(),
+            self.plan.waits.take(),
             ["process 123 is fetching piece 0 and has not gone on for 8 s; waiting for it"],
         )
 
@@ -285,7 +285,7 @@ class BusyTests(PlanTestCase):
             self.wait(2)
             self.look_again((123, beat))
             self.assertIsNone(self.plan.stuck())
-        self.assertEqual(self.plan.take_waits(), [])
+        self.assertEqual(self.plan.waits.take(), [])
 
     def test_limit(self) -> None:
         """One that does not go on is waited for as long as for a parent."""
