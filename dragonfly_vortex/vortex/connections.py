@@ -1,6 +1,6 @@
 """
-What the connections from children share: their settings, and a registry that says how many there may be, which of them
-are idle, and how they end together.
+The settings and the registry of connections from children. The registry limits their number, closes idle ones for new
+ones, and ends all of them.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ __all__ = ["ConnectionRegistry", "ServedConnection", "ServerSettings"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """
-    What all connections from children have in common.
+    The settings of all connections from children.
 
     :param clock: for time-outs, and for the rests that the limiter asks for.
     :param limiter: what all content is spent from.
     :param cork: have the kernel send full segments only, until a reply is complete.
     :param read_ahead: waits for the disk where a piece is not in memory; None: the reactor's thread does.
     :param tally: where pieces and bytes are counted.
-    :param rechecks: hears of every piece that has been sent; None: what children ask for again is not checked.
+    :param rechecks: hears of every piece that has been sent; None: pieces that children request again are not checked.
     """
 
     clock: IReactorTime
