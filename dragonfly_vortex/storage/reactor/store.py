@@ -37,8 +37,7 @@ from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
-from dragonfly_vortex.storage.piece_access import OpenedPiece, find_piece, open_piece
-from dragonfly_vortex.storage.reactor.piece_cache import HotPieces
+from dragonfly_vortex.storage.reactor.piece_cache import HotPieces, OpenedPiece, find_piece, open_piece
 from dragonfly_vortex.storage.reactor.task_writer import TaskWriter
 from dragonfly_vortex.storage.reactor.watch import CatalogWatch
 from dragonfly_vortex.storage.reading import Place
