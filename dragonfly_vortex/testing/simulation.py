@@ -1,0 +1,146 @@
+"""
+What a simulated swarm is, what comes of it, and its clock: the frame of :mod:`dragonfly_vortex.testing.swarm`.
+"""
+
+from __future__ import annotations
+
+import enum
+import heapq
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+
+from dragonfly_vortex.errors import TaskError
+
+__all__ = ["Event", "Lie", "Outcome", "Simulation", "Swarm"]
+
+
+class Lie(enum.Enum):
+    """What a lying parent does. It announces all pieces."""
+
+    WRONG_BYTE = "its content does not fit the digest that it names"
+    FORGED = "its content is wrong, and fits the digest that it names"
+    NOT_FOUND = "it says that it does not have the piece"
+    SILENT = "it does not answer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swarm:
+    """
+    What is simulated.
+
+    :param peers: how many children there are; those that lie or leave included.
+    :param content_length: bytes of the task.
+    :param piece_length: bytes of every piece but the last.
+    :param rate: bytes per second that each peer sends at most.
+    :param rates: the same for single peers.
+    :param delay: seconds that a message takes.
+    :param announce_delay: seconds from the end of a piece to its announcement: it is written to the disk meanwhile.
+    :param start_spread: seconds within which the children start, at random.
+    :param at_once: how many pieces a child asks for at once.
+    :param neighbours: how many others a child knows, at random; None for all. All know the first peer.
+    :param departures: when peers leave, in seconds.
+    :param liars: peers that lie. They fetch nothing.
+    :param retry: as for :class:`~dragonfly_vortex.task.scheduler.Plan`.
+    :param seed: of all chance.
+    """
+
+    peers: int
+    content_length: int = 80 * 10**6
+    piece_length: int = 1 << 20
+    rate: float = 10.0 * 10**6
+    rates: Mapping[int, float] = field(default_factory=dict)
+    delay: float = 0.001
+    announce_delay: float = 0.02
+    start_spread: float = 0.0
+    at_once: int = 8
+    neighbours: int | None = None
+    departures: Mapping[int, float] = field(default_factory=dict)
+    liars: Mapping[int, Lie] = field(default_factory=dict)
+    retry: float = 30.0
+    seed: int = 0
+
+    @property
+    def piece_count(self) -> int:
+        """How many pieces the task has."""
+        return -(-self.content_length // self.piece_length)
+
+    def length(self, number: int) -> int:
+        """Bytes of a piece."""
+        return min(self.piece_length, self.content_length - number * self.piece_length)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """
+    What happened to a child's request.
+
+    :param at: when, in seconds.
+    :param what: ``asked``, ``verified``, ``failed``, ``refused`` or ``cancelled``.
+    """
+
+    at: float
+    what: str
+    child: int
+    parent: str
+    number: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcome:
+    """
+    What came of a simulation.
+
+    :param finished: when each child had the task, in seconds from the beginning of the first.
+    :param failed: why the others do not have it; None for one that left, or had not finished at the end.
+    :param sent: bytes that left each peer.
+    :param kept: bytes that a child kept of a parent, by both.
+    :param wrong: bytes that children have at the end, and that are not the task's.
+    :param trace: all that happened, in order.
+    """
+
+    finished: dict[int, float] = field(default_factory=dict)
+    failed: dict[int, TaskError | None] = field(default_factory=dict)
+    sent: Counter[int] = field(default_factory=Counter)
+    kept: Counter[tuple[int, int]] = field(default_factory=Counter)
+    wrong: int = 0
+    trace: list[Event] = field(default_factory=list)
+
+    @property
+    def seconds(self) -> float:
+        """When the last child had the task."""
+        return max(self.finished.values(), default=0.0)
+
+
+class Simulation:
+    """
+    The time of a swarm, its chance, and what has come of it.
+
+    :param swarm: what is simulated.
+    """
+
+    def __init__(self, swarm: Swarm) -> None:
+        self.swarm = swarm
+        self.chance = Random(swarm.seed)
+        self.outcome = Outcome()
+        self.now = 0.0
+        """Seconds since the beginning."""
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._ordinals = count()
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Have something called, in so many seconds; what is due at the same time is called in the order of this."""
+        heapq.heappush(self._events, (self.now + seconds, next(self._ordinals), call))
+
+    def run(self, is_over: Callable[[], bool], longest: float) -> None:
+        """
+        Let everything happen that is due.
+
+        :param is_over: asked before each event.
+        :param longest: seconds after which it ends in any case.
+        """
+        while self._events and self.now < longest and not is_over():
+            self.now, _, call = heapq.heappop(self._events)
+            call()
