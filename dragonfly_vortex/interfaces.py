@@ -9,17 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IConsumer, IPushProducer, ITCPTransport
 from zope.interface import Attribute, Interface
 
+from dragonfly_vortex.errors import VortexError
 from dragonfly_vortex.model import (
     Claim,
     DownloadedPiece,
     DownloadPieceResponse,
     FilePlace,
+    Found,
     OpenPiece,
     StoredPiece,
     StoredTask,
@@ -30,6 +33,7 @@ __all__ = [
     "DownloadPieceRequest",
     "IClient",
     "IConnectionTransport",
+    "IDownloadTarget",
     "IDownloader",
     "IFileSink",
     "IPieceAnnouncer",
@@ -37,7 +41,6 @@ __all__ = [
     "IPieceStore",
     "IServer",
     "ITaskStore",
-    "ITaskWriter",
     "InThread",
 ]
 
@@ -108,22 +111,28 @@ class ITaskStore(IPieceStore):
         """
 
 
-class ITaskWriter(Interface):
-    """
-    A task of a storage, open for one download of it. Others, in this process and in others, may have it open too.
+# -- where a task goes to
 
-    A download claims a piece, writes its bytes to its place in the file, and adds its row. A range of the file is
-    written only while no row offers it: damaged and dropped pieces are not offered.
+
+class IDownloadTarget(Interface):
+    """
+    Where one download writes one task: a file, a pipe or a storage. Nothing here blocks the reactor.
+
+    A piece is claimed, written to its place in the file, and committed; a whole task is published. The parts of the
+    storage below a target have the same words for the same acts. Several downloads may write one task of a storage, in
+    one process or in several. A range of the file is written only while no row offers it.
     """
 
-    descriptor: int = Attribute("the content's file, open for reading and writing; it may have holes")
-    task: StoredTask | None = Attribute("the task's row as it was when it was opened, None where there was none")
-    pieces: list[PieceMetadata] = Attribute("the rows of the sound pieces that were there then, by number")
-    unwritten: int = Attribute("bytes of the pieces whose rows are to be added and have not been yet")
+    descriptor: int = Attribute("the file that pieces are written to, open for reading and writing; it may have holes")
+    directory: Path = Attribute("where there is room for another copy of a piece, on the same file system")
+    is_behind: bool = Attribute("whether so many committed bytes wait for the disk that no more should be asked for")
+
+    def open() -> Deferred[Found]:
+        """Open the file. Fires with what is there already."""
 
     def claim(number: int) -> Deferred[Claim]:
         """
-        Keep all others from fetching a piece, until :meth:`add_piece` has fired, :meth:`release`, :meth:`close`, or the
+        Keep all others from fetching a piece, until :meth:`commit` has fired, :meth:`release`, :meth:`close`, or the
         end of this process, however it ends. A process that does not run keeps them from it for 15 s.
 
         :returns: fires with a :class:`Claim`. Fails with :class:`~dragonfly_vortex.errors.StorageError` where the task
@@ -139,40 +148,54 @@ class ITaskWriter(Interface):
     def renew() -> None:
         """Show others that this process runs, for what it has claimed. To be called every second."""
 
-    def add_piece(metadata: PieceMetadata, piece_length: int) -> Deferred[None]:
+    def commit(metadata: PieceMetadata, piece_length: int, content_length: int | None) -> Deferred[None]:
         """
-        Add the row of a piece whose bytes are in the file and have been verified. They are on the disk before their
-        row is; pieces that come at the same time share the waiting for the disk.
+        Make a piece survive a kill, as far as the target can: its bytes are in the file and have been verified. In a
+        storage the bytes are on the disk before the row is, and pieces that are committed at the same time share the
+        waiting for the disk.
 
-        :param metadata: its row.
-        :param piece_length: bytes of every piece of the task but the last, for the task's own row.
-        :returns: fails with :class:`~dragonfly_vortex.errors.PieceTakenOver` where another download has taken the piece
-            over, which is to be claimed anew then, and with :class:`~dragonfly_vortex.errors.StorageError` where the
-            task is there with another piece length.
-        """
-
-    def set_content_length(content_length: int | None) -> Deferred[None]:
-        """
-        Write down how long the task is, as soon as that is known, or that it is not known any more.
-
-        :param content_length: bytes.
+        :param metadata: the piece's row.
+        :param piece_length: bytes of every piece of the task but the last.
+        :param content_length: bytes of the whole task; None while that is not known, or not known any more.
+        :returns: fires when the piece is committed and the target is not behind because of it. Fails with
+            :class:`~dragonfly_vortex.errors.PieceTakenOver` where another download has taken the piece over, which is
+            to be claimed anew then, and with :class:`~dragonfly_vortex.errors.StorageError` where the task is there
+            with another piece length.
         """
 
-    def drop_pieces(numbers: Sequence[int]) -> Deferred[None]:
+    def drop(numbers: Sequence[int]) -> Deferred[None]:
         """
-        Stop offering pieces that this download added or found, because the whole does not fit its ID. The length of the
-        task is unknown again then. A row that another process wrote in place of one of them stays.
+        Offer pieces no more that this download has committed or found: the whole is not what its ID says. The length
+        of the task is unknown again then. A row that another download has written in place of one of them stays.
+
+        :returns: fires when their places can be written again.
         """
 
-    def finish(content_length: int) -> Deferred[None]:
+    def publish(content_length: int) -> Deferred[None]:
         """
-        The whole is what its ID says: write down its length, and cut off what was written behind it.
+        Put the task in its place for good: all of it is there, and it is what its ID says.
 
-        :param content_length: bytes.
+        :param content_length: bytes of it; what was written behind them is cut off.
         """
 
     def close() -> Deferred[None]:
-        """Give up all claims and close the file. What is there stays there; a file without any row is deleted."""
+        """
+        Give up all claims and close the file. What was published stays; in a storage, so does what was committed.
+        """
+
+    def subscribe(changed: Callable[[], None]) -> Callable[[], None]:
+        """
+        Have a function called when a piece that another download has claimed may have come.
+
+        :returns: ends the subscription.
+        """
+
+    def failure(reason: str) -> VortexError:
+        """
+        Make an error of this target.
+
+        :param reason: what has failed.
+        """
 
 
 # -- where a piece goes to

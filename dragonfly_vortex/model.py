@@ -6,7 +6,7 @@ This module imports nothing of Twisted, and so parts that block can use it witho
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ __all__ = [
     "DownloadedPiece",
     "FilePlace",
     "FileRange",
+    "Found",
     "OpenPiece",
     "StoredPiece",
     "StoredTask",
@@ -108,6 +109,19 @@ class Claim:
     piece: PieceMetadata | None = None
     owner: tuple[int, int] | None = field(default=None, compare=False)
     is_held: Callable[[], bool] = field(default=lambda: True, compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """
+    What a download finds at its target.
+
+    :param task: the task's row; None where there is none.
+    :param pieces: the rows of its sound pieces, by number.
+    """
+
+    task: StoredTask | None = None
+    pieces: Sequence[PieceMetadata] = ()
 
 
 class FilePlace(NamedTuple):

@@ -33,7 +33,7 @@ from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.task import waits
 from dragonfly_vortex.task.download import Progress, TaskDownload
-from dragonfly_vortex.task.target import OutputTarget
+from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.wire import PieceKind
 from test.certificates import Authority

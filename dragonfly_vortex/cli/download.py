@@ -29,12 +29,10 @@ from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import Config, default_config
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
 from dragonfly_vortex.errors import UsageError
-from dragonfly_vortex.interfaces import InThread
+from dragonfly_vortex.interfaces import IDownloadTarget, InThread
 from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
-from dragonfly_vortex.task.output import Output
+from dragonfly_vortex.task.output import Output, OutputTarget
 from dragonfly_vortex.task.pipe_target import PipeTarget
-from dragonfly_vortex.task.stored_target import StoredTarget
-from dragonfly_vortex.task.target import OutputTarget
 
 if TYPE_CHECKING:
     from dragonfly_vortex.daemon.service import IPeerReactor
@@ -99,9 +97,9 @@ async def _download(
 
     in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     store = _store(config, reactor) if arguments.store else None
-    target: OutputTarget | PipeTarget | StoredTarget
+    target: IDownloadTarget
     if store is not None:
-        target = StoredTarget(store, arguments.kind, arguments.task_id)
+        target = store.write_task(arguments.kind, arguments.task_id)
     elif arguments.output == STDOUT:
         target = PipeTarget(sys.stdout.fileno(), arguments.task_id, in_thread)
     else:

@@ -192,50 +192,45 @@ class Catalog:
         :param pieces: taken one by one, so that there may be more than memory would hold.
         :raises StorageFailure: they cannot be written; the rows are as they were.
         """
+        key = task_key(task.kind, task.task_id)
         with self._database.change() as connection:
-            connection.execute("DELETE FROM task WHERE kind = ? AND task_id = ?", task_key(task.kind, task.task_id))
-            _insert_task(connection, task)
-            _insert_pieces(connection, task.kind, task.task_id, pieces)
+            connection.execute("DELETE FROM task WHERE kind = ? AND task_id = ?", key)
+            connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?)", task_row(task))
+            _insert_pieces(connection, key, pieces)
 
-    def add_written(self, task: StoredTask, pieces: Sequence[PieceMetadata]) -> None:
+    def commit_pieces(self, task: StoredTask, pieces: Sequence[PieceMetadata]) -> None:
         """
-        Write the rows of pieces of a task that is being downloaded, whose bytes are on the disk. The task's own row is
-        written with the first; a row that is there stays as it is, unless it is damaged, which heals it.
+        Write the rows of pieces whose bytes are on the disk, and that of their task with the content length that it is
+        given. A piece's row that is there stays as it is, unless it is damaged, which heals it.
 
-        :raises StorageError: the task is there with other lengths, or a piece is not where it should be.
+        :raises StorageError: the task is there with another piece length, or a piece is not where it should be.
         :raises StorageFailure: they cannot be written.
         """
+        key = task_key(task.kind, task.task_id)
         with self._database.change() as connection:
             try:
                 there = self.get_task(task.kind, task.task_id)
             except NotStored:
-                _insert_task(connection, task)
-                there = task
-            _check_same_lengths(there, task)
-            for piece in pieces:
-                if not fits(piece, there.content_length, there.piece_length):
+                connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?)", task_row(task))
+            else:
+                if there.piece_length != task.piece_length:
                     raise StorageError(
-                        f"piece {piece_id(task.task_id, piece.number)}: expected its place in"
-                        f" {_bytes(there.content_length)} in pieces of {there.piece_length}, got {piece.length} bytes"
-                        f" at {piece.offset}"
+                        f"task {task.task_id}: expected pieces of {there.piece_length} bytes, got {task.piece_length}"
+                    )
+                if there.content_length != task.content_length:
+                    _set_content_length(connection, key, task.content_length)
+            for piece in pieces:
+                if not fits(piece, task.content_length, task.piece_length):
+                    length = "an unknown length" if task.content_length is None else f"{task.content_length} bytes"
+                    raise StorageError(
+                        f"piece {piece_id(task.task_id, piece.number)}: expected its place in {length} in pieces of"
+                        f" {task.piece_length}, got {piece.length} bytes at {piece.offset}"
                     )
             connection.executemany(
                 "DELETE FROM piece WHERE kind = ? AND task_id = ? AND number = ? AND damage <> ''",
-                [(*task_key(task.kind, task.task_id), signed(piece.number)) for piece in pieces],
+                [(*key, signed(piece.number)) for piece in pieces],
             )
-            _insert_pieces(connection, task.kind, task.task_id, pieces)
-
-    def set_content_length(self, kind: PieceKind, task_id: str, content_length: int | None) -> None:
-        """
-        Write down how long a task is, or that nobody knows.
-
-        :param content_length: bytes.
-        :raises NotStored: there is no such task.
-        :raises StorageFailure: it cannot be written.
-        """
-        with self._database.change() as connection:
-            if not _set_content_length(connection, kind, task_id, content_length):
-                raise NotStored(f"task {task_id} not found")
+            _insert_pieces(connection, key, pieces)
 
     def drop_pieces(self, kind: PieceKind, task_id: str, digests: Mapping[int, str]) -> None:
         """
@@ -250,7 +245,7 @@ class Catalog:
                 "DELETE FROM piece WHERE kind = ? AND task_id = ? AND number = ? AND digest = ?",
                 [(*key, signed(number), digest) for number, digest in digests.items()],
             )
-            _set_content_length(connection, kind, task_id, None)
+            _set_content_length(connection, key, None)
             connection.execute(
                 "DELETE FROM task WHERE kind = ?1 AND task_id = ?2"
                 " AND NOT EXISTS (SELECT 1 FROM piece WHERE kind = ?1 AND task_id = ?2)",
@@ -259,7 +254,7 @@ class Catalog:
 
     def mark_damaged(self, kind: PieceKind, task_id: str, number: int, reason: str) -> None:
         """
-        Write down that a piece is not as its row says; :meth:`put_task` and :meth:`add_written` take the mark away.
+        Write down that a piece is not as its row says; :meth:`put_task` and :meth:`commit_pieces` take the mark away.
 
         :param reason: what was expected and what was found.
         :raises NotStored: there is no such piece.
@@ -284,16 +279,8 @@ class Catalog:
             return deleted.rowcount > 0
 
 
-def _insert_task(connection: sqlite3.Connection, task: StoredTask) -> None:
-    """Write a task's row."""
-    connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?)", task_row(task))
-
-
-def _insert_pieces(
-    connection: sqlite3.Connection, kind: PieceKind, task_id: str, pieces: Iterable[PieceMetadata]
-) -> None:
+def _insert_pieces(connection: sqlite3.Connection, key: tuple[str, str], pieces: Iterable[PieceMetadata]) -> None:
     """Write pieces' rows, but for those that are there."""
-    key = task_key(kind, task_id)
     connection.executemany(
         f"INSERT INTO piece (kind, task_id, {PIECE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT DO NOTHING",
@@ -301,27 +288,8 @@ def _insert_pieces(
     )
 
 
-def _set_content_length(
-    connection: sqlite3.Connection, kind: PieceKind, task_id: str, content_length: int | None
-) -> bool:
-    """Write the length in a task's row; False if there is none."""
-    changed = connection.execute(
-        "UPDATE task SET content_length = ? WHERE kind = ? AND task_id = ?",
-        (signed_or_null(content_length), *task_key(kind, task_id)),
+def _set_content_length(connection: sqlite3.Connection, key: tuple[str, str], content_length: int | None) -> None:
+    """Write how long a task is, in bytes, or that nobody knows; nothing where it has no row."""
+    connection.execute(
+        "UPDATE task SET content_length = ? WHERE kind = ? AND task_id = ?", (signed_or_null(content_length), *key)
     )
-    return changed.rowcount > 0
-
-
-def _check_same_lengths(there: StoredTask, task: StoredTask) -> None:
-    """Refuse a task that is there and is another one. What is not known contradicts nothing."""
-    is_same_content = there.content_length == task.content_length or None in (there.content_length, task.content_length)
-    if there.piece_length != task.piece_length or not is_same_content:
-        raise StorageError(
-            f"task {task.task_id}: expected {_bytes(there.content_length)} in pieces of {there.piece_length},"
-            f" got {_bytes(task.content_length)} in pieces of {task.piece_length}"
-        )
-
-
-def _bytes(content_length: int | None) -> str:
-    """A length in a message."""
-    return "an unknown length" if content_length is None else f"{content_length} bytes"

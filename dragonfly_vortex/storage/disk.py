@@ -15,7 +15,10 @@ from pathlib import Path
 
 from dragonfly_vortex.system_calls import fallocate, is_refused, sync_file_range
 
-__all__ = ["allocate", "free_run", "write_back"]
+__all__ = ["MOST_UNWRITTEN", "allocate", "free_run", "write_back"]
+
+MOST_UNWRITTEN = 128 * 1024 * 1024
+"""Bytes of verified pieces that may wait for the disk before no more is asked for."""
 
 
 _KEEP_SIZE = 1
@@ -47,9 +50,6 @@ _STEP = 8 * 1024 * 1024
 
 _WAIT_BEFORE, _WRITE, _WAIT_AFTER = 1, 2, 4
 """The flags of sync_file_range(2), from ``include/uapi/linux/fs.h``."""
-
-_FEW = 128 * 1024 * 1024
-"""Bytes that may wait for the disk where nobody knows better."""
 
 _VMSTAT = Path("/proc/vmstat")
 
@@ -102,9 +102,9 @@ def free_run() -> int:
     try:
         lines = _VMSTAT.read_text(encoding="ascii").splitlines()
     except OSError:
-        return _FEW
+        return MOST_UNWRITTEN
     pages = dict(line.split() for line in lines).get("nr_dirty_background_threshold")
-    return _FEW if pages is None else int(pages) * os.sysconf("SC_PAGESIZE")
+    return MOST_UNWRITTEN if pages is None else int(pages) * os.sysconf("SC_PAGESIZE")
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:

@@ -104,7 +104,7 @@ class PieceLock:
         return not self._is_lost
 
     def lose(self) -> None:
-        """The lock has been given back."""
+        """The lock has been released."""
         self._is_lost = True
 
 
@@ -157,9 +157,9 @@ class Claims:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def take(self, number: int) -> bool:
+    def claim(self, number: int) -> bool:
         """
-        Claim a piece; False if another has claimed it. A claim that has been taken over is given back first.
+        Claim a piece; False if another has claimed it. A claim that has been taken over is released first.
 
         :raises OSError: the locks do not work.
         """
@@ -169,7 +169,7 @@ class Claims:
             return False
         if self.lock(number) is not None:
             return True
-        self.give_back(number)
+        self.release(number)
         return self._take_level(number, _last_place(self._record(number))[0])
 
     def is_frozen(self, number: int) -> bool:
@@ -209,7 +209,7 @@ class Claims:
         self._begin(PieceLock(self, number, level))
         if self.lock(number) is not None:
             return True
-        self.give_back(number)
+        self.release(number)
         return False
 
     def _begin(self, lock: PieceLock) -> bool:
@@ -267,15 +267,15 @@ class Claims:
 
     def lost(self) -> list[int]:
         """
-        The pieces that were claimed, have been taken over and have not been given back.
+        The pieces that were claimed, have been taken over and have not been released.
 
         :raises OSError: the file cannot be read.
         """
         return [number for number, lock in self._taken.items() if not lock.is_held()]
 
-    def give_back(self, number: int) -> bool:
+    def release(self, number: int) -> bool:
         """
-        Claim a piece no longer, if it was claimed.
+        Give up the claim to a piece, if there is one.
 
         :returns: whether it had been taken over.
         :raises OSError: the locks do not work.

@@ -13,11 +13,12 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
 from dragonfly_vortex.geometry import BLOCK_LENGTH, check_lengths, piece_count
-from dragonfly_vortex.model import Claim, StoredPiece, StoredTask, piece_id
+from dragonfly_vortex.model import Claim, Found, StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.failures import storage_failures
@@ -47,22 +48,22 @@ class TaskFile:
         self.kind = kind
         self.task_id = task_id
         self.descriptor = -1
-        self.task: StoredTask | None = None
-        self.pieces: list[PieceMetadata] = []
         self.report: Callable[[str], object] = str
         """Called with a line for the log, in the thread that calls the methods."""
-        self._directory = directory
+        self.directory = directory
         self._catalog = catalog
         self._content = Content(directory)
         self._claims = Claims(claims_path(directory, kind, task_id))
         self._digests: dict[int, str] = {}
+        self._content_length: int | None = None  # as this download has found or written it
         self._lost: set[int] = set()  # pieces that were taken over while they were claimed here
         self._may_have_room = False  # behind its end, made here for pieces that were to come
 
-    def open(self) -> None:
+    def open(self) -> Found:
         """
-        Open the file, or make one: with what its rows tell of it, as far as that can be true.
+        Open the file, or make one.
 
+        :returns: what its rows tell of it, as far as that can be true.
         :raises StorageError: that is no ID that a task can have.
         :raises StorageFailure: it cannot be opened.
         """
@@ -70,11 +71,13 @@ class TaskFile:
         with self._failures(), self._content.lock():
             self._claims.open()
             try:
-                self._open_content()
+                found = self._open_content()
             except BaseException:
                 self._claims.close()
                 raise
-        self._digests = {piece.number: piece.digest for piece in self.pieces}
+        self._digests = {piece.number: piece.digest for piece in found.pieces}
+        self._content_length = None if found.task is None else found.task.content_length
+        return found
 
     def claim(self, number: int) -> Claim:
         """
@@ -85,8 +88,8 @@ class TaskFile:
         """
         with self._failures():
             if number in self._claims.lost():
-                self._give_back(number)
-            if not self._claims.take(number) and not self._take_over(number):
+                self._release(number)
+            if not self._claims.claim(number) and not self._take_over(number):
                 return Claim(is_ours=False, owner=self._claims.owner(number))
             self._check_current()
             # Behind the lock: whoever had it before has written the row by now.
@@ -96,7 +99,7 @@ class TaskFile:
                 return self._ours(number)
             if stored.damage:
                 return self._ours(number)
-            self._give_back(number)
+            self._release(number)
         self._digests[number] = stored.metadata.digest
         return Claim(is_ours=False, piece=stored.metadata)
 
@@ -107,7 +110,7 @@ class TaskFile:
         :raises StorageFailure: the storage failed.
         """
         with self._failures():
-            self._give_back(number)
+            self._release(number)
 
     def renew(self) -> None:
         """
@@ -119,48 +122,33 @@ class TaskFile:
         with self._failures():
             self._claims.renew()
 
-    def add_pieces(self, pieces: Sequence[PieceMetadata], piece_length: int) -> set[int]:
+    def commit(self, pieces: Sequence[PieceMetadata], piece_length: int, content_length: int | None = None) -> set[int]:
         """
         Write rows of pieces whose bytes are on the disk, and give up their claims.
 
+        :param piece_length: bytes of every piece of the task but the last.
+        :param content_length: bytes of the whole task; None while that is not known, or not known any more. It is
+            written when it is another than this download has found or written.
         :returns: the numbers of those for which that was not possible, as another download has taken them over, or has
             written in their places.
         :raises StorageError: the task is not what it was when it was opened, or they do not fit into it.
         :raises StorageFailure: the storage failed.
         """
-        check_lengths(None, piece_length)
-        task = StoredTask(
-            kind=self.kind,
-            task_id=self.task_id,
-            content_length=None,
-            piece_length=piece_length,
-            created_at=int(time.time()),
-        )
+        check_lengths(content_length, piece_length)
         with self._failures(), self._content.lock():
             self._check_current()
             kept = [piece for piece in pieces if self._is_kept(piece)]
             if kept:
-                self._catalog.add_written(task, kept)
+                self._commit_rows(kept, piece_length, content_length)
             for piece in kept:
                 self._digests[piece.number] = piece.digest
-                self._claims.give_back(piece.number)
+                self._claims.release(piece.number)
         lost = {piece.number for piece in pieces} - {piece.number for piece in kept}
         for number in lost:
             self.release(number)
         return lost
 
-    def set_content_length(self, content_length: int | None) -> None:
-        """
-        Write down how long the task is.
-
-        :raises StorageError: the task is not what it was when it was opened.
-        :raises StorageFailure: the storage failed.
-        """
-        with self._failures(), self._content.lock():
-            self._check_current()
-            self._catalog.set_content_length(self.kind, self.task_id, content_length)
-
-    def drop_pieces(self, numbers: Sequence[int]) -> None:
+    def drop(self, numbers: Sequence[int]) -> None:
         """
         Delete the rows of pieces that are known here. Where the task is whole by now, its content is hashed before.
 
@@ -197,9 +185,10 @@ class TaskFile:
             if rows is not None and rows != wrong:
                 return False
             self._catalog.drop_pieces(self.kind, self.task_id, digests)
+            self._content_length = None
         return True
 
-    def finish(self, content_length: int) -> None:
+    def publish(self, content_length: int) -> None:
         """
         Write down the length of a task that is complete and right, and cut off what lies behind it, and the room that
         was made there.
@@ -212,8 +201,9 @@ class TaskFile:
             self._check_current()
             self._check_pieces(content_length)
             # A task that is finished is not written to: not even by a change that changes nothing.
-            if self._catalog.get_task(self.kind, self.task_id).content_length != content_length:
-                self._catalog.set_content_length(self.kind, self.task_id, content_length)
+            task = self._catalog.get_task(self.kind, self.task_id)
+            if task.content_length != content_length:
+                self._catalog.commit_pieces(replace(task, content_length=content_length), ())
             if _is_more_than(os.fstat(self.descriptor), content_length):
                 os.ftruncate(self.descriptor, content_length)
             self._may_have_room = False
@@ -233,7 +223,7 @@ class TaskFile:
         with self._failures(), self._content.lock():
             try:
                 if self._claims.is_alone():
-                    if not self._has_row() and self._is_current():
+                    if self._row() is None and self._is_current():
                         self._content.remove(self.kind, self.task_id)
                     elif self._may_have_room:
                         self._give_back_room()
@@ -244,50 +234,42 @@ class TaskFile:
 
     # -- the file and its rows -----------------------------------------------------------------------------------------
 
-    def _open_content(self) -> None:
+    def _open_content(self) -> Found:
         """Open the file that is there, if it can be gone on with, or else a new one. Under the lock."""
         try:
             self.descriptor = self._content.open_for_writing(self.kind, self.task_id)
         except FileNotFoundError:
-            self._begin_anew()
-            return
-        stored: list[StoredPiece] = []
-        if self._has_row():
-            self.task = self._catalog.get_task(self.kind, self.task_id)
-            stored = self._catalog.get_pieces(self.kind, self.task_id)
+            return self._begin_anew()
+        task = self._row()
+        stored = [] if task is None else self._catalog.get_pieces(self.kind, self.task_id)
         status = os.fstat(self.descriptor)
         sound = [piece for piece in stored if not piece.damage and _is_in(piece.metadata, status.st_size)]
-        if not self._may_go_on(status, sound):
+        if not self._may_go_on(status, task, sound):
             os.close(self.descriptor)
-            self._begin_anew()
-            return
-        self.pieces = [piece.metadata for piece in sound]
+            return self._begin_anew()
         for piece in stored:
             if not piece.damage and not _is_in(piece.metadata, status.st_size):
                 reason = (
                     f"expected {piece.metadata.length} bytes at {piece.metadata.offset}, got {status.st_size} in all"
                 )
                 self._catalog.mark_damaged(self.kind, self.task_id, piece.metadata.number, reason)
+        return Found(task=task, pieces=[piece.metadata for piece in sound])
 
-    def _may_go_on(self, status: os.stat_result, sound: Sequence[StoredPiece]) -> bool:
+    def _may_go_on(self, status: os.stat_result, task: StoredTask | None, sound: Sequence[StoredPiece]) -> bool:
         """Whether the file that is there can be written to, or need not be."""
         if status.st_nlink > 1:
             # Another name of a user's own file, which is not ours to write to.
-            length = None if self.task is None else self.task.content_length
-            return (
-                self.task is not None
-                and length is not None
-                and (len(sound) == piece_count(length, self.task.piece_length))
-            )
+            length = None if task is None else task.content_length
+            return task is not None and length is not None and (len(sound) == piece_count(length, task.piece_length))
         # Without a row it is what a process that was killed has left, unless somebody has just begun with it.
-        return self.task is not None or not self._claims.is_alone()
+        return task is not None or not self._claims.is_alone()
 
-    def _begin_anew(self) -> None:
+    def _begin_anew(self) -> Found:
         """Make a new file, and delete the rows that told of another. Under the lock."""
         self._catalog.remove_task(self.kind, self.task_id)
         self._content.create(self.kind, self.task_id)
         self.descriptor = self._content.open_for_writing(self.kind, self.task_id)
-        self.task = None
+        return Found()
 
     def _ours(self, number: int) -> Claim:
         """A piece that will be written here, with room made for more."""
@@ -309,13 +291,13 @@ class TaskFile:
         self.report(f"piece {name} is fetched here: process {pid}, which fetched it, does not run")
         return True
 
-    def _give_back(self, number: int) -> None:
+    def _release(self, number: int) -> None:
         """Give up a claim. After one that was lost the piece is judged: the last write may have come too late."""
-        if self._claims.give_back(number):
+        if self._claims.release(number):
             self._lost.add(number)
         if number in self._lost:
             # Where there is no row yet, the other download reads the bytes again before it writes the row.
-            reason = mark_if_damaged(self._directory, self.kind, self.task_id, number)
+            reason = mark_if_damaged(self.directory, self.kind, self.task_id, number)
             if reason:
                 self.report(f"piece {piece_id(self.task_id, number)}: {reason}; it is fetched anew")
 
@@ -337,6 +319,22 @@ class TaskFile:
                 self.report(f"piece {piece_id(self.task_id, piece.number)}: {damage.reason}; it is fetched anew")
                 return False
         return True
+
+    def _commit_rows(self, pieces: Sequence[PieceMetadata], piece_length: int, content_length: int | None) -> None:
+        """Write the rows of pieces that are kept, and the task's with them. Under the lock."""
+        there = self._row()
+        row_length = content_length
+        if there is not None and content_length == self._content_length:
+            row_length = there.content_length  # another download may have written it meanwhile
+        task = StoredTask(
+            kind=self.kind,
+            task_id=self.task_id,
+            content_length=row_length,
+            piece_length=piece_length,
+            created_at=int(time.time()),
+        )
+        self._catalog.commit_pieces(task, pieces)
+        self._content_length = content_length
 
     def _give_back_room(self) -> None:
         """Leave no room behind the end of a file that nobody writes to. Under the lock."""
@@ -363,10 +361,8 @@ class TaskFile:
 
     def _rows_of_whole(self) -> dict[int, str] | None:
         """The digests of all pieces by number, if all are there, and nothing else is; else None."""
-        if not self._has_row():
-            return None
-        task = self._catalog.get_task(self.kind, self.task_id)
-        if task.content_length is None:
+        task = self._row()
+        if task is None or task.content_length is None:
             return None
         rows = self._sound_rows()
         return rows if rows.keys() == {*range(piece_count(task.content_length, task.piece_length))} else None
@@ -385,13 +381,12 @@ class TaskFile:
             offset += length
         return hasher.hexdigest() == self.task_id
 
-    def _has_row(self) -> bool:
-        """Whether there is a task."""
+    def _row(self) -> StoredTask | None:
+        """The task's row; None where there is none."""
         try:
-            self._catalog.get_task(self.kind, self.task_id)
+            return self._catalog.get_task(self.kind, self.task_id)
         except NotStored:
-            return False
-        return True
+            return None
 
     def _is_current(self) -> bool:
         """Whether the open file is the task's still."""

@@ -31,7 +31,7 @@ from dragonfly_vortex.errors import (
     TaskError,
     VortexError,
 )
-from dragonfly_vortex.interfaces import IDownloader, InThread, IPieceAnnouncer
+from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
 from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.task.disk import Allocation
@@ -41,7 +41,6 @@ from dragonfly_vortex.task.parent_state import STORAGE
 from dragonfly_vortex.task.requests import Answer, Requests
 from dragonfly_vortex.task.results import DownloadedTask, ParentShare, Progress, share_of
 from dragonfly_vortex.task.scheduler import END_DISPUTED_AT, Plan
-from dragonfly_vortex.task.target import IDownloadTarget
 from dragonfly_vortex.task.trials import Trials
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
 
@@ -78,7 +77,7 @@ class TaskDownload:
     :param task_id: the task, which is the SHA-256 of its content in small hexadecimal letters. The content of a task
         with any other ID, such as one made from a URL, never fits.
     :param parents: the addresses, ``HOST:PORT``, of those who may have it.
-    :param target: an :class:`~dragonfly_vortex.task.target.IDownloadTarget`.
+    :param target: an :class:`~dragonfly_vortex.interfaces.IDownloadTarget`.
     :param announcers: an :class:`~dragonfly_vortex.interfaces.IPieceAnnouncer` for each parent that has one. The others
         are asked for anything.
     :param concurrent_piece_count: how many pieces are asked for at once.
@@ -140,7 +139,6 @@ class TaskDownload:
         self._ticked_at = 0.0
         self._lost_time = 0.0
         self._is_subscribed = False
-        self._written_length: int | None = None  # the content length that the target knows of
         self._changes = 0  # of the target, that are under way
         self._dropping = 0  # drops at the target that are under way
         self._hash: GrowingHash | None = None
@@ -199,11 +197,9 @@ class TaskDownload:
         """Open the target, and begin with what is there."""
         found = await outlast(self._target.open())
         if found.task is not None:
-            self._written_length = found.task.content_length
             self._plan.learn_layout(STORAGE, found.task.content_length, found.task.piece_length)
         refused = [metadata.number for metadata in found.pieces if not self._is_possible(metadata)]
         if refused:
-            self._written_length = None
             await outlast(self._target.drop(refused))
         if found.pieces:
             self._tell_progress()
@@ -291,7 +287,6 @@ class TaskDownload:
     async def _drop(self, numbers: Sequence[int]) -> None:
         """Have pieces dropped that are no good."""
         if numbers:
-            self._written_length = None
             await outlast(self._target.drop(numbers))
 
     async def _fetch(self, growing: GrowingHash) -> None:
@@ -374,7 +369,6 @@ class TaskDownload:
         self._drop_what_is_forgotten()
         if self._dropping:
             return False
-        self._tell_length()
         waiting = self._hash_what_is_there()
         if self._plan.is_complete:
             return self._take_last_step(turn, waiting)
@@ -460,7 +454,7 @@ class TaskDownload:
         try:
             self._plan.advance(self._time())
             self._record(answer)
-            self._keep_or_release(answer)
+            self._commit_or_release(answer)
         except Exception:  # whatever it is, the download ends with it
             self._end_turn(Failure())
         finally:
@@ -493,14 +487,14 @@ class TaskDownload:
             self._plan.record_cancelled(request)
             self._end_turn(self._own_failure(result))
 
-    def _keep_or_release(self, answer: Answer) -> None:
-        """Have a verified piece kept; the claim to any other is given up when no other request needs it."""
+    def _commit_or_release(self, answer: Answer) -> None:
+        """Have a verified piece committed; the claim to any other is given up when no other request needs it."""
         request, result = answer.request, answer.result
         is_verified = request.number in self._plan.layout.verified
         if isinstance(result, DownloadPieceResponse) and not answer.is_given_up and is_verified:
             # First: what it has shown to be wrong may have told the target of another piece length.
             self._drop_what_is_forgotten()
-            self._keep(result.metadata, request.parent, answer.seconds)
+            self._commit(result.metadata, request.parent, answer.seconds)
         elif is_verified or request.number in self._plan.choice.under_way:
             return
         elif not isinstance(result, Claim) or result.is_ours:
@@ -526,8 +520,8 @@ class TaskDownload:
 
     # -- the target ----------------------------------------------------------------------------------------------------
 
-    def _keep(self, metadata: PieceMetadata, parent: str, seconds: float) -> None:
-        """Have a verified piece kept."""
+    def _commit(self, metadata: PieceMetadata, parent: str, seconds: float) -> None:
+        """Have a verified piece committed."""
         row = replace(
             metadata,
             parent_id=parent,
@@ -535,11 +529,13 @@ class TaskDownload:
             cost=int(seconds),
             created_at=int(time.time()),
         )
-        kept = self._target.keep(row, self._plan.layout.piece_length or 0)
-        self._change(kept.addErrback(self._lost, metadata.number))
+        # The parent on trial may say less than there is.
+        length = self._plan.layout.content_length if self._trials.on_trial is None else None
+        committed = self._target.commit(row, self._plan.layout.piece_length or 0, length)
+        self._change(committed.addErrback(self._lost, metadata.number))
 
     def _lost(self, failure: Failure, number: int) -> None:
-        """A piece could not be kept. If another download has taken it over, it is asked for again, or there by now."""
+        """A piece could not be committed: another download has it. It is asked for again, or there by now."""
         failure.trap(PieceTakenOver)
         self._plan.record_lost(number)
 
@@ -564,21 +560,12 @@ class TaskDownload:
         dropped = self._plan.pieces.take_dropped()
         if dropped:
             self._dropping += 1
-            self._written_length = None
             self._change(self._target.drop(dropped)).addCallback(self._dropped)
 
     def _dropped(self, _: None) -> None:
         """Their places can be written again."""
         self._dropping -= 1
         self._advance()
-
-    def _tell_length(self) -> None:
-        """Tell the target how long the task is, when that has changed."""
-        # The parent on trial may say less than there is.
-        length = self._plan.layout.content_length if self._trials.on_trial is None else None
-        if length != self._written_length and self._plan.layout.verified:
-            self._written_length = length
-            self._change(self._target.set_content_length(length))
 
     def _change(self, change: Deferred[None]) -> Deferred[None]:
         """The download ends no sooner than what has been begun at its target, and fails with it."""

@@ -1,5 +1,5 @@
 """
-The file that a download ends in, complete and verified or not there; and the place of a piece in a file.
+A download into a file, which is complete and verified or not there; and the place of a piece in the file of any target.
 
 Opening, publishing and discarding block and are done in a thread; a piece's bytes are written in the reactor's, as they
 come.
@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dragonfly_vortex.errors import OutputError, OutputExists, PieceRefused
+from dragonfly_vortex.errors import OutputError, OutputExists, PieceRefused, VortexError
 from dragonfly_vortex.files import write_all
-from dragonfly_vortex.interfaces import IFileSink
-from dragonfly_vortex.model import FilePlace
+from dragonfly_vortex.interfaces import IDownloadTarget, IFileSink, InThread
+from dragonfly_vortex.model import Claim, FilePlace, Found
 from dragonfly_vortex.storage.atomic_file import StagedFile, check_target
+from dragonfly_vortex.storage.disk import MOST_UNWRITTEN, free_run
+from dragonfly_vortex.system_calls import reason_of
+from dragonfly_vortex.task.disk import WORTH_A_THREAD, WriteBack
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["HasDescriptor", "Output", "OutputSink"]
+__all__ = ["HasDescriptor", "Output", "OutputSink", "OutputTarget"]
 
 
 class HasDescriptor(Protocol):
@@ -99,6 +104,115 @@ class Output:
             raise OutputExists(f"{self.target}: {error.strerror}") from error
         except OSError as error:
             raise OutputError(f"{self.target}: {error.strerror or error}") from error
+
+
+@implementer(IDownloadTarget)
+class OutputTarget:
+    """
+    A file that is complete or not there. It begins with nothing, and nobody else writes to it.
+
+    :param path: where the file is to be.
+    :param in_thread: how to call a function in a thread.
+    :param overwrite: whether a file that stands there is replaced.
+    :param sync: whether it is on the disk when it has been published, over a power cut too.
+    :param writes_early: whether each piece is brought to the disk soon after it has come; where the disk is not waited
+        for in the end, when half of what may wait for it does. Otherwise that is left to the kernel, which may stop the
+        reactor's thread.
+    :param most_unwritten: bytes of verified pieces that may wait for the disk then. Without it as many as cost nothing:
+        128 MiB where the disk is waited for in the end, else as many as the kernel leaves alone.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        in_thread: InThread,
+        *,
+        overwrite: bool = False,
+        sync: bool = True,
+        writes_early: bool = True,
+        most_unwritten: int | None = None,
+    ) -> None:
+        self._in_thread = in_thread
+        self._sync = sync
+        self._writes_early = writes_early
+        self._most_unwritten = most_unwritten
+        self._output = Output(path, overwrite=overwrite, sync=sync)
+        self._write_back: WriteBack | None = None
+
+    @property
+    def descriptor(self) -> int:
+        return self._output.descriptor
+
+    @property
+    def directory(self) -> Path:
+        return self._output.target.parent
+
+    @property
+    def is_behind(self) -> bool:
+        return self._write_back is not None and self._write_back.is_behind
+
+    def open(self) -> Deferred[Found]:
+        return self._in_thread(self._open).addCallback(self._opened)
+
+    def _open(self) -> int:
+        """In a thread: open the file, and see how much may wait for the disk."""
+        self._output.open()
+        if self._most_unwritten is not None:
+            return self._most_unwritten
+        return MOST_UNWRITTEN if self._sync else max(MOST_UNWRITTEN, free_run())
+
+    def _opened(self, most: int) -> Found:
+        """The file is open, and there is nothing in it."""
+        if self._writes_early:
+            # Nobody waits for the disk in the end: so it is given work only when the kernel will want that soon.
+            least = WORTH_A_THREAD if self._sync else most // 2
+            self._write_back = WriteBack(self._output.descriptor, self._in_thread, most=most, least=least)
+        return Found()
+
+    def claim(self, number: int) -> Deferred[Claim]:
+        return succeed(Claim(is_ours=True))
+
+    def release(self, number: int) -> None:
+        """Nobody else waits for it."""
+
+    def renew(self) -> None:
+        """Nothing else waits for it."""
+
+    def commit(self, metadata: PieceMetadata, piece_length: int, content_length: int | None) -> Deferred[None]:
+        if self._write_back is None:
+            return succeed(None)
+        written = self._write_back.add(metadata.offset, metadata.offset + metadata.length)
+        return written.addErrback(self._cannot_be_written)
+
+    def _cannot_be_written(self, failure: Failure) -> None:
+        """The disk has failed."""
+        error = cast(BaseException, failure.value)  # a Failure that an errback gets has one
+        raise self.failure(f"cannot be written: {reason_of(error)}") from error
+
+    def drop(self, numbers: Sequence[int]) -> Deferred[None]:
+        return succeed(None)
+
+    def publish(self, content_length: int) -> Deferred[None]:
+        return self._stop_writing().addCallback(lambda _: self._publish(content_length))
+
+    def _publish(self, content_length: int) -> Deferred[None]:
+        """No thread writes any more. The kernel tells of a failing disk once: if it has, the file is no good."""
+        if self._write_back is not None and self._write_back.error is not None:
+            return fail(self._write_back.error).addErrback(self._cannot_be_written)
+        return self._in_thread(lambda: self._output.publish(content_length))
+
+    def close(self) -> Deferred[None]:
+        return self._stop_writing().addCallback(lambda _: self._in_thread(self._output.discard))
+
+    def _stop_writing(self) -> Deferred[None]:
+        """Let go of the file."""
+        return succeed(None) if self._write_back is None else self._write_back.stop()
+
+    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
+    def failure(self, reason: str) -> VortexError:
+        return OutputError(f"{self._output.target}: {reason}")
 
 
 @implementer(IFileSink)

@@ -23,9 +23,9 @@ from zope.interface import implementer
 
 from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.errors import OutputError, TaskDigestMismatch, VortexError
-from dragonfly_vortex.interfaces import InThread
-from dragonfly_vortex.model import Claim
-from dragonfly_vortex.task.target import MOST_UNWRITTEN, Found, IDownloadTarget
+from dragonfly_vortex.interfaces import IDownloadTarget, InThread
+from dragonfly_vortex.model import Claim, Found
+from dragonfly_vortex.storage.disk import MOST_UNWRITTEN
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["PipeTarget"]
@@ -90,16 +90,13 @@ class PipeTarget:
     def renew(self) -> None:
         """Nothing else waits for it."""
 
-    def keep(self, metadata: PieceMetadata, piece_length: int) -> Deferred[None]:
+    def commit(self, metadata: PieceMetadata, piece_length: int, content_length: int | None) -> Deferred[None]:
         self._pieces[metadata.number] = metadata
         self._ends[metadata.offset] = metadata.offset + metadata.length
         while (end := self._ends.get(self._ready, 0)) > self._ready:
             self._ready = end
         self._run()
         return self._wait(lambda: not self.is_behind)
-
-    def set_content_length(self, content_length: int | None) -> Deferred[None]:
-        return succeed(None)
 
     def drop(self, numbers: Sequence[int]) -> Deferred[None]:
         """Fails if any of the pieces may have been written to the pipe."""

@@ -25,12 +25,11 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.deferreds import outlast
 from dragonfly_vortex.errors import PieceRefused, SinkFailed
 from dragonfly_vortex.files import read_exactly, write_all
-from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, InThread
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IDownloadTarget, InThread
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace, piece_id
 from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.task.output import OutputSink
 from dragonfly_vortex.task.picker import Request
-from dragonfly_vortex.task.target import IDownloadTarget
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["Answer", "Requests", "SparePlace"]

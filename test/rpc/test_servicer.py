@@ -43,7 +43,7 @@ print(flush=True)
 for line in sys.stdin:
     number = int(line)
     task = catalog.get_task(PieceKind.STANDARD, sys.argv[2])
-    catalog.add_written(task, [PieceMetadata(
+    catalog.commit_pieces(task, [PieceMetadata(
         number=number, offset=number * 100_000, length=100_000, digest="crc32:1")])
 """
 

@@ -33,7 +33,7 @@ for line in sys.stdin:
         write_at(directory, task, 1000, b"wrong" * 200)
     elif what == "heal":
         write_at(directory, task, 1000, source.read_bytes()[1000:2000])
-        catalog.add_written(task, [piece])
+        catalog.commit_pieces(task, [piece])
     elif what == "remove":
         remove_task(directory, kind, task.task_id)
     print(what, flush=True)

@@ -60,7 +60,7 @@ def put_pieces(directory: Path, task: StoredTask, contents: Mapping[int, bytes])
             offset = number * task.piece_length
             write_at(directory, task, offset, data)
             pieces.append(PieceMetadata(number=number, offset=offset, length=len(data), digest=hasher.text()))
-        catalog.add_written(task, pieces)
+        catalog.commit_pieces(task, pieces)
 
 
 def wrong_pieces(directory: Path) -> list[StoredPiece]:

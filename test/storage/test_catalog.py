@@ -126,37 +126,35 @@ class CatalogTests(SynchronousTestCase):
         self.assertEqual(self.pieces(), [self.stored(FIRST)])
 
     def test_unknown_length(self) -> None:
-        """A task's length can be unknown, become known, and be unknown again; what is unknown contradicts nothing."""
+        """A task's length can be unknown, become known, and be unknown again, with a piece or without."""
         unknown = replace(TASK, content_length=None)
-        self.catalog.add_written(unknown, [FIRST])
+        self.catalog.commit_pieces(unknown, [FIRST])
         self.assertEqual(self.catalog.get_task(TASK.kind, TASK.task_id), unknown)
-        self.catalog.set_content_length(TASK.kind, TASK.task_id, TASK.content_length)
-        self.catalog.add_written(unknown, [LAST])
+        self.catalog.commit_pieces(TASK, [])
         self.assertEqual(self.catalog.list_tasks(), [TASK])
-        self.catalog.set_content_length(TASK.kind, TASK.task_id, None)
-        self.assertEqual(self.catalog.list_tasks(), [unknown])
-        self.assertRaises(NotStored, self.catalog.set_content_length, PieceKind.CACHE, TASK.task_id, 1)
+        self.catalog.commit_pieces(unknown, [LAST])
+        self.assertEqual((self.catalog.list_tasks(), len(self.pieces())), ([unknown], 2))
 
-    def test_add_written(self) -> None:
+    def test_commit_pieces(self) -> None:
         """Pieces bring their task's row with them; a sound one stays as it is, a damaged one is replaced."""
         unknown = replace(TASK, content_length=None)
-        self.catalog.add_written(unknown, [FIRST])
-        self.catalog.add_written(unknown, [replace(FIRST, digest="crc32:8"), LAST])
+        self.catalog.commit_pieces(unknown, [FIRST])
+        self.catalog.commit_pieces(unknown, [replace(FIRST, digest="crc32:8"), LAST])
         self.assertEqual(self.catalog.list_tasks(), [unknown])
         self.assertEqual(self.pieces(), [self.stored(FIRST), self.stored(LAST)])
         self.catalog.mark_damaged(TASK.kind, TASK.task_id, 0, "rotten")
-        self.catalog.add_written(unknown, [replace(FIRST, digest="crc32:8")])
+        self.catalog.commit_pieces(unknown, [replace(FIRST, digest="crc32:8")])
         self.assertEqual(self.pieces(), [self.stored(replace(FIRST, digest="crc32:8")), self.stored(LAST)])
 
-    def test_add_written_elsewhere(self) -> None:
+    def test_commit_pieces_elsewhere(self) -> None:
         """Pieces that do not fit into the task that is there are refused, all of them together."""
         self.catalog.put_task(TASK, [])
         with self.assertRaisesRegex(
             StorageError, "-1: expected its place in 11 bytes in pieces of 10, got 2 bytes at 10"
         ):
-            self.catalog.add_written(TASK, [FIRST, replace(LAST, length=2)])
-        with self.assertRaisesRegex(StorageError, "in pieces of 10, got an unknown length in pieces of 5"):
-            self.catalog.add_written(replace(TASK, content_length=None, piece_length=5), [FIRST])
+            self.catalog.commit_pieces(TASK, [FIRST, replace(LAST, length=2)])
+        with self.assertRaisesRegex(StorageError, "expected pieces of 10 bytes, got 5"):
+            self.catalog.commit_pieces(replace(TASK, content_length=None, piece_length=5), [FIRST])
         self.assertEqual(self.pieces(), [])
 
     def test_drop_pieces(self) -> None:
@@ -226,7 +224,7 @@ class CatalogTests(SynchronousTestCase):
             return get_task(kind, task_id)
 
         self.patch(self.catalog, "get_task", interrupted)
-        self.catalog.add_written(TASK, [LAST])
+        self.catalog.commit_pieces(TASK, [LAST])
         self.assertEqual(other.get_pieces(TASK.kind, TASK.task_id), [self.stored(LAST)])
 
     def test_full_disk(self) -> None:

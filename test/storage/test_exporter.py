@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -118,7 +119,7 @@ class ExportTests(SynchronousTestCase):
         """A task that is being downloaded is not exported, even if all of its pieces may be there."""
         task = self.put(content_of(2500))
         with Catalog(self.directory) as catalog:
-            catalog.set_content_length(task.kind, task.task_id, None)
+            catalog.commit_pieces(replace(task, content_length=None), [])
         with self.assertRaisesRegex(NotStored, "expected all of it, got what has been downloaded so far"):
             self.export(task)
         self.assertEqual(os.listdir(self.outputs), [])

@@ -19,7 +19,7 @@ import pathlib, sys
 from dragonfly_vortex.storage.piece_locks import Claims
 claims = Claims(pathlib.Path(sys.argv[1]), by_piece=sys.argv[2] == "by piece")
 claims.open()
-print(claims.take(7), flush=True)
+print(claims.claim(7), flush=True)
 sys.stdin.read()
 """
 
@@ -70,14 +70,14 @@ class ClaimsTests(ClaimsTestCase):
         """The file says which process has claimed a piece, and whether it goes on."""
         first, second = self.owner(), self.owner()
         self.assertIsNone(second.owner(7))
-        first.take(7)
-        first.take(9)
+        first.claim(7)
+        first.claim(9)
         said = second.owner(7)
         self.assertEqual((said or (0, 0))[0], os.getpid())
         self.assertEqual(second.owner(7), said)
         first.renew()
         self.assertNotEqual(second.owner(7), said)
-        first.give_back(7)
+        first.release(7)
         said = second.owner(7)
         first.renew()
         self.assertEqual(second.owner(7), said)
@@ -85,30 +85,30 @@ class ClaimsTests(ClaimsTestCase):
     def test_one_owner(self) -> None:
         """A piece is claimed by one of two owners in one process, until that one gives it back; others are free."""
         first, second = self.owner(), self.owner()
-        self.assertEqual((first.take(3), second.take(3), second.take(4), first.take(3)), (True, False, True, True))
-        first.give_back(3)
-        self.assertEqual((second.take(3), first.take(3)), (True, False))
+        self.assertEqual((first.claim(3), second.claim(3), second.claim(4), first.claim(3)), (True, False, True, True))
+        first.release(3)
+        self.assertEqual((second.claim(3), first.claim(3)), (True, False))
 
     def test_biggest_number(self) -> None:
         """Any number that a piece can have can be claimed, and is nobody's presence."""
         first, second = self.owner(), self.owner()
-        self.assertEqual((first.take((1 << 32) - 1), second.take((1 << 32) - 1)), (True, False))
+        self.assertEqual((first.claim((1 << 32) - 1), second.claim((1 << 32) - 1)), (True, False))
 
     def test_close(self) -> None:
         """Closing gives up all claims of that owner, and no other's."""
         first, second, third = self.owner(), self.owner(), self.owner()
-        self.assertTrue(first.take(1) and second.take(2))
+        self.assertTrue(first.claim(1) and second.claim(2))
         first.close()
         first.close()
-        self.assertEqual((third.take(1), third.take(2)), (True, False))
+        self.assertEqual((third.claim(1), third.claim(2)), (True, False))
 
     def test_killed(self) -> None:
         """What another process has claimed is free the moment that it is killed."""
         process, claims = self.process(), self.owner()
-        self.assertEqual((claims.take(7), claims.take(8)), (False, True))
+        self.assertEqual((claims.claim(7), claims.claim(8)), (False, True))
         process.kill()
         process.wait()
-        self.assertTrue(claims.take(7))
+        self.assertTrue(claims.claim(7))
 
     def test_alone(self) -> None:
         """An owner knows whether there are others, claims or no claims; asking changes nothing."""
@@ -168,32 +168,32 @@ class TakeOverTests(ClaimsTestCase):
     def test_taken_over(self) -> None:
         """A piece is taken over after some seconds without a beat, by one, and the holder has lost it for good."""
         first, second, third = self.owner(), self.looking_owner(), self.looking_owner()
-        first.take(7)
+        first.claim(7)
         held = first.lock(7)
         assert held is not None
-        self.assertFalse(second.take(7) or self.is_frozen(second, TAKE_OVER_AFTER - 1))
+        self.assertFalse(second.claim(7) or self.is_frozen(second, TAKE_OVER_AFTER - 1))
         self.assertTrue(self.is_frozen(second, 1) and self.is_frozen(third))
         self.assertTrue(held.is_held())
         self.assertTrue(second.take_over(7))
-        self.assertFalse(held.is_held() or third.take_over(7) or third.take(7) or first.take(7))
+        self.assertFalse(held.is_held() or third.take_over(7) or third.claim(7) or first.claim(7))
         second.close()
         self.assertFalse(held.is_held())
-        self.assertEqual((first.lost(), third.take(7), third.lost()), ([], True, []))
+        self.assertEqual((first.lost(), third.claim(7), third.lost()), ([], True, []))
 
     def test_given_back(self) -> None:
         """Giving back tells whether the piece had been taken over, once."""
         first, second = self.owner(), self.looking_owner()
-        first.take(6)
-        first.take(7)
+        first.claim(6)
+        first.claim(7)
         self.is_frozen(second)
         second.take_over(7)
         self.assertEqual(first.lost(), [7])
-        self.assertEqual((first.give_back(6), first.give_back(7), first.give_back(7)), (False, True, False))
+        self.assertEqual((first.release(6), first.release(7), first.release(7)), (False, True, False))
 
     def test_runs(self) -> None:
         """The piece of a holder that runs is not taken over, even if it runs again at the last moment."""
         first, second = self.owner(), self.looking_owner()
-        first.take(7)
+        first.claim(7)
         for _ in range(9):
             self.assertFalse(self.is_frozen(second, TAKE_OVER_AFTER - 1))
             first.renew()
@@ -205,7 +205,7 @@ class TakeOverTests(ClaimsTestCase):
     def test_taker_frozen(self) -> None:
         """One that has taken over and is frozen itself is taken over from, though the first one runs by now."""
         first, *others = self.owner(), *(self.looking_owner() for _ in range(4))
-        first.take(7)
+        first.claim(7)
         for taker in others[:3]:
             for _ in range(int(TAKE_OVER_AFTER) + 1):
                 first.renew()
@@ -219,18 +219,18 @@ class TakeOverTests(ClaimsTestCase):
     def test_given_back_cleanly(self) -> None:
         """What was given back does not make its next holder seem frozen, if that one writes nothing."""
         first, second = self.owner(), self.looking_owner()
-        first.take(7)
-        first.give_back(7)
+        first.claim(7)
+        first.release(7)
         self.assertIsNone(second.owner(7))
         descriptor = os.open(self.path, os.O_RDWR)
         self.addCleanup(os.close, descriptor)
         self.assertTrue(lock_byte(descriptor, fcntl.F_WRLCK, 7))
-        self.assertFalse(second.take(7) or self.is_frozen(second))
+        self.assertFalse(second.claim(7) or self.is_frozen(second))
 
     def test_looker_frozen(self) -> None:
         """Time in which the looking process did not run does not count against the holder."""
         first, second = self.owner(), self.looking_owner()
-        first.take(7)
+        first.claim(7)
         second.is_frozen(7)
         self.now += 1000
         self.assertFalse(second.is_frozen(7))
@@ -238,14 +238,14 @@ class TakeOverTests(ClaimsTestCase):
     def test_says_nothing(self) -> None:
         """Nothing is taken over from a holder that has not written that it would look."""
         first, second = self.owner(), self.looking_owner()
-        first.take(7)
+        first.claim(7)
         os.truncate(self.path, 0)
         self.assertFalse(self.is_frozen(second))
 
     def test_killed(self) -> None:
         """What has been taken over is free the moment that the process is killed, though the first holder is there."""
         first, second = self.owner(), self.looking_owner()
-        first.take(7)
+        first.claim(7)
         self.is_frozen(second)
         source = f"{_TAKER}\nclaims.is_frozen(7)\nprint(claims.take_over(7), flush=True)\nsys.stdin.read()"
         taker = subprocess.Popen(
@@ -254,17 +254,17 @@ class TakeOverTests(ClaimsTestCase):
         self.addCleanup(taker.communicate)
         self.addCleanup(taker.kill)
         self.assertEqual(taker.stdout and taker.stdout.readline(), "True\n")
-        self.assertEqual((second.take(7), (second.owner(7) or (0, 0))[0]), (False, taker.pid))
+        self.assertEqual((second.claim(7), (second.owner(7) or (0, 0))[0]), (False, taker.pid))
         taker.kill()
         taker.wait()
-        self.assertTrue(second.take(7))
+        self.assertTrue(second.claim(7))
 
     def test_whole(self) -> None:
         """Where a task is claimed as a whole nothing is taken over."""
         self.by_piece = False
         first, second = self.owner(), self.looking_owner()
-        first.take(7)
-        self.assertFalse(second.take(7) or self.is_frozen(second))
+        first.claim(7)
+        self.assertFalse(second.claim(7) or self.is_frozen(second))
         self.assertEqual(first.lost(), [])
 
 
@@ -276,20 +276,20 @@ class WholeTests(ClaimsTestCase):
     def test_one_owner(self) -> None:
         """Who has claimed one piece has claimed them all, until it closes."""
         first, second = self.owner(), self.owner()
-        self.assertEqual((first.take(3), second.take(4), first.take(4)), (True, False, True))
-        first.give_back(3)
-        self.assertFalse(second.take(3))
+        self.assertEqual((first.claim(3), second.claim(4), first.claim(4)), (True, False, True))
+        first.release(3)
+        self.assertFalse(second.claim(3))
         self.assertEqual((first.is_alone(), second.is_alone()), (True, False))
         first.close()
-        self.assertTrue(second.take(3))
+        self.assertTrue(second.claim(3))
 
     def test_killed(self) -> None:
         """What another process has claimed is free the moment that it is killed."""
         process, claims = self.process(), self.owner()
-        self.assertFalse(claims.take(8))
+        self.assertFalse(claims.claim(8))
         process.kill()
         process.wait()
-        self.assertTrue(claims.take(8))
+        self.assertTrue(claims.claim(8))
 
 
 class MixedTests(ClaimsTestCase):
@@ -305,19 +305,19 @@ class MixedTests(ClaimsTestCase):
     def test_excluded(self) -> None:
         """An owner of the whole waits until nobody claims pieces any more, and keeps all from claiming any."""
         by_piece, whole = self.owner(), self.whole_owner()
-        self.assertTrue(by_piece.take(1))
-        self.assertFalse(whole.take(2))
+        self.assertTrue(by_piece.claim(1))
+        self.assertFalse(whole.claim(2))
         self.assertFalse(whole.is_alone())
         by_piece.close()
-        self.assertTrue(whole.take(2))
+        self.assertTrue(whole.claim(2))
         late = self.owner()
-        self.assertEqual((late.take(1), late.is_alone()), (False, False))
+        self.assertEqual((late.claim(1), late.is_alone()), (False, False))
         late.close()
         self.assertTrue(self.path.exists())
         again = self.owner()
-        self.assertFalse(again.take(1))
+        self.assertFalse(again.claim(1))
         whole.close()
-        self.assertTrue(again.take(1))
+        self.assertTrue(again.claim(1))
 
     def test_file_deleted(self) -> None:
         """An owner of the whole that has waited at a file that is gone claims the one that others use by now."""
@@ -325,7 +325,7 @@ class MixedTests(ClaimsTestCase):
         by_piece.close()
         self.assertFalse(self.path.exists())
         late = self.owner()
-        self.assertTrue(late.take(1))
-        self.assertFalse(whole.take(1))
+        self.assertTrue(late.claim(1))
+        self.assertFalse(whole.claim(1))
         late.close()
-        self.assertTrue(whole.take(1))
+        self.assertTrue(whole.claim(1))

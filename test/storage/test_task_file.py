@@ -13,7 +13,7 @@ from unittest import skipUnless
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
-from dragonfly_vortex.model import Claim, StoredTask
+from dragonfly_vortex.model import Claim, Found, StoredTask
 from dragonfly_vortex.storage import piece_locks
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
@@ -50,15 +50,15 @@ class WritingTestCase(SynchronousTestCase):
     def opened(self) -> TaskFile:
         """The task, opened once more."""
         file = TaskFile(self.directory, self.catalog, KIND, TASK_ID)
-        file.open()
+        self.found = file.open()
         return file
 
-    def put(self, file: TaskFile, *numbers: int, content: bytes = CONTENT) -> None:
-        """Claim pieces, write their bytes, add their rows."""
+    def put(self, file: TaskFile, *numbers: int, content: bytes = CONTENT, content_length: int | None = None) -> None:
+        """Claim pieces, write their bytes, commit them."""
         for number in numbers:
             self.assertEqual(file.claim(number), OURS)
             os.pwrite(file.descriptor, content[number * 1000 : number * 1000 + 1000], number * 1000)
-            file.add_pieces([metadata_of(number, content)], 1000)
+            file.commit([metadata_of(number, content)], 1000, content_length)
 
     def task(self) -> StoredTask:
         """The task's row."""
@@ -82,7 +82,7 @@ class LifeTests(WritingTestCase):
     def test_whole(self) -> None:
         """Pieces come in any order, each is offered at once; in the end the length is known and the file has it."""
         file = self.opened()
-        self.assertEqual((file.task, file.pieces), (None, []))
+        self.assertEqual(self.found, Found())
         self.assertRaises(NotStored, self.task)
         self.put(file, 1)
         self.assertEqual((self.task().content_length, self.task().piece_length), (None, 1000))
@@ -90,7 +90,7 @@ class LifeTests(WritingTestCase):
         os.pwrite(file.descriptor, b"superfluous", 2600)
         self.put(file, 0, 2)
         self.assertEqual(wrong_pieces(self.directory), [])
-        file.finish(2500)
+        file.publish(2500)
         file.close()
         self.assertEqual((self.task().content_length, self.numbers()), (2500, [0, 1, 2]))
         self.assertEqual(self.path.read_bytes(), CONTENT)
@@ -98,16 +98,30 @@ class LifeTests(WritingTestCase):
     def test_resumes(self) -> None:
         """What was there when it was closed is there when it is opened, and is not claimed again."""
         file = self.opened()
-        self.put(file, 0, 2)
-        file.set_content_length(2500)
+        self.put(file, 0, 2, content_length=2500)
         file.close()
         file = self.opened()
-        self.assertEqual((file.task, file.pieces), (self.task(), [metadata_of(0), metadata_of(2)]))
+        self.assertEqual(self.found, Found(task=self.task(), pieces=[metadata_of(0), metadata_of(2)]))
         self.assertEqual(file.claim(0), Claim(is_ours=False, piece=metadata_of(0)))
         self.put(file, 1)
-        file.finish(2500)
+        file.publish(2500)
         file.close()
         self.assertEqual((self.path.read_bytes(), wrong_pieces(self.directory)), (CONTENT, []))
+
+    def test_length(self) -> None:
+        """The length is written with a piece when this download knows another one than before; it is known again."""
+        file, other = self.opened(), self.opened()
+        self.addCleanup(file.close)
+        self.addCleanup(other.close)
+        for writer, number, length, expected in (
+            (file, 0, None, None),
+            (file, 1, 5000, 5000),
+            (other, 2, None, 5000),  # it knows nothing, and says nothing
+            (file, 3, None, None),  # it does not know it any more
+            (other, 4, 5000, 5000),
+        ):
+            writer.commit([PieceMetadata(number=number, offset=number * 1000, length=1000, digest="x")], 1000, length)
+            self.assertEqual(self.task().content_length, expected)
 
     def test_dropped_by_another(self) -> None:
         """A task of which another download has dropped a piece, or replaced one, is not finished."""
@@ -116,24 +130,23 @@ class LifeTests(WritingTestCase):
         self.addCleanup(other.close)
         self.put(file, 0, 1, 2)
         self.assertEqual(other.claim(1), Claim(is_ours=False, piece=metadata_of(1)))
-        other.drop_pieces([1])
-        self.assertRaisesRegex(StorageError, "piece 1: expected .* got none", file.finish, 2500)
+        other.drop([1])
+        self.assertRaisesRegex(StorageError, "piece 1: expected .* got none", file.publish, 2500)
         self.put(other, 1, content=CONTENT[::-1])
-        self.assertRaisesRegex(StorageError, "piece 1: expected .* got another", file.finish, 2500)
+        self.assertRaisesRegex(StorageError, "piece 1: expected .* got another", file.publish, 2500)
         self.assertIsNone(self.task().content_length)
 
     def test_finished_and_right(self) -> None:
         """No piece is dropped of a task that is whole and right by now; of one that is whole and wrong they are."""
         for content in (CONTENT, CONTENT[:2400] + bytes(100)):
             file, other = self.opened(), self.opened()
-            self.put(file, 0, 1, 2, content=content)
-            file.set_content_length(2500)
+            self.put(file, 0, 1, 2, content=content, content_length=2500)
             other.claim(1)
             if content == CONTENT:
-                self.assertRaisesRegex(StorageError, "it is complete by now", other.drop_pieces, [1])
+                self.assertRaisesRegex(StorageError, "it is complete by now", other.drop, [1])
                 self.assertEqual((self.task().content_length, self.numbers()), (2500, [0, 1, 2]))
             else:
-                other.drop_pieces([1])
+                other.drop([1])
                 self.assertEqual(self.numbers(), [0, 2])
             file.close()
             other.close()
@@ -168,7 +181,7 @@ class TogetherTests(WritingTestCase):
         self.assertEqual((first.claim(0), second.claim(0)), (OURS, THEIRS))
         self.put(second, 1)
         os.pwrite(first.descriptor, CONTENT[:1000], 0)
-        first.add_pieces([metadata_of(0)], 1000)
+        first.commit([metadata_of(0)], 1000)
         self.assertEqual(second.claim(0).piece, metadata_of(0))
         self.assertEqual(first.claim(1).piece, metadata_of(1))
         self.assertEqual(self.path.read_bytes(), CONTENT[:2000])
@@ -204,9 +217,9 @@ class TogetherTests(WritingTestCase):
         first, second = self.take_over()
         os.pwrite(first.descriptor, CONTENT[:1000], 0)
         self.put(first, 1)
-        self.assertEqual(first.add_pieces([metadata_of(0)], 1000), {0})
+        self.assertEqual(first.commit([metadata_of(0)], 1000), {0})
         self.assertEqual(self.numbers(), [1])
-        self.assertEqual(second.add_pieces([metadata_of(0)], 1000), set())
+        self.assertEqual(second.commit([metadata_of(0)], 1000), set())
         self.assertEqual(first.claim(0).piece, metadata_of(0))
         self.assertEqual(self.numbers(), [0, 1])
 
@@ -216,7 +229,7 @@ class TogetherTests(WritingTestCase):
             for wrong in (b"", b"wrong"):
                 first, second = self.take_over()
                 os.pwrite(second.descriptor, CONTENT[:1000], 0)
-                second.add_pieces([metadata_of(0)], 1000)
+                second.commit([metadata_of(0)], 1000)
                 os.pwrite(first.descriptor, wrong, 500)
                 first.release(0) if how == "release" else first.close()
                 self.assertEqual(self.numbers(), [] if wrong else [0])
@@ -230,7 +243,7 @@ class TogetherTests(WritingTestCase):
         os.pwrite(second.descriptor, CONTENT[:1000], 0)
         os.pwrite(first.descriptor, b"wrong", 500)
         first.release(0)
-        self.assertEqual(second.add_pieces([metadata_of(0)], 1000), {0})
+        self.assertEqual(second.commit([metadata_of(0)], 1000), {0})
         self.assertRaises(NotStored, self.numbers)
         self.put(second, 0)
         self.assertEqual(self.numbers(), [0])
@@ -239,15 +252,12 @@ class TogetherTests(WritingTestCase):
         """A piece that is not where the task's pieces are is refused, and so is another piece length."""
         first = self.opened()
         self.put(first, 0)
-        with self.assertRaisesRegex(
-            StorageError, "an unknown length in pieces of 1000, got an unknown length in pieces of"
-        ):
-            first.add_pieces([replace(metadata_of(1), offset=500, length=500)], 500)
+        with self.assertRaisesRegex(StorageError, "expected pieces of 1000 bytes, got 500"):
+            first.commit([replace(metadata_of(1), offset=500, length=500)], 500)
         with self.assertRaisesRegex(StorageError, f"{TASK_ID}-1: expected its place .* got 1000 bytes at 7"):
-            first.add_pieces([replace(metadata_of(1), offset=7)], 1000)
-        first.set_content_length(2500)
+            first.commit([replace(metadata_of(1), offset=7)], 1000)
         with self.assertRaisesRegex(StorageError, f"{TASK_ID}-3: expected its place in 2500 bytes"):
-            first.add_pieces([replace(metadata_of(1), number=3, offset=3000)], 1000)
+            first.commit([replace(metadata_of(1), number=3, offset=3000)], 1000, 2500)
         self.assertEqual(self.numbers(), [0])
         first.close()
 
@@ -260,10 +270,9 @@ class TogetherTests(WritingTestCase):
             replace_it()
             for change in (
                 partial(file.claim, 1),
-                partial(file.add_pieces, [metadata_of(1)], 1000),
-                partial(file.set_content_length, 1),
-                partial(file.drop_pieces, [0]),
-                partial(file.finish, 1),
+                partial(file.commit, [metadata_of(1)], 1000),
+                partial(file.drop, [0]),
+                partial(file.publish, 1),
             ):
                 with self.assertRaisesRegex(StorageError, "imported anew or removed"):
                     change()
@@ -277,22 +286,20 @@ class DropTests(WritingTestCase):
     def test_all(self) -> None:
         """Without its pieces the task is gone, and may come with another piece length."""
         file = self.opened()
-        self.put(file, 0, 1, content=CONTENT[::-1])
-        file.set_content_length(2000)
-        file.drop_pieces([0, 1])
+        self.put(file, 0, 1, content=CONTENT[::-1], content_length=2000)
+        file.drop([0, 1])
         self.assertRaises(NotStored, self.task)
-        file.add_pieces([replace(metadata_of(0), length=500)], 500)
+        file.commit([replace(metadata_of(0), length=500)], 500)
         self.assertEqual(self.task().piece_length, 500)
-        file.drop_pieces([0])
+        file.drop([0])
         file.close()
         self.assertEqual(files_in(self.directory), [])
 
     def test_some(self) -> None:
         """What is not dropped stays; the length is not known any more; a dropped piece is to be claimed again."""
         file = self.opened()
-        self.put(file, 0, 1)
-        file.set_content_length(2500)
-        file.drop_pieces([1])
+        self.put(file, 0, 1, content_length=2500)
+        file.drop([1])
         self.assertEqual((self.numbers(), self.task().content_length), ([0], None))
         self.assertEqual(file.claim(1), OURS)
         file.close()
@@ -302,9 +309,9 @@ class DropTests(WritingTestCase):
         first, second = self.opened(), self.opened()
         self.put(first, 0, content=CONTENT[::-1])
         second.claim(0)
-        first.drop_pieces([0])
+        first.drop([0])
         self.put(first, 0)
-        second.drop_pieces([0])
+        second.drop([0])
         self.assertEqual(self.numbers(), [0])
         first.close()
         second.close()
@@ -326,7 +333,7 @@ class FoundTests(WritingTestCase):
         self.import_it()
         self.path.unlink()
         file = self.opened()
-        self.assertEqual((file.task, file.pieces, self.catalog.list_tasks()), (None, [], []))
+        self.assertEqual((self.found, self.catalog.list_tasks()), (Found(), []))
         file.close()
 
     def test_damaged(self) -> None:
@@ -334,7 +341,7 @@ class FoundTests(WritingTestCase):
         self.import_it()
         self.catalog.mark_damaged(KIND, TASK_ID, 1, "rotten")
         file = self.opened()
-        self.assertEqual([piece.number for piece in file.pieces], [0, 2])
+        self.assertEqual([piece.number for piece in self.found.pieces], [0, 2])
         inode = os.stat(self.path).st_ino
         self.put(file, 1)
         file.close()
@@ -345,7 +352,7 @@ class FoundTests(WritingTestCase):
         self.import_it()
         os.truncate(self.path, 1500)
         file = self.opened()
-        self.assertEqual(([piece.number for piece in file.pieces], self.numbers()), ([0], [0]))
+        self.assertEqual(([piece.number for piece in self.found.pieces], self.numbers()), ([0], [0]))
         self.put(file, 1, 2)
         file.close()
         self.assertEqual((wrong_pieces(self.directory), self.numbers()), ([], [0, 1, 2]))
@@ -355,8 +362,8 @@ class FoundTests(WritingTestCase):
         self.import_it()
         before = os.stat(self.path)
         file = self.opened()
-        self.assertEqual(len(file.pieces), 3)
-        file.finish(2500)
+        self.assertEqual(len(self.found.pieces), 3)
+        file.publish(2500)
         file.close()
         self.assertEqual(os.stat(self.path).st_mtime_ns, before.st_mtime_ns)
         self.assertEqual(self.path.read_bytes(), CONTENT)
@@ -369,7 +376,7 @@ class FoundTests(WritingTestCase):
             allocate(file.descriptor, 0, 8 << 20)
         except OSError as error:
             raise SkipTest(f"this file system makes no room: {error}") from error
-        file.finish(2500)
+        file.publish(2500)
         file.close()
         self.assertLess(os.stat(self.path).st_blocks * 512, 1 << 20)
         self.assertEqual(self.path.read_bytes(), CONTENT)
@@ -395,8 +402,8 @@ class FoundTests(WritingTestCase):
         with source.open("ab") as appended:
             appended.write(b"and more")
         file = self.opened()
-        self.assertEqual(len(file.pieces), 3)
-        file.finish(2500)
+        self.assertEqual(len(self.found.pieces), 3)
+        file.publish(2500)
         file.close()
         self.assertEqual(source.read_bytes(), CONTENT + b"and more")
 
@@ -404,13 +411,13 @@ class FoundTests(WritingTestCase):
         """A user's own file is never written to: sound, it is read; damaged, the task begins anew beside it."""
         source = self.import_it(link=True)
         file = self.opened()
-        self.assertEqual(len(file.pieces), 3)
+        self.assertEqual(len(self.found.pieces), 3)
         with self.assertRaisesRegex(StorageError, "linked into the storage"):
-            file.drop_pieces([0])
+            file.drop([0])
         file.close()
         self.catalog.mark_damaged(KIND, TASK_ID, 1, "rotten")
         file = self.opened()
-        self.assertEqual(file.pieces, [])
+        self.assertEqual(self.found, Found())
         self.put(file, 0, content=CONTENT[::-1])
         file.close()
         self.assertEqual(source.read_bytes(), CONTENT)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -128,7 +129,7 @@ class VerifyTests(SynchronousTestCase):
             catalog.put_task(self.task, pieces[1:])
         self.assertEqual((self.verify().is_sound, self.verify().piece_count), (True, 2))
         with Catalog(self.directory) as catalog:
-            catalog.set_content_length(self.task.kind, self.task.task_id, None)
+            catalog.commit_pieces(replace(self.task, content_length=None), [])
         self.rot(1500)
         self.assertEqual(list(self.verify().damaged), [1])
 

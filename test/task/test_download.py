@@ -34,7 +34,7 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.task.download import DownloadedTask, ParentShare, Progress, TaskDownload
-from dragonfly_vortex.task.target import OutputTarget
+from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.wire import PieceKind
 from test.task.announcer import PlayedAnnouncer
 from test.task.parents import Asked, PlayedDownloader, PlayedParent

@@ -28,8 +28,8 @@ from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.errors import NoParentLeft, PieceTimeout, TaskDigestMismatch, TaskNotFound
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
+from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.task.scheduler import END_DISPUTED_AT
-from dragonfly_vortex.task.target import OutputTarget
 from dragonfly_vortex.testing.scripted_parent import End, Pause, Reset, ScriptedParent, Send, Step
 from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent, PieceKind, PieceMetadata, PieceRequest
 

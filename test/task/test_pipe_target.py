@@ -17,8 +17,9 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.errors import OutputError, TaskDigestMismatch
+from dragonfly_vortex.interfaces import IDownloadTarget
+from dragonfly_vortex.storage.disk import MOST_UNWRITTEN
 from dragonfly_vortex.task.pipe_target import PipeTarget
-from dragonfly_vortex.task.target import MOST_UNWRITTEN, IDownloadTarget
 from dragonfly_vortex.wire import PieceMetadata
 
 _T = TypeVar("_T")
@@ -40,12 +41,12 @@ class PipeTargetTests(TestCase):
         self.target = PipeTarget(self.writing, "a-task", in_thread)
         self.addCleanup(self.target.close)
 
-    def keep(self, number: int, content: bytes = CONTENT, length: int = 100_000) -> Deferred[None]:
+    def commit(self, number: int, content: bytes = CONTENT, length: int = 100_000) -> Deferred[None]:
         """A piece has come and is verified."""
         data = content[number * length :][:length]
         os.pwrite(self.target.descriptor, data, number * length)
         metadata = PieceMetadata(number=number, offset=number * length, length=len(data), digest="")
-        return self.target.keep(metadata, length)
+        return self.target.commit(metadata, length, None)
 
     def read(self, length: int) -> Deferred[bytes]:
         """Read from the pipe in a thread."""
@@ -81,17 +82,17 @@ class PipeTargetTests(TestCase):
         """Pieces are written in their order, whatever order they come in."""
         verifyObject(IDownloadTarget, self.target)
         await self.target.open()
-        await self.keep(1)
-        await self.keep(2)
+        await self.commit(1)
+        await self.commit(2)
         reading = self.read(len(CONTENT))
-        await self.keep(0)
+        await self.commit(0)
         await self.target.publish(len(CONTENT))
         self.assertEqual(await reading, CONTENT)
 
     async def test_empty(self) -> None:
         """A task without bytes writes none."""
         await self.target.open()
-        await self.keep(0, b"")
+        await self.commit(0, b"")
         await self.target.publish(0)
 
     async def test_behind(self) -> None:
@@ -99,32 +100,32 @@ class PipeTargetTests(TestCase):
         await self.target.open()
         os.ftruncate(self.target.descriptor, MOST_UNWRITTEN + 200_000)
         metadata = PieceMetadata(number=0, offset=0, length=MOST_UNWRITTEN + 200_000, digest="")
-        kept = self.target.keep(metadata, metadata.length)
+        committed = self.target.commit(metadata, metadata.length, None)
         self.assertTrue(self.target.is_behind)
-        self.assertNoResult(kept)
+        self.assertNoResult(committed)
         await self.read(8 * 1024 * 1024)  # as much as a thread writes before it is heard of
-        await kept
+        await committed
         self.assertFalse(self.target.is_behind)
 
     async def test_stopped_while_nobody_reads(self) -> None:
         """A reader that takes nothing does not keep the download from ending."""
         await self.target.open()
-        await self.keep(0)
+        await self.commit(0)
         await self.target.close()
 
     async def test_wrong(self) -> None:
         """A piece that was wrong is forgotten if nothing of it can have been written, and otherwise is an error."""
         await self.target.open()
-        await self.keep(1, b"x" * 200_000)
+        await self.commit(1, b"x" * 200_000)
         await self.target.drop([1, 7])
-        await self.keep(1)
+        await self.commit(1)
         reading = self.read(200_000)
-        await self.keep(0)
+        await self.commit(0)
         self.assertEqual(await reading, CONTENT[:200_000])
         with self.assertRaises(TaskDigestMismatch):
             await self.target.drop([1])
         with self.assertRaises(TaskDigestMismatch):
-            await self.keep(2)
+            await self.commit(2)
 
     async def test_no_reader(self) -> None:
         """A pipe that nobody reads is an error whose cause says so."""
@@ -133,7 +134,7 @@ class PipeTargetTests(TestCase):
         os.close(self.reading)
         os.close(descriptor)
         self.reading = os.open(os.devnull, os.O_RDONLY)
-        await self.keep(0)
+        await self.commit(0)
         with self.assertRaises(OutputError) as caught:
             await self.target.publish(100_000)
         self.assertIsInstance(caught.exception.__cause__, BrokenPipeError)
@@ -153,6 +154,6 @@ class PipeTargetTests(TestCase):
 
         await self.target.open()
         self.patch(os, "write", take_nothing)
-        await self.keep(0)
+        await self.commit(0)
         with self.assertRaisesRegex(OutputError, "expected to write 100000 bytes, none were taken"):
             await self.target.publish(100_000)

@@ -20,15 +20,15 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyClass
 
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, TaskDigestMismatch
+from dragonfly_vortex.interfaces import IDownloadTarget
 from dragonfly_vortex.storage import piece_locks
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.reactor import stored_target
 from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.storage.remover import remove_task
-from dragonfly_vortex.task import stored_target
 from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
-from dragonfly_vortex.task.stored_target import StoredTarget
-from dragonfly_vortex.task.target import IDownloadTarget
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.storage.contents import content_of, files_in, wrong_pieces
 from test.task.parents import PlayedDownloader, PlayedParent
@@ -36,36 +36,6 @@ from test.task.parents import PlayedDownloader, PlayedParent
 KIND = PieceKind.STANDARD
 CONTENT = content_of(950)
 TASK_ID = hashlib.sha256(CONTENT).hexdigest()
-
-
-class HeldDrops(StoredTarget):
-    """A target that drops pieces when the test says so."""
-
-    def __init__(self, store: PieceStore, kind: PieceKind, task_id: str) -> None:
-        super().__init__(store, kind, task_id)
-        self.held: list[Deferred[None]] = []
-
-    def drop(self, numbers: Sequence[int]) -> Deferred[None]:
-        """Wait for the test, and drop them."""
-        held: Deferred[None] = Deferred()
-        self.held.append(held)
-        return held.addCallback(lambda _: super(HeldDrops, self).drop(numbers))
-
-
-class HeldKeeps(StoredTarget):
-    """A target that keeps one piece when the test says so."""
-
-    def __init__(self, store: PieceStore, kind: PieceKind, task_id: str) -> None:
-        super().__init__(store, kind, task_id)
-        self.held: dict[int, Deferred[None]] = {}
-
-    def keep(self, metadata: PieceMetadata, piece_length: int) -> Deferred[None]:
-        """Keep a piece; for the first time that it is piece 3, wait for the test."""
-        keep = partial(super().keep, metadata, piece_length)
-        if metadata.number != 3 or self.held:
-            return keep()
-        held = self.held[3] = Deferred()
-        return held.addCallback(lambda _: keep())
 
 
 class StoredTargetTests(TestCase):
@@ -103,7 +73,7 @@ class StoredTargetTests(TestCase):
             kind=KIND,
             task_id=TASK_ID,
             parents=list(downloader.parents),
-            target=target or StoredTarget(self.store, KIND, TASK_ID),
+            target=target or self.store.write_task(KIND, TASK_ID),
             concurrent_piece_count=concurrency,
             retry=retry,
         ).start()
@@ -124,6 +94,32 @@ class StoredTargetTests(TestCase):
         except NotStored:
             return []
         return [piece.metadata.number for piece in pieces if not piece.damage]
+
+    def hold_drops(self, target: StoredTarget) -> list[Deferred[None]]:
+        """Have a target drop pieces when the test says so; gives what is to be fired for that."""
+        held: list[Deferred[None]] = []
+        drop = target.drop
+
+        def wait(numbers: Sequence[int]) -> Deferred[None]:
+            held.append(Deferred())
+            return held[-1].addCallback(lambda _: drop(numbers))
+
+        self.patch(target, "drop", wait)
+        return held
+
+    def hold_commit(self, target: StoredTarget, number: int) -> list[Deferred[None]]:
+        """Have a target commit a piece, the first time, when the test says so."""
+        held: list[Deferred[None]] = []
+        commit = target.commit
+
+        def wait(metadata: PieceMetadata, piece_length: int, content_length: int | None) -> Deferred[None]:
+            if metadata.number != number or held:
+                return commit(metadata, piece_length, content_length)
+            held.append(Deferred())
+            return held[-1].addCallback(lambda _: commit(metadata, piece_length, content_length))
+
+        self.patch(target, "commit", wait)
+        return held
 
     async def until(self, downloader: PlayedDownloader, *, asked: int) -> None:
         """Wait until so many requests have been made in all."""
@@ -166,7 +162,7 @@ class StoredTargetTests(TestCase):
 
     async def test_behind(self) -> None:
         """It is behind while more bytes than may wait to be offered."""
-        target = StoredTarget(self.store, KIND, TASK_ID)
+        target = self.store.write_task(KIND, TASK_ID)
         await target.open()
         self.addCleanup(target.close)
         os.pwrite(target.descriptor, CONTENT[:200], 0)
@@ -174,9 +170,9 @@ class StoredTargetTests(TestCase):
         for number, most, is_behind in ((0, 100, False), (1, 99, True)):
             self.patch(stored_target, "MOST_UNWRITTEN", most)
             await target.claim(number)
-            kept = target.keep(replace(row, number=number, offset=number * 100), 100)
+            committed = target.commit(replace(row, number=number, offset=number * 100), 100, None)
             self.assertEqual(target.is_behind, is_behind)
-            await kept
+            await committed
             self.assertFalse(target.is_behind)
 
     async def test_lengths(self) -> None:
@@ -192,7 +188,7 @@ class StoredTargetTests(TestCase):
                     kind=KIND,
                     task_id=task_id,
                     parents=["a"],
-                    target=StoredTarget(self.store, KIND, task_id),
+                    target=self.store.write_task(KIND, task_id),
                 ).start()
                 self.assertEqual((done.content_length, done.found_piece_count), (len(content), found))
                 self.assertEqual((await self.store.get_task(KIND, task_id)).content_length, len(content))
@@ -260,7 +256,7 @@ class StoredTargetTests(TestCase):
         await self.started
         frozen.open()
         self.addCleanup(frozen.close)
-        frozen.take(3)
+        frozen.claim(3)
         with self.assertRaisesRegex(StorageFailure, f"piece 3 is being fetched by process {os.getpid()}, which has"):
             await self.download(self.play(), retry=0.5)
         self.assertEqual([number for number in range(10) if number not in await self.numbers()], [3])
@@ -287,13 +283,14 @@ class StoredTargetTests(TestCase):
         taker.open()
         self.addCleanup(taker.close)
         downloader = self.play()
-        target = HeldKeeps(self.store, KIND, TASK_ID)
+        target = self.store.write_task(KIND, TASK_ID)
+        held = self.hold_commit(target, 3)
         started = self.download(downloader, target=target)
-        while 3 not in target.held:
+        while not held:
             await deferLater(IReactorTime(reactor), 0.01)
         self.assertTrue(taker.is_frozen(3) and taker.take_over(3))
         taker.close()
-        target.held[3].callback(None)
+        held[0].callback(None)
         self.assertEqual((await started).piece_count, 10)
         self.assertEqual(downloader.numbers.count(3), 2)
         await self.assert_complete()
@@ -351,14 +348,15 @@ class StoredTargetTests(TestCase):
             liar=PlayedParent(content=CONTENT[::-1], piece_length=1000),
             honest=PlayedParent(content=CONTENT, piece_length=100),
         )
-        target = HeldDrops(self.store, KIND, TASK_ID)
+        target = self.store.write_task(KIND, TASK_ID)
+        held = self.hold_drops(target)
         started = self.download(downloader, concurrency=1, target=target)
-        while not target.held:
+        while not held:
             await deferLater(IReactorTime(reactor), 0.01)
         asked = len(downloader.asked)
         await deferLater(IReactorTime(reactor), 0.1)
         self.assertEqual(len(downloader.asked), asked)
-        target.held[0].callback(None)
+        held[0].callback(None)
         await started
         await self.assert_complete()
 
@@ -370,18 +368,18 @@ class StoredTargetTests(TestCase):
             liar=PlayedParent(content=wrong, piece_length=100),
             honest=PlayedParent(content=CONTENT, piece_length=100),
         )
-        target = HeldDrops(self.store, KIND, TASK_ID)
+        target = self.store.write_task(KIND, TASK_ID)
+        held = self.hold_drops(target)
         started = self.download(downloader, concurrency=2, target=target)
         while not started.called:
             await deferLater(IReactorTime(reactor), 0.01)
             for waiting in downloader.waiting:
                 if not waiting.answer.called:
                     downloader.give(waiting)
-            if target.held:
+            if held:
                 asked = len(downloader.asked)
-                first, target.held = target.held[0], target.held[1:]
-                first.callback(None)
-                if any(not held.called for held in target.held):
+                held.pop(0).callback(None)
+                if any(not drop.called for drop in held):
                     self.assertEqual(len(downloader.asked), asked)
         await started
         await self.assert_complete()
@@ -453,7 +451,7 @@ class StoredTargetTests(TestCase):
                 kind=KIND,
                 task_id=task.task_id,
                 parents=["a"],
-                target=StoredTarget(self.store, KIND, task.task_id),
+                target=self.store.write_task(KIND, task.task_id),
             ).start()
             self.assertEqual(downloader.numbers, [number])
             self.assertEqual((await self.store.get_task(KIND, task.task_id)).piece_length, piece_length)
@@ -475,9 +473,9 @@ class StoredTargetTests(TestCase):
 
     async def test_closed(self) -> None:
         """A target that is not open has no file."""
-        target = StoredTarget(self.store, KIND, TASK_ID)
+        target = self.store.write_task(KIND, TASK_ID)
         with self.assertRaises(StorageFailure):
-            target.release(0)
+            _ = target.descriptor
         await target.close()
         self.assertIn(TASK_ID, str(target.failure("it is full")))
 
@@ -496,14 +494,15 @@ class StoredTargetTests(TestCase):
         wrong = bytearray(CONTENT)
         wrong[150] ^= 1
         wrong[450] ^= 1
-        misled = HeldDrops(self.store, KIND, TASK_ID)
+        misled = self.store.write_task(KIND, TASK_ID)
         liar = PlayedParent(content=bytes(wrong), piece_length=100)
+        held = self.hold_drops(misled)
         failed = self.download(self.play(liar=liar), concurrency=1, target=misled)
-        while not misled.held:
+        while not held:
             await deferLater(IReactorTime(reactor), 0.01)
         await self.download(self.play())
         await self.assert_finished()
-        misled.held.pop().callback(None)
+        held.pop().callback(None)
         with self.assertRaisesRegex(StorageError, "it is complete by now"):
             await failed
         await self.assert_finished()

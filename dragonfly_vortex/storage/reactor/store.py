@@ -31,14 +31,14 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import StorageError, StorageFailure
-from dragonfly_vortex.interfaces import ITaskStore, ITaskWriter
+from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.model import FileRange, OpenPiece, StoredPiece, StoredTask
 from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.reactor.piece_cache import HotPieces, OpenedPiece, find_piece, open_piece
-from dragonfly_vortex.storage.reactor.task_writer import TaskWriter
+from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.storage.reactor.watch import CatalogWatch
 from dragonfly_vortex.storage.reading import Place
 from dragonfly_vortex.storage.task_file import TaskFile
@@ -161,31 +161,14 @@ class PieceStore:
         """See :meth:`IPieceStore.mark_damaged`. Fails with :class:`~dragonfly_vortex.errors.NotStored` for no piece."""
         return self._change(lambda: self._catalog.mark_damaged(kind, task_id, number, reason))
 
-    def write_task(self, kind: PieceKind, task_id: str) -> Deferred[ITaskWriter]:
+    def write_task(self, kind: PieceKind, task_id: str) -> StoredTarget:
         """
-        Open a task for writing; its file is made where there is none. Its row comes with its first piece.
-
-        :returns: fires with an :class:`~dragonfly_vortex.interfaces.ITaskWriter`, which the caller closes. Fails with
-            :class:`~dragonfly_vortex.errors.StorageError` for an ID that no task can have, and
-            :class:`~dragonfly_vortex.errors.StorageFailure`. Cancelling the Deferred closes what is being opened.
+        A task as the target of a download. Nothing is opened before its ``open``; the file is made where there is none,
+        and the task's row comes with the first piece. ``open`` fails with
+        :class:`~dragonfly_vortex.errors.StorageError` for an ID that no task can have.
         """
         file = TaskFile(self.directory, self._catalog, kind, task_id)
-
-        def close(_: Deferred[ITaskWriter]) -> None:
-            # Behind the opening, whatever comes of that; nobody else will close it.
-            self._change(file.close).addErrback(lambda failure: self._log.failure("A task is left open", failure))
-
-        def deliver(result: Failure | None) -> None:
-            if opened.called:
-                return
-            if isinstance(result, Failure):
-                opened.errback(result)
-            else:
-                opened.callback(TaskWriter(file, self._change, self._at_disk))
-
-        opened: Deferred[ITaskWriter] = Deferred(close)
-        self._change(file.open).addBoth(deliver)
-        return opened
+        return StoredTarget(file, self._change, self._at_disk, self._watch.subscribe)
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """See :meth:`ITaskStore.subscribe`."""

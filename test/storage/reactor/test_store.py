@@ -64,7 +64,7 @@ from dragonfly_vortex.wire import PieceKind
 async def main(reactor):
     store = PieceStore(pathlib.Path(sys.argv[1]), reactor)
     await store.start()
-    await store.write_task(PieceKind.STANDARD, "a-task")
+    await store.write_task(PieceKind.STANDARD, "a-task").open()
     if sys.argv[2] == "raise":
         raise ZeroDivisionError
 react(main)
@@ -121,7 +121,7 @@ async def main(reactor):
     for change in (
         lambda: store.get_task(kind, "f" * 64),
         lambda: store.mark_damaged(kind, task_id, 0, "a test"),
-        lambda: store.write_task(kind, "abc"),
+        lambda: store.write_task(kind, "abc").open(),
     ):
         try:
             await change()
@@ -605,11 +605,12 @@ class ReplacedTests(StoreCase):
     async def test_while_written(self) -> None:
         """A task that is being written when its storage is deleted cannot be gone on with."""
         await self.started
-        writer = await self.store.write_task(KIND, TASK.task_id)
+        writer = self.store.write_task(KIND, TASK.task_id)
+        await writer.open()
         self.assertTrue((await writer.claim(0)).is_ours)
         shutil.rmtree(self.directory)
         with self.assertRaises(StorageError):
-            await writer.add_piece(metadata_of(0), 1000)
+            await writer.commit(metadata_of(0), 1000, None)
         with contextlib.suppress(StorageError):
             await writer.close()
 

@@ -16,10 +16,12 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.errors import StorageError, StorageFailure
-from dragonfly_vortex.interfaces import ITaskWriter
+from dragonfly_vortex.interfaces import IDownloadTarget
 from dragonfly_vortex.model import Claim
 from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.reactor import stored_target
 from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from test.storage.contents import files_in, wrong_pieces
 from test.storage.test_task_file import CONTENT, KIND, OURS, TASK_ID, metadata_of
 
@@ -27,17 +29,19 @@ _WRITER = """
 import os, pathlib, sys
 from twisted.internet import reactor
 from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from test.storage.test_task_file import CONTENT, KIND, TASK_ID, metadata_of
 
 async def write():
     store = PieceStore(pathlib.Path(sys.argv[1]), reactor)
     await store.start()
-    writer = await store.write_task(KIND, TASK_ID)
+    writer = store.write_task(KIND, TASK_ID)
+    await writer.open()
     for number in (0, 1):
         await writer.claim(number)
         os.pwrite(writer.descriptor, CONTENT[number * 1000 : number * 1000 + 1000], number * 1000)
         if not number:
-            await writer.add_piece(metadata_of(number), 1000)
+            await writer.commit(metadata_of(number), 1000, None)
     print("written", flush=True)
 
 from twisted.internet.defer import Deferred
@@ -57,21 +61,22 @@ class WriterTests(TestCase):
         self.addCleanup(self.store.stop)
         self.started = self.store.start()
 
-    async def writer(self) -> ITaskWriter:
+    async def writer(self) -> StoredTarget:
         """The task, opened once more."""
-        writer = await self.store.write_task(KIND, TASK_ID)
+        writer = self.store.write_task(KIND, TASK_ID)
+        self.found = await writer.open()
         self.addCleanup(writer.close)
         return writer
 
-    def add(self, writer: ITaskWriter, number: int) -> Deferred[None]:
+    def add(self, writer: StoredTarget, number: int) -> Deferred[None]:
         """Write a piece's bytes and have its row added."""
         os.pwrite(writer.descriptor, CONTENT[number * 1000 : number * 1000 + 1000], number * 1000)
-        return writer.add_piece(metadata_of(number), 1000)
+        return writer.commit(metadata_of(number), 1000, None)
 
     async def test_whole(self) -> None:
         """A task comes piece by piece, and each is handed out as soon as its row is added."""
         writer = await self.writer()
-        self.assertTrue(verifyObject(ITaskWriter, writer))
+        self.assertTrue(verifyObject(IDownloadTarget, writer))
         for number in range(3):
             self.assertEqual(await writer.claim(number), OURS)
             await self.add(writer, number)
@@ -79,7 +84,7 @@ class WriterTests(TestCase):
             descriptor, offset, length = opened.range
             self.assertEqual(os.pread(descriptor, length, offset), CONTENT[offset : offset + length])
             os.close(descriptor)
-        await writer.finish(2500)
+        await writer.publish(2500)
         self.assertEqual((await self.store.get_task(KIND, TASK_ID)).content_length, 2500)
 
     async def test_together(self) -> None:
@@ -96,11 +101,10 @@ class WriterTests(TestCase):
 
         await self.store._change(lambda: trace(self.store._catalog))
         added = [self.add(writer, number) for number in range(3)]
-        self.assertEqual(writer.unwritten, 2500)
+        self.patch(stored_target, "MOST_UNWRITTEN", 2499)
+        self.assertTrue(writer.is_behind)
         await gatherResults(added)
-        self.assertEqual((writer.unwritten, changes), (0, 2))
-        await writer.set_content_length(2500)
-        self.assertEqual(changes, 3)
+        self.assertEqual((writer.is_behind, changes), (False, 2))
         self.assertEqual(wrong_pieces(self.directory), [])
 
     async def test_bytes_before_row(self) -> None:
@@ -130,7 +134,7 @@ class WriterTests(TestCase):
         """What is dropped behind an adding that has not fired is not added again by it."""
         writer = await self.writer()
         added = [self.add(writer, number) for number in range(2)]
-        await writer.drop_pieces([1])
+        await writer.drop([1])
         await gatherResults(added)
         pieces = await self.store.get_pieces(KIND, TASK_ID)
         self.assertEqual([piece.metadata.number for piece in pieces], [0])
@@ -138,21 +142,20 @@ class WriterTests(TestCase):
     async def test_fails(self) -> None:
         """An adding that cannot be done fails, and so do those that came with it; later ones can be done."""
         writer = await self.writer()
-        bad = writer.add_piece(metadata_of(2), 999)
+        bad = writer.commit(metadata_of(2), 999, None)
         with self.assertRaises(StorageError):
             await bad
-        self.assertEqual(writer.unwritten, 0)
         await self.add(writer, 0)
 
     async def test_no_digest(self) -> None:
         """A piece whose parent has named no digest has one in its row; one that is not in the file has no row."""
         writer = await self.writer()
         os.pwrite(writer.descriptor, CONTENT[:1000], 0)
-        await writer.add_piece(replace(metadata_of(0), digest=""), 1000)
+        await writer.commit(replace(metadata_of(0), digest=""), 1000, None)
         (piece,) = await self.store.get_pieces(KIND, TASK_ID)
         self.assertEqual(piece.metadata, metadata_of(0))
         with self.assertRaisesRegex(StorageFailure, f"{TASK_ID}-1: .*expected 1000 bytes at 1000, got 0"):
-            await writer.add_piece(replace(metadata_of(1), digest=""), 1000)
+            await writer.commit(replace(metadata_of(1), digest=""), 1000, None)
 
     async def test_released(self) -> None:
         """A claim that is given up before it is granted is not kept."""
@@ -164,12 +167,10 @@ class WriterTests(TestCase):
             await claimed
         self.assertEqual(await second.claim(0), OURS)
 
-    async def test_cancelled(self) -> None:
-        """Whoever does not want the task any more leaves no open file and no lock."""
-        opening = self.store.write_task(KIND, TASK_ID)
-        opening.cancel()
-        with self.assertRaises(CancelledError):
-            await opening
+    async def test_nothing_came(self) -> None:
+        """A target that is closed with nothing in it leaves no file and no lock; one that is not open has none."""
+        await self.store.write_task(KIND, TASK_ID).close()
+        await (await self.writer()).close()
         await self.store.stop()
         self.assertEqual(files_in(self.directory), [])
         self.assertEqual(list((self.directory / "claims").rglob(TASK_ID)), [])
@@ -178,16 +179,17 @@ class WriterTests(TestCase):
         """With its storage closed a writer can do nothing more."""
         store = PieceStore(self.directory, IReactorFromThreads(reactor))
         await store.start()
-        writer = await store.write_task(KIND, TASK_ID)
+        writer = store.write_task(KIND, TASK_ID)
+        await writer.open()
         await self.add(writer, 0)
         await writer.close()
         await store.stop()
         with self.assertRaises(StorageFailure):
             await writer.claim(1)
         with self.assertRaises(StorageFailure):
-            await writer.add_piece(metadata_of(1), 1000)
+            await writer.commit(metadata_of(1), 1000, None)
         with self.assertRaises(StorageFailure):
-            await store.write_task(KIND, TASK_ID)
+            await store.write_task(KIND, TASK_ID).open()
 
     async def test_killed(self) -> None:
         """
@@ -204,11 +206,11 @@ class WriterTests(TestCase):
         stdout = process.stdout
         self.assertEqual(stdout and stdout.readline(), "written\n")
         writer = await self.writer()
-        self.assertEqual([piece.number for piece in writer.pieces], [0])
+        self.assertEqual([piece.number for piece in self.found.pieces], [0])
         self.assertEqual(await writer.claim(1), Claim(is_ours=False))
         process.kill()
         process.wait()
         self.assertEqual(await writer.claim(1), OURS)
         await gatherResults([self.add(writer, 1), self.add(writer, 2)])
-        await writer.finish(2500)
+        await writer.publish(2500)
         self.assertEqual(wrong_pieces(self.directory), [])

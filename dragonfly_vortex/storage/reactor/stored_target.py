@@ -1,0 +1,183 @@
+"""
+A download into the storage: each piece is offered to others as soon as it is committed, what is there is not fetched
+again, and whatever ends the download, what was committed stays for the next one.
+
+Waiting for the disk is done in a thread of its own, so that the storage answers questions meanwhile. Pieces that have
+been verified while it waits are committed together afterwards: one wait and one transaction for all of them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred, DeferredLock, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dragonfly_vortex.digest import new_hash
+from dragonfly_vortex.errors import PieceTakenOver, StorageFailure, VortexError
+from dragonfly_vortex.files import read_exactly
+from dragonfly_vortex.geometry import BLOCK_LENGTH, piece_length_for
+from dragonfly_vortex.interfaces import IDownloadTarget, InThread
+from dragonfly_vortex.model import Claim, Found, piece_id
+from dragonfly_vortex.storage.disk import MOST_UNWRITTEN
+from dragonfly_vortex.storage.failures import storage_failures
+from dragonfly_vortex.storage.task_file import TaskFile
+from dragonfly_vortex.wire import PieceMetadata
+
+__all__ = ["StoredTarget"]
+
+_T = TypeVar("_T")
+
+
+@implementer(IDownloadTarget)
+class StoredTarget:
+    """
+    A task's place in a storage.
+
+    :param file: the task, not opened yet.
+    :param in_storage: calls a function in the storage's thread, one after the other.
+    :param at_disk: calls a function in a thread that may wait for the disk.
+    :param subscribe: see :meth:`~dragonfly_vortex.interfaces.ITaskStore.subscribe`.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        file: TaskFile,
+        in_storage: InThread,
+        at_disk: InThread,
+        subscribe: Callable[[Callable[[], None]], Callable[[], None]],
+    ) -> None:
+        self.directory: Path = file.directory
+        self._file = file
+        self._in_storage = in_storage
+        self._at_disk = at_disk
+        self._subscribe = subscribe
+        self._descriptor: int | None = None
+        self._order = DeferredLock()  # what changes rows is done in the order in which it was asked for
+        self._waiting: list[tuple[PieceMetadata, Deferred[None]]] = []
+        self._unwritten = 0  # bytes of the pieces that are to be committed
+        self._piece_length = 0
+        self._content_length: int | None = None
+        self._piece_length_there: int | None = None  # of a task of one piece
+        file.report = lambda line: self._log.warn("{line}", line=line)
+
+    @property
+    def descriptor(self) -> int:
+        if self._descriptor is None:
+            raise self.failure("expected it to be open for writing, it is closed")
+        return self._descriptor
+
+    @property
+    def is_behind(self) -> bool:
+        return self._unwritten > MOST_UNWRITTEN
+
+    def open(self) -> Deferred[Found]:
+        return self._in_storage(self._file.open).addCallback(self._opened)
+
+    def _opened(self, found: Found) -> Found:
+        """The file is open."""
+        self._descriptor = self._file.descriptor
+        task = found.task
+        if task is not None and task.content_length is not None and task.content_length < task.piece_length:
+            self._piece_length_there = task.piece_length
+        return found
+
+    def claim(self, number: int) -> Deferred[Claim]:
+        return self._in_storage(lambda: self._file.claim(number))
+
+    def release(self, number: int) -> None:
+        # In the thread, too, so that it comes behind the claim.
+        released = self._in_storage(lambda: self._file.release(number))
+        released.addErrback(lambda failure: self._log.failure("A claim cannot be given up", failure))
+
+    def renew(self) -> None:
+        # Not in the storage's thread, which may wait for a slow disk: others would think that this process is frozen.
+        try:
+            self._file.renew()
+        except StorageFailure:
+            self._log.failure("Claims cannot be renewed")
+
+    def commit(self, metadata: PieceMetadata, piece_length: int, content_length: int | None) -> Deferred[None]:
+        # Of a task of one piece the piece length cannot be seen: only who has stored it before may know it.
+        there = self._piece_length_there
+        if there is not None and metadata.number == 0 and metadata.length <= there:
+            piece_length = there
+        self._piece_length = piece_length or piece_length_for(0)
+        self._content_length = content_length
+        committed: Deferred[None] = Deferred()
+        self._waiting.append((metadata, committed))
+        self._unwritten += metadata.length
+        if len(self._waiting) == 1:
+            self._order.run(self._commit_waiting).addErrback(
+                lambda failure: self._log.failure("Pieces cannot be committed", failure)
+            )
+        return committed
+
+    def drop(self, numbers: Sequence[int]) -> Deferred[None]:
+        self._piece_length_there = None
+        return self._in_order(lambda: self._file.drop(numbers))
+
+    def publish(self, content_length: int) -> Deferred[None]:
+        return self._in_order(lambda: self._file.publish(content_length))
+
+    def close(self) -> Deferred[None]:
+        if self._descriptor is None:
+            return succeed(None)
+        self._descriptor = None
+        return self._in_order(self._file.close)
+
+    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
+        return self._subscribe(changed)
+
+    def failure(self, reason: str) -> VortexError:
+        return StorageFailure(f"task {self._file.task_id}: {reason}")
+
+    def _in_order(self, work: Callable[[], _T]) -> Deferred[_T]:
+        """Do something in the storage's thread, behind all changes that were asked for before."""
+        done: Deferred[_T] = self._order.run(self._in_storage, work)
+        return done
+
+    def _commit_waiting(self) -> Deferred[None]:
+        """Commit all pieces that wait by now."""
+        batch, self._waiting = self._waiting, []
+        lengths = self._piece_length, self._content_length
+        descriptor = self._file.descriptor
+        synced = self._at_disk(lambda: self._sync(descriptor, [metadata for metadata, _ in batch]))
+        committed = synced.addCallback(lambda pieces: self._in_storage(lambda: self._file.commit(pieces, *lengths)))
+        return committed.addBoth(self._committed, batch)
+
+    def _sync(self, descriptor: int, pieces: Sequence[PieceMetadata]) -> list[PieceMetadata]:
+        """In a thread: wait for the disk. A piece whose parent has named no digest gets one."""
+        os.fdatasync(descriptor)
+        return [piece if piece.digest else replace(piece, digest=self._digest(descriptor, piece)) for piece in pieces]
+
+    def _digest(self, descriptor: int, piece: PieceMetadata) -> str:
+        """In a thread: the digest of the bytes in a piece's place."""
+        hasher = new_hash("crc32")
+        buffer = memoryview(bytearray(min(BLOCK_LENGTH, piece.length)))
+        with storage_failures(f"cannot read piece {piece_id(self._file.task_id, piece.number)}"):
+            for start in range(0, piece.length, BLOCK_LENGTH):
+                block = buffer[: piece.length - start]
+                read_exactly(descriptor, block, piece.offset + start)
+                hasher.update(block)
+        return hasher.text()
+
+    def _committed(self, result: Failure | set[int], batch: Sequence[tuple[PieceMetadata, Deferred[None]]]) -> None:
+        """A batch is in the catalog, or could not be put there."""
+        self._unwritten -= sum(metadata.length for metadata, _ in batch)
+        for metadata, committed in batch:
+            if isinstance(result, Failure):
+                committed.errback(result)
+            elif metadata.number in result:
+                name = piece_id(self._file.task_id, metadata.number)
+                committed.errback(PieceTakenOver(f"piece {name}: another download has taken it over"))
+            else:
+                committed.callback(None)
