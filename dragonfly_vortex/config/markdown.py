@@ -27,8 +27,8 @@ defaults. A wrong value, or a misspelt key of ours, is an error of one line with
 tap.yaml:9: download.piece_timout: unknown key (did you mean piece_timeout?); expected one of protocol, ...
 ```
 
-- A key may also be written as the reference does (`pieceTimeout` for `piece_timeout`). A key of ours that is there
-  twice, in whichever spelling, is an error.
+- A key may also be written as in the reference (`pieceTimeout` for `piece_timeout`). A key of ours that is there twice,
+  in either spelling, is an error.
 - A **duration** is numbers with units (`300s`, `5m`, `1h30m`, `500ms`), or a plain number of seconds. Units: `ns`,
   `us` or `µs`, `ms`, `s`, `m`, `h`, `d`, `w`, `M` (30.44 days), `y` (365.25 days), and their names. A fraction begins
   with a digit: `0.5s`.
@@ -38,8 +38,8 @@ tap.yaml:9: download.piece_timout: unknown key (did you mean piece_timeout?); ex
 - **Booleans** are `true` and `false`; `on`, `off`, `yes` and `no` are text. **Integers** are decimal, hexadecimal
   (`0x10`), octal (`0o17`) or binary (`0b11`); `010`, `1_000` and `4:05` are text, and so is what is quoted.
 - A **path** is absolute or relative to the file.
-- Values are read exactly as the reference's daemon reads them, with three exceptions: it refuses a plain number of
-  seconds and skips merge keys (`<<`), and a tag (`!name`) is refused here. Anchors, aliases and merge keys work.
+- Values are read exactly as the reference reads them, with three exceptions: it refuses a plain number of seconds and
+  skips merge keys (`<<`), and tags (`!name`) are refused here. Anchors and aliases work.
 - A peer does not start when two of its ports are equal (`storage.server.tcp.port`, `upload.server.port` and
   `metrics.server.port`), unless they are 0, one is not used, or neither of their addresses includes the other.
 """
@@ -47,28 +47,27 @@ tap.yaml:9: download.piece_timout: unknown key (did you mean piece_timeout?); ex
 _DFDAEMON = """\
 ## A `dfdaemon.yaml`
 
-The reference's configuration loads as it is, also as Dragonfly's Helm chart and its docker-compose templates write it.
-A key that we have too means the same here:
+The reference's configuration loads as it is, also from Dragonfly's Helm chart and docker-compose templates. Keys of
+ours mean the same there:
 
 | in `dfdaemon.yaml` | means |
 |---|---|
 {moved}
 
-Its other keys are accepted and not used, with all below them. One warning in the daemon's log names those in the file:
-{unused}.
+Other keys are not used, with all below them. One warning in the daemon's log names those in the file: {unused}.
 
 {notes}
 
-The reference skips unknown keys. So a key that is unknown here is skipped too in a section that the reference has, the
-top level included: the same warning, on standard error for commands, names it with the nearest known name. It is an
-error in a section of ours alone ({ours}), or if it is very near to a
-name that only we have, such as `piece_timout`.
+Unknown keys are skipped in the reference's sections and at the top level; the same warning, on standard error for
+commands, names them with the nearest known name. They are an error in our own sections
+({ours}), or if they are very near to a name that only we have, such as
+`piece_timout`.
 
-Some values of the reference cannot hold here. A warning names what is used instead:
+For values of the reference that cannot hold here a warning names what is used instead:
 
 - {replaced}.
-- A size or a duration that the reference has too: below the least that is allowed here, such as 0, the default; above
-  the most, the most. In keys of ours this is an error.
+- A size or duration below the least that is allowed here, such as 0: the default; above the most: the most. In our own
+  keys this is an error.
 """
 
 
@@ -93,7 +92,11 @@ def reference() -> str:
 
 def _sections(section: type[Any], path: str) -> Iterator[str]:
     """Write a section's own keys as a table, then the sections below it."""
-    rows = [_row(path + name, kind, default) for name, kind, default in fields_of(section) if isinstance(kind, Setting)]
+    rows = [
+        _row(path + name, kind, default, inherited=name not in section.__annotations__)
+        for name, kind, default in fields_of(section)
+        if isinstance(kind, Setting)
+    ]
     if rows:
         head = "| key | default | allowed | what it does |\n|---|---|---|---|"
         title = f"`{path.rstrip('.')}`" if path else "The peer"
@@ -103,11 +106,16 @@ def _sections(section: type[Any], path: str) -> Iterator[str]:
             yield from _sections(kind, f"{path}{name}.")
 
 
-def _row(key: str, setting: Setting, default: Any) -> str:
-    """Write one key; how a value of its kind is written is said at the head of the page."""
+def _row(key: str, setting: Setting, default: Any, *, inherited: bool) -> str:
+    """
+    Write one key. The head of the page says how a value of its kind is written.
+
+    :param inherited: whether it is described as a key of ``tls``.
+    """
     shown = f"omitted: {setting.omitted}" if default is None else f"`{setting.kind.show(default)}`"
-    allowed = re.sub(", (?:such as|without quotes|absolute or).*", "", setting.kind.allowed)
-    cells = (f"`{key}`", shown, allowed, setting.purpose)
+    detail = "^(?:an? |one of the protocols that there are: )|, (?:such as|without quotes|absolute or).*"
+    purpose = f"As `tls.{key.rpartition('.')[2]}`." if inherited else setting.purpose
+    cells = (f"`{key}`", shown, re.sub(detail, "", setting.kind.allowed), purpose)
     return f"| {' | '.join(cells)} |"
 
 

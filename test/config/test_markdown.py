@@ -43,9 +43,9 @@ class ReferenceTests(SynchronousTestCase):
         A row has the key, the default, what is allowed and what the key does.
         """
         self.assertIn(
-            "| `download.tcp.idle_timeout` | `420s` | a duration of more than 0 to 1y | How long an unused", reference()
+            "| `download.tcp.idle_timeout` | `420s` | duration of more than 0 to 1y | How long an unused", reference()
         )
-        self.assertIn("| omitted: the kernel tunes | a size from 1 to 2147483647 bytes |", reference())
+        self.assertIn("| omitted: the kernel tunes | size from 1 to 2147483647 bytes |", reference())
 
     def test_module_prints_it(self) -> None:
         """
