@@ -45,7 +45,7 @@ class Bar:
 
 
 def panels(report: Report[Sample]) -> dict[str, list[Bar]]:
-    """The bars of each panel, by its unit: those who fetch the file in the same shape, in the same order."""
+    """The bars of each panel, by its unit: contestants that fetch the file in the same shape, in the same order."""
     shape = next((each.piece_length, each.concurrency) for each in report.samples if each.is_start_up)
     found = {each.contestant: each for each in cells(report.samples) if (each.piece_length, each.concurrency) == shape}
     order = list(GROUPS)

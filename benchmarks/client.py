@@ -201,7 +201,7 @@ class Reader(AbstractContextManager["Reader"]):
         self._left: dict[int, int] = {}  # bytes that are asked for and have not come, by descriptor
         self._buffer = memoryview(bytearray(BUFFER))
         self.received: dict[int, int] = {}
-        """Bytes that have come, by connection."""
+        """Bytes that have arrived, by connection."""
 
     def __enter__(self) -> Reader:
         for _ in range(self._count):

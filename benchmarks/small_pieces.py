@@ -35,7 +35,7 @@ class Way:
 
     :param name: in the table.
     :param connections: connections at once.
-    :param ahead: requests that are sent at once on each; the next are sent when all their replies have come.
+    :param ahead: requests that are sent at once on each; the next are sent when all their replies have arrived.
     :param hot: whether the same pieces are asked for again and again. If not, each is asked for when the parent has
         long forgotten it: as a child does that wants every piece once.
     """

@@ -22,7 +22,7 @@ def draw(report: Report[Sample]) -> str:
 
 
 def _circumstances(report: Report[Sample], found: Sequence[Cell]) -> str:
-    """When, where and how it ran, how quiet it was, and who was not there."""
+    """When, where and how it ran, how quiet it was, and which contestants were missing."""
     machine, shared = report.machine, _shared_shape(report)
     size = max(each.content_length for each in report.samples)
     noise, apart = others(report.samples, machine.cores), scatter(found)

@@ -124,7 +124,7 @@ class Authority:
 
 
 def self_signed(directory: Path, name: str = "self-signed") -> Issued:
-    """A certificate for this machine that nobody has signed but itself."""
+    """A self-signed certificate for this machine."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.timezone.utc)
     certificate = (

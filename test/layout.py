@@ -1,5 +1,5 @@
 """
-The rules of the source as functions: who may import whom, what a name may say, which files belong together.
+The rules of the source as functions: which part may import which, what a name may say, which files belong together.
 
 Each takes a root directory and returns the breaches that it finds below it, one line each, by reading the syntax
 trees; none imports what it judges. ``test_layout`` asks them about the project.

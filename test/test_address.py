@@ -11,7 +11,7 @@ class SplitAddressTests(SynchronousTestCase):
     """Host and port."""
 
     def test_addresses(self) -> None:
-        """Names, IPv4 addresses and bracketed IPv6 addresses are told apart from their ports."""
+        """Names, IPv4 addresses and bracketed IPv6 addresses are separated from their ports."""
         for address, expected in (
             ("example.org:4005", ("example.org", 4005)),
             ("127.0.0.1:1", ("127.0.0.1", 1)),

@@ -95,7 +95,7 @@ class StepTests(SynchronousTestCase):
 
     @contextmanager
     def stepped(self, seconds: float) -> Iterator[Daemon]:
-        """A daemon with a clock of its own, that has served somebody, and whose clock has been set since."""
+        """A daemon with its own clock, which has served a piece, and whose clock was set afterwards."""
         self.step(0.0)
         with Daemon(self.directory, environment=self.environment) as daemon:
             self.assertTrue(self.fetched(daemon) == self.content)
@@ -103,7 +103,7 @@ class StepTests(SynchronousTestCase):
             yield daemon
 
     def fetched(self, daemon: Daemon, step: float | None = None) -> bytes:
-        """The content from a daemon; the clock is set when its first bytes have come."""
+        """The content from a daemon; the clock is set when its first bytes have arrived."""
         with Child(daemon.address, receive_buffer=65536) as child:
             child.ask(self.task_id)
             self.assertIsInstance(child.next_event(), PieceContent)

@@ -26,7 +26,7 @@ class EndingTests(SynchronousTestCase):
         self.assertFalse(self.ending.is_awaited)
 
     def test_something_left(self) -> None:
-        """All who wait are told when the last has ended, and when somebody looks, not before."""
+        """All waiting Deferreds fire when the last has ended and :meth:`look` is called, not before."""
         self.assertFalse(self.ending.is_awaited)
         waiting = [self.ending.wait(), self.ending.wait()]
         self.ending.look()
@@ -40,7 +40,7 @@ class EndingTests(SynchronousTestCase):
         self.assertFalse(self.ending.is_awaited)
 
     def test_comes_again(self) -> None:
-        """Where something has begun anew there is another end; whoever has been told is not told of it."""
+        """After a new beginning there is another end; Deferreds that have fired are not concerned."""
         first = self.ending.wait()
         self.left.clear()
         self.ending.look()
@@ -50,7 +50,7 @@ class EndingTests(SynchronousTestCase):
         self.assertNoResult(second)
 
     def test_told_once(self) -> None:
-        """Whoever looks again while all are told tells nobody twice."""
+        """A second look while the Deferreds fire fires none twice."""
         told: list[str] = []
 
         def hear(_: None, name: str) -> None:
@@ -84,7 +84,7 @@ class FailuresTests(SynchronousTestCase):
 
 
 class OutlastTests(SynchronousTestCase):
-    """Something that cannot be cancelled, and whoever waits for it."""
+    """Something that cannot be cancelled, and a wait for it."""
 
     def setUp(self) -> None:
         self.cancelled = 0
@@ -185,7 +185,7 @@ class DeadlineTests(SynchronousTestCase):
         self.assertEqual((self.successResultOf(self.waiting), self.clock.getDelayedCalls()), ("here", []))
 
     def test_cancelled(self) -> None:
-        """If somebody else cancels it, it is not late."""
+        """If another caller cancels it, it is not late."""
         self.waiting.cancel()
         self.failureResultOf(self.waiting, CancelledError)
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -28,7 +28,7 @@ class FamilyTests(SynchronousTestCase):
     """All errors are of one family, with a branch for each layer."""
 
     def test_one_root(self) -> None:
-        """Who catches the root catches every error, and nothing that is not one."""
+        """The root class catches every error of the package, and nothing else."""
         self.assertIs(errors.VortexError.__base__, Exception)
         for name, error in public_errors().items():
             self.assertTrue(issubclass(error, errors.VortexError), name)
@@ -132,7 +132,7 @@ class MessageTests(SynchronousTestCase):
         self.assertEqual((error.file, error.reason), ("/peer.key", "expected a private key, found none"))
 
     def test_unknown_protocol(self) -> None:
-        """Who asks for a protocol that there is not is told which there are."""
+        """The error for an unknown protocol names the known ones."""
         error = errors.UnknownProtocol("quic", ("grpc", "tcp"))
         self.assertEqual(str(error), "unknown download protocol 'quic': expected one of grpc, tcp")
         self.assertEqual((error.protocol, error.known), ("quic", ("grpc", "tcp")))

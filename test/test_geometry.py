@@ -92,7 +92,7 @@ class CheckLengthsTests(SynchronousTestCase):
         check_lengths(None, MAX_PIECE_LENGTH)
 
     def test_refused(self) -> None:
-        """What is beyond a limit is told it."""
+        """The error for a value beyond a limit names the limit."""
         for content_length, piece_length, message in (
             (-1, 1, "got -1"),
             (MAX_CONTENT_LENGTH + 1, MAX_PIECE_LENGTH, f"at most {MAX_CONTENT_LENGTH} bytes"),

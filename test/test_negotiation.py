@@ -83,7 +83,7 @@ class ProtocolTests(SynchronousTestCase):
         )
 
     def assert_same(self, ran: subprocess.CompletedProcess[str], path: Path, by: dict[str, int]) -> None:
-        """The file has come as it was, without a word, and by these transports."""
+        """The file has arrived unchanged, without a warning, and by these transports."""
         self.assertEqual((ran.returncode, ran.stderr), (0, ""), ran)
         self.assertTrue((self.directory / "out").read_bytes() == path.read_bytes())
         self.assertEqual(carried(ran.stdout), by)
@@ -143,7 +143,9 @@ class ProtocolTests(SynchronousTestCase):
                 self.assertLess(time.monotonic() - began, 8.0)
 
     def test_kinds(self) -> None:
-        """Tasks of other kinds come by their own methods; of cache tasks no door is told, so that they come by gRPC."""
+        """
+        Tasks of other kinds come by their own methods; for cache tasks no port is announced, so that they come by gRPC.
+        """
         path = self.serve("all")
         with Daemon(self.directory) as daemon:
             for kind, by in (("persistent", "TCP"), ("persistent-cache", "TCP"), ("cache", "gRPC")):
@@ -196,7 +198,7 @@ class MutualTLSTests(SynchronousTestCase):
                 self.assertTrue((self.directory / "out").read_bytes() == (self.directory / "file").read_bytes())
 
     def test_strangers(self) -> None:
-        """A child without a certificate, or without TLS, gets nothing, by any word, and is told so in one line."""
+        """A child without a certificate, or without TLS, gets nothing, by any protocol, and gets one line."""
         with Daemon(self.directory) as daemon:
             for scheme in ("grpcs", "grpc"):
                 for protocol in ("tcp", "grpc", "auto"):
@@ -235,7 +237,7 @@ class DoorTests(TestCase):
         return None
 
     def write_config(self, port: int = 0) -> None:
-        """Configure the peer whose Vortex door is told of."""
+        """Configure the peer whose Vortex door is announced."""
         write_config(self.directory, port=port, upload="bandwidth_limit: 20MB", more=self.tls)
 
     async def open_door(self, vortex_port: int, limit: int | None = None) -> None:
@@ -291,7 +293,7 @@ class DoorTests(TestCase):
         return out, err
 
     def wait_until_written(self, length: int) -> None:
-        """In a thread: wait until that much of the file has come, and has blocks on the disk."""
+        """In a thread: wait until that much of the file has arrived, and has blocks on the disk."""
         deadline = time.monotonic() + 30
         never = threading.Event()
         while time.monotonic() < deadline:

@@ -2,7 +2,7 @@
 What the README tells to run is run, as it stands there, in a copy of the checkout.
 
 The commands create their environment and install into it what they need from the package index. They share one copy,
-as they do when somebody follows the README. The command that passes the tests would run this module again, and so on
+as they do for a reader of the README. The command that passes the tests would run this module again, and so on
 for ever: in the copy, ``test/`` is reduced to one quick module.
 """
 

@@ -18,7 +18,7 @@ class SharedMemoryTests(SynchronousTestCase):
     """A file without a name."""
 
     def assert_shared(self) -> None:
-        """Assert that it has its content, and that whoever maps it sees what another one writes."""
+        """Assert that it has its content, and that each mapping shows what another one writes."""
         descriptor = shared_memory("dfvortex-test", b"four")
         try:
             with mmap.mmap(descriptor, 0) as one, mmap.mmap(descriptor, 0) as other:
@@ -29,7 +29,7 @@ class SharedMemoryTests(SynchronousTestCase):
             os.close(descriptor)
 
     def test_shared(self) -> None:
-        """It has its content, and whoever maps it sees what another one writes."""
+        """It has its content, and each mapping shows what another one writes."""
         self.assert_shared()
 
     def test_refused(self) -> None:

@@ -66,7 +66,7 @@ class _Stresser(Protocol):
     A child that asks for some pieces, a few of them ahead, and then ends well or badly.
 
     :param draw: where its randomness comes from.
-    :param task_ids: what it may ask for; one ID among them is nobody's.
+    :param task_ids: the tasks that it requests; one ID among them is unknown.
     :param done: called once, with what was wrong or with nothing, when the connection has ended.
     """
 

@@ -99,7 +99,7 @@ class ReadAtTests(SynchronousTestCase):
         self.assert_reads()
 
     def test_refused(self) -> None:
-        """It is read by another call where the first one is refused; other errors are told."""
+        """It is read by another call where the first one is refused; other errors are raised."""
         numbers = [errno.EPERM] * 3
 
         def fail(*_: object) -> int:

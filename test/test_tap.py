@@ -55,7 +55,7 @@ class OptionsTests(SynchronousTestCase):
             self.assertEqual(options.loaded.config.storage.server.tcp.port, 4321)
 
     def test_default(self) -> None:
-        """Without ``--config`` it is ``tap.yaml``, whose absence is told with a word that it is the default."""
+        """Without ``--config`` it is ``tap.yaml``; the message about its absence says that it is the default."""
         here = Path.cwd()
         self.addCleanup(os.chdir, here)
         directory = Path(self.mktemp())
@@ -361,7 +361,7 @@ class DaemonTests(SynchronousTestCase):
             self.assertTrue(_is_gone_soon(pid))
 
     def test_daemonized_with_port_in_use(self) -> None:
-        """Without ``-n`` whoever starts the peer sees that it could not, and the log has the reason."""
+        """Without ``-n`` the starting command fails, and the log has the reason."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             write_config(self.directory, port=other.getsockname()[1])
             ran = self.daemonize()
@@ -389,7 +389,7 @@ class DaemonTests(SynchronousTestCase):
 
     def assert_soon_refused(self, address: tuple[str, int]) -> None:
         """
-        Nobody is accepted any more. Twisted tells the log a moment before it closes the socket, and whoever comes in
+        No connection is accepted any more. Twisted logs that a moment before it closes the socket; a connection in
         between may be reset.
         """
         deadline = time.monotonic() + 2.0
@@ -404,7 +404,9 @@ class DaemonTests(SynchronousTestCase):
         self.fail(f"expected {address} to refuse connections, it still accepts them")
 
     def test_finishes_the_piece_under_way(self) -> None:
-        """SIGTERM lets a piece that is being sent slowly come to its end, accepts nobody meanwhile, and exits 0."""
+        """
+        SIGTERM lets a piece that is being sent slowly come to its end, accepts no connection meanwhile, and exits 0.
+        """
         write_config(self.directory, upload="bandwidth_limit: 500KB")
         task_id = self.import_file()
         with Daemon(self.directory) as daemon, Child(daemon.address) as child:

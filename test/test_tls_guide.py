@@ -45,7 +45,7 @@ class GuideTests(SynchronousTestCase):
         return ran.returncode, ran.stderr
 
     def test_commands(self) -> None:
-        """A peer with the guide's files serves whoever has them, and nobody else; each failure is one line."""
+        """A peer with the guide's files serves only children that have them; each failure is one line."""
         content = b"encrypted" * 100_000
         self.directory.joinpath("file").write_bytes(content)
         task_id = import_file(self.directory / "file", directory=self.directory)

@@ -1,7 +1,7 @@
 """
 ``python -m benchmarks.programs.busy``: read a task's pieces over several connections, from the first again and again,
-until standard input ends. It says ``flowing`` when bytes have come on each connection, and at the end, as JSON, for how
-many seconds it has read since then and how many bytes have come on each.
+until standard input ends. It says ``flowing`` when bytes have arrived on each connection, and at the end, as JSON, for
+how many seconds it has read since then and how many bytes have arrived on each.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class FetchTests(ClientTestCase):
         self.assertEqual(self.asked, [request])
 
     def test_header_in_parts(self) -> None:
-        """A header whose length is known before all of it has come is no content."""
+        """A header whose length is known before all of it has arrived is no content."""
         ours, theirs = socket.socketpair()
         self.addCleanup(ours.close)
         reply = vortex(b"efgh")

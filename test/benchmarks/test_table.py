@@ -19,7 +19,7 @@ class TableTests(SynchronousTestCase):
         self.lines = draw(contest_report()).splitlines()
 
     def test_circumstances(self) -> None:
-        """It says by which command, when, on what, how quiet it was, and who was not there."""
+        """It says by which command, when, on what, how quiet it was, and which contestants were missing."""
         text = "\n".join(self.lines)
         for said in (
             f"{contest_report().origin}, 8,000 MB of memory",
@@ -53,7 +53,7 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(headings, [GROUPS["file"], GROUPS["nothing"]])
 
     def test_other_shapes(self) -> None:
-        """Who fetches in other shapes has a row for each shape, the shared one included."""
+        """A contestant that fetches in other shapes has a row for each shape, the shared one included."""
         rows = [line.split(" | ")[:3] for line in self.lines if line.startswith(("| 4 MiB", "| 64 MiB"))]
         self.assertEqual(
             rows,

@@ -10,7 +10,7 @@ from test.benchmarks.tiny import quick_samples
 
 
 def sample(piece_length: int, seconds: float) -> Sample:
-    """A turn of two workers and four connections, who have read a gigabyte."""
+    """A turn of two workers and four connections that have read a gigabyte."""
     return Sample(
         workers=2,
         connections=4,

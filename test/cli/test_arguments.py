@@ -166,7 +166,7 @@ class ParserTests(SynchronousTestCase):
         self.assert_refused("PATH", "import")
 
     def test_one_line(self) -> None:
-        """An argument with an end of line in it is told in one line all the same."""
+        """An argument with an end of line in it is shown in one line."""
         self.assert_refused(r"got '.*'", "download", "a\nb", "--parent", "h:1", "--output", "o")
         self.assert_refused(r"x\\ny", "list", "x\ny")
 

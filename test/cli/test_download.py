@@ -1,4 +1,4 @@
-"""``dfvortex download`` as a process: from real daemons, and from parents that do as they are told."""
+"""``dfvortex download`` as a process: from real daemons, and from scripted parents."""
 
 from __future__ import annotations
 
@@ -315,7 +315,7 @@ class FailureTests(TestCase):
             await self.assert_fails(5, f"piece 0 from parent {address}", f"tcp://{address}")
 
     async def test_unknown_host(self) -> None:
-        """A parent whose name nobody knows is unreachable."""
+        """A parent with an unknown name is unreachable."""
         await self.assert_fails(5, "nobody.invalid:4005", "nobody.invalid:4005")
 
     async def test_silent_name_server(self) -> None:
@@ -408,7 +408,7 @@ class RestartTests(SynchronousTestCase):
     """The only parent of a download restarts."""
 
     def test_restart(self) -> None:
-        """It is killed in the middle and starts again: the download goes on, keeps what has come, and says so once."""
+        """It is killed in the middle and starts again: the download goes on, keeps its pieces, and says so once."""
         directory = Path(self.mktemp()).absolute()
         write_config(directory, upload="bandwidth_limit: 2MB")
         content = random.Random(1).randbytes(3_000_000)

@@ -1,4 +1,4 @@
-"""``dfvortex download --store`` as processes: what has come is served at once, shared, and survives ``kill -9``."""
+"""``dfvortex download --store`` as processes: pieces are served at once, shared, and survive ``kill -9``."""
 
 from __future__ import annotations
 
@@ -139,8 +139,8 @@ class StoreTests(TestCase):
 
     async def test_served_at_once(self) -> None:
         """
-        The running daemon serves each piece as soon as it has come, and a second child gets from there what is there,
-        and the rest from the slow parent.
+        The running daemon serves each piece as soon as it has arrived, and a second child gets from there what is
+        there, and the rest from the slow parent.
         """
         self.seconds = 0.3
         with Daemon(self.directory) as daemon:

@@ -103,7 +103,7 @@ class CommandTests(SynchronousTestCase):
             self.assertRegex(ran.stderr, rf"\Adfvortex: {name}:.*{pattern}.*\n\Z")
 
     def test_one_line(self) -> None:
-        """An error with an end of line in it is told in one line."""
+        """An error with an end of line in it is written in one line."""
         ran = dfvortex("import", "no\nfile", directory=self.directory)
         self.assertEqual((ran.returncode, ran.stdout), (1, ""))
         self.assertEqual(ran.stderr, "dfvortex: cannot import no\\nfile: No such file or directory\n")
@@ -157,7 +157,7 @@ class CommandTests(SynchronousTestCase):
         self.assertEqual(list((self.directory / "data").rglob("*.dfvortex-part")), [])
 
     def test_signals_leave_no_temporary(self) -> None:
-        """An import that copies is told to end while it copies: nothing is left of the copy."""
+        """An import ends by a signal while it copies: nothing is left of the copy."""
         with self.file.open("wb") as file:
             file.truncate(2 << 30)
         for number, status in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):

@@ -54,7 +54,7 @@ def run_on_terminal(
             while data := os.read(terminal, 65536):
                 shown += data
         except OSError as error:
-            if error.errno != errno.EIO:  # what Linux answers when nobody has the other end any more
+            if error.errno != errno.EIO:  # what Linux answers when the other end is closed
                 raise
         os.close(terminal)
     return process.returncode, shown.decode()
@@ -101,7 +101,7 @@ class ProgressTests(SynchronousTestCase):
             self.assertRegex(rate, r"^([3-8]\d\d(\.\d+)?kB/s|\?B/s|0\.00B/s)$")
 
     def test_length_unknown(self) -> None:
-        """Where nobody knows the length there is no time left, and all the rest."""
+        """If the length is unknown the bar has all but the time left."""
         shown = self.work(4, 1, 0.4, 0)
         self.assertRegex(shown, r"working: \d\.\d0MB \[00:0\d, +\d\.\d+MB/s, [23] pieces\]")
         self.assertNotIn("<", shown)
@@ -149,7 +149,7 @@ class ProgressTests(SynchronousTestCase):
         self.assertEqual(ran.stdout, "")
 
     def test_here(self) -> None:
-        """A bar whose standard error is a pipe takes what it is told."""
+        """A bar whose standard error is a pipe accepts progress."""
         read, write = os.pipe()
         kept = os.dup(2)
         try:

@@ -24,7 +24,7 @@ from dragonfly_vortex.cli.resolver import UnawaitedResolver
 
 @implementer(IResolutionReceiver)
 class Receiver:
-    """Keeps what it is told; ``complete`` fires when that is all."""
+    """Keeps the results; ``complete`` fires with the last."""
 
     def __init__(self) -> None:
         self.addresses: list[IAddress] = []
@@ -68,7 +68,7 @@ class ResolverTests(TestCase):
         self.assertEqual(await self.resolve("::1", [IPv6Address]), [IPv6Address("TCP", "::1", 4005)])
 
     async def test_no_such_name(self) -> None:
-        """A name that nobody has, and one that can be none, have no address."""
+        """A name without a host, and an impossible one, have no address."""
         for name in ("no-such-host.invalid", "a" * 100 + ".example"):
             self.assertEqual(await self.resolve(name), [])
 

@@ -123,7 +123,7 @@ class StoredTests(SynchronousTestCase):
         self.assertEqual(headings.index("CREATED"), line.index("  20") + 2)
 
     def test_stat(self) -> None:
-        """A task is told with its lengths and pieces, whichever way its ID is written."""
+        """A task is shown with its lengths and pieces, whichever way its ID is written."""
         self.assert_fails(3, f"task {self.task_id} not found", "stat", self.task_id)
         import_file(self.file, "--piece-length", "1MB", directory=self.directory)
         said = self.assert_done("stat", self.task_id.upper())
@@ -134,7 +134,7 @@ class StoredTests(SynchronousTestCase):
         )
 
     def test_strange_ids(self) -> None:
-        """An ID that nobody can have is not found; none leads out of the storage."""
+        """An impossible ID is not found; none leads out of the storage."""
         for text in ("x", "../../../etc/passwd", "a" * 300, "a/b", " "):
             for command in (("stat",), ("remove",), ("export", "--output", "out")):
                 self.assert_fails(3, "not found", *command, text)

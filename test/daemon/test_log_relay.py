@@ -29,7 +29,7 @@ class RelayTests(TestCase):
         self.worker_log = Logger(namespace="some.module", observer=publisher)
 
     def relay(self, data: bytes, size: int = 1 << 20) -> list[dict[str, Any]]:
-        """What is in this process's log when data of a worker's has come in parts of that size."""
+        """This process's log when a worker's data arrive in parts of that size."""
         relayed = RelayedLog(7)
         for start in range(0, len(data), size):
             relayed.data_received(data[start : start + size])
@@ -71,7 +71,7 @@ class RelayTests(TestCase):
         self.assertEqual(event_line({"log_level": LogLevel.info}), "")
 
     def test_not_the_log(self) -> None:
-        """What is no event, such as a traceback of the interpreter's, is told as an error, as it is."""
+        """What is no event, such as a traceback of the interpreter's, is logged as an error, as it is."""
         for line in (b"Traceback", b'"text"', b"{}", b'{"level": "loud", "namespace": "n", "text": "t"}', b"\xff"):
             relayed = self.relay(line)
             self.assertEqual(relayed[-1]["log_level"], LogLevel.error)

@@ -62,7 +62,7 @@ def storage_threads() -> int:
 
 
 class _Watched(VortexService):
-    """A peer whose failures somebody waits for."""
+    """A peer whose failures the test waits for."""
 
     def __init__(self, config: Config, reactor: IPeerReactor) -> None:
         super().__init__(config, reactor)
@@ -252,7 +252,7 @@ class ServiceTests(TestCase):
         await peer.stopService()
 
     def test_port_in_use(self) -> None:
-        """A port that cannot be had is told at once, and leaves no thread."""
+        """A port in use is reported at once, and leaves no thread."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             peer = self.service(self.config(port=other.getsockname()[1]))
             self.assertRaises(CannotListenError, peer.startService)
@@ -261,7 +261,7 @@ class ServiceTests(TestCase):
         self.assertEqual(storage_threads(), 0)
 
     def test_grpc_port_in_use(self) -> None:
-        """A gRPC port that cannot be had is told at once, too; the Vortex door is not opened either."""
+        """A gRPC port in use is reported at once, too; the Vortex door is not opened either."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
             peer = self.service(self.config(grpc_port=port))
@@ -308,7 +308,7 @@ class ServiceTests(TestCase):
         self.assertEqual(storage_threads(), 0)
 
     async def test_door_that_fails_later(self) -> None:
-        """A gRPC door that cannot be opened after all is told to whoever runs the peer; the Vortex door stays open."""
+        """A gRPC door that cannot be opened after all is reported to the peer's program; the Vortex door stays open."""
         self.patch(service, "_try_to_listen", lambda ip, port: None)
         with socket.create_server(("127.0.0.1", 0)) as other:
             peer = _Watched(self.config(grpc_port=other.getsockname()[1]), peer_reactor)
@@ -319,7 +319,7 @@ class ServiceTests(TestCase):
         self.assertIsNotNone(peer.address)
 
     async def test_storage_that_fails_later(self) -> None:
-        """A storage that cannot be opened after the peer has started is told in the same way, and in one line."""
+        """A storage that cannot be opened after the peer has started is reported in the same way, and in one line."""
         observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
         peer = _Watched(self.config(protocol="tcp"), peer_reactor)
         self.addCleanup(peer.stopService)
@@ -355,7 +355,7 @@ class ServiceTests(TestCase):
         return doors
 
     def test_metrics_port_in_use(self) -> None:
-        """A port for metrics that cannot be had is told at once, too, and no door is opened."""
+        """A port for metrics in use is reported at once, too, and no door is opened."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = other.getsockname()[1]
             peer = self.service(self.config(metrics_port=port))
@@ -417,7 +417,7 @@ class ServiceTests(TestCase):
         self.assertIsNone(peer.metrics_address)
 
     def test_storage_that_cannot_be_opened(self) -> None:
-        """A storage that cannot be opened is told at once, and nothing listens."""
+        """A storage that cannot be opened is reported at once, and nothing listens."""
         self.directory.joinpath("storage").write_text("a file, not a directory")
         peer = self.service()
         self.assertRaises(StorageFailure, peer.startService)
@@ -445,8 +445,8 @@ class ServiceTests(TestCase):
 
     async def test_finishes_the_piece_under_way(self) -> None:
         """
-        A piece under way when the service stops is sent to its end, and nobody is accepted meanwhile; the metrics tell
-        of it.
+        A piece under way when the service stops is sent to its end, and no connection is accepted meanwhile; the
+        metrics tell of it.
         """
         peer = self.service(self.config(upload=1_000_000))
         peer.startService()

@@ -48,7 +48,7 @@ class ExitTests(SynchronousTestCase):
         return ran.stdout
 
     def test_while_it_runs(self) -> None:
-        """A signal ends it in order; a second one changes nothing, and is told."""
+        """A signal ends it in order; a second one changes nothing, and is logged."""
         said = self.run_and_end("after", signal.SIGINT, signal.SIGINT)
         self.assertRegex(said, r"(?s)asked to end by SIGINT: .*already ending")
 

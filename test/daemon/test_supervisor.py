@@ -121,7 +121,7 @@ class WorkerTests(TestCase):
         self.assertIn("has ended: signal 9;", self.said()[2])
 
     async def test_end(self) -> None:
-        """Each end of a process is told, before the next one is started."""
+        """Each end of a process is reported before the next one is started."""
         worker = self.worker("echo started; kill -9 $$")
         worker.start()
         while len(self.ends) < 2:

@@ -58,7 +58,7 @@ class DaemonTests(SynchronousTestCase):
 
     @contextmanager
     def serving(self) -> Iterator[tuple[Daemon, list[int]]]:
-        """A daemon, and the process IDs of its workers, who serve; at the end none of them is there any more."""
+        """A daemon, and the process IDs of its serving workers; at the end none of them is there any more."""
         with Daemon(self.directory) as daemon:
             for number in (1, 2):
                 daemon.wait_for(rf"\[worker {number}: .*serving Vortex")
@@ -106,7 +106,7 @@ class DaemonTests(SynchronousTestCase):
     def test_metrics(self) -> None:
         """
         One page tells what all workers have sent, also while one of them is stopped. When one is killed while it sends,
-        the sum does not fall, that piece is not under way any more, and who comes in its place is counted on.
+        the sum does not fall, that piece is not under way any more, and its successor counts on.
         """
         self.directory.joinpath("long").write_bytes(bytes(40_000_000))
         long = import_file(
@@ -172,7 +172,7 @@ class DaemonTests(SynchronousTestCase):
     def test_asked_to_end(self) -> None:
         """
         SIGTERM to all processes at once, as a service manager sends it, lets the pieces under way at every worker come
-        to their end, accepts nobody meanwhile, and the daemon exits with 0.
+        to their end, accepts no connection meanwhile, and the daemon exits with 0.
         """
         self.check_end_by(signal.SIGTERM)
 
@@ -249,7 +249,7 @@ class ProgramTests(SynchronousTestCase):
             self.assertEqual(process.wait(30), 1)
 
     def test_end_of_the_pipe(self) -> None:
-        """One whose pipe ends does so, too, on every system: nobody is there who would watch it."""
+        """One whose pipe ends does so, too, on every system: no process would watch it."""
         with self.worker(Path(self.mktemp()).absolute()) as process:
             self.said(process, "serving Vortex")
             if process.stdin is not None:

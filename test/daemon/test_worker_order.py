@@ -1,4 +1,4 @@
-"""What a worker is told, on its way."""
+"""Tests of a worker's order, and of the pipe that carries it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual(pipe.read(), b"behind")
 
     def test_nothing(self) -> None:
-        """A pipe that ends before an order is one that nobody writes into any more."""
+        """A pipe that ends before an order raises an error."""
         self.assertRaises(EOFError, Order.read, io.BytesIO())
 
     def test_all(self) -> None:

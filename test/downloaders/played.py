@@ -1,4 +1,4 @@
-"""A downloader that is told by the test what comes of each request."""
+"""A downloader whose results the test supplies."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Asked:
 
 @implementer(IDownloader)
 class Played(ByKind):
-    """A downloader that is told what comes of each request."""
+    """A downloader whose results the test supplies."""
 
     def __init__(self) -> None:
         self.asked: list[Asked] = []

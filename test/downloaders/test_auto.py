@@ -65,7 +65,7 @@ class _AutoTests(SynchronousTestCase):
         return self.auto.download(parent, PIECE.request())
 
     def assert_piece(self, downloading: Deferred[DownloadPieceResponse]) -> None:
-        """The piece has come, whole."""
+        """The whole piece has arrived."""
         self.assertEqual(self.successResultOf(downloading).content, PIECE.content)
 
     def fall_back(self, reason: str = "connection refused") -> None:
@@ -535,7 +535,7 @@ class BothParents:
         self.address = grpc.address
 
     def until_asked(self, requests: int = 1) -> Deferred[None]:
-        """Fires when so many requests have come over the transport that is in use."""
+        """Fires when that many requests have arrived over the transport in use."""
         return (self.tcp or self.grpc).until_asked(requests)
 
     def until_deserted(self) -> Deferred[None]:

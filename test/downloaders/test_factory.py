@@ -75,7 +75,7 @@ class DownloaderFactoryTests(SynchronousTestCase):
             self.assertIn("tcp", str(error))
 
     def test_unusable_certificate(self) -> None:
-        """A file for TLS that cannot be used is told when a downloader is built, whatever its protocol."""
+        """A TLS file that cannot be used is reported when a downloader is built, whatever its protocol."""
         config = Config(tls=TLSConfig(ca_cert=Path("/nonexistent/ca.crt")))
         for protocol in ("tcp", "grpc", "auto"):
             factory = DownloaderFactory(protocol, config, reactor=MemoryReactorClock())
@@ -147,7 +147,7 @@ class ConfiguredTests(TestCase):
         self.assertEqual((first.goodbyes, second.open_connections), (1, 1))
 
     async def test_idle_timeout(self) -> None:
-        """``idle_timeout`` is how long a connection is kept that nobody uses."""
+        """``idle_timeout`` is how long an unused connection is kept."""
         downloader = self.build(Config(download=DownloadConfig(tcp=DownloadTCPConfig(idle_timeout=0.1))))
         parent = self.parent([sample_piece(10)])
         await downloader.download_piece(parent.address, 0, "", TASK_ID)

@@ -200,7 +200,7 @@ class AttemptTests(SynchronousTestCase):
         self.assert_silent(result, "nothing came for 0.5 s")
 
     def test_metadata_alone(self) -> None:
-        """A parent that has announced a piece's content has said something, though none of it has come."""
+        """The metadata of a piece count as an answer, before any of its content arrives."""
         result, asked = self.ask()
         self.clock.advance(FIRST_WORDS - 1)
         asked.sink.begin(PIECE.metadata)
@@ -228,7 +228,7 @@ class AttemptTests(SynchronousTestCase):
         self.assertNoResult(result)
 
     def test_error(self) -> None:
-        """An error that the parent tells is something; that nothing has come is not."""
+        """An error packet counts as an answer; silence does not."""
         for kind, heard_at in ((PieceTimeout, None), (ParentUnreachable, None), (PieceNotFound, 100.0)):
             result, asked = self.ask()
             asked.fail(kind, "so it is")
@@ -256,7 +256,7 @@ class AttemptTests(SynchronousTestCase):
         self.assertFalse(self.way.is_tried)
 
     def test_cancelled(self) -> None:
-        """A piece that is cancelled by whoever wanted it is no silence, and lets the next one try."""
+        """A piece that its caller cancels is no silence, and lets the next one try."""
         self.way.failed(0, 60.0, "refused")
         result, _ = self.ask()
         result.cancel()

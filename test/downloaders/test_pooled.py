@@ -197,7 +197,7 @@ class LegacyParentTests(DownloaderContract, TestCase):
 
 
 class ImportTests(SynchronousTestCase):
-    """gRPC is not loaded before somebody asks for it."""
+    """gRPC is not loaded before its first use."""
 
     def test_not_before_it_is_needed(self) -> None:
         """A program that has imported everything but gRPC's own layers has loaded none of gRPC's packages."""

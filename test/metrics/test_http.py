@@ -93,7 +93,7 @@ class ServerTests(TestCase):
         self.assertEqual([line for line in said if line and "GET" in line], [])
 
     async def test_nothing_else(self) -> None:
-        """No other path leads anywhere, and nobody can set anything back; bodies are not kept, in no file either."""
+        """No other path exists, and no request resets a metric; bodies are not kept, in no file either."""
         self.patch(tempfile, "tempdir", "/nonexistent")
         connection = self.connect(self.start())
         for path in ("/", "/metrics/", "/metrics/more", "/metric"):
@@ -133,7 +133,7 @@ class ServerTests(TestCase):
         self.assertEqual([status for status, _, _ in await pages], [200] * 4)
 
     async def test_gone(self) -> None:
-        """For those who have gone before it was their turn nothing is collected."""
+        """For clients that have disconnected before their turn nothing is collected."""
         self.wait.clear()
         port = self.start()
         for _ in range(5):
@@ -145,7 +145,7 @@ class ServerTests(TestCase):
         self.assertEqual(self.collected, 2)
 
     async def test_full(self) -> None:
-        """Where there are as many connections as there may be, the oldest makes room: nobody can shut others out."""
+        """Where there are as many connections as there may be, the oldest makes room: no client can shut others out."""
         self.patch(metrics_http, "_MAX_CONNECTIONS", 2)
         port = self.start()
         one, two, three = self.connect(port), self.connect(port), self.connect(port)
@@ -169,7 +169,7 @@ class ServerTests(TestCase):
             self.assertRaises(BlockingIOError, each.recv, 1)
 
     async def test_stop(self) -> None:
-        """When it has stopped, nobody is connected any more, and nobody can be; it can be started again."""
+        """When it has stopped, no client is connected or can connect; it can be started again."""
         port = self.start()
         self.assertEqual(self.server.address, IPv4Address("TCP", "127.0.0.1", port))
         connection = self.connect(port)
@@ -197,7 +197,7 @@ class ServerTests(TestCase):
         while not self.collected:
             await deferLater(REACTOR, 0.01)
         await deferLater(REACTOR, 0.05)
-        gc.collect()  # what nobody has heard of is in the log then, and fails the test
+        gc.collect()  # an unhandled error is in the log then, and fails the test
 
     def test_address_taken(self) -> None:
         """An address that is taken cannot be had."""

@@ -1,4 +1,4 @@
-"""All that is told of a peer, by the reference's names."""
+"""Tests of a peer's metrics, by the reference's names."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class PeerTests(SynchronousTestCase):
         self.storage = Path.cwd()
 
     def told(self) -> dict[str, Family]:
-        """What is told, by its name."""
+        """The metrics, by their names."""
         metrics = PeerMetrics(storage=self.storage, tallies=lambda: self.tallies, stats=self.stats, workers=lambda: [])
         return {family.name: family for family in metrics.families()}
 
@@ -68,7 +68,7 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual((loaded.enable, loaded.server.port), (True, MetricsConfig().server.port))
 
     def test_version(self) -> None:
-        """The version has the reference's labels; what nobody knows is empty."""
+        """The version has the reference's labels; unknown ones are empty."""
         ((labels, value),) = self.told()["dragonfly_client_version"].samples.items()
         self.assertEqual(value, 1)
         self.assertEqual([name for name, _ in labels], ["git_version", "git_commit", "platform", "build_time"])
@@ -86,7 +86,7 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual(told["dragonfly_client_concurrent_upload_piece_total"].kind, "gauge")
 
     def test_stats(self) -> None:
-        """Questions about tasks are told by type, those about standard tasks apart from the others."""
+        """Questions about tasks are counted by type, those about standard tasks apart from the others."""
         if self.stats is not None:
             self.stats.asked.update(
                 {PieceKind.STANDARD: 4, PieceKind.PERSISTENT: 5, PieceKind.PERSISTENT_CACHE: 6, PieceKind.CACHE: 7}
@@ -99,12 +99,12 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual(told["dragonfly_client_stat_local_task_total"].samples, {(("type", "0"),): 4})
 
     def test_no_grpc(self) -> None:
-        """Without the gRPC door, which alone is asked about tasks, nothing is told of such questions."""
+        """Without the gRPC door, which alone is asked about tasks, there are no metrics of such questions."""
         self.stats = None
         self.assertEqual([name for name in self.told() if "stat" in name.split("_")], [])
 
     def test_disk(self) -> None:
-        """The disk is the storage's; where that has gone, the rest is told."""
+        """The disk is the storage's; if that is gone, the other metrics stay."""
         disk = os.statvfs(self.storage)
         told = self.told()
         (total,) = told["dragonfly_client_disk_space_total"].samples.values()

@@ -31,7 +31,7 @@ for family in ProcessMetrics(lambda: []).families():
 
 
 def values(metrics: ProcessMetrics) -> dict[str, float]:
-    """What is told, by its name."""
+    """The metrics, by their names."""
     return {family.name: next(iter(family.samples.values())) for family in metrics.families()}
 
 
@@ -39,7 +39,7 @@ class ProcessTests(SynchronousTestCase):
     """This process, alone and with another one."""
 
     def test_alone(self) -> None:
-        """What is told of this process is what others say of it."""
+        """This process's metrics are what other programs report of it."""
         before, threads = sum(os.times()[:2]), len(os.listdir("/proc/self/task"))
         told = values(ProcessMetrics(lambda: []))
         self.assertTrue(before - 0.02 <= told["process_cpu_seconds_total"] <= sum(os.times()[:2]) + 0.02)
@@ -50,7 +50,7 @@ class ProcessTests(SynchronousTestCase):
         self.assertGreater(told["process_resident_memory_bytes"], 10_000_000)
 
     def test_start(self) -> None:
-        """When a process was started is told in Unix seconds."""
+        """The start of a process is given in Unix seconds."""
         before = time.time()
         said = subprocess.run([sys.executable, "-c", TELLS], capture_output=True, text=True, check=True).stdout
         self.assertTrue(before - 2 <= int(said) <= time.time() + 2, said)
@@ -75,7 +75,7 @@ class ProcessTests(SynchronousTestCase):
         self.assertLess(later["process_open_fds"], both["process_open_fds"])
 
     def test_elsewhere(self) -> None:
-        """Where there is no /proc nothing is told."""
+        """Without /proc there are no metrics."""
         self.patch(process_collector, "_PROC", Path("/nonexistent"))
         self.assertEqual(values(ProcessMetrics(lambda: [1])), {})
 

@@ -64,7 +64,7 @@ class MemoryEndpointTests(SynchronousTestCase):
         self.assertIs(protocol.transport, connection)
 
     def test_ends(self) -> None:
-        """A connection ends in the next turn of the clock, for the reason of the first who ended it, and once."""
+        """A connection ends in the next turn of the clock, for the first reason, and once."""
         for end, reason in (("loseConnection", ConnectionDone), ("abortConnection", ConnectionAborted)):
             protocol, connection = self.connected()
             getattr(connection, end)()

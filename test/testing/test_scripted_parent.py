@@ -99,7 +99,7 @@ class ScriptedParentTests(TestCase):
         self.assertEqual((parent.connections, parent.open_connections, parent.goodbyes), (2, 0, 2))
 
     async def test_stop(self) -> None:
-        """Stopping ends the connections, during a pause too, and nobody can connect any more."""
+        """Stopping ends the connections, during a pause too, and no client can connect any more."""
         parent = self.parent(Pause(60))
         child = await self.connect(parent)
         assert child.transport is not None

@@ -42,7 +42,7 @@ class TokenBucketTests(SynchronousTestCase):
         self.bucket.spend(50)
 
     def test_spend(self) -> None:
-        """Who has moved bytes rests for all debts, his own too."""
+        """A caller that has moved bytes rests for all debts, its own too."""
         self.assertAlmostEqual(self.bucket.spend(100), 0.1)
         self.assertAlmostEqual(self.bucket.spend(100), 0.2)
         self.clock.advance(0.15)
@@ -50,7 +50,7 @@ class TokenBucketTests(SynchronousTestCase):
         self.assertAlmostEqual(self.bucket.spend(100), 0.15)
 
     def test_reserve(self) -> None:
-        """Who asks first waits for all debts but his own."""
+        """A caller that asks first waits for all debts but its own."""
         self.assertEqual(self.bucket.reserve(100), 0.0)
         self.assertAlmostEqual(self.bucket.reserve(100), 0.1)
         self.assertAlmostEqual(self.bucket.reserve(1), 0.2)

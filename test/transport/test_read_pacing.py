@@ -40,11 +40,11 @@ class LowWaterMarkTests(SynchronousTestCase):
         self.addCleanup(self.ours.close)
 
     def is_woken(self) -> bool:
-        """Whether whoever waits for the socket to be readable is told that it is."""
+        """Whether a waiting poll reports that the socket is readable."""
         return bool(select.select([self.ours], [], [], 0.02)[0])
 
     def test_below(self) -> None:
-        """Less than the mark wakes nobody; as much does, and a lower mark does it at once."""
+        """Fewer bytes than the mark do not wake the reader; as many do, and so does a lower mark, at once."""
         mark = LowWaterMark(self.ours)
         mark.set(100)
         self.other.send(bytes(99))
@@ -83,7 +83,7 @@ class LowWaterMarkTests(SynchronousTestCase):
             self.assertEqual(self.ours.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT), buffer // 8)
 
     def test_once(self) -> None:
-        """The kernel is told of changes alone."""
+        """Only changes are passed to the kernel."""
         sock = CountingSocket()
         self.addCleanup(sock.close)
         mark = LowWaterMark(sock)
@@ -119,7 +119,7 @@ class RestTests(SynchronousTestCase):
         self.assertEqual((free.rest, self.transport.producerState), (None, "producing"))
 
     def test_rest(self) -> None:
-        """What has come is paid for before the connection is read on."""
+        """Received bytes are paid for before the connection is read again."""
         self.pace.spend(550)
         self.assertIsNotNone(self.pace.rest)
         self.clock.advance(0.4)
@@ -128,7 +128,7 @@ class RestTests(SynchronousTestCase):
         self.assertEqual((self.pace.rest, self.transport.producerState), (None, "producing"))
 
     def test_within_the_limit(self) -> None:
-        """What costs no time makes nobody rest."""
+        """Without a debt there is no rest."""
         self.pace.spend(50)
         self.assertEqual((self.pace.rest, self.transport.producerState), (None, "producing"))
 

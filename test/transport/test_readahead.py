@@ -120,7 +120,7 @@ class PagesTests(TestCase):
         self.successResultOf(pages.fetch(0, 64 * KIB))
 
     def test_no_probes(self) -> None:
-        """Where nobody can tell what is in memory, everything counts as resident, and is read."""
+        """If the system cannot say what is in memory, everything counts as resident, and is read."""
         for pages in (self.of_a_file_system_without(), self.on_a_platform_without()):
             self.assertTrue(pages.resident(0, 10))
             self.assertTrue(pages.read(0, 5))
@@ -187,7 +187,7 @@ class PagesTests(TestCase):
             await pages.fetch(0, 10)
 
     async def test_close_while_a_thread_reads(self) -> None:
-        """The descriptor stays open until the thread has come back."""
+        """The descriptor stays open until the thread has finished."""
         self.path.write_bytes(bytes(100))
         pages = self.pages()
         let_go = self.block()
@@ -235,7 +235,7 @@ class PagesTests(TestCase):
 
 
 class ReadAheadTests(SynchronousTestCase):
-    """Threads that nobody has needed."""
+    """Threads that were never used."""
 
     def test_unused(self) -> None:
         """No thread is started before it is needed."""

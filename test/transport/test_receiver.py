@@ -30,7 +30,7 @@ PARENT = "parent.example:4005"
 @implementer(IPieceSink)
 class RecordingSink:
     """
-    A sink that writes down what it is told, and raises where it is told to.
+    A sink that records its calls, and raises where the test says so.
 
     :param failing: the name of the method that raises.
     :param error: what it raises.
@@ -127,7 +127,7 @@ class PieceReceiverTests(SynchronousTestCase):
         self.assertRaises(DigestMismatch, receiver.finish)
 
     def test_unknown_digest(self) -> None:
-        """A digest that nobody can compute is refused before the sink begins."""
+        """A digest of an unknown kind is refused before the sink begins."""
         for digest in ("md5:0123", "crc32", "crc32:xyz", "sha256:0123"):
             sink = RecordingSink()
             error = self.assertRaises(DigestMismatch, self.receiver(sink, replace(PIECE.metadata, digest=digest)).begin)
@@ -164,7 +164,7 @@ class PieceReceiverTests(SynchronousTestCase):
         self.assertIs(error.__cause__, refusal)
 
     def test_failing_sink(self) -> None:
-        """Whatever a sink raises is this side's failure; a sink that has begun is told of it once."""
+        """Whatever a sink raises is this side's failure; the ``fail`` of a sink that has begun is called once."""
         for method, calls in (
             ("begin", ["begin"]),
             ("write", ["begin", "write", "fail"]),
@@ -175,7 +175,7 @@ class PieceReceiverTests(SynchronousTestCase):
                 self.assertIs(error.__cause__, cause)
 
     def test_sink_that_cannot_fail(self) -> None:
-        """A sink that raises when it is told of a failure is logged, and the failure stays what it was."""
+        """A sink that raises in its ``fail`` is logged, and the failure stays what it was."""
         defect = ValueError("a defect")
         self.assert_ends(RecordingSink("fail", defect), ["begin", "write", "fail"], DigestMismatch, b"x")
         self.assertEqual([failure.value for failure in self.flushLoggedErrors(ValueError)], [defect])
@@ -311,7 +311,7 @@ class TakingTests(SynchronousTestCase):
         receiver.finish()
 
     def test_reset(self) -> None:
-        """A connection that fails is told as what it is; the piece is left to whoever has the connection."""
+        """A failed connection is reported as such; the owner of the connection ends the piece."""
         receiver = self.receiver(self.sink, splicer=self.splicer)
         self.parent.send(PIECE.content[:10])
         self.parent.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

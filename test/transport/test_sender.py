@@ -112,7 +112,7 @@ class SenderTests(SynchronousTestCase):
         self.assertEqual(self.transport.value(), HEADER)
 
     def test_unflushed(self) -> None:
-        """Replies that nobody takes wait before they fill the memory, headers and errors too."""
+        """Replies that the child does not read wait before they fill the memory, headers and errors too."""
         for length in (ONE_WRITE_LENGTH, 1, 0, None):
             self.transport = FullTransport()
             self.sender = self.sender_for(UNLIMITED)
@@ -364,7 +364,7 @@ class ColdTests(ServingTestCase):
         self.assertTrue(transport.value() == HEADER + store.content(0))
 
     async def test_child_vanishes(self) -> None:
-        """A descriptor from which a thread reads is not closed before that has come back, and then it is."""
+        """A descriptor from which a thread reads is closed when the thread has finished, and not before."""
         store, address = self.cold(3 * MIB)
         child = await self.child(address)
         await deferToThread(child.ask, 0)
@@ -408,7 +408,7 @@ def a_file(path: str, length: int) -> tuple[FileRange, bytes]:
 
 
 class ReadWhenTold(ReadAhead):
-    """Reads what is not in memory when it is told to."""
+    """Reads what is not in memory when the test says so."""
 
     def __init__(self) -> None:
         super().__init__(REACTOR)
@@ -503,7 +503,7 @@ class CopyProducerTests(SynchronousTestCase):
         self.successResultOf(done)
 
     def test_rests(self) -> None:
-        """The limiter says when a step is taken, and its rest is told from the other side's."""
+        """The limiter says when a step is taken, and its pauses differ from those of the other side."""
         self.producer = self.producer_for(1000)
         self.limiter.spend(50)
         done, content, descriptor = self.send(25)
@@ -539,7 +539,7 @@ class CopyProducerTests(SynchronousTestCase):
         self.assertEqual(self.steps, [10])
 
     def cold(self, length: int) -> tuple[Deferred[None], bytes, int, ReadWhenTold]:
-        """Begin to send a file that is not in memory: what :meth:`send` gives, and who reads it."""
+        """Begin to send a file that is not in memory: what :meth:`send` returns, and the reader."""
         path, read_ahead = Path(self.mktemp()), ReadWhenTold()
         content = cold_file(path, length)
         descriptor = os.open(path, os.O_RDONLY)

@@ -85,7 +85,7 @@ class FileSinkTests(SynchronousTestCase):
         self.assertEqual(os.lseek(self.descriptor, 0, os.SEEK_CUR), 8)
 
     def test_written_by_others(self) -> None:
-        """Others are told where the next byte goes, and what they have put there is not written over."""
+        """A client learns where the next byte goes, and what it put there is not overwritten."""
         sink = FileSink(self.descriptor, 2)
         sink.begin(METADATA)
         self.assertEqual(sink.place(), FilePlace(self.descriptor, 2))

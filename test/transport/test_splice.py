@@ -86,7 +86,7 @@ class SplicerTests(SynchronousTestCase):
         self.assertEqual(self.content()[:1000], CONTENT[:1000])
 
     def test_nothing(self) -> None:
-        """A socket that holds nothing gives nothing, and so does one that has come to its end."""
+        """A socket that holds nothing gives nothing, and neither does one at its end."""
         self.assertEqual(self.move(100), 0)
         self.other.send(b"abc")
         self.other.shutdown(socket.SHUT_WR)
@@ -94,7 +94,7 @@ class SplicerTests(SynchronousTestCase):
         self.assertEqual((self.move(100), self.ours.recv(1)), (0, b""))
 
     def test_reset(self) -> None:
-        """What came before a reset is moved; the reset itself is told, which the socket does not do twice."""
+        """What came before a reset is moved; the reset is reported, which the socket does only once."""
         self.other.send(b"abc")
         self.other.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.other.close()

@@ -124,7 +124,7 @@ class TransportTests(SynchronousTestCase):
         self.assertFalse(begins_tls(b""))
 
     def test_beneath(self) -> None:
-        """Under TLS there is another transport, without it there is none; both are told of the end."""
+        """Under TLS there is another transport, without it there is none; both learn of the end."""
         directory = Path(self.mktemp())
         directory.mkdir()
         tls = server_tls_from(Authority(directory).issue().identity())
@@ -144,7 +144,7 @@ class TransportTests(SynchronousTestCase):
         self.assertTrue(tcp.disconnecting)
 
     def test_answer_without_tls(self) -> None:
-        """Who speaks no TLS is answered once, by its first bytes; who does, even byte by byte, is not."""
+        """A client without TLS is answered once, by its first bytes; one with TLS, even byte by byte, is not."""
         directory = Path(self.mktemp())
         directory.mkdir()
         tls = server_tls_from(Authority(directory).issue().identity())

@@ -24,7 +24,7 @@ clock = IReactorTime(reactor)
 
 
 class _Listener(Protocol):
-    """Keeps what it is told."""
+    """Keeps what it receives."""
 
     def __init__(self) -> None:
         self.heard: Deferred[bytes] = Deferred()
@@ -71,7 +71,7 @@ class TLSEndpointTests(TestCase):
         return parent
 
     async def test_connected(self) -> None:
-        """The protocol is told of the connection, its data and its end."""
+        """The protocol gets the connection, its data and its end."""
         parent = self.parent()
         protocol = await self.connect(parent.address, Factory.forProtocol(_Listener))
         if not isinstance(protocol, _Listener):
@@ -83,7 +83,7 @@ class TLSEndpointTests(TestCase):
             await protocol.lost
 
     async def test_refused(self) -> None:
-        """Where nobody listens, that is what is said."""
+        """If no process listens, the error says so."""
         with socket.socket() as bound_only:
             bound_only.bind(("127.0.0.1", 0))
             with self.assertRaises(ConnectionRefusedError):
@@ -97,7 +97,7 @@ class TLSEndpointTests(TestCase):
         await parent.until_deserted()
 
     async def test_silent(self) -> None:
-        """A handshake that nobody answers ends with the time for connecting, and the connection with it."""
+        """A handshake without an answer ends with the time for connecting, and the connection with it."""
         with socket.create_server(("127.0.0.1", 0)) as listening:
             address = f"tls://127.0.0.1:{listening.getsockname()[1]}"
             with self.assertRaises(TimeoutError):

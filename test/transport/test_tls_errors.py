@@ -1,4 +1,4 @@
-"""OpenSSL's failures become words, those that nobody has thought of too."""
+"""OpenSSL's failures become sentences, unknown ones too."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class WordsTests(SynchronousTestCase):
             self.assertIsNone(why_tls_failed(error))
 
     def test_certificates(self) -> None:
-        """A refusal says what is wrong with the certificate; a code that is not known is told as a number."""
+        """A refusal says what is wrong with the certificate; an unknown code is given as a number."""
         self.assertEqual(why_not_verified(10), "the certificate has expired")
         self.assertEqual(why_not_verified(18), "the certificate is self-signed, and not trusted here")
         self.assertEqual(why_not_verified(9999), "the certificate cannot be verified (OpenSSL's error 9999)")
@@ -47,7 +47,7 @@ class WordsTests(SynchronousTestCase):
             self.assertEqual(why_tls_failed(openssl_error(reason)), words)
 
     def test_unknown(self) -> None:
-        """What is in no table is told in OpenSSL's own words, all of them."""
+        """What is in no table is given in OpenSSL's own words, all of them."""
         self.assertEqual(why_tls_failed(openssl_error("bad record mac")), "TLS: bad record mac")
         self.assertEqual(why_tls_failed(openssl_error("tlsv9 alert too late")), "TLS: tlsv9 alert too late")
         self.assertEqual(why_unusable(openssl_error("no start line", "bad base64")), "no start line, bad base64")

@@ -12,7 +12,7 @@ class WhatIsSentTests(SynchronousTestCase):
     """The first bytes of a connection."""
 
     def test_known(self) -> None:
-        """HTTP/2, TLS and greetings are told, with the scheme that may be meant."""
+        """HTTP/2, TLS and greetings are recognized, with the scheme that may be meant."""
         for first, part in (
             (b"\0\0\x18\4\0\0\0\0\0", "grpc://"),
             (b"\0\0\0\4\0\0\0\0\0", "grpc://"),

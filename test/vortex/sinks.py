@@ -8,7 +8,7 @@ __all__ = ["CountingSink", "FullSink"]
 
 
 class CountingSink(MemorySink):
-    """A sink that counts how often it is told of a failure."""
+    """A sink that counts the calls of its ``fail``."""
 
     failures = 0
 

@@ -24,7 +24,7 @@ class TurnTests(SynchronousTestCase):
         return [each.mine for each in (self.one, self.two, self.three)]
 
     def test_fewest(self) -> None:
-        """It is the turn of all that have as few as nobody else."""
+        """It is the turn of those that have the fewest."""
         for each, connections in ((self.one, 3), (self.two, 2), (self.three, 2)):
             each.tell(connections)
         self.assertEqual(self.whose(), [False, True, True])
@@ -32,7 +32,7 @@ class TurnTests(SynchronousTestCase):
         self.assertEqual(self.whose(), [False, False, True])
 
     def test_takes_none(self) -> None:
-        """Nobody waits for one that has not come yet, is full or has gone."""
+        """No process waits for one that has not started yet, is full or has ended."""
         self.two.tell(5)
         self.assertEqual(self.whose(), [False, True, False])
         self.one.tell(0)

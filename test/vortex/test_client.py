@@ -221,7 +221,7 @@ class TCPClientTests(SynchronousTestCase):
         self.fetch(1)
 
     def test_unasked_bytes_while_idle(self) -> None:
-        """The same holds for a connection that is idle already, though it may be a goodbye that has come in part."""
+        """The same holds for a connection that is idle already, though the bytes may be a part of a close."""
         self.fetch(0)
         goodbye = Close(packet_id=0).to_bytes()
         self.endpoint.connections[0].receive(goodbye[:3])
@@ -396,7 +396,7 @@ class TCPClientTests(SynchronousTestCase):
         self.assert_timed_out(waiting, "no reply")
 
     def test_own_limit(self) -> None:
-        """The time in which the connection rests for this side's own limit does not count, and is told."""
+        """The time in which the connection rests for this side's own limit does not count, and is known."""
         limiter = TokenBucket(10, self.clock)
         settings = ClientSettings(clock=self.clock, receive_limiter=limiter)
         self.client = TCPClient(PARENT, lambda address: self.endpoint, settings)
@@ -470,7 +470,7 @@ class TCPClientTests(SynchronousTestCase):
         self.assertEqual(len(self.endpoint.connections), 2)
 
     def test_stop_while_connecting_and_waiting(self) -> None:
-        """Stopping gives up connecting, and whoever waits does not begin."""
+        """Stopping gives up connecting, and waiting requests do not begin."""
         self.client = self.make_client(connections_per_address=1)
         self.endpoint.at_once = False
         asked = [self.ask(), self.ask()]

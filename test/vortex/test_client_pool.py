@@ -163,7 +163,7 @@ class ClientPoolTests(SynchronousTestCase):
         self.assertEqual(self.made, ["a:1", "b:1", "c:1", "d:1"])
 
     def test_cancelled_while_it_waits(self) -> None:
-        """Who waits for a place can give up."""
+        """A request that waits for a place can be cancelled."""
         busy = [self.ask("a:1"), self.ask("b:1")]
         waiting = self.ask("c:1")
         waiting.cancel()

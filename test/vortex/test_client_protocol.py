@@ -120,7 +120,7 @@ class VortexClientProtocolTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(result).content)
 
     def test_next_piece_at_once(self) -> None:
-        """Whoever is told of a piece may ask for the next one there and then."""
+        """A callback of a piece may request the next one at once."""
         protocol, connection, first = self.ask()
         second = first.addCallback(lambda _: protocol.download_piece(PIECE.request()))
         connection.receive(reply_bytes(PIECE))
@@ -269,7 +269,7 @@ class VortexClientProtocolTests(SynchronousTestCase):
     # -- how connections end
 
     def test_closed_before_a_reply(self) -> None:
-        """A connection that ends before its reply says so, and whether anything of the reply has come."""
+        """A connection that ends before its reply says so, and whether any byte of the reply arrived."""
         for data in (b"", reply_bytes(PIECE)[:1]):
             protocol, connection, result = self.ask()
             connection.receive(data) if data else None
@@ -281,7 +281,7 @@ class VortexClientProtocolTests(SynchronousTestCase):
             self.assertEqual((protocol.answered, protocol.usable, protocol.closed_here), (bool(data), False, False))
 
     def test_truncated(self) -> None:
-        """A connection that ends inside the content tells how much has come, and the sink that it has failed."""
+        """If a connection ends inside the content, the error says how much arrived, and the sink fails."""
         for content in (b"", PIECE.content[:-1]):
             sink = CountingSink()
             _, connection, result = self.ask(sink=sink)
@@ -292,7 +292,7 @@ class VortexClientProtocolTests(SynchronousTestCase):
             self.assertEqual(sink.failures, 1)
 
     def test_reset(self) -> None:
-        """A connection that was lost is told from one that was closed, and the cause is kept."""
+        """A lost connection differs from a closed one, and the cause is kept."""
         _, connection, result = self.ask()
         connection.receive(reply_bytes(PIECE)[:-5])
         connection.reset()
@@ -381,7 +381,7 @@ class VortexClientProtocolTests(SynchronousTestCase):
         return ClientSettings(clock=self.clock, receive_limiter=TokenBucket(rate, self.clock))
 
     def test_limited(self) -> None:
-        """A connection that has received more than its share is not read until its time has come."""
+        """A connection that has received more than its share is not read until its rest is over."""
         piece = sample_piece(1000, number=3)
         _, connection, result = self.ask(piece, settings=self.limited(1000))
         data = reply_bytes(piece)
@@ -522,7 +522,7 @@ class RealConnectionTests(TestCase):
         await self.parent.until_deserted()
 
     async def test_closed(self) -> None:
-        """A connection that is closed in the middle of a piece tells how much has come."""
+        """If a connection is closed in the middle of a piece, the error says how much arrived."""
         data = reply_bytes(sample_piece(1_000_000))
         for pause in (0, 0.05):
             protocol = await self.connect()
@@ -678,7 +678,7 @@ class LateSplicer(Splicer):
 
 
 class CountingFileSink(FileSink):
-    """A sink in a file that counts how often it is told of a failure."""
+    """A sink in a file that counts the calls of its ``fail``."""
 
     failures = 0
 

@@ -1,4 +1,4 @@
-"""Tests of all connections together: who is let in, who must go, and how they end."""
+"""Tests of the registry of connections: which are accepted, which are closed, and how they end."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class DrainTests(ServingTestCase):
 
 
 class RoomTests(ServingInMemory):
-    """Who makes room for whom, and what is told of it."""
+    """Which connection makes room for which, and what is logged."""
 
     def test_longest_idle_makes_room(self) -> None:
         """At the limit the connection that has been idle longest is closed, and busy ones are not."""
@@ -136,7 +136,7 @@ class RoomTests(ServingInMemory):
         self.assertIsNone(self.parent.buildProtocol(None))
 
     def test_drain_twice(self) -> None:
-        """Everyone who waits for the end is told of it, and one who has given up waiting aborts nothing."""
+        """Every waiting caller learns of the end, and one that has given up waiting aborts nothing."""
         self.store.waiting = []
         protocol, transport = self.connect()
         protocol.dataReceived(request_bytes(0))

@@ -1,4 +1,4 @@
-"""Vortex over TLS between a parent and a child on real sockets: who is served, and what is said to who is not."""
+"""Vortex over TLS between a parent and a child on real sockets: which children are served, and what others get."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class TLSTestCase(ServingTestCase):
 
 
 class ServedTests(TLSTestCase):
-    """Who is served."""
+    """Children that are served."""
 
     async def test_pieces(self) -> None:
         """Pieces of all sizes come as they are, over a name, an IPv4 address and a chain of two authorities."""
@@ -188,7 +188,7 @@ class ServedTests(TLSTestCase):
 
 
 class RefusedTests(TLSTestCase):
-    """Who is not served: one line at the child, one at the parent."""
+    """Children that are not served: one line at the child, one at the parent."""
 
     async def refused(
         self,
@@ -283,7 +283,7 @@ class RefusedTests(TLSTestCase):
         self.assertIn("TLS: the certificate was not signed by an authority that is trusted here", parent)
 
     async def test_plain_child(self) -> None:
-        """A child without TLS is told, without TLS, that it is expected."""
+        """A child without TLS gets the answer, without TLS, that TLS is expected."""
         child, parent = await self.refused(self.peer.identity(), self.downloader(), "tcp", ParentFailed)
         self.assertIn("expected TLS (tls://) on this port, got a request without it", child)
         self.assertIn("TLS: expected TLS, got something else", parent)
@@ -324,7 +324,7 @@ class RefusedTests(TLSTestCase):
         self.assertIn("TLS: expected TLS 1.3, got an earlier version", self.said()[0])
 
     async def test_a_child_that_comes_and_goes(self) -> None:
-        """Who connects and goes without a word, or with half a one, is not worth a line, and leaves nothing."""
+        """A client that disconnects without a packet, or with half of one, is not logged, and leaves nothing."""
         factory = self.factory(self.shelf(10))
         port = self.serve_identity(factory, self.peer.identity())
         for data in (b"", b"\x16", b"\x16\x03\x01\x02\x00\x01"):
@@ -370,7 +370,9 @@ class EndTests(TLSTestCase):
         self.assertEqual(await deferToThread(child.recv, 100), b"")
 
     async def test_room(self) -> None:
-        """At the limit the longest idle makes room, though it says no goodbye; when all are busy, nobody gets in."""
+        """
+        At the limit the longest idle makes room, though it sends no close_notify; when all are busy, no other gets in.
+        """
         store = self.shelf(8 * MIB)
         factory = self.factory(store, max_connections=1)
         port = self.serve_identity(factory, self.peer.identity())

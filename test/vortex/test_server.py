@@ -162,7 +162,9 @@ class RoomTests(ServingTestCase):
         self.assertLessEqual(len(factory.connections), 3)
 
     async def test_no_descriptor_left(self) -> None:
-        """While no descriptor is left the port tries again now and then; who waits is served when there is one."""
+        """
+        While no descriptor is left the port tries again now and then; a waiting client is served when there is one.
+        """
         await self.pause(0)  # the reactor itself has opened what it needs
         address = self.serve(self.factory(self.shelf(10)))
         observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
@@ -198,7 +200,9 @@ class SharedTests(ServingTestCase):
         return port
 
     async def test_somebody_was_quicker(self) -> None:
-        """Who finds nobody, because another one has accepted him, goes on to watch, and does not close the other's."""
+        """
+        A process that finds no connection, because another one accepted it, goes on, and does not close the other's.
+        """
         store = self.shelf(10)
         listening = listening_socket("127.0.0.1", 0, SocketOptions())
         other = self.port(listening.dup(), store)
@@ -242,7 +246,7 @@ class SharedTests(ServingTestCase):
         await self.until(lambda: turns.counts == (1, 0))
 
     async def test_turns_of_one_that_does_not_come(self) -> None:
-        """Whom another one ought to accept, and does not, is accepted all the same, a moment later."""
+        """A connection that another process should accept, and does not, is accepted a moment later."""
         address, one, two, _ = self.in_turns()
         two.pauseProducing()  # its process is stopped
         for _ in range(3):
@@ -250,7 +254,7 @@ class SharedTests(ServingTestCase):
         await self.until(lambda: one.sessionno == 3)
 
     async def test_turns_of_one_that_is_full(self) -> None:
-        """Nobody waits for one that has no room, nor for one that has ended."""
+        """No process waits for one that has no room, nor for one that has ended."""
         address, one, two, turns = self.in_turns(max_connections=1)
         for _ in range(5):
             await self.child(address)

@@ -595,7 +595,7 @@ class ClockTests(ServingInMemory):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_end_that_takes_too_long(self) -> None:
-        """A connection whose last bytes nobody takes is aborted."""
+        """A connection whose last bytes are not read is aborted."""
         protocol, transport = self.connect()
         self.clock.pump([1.0, 29.0])
         self.assertTrue(transport.disconnecting)

@@ -54,7 +54,7 @@ class _TransferTests(SynchronousTestCase):
         return self.told(PieceError)
 
     def told(self, kind: type[PieceError]) -> PieceError:
-        """The error that is told, which names parent and piece."""
+        """The resulting error, which names parent and piece."""
         self.assertNoResult(self.result)
         self.transfer.tell()
         error = self.failureResultOf(self.result, kind).value
@@ -89,7 +89,7 @@ class FollowTests(_TransferTests):
         self.assertEqual(self.successResultOf(result).content, _PIECE.content)
 
     def test_progress(self) -> None:
-        """How far a piece has come is told from when the parent has announced it."""
+        """The progress of a piece is known from the moment when its metadata arrive."""
         self.assertEqual(self.transfer.progress, "no reply")
         self.transfer.follow(_BEGUN)
         self.assertEqual(self.transfer.progress, "0 of 40 bytes")
@@ -141,7 +141,7 @@ class EndTests(_TransferTests):
     """What else it may end with."""
 
     def test_spoke_wrongly(self) -> None:
-        """A parent that says what is not allowed has spoken wrongly, whatever has come before; the cause is kept."""
+        """A parent that sends what is not allowed has broken the protocol, whatever came before; the cause is kept."""
         for begun in (False, True):
             self.ask()
             if begun:
@@ -153,7 +153,10 @@ class EndTests(_TransferTests):
             self.assertEqual(self.sink.failures, int(begun))
 
     def test_no_reply(self) -> None:
-        """A connection that ends before a reply: a piece that may be asked for again; whether it was closed is told."""
+        """
+        A connection that ends before a reply: a piece that may be requested again; the error says whether it was
+        closed.
+        """
         for reason, how in ((ConnectionDone(), "closed"), (ConnectionLost(), "lost")):
             self.ask()
             self.transfer.fail(reason)
@@ -162,7 +165,7 @@ class EndTests(_TransferTests):
             self.assertEqual((error.reason, error.__cause__), (f"{how} before a reply", reason))
 
     def test_truncated(self) -> None:
-        """A connection that ends inside the content tells how much has come, and the sink that it has failed."""
+        """If a connection ends inside the content, the error says how much arrived, and the sink fails."""
         for reason, how in ((ConnectionDone(), "closed"), (ConnectionLost(), "lost")):
             self.ask()
             self.transfer.follow(_BEGUN)
@@ -173,12 +176,12 @@ class EndTests(_TransferTests):
             self.assertEqual((error.reason, error.__cause__), (f"{how} after 30 of 40 bytes", reason))
 
     def test_under_tls(self) -> None:
-        """What TLS had against the connection is told instead."""
+        """The error of TLS is reported instead."""
         self.transfer.fail(SSL.Error([("SSL routines", "", "tlsv1 alert unknown ca")]))
         self.assertRegex(self.told(ParentUnreachable).reason, "^TLS: the other side does not trust")
 
     def test_full(self) -> None:
-        """A sink's failure stays what it is, and is told to the sink once."""
+        """A sink's failure stays what it is, and the sink's ``fail`` is called once."""
         self.ask(_PIECE, FullSink())
         self.transfer.follow(_BEGUN)
         error = self.assertRaises(SinkFailed, self.receive, _PIECE.content)
@@ -200,7 +203,7 @@ class EndTests(_TransferTests):
         self.assertIsInstance(self.transfer.outcome, PieceNotFound)
 
     def test_given_up(self) -> None:
-        """A piece that nobody wants tells its sink so, once, and nobody else."""
+        """A cancelled piece calls its sink's ``fail`` once, and nothing else."""
         self.transfer.give_up()
         self.assertEqual(self.sink.failures, 0)
         self.transfer.follow(_BEGUN)

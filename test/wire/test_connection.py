@@ -47,7 +47,7 @@ def events_of(connection: Connection, data: bytes = b"") -> list[Event]:
 
 
 def connection_in(state: State, role: Role) -> Connection:
-    """One side of a conversation that has come to the state by what both sides said."""
+    """One side of a conversation, in the state that packets of both sides led to."""
     child, parent = Connection(Role.CHILD), Connection(Role.PARENT)
     if state in (State.REQUESTED, State.TRANSFERRING):
         events_of(parent, child.send(REQUEST))
@@ -81,7 +81,7 @@ class TableTests(SynchronousTestCase):
         self.assertEqual((TRANSITIONS[State.CLOSED], TRANSITIONS[State.FAILED]), ({}, {}))
 
     def test_reserved(self) -> None:
-        """Nobody may say what has no meaning."""
+        """Neither side may send a packet without a meaning."""
         self.assertNotIn(Reserved, SENDERS)
 
     def test_other(self) -> None:
@@ -323,7 +323,7 @@ class RequestsAheadTests(SynchronousTestCase):
 
 
 class CloseTests(SynchronousTestCase):
-    """After a close nobody says or hears anything."""
+    """After a close neither side may send or receive anything."""
 
     def test_by_a_child(self) -> None:
         """A child closes before or after it has asked, and hears no more."""

@@ -58,7 +58,7 @@ class EncodeTests(SynchronousTestCase):
         self.assertEqual(encode_metadata(METADATA).hex(), FIELDS)
 
     def test_defaults(self) -> None:
-        """Metadata of which nothing but the piece is told are those of a piece from a remote peer."""
+        """Metadata with the piece's fields alone are those of a piece from a remote peer."""
         self.assertEqual(encode_metadata(LEAST), bytes(28) + b"\x01" + bytes(16))
         self.assertEqual(len(encode_metadata(LEAST)), MIN_METADATA_LENGTH)
 

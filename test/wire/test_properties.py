@@ -216,7 +216,7 @@ class Conversation(RuleBasedStateMachine):
     @precondition(lambda self: self.in_state(Role.CHILD, State.REQUESTED, State.TRANSFERRING))
     @rule(length=st.integers(0, 100))
     def take_content(self, length: int) -> None:
-        """The child takes content past the conversation, behind its header, as much as has come."""
+        """The child takes content past the conversation, behind its header, as much as has arrived."""
         child, under_way = self.sides[Role.CHILD], self.under_way[Role.PARENT]
         while child.state is State.REQUESTED and under_way:
             self.deliver(Role.PARENT, 1)
@@ -254,7 +254,7 @@ class Conversation(RuleBasedStateMachine):
             assert child.content_left == parent.content_left
 
     def teardown(self) -> None:
-        """Where nobody has closed, all that was said is heard in the end."""
+        """If neither side has closed, every packet that was sent is received in the end."""
         for role in Role:
             self.deliver(role, len(self.under_way[role]))
         if not any(self.in_state(role, State.CLOSED) for role in Role):
@@ -309,7 +309,7 @@ class ImpatientConnection(Connection):
     """A parent that hears the next request while it answers."""
 
     def next_event(self) -> Event | None:
-        """What was received, whoever's turn it is."""
+        """Received bytes, on either side's turn."""
         return super().next_event() or self._reader.next_event()
 
 

@@ -65,7 +65,7 @@ class PacketReaderTests(SynchronousTestCase):
     """What is in a stream comes out as events, however the stream is cut."""
 
     def assert_refused(self, data: bytes, message: str, max_piece_length: int | None = None) -> None:
-        """Assert that the stream is refused with the message as soon as its last byte has come, and not before."""
+        """Assert that the stream is refused with the message as soon as its last byte has arrived, and not before."""
         reader = PacketReader(max_piece_length)
         self.assertEqual([type(event) for event in read(reader, byte_by_byte(data[:-1]))], [])
         reader.receive_data(data[-1:])
@@ -324,7 +324,7 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual(depths, depths[:1] * 10)
 
     def test_by_someone_else(self) -> None:
-        """Who understands more of the stream than the reader can end it with an error of their own."""
+        """A caller that understands more of the stream than the reader can end it with its own error."""
         reader = PacketReader()
         reader.receive_data(CLOSE.to_bytes())
         error = RemoteProtocolError("expected something else")
@@ -344,7 +344,7 @@ class FailureTests(SynchronousTestCase):
             self.assertEqual(reader.buffered, 0)
 
     def test_is_let_go(self) -> None:
-        """A reader that nobody needs any more is gone at once, and does not wait for the garbage collector."""
+        """A reader without references is freed at once, without the garbage collector."""
         reader = PacketReader()
         read(reader, [CLOSE.to_bytes(), b"\x00"])
         reference = weakref.ref(reader)
@@ -373,7 +373,7 @@ class ReceiveBufferTests(SynchronousTestCase):
         self.assertEqual(len(buffer), 0)
 
     def test_take_over_chunks(self) -> None:
-        """What is taken may have come in any number of chunks, with something taken in between."""
+        """Bytes that are taken may have arrived in any number of chunks, with other bytes taken in between."""
         buffer = buffer_of(b"a", b"bc", b"", b"def")
         self.assertEqual(buffer.take(2), b"ab")
         buffer.append(b"gh")
@@ -414,7 +414,7 @@ class ReceiveBufferTests(SynchronousTestCase):
             self.assertEqual(buffer.take(len(buffer)), b", header!")
 
     def test_take_at_most_of_less(self) -> None:
-        """Content that has not all come is what has come."""
+        """Content that has arrived in part is given as far as it has arrived."""
         for buffer in (buffer_of(b"abc"), buffer_of(b"a", b"bc")):
             self.assertEqual(buffer.take_at_most(10), b"abc")
             self.assertEqual(len(buffer), 0)
