@@ -103,7 +103,7 @@ class IncompleteTests(ConfigFileTestCase):
 
     def test_authority_for_children_without_certificate(self) -> None:
         """
-        A configuration that verifies children without TLS gets a warning, in the words of the file.
+        A configuration that verifies children without TLS is refused, in the words of the file.
         """
         error = self.refused("upload:\n  server:\n    caCert: ca.crt\n")
         self.assertEqual((error.line, error.key), (3, "upload.server.caCert"))
