@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dragonfly_vortex.task.layout import VerifiedPiece
+from dragonfly_vortex.task.parent_state import STORAGE
+from dragonfly_vortex.task.scheduler import Plan
 
-__all__ = ["DownloadedTask", "ParentShare", "Progress", "share_of"]
+__all__ = ["DownloadedTask", "ParentShare", "Progress", "share_of", "summary_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,3 +72,26 @@ def share_of(parent: str, pieces: Sequence[VerifiedPiece]) -> ParentShare:
     """What a parent has given of these pieces."""
     lengths = [piece.length for piece in pieces if piece.parent == parent]
     return ParentShare(parent=parent, piece_count=len(lengths), content_length=sum(lengths))
+
+
+def summary_of(
+    plan: Plan, parents: Sequence[str], *, seconds: float, left_to_hash: int, lies: Mapping[str, str]
+) -> DownloadedTask:
+    """
+    What a download has done.
+
+    :param plan: the one that was followed to its end.
+    :param parents: all parents that were named.
+    """
+    pieces = [plan.layout.verified[number] for number in range(plan.choice.end or 0)]
+    return DownloadedTask(
+        task_id=plan.task_id,
+        content_length=plan.pieces.content_length or 0,
+        piece_length=plan.layout.piece_length or 0,
+        piece_count=len(pieces),
+        seconds=seconds,
+        left_to_hash=left_to_hash,
+        shares=tuple(share_of(parent, pieces) for parent in parents),
+        found_piece_count=share_of(STORAGE, pieces).piece_count,
+        lies=dict(lies),
+    )

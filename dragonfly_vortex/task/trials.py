@@ -118,6 +118,18 @@ class Trials:
         of_liars = {n for n, piece in there.items() if piece.parent in liars and n not in self._confirmed}
         return sorted(disputed | of_liars)
 
+    def verdict(self, failure: TaskError) -> TaskError:
+        """
+        What the download ends with, when there is nothing left to be tried.
+
+        :param failure: the last failure.
+        """
+        first = self.failure or failure
+        if not isinstance(first, TaskDigestMismatch) or self.on_trial is None:
+            return first
+        lies = "".join(f"; parent {parent} has lied: {lie}" for parent, lie in self.lies.items())
+        return TaskDigestMismatch(first.task_id, f"{first.reason}; it is wrong as each parent alone gives it{lies}")
+
     def _fail(self, plan: Plan, comparison: Comparison, failure: TaskError) -> None:
         """A trial has failed."""
         self._learn(comparison)

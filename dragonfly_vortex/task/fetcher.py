@@ -1,0 +1,410 @@
+"""
+Follows the plan of a download: its requests are asked, their answers recorded, the pieces committed and hashed.
+
+Everything that is known changes in the reactor's thread alone. Where the bytes go, and what is done with them there, is
+the target's business.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dragonfly_vortex.deferreds import outlast
+from dragonfly_vortex.errors import PieceError, PieceRefused, PieceTakenOver, SinkFailed
+from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
+from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
+from dragonfly_vortex.system_calls import reason_of
+from dragonfly_vortex.task.disk import Allocation
+from dragonfly_vortex.task.file_hash import GrowingHash
+from dragonfly_vortex.task.requests import Answer, Requests
+from dragonfly_vortex.task.results import Progress
+from dragonfly_vortex.task.scheduler import Plan
+from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
+
+__all__ = ["Fetcher"]
+
+_MOST_WAITING = 32 * 1024 * 1024
+"""
+Bytes that may wait to be hashed before no more is asked for. With as much under way, 8 pieces of 4 MiB, at most 64 MiB
+are left to be hashed when the last piece comes.
+"""
+
+_LOOK_AGAIN = 2.0
+"""Seconds between two tries to claim what other processes fetch: one that is killed tells nothing."""
+
+_TICK = 0.5
+"""Seconds between two looks at how far the requests are."""
+
+_LATE_TICK = 2 * _TICK
+"""Seconds between two such looks at the most, while this process keeps up with what comes."""
+
+
+class Fetcher:
+    """
+    Fetches the pieces of one task into its target, by one plan after the other.
+
+    :param reactor: the clock.
+    :param in_thread: how to call a function in a thread.
+    :param target: where the pieces go; it is open, and stays so until :meth:`end` has fired.
+    :param plan: the first plan.
+    :param announcers: the parents that say what they have.
+    :param on_progress: called whenever a piece has come.
+    :param on_wait: called with one line for each parent that is waited for.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        in_thread: InThread,
+        downloader: IDownloader,
+        target: IDownloadTarget,
+        plan: Plan,
+        *,
+        kind: PieceKind,
+        task_id: str,
+        announcers: Mapping[str, IPieceAnnouncer],
+        on_progress: Callable[[Progress], None],
+        on_wait: Callable[[str], None],
+    ) -> None:
+        self.plan = plan
+        """The plan that is followed."""
+        self.left_to_hash: int | None = None
+        """Bytes that had not been hashed when the last piece had come; None before that."""
+        self._kind = kind
+        self._task_id = task_id
+        self._reactor = reactor
+        self._target = target
+        self._announcers = announcers
+        self._on_progress = on_progress
+        self._on_wait = on_wait
+        self._hash = GrowingHash(target.descriptor, in_thread, self._advance)
+        self._hashed_of = (plan, 0)  # whose bytes are hashed, and how often it had forgotten some
+        self._allocation = Allocation(target.descriptor, in_thread)
+        self._requests = Requests(reactor, in_thread, downloader, target, kind, task_id, self._answered)
+        self._stop_announcers: dict[str, Callable[[], None]] = {}
+        self._unsubscribe: Callable[[], None] | None = None
+        self._look_again_at = 0.0
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.clock = reactor
+        self._ticked_at = reactor.seconds()
+        self._lost_time = 0.0
+        self._changes = 0  # of the target, that are under way
+        self._dropping = 0  # drops at the target that are under way
+        self._turn: Deferred[None] | None = None  # fires when all is there and hashed, or fails
+        self._is_advancing = False
+        plan.advance(self._time())
+
+    def follow(self, plan: Plan) -> None:
+        """Follow this plan from now on: ask its parents, and no others, what they have."""
+        self._stop_announcements()
+        self.plan = plan
+        plan.advance(self._time())
+        if not self._ticking.running:
+            self._ticking.start(_TICK, now=False).addErrback(self._end_turn)
+        for parent in plan.parents:
+            if parent in self._announcers:
+                plan.announcing_began(parent)
+                self._inquire(parent)
+
+    async def fetch(self) -> str:
+        """
+        Have everything fetched, as the plan says.
+
+        :returns: the digest of the whole, ``sha256:<hex>``.
+        :raises TaskError: the plan has failed.
+        """
+        self.left_to_hash = None
+        self._turn = Deferred()
+        self._advance()
+        await self._turn
+        return self._hash.text()
+
+    async def stop(self) -> None:
+        """Ask nothing more of the parents of this plan. Nothing is written to the target when this has returned."""
+        self._stop_announcements()
+        await outlast(self._requests.stop())
+
+    async def end(self) -> None:
+        """Leave nothing behind: no request, no thread at work; in spite of a cancellation."""
+        self._turn = None
+        self._stop_announcements()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+        if self._ticking.running:
+            self._ticking.stop()
+        for stop in (self._requests.stop, self._hash.stop, self._allocation.stop):
+            await outlast(stop(), forget_cancellation=True)
+
+    def tell_progress(self) -> None:
+        """Tell how far the download is."""
+        self._on_progress(
+            Progress(
+                verified_bytes=self.plan.layout.verified_length,
+                verified_pieces=len(self.plan.layout.verified),
+                content_length=self.plan.pieces.content_length,
+            )
+        )
+
+    # -- announcements -------------------------------------------------------------------------------------------------
+
+    def _inquire(self, parent: str) -> None:
+        """Ask a parent what it has, for the first time or once more."""
+        self._stop_announcers[parent] = self._announcers[parent].start(
+            self._kind,
+            self._task_id,
+            partial(self._hear, partial(self.plan.learn_layout, parent)),
+            partial(self._hear, partial(self.plan.announce, parent)),
+            partial(self._hear, partial(self.plan.announcing_ended, parent)),
+        )
+
+    def _stop_announcements(self) -> None:
+        """Ask no parent any more what it has."""
+        stops, self._stop_announcers = self._stop_announcers, {}
+        for stop in stops.values():
+            stop()
+
+    def _hear(self, record: Callable[..., None], *told: int | None) -> None:
+        """A parent has told something."""
+        record(*told)
+        self._advance()
+
+    # -- one thing after the other -------------------------------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Do all that can be done now. What changes meanwhile is seen by the same loop."""
+        if self._is_advancing:
+            return
+        self._is_advancing = True
+        try:
+            self.plan.advance(self._time())
+            for line in self.plan.waits.take():
+                self._log.info("{line}", line=line)
+                self._on_wait(line)
+            while self._turn is not None and not self._turn.called and self._try_step(self._turn):
+                pass
+        finally:
+            self._is_advancing = False
+
+    def _try_step(self, turn: Deferred[None]) -> bool:
+        """Do the next thing; whatever goes wrong, this turn ends with it. Tell whether there may be another thing."""
+        try:
+            return self._take_step(turn)
+        except Exception:
+            self._end_turn(Failure())
+            return True  # there may be another turn by now
+
+    def _take_step(self, turn: Deferred[None]) -> bool:
+        """Do the next thing; tell whether there may be another."""
+        withdrawn = self.plan.pieces.next_withdrawn()
+        if withdrawn is not None:
+            self._requests.give_up(withdrawn)
+            return True
+        inquiry = self.plan.waits.next_inquiry()
+        if inquiry is not None:
+            self._inquire(inquiry)
+            return True
+        self._drop_what_is_forgotten()
+        if self._dropping:
+            return False
+        waiting = self._hash_what_is_there()
+        if self.plan.is_complete:
+            return self._take_last_step(turn, waiting)
+        failure = self.plan.failure()
+        if failure is not None:
+            raise failure
+        stuck = self.plan.stuck()
+        if stuck is not None:
+            raise self._target.failure(stuck)
+        may_ask = waiting <= _MOST_WAITING and not self._target.is_behind
+        request = self.plan.next_request() if may_ask else None
+        if request is None:
+            return False
+        self._requests.ask(request, partial(self.plan.judge, request), needs_claim=not request.is_comparison)
+        return True
+
+    def _take_last_step(self, turn: Deferred[None], waiting: int) -> bool:
+        """All pieces are there: what is still under way is superfluous, and when all is hashed this turn ends."""
+        if self.left_to_hash is None:
+            self.left_to_hash = waiting
+        if not self.plan.is_end_doubtful:
+            self._requests.give_up_all()
+        if waiting or self._changes:
+            return False
+        turn.callback(None)
+        return True  # this was the end, or there is another turn by now
+
+    def _hash_what_is_there(self) -> int:
+        """Have the verified bytes hashed; how many of them have not been."""
+        if self._hash.error is not None:
+            raise self._target.failure(f"cannot be read back: {self._hash.error}") from self._hash.error
+        hashed_of = (self.plan, self.plan.pieces.drops)
+        if self._hashed_of != hashed_of:
+            self._hashed_of = hashed_of
+            self._hash.start_anew()
+        self._hash.grow(self.plan.pieces.prefix_length)
+        return self._hash.waiting
+
+    def _end_turn(self, failure: Failure) -> None:
+        """Nothing more is to be done but tidying up."""
+        if self._turn is not None and not self._turn.called:
+            self._turn.errback(failure)
+
+    def _tick(self) -> None:
+        """See how far the requests are, and what time has changed."""
+        now = self._reactor.seconds()
+        self._lost_time += max(0.0, now - self._ticked_at - _LATE_TICK)
+        self._ticked_at = now
+        self.plan.advance(self._time())
+        self._requests.report(self.plan.timing.progress)
+        if self._turn is not None and not self._turn.called:
+            self._target.renew()
+            self._requests.look_at_claims()
+        if now >= self._look_again_at:
+            self._look_again()
+        else:
+            self._advance()
+
+    def _time(self) -> float:
+        """
+        The plan's time, in seconds. It stands still while this process does not run, or is too busy to see what comes:
+        no parent is slow because of that.
+        """
+        return min(self._reactor.seconds(), self._ticked_at + _LATE_TICK) - self._lost_time
+
+    # -- answers -------------------------------------------------------------------------------------------------------
+
+    def _answered(self, answer: Answer) -> None:
+        """A request has come to its end."""
+        was_advancing, self._is_advancing = self._is_advancing, True  # once, when all that it changes is recorded
+        try:
+            self.plan.advance(self._time())
+            self._record(answer)
+            self._commit_or_release(answer)
+        except Exception:  # whatever it is, the download ends with it
+            self._end_turn(Failure())
+        finally:
+            self._is_advancing = was_advancing
+        self._advance()
+
+    def _record(self, answer: Answer) -> None:
+        """Tell the plan what has become of a request."""
+        request, result = answer.request, answer.result
+        if not self.plan.choice.is_under_way(request):
+            return  # it was given up with the plan before this one
+        if answer.is_given_up:
+            self.plan.record_cancelled(request)
+        elif isinstance(result, DownloadPieceResponse):
+            self.plan.record_verified(request, result.metadata, result.waited)
+            end = result.metadata.offset + result.metadata.length
+            self._allocation.reach(end, self.plan.pieces.content_length)
+            self.tell_progress()
+        elif isinstance(result, Claim):
+            self.plan.record_busy(request, result.owner)
+            if result.piece is None:
+                self._wait_for_others()
+            else:
+                self._record_present(result.piece)
+                self.tell_progress()
+        elif answer.refusal is not None:
+            self.plan.record_refusal(request, answer.refusal)
+        elif isinstance(result.value, PieceError):
+            self.plan.record_failure(request, result.value)
+        else:
+            self.plan.record_cancelled(request)
+            self._end_turn(self._own_failure(result))
+
+    def _commit_or_release(self, answer: Answer) -> None:
+        """Have a verified piece committed; the claim to any other is given up when no other request needs it."""
+        request, result = answer.request, answer.result
+        is_verified = request.number in self.plan.layout.verified
+        if isinstance(result, DownloadPieceResponse) and not answer.is_given_up and is_verified:
+            # First: what it has shown to be wrong may have told the target of another piece length.
+            self._drop_what_is_forgotten()
+            self._commit(result.metadata, request.parent, answer.seconds)
+        elif is_verified or request.number in self.plan.choice.under_way:
+            return
+        elif not isinstance(result, Claim) or result.is_ours:
+            self._target.release(request.number)
+
+    def _own_failure(self, failure: Failure) -> Failure:
+        """What a failure that is no parent's means for the download."""
+        if not isinstance(failure.value, SinkFailed):
+            return failure
+        error = self._target.failure(reason_of(failure.value.__cause__ or failure.value))
+        error.__cause__ = failure.value
+        return Failure(error)
+
+    def _record_present(self, metadata: PieceMetadata) -> None:
+        """A piece is there without this download having fetched it."""
+        try:
+            self.plan.record_present(metadata)
+        except PieceRefused as refusal:
+            name = piece_id(self._task_id, metadata.number)
+            raise self._target.failure(f"piece {name} there contradicts what is known: {refusal}") from refusal
+
+    # -- the target ----------------------------------------------------------------------------------------------------
+
+    def _commit(self, metadata: PieceMetadata, parent: str, seconds: float) -> None:
+        """Have a verified piece committed."""
+        row = replace(
+            metadata,
+            parent_id=parent,
+            traffic_type=TrafficType.REMOTE_PEER,
+            cost=int(seconds),
+            created_at=int(time.time()),
+        )
+        # The parent on trial may say less than there is.
+        length = self.plan.layout.content_length if self.plan.comparison is None else None
+        committed = self._target.commit(row, self.plan.layout.piece_length or 0, length)
+        self._change(committed.addErrback(self._lost, metadata.number))
+
+    def _lost(self, failure: Failure, number: int) -> None:
+        """A piece could not be committed: another download has it. It is asked for again, or there by now."""
+        failure.trap(PieceTakenOver)
+        self.plan.record_lost(number)
+
+    def _drop_what_is_forgotten(self) -> None:
+        """Have the pieces dropped that the plan has forgotten: until that is done nothing is written in their place."""
+        dropped = self.plan.pieces.take_dropped()
+        if dropped:
+            self._dropping += 1
+            self._change(self._target.drop(dropped)).addCallback(self._dropped)
+
+    def _dropped(self, _: None) -> None:
+        """Their places can be written again."""
+        self._dropping -= 1
+        self._advance()
+
+    def _change(self, change: Deferred[None]) -> Deferred[None]:
+        """The download ends no sooner than what has been begun at its target, and fails with it."""
+        self._changes += 1
+        return change.addBoth(self._changed).addErrback(self._end_turn)
+
+    def _changed(self, result: Failure | None) -> Failure | None:
+        """Something has been done at the target, or could not be."""
+        self._changes -= 1
+        if not isinstance(result, Failure):
+            self._advance()
+        return result
+
+    def _wait_for_others(self) -> None:
+        """Look again when another download may have fetched a piece; each tick does so, too, after a while."""
+        if self._unsubscribe is None:
+            self._unsubscribe = self._target.subscribe(self._look_again)
+
+    def _look_again(self) -> None:
+        """What other downloads were fetching may be there, or may not come from there any more."""
+        self._look_again_at = self._reactor.seconds() + _LOOK_AGAIN
+        self.plan.pieces.take_from_others()
+        self._advance()
