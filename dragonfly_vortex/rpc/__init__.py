@@ -1,5 +1,5 @@
 """
-Dragonfly's own gRPC API, as far as pieces go: what both sides share, a parent's side, and a child's.
+The part of Dragonfly's gRPC API that concerns pieces: what both sides share, a parent's server, and a child's client.
 
 Nothing here is imported before it is needed: each module but :mod:`~dragonfly_vortex.rpc.memory_budget` loads grpcio or
 the API's messages.

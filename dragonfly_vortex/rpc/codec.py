@@ -1,5 +1,5 @@
 """
-A piece and its content as the reply of a ``Download…Piece`` method, and back.
+Encodes and decodes a piece and its content as the reply of a ``Download…Piece`` method.
 
 The content is the last field of the piece in what we send, and cut out of what we receive before the rest is given to
 protobuf: protobuf would copy it twice on either side, and a piece may have 64 MiB. Both are plain protobuf on the wire,

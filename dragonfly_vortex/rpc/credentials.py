@@ -1,8 +1,8 @@
 """
-From files of certificates to grpcio's credentials.
+Makes grpcio's credentials from certificate files.
 
-grpcio speaks TLS by its own library, and its Python binding lets nobody choose a least version: it is 1.2 or 1.3,
-whatever the other side has. Nor does it say what is wrong with a file. So the files are read and checked as for Vortex,
+grpcio speaks TLS by its own library, and its Python binding cannot set a minimum version: it is 1.2 or 1.3, as
+the other side has. Nor does it say what is wrong with a file. So the files are read and checked as for Vortex,
 and grpcio gets what was read there, written anew: it stumbles over some forms of PEM that OpenSSL reads.
 """
 

@@ -1,5 +1,5 @@
 """
-The methods of ``grpc.health.v1.Health``: whether the gRPC door serves.
+The servicer of ``grpc.health.v1.Health``, which says whether the gRPC door serves.
 
 The servicer of ``grpcio-health-checking`` keeps the streams of ``Watch`` open while a server stops. Only a second,
 concurrent stop of the server could end them, and grpcio 1.85 crashes where two run at once.

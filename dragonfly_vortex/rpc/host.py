@@ -1,4 +1,4 @@
-"""What a peer says about itself: the ``Host`` of Dragonfly's API, as far as we know ourselves."""
+"""A peer's description of itself: the ``Host`` message of Dragonfly's API, with the fields that this package knows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["HostNames", "host_message"]
 
 
 class HostNames(Protocol):
-    """Who a peer is to others: :class:`~dragonfly_vortex.config.model.HostConfig`, or anything like it."""
+    """The names of a peer: :class:`~dragonfly_vortex.config.model.HostConfig`, or anything like it."""
 
     @property
     def ip(self) -> str:

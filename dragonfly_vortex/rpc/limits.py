@@ -1,4 +1,4 @@
-"""How long the questions of gRPC may be. A child keeps to these limits, and a parent refuses what is beyond them."""
+"""Limits on the length of gRPC requests. A child keeps to them, and a parent refuses longer ones."""
 
 from __future__ import annotations
 

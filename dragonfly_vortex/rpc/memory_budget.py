@@ -1,5 +1,6 @@
 """
-A limit on what is kept at once, like the bytes of pieces in memory: a call that wants more waits until there is room.
+A limit on what is in use at once, such as the bytes of pieces in memory. A call that wants more waits until there is
+room.
 
 gRPC has a message in memory as a whole, so that the number of pieces under way has to be limited by their lengths. This
 knows neither reactor nor event loop: it calls those that wait, in the thread of the one that leaves.
@@ -21,12 +22,12 @@ class Budget:
     Bytes, or other units, to share. First come, first served: a long piece is not overtaken by short ones. One that is
     longer than the whole budget enters when it is alone.
 
-    Where the budget is fair, owners are told apart, and one owner has at most half of what the others leave: the first
-    has at most a half, the second a quarter, and so on. An owner that keeps what it has for long, because it does not
-    read, leaves room for the others. An owner that has nothing enters wherever there is room.
+    Where the budget is fair, it counts for each owner, and one owner has at most half of what the others leave: the
+    first has at most a half, the second a quarter, and so on. An owner that keeps what it has for long, because it does
+    not read, leaves room for the others. An owner that has nothing enters wherever there is room.
 
     :param total: how many bytes.
-    :param fair: whether owners are told apart.
+    :param fair: whether it counts for each owner.
     """
 
     def __init__(self, total: int = PIECES_IN_MEMORY, *, fair: bool = False) -> None:
@@ -67,7 +68,7 @@ class Budget:
 
     def _next(self) -> Place | None:
         """
-        The first that waits, leaving out those whose owners have their share; None while there is no room for it.
+        The first waiting place whose owner does not have its share yet; None while there is no room for it.
         """
         for place in self._waiting:
             has = self._taken_by[place.owner]
@@ -85,7 +86,7 @@ class Budget:
 
 class Place:
     """
-    Somebody's bytes in a budget, or the wish for them.
+    An owner's bytes in a budget, or its request for them.
 
     :param length: how many bytes.
     :param entered: called when they are there.

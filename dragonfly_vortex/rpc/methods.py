@@ -1,5 +1,5 @@
 """
-The methods of ``dfdaemon.v2.DfdaemonUpload`` that have to do with pieces, as data: a row for each kind of piece.
+A table of the methods of ``dfdaemon.v2.DfdaemonUpload`` that concern pieces: a row for each kind of piece.
 
 Of the four methods that carry a piece's content the API has kept ``DownloadCachePiece``; the other three left it in
 January 2026, and dfdaemon up to 1.2.1 serves them. All four have the same fields with the same numbers, so that the

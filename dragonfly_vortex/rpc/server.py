@@ -1,5 +1,5 @@
 """
-A peer's gRPC server as a service of Twisted's.
+A peer's gRPC server as a Twisted service.
 
 Importing this loads nothing of gRPC: starting the service does, in the event loop's thread.
 """
@@ -67,7 +67,7 @@ class UploadService(Service):
     :param reactor: where the store is asked, and Deferreds fire.
     :param ip: the address to listen on, IPv4 or IPv6.
     :param port: 4000 by Dragonfly's convention; 0 for any.
-    :param host: who this peer is to others; its ``ip`` is where its doors are said to be.
+    :param host: the names of this peer; its ``ip`` is announced as the address of its doors.
     :param vortex_port: gives the port of the door for Vortex/TCP, None where there is none; called in the reactor's
         thread.
     :param credentials: for TLS; None for none.

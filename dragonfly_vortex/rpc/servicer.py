@@ -1,5 +1,6 @@
 """
-The methods of ``dfdaemon.v2.DfdaemonUpload`` that a parent answers: for each kind of piece those of its row in
+The gRPC servicer of a parent, with the methods of ``dfdaemon.v2.DfdaemonUpload``: for each kind of piece those of its
+row in
 :data:`~dragonfly_vortex.rpc.methods.METHODS`, and the one about the host. All others are unimplemented.
 
 Everything here runs in the event loop's thread; what the storage knows is asked in the reactor's, and what is read from
@@ -177,7 +178,7 @@ class UploadRPCs:
             return reply
 
     async def _enter(self, budget: Budget, length: int, context: Context) -> Place:
-        """Wait for room, which is given back when the call has ended, or before. Connections are told apart."""
+        """Wait for room, which is given back when the call has ended, or before. It counts for each connection."""
         entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         place = budget.enter(
             length, lambda: None if entered.done() else entered.set_result(None), owner=str(context.peer())

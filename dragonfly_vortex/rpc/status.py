@@ -1,5 +1,5 @@
 """
-Errors as gRPC's status codes, and status codes as errors: a table each way.
+Two tables that turn errors into gRPC's status codes, and status codes into errors.
 
 An error keeps its meaning on the way to a stranger and loses its insides, as over Vortex
 (:func:`~dragonfly_vortex.vortex.server_protocol.error_reply`). What a stranger says is repeated in our messages on one

@@ -1,5 +1,5 @@
 """
-The methods that answer with a stream: which pieces there are, and what the host is.
+The streaming methods of the gRPC servicer: the pieces of a task, and the host.
 
 All streams share the event loop's thread. In each turn of the loop only a few of them say something, so that a thousand
 of them do not keep another call waiting.
@@ -67,7 +67,7 @@ class LoopTurns:
         self._last_turn = self._last_call = 0.0
 
     def call_begins(self) -> None:
-        """A call has come in."""
+        """A call has begun."""
         self._last_call = asyncio.get_running_loop().time()
 
     async def wait(self) -> None:
@@ -121,7 +121,7 @@ class Interest:
 
     def find(self, arrivals: Sequence[Arrival], first: int = 0) -> array[int]:
         """
-        Look up pieces that have come. Each is looked up once.
+        Look up pieces that have arrived. Each is looked up once.
 
         :param first: how many pieces came before these.
         :returns: a number for each time that one of the pieces is asked for, of 8 bytes. Sorted, they are in the order
@@ -140,8 +140,8 @@ async def tell_pieces(
 ) -> None:
     """
     Say which of the pieces that a stream is asked for are there, and which come, until there is nothing more to say. As
-    the reference does, those that are there are told in the order in which they are asked for, twice where they are
-    asked for twice (``dragonfly-client/src/grpc/dfdaemon_upload.rs``, ``sync_pieces``).
+    the reference does, those that are there are sent in the order in which they are requested, twice where they are
+    requested twice (``dragonfly-client/src/grpc/dfdaemon_upload.rs``, ``sync_pieces``).
 
     :param closing: ends the stream.
     :raises Exception: the task cannot be looked at.
@@ -168,7 +168,7 @@ async def tell_pieces(
             raise watch.failure
         if complete or (is_looked_at and not interest.left):
             return
-        # However short the time is: what is there is told.
+        # However short the time is, what is there is sent.
         if not await _happens(changed, end if is_looked_at else None):
             return
 

@@ -1,5 +1,5 @@
 """
-What many streams want to know of few tasks: which pieces there are, and which come while the streams are open.
+Watches tasks for the streams of the gRPC servicer: which pieces there are, and which come while the streams are open.
 
 Each task is looked at once for all its streams, when something in the storage has changed; tasks are looked at one
 after the other, so that the storage answers others in between. Everything here lives in the event loop's thread.
@@ -72,7 +72,7 @@ class TaskWatch:
         return self.complete or self.failure is not None
 
     def wake(self) -> None:
-        """Tell those who wait for a change."""
+        """Wake the streams that wait for a change."""
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -145,7 +145,7 @@ class Watches:
         if watch is None:
             watch = self._watches[kind, task_id] = TaskWatch(kind, task_id)
             self._stale[watch.key] = watch
-            self._stale.move_to_end(watch.key, last=False)  # somebody waits for the very first answer
+            self._stale.move_to_end(watch.key, last=False)  # a stream waits for the very first answer
             self._work.set()
         watch.streams += 1
         if self._looking is None:

@@ -1,5 +1,5 @@
 """
-Files that are complete or not there: written under a hidden name beside their target, then given the target's name.
+Atomic files, complete or not there: written under a hidden name beside their target, then renamed to it.
 
 A hidden file is locked for as long as its writer lives. So any process can tell one whose writer was killed from one
 that is in use, and the dead ones are swept away when the next file of that name is begun. Everything here blocks.
@@ -23,7 +23,7 @@ from dragonfly_vortex.system_calls import is_refused
 __all__ = ["StagedFile", "check_target", "hidden_path", "is_named", "lock", "sweep"]
 
 _SUFFIX = ".dfvortex-part"
-"""So special because whatever ends in it, and is locked by nobody, is deleted."""
+"""A rare suffix, because unlocked files with it are deleted."""
 
 _LONGEST_NAME = 200
 """Bytes of the target's name that go into a hidden one: a name may have 255 in all."""
@@ -67,7 +67,7 @@ class StagedFile:
         Give the file its place and close it. It and its name are on the disk then, over a power cut too.
 
         :param target: its path from now on, on the same file system.
-        :param overwrite: whether a file that stands there is replaced. Whoever has that one open keeps it as it was.
+        :param overwrite: whether a file that stands there is replaced. A process that has that one open keeps it.
         :param sync: whether to wait for the disk. Otherwise all of it is in the system's memory, and reaches the disk
             when the system sees fit: it outlives this process, but not a power cut.
         :raises FileExistsError: something stands at ``target`` that is not to be replaced. The file stays staged.
@@ -137,7 +137,7 @@ def sweep(directory: Path, name: str) -> None:
 
 
 def hidden_path(directory: Path, name: str) -> Path:
-    """A hidden name that nobody has, for a file that will have that name."""
+    """An unused hidden name for a file that will have that name."""
     return directory / f"{_prefix(name)}{secrets.token_hex(6)}{_SUFFIX}"
 
 
@@ -189,9 +189,9 @@ def _delete_if_dead(path: Path) -> None:
 
 def _rename_without_overwriting(source: Path, target: Path) -> None:
     """
-    Rename a file to a name that nobody has.
+    Rename a file to an unused name.
 
-    :raises FileExistsError: somebody has.
+    :raises FileExistsError: the name is in use.
     """
     try:
         os.link(source, target)

@@ -1,5 +1,5 @@
 """
-A little room that a storage keeps for the time when the disk is full: a file without contents that can be given up.
+The ballast: a file that reserves a little room in a storage, and is deleted when the disk is full.
 
 To delete a task's rows SQLite writes to its log first, and without a peer it makes that log and an index. A disk
 without any room would therefore never get some by ``remove``. Everything here blocks.

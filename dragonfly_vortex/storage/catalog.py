@@ -1,5 +1,5 @@
 """
-What a storage knows of its tasks and pieces: rows in SQLite, in a file beside the content.
+The catalog of a storage: a row for each task and piece, in an SQLite file beside the content.
 
 Every change is one transaction that is on the disk when its method returns. The bytes that a row tells of have been
 written to the disk before, so a row is never ahead of its bytes, over a power cut either.
@@ -289,7 +289,7 @@ def _insert_pieces(connection: sqlite3.Connection, key: tuple[str, str], pieces:
 
 
 def _set_content_length(connection: sqlite3.Connection, key: tuple[str, str], content_length: int | None) -> None:
-    """Write how long a task is, in bytes, or that nobody knows; nothing where it has no row."""
+    """Write a task's length in bytes, or that it is unknown; nothing where it has no row."""
     connection.execute(
         "UPDATE task SET content_length = ? WHERE kind = ? AND task_id = ?", (signed_or_null(content_length), *key)
     )

@@ -1,5 +1,5 @@
 """
-Where the bytes of tasks lie: ``content/<directory of the kind>/<first 3 characters of the ID>/<ID>``.
+The files with the content of tasks: ``content/<directory of the kind>/<first 3 characters of the ID>/<ID>``.
 
 That is the reference's place for them (``dragonfly-client-storage``, ``content_linux.rs``). A task's ID is a file's
 name here, so one that could lead elsewhere never gets as far as the file system. Everything here blocks.
@@ -118,7 +118,7 @@ class Content:
 
     def publish(self, staged: StagedFile, kind: PieceKind, task_id: str) -> None:
         """
-        Make a staged file the task's. Whoever has the old one open keeps it. The caller holds :meth:`lock`.
+        Make a staged file the task's. A process that has the old one open keeps it. The caller holds :meth:`lock`.
 
         :param staged: a file of :meth:`stage`.
         """
@@ -158,7 +158,7 @@ class Content:
 
     def remove(self, kind: PieceKind, task_id: str) -> bool:
         """
-        Delete a task's file; False if it has none. Whoever has it open keeps it. The caller holds :meth:`lock`.
+        Delete a task's file; False if it has none. A process that has it open keeps it. The caller holds :meth:`lock`.
         """
         path = self.path(kind, task_id)
         try:

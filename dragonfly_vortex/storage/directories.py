@@ -1,9 +1,9 @@
 """
-Directories: made, locked against other processes, and written to the disk; and who owns what is made in them.
+Makes directories, locks them against other processes, writes them to the disk, and sets the owner of new files.
 Everything here blocks.
 
-What is made in a storage belongs to the storage's owner, whoever makes it: else an ``import`` by root would take the
-storage from the peer's user. So each new directory and file gets the owner and the group of the directory that it is
+New files and directories in a storage belong to the storage's owner: else the peer's user could not use what root
+imports. So each new directory and file gets the owner and the group of the directory that it is
 in. Only root can give away what it has made; another user keeps it, and gives it the directory's group where it can.
 """
 

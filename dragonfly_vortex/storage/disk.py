@@ -1,5 +1,5 @@
 """
-Room on the disk for what will be written to a file, and the way to the disk for what was written. Everything here
+Allocates room on the disk for what will be written to a file, and writes what was written to the disk. Everything here
 blocks.
 
 A file's bytes are written to memory first. Left alone, the kernel begins late to bring them to the disk. When too many
@@ -65,11 +65,11 @@ def write_back(
 
     That is why it is ``sync_file_range``, where the C library has it. ``posix_fadvise(DONTNEED)`` starts the same
     writing and waits for nothing, but drops the pages that are on the disk already, and those are read again soon: by
-    whoever hashes the file, serves it or loads it. Where ``sync_file_range`` is refused, it is ``fdatasync``.
+    processes that hash, serve or load the file. Where ``sync_file_range`` is refused, it is ``fdatasync``.
 
     :param ranges: start and end of each, in bytes.
     :param is_wanted: asked between two steps, from this thread; once it says no, the rest is left as it is.
-    :raises OSError: the disk has failed. Nobody else is told so.
+    :raises OSError: the disk has failed. The kernel reports that only once.
     """
     steps = [step for start, end in _joined(ranges) for step in _steps(start, end)]
     try:

@@ -1,4 +1,4 @@
-"""A task becomes a file again, every piece of it verified on the way. Everything here blocks."""
+"""Exports a task to a file, and verifies every piece on the way. Everything here blocks."""
 
 from __future__ import annotations
 

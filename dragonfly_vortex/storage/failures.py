@@ -1,4 +1,4 @@
-"""The disk's and the database's own errors, told as failures of the storage."""
+"""Turns errors of the disk and of SQLite into failures of the storage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A file becomes a task: its content under the SHA-256 of it, its pieces in the catalog. Everything here blocks."""
+"""
+Imports a file as a task: stores its content under its SHA-256, and its pieces in the catalog. Everything here blocks.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,7 @@ def import_file(
                     write_all(staged.descriptor, block)
             _check_unchanged(path, before, os.fstat(source), reading.done)
             checksums = reading.finish()
-            # Long before the lock is taken, so that nobody waits for the disk.
+            # Before the lock is taken, so that no process waits for the disk.
             os.fdatasync(source if staged is None else staged.descriptor)
             task = StoredTask(
                 kind=kind,

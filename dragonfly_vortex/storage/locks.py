@@ -1,6 +1,7 @@
 """
-Locks between processes, and between two owners in one process: kept by an open file, freed by the kernel when it is
-closed or the process ends, by ``kill -9`` too. Everything here blocks at most as long as another owner has the lock.
+Locks between processes, and between two owners in one process. They belong to an open file, and the kernel frees them
+when it is closed or the process ends, by ``kill -9`` too. Everything here blocks at most as long as another owner has
+the lock.
 
 Linux has two kinds of them, ``flock`` and ``F_OFD_SETLK``, and a sandbox or a file system may refuse either. One is
 enough. A lock is taken in both ways where that is possible: so processes exclude each other although the sandbox of one

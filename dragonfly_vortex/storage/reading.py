@@ -1,13 +1,13 @@
 """
-A catalog for one who only reads it: on a read-only file system, of another user, in a backup or an image, on a full
-disk. Nothing is written beside it. Everything here blocks.
+Opens a catalog for reading only: on a read-only file system, of another user, in a backup or an image, on a full disk.
+Nothing is written beside it. Everything here blocks.
 
 SQLite itself can do less: to read a database in WAL mode it makes a log and an index beside it, unless some process has
 it open (https://www.sqlite.org/wal.html#read_only_databases). So there are three ways:
 
 - There is no log: all of it is in the file, which is read as one that does not change (``immutable``). SQLite takes no
   locks then and does not notice a writer. One that begins makes a log, and one that has ended has changed the file or
-  its time: whoever reads compares :func:`state_of` before and behind.
+  its time: a reader compares :func:`state_of` before and after each answer.
 - There is a log and its index: they are used, with SQLite's locks, and what is committed is seen.
 - There is a log without an index that can be used, which a killed process and a copy can leave: file and log are copied
   to a temporary directory, and from there into memory.

@@ -1,4 +1,4 @@
-"""A task leaves the storage. Everything here blocks."""
+"""Removes a task from the storage. Everything here blocks."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """
-The tables of a catalog, and how tasks and pieces become their rows and come out of them again. Nothing here asks or
-changes anything: the file is :mod:`~dragonfly_vortex.storage.database`'s, and what is written into it is
-:mod:`~dragonfly_vortex.storage.catalog`'s.
+The tables of a catalog, and the conversion of tasks and pieces to rows and back. Queries and changes are in
+:mod:`~dragonfly_vortex.storage.catalog`, the file is in :mod:`~dragonfly_vortex.storage.database`.
 """
 
 from __future__ import annotations
@@ -74,7 +73,7 @@ Row = tuple[Any, ...]
 
 def task_key(kind: PieceKind, task_id: str) -> tuple[str, str]:
     """
-    A task's key. An ID that no task can have is asked of nobody.
+    A task's key. An impossible ID is refused before any query.
 
     :raises NotStored: it is such an ID.
     """

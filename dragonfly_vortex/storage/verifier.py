@@ -1,8 +1,9 @@
 """
-What the storage holds is read and judged: each piece by its digest, the whole by the task's ID. Everything here blocks.
+Reads the storage's content and verifies each piece by its digest, and each whole by its task ID. Everything here
+blocks.
 
-Damage can be judged while a peer serves, a download writes and an import replaces what is read. So a piece that does
-not fit its row is judged a second time, under the lock that all who change rows take, before it is marked.
+A peer may serve, a download write and an import replace what is read. So a piece that does not fit its row is verified
+a second time, under the lock for changes of rows, before it is marked.
 """
 
 from __future__ import annotations

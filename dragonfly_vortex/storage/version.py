@@ -1,14 +1,14 @@
 """
-Whether anything has been committed to the catalog since one looked last: a question that is cheap enough for every
-piece, and that does not block the reactor.
+Tells whether any process has committed to the catalog since the last look. It is cheap enough for every piece, and does
+not block the reactor.
 
 SQLite answers it itself, by ``PRAGMA data_version``: a connection's number changes when any other connection, in this
 process or in another, has committed. It compares what a commit writes into the memory that all connections share, last
 of all, when the commit is on the disk (the WAL index; https://www.sqlite.org/walformat.html). So the number changes at
-the very moment at which others can read what was committed, not before and not after, whoever has committed it, and
-whether that process lives on or not. It takes three calls of the kernel, which set and release a lock and wait for
-nobody; only after a commit does it read one page of the file, the first, again. The very first question opens the
-write-ahead log and its index, too: it is asked where the catalog is opened, and not by the reactor.
+the very moment at which others can read what was committed, not before and not after, also if the committing process
+has ended. It takes three system calls, which set and release a lock without waiting; only after a commit does it read
+one page of the file, the first, again. The very first question opens the write-ahead log and its index, too: it is
+asked where the catalog is opened, and not by the reactor.
 
 The time of the catalog's file would be cheaper by a microsecond and would not do. It is touched behind each commit
 (:mod:`~dragonfly_vortex.storage.reactor.watch`): in between, or for ever where the process is killed there, others can
@@ -80,7 +80,7 @@ class CatalogVersion:
         A number that is another one when anything has been committed in between, by another connection. It can be
         compared between :meth:`open` and :meth:`close`, and must not be asked for while that one closes.
 
-        :returns: None where nobody can tell: it is not open, or the catalog cannot be read at this moment.
+        :returns: None if it is unknown: the catalog is not open, or cannot be read at this moment.
         """
         try:
             if self._snapshot is not None:
