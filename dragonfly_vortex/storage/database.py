@@ -1,8 +1,9 @@
 """
 The SQLite file of the catalog: opens and prepares it, and runs queries and changes, of any table.
 
-Many processes may have it open. It is in WAL mode, so that readers do not wait for writers, and every change
-is one transaction that is on the disk when its block is left (``synchronous=FULL``). Opening it for reading only is in :mod:`~dragonfly_vortex.storage.reading`.
+Many processes may have it open. It is in WAL mode, so that readers do not wait for writers, and every change is one
+transaction that is on the disk when its block is left (``synchronous=FULL``). Opening it for reading only is in
+:mod:`~dragonfly_vortex.storage.reading`.
 
 The file, or the whole directory, may be replaced while it is open: deleted, restored from a backup, mounted over. Then
 a change would be made in a file that no other process finds, and is refused.
