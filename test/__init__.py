@@ -1,6 +1,6 @@
 """
-The tests of ``dragonfly_vortex``. Run them from the root with ``python -m twisted.trial test``: the installed ``trial``
-finds the standard library's package of the same name.
+The tests of ``dragonfly_vortex``. Run them from the root with ``python -m test``: elsewhere that name is a package of
+the standard library.
 """
 
 from __future__ import annotations

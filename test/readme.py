@@ -24,7 +24,7 @@ def command_that_runs(program: str, text: str) -> str:
     """
     Return the first ``sh`` block of a Markdown document that runs a program.
 
-    :param program: what stands in the block, such as ``twisted.trial test``.
+    :param program: what stands in the block, such as ``-m test``.
     :param text: the document.
     :raises LookupError: no block has it.
     """
@@ -35,4 +35,4 @@ def command_that_runs(program: str, text: str) -> str:
 
 
 if __name__ == "__main__":
-    print(command_that_runs("twisted.trial test", README.read_text(encoding="utf-8")), end="")
+    print(command_that_runs("-m test", README.read_text(encoding="utf-8")), end="")

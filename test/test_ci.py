@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -21,14 +22,14 @@ twistd -n dfvortex
 ```
 
 ```yaml
-twisted.trial test: not a command
+-m test: not a command
 ```
 
 Test it:
 
 ```sh
 python3 -m venv .venv
-python -m twisted.trial test
+python -m test
 ```
 """
 
@@ -40,14 +41,12 @@ class ReadmeTests(SynchronousTestCase):
         """Every block of sh is a command, whole; a block of another language is none."""
         self.assertEqual(
             commands(DOCUMENT),
-            ["twistd -n dfvortex\n", "python3 -m venv .venv\npython -m twisted.trial test\n"],
+            ["twistd -n dfvortex\n", "python3 -m venv .venv\npython -m test\n"],
         )
 
     def test_command_that_runs(self) -> None:
         """The command with a given program in it is found."""
-        self.assertEqual(
-            command_that_runs("twisted.trial test", DOCUMENT), "python3 -m venv .venv\npython -m twisted.trial test\n"
-        )
+        self.assertEqual(command_that_runs("-m test", DOCUMENT), "python3 -m venv .venv\npython -m test\n")
 
     def test_no_command(self) -> None:
         """A document without the command is an error that says what was sought."""
@@ -56,7 +55,7 @@ class ReadmeTests(SynchronousTestCase):
 
     def test_readme_has_the_tests(self) -> None:
         """The README's command makes the environment in which the coverage is read afterwards."""
-        command = command_that_runs("twisted.trial test", README.read_text(encoding="utf-8"))
+        command = command_that_runs("-m test", README.read_text(encoding="utf-8"))
         self.assertIn("-m venv .venv", command)
 
 
@@ -102,6 +101,26 @@ class OutcomeTests(SynchronousTestCase):
     def test_total_with_an_empty_run(self) -> None:
         """A run in which nothing passed is a failure, however many passed in the others."""
         self.assertEqual(total([Outcome(passed=3), Outcome()]), Outcome(passed=3, failed=1))
+
+
+class RunnerTests(SynchronousTestCase):
+    """``python -m test``, which the README and the script run."""
+
+    def test_workers(self) -> None:
+        """Workers run this project's tests, and not those of another package of the name ``test``."""
+        names = ("test.test_files", f"{__name__}.RunnerTests.test_no_path_for_programs")
+        ran = subprocess.run(
+            [sys.executable, "-m", "test", "--jobs=2", f"--temp-directory={Path(self.mktemp()).absolute()}", *names],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+        self.assertTrue(outcome_of(ran.stdout).is_good, ran)
+
+    def test_no_path_for_programs(self) -> None:
+        """What a test starts finds its modules as it does outside of a worker."""
+        self.assertNotIn("workers", os.environ.get("PYTHONPATH", ""))
 
 
 class ScriptTests(SynchronousTestCase):

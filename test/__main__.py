@@ -1,0 +1,20 @@
+"""
+Run tests with trial, in as many processes as there are processors, from the root of the project::
+
+    python -m test [ARGUMENT...]
+
+The arguments are trial's. Without one all tests are run.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from twisted.scripts.trial import run
+
+if __name__ == "__main__":
+    # trial gives its own path to its workers.
+    sys.path.insert(0, str(Path(__file__).with_name("workers")))
+    sys.argv = ["trial", "--jobs=auto", *(sys.argv[1:] or ["test"])]
+    run()

@@ -1,0 +1,1 @@
+"""What trial's worker processes load at their start; it comes first in their ``PYTHONPATH``."""
