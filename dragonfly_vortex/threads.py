@@ -61,10 +61,16 @@ class DaemonThreadPool(ThreadPool):
 
         self.callInThread(finish)
         is_done = done.wait(timeout)
-        if not is_done:
-            self.threads = []  # stop() would wait for them
-        self.stop()
+        if is_done:
+            self.stop()
+        else:
+            self.abandon()
         return is_done
+
+    def abandon(self) -> None:
+        """End the threads without waiting for them. One that is busy ends after its work, or with the process."""
+        self.threads = []  # stop() would wait for them
+        self.stop()
 
 
 def run_in_pool(

@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 __all__ = ["IPeerReactor", "VortexService"]
 
+_DISK_TIMEOUT = 1.0
+"""Seconds that the end of a peer waits at least for reads of the disk that are under way."""
+
 
 class IPeerReactor(IReactorCore, IReactorFDSet, IReactorTCP, IReactorThreads, ISupervisingReactor):
     """What a peer needs of a reactor."""
@@ -203,13 +206,17 @@ class VortexService(Service):
         rechecks, self._rechecks = self._rechecks, None
         if rechecks is not None:
             rechecks.stop()
+        clock = IReactorTime(self.reactor)
+        until = clock.seconds() + self.config.shutdown_timeout
         failures = await failures_of(
             door.stop(self.config.shutdown_timeout) for door in (server, upload) if door is not None
         )
+        # A disk that does not answer is not waited for much longer than a child.
+        until = max(until, clock.seconds() + _DISK_TIMEOUT)
         if read_ahead is not None:
-            failures += await failures_of([read_ahead.stop()])
+            failures += await failures_of([read_ahead.stop(until - clock.seconds())])
         if store is not None:
-            failures += await failures_of([store.stop()])
+            failures += await failures_of([store.stop(max(0.0, until - clock.seconds()))])
         if metrics is not None:
             failures += await failures_of([metrics.stop(0.0)])
         for failure in failures[1:]:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dragonfly_vortex.errors import StorageFailure
 from dragonfly_vortex.system_calls import reason_of
 
-__all__ = ["is_full", "is_unwritable", "storage_failures"]
+__all__ = ["is_full", "is_out_of_descriptors", "is_unwritable", "storage_failures"]
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -43,6 +43,15 @@ def is_full(error: BaseException | None) -> bool:
     :param error: such an error, or the :class:`~dragonfly_vortex.errors.StorageFailure` that it has become.
     """
     return _is_one_of(error, _FULL, _FULL_FOR_SQLITE)
+
+
+def is_out_of_descriptors(error: BaseException | None) -> bool:
+    """
+    Tell whether this process, or the system, can open no further file.
+
+    :param error: as for :func:`is_full`.
+    """
+    return _is_one_of(error, frozenset({errno.EMFILE, errno.ENFILE}), ())
 
 
 def is_unwritable(error: BaseException | None) -> bool:

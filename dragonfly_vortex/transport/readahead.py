@@ -26,7 +26,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import Ending
@@ -39,6 +39,9 @@ __all__ = ["Pages", "ReadAhead"]
 _T = TypeVar("_T")
 
 _THREADS = 4
+
+STOP_TIMEOUT = 5.0
+"""Seconds that the end of a peer waits for reads that are under way."""
 
 _PROBE_DISTANCE = 256 * 1024
 """Bytes from one probed byte to the next. The kernel reads and evicts files in stretches of about that length."""
@@ -74,13 +77,15 @@ class ReadAhead:
         """Whether the kernel has refused a probe, and so does not say what is in memory."""
         self._ending = Ending(lambda: not self._under_way)
 
-    def stop(self) -> Deferred[None]:
+    def stop(self, timeout: float = STOP_TIMEOUT) -> Deferred[None]:
         """
-        End the threads.
+        End the threads. No further read may be requested.
 
-        :returns: fires when the last read has ended. No further read may be requested.
+        :param timeout: seconds after which a read that the disk does not answer is left behind.
+        :returns: fires when the last read has ended, or the time is over.
         """
-        return self._ending.wait().addCallback(self._end_threads)
+        ended = self._ending.wait().addTimeout(timeout, IReactorTime(self._reactor), lambda result, _: None)
+        return ended.addCallback(self._end_threads)
 
     def in_thread(self, work: Callable[[], _T]) -> Deferred[_T]:
         """
@@ -103,9 +108,9 @@ class ReadAhead:
         return done
 
     def _end_threads(self, _: None) -> None:
-        if self._pool is not None:
-            self._pool.stop()  # all its threads are idle: this does not wait
-            self._pool = None
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.abandon() if self._under_way else pool.stop()
 
 
 class Pages:

@@ -39,6 +39,7 @@ from dragonfly_vortex.daemon import service
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.errors import CertificateUnusable, DigestMismatch, StorageFailure
+from dragonfly_vortex.model import StoredPiece
 from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.piece_discovery import PieceDiscovery
 from dragonfly_vortex.rpc.server import UploadService
@@ -250,6 +251,25 @@ class ServiceTests(TestCase):
         peer = self.service()
         await peer.stopService()
         await peer.stopService()
+
+    async def test_stops_while_the_disk_hangs(self) -> None:
+        """A peer whose disk does not answer ends soon after ``shutdown_timeout`` all the same."""
+        hanging, go_on = threading.Event(), threading.Event()
+        self.addCleanup(go_on.set)
+
+        def hang(catalog: Catalog, kind: PieceKind, task_id: str, numbers: range) -> list[StoredPiece]:
+            hanging.set()
+            go_on.wait()
+            return []
+
+        self.patch(Catalog, "find_pieces", hang)
+        peer = self.service(dataclasses.replace(self.config(protocol="tcp"), shutdown_timeout=0.1))
+        peer.startService()
+        with Child(self.address(peer)) as child:
+            child.ask("0" * 64)
+            await deferToThread(hanging.wait)
+            await peer.stopService()
+        self.assertIsNone(peer.address)
 
     def test_port_in_use(self) -> None:
         """A port in use is reported at once, and leaves no thread."""

@@ -212,6 +212,18 @@ class PagesTests(TestCase):
         self.assertEqual([thread for thread in threading.enumerate() if "read-ahead" in thread.name], [])
         pages.close()
 
+    async def test_stop_while_the_disk_hangs(self) -> None:
+        """A read that does not end is waited for no longer than a stop may take."""
+        self.path.write_bytes(bytes(100))
+        pages = self.pages()
+        let_go = self.block()
+        fetching = pages.fetch(0, 100)
+        await self.read_ahead.stop(0.1)
+        self.assertNoResult(fetching)
+        let_go()
+        await fetching
+        pages.close()
+
     def test_no_thread(self) -> None:
         """Where the system starts no thread the part is not fetched, and the end does not wait for it."""
 

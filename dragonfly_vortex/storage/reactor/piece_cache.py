@@ -319,9 +319,16 @@ class HotPieces:
         """
         try:
             return self._files.open(kind, task_id)
-        except OSError:  # there are no descriptors left, and here are some that can be done without
-            self._close(self._files.clear())
+        except OSError:  # there are no descriptors left
+            self.close_files()
             return None
+
+    def close_files(self) -> bool:
+        """Give up the descriptors of all files that are kept open; False if there are none."""
+        descriptors = self._files.clear()
+        if descriptors:
+            self._close(descriptors)
+        return bool(descriptors)
 
     def remember(
         self,
@@ -372,5 +379,4 @@ class HotPieces:
     def _forget(self) -> None:
         self._seen = object()
         self._pages.clear()
-        if descriptors := self._files.clear():
-            self._close(descriptors)
+        self.close_files()

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -37,6 +37,7 @@ from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
+from dragonfly_vortex.storage.failures import is_out_of_descriptors
 from dragonfly_vortex.storage.reactor.piece_cache import HotPieces, OpenedPiece, find_piece, open_piece
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.storage.reactor.watch import CatalogWatch
@@ -46,15 +47,15 @@ from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["CHECK_INTERVAL", "PieceStore"]
+__all__ = ["CHECK_INTERVAL", "STOP_TIMEOUT", "PieceStore"]
 
 _T = TypeVar("_T")
 
 CHECK_INTERVAL = 1.0
 """Seconds between two looks at the storage's place, where nothing is asked of the catalog."""
 
-_SHUTDOWN_TIMEOUT = 5.0
-"""Seconds that the end of the reactor waits for a storage that no one has stopped, for both of its threads together."""
+STOP_TIMEOUT = 5.0
+"""Seconds that the end of a storage, or of the reactor, waits for the storage's threads, for both together."""
 
 
 @implementer(ITaskStore)
@@ -103,11 +104,13 @@ class PieceStore:
             return Deferred.fromCoroutine(self._opened(self._ask(self._open)))
         return succeed(None)
 
-    def stop(self) -> Deferred[None]:
+    def stop(self, timeout: float = STOP_TIMEOUT) -> Deferred[None]:
         """
-        Finish what has been asked, close the storage and end its thread. What is asked from now on fails.
+        Finish what has been asked, close the storage and end its threads. What is asked from now on fails.
 
-        :returns: fires when all that is done.
+        :param timeout: seconds after which a thread that the disk does not answer is left behind. What it commits after
+            that is as safe as in a ``kill -9``.
+        :returns: fires when all that is done, or the time is over.
         """
         thread, disk_thread = self._thread, self._disk_thread
         if thread is None:
@@ -117,7 +120,9 @@ class PieceStore:
         synced = succeed(None) if disk_thread is None else self._at_disk(_do_nothing)
         self._thread = self._disk_thread = None
         IReactorCore(self._reactor).removeSystemEventTrigger(self._shutdown_trigger)
-        return Deferred.fromCoroutine(_end(synced, disk_thread, closed, thread))
+        finished: Deferred[None] = Deferred.fromCoroutine(_all_of(synced, closed))
+        pools = [pool for pool in (disk_thread, thread) if pool is not None]
+        return Deferred.fromCoroutine(self._end(finished.addTimeout(timeout, IReactorTime(self._reactor)), pools))
 
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[StoredTask]:
         """See :meth:`ITaskStore.get_task`."""
@@ -152,9 +157,17 @@ class PieceStore:
             else:
                 opened.callback(result.piece)
 
-        self._ask(lambda: open_piece(self._catalog, self._content, kind, task_id, number, start, length)).addCallbacks(
-            deliver, opened.errback
-        )
+        def ask() -> Deferred[OpenedPiece]:
+            return self._ask(lambda: open_piece(self._catalog, self._content, kind, task_id, number, start, length))
+
+        def failed(failure: Failure) -> None:
+            # The files that are kept for later are given up first; they are closed before the piece is asked for again.
+            if is_out_of_descriptors(failure.value) and self._hot.close_files():
+                ask().addCallbacks(deliver, opened.errback)
+            else:
+                opened.errback(failure)
+
+        ask().addCallbacks(deliver, failed)
         return opened
 
     def mark_damaged(self, kind: PieceKind, task_id: str, number: int, reason: str) -> Deferred[None]:
@@ -186,6 +199,22 @@ class PieceStore:
         if self._thread is not None:
             self._checking.start(CHECK_INTERVAL, now=False)
 
+    async def _end(self, finished: Deferred[None], pools: Sequence[DaemonThreadPool]) -> None:
+        """End the threads when they have nothing left to do, so that this does not wait, or when the time is over."""
+        is_busy = False
+        try:
+            await finished
+        except TimeoutError:
+            is_busy = True
+            self._tell_busy()
+        finally:
+            for pool in pools:
+                pool.abandon() if is_busy else pool.stop()
+
+    def _tell_busy(self) -> None:
+        """A thread is left behind."""
+        self._log.warn("the storage {directory} is still busy and is not closed", directory=self.directory)
+
     def _stop_at_shutdown(self) -> None:
         """
         The reactor ends, and nobody has stopped the storage: close it, so that no recovery is needed at the next start.
@@ -194,11 +223,11 @@ class PieceStore:
         thread, self._thread = self._thread, None
         disk_thread, self._disk_thread = self._disk_thread, None
         version = self._end_looks()
-        until = time.monotonic() + _SHUTDOWN_TIMEOUT
+        until = time.monotonic() + STOP_TIMEOUT
         if disk_thread is not None:
-            disk_thread.finish(_do_nothing, _SHUTDOWN_TIMEOUT)
+            disk_thread.finish(_do_nothing, STOP_TIMEOUT)
         if thread is not None and not thread.finish(lambda: self._close(version), until - time.monotonic()):
-            self._log.warn("the storage {directory} is still busy and is not closed", directory=self.directory)
+            self._tell_busy()
 
     def _end_looks(self) -> CatalogVersion:
         """Nothing is scheduled any more, and nothing is remembered; the version that is to be closed."""
@@ -334,14 +363,7 @@ def _do_nothing() -> None:
     """What is done when all before it has been done."""
 
 
-async def _end(
-    synced: Deferred[None], disk_thread: DaemonThreadPool | None, closed: Deferred[None], thread: DaemonThreadPool
-) -> None:
-    """End the threads, each when it has nothing left to do, so that this does not wait."""
-    try:
-        await synced
-        if disk_thread is not None:
-            disk_thread.stop()
-        await closed
-    finally:
-        thread.stop()
+async def _all_of(*deferreds: Deferred[None]) -> None:
+    """Wait for one after the other."""
+    for deferred in deferreds:
+        await deferred

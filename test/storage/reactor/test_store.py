@@ -6,13 +6,14 @@ import contextlib
 import errno
 import hashlib
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,6 +171,24 @@ def descriptors(within: str = "/content/") -> set[str]:
     return names
 
 
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Let this process open no further file inside the block."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = max(int(name) for name in os.listdir("/proc/self/fd"))
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for descriptor in taken:
+            os.close(descriptor)
+
+
 class StoreCase(TestCase):
     """A store that is open, on a directory of its own."""
 
@@ -257,6 +276,27 @@ class LifeTests(StoreCase):
         await self.store.start()
         await self.store.start()
         self.assertEqual((await self.store.get_task(KIND, TASK.task_id)).task_id, TASK.task_id)
+
+    async def test_hanging_disk(self) -> None:
+        """A read that the disk does not answer is not waited for longer than a stop may take; later it does no harm."""
+        self.import_it()
+        await self.started
+        hanging, go_on = threading.Event(), threading.Event()
+        self.addCleanup(go_on.set)
+        open_content = Content.open
+
+        def hang(content: Content, kind: PieceKind, task_id: str) -> int:
+            hanging.set()
+            go_on.wait()
+            return open_content(content, kind, task_id)
+
+        self.patch(Content, "open", hang)
+        opened = self.store.open_piece(KIND, TASK.task_id, 0)
+        await deferToThread(hanging.wait)
+        await self.store.stop(0.1)
+        self.assertNoResult(opened)
+        go_on.set()
+        self.assertEqual(read(await opened), CONTENT[:1000])
 
     async def test_start_fails(self) -> None:
         """A storage that cannot be opened fails at the start and at every question, and can be stopped."""
@@ -429,6 +469,20 @@ class HotTests(StoreCase):
         remove_task(self.directory, KIND, TASK.task_id)
         while descriptors():
             await deferLater(IReactorTime(reactor), 0.05)
+
+    async def test_few_descriptors(self) -> None:
+        """With no descriptor left a piece is opened all the same: files that are kept for later are given up."""
+        tasks = []
+        for content in (CONTENT[::-1], CONTENT[1:], CONTENT):
+            self.path.write_bytes(content)
+            tasks.append(import_file(self.path, self.directory, KIND, 1000).task_id)
+        await self.started
+        for task_id in tasks[:2]:
+            read(await self.store.open_piece(KIND, task_id, 0))
+        self.assertEqual(len(descriptors()), 2)
+        with no_descriptors():
+            opened = await self.store.open_piece(KIND, TASK.task_id, 0)
+        self.assertEqual(read(opened), CONTENT[:1000])
 
     async def test_stopped(self) -> None:
         """A store that is stopped hands nothing out, and what it remembered is gone when it starts again."""
