@@ -1,8 +1,7 @@
 """
 A parent's address: ``HOST:PORT``, with an optional scheme that names the transport.
 
-``tcp`` is Vortex, which a bare address means, ``tls`` is Vortex under TLS; ``grpc`` and ``grpcs`` are Dragonfly's API,
-without TLS and with it.
+:mod:`dragonfly_vortex.transport_table` has the schemes. A bare address is one of its first transport, without TLS.
 """
 
 from __future__ import annotations
@@ -11,20 +10,21 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-__all__ = ["SCHEMES", "ParentAddress", "split_address"]
+from dragonfly_vortex.transport_table import Transport, schemes, transport_of_scheme
+
+__all__ = ["ParentAddress", "split_address"]
 
 _NAME = re.compile("[A-Za-z0-9_.-]{1,255}")
 _IPV6 = re.compile("[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?")
-
-SCHEMES = ("tcp", "tls", "grpc", "grpcs")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentAddress:
     """
-    Where a parent is, and how it is spoken to. As text it is what :meth:`from_text` reads, without ``tcp://``.
+    Where a parent is, and how it is spoken to. As text it is what :meth:`from_text` reads, without the scheme that a
+    bare address has.
 
-    :param scheme: one of :data:`SCHEMES`.
+    :param scheme: of a transport.
     :param host: a name or an IP address, without brackets.
     :param port: from 1 to 65535.
     """
@@ -42,11 +42,21 @@ class ParentAddress:
         :raises ValueError: it is not like that.
         """
         scheme, separator, address = text.rpartition("://")
-        if separator and scheme not in SCHEMES:
-            schemes = ", ".join(f"{each}://" for each in SCHEMES)
-            raise ValueError(f"expected a parent's address with one of {schemes} or none of them, got {text!r}")
+        if separator and scheme not in schemes():
+            known = ", ".join(f"{each}://" for each in schemes())
+            raise ValueError(f"expected a parent's address with one of {known} or none of them, got {text!r}")
         host, port = split_address(address)
-        return cls(scheme=scheme or "tcp", host=host, port=port)
+        return cls(scheme=scheme or schemes()[0], host=host, port=port)
+
+    @property
+    def transport(self) -> Transport:
+        """How it is spoken to."""
+        return transport_of_scheme(self.scheme)
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether it is spoken to under TLS."""
+        return self.scheme == self.transport.tls_scheme
 
     @property
     def host_and_port(self) -> str:
@@ -54,7 +64,7 @@ class ParentAddress:
         return f"[{self.host}]:{self.port}" if _is_ipv6(self.host) else f"{self.host}:{self.port}"
 
     def __str__(self) -> str:
-        return self.host_and_port if self.scheme == "tcp" else f"{self.scheme}://{self.host_and_port}"
+        return self.host_and_port if self.scheme == schemes()[0] else f"{self.scheme}://{self.host_and_port}"
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -132,14 +132,19 @@ class UnknownProtocol(UsageError):
 
 class WrongTransport(UsageError):
     """
-    Content is to go over gRPC alone, and a parent is not known by its gRPC address.
+    Content is to go over one transport alone, and a parent cannot be asked by it.
 
     :param parent: the parent's address.
+    :param protocol: the name of the transport.
+    :param schemes: of the addresses of parents that can be asked by it.
     """
 
-    def __init__(self, parent: str) -> None:
+    def __init__(self, parent: str, protocol: str, schemes: tuple[str, ...]) -> None:
         self.parent = parent
-        super().__init__(f"expected parents grpc://HOST:PORT or grpcs://HOST:PORT for the protocol grpc, got {parent}")
+        self.protocol = protocol
+        self.schemes = schemes
+        expected = " or ".join(f"{scheme}://HOST:PORT" for scheme in schemes)
+        super().__init__(f"expected parents {expected} for the protocol {protocol}, got {parent}")
 
 
 # -- the wire

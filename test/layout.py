@@ -23,6 +23,7 @@ LAYERS = (
     ("wire",),
     ("model",),
     ("interfaces",),
+    ("transport_table",),
     ("address",),
     ("deferreds",),
     ("limited_log",),
@@ -51,7 +52,8 @@ SIDES = {
         frozenset({"transfer", "client_protocol", "client", "client_pool"}),
     ),
     "downloaders": (
-        frozenset({"by_kind", "pooled"}),
+        frozenset({"by_kind", "pooled", "tcp"}),
+        frozenset({"by_kind", "pooled", "grpc"}),
         frozenset({"by_kind", "failover", "auto"}),
     ),
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.address import SCHEMES, ParentAddress, split_address
+from dragonfly_vortex.address import ParentAddress, split_address
+from dragonfly_vortex.transport_table import schemes
 
 
 class SplitAddressTests(SynchronousTestCase):
@@ -44,7 +45,7 @@ class ParentAddressTests(SynchronousTestCase):
 
     def test_schemes(self) -> None:
         """Every scheme is kept, and is in the text again, ``tcp`` excepted."""
-        for scheme in SCHEMES:
+        for scheme in schemes():
             for host, written in (("host", "host"), ("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")):
                 address = ParentAddress.from_text(f"{scheme}://{written}:7")
                 self.assertEqual(address, ParentAddress(scheme=scheme, host=host, port=7))

@@ -462,7 +462,7 @@ class DaemonTests(SynchronousTestCase):
 
     def test_door_that_fails_later(self) -> None:
         """A gRPC door that cannot be opened after the start ends the peer with status 1, and no PID file is left."""
-        too_early = "from dragonfly_vortex.daemon import service; service._try_to_listen = lambda ip, port: None; "
+        too_early = "from dragonfly_vortex.daemon import grpc_door; grpc_door._try_to_listen = lambda ip, port: None; "
         program = f"{too_early}from twisted.scripts.twistd import run; run()"
         with socket.create_server(("127.0.0.1", 0)) as other:
             write_config(self.directory, grpc_port=other.getsockname()[1])

@@ -12,6 +12,7 @@ from dragonfly_vortex import __version__
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.cli.exit_status import ExitStatus
 from dragonfly_vortex.cli.text import one_line
+from dragonfly_vortex.transport_table import BEST, transports_named
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["STDOUT", "make_parser"]
@@ -58,6 +59,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_storage(importing)
     _add_kind(importing)
 
+    transports = transports_named(BEST)
+    protocols = (*(each.name for each in transports), BEST)
     download = _command(commands, "download", "fetch a task from its parents into a file or the storage, and verify it")
     download.add_argument("task_id", metavar="TASK_ID", type=_sha256, help="the SHA-256 of the content")
     download.add_argument(
@@ -67,13 +70,14 @@ def make_parser() -> argparse.ArgumentParser:
         action="append",
         required=True,
         type=_parent,
-        help="a peer that has the task; may be given several times. tcp, which a bare HOST:PORT means, and tls, the "
-        "same under TLS, are its Vortex door; grpc and grpcs are its gRPC door, which tells what it has and where",
+        help="a peer that has the task; may be given several times. "
+        + "; ".join(f"{each.scheme}, or {each.tls_scheme} for TLS: {each.purpose}" for each in transports)
+        + f"; a bare HOST:PORT means {transports[0].scheme}",
     )
     download.add_argument(
         "--protocol",
-        metavar="tcp|grpc|auto",
-        choices=("tcp", "grpc", "auto"),
+        metavar="|".join(protocols),
+        choices=protocols,
         help="what carries content; auto is the best that each parent offers; "
         "default: download.protocol of the configuration, which is auto",
     )

@@ -17,6 +17,7 @@ from typing import Generic, Protocol, TypeVar
 
 from dragonfly_vortex.config.units import LONGEST_TEXT, YEAR, read_duration, read_size, show_duration, show_size
 from dragonfly_vortex.config.yaml_tree import Scalar
+from dragonfly_vortex.transport_table import transports_named
 
 __all__ = [
     "Address",
@@ -250,14 +251,19 @@ def _written_as_text(scalar: Scalar) -> str:
 @dataclass(frozen=True, slots=True)
 class ProtocolName(_Text[str]):
     """
-    One of a few protocols.
+    The name of a transport.
 
-    :param words: their names.
+    :param every: the word that means all of them.
     """
 
-    words: tuple[str, ...]
+    every: str
 
     name = "protocol"
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All that may be written."""
+        return (*(each.name for each in transports_named(self.every)), self.every)
 
     @property
     def allowed(self) -> str:

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, REPLACED_VALUES, Keys
 from dragonfly_vortex.config.key_case import snake_case, spellings
 from dragonfly_vortex.config.kinds import OutOfRange
-from dragonfly_vortex.config.model import Config, Setting, fields_of
+from dragonfly_vortex.config.model import Config
+from dragonfly_vortex.config.setting import Setting, fields_of
 from dragonfly_vortex.config.tls_files import incomplete, surprises
 from dragonfly_vortex.config.worker_split import unshareable
 from dragonfly_vortex.config.yaml_tree import Entry, KeyPath, Node, Scalar, Section, dotted, shown

@@ -11,7 +11,9 @@ from typing import Any
 
 from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, REPLACED_VALUES, Keys
 from dragonfly_vortex.config.key_case import camel_case, snake_case, spellings
-from dragonfly_vortex.config.model import Config, Setting, fields_of
+from dragonfly_vortex.config.model import Config
+from dragonfly_vortex.config.setting import Setting, fields_of
+from dragonfly_vortex.transport_table import ALL, transports_named
 
 __all__ = ["reference"]
 
@@ -40,7 +42,7 @@ tap.yaml:9: download.piece_timout: unknown key (did you mean piece_timeout?); ex
 - A **path** is absolute or relative to the file.
 - Values are read exactly as the reference reads them, with three exceptions: it refuses a plain number of seconds and
   skips merge keys (`<<`), and tags (`!name`) are refused here. Anchors and aliases work.
-- A peer does not start when two of its ports are equal (`storage.server.tcp.port`, `upload.server.port` and
+- A peer does not start when two of its ports are equal ({ports} and
   `metrics.server.port`), unless they are 0, one is not used, or neither of their addresses includes the other.
 """
 
@@ -87,7 +89,8 @@ def reference() -> str:
     )
     ours = ", ".join(f"`{name}`" for name in _ours_alone(Config, DFDAEMON_KEYS, ""))
     dfdaemon = _DFDAEMON.format(moved=moved, unused=unused, notes=notes, ours=ours, replaced=replaced)
-    return "\n".join([_HEAD, *_sections(Config, ""), dfdaemon])
+    ports = ", ".join(f"`{each.port_key}`" for each in transports_named(ALL) if each.port_key)
+    return "\n".join([_HEAD.format(ports=ports), *_sections(Config, ""), dfdaemon])
 
 
 def _sections(section: type[Any], path: str) -> Iterator[str]:

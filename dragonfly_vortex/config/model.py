@@ -2,31 +2,27 @@
 The configuration as one tree of frozen values, with every default, every limit and the description of every key.
 
 This is the only place that knows the keys: :mod:`dragonfly_vortex.config.loader` reads files by it, and
-:mod:`dragonfly_vortex.config.markdown` writes the reference from it. A field whose default is another class of this
-module is a section; every other field carries a :class:`Setting`. Times are in seconds, sizes in bytes.
+:mod:`dragonfly_vortex.config.markdown` writes the reference from it. Times are in seconds, sizes in bytes.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import socket
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
 
 from dragonfly_vortex.config.kinds import (
     Address,
     Directory,
     Duration,
-    File,
     Flag,
-    Kind,
     Name,
     ProtocolName,
     Size,
     Whole,
 )
+from dragonfly_vortex.config.setting import file_setting, setting
+from dragonfly_vortex.transport_table import ALL, BEST
 
 __all__ = [
     "Config",
@@ -36,7 +32,6 @@ __all__ = [
     "KeepaliveConfig",
     "MetricsConfig",
     "MetricsServerConfig",
-    "Setting",
     "StorageConfig",
     "StorageServerConfig",
     "StorageTCPConfig",
@@ -45,44 +40,10 @@ __all__ = [
     "UploadConfig",
     "UploadServerConfig",
     "default_config",
-    "fields_of",
 ]
-
-DOWNLOAD_PROTOCOLS = ("tcp", "grpc", "auto")
-"""What a child can take pieces by: one of two transports, or what is best for each parent."""
-
-SERVER_PROTOCOLS = ("tcp", "grpc", "all")
-"""What a peer can offer pieces by."""
 
 _RATE = Size(maximum=2**63 - 1, per_second=True)
 _FLAG = Flag()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """
-    What there is to know of a key beside its name and its default.
-
-    :param kind: what its value may be.
-    :param purpose: what it does.
-    :param omitted: what holds where it is left out, for a key whose default is not the same value everywhere.
-    :param nullable: whether an empty value means the same as leaving the key out, as the reference has it for this key.
-    """
-
-    kind: Kind[Any]
-    purpose: str
-    omitted: str = ""
-    nullable: bool = False
-
-
-def _setting(kind: Kind[Any], purpose: str, *, omitted: str = "", nullable: bool = False) -> dict[str, Setting]:
-    """Return a field's metadata."""
-    return {"setting": Setting(kind=kind, purpose=purpose, omitted=omitted, nullable=nullable)}
-
-
-def _file(purpose: str) -> dict[str, Setting]:
-    """Return the metadata of a field for a file of certificates or of a key."""
-    return _setting(File(), purpose, omitted="none", nullable=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +52,13 @@ class HostConfig:
 
     ip: str = field(
         default="127.0.0.1",
-        metadata=_setting(
+        metadata=setting(
             Address(), "The address that this peer gives to others; the first part of its host ID.", nullable=True
         ),
     )
     hostname: str = field(
         default_factory=socket.gethostname,
-        metadata=_setting(
+        metadata=setting(
             Name(
                 pattern="[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9_])?",
                 allowed="a host name of 1 to 255 letters, digits, '.', '_' and '-'",
@@ -114,18 +75,18 @@ class DownloadTCPConfig:
 
     capacity: int = field(
         default=2000,
-        metadata=_setting(
+        metadata=setting(
             Whole(minimum=1, maximum=1_000_000),
             "How many parents, by address, the pool holds; if all are busy, another waits.",
         ),
     )
     idle_timeout: float = field(
         default=420.0,
-        metadata=_setting(Duration(), "How long an unused connection to a parent is kept."),
+        metadata=setting(Duration(), "How long an unused connection to a parent is kept."),
     )
     connections_per_address: int = field(
         default=32,
-        metadata=_setting(Whole(minimum=1, maximum=65_535), "The most connections to one address."),
+        metadata=setting(Whole(minimum=1, maximum=65_535), "The most connections to one address."),
     )
 
 
@@ -134,33 +95,31 @@ class DownloadConfig:
     """How this peer fetches, as a child."""
 
     protocol: str = field(
-        default="auto",
-        metadata=_setting(
-            ProtocolName(DOWNLOAD_PROTOCOLS), "What carries content from a parent; auto: the best that it offers."
-        ),
+        default=BEST,
+        metadata=setting(ProtocolName(BEST), "What carries content from a parent; auto: the best that it offers."),
     )
     piece_timeout: float = field(
         default=360.0,
-        metadata=_setting(Duration(), "How long nothing of a piece may come before its request fails."),
+        metadata=setting(Duration(), "How long nothing of a piece may come before its request fails."),
     )
     concurrent_piece_count: int = field(
         default=8,
-        metadata=_setting(Whole(minimum=1, maximum=2**32 - 1), "Pieces of a task that are fetched at once."),
+        metadata=setting(Whole(minimum=1, maximum=2**32 - 1), "Pieces of a task that are fetched at once."),
     )
     bandwidth_limit: int = field(
         default=50_000_000_000,
-        metadata=_setting(_RATE, "Bytes of content received per second, over all connections."),
+        metadata=setting(_RATE, "Bytes of content received per second, over all connections."),
     )
     allow_empty_digest: bool = field(
         default=False,
-        metadata=_setting(
+        metadata=setting(
             _FLAG,
             "Accept a piece without a digest; the task's ID still verifies the whole.",
         ),
     )
     follow_announced_addresses: bool = field(
         default=False,
-        metadata=_setting(
+        metadata=setting(
             _FLAG,
             "Fetch content from any address and port that a parent announces over gRPC. By default only from the host "
             "by which the parent is known, at an announced port from 1024 on.",
@@ -178,15 +137,15 @@ class TLSConfig:
 
     cert: Path | None = field(
         default=None,
-        metadata=_file("This side's certificate, then those that lead to an authority."),
+        metadata=file_setting("This side's certificate, then those that lead to an authority."),
     )
     key: Path | None = field(
         default=None,
-        metadata=_file("The certificate's private key, without a password."),
+        metadata=file_setting("The certificate's private key, without a password."),
     )
     ca_cert: Path | None = field(
         default=None,
-        metadata=_file(
+        metadata=file_setting(
             "The authorities trusted to sign the other side's certificate. With them a server requires one of every "
             "client (mutual TLS); without them a client trusts those of its platform."
         ),
@@ -202,11 +161,11 @@ class UploadServerConfig(TLSConfig):
 
     ip: str = field(
         default="0.0.0.0",
-        metadata=_setting(Address(), "The address to listen on for gRPC.", nullable=True),
+        metadata=setting(Address(), "The address to listen on for gRPC.", nullable=True),
     )
     port: int = field(
         default=4000,
-        metadata=_setting(Whole(minimum=0, maximum=65_535), "The port to listen on for gRPC; 0 takes a free one."),
+        metadata=setting(Whole(minimum=0, maximum=65_535), "The port to listen on for gRPC; 0 takes a free one."),
     )
 
 
@@ -224,7 +183,7 @@ class UploadConfig:
 
     bandwidth_limit: int = field(
         default=50_000_000_000,
-        metadata=_setting(_RATE, "Bytes of content sent per second, over all connections."),
+        metadata=setting(_RATE, "Bytes of content sent per second, over all connections."),
     )
     server: UploadServerConfig = field(default_factory=UploadServerConfig)
     client: UploadClientConfig = field(default_factory=UploadClientConfig)
@@ -236,17 +195,17 @@ class KeepaliveConfig:
 
     idle: float = field(
         default=5.0,
-        metadata=_setting(
+        metadata=setting(
             Duration(minimum=1, maximum=32_767, whole=True), "How long a connection is silent before it is probed."
         ),
     )
     interval: float = field(
         default=3.0,
-        metadata=_setting(Duration(minimum=1, maximum=32_767, whole=True), "The time between two probes."),
+        metadata=setting(Duration(minimum=1, maximum=32_767, whole=True), "The time between two probes."),
     )
     probes: int = field(
         default=3,
-        metadata=_setting(Whole(minimum=1, maximum=127), "Probes without an answer that end the connection."),
+        metadata=setting(Whole(minimum=1, maximum=127), "Probes without an answer that end the connection."),
     )
 
 
@@ -259,11 +218,11 @@ class StorageTCPConfig:
 
     port: int = field(
         default=4005,
-        metadata=_setting(Whole(minimum=0, maximum=65_535), "The port to listen on; 0 takes a free one."),
+        metadata=setting(Whole(minimum=0, maximum=65_535), "The port to listen on; 0 takes a free one."),
     )
     buffer_size: int | None = field(
         default=None,
-        metadata=_setting(
+        metadata=setting(
             Size(maximum=2**31 - 1),
             "The kernel's buffers for a connection (SO_SNDBUF, SO_RCVBUF). A value ends the kernel's own tuning and is "
             "capped by net.core.wmem_max and net.core.rmem_max.",
@@ -273,27 +232,27 @@ class StorageTCPConfig:
     )
     idle_timeout: float = field(
         default=300.0,
-        metadata=_setting(Duration(), "How long a connection stays open without a request."),
+        metadata=setting(Duration(), "How long a connection stays open without a request."),
     )
     max_connections: int = field(
         default=1000,
-        metadata=_setting(
+        metadata=setting(
             Whole(minimum=1, maximum=1_000_000),
             "The most open connections. One more closes the one that was idle longest; if all are busy, it waits.",
         ),
     )
     nodelay: bool = field(
         default=True,
-        metadata=_setting(_FLAG, "Send small segments at once (TCP_NODELAY)."),
+        metadata=setting(_FLAG, "Send small segments at once (TCP_NODELAY)."),
     )
     cork: bool = field(
         default=False,
-        metadata=_setting(_FLAG, "Hold back partial segments until a reply is complete (TCP_CORK)."),
+        metadata=setting(_FLAG, "Hold back partial segments until a reply is complete (TCP_CORK)."),
     )
     keepalive: KeepaliveConfig = field(default_factory=KeepaliveConfig)
     congestion_control: str | None = field(
         default=None,
-        metadata=_setting(
+        metadata=setting(
             Name(
                 pattern="[A-Za-z0-9_-]{1,15}",
                 allowed="the name of a congestion control such as bbr or cubic (1 to 15 letters, digits, '_' and '-')",
@@ -305,7 +264,7 @@ class StorageTCPConfig:
     )
     fastopen: bool = field(
         default=False,
-        metadata=_setting(_FLAG, "Take data in a connection's first segment (TCP_FASTOPEN)."),
+        metadata=setting(_FLAG, "Take data in a connection's first segment (TCP_FASTOPEN)."),
     )
 
 
@@ -314,16 +273,16 @@ class StorageServerConfig:
     """The doors that this peer opens to children."""
 
     protocol: str = field(
-        default="all",
-        metadata=_setting(ProtocolName(SERVER_PROTOCOLS), "Which doors this peer opens."),
+        default=ALL,
+        metadata=setting(ProtocolName(ALL), "Which doors this peer opens."),
     )
     ip: str = field(
         default="0.0.0.0",
-        metadata=_setting(Address(), "The address to listen on.", nullable=True),
+        metadata=setting(Address(), "The address to listen on.", nullable=True),
     )
     workers: int = field(
         default=1,
-        metadata=_setting(
+        metadata=setting(
             Whole(minimum=1, maximum=256),
             "Processes that serve by Vortex, each with its part of the connections and of the bandwidth; 1: the main "
             "process itself. See [More than one core](tuning.md#more-than-one-core).",
@@ -338,7 +297,7 @@ class StorageConfig:
 
     dir: Path = field(
         default=Path("dfvortex-data"),
-        metadata=_setting(Directory(), "The directory for content and metadata, which are kept over restarts."),
+        metadata=setting(Directory(), "The directory for content and metadata, which are kept over restarts."),
     )
     server: StorageServerConfig = field(default_factory=StorageServerConfig)
 
@@ -349,11 +308,11 @@ class MetricsServerConfig:
 
     ip: str = field(
         default="0.0.0.0",
-        metadata=_setting(Address(), "The address to listen on for metrics.", nullable=True),
+        metadata=setting(Address(), "The address to listen on for metrics.", nullable=True),
     )
     port: int = field(
         default=4002,
-        metadata=_setting(Whole(minimum=0, maximum=65_535), "The port to listen on for metrics; 0 takes a free one."),
+        metadata=setting(Whole(minimum=0, maximum=65_535), "The port to listen on for metrics; 0 takes a free one."),
     )
 
 
@@ -363,7 +322,7 @@ class MetricsConfig:
 
     enable: bool = field(
         default=True,
-        metadata=_setting(_FLAG, "Serve the page of metrics."),
+        metadata=setting(_FLAG, "Serve the page of metrics."),
     )
     server: MetricsServerConfig = field(default_factory=MetricsServerConfig)
 
@@ -380,7 +339,7 @@ class Config:
     tls: TLSConfig = field(default_factory=TLSConfig)
     shutdown_timeout: float = field(
         default=7.0,
-        metadata=_setting(
+        metadata=setting(
             Duration(),
             "How long pieces under way may take when the peer ends; the rest is aborted. Workers can take 2 s longer. "
             "Containers are killed after 10 s by default.",
@@ -395,19 +354,3 @@ def default_config() -> Config:
     :returns: the defaults; ``storage.dir`` is then relative to the working directory.
     """
     return Config()
-
-
-def fields_of(section: type[Any]) -> Iterator[tuple[str, Setting | type[Any], Any]]:
-    """
-    Walk over the keys of one section.
-
-    :param section: a class of this module.
-    :returns: for each key its name, its setting or the class of the section that it opens, and its default (``None``
-        for a section, and where the default is found out when it is needed).
-    """
-    for each in dataclasses.fields(section):
-        if "setting" in each.metadata:
-            default = None if each.default is dataclasses.MISSING else each.default
-            yield each.name, each.metadata["setting"], default
-        else:
-            yield each.name, cast("type[Any]", each.default_factory), None

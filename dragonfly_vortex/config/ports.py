@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from dragonfly_vortex.config.model import Config
+from dragonfly_vortex.config.setting import value_at
 from dragonfly_vortex.errors import PortGivenTwice
+from dragonfly_vortex.transport_table import transports_named
 
 __all__ = ["check_ports"]
 
@@ -28,13 +30,11 @@ def check_ports(config: Config) -> None:
 
 def _listeners(config: Config) -> Iterator[tuple[str, str, int]]:
     """Yield what is listened on: the key of the port, the address and the port."""
-    server, upload, metrics = config.storage.server, config.upload.server, config.metrics
-    if server.protocol != "grpc":
-        yield "storage.server.tcp.port", server.ip, server.tcp.port
-    if server.protocol != "tcp":
-        yield "upload.server.port", upload.ip, upload.port
-    if metrics.enable:
-        yield "metrics.server.port", metrics.server.ip, metrics.server.port
+    for transport in transports_named(config.storage.server.protocol):
+        if transport.port_key:
+            yield transport.port_key, value_at(config, transport.ip_key), value_at(config, transport.port_key)
+    if config.metrics.enable:
+        yield "metrics.server.port", config.metrics.server.ip, config.metrics.server.port
 
 
 def _overlap(ip: str, other: str) -> bool:

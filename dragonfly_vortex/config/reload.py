@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from dragonfly_vortex.config.model import Config, fields_of
+from dragonfly_vortex.config.model import Config
+from dragonfly_vortex.config.setting import fields_of
 from dragonfly_vortex.config.tls_files import server_tls
 
 __all__ = ["reloaded"]

@@ -8,21 +8,23 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from dragonfly_vortex.config.model import Config
+from dragonfly_vortex.transport_table import ALL, transports_named
 
 __all__ = ["main_share", "unshareable", "worker_share"]
 
 
 def worker_share(config: Config, number: int) -> Config:
     """
-    What one worker is to do: serve by Vortex alone, as one process, within its part of the limits. The main process
-    tells the metrics of all.
+    What one worker is to do: serve as one process, by the transport that has workers alone, within its part of the
+    limits. The main process tells the metrics of all.
 
     :param config: the peer's.
     :param number: of the worker, from 1.
     """
     server = config.storage.server
     tcp = replace(server.tcp, max_connections=_parts(server.tcp.max_connections, server.workers)[number - 1])
-    server = replace(server, protocol="tcp", workers=1, tcp=tcp)
+    protocol = next(each.name for each in transports_named(ALL) if each.has_workers)
+    server = replace(server, protocol=protocol, workers=1, tcp=tcp)
     upload = replace(config.upload, bandwidth_limit=_bandwidths(config)[number - 1])
     storage, metrics = replace(config.storage, server=server), replace(config.metrics, enable=False)
     return replace(config, storage=storage, upload=upload, metrics=metrics)
@@ -30,8 +32,8 @@ def worker_share(config: Config, number: int) -> Config:
 
 def main_share(config: Config) -> Config:
     """
-    What the main process keeps for itself: all where it has no workers, otherwise, for the gRPC door, as much of the
-    bandwidth as a worker has.
+    What the main process keeps for itself: all where it has no workers, otherwise, for the doors that it serves itself,
+    as much of the bandwidth as a worker has.
     """
     return replace(config, upload=replace(config.upload, bandwidth_limit=_bandwidths(config)[-1]))
 
@@ -47,16 +49,17 @@ def unshareable(config: Config) -> Iterator[tuple[str, str]]:
         reason = f"expected at most one worker for each of {server.tcp.max_connections} connections (max_connections)"
         yield "storage.server.workers", f"{reason}; got {server.workers}"
     elif _senders(config) > config.upload.bandwidth_limit:
-        reason = "expected a byte per second for each worker and the gRPC door (upload.bandwidth_limit)"
+        reason = "expected a byte per second for each worker and the main process (upload.bandwidth_limit)"
         yield "storage.server.workers", f"{reason}; got {server.workers} for {config.upload.bandwidth_limit}"
 
 
 def _senders(config: Config) -> int:
-    """How many processes send content. A main process with workers has the gRPC door alone."""
+    """How many processes send content. A main process with workers has the doors that they do not open."""
     server = config.storage.server
-    if server.workers == 1 or server.protocol == "grpc":
+    in_workers = {each.has_workers for each in transports_named(server.protocol)}
+    if server.workers == 1 or True not in in_workers:
         return 1
-    return server.workers + (server.protocol == "all")
+    return server.workers + len(in_workers - {True})
 
 
 def _bandwidths(config: Config) -> list[int]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.errors import TooFewDescriptors
 from dragonfly_vortex.system_calls import is_refused
+from dragonfly_vortex.transport_table import transports_named
 
 __all__ = [
     "COMMAND_DESCRIPTORS",
@@ -27,9 +28,8 @@ __all__ = [
 
 # The least that each part was seen to need with one child at each door, by lowering the limit until something failed
 # (test.test_tap and test.daemon.test_worker_main do it again): grpcio 1.85, SQLite 3.45, Twisted 26.10 with epoll.
-_VORTEX = 14  # the reactor 7, the database 5, the port, a connection and its file, less what is closed by then
+_PEER = 14  # the reactor 7, the database 5, a port, a connection and its file, less what is closed by then
 _METRICS = 2  # the port and a connection
-_GRPC = 12  # grpcio's own 10, a connection and the file of a piece
 _WORKERS = 4  # memory that the workers share, and pipes while one is started
 _EACH_WORKER = 4  # its pipes
 
@@ -53,9 +53,7 @@ def open_standard_streams() -> None:
 def peer_descriptors(config: Config) -> int:
     """How many descriptors a peer opens at least, in its main process."""
     server = config.storage.server
-    count = _VORTEX
-    if server.protocol != "tcp":
-        count += _GRPC
+    count = _PEER + sum(transport.descriptors for transport in transports_named(server.protocol))
     if config.metrics.enable:
         count += _METRICS
     if server.workers > 1:

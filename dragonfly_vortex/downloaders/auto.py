@@ -1,14 +1,16 @@
 """
 Pieces over the best transport that each parent has: :class:`AutoDownloader`, over a downloader for each transport.
 
-A parent that is known by its gRPC address has two ways to it: TCP, at the address that it offers, and gRPC. TCP comes
-first. What is known of each way, and how long a way may be silent, is in :mod:`dragonfly_vortex.downloaders.failover`.
+A parent that announces other transports can be asked in several ways: by the transport of its own address, and by the
+others at the addresses that it offers. They are tried in the order of the table of transports. What is known of each
+way, and how long a way may be silent, is in :mod:`dragonfly_vortex.downloaders.failover`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import ClassVar
 
 from twisted.internet.defer import Deferred, fail
@@ -16,29 +18,28 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.downloaders.by_kind import ByKind
 from dragonfly_vortex.downloaders.failover import Attempt, KnownParent, Way
 from dragonfly_vortex.errors import ParentFailed, ParentUnreachable, PieceError, PieceTimeout, PoolClosed
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader
 from dragonfly_vortex.model import DownloadPieceResponse, piece_id
+from dragonfly_vortex.transport_table import BEST, transport_of_address, transports_named
 
 __all__ = ["AutoDownloader"]
-
-_GRPC_SCHEMES = ("grpc://", "grpcs://")
 
 
 @implementer(IDownloader)
 class AutoDownloader(ByKind):
     """
-    Fetch pieces from any parent, over TCP where it answers, and over gRPC otherwise. A transport that fails in the
-    middle of a piece does not fail the piece: it is asked for over the other one.
+    Fetch pieces from any parent over the first of its transports that answers. A transport that fails in the middle of
+    a piece does not fail the piece: it is asked for over the next one.
 
-    A parent is known by its gRPC address when that is ``grpc://…`` or ``grpcs://…``, or when :meth:`learn` was
-    called for it. Any other is asked over TCP, at the address that is given, and over nothing else.
+    A parent whose transport announces no other one is asked by that alone.
 
     :param clock: for time-outs, and for how long a transport rests.
-    :param tcp: takes pieces over TCP.
-    :param make_grpc: makes what takes pieces over gRPC, when it is needed; None where content is to go over TCP alone.
+    :param builders: what builds the downloader of each transport that may carry content, by its name. Each is called
+        once, when it is needed.
     :param piece_timeout: seconds without progress after which a transport itself gives up a piece.
     :param say: called with one line about each change of a parent's transport.
     """
@@ -48,55 +49,77 @@ class AutoDownloader(ByKind):
     def __init__(
         self,
         clock: IReactorTime,
-        tcp: IDownloader,
-        make_grpc: Callable[[], IDownloader] | None,
+        builders: Mapping[str, Callable[[], IDownloader]],
         *,
         piece_timeout: float,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._clock = clock
-        self._tcp = tcp
-        self._make_grpc = make_grpc
-        self._grpc: IDownloader | None = None
+        self._builders = builders
+        self._downloaders: dict[str, IDownloader] = {}  # those that have been built, by the names of their transports
         self._piece_timeout = piece_timeout
         self._say = say
         self._parents: dict[str, KnownParent] = {}
         self._stopped = False
         self.carried: Counter[str] = Counter()
-        """The number of pieces received over each transport, from parents that are known by their gRPC address."""
+        """The number of pieces received over each transport, from parents that can be asked by several."""
 
-    def learn(self, parent: str, tcp_address: str | None) -> None:
+    def prepare(self, name: str) -> IDownloader:
         """
-        A parent is known by its gRPC address, and offers TCP. What is known of a transport stays while its address is
-        the same.
+        The downloader of a transport, which is built at the first call.
 
-        :param parent: its gRPC address, by which it is asked for pieces.
-        :param tcp_address: its TCP address; None where it offers none.
+        :param name: the transport's.
+        :raises PoolClosed: it would have to be built, and this downloader has been stopped.
         """
-        ways = []
-        if tcp_address is not None:
-            ways.append(Way(name="TCP", address=tcp_address, downloader=lambda: self._tcp, can_be_heard=True))
-        if self._make_grpc is not None:
-            ways.append(Way(name="gRPC", address=parent, downloader=self._grpc_downloader, can_be_heard=False))
+        if name not in self._downloaders:
+            if self._stopped:
+                raise PoolClosed("the downloader has been stopped")
+            self._downloaders[name] = self._builders[name]()
+        return self._downloaders[name]
+
+    def learn(self, parent: str, *offered: str) -> None:
+        """
+        A parent offers other transports. What is known of a transport stays while its address is the same.
+
+        :param parent: the address by which it is asked for pieces.
+        :param offered: its addresses for all other transports that it offers.
+        """
+        by_name = {transport_of_address(address).name: address for address in (*offered, parent)}
+        ways = [
+            Way(
+                name=transport.label,
+                address=by_name[transport.name],
+                downloader=partial(self.prepare, transport.name),
+                can_be_heard=transport.shows_progress,
+            )
+            for transport in transports_named(BEST)
+            if transport.name in by_name and transport.name in self._builders
+        ]
         self._parents.setdefault(parent, KnownParent(address=parent)).offer(ways)
 
     def download(self, addr: str, request: DownloadPieceRequest) -> Deferred[DownloadPieceResponse]:
-        if addr not in self._parents and addr.startswith(_GRPC_SCHEMES):
-            self.learn(addr, None)
-        parent = self._parents.get(addr)
-        if parent is None:
-            return self._tcp.download(addr, request)
         if self._stopped:
             return fail(PoolClosed("the downloader has been stopped"))
+        parent = self._parents.get(addr)
+        if parent is None:
+            try:
+                transport = transport_of_address(addr)
+            except ValueError:
+                return fail()
+            if not transport.announces and transport.name in self._builders:
+                return self.prepare(transport.name).download(addr, request)
+            self.learn(addr)
+            parent = self._parents[addr]
         return Deferred.fromCoroutine(self._download(parent, request))
 
     def stop(self) -> Deferred[None]:
         self._stopped = True
-        stopping = self._tcp.stop()
-        if self._grpc is not None:
-            grpc = self._grpc
-            stopping.addBoth(_then, grpc.stop())
-        return stopping
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        failures = await failures_of(downloader.stop() for downloader in self._downloaders.values())
+        if failures:
+            failures[0].raiseException()
 
     # -- one piece
 
@@ -104,7 +127,7 @@ class AutoDownloader(ByKind):
         """Try the ways in their order, until the parent answers on one, whatever it says."""
         tried: list[str] = []  # what came of each way, for messages
         name = piece_id(request.task_id, request.number)
-        unreachable = ParentUnreachable(parent.address, name, "it offers no TCP port")
+        unreachable = ParentUnreachable(parent.address, name, f"it offers no {self._labels()} port")
         ways = parent.in_order(self._clock.seconds())
         for way in ways:
             attempt = Attempt(self._clock, way, request, None if way is ways[-1] else self._piece_timeout)
@@ -126,12 +149,9 @@ class AutoDownloader(ByKind):
                 return response
         raise unreachable
 
-    def _grpc_downloader(self) -> IDownloader:
-        if self._grpc is None:
-            if self._make_grpc is None or self._stopped:
-                raise PoolClosed("the downloader has been stopped")
-            self._grpc = self._make_grpc()
-        return self._grpc
+    def _labels(self) -> str:
+        """What the transports that may carry content are called in messages."""
+        return " or ".join(each.label for each in transports_named(BEST) if each.name in self._builders)
 
     # -- what is remembered, and said
 
@@ -166,8 +186,3 @@ def _named(error: PieceError, parent: str, reasons: list[str]) -> PieceError:
     if isinstance(error, ParentFailed):
         return ParentFailed(parent, error.piece_id, reason, error.code)
     return type(error)(parent, error.piece_id, reason)
-
-
-def _then(_: object, other: Deferred[None]) -> Deferred[None]:
-    """Wait for another Deferred, too."""
-    return other

@@ -85,9 +85,9 @@ class Way:
 @dataclass(slots=True, kw_only=True, eq=False)
 class KnownParent:
     """
-    A parent that is known by its gRPC address.
+    A parent that can be asked in several ways.
 
-    :param address: that address, for messages.
+    :param address: the one that it is known by, for messages.
     :param ways: the ways to it, the best first.
     :param in_use: the one that its pieces come by; None before there was any.
     """
@@ -139,16 +139,19 @@ class KnownParent:
 
 
 def _named(way: Way, parent: str) -> str:
-    """A way for a message: with its port, and with its whole address where that is on another host."""
-    if way.name != "TCP":
+    """
+    A way for a message: with its port where the parent is not known by that, and with its whole address where that is
+    on another host.
+    """
+    if way.address == parent:
         return way.name
     host, _, port = way.address.rpartition(":")
     is_there = host.rpartition("://")[2] == parent.rpartition("://")[2].rpartition(":")[0]
-    return f"TCP port {port}" if is_there else f"TCP at {way.address}"
+    return f"{way.name} port {port}" if is_there else f"{way.name} at {way.address}"
 
 
 FIRST_WORDS = 5.0
-"""Seconds in which a byte must arrive over TCP from a parent that has sent none over TCP before."""
+"""Seconds in which a byte must arrive over a way by which none has arrived before."""
 
 _SHARE = 4
 """

@@ -8,6 +8,7 @@ and grpcio gets what was read there, written anew: it stumbles over some forms o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dragonfly_vortex.config import TLSIdentity
@@ -39,12 +40,26 @@ class ServerCertificates:
         :param identity: with a certificate; where it has an authority, clients must show a certificate of that.
         :raises CertificateUnusable: a file cannot be used; the ones before go on to hold.
         """
+        self.prepare(identity)()
+
+    def prepare(self, identity: TLSIdentity) -> Callable[[], None]:
+        """
+        Read the files, as :meth:`load` does.
+
+        :returns: has them hold.
+        :raises CertificateUnusable: a file cannot be used.
+        """
         import grpc
 
         server_tls_from(identity)
         files = read_tls_files(identity)
         pair = (files.key_pem or b"", files.chain_pem or b"")
-        self._configuration = grpc.ssl_server_certificate_configuration([pair], files.authorities_pem)
+        configuration = grpc.ssl_server_certificate_configuration([pair], files.authorities_pem)
+
+        def take_effect() -> None:
+            self._configuration = configuration
+
+        return take_effect
 
     def credentials(self) -> grpc.ServerCredentials:
         """For one server. grpcio asks for the files at each handshake, in a thread of its own."""

@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, REPLACED_VALUES, Keys
 from dragonfly_vortex.config.key_case import snake_case
 from dragonfly_vortex.config.kinds import Kind
-from dragonfly_vortex.config.model import Config, fields_of
+from dragonfly_vortex.config.model import Config
+from dragonfly_vortex.config.setting import fields_of
 from dragonfly_vortex.config.yaml_tree import Scalar
 
 

@@ -300,10 +300,10 @@ class TextTests(KindTestCase):
         """
         Only the protocols that there are are taken, and they are named.
         """
-        kind = ProtocolName(("tcp", "udp"))
-        self.assert_read(kind, {"tcp": "tcp", "'udp'": "udp"})
-        self.assert_refused(kind, "quic", "TCP", "''", "~", "tcp udp")
-        self.assertEqual(kind.allowed, "one of the protocols that there are: tcp, udp")
+        kind = ProtocolName("all")
+        self.assert_read(kind, {"tcp": "tcp", "'grpc'": "grpc", "all": "all"})
+        self.assert_refused(kind, "quic", "TCP", "auto", "''", "~", "tcp grpc")
+        self.assertEqual(kind.allowed, "one of the protocols that there are: tcp, grpc, all")
 
     def test_address(self) -> None:
         """

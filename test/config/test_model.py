@@ -12,7 +12,8 @@ from typing import Any, get_args, get_type_hints
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.config.model import Config, HostConfig, Setting, default_config, fields_of
+from dragonfly_vortex.config.model import Config, HostConfig, default_config
+from dragonfly_vortex.config.setting import Setting, fields_of
 from test.config.files import scalar
 
 

@@ -71,5 +71,5 @@ class ShareTests(ConfigFileTestCase):
         self.assertEqual((error.line, error.key), (3, "storage.server.workers"))
         self.assertIn("expected at most one worker for each of 2 connections (max_connections); got 3", str(error))
         error = self.refused("storage: {server: {workers: 2}}\nupload: {bandwidth_limit: 2}\n")
-        self.assertIn("a byte per second for each worker and the gRPC door", str(error))
+        self.assertIn("a byte per second for each worker and the main process", str(error))
         self.config(3, connections=3, bandwidth=3)

@@ -35,14 +35,13 @@ from dragonfly_vortex.config import (
     UploadServerConfig,
     default_config,
 )
-from dragonfly_vortex.daemon import service
+from dragonfly_vortex.daemon import grpc_door
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.errors import CertificateUnusable, DigestMismatch, StorageFailure
 from dragonfly_vortex.model import StoredPiece
 from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.piece_discovery import PieceDiscovery
-from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
@@ -329,7 +328,7 @@ class ServiceTests(TestCase):
 
     async def test_door_that_fails_later(self) -> None:
         """A gRPC door that cannot be opened after all is reported to the peer's program; the Vortex door stays open."""
-        self.patch(service, "_try_to_listen", lambda ip, port: None)
+        self.patch(grpc_door, "_try_to_listen", lambda ip, port: None)
         with socket.create_server(("127.0.0.1", 0)) as other:
             peer = _Watched(self.config(grpc_port=other.getsockname()[1]), peer_reactor)
             self.addCleanup(peer.stopService)
@@ -507,13 +506,13 @@ class ServiceTests(TestCase):
         peer.startService()
         await self.until_grpc(peer)
         task_id = await deferToThread(self.import_file)
-        upload = cast(UploadService, peer._upload)
-        stop = upload.stop
+        grpc = peer._doors["grpc"]
+        stop = grpc.stop
 
         def fail_to_stop(timeout: float) -> Deferred[None]:
             return stop(timeout).addCallback(lambda _: fail(OSError("the gRPC door is stuck")))
 
-        upload.stop = fail_to_stop  # type: ignore[method-assign]  # a door that cannot be stopped
+        grpc.stop = fail_to_stop  # type: ignore[method-assign]  # a door that cannot be stopped
         with Child(self.address(peer)) as child:
             child.ask(task_id)
             self.assertIsInstance(await deferToThread(child.next_event), PieceContent)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable
+from typing import cast
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, gatherResults
@@ -36,7 +37,7 @@ from dragonfly_vortex.wire import ErrorCode, PieceKind
 from test.downloaders.played import PIECE, Played
 from test.rpc.legacy_parent import LegacyParent
 
-_PARENT = "192.0.2.1:4000"
+_PARENT = "grpc://192.0.2.1:4000"
 _TCP = "192.0.2.1:4005"
 
 
@@ -48,12 +49,15 @@ class _AutoTests(SynchronousTestCase):
         self.tcp, self.grpc = Played(), Played()
         self.made = 0
         self.said: list[str] = []
-        self.auto = self.make(self.make_grpc)
+        self.auto = self.make()
         self.auto.learn(_PARENT, _TCP)
 
-    def make(self, make_grpc: Callable[[], IDownloader] | None) -> AutoDownloader:
-        """The downloader under test."""
-        return AutoDownloader(self.clock, self.tcp, make_grpc, piece_timeout=360.0, say=self.said.append)
+    def make(self, *names: str, piece_timeout: float = 360.0) -> AutoDownloader:
+        """The downloader under test, for the transports of these names; none: for both."""
+        builders: dict[str, Callable[[], IDownloader]] = {"tcp": lambda: self.tcp, "grpc": self.make_grpc}
+        for other in {"tcp", "grpc"}.difference(names) if names else ():
+            del builders[other]
+        return AutoDownloader(self.clock, builders, piece_timeout=piece_timeout, say=self.said.append)
 
     def make_grpc(self) -> IDownloader:
         """Make the second downloader, and count how often."""
@@ -129,7 +133,7 @@ class ChoiceTests(_AutoTests):
 
     def test_no_tcp(self) -> None:
         """A parent that offers no TCP is asked over gRPC, which is nothing to speak of."""
-        self.auto.learn(_PARENT, None)
+        self.auto.learn(_PARENT)
         downloading = self.ask()
         self.assertEqual(self.grpc.asked[0].address, _PARENT)
         self.grpc.take().succeed()
@@ -139,7 +143,7 @@ class ChoiceTests(_AutoTests):
 
     def test_tcp_learnt_later(self) -> None:
         """A TCP address that is learnt on the way is used from then on, without a word."""
-        self.auto.learn(_PARENT, None)
+        self.auto.learn(_PARENT)
         self.over_grpc()
         self.auto.learn(_PARENT, _TCP)
         self.over_tcp()
@@ -147,8 +151,8 @@ class ChoiceTests(_AutoTests):
 
     def test_tcp_alone(self) -> None:
         """Where content goes over TCP alone, a parent that does not offer it, or does not answer, is unreachable."""
-        self.auto = self.make(None)
-        self.auto.learn(_PARENT, None)
+        self.auto = self.make("tcp")
+        self.auto.learn(_PARENT)
         self.assertIn("offers no TCP port", str(self.failureResultOf(self.ask(), ParentUnreachable).value))
         self.auto.learn(_PARENT, _TCP)
         downloading = self.ask()
@@ -179,8 +183,8 @@ class FallbackTests(_AutoTests):
     def test_each_parent_by_itself(self) -> None:
         """What failed at one parent is tried at another."""
         self.fall_back()
-        self.auto.learn("192.0.2.2:4000", "192.0.2.2:4005")
-        downloading = self.ask("192.0.2.2:4000")
+        self.auto.learn("grpc://192.0.2.2:4000", "192.0.2.2:4005")
+        downloading = self.ask("grpc://192.0.2.2:4000")
         self.tcp.take().succeed()
         self.assert_piece(downloading)
 
@@ -444,7 +448,7 @@ class PatienceTests(_AutoTests):
 
     def test_short_time(self) -> None:
         """Where a piece has little time, silence has a share of that."""
-        self.auto = AutoDownloader(self.clock, self.tcp, self.make_grpc, piece_timeout=2.0, say=self.said.append)
+        self.auto = self.make(piece_timeout=2.0)
         self.auto.learn(_PARENT, _TCP)
         downloading = self.ask()
         self.clock.advance(0.5)
@@ -453,7 +457,7 @@ class PatienceTests(_AutoTests):
 
     def test_no_other_way(self) -> None:
         """What is the only way, or the last one, may take as long as a piece may."""
-        self.auto = self.make(None)
+        self.auto = self.make("tcp")
         self.auto.learn(_PARENT, _TCP)
         downloading = self.ask()
         self.clock.advance(359)
@@ -532,7 +536,7 @@ class BothParents:
     def __init__(self, tcp: VortexContractParent | None, grpc: LegacyParent) -> None:
         self.tcp = tcp
         self.grpc = grpc
-        self.address = grpc.address
+        self.address = f"grpc://{grpc.address}"
 
     def until_asked(self, requests: int = 1) -> Deferred[None]:
         """Fires when that many requests have arrived over the transport in use."""
@@ -554,10 +558,7 @@ class ContractTests(DownloaderContract, TestCase):
     def make_downloader(self, piece_timeout: float) -> IDownloader:
         config = Config(download=DownloadConfig(piece_timeout=piece_timeout))
 
-        def make(protocol: str) -> IDownloader:
-            return DownloaderFactory(protocol, config, reactor=IReactorTCP(reactor)).build()
-
-        return AutoDownloader(self.clock, make("tcp"), lambda: make("grpc"), piece_timeout=piece_timeout)
+        return DownloaderFactory("auto", config, reactor=IReactorTCP(reactor)).build()
 
     def make_parent(self, offers: Iterable[Offer]) -> VortexContractParent:
         return self.tcp_parent(offers)
@@ -577,16 +578,13 @@ class GRPCContractTests(DownloaderContract, TestCase):
     offers_tcp = False
 
     def setUp(self) -> None:
-        self.parents: list[tuple[str, str | None]] = []
+        self.parents: list[tuple[str, str]] = []
         self.downloaders: list[AutoDownloader] = []
 
     def make_downloader(self, piece_timeout: float) -> IDownloader:
         config = Config(download=DownloadConfig(piece_timeout=piece_timeout))
 
-        def make(protocol: str) -> IDownloader:
-            return DownloaderFactory(protocol, config, reactor=IReactorTCP(reactor)).build()
-
-        downloader = AutoDownloader(self.clock, make("tcp"), lambda: make("grpc"), piece_timeout=piece_timeout)
+        downloader = cast(AutoDownloader, DownloaderFactory("auto", config, reactor=IReactorTCP(reactor)).build())
         self.downloaders.append(downloader)
         self.introduce()
         return downloader
@@ -604,7 +602,7 @@ class GRPCContractTests(DownloaderContract, TestCase):
         with socket.socket() as bound_only:
             bound_only.bind(("127.0.0.1", 0))
             refusing = f"127.0.0.1:{bound_only.getsockname()[1]}"
-        self.parents.append((grpc.address, tcp.address if tcp is not None else refusing))
+        self.parents.append((f"grpc://{grpc.address}", tcp.address if tcp is not None else refusing))
         self.introduce()
         return BothParents(tcp, grpc)
 

@@ -31,7 +31,7 @@ from dragonfly_vortex.config.model import (
     TLSConfig,
 )
 from dragonfly_vortex.downloaders.auto import AutoDownloader
-from dragonfly_vortex.downloaders.factory import BUILDERS, DownloaderFactory, Negotiation, negotiate
+from dragonfly_vortex.downloaders.factory import DownloaderFactory, Negotiation, negotiate
 from dragonfly_vortex.downloaders.pooled import GRPCDownloader, TCPDownloader
 from dragonfly_vortex.errors import (
     CertificateUnusable,
@@ -71,7 +71,7 @@ class DownloaderFactoryTests(SynchronousTestCase):
         for protocol in ("quic", "", "TCP"):
             factory = DownloaderFactory(protocol, Config(), reactor=MemoryReactorClock())
             error = self.assertRaises(UnknownProtocol, factory.build)
-            self.assertEqual((error.protocol, error.known), (protocol, tuple(BUILDERS)))
+            self.assertEqual((error.protocol, error.known), (protocol, ("tcp", "grpc", "auto")))
             self.assertIn("tcp", str(error))
 
     def test_unusable_certificate(self) -> None:
@@ -80,21 +80,6 @@ class DownloaderFactoryTests(SynchronousTestCase):
         for protocol in ("tcp", "grpc", "auto"):
             factory = DownloaderFactory(protocol, config, reactor=MemoryReactorClock())
             self.assertEqual(self.assertRaises(CertificateUnusable, factory.build).file, "/nonexistent/ca.crt")
-
-    def test_another_row(self) -> None:
-        """A protocol is a row: what it builds is given the configuration and the reactor."""
-        given: list[object] = []
-        downloader = DownloaderFactory("tcp", Config(), reactor=MemoryReactorClock()).build()
-
-        def build(config: Config, reactor: IReactorTCP) -> IDownloader:
-            given.extend((config, reactor))
-            return downloader
-
-        BUILDERS["other"] = build
-        self.addCleanup(BUILDERS.pop, "other")
-        config, memory = Config(), MemoryReactorClock()
-        self.assertIs(DownloaderFactory("other", config, reactor=memory).build(), downloader)
-        self.assertEqual(given, [config, memory])
 
 
 class ConfiguredTests(TestCase):

@@ -1,0 +1,126 @@
+"""A door: the way into a peer over one transport, as the service of a peer opens, reloads and closes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import (
+    IAddress,
+    IReactorCore,
+    IReactorFDSet,
+    IReactorTCP,
+    IReactorThreads,
+)
+
+from dragonfly_vortex.config import Config, TLSIdentity
+from dragonfly_vortex.daemon.supervisor import ISupervisingReactor
+from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.storage.reactor.rechecks import Rechecks
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.readahead import ReadAhead
+from dragonfly_vortex.vortex.server import SharedSocket
+
+__all__ = ["Door", "DoorSettings", "IPeerReactor"]
+
+
+class IPeerReactor(IReactorCore, IReactorFDSet, IReactorTCP, IReactorThreads, ISupervisingReactor):
+    """What a peer needs of a reactor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DoorSettings:
+    """
+    What the doors of a peer are built from.
+
+    :param config: the peer's configuration.
+    :param reactor: what it runs on.
+    :param store: where the pieces are.
+    :param limiter: what all content is spent from.
+    :param read_ahead: reads what is to be sent and is not in memory.
+    :param rechecks: hears of every piece that has been sent.
+    :param identity: the files for TLS; None for no TLS.
+    :param tally: where a worker counts what it sends; None: the door counts in one of its own.
+    :param shared: what a worker accepts from, instead of listening itself.
+    :param port_of: gives the port of another door, by the name of its transport; None while that does not listen.
+    :param failed: called with the reason, in words, when the door cannot serve any more.
+    """
+
+    config: Config
+    reactor: IPeerReactor
+    store: PieceStore
+    limiter: TokenBucket
+    read_ahead: ReadAhead
+    rechecks: Rechecks
+    identity: TLSIdentity | None
+    tally: Tally | None
+    shared: SharedSocket | None
+    port_of: Callable[[str], int | None]
+    failed: Callable[[str], None]
+
+
+class Door:
+    """
+    What the table of transports names as ``door``. A transport has a class of its own below this one.
+
+    :param settings: what it is built from.
+    :raises CertificateUnusable: a file for TLS, which are read now, cannot be used.
+    """
+
+    stats: StatTally | None = None
+    """Where questions about tasks are counted, if children can ask them there."""
+
+    def __init__(self, settings: DoorSettings) -> None:
+        self.settings = settings
+
+    @property
+    def address(self) -> IAddress | None:
+        """Where it listens, None while it does not."""
+        raise NotImplementedError
+
+    @property
+    def tallies(self) -> Sequence[Tally]:
+        """What it has sent, and is sending; one tally for each process that serves."""
+        raise NotImplementedError
+
+    @property
+    def worker_pids(self) -> Sequence[int]:
+        """The processes that serve in place of this one."""
+        return ()
+
+    def open(self) -> None:
+        """
+        Listen, or see that :meth:`start` can. This process accepts nobody before the reactor's next turn.
+
+        :raises twisted.internet.error.CannotListenError: the address cannot be had.
+        """
+        raise NotImplementedError
+
+    def start(self) -> Deferred[None]:
+        """
+        Serve, once the door is open and the storage is being opened.
+
+        :returns: fires when children are served. Fails, with the failure in the log, when the door has to stay closed.
+        """
+        raise NotImplementedError
+
+    def prepare_reload(self, config: Config, identity: TLSIdentity | None) -> Callable[[], None]:
+        """
+        Prepare to go on with another configuration. The files for TLS are read now.
+
+        :param config: what the peer is to run with.
+        :param identity: the files for TLS; None for no TLS.
+        :returns: has the configuration take effect.
+        :raises CertificateUnusable: a file for TLS cannot be used; nothing has changed then.
+        """
+        raise NotImplementedError
+
+    def stop(self, timeout: float) -> Deferred[None]:
+        """
+        Stop accepting, end what is idle, finish the pieces under way.
+
+        :param timeout: seconds after which what is still under way is aborted.
+        """
+        raise NotImplementedError

@@ -1,0 +1,91 @@
+"""The gRPC door. Importing this loads nothing of gRPC: opening the door does."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress
+
+from dragonfly_vortex.config import Config, TLSIdentity
+from dragonfly_vortex.daemon.door import Door, DoorSettings
+from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.rpc.server import UploadService
+
+if TYPE_CHECKING:
+    from dragonfly_vortex.rpc.credentials import ServerCertificates
+
+__all__ = ["GRPCDoor"]
+
+
+class GRPCDoor(Door):
+    """See :class:`~dragonfly_vortex.daemon.door.Door`."""
+
+    def __init__(self, settings: DoorSettings) -> None:
+        super().__init__(settings)
+        self.stats = StatTally()
+        self._tally = Tally()
+        self._certificates: ServerCertificates | None = None
+        if settings.identity is not None:
+            from dragonfly_vortex.rpc.credentials import ServerCertificates
+
+            self._certificates = ServerCertificates(settings.identity)
+        place = settings.config.upload.server
+        self._server = UploadService(
+            settings.store,
+            settings.reactor,
+            ip=place.ip,
+            port=place.port,
+            host=settings.config.host,
+            vortex_port=partial(settings.port_of, "tcp"),  # Dragonfly's message has a field for the port of this one
+            credentials=self._certificates.credentials() if self._certificates is not None else None,
+            limiter=settings.limiter,
+            tally=self._tally,
+            stats=self.stats,
+            rechecks=settings.rechecks,
+        )
+
+    @property
+    def address(self) -> IAddress | None:
+        return self._server.address
+
+    @property
+    def tallies(self) -> Sequence[Tally]:
+        return (self._tally,)
+
+    def open(self) -> None:
+        place = self.settings.config.upload.server
+        _try_to_listen(place.ip, place.port)
+
+    def start(self) -> Deferred[None]:
+        return self._server.startService().addCallback(lambda _: None)
+
+    def prepare_reload(self, config: Config, identity: TLSIdentity | None) -> Callable[[], None]:
+        if identity is None or self._certificates is None:
+            return lambda: None
+        return self._certificates.prepare(identity)
+
+    def stop(self, timeout: float) -> Deferred[None]:
+        return self._server.stop(timeout)
+
+
+def _try_to_listen(ip: str, port: int) -> None:
+    """
+    See whether an address can be had. grpcio says it too, but later and from another thread.
+
+    :raises CannotListenError: it cannot.
+    """
+    try:
+        # An IPv6 address may have a zone, which is a number in the socket's address.
+        (family, kind, _, _, address), *_ = socket.getaddrinfo(
+            ip, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+        with socket.socket(family, kind) as trying:
+            trying.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trying.bind(address)
+    except OSError as error:
+        raise CannotListenError(ip, port, error) from error

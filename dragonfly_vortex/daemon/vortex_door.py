@@ -1,0 +1,96 @@
+"""The Vortex door: TCP connections that this process serves, or its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IReactorTime
+
+from dragonfly_vortex.config import Config, TLSIdentity
+from dragonfly_vortex.daemon.door import Door, DoorSettings
+from dragonfly_vortex.daemon.workers_server import WorkersServer
+from dragonfly_vortex.metrics.counters import Tally
+from dragonfly_vortex.transport.socket_options import socket_options
+from dragonfly_vortex.transport.tls import server_tls_from
+from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
+from dragonfly_vortex.vortex.server import TCPServer
+from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
+
+__all__ = ["VortexDoor"]
+
+
+class VortexDoor(Door):
+    """See :class:`~dragonfly_vortex.daemon.door.Door`."""
+
+    def __init__(self, settings: DoorSettings) -> None:
+        super().__init__(settings)
+        # With workers, too: they read the files themselves, but a peer whose files cannot be used does not start.
+        self._tls = server_tls_from(settings.identity) if settings.identity is not None else None
+        self._tally = settings.tally or Tally()
+        self._connections: ConnectionRegistry | None = None
+        self._workers: WorkersServer | None = None
+        self._server: TCPServer | WorkersServer
+        if settings.config.storage.server.workers > 1:
+            self._server = self._workers = WorkersServer(settings.reactor, settings.config, settings.failed)
+        else:
+            self._server = self._tcp_server(settings)
+
+    def _tcp_server(self, settings: DoorSettings) -> TCPServer:
+        server = settings.config.storage.server
+        clock = IReactorTime(settings.reactor)
+        server_settings = ServerSettings(
+            clock=clock,
+            limiter=settings.limiter,
+            cork=server.tcp.cork,
+            read_ahead=settings.read_ahead,
+            tally=self._tally,
+            rechecks=settings.rechecks,
+        )
+        connections = self._connections = ConnectionRegistry(
+            clock, max_connections=server.tcp.max_connections, idle_timeout=server.tcp.idle_timeout
+        )
+        return TCPServer(
+            settings.reactor,
+            VortexServerFactory(settings.store, server_settings, connections),
+            ip=server.ip,
+            port=server.tcp.port,
+            options=socket_options(server.tcp),
+            tls=self._tls,
+            shared=settings.shared,
+        )
+
+    @property
+    def address(self) -> IAddress | None:
+        return self._server.address
+
+    @property
+    def tallies(self) -> Sequence[Tally]:
+        return (self._tally,) if self._workers is None else self._workers.tallies
+
+    @property
+    def worker_pids(self) -> Sequence[int]:
+        return () if self._workers is None else [pid for pid in self._workers.pids if pid is not None]
+
+    def open(self) -> None:
+        self._server.start()
+
+    def start(self) -> Deferred[None]:
+        return succeed(None)
+
+    def prepare_reload(self, config: Config, identity: TLSIdentity | None) -> Callable[[], None]:
+        tls = server_tls_from(identity) if identity is not None else None
+
+        def take_effect() -> None:
+            tcp = config.storage.server.tcp
+            if tls is not None and self._tls is not None:
+                self._tls.become(tls)
+            if self._connections is not None:
+                self._connections.change_limits(idle_timeout=tcp.idle_timeout, max_connections=tcp.max_connections)
+            if self._workers is not None:
+                self._workers.reload(config)
+
+        return take_effect
+
+    def stop(self, timeout: float) -> Deferred[None]:
+        return self._server.stop(timeout)

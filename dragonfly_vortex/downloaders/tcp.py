@@ -1,0 +1,66 @@
+"""The downloader over TCP, for a configuration: what the row ``tcp`` of the table of transports names."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from twisted.internet.interfaces import IReactorTCP, IReactorTime, ITCPTransport
+from twisted.logger import Logger
+
+from dragonfly_vortex.config import Config, client_tls
+from dragonfly_vortex.downloaders.pooled import TCPDownloader
+from dragonfly_vortex.transport.endpoints import client_endpoint
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.socket_options import (
+    SocketOptions,
+    apply_connection_options,
+    plain_socket,
+    socket_options,
+)
+from dragonfly_vortex.transport.splice import Splicer
+from dragonfly_vortex.transport.tls import client_tls_from
+from dragonfly_vortex.vortex.client import CONNECT_TIMEOUT, TCPClient
+from dragonfly_vortex.vortex.client_pool import ClientPool
+from dragonfly_vortex.vortex.client_protocol import ClientSettings
+
+__all__ = ["build"]
+
+_log = Logger()
+
+
+def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket) -> TCPDownloader:
+    """
+    Build the downloader. See :class:`~dragonfly_vortex.downloaders.factory.DownloaderBuilder`.
+
+    :raises CertificateUnusable: a file for TLS, which are read now, cannot be used.
+    """
+    download = config.download
+    clock = IReactorTime(reactor)
+    tls = client_tls_from(client_tls(config))
+    splicer = Splicer()
+    settings = ClientSettings(
+        clock=clock,
+        configure_socket=partial(_configure_socket, options=socket_options(config.storage.server.tcp)),
+        receive_limiter=limiter,
+        allow_empty_digest=download.allow_empty_digest,
+        splicer=splicer,
+    )
+
+    def make_client(address: str) -> TCPClient:
+        return TCPClient(
+            address,
+            partial(client_endpoint, reactor, timeout=CONNECT_TIMEOUT, tls=tls),
+            settings,
+            connections_per_address=download.tcp.connections_per_address,
+            idle_timeout=download.tcp.idle_timeout,
+        )
+
+    pool = ClientPool(make_client, clock, capacity=download.tcp.capacity, idle_timeout=download.tcp.idle_timeout)
+    return TCPDownloader(pool, download.piece_timeout, stopped=splicer.close)
+
+
+def _configure_socket(transport: ITCPTransport, options: SocketOptions) -> None:
+    """Set the options on a connection. An option that the kernel refuses is logged, and the piece is fetched."""
+    sock = plain_socket(transport)
+    for warning in apply_connection_options(sock, options, fastopen=False) if sock is not None else ():
+        _log.warn("connection to {peer}: {text}", peer=transport.getPeer(), text=warning)

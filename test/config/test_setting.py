@@ -1,0 +1,54 @@
+"""
+Tests for :mod:`dragonfly_vortex.config.setting`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.config.kinds import Flag
+from dragonfly_vortex.config.setting import Setting, fields_of, file_setting, setting, value_at
+
+
+@dataclass(frozen=True)
+class _Below:
+    """
+    A section in a section.
+    """
+
+    flag: bool = field(default=True, metadata=setting(Flag(), "A flag."))
+
+
+@dataclass(frozen=True)
+class _Section:
+    """
+    A section with a key, a key without a default of its own, and a section.
+    """
+
+    file: None = field(default=None, metadata=file_setting("A file."))
+    name: str = field(default_factory=str, metadata=setting(Flag(), "A name.", omitted="none"))
+    below: _Below = field(default_factory=_Below)
+
+
+class SectionTests(SynchronousTestCase):
+    """
+    A class is walked over, and its values are found by their keys.
+    """
+
+    def test_fields(self) -> None:
+        """
+        A key has its setting and its default, a section has its class; what is found out later has no default.
+        """
+        (file, name, below) = fields_of(_Section)
+        self.assertEqual((file[0], file[2], name[0], name[2]), ("file", None, "name", None))
+        self.assertEqual(below, ("below", _Below, None))
+        self.assertEqual([*fields_of(_Below)], [("flag", Setting(kind=Flag(), purpose="A flag."), True)])
+
+    def test_value(self) -> None:
+        """
+        A dotted key leads to a value, through the sections.
+        """
+        self.assertIs(value_at(_Section(below=_Below(flag=False)), "below.flag"), False)
+        self.assertRaises(AttributeError, value_at, _Section(), "below.flags")

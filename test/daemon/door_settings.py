@@ -1,0 +1,37 @@
+"""What doors are built from, for tests of single doors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from twisted.internet import reactor
+from twisted.internet.interfaces import IReactorTime
+
+from dragonfly_vortex.config import Config, server_tls
+from dragonfly_vortex.daemon.door import DoorSettings, IPeerReactor
+from dragonfly_vortex.storage.reactor.rechecks import Rechecks
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.readahead import ReadAhead
+
+__all__ = ["door_settings"]
+
+
+def door_settings(config: Config, directory: Path) -> DoorSettings:
+    """Settings for a store that is not opened."""
+    peer_reactor = cast(IPeerReactor, reactor)
+    read_ahead = ReadAhead(peer_reactor)
+    return DoorSettings(
+        config=config,
+        reactor=peer_reactor,
+        store=PieceStore(directory, peer_reactor),
+        limiter=TokenBucket(10**9, peer_reactor),
+        read_ahead=read_ahead,
+        rechecks=Rechecks(directory, IReactorTime(reactor), read_ahead.in_thread),
+        identity=server_tls(config),
+        tally=None,
+        shared=None,
+        port_of=lambda transport: None,
+        failed=lambda reason: None,
+    )
