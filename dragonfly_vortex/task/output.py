@@ -115,11 +115,6 @@ class OutputTarget:
     :param in_thread: how to call a function in a thread.
     :param overwrite: whether a file that stands there is replaced.
     :param sync: whether it is on the disk when it has been published, over a power cut too.
-    :param writes_early: whether each piece is brought to the disk soon after it has come; where the disk is not waited
-        for in the end, when half of what may wait for it does. Otherwise that is left to the kernel, which may stop the
-        reactor's thread.
-    :param most_unwritten: bytes of verified pieces that may wait for the disk then. Without it as many as cost nothing:
-        128 MiB where the disk is waited for in the end, else as many as the kernel leaves alone.
     """
 
     def __init__(
@@ -129,13 +124,9 @@ class OutputTarget:
         *,
         overwrite: bool = False,
         sync: bool = True,
-        writes_early: bool = True,
-        most_unwritten: int | None = None,
     ) -> None:
         self._in_thread = in_thread
         self._sync = sync
-        self._writes_early = writes_early
-        self._most_unwritten = most_unwritten
         self._output = Output(path, overwrite=overwrite, sync=sync)
         self._write_back: WriteBack | None = None
 
@@ -157,16 +148,13 @@ class OutputTarget:
     def _open(self) -> int:
         """In a thread: open the file, and see how much may wait for the disk."""
         self._output.open()
-        if self._most_unwritten is not None:
-            return self._most_unwritten
         return MOST_UNWRITTEN if self._sync else max(MOST_UNWRITTEN, free_run())
 
     def _opened(self, most: int) -> Found:
         """The file is open, and there is nothing in it."""
-        if self._writes_early:
-            # Nobody waits for the disk in the end: so it is given work only when the kernel will want that soon.
-            least = WORTH_A_THREAD if self._sync else most // 2
-            self._write_back = WriteBack(self._output.descriptor, self._in_thread, most=most, least=least)
+        # Without sync nothing waits for the disk in the end: it is given work only when the kernel would begin soon.
+        least = WORTH_A_THREAD if self._sync else most // 2
+        self._write_back = WriteBack(self._output.descriptor, self._in_thread, most=most, least=least)
         return Found()
 
     def claim(self, number: int) -> Deferred[Claim]:

@@ -15,6 +15,7 @@ from dragonfly_vortex.errors import (
     ParentUnreachable,
     TaskNotFound,
 )
+from dragonfly_vortex.task import output
 from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.wire import PieceKind
@@ -98,6 +99,7 @@ class HeldBackTests(DownloadTestCase):
         """No more is asked for while more waits for the disk than may, and it goes on when that has been written."""
         content = os.urandom(16 * MIB)
         disk = HeldThreads()
+        self.patch(output, "MOST_UNWRITTEN", 2 * MIB)
         self.play(a=PlayedParent(content=content, piece_length=MIB))
         started = TaskDownload(
             self.clock,
@@ -106,7 +108,7 @@ class HeldBackTests(DownloadTestCase):
             kind=PieceKind.STANDARD,
             task_id=sha256(content),
             parents=["a"],
-            target=OutputTarget(self.target, disk, most_unwritten=2 * MIB),
+            target=OutputTarget(self.target, disk),
             concurrent_piece_count=1,
         ).start()
         disk.run_one()

@@ -237,7 +237,9 @@ class OutputTargetTests(SynchronousTestCase):
     def opened(self, most_unwritten: int | None, **options: bool) -> OutputTarget:
         """A target with a mebibyte in it, and threads that are held."""
         self.threads = HeldThreads()
-        target = OutputTarget(self.path, self.threads, most_unwritten=most_unwritten, **options)
+        if most_unwritten is not None:
+            self.patch(output_module, "MOST_UNWRITTEN", most_unwritten)
+        target = OutputTarget(self.path, self.threads, **options)
         opened = target.open()
         self.threads.run_one()
         self.successResultOf(opened)
@@ -288,12 +290,6 @@ class OutputTargetTests(SynchronousTestCase):
             for _ in range(2):
                 self.threads.run_one()
             self.successResultOf(closed)
-
-    def test_left_alone(self) -> None:
-        """Where the file is left to the kernel no thread is asked for anything."""
-        target = self.opened(0, writes_early=False)
-        self.successResultOf(target.commit(LARGE, LARGE.length, None))
-        self.assertEqual((self.threads.calls, target.is_behind), ([], False))
 
     def test_closed_while_written(self) -> None:
         """The file is closed when no thread writes it any more."""
