@@ -1,6 +1,6 @@
 """
-A whole task from several parents into a file.
+Downloads a whole task from several parents, into a file or the storage.
 
-What is to be asked of whom is decided in :mod:`~dragonfly_vortex.task.scheduler`, without I/O;
-:mod:`~dragonfly_vortex.task.download` asks. How a download proceeds is told in ``docs/download.md``.
+:mod:`~dragonfly_vortex.task.scheduler` decides the requests, without I/O; :mod:`~dragonfly_vortex.task.fetcher` sends
+them. ``docs/download.md`` describes how a download proceeds.
 """

@@ -1,5 +1,5 @@
 """
-The pieces in a file against what one parent gives. No I/O here, no clock and no reactor.
+Compares the pieces in a file with those of one parent. No I/O, clock or reactor.
 
 A piece that another parent has sent is compared: the parent is asked for it, and names its digest before its content
 comes. Where the digests are equal the piece stays, otherwise it is dropped, and fetched from this parent.

@@ -1,5 +1,5 @@
 """
-A growing file and the disk: :class:`WriteBack` sends each piece's bytes there soon after they have come, and
+Brings a growing file to the disk: :class:`WriteBack` writes each piece's bytes there soon after they arrive, and
 :class:`Allocation` makes room a little ahead of them. Both work in a thread.
 
 With the first, the end of a download has little to wait for, and so many bytes never wait for the disk that the kernel
@@ -27,12 +27,12 @@ WORTH_A_THREAD = 1024 * 1024
 class WriteBack:
     """
     Brings a file to the disk as it grows. It belongs to the reactor's thread, and never has more than one thread at
-    work: what comes while that one waits for the disk is taken together.
+    work: pieces that arrive while that one waits for the disk are written together.
 
     :param descriptor: the file, open for writing; it stays open at least until :meth:`stop` has fired.
     :param in_thread: how to call a function in a thread.
     :param most: bytes that may wait for the disk before it is behind.
-    :param least: bytes that must have come before a thread is set to work.
+    :param least: bytes that must have arrived before a thread is set to work.
     """
 
     def __init__(self, descriptor: int, in_thread: InThread, *, most: int, least: int = WORTH_A_THREAD) -> None:
@@ -73,14 +73,14 @@ class WriteBack:
         return added
 
     def stop(self) -> Deferred[None]:
-        """Write no more, and hold nobody back. Fires when no thread is at work, which is soon."""
+        """Write no more, and hold no request back. Fires when no thread is at work, which is soon."""
         self._is_stopped = True
         self._let_go()
         stopped: Deferred[None] = self._at_work.run(lambda: None)
         return stopped
 
     def _run(self) -> None:
-        """Have what has come taken to the disk, unless a thread is at work already."""
+        """Have the bytes that arrived written to the disk, unless a thread is at work already."""
         is_enough = self._untaken_length >= self._least or (self.is_behind and self._untaken)
         if self._at_work.locked or self._is_stopped or self.error is not None or not is_enough:
             return
@@ -114,13 +114,13 @@ class WriteBack:
 
 
 _AHEAD = 64 * 1024 * 1024
-"""Bytes of room ahead of what has come: tens of milliseconds of the fastest network, and soon given back."""
+"""Bytes of room ahead of those that arrived: tens of milliseconds of the fastest network, and soon given back."""
 
 
 class Allocation:
     """
-    Makes room for a file as it grows. It belongs to the reactor's thread. Where no room is to be had it does nothing
-    more: whoever writes will be told.
+    Makes room for a file as it grows. It belongs to the reactor's thread. If the disk has no room it does nothing
+    more: the write itself will fail.
 
     :param descriptor: the file, open for writing; it stays open at least until :meth:`stop` has fired.
     :param in_thread: how to call a function in a thread.
@@ -142,7 +142,7 @@ class Allocation:
         Something has been written: have room for as much again behind it, and at most 64 MiB. A few bytes need none.
 
         :param end: of what has been written, in bytes from the file's start.
-        :param content_length: bytes that the whole file will have; None where nobody knows.
+        :param content_length: bytes that the whole file will have; None while it is unknown.
         """
         self._reached = max(self._reached, end)
         self._limit = content_length
@@ -162,7 +162,7 @@ class Allocation:
         end = self._reached + ahead if self._limit is None else min(self._reached + ahead, self._limit)
         missing = end - self._allocated
         if missing >= max(ahead // 2, WORTH_A_THREAD):
-            # Not from the beginning of a long file whose end came first: the one who writes would wait for that.
+            # Not from the beginning of a long file whose end came first: the writer would wait for that.
             start = max(self._allocated, end - 2 * _AHEAD)
             made = self._at_work.run(self._in_thread, lambda: allocate(self._descriptor, start, end))
             made.addBoth(self._made, end)

@@ -1,5 +1,5 @@
 """
-Follows the plan of a download: its requests are asked, their answers recorded, the pieces committed and hashed.
+Follows the plan of a download: sends its requests, records the answers, commits and hashes the pieces.
 
 Everything that is known changes in the reactor's thread alone. Where the bytes go, and what is done with them there, is
 the target's business.
@@ -45,7 +45,7 @@ _TICK = 0.5
 """Seconds between two looks at how far the requests are."""
 
 _LATE_TICK = 2 * _TICK
-"""Seconds between two such looks at the most, while this process keeps up with what comes."""
+"""Seconds between two such looks at the most, while this process keeps up with its parents."""
 
 
 class Fetcher:
@@ -57,7 +57,7 @@ class Fetcher:
     :param target: where the pieces go; it is open, and stays so until :meth:`end` has fired.
     :param plan: the first plan.
     :param announcers: the parents that say what they have.
-    :param on_progress: called whenever a piece has come.
+    :param on_progress: called whenever a piece has arrived.
     :param on_wait: called with one line for each parent that is waited for.
     """
 
@@ -277,7 +277,7 @@ class Fetcher:
 
     def _time(self) -> float:
         """
-        The plan's time, in seconds. It stands still while this process does not run, or is too busy to see what comes:
+        The plan's time, in seconds. It stands still while this process does not run, or is too busy to read:
         no parent is slow because of that.
         """
         return min(self._reactor.seconds(), self._ticked_at + _LATE_TICK) - self._lost_time
@@ -285,7 +285,7 @@ class Fetcher:
     # -- answers -------------------------------------------------------------------------------------------------------
 
     def _answered(self, answer: Answer) -> None:
-        """A request has come to its end."""
+        """A request has ended."""
         was_advancing, self._is_advancing = self._is_advancing, True  # once, when all that it changes is recorded
         try:
             self.plan.advance(self._time())

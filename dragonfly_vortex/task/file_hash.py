@@ -3,7 +3,7 @@ The SHA-256 of a file that is still being written: of its first bytes, in order,
 
 A file that arrives in pieces has no order of its own, and SHA-256 has: so the file is read back in threads, soon after
 it was written, while the system still has its pages in memory. One thread hashes at a time, which is the slowest part
-of a download; meanwhile the other one reads what comes next.
+of a download; meanwhile the other one reads the next bytes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WINDOW = 4 * 1024 * 1024
 """Bytes that are read, and then hashed, at a time. A thread needs Python's lock before each, and may wait for it."""
 
 _THREADS = 2
-"""One that hashes, and one that has read what comes next."""
+"""One that hashes, and one that reads the next bytes."""
 
 _WINDOWS = 4
 """How many a thread takes before the reactor hears of it, and sends it again."""
@@ -86,18 +86,18 @@ class GrowingHash:
         return self._ending.wait()
 
     def _run(self) -> None:
-        """Send threads for what nobody has taken, unless enough are at work already."""
+        """Start threads for the windows that no thread has taken, unless enough are at work already."""
         while self._at_work < self._worth_sending() and not self._is_stopped and self.error is None:
             self._at_work += 1
             # There may be no thread to be had.
             maybeDeferred(self._in_thread, self._hash.work).addBoth(self._ran, self._hash)
 
     def _worth_sending(self) -> int:
-        """How many threads have something to do with what nobody has taken."""
+        """How many threads have work in the windows that no thread has taken."""
         return min(_THREADS, -(-self._hash.untaken // _WINDOW))
 
     def _ran(self, result: Failure | None, hash_: SharedHash) -> None:
-        """A thread has come to its end; that counts unless all has been forgotten meanwhile."""
+        """A thread has ended; that counts unless all has been forgotten meanwhile."""
         self._at_work -= 1
         if isinstance(result, Failure) and hash_ is self._hash:
             self.error = self.error or result.value
@@ -172,13 +172,13 @@ class SharedHash:
                 self._hasher.update(data)
                 self._go_on(end)
         except BaseException:
-            self.stop()  # or whoever comes behind would wait for ever
+            self.stop()  # or the next thread would wait for ever
             raise
         finally:
             self._windows.append(window)
 
     def _take(self) -> tuple[int, int]:
-        """The next window that is nobody's, its start and its end; an empty one if there is none."""
+        """The next window that no thread has taken, its start and its end; an empty one if there is none."""
         with self._changed:
             start = self._taken
             if not self._is_stopped:

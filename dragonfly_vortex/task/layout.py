@@ -1,9 +1,10 @@
 """
-What is known of a task, and who vouches for it. No I/O here, no clock and no reactor.
+The layout of a task as far as it is known (pieces, piece length, end), and the parents that vouch for it. No I/O, clock
+or reactor.
 
 Two things are unknown at first, and only parents can tell them: the piece length and the end. The piece length is the
-length of piece 0, or what a parent says beforehand; the end is a piece shorter than that, or what a parent says. All of
-it is kept with the name of who said it, so that it can be forgotten when that parent turns out to have lied.
+length of piece 0, or what a parent says beforehand; the end is a piece shorter than that, or what a parent says. Each
+fact is kept with its source, so that it can be forgotten when that parent turns out to have lied.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Contradiction(PieceRefused):
     What a parent says contradicts what is known.
 
     :param reason: what was expected and what came.
-    :param accusers: who vouches for what was expected; None where it cannot be true whatever others say.
+    :param accusers: the parents that vouch for what was expected; None where it is false whatever others say.
     """
 
     def __init__(self, reason: str, accusers: set[str] | None = None) -> None:
@@ -36,7 +37,7 @@ class VerifiedPiece:
     """
     A piece that has the digest its parent named.
 
-    :param parent: who sent it.
+    :param parent: the parent that sent it.
     :param length: bytes of it.
     :param offset: where it starts, in bytes.
     :param digest: the digest, as the parent named it.
@@ -52,7 +53,7 @@ class VerifiedPiece:
         """
         A piece with these metadata.
 
-        :param parent: who sent it.
+        :param parent: the parent that sent it.
         """
         return cls(parent=parent, length=metadata.length, offset=metadata.offset, digest=metadata.digest)
 
@@ -70,7 +71,7 @@ class Layout:
     """
     A task's pieces and lengths.
 
-    :param parents: all who can tell something, by name.
+    :param parents: all sources, by name.
     """
 
     def __init__(self, parents: Mapping[str, Parent]) -> None:

@@ -1,5 +1,5 @@
 """
-What is thought of a parent, and what it has. No I/O here, no clock and no reactor.
+The state of one parent in a download: its reputation, and which pieces it has. No I/O, clock or reactor.
 
 The life of a parent::
 
@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 __all__ = ["STORAGE", "Parent", "Standing", "backoff"]
 
 STORAGE = ""
-"""The name of the one that has sent what was there already: no parent has it, and nobody asks it."""
+"""The source of pieces that were stored already. No parent has this name, and nothing is asked of it."""
 
 _TRIES = 2
 """How often a parent may fail to give a piece: it is asked once more, and then not for that piece again."""

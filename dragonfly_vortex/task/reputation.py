@@ -1,6 +1,6 @@
 """
-Who is believed: which parents are in doubt, out, or have lied, and what is forgotten for that. No I/O here, no clock
-and no reactor.
+The reputation of parents: which are believed, in doubt, out, or have lied, and what is forgotten for that. No I/O,
+clock or reactor.
 
 A parent has lied if what it gives or says contradicts what is known; if a piece does not have its digest; or if it has
 sent all of a task that is wrong as a whole. What is known from liars alone is forgotten, and a parent that was called a
@@ -34,10 +34,10 @@ _MUCH = 4
 
 class Trust:
     """
-    What is thought of those who send pieces and tell of them.
+    The reputation of all that send pieces or announce them.
 
     :param task_id: the task, for messages.
-    :param parents: those who can be asked, by address.
+    :param parents: the parents that can be asked, by address.
     :param everybody: those and the storage.
     :param pieces: what they have sent, and what they are asked for.
     """
@@ -101,8 +101,8 @@ class Trust:
 
     def accusers(self, parent: Parent, contradiction: Contradiction) -> set[str] | None:
         """
-        Who vouches for what a parent contradicts and is not known to have lied; empty where only liars do. None where
-        it is a lie whatever others say: a parent that contradicts itself lies, whoever else says the same.
+        The parents that vouch for what a parent contradicts and are not known to have lied; empty where only liars do.
+        None where it is a lie whatever others say: a parent that contradicts itself lies, whoever else says the same.
         """
         if contradiction.accusers is None or parent.address in contradiction.accusers:
             return None
@@ -113,7 +113,7 @@ class Trust:
         A parent has lied: it is not asked again, and what is known from it alone is forgotten.
 
         :param lie: what was expected and what came.
-        :param accusers: who vouches for what it contradicts; None where it is a lie whatever others say.
+        :param accusers: the parents that vouch for what it contradicts; None where it is a lie whatever others say.
         """
         parent.lie_about(lie, accusers)
         self._pieces.withdraw(parent)
@@ -185,7 +185,7 @@ class Trust:
         return not is_its_end or any(verified[number].parent != parent.address for number in range(end))
 
     def _may_be_right_about_loss(self, parent: Parent, lost: int) -> bool:
-        """Whether a parent alone may give the whole, where a piece can be had from nobody."""
+        """Whether a parent alone may give the whole, where no parent can give a piece."""
         length, piece_length = parent.told_content_length, self._layout.piece_length
         says_more = length is not None and piece_length is not None and length > lost * piece_length
         says_end = lost > 0 and not says_more and (lost in parent.lacks or parent.denies(lost))
@@ -204,5 +204,5 @@ class Trust:
         names = ", ".join(sender or "the storage" for sender in senders)
         reason = f"expected SHA-256 {self._task_id}, got {got}, of {length} bytes in {end} pieces from {names}"
         if self._layout.content_length is None:
-            reason += f"; nobody has a piece {end}, but the task may have one"
+            reason += f"; no parent has piece {end}, but the task may have it"
         return reason

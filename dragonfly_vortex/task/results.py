@@ -1,4 +1,4 @@
-"""What is told of a download while it goes on, and when it is done."""
+"""The progress and the result of a download."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Progress:
     """
     How far a download is.
 
-    :param verified_bytes: bytes of the pieces that have come and have their digests.
+    :param verified_bytes: bytes of the pieces that have arrived and have their digests.
     :param verified_pieces: how many pieces these are.
-    :param content_length: bytes of the whole task; None while nobody knows.
+    :param content_length: bytes of the whole task; None while it is unknown.
     """
 
     verified_bytes: int
@@ -51,9 +51,10 @@ class DownloadedTask:
     :param piece_length: bytes of every piece but the last.
     :param piece_count: how many pieces it has.
     :param seconds: how long it took, publishing included.
-    :param left_to_hash: bytes that had not been hashed when the last piece had come.
+    :param left_to_hash: bytes that had not been hashed when the last piece arrived.
     :param shares: what each parent has given, in the order in which they were named.
-    :param found_piece_count: pieces that nobody had to give in this download: they were there, or came from another.
+    :param found_piece_count: pieces that no parent sent in this download: they were stored already, or came from
+        another download.
     :param lies: parents that are known to have lied, by address, and what each lie was.
     """
 

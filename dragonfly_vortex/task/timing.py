@@ -1,8 +1,8 @@
 """
-What time tells of requests and parents: which requests are slow, how many pieces a parent is asked for at once, and
-when a parent that failed is asked again. No I/O here, no clock and no reactor: the time is an argument.
+Decisions by time: which requests are slow, how many pieces a parent is asked for at once, and when a parent that failed
+is asked again. No I/O, clock or reactor: the time is an argument.
 
-A request is slow if nothing of it has come for a few seconds, or if what is left of it would take far longer than
+A request is slow if no byte of it has arrived for a few seconds, or if what is left of it would take far longer than
 another parent takes for a whole piece. A parent is slow while all requests that it has are.
 """
 
@@ -33,7 +33,7 @@ class _Course:
 
     :param asked_at: when it was made.
     :param progressed_at: when something of it came last, or else when it was made.
-    :param received: bytes that have come.
+    :param received: bytes that have arrived.
     :param length: bytes of the piece; None before the parent has said it.
     """
 
@@ -48,7 +48,7 @@ class Timing:
     """
     The times of a download.
 
-    :param parents: those who can be asked, by address.
+    :param parents: the parents that can be asked, by address.
     :param limit: how many requests may be under way at once.
     :param late_after: seconds after which a piece is late.
     :param jitter: gives a random number from 0 to 1.
@@ -98,7 +98,7 @@ class Timing:
 
     def progress(self, request: Request, received: int, length: int) -> None:
         """
-        Tell how much of a piece has come.
+        Record how much of a piece has arrived.
 
         :param received: bytes.
         :param length: bytes of the whole piece.
@@ -124,8 +124,8 @@ class Timing:
 
     def _is_silent(self, request: Request, course: _Course) -> bool:
         """
-        Whether nothing has come for too long. A parent that takes long for each piece may take long to begin, and one
-        that answers other requests may have this one in a queue.
+        Whether no byte has arrived for too long. A parent that takes long for each piece may take long to begin, and
+        one that answers other requests may have this one in a queue.
         """
         parent = self._parents[request.parent]
         silence = self.now - course.progressed_at
@@ -161,7 +161,7 @@ class Timing:
 
     def came(self, parent: Parent, seconds: float) -> None:
         """
-        A piece has come. A parent whose pieces come late has fewer at once, and one more for each that comes early.
+        A piece has arrived. A parent whose pieces are late has fewer at once, and one more for each that is early.
 
         :param seconds: from the request to the end of the piece, without the time that this side's limit took.
         """

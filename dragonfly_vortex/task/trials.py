@@ -1,6 +1,6 @@
 """
-What is tried when the parents together do not give a task that fits its ID: the task as one parent alone gives it, one
-parent after the other. No I/O here, no clock and no reactor.
+Trials: if the parents together give a task that does not fit its ID, each parent in turn is tried alone. No I/O, clock
+or reactor.
 
 The ID is the SHA-256 of the whole, so no single piece can be judged. But if one parent has the whole task and is
 honest, the task is right as soon as every piece of it is as that parent gives it. Pieces in the file that came from
@@ -89,7 +89,7 @@ class Trials:
 
     def succeed(self) -> list[int]:
         """
-        The whole is right: all who have sent or said something else have lied.
+        The whole is right: all parents that sent or said something else have lied.
 
         :returns: the numbers of pieces that are in the file and are no part of it.
         """

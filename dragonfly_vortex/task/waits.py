@@ -1,7 +1,7 @@
 """
-What a download waits for, how long at most, and what is done instead. No I/O here, no clock and no reactor.
+The waits of a download: for what it waits, how long at most, and what it does then. No I/O, clock or reactor.
 
-Each wait is told once, as a line with the parent's name.
+Each wait gives one line with the parent's name.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dragonfly_vortex.task.timing import Timing
 __all__ = ["Waits"]
 
 _TOLD_AFTER = 7.0
-"""Seconds without a byte after which it is told that a parent is waited for."""
+"""Seconds without a byte after which a line names the parent that is waited for."""
 
 _QUIET = 5.0
 """Seconds without progress after which a parent that announces is asked for what it has not announced."""
@@ -26,7 +26,7 @@ class Waits:
     """
     The waits of a download.
 
-    :param parents: those who can be asked, by address.
+    :param parents: the parents that can be asked, by address.
     :param retry: seconds without progress for which parents that failed are asked again, and announcements are waited
         for; 0: parents that failed are not asked again, and announcements are waited for without end.
     """
@@ -119,7 +119,7 @@ class Waits:
 
     def look_at_idle(self, quiet: float) -> None:
         """
-        Nothing is under way: see for whom it is waited, and whether that has been long enough.
+        Nothing is under way: see which parents are waited for, and whether that has been long enough.
 
         :param quiet: seconds without progress.
         """
@@ -171,7 +171,7 @@ class Waits:
         return None
 
     def _lose_patience(self) -> None:
-        """Nothing has come for too long: what cannot be had now cannot be had."""
+        """Nothing has arrived for too long: missing pieces are lost."""
         for parent in self._parents.values():
             if parent.is_announcing:
                 self._overdue = parent.address

@@ -85,7 +85,7 @@ class PresentTests(PlanTestCase):
         )
         self.plan.record_mismatch("cd" * 32)
         self.assertEqual((self.plan.pieces.take_dropped(), self.plan.pieces.drops), ([], 0))
-        self.assertIn("; nobody has a piece 2, but the task may have one", str(self.plan.failure()))
+        self.assertIn("; no parent has piece 2, but the task may have it", str(self.plan.failure()))
         self.assertIs(self.plan.parents["a"].standing, Standing.GOOD)
 
     def test_other_layout(self) -> None:

@@ -388,7 +388,7 @@ class StoredTargetTests(TestCase):
         """What comes from a parent that does not have all of it is a wrong whole, and stays for the next download."""
         part = PlayedParent(content=CONTENT, piece_length=100, lacks={*range(4, 10)})
         for _ in range(2):
-            with self.assertRaisesRegex(TaskDigestMismatch, "nobody has a piece 4, but the task may have one"):
+            with self.assertRaisesRegex(TaskDigestMismatch, "no parent has piece 4, but the task may have it"):
                 await self.download(self.play(part=part))
             self.assertEqual(await self.numbers(), [0, 1, 2, 3])
             self.assertIsNone((await self.store.get_task(KIND, TASK_ID)).content_length)
