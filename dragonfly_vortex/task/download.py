@@ -86,7 +86,7 @@ class TaskDownload:
         self._in_thread = in_thread
         self._downloader = downloader
         self._target = IDownloadTarget(target)
-        self._announcers = announcers or {}
+        self._announcers = dict(announcers or {})
         self._on_progress = on_progress
         self._on_wait = on_wait
         self._make_plan = partial(
@@ -101,6 +101,7 @@ class TaskDownload:
             self._make_plan(parents=self.parents, end_disputed_at=end_disputed_at), self._make_trial, end_disputed_at
         )
         self._running: Deferred[DownloadedTask] | None = None
+        self._fetcher: Fetcher | None = None
 
     def start(self) -> Deferred[DownloadedTask]:
         """
@@ -120,6 +121,31 @@ class TaskDownload:
         """Give up, unless the file is being published by now. What :meth:`start` gave fires when nothing is left."""
         if self._running is not None:
             self._running.cancel()
+
+    def add_parent(self, parent: str, announcer: IPieceAnnouncer | None = None) -> None:
+        """
+        Ask one more parent from now on, or one again that was removed or did not answer.
+
+        :param parent: its address.
+        :param announcer: what tells which pieces it has; None where it is asked for anything.
+        """
+        if parent not in self.parents:
+            self.parents = (*self.parents, parent)
+        if announcer is not None:
+            self._announcers[parent] = announcer
+        self._trials.add_parent(parent)
+        if self._fetcher is not None:
+            self._fetcher.add_parent(parent)
+
+    def remove_parent(self, parent: str) -> None:
+        """
+        Ask a parent for nothing more. Its requests that are under way go on, and its pieces stay.
+
+        :param parent: its address.
+        """
+        self._trials.remove_parent(parent)
+        if self._fetcher is not None:
+            self._fetcher.remove_parent(parent)
 
     # -- from the beginning to the end ---------------------------------------------------------------------------------
 
@@ -142,8 +168,10 @@ class TaskDownload:
             )
             try:
                 await self._begin(fetcher, found)
+                self._fetcher = fetcher
                 await self._fetch_from_all_or_one(fetcher)
             finally:
+                self._fetcher = None
                 await fetcher.end()
             with contextlib.suppress(CancelledError):  # too late: by now it is published
                 await outlast(self._target.publish(fetcher.plan.pieces.content_length or 0))

@@ -112,10 +112,22 @@ class Fetcher:
         plan.advance(self._time())
         if not self._ticking.running:
             self._ticking.start(_TICK, now=False).addErrback(self._end_turn)
-        for parent in plan.parents:
-            if parent in self._announcers:
-                plan.announcing_began(parent)
-                self._inquire(parent)
+        for parent in plan.parents.values():
+            if not parent.is_removed:
+                self._begin_inquiry(parent.address)
+
+    def add_parent(self, address: str) -> None:
+        """A parent has been added to the plan that is followed: ask what it has."""
+        if address in self.plan.parents and address not in self._stop_announcers:
+            self._begin_inquiry(address)
+        self._advance()
+
+    def remove_parent(self, address: str) -> None:
+        """A parent has been removed from the plan that is followed: ask no more what it has."""
+        stop = self._stop_announcers.pop(address, None)
+        if stop is not None:
+            stop()
+        self._advance()
 
     async def fetch(self) -> str:
         """
@@ -157,6 +169,12 @@ class Fetcher:
         )
 
     # -- announcements -------------------------------------------------------------------------------------------------
+
+    def _begin_inquiry(self, parent: str) -> None:
+        """Ask a parent what it has, if it can be asked that."""
+        if parent in self._announcers:
+            self.plan.announcing_began(parent)
+            self._inquire(parent)
 
     def _inquire(self, parent: str) -> None:
         """Ask a parent what it has, for the first time or once more."""

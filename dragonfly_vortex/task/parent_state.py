@@ -73,6 +73,7 @@ class Parent:
     :param acquitted: whether its word has stood against that of liars alone before.
     :param lie: what it said that cannot be true, with what was expected; empty where there is nothing.
     :param is_caught: whether that is a lie whatever others say.
+    :param is_removed: whether it is not named as a parent any more: it is asked for nothing more.
     :param has_announcer: whether it can be asked what it has.
     :param is_open: whether it may be asked for what it has not announced.
     :param is_announcing: whether it may announce more.
@@ -105,6 +106,7 @@ class Parent:
     acquitted: bool = False
     lie: str = ""
     is_caught: bool = False
+    is_removed: bool = False
     has_announcer: bool = False
     is_open: bool = True
     is_announcing: bool = False
@@ -129,7 +131,7 @@ class Parent:
     @property
     def is_alive(self) -> bool:
         """Whether it is asked at all."""
-        return self.standing in (Standing.GOOD, Standing.DOUBTED)
+        return self.standing in (Standing.GOOD, Standing.DOUBTED) and not self.is_removed
 
     @property
     def is_honest(self) -> bool:
@@ -164,7 +166,7 @@ class Parent:
         Whether it is worth asking for a piece when it has rested, or when it has said again what it has. The "not
         found" of a parent that cannot say what it has is not waited for.
         """
-        if not self.is_honest:
+        if not self.is_honest or self.is_removed:
             return False
         if self.look_again_at is not None and self.has_announcer:
             return True
@@ -174,7 +176,8 @@ class Parent:
 
     def denies(self, number: int) -> bool:
         """Whether it has announced all that it has, and not this piece."""
-        return self.is_honest and not self.is_open and not self.is_announcing and number not in self.announced
+        is_believed = self.is_honest and not self.is_removed
+        return is_believed and not self.is_open and not self.is_announcing and number not in self.announced
 
     def has_failed_at(self, number: int) -> bool:
         """Whether it has failed to give a piece so often that it is not asked for it again."""
@@ -312,6 +315,19 @@ class Parent:
         """Neither a pause nor an announcement of it is waited for any more."""
         self.retry_at = self.look_again_at = None
         self.is_announcing = False
+
+    # -- whether it is named as a parent --------------------------------------------------------------------------------
+
+    def remove(self) -> None:
+        """It is not named as a parent any more. What it said that it lacks does not count."""
+        self.is_removed = True
+        self.lacks.clear()
+        self.wait_no_longer()
+
+    def name_again(self) -> None:
+        """It is named as a parent again: it is asked again, even where it was given up, unless it has lied."""
+        self.is_removed = False
+        self.recover()
 
     # -- whether it is believed ----------------------------------------------------------------------------------------
 

@@ -175,7 +175,9 @@ class Trust:
     def _suspects(self) -> Iterator[Parent]:
         """The parents that may be honest, and may be asked."""
         return (
-            parent for parent in self._parents.values() if not parent.is_caught and parent.standing is not Standing.OUT
+            parent
+            for parent in self._parents.values()
+            if not (parent.is_caught or parent.is_removed or parent.standing is Standing.OUT)
         )
 
     def _may_be_right_about_pieces(self, parent: Parent) -> bool:

@@ -154,6 +154,22 @@ class Plan:
         self.pieces.drop([number for number in (*changed, *missing) if number in verified])
         self.pieces.forget([number for number in changed if number not in verified])
 
+    # -- who may be asked ----------------------------------------------------------------------------------------------
+
+    def add_parent(self, address: str) -> None:
+        """Ask one more parent, or one again that was removed or did not answer."""
+        if address in self.parents:
+            self.parents[address].name_again()
+        else:
+            self.parents[address] = self._everybody[address] = Parent(address=address)
+        self.parents[address].offer_anew(self.choice.returned)
+
+    def remove_parent(self, address: str) -> None:
+        """Ask a parent for nothing more. Its requests that are under way go on, and its pieces stay."""
+        if address in self.parents:
+            self.parents[address].remove()
+            self.choice.find_orphans()
+
     # -- what is to be done --------------------------------------------------------------------------------------------
 
     def next_request(self) -> Request | None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dragonfly_vortex.errors import EndDisputed, TaskDigestMismatch, TaskError
 from dragonfly_vortex.task.comparison import Comparison
 from dragonfly_vortex.task.layout import VerifiedPiece
-from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
+from dragonfly_vortex.task.parent_state import STORAGE, Standing
 from dragonfly_vortex.task.scheduler import END_DISPUTED_AT, Plan
 
 __all__ = ["MakeTrial", "Trials"]
@@ -53,7 +53,6 @@ class Trials:
         self.failure: TaskError | None = None
         """Why the parents together did not give the task."""
         self._make_trial = make_trial
-        self._suspects: list[Parent] = [*plan.parents.values()]
         self._together = plan
         self._end_disputed_at = end_disputed_at
         self._candidates: list[tuple[str, bool, int]] = []
@@ -70,7 +69,9 @@ class Trials:
         plan, comparison = self.plan, self.plan.comparison
         if comparison is None:
             self.failure = failure
-            self.lies.update((parent.address, parent.lie) for parent in self._suspects if parent.is_caught)
+            self.lies.update(
+                (parent.address, parent.lie) for parent in self._together.parents.values() if parent.is_caught
+            )
             most = max(self._end_disputed_at, plan.pieces.prefix_length)
             self._candidates = [(address, True, most) for address in plan.trust.may_be_right_alone()]
         else:
@@ -87,6 +88,20 @@ class Trials:
             return self.plan
         return None
 
+    def add_parent(self, address: str) -> None:
+        """One more parent may have the task. While another one is tried alone, it is tried after that."""
+        is_new = address not in self._together.parents
+        self._together.add_parent(address)
+        if is_new and self.plan is not self._together:
+            self._candidates.append((address, True, self._end_disputed_at))
+
+    def remove_parent(self, address: str) -> None:
+        """A parent is asked for nothing more, and not tried any more."""
+        self._together.remove_parent(address)
+        self._candidates = [candidate for candidate in self._candidates if candidate[0] != address]
+        if self.plan is not self._together:
+            self.plan.remove_parent(address)
+
     def succeed(self) -> list[int]:
         """
         The whole is right: all parents that sent or said something else have lied.
@@ -98,7 +113,7 @@ class Trials:
             self._learn(comparison)
             self._replaced.update(((piece.parent, number), piece) for number, piece in comparison.there.items())
         self._name_senders(self.plan.layout.verified)
-        for parent in self._suspects:
+        for parent in self._together.parents.values():
             # The storage may know another piece length of a task of one piece, and be right.
             accusers = (parent.accusers or set()) - {STORAGE}
             is_refuted = parent.is_caught or (bool(accusers) if self.on_trial is None else self.on_trial in accusers)
