@@ -316,7 +316,7 @@ class Parent:
         self.retry_at = self.look_again_at = None
         self.is_announcing = False
 
-    # -- whether it is named as a parent --------------------------------------------------------------------------------
+    # -- whether it is named as a parent -------------------------------------------------------------------------------
 
     def remove(self) -> None:
         """It is not named as a parent any more. What it said that it lacks does not count."""
