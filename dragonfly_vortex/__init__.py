@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from dragonfly_vortex.model import DownloadPieceResponse, FileRange, OpenPiece
     from dragonfly_vortex.storage.reactor.store import PieceStore
     from dragonfly_vortex.task.download import TaskDownload
-    from dragonfly_vortex.transport.ratelimit import TokenBucket
+    from dragonfly_vortex.transport.ratelimit import TokenBucket, UploadLimiter
     from dragonfly_vortex.transport.readahead import ReadAhead
     from dragonfly_vortex.transport.sinks import FileSink
     from dragonfly_vortex.vortex.client import TCPClient
@@ -86,6 +86,7 @@ __all__ = [
     "TCPServer",
     "TaskDownload",
     "TokenBucket",
+    "UploadLimiter",
     "Vortex",
     "VortexError",
     "VortexServerFactory",
@@ -118,7 +119,7 @@ _MODULES = {
     "daemon.service": ("VortexService",),
     "storage.reactor.store": ("PieceStore",),
     "task.download": ("TaskDownload",),
-    "transport.ratelimit": ("TokenBucket",),
+    "transport.ratelimit": ("TokenBucket", "UploadLimiter"),
     "transport.readahead": ("ReadAhead",),
     "transport.sinks": ("FileSink",),
     "wire": ("PieceKind", "Vortex"),

@@ -21,7 +21,7 @@ from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.errors import PieceNotFound
 from dragonfly_vortex.interfaces import IPieceStore
 from dragonfly_vortex.storage.importer import import_file
-from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
 from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
 from dragonfly_vortex.wire import PieceKind, Vortex
@@ -125,7 +125,7 @@ class EmbeddingTests(TestCase):
         verifyObject(IPieceStore, store)
         factory = VortexServerFactory(
             store,
-            ServerSettings(clock=reactor, limiter=TokenBucket(10**9, reactor)),
+            ServerSettings(clock=reactor, limiter=UploadLimiter(10**9, reactor)),
             ConnectionRegistry(reactor),
         )
         port = await TCP4ServerEndpoint(reactor, 0, interface="127.0.0.1").listen(factory)

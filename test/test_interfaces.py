@@ -17,7 +17,7 @@ from dragonfly_vortex.config import default_config
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.endpoints import client_endpoint
-from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.sinks import FileSink, MemorySink
 from dragonfly_vortex.transport.socket_options import SocketOptions
 from dragonfly_vortex.vortex.client import TCPClient
@@ -70,7 +70,7 @@ class ProviderTests(SynchronousTestCase):
         reactor = MemoryReactorClock()
         store = PieceStore(Path(self.mktemp()), cast(IReactorFromThreads, reactor))  # which it has no use for yet
         factory = VortexServerFactory(
-            store, ServerSettings(clock=reactor, limiter=TokenBucket(1000, reactor)), ConnectionRegistry(reactor)
+            store, ServerSettings(clock=reactor, limiter=UploadLimiter(1000, reactor)), ConnectionRegistry(reactor)
         )
         server = TCPServer(reactor, factory, ip="127.0.0.1", port=0, options=SocketOptions())
         self.assert_provides(interfaces.ITaskStore, store)

@@ -19,7 +19,7 @@ from dragonfly_vortex.daemon.supervisor import ISupervisingReactor
 from dragonfly_vortex.metrics.counters import StatTally, Tally
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.storage.reactor.store import PieceStore
-from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.vortex.server import SharedSocket
 
@@ -51,7 +51,7 @@ class DoorSettings:
     config: Config
     reactor: IPeerReactor
     store: PieceStore
-    limiter: TokenBucket
+    limiter: UploadLimiter
     read_ahead: ReadAhead
     rechecks: Rechecks
     identity: TLSIdentity | None

@@ -26,7 +26,7 @@ from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.storage.reactor.store import PieceStore
-from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.transport_table import load_code, transports_named
 from dragonfly_vortex.vortex.server import SharedSocket
@@ -70,7 +70,7 @@ class VortexService(Service):
         self._rechecks: Rechecks | None = None
         self._doors: dict[str, Door] = {}  # by the names of their transports
         self._metrics: IServer | None = None
-        self._limiter: TokenBucket | None = None
+        self._limiter: UploadLimiter | None = None
 
     @property
     def address(self) -> IAddress | None:
@@ -116,7 +116,7 @@ class VortexService(Service):
                 text = "the storage {directory} can only be read, and is served: {reason}"
                 self.log.warn(text, directory=self.config.storage.dir, reason=catalog.read_only)
         store = PieceStore(self.config.storage.dir, self.reactor)
-        limiter = self._limiter = TokenBucket(main_share(self.config).upload.bandwidth_limit, self.reactor)
+        limiter = self._limiter = UploadLimiter(main_share(self.config).upload.bandwidth_limit, self.reactor)
         read_ahead = ReadAhead(self.reactor)
         rechecks = Rechecks(self.config.storage.dir, IReactorTime(self.reactor), read_ahead.in_thread)
         settings = DoorSettings(

@@ -1,17 +1,21 @@
 """
 A limit on bytes per second, shared by many connections.
 
-A sender asks first, for at most :attr:`TokenBucket.step` bytes, and waits for as long as the bucket says. A receiver
-reports the bytes that arrived, and rests then. The bucket goes into debt rather than refuse, and each caller waits for
-all earlier debts: so connections take turns in the order in which they asked, none starves, and the sum is
-the limit, however many connections there are and however short they live.
+A :class:`TokenBucket` goes into debt rather than refuse, and each caller waits for all earlier debts: so the sum is the
+limit, however many connections there are and however short they live. A receiver reports the bytes that arrived, and
+rests then. A sender asks the :class:`UploadLimiter` first, for at most :attr:`TokenBucket.step` bytes. Those that have
+to wait are served in the order of :mod:`dragonfly_vortex.transport.serving_order`.
 """
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IReactorTime
+from collections.abc import Callable, Hashable
 
-__all__ = ["TokenBucket"]
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from dragonfly_vortex.transport.serving_order import ServingOrder, Turn
+
+__all__ = ["TokenBucket", "UploadLimiter"]
 
 _STEPS_PER_SECOND = 100
 
@@ -54,6 +58,12 @@ class TokenBucket:
         """Seconds until all that has been moved or reserved is paid for; 0.0 for no debt."""
         return max(0.0, self._free_at - self._clock.seconds())
 
+    @property
+    def saved(self) -> int:
+        """Bytes that can be moved now without a debt, because a timer was late, say."""
+        idle = min(self._clock.seconds() - self._free_at, _BURST_SECONDS)
+        return max(0, min(_MAX_STEP, int(idle * self.rate)))
+
     def spend(self, length: int) -> float:
         """
         Tell of bytes that have been moved.
@@ -83,3 +93,69 @@ class TokenBucket:
         :param length: how many bytes.
         """
         self._free_at -= length / self.rate
+
+
+class UploadLimiter(TokenBucket):
+    """
+    A limit for what a parent sends. Replies that have to wait for it are served in a :class:`ServingOrder`.
+
+    :param rate: bytes per second.
+    :param clock: tells the time, and calls when the next reply may be served.
+    """
+
+    def __init__(self, rate: int, clock: IReactorTime) -> None:
+        super().__init__(rate, clock)
+        self._order = ServingOrder(clock.seconds)
+        self._grants: dict[Turn, Callable[[int], None]] = {}
+        self._serving: IDelayedCall | None = None
+
+    def try_spend(self, length: int) -> bool:
+        """
+        Whether bytes may be sent now. They count as sent then; :meth:`give_back` what is not.
+
+        :param length: how many bytes.
+        """
+        now = self._clock.seconds()
+        if self._grants or self._free_at > now:
+            return False
+        self._free_at = max(self._free_at, now - _BURST_SECONDS) + length / self.rate
+        return True
+
+    def enter(self, piece: Hashable, left: int, *, is_begun: bool) -> Turn:
+        """See :meth:`ServingOrder.enter`."""
+        return self._order.enter(piece, left, is_begun=is_begun)
+
+    def wait(self, turn: Turn, grant: Callable[[int], None]) -> None:
+        """
+        Wait for a reply's next step.
+
+        :param turn: with the number of bytes that are left.
+        :param grant: called with the number of bytes that may be sent. They count as sent; :meth:`give_back` what is
+            not.
+        """
+        self._grants[turn] = grant
+        self._order.wait(turn)
+        self._serve_later()
+
+    def leave(self, turn: Turn, *, is_whole: bool) -> None:
+        """See :meth:`ServingOrder.leave`."""
+        self._order.leave(turn, is_whole=is_whole)
+        if self._grants.pop(turn, None) is not None and not self._grants and self._serving is not None:
+            self._serving.cancel()
+            self._serving = None
+
+    def sent(self, piece: Hashable) -> None:
+        """See :meth:`ServingOrder.sent`."""
+        self._order.sent(piece)
+
+    def _serve_later(self) -> None:
+        if self._serving is None and self._grants:
+            self._serving = self._clock.callLater(self.debt, self._serve)
+
+    def _serve(self) -> None:
+        self._serving = None
+        while not self.debt and (turn := self._order.next()) is not None:
+            length = min(turn.left, max(self.step, self.saved))
+            self.spend(length)
+            self._grants.pop(turn)(length)
+        self._serve_later()

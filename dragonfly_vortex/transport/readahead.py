@@ -30,6 +30,7 @@ from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.errors import PieceDamaged, StorageFailure
 from dragonfly_vortex.model import FileRange
 from dragonfly_vortex.system_calls import is_refused, read_at
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
@@ -183,6 +184,27 @@ class Pages:
         except OSError as error:
             self._cannot_probe(error)
             return None if self._is_blind() else os.pread(descriptor, length, offset)
+        return data
+
+    def read_all(self) -> bytes | bytearray | None:
+        """
+        Read the whole range and close it, if that can be done without waiting for the disk.
+
+        :returns: None where a part is not in memory; the range stays open then.
+        :raises PieceDamaged: the file ends too early.
+        :raises StorageFailure: the file cannot be read.
+        """
+        _, offset, length = self.source
+        try:
+            data = self.read(offset, length)
+        except OSError as error:
+            self.close()
+            raise StorageFailure(f"reading a piece's file failed: {error.strerror}") from error
+        if data is None:
+            return None
+        self.close()
+        if len(data) != length:
+            raise PieceDamaged(f"expected {length} bytes at offset {offset} of the file, got {len(data)}")
         return data
 
     def fetch(self, offset: int, length: int) -> Deferred[None]:

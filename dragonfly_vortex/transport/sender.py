@@ -13,7 +13,7 @@ The calls when content is sent by sendfile::
     transport    resumeProducing()     at once, from inside registerProducer: only the header is written. It goes into
                                        the transport's buffer, and a sendfile now would put content before it
     transport    resumeProducing()     whenever its buffer is empty: one step of content goes out
-    the limiter  asks for a rest       a delayed call takes the step then
+    the limiter  has the reply wait    it grants the step when it is the reply's turn
     the disk     is to be waited for   a thread reads what the step needs, and the step is taken when it is back
     transport    stopProducing()       the connection is lost
 
@@ -34,7 +34,7 @@ import abc
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.error import ConnectionLost
@@ -46,8 +46,9 @@ from dragonfly_vortex.errors import PieceDamaged, StorageFailure
 from dragonfly_vortex.interfaces import IConnectionTransport
 from dragonfly_vortex.model import FileRange
 from dragonfly_vortex.system_calls import is_refused
-from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import Pages, ReadAhead
+from dragonfly_vortex.transport.serving_order import Turn
 from dragonfly_vortex.transport.socket_options import plain_socket
 
 __all__ = ["ONE_WRITE_LENGTH", "CopyProducer", "FileRangeProducer", "Sender", "SendfileProducer"]
@@ -83,7 +84,7 @@ class FileRangeProducer(abc.ABC):
         self,
         transport: IConnectionTransport,
         clock: IReactorTime,
-        limiter: TokenBucket,
+        limiter: UploadLimiter,
         progressed: Callable[[int], None],
         sock: socket.socket | None = None,
     ) -> None:
@@ -98,20 +99,24 @@ class FileRangeProducer(abc.ABC):
         self._offset = 0
         self._left = 0
         self._granted = 0  # bytes that the limiter has let us send and that have not gone yet
+        self._piece: Hashable = None
+        self._turn: Turn | None = None  # in the limiter's order, once the reply has had to wait
+        self._is_queued = False
         self._done: Deferred[None] | None = None
         self._later: IDelayedCall | None = None  # takes the next step
 
     @property
     def resting(self) -> bool:
         """Whether it is our own limit or our own disk, and not the other side, that is waited for."""
-        return self._fetching or (self._granted > 0 and self._later is not None)
+        return self._fetching or self._is_queued
 
-    def send(self, header: bytes, pages: Pages | None) -> Deferred[None]:
+    def send(self, header: bytes, pages: Pages | None, piece: Hashable = None) -> Deferred[None]:
         """
         Send the header and then the range.
 
         :param pages: the range, closed at the end, whatever the end is. None: there is only the header, and
             what was written before it, to be waited for.
+        :param piece: tells the piece from others, for the limiter's order.
         :returns: fires when the last byte has been handed to the transport. Fails with
             :class:`~dragonfly_vortex.errors.PieceDamaged` when the file ends too early,
             :class:`~dragonfly_vortex.errors.StorageFailure` when it cannot be read, and
@@ -122,6 +127,7 @@ class FileRangeProducer(abc.ABC):
         if pages is not None:
             self._pages = pages
             _, self._offset, self._left = pages.source
+        self._piece = piece
         done = self._done = Deferred()
         self._register()
         return done
@@ -150,7 +156,7 @@ class FileRangeProducer(abc.ABC):
 
     def _take_turn(self) -> None:
         """The transport can take more: the header, or a step of content when the limiter allows it."""
-        if self._done is None or self._later is not None or self._fetching:
+        if self._done is None or self._later is not None or self._fetching or self._is_queued:
             return
         if self._header is not None:
             header, self._header = self._header, None
@@ -162,13 +168,27 @@ class FileRangeProducer(abc.ABC):
             self._take_step(self._pages)
 
     def _may_step(self) -> bool:
-        """Whether the limiter lets us send now; else it does later."""
+        """Whether the limiter lets us send now; else it calls :meth:`_grant`."""
         if not self._granted:
-            self._granted = min(self._left, self._limiter.step)
-            rest = self._limiter.reserve(self._granted)
-            if rest:
-                self._later = self._clock.callLater(rest, self._take_later_turn)
-        return self._later is None
+            length = min(self._left, self._limiter.step)
+            if not self._limiter.try_spend(length):
+                self._queue()
+                return False
+            self._granted = length
+        return True
+
+    def _queue(self) -> None:
+        if self._turn is None:
+            is_begun = self._pages is not None and self._left < self._pages.source.length
+            self._turn = self._limiter.enter(self._piece, self._left, is_begun=is_begun)
+        self._turn.left = self._left
+        self._is_queued = True
+        self._limiter.wait(self._turn, self._grant)
+
+    def _grant(self, length: int) -> None:
+        self._is_queued = False
+        self._granted = length
+        self._take_later_turn()
 
     def _take_later_turn(self) -> None:
         self._later = None
@@ -238,9 +258,13 @@ class FileRangeProducer(abc.ABC):
         if self._later is not None:
             self._later.cancel()
             self._later = None
-        self._fetching = False
+        self._fetching = self._is_queued = False
         self._limiter.give_back(self._granted)
         self._granted = 0
+        if self._turn is not None:
+            self._limiter.leave(self._turn, is_whole=error is None)
+        elif self._pages is not None and error is None:
+            self._limiter.sent(self._piece)
         if self._pages is not None:
             self._pages.close()
         self._transport.unregisterProducer()
@@ -331,7 +355,7 @@ class Sender:
         self,
         transport: IConnectionTransport,
         clock: IReactorTime,
-        limiter: TokenBucket,
+        limiter: UploadLimiter,
         progressed: Callable[[int], None],
         read_ahead: ReadAhead | None = None,
     ) -> None:
@@ -349,34 +373,38 @@ class Sender:
         """Whether it is our own limit or our own disk, and not the other side, that a reply waits for."""
         return self._producer is not None and self._producer.resting
 
-    def send(self, header: bytes, content: FileRange | None = None, *, more: bool = False) -> Deferred[None]:
+    def send(
+        self, header: bytes, content: FileRange | None = None, *, piece: Hashable = None, more: bool = False
+    ) -> Deferred[None]:
         """
         Send a header and the content that follows it.
 
         :param content: its descriptor is closed at the end, whatever the end is. None where nothing follows: an error
             is sent so.
+        :param piece: tells the piece from others, for the limiter's order.
         :param more: whether another reply follows at once, so that both had better leave together.
-        :returns: fires when the next reply may be sent; fails as
-            :meth:`FileRangeProducer.send` does, and then the connection must be
-            aborted: the reply is broken.
+        :returns: fires when the next reply may be sent; fails as :meth:`FileRangeProducer.send` does, and then the
+            connection must be aborted: the reply is broken.
         """
         pages = Pages(content, self._read_ahead) if content is not None else None
         length = content.length if content is not None else 0
-        allowed = not length or (length <= min(ONE_WRITE_LENGTH, self._limiter.step) and not self._limiter.debt)
-        if allowed and self._unflushed + len(header) + length <= _MAX_UNFLUSHED:
+        is_small = length <= min(ONE_WRITE_LENGTH, self._limiter.step)
+        has_room = self._unflushed + len(header) + length <= _MAX_UNFLUSHED
+        if is_small and has_room and (not length or self._limiter.try_spend(length)):
             try:
-                data = _read(pages) if pages is not None else b""
+                data = pages.read_all() if pages is not None else b""
             except (PieceDamaged, StorageFailure) as error:
+                self._limiter.give_back(length)
                 return fail(error)
             if data is not None:
                 self._send_at_once(header + data, more)
                 if data:
-                    self._limiter.spend(len(data))
                     self._progressed(len(data))
                 return succeed(None)
+            self._limiter.give_back(length)
         self._unflushed = 0
         self._producer = self._make_producer()
-        return self._producer.send(header, pages)
+        return self._producer.send(header, pages, piece)
 
     def _make_producer(self) -> FileRangeProducer:
         """The fastest producer that the transport and the platform allow."""
@@ -398,19 +426,3 @@ class Sender:
     def _all_has_gone(self) -> bool:
         """Whether nothing of what was sent before can be in the transport."""
         return not self._unflushed and not (self._producer is not None and self._producer.copies)
-
-
-def _read(pages: Pages) -> bytes | bytearray | None:
-    """All bytes of a range, and it is closed; None where some are not in memory, and it stays open."""
-    _, offset, length = pages.source
-    try:
-        data = pages.read(offset, length)
-    except OSError as error:
-        pages.close()
-        raise StorageFailure(f"reading a piece's file failed: {error.strerror}") from error
-    if data is None:
-        return None
-    pages.close()
-    if len(data) != length:
-        raise PieceDamaged(f"expected {length} bytes at offset {offset} of the file, got {len(data)}")
-    return data

@@ -17,7 +17,7 @@ from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
-from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import ReadAhead
 
 __all__ = ["ConnectionRegistry", "ServedConnection", "ServerSettings"]
@@ -37,7 +37,7 @@ class ServerSettings:
     """
 
     clock: IReactorTime
-    limiter: TokenBucket
+    limiter: UploadLimiter
     cork: bool = False
     read_ahead: ReadAhead | None = None
     tally: Tally = field(default_factory=Tally)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -253,7 +253,8 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
             os.close(piece.range.descriptor)
             raise
         self._cork(True)
-        return self._transmit(header, piece.range).addCallback(self._sent_whole, request)
+        name = (request.kind, request.task_id, request.number)
+        return self._transmit(header, piece.range, name).addCallback(self._sent_whole, request)
 
     def _sent_whole(self, _: None, request: PieceRequest) -> None:
         """All of a piece has been sent."""
@@ -276,8 +277,8 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
             )
         return self._transmit(self._connection.send(error_reply(request, failure)))
 
-    def _transmit(self, header: bytes, content: FileRange | None = None) -> Deferred[None]:
-        return self._sender.send(header, content, more=self._connection.buffered > 0)
+    def _transmit(self, header: bytes, content: FileRange | None = None, piece: Hashable = None) -> Deferred[None]:
+        return self._sender.send(header, content, piece=piece, more=self._connection.buffered > 0)
 
     def _counted(self, result: Any) -> Any:
         """The reply ended, complete or not."""

@@ -12,7 +12,7 @@ from dragonfly_vortex.config import Config, server_tls
 from dragonfly_vortex.daemon.door import DoorSettings, IPeerReactor
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.storage.reactor.store import PieceStore
-from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import ReadAhead
 
 __all__ = ["door_settings"]
@@ -26,7 +26,7 @@ def door_settings(config: Config, directory: Path) -> DoorSettings:
         config=config,
         reactor=peer_reactor,
         store=PieceStore(directory, peer_reactor),
-        limiter=TokenBucket(10**9, peer_reactor),
+        limiter=UploadLimiter(10**9, peer_reactor),
         read_ahead=read_ahead,
         rechecks=Rechecks(directory, IReactorTime(reactor), read_ahead.in_thread),
         identity=server_tls(config),

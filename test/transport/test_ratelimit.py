@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.ratelimit import TokenBucket, UploadLimiter
+from dragonfly_vortex.transport.serving_order import Turn
 
 
 class Mover:
@@ -108,3 +109,85 @@ class TokenBucketTests(SynchronousTestCase):
         mover.start()
         clock.pump([0.015] * 1000)
         self.assertGreater(sum(mover.moved.values()), 14_000_000 // 2)
+
+
+class UploadLimiterTests(SynchronousTestCase):
+    """Replies that wait for a limit of a thousand bytes per second, ten bytes in a step."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.limiter = UploadLimiter(1000, self.clock)
+        self.limiter.spend(50)  # what has been saved up
+        self.sent: dict[str, int] = {}
+
+    def ask(self, piece: str, length: int) -> Turn:
+        """Ask for a piece, and send it step by step."""
+        turn = self.limiter.enter(piece, length, is_begun=False)
+
+        def grant(length: int) -> None:
+            turn.left -= length
+            self.sent[piece] = self.sent.get(piece, 0) + length
+            if turn.left:
+                self.limiter.wait(turn, grant)
+            else:
+                self.limiter.leave(turn, is_whole=True)
+
+        self.limiter.wait(turn, grant)
+        return turn
+
+    def test_at_once(self) -> None:
+        """Bytes are sent at once where there is no debt and no reply waits, and are paid for."""
+        self.assertTrue(self.limiter.try_spend(10))
+        self.assertAlmostEqual(self.limiter.debt, 0.01)
+        self.assertFalse(self.limiter.try_spend(1))
+        self.clock.advance(0.0101)
+        self.assertTrue(self.limiter.try_spend(1))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_not_before_those_who_wait(self) -> None:
+        """Where a reply waits, another one does not pass it without having been in the order."""
+        self.limiter.spend(10)
+        self.ask("a", 10)
+        self.clock.rightNow += 1.0  # the reactor is late
+        self.assertFalse(self.limiter.try_spend(1))
+
+    def test_one_after_the_other(self) -> None:
+        """Replies are sent one after the other, at the limit in sum."""
+        for piece in "abc":
+            self.ask(piece, 100)
+        self.clock.pump([0.001] * 105)
+        self.assertEqual(self.sent["a"], 100)
+        self.assertLessEqual(self.sent.get("b", 0), 20)
+        self.clock.pump([0.001] * 100)
+        self.assertEqual((self.sent["a"], self.sent["b"]), (100, 100))
+        self.assertLessEqual(self.sent.get("c", 0), 20)
+        self.clock.pump([0.001] * 100)
+        self.assertEqual(self.sent, {"a": 100, "b": 100, "c": 100})
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_late_timer(self) -> None:
+        """What a late timer has saved up is for the first in the order, and not for the next."""
+        self.limiter.spend(10)
+        self.ask("a", 1000)
+        self.ask("b", 1000)
+        self.clock.advance(0.045)
+        self.assertGreaterEqual(self.sent["a"], 30)
+        self.assertNotIn("b", self.sent)
+
+    def test_leave(self) -> None:
+        """A reply that ends while it waits has no step any more, and leaves no timer."""
+        self.limiter.spend(10)
+        first, second = self.ask("a", 100), self.ask("b", 100)
+        self.limiter.leave(first, is_whole=False)
+        self.clock.advance(0.02)
+        self.assertNotIn("a", self.sent)
+        self.assertIn("b", self.sent)
+        self.limiter.leave(second, is_whole=False)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_another_rate(self) -> None:
+        """Another rate holds for the replies that wait."""
+        self.ask("a", 1000)
+        self.limiter.change_rate(10_000)
+        self.clock.pump([0.001] * 120)
+        self.assertEqual(self.sent, {"a": 1000})

@@ -25,7 +25,7 @@ from zope.interface.verify import verifyObject
 from dragonfly_vortex.errors import PieceDamaged, StorageFailure
 from dragonfly_vortex.interfaces import IConnectionTransport
 from dragonfly_vortex.model import FileRange
-from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import Pages, ReadAhead
 from dragonfly_vortex.transport.sender import (
     ONE_WRITE_LENGTH,
@@ -76,7 +76,7 @@ class SenderTests(SynchronousTestCase):
 
     def sender_for(self, rate: int) -> Sender:
         """A sender with that limit."""
-        self.limiter = TokenBucket(rate, self.clock)
+        self.limiter = UploadLimiter(rate, self.clock)
         transport = cast(IConnectionTransport, self.transport)  # as much of one as is used
         return Sender(transport, self.clock, self.limiter, self.progress.append)
 
@@ -221,7 +221,7 @@ class SocketTests(SynchronousTestCase):
         self.addCleanup(self.transport.handle.close)
         self.progress: list[int] = []
         transport = cast(IConnectionTransport, self.transport)  # as much of one as is used
-        self.sender = Sender(transport, Clock(), TokenBucket(UNLIMITED, Clock()), self.progress.append)
+        self.sender = Sender(transport, Clock(), UploadLimiter(UNLIMITED, Clock()), self.progress.append)
         path = Path(self.mktemp())
         self.content = os.urandom(10 * KIB)
         path.write_bytes(self.content)
@@ -350,7 +350,7 @@ class ColdTests(ServingTestCase):
         sender = Sender(
             cast(IConnectionTransport, transport),
             REACTOR,
-            TokenBucket(UNLIMITED, REACTOR),
+            UploadLimiter(UNLIMITED, REACTOR),
             lambda _: None,
             read_ahead,
         )
@@ -439,7 +439,7 @@ class CopyProducerTests(SynchronousTestCase):
 
     def producer_for(self, rate: int) -> CopyProducer:
         """A producer with that limit."""
-        self.limiter = TokenBucket(rate, self.clock)
+        self.limiter = UploadLimiter(rate, self.clock)
         transport = cast(IConnectionTransport, self.transport)  # as much of one as is used
         return CopyProducer(transport, self.clock, self.limiter, self.steps.append)
 
@@ -658,7 +658,7 @@ class SendfileProducerTests(ServingTestCase):
         self.steps: list[int] = []
 
         def send(transport: IConnectionTransport) -> None:
-            limiter = TokenBucket(UNLIMITED, REACTOR)
+            limiter = UploadLimiter(UNLIMITED, REACTOR)
             self.producer = Sender(transport, REACTOR, limiter, self.steps.append)._make_producer()
             transports.append(transport)
             done = self.producer.send(HEADER, Pages(source))
@@ -736,7 +736,7 @@ class ChosenProducerTests(ServingTestCase):
     def chosen(self, transport: StringTransport) -> type[FileRangeProducer]:
         """The class of the producer for a transport."""
         clock = Clock()
-        sender = Sender(cast(IConnectionTransport, transport), clock, TokenBucket(1, clock), lambda _: None)
+        sender = Sender(cast(IConnectionTransport, transport), clock, UploadLimiter(1, clock), lambda _: None)
         return type(sender._make_producer())
 
     def test_no_socket(self) -> None:

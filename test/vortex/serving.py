@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.config import TLSIdentity
-from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.socket_options import SocketOptions
 from dragonfly_vortex.transport.tls import server_tls_from
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
@@ -90,7 +90,7 @@ class ServingTestCase(TestCase):
         cork: bool = False,
     ) -> VortexServerFactory:
         """A factory that serves the store."""
-        settings = ServerSettings(clock=REACTOR, limiter=TokenBucket(rate, REACTOR), cork=cork)
+        settings = ServerSettings(clock=REACTOR, limiter=UploadLimiter(rate, REACTOR), cork=cork)
         connections = ConnectionRegistry(REACTOR, max_connections=max_connections, idle_timeout=idle_timeout)
         return VortexServerFactory(store, settings, connections)
 
@@ -147,7 +147,7 @@ class ServingInMemory(SynchronousTestCase):
 
     def parent_for(self, *, rate: int = UNLIMITED, max_connections: int = 2) -> VortexServerFactory:
         """A factory on the clock."""
-        settings = ServerSettings(clock=self.clock, limiter=TokenBucket(rate, self.clock))
+        settings = ServerSettings(clock=self.clock, limiter=UploadLimiter(rate, self.clock))
         connections = ConnectionRegistry(self.clock, max_connections=max_connections, idle_timeout=30.0)
         return VortexServerFactory(self.store, settings, connections)
 

@@ -1,4 +1,4 @@
-"""Tests of what connections get of a parent that all of them keep busy, without a limit, on real sockets."""
+"""Tests of what connections get of a parent that all of them keep busy, on real sockets."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from twisted.internet.task import LoopingCall
 
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.wire import PieceContent, PieceKind
 from test.vortex.child import Child
 from test.vortex.serving import REACTOR, UNLIMITED, ServingTestCase
 from test.vortex.shelf import Shelf
@@ -141,3 +142,68 @@ class FairnessTests(ServingTestCase):
         self.assertLessEqual(steps.largest, TokenBucket(UNLIMITED, REACTOR).step)
         self.assertGreater(min(tally.bytes_sent for tally in tallies), _LARGE_LENGTH // 2)
         self.assertGreater(small.received, _FEWEST_PIECES * _SMALL_LENGTH)
+
+
+class Fetching(FileDescriptor):
+    """
+    A child's connection that asks for one piece.
+
+    :param child: its socket stays its own.
+    :param length: bytes of the reply.
+    :param fetched: called when the reply is complete.
+    :ivar received: bytes of the reply that have come.
+    """
+
+    def __init__(self, child: Child, length: int, fetched: Callable[[], None]) -> None:
+        super().__init__(IReactorFDSet(REACTOR))
+        self.received = 0
+        self._child = child
+        self._length = length
+        self._fetched = fetched
+
+    def fileno(self) -> int:
+        """The socket's."""
+        return self._child.socket.fileno()
+
+    def start(self, number: int) -> None:
+        """Ask for a piece."""
+        self._child.socket.setblocking(False)
+        self._child.ask(number)
+        self.startReading()
+
+    def doRead(self) -> None:
+        """Take what is there."""
+        self.received += len(self._child.socket.recv(_MIB))
+        if self.received == self._length:
+            self.stopReading()
+            self._fetched()
+
+
+class LimitedTests(ServingTestCase):
+    """Large pieces under a limit."""
+
+    async def test_one_after_the_other(self) -> None:
+        """
+        With a limit of 1 MB/s and 8 requests of 4 children each, the first piece is complete when little else has been
+        sent, and so on: not all of them at the end.
+        """
+        length, requests = 20_000, 8 * 4
+        shelf = self.shelf(*[length] * requests)
+        address = self.serve(self.factory(shelf, rate=1_000_000))
+        sent_at: list[float] = []  # at the end of each piece, how many pieces' worth of bytes had come in all
+        all_fetched: Deferred[None] = Deferred()
+
+        def fetched() -> None:
+            sent_at.append(sum(each.received for each in fetchings) / length)
+            if len(sent_at) == requests:
+                all_fetched.callback(None)
+
+        fetchings = []
+        for number in range(requests):
+            reply = PieceContent(packet_id=0, kind=PieceKind.STANDARD, metadata=shelf.metadata(number))
+            fetchings.append(Fetching(await self.child(address), len(reply.to_bytes()) + length, fetched))
+        for number, fetching in enumerate(fetchings):
+            fetching.start(number)
+        await all_fetched
+        late = [(n, at) for n, at in enumerate(sent_at, 1) if at > n + 4]
+        self.assertEqual(late, [])
