@@ -18,6 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.storage import importer
 from dragonfly_vortex.wire import ContentFinished, ContentReceived, Event, PacketReader, PieceKind, PieceRequest
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "Child",
     "Daemon",
     "dfvortex",
+    "heed_signals",
     "import_file",
     "peak_memory",
     "wait_until_open",
@@ -36,7 +40,7 @@ PROGRAMS = Path(sys.executable).parent
 
 TWISTD = (PROGRAMS / "twistd", "-n", "--pidfile=", "dfvortex", "--config", "tap.yaml")
 
-_PATIENCE = 30.0  # seconds that a test waits for a process before it fails
+_PATIENCE = 120.0  # seconds that a test waits for a process before it fails
 
 
 def dfvortex(
@@ -60,17 +64,30 @@ def dfvortex(
     )
 
 
-def import_file(path: Path, *options: str, directory: Path) -> str:
+def import_file(
+    path: Path, *, directory: Path, kind: PieceKind = PieceKind.STANDARD, piece_length: int | None = None
+) -> str:
     """
-    Import a file, and give its task ID.
+    Import a file, in this process, into the storage of the ``tap.yaml`` that :func:`write_config` writes.
 
-    :param directory: the directory to run the command in.
-    :raises RuntimeError: it could not be imported.
+    :param directory: where that is.
+    :param piece_length: in bytes; None for Dragonfly's rule.
+    :returns: the task ID.
     """
-    ran = dfvortex("import", *options, path.absolute(), directory=directory)
-    if ran.returncode:
-        raise RuntimeError(f"import exited with {ran.returncode}, expected 0: {ran.stderr}")
-    return ran.stdout.splitlines()[-1]
+    return importer.import_file(path, directory / "data", kind, piece_length).task_id
+
+
+def heed_signals(case: SynchronousTestCase) -> None:
+    """
+    Have the programs that a test starts end by SIGINT and SIGHUP, until the test ends.
+
+    A shell starts programs in the background with SIGINT ignored, ``nohup`` with SIGHUP, and each program that they
+    start inherits that.
+    """
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
+            case.addCleanup(signal.signal, number, signal.SIG_IGN)
 
 
 def write_config(

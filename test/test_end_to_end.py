@@ -119,7 +119,7 @@ class EndToEndTests(SynchronousTestCase):
                 while not [*self.directory.glob(".out.*")]:
                     self.assertIsNone(process.poll())
                 daemon.kill()
-                _, said = process.communicate(timeout=20)
+                _, said = process.communicate(timeout=120)
         self.assertEqual(process.returncode, 5, said)
         self.assertEqual(len(said.splitlines()), 1)
         self.assertEqual([*self.directory.glob(".out.*"), *self.directory.glob("out")], [])

@@ -58,7 +58,7 @@ class DaemonThreadPoolTests(SynchronousTestCase):
     def test_process_ends(self) -> None:
         """A process ends although a thread of a pool is at work for ever."""
         self.pool.finish(lambda: None, 10.0)
-        subprocess.run([sys.executable, "-c", _FORGETFUL], check=True, timeout=30)
+        subprocess.run([sys.executable, "-c", _FORGETFUL], check=True, timeout=120)
 
 
 class RunTests(TestCase):

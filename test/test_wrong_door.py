@@ -32,7 +32,7 @@ PEER_REACTOR = cast(IPeerReactor, reactor)
 class WrongDoorTests(TestCase):
     """A peer with both doors."""
 
-    timeout = 60
+    timeout = 120
 
     async def peer(self, certificate: Issued | None = None) -> tuple[int, int]:
         """The ports of a peer, with TLS if it has a certificate: of Vortex and of gRPC."""

@@ -98,7 +98,7 @@ class FetchTests(ClientTestCase):
             with theirs:
                 theirs.recv(74)
                 theirs.sendall(reply[:6])
-                deadline = time.monotonic() + 30
+                deadline = time.monotonic() + 120
                 while fcntl.ioctl(ours, termios.FIONREAD, bytes(4)) != bytes(4) and time.monotonic() < deadline:
                     pass  # until the client has read it
                 theirs.sendall(reply[6:])

@@ -232,7 +232,7 @@ class StoreTests(TestCase):
         catalog = self.directory / "data" / "catalog.sqlite3"
         catalog.parent.mkdir()
         catalog.write_bytes(b"this is no database, and is longer than the header of one" * 2)
-        ran = await deferToThread(dfvortex, *self.command(), directory=self.directory, timeout=30)
+        ran = await deferToThread(dfvortex, *self.command(), directory=self.directory, timeout=120)
         self.assertEqual((ran.returncode, ran.stdout, len(ran.stderr.splitlines())), (1, "", 1))
         self.assertIn("catalog.sqlite3: file is not a database", ran.stderr)
         self.assertEqual(self.parent.requests, [])

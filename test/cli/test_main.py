@@ -12,7 +12,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.daemon.rlimits import COMMAND_DESCRIPTORS, DOWNLOAD_DESCRIPTORS, STORING_DESCRIPTORS
-from test.processes import PROGRAMS, Daemon, dfvortex, import_file, wait_until_open, write_config
+from test.processes import PROGRAMS, Daemon, dfvortex, heed_signals, import_file, wait_until_open, write_config
 
 
 class CommandTests(SynchronousTestCase):
@@ -33,7 +33,7 @@ class CommandTests(SynchronousTestCase):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
 
     def loaded(self, *arguments: str) -> set[str]:
@@ -141,6 +141,7 @@ class CommandTests(SynchronousTestCase):
 
     def test_signals(self) -> None:
         """Control-C, SIGTERM and SIGHUP end an import with their statuses, quietly, and leave no temporary."""
+        heed_signals(self)
         with self.file.open("wb") as file:
             file.truncate(40 << 30)  # a hole, that takes half a minute and more to be read
         for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
@@ -152,12 +153,13 @@ class CommandTests(SynchronousTestCase):
             ) as process:
                 wait_until_open(process.pid, self.file)
                 process.send_signal(number)
-                self.assertEqual(process.communicate(timeout=20), (b"", b""))
+                self.assertEqual(process.communicate(timeout=120), (b"", b""))
                 self.assertEqual(process.returncode, status)
         self.assertEqual(list((self.directory / "data").rglob("*.dfvortex-part")), [])
 
     def test_signals_leave_no_temporary(self) -> None:
         """An import ends by a signal while it copies: nothing is left of the copy."""
+        heed_signals(self)
         with self.file.open("wb") as file:
             file.truncate(2 << 30)
         for number, status in ((signal.SIGTERM, 143), (signal.SIGHUP, 129)):
@@ -165,7 +167,7 @@ class CommandTests(SynchronousTestCase):
                 while not any(path.stat().st_size for path in self.stored()):
                     self.assertIsNone(process.poll())
                 process.send_signal(number)
-                self.assertEqual(process.wait(20), status)
+                self.assertEqual(process.wait(120), status)
             self.assertEqual(self.stored(), [])
 
     def stored(self) -> list[Path]:
@@ -175,14 +177,14 @@ class CommandTests(SynchronousTestCase):
     def test_nohup(self) -> None:
         """Under ``nohup`` an import outlives its terminal."""
         with self.file.open("wb") as file:
-            file.truncate(1 << 30)
+            file.truncate(1 << 27)
         command = ("nohup", PROGRAMS / "dfvortex", "import", "file")
         with subprocess.Popen(
             command, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
         ) as process:
             wait_until_open(process.pid, self.directory / "data" / "content", below=True)
             process.send_signal(signal.SIGHUP)
-            said, _ = process.communicate(timeout=60)
+            said, _ = process.communicate(timeout=120)
         self.assertEqual((process.returncode, len(said.splitlines())), (0, 2))
 
 
@@ -202,7 +204,7 @@ class DescriptorTests(SynchronousTestCase):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
         )
 
     def check(self, needed: int, *arguments: str | Path) -> None:

@@ -176,7 +176,7 @@ class CommandTests(SynchronousTestCase):
     def test_download(self) -> None:
         """A download of more than a second shows a bar on a terminal, before its first piece is there, too."""
         self.file.write_bytes(os.urandom(2_500_000))
-        task_id = import_file(self.file, "--piece-length", "1500KB", directory=self.directory)
+        task_id = import_file(self.file, directory=self.directory, piece_length=1_500_000)
         with Daemon(self.directory) as daemon:
             command = (PROGRAMS / "dfvortex", "download", task_id, "--parent", daemon.parent, "--output", "out")
             status, shown = run_on_terminal(*command, directory=self.directory)

@@ -125,7 +125,7 @@ class StoredTests(SynchronousTestCase):
     def test_stat(self) -> None:
         """A task is shown with its lengths and pieces, whichever way its ID is written."""
         self.assert_fails(3, f"task {self.task_id} not found", "stat", self.task_id)
-        import_file(self.file, "--piece-length", "1MB", directory=self.directory)
+        import_file(self.file, directory=self.directory, piece_length=1_000_000)
         said = self.assert_done("stat", self.task_id.upper())
         self.assertRegex(
             said,
@@ -154,7 +154,7 @@ class StoredTests(SynchronousTestCase):
 
     def test_export_of_damage(self) -> None:
         """Content that is not what it was is not exported; what is damaged shows, and importing it again heals it."""
-        import_file(self.file, "--piece-length", "1MB", directory=self.directory)
+        import_file(self.file, directory=self.directory, piece_length=1_000_000)
         with self.stored().open("r+b") as file:
             file.seek(1_500_000)
             file.write(bytes([self.content[1_500_000] ^ 1]))
@@ -163,7 +163,7 @@ class StoredTests(SynchronousTestCase):
         said = self.assert_done("stat", self.task_id)
         self.assertRegex(said, r"(?m)^pieces: +3 of 3, 1 damaged$")
         self.assertRegex(said, r"(?m)^damaged: +piece 1: expected the digest crc32:\d+, got crc32:\d+$")
-        import_file(self.file, "--piece-length", "1MB", directory=self.directory)
+        import_file(self.file, directory=self.directory, piece_length=1_000_000)
         self.assertIn(", 0 damaged", self.assert_done("stat", self.task_id))
         self.assert_done("export", self.task_id, "--output", "out")
 
@@ -210,7 +210,7 @@ class StoredTests(SynchronousTestCase):
 
     def test_export_to_standard_output(self) -> None:
         """``-`` is standard output; a piece that is damaged is not written, and the status says that it is not all."""
-        import_file(self.file, "--piece-length", "1MB", directory=self.directory)
+        import_file(self.file, directory=self.directory, piece_length=1_000_000)
         command: list[str | Path] = [PROGRAMS / "dfvortex", "export", "--output", "-", self.task_id]
         ran = subprocess.run(command, cwd=self.directory, capture_output=True, timeout=60)
         self.assertEqual((ran.returncode, ran.stderr), (0, b"-: 2500000 bytes, verified\n"))
@@ -265,8 +265,8 @@ class VerifyTests(SynchronousTestCase):
     def test_storage(self) -> None:
         """All tasks are verified, or those of a kind; the status tells whether anything is damaged."""
         self.assertEqual(dfvortex("verify", directory=self.directory).stdout, "")
-        task_id = import_file(self.file, "--piece-length", "1MB", directory=self.directory)
-        import_file(self.file, "--kind", "cache", directory=self.directory)
+        task_id = import_file(self.file, directory=self.directory, piece_length=1_000_000)
+        import_file(self.file, directory=self.directory, kind=PieceKind.CACHE)
         ran = dfvortex("verify", "--rate-limit", "1GB", directory=self.directory)
         lines = sorted(ran.stdout.splitlines())
         self.assertEqual(lines, [f"{task_id}  cache: 1 piece, sound", f"{task_id}  standard: 3 pieces, sound"])
@@ -283,8 +283,8 @@ class VerifyTests(SynchronousTestCase):
 
     def test_healed(self) -> None:
         """A rotten piece is not served any more once it has been found, and a download fetches it again, alone."""
-        task_id = import_file(self.file, "--piece-length", "1MB", directory=self.directory)
-        import_file(self.file, "--piece-length", "1MB", directory=self.directory / "parent")
+        task_id = import_file(self.file, directory=self.directory, piece_length=1_000_000)
+        import_file(self.file, directory=self.directory / "parent", piece_length=1_000_000)
         stored = self.directory / "data" / "content" / "tasks" / task_id[:3] / task_id
         with stored.open("r+b") as file:
             file.seek(1_500_000)

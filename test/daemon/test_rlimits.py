@@ -82,7 +82,7 @@ class DescriptorTests(TestCase):
                 env={**os.environ, "SAYS_TO": str(said.fileno())},
                 pass_fds=[said.fileno()],
                 check=True,
-                timeout=30,
+                timeout=120,
             )
             said.seek(0)
             self.assertEqual(said.read(), b"/dev/null")

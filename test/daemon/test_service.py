@@ -111,7 +111,7 @@ react(main)
 class ServiceTests(TestCase):
     """A service over a storage of its own, on a free port."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.wire import PieceContent
 from test.certificates import Authority
-from test.processes import PROGRAMS, Child, Daemon, import_file, write_config
+from test.processes import PROGRAMS, Child, Daemon, heed_signals, import_file, write_config
 
 PROGRAM = """
 import os, signal, sys
@@ -39,10 +39,13 @@ reactor.run()
 class ExitTests(SynchronousTestCase):
     """How such a process ends."""
 
+    def setUp(self) -> None:
+        heed_signals(self)
+
     def run_and_end(self, when: str, *numbers: signal.Signals) -> str:
         """Run a process that sends itself signals; what it says. It exits with 0."""
         command = [sys.executable, "-c", PROGRAM, when, *(str(int(number)) for number in numbers)]
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
         self.assertEqual((ran.returncode, ran.stderr), (0, ""))
         self.assertEqual(ran.stdout.count("shut down"), 1)
         return ran.stdout
@@ -87,7 +90,7 @@ class FailureTests(SynchronousTestCase):
 
     def run_and_fail(self, when: str) -> None:
         """Run a process that fails; it ends in order, with status 1."""
-        ran = subprocess.run([sys.executable, "-c", _FAILING, when], capture_output=True, text=True, timeout=30)
+        ran = subprocess.run([sys.executable, "-c", _FAILING, when], capture_output=True, text=True, timeout=120)
         self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (1, "shut down\n", ""))
 
     def test_while_it_runs(self) -> None:
@@ -164,7 +167,7 @@ class ReloadTests(SynchronousTestCase):
 
             def shown() -> list[bool]:
                 """Whether each door shows the new certificate."""
-                return [ssl.get_server_certificate(door, timeout=15) in new for door in doors]
+                return [ssl.get_server_certificate(door, timeout=120) in new for door in doors]
 
             self.assertEqual(shown(), [False, False])
             issued.certificate.write_text("no certificate")
@@ -206,6 +209,6 @@ class ReloadTests(SynchronousTestCase):
 
     def until(self, path: Path, text: str) -> None:
         """Wait until a file has a text."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not path.exists() or text not in path.read_text():
             self.assertLess(time.monotonic(), deadline, f"{text} is not in {path}")

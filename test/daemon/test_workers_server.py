@@ -35,7 +35,7 @@ REACTOR = cast(ISupervisingReactor, reactor)
 class WorkersServerTests(TestCase):
     """A server with workers, in this process."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         # Relative, as a program may give it that is no daemon.

@@ -300,7 +300,7 @@ class NegotiateTests(SynchronousTestCase):
 class StopTests(TestCase):
     """What has been negotiated ends with the downloader."""
 
-    timeout = 30
+    timeout = 120
 
     async def test_stop(self) -> None:
         """Nothing is left after the downloader has been stopped, whether it was used or not."""

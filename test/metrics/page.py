@@ -12,7 +12,7 @@ __all__ = ["fetched", "values_in"]
 
 def fetched(port: int) -> str:
     """The page of a peer on this machine; this blocks."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as response:
         if not isinstance(response, http.client.HTTPResponse) or response.status != 200:
             raise AssertionError(f"expected a page, got {response}")
         text: bytes = response.read()

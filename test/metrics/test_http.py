@@ -32,7 +32,7 @@ REACTOR = cast(IMetricsReactor, reactor)
 class ServerTests(TestCase):
     """A server with one metric, which says how often it was collected."""
 
-    timeout = 20
+    timeout = 120
 
     def setUp(self) -> None:
         self.collected = 0
@@ -51,7 +51,7 @@ class ServerTests(TestCase):
     def collect(self) -> Iterator[Family]:
         """The one metric."""
         self.threads.add(threading.current_thread().name)
-        self.wait.wait(10)
+        self.wait.wait(120)
         self.collected += 1
         yield family("collected_total", "counter", "How often.", self.collected)
 
@@ -73,7 +73,7 @@ class ServerTests(TestCase):
 
     def connect(self, port: int) -> http.client.HTTPConnection:
         """A connection, made when it is used, that is closed in the end."""
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
         self.addCleanup(connection.close)
         return connection
 
@@ -106,7 +106,7 @@ class ServerTests(TestCase):
 
     async def test_endless_length(self) -> None:
         """A length of thousands of digits, which Twisted cannot read, ends its connection; the log has no error."""
-        with socket.create_connection(("127.0.0.1", self.start()), timeout=10) as connection:
+        with socket.create_connection(("127.0.0.1", self.start()), timeout=120) as connection:
             connection.sendall(b"GET /metrics HTTP/1.1\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n")
             with self.assertRaises(ConnectionResetError):
                 await deferToThread(connection.recv, 1)

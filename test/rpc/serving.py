@@ -50,7 +50,7 @@ def stored_task(pieces: int, kind: PieceKind = PieceKind.STANDARD) -> StoredTask
 class ServiceTestCase(TestCase):
     """A service over an empty storage. What a child does is done in a thread, with grpcio's synchronous client."""
 
-    timeout = 60
+    timeout = 120
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
         self.directory = Path(self.mktemp()).absolute()

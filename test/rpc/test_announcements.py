@@ -60,7 +60,7 @@ class _Stream:
 class ReaderTests(TestCase):
     """Streams in memory, read in threads."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         self.pieces: list[Announced] = []
@@ -159,7 +159,7 @@ class ReaderTests(TestCase):
         """Wait for the threads to end, and for what they have left to the reactor."""
         for thread in threading.enumerate():
             if thread.name == "piece-discovery":
-                thread.join(5)
+                thread.join(120)
                 self.assertFalse(thread.is_alive())
         await deferLater(_CLOCK, 0)
 

@@ -85,7 +85,7 @@ class TargetTests(SynchronousTestCase):
 class ClientTests(TestCase):
     """A client and a parent on real sockets."""
 
-    timeout = 60
+    timeout = 120
 
     def parent(self, answer: Callable[[int], bytes]) -> str:
         """

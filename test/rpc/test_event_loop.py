@@ -16,7 +16,7 @@ from dragonfly_vortex.rpc.event_loop import EventLoopThread
 class EventLoopThreadTests(TestCase):
     """A thread that is stopped in the end."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         self.thread = EventLoopThread(IReactorFromThreads(reactor), "loop-under-test")
@@ -123,7 +123,7 @@ class EventLoopThreadTests(TestCase):
             # Hold the loop until the answer waits in it, and have the cancellation follow in the same turn.
             arrived = threading.Event()
             self.thread.tell(arrived.set)
-            arrived.wait(5)
+            arrived.wait(120)
             loop.call_soon(asking.cancel)
             await asyncio.gather(asking, return_exceptions=True)
 

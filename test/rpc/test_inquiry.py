@@ -72,7 +72,7 @@ _CLOCK = IReactorTime(reactor)
 class _InquiryTests(TestCase):
     """A child that writes down what it is told, and asks again soon."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         self.patch(inquiry, "_PAUSES", (0.01,))
@@ -288,7 +288,7 @@ class EndTests(_InquiryTests):
         self.assertEqual(self.told.ends, [])
         for thread in threading.enumerate():
             if thread.name == "piece-discovery":
-                thread.join(5)
+                thread.join(120)
                 self.assertFalse(thread.is_alive())
 
     async def test_stop_before_an_answer(self) -> None:

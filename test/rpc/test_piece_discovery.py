@@ -88,7 +88,7 @@ class AddressTests(SynchronousTestCase):
 class DiscoveryTests(TestCase):
     """A child that writes down what it is told."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         self.told = Told()

@@ -74,7 +74,7 @@ class _Tasks:
 class WatchesTests(TestCase):
     """Watches in a loop of their own, over a store in the reactor."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         self.store = _Tasks()

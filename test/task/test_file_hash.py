@@ -181,7 +181,7 @@ class SharedHashTests(SynchronousTestCase):
     def join(self, *threads: threading.Thread) -> None:
         """Wait for threads, which have little to do."""
         for thread in threads:
-            thread.join(10)
+            thread.join(120)
             self.assertFalse(thread.is_alive())
 
     def test_threads(self) -> None:
@@ -202,7 +202,7 @@ class SharedHashTests(SynchronousTestCase):
         def read(descriptor: int, data: list[memoryview], start: int) -> int:
             if not start:
                 begun.set()
-                may_end.wait(10)
+                may_end.wait(120)
             return preadv(descriptor, data, start)
 
         self.patch(os, "preadv", read)
@@ -213,7 +213,7 @@ class SharedHashTests(SynchronousTestCase):
         begun, may_end = self.hold_first()
         self.hash.grow(8 * MIB)
         first = self.start()
-        begun.wait(10)
+        begun.wait(120)
         second = self.start()
         self.assertEqual((self.hash.hashed, second.is_alive()), (0, True))
         may_end.set()
@@ -225,7 +225,7 @@ class SharedHashTests(SynchronousTestCase):
         begun, may_end = self.hold_first()
         self.hash.grow(len(self.content))
         first = self.start()
-        begun.wait(10)
+        begun.wait(120)
         second = threading.Thread(target=self.hash.work, daemon=True)
         second.start()
         self.hash.stop()
@@ -252,7 +252,7 @@ class SharedHashTests(SynchronousTestCase):
             if start:
                 waits.set()
                 return preadv(descriptor, data, start)
-            waits.wait(10)
+            waits.wait(120)
             return 0
 
         self.patch(os, "preadv", read)

@@ -41,7 +41,7 @@ Answer = Callable[[PieceRequest], Iterable[Step]]
 class OverTCPTestCase(TestCase):
     """Downloads of one task of twenty-one pieces."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()

@@ -30,7 +30,7 @@ CONTENT = os.urandom(250_000)
 class PipeTargetTests(TestCase):
     """Pieces of 100,000 bytes."""
 
-    timeout = 20
+    timeout = 120
 
     def setUp(self) -> None:
         threads = IReactorThreads(reactor)

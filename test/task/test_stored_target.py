@@ -41,7 +41,7 @@ TASK_ID = hashlib.sha256(CONTENT).hexdigest()
 class StoredTargetTests(TestCase):
     """Downloads of one task of ten pieces into one storage."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())

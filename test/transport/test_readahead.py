@@ -25,7 +25,7 @@ MIB = 1024 * KIB
 class PagesTests(TestCase):
     """Ranges of real files, in memory and not."""
 
-    timeout = 20
+    timeout = 120
 
     def setUp(self) -> None:
         """Threads of its own, which end with the test."""

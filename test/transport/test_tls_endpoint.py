@@ -47,7 +47,7 @@ class _NoFactory(Factory):
 class TLSEndpointTests(TestCase):
     """Connecting."""
 
-    timeout = 30
+    timeout = 120
 
     def setUp(self) -> None:
         directory = Path(self.mktemp())

@@ -22,7 +22,7 @@ from test.vortex.shelf import TASK_ID
 
 __all__ = ["Child", "Reply", "request_bytes"]
 
-_PATIENCE = 10.0  # seconds that a test waits for bytes before it fails
+_PATIENCE = 120.0  # seconds that a test waits for bytes before it fails
 
 
 def request_bytes(number: int, packet_id: int = 0, kind: PieceKind = PieceKind.STANDARD) -> bytes:

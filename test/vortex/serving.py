@@ -56,7 +56,7 @@ def connection_of(factory: VortexServerFactory) -> VortexServerProtocol:
 class ServingTestCase(TestCase):
     """Tests of a server on a real socket: at the end no descriptor is open, and the reactor watches nothing."""
 
-    timeout = 20
+    timeout = 120
 
     def setUp(self) -> None:
         """See what is open before."""

@@ -420,7 +420,7 @@ class VortexClientProtocolTests(SynchronousTestCase):
 class RealConnectionTests(TestCase):
     """What only a socket shows: how it is read, and what is taken from it past the wire."""
 
-    timeout = 20
+    timeout = 120
 
     def setUp(self) -> None:
         self.answer: list[Step] = []

@@ -34,7 +34,7 @@ MIB = 1024 * 1024
 class TLSTestCase(ServingTestCase):
     """Tests of a parent that speaks TLS, with an authority that both sides trust."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         """Make the authority, a good certificate, and look at the log."""
@@ -77,7 +77,7 @@ class TLSTestCase(ServingTestCase):
         """A connection of Python's own under TLS, closed when the test ends."""
 
         def connect() -> ssl.SSLSocket:
-            sock = socket.create_connection(("127.0.0.1", port), timeout=10)
+            sock = socket.create_connection(("127.0.0.1", port), timeout=120)
             return (context or self.context()).wrap_socket(sock, server_hostname="localhost")
 
         connected = await deferToThread(connect)

@@ -256,7 +256,7 @@ class LifeTests(StoreCase):
         await self.store.stop()
         for end in ("return", "raise"):
             command = [sys.executable, "-c", _FORGETFUL, str(self.directory), end]
-            ran = await deferToThread(subprocess.run, command, capture_output=True, timeout=30)
+            ran = await deferToThread(subprocess.run, command, capture_output=True, timeout=120)
             self.assertEqual(ran.returncode, int(end == "raise"), ran.stderr)
             self.assertEqual([path.name for path in self.directory.glob("catalog*")], ["catalog.sqlite3"])
 

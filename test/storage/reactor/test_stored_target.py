@@ -53,7 +53,7 @@ reactor.run()
 class WriterTests(TestCase):
     """A task that is written by one download or two."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())

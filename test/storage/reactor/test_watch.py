@@ -175,7 +175,7 @@ class CatalogWatchTests(SynchronousTestCase):
 class TwoProcessesTests(TestCase):
     """A store in the real reactor, and another process that writes."""
 
-    timeout = 30
+    timeout = 120
 
     async def test_another_process(self) -> None:
         """A change by another process that goes on is told, and can be read then."""
