@@ -21,7 +21,7 @@ _IPV6 = re.compile("[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentAddress:
     """
-    Where a parent is, and how it is spoken to. As text it is what :meth:`from_text` reads, without the scheme that a
+    A parent's address. As text it is what :meth:`from_text` reads, without the scheme that a
     bare address has.
 
     :param scheme: of a transport.
@@ -55,7 +55,7 @@ class ParentAddress:
 
     @property
     def is_secure(self) -> bool:
-        """Whether it is spoken to under TLS."""
+        """Whether connections to it use TLS."""
         return self.scheme == self.transport.tls_scheme
 
     @property

@@ -14,7 +14,7 @@ __all__ = ["use_monotonic_clock"]
 
 def use_monotonic_clock(reactor: IReactorTime) -> None:
     """
-    Have a reactor, and all that takes its time from there, count by a clock that is never set.
+    Make a reactor, and everything that uses its time, count by the monotonic clock.
 
     Call it before anything else uses the reactor. A call that is scheduled already keeps the seconds that it has left.
     Afterwards ``reactor.seconds()`` is no date: what is shown or stored takes ``time.time()``.

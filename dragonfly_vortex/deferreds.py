@@ -22,8 +22,8 @@ _LOOK_INTERVAL = 1.0
 
 class Ending:
     """
-    Fires Deferreds when nothing of something is left, such as threads at work or open connections. There may be
-    something again later, and another end.
+    Fires Deferreds when a count is zero, such as that of threads at work or of open connections. The count may rise
+    again later, and reach zero again.
 
     :param is_over: tells whether nothing is left.
     """
@@ -38,14 +38,16 @@ class Ending:
         return bool(self._waiting)
 
     def wait(self) -> Deferred[None]:
-        """Fires when nothing is left, which may be at once."""
+        """Fires when the count is zero, which may be at once."""
         over: Deferred[None] = Deferred()
         self._waiting.append(over)
         self.look()
         return over
 
     def look(self) -> None:
-        """Fire the Deferreds if nothing is left. Call this when something has ended, and its consequences are done."""
+        """
+        Fire the Deferreds if the count is zero. Call this when something has ended, and its consequences are done.
+        """
         if self._waiting and self._is_over():
             waiting, self._waiting = self._waiting, []
             for over in waiting:
@@ -64,7 +66,7 @@ async def failures_of(deferreds: Iterable[Deferred[Any]]) -> list[Failure]:
 
 async def outlast(deferred: Deferred[_T], *, forget_cancellation: bool = False) -> _T:
     """
-    Wait for a Deferred to its end even if the waiting is cancelled: a thread, for one, goes on all the same.
+    Wait for a Deferred to its end even if the wait is cancelled: a thread, for example, cannot be stopped.
 
     :param forget_cancellation: whether a cancellation is then forgotten, and not raised.
     :raises CancelledError: it was cancelled, and the wait then ended without an error.

@@ -22,7 +22,7 @@ _VALUE = {"crc32": r"[0-9]{1,10}", "sha256": r"[0-9a-f]{64}", "sha512": r"[0-9a-
 
 
 class Hasher(Protocol):
-    """A digest that grows with what it is given."""
+    """A digest that is computed chunk by chunk."""
 
     def update(self, data: bytes | memoryview, /) -> None:
         """Take the next bytes."""
@@ -57,7 +57,7 @@ class _Sha:
 
 def new_hash(algorithm: str) -> Hasher:
     """
-    A digest of nothing yet.
+    A new digest, of no bytes yet.
 
     :param algorithm: ``crc32``, ``sha256`` or ``sha512``.
     :raises ValueError: it is none of these.
@@ -84,7 +84,7 @@ def parse_digest(text: str) -> tuple[str, str]:
 
 def verify(hasher: Hasher, expected: str) -> bool:
     """
-    Tell whether what was hashed has the expected digest.
+    Whether the hashed bytes have the expected digest.
 
     The two are compared as texts, as the reference does (``dragonfly-client-util``, ``digest/mod.rs``): a CRC-32 with
     leading zeros is another digest.
@@ -93,6 +93,6 @@ def verify(hasher: Hasher, expected: str) -> bool:
 
 
 def _check_algorithm(algorithm: str) -> None:
-    """Refuse an algorithm that there is none of."""
+    """Refuse an unknown algorithm."""
     if algorithm not in _VALUE:
         raise ValueError(f"expected a digest by one of {', '.join(_VALUE)}, got {algorithm!r}")

@@ -64,7 +64,7 @@ def _restored(kind: type[VortexError], arguments: tuple[object, ...]) -> VortexE
 
 
 class UsageError(VortexError):
-    """What was asked for cannot be done as it was asked: an argument, a configuration or a file has to be changed."""
+    """A wrong use: an argument, a configuration or a file has to be changed."""
 
 
 # -- configuration
@@ -132,7 +132,7 @@ class UnknownProtocol(UsageError):
 
 class WrongTransport(UsageError):
     """
-    Content is to go over one transport alone, and a parent cannot be asked by it.
+    Content is limited to one transport, by which a parent cannot be asked.
 
     :param parent: the parent's address.
     :param protocol: the name of the transport.
@@ -166,7 +166,7 @@ class RemoteProtocolError(ProtocolError):
 
 
 class StorageError(VortexError):
-    """The storage could not do what it was asked for."""
+    """The storage could not do what was requested."""
 
 
 class NotStored(StorageError):
@@ -193,7 +193,7 @@ class PieceTakenOver(StorageError):
 
 class TooFewDescriptors(VortexError):
     """
-    This process may have fewer files open than it needs.
+    The limit of open files is lower than this process needs.
 
     :param needed: the least limit of open files (``ulimit -n``) that is enough.
     :param limit: the limit that there is.
@@ -214,7 +214,7 @@ class CannotServe(VortexError):
 
 class PieceError(VortexError):
     """
-    One piece could not be had from one parent.
+    A parent did not deliver a piece.
 
     :param parent: the parent's address, ``HOST:PORT``.
     :param piece_id: ``{task id}-{number}``, as the reference names pieces.
@@ -261,7 +261,7 @@ class PieceLate(PieceTimeout):
 
 
 class InvalidPiece(PieceError):
-    """What the parent sent cannot be true: it is not to be asked again."""
+    """The parent sent something false: it is not to be asked again."""
 
 
 class ParentSpokeWrongly(InvalidPiece):
@@ -269,7 +269,7 @@ class ParentSpokeWrongly(InvalidPiece):
 
 
 class UnexpectedPiece(InvalidPiece):
-    """The piece's number, offset or length is not the one that was asked for or that follows from what is known."""
+    """The piece's number, offset or length is not the requested or expected one."""
 
 
 class DigestMismatch(InvalidPiece):
@@ -288,7 +288,7 @@ class SinkFailed(VortexError):
 
 
 class PoolClosed(VortexError):
-    """A piece was asked of a downloader that has been stopped."""
+    """A piece was requested from a stopped downloader."""
 
 
 # -- a whole task
@@ -317,7 +317,7 @@ class TaskDigestMismatch(TaskError):
 
 
 class EndDisputed(TaskError):
-    """A parent says that the task is much shorter than what others have given of it, which has no end yet."""
+    """A parent says that the task is much shorter than the bytes that others sent, which have no end yet."""
 
 
 class NoParentLeft(TaskError):
@@ -333,8 +333,8 @@ class NoParentLeft(TaskError):
 
 
 class OutputError(VortexError):
-    """The place where a result was to be written cannot be used."""
+    """The output cannot be written."""
 
 
 class OutputExists(OutputError, UsageError):
-    """Something stands already where a result was to be written, and it was not to be overwritten."""
+    """The output exists, and it was not to be overwritten."""

@@ -55,7 +55,7 @@ class Progress(NamedTuple):
 
 def piece_length_for(content_length: int) -> int:
     """
-    The piece length of a content for which none is given, in bytes.
+    The default piece length of a content, in bytes.
 
     Dragonfly's rule (``dragonfly-client``, ``resource/piece.rs``): a five-hundredth of the content, rounded up to a
     power of two, but at least 4 MiB and at most 64 MiB.
@@ -68,7 +68,7 @@ def piece_length_for(content_length: int) -> int:
 
 def piece_count(content_length: int, piece_length: int) -> int:
     """
-    How many pieces a content has. Nothing is one piece of no bytes, so that it too can be asked for.
+    How many pieces a content has. An empty one has one piece of no bytes, so that it can be requested.
 
     :param content_length: bytes.
     :param piece_length: bytes of every piece but the last.
@@ -78,7 +78,7 @@ def piece_count(content_length: int, piece_length: int) -> int:
 
 def piece_span(number: int, content_length: int, piece_length: int) -> tuple[int, int]:
     """
-    Where a piece lies in the content: its offset and its length, in bytes.
+    A piece's offset and length in the content, in bytes.
 
     :raises StorageError: the content has no piece of that number.
     """

@@ -116,7 +116,7 @@ class ITaskStore(IPieceStore):
 
 class IDownloadTarget(Interface):
     """
-    Where one download writes one task: a file, a pipe or a storage. Nothing here blocks the reactor.
+    The target to which one download writes one task: a file, a pipe or a storage. Nothing here blocks the reactor.
 
     A piece is claimed, written to its place in the file, and committed; a whole task is published. The parts of the
     storage below a target have the same words for the same acts. Several downloads may write one task of a storage, in
@@ -165,7 +165,7 @@ class IDownloadTarget(Interface):
 
     def drop(numbers: Sequence[int]) -> Deferred[None]:
         """
-        Offer pieces no more that this download has committed or found: the whole is not what its ID says. The length
+        Stop offering pieces that this download committed or found, because the whole does not fit its ID. The length
         of the task is unknown again then. A row that another download has written in place of one of them stays.
 
         :returns: fires when their places can be written again.
@@ -185,7 +185,7 @@ class IDownloadTarget(Interface):
 
     def subscribe(changed: Callable[[], None]) -> Callable[[], None]:
         """
-        Have a function called when a piece that another download has claimed may have come.
+        Have a function called when a piece that another download has claimed may have arrived.
 
         :returns: ends the subscription.
         """
@@ -210,7 +210,7 @@ class IPieceSink(Interface):
 
     def begin(metadata: PieceMetadata) -> None:
         """
-        The parent has said what it will send; the number is the one that was asked for.
+        The metadata of the piece have arrived; its number is the requested one.
 
         :raises PieceRefused: this cannot be the piece that was asked for. The parent is not asked again then.
         """

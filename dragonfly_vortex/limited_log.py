@@ -22,7 +22,7 @@ SECONDS = 60.0
 
 @dataclass(slots=True)
 class _Period:
-    """What was logged of one kind of line since a moment, and what was left out."""
+    """The lines of one kind that were logged in a period, and those left out."""
 
     began: float
     logged: int = 0

@@ -53,7 +53,7 @@ _LOW_WATER = 256 * 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientSettings:
     """
-    What all connections to all parents have in common.
+    The settings of all connections to all parents.
 
     :param clock: for time-outs, and for the rests that the limiter asks for.
     :param configure_socket: sets socket options on a transport that has just connected.
@@ -127,7 +127,7 @@ class VortexClientProtocol(Protocol):
 
     @property
     def progressed_at(self) -> float:
-        """When something came last, or when the connection has rested for the limiter."""
+        """When the last bytes arrived, or the limiter's last rest ended."""
         return max(self._progressed_at, self._pace.rests_until)
 
     def look(self) -> None:
@@ -162,7 +162,7 @@ class VortexClientProtocol(Protocol):
         return result
 
     def close(self) -> None:
-        """End the connection, with a goodbye where it is idle. One that has ended already stays as it is."""
+        """End the connection, with a close packet where it is idle. One that has ended already stays as it is."""
         if self.usable:
             self.transport.write(self._conversation.send(Close(packet_id=self._packet_id)))
         if self._open:
@@ -264,7 +264,7 @@ class VortexClientProtocol(Protocol):
         hang_up(self.transport)
 
     def _spoke_wrongly(self, error: RemoteProtocolError) -> None:
-        """What the parent says cannot be understood; a piece that is complete is none the worse for it."""
+        """The parent broke the protocol; a piece that is complete stays valid."""
         other = what_is_sent(self._first)
         if other is not None:
             error = RemoteProtocolError(f"expected a Vortex reply, got {other}")

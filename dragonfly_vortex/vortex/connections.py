@@ -46,7 +46,7 @@ class ServerSettings:
 
 class ServedConnection(Protocol):
     """
-    What the registry asks of a connection.
+    The interface of a connection for the registry.
 
     :ivar is_idle: whether it waits for its next request, so that it may be closed to make room.
     """

@@ -57,7 +57,7 @@ def tls_expected(data: bytes) -> bytes:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedSocket:
     """
-    What several processes accept from.
+    A listening socket from which several processes accept.
 
     :param socket: one of :func:`listening_socket`'s.
     :param turns: the balance with other processes; None: the first process accepts.

@@ -158,7 +158,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         self._connections.closed(self)
 
     def timeoutConnection(self) -> None:
-        """Nothing has moved for as long as a connection may stay like that."""
+        """There was no progress for as long as the phase allows."""
         rest = self._connections.idle_timeout - _FIRST_WORD
         if self._is_new and self._phase is _Phase.WAITING and rest > 0:
             self._is_new = False
@@ -202,7 +202,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         self._read_or_pause()
 
     def _next_request(self) -> bool:
-        """Take the next thing that the child said; False when there is none."""
+        """Take the child's next packet; False when there is none."""
         if self._finishing:
             self._hang_up()
             return False
@@ -264,7 +264,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
             rechecks.sent(child, request.kind, request.task_id, request.number)
 
     def _send_error(self, failure: Failure, request: PieceRequest) -> Deferred[None] | None:
-        """The piece cannot be had: say so. The connection goes on."""
+        """The piece cannot be sent: send an error. The connection goes on."""
         self._opening = None
         if self._phase is not _Phase.REPLYING:
             return None
@@ -321,7 +321,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         self.abort()
 
     def _mark_damaged(self, request: PieceRequest, reason: str) -> None:
-        """Never offer a piece again whose file did not hold it."""
+        """Stop offering a piece whose file is too short."""
         log = self._connections.limited_log
         marking = self._store.mark_damaged(request.kind, request.task_id, request.number, reason)
         marking.addErrback(lambda failure: log.failure("a damaged piece could not be marked", failure))
@@ -358,7 +358,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
     # -- what the connection waits for
 
     def _enter(self, phase: _Phase, timeout: float) -> None:
-        """Do something else, which is no waiting for a request, for at most so many seconds without progress."""
+        """Enter another phase than waiting for a request, for at most that many seconds without progress."""
         self._phase = phase
         self.is_idle = False
         self.setTimeout(timeout)

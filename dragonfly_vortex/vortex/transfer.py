@@ -79,7 +79,7 @@ class Transfer:
 
     def follow(self, event: Event) -> None:
         """
-        Do what an event asks for.
+        Handle an event.
 
         :param event: that it may come now, and of which kind it is, has been checked by the wire.
         :raises UnexpectedPiece: it is another piece, or one that the sink refuses.
@@ -114,7 +114,7 @@ class Transfer:
         self.receiver.begin()
 
     def _refuse(self, packet: ErrorReply) -> None:
-        """The parent has no piece for us."""
+        """The parent answered with an error."""
         reason = f"expected the piece, got error {packet.code}: {printable(packet.text)}"
         if packet.code == ErrorCode.NOT_FOUND:
             self.outcome = PieceNotFound(self._parent, self._piece_id, reason)
@@ -125,7 +125,7 @@ class Transfer:
 
     def fail(self, reason: BaseException | None) -> None:
         """
-        It will not be completed, unless it has ended already.
+        Fail the transfer, unless it has ended already.
 
         :param reason: what is wrong with the piece, or with what the parent says; anything else is what the connection
             has ended with.
@@ -151,7 +151,7 @@ class Transfer:
             self._result.errback(self.outcome)
 
     def _error(self, reason: BaseException | None) -> PieceError | SinkFailed:
-        """What a reason means for the piece."""
+        """Turn a reason into an error of the piece."""
         error: PieceError
         if isinstance(reason, (PieceError, SinkFailed)):
             return reason
@@ -163,7 +163,7 @@ class Transfer:
         return error
 
     def _lost(self, failed: str | None, how: str) -> ParentUnreachable:
-        """What the end of the connection means for the piece."""
+        """Turn the end of the connection into an error of the piece."""
         if self.receiver is None:
             return ParentUnreachable(self._parent, self._piece_id, failed or f"{how} before a reply")
         return PieceTruncated(self._parent, self._piece_id, f"{failed or how} after {self.progress}")

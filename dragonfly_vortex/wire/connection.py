@@ -38,7 +38,7 @@ class Role(enum.Enum):
 
 
 class State(enum.Enum):
-    """What a conversation is about."""
+    """The states of a conversation."""
 
     IDLE = "idle"
     REQUESTED = "requested"
@@ -109,7 +109,7 @@ class Connection:
 
     def next_event(self) -> Event | None:
         """
-        What the other side said next; None when more bytes are needed, or when it is our turn to speak first.
+        The next event from the other side; None when more bytes are needed, or when this side must send first.
 
         :raises RemoteProtocolError: the other side said what is not allowed. The conversation has failed then, for
             good.

@@ -56,7 +56,7 @@ _MAX_PRINTED = 200
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vortex:
     """
-    A packet: the form of it is one of the classes below.
+    A packet: one of the classes below.
 
     :param packet_id: 0 to 255; our replies repeat that of the request. Peers must not rely on it.
     """
@@ -188,7 +188,7 @@ class ErrorReply(Vortex):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Close(Vortex):
     """
-    The sender will ask for nothing more.
+    The sender will request nothing more.
 
     :param value: empty when we send it; the reference accepts anything.
     """
@@ -277,7 +277,7 @@ def decode_value(packet_id: int, tag: int, value: bytes) -> Vortex:
 
 
 def printable(text: str) -> str:
-    """Words on one line, without control characters, and cut where they grow long."""
+    """A text on one line, without control characters, cut to a limited length."""
     line = "".join(character if character.isprintable() else " " for character in text).strip()
     return line if len(line) <= _MAX_PRINTED else f"{line[:_MAX_PRINTED]}…"
 

@@ -39,7 +39,7 @@ The range of ``created_at`` in Unix seconds: the years -262143 to 262142, which 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PieceMetadata:
     """
-    What a parent says about a piece.
+    A piece's metadata, which a parent sends before its content.
 
     :param number: the piece's number in its task, from 0.
     :param offset: where the piece starts in the task's content, in bytes.

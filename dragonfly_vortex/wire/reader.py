@@ -30,7 +30,7 @@ _METADATA_LENGTH_SIZE = 4
 @dataclass(frozen=True, slots=True)
 class ContentReceived:
     """
-    Some of a piece's content came.
+    A part of a piece's content was received.
 
     :param data: the bytes, as they came; a view is good for as long as it is held.
     """
@@ -116,7 +116,7 @@ class ReceiveBuffer:
 
 class PacketReader:
     """
-    Bytes in, events out: :meth:`receive_data`, then :meth:`next_event` until it gives None.
+    Turns bytes into events: call :meth:`receive_data`, then :meth:`next_event` until it returns None.
 
     :param max_piece_length: bytes that a piece may have at the most; None for no limit.
     """
@@ -191,7 +191,7 @@ class PacketReader:
 
     def end(self, error: RemoteProtocolError | None = None) -> None:
         """
-        Read nothing more: what waits and what will be received is dropped.
+        Read nothing more: waiting and later bytes are dropped.
 
         :param error: what :meth:`next_event` raises from now on; None where it shall give None.
         """

@@ -90,7 +90,7 @@ class ErrorCode(enum.IntEnum):
 
 
 class TrafficType(enum.IntEnum):
-    """Where the peer that sends a piece had it from, as the child sees it (``common.v2.TrafficType``)."""
+    """The origin of a piece at the peer that sends it, as the child sees it (``common.v2.TrafficType``)."""
 
     BACK_TO_SOURCE = 0
     REMOTE_PEER = 1
