@@ -38,6 +38,7 @@ __all__ = [
     "SinkFailed",
     "StorageError",
     "StorageFailure",
+    "TaskChanged",
     "TaskDigestMismatch",
     "TaskError",
     "TaskNotFound",
@@ -182,6 +183,10 @@ class StorageFailure(StorageError):
     The storage exists and failed: a disk, a database, a permission. The message can name paths: never send it to a
     peer.
     """
+
+
+class TaskChanged(StorageError):
+    """Another download has dropped or replaced pieces that this one had verified: it has to begin again."""
 
 
 class PieceTakenOver(StorageError):

@@ -163,12 +163,24 @@ class IDownloadTarget(Interface):
             with another piece length.
         """
 
+    def hold() -> Deferred[bool]:
+        """
+        Keep all other downloads from claiming, committing and dropping pieces of the task, until :meth:`close`. To be
+        called before anything is concluded from a wrong whole: two downloads whose parents disagree would drop each
+        other's pieces for ever.
+
+        :returns: fires with False while another download holds the task: ask again. Fails with
+            :class:`~dragonfly_vortex.errors.TaskChanged` where another download has changed pieces that this one has
+            committed or found.
+        """
+
     def drop(numbers: Sequence[int]) -> Deferred[None]:
         """
         Stop offering pieces that this download committed or found, because the whole does not fit its ID. The length
         of the task is unknown again then. A row that another download has written in place of one of them stays.
 
-        :returns: fires when their places can be written again.
+        :returns: fires when their places can be written again. Fails with
+            :class:`~dragonfly_vortex.errors.TaskChanged` where another download holds the task, or has completed it.
         """
 
     def publish(content_length: int) -> Deferred[None]:
@@ -176,6 +188,7 @@ class IDownloadTarget(Interface):
         Put the task in its place for good: all of it is there, and it is what its ID says.
 
         :param content_length: bytes of it; what was written behind them is cut off.
+        :returns: fails with :class:`~dragonfly_vortex.errors.TaskChanged` where another download has changed pieces.
         """
 
     def close() -> Deferred[None]:

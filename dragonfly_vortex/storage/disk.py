@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dragonfly_vortex.system_calls import fallocate, is_refused, sync_file_range
 
-__all__ = ["MOST_UNWRITTEN", "allocate", "free_run", "write_back"]
+__all__ = ["MOST_UNWRITTEN", "allocate", "free_run", "trim", "write_back"]
 
 MOST_UNWRITTEN = 128 * 1024 * 1024
 """Bytes of verified pieces that may wait for the disk before no more is asked for."""
@@ -43,6 +43,29 @@ def allocate(descriptor: int, start: int, end: int) -> None:
     if disk.f_bavail * disk.f_frsize < 2 * (end - start):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     call(descriptor, _KEEP_SIZE, start, end - start)
+
+
+_BLOCK = 512
+"""Bytes of a block, as stat(2) counts them, whatever the file system's own are."""
+
+_ROOM = 1024 * 1024
+"""Bytes more on the disk than in the file that need no truncating: the file system's own tables."""
+
+
+def trim(descriptor: int, length: int | None = None) -> None:
+    """
+    Cut a file off, and give back the room behind its end. A file with another name, which is a user's own, is left as
+    it is.
+
+    :param descriptor: the file, open for writing.
+    :param length: bytes that are kept, and where nothing is behind them nothing is done; None for all.
+    :raises OSError: it cannot be done.
+    """
+    status = os.fstat(descriptor)
+    if length is not None and status.st_size <= length and status.st_blocks * _BLOCK - length <= _ROOM:
+        return
+    if status.st_nlink == 1:
+        os.ftruncate(descriptor, status.st_size if length is None else length)
 
 
 _STEP = 8 * 1024 * 1024

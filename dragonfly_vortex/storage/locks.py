@@ -19,7 +19,15 @@ import sys
 
 from dragonfly_vortex.system_calls import is_refused
 
-__all__ = ["HAS_RANGES", "is_lock_refused", "lock_byte", "lock_shared_or_alone", "no_locks", "try_lock"]
+__all__ = [
+    "HAS_RANGES",
+    "is_byte_locked",
+    "is_lock_refused",
+    "lock_byte",
+    "lock_shared_or_alone",
+    "no_locks",
+    "try_lock",
+]
 
 HAS_RANGES = sys.platform == "linux" and hasattr(fcntl, "F_OFD_SETLK")
 """Whether the platform has locks of an open file's bytes."""
@@ -89,6 +97,18 @@ def lock_byte(descriptor: int, kind: int, start: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def is_byte_locked(descriptor: int, start: int) -> bool:
+    """
+    Tell whether another owner has locked one byte of an open file, alone or with others.
+
+    :param start: which byte.
+    :raises OSError: it is refused.
+    """
+    answer = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, 1, 0))
+    kind, *_ = _LOCK.unpack(answer)
+    return bool(kind != fcntl.F_UNLCK)
 
 
 def is_lock_refused(error: OSError) -> bool:

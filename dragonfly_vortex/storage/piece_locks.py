@@ -32,10 +32,10 @@ from pathlib import Path
 
 from dragonfly_vortex.storage.atomic_file import is_named
 from dragonfly_vortex.storage.directories import make_directory, open_file
-from dragonfly_vortex.storage.locks import HAS_RANGES, is_lock_refused, lock_byte, lock_shared_or_alone
+from dragonfly_vortex.storage.locks import HAS_RANGES, is_byte_locked, is_lock_refused, lock_byte, lock_shared_or_alone
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["TAKE_OVER_AFTER", "Claims", "PieceLock", "claims_path", "sweep_claims"]
+__all__ = ["TAKE_OVER_AFTER", "WHOLE", "Claims", "PieceLock", "claims_path", "sweep_claims"]
 
 TAKE_OVER_AFTER = 15.0
 """Seconds without a beat after which a piece may be taken over. A process that runs beats twice a second."""
@@ -58,6 +58,15 @@ _Place = tuple[int, bytes]
 
 _PRESENCE = 1 << 32
 """The byte behind the last piece's: everybody who has the file open has locked it, together with all others."""
+
+WHOLE = _PRESENCE + 1
+"""
+What stands for the whole task where a number stands for a piece. The download that has claimed it may drop pieces, and
+no other claims or commits any meanwhile.
+"""
+
+_RECORD_OF_WHOLE = 1 << 20
+"""Whose place the record of :data:`WHOLE` has. A piece of this number, of a task of 4 TiB or more, may share it."""
 
 
 def claims_path(directory: Path, kind: PieceKind, task_id: str) -> Path:
@@ -172,6 +181,14 @@ class Claims:
         self.release(number)
         return self._take_level(number, _last_place(self._record(number))[0])
 
+    def is_whole_claimed(self) -> bool:
+        """
+        Whether another download has claimed :data:`WHOLE`, and is not frozen.
+
+        :raises OSError: the locks do not work.
+        """
+        return self._by_piece and is_byte_locked(self._descriptor, WHOLE) and not self.is_frozen(WHOLE)
+
     def is_frozen(self, number: int) -> bool:
         """
         Whether the holder of a piece has shown no beat for :data:`TAKE_OVER_AFTER`, as far as this process has looked.
@@ -230,7 +247,7 @@ class Claims:
         for lock in list(self._taken.values()):
             with self._in_use:
                 if self._descriptor >= 0:
-                    os.pwrite(self._descriptor, owner, lock.number * _RECORD_LENGTH + lock.level * _OWNER.size)
+                    os.pwrite(self._descriptor, owner, _place_of(lock.number) + lock.level * _OWNER.size)
 
     def is_latest(self, lock: PieceLock) -> bool:
         """
@@ -244,7 +261,7 @@ class Claims:
         with self._in_use:
             if self._descriptor < 0:
                 return False
-            return not any(os.pread(self._descriptor, _RECORD_LENGTH - later, lock.number * _RECORD_LENGTH + later))
+            return not any(os.pread(self._descriptor, _RECORD_LENGTH - later, _place_of(lock.number) + later))
 
     def owner(self, number: int) -> tuple[int, int] | None:
         """
@@ -287,13 +304,13 @@ class Claims:
         lock.lose()
         if not lock.level:
             # The next holder may be of version 0.1.0, which writes nothing and does not look: it must not seem frozen.
-            os.pwrite(self._descriptor, bytes(_OWNER.size), number * _RECORD_LENGTH)
+            os.pwrite(self._descriptor, bytes(_OWNER.size), _place_of(number))
         self._set(fcntl.F_UNLCK, number + lock.level * _LEVEL_SPAN)
         return is_overtaken
 
     def _record(self, number: int) -> bytes:
         """What the file says of a piece, with zeros for what was never written."""
-        return os.pread(self._descriptor, _RECORD_LENGTH, number * _RECORD_LENGTH).ljust(_RECORD_LENGTH, b"\0")
+        return os.pread(self._descriptor, _RECORD_LENGTH, _place_of(number)).ljust(_RECORD_LENGTH, b"\0")
 
     def is_alone(self) -> bool:
         """
@@ -353,6 +370,11 @@ class Claims:
             self._close_file()
             self._open_file()
         return False
+
+
+def _place_of(number: int) -> int:
+    """Where the record of a piece begins in the file."""
+    return (_RECORD_OF_WHOLE if number == WHOLE else number) * _RECORD_LENGTH
 
 
 def _last_place(record: bytes) -> _Place:

@@ -8,32 +8,25 @@ rule keeps what is being sent as it is: a range is written only while no row off
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
-from dragonfly_vortex.geometry import BLOCK_LENGTH, check_lengths, piece_count
+from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, TaskChanged
+from dragonfly_vortex.geometry import check_lengths, piece_count
 from dragonfly_vortex.model import Claim, Found, StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.disk import trim
 from dragonfly_vortex.storage.failures import storage_failures
-from dragonfly_vortex.storage.piece_locks import Claims, claims_path
+from dragonfly_vortex.storage.piece_locks import WHOLE, Claims, claims_path
 from dragonfly_vortex.storage.verifier import Damage, checked_blocks, mark_if_damaged
-from dragonfly_vortex.system_calls import read_at
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["TaskFile"]
-
-_BLOCK = 512
-"""Bytes of a block, as stat(2) counts them, whatever the file system's own are."""
-
-_ROOM = 1024 * 1024
-"""Bytes more on the disk than in the file that need no truncating: the file system's own tables."""
 
 
 class TaskFile:
@@ -87,6 +80,8 @@ class TaskFile:
         :raises StorageFailure: the storage failed.
         """
         with self._failures():
+            if self._claims.is_whole_claimed():
+                return Claim(is_ours=False, owner=self._claims.owner(WHOLE))
             if number in self._claims.lost():
                 self._release(number)
             if not self._claims.claim(number) and not self._take_over(number):
@@ -129,15 +124,16 @@ class TaskFile:
         :param piece_length: bytes of every piece of the task but the last.
         :param content_length: bytes of the whole task; None while that is not known, or not known any more. It is
             written when it is another than this download has found or written.
-        :returns: the numbers of those for which that was not possible, as another download has taken them over, or has
-            written in their places.
+        :returns: the numbers of those for which that was not possible, as another download has taken them over, has
+            written in their places, or holds the task.
         :raises StorageError: the task is not what it was when it was opened, or they do not fit into it.
         :raises StorageFailure: the storage failed.
         """
         check_lengths(content_length, piece_length)
         with self._failures(), self._content.lock():
             self._check_current()
-            kept = [piece for piece in pieces if self._is_kept(piece)]
+            is_held = self._claims.is_whole_claimed()
+            kept = [piece for piece in pieces if not is_held and self._is_kept(piece)]
             if kept:
                 self._commit_rows(kept, piece_length, content_length)
             for piece in kept:
@@ -148,22 +144,38 @@ class TaskFile:
             self.release(number)
         return lost
 
+    def hold(self) -> bool:
+        """
+        Keep all other downloads from changing the task until it is closed; False while another one does so.
+
+        :raises TaskChanged: the pieces are not those that this download knows.
+        :raises StorageError: the task is not what it was when it was opened.
+        :raises StorageFailure: the storage failed.
+        """
+        with self._failures(), self._content.lock():
+            self._check_current()
+            if not self._claims.claim(WHOLE) and not self._claims.is_frozen(WHOLE):
+                return False
+            self._check_pieces(self._digests)
+        return True
+
     def drop(self, numbers: Sequence[int]) -> None:
         """
         Delete the rows of pieces that are known here. Where the task is whole by now, its content is hashed before.
 
+        :raises TaskChanged: another download holds the task; or it is complete and right, as another one may have made
+            it, however wrong it was when this download hashed it.
         :raises StorageError: the task is not what it was when it was opened, or its file is another name of a file of
-            the user's, in which nothing can be written in their place; or the task is complete and right, as another
-            process may have made it, however wrong it was when this download hashed it.
+            the user's, in which nothing can be written in their place.
         :raises StorageFailure: the storage failed.
         """
-        digests = {number: digest for number in numbers if (digest := self._digests.pop(number, None)) is not None}
+        digests = {number: self._digests[number] for number in numbers if number in self._digests}
         wrong: dict[int, str] | None = None
         with self._failures():
             while not self._drop(digests, wrong):
                 wrong = self._rows_of_whole()
                 if wrong is not None and self._is_right():
-                    raise StorageError(
+                    raise TaskChanged(
                         f"task {self.task_id}: it is complete by now and has this SHA-256,"
                         " another process has downloaded it meanwhile"
                     )
@@ -177,6 +189,8 @@ class TaskFile:
         """
         with self._content.lock():
             self._check_current()
+            if self._claims.is_whole_claimed():
+                raise TaskChanged(f"task {self.task_id}: another download of it tries its parents one by one")
             if os.fstat(self.descriptor).st_nlink > 1:
                 raise StorageError(
                     f"task {self.task_id}: its file was linked into the storage and has changed since; remove the task"
@@ -185,6 +199,7 @@ class TaskFile:
             if rows is not None and rows != wrong:
                 return False
             self._catalog.drop_pieces(self.kind, self.task_id, digests)
+            self._digests = {number: digest for number, digest in self._digests.items() if number not in digests}
             self._content_length = None
         return True
 
@@ -193,19 +208,20 @@ class TaskFile:
         Write down the length of a task that is complete and right, and cut off what lies behind it, and the room that
         was made there.
 
-        :raises StorageError: the task is not what it was when it was opened, or another process has dropped or replaced
-            a piece since this one has verified it.
+        :raises TaskChanged: another process has dropped or replaced a piece since this one has verified it.
+        :raises StorageError: the task is not what it was when it was opened.
         :raises StorageFailure: the storage failed.
         """
         with self._failures(), self._content.lock():
             self._check_current()
-            self._check_pieces(content_length)
+            task = self._row()
+            if task is None:
+                raise TaskChanged(f"task {self.task_id}: another process has dropped all of its pieces")
+            self._check_pieces(range(piece_count(content_length, task.piece_length)))
             # A task that is finished is not written to: not even by a change that changes nothing.
-            task = self._catalog.get_task(self.kind, self.task_id)
             if task.content_length != content_length:
                 self._catalog.commit_pieces(replace(task, content_length=content_length), ())
-            if _is_more_than(os.fstat(self.descriptor), content_length):
-                os.ftruncate(self.descriptor, content_length)
+            trim(self.descriptor, content_length)
             self._may_have_room = False
 
     def close(self) -> None:
@@ -226,7 +242,7 @@ class TaskFile:
                     if self._row() is None and self._is_current():
                         self._content.remove(self.kind, self.task_id)
                     elif self._may_have_room:
-                        self._give_back_room()
+                        trim(self.descriptor)
             finally:
                 os.close(self.descriptor)
                 self.descriptor = -1
@@ -311,14 +327,10 @@ class TaskFile:
         lock = self._claims.lock(piece.number)
         if lock is None:
             return piece.number not in self._lost
-        if lock.level:
-            try:
-                for _ in checked_blocks(self.descriptor, piece):
-                    pass
-            except Damage as damage:
-                self.report(f"piece {piece_id(self.task_id, piece.number)}: {damage.reason}; it is fetched anew")
-                return False
-        return True
+        damage = self._damage(piece) if lock.level else ""
+        if damage:
+            self.report(f"piece {piece_id(self.task_id, piece.number)}: {damage}; it is fetched anew")
+        return not damage
 
     def _commit_rows(self, pieces: Sequence[PieceMetadata], piece_length: int, content_length: int | None) -> None:
         """Write the rows of pieces that are kept, and the task's with them. Under the lock."""
@@ -336,26 +348,21 @@ class TaskFile:
         self._catalog.commit_pieces(task, pieces)
         self._content_length = content_length
 
-    def _give_back_room(self) -> None:
-        """Leave no room behind the end of a file that nobody writes to. Under the lock."""
-        status = os.fstat(self.descriptor)
-        if status.st_nlink == 1:
-            os.ftruncate(self.descriptor, status.st_size)
-
-    def _check_pieces(self, content_length: int) -> None:
-        """Refuse to finish a task whose pieces are not those that have been verified. Under the lock."""
+    def _check_pieces(self, numbers: Iterable[int]) -> None:
+        """Refuse to go on with pieces that are not those that have been verified. Under the lock."""
         rows = self._sound_rows()
-        piece_length = self._catalog.get_task(self.kind, self.task_id).piece_length
-        for number in range(piece_count(content_length, piece_length)):
+        for number in numbers:
             if number not in rows or rows[number] != self._digests.get(number, rows[number]):
                 got = "another" if number in rows else "none"
-                raise StorageError(
+                raise TaskChanged(
                     f"task {self.task_id}, piece {number}: expected the one that was verified, got {got}:"
                     " another process downloads the task, too"
                 )
 
     def _sound_rows(self) -> dict[int, str]:
         """The digests of all pieces that are not damaged, by number."""
+        if self._row() is None:
+            return {}
         pieces = self._catalog.get_pieces(self.kind, self.task_id)
         return {piece.metadata.number: piece.metadata.digest for piece in pieces if not piece.damage}
 
@@ -369,17 +376,17 @@ class TaskFile:
 
     def _is_right(self) -> bool:
         """Whether the content, as long as the task's row says, has the SHA-256 that the task's ID is."""
-        left = self._catalog.get_task(self.kind, self.task_id).content_length or 0
-        hasher = hashlib.sha256()
-        block = memoryview(bytearray(min(BLOCK_LENGTH, left)))
-        offset = 0
-        while offset < left:
-            length = read_at(self.descriptor, block[: left - offset], offset)
-            if not length:
-                return False
-            hasher.update(block[:length])
-            offset += length
-        return hasher.hexdigest() == self.task_id
+        length = self._catalog.get_task(self.kind, self.task_id).content_length or 0
+        return not self._damage(PieceMetadata(number=0, offset=0, length=length, digest=f"sha256:{self.task_id}"))
+
+    def _damage(self, piece: PieceMetadata) -> str:
+        """What is wrong with the bytes in a piece's place; empty where they have its digest."""
+        try:
+            for _ in checked_blocks(self.descriptor, piece):
+                pass
+        except (Damage, ValueError) as damage:  # a ValueError for a digest that is none
+            return str(damage)
+        return ""
 
     def _row(self) -> StoredTask | None:
         """The task's row; None where there is none."""
@@ -402,12 +409,6 @@ class TaskFile:
         """What goes wrong on this side."""
         with storage_failures(f"cannot write task {self.task_id}"):
             yield
-
-
-def _is_more_than(status: os.stat_result, content_length: int) -> bool:
-    """Whether a file has bytes or room behind its content. What is another name of a user's own file is theirs."""
-    behind = status.st_size > content_length or status.st_blocks * _BLOCK - content_length > _ROOM
-    return behind and status.st_nlink == 1
 
 
 def _is_in(piece: PieceMetadata, size: int) -> bool:

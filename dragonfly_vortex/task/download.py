@@ -12,10 +12,11 @@ from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from dragonfly_vortex.deferreds import outlast
-from dragonfly_vortex.errors import PieceRefused, TaskError, VortexError
+from dragonfly_vortex.errors import PieceRefused, TaskChanged, TaskError, VortexError
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Found
 from dragonfly_vortex.task.fetcher import Fetcher
@@ -27,6 +28,9 @@ from dragonfly_vortex.task.trials import Trials
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["DownloadedTask", "ParentShare", "Progress", "TaskDownload"]
+
+_PAUSE = 2.0
+"""Seconds before a task that another download changes is asked for again."""
 
 RETRY = 30.0
 """Seconds without progress for which parents that failed are asked again."""
@@ -96,10 +100,10 @@ class TaskDownload:
             retry=retry,
             late_after=late_after,
             jitter=random.random,
+            end_disputed_at=end_disputed_at,
         )
-        self._trials = Trials(
-            self._make_plan(parents=self.parents, end_disputed_at=end_disputed_at), self._make_trial, end_disputed_at
-        )
+        self._end_disputed_at = end_disputed_at
+        self._trials = self._new_trials()
         self._running: Deferred[DownloadedTask] | None = None
         self._fetcher: Fetcher | None = None
 
@@ -150,8 +154,18 @@ class TaskDownload:
     # -- from the beginning to the end ---------------------------------------------------------------------------------
 
     async def _run(self) -> DownloadedTask:
-        """Open, fetch, verify and publish; and whatever happens, tidy up."""
+        """Download it, from the beginning again where another download has changed what this one had verified."""
         started = self._reactor.seconds()
+        while True:
+            try:
+                return await self._attempt(started)
+            except TaskChanged as error:
+                self._log.info("{reason}; it is begun again", reason=str(error))
+            await deferLater(self._reactor, _PAUSE)
+            self._trials = self._new_trials()
+
+    async def _attempt(self, started: float) -> DownloadedTask:
+        """Open, fetch, verify and publish; and whatever happens, tidy up."""
         try:
             found = await outlast(self._target.open())
             fetcher = Fetcher(
@@ -207,6 +221,7 @@ class TaskDownload:
                 await self._fetch(fetcher)
             except TaskError as failure:
                 await fetcher.stop()
+                await self._hold()
                 await self._drop(fetcher.plan.pieces.take_dropped())
                 plan = self._trials.next(failure)
                 if plan is None:
@@ -228,11 +243,25 @@ class TaskDownload:
     async def _fetch(self, fetcher: Fetcher) -> None:
         """Have everything fetched, until the file as a whole is what its ID says."""
         while (digest := await fetcher.fetch()) != f"sha256:{self.task_id}":
+            await self._hold()
             fetcher.plan.record_mismatch(digest.partition(":")[2])
+
+    def _new_trials(self) -> Trials:
+        """All parents together, and then each of them alone."""
+        return Trials(self._make_plan(parents=self.parents), self._make_trial, self._end_disputed_at)
 
     def _make_trial(self, parent: str, there: Mapping[int, VerifiedPiece], compares: bool, most: int) -> Plan:
         """The plan of one parent alone."""
         return self._make_plan(parents=[parent], there=there, compares=compares, end_disputed_at=most)
+
+    async def _hold(self) -> None:
+        """
+        Keep other downloads from changing the task, before anything is concluded from what is wrong with it.
+
+        :raises TaskChanged: another one has changed it by now.
+        """
+        while not await outlast(self._target.hold()):
+            await deferLater(self._reactor, _PAUSE)
 
     async def _drop(self, numbers: Sequence[int]) -> None:
         """Have pieces dropped that are no good."""

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import outlast
-from dragonfly_vortex.errors import PieceError, PieceRefused, PieceTakenOver, SinkFailed
+from dragonfly_vortex.errors import PieceError, PieceRefused, PieceTakenOver, SinkFailed, TaskChanged
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
 from dragonfly_vortex.system_calls import reason_of
@@ -369,7 +369,7 @@ class Fetcher:
             self.plan.record_present(metadata)
         except PieceRefused as refusal:
             name = piece_id(self._task_id, metadata.number)
-            raise self._target.failure(f"piece {name} there contradicts what is known: {refusal}") from refusal
+            raise TaskChanged(f"piece {name} there contradicts what is known: {refusal}") from refusal
 
     # -- the target ----------------------------------------------------------------------------------------------------
 

@@ -177,6 +177,9 @@ class OutputTarget:
         error = cast(BaseException, failure.value)  # a Failure that an errback gets has one
         raise self.failure(f"cannot be written: {reason_of(error)}") from error
 
+    def hold(self) -> Deferred[bool]:
+        return succeed(True)
+
     def drop(self, numbers: Sequence[int]) -> Deferred[None]:
         return succeed(None)
 

@@ -98,6 +98,9 @@ class PipeTarget:
         self._run()
         return self._wait(lambda: not self.is_behind)
 
+    def hold(self) -> Deferred[bool]:
+        return succeed(True)
+
     def drop(self, numbers: Sequence[int]) -> Deferred[None]:
         """Fails if any of the pieces may have been written to the pipe."""
         for number in numbers:

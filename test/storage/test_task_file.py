@@ -12,7 +12,7 @@ from unittest import skipUnless
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
+from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, TaskChanged
 from dragonfly_vortex.model import Claim, Found, StoredTask
 from dragonfly_vortex.storage import piece_locks
 from dragonfly_vortex.storage.catalog import Catalog
@@ -131,9 +131,9 @@ class LifeTests(WritingTestCase):
         self.put(file, 0, 1, 2)
         self.assertEqual(other.claim(1), Claim(is_ours=False, piece=metadata_of(1)))
         other.drop([1])
-        self.assertRaisesRegex(StorageError, "piece 1: expected .* got none", file.publish, 2500)
+        self.assertRaisesRegex(TaskChanged, "piece 1: expected .* got none", file.publish, 2500)
         self.put(other, 1, content=CONTENT[::-1])
-        self.assertRaisesRegex(StorageError, "piece 1: expected .* got another", file.publish, 2500)
+        self.assertRaisesRegex(TaskChanged, "piece 1: expected .* got another", file.publish, 2500)
         self.assertIsNone(self.task().content_length)
 
     def test_finished_and_right(self) -> None:
@@ -143,7 +143,7 @@ class LifeTests(WritingTestCase):
             self.put(file, 0, 1, 2, content=content, content_length=2500)
             other.claim(1)
             if content == CONTENT:
-                self.assertRaisesRegex(StorageError, "it is complete by now", other.drop, [1])
+                self.assertRaisesRegex(TaskChanged, "it is complete by now", other.drop, [1])
                 self.assertEqual((self.task().content_length, self.numbers()), (2500, [0, 1, 2]))
             else:
                 other.drop([1])
@@ -199,6 +199,37 @@ class TogetherTests(WritingTestCase):
         first.close()
         self.assertEqual(second.claim(1), OURS)
         second.close()
+
+    def test_held(self) -> None:
+        """While one download holds the task the others claim, commit and drop nothing; later they hear of changes."""
+        first, second = self.opened(), self.opened()
+        self.addCleanup(first.close)
+        self.addCleanup(second.close)
+        self.put(first, 0)
+        self.put(second, 1)
+        self.assertEqual(second.claim(2), OURS)
+        os.pwrite(second.descriptor, CONTENT[2000:], 2000)
+        self.assertEqual((first.claim(1).piece, first.hold(), first.hold()), (metadata_of(1), True, True))
+        self.assertEqual((second.hold(), second.claim(3)), (False, THEIRS))
+        self.assertEqual(second.commit([metadata_of(2)], 1000), {2})
+        self.assertRaisesRegex(TaskChanged, "tries its parents one by one", second.drop, [1])
+        first.drop([1])
+        self.put(first, 2)
+        first.close()
+        self.assertRaisesRegex(TaskChanged, "piece 1: expected the one that was verified, got none", second.hold)
+
+    def test_held_by_a_frozen_one(self) -> None:
+        """A frozen process keeps nobody from the task: it is told of what has changed when it runs again."""
+        self.patch(piece_locks, "TAKE_OVER_AFTER", 0.0)
+        first, second = self.opened(), self.opened()
+        self.addCleanup(first.close)
+        self.addCleanup(second.close)
+        self.put(first, 0, 1)
+        self.assertTrue(first.hold())
+        self.assertEqual(second.claim(0).piece, metadata_of(0))
+        self.assertTrue(second.hold())
+        second.drop([0])
+        self.assertRaises(TaskChanged, first.hold)
 
     def take_over(self) -> tuple[TaskFile, TaskFile]:
         """A download that has lost its first piece, and the one that fetches it now."""

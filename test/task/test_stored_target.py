@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread, deferToThreadPool
+from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyClass
@@ -28,6 +30,7 @@ from dragonfly_vortex.storage.reactor import stored_target
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.storage.remover import remove_task
+from dragonfly_vortex.task import download
 from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.storage.contents import content_of, files_in, wrong_pieces
@@ -490,22 +493,57 @@ class StoredTargetTests(TestCase):
             await deferToThread(remove_task, self.directory, KIND, TASK_ID)
 
     async def test_of_liars_beside_a_finished_one(self) -> None:
-        """What a download has finished stays as it is, whatever another one believes of the same task."""
+        """A download that knows liars alone finds what another one has finished meanwhile, and leaves it as it is."""
+        self.patch(download, "_PAUSE", 0.01)
         wrong = bytearray(CONTENT)
         wrong[150] ^= 1
         wrong[450] ^= 1
         misled = self.store.write_task(KIND, TASK_ID)
+        held: list[Deferred[None]] = []
+        hold = misled.hold
+
+        def wait() -> Deferred[bool]:
+            held.append(Deferred())
+            return held[-1].addCallback(lambda _: hold())
+
+        self.patch(misled, "hold", wait)
         liar = PlayedParent(content=bytes(wrong), piece_length=100)
-        held = self.hold_drops(misled)
-        failed = self.download(self.play(liar=liar), concurrency=1, target=misled)
+        started = self.download(self.play(liar=liar), concurrency=1, target=misled)
         while not held:
             await deferLater(IReactorTime(reactor), 0.01)
         await self.download(self.play())
         await self.assert_finished()
         held.pop().callback(None)
-        with self.assertRaisesRegex(StorageError, "it is complete by now"):
-            await failed
+        self.assertEqual((await started).found_piece_count, 10)
         await self.assert_finished()
+
+    async def test_beside_one_of_liars(self) -> None:
+        """
+        Of two downloads at once whose parents disagree the one with an honest parent always succeeds, and does not
+        name that parent; the other one fails, or has what the first one has fetched.
+        """
+        self.patch(download, "_PAUSE", 0.01)
+        wrong = bytes(byte ^ (number % 100 == 5) for number, byte in enumerate(CONTENT))
+        for seed in range(6):
+            chance = random.Random(seed)
+            played = (
+                self.play(is_held=True, honest=PlayedParent(content=CONTENT, piece_length=100)),
+                self.play(is_held=True, liar=PlayedParent(content=wrong, piece_length=100)),
+            )
+            both = [self.download(downloader, concurrency=3) for downloader in played]
+            ended = DeferredList(both, consumeErrors=True)
+            while not ended.called:
+                for downloader in played:
+                    waiting = [asked for asked in downloader.waiting if not asked.answer.called]
+                    if waiting and chance.random() < 0.5:
+                        downloader.give(chance.choice(waiting))
+                await deferLater(IReactorTime(reactor), 0)
+            (is_done, done), (_, other) = await ended
+            self.assertEqual((is_done, getattr(done, "lies", done)), (True, {}), f"seed {seed}")
+            if isinstance(other, Failure):
+                self.assertTrue(other.check(TaskDigestMismatch), other)
+            await self.assert_complete()
+            await deferToThread(remove_task, self.directory, KIND, TASK_ID)
 
     async def assert_finished(self) -> None:
         """Assert that the task is there, whole, with or without others that have it open."""

@@ -121,6 +121,9 @@ class StoredTarget:
             )
         return committed
 
+    def hold(self) -> Deferred[bool]:
+        return self._in_order(self._file.hold)
+
     def drop(self, numbers: Sequence[int]) -> Deferred[None]:
         self._piece_length_there = None
         return self._in_order(lambda: self._file.drop(numbers))
