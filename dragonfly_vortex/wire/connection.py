@@ -168,8 +168,7 @@ class Connection:
 
     def refuse(self, code: int, text: str) -> bytes:
         """
-        The bytes of an error that ends the conversation: said by a parent that did not understand the packet that
-        came last.
+        The bytes of an error that ends the conversation, sent by a parent that did not understand the last packet.
 
         :param code: an :class:`~dragonfly_vortex.wire.tags.ErrorCode`.
         :param text: what was expected and what came.

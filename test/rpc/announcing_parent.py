@@ -1,4 +1,4 @@
-"""A parent that says over gRPC what it is told to: how long a task is, and which pieces it has, stream by stream."""
+"""A scripted parent over gRPC: it sends a task's lengths and its pieces, stream by stream, as the test says."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class AnnouncingParent:
     # -- in grpcio's threads
 
     def method(self, called: str) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """Who answers to a method."""
+        """The handler of a method."""
         if called == path(self._row.stat):
             return grpc.unary_unary_rpc_method_handler(
                 self._answer_stat, self._row.stat_request.FromString, _serialized

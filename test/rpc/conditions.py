@@ -1,4 +1,4 @@
-"""Deferreds that fire when something has come true, for what tests wait for."""
+"""Deferreds that fire when a condition of a test is true."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["Conditions"]
 
 
 class Conditions:
-    """Those who wait for a condition; whoever changes something says so by :meth:`look`."""
+    """Waits for conditions; the code that changes one calls :meth:`look`."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[Callable[[], bool], Deferred[None]]] = []
@@ -23,7 +23,7 @@ class Conditions:
         return reached
 
     def look(self) -> None:
-        """Tell those whose condition has come true."""
+        """Fire the Deferreds whose condition is true."""
         due = [waiting for waiting in self._waiting if waiting[0]()]
         for waiting in due:
             self._waiting.remove(waiting)

@@ -68,7 +68,7 @@ class LegacyParent:
         return self.road.stop().addCallback(lambda _: deferToThread(lambda: self._server.stop(None).wait() and None))
 
     def until_asked(self, requests: int = 1) -> Deferred[None]:
-        """Fires when so many requests have come, in all."""
+        """Fires when that many requests have arrived, in all."""
         return self._conditions.until(lambda: len(self.requests) >= requests)
 
     def until_deserted(self) -> Deferred[None]:

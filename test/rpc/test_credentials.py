@@ -19,7 +19,7 @@ METHOD = "/test.Echo/Say"
 
 
 class CredentialsTests(SynchronousTestCase):
-    """A server that says what it is told, over TLS."""
+    """A server that sends given bytes, over TLS."""
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
@@ -74,7 +74,7 @@ class CredentialsTests(SynchronousTestCase):
         self.assert_refused(wrong, trusting)
 
     def test_mutual(self) -> None:
-        """With an authority the server serves those alone whom it has signed."""
+        """With an authority the server serves only clients whose certificates it has signed."""
         port = self.serve(self.peer.identity(self.authority.file))
         self.assertEqual(self.say(port, self.peer.identity(self.authority.file)), b"hello")
         self.assert_refused(port, TLSIdentity(authority=self.authority.file))
@@ -92,7 +92,7 @@ class CredentialsTests(SynchronousTestCase):
             self.assertEqual(self.say(port, odd.identity(authority)), b"hello", authority)
 
     def test_unusable_files(self) -> None:
-        """A file that cannot be used is told as for Vortex, which grpcio would not do."""
+        """The error for a file that cannot be used is that of Vortex; grpcio would give none."""
         identity = TLSIdentity(certificate=self.peer.certificate, key=self.authority.issue("other").key)
         for make in (ServerCertificates, channel_credentials):
             error = self.assertRaises(CertificateUnusable, make, identity)

@@ -21,17 +21,17 @@ class BudgetTests(SynchronousTestCase):
         return self.budget.enter(length, self.note(name))
 
     def note(self, name: str) -> Callable[[], None]:
-        """What notes that somebody has entered."""
+        """Records that an owner has entered."""
         return lambda: self.entered.append(name)
 
     def test_room(self) -> None:
-        """Who finds room enters at once, up to the last byte."""
+        """A call that finds room enters at once, up to the last byte."""
         self.enter("a", 60)
         self.enter("b", 40)
         self.assertEqual((self.entered, self.budget.taken), (["a", "b"], 100))
 
     def test_waiting(self) -> None:
-        """Who finds none waits until enough has been given back."""
+        """A call that finds none waits until enough has been given back."""
         first, second = self.enter("a", 60), self.enter("b", 30)
         self.enter("c", 50)
         second.leave()
@@ -59,7 +59,7 @@ class BudgetTests(SynchronousTestCase):
         self.assertEqual(self.budget.taken, 0)
 
     def test_giving_up(self) -> None:
-        """Who gives up waiting is forgotten, and those behind him come up."""
+        """A call that gives up waiting is forgotten, and those behind it move up."""
         self.enter("a", 60)
         waiting = self.enter("b", 90)
         self.enter("c", 40)

@@ -57,7 +57,7 @@ class StatusOfTests(SynchronousTestCase):
             self.assertIn("piece task-1", text)
 
     def test_what_was_wrong(self) -> None:
-        """An invalid request is told what is wrong with it."""
+        """The reply to an invalid request says what is wrong with it."""
         self.assertEqual(status_of(RemoteProtocolError("expected x, got y"), "piece").text, "expected x, got y")
 
     def test_long_names(self) -> None:
@@ -102,7 +102,7 @@ class ConnectionWordsTests(SynchronousTestCase):
     """Why there is no connection, in plain words."""
 
     def reason(self, said: str) -> str:
-        """What a child is told when grpcio says this."""
+        """The child's error for this text of grpcio."""
         text = f"failed to connect to all addresses; last error: UNKNOWN: ipv4:192.0.2.1:4000: {said}"
         return error_of(Status(StatusCode.UNAVAILABLE, text), "192.0.2.1:4000", "piece").reason
 

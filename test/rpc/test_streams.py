@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 
 
 def told(interest: Interest, *numbers: int) -> list[int]:
-    """What is told of pieces that have come, in order."""
+    """The messages about pieces that arrived, in order."""
     return [numbers[found & 0xFFFF_FFFF] for found in sorted(interest.find([Arrival(n, b"") for n in numbers]))]
 
 

@@ -1,4 +1,4 @@
-"""Many streams on few tasks: who looks into the storage, and how often."""
+"""Tests of many streams on few tasks: which of them looks into the storage, and how often."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class WatchesTests(TestCase):
         self.assertEqual(self.store.looks, ["a"])
 
     async def test_unknown_length(self) -> None:
-        """A task whose length nobody knows yet is not complete before it is known."""
+        """A task of unknown length is not complete before the length is known."""
         self.store.pieces["a"] = [0, 1, 2]
         self.store.content_length = None
 
@@ -151,7 +151,7 @@ class WatchesTests(TestCase):
         self.assertTrue(await self.watched(work))
 
     async def test_failure(self) -> None:
-        """What cannot be looked at has failed for those who watch, and is asked again for those who come later."""
+        """A failed look fails the waiting streams, and is repeated for later ones."""
 
         async def work(watches: Watches) -> Any:
             async with watches.open(_KIND, "a") as watch:
@@ -181,7 +181,7 @@ class WatchesTests(TestCase):
         self.assertEqual(self.store.subscribers, [])
 
     async def test_wake_all(self) -> None:
-        """Those who wait can be told to look around."""
+        """Waiting streams can be woken."""
         self.store.pieces["a"] = [0]
 
         async def work(watches: Watches) -> None:

@@ -1,4 +1,4 @@
-"""What a child is told of a parent's pieces, written down."""
+"""Records what a parent announces to a child."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Another process that changes a storage, one thing after the other, when it is told to."""
+"""Another process that changes a storage, one step after the other, when the test says so."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ class StagedFileTests(SynchronousTestCase):
         self.assertEqual(self.target.read_bytes(), b"new")
 
     def test_publish_over_a_file(self) -> None:
-        """A file is replaced where that is allowed, and whoever has it open keeps it."""
+        """A file is replaced where that is allowed, and a process that has it open keeps it."""
         self.target.write_bytes(b"old")
         with open(self.target, "rb") as reader:
             self.stage().publish(self.target, overwrite=True)
@@ -172,7 +172,7 @@ class CheckTargetTests(SynchronousTestCase):
         self.directory.mkdir()
 
     def test_nothing(self) -> None:
-        """Nothing is in nobody's way."""
+        """A missing file does not conflict."""
         check_target(self.directory / "target", overwrite=False)
 
     def test_file(self) -> None:

@@ -38,7 +38,7 @@ class BallastTests(SynchronousTestCase):
             self.assertEqual(os.listdir(self.directory), [])
 
     def test_no_room(self) -> None:
-        """Where there is no room for it there is none, and nobody is told."""
+        """Without room for it there is none, and no error."""
 
         def allocate(*_: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -67,7 +67,7 @@ class CatalogTests(SynchronousTestCase):
         self.assertEqual(self.open().get_task(TASK.kind, TASK.task_id), TASK)
 
     def test_not_there(self) -> None:
-        """A task or piece that is not there is named, an ID that no task can have too, and no path is told."""
+        """The error for a missing task or piece, or an impossible ID, names it, and no path."""
         self.catalog.put_task(TASK, [FIRST])
         for ask, message in (
             (lambda: self.catalog.get_task(PieceKind.CACHE, TASK.task_id), f"task {TASK.task_id} not found"),
@@ -202,7 +202,7 @@ class CatalogTests(SynchronousTestCase):
                 self.catalog.get_piece(TASK.kind, TASK.task_id, number)
 
     def test_read_while_written(self) -> None:
-        """Whoever reads sees what was committed, and does not wait for a change under way."""
+        """A reader sees what was committed, and does not wait for a change under way."""
         other = self.open()
 
         def pieces() -> Iterator[PieceMetadata]:

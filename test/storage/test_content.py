@@ -91,7 +91,7 @@ class ContentTests(SynchronousTestCase):
                 self.content.path(PieceKind.STANDARD, task_id)
 
     def test_replaced(self) -> None:
-        """A task's file is replaced, and whoever has the old one open keeps it."""
+        """A task's file is replaced, and a process that has the old one open keeps it."""
         self.put(b"old")
         descriptor = self.content.open(PieceKind.STANDARD, TASK)
         self.put(b"new")
@@ -100,7 +100,7 @@ class ContentTests(SynchronousTestCase):
         self.assertEqual(self.read(), b"new")
 
     def test_create_over_a_link(self) -> None:
-        """A new task's file is nobody else's, whatever a killed process has left in its place."""
+        """A new task's file is a new one, whatever a killed process has left in its place."""
         source = Path(self.mktemp())
         source.write_bytes(b"the user's")
         self.link(source)

@@ -52,7 +52,7 @@ class ChangeTests(DatabaseTestCase):
     """Questions and changes."""
 
     def test_change(self) -> None:
-        """A change is there for others when its block is left, and not before; who reads meanwhile does not wait."""
+        """A change is there for others when its block is left, and not before; readers do not wait meanwhile."""
         database, other = self.open(), self.open()
         with database.change() as connection:
             connection.execute(ADD, ("a-task",))
@@ -183,7 +183,7 @@ class OpenTests(DatabaseTestCase):
         self.assert_fails("cannot open .*: .*File exists")
 
     def test_one_after_the_other(self) -> None:
-        """Who opens the database waits until another has prepared it."""
+        """Opening the database waits until another process has prepared it."""
         self.path.parent.mkdir()
         process = subprocess.Popen(
             [sys.executable, "-c", _OPENER, str(self.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE

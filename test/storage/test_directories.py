@@ -72,7 +72,7 @@ class MakeDirectoryTests(SynchronousTestCase):
 
 @skipUnless(os.geteuid() == 0, "only root can give a file to another user")
 class OwnerTests(SynchronousTestCase):
-    """What root makes in a directory of another user, with a umask that keeps everybody else out."""
+    """What root makes in a directory of another user, with a umask that gives no rights to others."""
 
     def setUp(self) -> None:
         self.root = Path(self.mktemp()).absolute()

@@ -94,7 +94,7 @@ class WriteBackTests(SynchronousTestCase):
         self.assertEqual(self.asked, [(*step, 2) for step in steps] + [(*step, 7) for step in steps])
 
     def test_refused(self) -> None:
-        """A file system that refuses the call gets all that was written; an error of the disk is told."""
+        """A file system that refuses the call gets all that was written; an error of the disk is raised."""
         waited: list[int] = []
         self.patch(os, "fdatasync", waited.append)
         for number, expected in ((errno.EINVAL, [self.descriptor]), (errno.EIO, [])):

@@ -37,7 +37,7 @@ class CauseTests(SynchronousTestCase):
     """What an error leaves possible."""
 
     def test_causes(self) -> None:
-        """A full disk and what can only be read are told from each other and from the rest, as failures, too."""
+        """A full disk and a read-only storage differ from each other and from other failures."""
         full = (True, True)
         readable = (False, True)
         other = (False, False)

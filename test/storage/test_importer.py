@@ -166,7 +166,7 @@ class ImportTests(SynchronousTestCase):
             self.assertEqual(files_in(self.directory), [f"tasks/{task.task_id[:3]}/{task.task_id}"])
 
     def test_heals(self) -> None:
-        """A damaged piece is sound again after another import, and who was being sent the old file keeps that."""
+        """A damaged piece is sound again after another import, and a transfer of the old file keeps that."""
         content = self.write(3000)
         task = self.import_it(1000)
         os.truncate(self.stored_at(task), 1500)
@@ -288,7 +288,7 @@ class ImportTests(SynchronousTestCase):
 
 @skipUnless(os.geteuid() == 0, "only root can give a file to another user")
 class OwnerTests(SynchronousTestCase):
-    """Root imports into the storage of another user, with a umask that keeps everybody else out."""
+    """Root imports into the storage of another user, with a umask that gives no rights to others."""
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())

@@ -1,4 +1,4 @@
-"""Tests of locks: real ones, by several owners, to some of whom one kind of lock is refused."""
+"""Tests of real locks, of several owners, some of which cannot use one kind of lock."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class ClaimsTests(ClaimsTestCase):
         self.assertEqual((second.claim(3), first.claim(3)), (True, False))
 
     def test_biggest_number(self) -> None:
-        """Any number that a piece can have can be claimed, and is nobody's presence."""
+        """Any number that a piece can have can be claimed, and is not the byte of a process's presence."""
         first, second = self.owner(), self.owner()
         self.assertEqual((first.claim((1 << 32) - 1), second.claim((1 << 32) - 1)), (True, False))
 
@@ -274,7 +274,7 @@ class WholeTests(ClaimsTestCase):
     by_piece = False
 
     def test_one_owner(self) -> None:
-        """Who has claimed one piece has claimed them all, until it closes."""
+        """A download that has claimed one piece has claimed them all, until it closes."""
         first, second = self.owner(), self.owner()
         self.assertEqual((first.claim(3), second.claim(4), first.claim(4)), (True, False, True))
         first.release(3)
@@ -303,7 +303,7 @@ class MixedTests(ClaimsTestCase):
         return claims
 
     def test_excluded(self) -> None:
-        """An owner of the whole waits until nobody claims pieces any more, and keeps all from claiming any."""
+        """An owner of the whole waits until no piece is claimed any more, and keeps all others from claiming any."""
         by_piece, whole = self.owner(), self.whole_owner()
         self.assertTrue(by_piece.claim(1))
         self.assertFalse(whole.claim(2))

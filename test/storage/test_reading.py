@@ -80,7 +80,7 @@ class ReadingTests(SynchronousTestCase):
         self.assertEqual(self.read(is_snapshot=True), [])
 
     def test_closed(self) -> None:
-        """A catalog that nobody has open is read as it is; each later change shows in its state."""
+        """A catalog that no process has open is read as it is; each later change shows in its state."""
         database = self.open()
         self.add(database, "a-task")
         database.close()
@@ -132,7 +132,7 @@ class ReadingTests(SynchronousTestCase):
             open_for_reading(self.path)
 
     def test_no_catalog(self) -> None:
-        """Another's database, a newer version's and no database are refused, as they are for one who writes."""
+        """Another's database, a newer version's and no database are refused, as they are for a writer."""
         self.path.parent.mkdir()
         connection = sqlite3.connect(self.path)
         connection.execute("CREATE TABLE another (a)")

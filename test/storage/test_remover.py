@@ -72,7 +72,7 @@ class RemoveTests(SynchronousTestCase):
             return catalog.list_tasks()
 
     def test_removed(self) -> None:
-        """Rows and file are gone, and the task of another kind stays; who has the file open keeps it."""
+        """Rows and file are gone, and the task of another kind stays; a process that has the file open keeps it."""
         task, other = self.put(), self.put(PieceKind.CACHE)
         with open(Content(self.directory).path(task.kind, task.task_id), "rb") as reader:
             remove_task(self.directory, task.kind, task.task_id)

@@ -58,7 +58,7 @@ class RowTests(SynchronousTestCase):
             self.assertEqual(task_of(row), task)
 
     def test_piece(self) -> None:
-        """A piece comes out as it was put in, with any number of 64 bits: sound, until somebody marks it."""
+        """A piece comes out as it was put in, with any number of 64 bits: sound, until it is marked."""
         key = task_key(TASK.kind, TASK.task_id)
         query = f"INSERT INTO piece (kind, task_id, {PIECE_COLUMNS}) VALUES ({', '.join('?' * 11)})"
         for number in NUMBERS:

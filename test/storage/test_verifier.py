@@ -105,7 +105,7 @@ class VerifyTests(SynchronousTestCase):
         self.assertEqual(self.verify().damaged, {1: "cannot be read: Input/output error"})
 
     def test_whole(self) -> None:
-        """A whole that is not what the ID says is told, and no piece is marked; other IDs are no digests."""
+        """A whole that does not fit its ID is reported, and no piece is marked; other IDs are no digests."""
         other = hashlib.sha256(b"other").hexdigest()
         with Catalog(self.directory) as catalog:
             pieces = [piece.metadata for piece in catalog.get_pieces(self.task.kind, self.task.task_id)]

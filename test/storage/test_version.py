@@ -66,7 +66,7 @@ class CatalogVersionTests(SynchronousTestCase):
         self.assertEqual(len(set(seen)), 5)
 
     def test_read_only(self) -> None:
-        """One who only reads sees the commits of others, too, while these have the catalog open."""
+        """A reader sees the commits of others, too, while these have the catalog open."""
         version = CatalogVersion(self.catalog.path, read_only=True)
         version.open()
         self.addCleanup(version.close)
@@ -76,7 +76,7 @@ class CatalogVersionTests(SynchronousTestCase):
         self.assertNotEqual(version.current(), before)
 
     def test_snapshot(self) -> None:
-        """What was read of a catalog that nobody has open is true until something is committed."""
+        """What was read of a catalog that no other process has open is true until something is committed."""
         self.version.close()
         self.catalog.close()
         version = CatalogVersion(self.catalog.path, state_of(self.catalog.path))
@@ -109,7 +109,7 @@ class CatalogVersionTests(SynchronousTestCase):
         self.assertNotEqual(self.version.current(), before)
 
     def test_holds_nothing_back(self) -> None:
-        """Who has asked does not keep a checkpoint from writing everything back."""
+        """A reader does not keep a checkpoint from writing everything back."""
         self.add("a-task")
         self.version.current()
         other = sqlite3.connect(self.catalog.path, isolation_level=None)
@@ -118,7 +118,7 @@ class CatalogVersionTests(SynchronousTestCase):
         self.assertEqual((busy, left), (0, 0))
 
     def test_closed(self) -> None:
-        """Nobody can tell before it is open, when it is closed, and where the file is no database."""
+        """The version is unknown before it is open, when it is closed, and where the file is no database."""
         self.assertIsNone(CatalogVersion(self.catalog.path).current())
         self.version.close()
         self.assertIsNone(self.version.current())

@@ -21,7 +21,7 @@ class PlayedAnnouncer:
     :ivar tell_piece: tells number, offset and length of a piece.
     :ivar tell_end: tells that it is over, and whether all has been told.
     :ivar asked: the kind and the task that it was asked for.
-    :ivar is_stopped: whether nobody listens any more.
+    :ivar is_stopped: whether the subscription has ended.
     """
 
     def __init__(self) -> None:

@@ -68,7 +68,7 @@ class Asked:
 @implementer(IDownloader)
 class PlayedDownloader:
     """
-    Reaches the parents that it is given, and nobody else.
+    Reaches only the parents that it is given.
 
     :param is_held: whether requests wait until the test calls :meth:`give`.
     """

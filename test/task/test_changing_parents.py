@@ -56,7 +56,7 @@ class PlanTests(PlanTestCase):
         self.assertEqual({request.parent for request in self.ask_all()}, {"b"})
 
     def test_all_removed(self) -> None:
-        """With no parent left the plan fails when the last request has come to its end, and not before."""
+        """With no parent left the plan fails when the last request has ended, and not before."""
         asked = self.begin_with_first("a", at_once=1)
         self.plan.remove_parent("a")
         self.assertIsNone(self.plan.failure())

@@ -34,7 +34,9 @@ class WriteBackTests(SynchronousTestCase):
         self.patch(disk, "write_back", write)
 
     def test_at_once(self) -> None:
-        """A piece is begun as soon as it has come; those that come while a thread is at work are taken together."""
+        """
+        A piece is written as soon as it has arrived; those that arrive while a thread is at work are written together.
+        """
         self.record()
         for start in (0, 4 * MIB, 2 * MIB):
             self.write_back.add(start, start + MIB)
@@ -64,7 +66,7 @@ class WriteBackTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(added))
 
     def test_behind(self) -> None:
-        """Whoever adds more than may wait is held back until enough is on the disk."""
+        """A writer that adds more than may wait is held back until enough is on the disk."""
         self.assertIsNone(self.successResultOf(self.write_back.add(0, MIB)))
         self.assertIsNone(self.successResultOf(self.write_back.add(MIB, 3 * MIB)))
         self.assertFalse(self.write_back.is_behind)
@@ -76,7 +78,7 @@ class WriteBackTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(last))
 
     def test_fails(self) -> None:
-        """When the disk fails, whoever is held back and whoever comes later is told, and no more is written."""
+        """When the disk fails, waiting and later writers get the error, and no more is written."""
         reading, writing = os.pipe()
         self.addCleanup(os.close, reading)
         self.addCleanup(os.close, writing)
@@ -89,7 +91,9 @@ class WriteBackTests(SynchronousTestCase):
         self.assertEqual(self.threads.calls, [])
 
     def test_stops(self) -> None:
-        """Stopped, it lets go of everybody and begins nothing more; a thread at work hears of it, and is waited for."""
+        """
+        Stopped, it releases all waiting writers and begins nothing more; a thread at work ends soon, and is waited for.
+        """
         self.record()
         held_back = self.write_back.add(0, 4 * MIB)
         self.write_back.add(4 * MIB, 5 * MIB)
@@ -156,7 +160,7 @@ class AllocationTests(SynchronousTestCase):
         self.assertEqual(self.threads.calls, [])
 
     def test_one_thread(self) -> None:
-        """What has come while a thread was at work is asked for by the next one."""
+        """Room for bytes that arrived while a thread was at work is made by the next one."""
         for end in (4, 8, 12):
             self.allocation.reach(end * MIB, None)
         self.assertEqual(len(self.threads.calls), 1)
@@ -165,12 +169,12 @@ class AllocationTests(SynchronousTestCase):
         self.assertEqual((self.made, self.threads.calls), ([(7, 0, 8), (7, 8, 24)], []))
 
     def test_refused(self) -> None:
-        """Where there is no room to be had nobody asks again."""
+        """If the disk has no room it is not asked again."""
         self.is_refused = True
         self.assertEqual(self.reach(4, 8, 12), [(7, 0, 8)])
 
     def test_defect(self) -> None:
-        """What is no refusal is logged, and nobody asks again either."""
+        """Another error is logged, and room is not asked for again either."""
 
         def fail(descriptor: int, start: int, end: int) -> None:
             raise RuntimeError("a defect")

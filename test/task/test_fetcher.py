@@ -212,7 +212,7 @@ class SlowParentTests(DownloadTestCase):
         self.assert_failed(started, OutputError, "no room")
 
     def test_told(self) -> None:
-        """It is told which parent is waited for."""
+        """A line names the parent that is waited for."""
         self.play(a=PlayedParent(content=CONTENT, piece_length=1000), is_held=True)
         started = self.download()
         self.pass_time(9)
@@ -231,7 +231,7 @@ class SlowParentTests(DownloadTestCase):
         self.assert_failed(started, CancelledError)
 
     def test_comes_back(self) -> None:
-        """The only parent is away for some seconds, in the middle: what has come stays, and the rest comes then."""
+        """The only parent is away for some seconds, in the middle: the pieces stay, and the rest comes then."""
         parent = PlayedParent(content=CONTENT, piece_length=100)
         parent.faults = [None, None, None, *[ParentUnreachable] * 5]
         self.play(a=parent)
@@ -246,7 +246,7 @@ class SlowParentTests(DownloadTestCase):
         )
 
     def test_stays_away(self) -> None:
-        """It fails when nothing has come for so long."""
+        """It fails when nothing has arrived for that long."""
         self.play(a=PlayedParent(content=CONTENT, piece_length=100, faults=[ParentUnreachable] * 100))
         started = self.download(retry=5.0)
         self.pass_time(4.5)
@@ -319,7 +319,7 @@ class AnnouncedTests(DownloadTestCase):
         self.assertEqual(list(done.lies), ["a"])
 
     def test_verified_against(self) -> None:
-        """A piece that is not as its parent announced it is refused, and that is what is told."""
+        """A piece that is not as its parent announced it is refused, and the error says so."""
         started = self.announced(a=PlayedParent(content=CONTENT, piece_length=100))
         self.announcers["a"].tell_piece(0, 0, 99)
         said = "from parent a: expected 99 bytes at 0, as it has announced, got 100 at 0"

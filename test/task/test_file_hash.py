@@ -21,7 +21,7 @@ MIB = 1024 * 1024
 
 
 class HeldThreads:
-    """Threads that do nothing until they are told to, and then at once."""
+    """Threads that run when the test says so."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Callable[[], Any], Deferred[Any]]] = []
@@ -51,7 +51,7 @@ class GrowingHashTests(SynchronousTestCase):
         self.hash = GrowingHash(self.descriptor, self.threads, self.hear)
 
     def hear(self) -> None:
-        """Count what is told."""
+        """Count the calls."""
         self.heard += 1
 
     def digest(self, length: int) -> str:
@@ -209,7 +209,7 @@ class SharedHashTests(SynchronousTestCase):
         return begun, may_end
 
     def test_order(self) -> None:
-        """Who has read sooner what comes later waits with hashing it."""
+        """A thread that has read a later window waits with hashing it."""
         begun, may_end = self.hold_first()
         self.hash.grow(8 * MIB)
         first = self.start()

@@ -1,4 +1,4 @@
-"""Tests of what is known of a task, and who vouches for it."""
+"""Tests of a task's layout, and of the parents that vouch for it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LayoutTests(SynchronousTestCase):
         return [(str(each), each.accusers) for each in self.layout.contradictions(number, metadata)]
 
     def against_telling(self, content_length: int | None, piece_length: int | None) -> list[set[str] | None]:
-        """Who vouches for what a telling contradicts."""
+        """The parents that vouch for what an announcement contradicts."""
         return [each.accusers for each in self.layout.contradictions_of_telling(content_length, piece_length)]
 
     def test_pieces(self) -> None:
@@ -58,7 +58,7 @@ class LayoutTests(SynchronousTestCase):
         self.assertEqual(self.layout.told_count, 1)
 
     def test_vouchers(self) -> None:
-        """The length is vouched for by whom it was told, by a full first piece, and by any later one."""
+        """The parent that announced the length vouches for it, and so do a full first piece and any later one."""
         self.tell("a", None, 10)
         self.assertEqual(self.layout.vouchers(), {"a"})
         self.add(0, "b", length=4)
@@ -88,7 +88,7 @@ class LayoutTests(SynchronousTestCase):
             self.assertEqual(self.against(number, offset, length), [(reason, {"a"}) for reason in reasons])
 
     def test_tellings(self) -> None:
-        """What is told is compared with what others told, and with the pieces that are there."""
+        """An announcement is compared with those of others, and with the pieces that are there."""
         self.tell("a", 25, 10)
         self.assertEqual(self.against_telling(25, 10), [])
         self.assertEqual(self.against_telling(None, 10), [])

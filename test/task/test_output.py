@@ -140,7 +140,7 @@ class OutputSinkTests(OutputTestCase):
         self.assertEqual(os.pread(output.descriptor, 99, 0), b"\0\0\0\0abc")
 
     def test_written_by_others(self) -> None:
-        """Others are told where the next byte goes, and their bytes count as those that are written do."""
+        """The client learns where the next byte goes, and its bytes count like written ones."""
         output = self.opened()
         sink = OutputSink(output, lambda _: None)
         sink.begin(metadata(4))
@@ -203,7 +203,7 @@ def _fail(*_: object) -> None:
 
 
 class OutputTargetTests(SynchronousTestCase):
-    """A file that nobody else writes to."""
+    """A file without another writer."""
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
@@ -258,7 +258,7 @@ class OutputTargetTests(SynchronousTestCase):
         self.assertFalse(target.is_behind)
 
     def test_not_behind(self) -> None:
-        """As long as little waits for the disk nobody is held back; how little follows from what is waited for."""
+        """As long as little waits for the disk no request is held back; the bound follows from what is waited for."""
         # As the memory that is free changes, so does what the kernel says.
         for options, told, most in (
             ({}, 2 * MOST_UNWRITTEN, MOST_UNWRITTEN),
@@ -278,7 +278,9 @@ class OutputTargetTests(SynchronousTestCase):
             self.successResultOf(closed)
 
     def test_when_it_begins(self) -> None:
-        """A piece is brought to the disk at once; where nobody waits for that, when half of what may wait has come."""
+        """
+        A piece is written to the disk at once; without waiting for the disk, when half of what may wait has arrived.
+        """
         for sync, lengths in ((True, [LARGE.length]), (False, [MOST_UNWRITTEN // 2 - 1, 1])):
             self.patch(output_module, "free_run", lambda: 0)
             target = self.opened(None, overwrite=True, sync=sync)
@@ -321,7 +323,7 @@ class OutputTargetTests(SynchronousTestCase):
         self.assertEqual(os.listdir(self.directory), [])
 
     def test_failure(self) -> None:
-        """What fails is told with the file's name."""
+        """An error names the file."""
         error = self.target.failure("no space")
         self.assertIsInstance(error, OutputError)
         self.assertEqual(str(error), f"{self.path}: no space")

@@ -165,7 +165,7 @@ class OverTCPTests(OverTCPTestCase):
         self.assertIn(f"piece 0 from parent {gone.address}: ", said)
 
     async def test_wrong_offset(self) -> None:
-        """A wrong offset is told with what was expected and got; the parent is asked but once."""
+        """The error of a wrong offset has what was expected and got; the parent is asked only once."""
         liar = self.scripted(self.sends(self.content, shift=5))
         said = await self.assert_fails(NoParentLeft, liar.address)
         self.assertIn("expected offset 0, got 5", said)

@@ -94,7 +94,7 @@ class TransitionTests(SynchronousTestCase):
             self.assertEqual((self.parent.lose_accuser("c"), self.parent.is_honest), (is_acquitted, is_acquitted))
 
     def test_caught(self) -> None:
-        """A lie that needs no accuser is one whoever lies."""
+        """A lie that needs no accuser stands whatever other parents did."""
         self.parent.lie_about("expected one thing, got another", None)
         self.assertEqual((self.parent.is_caught, self.parent.lose_accuser("b")), (True, False))
 

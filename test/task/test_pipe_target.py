@@ -42,7 +42,7 @@ class PipeTargetTests(TestCase):
         self.addCleanup(self.target.close)
 
     def commit(self, number: int, content: bytes = CONTENT, length: int = 100_000) -> Deferred[None]:
-        """A piece has come and is verified."""
+        """A piece has arrived and is verified."""
         data = content[number * length :][:length]
         os.pwrite(self.target.descriptor, data, number * length)
         metadata = PieceMetadata(number=number, offset=number * length, length=len(data), digest="")
@@ -128,7 +128,7 @@ class PipeTargetTests(TestCase):
             await self.commit(2)
 
     async def test_no_reader(self) -> None:
-        """A pipe that nobody reads is an error whose cause says so."""
+        """A pipe without a reader is an error whose cause says so."""
         await self.target.open()
         descriptor = os.dup(self.reading)
         os.close(self.reading)

@@ -1,4 +1,4 @@
-"""Tests of what time tells of requests and parents: through the plan, which is told the time."""
+"""Tests of decisions by time, through the plan, which gets the time as an argument."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SlowTests(PlanTestCase):
         return [request for request in requests if request.parent == parent]
 
     def test_silent(self) -> None:
-        """A piece of which nothing has come for a few seconds is asked of another parent, in a place of its own."""
+        """A piece of which nothing has arrived for a few seconds is asked of another parent, in a place of its own."""
         self.begin("a", "b")
         first = self.ask()
         self.wait(SILENCE - 0.1)
@@ -66,7 +66,7 @@ class SlowTests(PlanTestCase):
         self.fail("it was asked of no other parent")
 
     def test_lone(self) -> None:
-        """A lone parent is waited for, which is told once, with its name, until something comes."""
+        """A lone parent is waited for until something comes; one line names it."""
         requests = self.begin_with_first("a")
         self.assertEqual(len(requests), 4)
         for _ in range(20):
@@ -214,7 +214,7 @@ class RetryTests(PlanTestCase):
         self.fail_with(ParentUnreachable, *self.ask_all())
 
     def test_again(self) -> None:
-        """It is asked for one piece after a pause, for as many as ever when that has come, and nothing is lost."""
+        """It is asked for one piece after a pause, for as many as ever when that has arrived, and nothing is lost."""
         self.fail_with(ParentUnreachable, *self.begin_with_first("a", retry=30.0))
         self.fail_twice()
         self.assertEqual((self.ask_all(), self.plan.failure()), ([], None))
@@ -250,7 +250,7 @@ class RetryTests(PlanTestCase):
         self.assertTrue(110 <= self.now <= 112, self.now)
 
     def test_told(self) -> None:
-        """It is told once that it is asked again, why and for how long."""
+        """One line says that it is asked again, why and for how long."""
         self.begin("a", "b", retry=10.0)
         self.fail_twice()
         for _ in range(8):

@@ -291,7 +291,7 @@ class TrialsTests(SynchronousTestCase):
         self.assertEqual((game.fetched["honest"], game.trials.lies), (3, {}))
 
     def test_left_over(self) -> None:
-        """Pieces behind the end are told, so that they are dropped."""
+        """Pieces behind the end are returned, so that they are dropped."""
         true = Task(count=6, last_length=10)
         parents = {"liar": Played(task=Task(count=8, last_length=7)), "honest": Played(task=true)}
         game = Game(true, parents, 3)
@@ -400,7 +400,7 @@ class PropertyTests(SynchronousTestCase):
         self, data: st.DataObject, drawn: tuple[Task, dict[str, Played], int, dict[int, Given]]
     ) -> None:
         """
-        The download succeeds, at a bounded cost, and names those who sent what is wrong, and not the honest parent.
+        The download succeeds, at a bounded cost, and names the parents that sent wrong pieces, and not the honest one.
 
         Fails if :meth:`Trials.next` gives no plan.
         """

@@ -6,19 +6,19 @@ again are opened from memory, without a thread, a query or the opening of a file
 What is remembered is what the catalog says, or it is not used. Rows and files are remembered under a version of the
 catalog (:mod:`~dragonfly_vortex.storage.version`) that was taken *before* they were read, and are used only
 while that is the current version, which is asked for each piece. Then nothing has been committed since before they were
-read, so that whoever reads the catalog now reads the same rows. And where they offer a piece, the file is the one that
+read, so that a reader of the catalog now reads the same rows. And where they offer a piece, the file is the one that
 they tell of: a range is written only when a commit has taken back its row, a file is removed only when a commit has
 removed its rows, and what an import puts in its place before its rows are written has the same bytes, since the task's
 ID is their SHA-256. So a piece from memory is as good as one whose row was read and whose file was opened at this
 moment.
 
 A commit forgets everything, whatever it changed. That is simple, and mostly cheap: the next question of each page of
-pieces is asked of the catalog, which takes some 0.4 ms instead of 0.01. Who reads one piece after the other hardly sees
-it, since a page is 32 of them; where many children are served, each from a page of its own, while others commit some
-hundred times a second, it is as if nothing was remembered. A counter of changes to each task would tell more. But
-triggers would have to keep it, for programs of an older version that write to the same file; it would have to outlive
-its task, so that one that is removed and comes again is not taken for the old one; and to read it may wait for the
-disk, so that it is asked for in another thread all the same.
+pieces is asked of the catalog, which takes some 0.4 ms instead of 0.01. A child that reads one piece after the other
+hardly sees it, since a page is 32 of them; where many children are served, each from a page of its own, while others
+commit some hundred times a second, it is as if nothing was remembered. A counter of changes to each task would tell
+more. But triggers would have to keep it, for programs of an older version that write to the same file; it would have to
+outlive its task, so that one that is removed and comes again is not taken for the old one; and to read it may wait for
+the disk, so that it is asked for in another thread all the same.
 """
 
 from __future__ import annotations
@@ -233,7 +233,7 @@ class OpenFiles:
 
     def look(self) -> list[int]:
         """
-        Give up files that nobody has used for long, and files that have been deleted, which take their space on the
+        Give up files that were not used for long, and files that have been deleted, which take their space on the
         disk for as long as they are open.
 
         :returns: their descriptors.
@@ -368,7 +368,7 @@ class HotPieces:
             self._looking = None
 
     def _look(self) -> None:
-        """Close files that nobody needs, even if nobody asks for anything."""
+        """Close unused files, even without any request."""
         self._looking = None
         self.refresh()
         if given_up := self._files.look():

@@ -99,7 +99,7 @@ class PieceStore:
             self._thread = DaemonThreadPool(minthreads=0, maxthreads=1, name="storage")
             self._thread.start()
             core = IReactorCore(self._reactor)
-            # "during": behind those who stop it in order, who use it until then.
+            # "during": after the services that stop it in order and use it until then.
             self._shutdown_trigger = core.addSystemEventTrigger("during", "shutdown", self._stop_at_shutdown)
             return Deferred.fromCoroutine(self._opened(self._ask(self._open)))
         return succeed(None)
@@ -152,7 +152,7 @@ class PieceStore:
 
         def deliver(result: OpenedPiece) -> None:
             self._hot.remember(seen, kind, task_id, number, result.rows, result.piece.range.descriptor)
-            if opened.called:  # cancelled: nobody else will close it
+            if opened.called:  # cancelled: it is closed here or never
                 os.close(result.piece.range.descriptor)
             else:
                 opened.callback(result.piece)
@@ -217,7 +217,7 @@ class PieceStore:
 
     def _stop_at_shutdown(self) -> None:
         """
-        The reactor ends, and nobody has stopped the storage: close it, so that no recovery is needed at the next start.
+        The reactor ends, and the storage was not stopped: close it, so that no recovery is needed at the next start.
         What has been committed is safe in any case. This blocks, as the reactor does for its own threads.
         """
         thread, self._thread = self._thread, None

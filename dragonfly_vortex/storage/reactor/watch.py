@@ -4,7 +4,7 @@ Hear that rows of the catalog have changed, whichever process has changed them.
 Every change touches the catalog's file when it can be read by others
 (:class:`~dragonfly_vortex.storage.catalog.Catalog`), and Linux tells of that by inotify. SQLite's own writes would not
 do: they come before the change is on the disk and visible, and nothing comes after it. A process that is killed between
-its commit and its touch closes its files with that, which is told, too.
+its commit and its touch closes its files with that, which is reported, too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from twisted.python.filepath import FilePath
 __all__ = ["INTERVAL", "POLL_INTERVAL", "CatalogWatch"]
 
 INTERVAL = 0.02
-"""Seconds between two calls of a subscriber at the least: what happens in between is told in one."""
+"""Seconds between two calls of a subscriber at the least: changes in between are reported in one."""
 
 POLL_INTERVAL = 0.1
 """Seconds between two looks at the catalog's file, where the system tells of no changes."""
@@ -31,10 +31,10 @@ POLL_INTERVAL = 0.1
 
 class CatalogWatch:
     """
-    Tells its subscribers of changes. Nothing is watched while nobody subscribes.
+    Calls its subscribers after changes. Nothing is watched without a subscriber.
 
     :param catalog: the catalog's file. SQLite's other files beside it have names that begin with its name.
-    :param reactor: where subscribers are called; where it reads descriptors, they are told without polling.
+    :param reactor: where subscribers are called; where it reads descriptors, there is no polling.
     """
 
     log: ClassVar[Logger] = Logger()

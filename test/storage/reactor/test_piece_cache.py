@@ -98,7 +98,7 @@ class PageTests(SynchronousTestCase):
 
 
 class OpenFilesTests(SynchronousTestCase):
-    """Which files are open, and who closes them."""
+    """Which files are open, and when they are closed."""
 
     def setUp(self) -> None:
         self.files = OpenFiles()
@@ -116,7 +116,7 @@ class OpenFilesTests(SynchronousTestCase):
             os.close(descriptor)
 
     def test_open(self) -> None:
-        """Who opens a file that is kept has a descriptor of his own, of that file, that no program inherits."""
+        """Opening a kept file gives a new descriptor of it, which no program inherits."""
         self.assertEqual(self.files.keep(KIND, "a-task", self.descriptor()), [])
         self.assertIsNone(self.files.open(KIND, "b-task"))
         self.assertIsNone(self.files.open(PieceKind.CACHE, "a-task"))
@@ -274,7 +274,7 @@ class HotPiecesTests(SynchronousTestCase):
         self.assertEqual(self.is_hot(), (False, False))
 
     def test_nobody_can_tell(self) -> None:
-        """While nobody can tell the version, nothing is remembered and nothing is used."""
+        """While the version is unknown, nothing is remembered and nothing is used."""
         self.remember(self.hot.refresh())
         self.version.close()
         self.assertEqual(self.is_hot(), (False, False))
@@ -283,7 +283,7 @@ class HotPiecesTests(SynchronousTestCase):
         self.assertEqual(self.is_hot(), (False, False))
 
     def test_removed(self) -> None:
-        """A removed task's file is closed at the next look, though nobody asks for anything."""
+        """A removed task's file is closed at the next look, without any request."""
         self.remember(self.hot.refresh())
         self.catalog.remove_task(KIND, self.task.task_id)
         self.assertEqual(self.closed, [])
@@ -299,7 +299,7 @@ class HotPiecesTests(SynchronousTestCase):
         self.assertEqual(self.is_hot(), (True, False))
 
     def test_idle(self) -> None:
-        """A file that nobody uses is closed after so many looks; while it is used it stays."""
+        """An unused file is closed after that many looks; while it is used it stays."""
         self.remember(self.hot.refresh())
         for _ in range(3 * MAX_LOOKS):
             self.clock.advance(LOOK_INTERVAL)

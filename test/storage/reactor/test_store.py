@@ -373,7 +373,7 @@ class QuestionTests(StoreCase):
         self.assertEqual(read(await self.store.open_piece(KIND, task.task_id, 0)), b"")
 
     async def test_cancelled(self) -> None:
-        """Whoever does not want the piece any more leaves no open file, whenever that occurs to them."""
+        """A cancelled request leaves no open file, whenever it is cancelled."""
         self.import_it()
         opened = self.store.open_piece(KIND, TASK.task_id, 0)
         opened.cancel()
@@ -463,7 +463,7 @@ class HotTests(StoreCase):
         self.assertEqual(read(self.successResultOf(self.store.open_piece(KIND, TASK.task_id, 0))), CONTENT[:1000])
 
     async def test_removed(self) -> None:
-        """The file of a task that another process removes is closed soon, though nobody asks for anything."""
+        """The file of a task that another process removes is closed soon, without any request."""
         await self.warm()
         self.assertEqual(len(descriptors()), 1)
         remove_task(self.directory, KIND, TASK.task_id)
@@ -496,7 +496,7 @@ class HotTests(StoreCase):
             await self.store.open_piece(KIND, TASK.task_id, 0)
 
     async def test_stopping(self) -> None:
-        """While a store is being stopped nobody asks for the version: SQLite crashes when it is closed meanwhile."""
+        """While a store is being stopped the version is not read: SQLite crashes when it is closed meanwhile."""
         await self.warm()
         asked: list[CatalogVersion] = []
         self.patch(CatalogVersion, "current", lambda version: asked.append(version))
@@ -584,13 +584,13 @@ class DamageTests(StoreCase):
             await self.store.open_piece(KIND, TASK.task_id, 2)
 
     async def test_short_file(self) -> None:
-        """A file that is shorter than its rows say is handed out: that it is short is found out by who sends it."""
+        """A file that is shorter than its rows say is handed out: the sender finds out that it is short."""
         self.import_it()
         os.truncate(self.stored_at(), 1500)
         self.assertEqual(read(await self.store.open_piece(KIND, TASK.task_id, 1)), CONTENT[1000:1500])
 
     async def test_healed_while_sent(self) -> None:
-        """Who was handed a piece keeps its file, whatever is imported or removed meanwhile."""
+        """An opened piece keeps its file, whatever is imported or removed meanwhile."""
         self.import_it()
         piece = await self.store.open_piece(KIND, TASK.task_id, 0)
         self.import_it()
@@ -622,7 +622,7 @@ class ReplacedTests(StoreCase):
         read(self.successResultOf(self.store.open_piece(KIND, other, 1)))  # which is remembered
 
     async def test_nobody_asks(self) -> None:
-        """Though nobody asks for anything, a deleted storage is closed soon, and its subscribers hear of a new one."""
+        """Without any request, a deleted storage is closed soon, and its subscribers hear of a new one."""
         await self.started
         self.import_it()
         read(await self.store.open_piece(KIND, TASK.task_id, 0))

@@ -1,4 +1,4 @@
-"""Changes of the catalog are told to whoever subscribes, whichever process makes them, and not too often."""
+"""Subscribers hear of the catalog's changes, by any process, and not too often."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class CatalogWatchTests(SynchronousTestCase):
             reader.doRead()
 
     def test_tells(self) -> None:
-        """A change is told in the next turn when there was none for a while."""
+        """A change is reported in the next turn when there was none for a while."""
         self.addCleanup(self.watch.subscribe(self.changed))
         self.catalog.put_task(task("a"), ())
         self.read()
@@ -87,7 +87,7 @@ class CatalogWatchTests(SynchronousTestCase):
             self.assertEqual(self.calls, 2)
 
     def test_tells_what_can_be_read(self) -> None:
-        """Another connection reads the change when it is told, each time."""
+        """Another connection reads the change when it is reported, each time."""
         self.addCleanup(self.watch.subscribe(self.changed))
         with Catalog(self.directory) as other:
             for number, letter in enumerate("abcdefgh", start=1):
@@ -110,7 +110,7 @@ class CatalogWatchTests(SynchronousTestCase):
             self.assertEqual(self.calls, calls + 1)
 
     def test_many_changes_in_one_call(self) -> None:
-        """Changes that follow one another at once are told together, after the interval."""
+        """Changes that follow one another at once are reported together, after the interval."""
         self.addCleanup(self.watch.subscribe(self.changed))
         for letter in "abcdef":
             self.catalog.put_task(task(letter), ())
@@ -123,7 +123,7 @@ class CatalogWatchTests(SynchronousTestCase):
         self.assertEqual(self.calls, 2)
 
     def test_reading_is_no_change(self) -> None:
-        """Who asks the catalog, in the same process and open already, does not wake those who watch."""
+        """A query of the catalog, by an open connection of the same process, does not wake the subscribers."""
         self.addCleanup(self.watch.subscribe(self.changed))
         self.catalog.list_tasks()
         self.read()
@@ -131,7 +131,7 @@ class CatalogWatchTests(SynchronousTestCase):
         self.assertEqual(self.calls, 0)
 
     def test_other_files(self) -> None:
-        """Files of other names in the directory are nobody's business."""
+        """Files of other names in the directory do not matter."""
         self.addCleanup(self.watch.subscribe(self.changed))
         (self.directory / "notes").write_text("nothing")
         self.read()
@@ -178,7 +178,7 @@ class TwoProcessesTests(TestCase):
     timeout = 120
 
     async def test_another_process(self) -> None:
-        """A change by another process that goes on is told, and can be read then."""
+        """A change by another process that goes on is reported, and can be read then."""
         directory = Path(self.mktemp()).absolute()
         store = PieceStore(directory, IReactorFromThreads(reactor))
         await store.start()
