@@ -2,10 +2,10 @@
 A simulator of a swarm: many peers fetch one task from each other, in simulated time and without sockets.
 
 Each child follows the real :class:`~dragonfly_vortex.task.scheduler.Plan` and the real
-:class:`~dragonfly_vortex.task.trials.Trials`, and each parent serves by a
-:class:`~dragonfly_vortex.testing.simulated_upload.ServingOrder`. What lies between them is a model: the pieces that a
-parent serves at the same time share its upload rate in equal parts, each message takes the same delay, and a peer's
-download rate has no limit. All chance comes from one seed, so that a run can be repeated.
+:class:`~dragonfly_vortex.task.trials.Trials`, and each parent serves in the order of the real
+:class:`~dragonfly_vortex.transport.serving_order.ServingOrder`. What lies between them is a model: a parent sends one
+step after the other at its upload rate, each message takes the same delay, and a peer's download rate has no limit. All
+chance comes from one seed, so that a run can be repeated.
 
 Peer 0 has the task from the beginning. The peers from 1 on are children, and parents of each other.
 """
@@ -29,7 +29,7 @@ from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.scheduler import Plan, Request
 from dragonfly_vortex.task.trials import Trials
 from dragonfly_vortex.testing.pieces import TASK_ID
-from dragonfly_vortex.testing.simulated_upload import InTurn, ServingOrder, Transfer, Upload
+from dragonfly_vortex.testing.simulated_upload import Transfer, Upload
 from dragonfly_vortex.testing.simulation import Event, Lie, Outcome, Simulation, Swarm
 from dragonfly_vortex.wire import PieceMetadata
 
@@ -44,19 +44,17 @@ _TICK = 0.5
 
 def simulate(
     swarm: Swarm,
-    make_order: Callable[[], ServingOrder] = InTurn,
     make_plan: Callable[..., Plan] = Plan,
     longest: float = 3600.0,
 ) -> Outcome:
     """
     Let a swarm run until all children have the task, or cannot have it.
 
-    :param make_order: makes the serving order of each peer.
     :param make_plan: makes the plans, called as :class:`~dragonfly_vortex.task.scheduler.Plan`.
     :param longest: seconds of the simulated time after which it ends in any case.
     """
     simulation = Simulation(swarm)
-    peers = [_Peer(simulation, number, make_order()) for number in range(swarm.peers + 1)]
+    peers = [_Peer(simulation, number) for number in range(swarm.peers + 1)]
     children = [_Child(simulation, peer, peers, make_plan) for peer in peers[1:] if peer.lie is None]
     for child in children:
         simulation.later(simulation.chance.uniform(0.0, swarm.start_spread), child.start)
@@ -75,7 +73,7 @@ def simulate(
 class _Peer:
     """A peer as others see it: it serves, and announces."""
 
-    def __init__(self, simulation: Simulation, number: int, order: ServingOrder) -> None:
+    def __init__(self, simulation: Simulation, number: int) -> None:
         self.number = number
         self.name = f"peer-{number}"
         self.swarm = simulation.swarm
@@ -92,7 +90,7 @@ class _Peer:
         self._children: dict[int, _Child] = {}  # those who have asked for a piece
         self._listeners: dict[_Child, None] = {}
         rate = self.swarm.rates.get(number, self.swarm.rate)
-        self._upload = Upload(order, rate, lambda: simulation.now, simulation.later, self._begin, self._end)
+        self._upload = Upload(rate, lambda: simulation.now, simulation.later, self._end)
 
     # -- what children ask
 
@@ -104,15 +102,14 @@ class _Peer:
             self._answer(child.failed, transfer, PieceNotFound, "expected the piece, got not found")
         elif self.lie is not Lie.SILENT and not transfer.is_over:
             self._children[transfer.child] = child
+            self._answer(child.begin, transfer, self.has[transfer.number])
             self._upload.add(transfer)
 
     def cancel(self, transfer: Transfer) -> None:
         """A child does not want a piece any more."""
-        self._simulation.outcome.sent[self.number] += self._upload.remove(transfer)
-
-    def received(self, transfer: Transfer) -> int:
-        """How many bytes of a piece have left by now."""
-        return self._upload.sent(transfer)
+        if transfer in self._upload.transfers:
+            self._upload.remove(transfer)
+            self._simulation.outcome.sent[self.number] += transfer.sent
 
     def listen(self, child: _Child) -> None:
         """A child asks what this peer has, and is told of what comes. Without a piece a peer does not know the task."""
@@ -138,10 +135,6 @@ class _Peer:
             self._answer(child.hear_end, self, False)
         if self.child is not None:
             self.child.stop()
-
-    def _begin(self, transfer: Transfer) -> None:
-        """A piece begins to leave."""
-        self._answer(self._children[transfer.child].begin, transfer, self.has.get(transfer.number, _RIGHT))
 
     def _end(self, transfer: Transfer) -> None:
         """All of a piece has left."""
@@ -349,9 +342,8 @@ class _Child:
         self._simulation.later(_TICK, self._tick)
         self._plan.advance(self._simulation.now)
         for request, transfer in list(self._transfers.items()):
-            received = self._parents[request.parent].received(transfer)
-            if received:
-                self._plan.timing.progress(request, received, transfer.length)
+            if transfer.sent:
+                self._plan.timing.progress(request, transfer.sent, transfer.length)
         self._step()
 
     def _metadata(self, transfer: Transfer, digest: str) -> PieceMetadata:

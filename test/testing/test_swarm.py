@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NoParentLeft
-from dragonfly_vortex.testing.simulated_upload import AllAtOnce
 from dragonfly_vortex.testing.simulation import Lie, Outcome, Swarm
 from dragonfly_vortex.testing.swarm import simulate
 from test.wire.profiles import PROFILE
@@ -49,13 +48,6 @@ class SwarmTests(SynchronousTestCase):
         self.assertEqual(sum(outcome.kept.values()), 6 * _LENGTH)
         self.assertGreaterEqual(sum(outcome.sent.values()), 6 * _LENGTH)
         self.assertEqual((outcome.failed, outcome.wrong), ({}, 0))
-
-    def test_serving_order(self) -> None:
-        """Where parents serve few pieces at a time a swarm is faster, and less leaves the first."""
-        swarm = Swarm(peers=6, content_length=_LENGTH, piece_length=_PIECE)
-        at_once, in_turn = simulate(swarm, AllAtOnce), simulate(swarm)
-        self.assertLess(in_turn.seconds, at_once.seconds)
-        self.assertLess(in_turn.sent[0], at_once.sent[0])
 
     def test_departures(self) -> None:
         """Children that leave get nothing more, and those that stay finish."""
