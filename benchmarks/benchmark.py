@@ -1,5 +1,5 @@
 """
-The frame of every benchmark: rounds in shuffled order, a report as a JSON file, and a table in a page.
+The common part of all benchmarks: rounds in shuffled order, a report as a JSON file, and a table in a page.
 
 A benchmark is a :class:`Benchmark`. It is run by :func:`run` in an empty directory; the samples that it yields become a
 :class:`Report`, which is written to ``docs/``. :func:`redraw` draws the table from that file, and puts it between two

@@ -245,7 +245,7 @@ def _write_files(files: Mapping[str, str], values: Mapping[str, object], turn: P
 
 BENCHMARK = Benchmark(
     name="contest",
-    question="who fetches a file how fast, at which cost?",
+    question="how fast does each program fetch a file, and at which cost?",
     sample=Sample,
     measure=measure,
     draw=draw,

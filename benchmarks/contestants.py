@@ -12,7 +12,7 @@ Commands and files are templates of :class:`string.Template`:
 ``$port``
     a free port of 127.0.0.1;
 ``$user``, ``$group``
-    who runs this;
+    the user and group that run this;
 ``$task_id``, ``$content_length``, ``$piece_length``, ``$piece_count``, ``$concurrency``
     what is fetched, in which pieces, and how many of them at once.
 

@@ -1,4 +1,4 @@
-"""From the contest's samples to what can be said of them: spreads, rates, ratios. Calculation only."""
+"""Calculates spreads, rates and ratios from the contest's samples."""
 
 from __future__ import annotations
 

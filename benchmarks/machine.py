@@ -1,4 +1,4 @@
-"""Where a benchmark ran: the machine, the versions, the programs that are installed."""
+"""Describes where a benchmark ran: the machine, the versions, the installed programs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is fetched, and on which ground: files, tasks in storages, a certificate, free memory."""
+"""Prepares what a benchmark needs: files, tasks in storages, a certificate, free memory."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Programs as processes, and what they have used, as Linux counts it.
+Runs programs as processes, and measures what they use, as Linux counts it.
 
 :func:`run_to_end` runs a program to its end; a :class:`Server` serves inside a block. A process is ended by its own ID.
 """

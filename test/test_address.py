@@ -1,4 +1,4 @@
-"""A parent's address in text is read, and written as it was."""
+"""Tests of parents' addresses as text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of the digests' texts."""
+"""Tests of digests and their texts."""
 
 from __future__ import annotations
 

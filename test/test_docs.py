@@ -1,4 +1,4 @@
-"""What the documents say: their links lead somewhere, and their Python code does what they say it does."""
+"""Tests of the documents: their links exist, and their Python code does what they say."""
 
 from __future__ import annotations
 

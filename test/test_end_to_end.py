@@ -1,5 +1,5 @@
 """
-The whole way, as an operator goes it: a file is imported, a daemon serves it, other processes download it, and
+End-to-end tests: a file is imported, a daemon serves it, other processes download it, and
 everything that comes is what was there, in bounded memory.
 
 ``DFVORTEX_TEST_MEGABYTES`` in the environment sets how long the file is: 200 without it, 1000 to see what a gigabyte

@@ -1,5 +1,5 @@
 """
-The errors of the package: one root, and messages that say what was expected and what came.
+Tests of the package's errors: one root, and messages that say what was expected and what came.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests of how a content is cut."""
+"""Tests of the arithmetic of pieces."""
 
 from __future__ import annotations
 

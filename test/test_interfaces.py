@@ -1,4 +1,4 @@
-"""A client's request, and which class provides which interface."""
+"""Tests of a client's request, and of the interfaces that classes provide."""
 
 from __future__ import annotations
 

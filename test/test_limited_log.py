@@ -1,4 +1,4 @@
-"""A log that strangers cannot fill."""
+"""Tests of the log with limited lines of a kind."""
 
 from __future__ import annotations
 

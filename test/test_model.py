@@ -1,4 +1,4 @@
-"""The values that pass between the parts."""
+"""Tests of the values that pass between the parts."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-What the README tells to run is run, as it stands there, in a copy of the checkout.
+Runs the README's commands, as they stand there, in a copy of the checkout.
 
 The commands create their environment and install into it what they need from the package index. They share one copy,
 as they do for a reader of the README. The command that passes the tests would run this module again, and so on

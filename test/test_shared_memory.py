@@ -1,4 +1,4 @@
-"""Memory that processes share."""
+"""Tests of memory that processes share."""
 
 from __future__ import annotations
 

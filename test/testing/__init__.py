@@ -1,1 +1,1 @@
-"""Tests of the kit that tests are made with: a kit that sees nothing would show here."""
+"""Tests of the test kit: they fail if the kit finds no faults."""

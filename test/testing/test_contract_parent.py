@@ -1,4 +1,4 @@
-"""The contract's parent says what its faults promise, as another implementation reads it: the wire's own reader."""
+"""Tests of the contract's parent: its faults are what they promise, as the wire's reader sees them."""
 
 from __future__ import annotations
 

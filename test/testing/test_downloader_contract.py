@@ -1,4 +1,4 @@
-"""The contract sees what it is for: a downloader that is wrong in one thing fails the tests about that thing."""
+"""Tests of the contract: a downloader with one fault fails the tests for that fault."""
 
 from __future__ import annotations
 

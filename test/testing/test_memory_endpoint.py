@@ -1,4 +1,4 @@
-"""Connections in memory carry what is said, and end as Twisted's do."""
+"""Tests of connections in memory: they carry bytes, and end as Twisted's do."""
 
 from __future__ import annotations
 
