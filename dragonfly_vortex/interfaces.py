@@ -282,6 +282,7 @@ class DownloadPieceRequest:
     :param number: the piece's number, from 0.
     :param host_id: the parent's host ID, ``{ip}-{hostname}``; may be empty. Vortex does not send it, gRPC does.
     :param sink: an :class:`IPieceSink` for the bytes; None means memory.
+    :param announced_length: bytes that this parent has said the piece has, at the most; None where it has not.
     """
 
     kind: PieceKind
@@ -289,6 +290,7 @@ class DownloadPieceRequest:
     number: int
     host_id: str = ""
     sink: IPieceSink | None = field(default=None, compare=False)
+    announced_length: int | None = None
 
 
 class IPieceAnnouncer(Interface):

@@ -24,7 +24,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.model import StoredTask
-from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
+from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.memory_budget import Budget
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content

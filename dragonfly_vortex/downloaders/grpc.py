@@ -15,7 +15,8 @@ from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.downloaders.pooled import GRPCDownloader
 from dragonfly_vortex.interfaces import IPieceAnnouncer
-from dragonfly_vortex.rpc.client import GRPCClient, GRPCSettings, IRPCReactor
+from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
+from dragonfly_vortex.rpc.client import GRPCClient
 from dragonfly_vortex.rpc.credentials import channel_credentials
 from dragonfly_vortex.rpc.piece_discovery import PieceDiscovery
 from dragonfly_vortex.transport.ratelimit import TokenBucket

@@ -1,8 +1,8 @@
 """
 An asyncio event loop in a thread of its own, and the ways between it and the reactor.
 
-grpcio's asynchronous server needs such a loop; storage and everything else live in the reactor's thread. Nobody waits
-for the other thread: from the reactor to the loop and back everything crosses as a call that is made soon.
+grpcio's asynchronous server and channels need such a loop; storage and everything else live in the reactor's thread.
+Neither thread waits for the other: everything crosses as a call that is made soon.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
-from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.python.failure import Failure
 
-__all__ = ["EventLoopThread"]
+__all__ = ["EventLoopThread", "SharedEventLoop", "shared_event_loop"]
 
 _T = TypeVar("_T")
 
@@ -55,23 +56,30 @@ class EventLoopThread:
 
         :param work: makes it, in the loop's thread.
         :returns: fires in the reactor's thread with what the coroutine returns, or fails with what it raises.
+            Cancelling it cancels the coroutine.
         """
-        finished: Deferred[_T] = Deferred()
+        tasks: set[asyncio.Task[None]] = set()
+
+        def cancel(_: Deferred[_T]) -> None:
+            self.post(lambda: [task.cancel() for task in tasks])
+
+        def finish(outcome: _T | Failure) -> None:
+            if not finished.called:  # else it has been cancelled
+                finished.callback(outcome)  # a Failure is taken as one
+
+        finished: Deferred[_T] = Deferred(cancel)
 
         async def in_loop() -> None:
             try:
-                result = await work()
+                self.tell(finish, await work())
             except BaseException as error:
-                self.tell(finished.errback, Failure(error))
-            else:
-                self.tell(finished.callback, result)
+                self.tell(finish, Failure(error))
 
         def begin(loop: asyncio.AbstractEventLoop) -> None:
             task = loop.create_task(in_loop())
             tasks.add(task)  # the loop itself does not hold on to it
             task.add_done_callback(tasks.discard)
 
-        tasks: set[asyncio.Task[None]] = set()
         if not self.post(lambda: begin(asyncio.get_running_loop())):
             finished.errback(RuntimeError("the event loop is not running"))
         return finished
@@ -164,6 +172,50 @@ class EventLoopThread:
             asyncio.set_event_loop(None)
             loop.close()
             self.tell(self._stopped.callback, None)
+
+
+class SharedEventLoop:
+    """
+    An event loop in a thread that runs while it is used. A reactor that stops ends it.
+
+    :param reactor: as for :class:`EventLoopThread`.
+    """
+
+    def __init__(self, reactor: IReactorFromThreads) -> None:
+        self._reactor = reactor
+        self._users = 0
+        self._thread: EventLoopThread | None = None
+        self._trigger: object = None
+
+    def enter(self) -> EventLoopThread:
+        """Use the loop, which is started if it does not run. Each call needs one of :meth:`leave`."""
+        if self._thread is None:
+            self._thread = EventLoopThread(self._reactor, "grpc-child")
+            self._thread.start()
+            core = IReactorCore(self._reactor)
+            self._trigger = core.addSystemEventTrigger("before", "shutdown", self._end)
+        self._users += 1
+        return self._thread
+
+    def leave(self) -> Deferred[None]:
+        """Use the loop no more. Fires at once, or, for the last user, when the thread has ended."""
+        self._users -= 1
+        if self._users or self._thread is None:
+            return succeed(None)
+        IReactorCore(self._reactor).removeSystemEventTrigger(self._trigger)
+        return self._end()
+
+    def _end(self) -> Deferred[None]:
+        thread, self._thread = self._thread, None
+        return thread.stop() if thread is not None else succeed(None)
+
+
+_shared: WeakKeyDictionary[IReactorFromThreads, SharedEventLoop] = WeakKeyDictionary()
+
+
+def shared_event_loop(reactor: IReactorFromThreads) -> SharedEventLoop:
+    """The event loop that all channels of a reactor share, as they share the reactor's thread pool."""
+    return _shared.setdefault(reactor, SharedEventLoop(reactor))
 
 
 async def _cancel_all() -> None:

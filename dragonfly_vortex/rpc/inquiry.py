@@ -9,22 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count, islice
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import grpc
-from google.protobuf.message import Message
-from twisted.internet.interfaces import IDelayedCall
+from google.protobuf.message import DecodeError
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dragonfly_vortex.address import ParentAddress
-from dragonfly_vortex.rpc.announcements import Announced, Reader, Stream, status_of_call
-from dragonfly_vortex.rpc.client import GRPCSettings, open_channel
+from dragonfly_vortex.rpc.channel import Channel, GRPCSettings
 from dragonfly_vortex.rpc.limits import MAX_NUMBERS
 from dragonfly_vortex.rpc.methods import METHODS, path
-from dragonfly_vortex.rpc.status import Status
+from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["Inquiry", "Patience"]
+__all__ = ["Announced", "Inquiry", "Patience"]
+
+_MAX_REPLY = 4 * 1024 * 1024
+"""Bytes that what a parent says of a task, or of a piece, may have: grpcio's own limit."""
 
 STAT_TIMEOUT = 10.0
 """Seconds in which a parent says how long a task is."""
@@ -46,6 +50,21 @@ _MOST_FRUITLESS = 3
 
 _AT_ONCE = 2.0
 """Seconds within which an answer is given at once."""
+
+
+class Announced(NamedTuple):
+    """
+    What a parent says about a piece.
+
+    :param ip: the address of its Vortex port; empty where it does not say.
+    :param tcp_port: its Vortex port; 0 where it has none.
+    """
+
+    number: int
+    offset: int
+    length: int
+    ip: str
+    tcp_port: int
 
 
 class Patience:
@@ -81,11 +100,11 @@ class Patience:
 
 class Inquiry:
     """
-    What is asked of one parent about one task, over and over until there is nothing more to be learnt. All in the
-    reactor's thread.
+    Asks one parent about one task, again and again until there is nothing more to be learnt. All in the reactor's
+    thread.
 
     :param parent: its gRPC address.
-    :param settings: the reactor, the credentials, and the options of channels.
+    :param settings: the reactor, the event loop, the credentials, and the time for connecting.
     :param on_layout: as for :meth:`~dragonfly_vortex.interfaces.IPieceAnnouncer.start`, and so is ``on_end``.
     :param on_piece: called with each piece that is there, as often as the parent says so.
     """
@@ -109,62 +128,74 @@ class Inquiry:
         self._on_layout = on_layout
         self._on_piece = on_piece
         self._on_end = on_end
-        self._channel = open_channel(str(parent), settings)
+        self._settings = settings
+        self._channel: Channel | None = None
         self._layout: tuple[int | None, int | None] = (None, None)
         self._piece_count: int | None = None
         self._told: dict[int, int] = {}  # the length of each piece that has been told, by number
         self._told_length = 0
         self._is_new = False  # whether the stream has told anything new
-        self._asked_at = 0.0
-        self._patience = Patience()
-        self._again: IDelayedCall | None = None
-        self._stat: grpc.Future[Any] | None = None
-        self._reader: Reader | None = None
+        self._pause: Deferred[None] | None = None
         self._is_over = False
 
     def ask(self) -> None:
-        """Ask how long the task is; the rest follows."""
-        self._again = None
-        stat = self._channel.unary_unary(
-            path(self._row.stat),
-            request_serializer=_serialized,
-            response_deserializer=self._row.stat_reply.FromString,
-        )
-        self._stat = stat.future(self._row.stat_request(**{"task_id": self._task_id}), timeout=STAT_TIMEOUT)
-        self._stat.add_done_callback(lambda done: self._reactor.callFromThread(self._stated, done))
+        """
+        Begin to ask.
+
+        :raises ValueError: the parent's address needs credentials for TLS, and there are none.
+        """
+        self._channel = Channel(str(self._parent), self._settings, _MAX_REPLY)
+        Deferred.fromCoroutine(self._ask(self._channel)).addErrback(self._fail)
 
     def stop(self) -> None:
-        """Tell nothing more, and leave no call, no thread and no channel."""
+        """Tell nothing more, and leave no call and no channel."""
         if self._is_over:
             return
         self._is_over = True
-        if self._again is not None:
-            self._again.cancel()
-        if self._stat is not None:
-            self._stat.cancel()
-        if self._reader is not None:
-            self._reader.stop()
-        self._channel.close()
+        if self._pause is not None:
+            self._pause.cancel()
+        if self._channel is not None:
+            self._channel.close()
 
-    # -- how long it is
+    # -- what is asked
 
-    def _stated(self, done: grpc.Future[Any]) -> None:
-        if self._is_over:
-            return
-        error = done.exception()
-        if error is None:
-            self._learn_layout(done.result())
-        elif (status := status_of_call(error)).code is grpc.StatusCode.NOT_FOUND:
-            self._end(True, status)
-            return
-        elif status.code in _UNREACHABLE:
-            self._end(False, status)
-            return
-        # Any other status is that of a parent which does not tell this, but may well tell its pieces.
-        self._listen()
+    async def _ask(self, channel: Channel) -> None:
+        """Ask for the task's length and for its pieces, until there is nothing more to be learnt."""
+        patience = Patience()
+        while True:
+            status = await self._learn_layout(channel)
+            if status.code is grpc.StatusCode.NOT_FOUND or status.code in _UNREACHABLE:
+                self._end(status.code is grpc.StatusCode.NOT_FOUND, status)
+                return
+            # After any other status the parent may well tell its pieces. A channel that was closed meanwhile fails.
+            asked_at = self._reactor.seconds()
+            status = await self._listen(channel)
+            if self._is_over:
+                return
+            if status.code is grpc.StatusCode.NOT_FOUND or _is_reference_not_found(status):
+                self._end(True, status)
+                return
+            if status.code not in (grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED):
+                self._end(False, status)
+                return
+            pause = patience.pause(is_new=self._is_new, seconds=self._reactor.seconds() - asked_at)
+            if pause is None:
+                self._end(True, status)
+                return
+            self._pause = deferLater(self._reactor, pause)
+            await self._pause
 
-    def _learn_layout(self, reply: Any) -> None:
-        """What a task's length is; the message of some kinds has no field for the length of its pieces."""
+    async def _learn_layout(self, channel: Channel) -> Status:
+        """Ask how long the task is; the message of some kinds has no field for the length of its pieces."""
+        request = self._row.stat_request(**{"task_id": self._task_id}).SerializeToString()
+        try:
+            reply: Any = self._row.stat_reply.FromString(
+                await channel.call(path(self._row.stat), request, STAT_TIMEOUT)
+            )
+        except CallFailed as failed:
+            return failed.status
+        except DecodeError as error:
+            return Status(grpc.StatusCode.INTERNAL, str(error))
         fields = reply.DESCRIPTOR.fields_by_name
         count = getattr(reply, "piece_count", 0)
         # Where a field cannot be absent, a length of 0 is known to be meant where there is a piece nevertheless.
@@ -177,18 +208,10 @@ class Inquiry:
         if (content_length, piece_length) != self._layout:
             self._layout = content_length, piece_length
             self._on_layout(content_length, piece_length)
+        return Status(grpc.StatusCode.OK, "")
 
-    # -- which pieces there are
-
-    def _listen(self) -> None:
-        """Listen to the stream of pieces."""
-        if self._is_over:  # by what the layout was good for
-            return
-        sync: Callable[[Message], Stream] = self._channel.unary_stream(
-            path(self._row.sync),
-            request_serializer=_serialized,
-            response_deserializer=self._row.sync_reply.FromString,
-        )
+    async def _listen(self, channel: Channel) -> Status:
+        """Ask which pieces there are, and tell them; what the stream ends with."""
         # A parent tells of the pieces that it is asked for, and of none where it is asked for none. Where it does not
         # know how many there are, it is asked for some that there may be; the next question asks for those that follow.
         numbers = range(self._piece_count) if self._piece_count is not None else count()
@@ -196,21 +219,31 @@ class Inquiry:
         wanted = list(islice((number for number in numbers if number not in self._told), most))
         request = self._row.sync_request(**{"task_id": self._task_id, self._row.interested: wanted})
         self._is_new = False
-        self._asked_at = self._reactor.seconds()
-        self._reader = Reader(sync(request), self._reactor, self._hear, self._fall_silent)
-        self._reader.start()
+        try:
+            await channel.listen(path(self._row.sync), request.SerializeToString(), self._hear)
+        except CallFailed as failed:
+            return failed.status
+        return Status(grpc.StatusCode.OK, "the list has ended")
 
-    def _hear(self, piece: Announced) -> None:
+    def _hear(self, message: bytes) -> None:
+        """The parent has a piece."""
         if self._is_over:
             return
-        if piece.number not in self._told:
+        try:
+            reply: Any = self._row.sync_reply.FromString(message)
+        except DecodeError as error:
+            self._end(False, Status(grpc.StatusCode.INTERNAL, str(error)))
+            return
+        if reply.number not in self._told:
             if len(self._told) >= MAX_PIECES:
                 self._end(False, Status(grpc.StatusCode.OUT_OF_RANGE, f"more than {MAX_PIECES} pieces"))
                 return
-            self._told[piece.number] = piece.length
-            self._told_length += piece.length
+            self._told[reply.number] = reply.length
+            self._told_length += reply.length
             self._is_new = True
-        self._on_piece(piece)
+        # The message of some kinds has no address.
+        ip, tcp_port = getattr(reply, "ip", ""), getattr(reply, "tcp_port", 0)
+        self._on_piece(Announced(reply.number, reply.offset, reply.length, ip, tcp_port))
         if self._is_complete and not self._is_over:
             self._end(True, Status(grpc.StatusCode.OK, "complete"))
 
@@ -222,27 +255,12 @@ class Inquiry:
             return self._told.get(0) == 0
         return self._told_length >= content_length
 
-    def _fall_silent(self, status: Status) -> None:
-        """The stream has ended."""
-        if self._is_over:
-            return
-        if status.code is grpc.StatusCode.NOT_FOUND or _is_reference_not_found(status):
-            self._end(True, status)
-        elif status.code not in (grpc.StatusCode.OK, grpc.StatusCode.DEADLINE_EXCEEDED):
-            self._end(False, status)
-        else:
-            self._ask_again(status)
-
-    def _ask_again(self, status: Status) -> None:
-        """Ask again after a while, unless that has turned out to be of no use."""
-        pause = self._patience.pause(is_new=self._is_new, seconds=self._reactor.seconds() - self._asked_at)
-        if pause is None:
-            self._end(True, status)
-        else:
-            self._again = self._reactor.callLater(pause, self.ask)
+    # -- the end
 
     def _end(self, is_final: bool, status: Status) -> None:
         """Tell that there is nothing more to tell."""
+        if self._is_over:
+            return
         self.log.info(
             "parent {parent} tells no more of task {task_id}, after {count} pieces: {code} {text}",
             parent=str(self._parent),
@@ -254,9 +272,11 @@ class Inquiry:
         self.stop()
         self._on_end(is_final)
 
-
-def _serialized(message: Message) -> bytes:
-    return message.SerializeToString()
+    def _fail(self, failure: Failure) -> None:
+        """The asking has been stopped, or something has failed that must not."""
+        if not (failure.check(CancelledError) and self._is_over):
+            self.log.failure("parent {parent} cannot be asked", failure, parent=str(self._parent))
+            self._end(False, Status(grpc.StatusCode.INTERNAL, failure.getErrorMessage()))
 
 
 def _is_reference_not_found(status: Status) -> bool:

@@ -1,8 +1,7 @@
 """
 Which pieces a parent has, by its gRPC API: :class:`PieceDiscovery` tells that, and where the parent offers Vortex.
 
-How it is asked stands in :mod:`dragonfly_vortex.rpc.inquiry`, how its stream is read in
-:mod:`dragonfly_vortex.rpc.announcements`.
+How it is asked stands in :mod:`dragonfly_vortex.rpc.inquiry`.
 
 A parent can announce any address, also that of a machine that has nothing to do with it. So by default content is
 fetched from the host that announces, whatever address it gives.
@@ -20,9 +19,8 @@ from zope.interface import implementer
 
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.interfaces import IPieceAnnouncer
-from dragonfly_vortex.rpc.announcements import Announced
-from dragonfly_vortex.rpc.client import GRPCSettings
-from dragonfly_vortex.rpc.inquiry import Inquiry
+from dragonfly_vortex.rpc.channel import GRPCSettings
+from dragonfly_vortex.rpc.inquiry import Announced, Inquiry
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["LEAST_PORT", "PieceDiscovery", "tcp_address_of"]
@@ -34,7 +32,7 @@ LEAST_PORT = 1024
 @implementer(IPieceAnnouncer)
 class PieceDiscovery:
     """
-    Ask one parent. Each task that is asked about has a channel of its own, and a thread while its stream is open.
+    Ask one parent. Each task that is asked about has a channel of its own.
 
     :param parent: its gRPC address.
     :param settings: the reactor, the credentials, and the options of channels.

@@ -21,11 +21,12 @@ from dragonfly_vortex.errors import (
     PieceNotFound,
     PieceTimeout,
     ProtocolError,
+    UnexpectedPiece,
 )
 from dragonfly_vortex.wire import ErrorCode
 from dragonfly_vortex.wire.messages import printable
 
-__all__ = ["Status", "error_of", "status_of"]
+__all__ = ["CallFailed", "Status", "error_of", "status_of"]
 
 
 class Status(NamedTuple):
@@ -38,6 +39,18 @@ class Status(NamedTuple):
 
     code: StatusCode
     text: str
+
+
+class CallFailed(Exception):
+    """
+    A call to a parent has failed.
+
+    :param status: what it ended with.
+    """
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status.code.name, status.text)
+        self.status = status
 
 
 _STATUS_OF_ERROR: tuple[tuple[type[BaseException], StatusCode, str], ...] = (
@@ -89,6 +102,10 @@ _IN_WORDS = (
 """What grpcio says when it cannot connect, by a part of it, and what that is in plain words."""
 
 
+_TOO_LONG = "Received message larger than max"
+"""What grpcio says when a reply is longer than a channel allows."""
+
+
 def _in_words(text: str) -> str:
     """Why there is no connection, where that can be told; else the text itself."""
     if text.startswith(_NOT_CONNECTED):
@@ -119,6 +136,8 @@ def error_of(status: Status, parent: str, piece_id: str) -> PieceError:
     :param parent: the parent's address, for the message.
     :param piece_id: the piece's name, for the message.
     """
+    if status.code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LONG in status.text:
+        return UnexpectedPiece(parent, piece_id, f"expected a reply of the length announced: {printable(status.text)}")
     reason = f"expected the piece, got status {status.code.name}: {printable(_in_words(status.text))}"
     kind = _ERROR_OF_STATUS.get(status.code)
     if kind is not None:

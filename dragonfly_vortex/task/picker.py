@@ -31,6 +31,7 @@ class Request:
         one may be writing to the piece's place, or be about to.
     :param is_comparison: whether only the digest of the piece is asked for, because the piece is there: it is not to be
         claimed, and the piece is refused when the parent has named its digest.
+    :param announced_length: bytes that the parent itself has said the piece has, at the most; None where it has not.
     """
 
     parent: str
@@ -38,6 +39,7 @@ class Request:
     round: int
     is_spare: bool = False
     is_comparison: bool = False
+    announced_length: int | None = None
 
 
 class Choice:

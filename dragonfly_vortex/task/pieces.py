@@ -118,12 +118,14 @@ class Pieces:
         if chosen is None:
             return None
         parent, number = chosen
+        _, announced_length = parent.announced.get(number, (0, parent.told_piece_length))
         request = Request(
             parent=parent.address,
             number=number,
             round=parent.round,
             is_spare=number in self.choice.under_way,
             is_comparison=number in compared,
+            announced_length=announced_length,
         )
         parent.asked += 1
         parent.under_way += 1

@@ -213,7 +213,13 @@ class Requests:
             if not claim.is_ours:
                 return claim
             sink.is_held = claim.is_held
-        wanted = DownloadPieceRequest(kind=self._kind, task_id=self._task_id, number=request.number, sink=sink)
+        wanted = DownloadPieceRequest(
+            kind=self._kind,
+            task_id=self._task_id,
+            number=request.number,
+            sink=sink,
+            announced_length=request.announced_length,
+        )
         return await self._downloader.download(request.parent, wanted)
 
     async def _fetch_copy(self, request: Request, sink: OutputSink, spare: SparePlace) -> DownloadPieceResponse | Claim:

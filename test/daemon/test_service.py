@@ -40,7 +40,7 @@ from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.errors import CertificateUnusable, DigestMismatch, StorageFailure
 from dragonfly_vortex.model import StoredPiece
-from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
+from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.piece_discovery import PieceDiscovery
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.importer import import_file

@@ -16,7 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import TestCase
 
 from dragonfly_vortex.errors import (
     DigestMismatch,
@@ -31,7 +31,8 @@ from dragonfly_vortex.errors import (
 )
 from dragonfly_vortex.interfaces import DownloadPieceRequest
 from dragonfly_vortex.model import DownloadPieceResponse
-from dragonfly_vortex.rpc.client import GRPCClient, GRPCSettings, IRPCReactor, channel_target, open_channel
+from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
+from dragonfly_vortex.rpc.client import GRPCClient
 from dragonfly_vortex.rpc.codec import encode_piece, metadata_digest
 from dragonfly_vortex.rpc.memory_budget import Budget
 from dragonfly_vortex.testing.pieces import TASK_ID, sample_piece
@@ -56,30 +57,6 @@ class _Handlers(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(
             lambda request, context: self._answer(int(cast(int, read_fields(request).get(3, 0))))
         )
-
-
-class TargetTests(SynchronousTestCase):
-    """Addresses as grpcio takes them."""
-
-    def test_targets(self) -> None:
-        """Each form of an address has its scheme, so that none can be taken for something else."""
-        self.assertEqual(channel_target("192.0.2.1:4000"), "ipv4:192.0.2.1:4000")
-        self.assertEqual(channel_target("[2001:db8::1]:4000"), "ipv6:[2001:db8::1]:4000")
-        self.assertEqual(channel_target("[fe80::1%eth0]:4000"), "ipv6:[fe80::1%25eth0]:4000")
-        self.assertEqual(channel_target("peer.example:4000"), "dns:///peer.example:4000")
-        self.assertEqual(channel_target("seed_client:4000"), "dns:///seed_client:4000")
-        self.assertEqual(channel_target("grpc://[2001:db8::1]:4000"), "ipv6:[2001:db8::1]:4000")
-        self.assertEqual(channel_target("grpcs://192.0.2.1:4000"), "ipv4:192.0.2.1:4000")
-
-    def test_no_address(self) -> None:
-        """What is no HOST:PORT is refused, and so is what is spoken to in another way."""
-        for address in ("unix:/tmp/socket", "dns:///peer:4000:x", "peer", "", "tls://192.0.2.1:4005"):
-            self.assertRaises(ValueError, channel_target, address)
-
-    def test_no_credentials(self) -> None:
-        """A parent that is to be spoken to under TLS is never spoken to without."""
-        settings = GRPCSettings(reactor=cast(IRPCReactor, reactor))
-        self.assertIn("credentials", str(self.assertRaises(ValueError, open_channel, "grpcs://192.0.2.1:1", settings)))
 
 
 class ClientTests(TestCase):
@@ -141,10 +118,20 @@ class ClientTests(TestCase):
         await self.refused(b"\xff\xff", ParentSpokeWrongly)
 
     async def test_too_long(self) -> None:
-        """A reply that is longer than a piece may be is refused before it is in memory."""
-        piece = sample_piece(200_000)
-        client = self.client(self.parent(lambda number: piece_reply(piece)), max_piece_length=100_000)
-        await self.failure(client.download_piece(piece.request(), 10), ParentFailed)
+        """A reply that is longer than announced, or than Dragonfly's pieces, is refused before it is in memory."""
+        for length, announced in ((2_000_000, 1_000_000), (2_000_000, 5), (70_000_000, None)):
+            reply = piece_reply(sample_piece(length))
+            client = self.client(self.parent(lambda number, reply=reply: reply))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
+            request = replace(sample_piece(1).request(), announced_length=announced)
+            error = await self.failure(client.download_piece(request, 30), UnexpectedPiece)
+            self.assertIn("larger than max", str(error))
+
+    async def test_announced_length(self) -> None:
+        """Pieces whose length is announced are counted for it, and longer ones than Dragonfly's come as well."""
+        piece = sample_piece(70_000_000)
+        client = self.client(self.parent(lambda number: piece_reply(piece)), budget=Budget(1 << 40))
+        request = replace(piece.request(), announced_length=len(piece.content))
+        self.assertEqual((await client.download_piece(request, 30)).content, piece.content)
 
     async def test_unknown_method(self) -> None:
         """A parent that has not got the method, as the newest have not, has failed."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.trial.unittest import TestCase
 
-from dragonfly_vortex.rpc.event_loop import EventLoopThread
+from dragonfly_vortex.rpc.event_loop import EventLoopThread, shared_event_loop
 
 
 class EventLoopThreadTests(TestCase):
@@ -44,6 +46,24 @@ class EventLoopThreadTests(TestCase):
         self.assertIn(threading.current_thread(), (threading.main_thread(),))
         with self.assertRaises(ValueError):
             await self.thread.run(fails)
+
+    async def test_cancelled_run(self) -> None:
+        """Cancelling what a run gave cancels the coroutine."""
+        begun, ended = threading.Event(), threading.Event()
+
+        async def work() -> None:
+            begun.set()
+            try:
+                await asyncio.sleep(1000)
+            finally:
+                ended.set()
+
+        running = self.thread.run(work)
+        self.assertTrue(begun.wait(10))
+        running.cancel()
+        with self.assertRaises(CancelledError):
+            await running
+        self.assertTrue(ended.wait(10))
 
     async def test_ask(self) -> None:
         """What is asked is answered in the reactor's thread; an answer and an error come back to the loop."""
@@ -151,3 +171,40 @@ class EventLoopThreadTests(TestCase):
         self.assertFalse(self.thread.post(lambda: None))
         with self.assertRaises(RuntimeError):
             await self.thread.run(nothing)
+
+
+_FORGETS = """
+import sys, threading
+from twisted.internet import reactor
+from dragonfly_vortex.rpc.event_loop import shared_event_loop
+thread = shared_event_loop(reactor).enter()
+if sys.argv[1] == "stop":
+    reactor.callWhenRunning(reactor.stop)
+    reactor.run()
+    sys.exit(len(threading.enumerate()) != 1)
+"""
+
+
+class SharedEventLoopTests(TestCase):
+    """A loop that runs while it is used."""
+
+    timeout = 30
+
+    async def test_users(self) -> None:
+        """All users of a reactor have one loop. It ends with the last of them, and another one begins with the next."""
+        loop = shared_event_loop(IReactorFromThreads(reactor))
+        self.assertIs(loop, shared_event_loop(IReactorFromThreads(reactor)))
+        first, second = loop.enter(), loop.enter()
+        self.assertIs(first, second)
+        await loop.leave()
+        self.assertTrue(first.post(lambda: None))
+        await loop.leave()
+        self.assertFalse(first.post(lambda: None))
+        self.assertIsNot(loop.enter(), first)
+        await loop.leave()
+
+    def test_forgotten(self) -> None:
+        """A program that leaves it running ends all the same, and a reactor that stops ends the thread."""
+        for how in ("stop", "exit"):
+            ran = subprocess.run([sys.executable, "-c", _FORGETS, how], capture_output=True, timeout=25)
+            self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, b"", b""), how)

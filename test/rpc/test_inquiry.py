@@ -19,9 +19,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.rpc import inquiry
-from dragonfly_vortex.rpc.announcements import Announced
-from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
-from dragonfly_vortex.rpc.inquiry import Inquiry, Patience
+from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
+from dragonfly_vortex.rpc.inquiry import Announced, Inquiry, Patience
 from dragonfly_vortex.testing.pieces import TASK_ID
 from dragonfly_vortex.wire import PieceKind
 from test.rpc.announcing_parent import AnnouncingParent, Stream, fails, piece, says, says_and_waits

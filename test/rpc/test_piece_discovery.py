@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.interfaces import IPieceAnnouncer
-from dragonfly_vortex.rpc.client import GRPCSettings, IRPCReactor
+from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.piece_discovery import PieceDiscovery, tcp_address_of
 from dragonfly_vortex.testing.pieces import TASK_ID
 from dragonfly_vortex.wire import PieceKind

@@ -24,7 +24,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from dragonfly_vortex.config.model import HostConfig
 from dragonfly_vortex.errors import PieceNotFound
 from dragonfly_vortex.interfaces import DownloadPieceRequest
-from dragonfly_vortex.rpc.client import GRPCClient, GRPCSettings, IRPCReactor
+from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
+from dragonfly_vortex.rpc.client import GRPCClient
 from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.wire import PieceKind

@@ -59,6 +59,15 @@ class PiecesTests(SynchronousTestCase):
         self.pieces.choice.lack(self.b, 2)
         self.assertEqual((self.pieces.are_all_there, self.pieces.content_length), (True, 20))
 
+    def test_announced_length(self) -> None:
+        """A request has the length that its parent has announced itself, for the piece or else for all pieces."""
+        self.a.announced[0] = 0, 7
+        self.a.told_piece_length = 10
+        self.b.told_piece_length = 20
+        asked = {(request.parent, request.number): request for request in (self.ask(), self.ask(), self.ask())}
+        lengths = {name: request.announced_length for name, request in asked.items()}
+        self.assertEqual(lengths, {("a", 0): 7, ("b", 1): 20, ("a", 2): 10})
+
     def test_beyond_the_last(self) -> None:
         """What lies beyond a piece that turns out to be the last is forgotten."""
         self.add(0, 1, 4, 5)

@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.interfaces import DownloadPieceRequest
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace
 from dragonfly_vortex.task.output import OutputSink, OutputTarget
 from dragonfly_vortex.task.picker import Request
@@ -57,6 +58,24 @@ class RequestsTests(SynchronousTestCase):
         self.clock.advance(3)
         self.coming[1].callback(OTHERS)
         self.assertEqual(self.answers, [Answer(request=self.asked[1], result=OTHERS, is_given_up=False, seconds=3.0)])
+
+    def test_announced_length(self) -> None:
+        """A downloader is told the length that a parent has announced."""
+        wanted: list[DownloadPieceRequest] = []
+
+        class _Downloader(PlayedDownloader):
+            """Writes down what it is asked for."""
+
+            def download(self, addr: str, request: DownloadPieceRequest) -> Deferred[DownloadPieceResponse]:
+                wanted.append(request)
+                return Deferred()
+
+        requests = Requests(
+            self.clock, execute, _Downloader({}), self.target, PieceKind.STANDARD, "ab" * 32, self.answers.append
+        )
+        request = Request(parent="h:1", number=3, round=0, is_comparison=True, announced_length=7)
+        requests.ask(request, lambda _: None, needs_claim=False)
+        self.assertEqual([(each.number, each.announced_length) for each in wanted], [(3, 7)])
 
     def test_given_up(self) -> None:
         """A request that is given up is cancelled, once, its sink is taken away, and its answer says so."""

@@ -1,0 +1,202 @@
+"""
+A child's connection to one parent over gRPC: :class:`Channel` makes calls on it and reads streams of messages.
+
+All channels use one event loop in one thread, which runs while a channel is open. Callers stay in the reactor's thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+import grpc
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+
+from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.rpc.event_loop import shared_event_loop
+from dragonfly_vortex.rpc.memory_budget import Budget
+from dragonfly_vortex.rpc.status import CallFailed, Status
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+
+__all__ = ["CONNECT_TIMEOUT", "Channel", "GRPCSettings", "IRPCReactor", "channel_target"]
+
+CONNECT_TIMEOUT = 2.0
+"""Seconds that connecting may take, including the first frames of HTTP/2, as over TCP."""
+
+_READ_AHEAD = 200
+"""Messages of a stream that wait for the reactor before no more is read. One turn of the reactor takes all of them."""
+
+
+_T = TypeVar("_T")
+
+
+class IRPCReactor(IReactorTime, IReactorFromThreads):
+    """What a child needs of a reactor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GRPCSettings:
+    """
+    What the channels and clients of all parents share.
+
+    :param reactor: where pieces are verified and Deferreds fire.
+    :param budget: the memory for all pieces; a parent that does not answer leaves room for others.
+    :param credentials: for parents that speak TLS, ``grpcs://…``; None where there are none.
+    :param receive_limiter: limits the rate of all content; None for no limit.
+    :param allow_empty_digest: take pieces whose parent names no digest.
+    :param connect_timeout: seconds that connecting may take.
+    """
+
+    reactor: IRPCReactor
+    budget: Budget = field(default_factory=lambda: Budget(fair=True))
+    credentials: grpc.ChannelCredentials | None = None
+    receive_limiter: TokenBucket | None = None
+    allow_empty_digest: bool = False
+    connect_timeout: float = CONNECT_TIMEOUT
+
+
+class Channel:
+    """
+    A channel to a parent. It connects with its first call. :meth:`close` must be called in the end.
+
+    :param address: ``HOST:PORT``, ``grpc://HOST:PORT`` or ``grpcs://HOST:PORT``. With ``grpcs://`` it uses TLS.
+    :param settings: the event loop, the credentials, and the time for connecting.
+    :param longest: bytes that a message from the parent may have. A longer one ends its call with
+        ``RESOURCE_EXHAUSTED`` when its length has come, before its content.
+    :raises ValueError: the address has another form, or there are no credentials for TLS.
+    """
+
+    def __init__(self, address: str, settings: GRPCSettings, longest: int) -> None:
+        self._target = channel_target(address)
+        self._options = _options(settings, longest)
+        self._credentials = settings.credentials if _parsed(address).scheme == "grpcs" else None
+        if _parsed(address).scheme == "grpcs" and self._credentials is None:
+            raise ValueError(f"expected credentials for TLS with {address}, got none")
+        self._loop = shared_event_loop(settings.reactor)
+        self._thread = self._loop.enter()
+        self._is_closed = False
+        self._channel: grpc.aio.Channel | None = None  # used in the event loop's thread alone
+
+    def call(self, method: str, request: bytes, timeout: float) -> Deferred[bytes]:
+        """
+        Make a call that has one reply. Cancelling the Deferred cancels the call.
+
+        :param method: the method's path.
+        :param timeout: seconds, which the parent is told.
+        :returns: fires with the reply; fails with :class:`CallFailed`.
+        """
+
+        async def call() -> bytes:
+            asked: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = self._opened().unary_unary(method)
+            return await asked(request, timeout=timeout)
+
+        return self._run(call)
+
+    def listen(self, method: str, request: bytes, hear: Callable[[bytes], None]) -> Deferred[None]:
+        """
+        Make a call that has a stream of replies. No more is read while the reactor has many of them to take.
+        Cancelling the Deferred ends the stream; a few messages that have been read may still be told.
+
+        :param method: the method's path.
+        :param hear: called in the reactor's thread with each message.
+        :returns: fires when the stream has ended well; fails with :class:`CallFailed`.
+        """
+
+        async def listen() -> None:
+            asked: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._opened().unary_stream(method)
+            stream = asked(request)
+            count = 0
+            try:
+                async for message in stream:
+                    count += 1
+                    if count % _READ_AHEAD:
+                        self._thread.tell(hear, message)
+                    else:
+                        await self._thread.ask(partial(maybeDeferred, hear, message))  # all are taken then
+            finally:
+                stream.cancel()  # grpc.aio keeps a stream open that is left early
+
+        return self._run(listen)
+
+    def close(self) -> Deferred[None]:
+        """Cancel all calls and close the connection. To be called once. Fires when nothing is left."""
+        self._is_closed = True
+
+        async def close() -> None:
+            channel, self._channel = self._channel, None
+            if channel is not None:
+                await channel.close()
+
+        closed: Deferred[None] = self._thread.run(close)
+        return closed.addBoth(lambda _: self._loop.leave())
+
+    def _run(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> Deferred[_T]:
+        """Run a call in the event loop."""
+        if self._is_closed:
+            return fail(CallFailed(Status(grpc.StatusCode.CANCELLED, "the channel has been closed")))
+
+        async def run() -> _T:
+            try:
+                return await work()
+            except grpc.aio.AioRpcError as error:
+                raise CallFailed(Status(error.code(), error.details() or "")) from None
+            except asyncio.CancelledError:  # also where the parent has ended a stream with that status
+                raise CallFailed(Status(grpc.StatusCode.CANCELLED, "")) from None
+
+        return self._thread.run(run)
+
+    def _opened(self) -> grpc.aio.Channel:
+        """In the event loop's thread: the channel, which is made on first use."""
+        if self._channel is None:
+            if self._credentials is None:
+                self._channel = grpc.aio.insecure_channel(self._target, self._options)
+            else:
+                self._channel = grpc.aio.secure_channel(self._target, self._credentials, self._options)
+        return self._channel
+
+
+def channel_target(address: str) -> str:
+    """
+    An address in grpcio's form. Without a scheme, an address that a stranger gave could mean something else.
+
+    :param address: ``HOST:PORT``, ``grpc://HOST:PORT`` or ``grpcs://HOST:PORT``.
+    :raises ValueError: the address has another form.
+    """
+    parent = _parsed(address)
+    if isIPAddress(parent.host):
+        return f"ipv4:{parent.host_and_port}"
+    if isIPv6Address(parent.host):
+        return f"ipv6:{parent.host_and_port.replace('%', '%25')}"  # a zone, in a URI
+    return f"dns:///{parent.host_and_port}"
+
+
+def _parsed(address: str) -> ParentAddress:
+    parent = ParentAddress.from_text(address)
+    if parent.scheme == "tls":
+        raise ValueError(f"expected an address of gRPC, got {address!r}")
+    return parent
+
+
+def _options(settings: GRPCSettings, longest: int) -> list[tuple[str, int]]:
+    """The options of a channel. Keepalive is the reference's (``dragonfly-client``, ``grpc/mod.rs``)."""
+    connect_timeout = int(settings.connect_timeout * 1000)
+    return [
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", longest),
+        ("grpc.keepalive_time_ms", 300_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        # An attempt to connect may take as long as the shortest pause before the next one.
+        ("grpc.min_reconnect_backoff_ms", connect_timeout),
+        # A parent that has come back is seen soon; calls fail at once while it is known to be away.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", connect_timeout),
+        # Two channels to one address share no connection, so that closing one ends its connection.
+        ("grpc.use_local_subchannel_pool", 1),
+        # A proxy from the environment is not for peers.
+        ("grpc.enable_http_proxy", 0),
+    ]
