@@ -36,7 +36,7 @@ from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.task import waits
 from dragonfly_vortex.task.download import Progress, TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
-from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.wire import PieceKind
 from test.certificates import Authority
 from test.processes import PROGRAMS, Daemon, dfvortex, import_file, write_config
@@ -257,7 +257,7 @@ class DoorTests(TestCase):
             host=HostConfig(ip="127.0.0.1"),
             vortex_port=lambda: vortex_port,
             credentials=self.credentials(),
-            limiter=TokenBucket(limit, _REACTOR) if limit is not None else None,
+            limiter=UploadLimiter(limit, _REACTOR) if limit is not None else None,
         )
         self.addCleanup(self.upload.stop, 0.0)
         address = cast(IPv4Address, await self.upload.startService())

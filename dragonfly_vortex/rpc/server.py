@@ -26,7 +26,7 @@ from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.limits import MAX_REQUEST
 from dragonfly_vortex.rpc.memory_budget import PIECES_IN_MEMORY, Budget
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
-from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
 
 if TYPE_CHECKING:
     import grpc
@@ -92,7 +92,7 @@ class UploadService(Service):
         host: HostNames,
         vortex_port: Callable[[], int | None],
         credentials: grpc.ServerCredentials | None = None,
-        limiter: TokenBucket | None = None,
+        limiter: UploadLimiter | None = None,
         tally: Tally | None = None,
         stats: StatTally | None = None,
         drain_timeout: float = DRAIN_TIMEOUT,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NoReturn, TypeVar
@@ -20,7 +20,6 @@ import grpc
 from dragonfly_api import common_pb2, dfdaemon_pb2
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from twisted.internet.defer import succeed
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, RemoteProtocolError, StorageFailure
@@ -39,7 +38,7 @@ from dragonfly_vortex.rpc.status import Status, status_of
 from dragonfly_vortex.rpc.streams import Context, Interest, LoopTurns, tell_host, tell_pieces
 from dragonfly_vortex.rpc.task_watch import Watches
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
-from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["UploadRPCs"]
@@ -86,7 +85,7 @@ class UploadRPCs:
         *,
         ip: str,
         vortex_port: Callable[[], int | None],
-        limiter: TokenBucket | None,
+        limiter: UploadLimiter | None,
         budget: Budget,
         tally: Tally,
         stats: StatTally,
@@ -160,7 +159,7 @@ class UploadRPCs:
             piece = await self._thread.ask(self._store.open_piece, kind, task_id, number, unwanted=_close)
             try:
                 await self._enter(self._budget, piece.metadata.length, context)
-                await self._spend(piece.metadata.length)
+                await self._spend((kind, task_id, number), piece.metadata.length)
             except BaseException:
                 _close(piece)
                 raise
@@ -191,11 +190,10 @@ class UploadRPCs:
         await entered
         return place
 
-    async def _spend(self, length: int) -> None:
+    async def _spend(self, piece: Hashable, length: int) -> None:
         """Wait until a piece may be sent."""
-        limiter = self._limiter
-        if limiter is not None:
-            await asyncio.sleep(await self._thread.ask(lambda: succeed(limiter.reserve(length))))
+        if self._limiter is not None:
+            await self._thread.ask(self._limiter.spend_in_turn, piece, length)
 
     # -- what there is
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dragonfly_vortex.transport.serving_order import ServingOrder, Turn
@@ -121,6 +122,11 @@ class UploadLimiter(TokenBucket):
         self._free_at = max(self._free_at, now - _BURST_SECONDS) + length / self.rate
         return True
 
+    def give_back(self, length: int) -> None:
+        super().give_back(length)
+        if self._serving is not None:
+            self._serving.reset(self.debt)
+
     def enter(self, piece: Hashable, left: int, *, is_begun: bool) -> Turn:
         """See :meth:`ServingOrder.enter`."""
         return self._order.enter(piece, left, is_begun=is_begun)
@@ -143,6 +149,28 @@ class UploadLimiter(TokenBucket):
         if self._grants.pop(turn, None) is not None and not self._grants and self._serving is not None:
             self._serving.cancel()
             self._serving = None
+
+    def spend_in_turn(self, piece: Hashable, length: int) -> Deferred[None]:
+        """
+        Wait for the turn of a reply that is sent at once. Cancelling the Deferred ends the waiting.
+
+        :param piece: tells the piece from others.
+        :param length: bytes of the reply. They count as sent when the Deferred fires.
+        :returns: fires when the reply may be sent.
+        """
+        if self.try_spend(length):
+            self.sent(piece)
+            return succeed(None)
+        turn = self.enter(piece, length, is_begun=False)
+
+        def grant(granted: int) -> None:
+            self.spend(length - granted)
+            self.leave(turn, is_whole=True)
+            done.callback(None)
+
+        done: Deferred[None] = Deferred(lambda _: self.leave(turn, is_whole=False))
+        self.wait(turn, grant)
+        return done
 
     def sent(self, piece: Hashable) -> None:
         """See :meth:`ServingOrder.sent`."""

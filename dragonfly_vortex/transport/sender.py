@@ -259,8 +259,9 @@ class FileRangeProducer(abc.ABC):
             self._later.cancel()
             self._later = None
         self._fetching = self._is_queued = False
-        self._limiter.give_back(self._granted)
-        self._granted = 0
+        if self._granted:
+            self._limiter.give_back(self._granted)
+            self._granted = 0
         if self._turn is not None:
             self._limiter.leave(self._turn, is_whole=error is None)
         elif self._pages is not None and error is None:

@@ -26,7 +26,7 @@ from dragonfly_vortex.rpc import servicer
 from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST
 from dragonfly_vortex.rpc.methods import METHODS
 from dragonfly_vortex.rpc.server import UploadService
-from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.wire import PieceKind
 from test.rpc.by_hand import LEGACY_PATHS, piece_request, read_reply
 from test.rpc.serving import LENGTH, TASK_ID, ServiceTestCase, content_of
@@ -160,7 +160,7 @@ class CountTests(ServiceTestCase):
 
     def make_service(self, **settings: Any) -> UploadService:
         self.tally, self.stats = Tally(), StatTally()
-        self.limiter = TokenBucket(1 << 40, IReactorTime(reactor))
+        self.limiter = UploadLimiter(1 << 40, IReactorTime(reactor))
         return super().make_service(tally=self.tally, stats=self.stats, limiter=self.limiter)
 
     async def test_pieces(self) -> None:
@@ -207,7 +207,25 @@ class LimitTests(ServiceTestCase):
     """A service with a limit of its content."""
 
     def make_service(self, **settings: Any) -> UploadService:
-        return super().make_service(limiter=TokenBucket(500_000, IReactorTime(reactor)))
+        self.limiter = UploadLimiter(500_000, IReactorTime(reactor))
+        return super().make_service(limiter=self.limiter)
+
+    async def test_order(self) -> None:
+        """Of pieces that wait for the limit, a first copy of each is sent before the second of any."""
+        await self.add(0, 1)
+        limiter = self.limiter
+        limiter.spend(60 * 500_000)
+        call, sent = self.legacy_call(), list[int]()
+        futures = []
+        for waiting, number in enumerate((0, 0, 1), 1):
+            futures.append(call.future(piece_request(TASK_ID, number)))
+            futures[-1].add_done_callback(lambda _, number=number: sent.append(number))
+            while len(limiter._order) < waiting:
+                await deferLater(IReactorTime(reactor), 0.01)
+        limiter.give_back(60 * 500_000)
+        for future in futures:
+            await self.child(future.result)
+        self.assertEqual(sent, [0, 1, 0])
 
     async def test_limit(self) -> None:
         """Pieces wait for the debt of those before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -184,6 +185,35 @@ class UploadLimiterTests(SynchronousTestCase):
         self.assertIn("b", self.sent)
         self.limiter.leave(second, is_whole=False)
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_sent_at_once(self) -> None:
+        """A reply that is sent at once waits for its turn, and others wait for all of its bytes."""
+        self.successResultOf(self.limiter.spend_in_turn("a", 100))
+        self.assertAlmostEqual(self.limiter.debt, 0.1)
+        waiting = [self.limiter.spend_in_turn(piece, 100) for piece in "ab"]
+        self.clock.pump([0.01] * 11)
+        self.assertNoResult(waiting[0])
+        self.successResultOf(waiting[1])
+        self.assertAlmostEqual(self.limiter.debt, 0.09)
+        self.clock.pump([0.01] * 10)
+        self.successResultOf(waiting[0])
+
+    def test_cancelled(self) -> None:
+        """A reply that is not wanted any more is not paid for, and leaves no timer."""
+        self.limiter.spend(100)
+        waiting = self.limiter.spend_in_turn("a", 100)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.assertAlmostEqual(self.limiter.debt, 0.1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_given_back(self) -> None:
+        """Where bytes are given back, those who wait are served earlier."""
+        self.limiter.spend(1000)
+        self.ask("a", 10)
+        self.limiter.give_back(990)
+        self.clock.advance(0.0101)
+        self.assertEqual(self.sent, {"a": 10})
 
     def test_another_rate(self) -> None:
         """Another rate holds for the replies that wait."""
