@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 from dragonfly_vortex.transport_table import Transport, schemes, transport_of_scheme
 
-__all__ = ["ParentAddress", "split_address"]
+__all__ = ["CONNECT_TIMEOUT", "ParentAddress", "split_address"]
+
+CONNECT_TIMEOUT = 2.0
+"""Seconds that connecting to a parent may take, resolving a name included, as in the reference (``client/tcp.rs``)."""
 
 _NAME = re.compile("[A-Za-z0-9_.-]{1,255}")
 _IPV6 = re.compile("[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?")

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 MAX_PIECE_LENGTH = 1 << 30
-"""Bytes that a piece may have at the most."""
+"""Bytes that a piece may have at the most. Dragonfly's own pieces end at 64 MiB."""
 
 MAX_PIECE_COUNT = 1 << 32
 """Pieces that a task may have: a number has 32 bits on the wire."""

@@ -18,7 +18,10 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 
-__all__ = ["DaemonThreadPool", "run_in_pool"]
+__all__ = ["STOP_TIMEOUT", "DaemonThreadPool", "run_in_pool"]
+
+STOP_TIMEOUT = 5.0
+"""Seconds that a stop waits for threads that are at work. A disk that does not answer would keep them for ever."""
 
 _T = TypeVar("_T")
 

@@ -7,6 +7,7 @@ from functools import partial
 from twisted.internet.interfaces import IReactorTCP, IReactorTime, ITCPTransport
 from twisted.logger import Logger
 
+from dragonfly_vortex.address import CONNECT_TIMEOUT
 from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.downloaders.pooled import TCPDownloader
 from dragonfly_vortex.transport.endpoints import client_endpoint
@@ -19,7 +20,7 @@ from dragonfly_vortex.transport.socket_options import (
 )
 from dragonfly_vortex.transport.splice import Splicer
 from dragonfly_vortex.transport.tls import client_tls_from
-from dragonfly_vortex.vortex.client import CONNECT_TIMEOUT, TCPClient
+from dragonfly_vortex.vortex.client import TCPClient
 from dragonfly_vortex.vortex.client_pool import ClientPool
 from dragonfly_vortex.vortex.client_protocol import ClientSettings
 

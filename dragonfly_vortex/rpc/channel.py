@@ -17,16 +17,13 @@ from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 
-from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.address import CONNECT_TIMEOUT, ParentAddress
 from dragonfly_vortex.rpc.event_loop import shared_event_loop
 from dragonfly_vortex.rpc.memory_budget import Budget
 from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 
-__all__ = ["CONNECT_TIMEOUT", "Channel", "GRPCSettings", "IRPCReactor", "channel_target"]
-
-CONNECT_TIMEOUT = 2.0
-"""Seconds that connecting may take, including the first frames of HTTP/2, as over TCP."""
+__all__ = ["Channel", "GRPCSettings", "IRPCReactor", "channel_target"]
 
 _READ_AHEAD = 200
 """Messages of a stream that wait for the reactor before no more is read. One turn of the reactor takes all of them."""

@@ -25,6 +25,8 @@ from dragonfly_vortex.errors import StorageFailure
 from dragonfly_vortex.storage.directories import create_file, locked, make_directory
 from dragonfly_vortex.storage.failures import is_full, is_unwritable, storage_failures
 from dragonfly_vortex.storage.reading import (
+    ATTEMPTS,
+    BUSY_TIMEOUT,
     FileState,
     Place,
     Reading,
@@ -38,14 +40,8 @@ from dragonfly_vortex.system_calls import reason_of
 
 __all__ = ["Access", "Database"]
 
-_BUSY_TIMEOUT = 30.0
-"""Seconds that a change waits for another process's."""
-
 _INDEX_LENGTH = 32 * 1024
 """Bytes of the index of SQLite's log, which is made when the first process opens the database."""
-
-_ATTEMPTS = 5
-"""Answers of a snapshot that are thrown away because the file has changed meanwhile."""
 
 
 class Access(enum.Enum):
@@ -126,7 +122,7 @@ class Database:
                 number = errno.EROFS if os.statvfs(place).f_flag & os.ST_RDONLY else errno.EACCES
                 raise OSError(number, os.strerror(number))
         state = state_of(self.path)  # before, so that a file that comes into its place in between is seen
-        connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT, isolation_level=None)
+        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT, isolation_level=None)
         try:
             self._prepare(connection)
         except BaseException as error:
@@ -218,7 +214,7 @@ class Database:
 
         :raises StorageFailure: it cannot be read.
         """
-        for _ in range(_ATTEMPTS):
+        for _ in range(ATTEMPTS):
             if self._connection is not None and (self._is_snapshot or self._access is Access.READ):
                 self.refresh()
             connection = self.connection

@@ -29,6 +29,8 @@ from dragonfly_vortex.errors import StorageFailure
 from dragonfly_vortex.storage.tables import TABLES, VERSION
 
 __all__ = [
+    "ATTEMPTS",
+    "BUSY_TIMEOUT",
     "FileState",
     "Place",
     "Reading",
@@ -39,11 +41,11 @@ __all__ = [
     "state_of",
 ]
 
-_BUSY_TIMEOUT = 30.0
-"""Seconds that a question waits for a process that has the database for itself, to recover it."""
+BUSY_TIMEOUT = 30.0
+"""Seconds that SQLite waits for another process, which changes the database or recovers it."""
 
-_ATTEMPTS = 5
-"""Copies that are made until one has not been written to meanwhile."""
+ATTEMPTS = 5
+"""Readings of a file that are thrown away because the file has changed meanwhile."""
 
 _Contents = tuple[int, int, int]
 """A file's number, its length in bytes, and when it was written, in nanoseconds."""
@@ -122,7 +124,7 @@ def open_for_reading(path: Path) -> Reading:
     :raises OSError: it cannot be read.
     :raises sqlite3.Error: it cannot be read.
     """
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         state = state_of(path)
         if state.file is None:
             return Reading(_empty(), state, is_snapshot=True)
@@ -148,7 +150,7 @@ def connect_to_read(path: Path, how: str = "mode=ro") -> sqlite3.Connection:
     :raises sqlite3.Error: there is none to be had; otherwise the first question may show that.
     """
     uri = f"file:{quote(os.fsencode(path))}?{how}"
-    return sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
 
 
 def check_version(path: Path, connection: sqlite3.Connection) -> bool:

@@ -23,12 +23,9 @@ import sqlite3
 from pathlib import Path
 
 from dragonfly_vortex.storage.failures import storage_failures
-from dragonfly_vortex.storage.reading import FileState, connect_to_read, state_of
+from dragonfly_vortex.storage.reading import BUSY_TIMEOUT, FileState, connect_to_read, state_of
 
 __all__ = ["CatalogVersion"]
-
-_BUSY_TIMEOUT = 30.0
-"""Seconds that the opening waits for a process that has the database for itself, to recover it."""
 
 
 class CatalogVersion:
@@ -59,7 +56,7 @@ class CatalogVersion:
             connection = (
                 connect_to_read(self._path)
                 if self._read_only
-                else sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+                else sqlite3.connect(self._path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
             )
             try:
                 _ask(connection)

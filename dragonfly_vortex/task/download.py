@@ -19,7 +19,7 @@ from dragonfly_vortex.deferreds import outlast
 from dragonfly_vortex.errors import PieceRefused, TaskChanged, TaskError, VortexError
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Found
-from dragonfly_vortex.task.fetcher import Fetcher
+from dragonfly_vortex.task.fetcher import LOOK_AGAIN, Fetcher
 from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.parent_state import STORAGE
 from dragonfly_vortex.task.results import DownloadedTask, ParentShare, Progress, summary_of
@@ -28,9 +28,6 @@ from dragonfly_vortex.task.trials import Trials
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["DownloadedTask", "ParentShare", "Progress", "TaskDownload"]
-
-_PAUSE = 2.0
-"""Seconds before a task that another download changes is asked for again."""
 
 RETRY = 30.0
 """Seconds without progress for which parents that failed are asked again."""
@@ -161,7 +158,7 @@ class TaskDownload:
                 return await self._attempt(started)
             except TaskChanged as error:
                 self._log.info("{reason}; it is begun again", reason=str(error))
-            await deferLater(self._reactor, _PAUSE)
+            await deferLater(self._reactor, LOOK_AGAIN)
             self._trials = self._new_trials()
 
     async def _attempt(self, started: float) -> DownloadedTask:
@@ -261,7 +258,7 @@ class TaskDownload:
         :raises TaskChanged: another one has changed it by now.
         """
         while not await outlast(self._target.hold()):
-            await deferLater(self._reactor, _PAUSE)
+            await deferLater(self._reactor, LOOK_AGAIN)
 
     async def _drop(self, numbers: Sequence[int]) -> None:
         """Have pieces dropped that are no good."""

@@ -30,7 +30,7 @@ from dragonfly_vortex.task.results import Progress
 from dragonfly_vortex.task.scheduler import Plan
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
 
-__all__ = ["Fetcher"]
+__all__ = ["LOOK_AGAIN", "Fetcher"]
 
 _MOST_WAITING = 32 * 1024 * 1024
 """
@@ -38,7 +38,7 @@ Bytes that may wait to be hashed before no more is asked for. With as much under
 are left to be hashed when the last piece comes.
 """
 
-_LOOK_AGAIN = 2.0
+LOOK_AGAIN = 2.0
 """Seconds between two tries to claim what other processes fetch: one that is killed tells nothing."""
 
 _TICK = 0.5
@@ -423,6 +423,6 @@ class Fetcher:
 
     def _look_again(self) -> None:
         """What other downloads were fetching may be there, or may not come from there any more."""
-        self._look_again_at = self._reactor.seconds() + _LOOK_AGAIN
+        self._look_again_at = self._reactor.seconds() + LOOK_AGAIN
         self.plan.pieces.take_from_others()
         self._advance()

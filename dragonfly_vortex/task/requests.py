@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.deferreds import outlast
 from dragonfly_vortex.errors import PieceRefused, SinkFailed
 from dragonfly_vortex.files import read_exactly, write_all
+from dragonfly_vortex.geometry import BLOCK_LENGTH
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IDownloadTarget, InThread
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace, piece_id
 from dragonfly_vortex.system_calls import reason_of
@@ -34,9 +35,6 @@ from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["Answer", "Requests", "SparePlace"]
 
-
-_BLOCK = 1024 * 1024
-"""Bytes of a second copy that are copied to its place at a time."""
 
 _PATIENCE = 2.0
 """Seconds that cancelled requests have to end. One that does not is left behind: what it still receives is written
@@ -323,8 +321,8 @@ class SparePlace:
         :param is_held: whether that place may still be written.
         :raises OSError: it cannot be read, or not be written.
         """
-        buffer = memoryview(bytearray(min(_BLOCK, length)))
-        for start in range(0, length, _BLOCK):
+        buffer = memoryview(bytearray(min(BLOCK_LENGTH, length)))
+        for start in range(0, length, BLOCK_LENGTH):
             block = buffer[: length - start]
             read_exactly(self.descriptor, block, start)
             if not is_held():

@@ -33,16 +33,13 @@ from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.errors import PieceDamaged, StorageFailure
 from dragonfly_vortex.model import FileRange
 from dragonfly_vortex.system_calls import is_refused, read_at
-from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
+from dragonfly_vortex.threads import STOP_TIMEOUT, DaemonThreadPool, run_in_pool
 
 __all__ = ["Pages", "ReadAhead"]
 
 _T = TypeVar("_T")
 
 _THREADS = 4
-
-STOP_TIMEOUT = 5.0
-"""Seconds that the end of a peer waits for reads that are under way."""
 
 _PROBE_DISTANCE = 256 * 1024
 """Bytes from one probed byte to the next. The kernel reads and evicts files in stretches of about that length."""

@@ -24,6 +24,7 @@ from twisted.internet.interfaces import IDelayedCall, IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dragonfly_vortex.address import CONNECT_TIMEOUT
 from dragonfly_vortex.deferreds import Ending, add_deadline
 from dragonfly_vortex.errors import LocalProtocolError, ParentUnreachable, PieceTimeout, PoolClosed
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IClient
@@ -33,10 +34,7 @@ from dragonfly_vortex.transport.tls_errors import why_tls_failed
 from dragonfly_vortex.vortex.client_protocol import ClientSettings, VortexClientFactory, VortexClientProtocol
 from dragonfly_vortex.wire import PieceRequest
 
-__all__ = ["CONNECT_TIMEOUT", "TCPClient"]
-
-CONNECT_TIMEOUT = 2.0
-"""Seconds that connecting may take, resolving a name included, as in the reference (``client/tcp.rs``)."""
+__all__ = ["TCPClient"]
 
 _SOON = 1.0
 """Seconds. A connection that ends so soon after its piece was closed because of it. One that stays longer is kept by

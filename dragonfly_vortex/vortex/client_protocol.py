@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import Attribute
 
 from dragonfly_vortex.errors import PieceError, RemoteProtocolError, SinkFailed
+from dragonfly_vortex.geometry import MAX_PIECE_LENGTH
 from dragonfly_vortex.interfaces import DownloadPieceRequest
 from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -35,10 +36,7 @@ from dragonfly_vortex.transport.wrong_port import LONGEST, what_is_sent
 from dragonfly_vortex.vortex.transfer import Transfer
 from dragonfly_vortex.wire import Close, Connection, ErrorCode, ErrorReply, PieceRequest, Role, State
 
-__all__ = ["MAX_PIECE_LENGTH", "ClientSettings", "VortexClientFactory", "VortexClientProtocol"]
-
-MAX_PIECE_LENGTH = 1024 * 1024 * 1024
-"""Bytes that a piece may have. Dragonfly's own pieces end at 64 MiB; nothing this side does grows with the length."""
+__all__ = ["ClientSettings", "VortexClientFactory", "VortexClientProtocol"]
 
 _READ_SIZE = 256 * 1024
 """Bytes to read from a socket at a time. Twisted's default, a quarter of it, takes half as long again."""

@@ -214,7 +214,7 @@ class CatalogTests(SynchronousTestCase):
 
     def test_nothing_between(self) -> None:
         """No other process changes what a change has looked at before it writes."""
-        self.patch(database, "_BUSY_TIMEOUT", 0.01)
+        self.patch(database, "BUSY_TIMEOUT", 0.01)
         other = self.open()
         get_task = self.catalog.get_task
 

@@ -98,7 +98,7 @@ class ChangeTests(DatabaseTestCase):
 
     def test_locked(self) -> None:
         """A database that another keeps locked for too long is a failure."""
-        self.patch(database_module, "_BUSY_TIMEOUT", 0.01)
+        self.patch(database_module, "BUSY_TIMEOUT", 0.01)
         database, other = self.open(), self.open()
         with (
             other.change(),

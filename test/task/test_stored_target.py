@@ -494,7 +494,7 @@ class StoredTargetTests(TestCase):
 
     async def test_of_liars_beside_a_finished_one(self) -> None:
         """A download that knows liars alone finds what another one has finished meanwhile, and leaves it as it is."""
-        self.patch(download, "_PAUSE", 0.01)
+        self.patch(download, "LOOK_AGAIN", 0.01)
         wrong = bytearray(CONTENT)
         wrong[150] ^= 1
         wrong[450] ^= 1
@@ -522,7 +522,7 @@ class StoredTargetTests(TestCase):
         Of two downloads at once whose parents disagree the one with an honest parent always succeeds, and does not
         name that parent; the other one fails, or has what the first one has fetched.
         """
-        self.patch(download, "_PAUSE", 0.01)
+        self.patch(download, "LOOK_AGAIN", 0.01)
         wrong = bytes(byte ^ (number % 100 == 5) for number, byte in enumerate(CONTENT))
         for seed in range(6):
             chance = random.Random(seed)

@@ -44,18 +44,15 @@ from dragonfly_vortex.storage.reactor.watch import CatalogWatch
 from dragonfly_vortex.storage.reading import Place
 from dragonfly_vortex.storage.task_file import TaskFile
 from dragonfly_vortex.storage.version import CatalogVersion
-from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
+from dragonfly_vortex.threads import STOP_TIMEOUT, DaemonThreadPool, run_in_pool
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["CHECK_INTERVAL", "STOP_TIMEOUT", "PieceStore"]
+__all__ = ["CHECK_INTERVAL", "PieceStore"]
 
 _T = TypeVar("_T")
 
 CHECK_INTERVAL = 1.0
 """Seconds between two looks at the storage's place, where nothing is asked of the catalog."""
-
-STOP_TIMEOUT = 5.0
-"""Seconds that the end of a storage, or of the reactor, waits for the storage's threads, for both together."""
 
 
 @implementer(ITaskStore)
