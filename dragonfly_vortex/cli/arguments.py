@@ -68,11 +68,18 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="SCHEME://HOST:PORT",
         dest="parents",
         action="append",
-        required=True,
         type=_parent,
         help="a peer that has the task; may be given several times. "
         + "; ".join(f"{each.scheme}, or {each.tls_scheme} for TLS: {each.purpose}" for each in transports)
-        + f"; a bare HOST:PORT means {transports[0].scheme}",
+        + f"; a bare HOST:PORT means {transports[0].scheme}; default: download.parents of the configuration",
+    )
+    download.add_argument(
+        "--parents",
+        metavar="FILE",
+        dest="parents_file",
+        type=Path,
+        help="a list of parents, a line for each, which is read again when it changes: a parent that is added is "
+        "asked, one that is removed gets no more requests; default: none",
     )
     download.add_argument(
         "--protocol",
@@ -114,7 +121,10 @@ def make_parser() -> argparse.ArgumentParser:
         "parent that fails twice is not asked again; default: 30",
     )
     download.add_argument(
-        "--config", metavar="FILE", type=Path, help="the configuration; default: none, and with --store ./tap.yaml"
+        "--config",
+        metavar="FILE",
+        type=Path,
+        help="the configuration; default: none, and ./tap.yaml with --store or where no parent is named",
     )
     _add_kind(download)
 

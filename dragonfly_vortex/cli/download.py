@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from argparse import Namespace
@@ -22,11 +23,12 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.cli.arguments import STDOUT
 from dragonfly_vortex.cli.configuration import read_config
 from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_signals
+from dragonfly_vortex.cli.parents import Parents
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.cli.resolver import UnawaitedResolver
 from dragonfly_vortex.cli.text import counted
 from dragonfly_vortex.clock import use_monotonic_clock
-from dragonfly_vortex.config import Config, default_config
+from dragonfly_vortex.config import DEFAULT_FILE, Config, default_config
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
 from dragonfly_vortex.errors import UsageError
 from dragonfly_vortex.interfaces import IDownloadTarget, InThread
@@ -52,8 +54,11 @@ def download_task(arguments: Namespace) -> ExitStatus:
         raise UsageError("expected --output PATH, --store or both, got neither")
     if arguments.no_sync and arguments.store:
         raise UsageError("expected --no-sync without --store, got both: a piece is offered once it is on the disk")
-    is_read = arguments.store or arguments.config is not None
-    config = read_config(arguments.config) if is_read else default_config()
+    config = _config(arguments)
+    is_named = arguments.parents or arguments.parents_file is not None
+    named = (arguments.parents or ()) if is_named else config.download.parents
+    if not (is_named or named):
+        raise UsageError("expected a parent (--parent, --parents, or download.parents of the configuration), got none")
     if arguments.store and isinstance(arguments.output, Path):
         _check_output(arguments.output, overwrite=arguments.overwrite)
     from twisted.internet import reactor as global_reactor
@@ -61,11 +66,14 @@ def download_task(arguments: Namespace) -> ExitStatus:
     reactor = cast("IPeerReactor", global_reactor)
     use_monotonic_clock(reactor)
     IReactorPluggableNameResolver(reactor).installNameResolver(UnawaitedResolver(reactor))
+    in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     with ProgressBar("downloading") as bar:
+        parents = Parents(reactor, in_thread, named, arguments.parents_file, bar.say)
         # Before the reactor runs: a parent that cannot be spoken to by this protocol is a wrong command line.
         protocol = arguments.protocol or config.download.protocol
-        negotiation = negotiate(protocol, config, arguments.parents, reactor=reactor, say=bar.say)
-        result = _run(reactor, lambda: Deferred.fromCoroutine(_download(reactor, config, arguments, negotiation, bar)))
+        negotiation = negotiate(protocol, config, parents.read(), reactor=reactor, say=bar.say)
+        work = partial(_download, reactor, in_thread, config, arguments, parents, negotiation, bar)
+        result = _run(reactor, lambda: Deferred.fromCoroutine(work()))
     if isinstance(result, ExitStatus):
         return result
     carried = [f"{counted(count, 'piece')} over {transport}" for transport, count in negotiation.carried.items()]
@@ -80,6 +88,13 @@ def download_task(arguments: Namespace) -> ExitStatus:
     return ExitStatus.DONE
 
 
+def _config(arguments: Namespace) -> Config:
+    """The configuration; a file is read where one is named, and where it is to say what the command does not say."""
+    is_needed = arguments.store or arguments.config is not None
+    is_asked = not arguments.parents and arguments.parents_file is None and os.path.exists(DEFAULT_FILE)
+    return read_config(arguments.config) if is_needed or is_asked else default_config()
+
+
 def _check_output(path: Path, *, overwrite: bool) -> None:
     """See whether a file can be written there, before anything is downloaded for it."""
     output = Output(path, overwrite=overwrite)
@@ -88,14 +103,19 @@ def _check_output(path: Path, *, overwrite: bool) -> None:
 
 
 async def _download(
-    reactor: IPeerReactor, config: Config, arguments: Namespace, negotiation: Negotiation, bar: ProgressBar
+    reactor: IPeerReactor,
+    in_thread: InThread,
+    config: Config,
+    arguments: Namespace,
+    parents: Parents,
+    negotiation: Negotiation,
+    bar: ProgressBar,
 ) -> DownloadedTask:
     """Run the download, and end its connections whether it succeeds or not."""
 
     def show(progress: Progress) -> None:
         bar.show(progress.verified_bytes, progress.content_length, progress.verified_pieces)
 
-    in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
     store = _store(config, reactor) if arguments.store else None
     target: IDownloadTarget
     if store is not None:
@@ -117,7 +137,7 @@ async def _download(
             negotiation.downloader,
             kind=arguments.kind,
             task_id=arguments.task_id,
-            parents=[str(parent) for parent in arguments.parents],
+            parents=[str(parent) for parent in parents.all],
             target=target,
             announcers=negotiation.announcers,
             concurrent_piece_count=arguments.concurrency or config.download.concurrent_piece_count,
@@ -126,6 +146,7 @@ async def _download(
             on_progress=show,
             on_wait=bar.say,
         )
+        parents.start(negotiation, download)
         done = await download.start()
         for parent, lie in done.lies.items():
             bar.say(f"parent {parent} has lied: {lie}")
@@ -134,6 +155,7 @@ async def _download(
         return done
     finally:
         ticking.stop()
+        parents.stop()
         await negotiation.downloader.stop()
         if store is not None:
             await store.stop()

@@ -15,9 +15,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
+from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config.units import LONGEST_TEXT, YEAR, read_duration, read_size, show_duration, show_size
 from dragonfly_vortex.config.yaml_tree import Scalar
-from dragonfly_vortex.transport_table import transports_named
+from dragonfly_vortex.transport_table import schemes, transports_named
 
 __all__ = [
     "Address",
@@ -26,8 +27,10 @@ __all__ = [
     "File",
     "Flag",
     "Kind",
+    "ListOf",
     "Name",
     "OutOfRange",
+    "Parent",
     "ProtocolName",
     "Size",
     "Whole",
@@ -310,6 +313,51 @@ class Address(_Text[str]):
     def parse(self, scalar: Scalar) -> str:
         """Read an address; kept in its usual form."""
         return str(ipaddress.ip_address(_written_as_text(scalar)))
+
+
+@dataclass(frozen=True, slots=True)
+class Parent(_Text[ParentAddress]):
+    """A parent's address, with its scheme or without."""
+
+    name = "parent"
+
+    @property
+    def allowed(self) -> str:
+        """The schemes."""
+        return f"a parent HOST:PORT or SCHEME://HOST:PORT, with {', '.join(schemes())} as scheme"
+
+    def parse(self, scalar: Scalar) -> ParentAddress:
+        """Read an address."""
+        return ParentAddress.from_text(_written_as_text(scalar))
+
+
+@dataclass(frozen=True, slots=True)
+class ListOf(Generic[T]):
+    """
+    A list. Each of its items is read by the kind of the items.
+
+    :param item: the kind of the items.
+    """
+
+    item: Kind[T]
+
+    @property
+    def name(self) -> str:
+        """The kind of the items."""
+        return f"list of {self.item.name}"
+
+    @property
+    def allowed(self) -> str:
+        """That it is a list."""
+        return f"a list; each item: {self.item.allowed}"
+
+    def parse(self, scalar: Scalar) -> tuple[T, ...]:
+        """Refuse what is no list."""
+        raise ValueError
+
+    def show(self, value: tuple[T, ...]) -> str:
+        """Write a list."""
+        return f"[{', '.join(self.item.show(item) for item in value)}]"
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 
 from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, REPLACED_VALUES, Keys
 from dragonfly_vortex.config.key_case import snake_case, spellings
-from dragonfly_vortex.config.kinds import OutOfRange
+from dragonfly_vortex.config.kinds import ListOf, OutOfRange
 from dragonfly_vortex.config.model import Config
 from dragonfly_vortex.config.setting import Setting, fields_of
 from dragonfly_vortex.config.tls_files import incomplete, surprises
 from dragonfly_vortex.config.worker_split import unshareable
-from dragonfly_vortex.config.yaml_tree import Entry, KeyPath, Node, Scalar, Section, dotted, shown
+from dragonfly_vortex.config.yaml_tree import Entry, Items, KeyPath, Node, Scalar, Section, dotted, shown
 from dragonfly_vortex.errors import ConfigError
 
 __all__ = ["DEFAULT_FILE", "LoadedConfig", "beside", "load_config"]
@@ -245,6 +245,12 @@ class _SettingReader:
         :raises ConfigError: when it is not allowed.
         """
         value, kind = place.value, setting.kind
+        if isinstance(value, Items) and isinstance(kind, ListOf):
+            of_item = dataclasses.replace(setting, kind=kind.item)
+            return tuple(
+                self._read(dataclasses.replace(place, key=f"{place.key}[{number}]", value=item), of_item, {})
+                for number, item in enumerate(value.items)
+            )
         reason = f"expected {kind.allowed}; got {shown(value)}"
         if isinstance(value, Scalar):
             if value.text in replaced:

@@ -11,12 +11,15 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config.kinds import (
     Address,
     Directory,
     Duration,
     Flag,
+    ListOf,
     Name,
+    Parent,
     ProtocolName,
     Size,
     Whole,
@@ -123,6 +126,15 @@ class DownloadConfig:
             _FLAG,
             "Fetch content from any address and port that a parent announces over gRPC. By default only from the host "
             "by which the parent is known, at an announced port from 1024 on.",
+        ),
+    )
+    parents: tuple[ParentAddress, ...] = field(
+        default_factory=tuple,
+        metadata=setting(
+            ListOf(Parent()),
+            "The parents of `dfvortex download` where the command names none.",
+            omitted="none",
+            nullable=True,
         ),
     )
     tcp: DownloadTCPConfig = field(default_factory=DownloadTCPConfig)

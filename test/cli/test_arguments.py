@@ -63,6 +63,7 @@ class ParserTests(SynchronousTestCase):
                 "command": "download",
                 "task_id": TASK_ID,
                 "parents": [ParentAddress(scheme="tcp", host="host", port=4005)],
+                "parents_file": None,
                 "protocol": None,
                 "output": Path("out"),
                 "store": False,
@@ -161,7 +162,7 @@ class ParserTests(SynchronousTestCase):
         """No command, an unknown one, and one without what it needs are one line each."""
         self.assert_refused("the following arguments are required: COMMAND")
         self.assert_refused("invalid choice: 'fetch'", "fetch")
-        self.assert_refused("--parent", "download", TASK_ID)
+        self.assert_refused("TASK_ID", "download")
         self.assert_refused("--output", "export", TASK_ID)
         self.assert_refused("PATH", "import")
 

@@ -34,6 +34,7 @@ download:
   bandwidth_limit: 1GiB
   allow_empty_digest: true
   follow_announced_addresses: true
+  parents: ['10.0.0.7:4005', 'grpc://parent.example:4000']
   tcp: {capacity: 20, idle_timeout: 1h30m, connections_per_address: 3}
 upload:
   bandwidth_limit: 1000
@@ -142,6 +143,10 @@ class LoadTests(ConfigFileTestCase):
                     "bandwidth_limit": 2**30,
                     "allow_empty_digest": True,
                     "follow_announced_addresses": True,
+                    "parents": (
+                        {"scheme": "tcp", "host": "10.0.0.7", "port": 4005},
+                        {"scheme": "grpc", "host": "parent.example", "port": 4000},
+                    ),
                     "tcp": {"capacity": 20, "idle_timeout": 5400.0, "connections_per_address": 3},
                 },
                 "upload": {
@@ -249,6 +254,26 @@ class LoadTests(ConfigFileTestCase):
         self.assertEqual(loaded.config.download.bandwidth_limit, 5_000_000)
         self.assertEqual(loaded.config.download.concurrent_piece_count, 2)
 
+    def test_lists(self) -> None:
+        """
+        A list is read item by item; one with nothing in it, or nothing in its place, is an empty one.
+        """
+        for text, expected in (
+            ("[]", ()),
+            ("", ()),
+            ("['h:1', tls://h:2]", ("h:1", "tls://h:2")),
+        ):
+            parents = self.load(f"download: {{parents: {text}}}\n").config.download.parents
+            self.assertEqual(tuple(map(str, parents)), expected)
+        for text, key, said in (
+            ("['h:1', quic://h]", "download.parents[1]", "with tcp, tls, grpc, grpcs as scheme; got 'quic://h'"),
+            ("[[h:1]]", "download.parents[0]", "got a list"),
+            ("h:1", "download.parents", "expected a list; each item: a parent HOST:PORT or SCHEME://HOST:PORT"),
+        ):
+            error = self.assertRaises(ConfigError, self.load, f"download: {{parents: {text}}}\n")
+            self.assertEqual(error.key, key)
+            self.assertIn(said, str(error))
+
     def test_tap_yaml(self) -> None:
         """
         The repository's ``tap.yaml`` spells out the defaults, and loads without a warning.
@@ -258,12 +283,12 @@ class LoadTests(ConfigFileTestCase):
         self.assertEqual(loaded, LoadedConfig(config=defaults_beside(str(file)), warnings=()))
         self.assertEqual(loaded.config.storage.dir, ROOT / "dfvortex-data")
         left_out = {"host.hostname", "storage.server.tcp.buffer_size", "storage.server.tcp.congestion_control"}
-        left_out |= {"tls.cert", "tls.key", "tls.ca_cert"}
+        left_out |= {"tls.cert", "tls.key", "tls.ca_cert", "download.parents"}
         elsewhere = {f"upload.{side}.{name}" for side in ("server", "client") for name in ("cert", "key", "ca_cert")}
         spelled_out = set(leaves(yaml.safe_load(file.read_text())))
         self.assertEqual(spelled_out | left_out | elsewhere, set(leaves(dataclasses.asdict(default_config()))))
         for key in left_out:
-            self.assertRegex(file.read_text(), f"# +{key.rpartition('.')[2]}: ")
+            self.assertRegex(file.read_text(), f"# +{key.rpartition('.')[2]}:\\s")
 
 
 class DfdaemonTests(ConfigFileTestCase):
@@ -470,7 +495,7 @@ class RefusalTests(ConfigFileTestCase):
             str(error),
             f"{error.file}:3: download.piece_timout: unknown key (did you mean piece_timeout?); expected one of "
             "protocol, piece_timeout, concurrent_piece_count, bandwidth_limit, allow_empty_digest, "
-            "follow_announced_addresses, tcp",
+            "follow_announced_addresses, parents, tcp",
         )
         self.assertIsInstance(error, VortexError)
 

@@ -8,7 +8,7 @@ import dataclasses
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -48,6 +48,7 @@ class DefaultTests(SynchronousTestCase):
                     "bandwidth_limit": 50_000_000_000,
                     "allow_empty_digest": False,
                     "follow_announced_addresses": False,
+                    "parents": (),
                     "tcp": {"capacity": 2000, "idle_timeout": 420.0, "connections_per_address": 32},
                 },
                 "upload": {
@@ -121,7 +122,9 @@ class TreeTests(SynchronousTestCase):
                 if isinstance(kind, Setting):
                     self.assertTrue(kind.purpose.endswith("."), name)
                     self.assertTrue(default is not None or kind.omitted, name)
-                    self.assertIsInstance(getattr(section(), name), get_args(hints[name]) or hints[name], name)
+                    hint = hints[name]
+                    types = tuple if get_origin(hint) is tuple else get_args(hint) or hint
+                    self.assertIsInstance(getattr(section(), name), types, name)
                 else:
                     self.assertIs(kind, hints[name])
 

@@ -1,0 +1,120 @@
+"""The parents of a download by the command: named, configured, and in a list that changes while it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTCP
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
+from dragonfly_vortex.testing.pieces import sample_piece
+from test.processes import PROGRAMS, dfvortex
+
+_PIECES = [sample_piece(10_000, number=number) for number in range(6)]
+_CONTENT = b"".join(piece.content for piece in _PIECES)
+_TASK_ID = hashlib.sha256(_CONTENT).hexdigest()
+
+
+def next_line(running: subprocess.Popen[str], words: str) -> str:
+    """The next line with these words that a command says on standard error."""
+    return next(line for line in running.stderr or () if words in line)
+
+
+class ParentsTests(TestCase):
+    """The command as a process, with parents in this one."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        self.list = self.directory / "parents.txt"
+
+    def parent(self, *, gives: int = len(_PIECES)) -> VortexContractParent:
+        """A parent that gives so many pieces, and fails to give the others."""
+        offers = [Offer(piece=piece, fault=Fault.NONE if piece.number < gives else Fault.INTERNAL) for piece in _PIECES]
+        made = VortexContractParent(IReactorTCP(reactor), offers)
+        made.start()
+        self.addCleanup(made.stop)
+        return made
+
+    def write(self, *parents: VortexContractParent) -> None:
+        """Replace the list."""
+        new = self.list.with_suffix(".new")
+        new.write_text("".join(f"{parent.address}\n" for parent in parents))
+        os.replace(new, self.list)
+
+    async def download(self, *arguments: str) -> str:
+        """Download, and give what the command says on standard error."""
+        ran = await deferToThread(
+            dfvortex, "download", _TASK_ID, "--output", "out", *arguments, directory=self.directory
+        )
+        self.assertEqual(ran.returncode, 0, ran)
+        self.assertTrue((self.directory / "out").read_bytes() == _CONTENT)
+        return ran.stderr
+
+    def start(self, *arguments: str) -> Deferred[str]:
+        """Start to download; fires as :meth:`download` returns."""
+        return Deferred.fromCoroutine(self.download(*arguments))
+
+    async def test_added_and_removed(self) -> None:
+        """A list that is rewritten during the download: the new parent is asked, the old one is asked no more."""
+        partial, whole = self.parent(gives=1), self.parent()
+        self.write(partial)
+        started = self.start("--parents", str(self.list))
+        await partial.until_asked(3)
+        self.assertEqual(whole.requests, [])
+        self.write(whole)
+        await started
+        self.assertTrue(whole.requests)
+
+    async def test_unusable_change(self) -> None:
+        """A list that cannot be used any more is told, and the download goes on with the parents that there were."""
+        partial, whole = self.parent(gives=1), self.parent()
+        self.write(partial)
+        command = [str(PROGRAMS / "dfvortex"), "download", _TASK_ID, "--output", "out", "--parents", str(self.list)]
+        running = subprocess.Popen(command, cwd=self.directory, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(running.kill)
+        await partial.until_asked(3)
+        self.list.write_text("nowhere\n")
+        line = await deferToThread(next_line, running, "stay as they were")
+        self.assertIn("parents.txt:1: expected an address HOST:PORT", line)
+        self.write(partial, whole)
+        await deferToThread(running.communicate)
+        self.assertEqual(running.returncode, 0)
+        self.assertTrue((self.directory / "out").read_bytes() == _CONTENT)
+
+    async def test_configured(self) -> None:
+        """Where the command names no parent those of the configuration are asked, also of the default file."""
+        parent = self.parent()
+        for name, arguments in (("other.yaml", ("--config", "other.yaml")), ("tap.yaml", ())):
+            (self.directory / name).write_text(f"download: {{parents: ['{parent.address}']}}\n")
+            before = len(parent.requests)
+            await self.download(*arguments, "--overwrite")
+            self.assertGreater(len(parent.requests), before)
+
+    async def test_named_beats_configured(self) -> None:
+        """Parents that the command names are asked in place of those of the configuration."""
+        named, configured = self.parent(), self.parent()
+        (self.directory / "tap.yaml").write_text(f"download: {{parents: ['{configured.address}']}}\n")
+        await self.download("--config", "tap.yaml", "--parent", named.address)
+        self.assertEqual(configured.requests, [])
+
+    async def test_none(self) -> None:
+        """Without any parent that is one line, and status 2; so is a list that cannot be read."""
+        for arguments, said in (
+            ((), "expected a parent (--parent, --parents, or download.parents of the configuration), got none"),
+            (("--parents", "missing"), "missing: cannot be read: No such file or directory"),
+        ):
+            ran = await deferToThread(
+                dfvortex, "download", _TASK_ID, "--output", "out", *arguments, directory=self.directory
+            )
+            self.assertEqual((ran.returncode, ran.stdout), (2, ""))
+            self.assertEqual(ran.stderr, f"dfvortex: {said}\n")

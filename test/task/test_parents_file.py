@@ -1,0 +1,105 @@
+"""A list of parents in a file, and what happens when the file changes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.errors import ConfigError
+from dragonfly_vortex.task.parents_file import INTERVAL, ParentsFile
+from test.task.downloading import at_once
+
+
+class ParentsFileTests(SynchronousTestCase):
+    """A list that is read by a clock that the test turns."""
+
+    def setUp(self) -> None:
+        self.path = Path(self.mktemp())
+        self.clock = Clock()
+        self.changes: list[list[str]] = []
+        self.errors: list[str] = []
+        self.file = ParentsFile(
+            self.path,
+            self.clock,
+            at_once,
+            lambda parents: self.changes.append([str(parent) for parent in parents]),
+            self.errors.append,
+        )
+
+    def write(self, text: str) -> None:
+        """Replace the list."""
+        new = self.path.with_suffix(".new")
+        new.write_text(text, encoding="utf-8")
+        os.replace(new, self.path)
+
+    def start(self, text: str = "a:1\n") -> None:
+        """Read this list, and look at it from then on."""
+        self.write(text)
+        self.file.read()
+        self.file.start()
+        self.addCleanup(self.file.stop)
+
+    def test_lines(self) -> None:
+        """Each line is a parent once; empty lines and comments do not count."""
+        self.write("# the rack\n\ngrpc://a:4000  # the first\n[::1]:4005\ntcp://a:1\na:1\n  b:2")
+        self.assertEqual([str(each) for each in self.file.read()], ["grpc://a:4000", "[::1]:4005", "a:1", "b:2"])
+
+    def test_refused(self) -> None:
+        """What cannot be used is refused with the line and what is expected."""
+        self.assertIn("cannot be read: No such file", str(self.assertRaises(ConfigError, self.file.read)))
+        for text, said in (
+            ("a:1\nb\n", ":2: expected an address HOST:PORT"),
+            ("quic://a:1\n", ":1: expected a parent's address with one of tcp://"),
+            ("# none\n", ":1: expected a line for each parent, got none"),
+            ("#" * (1024 * 1024 + 1), "expected at most 1048576 bytes"),
+        ):
+            self.write(text)
+            self.assertIn(said, str(self.assertRaises(ConfigError, self.file.read)))
+
+    def test_change(self) -> None:
+        """A list that has changed is told once, replaced or written in place; one that has not is not told."""
+        self.start()
+        self.clock.advance(INTERVAL)
+        self.assertEqual(self.changes, [])
+        self.write("a:1\nb:2\n")
+        self.clock.pump([INTERVAL] * 3)
+        self.path.write_text("c:3\n")
+        self.clock.pump([INTERVAL] * 3)
+        self.assertEqual(self.changes, [["a:1", "b:2"], ["c:3"]])
+
+    def test_unusable_change(self) -> None:
+        """A list that cannot be used any more changes nothing, and is told once; the next good one is taken."""
+        self.start()
+        self.write("a:1\nb\n")
+        self.clock.pump([INTERVAL] * 3)
+        self.path.unlink()
+        self.clock.pump([INTERVAL] * 3)
+        self.write("d:4\n")
+        self.clock.pump([INTERVAL] * 3)
+        self.assertEqual(self.changes, [["d:4"]])
+        self.assertEqual(len(self.errors), 2)
+        self.assertIn(":2: expected an address HOST:PORT", self.errors[0])
+        self.assertIn("No such file or directory; the parents stay as they were", self.errors[1])
+
+    def test_pipe(self) -> None:
+        """A pipe is read once, and not looked at again."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        os.write(writing, b"a:1\n")
+        os.close(writing)
+        file = ParentsFile(Path(f"/dev/fd/{reading}"), self.clock, at_once, self.changes.append, self.errors.append)  # type: ignore[arg-type]  # nothing is told
+        self.assertEqual([str(each) for each in file.read()], ["a:1"])
+        file.start()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        file.stop()
+
+    def test_stopped(self) -> None:
+        """Once stopped it tells nothing, and leaves nothing."""
+        self.start()
+        self.write("b:2\n")
+        self.file.stop()
+        self.clock.advance(10 * INTERVAL)
+        self.assertEqual((self.changes, self.clock.getDelayedCalls()), ([], []))
