@@ -1,6 +1,6 @@
 """
-The transports by which a piece gets from a parent to a child: one row for each. Addresses, configuration, command line,
-downloaders and the doors of a peer all read this table.
+The table of transports, which carry pieces from a parent to a child: one row for each. Addresses, configuration,
+command line, downloaders and the doors of a peer all read this table.
 
 Another transport is a package and a row. A row names the code of its transport, and that code is imported when it is
 used: so this table is read everywhere and loads nothing.

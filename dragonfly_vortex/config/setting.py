@@ -1,6 +1,6 @@
 """
-What a key of the configuration is, and how a section is walked over. A section is a frozen dataclass: a field whose
-default is another such class opens a section, and every other field carries a :class:`Setting`.
+The description of a key of the configuration, and a walk over the keys of a section. A section is a frozen dataclass: a
+field whose default is another such class opens a section, and every other field carries a :class:`Setting`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A door: the way into a peer over one transport, as the service of a peer opens, reloads and closes it."""
+"""A door: a peer's server over one transport, which the service of the peer opens, reloads and closes."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Door:
 
     def open(self) -> None:
         """
-        Listen, or see that :meth:`start` can. This process accepts nobody before the reactor's next turn.
+        Listen, or see that :meth:`start` can. This process accepts no connection before the reactor's next turn.
 
         :raises twisted.internet.error.CannotListenError: the address cannot be had.
         """

@@ -1,6 +1,6 @@
 """
-From a configuration to the downloader that it asks for, the design document's ``DownloaderFactory``; and to all that
-one download needs to speak to its parents, whatever their addresses. Which transports there are is read in
+Builds the downloader that a configuration asks for (the design document's ``DownloaderFactory``), and the announcers
+for a download's parents. Which transports there are is read in
 :mod:`dragonfly_vortex.transport_table`, and the code of one is loaded when it is needed.
 """
 

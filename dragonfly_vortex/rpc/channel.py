@@ -64,7 +64,7 @@ class Channel:
     :param address: ``HOST:PORT``, ``grpc://HOST:PORT`` or ``grpcs://HOST:PORT``. With ``grpcs://`` it uses TLS.
     :param settings: the event loop, the credentials, and the time for connecting.
     :param longest: bytes that a message from the parent may have. A longer one ends its call with
-        ``RESOURCE_EXHAUSTED`` when its length has come, before its content.
+        ``RESOURCE_EXHAUSTED`` when its length arrives, before its content.
     :raises ValueError: the address has another form, or there are no credentials for TLS.
     """
 
@@ -84,7 +84,7 @@ class Channel:
         Make a call that has one reply. Cancelling the Deferred cancels the call.
 
         :param method: the method's path.
-        :param timeout: seconds, which the parent is told.
+        :param timeout: seconds; also sent to the parent.
         :returns: fires with the reply; fails with :class:`CallFailed`.
         """
 
@@ -189,7 +189,7 @@ def _options(settings: GRPCSettings, longest: int) -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", 20_000),
         # An attempt to connect may take as long as the shortest pause before the next one.
         ("grpc.min_reconnect_backoff_ms", connect_timeout),
-        # A parent that has come back is seen soon; calls fail at once while it is known to be away.
+        # A parent that is back is seen soon; calls fail at once while it is known to be away.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", connect_timeout),
         # Two channels to one address share no connection, so that closing one ends its connection.

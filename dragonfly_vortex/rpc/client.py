@@ -50,7 +50,7 @@ _TURNS_PER_SECOND = 20
 """Parts of a second for which a limit lets bytes through at once."""
 
 _LONGEST_CALL = 8
-"""How many times as long as the time without progress a call may take in all, which its parent is told."""
+"""How many times as long as the time without progress a call may take in all. Its parent gets that deadline."""
 
 _T = TypeVar("_T")
 
@@ -77,7 +77,7 @@ class GRPCClient:
         self._under_way: set[Deferred[DownloadPieceResponse]] = set()
         self._learnt: tuple[str, int] = ("", _UNKNOWN_LENGTH)  # the last task, and the length of its pieces
         self._stopped = False
-        self._heard_at = float("-inf")  # when a piece has come last
+        self._heard_at = float("-inf")  # when the last piece arrived
 
     def download_piece(self, request: DownloadPieceRequest, timeout: float) -> Deferred[DownloadPieceResponse]:
         if self._stopped:
@@ -153,8 +153,8 @@ class GRPCClient:
         self, waiting: Deferred[_T], request: DownloadPieceRequest, timeout: float, instead: str
     ) -> Deferred[_T]:
         """
-        Have something fail that does not fire in time. How much of a piece has come cannot be seen, so the time counts
-        from the last piece that has come whole from this parent.
+        Make a Deferred fail that does not fire in time. The progress of a piece cannot be seen, so the time counts from
+        the last whole piece of this parent.
 
         :param instead: what came instead, for the message.
         """

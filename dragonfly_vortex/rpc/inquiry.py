@@ -1,5 +1,5 @@
 """
-What one parent is asked about one task, by its gRPC API: how long it is, and which pieces there are.
+Asks one parent about one task over gRPC: its length, and which pieces there are.
 
 The stream of pieces has no deadline. One that ends before the task is complete is asked for again after a pause: its
 parent may still be downloading. :class:`Patience` decides when to ask again, and when the parent has no more to tell.
@@ -40,7 +40,7 @@ _UNKNOWN_NUMBERS = 4096
 """Pieces that a parent is asked for at once that does not know how many there are: 16 GiB in pieces of 4 MiB."""
 
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
-"""What a call ends with when nobody has answered it."""
+"""The statuses of a call without an answer."""
 
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds before a list is asked for again: the first time, the second, and so on. News begin anew."""

@@ -1,7 +1,7 @@
 """
-Which pieces a parent has, by its gRPC API: :class:`PieceDiscovery` tells that, and where the parent offers Vortex.
+Learns over gRPC which pieces a parent has, and where it offers Vortex: :class:`PieceDiscovery`.
 
-How it is asked stands in :mod:`dragonfly_vortex.rpc.inquiry`.
+The requests are in :mod:`dragonfly_vortex.rpc.inquiry`.
 
 A parent can announce any address, also that of a machine that has nothing to do with it. So by default content is
 fetched from the host that announces, whatever address it gives.
@@ -37,7 +37,7 @@ class PieceDiscovery:
     :param parent: its gRPC address.
     :param settings: the reactor, the credentials, and the options of channels.
     :param offer_tcp: called in the reactor's thread with the parent's TCP address, as soon as it is known, before the
-        piece with which it came is told, and again when it has changed.
+        piece with which it came is announced, and again when it has changed.
     :param follow: whether any address that the parent announces is taken, see :func:`tcp_address_of`.
     """
 

@@ -1,5 +1,5 @@
 """
-Who is fetching which piece of a task, over all processes on one storage.
+Locks on the pieces of a task, so that of all downloads into one storage, in any process, only one fetches a piece.
 
 Each task that is being downloaded has a file of locks: byte n is locked by the download that fetches piece n. The locks
 belong to the open file (``F_OFD_SETLK``), so two downloads in one process are two owners, and the kernel frees them
@@ -57,7 +57,7 @@ _RECORD_LENGTH = _LEVELS * _OWNER.size
 _Place = tuple[int, bytes]
 
 _PRESENCE = 1 << 32
-"""The byte behind the last piece's: everybody who has the file open has locked it, together with all others."""
+"""The byte behind the last piece's: each owner that has the file open shares its lock."""
 
 WHOLE = _PRESENCE + 1
 """
@@ -80,7 +80,7 @@ def claims_path(directory: Path, kind: PieceKind, task_id: str) -> Path:
 
 
 def sweep_claims(directory: Path, kind: PieceKind, task_id: str) -> None:
-    """Delete the locks of a task that nobody downloads. The caller keeps everybody from opening them meanwhile."""
+    """Delete the locks of a task that is not being downloaded. The caller keeps others from opening them meanwhile."""
     path = claims_path(directory, kind, task_id)
     if path.exists():
         claims = Claims(path)
@@ -103,8 +103,8 @@ class PieceLock:
 
     def is_held(self) -> bool:
         """
-        Whether the piece may still be written by the one who took this lock. Once it may not, it never may again. It
-        costs one small read from memory.
+        Whether the owner of this lock may still write the piece. Once it may not, it never may again. It costs one
+        small read from memory.
 
         :raises OSError: the file cannot be read.
         """
@@ -314,7 +314,7 @@ class Claims:
 
     def is_alone(self) -> bool:
         """
-        Tell whether nobody else has the task open.
+        Whether no other owner has the task open.
 
         :raises OSError: the locks do not work.
         """
@@ -326,7 +326,7 @@ class Claims:
         return is_alone
 
     def close(self) -> None:
-        """Give up all claims. The file is deleted by the last who has it open; closed already, nothing is done."""
+        """Give up all claims. The last owner deletes the file; closed already, nothing is done."""
         if self._descriptor < 0:
             return
         try:
@@ -366,7 +366,7 @@ class Claims:
         while lock_shared_or_alone(self._descriptor, shared=False):
             if is_named(self._descriptor, self._path):
                 return True
-            # The last one who claimed piece by piece has deleted the file, and another one may have made it anew.
+            # The last owner that claimed piece by piece has deleted the file, and another one may have made it anew.
             self._close_file()
             self._open_file()
         return False

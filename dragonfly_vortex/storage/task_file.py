@@ -1,5 +1,5 @@
 """
-A task's file while the task is being downloaded: opened, claimed piece by piece, told of in the catalog. Everything
+A task's file in the storage during a download: opens it, claims its pieces, and commits them to the catalog. Everything
 here blocks, and belongs to the storage's thread.
 
 The file is at its place from the beginning, sparse, so that a daemon serves each piece as soon as it has a row. One
@@ -87,7 +87,7 @@ class TaskFile:
             if not self._claims.claim(number) and not self._take_over(number):
                 return Claim(is_ours=False, owner=self._claims.owner(number))
             self._check_current()
-            # Behind the lock: whoever had it before has written the row by now.
+            # With the lock held: the previous owner has written the row by now.
             try:
                 stored = self._catalog.get_piece(self.kind, self.task_id, number)
             except NotStored:
@@ -226,15 +226,15 @@ class TaskFile:
 
     def close(self) -> None:
         """
-        Give up all claims. If nobody else writes to the file, it is deleted if there is nothing in it, and otherwise
-        the room behind its end is given back. Nothing is done for a task that is not open.
+        Give up all claims. If no other download writes to the file, it is deleted if there is nothing in it, and
+        otherwise the room behind its end is given back. Nothing is done for a task that is not open.
 
         :raises StorageFailure: the storage failed; it is closed all the same.
         """
         if self.descriptor < 0:
             return
         for number in self._lost.union(self._claims.lost()):
-            with suppress(StorageFailure):  # what cannot be read here is found by whoever reads it next
+            with suppress(StorageFailure):  # what cannot be read here is found by the next reader
                 self.release(number)
         with self._failures(), self._content.lock():
             try:
@@ -277,11 +277,11 @@ class TaskFile:
             # Another name of a user's own file, which is not ours to write to.
             length = None if task is None else task.content_length
             return task is not None and length is not None and (len(sound) == piece_count(length, task.piece_length))
-        # Without a row it is what a process that was killed has left, unless somebody has just begun with it.
+        # Without a row it is what a process that was killed has left, unless another download has just begun with it.
         return task is not None or not self._claims.is_alone()
 
     def _begin_anew(self) -> Found:
-        """Make a new file, and delete the rows that told of another. Under the lock."""
+        """Make a new file, and delete the rows of the old one. Under the lock."""
         self._catalog.remove_task(self.kind, self.task_id)
         self._content.create(self.kind, self.task_id)
         self.descriptor = self._content.open_for_writing(self.kind, self.task_id)
@@ -308,7 +308,7 @@ class TaskFile:
         return True
 
     def _release(self, number: int) -> None:
-        """Give up a claim. After one that was lost the piece is judged: the last write may have come too late."""
+        """Give up a claim. After a lost one the piece is verified: the last write may have been too late."""
         if self._claims.release(number):
             self._lost.add(number)
         if number in self._lost:
