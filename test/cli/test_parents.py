@@ -76,7 +76,7 @@ class ParentsTests(TestCase):
         self.assertTrue(whole.requests)
 
     async def test_unusable_change(self) -> None:
-        """A list that cannot be used any more is told, and the download goes on with the parents that there were."""
+        """A list that cannot be used any more is reported, and the download goes on with its parents."""
         partial, whole = self.parent(gives=1), self.parent()
         self.write(partial)
         command = [str(PROGRAMS / "dfvortex"), "download", _TASK_ID, "--output", "out", "--parents", str(self.list)]

@@ -37,7 +37,7 @@ class GRPCDoorTests(TestCase):
         self.assertIsNone(door.address)
 
     def test_port_in_use(self) -> None:
-        """A port that cannot be had is told when it opens."""
+        """A port in use is reported when the door opens."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             self.assertRaises(CannotListenError, self.door(other.getsockname()[1]).open)
 

@@ -36,13 +36,13 @@ class VortexDoorTests(TestCase):
         self.assertIsNone(door.address)
 
     def test_port_in_use(self) -> None:
-        """A port that cannot be had is told when it opens."""
+        """A port in use is reported when the door opens."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             door = VortexDoor(door_settings(config(other.getsockname()[1]), Path(self.mktemp())))
             self.assertRaises(CannotListenError, door.open)
 
     def test_reload(self) -> None:
-        """Files for TLS that cannot be used are told before anything changes."""
+        """TLS files that cannot be used are reported before anything changes."""
         directory = Path(self.mktemp())
         directory.mkdir()
         issued = Authority(directory).issue()

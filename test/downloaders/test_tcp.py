@@ -16,7 +16,7 @@ class BuildTests(SynchronousTestCase):
     """What the row names."""
 
     def test_build(self) -> None:
-        """It is made for the configuration, and connects to nobody before it is asked."""
+        """It is made for the configuration, and does not connect before its first request."""
         reactor = MemoryReactorClock()
         self.assertIsInstance(build(default_config(), reactor, TokenBucket(1000, Clock())), TCPDownloader)
         self.assertEqual((reactor.tcpClients, reactor.getDelayedCalls()), ([], []))

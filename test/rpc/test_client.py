@@ -46,7 +46,7 @@ _REACTOR = cast(IRPCReactor, reactor)
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    """Answers what it is told to."""
+    """Answers as the test says."""
 
     def __init__(self, answer: Callable[[int], bytes]) -> None:
         self._answer = answer
@@ -156,14 +156,14 @@ class ClientTests(TestCase):
         await self.failure(self.client("nowhere").download_piece(sample_piece(1).request(), 10), ParentUnreachable)
 
     async def test_mute_parent(self) -> None:
-        """A port behind which nobody speaks is unreachable after the time to connect, not after the piece's."""
+        """A port that accepts and says nothing is unreachable after the time to connect, not after the piece's."""
         with socket.create_server(("127.0.0.1", 0)) as mute:
             client = self.client(f"127.0.0.1:{mute.getsockname()[1]}", connect_timeout=0.5)
             # The piece has more seconds than this test may take.
             await self.failure(client.download_piece(sample_piece(1).request(), 1000), ParentUnreachable)
 
     async def test_comes_back(self) -> None:
-        """A parent that was away is reached again soon after it has come back."""
+        """A parent that was away is reached again soon after its return."""
         with socket.socket() as reserved:
             reserved.bind(("127.0.0.1", 0))
             port = reserved.getsockname()[1]
@@ -184,7 +184,7 @@ class ClientTests(TestCase):
                 await deferToThread(time.sleep, 0.02)
 
     async def test_memory(self) -> None:
-        """Pieces of an unknown task count as the longest there are; once one has come, as long as it was."""
+        """Pieces of an unknown task count as the longest there are; once one has arrived, as long as it was."""
         most = now = 0
         lock = threading.Lock()
         gate = threading.Event()

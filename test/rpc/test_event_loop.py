@@ -90,7 +90,7 @@ class EventLoopThreadTests(TestCase):
             await self.thread.run(raising)
 
     async def test_cancel(self) -> None:
-        """Who is cancelled while he waits cancels what he has asked."""
+        """A waiting call that is cancelled cancels its request."""
         cancelled: Deferred[None] = Deferred()
         asked: Deferred[None] = Deferred()
 
@@ -109,7 +109,7 @@ class EventLoopThreadTests(TestCase):
         await cancelled
 
     async def test_unwanted(self) -> None:
-        """An answer that is under way when its asker goes is given to whoever cleans up."""
+        """An answer that is under way when its caller is cancelled goes to the cleanup function."""
         asked: Deferred[None] = Deferred()
         unwanted: Deferred[str] = Deferred()
 

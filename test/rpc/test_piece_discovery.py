@@ -86,7 +86,7 @@ class AddressTests(SynchronousTestCase):
 
 
 class DiscoveryTests(TestCase):
-    """A child that writes down what it is told."""
+    """A child that records what is announced to it."""
 
     timeout = 120
 
@@ -111,7 +111,7 @@ class DiscoveryTests(TestCase):
         return parent
 
     def on_piece(self, number: int, offset: int, length: int) -> None:
-        """Write down which doors are known when a piece is told."""
+        """Record which doors are known when a piece is announced."""
         self.known.append(list(self.doors))
         self.told.on_piece(number, offset, length)
 
@@ -123,13 +123,13 @@ class DiscoveryTests(TestCase):
         self.assertEqual(self.doors, [])
 
     async def test_told_first(self) -> None:
-        """The door is known before the piece is told that it came with, and told once."""
+        """The door is reported before the piece that it came with, and once."""
         self.ask(says_and_waits(*(piece(number, ip="127.0.0.1", tcp_port=4005) for number in range(2))))
         await self.told.until_pieces(2)
         self.assertEqual(self.known, [["127.0.0.1:4005"]] * 2)
 
     async def test_changes(self) -> None:
-        """A door that is another one later is told then."""
+        """A door that changes later is reported then."""
         self.ask(says_and_waits(piece(0), piece(1, tcp_port=4005), piece(2, 10, tcp_port=4006)))
         await self.told.until_pieces(3)
         self.assertEqual(self.doors, ["127.0.0.1:4005", "127.0.0.1:4006"])

@@ -182,7 +182,7 @@ class StopTests(ServiceTestCase):
     """How it ends."""
 
     async def test_open_streams(self) -> None:
-        """Streams end well when the service stops; it waits neither for them nor for those who watch its health."""
+        """Streams end well when the service stops; it waits neither for them nor for watchers of its health."""
         await self.add(0)
         health: Any = health_pb2_grpc.HealthStub(self.channel)
 

@@ -153,7 +153,7 @@ class LifeTests(WritingTestCase):
             remove_task(self.directory, KIND, TASK_ID)
 
     def test_nothing_came(self) -> None:
-        """A file without a row goes with the last who has it open."""
+        """A file without a row is deleted when the last owner closes it."""
         first, second = self.opened(), self.opened()
         first.close()
         self.assertEqual(files_in(self.directory), [str(self.path.relative_to(self.directory / "content"))])
@@ -166,7 +166,7 @@ class LifeTests(WritingTestCase):
         self.assertEqual(os.listdir(self.directory.parent), [self.directory.name])
 
     def test_failure(self) -> None:
-        """A storage that cannot be written to is told as such, and nothing stays open."""
+        """A storage that cannot be written to is reported as such, and nothing stays open."""
         (self.directory / "content").write_bytes(b"in the way")
         with self.assertRaisesRegex(StorageFailure, f"cannot write task {TASK_ID}"):
             self.opened()
@@ -219,7 +219,7 @@ class TogetherTests(WritingTestCase):
         self.assertRaisesRegex(TaskChanged, "piece 1: expected the one that was verified, got none", second.hold)
 
     def test_held_by_a_frozen_one(self) -> None:
-        """A frozen process keeps nobody from the task: it is told of what has changed when it runs again."""
+        """A frozen process keeps no other from the task, and learns of changes when it runs again."""
         self.patch(piece_locks, "TAKE_OVER_AFTER", 0.0)
         first, second = self.opened(), self.opened()
         self.addCleanup(first.close)
@@ -293,7 +293,7 @@ class TogetherTests(WritingTestCase):
         first.close()
 
     def test_replaced(self) -> None:
-        """Who has a file open that is not the task's any more is told, and changes nothing."""
+        """A download whose open file is not the task's any more gets an error, and changes nothing."""
         for replace_it in (self.import_it, lambda: remove_task(self.directory, KIND, TASK_ID)):
             file = self.opened()
             if file.claim(0) == OURS:
@@ -352,7 +352,7 @@ class FoundTests(WritingTestCase):
     """What earlier processes have left."""
 
     def test_killed_before_the_first(self) -> None:
-        """A file without a row is not gone on with: nobody knows what it is."""
+        """A file without a row is not continued: its content is unknown."""
         self.path.parent.mkdir(parents=True)
         self.path.write_bytes(b"left behind")
         file = self.opened()
@@ -413,7 +413,7 @@ class FoundTests(WritingTestCase):
         self.assertEqual(self.path.read_bytes(), CONTENT)
 
     def test_room_is_given_back_unfinished(self) -> None:
-        """What was allocated behind the last piece goes when the last download gives up, and what has come stays."""
+        """What was allocated behind the last piece is freed when the last download gives up, and the pieces stay."""
         one, two = self.opened(), self.opened()
         self.put(one, 0, 1)
         try:

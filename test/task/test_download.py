@@ -64,7 +64,7 @@ class SuccessTests(DownloadTestCase):
                 self.assertEqual(done.piece_count, max(1, -(-length // 100)))
 
     def test_summary(self) -> None:
-        """The summary tells what was done, and by whom."""
+        """The summary tells what was done, and by which parents."""
         parent = PlayedParent(content=CONTENT[:950], piece_length=100)
         self.play(a=parent, b=parent, is_held=True)
         started = self.download(CONTENT[:950])
@@ -97,7 +97,7 @@ class SuccessTests(DownloadTestCase):
         self.assertEqual(done.shares[2], ParentShare(parent="c", piece_count=0, content_length=0))
 
     def test_progress(self) -> None:
-        """Every piece is told of, and the whole length as soon as it is known."""
+        """Every piece is reported, and the whole length as soon as it is known."""
         self.play(a=PlayedParent(content=CONTENT[:250], piece_length=100))
         self.assert_complete(self.download(CONTENT[:250]), CONTENT[:250])
         self.assertEqual(
@@ -146,7 +146,7 @@ class FailureTests(DownloadTestCase):
     """Downloads that fail at once, say why, and leave nothing."""
 
     def test_existing_output(self) -> None:
-        """A file at the target is left alone, and nobody is asked."""
+        """A file at the target is left alone, and no parent is asked."""
         self.target.write_bytes(b"mine")
         self.play(a=PlayedParent(content=CONTENT, piece_length=100))
         self.failureResultOf(self.download(), OutputError)
@@ -154,7 +154,7 @@ class FailureTests(DownloadTestCase):
         self.assertEqual(self.downloader.asked, [])
 
     def test_output_by_then(self) -> None:
-        """A file that has come to the target meanwhile is left alone, too."""
+        """A file that was made at the target meanwhile is left alone, too."""
         self.play(a=PlayedParent(content=CONTENT, piece_length=1000), is_held=True)
         started = self.download()
         self.target.write_bytes(b"mine")
@@ -177,7 +177,7 @@ class FailureTests(DownloadTestCase):
         self.assertEqual(self.downloader.numbers, [0, 0])
 
     def test_unreachable(self) -> None:
-        """Unreachable parents are each asked once more; the last failure is told, with parent and piece, at once."""
+        """Unreachable parents are each asked once more; the last failure is raised, with parent and piece, at once."""
         faults = [ParentUnreachable, ParentUnreachable, ParentUnreachable]
         self.play(
             a=PlayedParent(content=CONTENT, piece_length=100, faults=list(faults)),
@@ -267,7 +267,7 @@ class DigestTests(DownloadTestCase):
         self.assertEqual([share.piece_count for share in done.shares], [0, 10])
 
     def test_hashed_late(self) -> None:
-        """It goes on from another when the wrong digest is found long after the last piece has come."""
+        """It goes on from another when the wrong digest is found long after the last piece has arrived."""
         threads = HeldThreads()
         self.play(
             a=PlayedParent(content=CONTENT[::-1], piece_length=1000),
@@ -358,7 +358,9 @@ class CancelTests(DownloadTestCase):
         ).cancel()
 
     def test_while_opening(self) -> None:
-        """A thread cannot be cancelled: the temporary that it makes all the same is deleted before this is told."""
+        """
+        A thread cannot be cancelled: the temporary that it makes all the same is deleted before the error is raised.
+        """
         threads = HeldThreads()
         self.play(a=PlayedParent(content=CONTENT, piece_length=100))
         started = self.download(in_thread=threads)

@@ -60,7 +60,7 @@ class ParentsFileTests(SynchronousTestCase):
             self.assertIn(said, str(self.assertRaises(ConfigError, self.file.read)))
 
     def test_change(self) -> None:
-        """A list that has changed is told once, replaced or written in place; one that has not is not told."""
+        """A changed list is reported once, replaced or written in place; an unchanged one is not."""
         self.start()
         self.clock.advance(INTERVAL)
         self.assertEqual(self.changes, [])
@@ -71,7 +71,7 @@ class ParentsFileTests(SynchronousTestCase):
         self.assertEqual(self.changes, [["a:1", "b:2"], ["c:3"]])
 
     def test_unusable_change(self) -> None:
-        """A list that cannot be used any more changes nothing, and is told once; the next good one is taken."""
+        """A list that cannot be used any more changes nothing, and is reported once; the next good one is taken."""
         self.start()
         self.write("a:1\nb\n")
         self.clock.pump([INTERVAL] * 3)
@@ -90,7 +90,7 @@ class ParentsFileTests(SynchronousTestCase):
         self.addCleanup(os.close, reading)
         os.write(writing, b"a:1\n")
         os.close(writing)
-        file = ParentsFile(Path(f"/dev/fd/{reading}"), self.clock, at_once, self.changes.append, self.errors.append)  # type: ignore[arg-type]  # nothing is told
+        file = ParentsFile(Path(f"/dev/fd/{reading}"), self.clock, at_once, self.changes.append, self.errors.append)  # type: ignore[arg-type]  # nothing is reported
         self.assertEqual([str(each) for each in file.read()], ["a:1"])
         file.start()
         self.assertEqual(self.clock.getDelayedCalls(), [])

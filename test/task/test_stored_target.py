@@ -84,7 +84,7 @@ class StoredTargetTests(TestCase):
         return started
 
     async def give_up(self, started: Deferred[DownloadedTask]) -> None:
-        """Have a download end, whatever it has come to in a test that fails: its threads are to be stopped."""
+        """End a download also in a test that fails: its threads are to be stopped."""
         if not started.called:
             started.cancel()
             with contextlib.suppress(CancelledError):
@@ -146,7 +146,9 @@ class StoredTargetTests(TestCase):
         self.assertEqual(list((self.directory / "claims").rglob(TASK_ID)), [])
 
     async def test_whole(self) -> None:
-        """Each piece is offered as soon as it has come; then the task is finished, with rows that say who gave it."""
+        """
+        Each piece is offered as soon as it has arrived; then the task is finished, with rows that name its sender.
+        """
         downloader = self.play(is_held=True)
         self.assertTrue(verifyClass(IDownloadTarget, StoredTarget))
         started = self.download(downloader)
@@ -212,7 +214,7 @@ class StoredTargetTests(TestCase):
         await self.assert_complete()
 
     async def test_finished(self) -> None:
-        """Of a task that is there nobody is asked anything."""
+        """A task that is complete in the storage needs no request."""
         await self.download(self.play())
         downloader = self.play()
         done = await self.download(downloader)

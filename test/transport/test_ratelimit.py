@@ -208,7 +208,7 @@ class UploadLimiterTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_given_back(self) -> None:
-        """Where bytes are given back, those who wait are served earlier."""
+        """Where bytes are given back, waiting callers are served earlier."""
         self.limiter.spend(1000)
         self.ask("a", 10)
         self.limiter.give_back(990)

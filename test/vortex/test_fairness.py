@@ -151,7 +151,7 @@ class Fetching(FileDescriptor):
     :param child: its socket stays its own.
     :param length: bytes of the reply.
     :param fetched: called when the reply is complete.
-    :ivar received: bytes of the reply that have come.
+    :ivar received: bytes of the reply that have arrived.
     """
 
     def __init__(self, child: Child, length: int, fetched: Callable[[], None]) -> None:
