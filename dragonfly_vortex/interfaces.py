@@ -125,6 +125,7 @@ class IDownloadTarget(Interface):
 
     descriptor: int = Attribute("the file that pieces are written to, open for reading and writing; it may have holes")
     directory: Path = Attribute("where there is room for another copy of a piece, on the same file system")
+    is_read_in_order: bool = Attribute("whether the bytes are read in order while they come")
     is_behind: bool = Attribute("whether so many committed bytes wait for the disk that no more should be asked for")
 
     def open() -> Deferred[Found]:

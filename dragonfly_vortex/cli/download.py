@@ -77,6 +77,8 @@ def download_task(arguments: Namespace) -> ExitStatus:
     if isinstance(result, ExitStatus):
         return result
     carried = [f"{counted(count, 'piece')} over {transport}" for transport, count in negotiation.carried.items()]
+    if result.fetched_twice:
+        carried.append(f"{counted(result.fetched_twice, 'byte')} fetched twice")
     print(
         f"{arguments.output or arguments.task_id}: {counted(result.content_length, 'byte')}"
         f" in {counted(result.piece_count, 'piece')},"

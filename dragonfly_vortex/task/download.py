@@ -98,6 +98,7 @@ class TaskDownload:
             late_after=late_after,
             jitter=random.random,
             end_disputed_at=end_disputed_at,
+            is_in_order=target.is_read_in_order,
         )
         self._end_disputed_at = end_disputed_at
         self._trials = self._new_trials()

@@ -27,7 +27,7 @@ from dragonfly_vortex.task.disk import Allocation
 from dragonfly_vortex.task.file_hash import GrowingHash
 from dragonfly_vortex.task.requests import Answer, Requests
 from dragonfly_vortex.task.results import Progress
-from dragonfly_vortex.task.scheduler import Plan
+from dragonfly_vortex.task.scheduler import Plan, Request
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
 
 __all__ = ["LOOK_AGAIN", "Fetcher"]
@@ -248,8 +248,13 @@ class Fetcher:
         request = self.plan.next_request() if may_ask else None
         if request is None:
             return False
-        self._requests.ask(request, partial(self.plan.judge, request), needs_claim=not request.is_comparison)
+        self._requests.ask(request, partial(self._judge, request), needs_claim=not request.is_comparison)
         return True
+
+    def _judge(self, request: Request, metadata: PieceMetadata) -> None:
+        """A parent begins to answer a request: see whether that can be the piece, and how long it has taken."""
+        self.plan.advance(self._time())
+        self.plan.judge(request, metadata)
 
     def _take_last_step(self, turn: Deferred[None], waiting: int) -> bool:
         """All pieces are there: what is still under way is superfluous, and when all is hashed this turn ends."""
@@ -270,7 +275,7 @@ class Fetcher:
         if self._hashed_of != hashed_of:
             self._hashed_of = hashed_of
             self._hash.start_anew()
-        self._hash.grow(self.plan.pieces.prefix_length)
+        self._hash.grow(self.plan.layout.prefix_length)
         return self._hash.waiting
 
     def _end_turn(self, failure: Failure) -> None:
@@ -321,7 +326,7 @@ class Fetcher:
         if not self.plan.choice.is_under_way(request):
             return  # it was given up with the plan before this one
         if answer.is_given_up:
-            self.plan.record_cancelled(request)
+            self.plan.record_cancelled(request, answer.received)
         elif isinstance(result, DownloadPieceResponse):
             self.plan.record_verified(request, result.metadata, result.waited)
             end = result.metadata.offset + result.metadata.length

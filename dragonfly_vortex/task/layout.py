@@ -78,6 +78,8 @@ class Layout:
         self.piece_length: int | None = None
         self.verified: dict[int, VerifiedPiece] = {}
         self.verified_length = 0
+        self.prefix = 0
+        """How many pieces from the first one on are verified without a gap."""
         self.short: int | None = None
         """The verified piece that is shorter than the others, which makes it the last."""
         self._parents = parents
@@ -104,6 +106,13 @@ class Layout:
         if self.short is not None and self.piece_length is not None:
             return self.short * self.piece_length + self.verified[self.short].length
         return self.told_length
+
+    @property
+    def prefix_length(self) -> int:
+        """Bytes that are verified from the first one on without a gap."""
+        if not self.prefix or self.piece_length is None:
+            return 0
+        return (self.prefix - 1) * self.piece_length + self.verified[self.prefix - 1].length
 
     def is_something_behind(self, number: int) -> bool:
         """Whether an honest parent has sent a piece after this one."""
@@ -201,6 +210,8 @@ class Layout:
         self.verified_length += piece.length
         sender = self._parents[piece.parent]
         sender.last = max(sender.last, number)
+        while self.prefix in self.verified:
+            self.prefix += 1
 
     def drop(self, numbers: list[int]) -> None:
         """Forget verified pieces."""
@@ -209,6 +220,7 @@ class Layout:
             piece = self.verified.pop(number)
             self.verified_length -= piece.length
             senders.add(piece.parent)
+            self.prefix = min(self.prefix, number)
             if number == self.short:
                 self.short = None
         for name in senders:

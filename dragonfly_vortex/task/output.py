@@ -117,6 +117,8 @@ class OutputTarget:
     :param sync: whether it is on the disk when it has been published, over a power cut too.
     """
 
+    is_read_in_order = False
+
     def __init__(
         self,
         path: Path,

@@ -24,7 +24,7 @@ import heapq
 from collections import Counter
 from dataclasses import dataclass, field
 
-__all__ = ["STORAGE", "Parent", "Standing", "backoff"]
+__all__ = ["STORAGE", "Parent", "Request", "Standing", "backoff"]
 
 STORAGE = ""
 """The source of pieces that were stored already. No parent has this name, and nothing is asked of it."""
@@ -36,7 +36,7 @@ _FIRST_BACKOFF = 0.5
 _LONGEST_BACKOFF = 8.0
 
 _NEWEST = 0.3
-"""The weight of the newest piece in the seconds that a parent takes for one."""
+"""The weight of the newest piece in an average of late."""
 
 
 def backoff(failures: int, jitter: float) -> float:
@@ -58,6 +58,29 @@ class Standing(enum.Enum):
     DOUBTED = "doubted"
     OUT = "out"
     LIED = "lied"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Request:
+    """
+    One piece, asked of one parent. Two requests are never equal.
+
+    :param parent: the parent's address, ``HOST:PORT``.
+    :param number: the piece's number.
+    :param round: the parent's round.
+    :param is_spare: whether another request for the piece is under way, so that this one needs a place of its own: that
+        one may be writing to the piece's place, or be about to.
+    :param is_comparison: whether only the digest of the piece is asked for, because the piece is there: it is not to be
+        claimed, and the piece is refused when the parent has named its digest.
+    :param announced_length: bytes that the parent itself has said the piece has, at the most; None where it has not.
+    """
+
+    parent: str
+    number: int
+    round: int
+    is_spare: bool = False
+    is_comparison: bool = False
+    announced_length: int | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -83,6 +106,8 @@ class Parent:
     :param last: the highest number of the verified pieces that it has sent; -1 where there is none.
     :param slow: how many of its requests are slow, see :mod:`~dragonfly_vortex.task.timing`.
     :param seconds: how long it takes for a piece, on the average of late; None before it has given one.
+    :param rate: bytes per second that it gives, on the average of late; None before it has given a piece.
+    :param round_trip: the fewest seconds from a request to the beginning of its piece; None before one has begun.
     :param heard_at: when it said anything last, whatever it was.
     :param most: how many pieces it may be asked for at once; None where that is limited for all together only.
     :param narrowed_at: when that was lessened last.
@@ -116,6 +141,8 @@ class Parent:
     last: int = -1
     slow: int = 0
     seconds: float | None = None
+    rate: float | None = None
+    round_trip: float | None = None
     heard_at: float = float("-inf")
     most: int | None = None
     narrowed_at: float | None = None
@@ -194,10 +221,11 @@ class Parent:
         if self.standing is Standing.DOUBTED:
             self.standing = Standing.GOOD
 
-    def give(self, now: float, seconds: float) -> None:
+    def give(self, now: float, length: int, seconds: float) -> None:
         """
         It has given a piece.
 
+        :param length: bytes of it.
         :param seconds: from the request to the end of the piece, without the time that this side's limit took.
         """
         self.answer()
@@ -206,7 +234,9 @@ class Parent:
         self.looks = 0
         if not self.failures:
             self.backoffs = 0
-        self.seconds = seconds if self.seconds is None else self.seconds + _NEWEST * (seconds - self.seconds)
+        self.seconds = _newest(self.seconds, seconds)
+        if seconds > 0:
+            self.rate = _newest(self.rate, (self.under_way + 1) * length / seconds)
 
     def fail(self, number: int, failed_round: int) -> None:
         """
@@ -344,6 +374,16 @@ class Parent:
         self.standing = Standing.LIED
         self.lacks.clear()
 
+    def catch(self, lie: str) -> None:
+        """
+        It has sent all of a task that is wrong as a whole. What it lacks still says where that task ended.
+
+        :param lie: what it has sent.
+        """
+        self.lie = lie
+        self.is_caught = True
+        self.standing = Standing.LIED
+
     def lose_accuser(self, liar: str) -> bool:
         """
         One of those who vouch for what it contradicts has lied. With none left, it is believed again.
@@ -378,3 +418,8 @@ class Parent:
     def offer_anew(self, numbers: set[int]) -> None:
         """Forget all offers but what it has announced, and these."""
         self._offers = sorted({*self.announced, *numbers})
+
+
+def _newest(average: float | None, value: float) -> float:
+    """An average of late, with one value more."""
+    return value if average is None else average + _NEWEST * (value - average)

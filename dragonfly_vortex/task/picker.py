@@ -11,35 +11,12 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from dragonfly_vortex.task.layout import Layout
-from dragonfly_vortex.task.parent_state import Parent, Standing
+from dragonfly_vortex.task.parent_state import Parent, Request, Standing
+from dragonfly_vortex.task.swarm import Swarm
 
-__all__ = ["Choice", "Request"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Request:
-    """
-    One piece, asked of one parent. Two requests are never equal.
-
-    :param parent: the parent's address, ``HOST:PORT``.
-    :param number: the piece's number.
-    :param round: the parent's round, see :mod:`~dragonfly_vortex.task.parent_state`.
-    :param is_spare: whether another request for the piece is under way, so that this one needs a place of its own: that
-        one may be writing to the piece's place, or be about to.
-    :param is_comparison: whether only the digest of the piece is asked for, because the piece is there: it is not to be
-        claimed, and the piece is refused when the parent has named its digest.
-    :param announced_length: bytes that the parent itself has said the piece has, at the most; None where it has not.
-    """
-
-    parent: str
-    number: int
-    round: int
-    is_spare: bool = False
-    is_comparison: bool = False
-    announced_length: int | None = None
+__all__ = ["Choice"]
 
 
 class Choice:
@@ -48,9 +25,10 @@ class Choice:
 
     :param parents: those who can be asked, by address.
     :param layout: what is known of the task.
+    :param swarm: chooses where parents announce different pieces.
     """
 
-    def __init__(self, parents: Mapping[str, Parent], layout: Layout) -> None:
+    def __init__(self, parents: Mapping[str, Parent], layout: Layout, swarm: Swarm) -> None:
         self.under_way: dict[int, list[Request]] = {}
         """The requests for each number that is under way; more than one where all before were slow."""
         self.owed: set[int] = set()
@@ -63,6 +41,7 @@ class Choice:
         """Numbers below the frontier that can be asked for again."""
         self._parents = parents
         self._layout = layout
+        self._swarm = swarm
         self._orphans: set[int] = set()  # those of them that nobody has, or had not when they came back
         self._frontier = 0  # no number from here on has been asked for, but for some that were announced
         self._lacked: list[int] = []  # numbers that some parent lacks, and some that none does any more; a heap
@@ -70,8 +49,37 @@ class Choice:
     # -- what can be asked for -----------------------------------------------------------------------------------------
 
     def next(self) -> tuple[Parent, int] | None:
+        """
+        A number that can be asked for now, and the parent that is to be asked: the lowest number, of the parent that
+        has least to do, or the rarest where parents announce different pieces.
+        """
+        if self._swarm.is_on() and self._layout.piece_length is not None:
+            return self._next_in_swarm()
+        return self._lowest([parent for parent in self._parents.values() if self._is_ready(parent)])
+
+    def better(self) -> tuple[Parent, Request] | None:
+        """A parent that has nothing else to give, and a request to another one that it would answer much sooner."""
+        if not self._swarm.is_on():
+            return None
+        return self._swarm.better(self._ready_in_swarm(), self.under_way)
+
+    def _next_in_swarm(self) -> tuple[Parent, int] | None:
+        """As :meth:`next`: what slow parents owe comes first, then the rarest piece, then what is far ahead."""
+        ready = self._ready_in_swarm()
+        if not ready:
+            return None
+        for number in sorted(self.owed):
+            for parent in ready:
+                if parent.may_have(number) and not self._is_asked(parent, number):
+                    return parent, number
+        return self._swarm.rarest(ready, self.is_free, self.end) or self._lowest(ready)
+
+    def _ready_in_swarm(self) -> list[Parent]:
+        """The parents that can be asked for anything now, and have room."""
+        return [parent for parent in self._parents.values() if self._swarm.has_room(parent) and self._is_ready(parent)]
+
+    def _lowest(self, ready: list[Parent]) -> tuple[Parent, int] | None:
         """The lowest number that can be asked for now, and of those who can be asked who has least to do."""
-        ready = [parent for parent in self._parents.values() if self._is_ready(parent)]
         end, hold, new = self.end, self._hold(), self._new_number()
         number = min((n for parent in ready for n in self._askable(parent, end, hold, new)), default=None)
         if number is None:
@@ -131,6 +139,7 @@ class Choice:
 
     def offer(self, parent: Parent, number: int) -> None:
         """A parent has come to have a piece."""
+        self._swarm.announced(number)
         if parent.is_alive and self.is_free(number):
             self._orphans.discard(number)
             parent.offer(number)
@@ -138,6 +147,7 @@ class Choice:
     def find_orphans(self, numbers: set[int] | None = None) -> None:
         """See which of the numbers that have come back nobody has: of these, or of all."""
         if numbers is None:
+            self._swarm.count_anew()
             self._orphans.clear()
             numbers = self.returned
         self._orphans.update(number for number in numbers & self.returned if not self._may_be_had(number))

@@ -8,13 +8,18 @@ Nobody is judged here: what is thought of parents, and what follows from it for 
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 
 from dragonfly_vortex.task.layout import Layout, VerifiedPiece
-from dragonfly_vortex.task.parent_state import Parent
-from dragonfly_vortex.task.picker import Choice, Request
+from dragonfly_vortex.task.parent_state import Parent, Request
+from dragonfly_vortex.task.picker import Choice
+from dragonfly_vortex.task.swarm import Swarm
+from dragonfly_vortex.task.timing import Timing
 
 __all__ = ["Pieces"]
+
+_MOST_TWICE = 0.02
+"""The part of a task that may be fetched twice, so that its last pieces need not be waited for."""
 
 
 class Pieces:
@@ -23,16 +28,29 @@ class Pieces:
 
     :param parents: those who can be asked, by address.
     :param everybody: all who can have sent a piece or told something, by name: those and the storage.
+    :param timing: how far the requests are.
+    :param random: gives a random number from 0 to 1, for a choice among equals.
+    :param is_in_order: whether the bytes are read in order while they come.
     """
 
-    def __init__(self, parents: Mapping[str, Parent], everybody: Mapping[str, Parent]) -> None:
+    def __init__(
+        self,
+        parents: Mapping[str, Parent],
+        everybody: Mapping[str, Parent],
+        timing: Timing,
+        random: Callable[[], float],
+        *,
+        is_in_order: bool = False,
+    ) -> None:
         self.layout = Layout(everybody)
-        self.choice = Choice(parents, self.layout)
-        self.prefix = 0
-        """How many pieces from the first one on are verified without a gap."""
+        swarm = Swarm(parents, self.layout, timing, random, is_in_order=is_in_order)
+        self.choice = Choice(parents, self.layout, swarm)
+        self.fetched_twice = 0
+        """Bytes that came in vain, because another parent gave their piece first."""
         self.drops = 0
         """How often verified pieces have been forgotten."""
         self._parents = parents
+        self._timing = timing
         self._withdrawn: set[Request] = set()
         self._to_withdraw: list[Request] = []  # those of them that nobody has been told to cancel
         self._dropped: list[int] = []
@@ -43,7 +61,7 @@ class Pieces:
     def are_all_there(self) -> bool:
         """Whether every piece up to the end is verified."""
         end = self.choice.end
-        return end is not None and self.prefix >= end
+        return end is not None and self.layout.prefix >= end
 
     @property
     def content_length(self) -> int | None:
@@ -56,13 +74,6 @@ class Pieces:
             return None
         return (end - 1) * piece_length + verified[end - 1].length
 
-    @property
-    def prefix_length(self) -> int:
-        """Bytes that are verified from the first one on without a gap."""
-        if not self.prefix or self.layout.piece_length is None:
-            return 0
-        return (self.prefix - 1) * self.layout.piece_length + self.layout.verified[self.prefix - 1].length
-
     def add(self, number: int, piece: VerifiedPiece) -> None:
         """A piece is verified."""
         self.layout.add(number, piece)
@@ -73,8 +84,6 @@ class Pieces:
         self.choice.busy.discard(number)
         for request in self.choice.under_way.get(number, ()):  # another copy of it
             self._withdraw(request)
-        while self.prefix in self.layout.verified:
-            self.prefix += 1
 
     def drop(self, numbers: list[int]) -> None:
         """Forget verified pieces: they are not to be offered any more, and to be fetched again."""
@@ -85,7 +94,6 @@ class Pieces:
         """Forget verified pieces that have not been offered: they are to be fetched again."""
         self.layout.drop(numbers)
         for number in numbers:
-            self.prefix = min(self.prefix, number)
             self.choice.put_back(number)
         self.drops += bool(numbers)
 
@@ -114,16 +122,25 @@ class Pieces:
 
         :param compared: numbers of which only the digest is asked for.
         """
-        chosen = self.choice.next()
+        chosen, is_moved = self.choice.next(), False
         if chosen is None:
-            return None
+            better = self.choice.better()
+            if better is None:
+                return None
+            parent, slower = better
+            is_moved = not self._timing.has_begun(slower)
+            if is_moved:
+                self._withdraw(slower)
+            elif not self._may_fetch_twice(slower):
+                return None
+            chosen = parent, slower.number
         parent, number = chosen
         _, announced_length = parent.announced.get(number, (0, parent.told_piece_length))
         request = Request(
             parent=parent.address,
             number=number,
             round=parent.round,
-            is_spare=number in self.choice.under_way,
+            is_spare=number in self.choice.under_way and not is_moved,
             is_comparison=number in compared,
             announced_length=announced_length,
         )
@@ -131,6 +148,14 @@ class Pieces:
         parent.under_way += 1
         self.choice.take(request)
         return request
+
+    def _may_fetch_twice(self, request: Request) -> bool:
+        """Whether another copy of a piece, and those under way, may be in vain: what is in vain is at most so much."""
+        content_length, piece_length = self.content_length, self.layout.piece_length or 0
+        copies = sum(len(requests) - 1 for requests in self.choice.under_way.values())
+        return content_length is not None and (
+            self.fetched_twice + (1 + copies) * piece_length <= _MOST_TWICE * content_length
+        )
 
     def settle(self, request: Request) -> Parent:
         """A request is under way no more. Its parent."""

@@ -49,6 +49,8 @@ class PipeTarget:
     :param in_thread: how to call a function in a thread.
     """
 
+    is_read_in_order = True
+
     def __init__(self, pipe: int, task_id: str, in_thread: InThread) -> None:
         self.descriptor = -1
         self.directory = Path()  # that of temporary files, from open() on: to find it tries to write there

@@ -20,8 +20,7 @@ from collections.abc import Iterator, Mapping
 from dragonfly_vortex.errors import PieceError, TaskDigestMismatch, UnexpectedPiece
 from dragonfly_vortex.model import piece_id
 from dragonfly_vortex.task.layout import Contradiction
-from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
-from dragonfly_vortex.task.picker import Request
+from dragonfly_vortex.task.parent_state import STORAGE, Parent, Request, Standing
 from dragonfly_vortex.task.pieces import Pieces
 from dragonfly_vortex.wire import PieceMetadata
 
@@ -156,7 +155,7 @@ class Trust:
         self.is_hopeless = True
         sender = self._parents.get(senders[0]) if len(senders) == 1 else None
         if sender is not None and (layout.short is not None or sender.told_content_length == length):
-            sender.lie_about(f"it sent all of a task that has the SHA-256 {got}", None)
+            sender.catch(f"it sent all of a task that has the SHA-256 {got}")
 
     def may_be_right_alone(self) -> list[str]:
         """
@@ -196,9 +195,9 @@ class Trust:
     def _may_be_right_about_end(self, parent: Parent) -> bool:
         """Whether a parent alone may give the whole, where there is much more than it says that there is."""
         ends = list(parent.lacks)
-        if parent.denies(self._pieces.prefix):
+        if parent.denies(self._layout.prefix):
             ends.append(max(parent.announced, default=-1) + 1)
-        is_shorter = bool(ends) and 0 < _MUCH * min(ends) <= self._pieces.prefix
+        is_shorter = bool(ends) and 0 < _MUCH * min(ends) <= self._layout.prefix
         return parent.standing is Standing.LIED or is_shorter
 
     def _reason(self, got: str, length: int | None, end: int, senders: list[str]) -> str:

@@ -30,7 +30,7 @@ from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IDown
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace, piece_id
 from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.task.output import OutputSink
-from dragonfly_vortex.task.picker import Request
+from dragonfly_vortex.task.parent_state import Request
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["Answer", "Requests", "SparePlace"]
@@ -50,6 +50,7 @@ class Answer:
     :param is_given_up: whether it was given up before. Then nothing comes of it, whatever it is.
     :param seconds: how long it took.
     :param refusal: why the piece was refused; None where it was not.
+    :param received: bytes of the piece that have come.
     """
 
     request: Request
@@ -57,6 +58,7 @@ class Answer:
     is_given_up: bool
     seconds: float
     refusal: PieceRefused | None = None
+    received: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +258,7 @@ class Requests:
             is_given_up=under_way.sink.is_revoked,
             seconds=self._reactor.seconds() - under_way.since,
             refusal=under_way.sink.refusal,
+            received=under_way.sink.received,
         )
         self._on_answer(answer)
         if not self._under_way:

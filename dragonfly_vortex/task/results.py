@@ -53,6 +53,7 @@ class DownloadedTask:
     :param seconds: how long it took, publishing included.
     :param left_to_hash: bytes that had not been hashed when the last piece arrived.
     :param shares: what each parent has given, in the order in which they were named.
+    :param fetched_twice: bytes that came in vain, because another parent gave their piece first.
     :param found_piece_count: pieces that no parent sent in this download: they were stored already, or came from
         another download.
     :param lies: parents that are known to have lied, by address, and what each lie was.
@@ -65,6 +66,7 @@ class DownloadedTask:
     seconds: float
     left_to_hash: int
     shares: tuple[ParentShare, ...]
+    fetched_twice: int = 0
     found_piece_count: int = 0
     lies: Mapping[str, str] = field(default_factory=dict)
 
@@ -93,6 +95,7 @@ def summary_of(
         seconds=seconds,
         left_to_hash=left_to_hash,
         shares=tuple(share_of(parent, pieces) for parent in parents),
+        fetched_twice=plan.pieces.fetched_twice,
         found_piece_count=share_of(STORAGE, pieces).piece_count,
         lies=dict(lies),
     )

@@ -34,8 +34,7 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.model import piece_id
 from dragonfly_vortex.task.comparison import Comparison, Described
 from dragonfly_vortex.task.layout import Contradiction, VerifiedPiece
-from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
-from dragonfly_vortex.task.picker import Request
+from dragonfly_vortex.task.parent_state import STORAGE, Parent, Request, Standing
 from dragonfly_vortex.task.pieces import Pieces
 from dragonfly_vortex.task.reputation import Trust
 from dragonfly_vortex.task.timing import Timing
@@ -72,7 +71,9 @@ class Plan:
         says that it ends much earlier; in a trial in any case.
     :param retry: seconds without progress for which parents that failed are asked again; 0 for not at all.
     :param late_after: seconds after which a piece is late, and its parent is asked for fewer at once.
-    :param jitter: gives a random number from 0 to 1, which shortens the pauses before a parent is asked again.
+    :param jitter: gives a random number from 0 to 1: for the choice among equally rare pieces, and to shorten the
+        pauses before a parent is asked again.
+    :param is_in_order: whether the bytes are read in order while they come, so that the first piece comes first.
     :raises ValueError: there is no parent, or nothing may be asked.
     """
 
@@ -88,6 +89,7 @@ class Plan:
         retry: float = 0.0,
         late_after: float = 360.0,
         jitter: Callable[[], float] = lambda: 1.0,
+        is_in_order: bool = False,
     ) -> None:
         if not parents:
             raise ValueError("expected at least one parent, got none")
@@ -99,7 +101,9 @@ class Plan:
         everybody = {STORAGE: Parent(address=STORAGE, is_open=False), **self.parents}
         for piece in (there or {}).values():  # of those that are not asked, the pieces are known nevertheless
             everybody.setdefault(piece.parent, Parent(address=piece.parent, standing=Standing.OUT))
-        self.pieces = Pieces(self.parents, everybody)
+        self.timing = Timing(self.parents, limit=concurrent_piece_count, late_after=late_after, jitter=jitter)
+        """How far the requests are."""
+        self.pieces = Pieces(self.parents, everybody, self.timing, jitter, is_in_order=is_in_order)
         """Which pieces are there, and which are asked for."""
         self.layout = self.pieces.layout
         """What is known of the task."""
@@ -107,8 +111,6 @@ class Plan:
         """Which piece can be asked of whom, and where the task ends."""
         self.trust = Trust(task_id, self.parents, everybody, self.pieces)
         """Who is believed."""
-        self.timing = Timing(self.parents, limit=concurrent_piece_count, late_after=late_after, jitter=jitter)
-        """How far the requests are."""
         self.waits = Waits(self.parents, self.choice, self.timing, retry)
         """What is waited for."""
         self.comparison = None if there is None else Comparison(parents[0], self.pieces, there, by_digest=compares)
@@ -194,7 +196,7 @@ class Plan:
         if mismatch is not None and self.trust.is_hopeless:
             return mismatch
         if self._is_end_disputed and not self.is_complete:
-            reason = f"expected an end of the task, got {self.pieces.prefix_length} bytes without one"
+            reason = f"expected an end of the task, got {self.layout.prefix_length} bytes without one"
             return EndDisputed(self.task_id, reason)
         lost = self.choice.lost()
         if lost is None:
@@ -242,6 +244,7 @@ class Plan:
         if self.pieces.is_withdrawn(request):
             raise PieceRefused("the request has been given up")
         self.trust.judge(request, metadata)
+        self.timing.hear(request)
         if request.is_comparison:
             raise Described(metadata)
 
@@ -258,7 +261,7 @@ class Plan:
             return
         seconds = self.timing.age(request) - waited
         parent = self._settle(request)
-        self.timing.came(parent, seconds)
+        self.timing.came(parent, metadata.length, seconds)
         self.waits.came(parent)
         self.pieces.add(request.number, VerifiedPiece.of(request.parent, metadata))
         self._place()
@@ -327,12 +330,15 @@ class Plan:
             self.choice.find_orphans()
         self.choice.find_orphans({request.number})
 
-    def record_cancelled(self, request: Request) -> None:
+    def record_cancelled(self, request: Request, received: int = 0) -> None:
         """
         The request has been cancelled: the piece can be asked for again, unless another parent has given it.
+
+        :param received: bytes of the piece that have come.
         """
         number = request.number
         if number in self.layout.verified or len(self.choice.under_way[number]) > 1:
+            self.pieces.fetched_twice += received
             self.timing.overtaken(request)
         self._settle(request)
 
@@ -441,8 +447,8 @@ class Plan:
 
     def _look_at_end(self) -> None:
         """So much has come that the task may be one without an end: look again when there is twice as much."""
-        if self.pieces.prefix_length >= self._end_disputed_at and not self._is_end_disputed:
-            self._end_disputed_at = 2 * self.pieces.prefix_length
+        if self.layout.prefix_length >= self._end_disputed_at and not self._is_end_disputed:
+            self._end_disputed_at = 2 * self.layout.prefix_length
             self._is_end_disputed = self.comparison is not None or bool(self.trust.may_be_right_alone())
 
     def _place(self) -> None:

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dragonfly_vortex.task.parent_state import Parent
-from dragonfly_vortex.task.picker import Request
+from dragonfly_vortex.task.parent_state import Parent, Request
 
 __all__ = ["SILENCE", "Timing"]
 
@@ -35,12 +34,14 @@ class _Course:
     :param progressed_at: when something of it came last, or else when it was made.
     :param received: bytes that have arrived.
     :param length: bytes of the piece; None before the parent has said it.
+    :param begun_at: when the parent has said that the piece comes; None before.
     """
 
     asked_at: float
     progressed_at: float
     received: int = 0
     length: int | None = None
+    begun_at: float | None = None
     is_slow: bool = False
 
 
@@ -95,6 +96,36 @@ class Timing:
     def end(self, request: Request) -> None:
         """A request is under way no more."""
         self._set_slow(request, self._courses.pop(request), False)
+
+    def hear(self, request: Request) -> None:
+        """The parent has said that the piece comes. The shortest time for that is its round trip."""
+        course, parent = self._courses[request], self._parents[request.parent]
+        if course.begun_at is None:
+            course.begun_at = self.now
+            seconds = self.now - course.asked_at
+            parent.round_trip = seconds if parent.round_trip is None else min(parent.round_trip, seconds)
+
+    def has_begun(self, request: Request) -> bool:
+        """Whether the parent has said that the piece comes."""
+        return self._courses[request].begun_at is not None
+
+    def left(self, request: Request) -> float:
+        """
+        Seconds that a request is expected to take from now on: by what has come of it, or else by what its parent took
+        for others. For what takes longer than that, as long as it has taken.
+        """
+        course = self._courses[request]
+        if course.begun_at is not None and course.length and course.received:
+            return (self.now - course.begun_at) * (course.length - course.received) / course.received
+        age, seconds = self.now - course.asked_at, self._parents[request.parent].seconds
+        return age if seconds is None or age > seconds else seconds - age
+
+    def expected(self, parent: Parent) -> float:
+        """Seconds that an idle parent is expected to take for a piece: before it has given one, as long as others."""
+        if parent.seconds is not None:
+            return parent.seconds
+        known = [other.seconds for other in self._parents.values() if other.seconds is not None]
+        return sum(known) / len(known) if known else float("inf")
 
     def progress(self, request: Request, received: int, length: int) -> None:
         """
@@ -159,14 +190,15 @@ class Timing:
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
-    def came(self, parent: Parent, seconds: float) -> None:
+    def came(self, parent: Parent, length: int, seconds: float) -> None:
         """
         A piece has arrived. A parent whose pieces are late has fewer at once, and one more for each that is early.
 
+        :param length: bytes of the piece.
         :param seconds: from the request to the end of the piece, without the time that this side's limit took.
         """
         self.progressed_at = self.now
-        parent.give(self.now, seconds)
+        parent.give(self.now, length, seconds)
         if seconds > self._late_after:
             parent.narrow(self.now, seconds)
         elif seconds < self._late_after / 4:

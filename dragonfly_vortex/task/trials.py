@@ -72,7 +72,7 @@ class Trials:
             self.lies.update(
                 (parent.address, parent.lie) for parent in self._together.parents.values() if parent.is_caught
             )
-            most = max(self._end_disputed_at, plan.pieces.prefix_length)
+            most = max(self._end_disputed_at, plan.layout.prefix_length)
             self._candidates = [(address, True, most) for address in plan.trust.may_be_right_alone()]
         else:
             self._fail(plan, comparison, failure)

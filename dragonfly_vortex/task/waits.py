@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dragonfly_vortex.errors import PieceError, PieceTimeout
-from dragonfly_vortex.task.parent_state import Parent
-from dragonfly_vortex.task.picker import Choice, Request
+from dragonfly_vortex.task.parent_state import Parent, Request
+from dragonfly_vortex.task.picker import Choice
 from dragonfly_vortex.task.timing import Timing
 
 __all__ = ["Waits"]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import ParentFailed, PieceError, PieceRefused
+from dragonfly_vortex.task.parent_state import Parent
+from dragonfly_vortex.task.pieces import Pieces
 from dragonfly_vortex.task.scheduler import Plan, Request
+from dragonfly_vortex.task.timing import Timing
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["TASK_ID", "PlanTestCase", "piece", "why"]
+__all__ = ["TASK_ID", "PlanTestCase", "piece", "pieces_of", "why"]
 
 TASK_ID = "ab" * 32
 
@@ -25,6 +30,13 @@ def why(kind: type[PieceError], request: Request, reason: str = "expected a piec
     if kind is ParentFailed:
         return ParentFailed(request.parent, name, reason, 3)
     return kind(request.parent, name, reason)
+
+
+def pieces_of(parents: Mapping[str, Parent], *others: str) -> Pieces:
+    """Pieces of a task that these parents are asked for, and of which others have told."""
+    everybody = {**parents, **{name: Parent(address=name, is_open=False) for name in others}}
+    timing = Timing(parents, limit=8, late_after=360.0, jitter=lambda: 1.0)
+    return Pieces(parents, everybody, timing, lambda: 1.0)
 
 
 class PlanTestCase(SynchronousTestCase):

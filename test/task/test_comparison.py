@@ -6,10 +6,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.task.comparison import Comparison
 from dragonfly_vortex.task.layout import VerifiedPiece
-from dragonfly_vortex.task.parent_state import Parent, Standing
-from dragonfly_vortex.task.picker import Request
-from dragonfly_vortex.task.pieces import Pieces
+from dragonfly_vortex.task.parent_state import Parent, Request
 from dragonfly_vortex.wire import PieceMetadata
+from test.task.planning import pieces_of
 
 
 def described(number: int, digest: str = "crc32:1", *, length: int = 10, offset: int | None = None) -> PieceMetadata:
@@ -24,7 +23,7 @@ class ComparisonTests(SynchronousTestCase):
     def begin(self, *there: tuple[str, PieceMetadata], by_digest: bool = True) -> None:
         """Compare these pieces with what parent a gives."""
         a = Parent(address="a")
-        self.pieces = Pieces({"a": a}, {"a": a, "b": Parent(address="b", standing=Standing.OUT)})
+        self.pieces = pieces_of({"a": a}, "b")
         pieces = {metadata.number: VerifiedPiece.of(parent, metadata) for parent, metadata in there}
         self.comparison = Comparison("a", self.pieces, pieces, by_digest=by_digest)
 

@@ -152,7 +152,7 @@ class SlowParentTests(DownloadTestCase):
         self.assertRaises(OSError, sink.write, bytes(200))
         while self.downloader.waiting:
             self.downloader.give(self.downloader.waiting[0])
-        self.assert_complete(started)
+        self.assertEqual(self.assert_complete(started).fetched_twice, 800)
 
     def test_one_writer_at_a_place(self) -> None:
         """

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.task.layout import Layout, VerifiedPiece
-from dragonfly_vortex.task.parent_state import Parent, Standing
-from dragonfly_vortex.task.picker import Choice, Request
+from dragonfly_vortex.task.layout import VerifiedPiece
+from dragonfly_vortex.task.parent_state import Parent, Request, Standing
+from test.task.planning import pieces_of
 
 
 class ChoiceTests(SynchronousTestCase):
@@ -15,9 +15,9 @@ class ChoiceTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.a, self.b = Parent(address="a", told_piece_length=10), Parent(address="b")
         parents = {"a": self.a, "b": self.b}
-        self.layout = Layout(parents)
+        pieces = pieces_of(parents)
+        self.layout, self.choice = pieces.layout, pieces.choice
         self.layout.piece_length = 10
-        self.choice = Choice(parents, self.layout)
 
     def take(self) -> int:
         """Take the next number, whoever is asked."""

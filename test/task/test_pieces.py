@@ -5,9 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.task.layout import VerifiedPiece
-from dragonfly_vortex.task.parent_state import STORAGE, Parent
-from dragonfly_vortex.task.picker import Request
-from dragonfly_vortex.task.pieces import Pieces
+from dragonfly_vortex.task.parent_state import STORAGE, Parent, Request
+from test.task.planning import pieces_of
 
 
 class PiecesTests(SynchronousTestCase):
@@ -16,7 +15,7 @@ class PiecesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.a, self.b = Parent(address="a"), Parent(address="b")
         parents = {"a": self.a, "b": self.b}
-        self.pieces = Pieces(parents, {**parents, STORAGE: Parent(address=STORAGE, is_open=False)})
+        self.pieces = pieces_of(parents, STORAGE)
         self.pieces.layout.piece_length = 10
 
     def add(self, *numbers: int, parent: str = "a", length: int = 10) -> None:
@@ -34,11 +33,11 @@ class PiecesTests(SynchronousTestCase):
     def test_prefix(self) -> None:
         """The prefix ends before the first gap, wherever the pieces come from, and goes back to what is forgotten."""
         self.add(1, parent=STORAGE)
-        self.assertEqual((self.pieces.prefix, self.pieces.prefix_length), (0, 0))
+        self.assertEqual((self.pieces.layout.prefix, self.pieces.layout.prefix_length), (0, 0))
         self.add(0, 2, 3)
-        self.assertEqual((self.pieces.prefix, self.pieces.prefix_length), (4, 40))
+        self.assertEqual((self.pieces.layout.prefix, self.pieces.layout.prefix_length), (4, 40))
         self.pieces.drop([2, 1])
-        self.assertEqual((self.pieces.prefix, self.pieces.prefix_length, self.pieces.drops), (1, 10, 1))
+        self.assertEqual((self.pieces.layout.prefix, self.pieces.layout.prefix_length, self.pieces.drops), (1, 10, 1))
         self.assertEqual((self.pieces.take_dropped(), self.pieces.take_dropped()), ([2, 1], []))
         self.pieces.drop([])
         self.assertEqual(self.pieces.drops, 1)

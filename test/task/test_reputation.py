@@ -138,7 +138,7 @@ class LieTests(PlanTestCase):
         (of_liar,) = (request for request in requests if request.parent == "a")
         self.fail_with(DigestMismatch, of_liar)
         self.assertEqual(self.plan.layout.verified, {})
-        self.assertEqual((self.plan.pieces.prefix, self.plan.layout.verified_length, self.plan.pieces.drops), (0, 0, 1))
+        self.assertEqual((self.plan.layout.prefix, self.plan.layout.verified_length, self.plan.pieces.drops), (0, 0, 1))
         (withdrawn,) = self.withdrawn()
         self.plan.record_cancelled(withdrawn)
         (request,) = self.ask_all()
@@ -242,7 +242,7 @@ class LieTests(PlanTestCase):
         self.assertEqual((set(self.plan.layout.verified), self.plan.pieces.drops), ({0, 1, 3}, 1))
         self.give(self.ask())
         self.assertTrue(self.plan.is_complete)
-        self.assertEqual((self.plan.pieces.prefix_length, self.plan.pieces.content_length), (34, 34))
+        self.assertEqual((self.plan.layout.prefix_length, self.plan.pieces.content_length), (34, 34))
 
     def test_self_contradiction(self) -> None:
         """Who contradicts itself has lied, whoever else is exposed."""

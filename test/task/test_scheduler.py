@@ -59,7 +59,7 @@ class LayoutTests(PlanTestCase):
         for _ in range(2):
             self.plan.record_lost(1)
         self.assertEqual(
-            (self.plan.pieces.prefix, self.plan.pieces.drops, self.plan.pieces.take_dropped()), (1, drops + 1, [])
+            (self.plan.layout.prefix, self.plan.pieces.drops, self.plan.pieces.take_dropped()), (1, drops + 1, [])
         )
         self.assertEqual(self.ask().number, 1)
 
@@ -68,11 +68,11 @@ class LayoutTests(PlanTestCase):
         requests = self.begin_with_first("a")
         self.give(requests[1])
         self.assertEqual(
-            (self.plan.pieces.prefix, self.plan.pieces.prefix_length, self.plan.layout.verified_length), (1, 10, 20)
+            (self.plan.layout.prefix, self.plan.layout.prefix_length, self.plan.layout.verified_length), (1, 10, 20)
         )
         self.give(requests[0])
         self.assertEqual(
-            (self.plan.pieces.prefix, self.plan.pieces.prefix_length, self.plan.layout.verified_length), (3, 30, 30)
+            (self.plan.layout.prefix, self.plan.layout.prefix_length, self.plan.layout.verified_length), (3, 30, 30)
         )
 
     def test_offset_of_the_first(self) -> None:
@@ -141,7 +141,7 @@ class EndTests(PlanTestCase):
         self.begin("a")
         self.give(self.ask(), length=0)
         self.assertTrue(self.plan.is_complete)
-        self.assertEqual((self.plan.pieces.content_length, self.plan.pieces.prefix_length), (0, 0))
+        self.assertEqual((self.plan.pieces.content_length, self.plan.layout.prefix_length), (0, 0))
 
     def test_empty_last_piece(self) -> None:
         """A last piece of no bytes is one too."""

@@ -237,7 +237,7 @@ class SlowEndTests(PlanTestCase):
                 for asked in list(self.plan_requests()):
                     self.give(asked)
         self.assertEqual(refuted, 1)
-        self.assertGreater(self.plan.pieces.prefix, 5)
+        self.assertGreater(self.plan.layout.prefix, 5)
 
     def plan_requests(self) -> list[Request]:
         """What is under way."""

@@ -48,6 +48,8 @@ class StoredTarget:
 
     _log = Logger()
 
+    is_read_in_order = False
+
     def __init__(
         self,
         file: TaskFile,

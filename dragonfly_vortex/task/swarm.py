@@ -1,0 +1,134 @@
+"""
+Which piece is asked of whom where parents announce different pieces, as the peers of a swarm do. No I/O here, no clock
+and no reactor.
+
+The rarest piece comes first, at random among equals, so that children who ask the same parents get different pieces and
+can give them to each other (Bram Cohen, "Incentives Build Robustness in BitTorrent", 2003). Only pieces in a window
+behind the first gap are chosen, so that the hash of the whole file, which needs the bytes in order, is not left far
+behind. A parent is asked for as few pieces at once as keep it busy: what is asked of one cannot be asked of another.
+When a parent has nothing else to give, a piece that waits at a slower one moves to it; one that has begun to come from
+the slower one is asked of both, and the first copy counts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from dragonfly_vortex.task.layout import Layout
+from dragonfly_vortex.task.parent_state import Parent, Request
+from dragonfly_vortex.task.timing import Timing
+
+__all__ = ["WINDOW", "Swarm"]
+
+WINDOW = 128
+"""Pieces from the first gap on among which the rarest is chosen."""
+
+_BUSY = 0.9
+"""The part of its time for which a parent is to be kept busy."""
+
+_SOONER = 2.0
+"""How many times as long as an idle parent a slower one must still need for a piece, so that the idle one is asked."""
+
+
+class Swarm:
+    """
+    The pieces that parents have announced, and who gives them soonest.
+
+    :param parents: those who can be asked, by address.
+    :param timing: how far the requests are.
+    :param random: gives a random number from 0 to 1.
+    :param is_in_order: whether the first piece comes first, because the bytes are read in order.
+    """
+
+    def __init__(
+        self,
+        parents: Mapping[str, Parent],
+        layout: Layout,
+        timing: Timing,
+        random: Callable[[], float],
+        *,
+        is_in_order: bool = False,
+    ) -> None:
+        self._parents = parents
+        self._layout = layout
+        self._timing = timing
+        self._random = random
+        self._is_in_order = is_in_order
+        self._announcers: Counter[int] = Counter()
+
+    def is_on(self) -> bool:
+        """Whether there are several parents, and one of them announces less than the whole task."""
+        if len(self._parents) == 1:
+            return False
+        count = self._layout.told_count
+        return any(
+            parent.has_announcer and parent.is_alive and len(parent.announced) != count
+            for parent in self._parents.values()
+        )
+
+    def announced(self, number: int) -> None:
+        """One more parent has a piece."""
+        self._announcers[number] += 1
+
+    def count_anew(self) -> None:
+        """Count who has which piece, because a parent is asked no more, or again."""
+        self._announcers = Counter(
+            number for parent in self._parents.values() if parent.is_alive for number in parent.announced
+        )
+
+    def has_room(self, parent: Parent) -> bool:
+        """
+        Whether a parent may be asked for one piece more: of as many as its rate and its round trip need to keep it
+        busy, and of one before these are known.
+        """
+        length = self._layout.piece_length
+        if parent.rate is None or parent.round_trip is None or not length:
+            return parent.under_way < 1
+        return parent.under_way < _BUSY * (1 + parent.rate * parent.round_trip / length)
+
+    def rarest(
+        self, ready: Sequence[Parent], is_free: Callable[[int], bool], end: int | None
+    ) -> tuple[Parent, int] | None:
+        """
+        A piece that fewest have, and the parent that is to give it: of those that have it, the one that has least else.
+
+        :param ready: the parents that can be asked now.
+        :param is_free: tells whether a piece is neither there nor under way.
+        :param end: how many pieces there are; None while that is unknown.
+        """
+        best: tuple[tuple[int, float], list[Parent], int] | None = None
+        first = self._layout.prefix
+        for number in range(first, first + WINDOW if end is None else min(end, first + WINDOW)):
+            if not is_free(number):
+                continue
+            able = [parent for parent in ready if number in parent.announced and parent.may_have(number)]
+            if able:
+                rank = (number, 0.0) if self._is_in_order else (self._announcers[number], self._random())
+                if best is None or rank < best[0]:
+                    best = rank, able, number
+        if best is None:
+            return None
+        _, able, number = best
+        return min(able, key=lambda parent: (parent.under_way, len(parent.announced), -(parent.rate or 0.0))), number
+
+    def better(
+        self, ready: Sequence[Parent], under_way: Mapping[int, Sequence[Request]]
+    ) -> tuple[Parent, Request] | None:
+        """
+        A parent that has nothing else to give, and a request to another one that it would answer much sooner.
+
+        :param ready: the parents that can be asked now.
+        :param under_way: the requests for each piece that is under way.
+        """
+        best: tuple[float, Parent, Request] | None = None
+        for parent in ready:
+            seconds = self._timing.expected(parent)
+            for number, requests in under_way.items():
+                request = requests[0]
+                if len(requests) > 1 or request.parent == parent.address or not parent.may_have(number):
+                    continue
+                left = self._timing.left(request)
+                if left > _SOONER * seconds and (best is None or left - seconds > best[0]):
+                    best = left - seconds, parent, request
+        return None if best is None else (best[1], best[2])
