@@ -53,8 +53,9 @@ class PublicNamesTests(SynchronousTestCase):
         self.assertEqual(loaded & {"twisted", "zope", "grpc", "dragonfly_vortex.errors"}, set())
 
     def test_documents(self) -> None:
-        """The README and the docs import nothing but public names."""
-        for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
-            for module, names in re.findall(r"^from (dragonfly_vortex\S*) import (.+)$", path.read_text("utf-8"), re.M):
+        """The README, the docs and the examples import nothing but public names."""
+        for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "examples").glob("*.py")):
+            text = path.read_text(encoding="utf-8")
+            for module, names in re.findall(r"^from (dragonfly_vortex\S*) import (\([^)]+\)|.+)$", text, re.M):
                 self.assertIn(module, PUBLIC_PACKAGES, path.name)
-                self.assertLessEqual(set(names.split(", ")), set(import_module(module).__all__), path.name)
+                self.assertLessEqual(set(re.findall(r"\w+", names)), set(import_module(module).__all__), path.name)

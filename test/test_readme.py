@@ -11,7 +11,6 @@ from __future__ import annotations
 import atexit
 import functools
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -61,7 +60,7 @@ def checkout() -> Path:
 
 
 class ReadmeTests(SynchronousTestCase):
-    """The README's commands and its Python code."""
+    """The README's commands."""
 
     def setUp(self) -> None:
         self.readme = README.read_text(encoding="utf-8")
@@ -81,10 +80,10 @@ class ReadmeTests(SynchronousTestCase):
         self.assertEqual(ran.returncode, 0, f"{command}\n{ran.stdout}")
         return ran.stdout
 
-    def test_run_a_peer(self) -> None:
+    def test_commands(self) -> None:
         """
-        The first command installs and serves; what the README then imports and downloads is the same file, its Python
-        code fetches a piece of it, and SIGTERM ends the peer with status 0.
+        The first command installs and serves; what the README then imports and downloads is the same file, its example
+        fetches a piece of it, and SIGTERM ends the peer with status 0. The command for the tests passes the few here.
         """
         command = command_that_runs("twistd", self.readme)
         content = os.urandom(5_000_000)
@@ -98,16 +97,13 @@ class ReadmeTests(SynchronousTestCase):
         self.run_it(downloading.replace("TASK_ID", task_id).replace("4005", str(daemon.port)))
         self.assertTrue(checkout().joinpath("copy.bin").read_bytes() == content)
 
-        (code,) = re.findall(r"(?ms)^```python\n(.*?)^```$", self.readme)
-        checkout().joinpath("example.py").write_text(code, encoding="utf-8")
-        said = self.run_it(f".venv/bin/python example.py 127.0.0.1:{daemon.port} {task_id}")
+        fetching = command_that_runs("examples/", self.readme)
+        said = self.run_it(fetching.replace("TASK_ID", task_id).replace("4005", str(daemon.port)))
         self.assertRegex(said, r"\A4194304 bytes at 0 with crc32:\d+\n\Z")
 
         os.kill(int(checkout().joinpath("twistd.pid").read_text()), signal.SIGTERM)
         self.assertEqual(daemon.wait(), 0)
 
-    def test_pass_the_tests(self) -> None:
-        """The second command installs and passes the tests, of which there are few here."""
         said = self.run_it(command_that_runs("-m test", self.readme), timeout=_TIME)
         self.assertRegex(said, r"(?m)^test\.test_errors$")
         self.assertRegex(said, r"PASSED \(successes=\d+\)\n\Z")

@@ -1,0 +1,20 @@
+"""Fetch the first piece of a task into memory: ``fetch_piece.py HOST:PORT TASK_ID``."""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.internet.task import react
+
+from dragonfly_vortex import DownloaderFactory, default_config
+
+
+async def main(reactor, parent, task_id):
+    downloader = DownloaderFactory("tcp", default_config(), reactor=reactor).build()
+    content, offset, digest = await downloader.download_piece(parent, 0, "", task_id)
+    print(len(content), "bytes at", offset, "with", digest)
+    await downloader.stop()
+
+
+if __name__ == "__main__":
+    react(lambda reactor: main(reactor, *sys.argv[1:]))

@@ -1,0 +1,86 @@
+"""The programs of ``examples/``, each as a process."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from dragonfly_vortex import IPieceStore
+from test.processes import Daemon, import_file, write_config
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+class ExamplesTests(SynchronousTestCase):
+    """What each of them says and does."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        write_config(self.directory)
+        self.content = os.urandom(100_000)
+        self.directory.joinpath("file").write_bytes(self.content)
+
+    def command(self, name: str, *arguments: str) -> list[str | Path]:
+        """The command line of an example."""
+        return [sys.executable, EXAMPLES / f"{name}.py", *arguments]
+
+    def run_it(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run an example to its end."""
+        return subprocess.run(
+            self.command(name, *arguments),
+            cwd=self.directory,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+
+    def assert_says(self, expected: str, name: str, *arguments: str) -> None:
+        """Assert that an example succeeds, and what its output is."""
+        ran = self.run_it(name, *arguments)
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        self.assertRegex(ran.stdout, rf"\A{expected}\n\Z")
+
+    def test_storage(self) -> None:
+        """A storage is served, and pieces are fetched into memory, into a file, and without Twisted."""
+        task_id = import_file(self.directory / "file", directory=self.directory, piece_length=65536)
+        with Daemon(self.directory, command=self.command("serve_storage", "data", "0")) as server:
+            address = f"127.0.0.1:{server.port}"
+            self.assert_says(r"65536 bytes at 0 with crc32:\d+", "fetch_piece", address, task_id)
+            self.assert_says("34464 bytes", "fetch_into_file", address, task_id, "1", "piece")
+            self.assertEqual(self.directory.joinpath("piece").read_bytes(), self.content[65536:])
+            self.assert_says(r"(PieceContent.*\n)?65536 bytes", "wire_alone", "127.0.0.1", str(server.port), task_id)
+
+    def test_own_store(self) -> None:
+        """The store of two methods serves its file, and answers "not found" for any other piece."""
+        store = runpy.run_path(str(EXAMPLES / "own_store.py"))["OneFile"](self.directory / "file")
+        verifyObject(IPieceStore, store)
+        with Daemon(self.directory, command=self.command("own_store", "file", "0")) as server:
+            address = f"127.0.0.1:{server.port}"
+            task_id = hashlib.sha256(self.content).hexdigest()
+            server.wait_for(f"serving {task_id}")
+            self.assert_says("100000 bytes", "fetch_into_file", address, task_id, "0", "copy")
+            self.assertEqual(self.directory.joinpath("copy").read_bytes(), self.content)
+            ran = self.run_it("fetch_into_file", address, task_id, "1", "none")
+            self.assertEqual((ran.returncode, ran.stdout), (1, ""))
+            self.assertRegex(ran.stderr, rf"\Apiece {task_id}-1 from parent {address}: .*not found\n\Z")
+
+    def test_whole_peer(self) -> None:
+        """A peer that is a part of a program serves until the program stops it."""
+        with subprocess.Popen(
+            self.command("whole_peer", "tap.yaml"),
+            cwd=self.directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as program:
+            said, _ = program.communicate(timeout=120)
+        self.assertEqual(program.returncode, 0)
+        self.assertRegex(said, r"\Aserving Vortex on IPv4Address\(.*\)\n\Z")
