@@ -37,7 +37,7 @@ ENVIRONMENT = {
     "PIP_QUIET": "1",
 }
 
-_TIME = 240.0  # seconds that an installation may take before a test fails
+_TIME = 600.0  # seconds that an installation may take before a test fails
 
 
 @functools.cache
