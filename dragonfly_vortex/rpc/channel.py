@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import grpc
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, fail, maybeDeferred
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
 from dragonfly_vortex.address import CONNECT_TIMEOUT, ParentAddress
-from dragonfly_vortex.rpc.event_loop import shared_event_loop
+from dragonfly_vortex.rpc.event_loop import ILoopReactor, shared_event_loop
 from dragonfly_vortex.rpc.memory_budget import Budget
 from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -32,7 +32,7 @@ _READ_AHEAD = 200
 _T = TypeVar("_T")
 
 
-class IRPCReactor(IReactorTime, IReactorFromThreads):
+class IRPCReactor(IReactorTime, ILoopReactor):
     """What a child needs of a reactor."""
 
 

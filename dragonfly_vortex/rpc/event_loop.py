@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.python.failure import Failure
 
-__all__ = ["EventLoopThread", "SharedEventLoop", "shared_event_loop"]
+__all__ = ["EventLoopThread", "ILoopReactor", "SharedEventLoop", "shared_event_loop"]
 
 _T = TypeVar("_T")
 
@@ -174,6 +174,10 @@ class EventLoopThread:
             self.tell(self._stopped.callback, None)
 
 
+class ILoopReactor(IReactorCore, IReactorFromThreads):
+    """What a shared event loop needs of a reactor."""
+
+
 class SharedEventLoop:
     """
     An event loop in a thread that runs while it is used. A reactor that stops ends it.
@@ -181,7 +185,7 @@ class SharedEventLoop:
     :param reactor: as for :class:`EventLoopThread`.
     """
 
-    def __init__(self, reactor: IReactorFromThreads) -> None:
+    def __init__(self, reactor: ILoopReactor) -> None:
         self._reactor = reactor
         self._users = 0
         self._thread: EventLoopThread | None = None
@@ -192,8 +196,7 @@ class SharedEventLoop:
         if self._thread is None:
             self._thread = EventLoopThread(self._reactor, "grpc-child")
             self._thread.start()
-            core = IReactorCore(self._reactor)
-            self._trigger = core.addSystemEventTrigger("before", "shutdown", self._end)
+            self._trigger = self._reactor.addSystemEventTrigger("before", "shutdown", self._end)
         self._users += 1
         return self._thread
 
@@ -202,7 +205,7 @@ class SharedEventLoop:
         self._users -= 1
         if self._users or self._thread is None:
             return succeed(None)
-        IReactorCore(self._reactor).removeSystemEventTrigger(self._trigger)
+        self._reactor.removeSystemEventTrigger(self._trigger)
         return self._end()
 
     def _end(self) -> Deferred[None]:
@@ -210,10 +213,10 @@ class SharedEventLoop:
         return thread.stop() if thread is not None else succeed(None)
 
 
-_shared: WeakKeyDictionary[IReactorFromThreads, SharedEventLoop] = WeakKeyDictionary()
+_shared: WeakKeyDictionary[ILoopReactor, SharedEventLoop] = WeakKeyDictionary()
 
 
-def shared_event_loop(reactor: IReactorFromThreads) -> SharedEventLoop:
+def shared_event_loop(reactor: ILoopReactor) -> SharedEventLoop:
     """The event loop that all channels of a reactor share, as they share the reactor's thread pool."""
     return _shared.setdefault(reactor, SharedEventLoop(reactor))
 

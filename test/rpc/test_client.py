@@ -14,7 +14,8 @@ from typing import Any, TypeVar, cast
 import grpc
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorCore, IReactorTime
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -57,6 +58,14 @@ class _Handlers(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(
             lambda request, context: self._answer(int(cast(int, read_fields(request).get(3, 0))))
         )
+
+
+class _ClockReactor(Clock):
+    """A clock that the test moves, with the real reactor's threads."""
+
+    callFromThread = staticmethod(_REACTOR.callFromThread)
+    addSystemEventTrigger = staticmethod(IReactorCore(reactor).addSystemEventTrigger)
+    removeSystemEventTrigger = staticmethod(IReactorCore(reactor).removeSystemEventTrigger)
 
 
 class ClientTests(TestCase):
@@ -184,29 +193,34 @@ class ClientTests(TestCase):
                 await deferToThread(time.sleep, 0.02)
 
     async def test_memory(self) -> None:
-        """Pieces of an unknown task count as the longest there are; once one has arrived, as long as it was."""
-        most = now = 0
-        lock = threading.Lock()
+        """Pieces of an unknown task count as the longest there are; once one has come, as long as it was."""
+        asked: list[int] = []
         gate = threading.Event()
+        self.addCleanup(gate.set)
 
         def answer(number: int) -> bytes:
-            nonlocal most, now
-            with lock:
-                now += 1
-                most = max(most, now)
-            gate.wait(0.1)
-            with lock:
-                now -= 1
+            asked.append(number)
+            gate.wait(30)
             piece = sample_piece(1000, number=number)
             return encode_piece(piece.metadata, piece.content)
+
+        async def until_asked(count: int) -> None:
+            while len(asked) < count:
+                await deferLater(_REACTOR, 0.01)
 
         budget = Budget(2 * 64 * 1024 * 1024)
         client = self.client(self.parent(answer), budget=budget)
         requests = [sample_piece(1000, number=number).request() for number in range(6)]
-        await gatherResults([client.download_piece(request, 10) for request in requests])
-        self.assertEqual(most, 2)
-        await gatherResults([client.download_piece(request, 10) for request in requests])
-        self.assertGreater(most, 4)
+        coming = [client.download_piece(request, 30) for request in requests]
+        await until_asked(2)
+        self.assertEqual((len(asked), budget.taken), (2, budget.total))
+        gate.set()
+        await gatherResults(coming)
+        gate.clear()
+        coming = [client.download_piece(request, 30) for request in requests]
+        await until_asked(12)
+        gate.set()
+        await gatherResults(coming)
         self.assertEqual(budget.taken, 0)
 
     async def test_waiting_for_memory(self) -> None:
@@ -222,24 +236,27 @@ class ClientTests(TestCase):
 
     async def test_time_counts_from_the_last_piece(self) -> None:
         """A piece that comes shows that the parent is there: the others have their time anew, and are late after it."""
-        answered = threading.Event()
+        answered, never = threading.Event(), threading.Event()
+        self.addCleanup(never.set)
 
         def answer(number: int) -> bytes:
-            answered.wait(10)
+            (answered if number == 1 else never).wait(30)
             return piece_reply(sample_piece(1, number=number))
 
-        never = threading.Event()
-        self.addCleanup(never.set)
-        parent = self.parent(lambda number: answer(number) if number == 1 else (never.wait(10), b"")[1])
-        client = self.client(parent)
-        begun = IReactorTime(reactor).seconds()
-        late = client.download_piece(sample_piece(1, number=2).request(), 1.0)
-        comes = client.download_piece(sample_piece(1, number=1).request(), 5.0)
-        IReactorTime(reactor).callLater(0.7, answered.set)
-        await comes
-        came = IReactorTime(reactor).seconds()
+        clock = _ClockReactor()
+        client = GRPCClient(self.parent(answer), GRPCSettings(reactor=cast(IRPCReactor, clock)))
+        self.addCleanup(client.stop)
+        late = client.download_piece(sample_piece(1, number=2).request(), 100.0)
+        comes = client.download_piece(sample_piece(1, number=1).request(), 500.0)
+        clock.pump([1] * 70)
+        answered.set()
+        while not comes.called:
+            await deferLater(_REACTOR, 0.01)
+            clock.advance(0)
+        clock.pump([1] * 90)
+        self.assertFalse(late.called)
+        clock.pump([1] * 11)
         await self.failure(late, PieceLate)
-        self.assertGreaterEqual(IReactorTime(reactor).seconds(), max(came, begun + 0.7) + 0.9)
 
     async def test_limit(self) -> None:
         """Content is spent from the limiter, and the next piece waits for the debt."""
@@ -284,14 +301,16 @@ class ClientTests(TestCase):
             gate.wait(5)
             return piece_reply(sample_piece(1))
 
+        def threads() -> int:
+            path = "/proc/self/task"
+            return len(os.listdir(path)) if os.path.isdir(path) else threading.active_count()
+
         client = self.client(self.parent(answer), budget=Budget(1 << 40))
-        await_one = client.download_piece(sample_piece(1).request(), 10)
-        before = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else threading.active_count()
-        others = [client.download_piece(sample_piece(1).request(), 10) for _ in range(50)]
-        python_threads = [thread for thread in threading.enumerate() if "channel_spin" in thread.name]
-        self.assertLessEqual(len(python_threads), 1)
-        after = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else threading.active_count()
-        self.assertLess(after - before, 12)  # the parent's own are among them
+        await_one = client.download_piece(sample_piece(1).request(), 30)
+        before = threads()
+        others = [client.download_piece(sample_piece(1).request(), 30) for _ in range(50)]
+        self.assertEqual([thread.name for thread in threading.enumerate()].count("grpc-child"), 1)
+        self.assertLess(threads() - before, 25)  # the parent's own are among them, and a few of grpcio's
         gate.set()
         await gatherResults([await_one, *others])
 

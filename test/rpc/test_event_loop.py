@@ -6,13 +6,14 @@ import asyncio
 import subprocess
 import sys
 import threading
+from typing import cast
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.trial.unittest import TestCase
 
-from dragonfly_vortex.rpc.event_loop import EventLoopThread, shared_event_loop
+from dragonfly_vortex.rpc.event_loop import EventLoopThread, ILoopReactor, shared_event_loop
 
 
 class EventLoopThreadTests(TestCase):
@@ -192,8 +193,8 @@ class SharedEventLoopTests(TestCase):
 
     async def test_users(self) -> None:
         """All users of a reactor have one loop. It ends with the last of them, and another one begins with the next."""
-        loop = shared_event_loop(IReactorFromThreads(reactor))
-        self.assertIs(loop, shared_event_loop(IReactorFromThreads(reactor)))
+        loop = shared_event_loop(cast(ILoopReactor, reactor))
+        self.assertIs(loop, shared_event_loop(cast(ILoopReactor, reactor)))
         first, second = loop.enter(), loop.enter()
         self.assertIs(first, second)
         await loop.leave()
