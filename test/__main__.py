@@ -3,7 +3,7 @@ Run tests with trial, in as many processes as there are processors, from the roo
 
     python -m test [ARGUMENT...]
 
-The arguments are trial's. Without one all tests are run.
+The arguments are trial's. Where all of them are options, all tests are run.
 """
 
 from __future__ import annotations
@@ -16,5 +16,6 @@ from twisted.scripts.trial import run
 if __name__ == "__main__":
     # trial gives its own path to its workers.
     sys.path.insert(0, str(Path(__file__).with_name("workers")))
-    sys.argv = ["trial", "--jobs=auto", *(sys.argv[1:] or ["test"])]
+    names_tests = any(not argument.startswith("-") for argument in sys.argv[1:])
+    sys.argv = ["trial", "--jobs=auto", *sys.argv[1:], *([] if names_tests else ["test"])]
     run()
