@@ -33,7 +33,7 @@ _METRICS = 2  # the port and a connection
 _WORKERS = 4  # memory that the workers share, and pipes while one is started
 _EACH_WORKER = 4  # its pipes
 
-COMMAND_DESCRIPTORS, DOWNLOAD_DESCRIPTORS, STORING_DESCRIPTORS = 7, 12, 6
+COMMAND_DESCRIPTORS, DOWNLOAD_DESCRIPTORS, STORING_DESCRIPTORS = 7, 17, 6
 """Descriptors that a command on the storage opens, and that a download does: at least, and more with ``--store``."""
 
 WORKER_DESCRIPTORS = 17
