@@ -101,6 +101,7 @@ class TaskDownload:
             is_in_order=target.is_read_in_order,
         )
         self._end_disputed_at = end_disputed_at
+        self._removed: set[str] = set()
         self._trials = self._new_trials()
         self._running: Deferred[DownloadedTask] | None = None
         self._fetcher: Fetcher | None = None
@@ -135,6 +136,7 @@ class TaskDownload:
             self.parents = (*self.parents, parent)
         if announcer is not None:
             self._announcers[parent] = announcer
+        self._removed.discard(parent)
         self._trials.add_parent(parent)
         if self._fetcher is not None:
             self._fetcher.add_parent(parent)
@@ -145,6 +147,7 @@ class TaskDownload:
 
         :param parent: its address.
         """
+        self._removed.add(parent)
         self._trials.remove_parent(parent)
         if self._fetcher is not None:
             self._fetcher.remove_parent(parent)
@@ -246,7 +249,10 @@ class TaskDownload:
 
     def _new_trials(self) -> Trials:
         """All parents together, and then each of them alone."""
-        return Trials(self._make_plan(parents=self.parents), self._make_trial, self._end_disputed_at)
+        trials = Trials(self._make_plan(parents=self.parents), self._make_trial, self._end_disputed_at)
+        for parent in self._removed:
+            trials.remove_parent(parent)
+        return trials
 
     def _make_trial(self, parent: str, there: Mapping[int, VerifiedPiece], compares: bool, most: int) -> Plan:
         """The plan of one parent alone."""

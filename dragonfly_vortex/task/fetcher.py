@@ -25,6 +25,7 @@ from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
 from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.task.disk import Allocation
 from dragonfly_vortex.task.file_hash import GrowingHash
+from dragonfly_vortex.task.inquiries import Inquiries
 from dragonfly_vortex.task.requests import Answer, Requests
 from dragonfly_vortex.task.results import Progress
 from dragonfly_vortex.task.scheduler import Plan, Request
@@ -81,18 +82,16 @@ class Fetcher:
         """The plan that is followed."""
         self.left_to_hash: int | None = None
         """Bytes that had not been hashed when the last piece had come; None before that."""
-        self._kind = kind
         self._task_id = task_id
         self._reactor = reactor
         self._target = target
-        self._announcers = announcers
         self._on_progress = on_progress
         self._on_wait = on_wait
         self._hash = GrowingHash(target.descriptor, in_thread, self._advance)
         self._hashed_of = (plan, 0)  # whose bytes are hashed, and how often it had forgotten some
         self._allocation = Allocation(target.descriptor, in_thread)
         self._requests = Requests(reactor, in_thread, downloader, target, kind, task_id, self._answered)
-        self._stop_announcers: dict[str, Callable[[], None]] = {}
+        self._inquiries = Inquiries(announcers, kind, task_id, self._advance)
         self._unsubscribe: Callable[[], None] | None = None
         self._look_again_at = 0.0
         self._ticking = LoopingCall(self._tick)
@@ -107,26 +106,21 @@ class Fetcher:
 
     def follow(self, plan: Plan) -> None:
         """Follow this plan from now on: ask its parents, and no others, what they have."""
-        self._stop_announcements()
         self.plan = plan
         plan.advance(self._time())
         if not self._ticking.running:
             self._ticking.start(_TICK, now=False).addErrback(self._end_turn)
-        for parent in plan.parents.values():
-            if not parent.is_removed:
-                self._begin_inquiry(parent.address)
+        self._inquiries.follow(plan)
 
     def add_parent(self, address: str) -> None:
         """A parent has been added to the plan that is followed: ask what it has."""
-        if address in self.plan.parents and address not in self._stop_announcers:
-            self._begin_inquiry(address)
+        if address in self.plan.parents:
+            self._inquiries.begin(self.plan, address)
         self._advance()
 
     def remove_parent(self, address: str) -> None:
         """A parent has been removed from the plan that is followed: ask no more what it has."""
-        stop = self._stop_announcers.pop(address, None)
-        if stop is not None:
-            stop()
+        self._inquiries.end(address)
         self._advance()
 
     async def fetch(self) -> str:
@@ -144,13 +138,13 @@ class Fetcher:
 
     async def stop(self) -> None:
         """Ask nothing more of the parents of this plan. Nothing is written to the target when this has returned."""
-        self._stop_announcements()
+        self._inquiries.stop()
         await outlast(self._requests.stop())
 
     async def end(self) -> None:
         """Leave nothing behind: no request, no thread at work; in spite of a cancellation."""
         self._turn = None
-        self._stop_announcements()
+        self._inquiries.stop()
         if self._unsubscribe is not None:
             self._unsubscribe()
         if self._ticking.running:
@@ -167,35 +161,6 @@ class Fetcher:
                 content_length=self.plan.pieces.content_length,
             )
         )
-
-    # -- announcements -------------------------------------------------------------------------------------------------
-
-    def _begin_inquiry(self, parent: str) -> None:
-        """Ask a parent what it has, if it can be asked that."""
-        if parent in self._announcers:
-            self.plan.announcing_began(parent)
-            self._inquire(parent)
-
-    def _inquire(self, parent: str) -> None:
-        """Ask a parent what it has, for the first time or once more."""
-        self._stop_announcers[parent] = self._announcers[parent].start(
-            self._kind,
-            self._task_id,
-            partial(self._hear, partial(self.plan.learn_layout, parent)),
-            partial(self._hear, partial(self.plan.announce, parent)),
-            partial(self._hear, partial(self.plan.announcing_ended, parent)),
-        )
-
-    def _stop_announcements(self) -> None:
-        """Ask no parent any more what it has."""
-        stops, self._stop_announcers = self._stop_announcers, {}
-        for stop in stops.values():
-            stop()
-
-    def _hear(self, record: Callable[..., None], *told: int | None) -> None:
-        """A parent has told something."""
-        record(*told)
-        self._advance()
 
     # -- one thing after the other -------------------------------------------------------------------------------------
 
@@ -230,7 +195,7 @@ class Fetcher:
             return True
         inquiry = self.plan.waits.next_inquiry()
         if inquiry is not None:
-            self._inquire(inquiry)
+            self._inquiries.repeat(self.plan, inquiry)
             return True
         self._drop_what_is_forgotten()
         if self._dropping:

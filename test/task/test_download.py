@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThreadPool
@@ -26,6 +26,7 @@ from dragonfly_vortex.errors import (
     PieceTimeout,
     PoolClosed,
     SinkFailed,
+    TaskChanged,
     TaskDigestMismatch,
     TaskNotFound,
 )
@@ -36,7 +37,7 @@ from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.wire import PieceKind
 from test.task.announcer import PlayedAnnouncer
 from test.task.downloading import CONTENT, MIB, DownloadTestCase, at_once, sha256
-from test.task.parents import PlayedDownloader, PlayedParent
+from test.task.parents import Asked, PlayedDownloader, PlayedParent
 from test.task.test_file_hash import HeldThreads
 
 _T = TypeVar("_T")
@@ -413,6 +414,32 @@ class CancelTests(DownloadTestCase):
         self.assertRaises(OSError, sink.write, b"late")
         self.clock.advance(0.1)
         self.assert_failed(started, CancelledError)
+
+
+class AgainTests(DownloadTestCase):
+    """A download that begins again because another one has changed its task."""
+
+    def test_again(self) -> None:
+        """It is begun again after a pause, without the parents that were removed, and succeeds."""
+        self.play(a=PlayedParent(content=CONTENT, piece_length=100), b=PlayedParent(content=CONTENT, piece_length=100))
+        publish = OutputTarget.publish
+        failures = [TaskChanged("a piece is another one")]
+
+        def publish_later(target: OutputTarget, content_length: int) -> Deferred[None]:
+            if failures:
+                asked.extend(self.downloader.asked)
+                self.task.remove_parent("a")
+                return fail(failures.pop())
+            return publish(target, content_length)
+
+        asked: list[Asked] = []
+        self.patch(OutputTarget, "publish", publish_later)
+        started = self.download()
+        self.assertEqual({request.addr for request in asked}, {"a", "b"})
+        self.assertNoResult(started)
+        self.clock.advance(2.0)
+        self.assert_complete(started)
+        self.assertEqual({request.addr for request in self.downloader.asked[len(asked) :]}, {"b"})
 
 
 class ThreadTests(TestCase):
