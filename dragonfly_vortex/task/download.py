@@ -1,6 +1,6 @@
 """
-A download of a whole task: from the opening of its target, by the plan of all parents together and by those of each
-alone where that fails, to the publishing of the whole. :mod:`~dragonfly_vortex.task.fetcher` follows each plan.
+Downloads a whole task: opens its target, follows the plan of all parents together, then if necessary that of each
+parent alone, and publishes the whole. :mod:`~dragonfly_vortex.task.fetcher` follows each plan.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TaskDownload:
     :param kind: the kind of the task's pieces.
     :param task_id: the task, which is the SHA-256 of its content in small hexadecimal letters. The content of a task
         with any other ID, such as one made from a URL, never fits.
-    :param parents: the addresses, ``HOST:PORT``, of those who may have it.
+    :param parents: the addresses, ``HOST:PORT``, of parents that may have it.
     :param target: an :class:`~dragonfly_vortex.interfaces.IDownloadTarget`.
     :param announcers: an :class:`~dragonfly_vortex.interfaces.IPieceAnnouncer` for each parent that has one. The others
         are asked for anything.
@@ -55,7 +55,7 @@ class TaskDownload:
         time-out is as long.
     :param end_disputed_at: bytes from which on a parent is not followed without end where another one says that the
         task is much shorter.
-    :param on_progress: called in the reactor's thread whenever a piece has come.
+    :param on_progress: called in the reactor's thread whenever a piece has arrived.
     :param on_wait: called with one line for each parent that is waited for.
     :raises ValueError: there is no parent, or nothing may be asked.
     """

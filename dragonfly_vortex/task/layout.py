@@ -118,7 +118,7 @@ class Layout:
         """Whether an honest parent has sent a piece after this one."""
         return any(parent.last > number and parent.is_honest for parent in self._parents.values())
 
-    # -- who vouches ---------------------------------------------------------------------------------------------------
+    # -- vouchers ------------------------------------------------------------------------------------------------------
 
     def senders(self, after: int = -1) -> set[str]:
         """The honest parents of which there are verified pieces after a number."""

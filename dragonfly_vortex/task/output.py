@@ -1,5 +1,6 @@
 """
-A download into a file, which is complete and verified or not there; and the place of a piece in the file of any target.
+The file as a target of a download, which is complete and verified or not there; and the place of a piece in the file of
+any target.
 
 Opening, publishing and discarding block and are done in a thread; a piece's bytes are written in the reactor's, as they
 come.
@@ -109,7 +110,7 @@ class Output:
 @implementer(IDownloadTarget)
 class OutputTarget:
     """
-    A file that is complete or not there. It begins with nothing, and nobody else writes to it.
+    A file that is complete or not there. It begins empty, and has no other writer.
 
     :param path: where the file is to be.
     :param in_thread: how to call a function in a thread.
@@ -163,7 +164,7 @@ class OutputTarget:
         return succeed(Claim(is_ours=True))
 
     def release(self, number: int) -> None:
-        """Nobody else waits for it."""
+        """There is no other download that waits for it."""
 
     def renew(self) -> None:
         """Nothing else waits for it."""
@@ -236,11 +237,11 @@ class OutputSink:
 
     @property
     def received(self) -> int:
-        """Bytes of the piece that have come."""
+        """Bytes of the piece that have arrived."""
         return self._written
 
     def revoke(self) -> None:
-        """Take the place away: whoever still writes is told that it cannot be done."""
+        """Take the place away: later writes to it raise an error."""
         self.is_revoked = True
 
     def begin(self, metadata: PieceMetadata) -> None:

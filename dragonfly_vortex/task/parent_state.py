@@ -92,7 +92,7 @@ class Parent:
     :param under_way: how many of them have no answer yet.
     :param lacks: numbers of the pieces that it said it does not have.
     :param failures: how often it failed to give a piece, by number.
-    :param accusers: who vouches for what its lie contradicts; None where it is a lie whatever others say.
+    :param accusers: the parents that vouch for what its lie contradicts; None where it is a lie whatever others say.
     :param acquitted: whether its word has stood against that of liars alone before.
     :param lie: what it said that cannot be true, with what was expected; empty where there is nothing.
     :param is_caught: whether that is a lie whatever others say.
@@ -284,7 +284,7 @@ class Parent:
         count once.
 
         :param seconds: since the piece was asked for.
-        :returns: whether it may have come too late because of others.
+        :returns: whether it may be late because of others.
         """
         if self.narrowed_at is not None and now - seconds < self.narrowed_at:
             return True
@@ -366,7 +366,7 @@ class Parent:
         It has said what cannot be true. Accused once more after it was acquitted, it is not acquitted again.
 
         :param lie: what was expected and what came.
-        :param accusers: who vouches for what it contradicts; None where it is a lie whatever others say.
+        :param accusers: the parents that vouch for what it contradicts; None where it is a lie whatever others say.
         """
         self.lie = lie
         self.is_caught = self.is_caught or accusers is None
@@ -386,7 +386,7 @@ class Parent:
 
     def lose_accuser(self, liar: str) -> bool:
         """
-        One of those who vouch for what it contradicts has lied. With none left, it is believed again.
+        One of the parents that vouch for what it contradicts has lied. With none left, it is believed again.
 
         :returns: whether that is so.
         """

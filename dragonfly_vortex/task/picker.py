@@ -1,8 +1,8 @@
 """
-Which piece can be asked of which parent now, and which can be had from nobody. No I/O here, no clock and no reactor.
+Picks the next piece and its parent, and finds the pieces that no parent can give. No I/O, clock or reactor.
 
 A number is free, or verified, or under way, or busy: another process is fetching it. New numbers are taken one after
-the other, at the frontier; those that were taken and are free again have come back, and are offered to the parents that
+the other, at the frontier; those that were taken and are free again are returned, and are offered to the parents that
 may have them. A number is owed if it is under way and all its requests are slow: it is asked of another parent as well.
 So no step looks at all pieces of a task.
 """
@@ -21,9 +21,9 @@ __all__ = ["Choice"]
 
 class Choice:
     """
-    The numbers of a task's pieces, and who may be asked for them.
+    The numbers of a task's pieces, and the parents that may be asked for them.
 
-    :param parents: those who can be asked, by address.
+    :param parents: the parents that can be asked, by address.
     :param layout: what is known of the task.
     :param swarm: chooses where parents announce different pieces.
     """
@@ -42,7 +42,7 @@ class Choice:
         self._parents = parents
         self._layout = layout
         self._swarm = swarm
-        self._orphans: set[int] = set()  # those of them that nobody has, or had not when they came back
+        self._orphans: set[int] = set()  # those of them that no parent has, or had when they were returned
         self._frontier = 0  # no number from here on has been asked for, but for some that were announced
         self._lacked: list[int] = []  # numbers that some parent lacks, and some that none does any more; a heap
 
@@ -79,7 +79,9 @@ class Choice:
         return [parent for parent in self._parents.values() if self._swarm.has_room(parent) and self._is_ready(parent)]
 
     def _lowest(self, ready: list[Parent]) -> tuple[Parent, int] | None:
-        """The lowest number that can be asked for now, and of those who can be asked who has least to do."""
+        """
+        The lowest number that can be requested now, and the parent with the fewest requests that can be asked for it.
+        """
         end, hold, new = self.end, self._hold(), self._new_number()
         number = min((n for parent in ready for n in self._askable(parent, end, hold, new)), default=None)
         if number is None:
@@ -88,7 +90,7 @@ class Choice:
         return min(able, key=lambda parent: (parent.under_way, parent.asked)), number
 
     def lost(self) -> int | None:
-        """A number that can be had from nobody, and is part of the task for certain; None where there is none."""
+        """A number that no parent can give, and that is part of the task for certain; None where there is none."""
         return next((number for number in self._doubtful() if self._is_lost(number)), None)
 
     def is_under_way(self, request: Request) -> bool:
@@ -138,14 +140,14 @@ class Choice:
         heapq.heappush(self._lacked, number)
 
     def offer(self, parent: Parent, number: int) -> None:
-        """A parent has come to have a piece."""
+        """A parent has got a piece."""
         self._swarm.announced(number)
         if parent.is_alive and self.is_free(number):
             self._orphans.discard(number)
             parent.offer(number)
 
     def find_orphans(self, numbers: set[int] | None = None) -> None:
-        """See which of the numbers that have come back nobody has: of these, or of all."""
+        """See which of the returned numbers no parent has: of these, or of all."""
         if numbers is None:
             self._swarm.count_anew()
             self._orphans.clear()
@@ -166,7 +168,7 @@ class Choice:
 
     @property
     def end(self) -> int | None:
-        """How many pieces the task has; None while nobody knows."""
+        """How many pieces the task has; None while that is unknown."""
         if self._layout.short is not None:
             return self._layout.short + 1
         told = self._layout.told_count
@@ -192,8 +194,8 @@ class Choice:
 
     def _is_end(self, number: int) -> bool:
         """
-        Whether a number that some parent lacks is the end: no other can have it, none has what comes after. A parent
-        that rests, or is slow, is not waited for, unless the digest of what there is was wrong.
+        Whether a number that some parent lacks is the end: no other can have it, none has a later one. A parent that
+        rests, or is slow, is not waited for, unless the digest of what there is was wrong.
         """
         if not (self.is_free(number) or number in self.owed) or self._layout.is_something_behind(number):
             return False
@@ -227,8 +229,8 @@ class Choice:
 
     def _is_lost(self, number: int) -> bool:
         """
-        Whether a piece that is not under way can be had from nobody, and is part of the task for certain. While the end
-        is unknown, a piece under way can turn out to be the last one and make those after it superfluous.
+        Whether no parent can give a piece that is not under way, and that is part of the task for certain. While the
+        end is unknown, a piece under way can turn out to be the last one and make those after it superfluous.
         """
         if self._may_be_had(number):
             return False
@@ -239,7 +241,7 @@ class Choice:
     # -- who can be asked ----------------------------------------------------------------------------------------------
 
     def _askable(self, parent: Parent, end: int | None, hold: int | None, new: int) -> Iterator[int]:
-        """The lowest numbers that a parent may be asked for now: one that has come back, a new one, those owed."""
+        """The lowest numbers that a parent may be asked for now: a returned one, a new one, those owed."""
 
         def is_allowed(number: int) -> bool:
             if self._layout.piece_length is None:

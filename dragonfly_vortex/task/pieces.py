@@ -1,8 +1,7 @@
 """
-Which pieces of a task are there, which are asked for, and what is forgotten of both. No I/O here, no clock and no
-reactor.
+The pieces of a task that are verified or requested, and what is forgotten of both. No I/O, clock or reactor.
 
-Nobody is judged here: what is thought of parents, and what follows from it for their pieces, is in
+The reputation of parents, and what follows from it for their pieces, is in
 :mod:`~dragonfly_vortex.task.reputation`.
 """
 
@@ -26,8 +25,8 @@ class Pieces:
     """
     The pieces of a task that is being downloaded.
 
-    :param parents: those who can be asked, by address.
-    :param everybody: all who can have sent a piece or told something, by name: those and the storage.
+    :param parents: the parents that can be asked, by address.
+    :param sources: all sources of pieces and announcements, by name: the parents and the storage.
     :param timing: how far the requests are.
     :param random: gives a random number from 0 to 1, for a choice among equals.
     :param is_in_order: whether the bytes are read in order while they come.
@@ -36,13 +35,13 @@ class Pieces:
     def __init__(
         self,
         parents: Mapping[str, Parent],
-        everybody: Mapping[str, Parent],
+        sources: Mapping[str, Parent],
         timing: Timing,
         random: Callable[[], float],
         *,
         is_in_order: bool = False,
     ) -> None:
-        self.layout = Layout(everybody)
+        self.layout = Layout(sources)
         swarm = Swarm(parents, self.layout, timing, random, is_in_order=is_in_order)
         self.choice = Choice(parents, self.layout, swarm)
         self.fetched_twice = 0
@@ -52,7 +51,7 @@ class Pieces:
         self._parents = parents
         self._timing = timing
         self._withdrawn: set[Request] = set()
-        self._to_withdraw: list[Request] = []  # those of them that nobody has been told to cancel
+        self._to_withdraw: list[Request] = []  # those of them that are still to be cancelled
         self._dropped: list[int] = []
 
     # -- what is there -------------------------------------------------------------------------------------------------
@@ -65,7 +64,7 @@ class Pieces:
 
     @property
     def content_length(self) -> int | None:
-        """Bytes of the whole task; None while nobody knows."""
+        """Bytes of the whole task; None while that is unknown."""
         known = self.layout.content_length
         if known is not None:
             return known
@@ -78,7 +77,7 @@ class Pieces:
         """A piece is verified."""
         self.layout.add(number, piece)
         if self.layout.short == number:
-            # Only liars have sent what comes after the last piece: from others it would have contradicted this one.
+            # Only liars have sent pieces after the last one: from others they would have contradicted it.
             self.drop([later for later in self.layout.verified if later > number])
         self.choice.forget(number)
         self.choice.busy.discard(number)
@@ -192,7 +191,7 @@ class Pieces:
     # -- what others fetch ---------------------------------------------------------------------------------------------
 
     def leave_to_others(self, number: int) -> None:
-        """Somebody else is fetching a piece: it is neither asked for nor missed until :meth:`take_from_others`."""
+        """Another process is fetching a piece: it is neither requested nor missed until :meth:`take_from_others`."""
         if number not in self.choice.under_way:
             self.choice.forget(number)
             self.choice.busy.add(number)

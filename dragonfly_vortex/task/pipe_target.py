@@ -1,9 +1,9 @@
 """
-A download into a pipe: the bytes of verified pieces, in their order, as soon as they are there.
+A pipe as the target of a download: gets the bytes of verified pieces, in order, as soon as they are there.
 
 What has been written to a pipe cannot be taken back. Each piece has been verified by its digest before it is written;
-whether the whole is what the task's ID says is known when the last piece has come. If it is not, the download fails,
-and who reads the pipe has to believe its status.
+whether the whole fits the task's ID is known after the last piece. If it does not, the download fails, and the reader
+of the pipe has to check its status.
 
 Pieces come in any order, and the whole is hashed from a file: so they are kept in a temporary file without a name.
 """
@@ -161,7 +161,7 @@ class PipeTarget:
         maybeDeferred(self._in_thread, lambda: self._write(start, end)).addBoth(self._ran)
 
     def _ran(self, result: int | Failure) -> None:
-        """A thread has come back."""
+        """A thread has ended."""
         self._is_writing = False
         if not isinstance(result, Failure):
             self._written = result

@@ -37,12 +37,12 @@ class Trust:
 
     :param task_id: the task, for messages.
     :param parents: the parents that can be asked, by address.
-    :param everybody: those and the storage.
+    :param sources: these and the storage.
     :param pieces: what they have sent, and what they are asked for.
     """
 
     def __init__(
-        self, task_id: str, parents: Mapping[str, Parent], everybody: Mapping[str, Parent], pieces: Pieces
+        self, task_id: str, parents: Mapping[str, Parent], sources: Mapping[str, Parent], pieces: Pieces
     ) -> None:
         self.last_error: PieceError | None = None
         """Why a parent did not give what it was asked for, or what it said that cannot be true."""
@@ -54,13 +54,13 @@ class Trust:
         """Whether it is wrong, so that nothing more is to be asked for on the word of all together."""
         self._task_id = task_id
         self._parents = parents
-        self._everybody = everybody
-        self._storage = everybody[STORAGE]
+        self._sources = sources
+        self._storage = sources[STORAGE]
         self._pieces = pieces
         self._layout = pieces.layout
         self._choice = pieces.choice
 
-    # -- what is known against what comes ------------------------------------------------------------------------------
+    # -- contradictions ------------------------------------------------------------------------------------------------
 
     def judge(self, request: Request, metadata: PieceMetadata) -> None:
         """
@@ -101,11 +101,11 @@ class Trust:
     def accusers(self, parent: Parent, contradiction: Contradiction) -> set[str] | None:
         """
         The parents that vouch for what a parent contradicts and are not known to have lied; empty where only liars do.
-        None where it is a lie whatever others say: a parent that contradicts itself lies, whoever else says the same.
+        None where it is a lie whatever others say: a parent that contradicts itself lies, even if others say the same.
         """
         if contradiction.accusers is None or parent.address in contradiction.accusers:
             return None
-        return {name for name in contradiction.accusers if self._everybody[name].is_honest}
+        return {name for name in contradiction.accusers if self._sources[name].is_honest}
 
     def expose(self, parent: Parent, lie: str, accusers: set[str] | None = None) -> None:
         """
@@ -122,7 +122,7 @@ class Trust:
         short = self._layout.short
         if parent is self._storage:
             self._pieces.drop([number for number, piece in self._layout.verified.items() if piece.parent == STORAGE])
-        elif short is not None and not self._everybody[self._layout.verified[short].parent].is_honest:
+        elif short is not None and not self._sources[self._layout.verified[short].parent].is_honest:
             self._pieces.drop([short])
         self._check_vouchers()
         self._choice.find_orphans()

@@ -1,6 +1,6 @@
 """
-The requests of a download: each is made, written to a place of its own while it is under way, and given up where it is
-not wanted any more.
+The requests of a download: sends each, writes its piece to a place of its own, and cancels those that are not wanted
+any more.
 
 A second request for a piece, made because the first is slow, writes to a file of its own. When it is complete and
 verified, the first is given up, and then the piece is copied to its place by a thread. A thread cannot be cancelled: so
@@ -46,11 +46,11 @@ class Answer:
     """
     What has become of a request.
 
-    :param result: the piece; or that it was not asked for, as it is somebody else's; or why it has not come.
+    :param result: the piece; or the claim of another process, so that it was not requested; or why it failed.
     :param is_given_up: whether it was given up before. Then nothing comes of it, whatever it is.
     :param seconds: how long it took.
     :param refusal: why the piece was refused; None where it was not.
-    :param received: bytes of the piece that have come.
+    :param received: bytes of the piece that have arrived.
     """
 
     request: Request
@@ -187,8 +187,8 @@ class Requests:
         fetching: Coroutine[Deferred[object], object, DownloadPieceResponse | Claim],
     ) -> DownloadPieceResponse | Claim:
         """
-        Fetch a piece; whatever comes of that, it is somebody else's if this process did not run for so long that
-        another download has taken it over.
+        Fetch a piece. If this process did not run for so long that another download has taken the piece over, the
+        result is that download's claim.
         """
         try:
             answer = await fetching
@@ -249,7 +249,7 @@ class Requests:
             ) from error
 
     def _answered(self, result: DownloadPieceResponse | Claim | Failure, request: Request) -> None:
-        """A request has come to its end."""
+        """A request has ended."""
         under_way = self._under_way.pop(request)
         self._lost.discard(request)
         answer = Answer(
@@ -271,7 +271,7 @@ class Requests:
         self._copying.run(self._be_quiet)
 
     def _be_quiet(self) -> None:
-        """Tell whoever waits for the end."""
+        """Fire the Deferred that waits for the end of all requests."""
         quiet, self._quiet = self._quiet, None
         if quiet is not None:
             quiet.callback(None)

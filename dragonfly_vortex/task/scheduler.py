@@ -1,15 +1,17 @@
 """
-Which piece is asked of which parent next, and what each answer changes. No I/O here, no clock and no reactor.
+The scheduler of a download: decides which piece is requested from which parent next, and what each answer changes. No
+I/O, clock or reactor.
 
 Here each answer is taken apart: what it says about the piece goes to :mod:`~dragonfly_vortex.task.pieces`, what it says
 about its parent to :mod:`~dragonfly_vortex.task.reputation`. What is known of the task is in
-:mod:`~dragonfly_vortex.task.layout`, and who can be asked for what in :mod:`~dragonfly_vortex.task.picker`.
+:mod:`~dragonfly_vortex.task.layout`, and which parent can be asked for which piece in
+    :mod:`~dragonfly_vortex.task.picker`.
 
 Until the piece length is known nothing but piece 0 is asked for; then new numbers are, one after the other, and those
-that have come back because their requests failed. After the first "not found" nothing beyond it is asked for, but what
+whose requests failed. After the first "not found" nothing beyond it is asked for, but what
 has been announced.
 
-What time changes is in :mod:`~dragonfly_vortex.task.timing`, and what a user is told of it in
+Decisions by time are in :mod:`~dragonfly_vortex.task.timing`, waits and the lines about them in
 :mod:`~dragonfly_vortex.task.waits`.
 """
 
@@ -98,24 +100,24 @@ class Plan:
         self.task_id = task_id
         self.parents = {address: Parent(address=address) for address in parents}
         """What is known of each parent, by address."""
-        everybody = {STORAGE: Parent(address=STORAGE, is_open=False), **self.parents}
+        sources = {STORAGE: Parent(address=STORAGE, is_open=False), **self.parents}
         for piece in (there or {}).values():  # of those that are not asked, the pieces are known nevertheless
-            everybody.setdefault(piece.parent, Parent(address=piece.parent, standing=Standing.OUT))
+            sources.setdefault(piece.parent, Parent(address=piece.parent, standing=Standing.OUT))
         self.timing = Timing(self.parents, limit=concurrent_piece_count, late_after=late_after, jitter=jitter)
         """How far the requests are."""
-        self.pieces = Pieces(self.parents, everybody, self.timing, jitter, is_in_order=is_in_order)
+        self.pieces = Pieces(self.parents, sources, self.timing, jitter, is_in_order=is_in_order)
         """Which pieces are there, and which are asked for."""
         self.layout = self.pieces.layout
         """What is known of the task."""
         self.choice = self.pieces.choice
-        """Which piece can be asked of whom, and where the task ends."""
-        self.trust = Trust(task_id, self.parents, everybody, self.pieces)
-        """Who is believed."""
+        """Picks pieces and parents, and knows where the task ends."""
+        self.trust = Trust(task_id, self.parents, sources, self.pieces)
+        """The reputation of parents."""
         self.waits = Waits(self.parents, self.choice, self.timing, retry)
         """What is waited for."""
         self.comparison = None if there is None else Comparison(parents[0], self.pieces, there, by_digest=compares)
         """The pieces that are compared; None where all parents are believed."""
-        self._everybody = everybody
+        self._sources = sources
         self._limit = concurrent_piece_count
         self._end_disputed_at = end_disputed_at
         self._is_end_disputed = False
@@ -156,14 +158,14 @@ class Plan:
         self.pieces.drop([number for number in (*changed, *missing) if number in verified])
         self.pieces.forget([number for number in changed if number not in verified])
 
-    # -- who may be asked ----------------------------------------------------------------------------------------------
+    # -- the parents ---------------------------------------------------------------------------------------------------
 
     def add_parent(self, address: str) -> None:
         """Ask one more parent, or one again that was removed or did not answer."""
         if address in self.parents:
             self.parents[address].name_again()
         else:
-            self.parents[address] = self._everybody[address] = Parent(address=address)
+            self.parents[address] = self._sources[address] = Parent(address=address)
         self.parents[address].offer_anew(self.choice.returned)
 
     def remove_parent(self, address: str) -> None:
@@ -233,7 +235,7 @@ class Plan:
             if not (under_way or self.choice.busy or self.is_complete):
                 self.waits.look_at_idle(now - timing.progressed_at)
 
-    # -- what has come -------------------------------------------------------------------------------------------------
+    # -- answers -------------------------------------------------------------------------------------------------------
 
     def judge(self, request: Request, metadata: PieceMetadata) -> None:
         """
@@ -250,7 +252,7 @@ class Plan:
 
     def record_verified(self, request: Request, metadata: PieceMetadata, waited: float = 0.0) -> None:
         """
-        The piece has come, and has its digest. What is known by now may still make it a lie.
+        A piece has arrived, and fits its digest. What is known by now may still make it a lie.
 
         :param waited: seconds that it waited for this side's own limit.
         """
@@ -334,7 +336,7 @@ class Plan:
         """
         The request has been cancelled: the piece can be asked for again, unless another parent has given it.
 
-        :param received: bytes of the piece that have come.
+        :param received: bytes of the piece that have arrived.
         """
         number = request.number
         if number in self.layout.verified or len(self.choice.under_way[number]) > 1:
@@ -369,7 +371,7 @@ class Plan:
         else:
             self.trust.record_mismatch(got)
 
-    # -- what is told --------------------------------------------------------------------------------------------------
+    # -- announcements -------------------------------------------------------------------------------------------------
 
     def announcing_began(self, parent: str) -> None:
         """
@@ -432,7 +434,7 @@ class Plan:
         """
         if content_length is not None and piece_length is not None:
             piece_length = min(piece_length, content_length)  # of a task of one piece that is the piece's own length
-        self.trust.learn(self._everybody[parent], 0, content_length, piece_length)
+        self.trust.learn(self._sources[parent], 0, content_length, piece_length)
         self._place()
 
     def _settle(self, request: Request) -> Parent:
@@ -446,7 +448,7 @@ class Plan:
         self.trust.expose(parent, f"piece {request.number}: {error.reason}", accusers)
 
     def _look_at_end(self) -> None:
-        """So much has come that the task may be one without an end: look again when there is twice as much."""
+        """The task is so long that it may be one without an end: look again when it is twice as long."""
         if self.layout.prefix_length >= self._end_disputed_at and not self._is_end_disputed:
             self._end_disputed_at = 2 * self.layout.prefix_length
             self._is_end_disputed = self.comparison is not None or bool(self.trust.may_be_right_alone())

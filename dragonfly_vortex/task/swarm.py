@@ -1,6 +1,5 @@
 """
-Which piece is asked of whom where parents announce different pieces, as the peers of a swarm do. No I/O here, no clock
-and no reactor.
+Picks pieces and parents where parents announce different pieces, as in a swarm. No I/O, clock or reactor.
 
 The rarest piece comes first, at random among equals, so that children who ask the same parents get different pieces and
 can give them to each other (Bram Cohen, "Incentives Build Robustness in BitTorrent", 2003). Only pieces in a window

@@ -1,5 +1,5 @@
 """
-What a simulated swarm is, what comes of it, and its clock: the frame of :mod:`dragonfly_vortex.testing.swarm`.
+The settings, the result and the clock of a simulated swarm, for :mod:`dragonfly_vortex.testing.swarm`.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Outcome:
 
 class Simulation:
     """
-    The time of a swarm, its chance, and what has come of it.
+    The clock, the random numbers and the results of a swarm.
 
     :param swarm: what is simulated.
     """

@@ -87,7 +87,7 @@ class _Peer:
         self.has_left = False
         self.child: _Child | None = None
         self._simulation = simulation
-        self._children: dict[int, _Child] = {}  # those who have asked for a piece
+        self._children: dict[int, _Child] = {}  # the children that have requested a piece
         self._listeners: dict[_Child, None] = {}
         rate = self.swarm.rates.get(number, self.swarm.rate)
         self._upload = Upload(rate, lambda: simulation.now, simulation.later, self._end)
@@ -95,7 +95,7 @@ class _Peer:
     # -- what children ask
 
     def ask(self, child: _Child, transfer: Transfer) -> None:
-        """A child's request has come."""
+        """A child's request has arrived."""
         if self.has_left:
             self._answer(child.failed, transfer, ParentUnreachable, "closed before a reply")
         elif self.lie is Lie.NOT_FOUND or transfer.number not in self.has:
@@ -112,7 +112,7 @@ class _Peer:
             self._simulation.outcome.sent[self.number] += transfer.sent
 
     def listen(self, child: _Child) -> None:
-        """A child asks what this peer has, and is told of what comes. Without a piece a peer does not know the task."""
+        """A child subscribes to this peer's announcements. Without a piece a peer does not know the task."""
         if self.has_left or not self.has:
             self._answer(child.hear_end, self, not self.has_left)
         else:
@@ -120,7 +120,7 @@ class _Peer:
             self._answer(child.hear, self, sorted(self.has), self.is_whole)
 
     def announce(self, *numbers: int) -> None:
-        """Tell those who listen of pieces."""
+        """Announce pieces to the subscribed children."""
         if not self.has_left:
             for child in self._listeners:
                 self._answer(child.hear, self, numbers, self.is_whole)
@@ -239,7 +239,7 @@ class _Child:
             self._step()
 
     def arrived(self, transfer: Transfer, digest: str) -> None:
-        """All of a piece has come, and fits its digest."""
+        """All of a piece has arrived, and fits its digest."""
         if self._end(transfer):
             parent = self._parents[transfer.request.parent]
             self._plan.record_verified(transfer.request, self._metadata(transfer, digest))

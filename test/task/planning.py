@@ -34,9 +34,9 @@ def why(kind: type[PieceError], request: Request, reason: str = "expected a piec
 
 def pieces_of(parents: Mapping[str, Parent], *others: str) -> Pieces:
     """Pieces of a task that these parents are asked for, and of which others have told."""
-    everybody = {**parents, **{name: Parent(address=name, is_open=False) for name in others}}
+    sources = {**parents, **{name: Parent(address=name, is_open=False) for name in others}}
     timing = Timing(parents, limit=8, late_after=360.0, jitter=lambda: 1.0)
-    return Pieces(parents, everybody, timing, lambda: 1.0)
+    return Pieces(parents, sources, timing, lambda: 1.0)
 
 
 class PlanTestCase(SynchronousTestCase):

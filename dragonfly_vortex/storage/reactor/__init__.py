@@ -1,3 +1,3 @@
 """
-The storage for a program with a reactor: the blocking half, in threads, and what is remembered between two questions.
+The storage for a program with a reactor: runs the blocking half in threads, and caches what it reads.
 """

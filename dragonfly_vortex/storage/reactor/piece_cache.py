@@ -1,5 +1,5 @@
 """
-How a piece is found and opened. :func:`open_piece` asks the catalog, in the storage's thread. Pieces that are asked for
+Finds and opens pieces. :func:`open_piece` asks the catalog, in the storage's thread. Pieces that are asked for
 again are opened from memory, without a thread, a query or the opening of a file: :class:`PiecePages` keeps rows,
 :class:`OpenFiles` keeps descriptors, and :class:`HotPieces` decides when they are used.
 

@@ -1,7 +1,6 @@
 """
-A child that gets a damaged piece cannot say so: neither Vortex nor gRPC has a message for that. It can only ask again.
-So a piece that the same child has asked for again soon after it had got all of it is read and judged, and marked if it
-is damaged.
+Verifies pieces that the same child requests again soon after it got all of them, and marks damaged ones. A child cannot
+report damage otherwise: neither Vortex nor gRPC has a message for that.
 
 A child has often another reason to ask again, and may ask for anything as often as it likes. Therefore one piece is
 read at a time, with a pause behind it, none twice in an hour, and what is remembered is bounded.

@@ -1,5 +1,5 @@
 """
-The storage as the rest of a peer sees it: :class:`~dragonfly_vortex.interfaces.ITaskStore` over content and catalog.
+The storage for the rest of a peer: :class:`~dragonfly_vortex.interfaces.ITaskStore` over content and catalog.
 
 All work is done in one thread, one question after the other: so the catalog's connection has one owner, and what was
 asked first is done first. Waiting for the disk while a task is downloaded has a thread of its own.

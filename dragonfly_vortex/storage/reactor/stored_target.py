@@ -1,6 +1,6 @@
 """
-A download into the storage: each piece is offered to others as soon as it is committed, what is there is not fetched
-again, and whatever ends the download, what was committed stays for the next one.
+The storage as the target of a download: each piece is served once it is committed, stored pieces are not fetched again,
+and committed pieces stay for the next download however this one ends.
 
 Waiting for the disk is done in a thread of its own, so that the storage answers questions meanwhile. Pieces that have
 been verified while it waits are committed together afterwards: one wait and one transaction for all of them.
@@ -108,7 +108,7 @@ class StoredTarget:
             self._log.failure("Claims cannot be renewed")
 
     def commit(self, metadata: PieceMetadata, piece_length: int, content_length: int | None) -> Deferred[None]:
-        # Of a task of one piece the piece length cannot be seen: only who has stored it before may know it.
+        # Of a task of one piece the piece length cannot be seen: only an earlier download may know it.
         there = self._piece_length_there
         if there is not None and metadata.number == 0 and metadata.length <= there:
             piece_length = there

@@ -1,5 +1,5 @@
 """
-Hear that rows of the catalog have changed, whichever process has changed them.
+Watches the catalog for changes by any process.
 
 Every change touches the catalog's file when it can be read by others
 (:class:`~dragonfly_vortex.storage.catalog.Catalog`), and Linux tells of that by inotify. SQLite's own writes would not
