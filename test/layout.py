@@ -188,6 +188,22 @@ def may_import(module: str, target: str) -> bool:
     return own is not None and others is not None and others <= own
 
 
+def circle_breaches(root: Path) -> list[str]:
+    """Find modules of the package that import each other, also by way of others, at their tops or for types alone."""
+    imported: dict[str, set[str]] = {}
+    for module, each in package_imports(root):
+        if module != PACKAGE and is_below(each.target, PACKAGE) and each.target != module:
+            imported.setdefault(module, set()).add(each.target)
+    reached: dict[str, set[str]] = {}
+    for module in imported:
+        waiting, found = [module], reached.setdefault(module, set())
+        while waiting:
+            new = imported.get(waiting.pop(), set()) - found
+            found |= new
+            waiting += new
+    return [f"{module} imports itself by way of others" for module in sorted(reached) if module in reached[module]]
+
+
 def wire_breaches(root: Path) -> list[str]:
     """Find imports of wire/, or of the errors that it shares, beyond the standard library's calculating part."""
     pure = tuple(f"{PACKAGE}.{layer}" for layer in ("errors", "wire"))

@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import dragonfly_vortex
 import test
 from test.layout import (
+    circle_breaches,
     docstring_breaches,
     loaded_by,
     name_breaches,
@@ -158,6 +159,27 @@ class WallTests(SynchronousTestCase):
                 "dragonfly_vortex/errors.py": "from dragonfly_vortex import TCPClient",
             },
             "dragonfly_vortex/errors.py:1: dragonfly_vortex.errors imports dragonfly_vortex.TCPClient",
+        )
+
+    def test_no_circles(self) -> None:
+        """No module of the project imports itself by way of others."""
+        self.assertEqual(circle_breaches(ROOT), [])
+
+    def test_circle(self) -> None:
+        """A circle is found, also where one of its imports is for types alone."""
+        files = {
+            "dragonfly_vortex/vortex/server.py": "from dragonfly_vortex.vortex.server_protocol import Factory",
+            "dragonfly_vortex/vortex/server_protocol.py": (
+                "if TYPE_CHECKING:\n    from dragonfly_vortex.vortex.server import Server"
+            ),
+            "dragonfly_vortex/vortex/client.py": "from dragonfly_vortex.vortex.server import Server",
+        }
+        self.assertEqual(
+            circle_breaches(self.plant(files)),
+            [
+                "dragonfly_vortex.vortex.server imports itself by way of others",
+                "dragonfly_vortex.vortex.server_protocol imports itself by way of others",
+            ],
         )
 
     def test_wire(self) -> None:
