@@ -444,45 +444,36 @@ class MemoryTests(ServingTestCase):
 class LimitTests(ServingTestCase):
     """The bandwidth that the server is allowed."""
 
-    async def _seen(self, address: tuple[str, int], child: Child, ask: bytes, seconds: float) -> int:
-        """Bytes that a child sees in that time."""
-        child.send(ask)
-        child.socket.setblocking(False)
-        seen = 0
-        end = REACTOR.seconds() + seconds
-        while REACTOR.seconds() < end:
-            try:
-                while data := child.socket.recv(1 << 18):
-                    seen += len(data)
-            except BlockingIOError:
-                await self.pause(0.01)
-        return seen
-
     async def test_four_connections(self) -> None:
-        """With a limit of 1 MB/s four connections get 1 MB in a second, within a fifth, for pieces of any size."""
-        for length, count in ((16 * MIB, 1), (5000, 500)):
+        """With a limit of 1 MB/s four connections get all that they ask for, and not faster, for pieces of any size."""
+        for length, count in ((150_000, 1), (5000, 30)):
             store = self.shelf(length)
-            address = self.serve(self.factory(store, rate=1_000_000))
+            factory = self.factory(store, rate=1_000_000)
+            address = self.serve(factory)
             children = [await self.child(address) for _ in range(4)]
-            seen = [
-                Deferred.fromCoroutine(self._seen(address, child, request_bytes(0) * count, 1.0)) for child in children
-            ]
-            total = sum([await one for one in seen])
-            self.assertTrue(800_000 < total < 1_200_000, f"{total} bytes in pieces of {length}")
+            begun = REACTOR.seconds()
+            for child in children:
+                child.send(request_bytes(0) * count)
+            fetching = [deferToThread(child.replies, count) for child in children]
+            for replies in [await each for each in fetching]:
+                self.assertTrue(all(reply.content == store.content(0) for reply in replies))
+            sent = factory.settings.tally.bytes_sent
+            self.assertEqual(sent, 600_000)
+            seconds = REACTOR.seconds() - begun
+            self.assertLess(sent, 1_000_000 * (seconds + 0.1))  # a twentieth of a second is saved up
 
     async def test_tls_does_not_spin(self) -> None:
         """Under TLS a reply that rests because of the limit leaves the processor alone."""
-        store = self.shelf(16 * MIB)
-        factory = self.factory(store, rate=1_000_000)
+        factory = self.factory(self.shelf(16 * MIB), rate=1_000_000)
         child = await self.child(self.serve_tls(factory), tls=True)
+        begun = REACTOR.seconds()
         child.send(request_bytes(0))
-        await self.pause(0.1)
+        await self.until(lambda: factory.settings.tally.bytes_sent > 100_000)
         before = time.process_time()
         await self.pause(0.5)
         self.assertLess(time.process_time() - before, 0.1)
-        connection = connection_of(factory)
-        sent = store.metadata(0).length - connection._connection.content_left
-        self.assertTrue(300_000 < sent < 900_000, f"{sent} bytes")
+        seconds = REACTOR.seconds() - begun
+        self.assertLess(factory.settings.tally.bytes_sent, 1_000_000 * (seconds + 0.1))
 
 
 class SocketTransport(StringTransport):
