@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
 from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTCP, IReactorThreads, IReactorTime
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.resource import Resource
@@ -18,6 +17,7 @@ from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.exposition import CONTENT_TYPE, Family, written
+from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 
 __all__ = ["IMetricsReactor", "MetricsServer"]
 
@@ -40,8 +40,8 @@ class MetricsServer:
     """
     Serves a page of metrics.
 
-    :param reactor: where it listens. What the page has is collected in one of its threads.
-    :param families: collects it; called in one thread at a time.
+    :param reactor: where it listens.
+    :param families: collects it; called in a thread.
     :param ip: the address to listen on, IPv4 or IPv6.
     :param port: 4002 by Dragonfly's convention; 0 for any.
     """
@@ -58,6 +58,7 @@ class MetricsServer:
         self._limited_log = LimitedLog(self.log, reactor)
         self._connections: _Connections | None = None
         self._port: IListeningPort | None = None
+        self._pool: DaemonThreadPool | None = None
 
     @property
     def address(self) -> IAddress | None:
@@ -67,12 +68,14 @@ class MetricsServer:
     def start(self) -> IAddress:
         """See :meth:`IServer.start`."""
         root = Resource()
-        root.putChild(b"metrics", _Page(self._reactor, self._families, self._limited_log))
+        pool = DaemonThreadPool(minthreads=0, maxthreads=1, name="metrics")
+        root.putChild(b"metrics", _Page(self._reactor, pool, self._families, self._limited_log))
         site = _Site(root, _Request, parsePOSTFormSubmission=False, timeout=_IDLE_TIMEOUT, reactor=self._reactor)
         connections = _Connections(site)
         # Twisted wraps servers by what it declares to be a client's factory.
         port = self._reactor.listenTCP(self._port_number, connections, interface=self._ip)  # type: ignore[arg-type]
-        self._connections, self._port = connections, port
+        pool.start()
+        self._connections, self._port, self._pool = connections, port, pool
         address: IAddress = port.getHost()
         self.log.info("serving metrics on {address}", address=address)
         return address
@@ -80,10 +83,13 @@ class MetricsServer:
     async def _stop(self) -> None:
         port, self._port = self._port, None
         connections, self._connections = self._connections, None
+        pool, self._pool = self._pool, None
         if port is not None:
             await maybeDeferred(port.stopListening)
         if connections is not None:
             await connections.close()
+        if pool is not None:
+            pool.abandon()
         self._limited_log.close()
 
     def stop(self, timeout: float) -> Deferred[None]:
@@ -159,13 +165,18 @@ class _Page(Resource):
     """
 
     def __init__(
-        self, reactor: IReactorThreads, families: Callable[[], Iterable[Family]], limited_log: LimitedLog
+        self,
+        reactor: IReactorThreads,
+        pool: DaemonThreadPool,
+        families: Callable[[], Iterable[Family]],
+        limited_log: LimitedLog,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Twisted's
         self._log = limited_log
         self._reactor = reactor
+        self._pool = pool
         self._families = families
-        self._one_at_a_time = DeferredLock()  # so that a disk that does not answer takes one thread, and not all
+        self._one_at_a_time = DeferredLock()  # a client that has disconnected meanwhile gets no page
 
     def render_GET(self, request: Request) -> int:
         """Answer a request, in a moment."""
@@ -179,7 +190,7 @@ class _Page(Resource):
             async with self._one_at_a_time:
                 if answered.called:  # no page for a client that has disconnected
                     return
-                page = await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._collect)
+                page = await run_in_pool(self._reactor, self._pool, self._collect)
         except Exception:  # a defect of ours; what it is stays here
             self._log.failure("the metrics could not be collected")
             request.setResponseCode(500)

@@ -119,6 +119,19 @@ class ServerTests(TestCase):
         self.assertEqual((status, page), (500, b""))
         self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 1)
 
+    async def test_stop_while_the_disk_hangs(self) -> None:
+        """A page for which the disk does not answer keeps neither the server nor the process from ending."""
+        self.wait.clear()
+        self.addCleanup(self.wait.set)
+        asking = Deferred.fromCoroutine(self.ask(self.connect(self.start())))
+        while not self.threads:
+            await deferLater(REACTOR, 0.01)
+        await self.server.stop(0.0)
+        with self.assertRaises(ConnectionError):
+            await asking
+        busy = [thread for thread in threading.enumerate() if "metrics" in thread.name]
+        self.assertEqual([thread.daemon for thread in busy], [True])
+
     async def test_one_thread(self) -> None:
         """While a disk does not answer, one thread waits for it, however many ask."""
         self.wait.clear()
