@@ -238,7 +238,7 @@ class Choice:
         is_needed = (end is not None and number < end) or self._layout.is_something_behind(number)
         return is_needed or not any(earlier < number for earlier in (*self.under_way, *self.busy))
 
-    # -- who can be asked ----------------------------------------------------------------------------------------------
+    # -- the parents that can be asked ---------------------------------------------------------------------------------
 
     def _askable(self, parent: Parent, end: int | None, hold: int | None, new: int) -> Iterator[int]:
         """The lowest numbers that a parent may be asked for now: a returned one, a new one, those owed."""

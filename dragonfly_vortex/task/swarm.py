@@ -1,8 +1,8 @@
 """
 Picks pieces and parents where parents announce different pieces, as in a swarm. No I/O, clock or reactor.
 
-The rarest piece comes first, at random among equals, so that children who ask the same parents get different pieces and
-can give them to each other (Bram Cohen, "Incentives Build Robustness in BitTorrent", 2003). Only pieces in a window
+The rarest piece comes first, at random among equals, so that children that ask the same parents get different pieces
+and can give them to each other (Bram Cohen, "Incentives Build Robustness in BitTorrent", 2003). Only pieces in a window
 behind the first gap are chosen, so that the hash of the whole file, which needs the bytes in order, is not left far
 behind. A parent is asked for as few pieces at once as keep it busy: what is asked of one cannot be asked of another.
 When a parent has nothing else to give, a piece that waits at a slower one moves to it; one that has begun to come from
@@ -32,9 +32,9 @@ _SOONER = 2.0
 
 class Swarm:
     """
-    The pieces that parents have announced, and who gives them soonest.
+    The pieces that parents have announced, and the parent that gives each soonest.
 
-    :param parents: those who can be asked, by address.
+    :param parents: the parents that can be asked, by address.
     :param timing: how far the requests are.
     :param random: gives a random number from 0 to 1.
     :param is_in_order: whether the first piece comes first, because the bytes are read in order.
@@ -71,7 +71,7 @@ class Swarm:
         self._announcers[number] += 1
 
     def count_anew(self) -> None:
-        """Count who has which piece, because a parent is asked no more, or again."""
+        """Count the parents of each piece anew, because a parent is asked no more, or again."""
         self._announcers = Counter(
             number for parent in self._parents.values() if parent.is_alive for number in parent.announced
         )

@@ -111,7 +111,7 @@ class Timing:
 
     def left(self, request: Request) -> float:
         """
-        Seconds that a request is expected to take from now on: by what has come of it, or else by what its parent took
+        Seconds that a request is expected to take from now on: by its bytes so far, or else by what its parent took
         for others. For what takes longer than that, as long as it has taken.
         """
         course = self._courses[request]

@@ -61,7 +61,7 @@ class AnnouncingParent:
     """
     Answers on a free port of 127.0.0.1.
 
-    :param reactor: where everything is told.
+    :param reactor: runs the callbacks.
     :param stat: what is said about the task: a message, or a status. The last one stays for all that follow.
     :param streams: what is said in each stream, one after the other. The last one stays.
     """

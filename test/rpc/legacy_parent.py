@@ -36,7 +36,7 @@ class LegacyParent:
     Serve pieces. It says "not found" to what it does not offer. Between it and its children lies a
     :class:`~test.rpc.faulty_road.FaultyRoad`, for faults that no server of grpcio's can be made to have.
 
-    :param reactor: where everything is told.
+    :param reactor: runs the callbacks.
     :param offers: what it has.
     :param metadata_digest: the digest of metadata that it sends with every piece; None for none.
     """

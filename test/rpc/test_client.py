@@ -193,7 +193,7 @@ class ClientTests(TestCase):
                 await deferToThread(time.sleep, 0.02)
 
     async def test_memory(self) -> None:
-        """Pieces of an unknown task count as the longest there are; once one has come, as long as it was."""
+        """Pieces of an unknown task count as the longest there are; once one has arrived, as long as it was."""
         asked: list[int] = []
         gate = threading.Event()
         self.addCleanup(gate.set)

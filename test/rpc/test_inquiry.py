@@ -68,7 +68,7 @@ _CLOCK = IReactorTime(reactor)
 
 
 class _InquiryTests(TestCase):
-    """A child that writes down what it is told, and asks again soon."""
+    """A child that records what it receives, and asks again soon."""
 
     timeout = 120
 
@@ -115,7 +115,7 @@ class LayoutTests(_InquiryTests):
         self.assertEqual((self.told.ends, parent.asked), ([True], [[0, 1, 2]]))
 
     async def test_other_kinds(self) -> None:
-        """Of other kinds what their messages have is told; the number of pieces may come by itself."""
+        """For other kinds the fields of their messages are reported; the number of pieces may come by itself."""
         stats = {
             PieceKind.PERSISTENT: (common_pb2.PersistentTask(content_length=250, piece_count=3), (250, None)),
             PieceKind.PERSISTENT_CACHE: (
@@ -247,7 +247,7 @@ class EndTests(_InquiryTests):
         self.assertGreater(_CLOCK.seconds() - began, 0.2)
 
     async def test_cut_by_a_deadline(self) -> None:
-        """A stream that somebody on the way has given a deadline is asked for again."""
+        """A stream that ends by a deadline set on the way is repeated."""
         parent = self.parent(fails(grpc.StatusCode.DEADLINE_EXCEEDED, "late", *_PIECES[:2]), says(_PIECES[2]))
         self.ask(parent.port)
         await self.told.until_end()
@@ -277,7 +277,7 @@ class EndTests(_InquiryTests):
         self.assertEqual((self.told.ends, len(self.told.pieces)), ([False], 10))
 
     async def test_stop(self) -> None:
-        """Stopping ends the stream, twice if need be; nothing is told any more."""
+        """Stopping ends the stream, twice if need be; nothing is reported any more."""
         parent = self.parent(says_and_waits(_PIECES[0]))
         self.ask(parent.port)
         await self.told.until_pieces(1)
@@ -287,7 +287,7 @@ class EndTests(_InquiryTests):
         self.assertEqual(self.told.ends, [])
 
     async def test_stop_before_an_answer(self) -> None:
-        """Stopping before anything has come tells nothing."""
+        """Stopping before anything has arrived reports nothing."""
         parent = self.parent(says(*_PIECES))
         self.ask(parent.port)
         self.stop()

@@ -392,7 +392,7 @@ class SyncTests(ServiceTestCase):
         return self.stub.SyncPieces(request, timeout=timeout)
 
     async def test_finished_task(self) -> None:
-        """All pieces of a finished task are told, each kind by its own method, and then the stream ends."""
+        """All pieces of a finished task are announced, each kind by its own method, and then the stream ends."""
         for kind, row in METHODS.items():
             await self.add(0, 1, 2, kind=kind)
             call = getattr(self.stub, row.sync)
@@ -406,26 +406,32 @@ class SyncTests(ServiceTestCase):
                 self.assertFalse(told[0].HasField("quic_port"))
 
     async def test_no_door(self) -> None:
-        """Where no door for Vortex is open no port is told."""
+        """Without a Vortex door no port is announced."""
         await self.add(0, pieces=1)
         self.vortex_port = None
         (told,) = await self.child(lambda: list(self.sync(0)))
         self.assertFalse(told.HasField("tcp_port"))
 
     async def test_wanted(self) -> None:
-        """Only the wanted pieces are told; one that a finished task has not does not keep the stream open."""
+        """
+        Only the wanted pieces are announced; one that a finished task does not have does not keep the stream open.
+        """
         await self.add(0, 1, 2)
         self.assertEqual([piece.number for piece in await self.child(lambda: list(self.sync(2, 7)))], [2])
 
     async def test_as_asked(self) -> None:
-        """Pieces are told in the order in which they are asked for, twice where asked twice; for no number, none is."""
+        """
+        Pieces are announced in the order in which they are requested, twice if requested twice; for no number, none is.
+        """
         await self.add(0, 1, 2)
         for wanted in ([2, 0], [1, 1, 0, 1], [], [2**32 - 1, 2]):
             told = await self.child(lambda wanted=wanted: [piece.number for piece in self.sync(*wanted, timeout=10)])  # type: ignore[misc]  # as above
             self.assertEqual(told, [number for number in wanted if number < 3])
 
     async def test_as_asked_of_what_comes(self) -> None:
-        """What comes later is told as often as it was asked for, and then the stream of an unfinished task ends."""
+        """
+        Later pieces are announced as often as they were requested, and then the stream of an unfinished task ends.
+        """
         await self.add(0)
 
         def follow() -> list[int]:
@@ -480,7 +486,7 @@ class SyncTests(ServiceTestCase):
         await self.child(look)
 
     async def test_another_process(self) -> None:
-        """A piece that another process writes while the stream is open is told, too."""
+        """A piece that another process writes while the stream is open is announced, too."""
         await self.add(0)
 
         def follow() -> list[int]:
@@ -578,7 +584,7 @@ class HostTests(ServiceTestCase):
     """What is said about the host."""
 
     async def test_host(self) -> None:
-        """The host is told again and again, until well before the caller's deadline."""
+        """The host is sent again and again, until well before the caller's deadline."""
         self.patch(streams, "HOST_INTERVAL", 0.1)
         self.patch(streams, "_BEFORE_DEADLINE", 18.5)  # seconds: at the deadline the status would not be OK
 

@@ -1,4 +1,4 @@
-"""Tests of which piece is asked of whom, as far as the plan's own tests do not tell."""
+"""Tests of the choice of pieces and parents that the plan's own tests do not cover."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ChoiceTests(SynchronousTestCase):
         self.layout.piece_length = 10
 
     def take(self) -> int:
-        """Take the next number, whoever is asked."""
+        """Take the next number, for any parent."""
         chosen = self.choice.next()
         if chosen is None:
             raise self.failureException("expected a number, got none")
@@ -34,14 +34,14 @@ class ChoiceTests(SynchronousTestCase):
         self.choice.put_back(number)
 
     def test_order(self) -> None:
-        """New numbers follow one another; what has come back is taken first, the lowest before the others."""
+        """New numbers follow one another; returned ones are taken first, the lowest before the others."""
         self.assertEqual([self.take() for _ in range(4)], [0, 1, 2, 3])
         for number in (2, 0):
             self.put_back(number)
         self.assertEqual([self.take() for _ in range(3)], [0, 2, 4])
 
     def test_least_to_do(self) -> None:
-        """Who has least to do is asked, and of equals who has been asked least."""
+        """The parent with the fewest requests under way is asked, and of equals the one with the fewest so far."""
         self.a.under_way = 1
         self.assertEqual(self.choice.next(), (self.b, 0))
         self.b.under_way, self.b.asked = 1, 5
@@ -55,7 +55,7 @@ class ChoiceTests(SynchronousTestCase):
         self.assertEqual([self.choice.is_free(number) for number in range(4)], [False, False, False, True])
 
     def test_orphans(self) -> None:
-        """What has come back and nobody has is lost once it is needed; a parent that comes to have it is asked."""
+        """A returned number that no parent has is lost once it is needed; a parent that gets it is asked."""
         for parent in (self.a, self.b):
             parent.is_open, parent.is_announcing = False, True
             parent.announced[0] = 0, 10

@@ -51,7 +51,7 @@ class PiecesTests(SynchronousTestCase):
         self.assertTrue(self.pieces.are_all_there)
 
     def test_nobody_has_more(self) -> None:
-        """Where nobody has more than there is, that is the length; while somebody may, nobody knows it."""
+        """If no parent has more than there is, that is the length; while one may, the length is unknown."""
         self.add(0, 1)
         self.a.lacks.add(2)
         self.assertIsNone(self.pieces.content_length)
@@ -74,7 +74,10 @@ class PiecesTests(SynchronousTestCase):
         self.assertEqual((sorted(self.pieces.layout.verified), self.pieces.take_dropped()), ([0, 1, 2], [4, 5]))
 
     def test_asked(self) -> None:
-        """Who is asked has one more request under way, until it is settled; then the piece can be asked for again."""
+        """
+        A parent that is asked has one more request under way, until it is settled; then the piece can be requested
+        again.
+        """
         first, second = self.ask(), self.ask()
         self.assertEqual([(r.parent, r.number) for r in (first, second)], [("a", 0), ("b", 1)])
         self.assertEqual((self.a.asked, self.a.under_way, self.b.asked, self.b.under_way), (1, 1, 1, 1))
@@ -94,7 +97,10 @@ class PiecesTests(SynchronousTestCase):
         self.assertEqual([self.pieces.is_withdrawn(r) for r in (mine, again)], [False, True])
 
     def test_others(self) -> None:
-        """What others fetch is not asked for until it is taken back, and what has come from them is not either."""
+        """
+        A piece that another process fetches is not requested until it is taken back, nor is one that arrived from
+        there.
+        """
         for _ in range(3):
             request = self.ask()
             self.pieces.settle(request)

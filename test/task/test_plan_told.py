@@ -1,4 +1,4 @@
-"""Tests of the plan by what it is told beside pieces: what is there, what others fetch, what parents announce."""
+"""Tests of the plan's other inputs: stored pieces, pieces that others fetch, announcements."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PresentTests(PlanTestCase):
         self.assertEqual((self.plan.layout.prefix, self.plan.layout.prefix_length), (2, 20))
 
     def test_all_of_it(self) -> None:
-        """Of a task that is there as a whole nobody is asked anything."""
+        """A task that is stored as a whole needs no request."""
         self.begin("a")
         self.plan.learn_layout(STORAGE, 25, 10)
         for number in range(3):
@@ -77,7 +77,9 @@ class PresentTests(PlanTestCase):
         self.assertIs(self.plan.parents["a"].standing, Standing.GOOD)
 
     def test_incomplete(self) -> None:
-        """If the whole is wrong and its end is only what nobody has, it may be incomplete: nothing is dropped."""
+        """
+        If the whole is wrong and its end is only a number that no parent has, it may be incomplete: nothing is dropped.
+        """
         self.begin_with(0, 1)
         self.fail_with(PieceNotFound, *self.ask_all())
         self.assertEqual(
@@ -104,7 +106,7 @@ class PresentTests(PlanTestCase):
 
 
 class BusyTests(PlanTestCase):
-    """What somebody else is fetching."""
+    """Pieces that another process fetches."""
 
     def test_busy(self) -> None:
         """A busy piece is neither asked for nor missed; others are asked for meanwhile."""
@@ -126,7 +128,7 @@ class BusyTests(PlanTestCase):
         self.assertEqual([(r.number, r.parent) for r in self.ask_all()], [(r.number, r.parent) for r in requests])
 
     def test_all_of_them(self) -> None:
-        """When somebody else seems to have claimed everything, no more is asked for until it is released."""
+        """When another process seems to have claimed everything, no more is requested until it is released."""
         for request in self.begin_with_first("a", at_once=1):
             self.plan.record_busy(request)
         count = 1
@@ -303,7 +305,7 @@ class AnnounceTests(PlanTestCase):
         self.assertIsInstance(self.plan.failure(), NoParentLeft)
 
     def test_lies(self) -> None:
-        """What contradicts itself is a lie, whoever says it."""
+        """A self-contradiction is a lie of any parent."""
         for first, second in (
             ((1, 10, 10), (1, 10, 9)),
             ((2, 20, 10), (3, 31, 10)),
@@ -329,7 +331,7 @@ class AnnounceTests(PlanTestCase):
         self.assertIs(self.plan.parents[request.parent].standing, Standing.LIED)
 
     def test_contradicts_another(self) -> None:
-        """Who says something else than an honest parent has lied; if that one has lied, it is believed after all."""
+        """A parent that contradicts an honest one has lied; if that one has lied, it is believed after all."""
         self.begin_announcing("a", others=("b",))
         self.plan.learn_layout("a", 35, 10)
         (request, *_) = self.ask_all()
@@ -463,7 +465,7 @@ class PropertyTests(SynchronousTestCase):
         return piece(number, piece_length // 2 if number == COUNT - 1 else piece_length, piece_length=piece_length)
 
     def answer(self, data: st.DataObject, plan: Plan, request: Request, parents: dict[str, Announced]) -> None:
-        """Answer a request as its parent does, or have somebody else fetch it."""
+        """Answer a request as its parent does, or have another process fetch it."""
         parent = parents[request.parent]
         if data.draw(st.integers(0, 5), label="busy") == 5:
             plan.record_busy(request)

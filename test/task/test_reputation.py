@@ -1,4 +1,4 @@
-"""Tests of who is believed, and of what is forgotten when somebody is not: through the plan, as it is asked."""
+"""Tests of the reputation of parents, and of what is forgotten after a lie: through the plan."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DoubtTests(PlanTestCase):
     """A parent that closes or refuses is asked once more."""
 
     def test_once_more(self) -> None:
-        """After two failures in turn no parent is left, and the last failure is told."""
+        """After two failures in turn no parent is left, and the last failure is raised."""
         for kind in (ParentUnreachable, ParentFailed):
             self.begin("a")
             self.fail_with(kind, self.ask())
@@ -180,7 +180,7 @@ class LieTests(PlanTestCase):
         self.assertGreater(max(self.numbers(self.ask_all())), mine[1].number)
 
     def test_acquitted(self) -> None:
-        """Who contradicted a liar alone has not lied, and is asked again."""
+        """A parent that contradicted only a liar has not lied, and is asked again."""
         requests = self.begin_with_first("a", "b", at_once=2)
         by_parent = {request.parent: request for request in requests}
         self.refuse(by_parent["b"], piece(by_parent["b"].number, offset=3))
@@ -191,7 +191,7 @@ class LieTests(PlanTestCase):
         self.assertEqual((request.number, request.parent), (0, "b"))
 
     def test_not_acquitted(self) -> None:
-        """Who contradicted an honest parent as well stays out."""
+        """A parent that contradicted an honest one as well stays out."""
         self.begin("a", "b", "c", at_once=1)
         for _ in range(2):
             self.give(self.ask())
@@ -203,7 +203,7 @@ class LieTests(PlanTestCase):
         self.assertIs(self.plan.parents[lie.parent].standing, Standing.LIED)
 
     def test_acquitted_once(self) -> None:
-        """Who has been acquitted once is not so again: with everybody a liar it comes to an end."""
+        """A parent is acquitted once only: if all are liars the download ends."""
         requests = self.begin_with_first("a", "b", "c", at_once=3)
         by_parent = {request.parent: request for request in requests}
         self.refuse(by_parent["b"], piece(by_parent["b"].number, offset=3))
@@ -219,7 +219,7 @@ class LieTests(PlanTestCase):
         self.assertEqual({self.plan.parents[parent].standing for parent in ("a", "b", "c")}, {Standing.LIED})
 
     def test_refused_on_a_liars_word(self) -> None:
-        """A refusal that rests on the word of one who is exposed before it is recorded says nothing."""
+        """A refusal on the word of a parent that is exposed before it is recorded says nothing."""
         requests = self.begin_with_first("a", "b", "c", at_once=6)
         self.assertEqual([request.parent for request in requests], ["b", "c", "a", "b", "c", "a"])
         self.give(requests[0])
@@ -245,7 +245,7 @@ class LieTests(PlanTestCase):
         self.assertEqual((self.plan.layout.prefix_length, self.plan.pieces.content_length), (34, 34))
 
     def test_self_contradiction(self) -> None:
-        """Who contradicts itself has lied, whoever else is exposed."""
+        """A parent that contradicts itself has lied, even if others are exposed."""
         self.begin("a", "b", at_once=1)
         self.give(self.ask())
         self.fail_with(ParentUnreachable, self.ask())
@@ -259,7 +259,7 @@ class LieTests(PlanTestCase):
         self.assertIsInstance(self.plan.failure(), NoParentLeft)
 
     def test_withdrawn_from_a_liar(self) -> None:
-        """What a liar was asked for, and nobody else has, cannot be had: the download ends."""
+        """A piece that was requested from a liar, and that no other parent has, is lost: the download ends."""
         requests = {request.number: request for request in self.begin_with_first("a", "b")}
         self.assertEqual([requests[number].parent for number in (1, 2, 3, 4)], ["b", "a", "b", "a"])
         self.fail_with(PieceNotFound, requests[2])

@@ -54,13 +54,13 @@ class RequestsTests(SynchronousTestCase):
             self.requests.add(self.asked[number], self.coming[number], sink)
 
     def test_answered(self) -> None:
-        """Each answer is told with its request, and how long it took."""
+        """Each answer comes with its request, and how long it took."""
         self.clock.advance(3)
         self.coming[1].callback(OTHERS)
         self.assertEqual(self.answers, [Answer(request=self.asked[1], result=OTHERS, is_given_up=False, seconds=3.0)])
 
     def test_announced_length(self) -> None:
-        """A downloader is told the length that a parent has announced."""
+        """A downloader gets the length that a parent has announced."""
         wanted: list[DownloadPieceRequest] = []
 
         class _Downloader(PlayedDownloader):

@@ -76,7 +76,7 @@ class LayoutTests(PlanTestCase):
         )
 
     def test_offset_of_the_first(self) -> None:
-        """Piece 0 starts at 0, whoever says otherwise."""
+        """Piece 0 starts at 0; a parent that says otherwise has lied."""
         self.begin("a", "b")
         self.assertEqual(self.refuse(self.ask(), piece(0, offset=10)), "expected offset 0, got 10")
         self.assertIs(self.plan.parents["a"].standing, Standing.LIED)
@@ -88,7 +88,7 @@ class LayoutTests(PlanTestCase):
         self.assertEqual(self.refuse(self.ask(), piece(1, offset=0)), "expected number 0, got 1")
 
     def test_offset_and_length(self) -> None:
-        """Piece n starts at n times the piece length and is not longer; who says otherwise has lied."""
+        """Piece n starts at n times the piece length and is not longer; a parent that says otherwise has lied."""
         for metadata, reason in (
             (piece(1, offset=11), "expected offset 10, 1 x 10, got 11"),
             (piece(1, length=11), "expected at most 10 bytes, got 11"),
@@ -116,7 +116,7 @@ class LayoutTests(PlanTestCase):
 
 
 class EndTests(PlanTestCase):
-    """The end is a shorter piece, or the number that nobody has."""
+    """The end is a shorter piece, or the number that no parent has."""
 
     def test_shorter_piece(self) -> None:
         """A shorter piece is the last: nothing beyond it is asked for, and with all before it the task is complete."""
@@ -166,7 +166,7 @@ class EndTests(PlanTestCase):
         self.assertEqual(self.plan.choice.end, 1)
 
     def test_hold_is_lifted(self) -> None:
-        """If another has the piece it goes on, and who lacks it is asked for others."""
+        """If another parent has the piece it goes on, and the one that lacks it is asked for others."""
         requests = self.begin_with_first("a", "b", at_once=2)
         self.fail_with(PieceNotFound, requests[0])
         self.give(requests[1])
@@ -184,14 +184,14 @@ class EndTests(PlanTestCase):
         self.assertEqual(self.numbers(self.ask_all()), [2])
 
     def test_parent_out(self) -> None:
-        """What a parent lacked counts when it is out, too: nobody is left who could have more."""
+        """What a parent lacked counts when it is out, too: no parent is left that could have more."""
         self.begin("a", at_once=1)
         self.give(self.ask())
         self.fail_with(PieceNotFound, self.ask())
         self.assertTrue(self.plan.is_complete)
 
     def test_hole(self) -> None:
-        """A number that nobody has is not the end if there are pieces after it: the task cannot be had."""
+        """A number that no parent has is not the end if there are pieces after it: the download fails."""
         requests = self.begin_with_first("a", "b", at_once=2)
         self.give(requests[1])
         self.fail_with(PieceNotFound, requests[0])
@@ -216,7 +216,7 @@ class EndTests(PlanTestCase):
 
 
 class NotFoundTests(PlanTestCase):
-    """A task that nobody has."""
+    """A task that no parent has."""
 
     def test_by_all(self) -> None:
         """When no parent has the first piece the task is not found; each was asked."""
@@ -228,7 +228,7 @@ class NotFoundTests(PlanTestCase):
         self.assertIn("a, b", str(self.plan.failure()))
 
     def test_by_one(self) -> None:
-        """When one parent lacks it and another cannot be reached, it is the other's failure that is told."""
+        """When one parent lacks it and another cannot be reached, the other's failure is raised."""
         self.begin("a", "b")
         self.fail_with(ParentUnreachable, self.ask())
         for _ in range(2):
@@ -347,7 +347,7 @@ class Course:
         self.sent = dict(self.plan.layout.verified)
 
     def got(self) -> str | None:
-        """The task's digest, None if it is right: if what has come is the true content, and all of it."""
+        """The task's digest, None if it is right: if the pieces are the true content, and all of it."""
         true = next(parent for name, parent in self.parents.items() if self.true[name])
         pieces = [self.plan.layout.verified[number] for number in range(self.plan.choice.end or 0)]
         is_right = len(pieces) == true.count and all(self.true[sent.parent] for sent in pieces)
@@ -428,7 +428,7 @@ class TimedCourse:
             raise AssertionError(f"{len(young)} under way that cannot be slow")
 
     def answer(self, now: float) -> None:
-        """Have those answered whose time has come."""
+        """Answer the requests that are due."""
         for request, (made, nth) in list(self.under_way.items()):
             habit = self.habits[request.parent]
             if request not in self.under_way or self.plan.is_complete:
@@ -541,7 +541,7 @@ class PropertyTests(SynchronousTestCase):
         With one parent that is steady it succeeds, however the others fail, as long as they do not agree on another
         content.
 
-        Fails if :meth:`Choice._is_end` does not ask whether somebody may have the piece.
+        Fails if :meth:`Choice._is_end` does not ask whether a parent may have the piece.
         """
         self.assertIsNone(course.play(order))
 

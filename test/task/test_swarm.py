@@ -1,4 +1,4 @@
-"""Tests of which piece is asked of whom where parents announce different pieces: through the plan."""
+"""Tests of the choice of pieces and parents where parents announce different pieces: through the plan."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ class AnnouncementTests(PlanTestCase):
     """Parents that announce what they have, and fall silent."""
 
     def begin_announcing(self, retry: float = 30.0) -> None:
-        """Plan a download of three pieces from a parent that has announced one of them, which has come."""
+        """Plan a download of three pieces from a parent that has announced one of them, which has arrived."""
         self.begin("a", retry=retry)
         self.plan.announcing_began("a")
         self.plan.learn_layout("a", 30, 10)
@@ -22,7 +22,7 @@ class AnnouncementTests(PlanTestCase):
         self.assertEqual(self.ask_all(), [])
 
     def test_asked_all_the_same(self) -> None:
-        """After a few seconds in which nothing was announced it is asked for the rest, which is told."""
+        """After a few seconds in which nothing was announced it is asked for the rest, and a line says so."""
         self.begin_announcing()
         self.wait(4.9)
         self.assertEqual(self.ask_all(), [])
@@ -120,7 +120,7 @@ class NothingYetTests(PlanTestCase):
         self.plan.announcing_ended("a", True)
 
     def test_asked_again(self) -> None:
-        """It is asked again after growing pauses, which is told once; what it announces then is fetched."""
+        """It is asked again after growing pauses, and one line says so; what it announces then is fetched."""
         self.begin_without()
         self.assertEqual([at for at, _ in self.play(16, "a")], [0.5, 1.5, 3.5, 7.5, 15.5])
         self.assertIsNone(self.plan.failure())
@@ -267,7 +267,7 @@ class BusyTests(PlanTestCase):
         self.plan.record_busy(self.ask(), owner)
 
     def test_told(self) -> None:
-        """After a few seconds in which that process does not go on, it is told once for which one it is waited."""
+        """After a few seconds in which that process does not go on, one line names it."""
         self.begin_busy()
         for _ in range(5):
             self.wait(2)
