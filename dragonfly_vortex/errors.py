@@ -10,6 +10,7 @@ from __future__ import annotations
 
 __all__ = [
     "CannotServe",
+    "CertificateRejected",
     "CertificateUnusable",
     "ConfigError",
     "DigestMismatch",
@@ -251,6 +252,10 @@ class ParentFailed(PieceError):
 
 class ParentUnreachable(PieceError):
     """The parent could not be connected to, or closed or lost the connection before the piece was complete."""
+
+
+class CertificateRejected(ParentUnreachable):
+    """One side has refused the other's certificate, so the parent is not asked again."""
 
 
 class PieceTruncated(ParentUnreachable):

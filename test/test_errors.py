@@ -69,7 +69,7 @@ class FamilyTests(SynchronousTestCase):
                     errors.InvalidPiece,
                 ),
             ),
-            (errors.ParentUnreachable, (errors.PieceTruncated,)),
+            (errors.ParentUnreachable, (errors.PieceTruncated, errors.CertificateRejected)),
             (errors.InvalidPiece, (errors.ParentSpokeWrongly, errors.UnexpectedPiece, errors.DigestMismatch)),
             (errors.TaskError, (errors.TaskNotFound, errors.TaskDigestMismatch, errors.NoParentLeft)),
         ):
@@ -143,6 +143,7 @@ class MessageTests(SynchronousTestCase):
             errors.PieceError,
             errors.PieceNotFound,
             errors.ParentUnreachable,
+            errors.CertificateRejected,
             errors.PieceTruncated,
             errors.PieceTimeout,
             errors.InvalidPiece,

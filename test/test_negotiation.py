@@ -208,6 +208,23 @@ class MutualTLSTests(SynchronousTestCase):
                     self.assertRegex(ran.stderr, rf"\Adfvortex: [^\n]*{parent}[^\n]*\n\Z")
                     self.assertFalse((self.directory / "out").exists())
 
+    def test_rejected_at_once(self) -> None:
+        """A child whose certificate or whose parent's is rejected ends at once, however long it retries."""
+        other = Authority(self.directory, "other")
+        alien = f"tls: {{ca_cert: {other.file}}}\n"
+        (self.directory / "alien.yaml").write_text(alien, encoding="utf-8")
+        with Daemon(self.directory) as daemon:
+            for port, scheme, protocol, config in (
+                (daemon.grpc_port, "grpcs", "grpc", "alien.yaml"),
+                (daemon.grpc_port, "grpcs", "auto", "alien.yaml"),
+                (daemon.port, "tls", "tcp", "alien.yaml"),
+                (daemon.port, "tls", "tcp", "stranger.yaml"),
+            ):
+                parent = f"{scheme}://localhost:{port}"
+                ran = self.download(parent, "--protocol", protocol, "--config", config, "--retry", "100000")
+                self.assertEqual((ran.returncode, ran.stdout), (5, ""), ran)
+                self.assertRegex(ran.stderr, rf"\Adfvortex: [^\n]*{parent}[^\n]*certificate[^\n]*\n\Z")
+
 
 class DoorTests(TestCase):
     """A gRPC door in this process, over a storage, that tells of whatever Vortex port the test wants it to."""

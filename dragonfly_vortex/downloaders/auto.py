@@ -21,7 +21,14 @@ from zope.interface import implementer
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.downloaders.by_kind import ByKind
 from dragonfly_vortex.downloaders.failover import Attempt, KnownParent, Way
-from dragonfly_vortex.errors import ParentFailed, ParentUnreachable, PieceError, PieceTimeout, PoolClosed
+from dragonfly_vortex.errors import (
+    CertificateRejected,
+    ParentFailed,
+    ParentUnreachable,
+    PieceError,
+    PieceTimeout,
+    PoolClosed,
+)
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader
 from dragonfly_vortex.model import DownloadPieceResponse, piece_id
 from dragonfly_vortex.transport_table import BEST, transport_of_address, transports_named
@@ -129,6 +136,7 @@ class AutoDownloader(ByKind):
         name = piece_id(request.task_id, request.number)
         unreachable = ParentUnreachable(parent.address, name, f"it offers no {self._labels()} port")
         ways = parent.in_order(self._clock.seconds())
+        is_rejected = True  # on every way that was tried
         for way in ways:
             attempt = Attempt(self._clock, way, request, None if way is ways[-1] else self._piece_timeout)
             try:
@@ -136,7 +144,9 @@ class AutoDownloader(ByKind):
             except ParentUnreachable as error:
                 self._failed(parent, attempt, error)
                 tried.append(f"over {way.name} at {way.address}: {error.reason}")
-                unreachable = type(error)(parent.address, name, "; ".join(tried))
+                is_rejected = is_rejected and isinstance(error, CertificateRejected)
+                kind = CertificateRejected if is_rejected else ParentUnreachable
+                unreachable = kind(parent.address, name, "; ".join(tried))
                 unreachable.__cause__ = error
             except PieceTimeout as error:
                 raise _named(error, parent.address, [*tried, _where(way, parent.address, error)]) from error

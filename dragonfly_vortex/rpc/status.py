@@ -14,6 +14,7 @@ from grpc import StatusCode
 from twisted.internet.defer import CancelledError
 
 from dragonfly_vortex.errors import (
+    CertificateRejected,
     NotStored,
     ParentFailed,
     ParentUnreachable,
@@ -102,6 +103,9 @@ _IN_WORDS = (
 """What grpcio says when it cannot connect, by a part of it, and what that is in plain words."""
 
 
+_REFUSED = ("CERTIFICATE_VERIFY_FAILED", "Hostname Verification Check failed")
+"""What grpcio says, in part, when this side refuses the parent's certificate. The reverse it does not tell."""
+
 _TOO_LONG = "Received message larger than max"
 """What grpcio says when a reply is longer than a channel allows."""
 
@@ -139,6 +143,8 @@ def error_of(status: Status, parent: str, piece_id: str) -> PieceError:
     if status.code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LONG in status.text:
         return UnexpectedPiece(parent, piece_id, f"expected a reply of the length announced: {printable(status.text)}")
     reason = f"expected the piece, got status {status.code.name}: {printable(_in_words(status.text))}"
+    if status.text.startswith(_NOT_CONNECTED) and any(part in status.text for part in _REFUSED):
+        return CertificateRejected(parent, piece_id, reason)
     kind = _ERROR_OF_STATUS.get(status.code)
     if kind is not None:
         return kind(parent, piece_id, reason)

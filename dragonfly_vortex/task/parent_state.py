@@ -256,6 +256,11 @@ class Parent:
         """It does not answer."""
         self.standing = Standing.OUT
 
+    def refuse(self) -> None:
+        """It cannot be spoken to, now or later."""
+        self.give_up()
+        self.wait_no_longer()
+
     def rest(self, now: float, jitter: float) -> None:
         """It has failed, and is asked again after a pause."""
         if self.retry_at is None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from dragonfly_vortex.errors import (
+    CertificateRejected,
     EndDisputed,
     InvalidPiece,
     NoParentLeft,
@@ -322,6 +323,11 @@ class Plan:
             self.waits.lacked(parent)
         else:
             self.trust.last_error = error
+            if isinstance(error, CertificateRejected):
+                parent.refuse()
+                self.pieces.withdraw(parent)
+                self.choice.find_orphans()
+                return
             if not isinstance(error, PieceTimeout):
                 parent.fail(request.number, request.round)
             elif not (isinstance(error, PieceLate) and parent.narrow(self.timing.now, seconds)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from OpenSSL import SSL
 
-__all__ = ["CertificateRefused", "why_not_verified", "why_tls_failed", "why_unusable"]
+__all__ = ["CertificateRefused", "is_certificate_refused", "why_not_verified", "why_tls_failed", "why_unusable"]
 
 
 class CertificateRefused(SSL.Error):
@@ -64,6 +64,32 @@ _FAILED: dict[str, str] = {
 }
 
 
+_REFUSALS = frozenset(
+    f"alert {name}"
+    for name in (
+        "certificate required",
+        "unknown ca",
+        "certificate expired",
+        "certificate revoked",
+        "bad certificate",
+        "certificate unknown",
+        "unsupported certificate",
+    )
+)
+"""The alerts by which the other side refuses a certificate."""
+
+
+def is_certificate_refused(error: BaseException | None) -> bool:
+    """
+    Whether a connection ended because one side refused the other's certificate: another attempt ends in the same way.
+
+    :param error: what it ended with.
+    """
+    if isinstance(error, CertificateRefused):
+        return True
+    return isinstance(error, SSL.Error) and _without_version(why_unusable(error)) in _REFUSALS
+
+
 def why_not_verified(code: int) -> str:
     """
     What is wrong with a certificate.
@@ -85,9 +111,13 @@ def why_tls_failed(error: BaseException | None) -> str | None:
     if not isinstance(error, SSL.Error):
         return None
     reason = why_unusable(error)
-    # An alert's name comes with the version that had it first: "tlsv1 alert unknown ca".
+    return f"TLS: {_FAILED.get(_without_version(reason), reason)}"
+
+
+def _without_version(reason: str) -> str:
+    """An alert's name comes with the version that had it first: "tlsv1 alert unknown ca"."""
     _, alert, name = reason.rpartition("alert ")
-    return f"TLS: {_FAILED.get(alert + name, reason)}"
+    return alert + name
 
 
 def why_unusable(error: Exception) -> str:

@@ -26,11 +26,11 @@ from zope.interface import implementer
 
 from dragonfly_vortex.address import CONNECT_TIMEOUT
 from dragonfly_vortex.deferreds import Ending, add_deadline
-from dragonfly_vortex.errors import LocalProtocolError, ParentUnreachable, PieceTimeout, PoolClosed
+from dragonfly_vortex.errors import CertificateRejected, LocalProtocolError, ParentUnreachable, PieceTimeout, PoolClosed
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IClient
 from dragonfly_vortex.model import DownloadPieceResponse, piece_id
 from dragonfly_vortex.transport.endpoints import connect_within
-from dragonfly_vortex.transport.tls_errors import why_tls_failed
+from dragonfly_vortex.transport.tls_errors import is_certificate_refused, why_tls_failed
 from dragonfly_vortex.vortex.client_protocol import ClientSettings, VortexClientFactory, VortexClientProtocol
 from dragonfly_vortex.wire import PieceRequest
 
@@ -182,7 +182,8 @@ class TCPClient:
             reason = why_tls_failed(error) or _WHY_UNREACHABLE.get(type(error), str(error))
             if isinstance(error, TimeoutError):
                 reason = f"no connection within {self._connect_timeout:g} s"
-            raise ParentUnreachable(self.address, piece_id(request.task_id, request.number), reason) from error
+            kind = CertificateRejected if is_certificate_refused(error) else ParentUnreachable
+            raise kind(self.address, piece_id(request.task_id, request.number), reason) from error
         protocol = cast(VortexClientProtocol, connection)  # an endpoint promises any protocol; the factory makes ours
         self._open[protocol] = None
         return protocol

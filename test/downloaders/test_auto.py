@@ -18,6 +18,7 @@ from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.downloaders.failover import FIRST_WORDS, REST
 from dragonfly_vortex.errors import (
+    CertificateRejected,
     DigestMismatch,
     ParentFailed,
     ParentUnreachable,
@@ -170,6 +171,18 @@ class FallbackTests(_AutoTests):
         self.fall_back()
         line = f"parent {_PARENT}: TCP port 4005 does not answer (connection refused), using gRPC"
         self.assertEqual(self.said, [line])
+
+    def test_certificate_rejected(self) -> None:
+        """A parent is rejected where each way to it is; where another one may come back, it is only unreachable."""
+        for over_tcp, over_grpc, expected in (
+            (CertificateRejected, CertificateRejected, CertificateRejected),
+            (CertificateRejected, ParentUnreachable, ParentUnreachable),
+            (ParentUnreachable, CertificateRejected, ParentUnreachable),
+        ):
+            downloading = self.ask()
+            self.tcp.take().fail(over_tcp)
+            self.grpc.take().fail(over_grpc)
+            self.assertIs(self.failureResultOf(downloading, ParentUnreachable).type, expected)
 
     def test_remembered(self) -> None:
         """What failed is left alone for a while, and what worked is used; it is said once."""

@@ -7,6 +7,7 @@ from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import (
+    CertificateRejected,
     LocalProtocolError,
     NotStored,
     ParentFailed,
@@ -121,6 +122,17 @@ class ConnectionWordsTests(SynchronousTestCase):
             ("Socket closed", "want TLS"),
         ):
             self.assertRegex(self.reason(said), f"not connected: .*{words}")
+
+    def test_rejected(self) -> None:
+        """A parent's certificate that this side has rejected is not a parent that is away."""
+        for said, kind in (
+            ("Tls handshake failed: CERTIFICATE_VERIFY_FAILED: certificate has expired: OK", CertificateRejected),
+            ("UNAUTHENTICATED: Hostname Verification Check failed.", CertificateRejected),
+            ("Tls handshake failed: WRONG_VERSION_NUMBER", ParentUnreachable),
+            ("Socket closed", ParentUnreachable),
+        ):
+            text = f"failed to connect to all addresses; last error: UNKNOWN: ipv4:192.0.2.1:4000: {said}"
+            self.assertIs(type(error_of(Status(StatusCode.UNAVAILABLE, text), "192.0.2.1:4000", "piece")), kind)
 
     def test_others(self) -> None:
         """What is not known, and what a parent says itself, stays as it is."""

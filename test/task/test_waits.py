@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from dragonfly_vortex.errors import NoParentLeft, ParentUnreachable, PieceNotFound, TaskNotFound
+from dragonfly_vortex.errors import CertificateRejected, NoParentLeft, ParentUnreachable, PieceNotFound, TaskNotFound
 from dragonfly_vortex.task.scheduler import Request, Standing
 from test.task.planning import PlanTestCase
 
@@ -95,6 +95,38 @@ class AnnouncementTests(PlanTestCase):
         for request in self.ask_all():
             self.give(request)
         self.assertTrue(self.plan.is_complete)
+
+
+class RejectedTests(PlanTestCase):
+    """Parents of which a certificate is rejected, by them or by this side."""
+
+    def test_only_parent(self) -> None:
+        """With no other parent the download fails at once, however long it retries."""
+        self.begin("a", retry=1000.0)
+        self.fail_with(CertificateRejected, self.ask())
+        self.assertIsInstance(self.plan.failure(), NoParentLeft)
+
+    def test_announcing_parent(self) -> None:
+        """The same for a parent that could not be asked what it has."""
+        self.begin("a", retry=1000.0)
+        self.plan.announcing_began("a")
+        self.plan.announcing_ended("a", finished=False)
+        self.fail_with(CertificateRejected, self.ask())
+        self.assertIsInstance(self.plan.failure(), NoParentLeft)
+
+    def test_others(self) -> None:
+        """Other parents are asked instead; it is not asked again, and what it was asked for is withdrawn."""
+        first = self.begin_with_first("a", "b", at_once=4, retry=1000.0)[0]
+        rejected = first.parent
+        self.fail_with(CertificateRejected, first)
+        withdrawn = self.withdrawn()
+        self.assertEqual({request.parent for request in withdrawn}, {rejected})
+        for request in withdrawn:
+            self.plan.record_cancelled(request)
+        for _ in range(100):
+            self.wait(10)
+            self.assertNotIn(rejected, [request.parent for request in self.ask_all()])
+        self.assertIsNone(self.plan.failure())
 
 
 class NothingYetTests(PlanTestCase):

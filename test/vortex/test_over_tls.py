@@ -18,7 +18,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from dragonfly_vortex.config import Config, DownloadConfig, TLSConfig, TLSIdentity
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
-from dragonfly_vortex.errors import ParentFailed, ParentUnreachable, PieceError
+from dragonfly_vortex.errors import CertificateRejected, ParentFailed, ParentUnreachable, PieceError
 from dragonfly_vortex.interfaces import IDownloader
 from dragonfly_vortex.transport.read_pacing import LowWaterMark
 from dragonfly_vortex.transport.sinks import FileSink
@@ -195,7 +195,7 @@ class RefusedTests(TLSTestCase):
         parent: TLSIdentity | None,
         child: IDownloader,
         scheme: str = "tls",
-        error: type[PieceError] = ParentUnreachable,
+        error: type[PieceError] = CertificateRejected,
         host: str = "127.0.0.1",
     ) -> tuple[str, str]:
         """What the child says, and what the parent says."""
@@ -207,6 +207,7 @@ class RefusedTests(TLSTestCase):
         await self.until(self.said)
         await self.until(lambda: not factory.connections)
         failed: PieceError = raised.exception
+        self.assertIs(type(failed), error)
         self.assertEqual((failed.parent, len(str(failed).splitlines())), (address, 1))
         (line,) = self.said()
         self.assertEqual(len(line.splitlines()), 1)
@@ -290,7 +291,7 @@ class RefusedTests(TLSTestCase):
 
     async def test_plain_parent(self) -> None:
         """A child under TLS at a parent without."""
-        child, parent = await self.refused(None, self.downloader())
+        child, parent = await self.refused(None, self.downloader(), error=ParentUnreachable)
         self.assertEqual(child, "TLS: expected TLS, got something else: the other side speaks none here")
         self.assertIn("expected a request without TLS on this port, got TLS", parent)
 
