@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from itertools import islice
 
 __all__ = ["LONGEST_PAUSE", "MAX_PASSED", "ServingOrder", "Turn"]
 
@@ -33,6 +35,8 @@ _STEPS_FOR_OVERDUE = 5
 
 _MUCH_SHORTER = 4
 """How many times as much the first in the order has left as a reply that goes between its steps."""
+
+_MANY = 64  # entries of replies that do not wait any more, from which on they are removed
 
 _MAX_COPIES = 8192
 """Pieces of which it is remembered how often they have left, some 1.5 MB."""
@@ -68,15 +72,19 @@ class ServingOrder:
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
-        self._waiting: dict[Turn, None] = {}
+        # Those that wait: few have been begun, and are looked through for each step. The others may be many, and are
+        # looked through for each piece.
+        self._begun: dict[Turn, None] = {}
+        self._new: dict[Turn, None] = {}  # the longest waiting first
+        self._shortest: list[tuple[int, int, Turn]] = []  # a heap of what is new, and of some that is not any more
         self._copies: OrderedDict[Hashable, int] = OrderedDict()  # begun or complete; the longest unchanged first
-        self._asked = 0
-        self._begun = 0
+        self._times_asked = 0
+        self._times_begun = 0
         self._steps = 0
 
     def __len__(self) -> int:
         """How many replies wait for a step."""
-        return len(self._waiting)
+        return len(self._begun) + len(self._new)
 
     def enter(self, piece: Hashable, left: int, *, is_begun: bool = False) -> Turn:
         """
@@ -86,30 +94,37 @@ class ServingOrder:
         :param left: bytes that are to be sent.
         :param is_begun: whether some of it has been sent already.
         """
-        self._asked += 1
-        turn = Turn(piece=piece, left=left, asked=self._asked, served_at=self._seconds())
+        self._times_asked += 1
+        turn = Turn(piece=piece, left=left, asked=self._times_asked, served_at=self._seconds())
         if is_begun:
             self._begin(turn)
         return turn
 
     def wait(self, turn: Turn) -> None:
         """A reply could be sent now; :meth:`next` says when it is its turn."""
-        self._waiting[turn] = None
+        if turn.begun is not None:
+            self._begun[turn] = None
+        elif turn not in self._new:
+            self._new[turn] = None
+            heappush(self._shortest, (turn.left, turn.asked, turn))
+            if len(self._shortest) > 2 * len(self._new) + _MANY:
+                self._shortest = [(each.left, each.asked, each) for each in self._new]
+                heapify(self._shortest)
 
     def next(self) -> Turn | None:
         """The reply that has the next step, and does not wait any more; None where none waits."""
-        if not self._waiting:
+        if not self._begun and not self._new:
             return None
         self._steps += 1
         now = self._seconds()
         turn = self._overdue(now) if self._steps % _STEPS_FOR_OVERDUE == 0 else None
         if turn is None:
-            turn = min(self._waiting, key=self._rank)
+            turn = self._first()
             if self._steps % 2:
                 turn = self._much_shorter(turn)
             if turn.begun is None:
                 self._begin(turn)
-        del self._waiting[turn]
+        self._stop_waiting(turn)
         turn.served_at = now
         return turn
 
@@ -119,7 +134,7 @@ class ServingOrder:
 
         :param is_whole: whether all of it has been sent; if not, the copy does not count.
         """
-        self._waiting.pop(turn, None)
+        self._stop_waiting(turn)
         if is_whole and turn.begun is None:
             self._count(turn.piece, 1)
         elif not is_whole and turn.begun is not None:
@@ -129,26 +144,41 @@ class ServingOrder:
         """A whole reply has been sent that never had to wait."""
         self._count(piece, 1)
 
-    def _rank(self, turn: Turn) -> tuple[int, int, int]:
-        if turn.begun is not None:
-            return 0, 0, turn.begun
-        return 1, 0 if turn.passed >= MAX_PASSED else self._copies.get(turn.piece, 0), turn.asked
+    def _stop_waiting(self, turn: Turn) -> None:
+        self._begun.pop(turn, None)
+        self._new.pop(turn, None)
+        if not self._new:
+            self._shortest.clear()
+
+    def _first(self) -> Turn:
+        if self._begun:
+            return min(self._begun, key=lambda turn: turn.begun or 0)
+        return min(self._new, key=self._rank)
+
+    def _rank(self, turn: Turn) -> tuple[int, int]:
+        return 0 if turn.passed >= MAX_PASSED else self._copies.get(turn.piece, 0), turn.asked
 
     def _much_shorter(self, first: Turn) -> Turn:
         """The shortest reply that is much shorter than the first one, or else the first one."""
-        shortest = min(self._waiting, key=lambda turn: (turn.left, self._rank(turn)))
+        while self._shortest and self._shortest[0][2] not in self._new:
+            heappop(self._shortest)
+        shortest = min(self._begun, key=lambda turn: turn.left, default=first)
+        if self._shortest and self._shortest[0][0] < shortest.left:
+            shortest = self._shortest[0][2]
         return shortest if shortest.left * _MUCH_SHORTER <= first.left else first
 
     def _overdue(self, now: float) -> Turn | None:
-        turn = min(self._waiting, key=lambda turn: turn.served_at)
+        """The reply that has had no step for the longest time, if that is long."""
+        candidates = [*self._begun, *islice(self._new, 1)]
+        turn = min(candidates, key=lambda turn: turn.served_at)
         return turn if now - turn.served_at >= LONGEST_PAUSE else None
 
     def _begin(self, turn: Turn) -> None:
-        self._begun += 1
-        turn.begun = self._begun
+        self._times_begun += 1
+        turn.begun = self._times_begun
         self._count(turn.piece, 1)
-        for other in self._waiting:
-            if other.begun is None and other.asked < turn.asked:
+        for other in self._new:
+            if other.asked < turn.asked:
                 other.passed += 1
 
     def _count(self, piece: Hashable, change: int) -> None:

@@ -161,6 +161,16 @@ class ServingOrderTests(SynchronousTestCase):
         self.assertEqual(self.steps.count("first"), 80)
         self.assertEqual(len(set(self.steps)), 21)
 
+    def test_memory_of_what_has_left(self) -> None:
+        """Replies that have been sent are not kept, however long others wait."""
+        for piece in range(1000):
+            self.ask(piece, left=STEP * (2 + piece % 3))
+            self.serve(2)
+        while len(self.order) > 5:
+            self.serve(1)
+        self.ask("another")
+        self.assertLess(len(self.order._shortest), 100)
+
     def test_memory(self) -> None:
         """Of a bounded number of pieces it is remembered that they have left."""
         for piece in range(20_000):
