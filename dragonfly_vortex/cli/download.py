@@ -17,7 +17,6 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.cli.arguments import STDOUT
@@ -35,6 +34,7 @@ from dragonfly_vortex.interfaces import IDownloadTarget, InThread
 from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
 from dragonfly_vortex.task.output import Output, OutputTarget
 from dragonfly_vortex.task.pipe_target import PipeTarget
+from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 
 if TYPE_CHECKING:
     from dragonfly_vortex.daemon.service import IPeerReactor
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 __all__ = ["download_task"]
 
 _T = TypeVar("_T")
+
+_THREADS = 10
+"""Threads that may wait for the disk at once, as many as a reactor has by itself."""
 
 _PATIENCE = 5.0
 """Seconds that a command has to tidy up after a signal. A storage may wait for the lock of a process that is frozen."""
@@ -66,7 +69,10 @@ def download_task(arguments: Namespace) -> ExitStatus:
     reactor = cast("IPeerReactor", global_reactor)
     use_monotonic_clock(reactor)
     IReactorPluggableNameResolver(reactor).installNameResolver(UnawaitedResolver(reactor))
-    in_thread = partial(deferToThreadPool, reactor, reactor.getThreadPool())
+    # Not the reactor's pool: at its end the reactor would wait for a disk that does not answer.
+    pool = DaemonThreadPool(minthreads=0, maxthreads=_THREADS, name="download")
+    pool.start()
+    in_thread = partial(run_in_pool, reactor, pool)
     with ProgressBar("downloading") as bar:
         parents = Parents(reactor, in_thread, named, arguments.parents_file, bar.say)
         # Before the reactor runs: a parent that cannot be spoken to by this protocol is a wrong command line.
@@ -74,6 +80,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
         negotiation = negotiate(protocol, config, parents.read(), reactor=reactor, say=bar.say)
         work = partial(_download, reactor, in_thread, config, arguments, parents, negotiation, bar)
         result = _run(reactor, lambda: Deferred.fromCoroutine(work()))
+        pool.abandon()
     if isinstance(result, ExitStatus):
         return result
     carried = [f"{counted(count, 'piece')} over {transport}" for transport, count in negotiation.carried.items()]

@@ -34,6 +34,20 @@ download._PATIENCE = 0.1
 sys.exit(main())
 """
 
+_HANGING = """
+import sys, time
+from dragonfly_vortex.cli import download, main
+from dragonfly_vortex.task import file_hash
+
+def hang(*arguments):
+    print("hangs", flush=True)
+    time.sleep(1000)
+
+download._PATIENCE = 0.1
+file_hash.read_exactly = hang
+sys.exit(main())
+"""
+
 _ROUNDS = int(os.environ.get("DFVORTEX_ROUNDS", "1"))
 """How often processes are frozen at random."""
 
@@ -300,6 +314,20 @@ class StoreTests(TestCase):
             await deferToThread(wait_until_open, process.pid, self.directory / "data")
             process.terminate()
             self.assertEqual(await deferToThread(process.wait, 30), 143)
+
+    async def test_hanging_disk(self) -> None:
+        """SIGTERM ends a download although the disk does not answer a read."""
+        command = ["download", self.task_id, "--parent", self.parent.address, "--output", "file"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", _HANGING, *command], cwd=self.directory, stdout=subprocess.PIPE, text=True
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        if process.stdout is None:
+            raise self.failureException("expected a pipe")
+        self.assertEqual(await deferToThread(process.stdout.readline), "hangs\n")
+        process.terminate()
+        self.assertEqual(await deferToThread(process.wait, 60), 143)
 
     async def test_usage(self) -> None:
         """
