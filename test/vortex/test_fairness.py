@@ -198,12 +198,34 @@ class LimitedTests(ServingTestCase):
             if len(sent_at) == requests:
                 all_fetched.callback(None)
 
-        fetchings = []
-        for number in range(requests):
-            reply = PieceContent(packet_id=0, kind=PieceKind.STANDARD, metadata=shelf.metadata(number))
-            fetchings.append(Fetching(await self.child(address), len(reply.to_bytes()) + length, fetched))
+        fetchings = [await self.fetching(address, shelf, number, fetched) for number in range(requests)]
         for number, fetching in enumerate(fetchings):
             fetching.start(number)
         await all_fetched
         late = [(n, at) for n, at in enumerate(sent_at, 1) if at > n + 4]
         self.assertEqual(late, [])
+
+    async def test_small_piece_passes(self) -> None:
+        """A small piece that is asked for while many large ones wait is there after a few steps."""
+        shelf = self.shelf(2000, *[2_000_000] * 8)
+        address = self.serve(self.factory(shelf, rate=1_000_000))
+        fetched: Deferred[None] = Deferred()
+        small = await self.fetching(address, shelf, 0, lambda: fetched.callback(None))
+        large = [await self.fetching(address, shelf, number, lambda: None) for number in range(1, 9)]
+        for number, each in enumerate(large, 1):
+            each.start(number)
+        await self.until(lambda: sum(each.received for each in large) > 100_000)
+        before = sum(each.received for each in large)
+        small.start(0)
+        await fetched
+        for each in large:
+            each.stopReading()
+        self.assertLess(sum(each.received for each in large) - before, 500_000)
+
+    async def fetching(
+        self, address: tuple[str, int], shelf: Shelf, number: int, fetched: Callable[[], None]
+    ) -> Fetching:
+        """A connection of a child that is about to ask for a piece."""
+        metadata = shelf.metadata(number)
+        reply = PieceContent(packet_id=0, kind=PieceKind.STANDARD, metadata=metadata)
+        return Fetching(await self.child(address), len(reply.to_bytes()) + metadata.length, fetched)
