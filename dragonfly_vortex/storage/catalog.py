@@ -172,14 +172,15 @@ class Catalog:
 
     def find_pieces(self, kind: PieceKind, task_id: str, numbers: range) -> list[StoredPiece]:
         """
-        The rows of those pieces that are there, damaged or not.
+        The rows of those pieces that are there, damaged or not, by number.
 
         :param numbers: one after the other.
         :raises StorageFailure: the database cannot be read.
         """
         if not is_task_id(task_id):
             return []
-        query = f"SELECT {PIECE_COLUMNS} FROM piece WHERE kind = ? AND task_id = ? AND number BETWEEN ? AND ?"
+        where = "kind = ? AND task_id = ? AND number BETWEEN ? AND ?"
+        query = f"SELECT {PIECE_COLUMNS} FROM piece WHERE {where} ORDER BY number"
         span = (signed(numbers[0]), signed(numbers[-1]))
         return [piece_of(kind, task_id, row) for row in self._database.select(query, kind.label, task_id, *span)]
 

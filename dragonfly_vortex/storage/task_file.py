@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, TaskChanged
-from dragonfly_vortex.geometry import check_lengths, piece_count
+from dragonfly_vortex.geometry import MAX_PIECE_COUNT, check_lengths, piece_count
 from dragonfly_vortex.model import Claim, Found, StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
@@ -44,6 +44,7 @@ class TaskFile:
         self.report: Callable[[str], object] = str
         """Called with a line for the log, in the thread that calls the methods."""
         self.directory = directory
+        self._doing = f"cannot write task {task_id}"
         self._catalog = catalog
         self._content = Content(directory)
         self._claims = Claims(claims_path(directory, kind, task_id))
@@ -61,7 +62,7 @@ class TaskFile:
         :raises StorageFailure: it cannot be opened.
         """
         self._content.path(self.kind, self.task_id)  # refuses an ID that would be no file's name
-        with self._failures(), self._content.lock():
+        with storage_failures(self._doing), self._content.lock():
             self._claims.open()
             try:
                 found = self._open_content()
@@ -79,7 +80,7 @@ class TaskFile:
         :raises StorageError: the task is not what it was when it was opened.
         :raises StorageFailure: the storage failed.
         """
-        with self._failures():
+        with storage_failures(self._doing):
             if self._claims.is_whole_claimed():
                 return Claim(is_ours=False, owner=self._claims.owner(WHOLE))
             if number in self._claims.lost():
@@ -104,7 +105,7 @@ class TaskFile:
 
         :raises StorageFailure: the storage failed.
         """
-        with self._failures():
+        with storage_failures(self._doing):
             self._release(number)
 
     def renew(self) -> None:
@@ -114,7 +115,7 @@ class TaskFile:
 
         :raises StorageFailure: the storage failed.
         """
-        with self._failures():
+        with storage_failures(self._doing):
             self._claims.renew()
 
     def commit(self, pieces: Sequence[PieceMetadata], piece_length: int, content_length: int | None = None) -> set[int]:
@@ -130,7 +131,7 @@ class TaskFile:
         :raises StorageFailure: the storage failed.
         """
         check_lengths(content_length, piece_length)
-        with self._failures(), self._content.lock():
+        with storage_failures(self._doing), self._content.lock():
             self._check_current()
             is_held = self._claims.is_whole_claimed()
             kept = [piece for piece in pieces if not is_held and self._is_kept(piece)]
@@ -152,7 +153,7 @@ class TaskFile:
         :raises StorageError: the task is not what it was when it was opened.
         :raises StorageFailure: the storage failed.
         """
-        with self._failures(), self._content.lock():
+        with storage_failures(self._doing), self._content.lock():
             self._check_current()
             if not self._claims.claim(WHOLE) and not self._claims.is_frozen(WHOLE):
                 return False
@@ -171,7 +172,7 @@ class TaskFile:
         """
         digests = {number: self._digests[number] for number in numbers if number in self._digests}
         wrong: dict[int, str] | None = None
-        with self._failures():
+        with storage_failures(self._doing):
             while not self._drop(digests, wrong):
                 wrong = self._rows_of_whole()
                 if wrong is not None and self._is_right():
@@ -212,7 +213,7 @@ class TaskFile:
         :raises StorageError: the task is not what it was when it was opened.
         :raises StorageFailure: the storage failed.
         """
-        with self._failures(), self._content.lock():
+        with storage_failures(self._doing), self._content.lock():
             self._check_current()
             task = self._row()
             if task is None:
@@ -236,7 +237,7 @@ class TaskFile:
         for number in self._lost.union(self._claims.lost()):
             with suppress(StorageFailure):  # what cannot be read here is found by the next reader
                 self.release(number)
-        with self._failures(), self._content.lock():
+        with storage_failures(self._doing), self._content.lock():
             try:
                 if self._claims.is_alone():
                     if self._row() is None and self._is_current():
@@ -256,27 +257,24 @@ class TaskFile:
             self.descriptor = self._content.open_for_writing(self.kind, self.task_id)
         except FileNotFoundError:
             return self._begin_anew()
-        task = self._row()
-        stored = [] if task is None else self._catalog.get_pieces(self.kind, self.task_id)
-        status = os.fstat(self.descriptor)
-        sound = [piece for piece in stored if not piece.damage and _is_in(piece.metadata, status.st_size)]
-        if not self._may_go_on(status, task, sound):
+        task, size = self._row(), os.fstat(self.descriptor).st_size
+        offered = [piece.metadata for piece in self._rows() if not piece.damage]
+        sound = [piece for piece in offered if piece.offset + piece.length <= size]
+        if not self._may_go_on(task, len(sound)):
             os.close(self.descriptor)
             return self._begin_anew()
-        for piece in stored:
-            if not piece.damage and not _is_in(piece.metadata, status.st_size):
-                reason = (
-                    f"expected {piece.metadata.length} bytes at {piece.metadata.offset}, got {status.st_size} in all"
-                )
-                self._catalog.mark_damaged(self.kind, self.task_id, piece.metadata.number, reason)
-        return Found(task=task, pieces=[piece.metadata for piece in sound])
+        for piece in offered:
+            if piece.offset + piece.length > size:
+                reason = f"expected {piece.length} bytes at {piece.offset}, got {size} in all"
+                self._catalog.mark_damaged(self.kind, self.task_id, piece.number, reason)
+        return Found(task=task, pieces=sound)
 
-    def _may_go_on(self, status: os.stat_result, task: StoredTask | None, sound: Sequence[StoredPiece]) -> bool:
+    def _may_go_on(self, task: StoredTask | None, sound_count: int) -> bool:
         """Whether the file that is there can be written to, or need not be."""
-        if status.st_nlink > 1:
+        if os.fstat(self.descriptor).st_nlink > 1:
             # Another name of a user's own file, which is not ours to write to.
             length = None if task is None else task.content_length
-            return task is not None and length is not None and (len(sound) == piece_count(length, task.piece_length))
+            return task is not None and length is not None and sound_count == piece_count(length, task.piece_length)
         # Without a row it is what a process that was killed has left, unless another download has just begun with it.
         return task is not None or not self._claims.is_alone()
 
@@ -359,12 +357,13 @@ class TaskFile:
                     " another process downloads the task, too"
                 )
 
+    def _rows(self) -> list[StoredPiece]:
+        """The rows of all pieces; none where there is no task."""
+        return self._catalog.find_pieces(self.kind, self.task_id, range(MAX_PIECE_COUNT))
+
     def _sound_rows(self) -> dict[int, str]:
         """The digests of all pieces that are not damaged, by number."""
-        if self._row() is None:
-            return {}
-        pieces = self._catalog.get_pieces(self.kind, self.task_id)
-        return {piece.metadata.number: piece.metadata.digest for piece in pieces if not piece.damage}
+        return {piece.metadata.number: piece.metadata.digest for piece in self._rows() if not piece.damage}
 
     def _rows_of_whole(self) -> dict[int, str] | None:
         """The digests of all pieces by number, if all are there, and nothing else is; else None."""
@@ -403,14 +402,3 @@ class TaskFile:
         """Refuse to go on with a file that has lost its place."""
         if not self._is_current():
             raise StorageError(f"task {self.task_id}: it has been imported anew or removed while it was downloaded")
-
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        """What goes wrong on this side."""
-        with storage_failures(f"cannot write task {self.task_id}"):
-            yield
-
-
-def _is_in(piece: PieceMetadata, size: int) -> bool:
-    """Whether a file of that size can have a piece."""
-    return piece.offset + piece.length <= size
