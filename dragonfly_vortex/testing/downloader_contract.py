@@ -1,6 +1,6 @@
 """
 What every :class:`~dragonfly_vortex.interfaces.IDownloader` must do, as tests to mix into a
-:class:`twisted.trial.unittest.TestCase` that says how to make one, and a parent for it.
+``twisted.trial.unittest.TestCase`` that says how to make one, and a parent for it.
 
 Everything goes over real sockets: a provider's results are those that a program would see.
 """

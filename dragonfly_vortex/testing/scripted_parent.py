@@ -74,7 +74,7 @@ class ScriptedParent:
     :param reactor: listens, and is the clock.
     :param answer: the steps to play for a request.
     :param greeting: the steps to play for a new connection, before it has asked anything.
-    :param tls: what connections speak, such as :class:`twisted.internet.ssl.CertificateOptions`; None for no TLS.
+    :param tls: what connections speak, such as ``twisted.internet.ssl.CertificateOptions``; None for no TLS.
     """
 
     def __init__(

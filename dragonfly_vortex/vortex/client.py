@@ -60,7 +60,7 @@ class TCPClient:
     Fetch pieces from one parent. Up to ``connections_per_address`` are under way at once, the others wait in order.
 
     :param address: the parent, ``HOST:PORT``.
-    :param make_endpoint: makes the endpoint that connects to an address; a :class:`ValueError` of its says what is
+    :param make_endpoint: makes the endpoint that connects to an address; a ``ValueError`` of its says what is
         wrong with the address.
     :param settings: what all connections have in common.
     :param connections_per_address: how many connections there may be.
