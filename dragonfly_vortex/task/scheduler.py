@@ -5,7 +5,7 @@ I/O, clock or reactor.
 Here each answer is taken apart: what it says about the piece goes to :mod:`~dragonfly_vortex.task.pieces`, what it says
 about its parent to :mod:`~dragonfly_vortex.task.reputation`. What is known of the task is in
 :mod:`~dragonfly_vortex.task.layout`, and which parent can be asked for which piece in
-    :mod:`~dragonfly_vortex.task.picker`.
+:mod:`~dragonfly_vortex.task.picker`.
 
 Until the piece length is known nothing but piece 0 is asked for; then new numbers are, one after the other, and those
 whose requests failed. After the first "not found" nothing beyond it is asked for, but what
