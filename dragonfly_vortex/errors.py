@@ -14,6 +14,7 @@ __all__ = [
     "CertificateUnusable",
     "ConfigError",
     "DigestMismatch",
+    "DiscoveryUnavailable",
     "EndDisputed",
     "InvalidPiece",
     "LocalProtocolError",
@@ -147,6 +148,15 @@ class WrongTransport(UsageError):
         self.schemes = schemes
         expected = " or ".join(f"{scheme}://HOST:PORT" for scheme in schemes)
         super().__init__(f"expected parents {expected} for the protocol {protocol}, got {parent}")
+
+
+class DiscoveryUnavailable(UsageError):
+    """Peers are to be advertised or found on the local network, and the package for that is not installed."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "discovery.enable: expected the package zeroconf (pip install 'dragonfly-vortex[discovery]'), got none"
+        )
 
 
 # -- the wire

@@ -26,6 +26,7 @@ LAYERS = (
     ("transport_table",),
     ("address",),
     ("deferreds",),
+    ("discovery",),
     ("limited_log",),
     ("clock",),
     ("threads",),

@@ -60,8 +60,6 @@ def download_task(arguments: Namespace) -> ExitStatus:
     config = _config(arguments)
     is_named = arguments.parents or arguments.parents_file is not None
     named = (arguments.parents or ()) if is_named else config.download.parents
-    if not (is_named or named):
-        raise UsageError("expected a parent (--parent, --parents, or download.parents of the configuration), got none")
     if arguments.store and isinstance(arguments.output, Path):
         _check_output(arguments.output, overwrite=arguments.overwrite)
     from twisted.internet import reactor as global_reactor
@@ -74,7 +72,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
     pool.start()
     in_thread = partial(run_in_pool, reactor, pool)
     with ProgressBar("downloading") as bar:
-        parents = Parents(reactor, in_thread, named, arguments.parents_file, bar.say)
+        parents = Parents(reactor, in_thread, named, arguments.parents_file, config.discovery, bar.say)
         # Before the reactor runs: a parent that cannot be spoken to by this protocol is a wrong command line.
         protocol = arguments.protocol or config.download.protocol
         negotiation = negotiate(protocol, config, parents.read(), reactor=reactor, say=bar.say)
@@ -140,6 +138,7 @@ async def _download(
     try:
         if store is not None:
             await store.start()
+        await parents.find(negotiation)
         download = TaskDownload(
             reactor,
             in_thread,
@@ -155,7 +154,7 @@ async def _download(
             on_progress=show,
             on_wait=bar.say,
         )
-        parents.start(negotiation, download)
+        parents.follow(download)
         done = await download.start()
         for parent, lie in done.lies.items():
             bar.say(f"parent {parent} has lied: {lie}")
@@ -164,7 +163,7 @@ async def _download(
         return done
     finally:
         ticking.stop()
-        parents.stop()
+        await parents.stop()
         await negotiation.downloader.stop()
         if store is not None:
             await store.stop()

@@ -1,50 +1,71 @@
-"""The parents of ``dfvortex download``: those that the command or the configuration names, and those of a list."""
+"""
+The parents of ``dfvortex download``: those that the command or the configuration names, those of a list, and the peers
+that are found on the local network.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.config import DiscoveryConfig
+from dragonfly_vortex.discovery import PeerBrowser, require_zeroconf
 from dragonfly_vortex.downloaders.factory import Negotiation
-from dragonfly_vortex.errors import WrongTransport
+from dragonfly_vortex.errors import UsageError, WrongTransport
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.parents_file import ParentsFile
 
+if TYPE_CHECKING:
+    from dragonfly_vortex.daemon.service import IPeerReactor
+
 __all__ = ["Parents"]
 
-_NAMED, _LISTED = "named", "listed"
+_NAMED, _LISTED, _FOUND = "named", "listed", "found"
+
+FIND_TIMEOUT = 5.0
+"""Seconds within which a peer has to be found on the local network where no parent is named."""
 
 
 class Parents:
     """
     All parents of one download, from whichever source. A parent stays as long as one source has it.
 
-    :param clock: for the looks at the list.
+    :param reactor: the clock for the looks at the list, and where found peers are told.
     :param in_thread: how to call a function in a thread.
     :param named: the parents that are named once and for all.
     :param path: the list; None for none.
+    :param discovery: whether peers are looked for on the local network.
     :param say: called with one line where something cannot be used.
     """
 
     def __init__(
         self,
-        clock: IReactorTime,
+        reactor: IPeerReactor,
         in_thread: InThread,
         named: Sequence[ParentAddress],
         path: Path | None,
+        discovery: DiscoveryConfig,
         say: Callable[[str], None],
     ) -> None:
+        self._reactor = reactor
         self._say = say
         self._by_source: dict[str, Sequence[ParentAddress]] = {_NAMED: named}
         self._file = None
         if path is not None:
-            self._file = ParentsFile(path, clock, in_thread, partial(self._change, _LISTED), say)
-        self._follow: tuple[Negotiation, TaskDownload] | None = None
+            self._file = ParentsFile(path, reactor, in_thread, partial(self._change, _LISTED), say)
+        self._browser = None
+        if discovery.enable:
+            self._browser = PeerBrowser(reactor, in_thread, discovery.ip, partial(self._change, _FOUND))
+        self._first: Deferred[None] = Deferred()  # fires when there is a parent, while that is waited for
+        self._negotiation: Negotiation | None = None
+        self._download: TaskDownload | None = None
 
     def read(self) -> list[ParentAddress]:
         """
@@ -52,48 +73,81 @@ class Parents:
 
         :returns: all parents there are now.
         :raises ConfigError: the list cannot be used.
+        :raises DiscoveryUnavailable: peers are to be found, and the package for that is not installed.
+        :raises UsageError: there is no source of parents.
         """
+        if self._browser is not None:
+            require_zeroconf()
         if self._file is not None:
             self._by_source[_LISTED] = self._file.read()
+        if not self.all and self._browser is None:
+            raise UsageError(
+                "expected a parent (--parent, --parents, or download.parents of the configuration), got none"
+            )
         return self.all
 
-    def start(self, negotiation: Negotiation, download: TaskDownload) -> None:
+    async def find(self, negotiation: Negotiation) -> None:
         """
-        Tell a download of all changes from now on.
+        Begin to look for peers on the local network. Where there is no other parent, wait until one is found.
 
         :param negotiation: prepares to speak to the parents that are added.
+        :raises UsageError: none was found in time.
         """
-        self._follow = negotiation, download
+        self._negotiation = negotiation
+        if self._browser is None:
+            return
+        await self._browser.start()
+        if not self.all:
+            self._first.addTimeout(FIND_TIMEOUT, self._reactor, _nothing_found)
+            await self._first
+
+    def follow(self, download: TaskDownload) -> None:
+        """Tell a download of all changes from now on."""
+        self._download = download
         if self._file is not None:
             self._file.start()
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Tell of nothing more."""
-        self._follow = None
+        self._download = self._negotiation = None
         if self._file is not None:
             self._file.stop()
+        if self._browser is not None:
+            await self._browser.stop()
 
     def _change(self, source: str, parents: Sequence[ParentAddress]) -> None:
         """A source has these parents now, and no others."""
-        before = self.all
-        self._by_source[source] = parents
-        after = self.all
-        if self._follow is None:
+        if self._negotiation is None:
             return
-        negotiation, download = self._follow
+        negotiation, download, before = self._negotiation, self._download, self.all
+        self._by_source[source] = [each for each in parents if each in before or self._can_ask(each, negotiation)]
+        after = self.all
+        if after and not self._first.called:
+            self._first.callback(None)
+        if download is None:
+            return
         for parent in after:
             if parent not in before:
-                try:
-                    negotiation.add(parent)
-                except WrongTransport as error:
-                    self._say(str(error))
-                else:
-                    download.add_parent(str(parent), negotiation.announcers.get(str(parent)))
+                download.add_parent(str(parent), negotiation.announcers.get(str(parent)))
         for parent in before:  # later: a download without any parent fails
             if parent not in after:
                 download.remove_parent(str(parent))
+
+    def _can_ask(self, parent: ParentAddress, negotiation: Negotiation) -> bool:
+        """Prepare to speak to a parent, if that is possible."""
+        try:
+            negotiation.add(parent)
+        except WrongTransport as error:
+            self._say(str(error))
+            return False
+        return True
 
     @property
     def all(self) -> list[ParentAddress]:
         """All parents there are now, those that are named first."""
         return [*dict.fromkeys(parent for parents in self._by_source.values() for parent in parents)]
+
+
+def _nothing_found(_: object, seconds: float) -> Failure:
+    reason = f"expected a parent, or a peer on the local network within {seconds:g} s, got none"
+    return Failure(UsageError(reason))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dragonfly_vortex.config.loader import DEFAULT_FILE, LoadedConfig, beside, load_config
 from dragonfly_vortex.config.model import (
     Config,
+    DiscoveryConfig,
     DownloadConfig,
     DownloadTCPConfig,
     HostConfig,
@@ -27,12 +28,14 @@ from dragonfly_vortex.config.model import (
 )
 from dragonfly_vortex.config.ports import check_ports
 from dragonfly_vortex.config.reload import reloaded
+from dragonfly_vortex.config.setting import value_at
 from dragonfly_vortex.config.tls_files import TLSIdentity, client_tls, server_tls
 from dragonfly_vortex.config.worker_split import main_share, worker_share
 
 __all__ = [
     "DEFAULT_FILE",
     "Config",
+    "DiscoveryConfig",
     "DownloadConfig",
     "DownloadTCPConfig",
     "HostConfig",
@@ -56,5 +59,6 @@ __all__ = [
     "main_share",
     "reloaded",
     "server_tls",
+    "value_at",
     "worker_share",
 ]

@@ -29,6 +29,7 @@ from dragonfly_vortex.transport_table import ALL, BEST
 
 __all__ = [
     "Config",
+    "DiscoveryConfig",
     "DownloadConfig",
     "DownloadTCPConfig",
     "HostConfig",
@@ -340,6 +341,23 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DiscoveryConfig:
+    """
+    Peers of the local network, found by DNS-SD. See
+    [Peers of the local network](negotiation.md#peers-of-the-local-network).
+    """
+
+    enable: bool = field(
+        default=False,
+        metadata=setting(_FLAG, "Advertise this peer, and have `dfvortex download` ask the peers that are found."),
+    )
+    ip: str | None = field(
+        default=None,
+        metadata=setting(Address(), "The address of the network interface.", omitted="all", nullable=True),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A peer's whole configuration. These keys are in no section."""
 
@@ -349,6 +367,7 @@ class Config:
     storage: StorageConfig = field(default_factory=StorageConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     tls: TLSConfig = field(default_factory=TLSConfig)
+    discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     shutdown_timeout: float = field(
         default=7.0,
         metadata=setting(

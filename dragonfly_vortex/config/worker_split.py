@@ -16,7 +16,8 @@ __all__ = ["main_share", "unshareable", "worker_share"]
 def worker_share(config: Config, number: int) -> Config:
     """
     What one worker is to do: serve as one process, by the transport that has workers alone, within its part of the
-    limits. The main process tells the metrics of all.
+    limits. The main process tells the metrics of all, and
+    advertises the peer.
 
     :param config: the peer's.
     :param number: of the worker, from 1.
@@ -26,8 +27,13 @@ def worker_share(config: Config, number: int) -> Config:
     protocol = next(each.name for each in transports_named(ALL) if each.has_workers)
     server = replace(server, protocol=protocol, workers=1, tcp=tcp)
     upload = replace(config.upload, bandwidth_limit=_bandwidths(config)[number - 1])
-    storage, metrics = replace(config.storage, server=server), replace(config.metrics, enable=False)
-    return replace(config, storage=storage, upload=upload, metrics=metrics)
+    return replace(
+        config,
+        storage=replace(config.storage, server=server),
+        upload=upload,
+        metrics=replace(config.metrics, enable=False),
+        discovery=replace(config.discovery, enable=False),
+    )
 
 
 def main_share(config: Config) -> Config:

@@ -5,20 +5,23 @@ configuration, here only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import chain
 from typing import ClassVar, cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.config import Config, check_ports, main_share, reloaded, server_tls
+from dragonfly_vortex.config import Config, check_ports, main_share, reloaded, server_tls, value_at
 from dragonfly_vortex.daemon.door import Door, DoorSettings, IPeerReactor
 from dragonfly_vortex.deferreds import failures_of
+from dragonfly_vortex.discovery import Advertisement, address_to_advertise, require_zeroconf
 from dragonfly_vortex.errors import CannotServe
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics.counters import Tally
@@ -28,7 +31,7 @@ from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import ReadAhead
-from dragonfly_vortex.transport_table import load_code, transports_named
+from dragonfly_vortex.transport_table import BEST, load_code, transports_named
 from dragonfly_vortex.vortex.server import SharedSocket
 
 __all__ = ["IPeerReactor", "VortexService"]
@@ -70,6 +73,7 @@ class VortexService(Service):
         self._rechecks: Rechecks | None = None
         self._doors: dict[str, Door] = {}  # by the names of their transports
         self._metrics: IServer | None = None
+        self._advertisement: Advertisement | None = None
         self._limiter: UploadLimiter | None = None
 
     @property
@@ -102,6 +106,7 @@ class VortexService(Service):
         Open the storage and listen. This blocks for as long as it takes to open the storage's database, once, and to
         read the files for TLS.
 
+        :raises DiscoveryUnavailable: the peer is to be advertised, and the package for that is not installed.
         :raises PortGivenTwice: two doors, or one and the metrics, are to listen on the same port.
         :raises CertificateUnusable: a file for TLS cannot be used.
         :raises StorageFailure: the storage cannot be opened.
@@ -110,6 +115,8 @@ class VortexService(Service):
         for warning in self._warnings:
             self.log.warn("{text}", text=warning)  # Twisted takes an event with a "warning" for one of Python's
         check_ports(self.config)
+        if self.config.discovery.enable:
+            require_zeroconf()
         # The store opens it later, in its own thread; a failure is to be reported at the start.
         with Catalog(self.config.storage.dir, Access.SERVE) as catalog:
             if catalog.read_only and self._shared is None:
@@ -148,8 +155,11 @@ class VortexService(Service):
         self._store, self._read_ahead, self._doors = store, read_ahead, doors
         self._metrics, self._rechecks = metrics, rechecks
         store.start().addErrback(self._storage_failed, store)
+        starting = {name: door.start() for name, door in doors.items()}
+        if self.config.discovery.enable:
+            self._advertise(starting)
         for name, door in doors.items():
-            door.start().addErrback(self._does_not_serve, name, door)
+            starting[name].addErrback(self._does_not_serve, name, door)
         Service.startService(self)
 
     def reload(self, config: Config) -> tuple[str, ...]:
@@ -189,11 +199,15 @@ class VortexService(Service):
         read_ahead, self._read_ahead = self._read_ahead, None
         metrics, self._metrics = self._metrics, None
         rechecks, self._rechecks = self._rechecks, None
+        advertisement, self._advertisement = self._advertisement, None
         if rechecks is not None:
             rechecks.stop()
         clock = IReactorTime(self.reactor)
         until = clock.seconds() + self.config.shutdown_timeout
-        failures = await failures_of(door.stop(self.config.shutdown_timeout) for door in doors.values())
+        stopping = [door.stop(self.config.shutdown_timeout) for door in doors.values()]
+        if advertisement is not None:
+            stopping.append(advertisement.stop())
+        failures = await failures_of(stopping)
         # A disk that does not answer is not waited for much longer than a child.
         until = max(until, clock.seconds() + _DISK_TIMEOUT)
         if read_ahead is not None:
@@ -228,6 +242,43 @@ class VortexService(Service):
 
         :param failure: which is in the log by now.
         """
+
+    def _advertise(self, starting: Mapping[str, Deferred[None]]) -> None:
+        """
+        Tell the local network of a door as soon as it serves: the first one that tells children what there is, or else
+        the first one.
+
+        :param starting: the doors, each with a Deferred that fires when it serves.
+        """
+        transports = [each for each in transports_named(BEST) if each.name in starting and each.port_key]
+        advertised = next((each for each in transports if each.announcers), transports[0] if transports else None)
+        if advertised is None:
+            return
+        discovery, transport = self.config.discovery, advertised
+
+        def advertise(served: None) -> None:
+            port = self._port_of(transport.name)
+            if port is None:
+                return  # it has been stopped since
+            self._advertisement = Advertisement(
+                partial(deferToThreadPool, self.reactor, self.reactor.getThreadPool()),
+                interface=discovery.ip,
+                name=f"{self.config.host.hostname[:50]}-{port}",
+                addresses=address_to_advertise(
+                    value_at(self.config, transport.ip_key), discovery.ip, self.config.host.ip
+                ),
+                scheme=transport.schemes[server_tls(self.config) is not None],
+                port=port,
+            )
+            where = f"{transport.label} port {port}"
+            self._advertisement.start().addCallbacks(
+                lambda _: self.log.info("advertised on the local network: {where}", where=where),
+                lambda failure: self.log.error(
+                    "the peer is not advertised on the local network: {reason}", reason=failure.getErrorMessage()
+                ),
+            )
+
+        starting[transport.name].addCallback(advertise)
 
     def _port_of(self, transport: str) -> int | None:
         """The port of a door, which another door tells to children."""

@@ -78,6 +78,7 @@ class CommandTests(SynchronousTestCase):
             "google",
             "yaml",
             "sqlite3",
+            "zeroconf",
             "dragonfly_vortex.daemon.service",
             "dragonfly_vortex.vortex.server_protocol",
         }

@@ -58,6 +58,7 @@ storage:
       fastopen: true
 metrics: {enable: false, server: {ip: '::1', port: 9090}}
 tls: {cert: /own/peer.crt, key: /own/peer.key, ca_cert: /own/ca.crt}
+discovery: {enable: true, ip: 10.0.0.1}
 """
 
 DFDAEMON = """\
@@ -189,6 +190,7 @@ class LoadTests(ConfigFileTestCase):
                     "key": Path("/own/peer.key"),
                     "ca_cert": Path("/own/ca.crt"),
                 },
+                "discovery": {"enable": True, "ip": "10.0.0.1"},
             },
         )
 
@@ -283,7 +285,7 @@ class LoadTests(ConfigFileTestCase):
         self.assertEqual(loaded, LoadedConfig(config=defaults_beside(str(file)), warnings=()))
         self.assertEqual(loaded.config.storage.dir, ROOT / "dfvortex-data")
         left_out = {"host.hostname", "storage.server.tcp.buffer_size", "storage.server.tcp.congestion_control"}
-        left_out |= {"tls.cert", "tls.key", "tls.ca_cert", "download.parents"}
+        left_out |= {"tls.cert", "tls.key", "tls.ca_cert", "download.parents", "discovery.ip"}
         elsewhere = {f"upload.{side}.{name}" for side in ("server", "client") for name in ("cert", "key", "ca_cert")}
         spelled_out = set(leaves(yaml.safe_load(file.read_text())))
         self.assertEqual(spelled_out | left_out | elsewhere, set(leaves(dataclasses.asdict(default_config()))))

@@ -77,6 +77,7 @@ class DefaultTests(SynchronousTestCase):
                 },
                 "metrics": {"enable": True, "server": {"ip": "0.0.0.0", "port": 4002}},
                 "tls": {"cert": None, "key": None, "ca_cert": None},
+                "discovery": {"enable": False, "ip": None},
             },
         )
 

@@ -1,0 +1,248 @@
+"""
+Peers of a local network, found by DNS-SD (RFC 6763) over multicast DNS. A peer tells where its door is, and nothing of
+what it has: that is asked of it as of any other parent.
+
+An instance of the service :data:`SERVICE_TYPE` is one peer. Its SRV record has the port of a door, its A and AAAA
+records have the addresses, and its TXT record has ``txtvers=1`` and the scheme of the door: ``scheme=grpc``.
+
+The package ``zeroconf`` does this with threads and an event loop of its own, and is loaded when it is needed. Its calls
+block, so they are made in threads.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.interfaces import IReactorFromThreads
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.errors import DiscoveryUnavailable
+from dragonfly_vortex.interfaces import InThread
+from dragonfly_vortex.transport_table import schemes
+
+if TYPE_CHECKING:
+    from zeroconf import ServiceInfo, ServiceListener, Zeroconf
+
+__all__ = ["SERVICE_TYPE", "Advertisement", "PeerBrowser", "address_to_advertise", "require_zeroconf"]
+
+SERVICE_TYPE = "_dfvortex._tcp.local."
+
+LEAST_PORT = 1024
+"""The lowest port that is asked because it is advertised: those below belong to a system's services."""
+
+MOST_PEERS = 64
+"""How many peers are asked at once; anybody on the network can advertise any number."""
+
+_LONGEST_NAME = 63
+"""Bytes of a label in DNS."""
+
+
+def require_zeroconf() -> None:
+    """
+    See whether peers can be advertised and found.
+
+    :raises DiscoveryUnavailable: the package is not installed.
+    """
+    try:
+        import zeroconf  # noqa: F401  # whether it is there
+    except ImportError as error:
+        raise DiscoveryUnavailable from error
+
+
+def _open(interface: str | None) -> Zeroconf:
+    """Begin to speak multicast DNS. Blocks for a moment."""
+    from zeroconf import InterfaceChoice, Zeroconf
+
+    return Zeroconf(interfaces=InterfaceChoice.Default if interface is None else [interface])
+
+
+class Advertisement:
+    """
+    Tells the local network where a peer's door is.
+
+    :param in_thread: how to call a function in a thread.
+    :param interface: the address of the network interface; None for all.
+    :param name: of the instance; another peer of that name has a number added to the later one.
+    :param addresses: where the door is; none for all addresses of this machine.
+    :param scheme: of the door's address.
+    :param port: of the door.
+    """
+
+    def __init__(
+        self,
+        in_thread: InThread,
+        *,
+        interface: str | None,
+        name: str,
+        addresses: Sequence[str],
+        scheme: str,
+        port: int,
+    ) -> None:
+        self._in_thread = in_thread
+        self._interface = interface
+        self._name = name
+        self._addresses = addresses
+        self._scheme = scheme
+        self._port = port
+        self._zeroconf: Zeroconf | None = None
+        self._sequence = DeferredLock()  # start and stop run in threads, one after the other
+
+    def start(self) -> Deferred[None]:
+        """Advertise. Fires when others can find the peer, after a second or two."""
+        return self._sequence.run(self._in_thread, self._start)
+
+    def stop(self) -> Deferred[None]:
+        """Tell the others that the peer has gone. Fires when that is said."""
+        return self._sequence.run(self._in_thread, self._stop)
+
+    def _start(self) -> None:
+        import zeroconf
+
+        every = zeroconf.get_all_addresses  # type: ignore[attr-defined]  # it is in its __all__
+        label = self._name.encode()[:_LONGEST_NAME].decode("utf-8", "ignore").replace(".", "-")
+        addresses = self._addresses or [each for each in every() if not _is_loopback(each)]
+        info = zeroconf.ServiceInfo(
+            SERVICE_TYPE,
+            f"{label}.{SERVICE_TYPE}",
+            port=self._port,
+            properties={"txtvers": "1", "scheme": self._scheme},
+            server=f"{label}.local.",
+            parsed_addresses=list(addresses),
+        )
+        self._zeroconf = _open(self._interface)
+        try:
+            self._zeroconf.register_service(info, allow_name_change=True)
+        except BaseException:
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
+        zeroconf, self._zeroconf = self._zeroconf, None
+        if zeroconf is not None:
+            zeroconf.close()  # which says goodbye for what is registered
+
+
+class PeerBrowser:
+    """
+    Finds the peers of the local network that advertise themselves.
+
+    What is advertised is what any machine of that network says. So only addresses of private networks are taken, those
+    of this machine's loopback only where that is the interface that is looked at, only ports from :data:`LEAST_PORT`
+    on, and at most :data:`MOST_PEERS` peers at once.
+
+    :param reactor: where changes are told.
+    :param in_thread: how to call a function in a thread.
+    :param interface: the address of the network interface; None for all.
+    :param on_change: called with all peers that there are, whenever that changes.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorFromThreads,
+        in_thread: InThread,
+        interface: str | None,
+        on_change: Callable[[list[ParentAddress]], None],
+    ) -> None:
+        self._reactor = reactor
+        self._in_thread = in_thread
+        self._interface = interface
+        self._on_change = on_change
+        self._zeroconf: Zeroconf | None = None
+        self._sequence = DeferredLock()  # start and stop run in threads, one after the other
+        self._found: dict[str, ParentAddress] = {}  # by the names of instances; changed in the reactor's thread
+        self._is_stopped = False
+
+    def start(self) -> Deferred[None]:
+        """Look for peers from now on. Fires when it has begun."""
+        return self._sequence.run(self._in_thread, self._start)
+
+    def stop(self) -> Deferred[None]:
+        """Look for them no more; nothing is told from now on."""
+        self._is_stopped = True
+        return self._sequence.run(self._in_thread, self._stop)
+
+    def _start(self) -> None:
+        from zeroconf import ServiceBrowser
+
+        self._zeroconf = _open(self._interface)
+        ServiceBrowser(self._zeroconf, SERVICE_TYPE, cast("ServiceListener", self))
+
+    def _stop(self) -> None:
+        zeroconf, self._zeroconf = self._zeroconf, None
+        if zeroconf is not None:
+            zeroconf.close()
+
+    # -- what zeroconf calls, in a thread of its own
+
+    def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:
+        """An instance has been seen."""
+        try:
+            info = zc.get_service_info(type_, name)
+            peer = None if info is None else self._peer(info)
+        except Exception:  # zeroconf would end its thread by it
+            self._reactor.callFromThread(self.log.failure, "a peer's advertisement could not be read", Failure())
+            return
+        self._reactor.callFromThread(self._change, name, peer)
+
+    def update_service(self, zc: Zeroconf, type_: str, name: str) -> None:
+        """An instance has changed."""
+        self.add_service(zc, type_, name)
+
+    def remove_service(self, zc: Zeroconf, type_: str, name: str) -> None:
+        """An instance has gone."""
+        self._reactor.callFromThread(self._change, name, None)
+
+    def _peer(self, info: ServiceInfo) -> ParentAddress | None:
+        """The address of a peer that is advertised; None where it is not taken."""
+        scheme = info.decoded_properties.get("scheme") or ""
+        address = next((each for each in info.parsed_addresses() if self._is_taken(each)), None)
+        if address is None or scheme not in schemes() or not LEAST_PORT <= (info.port or 0) <= 65535:
+            return None
+        return ParentAddress(scheme=scheme, host=address, port=info.port or 0)
+
+    def _is_taken(self, address: str) -> bool:
+        """Whether a peer may have this address. One of IPv6 that needs a zone has none here."""
+        if _is_loopback(address):
+            return self._interface is not None and _is_loopback(self._interface)
+        ip = ipaddress.ip_address(address)
+        return ip.is_private and not (ip.is_unspecified or (ip.version == 6 and ip.is_link_local))
+
+    # -- in the reactor's thread
+
+    def _change(self, name: str, peer: ParentAddress | None) -> None:
+        if self._is_stopped or self._found.get(name) == peer:
+            return
+        if peer is None:
+            del self._found[name]
+        elif name in self._found or len(self._found) < MOST_PEERS:
+            self._found[name] = peer
+        else:
+            return
+        self._on_change([*dict.fromkeys(self._found.values())])
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
+
+
+def address_to_advertise(listening: str, interface: str | None, host: str) -> tuple[str, ...]:
+    """
+    Where a door is said to be.
+
+    :param listening: the address that the door listens on.
+    :param interface: the address of the network interface that is used; None for all.
+    :param host: the address that the peer gives to others.
+    :returns: none where that is any address of this machine.
+    """
+    for each in (listening, interface, host):
+        is_one = each is not None and not ipaddress.ip_address(each).is_unspecified
+        if each is not None and is_one and (each is not host or not _is_loopback(each)):
+            return (each,)
+    return ()

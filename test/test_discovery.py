@@ -1,0 +1,165 @@
+"""Peers of a local network: what is advertised, what is taken of it, and a download from a peer that was found."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zeroconf import ServiceInfo
+
+from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.discovery import (
+    SERVICE_TYPE,
+    Advertisement,
+    PeerBrowser,
+    address_to_advertise,
+    require_zeroconf,
+)
+from dragonfly_vortex.errors import DiscoveryUnavailable
+from test.processes import Daemon, dfvortex, import_file, write_config
+
+_LOOPBACK = "127.0.0.1"
+
+
+class AddressTests(SynchronousTestCase):
+    """Where a door is said to be."""
+
+    def test_first_that_is_one(self) -> None:
+        """It is where the door listens, or the interface, or the host's address; a loopback host is none."""
+        for listening, interface, host, expected in (
+            ("10.0.0.1", "10.0.0.2", "10.0.0.3", ("10.0.0.1",)),
+            ("127.0.0.1", None, "10.0.0.3", ("127.0.0.1",)),
+            ("0.0.0.0", "10.0.0.2", "10.0.0.3", ("10.0.0.2",)),
+            ("::", None, "10.0.0.3", ("10.0.0.3",)),
+            ("0.0.0.0", None, "127.0.0.1", ()),
+        ):
+            self.assertEqual(address_to_advertise(listening, interface, host), expected)
+
+
+class TakenTests(SynchronousTestCase):
+    """What is taken of what the network says."""
+
+    def peer(
+        self, address: str, *, port: int = 4000, scheme: str | None = "grpc", interface: str | None = None
+    ) -> str | None:
+        """The peer that is made of an advertisement."""
+        browser = PeerBrowser(cast(IReactorFromThreads, reactor), deferToThread, interface, lambda peers: None)
+        info = ServiceInfo(
+            SERVICE_TYPE,
+            f"peer.{SERVICE_TYPE}",
+            port=port,
+            parsed_addresses=[address],
+            properties={} if scheme is None else {"scheme": scheme},
+        )
+        found = browser._peer(info)
+        return None if found is None else str(found)
+
+    def test_taken(self) -> None:
+        """A door of any transport at a private address is a parent."""
+        self.assertEqual(self.peer("10.0.0.7"), "grpc://10.0.0.7:4000")
+        self.assertEqual(self.peer("192.168.1.7", scheme="tls", port=4005), "tls://192.168.1.7:4005")
+        self.assertEqual(self.peer("fd00::7"), "grpc://[fd00::7]:4000")
+
+    def test_not_taken(self) -> None:
+        """Nor is a public address, a service's port, another scheme or none, or an address that needs a zone."""
+        for address in ("8.8.8.8", "0.0.0.0", "fe80::7", "2001:4860:4860::8888"):
+            self.assertIsNone(self.peer(address), address)
+        self.assertIsNone(self.peer("10.0.0.7", port=1023))
+        self.assertIsNone(self.peer("10.0.0.7", scheme="http"))
+        self.assertIsNone(self.peer("10.0.0.7", scheme=None))
+
+    def test_loopback(self) -> None:
+        """This machine's own ports are taken where its loopback is looked at, and only there."""
+        self.assertIsNone(self.peer(_LOOPBACK))
+        self.assertIsNone(self.peer(_LOOPBACK, interface="10.0.0.1"))
+        self.assertEqual(self.peer(_LOOPBACK, interface=_LOOPBACK), "grpc://127.0.0.1:4000")
+
+    def test_without_the_package(self) -> None:
+        """Without zeroconf the error names what is to be installed."""
+        require_zeroconf()
+        found = sys.modules["zeroconf"]
+        sys.modules["zeroconf"] = None  # type: ignore[assignment]  # as if it were not installed
+        self.addCleanup(sys.modules.__setitem__, "zeroconf", found)
+        error = self.assertRaises(DiscoveryUnavailable, require_zeroconf)
+        self.assertIn("pip install 'dragonfly-vortex[discovery]'", str(error))
+
+
+class LoopbackTests(TestCase):
+    """On the loopback, by real multicast."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.seen: list[list[ParentAddress]] = []
+
+    def advertise(self, name: str, port: int) -> Advertisement:
+        """An advertisement of a peer on the loopback."""
+        made = Advertisement(
+            deferToThread, interface=_LOOPBACK, name=name, addresses=(_LOOPBACK,), scheme="grpc", port=port
+        )
+        self.addCleanup(made.stop)
+        return made
+
+    async def until_seen(self, port: int, *, is_there: bool) -> None:
+        """Wait until a peer with this port is there, or is not."""
+        while any(peer.port == port for peer in (self.seen or [[]])[-1]) is not is_there:
+            await deferLater(IReactorTime(reactor), 0.02)
+
+    async def test_found_and_gone(self) -> None:
+        """A peer is found while it is advertised; two of one name are two."""
+        browser = PeerBrowser(cast(IReactorFromThreads, reactor), deferToThread, _LOOPBACK, self.seen.append)
+        await browser.start()
+        self.addCleanup(browser.stop)
+        name = f"test-{os.getpid()}"
+        first, second = self.advertise(name, 25901), self.advertise(name, 25902)
+        await first.start()
+        await self.until_seen(25901, is_there=True)
+        await second.start()
+        await self.until_seen(25902, is_there=True)
+        await first.stop()
+        await self.until_seen(25901, is_there=False)
+        await self.until_seen(25902, is_there=True)
+
+    async def test_stopped_while_it_starts(self) -> None:
+        """An advertisement and a search that are stopped at once leave nothing, and tell nothing."""
+        advertisement = self.advertise(f"early-{os.getpid()}", 25903)
+        browser = PeerBrowser(cast(IReactorFromThreads, reactor), deferToThread, _LOOPBACK, self.seen.append)
+        started: list[Deferred[None]] = [advertisement.start(), browser.start()]
+        for stopped in (advertisement.stop(), browser.stop()):
+            await stopped
+        for each in started:
+            self.successResultOf(each)
+        self.assertEqual(self.seen, [])
+
+
+class ProcessTests(TestCase):
+    """A peer and a download as processes."""
+
+    timeout = 120
+
+    async def test_download(self) -> None:
+        """A command that names no parent finds the peer that has the task, and asks it which pieces it has."""
+        directory = Path(self.mktemp()).absolute()
+        discovery = f"discovery: {{enable: true, ip: {_LOOPBACK}}}\n"
+        write_config(directory / "peer", more=discovery)
+        write_config(directory / "child", more=discovery)
+        content = os.urandom(300_000)
+        (directory / "file").write_bytes(content)
+        task_id = await deferToThread(
+            partial(import_file, directory / "file", directory=directory / "peer", piece_length=100_000)
+        )
+        with Daemon(directory / "peer") as daemon:
+            await deferToThread(daemon.wait_for, f"advertised on the local network: gRPC port {daemon.grpc_port}")
+            ran = await deferToThread(dfvortex, "download", task_id, "--output", "out", directory=directory / "child")
+            self.assertEqual(ran.returncode, 0, ran)
+            self.assertTrue((directory / "child" / "out").read_bytes() == content)
+            self.assertEqual(await deferToThread(daemon.stop), 0)
