@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from benchmarks import contest, fairness, memory, small_pieces, start_up, workers
+from benchmarks import contest, fairness, memory, small_pieces, start_up, swarm, swarm_simulated, workers
 from benchmarks.benchmark import Benchmark, Options, redraw, run
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.processes import DidNotWork
@@ -25,6 +25,8 @@ BENCHMARKS: dict[str, Benchmark[Any]] = {
         small_pieces.BENCHMARK,
         fairness.BENCHMARK,
         workers.BENCHMARK,
+        swarm.BENCHMARK,
+        swarm_simulated.BENCHMARK,
     )
 }
 """All benchmarks by name; the first is run where none is named."""

@@ -127,6 +127,8 @@ class Simulation:
         self.outcome = Outcome()
         self.now = 0.0
         """Seconds since the beginning."""
+        self.fetching = 0
+        """How many children have neither finished nor failed nor left."""
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._ordinals = count()
 

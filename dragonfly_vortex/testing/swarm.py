@@ -60,7 +60,7 @@ def simulate(
         simulation.later(simulation.chance.uniform(0.0, swarm.start_spread), child.start)
     for number, at in swarm.departures.items():
         simulation.later(at, peers[number].leave)
-    simulation.run(lambda: all(child.is_over for child in children), longest)
+    simulation.run(lambda: simulation.fetching == 0, longest)
     outcome = simulation.outcome
     for child in children:
         wrong = [number for number, digest in child.peer.has.items() if digest != _RIGHT]
@@ -176,6 +176,7 @@ class _Child:
         self._trials = Trials(self._plan, self._make_trial)
         self._transfers: dict[Request, Transfer] = {}
         peer.child = self
+        simulation.fetching += 1
 
     def start(self) -> None:
         """Begin."""
@@ -185,7 +186,9 @@ class _Child:
 
     def stop(self) -> None:
         """Ask for nothing any more."""
-        self.is_over = True
+        if not self.is_over:
+            self.is_over = True
+            self._simulation.fetching -= 1
         for transfer in list(self._transfers.values()):
             self._give_up(transfer)
 

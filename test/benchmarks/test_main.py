@@ -49,7 +49,11 @@ class OptionsTests(MainTestCase):
             (("--size", "1MB"), "expected more than 1000000 bytes"),
             *((("--rounds", count), "expected a whole number from 1 to 9999") for count in ("0", "1.5", "10000")),
             (("--only", "quic"), "invalid choice: 'quic'"),
-            (("quic",), "expected one of contest, start_up, memory, small_pieces, fairness, workers, got 'quic'"),
+            (
+                ("quic",),
+                "expected one of contest, start_up, memory, small_pieces, fairness, workers, swarm, swarm_simulated,"
+                " got 'quic'",
+            ),
         ):
             status, said = self.run_command(*arguments)
             self.assertEqual(status, 2)

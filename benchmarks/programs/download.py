@@ -1,0 +1,37 @@
+"""
+``python -m benchmarks.programs.download ARGUMENT...``: ``dfvortex download ARGUMENT...``, which loads its modules
+first and begins when it reads a line, see :mod:`benchmarks.together`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from benchmarks.together import READY
+from dragonfly_vortex.cli.main import main as dfvortex
+
+_LOADED = (
+    "twisted.internet.reactor",
+    "dragonfly_vortex.cli.download",
+    "dragonfly_vortex.daemon.rlimits",
+    "dragonfly_vortex.downloaders.auto",
+    "dragonfly_vortex.rpc.client",
+    "dragonfly_vortex.rpc.piece_discovery",
+    "dragonfly_vortex.storage.reactor.store",
+    "dragonfly_vortex.vortex.client_pool",
+)
+"""What a download over both transports into a storage imports."""
+
+
+def main() -> int:
+    """Run the program."""
+    for module in _LOADED:
+        importlib.import_module(module)
+    print(end=READY, flush=True)
+    sys.stdin.readline()
+    return dfvortex(["download", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

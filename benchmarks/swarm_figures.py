@@ -1,0 +1,250 @@
+"""What is measured of a swarm, its table and its chart: how the time grows with the number of peers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from math import ceil, floor, log2
+from pathlib import Path
+from statistics import median
+
+from benchmarks.benchmark import Report
+from benchmarks.curves import Curve, draw_curves
+from benchmarks.text import length, spread, spread_text, table
+
+__all__ = ["FORGED", "KILLED", "OURS", "SIMULATED", "TORRENT", "Case", "Sample", "draw", "draw_chart", "simulated"]
+
+OURS, TORRENT, SIMULATED = "dfvortex", "libtorrent", "simulated"
+"""Whose peers they are; those of the simulator are :func:`dragonfly_vortex.testing.swarm.simulate`'s."""
+
+KILLED, FORGED = "killed", "FORGED"
+"""
+What one peer in four does, beside the faults of :class:`~dragonfly_vortex.testing.contract_parent.Fault`: it is killed,
+or sends pieces with a wrong byte and names the digest of what it sends.
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """
+    What is measured once in each round.
+
+    :param program: :data:`OURS`, :data:`TORRENT` or :data:`SIMULATED`.
+    :param peers: how many fetch, without the first that has the file, and without those that lie.
+    :param piece_length: bytes of every piece but the last.
+    :param harm: what one peer in four does; empty for nothing.
+    """
+
+    program: str
+    peers: int
+    piece_length: int
+    harm: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample(Case):
+    """
+    What was seen in one turn.
+
+    :param content_length: bytes of the file.
+    :param upload_limit: bytes per second that each peer sends at most.
+    :param seconds: until the last peer has it; of those that live.
+    :param unfinished: peers that live and did not get it.
+    :param first_sent: bytes of pieces that left the peer which had the file.
+    :param sent: bytes of pieces that left all peers that live, and that one.
+    :param wrong: bytes that a storage offers and that are not the file's.
+    :param load: processes that were ready to run before the turn, on the average of a minute.
+    :param busy: the part of the cores' time that was used meanwhile, by whatever ran.
+    """
+
+    content_length: int
+    upload_limit: int
+    seconds: float
+    unfinished: int
+    first_sent: int
+    sent: int
+    wrong: int
+    load: float
+    busy: float
+
+    @property
+    def least_times(self) -> float:
+        """
+        The least time in which such a swarm can have the file, as a multiple of the time of one peer: with N peers of
+        equal rates and M pieces 1 + floor(log2 N) / M (Mundinger, Weber, Weiss: Optimal scheduling of peer-to-peer file
+        dissemination, 2008).
+        """
+        return 1 + floor(log2(self.peers)) / ceil(self.content_length / self.piece_length)
+
+
+def simulated(
+    case: Case, content_length: int, upload_limit: int, *, seed: int, neighbours: int | None = None
+) -> Sample:
+    """
+    A swarm in the simulator.
+
+    :param content_length: bytes of the file.
+    :param upload_limit: bytes per second that each peer sends at most.
+    :param neighbours: how many peers each child knows besides the first; None for all.
+    """
+    from dragonfly_vortex.testing.simulation import Swarm  # loads Twisted
+    from dragonfly_vortex.testing.swarm import simulate
+
+    swarm = Swarm(
+        peers=case.peers,
+        content_length=content_length,
+        piece_length=case.piece_length,
+        rate=upload_limit,
+        neighbours=neighbours,
+        seed=seed,
+    )
+    outcome = simulate(swarm)
+    return Sample(
+        **asdict(case),
+        content_length=content_length,
+        upload_limit=upload_limit,
+        seconds=outcome.seconds,
+        unfinished=len(outcome.failed),
+        first_sent=outcome.sent[0],
+        sent=sum(outcome.sent.values()),
+        wrong=outcome.wrong,
+        load=0.0,
+        busy=0.0,
+    )
+
+
+def draw(report: Report[Sample]) -> str:
+    """The circumstances, the targets, and a line for each kind of swarm."""
+    samples = report.samples
+    versions = ", ".join(f"{name} {version}" for name, version in report.versions.items())
+    loads = spread([each.load for each in samples if each.program != SIMULATED])
+    size, limit = length(samples[0].content_length), length(samples[0].upload_limit)
+    head = [
+        f"{report.origin}{'; ' if versions else ''}{versions}",
+        f"A file of {size}; each peer sends at most {limit}/s. The machine's load before a turn, of a minute:"
+        f" {spread_text(loads, '.1f')}.",
+    ]
+    return "\n\n".join([*head, _targets(samples), _swarms(samples), _harms(samples)])
+
+
+def _swarms(samples: Sequence[Sample]) -> str:
+    """A line for each swarm in which no peer is harmed."""
+    rows = []
+    for piece_length, program, peers in sorted(
+        {(each.piece_length, each.program, each.peers) for each in samples if not each.harm},
+        key=lambda key: (key[0], _ORDER.index(key[1]), key[2]),
+    ):
+        taken = _taken(samples, program, peers, piece_length)
+        times = spread([each.seconds for each in taken])
+        one = _seconds(samples, program, 1, piece_length)
+        size = taken[0].content_length
+        rows.append(
+            [
+                length(piece_length),
+                program,
+                str(peers),
+                spread_text(times, ".1f"),
+                f"{times.median / one:.2f}" if one else "?",
+                f"{median([each.first_sent for each in taken]) / size:.2f}",
+                f"{median([each.sent for each in taken]) / size / peers:.3f}",
+                "" if program == SIMULATED else f"{median([each.busy for each in taken]):.0%}",
+            ]
+        )
+    head = ["pieces of", "peers", "N", "seconds", "N : 1", "sent by the first, copies", "sent by all, copies : N"]
+    return table([*head, "processor"], rows)
+
+
+def _harms(samples: Sequence[Sample]) -> str:
+    """A line for each swarm in which one peer in four is killed, or lies."""
+    rows = []
+    for piece_length, harm in sorted({(each.piece_length, each.harm) for each in samples if each.harm}):
+        taken = [each for each in samples if (each.piece_length, each.harm) == (piece_length, harm)]
+        rows.append(
+            [
+                harm if harm == KILLED else f"lies: `{harm}`",
+                length(piece_length),
+                spread_text(spread([each.seconds for each in taken]), ".1f"),
+                str(sum(each.unfinished for each in taken)),
+                str(sum(each.wrong for each in taken)),
+            ]
+        )
+    return table(["one peer in four, N = 8", "pieces of", "seconds", "without the file", "wrong bytes kept"], rows)
+
+
+def _targets(samples: Sequence[Sample]) -> str:
+    """What was to be reached, and what came of it."""
+    rows = []
+    for what, most, measured in _targets_of(samples):
+        verdict = "?" if measured is None else "reached" if measured <= most else "**not reached**"
+        rows.append([what, f"{most:g}", "?" if measured is None else f"{measured:.2f}", verdict])
+    return table(["medians", "at most", "measured", ""], rows)
+
+
+def _targets_of(samples: Sequence[Sample]) -> Iterator[tuple[str, float, float | None]]:
+    """For each target what it is, its limit, and the ratio; None where a side was not measured."""
+
+    def ratio(over: float | None, under: float | None) -> float | None:
+        return None if over is None or not under else over / under
+
+    lengths = sorted({each.piece_length for each in samples})
+    for piece_length, most in zip(lengths, ({8: 1.6, 16: 1.8}, {8: 2.0, 16: 2.3}), strict=False):
+        of = f"pieces of {length(piece_length)}"
+        one, eight = (_seconds(samples, OURS, peers, piece_length) for peers in (1, 8))
+        for peers in most:
+            yield f"{of}: N = {peers} : N = 1", most[peers], ratio(_seconds(samples, OURS, peers, piece_length), one)
+        yield f"{of}: N = 8, ours : libtorrent", 0.7, ratio(eight, _seconds(samples, TORRENT, 8, piece_length))
+        taken = _taken(samples, OURS, 8, piece_length)
+        sent = median([each.first_sent for each in taken]) if taken else None
+        yield f"{of}: N = 8, bytes that leave the first : size", 1.6, ratio(sent, samples[0].content_length)
+        yield (
+            f"{of}: N = 8, one in four killed : none",
+            1.5,
+            ratio(_seconds(samples, OURS, 8, piece_length, KILLED), eight),
+        )
+
+
+def _taken(samples: Sequence[Sample], program: str, peers: int, piece_length: int, harm: str = "") -> list[Sample]:
+    case = Case(program=program, peers=peers, piece_length=piece_length, harm=harm)
+    return [each for each in samples if all(getattr(each, name) == getattr(case, name) for name in _CASE)]
+
+
+def _seconds(samples: Sequence[Sample], program: str, peers: int, piece_length: int, harm: str = "") -> float | None:
+    """The median time; None where it was not measured."""
+    taken = _taken(samples, program, peers, piece_length, harm)
+    return median([each.seconds for each in taken]) if taken else None
+
+
+def curves(report: Report[Sample]) -> list[Curve]:
+    """The time against the number of peers, and the least time that is possible."""
+    samples = [each for each in report.samples if not each.harm]
+    drawn = []
+    for piece_length, program in sorted(
+        {(each.piece_length, each.program) for each in samples}, key=lambda key: (_ORDER.index(key[1]), key[0])
+    ):
+        counts = sorted(
+            {each.peers for each in samples if (each.piece_length, each.program) == (piece_length, program)}
+        )
+        spreads = [spread([each.seconds for each in _taken(samples, program, count, piece_length)]) for count in counts]
+        drawn.append(
+            Curve(
+                title=f"{program}, pieces of {length(piece_length)}",
+                points=[(count, each.median) for count, each in zip(counts, spreads, strict=True)],
+                reaches=[(each.minimum, each.maximum) for each in spreads],
+                is_dashed=program == SIMULATED,
+            )
+        )
+    return drawn
+
+
+def draw_chart(report: Report[Sample], path: Path) -> None:
+    """
+    Draw the chart.
+
+    :param path: an SVG file.
+    :raises ImportError: matplotlib is not installed.
+    """
+    draw_curves(curves(report), path, "peers that fetch", "seconds until the last has the file")
+
+
+_ORDER = (OURS, SIMULATED, TORRENT)
+_CASE = ("program", "peers", "piece_length", "harm")

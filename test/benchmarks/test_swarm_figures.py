@@ -1,0 +1,70 @@
+"""What is measured of a swarm, its table and its chart."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks.swarm_figures import KILLED, OURS, TORRENT, Case, Sample, curves, draw, simulated
+from test.benchmarks.reports import report_of
+
+_MIB = 1 << 20
+
+
+def sample(program: str, peers: int, seconds: float, harm: str = "", piece_length: int = _MIB) -> Sample:
+    """A turn in which the first peer has sent one and a half copies of a file of eight pieces."""
+    size = 8 * _MIB
+    return Sample(
+        program=program,
+        peers=peers,
+        piece_length=piece_length,
+        harm=harm,
+        content_length=size,
+        upload_limit=_MIB,
+        seconds=seconds,
+        unfinished=0,
+        first_sent=size * 3 // 2,
+        sent=size * peers,
+        wrong=0,
+        load=2.0,
+        busy=0.5,
+    )
+
+
+class FiguresTests(SynchronousTestCase):
+    """Made-up samples."""
+
+    def test_least(self) -> None:
+        """The least time grows by a piece with each doubling of the peers."""
+        times = [sample(OURS, peers, 1.0).least_times for peers in (1, 2, 3, 4, 16)]
+        self.assertEqual(times, [1.0, 1.125, 1.125, 1.25, 1.5])
+
+    def test_draw(self) -> None:
+        """Each swarm has a line with its median, its ratio to one peer and what was sent; and so has each target."""
+        samples = [
+            *(sample(OURS, 8, seconds) for seconds in (12.0, 9.0, 15.0)),
+            sample(OURS, 1, 8.0),
+            sample(TORRENT, 8, 24.0),
+            sample(OURS, 8, 30.0, KILLED),
+            sample(OURS, 6, 10.0, "FORGED"),
+        ]
+        lines = draw(report_of(samples)).splitlines()
+        self.assertIn("| 1 MiB | dfvortex | 8 | 12.0 (9.0-15.0) | 1.50 | 1.50 | 1.000 | 50% |", lines)
+        self.assertIn("| pieces of 1 MiB: N = 8 : N = 1 | 1.6 | 1.50 | reached |", lines)
+        self.assertIn("| pieces of 1 MiB: N = 8, ours : libtorrent | 0.7 | 0.50 | reached |", lines)
+        self.assertIn("| pieces of 1 MiB: N = 8, one in four killed : none | 1.5 | 2.50 | **not reached** |", lines)
+        self.assertIn("| pieces of 1 MiB: N = 16 : N = 1 | 1.8 | ? | ? |", lines)
+        self.assertIn("| lies: `FORGED` | 1 MiB | 10.0 (10.0-10.0) | 0 | 0 |", lines)
+
+    def test_simulated(self) -> None:
+        """The simulator gives a sample of the same kind."""
+        case = Case(program="simulated", peers=2, piece_length=_MIB)
+        found = simulated(case, 4 * _MIB, _MIB, seed=1)
+        self.assertEqual((found.unfinished, found.wrong, found.peers), (0, 0, 2))
+        self.assertGreater(found.seconds, 4.0)
+
+    def test_curves(self) -> None:
+        """A curve has the median of each number of peers, and the least and the most behind it."""
+        samples = [*(sample(OURS, 8, seconds) for seconds in (12.0, 9.0, 15.0)), sample(OURS, 1, 8.0)]
+        (curve,) = curves(report_of([*samples, sample(OURS, 8, 99.0, KILLED)]))
+        self.assertEqual(curve.points, [(1, 8.0), (8, 12.0)])
+        self.assertEqual(curve.reaches, [(8.0, 8.0), (9.0, 15.0)])

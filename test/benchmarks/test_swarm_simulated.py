@@ -1,0 +1,28 @@
+"""Simulated swarms: a tiny run, and the table."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks.swarm_figures import SIMULATED
+from benchmarks.swarm_simulated import BENCHMARK, draw
+from test.benchmarks.reports import report_of
+from test.benchmarks.test_swarm_figures import sample
+from test.benchmarks.tiny import quick_samples
+
+
+class SwarmSimulatedTests(SynchronousTestCase):
+    """The benchmark."""
+
+    def test_measure(self) -> None:
+        """All children have the task."""
+        samples = quick_samples(self, BENCHMARK.measure)
+        self.assertEqual([each.peers for each in sorted(samples, key=lambda each: each.peers)], [1, 4])
+        self.assertEqual({each.unfinished for each in samples}, {0})
+
+    def test_draw(self) -> None:
+        """For each number of peers the time as a multiple of one's, the least that is possible, and what was sent."""
+        samples = [sample(SIMULATED, 1, 8.0), sample(SIMULATED, 16, 16.0)]
+        lines = draw(report_of(samples)).splitlines()
+        self.assertEqual(lines[2], "N = 16 : N = 1, at most 3: reached.")
+        self.assertEqual(lines[6:], ["| 1 | 1.00 | 1.00 | 1.50 |", "| 16 | 2.00 | 1.50 | 1.50 |"])
