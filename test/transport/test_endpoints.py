@@ -7,8 +7,9 @@ from typing import cast
 
 from twisted.internet import reactor
 from twisted.internet._resolver import HostResolution
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError, TimeoutError
 from twisted.internet.interfaces import (
     IAddress,
@@ -23,7 +24,8 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
-from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
@@ -31,7 +33,8 @@ from dragonfly_vortex.address import split_address
 from dragonfly_vortex.config import TLSIdentity
 from dragonfly_vortex.testing.memory_endpoint import MemoryEndpoint
 from dragonfly_vortex.testing.scripted_parent import ScriptedParent
-from dragonfly_vortex.transport.endpoints import client_endpoint, connect_within
+from dragonfly_vortex.transport import endpoints
+from dragonfly_vortex.transport.endpoints import ATTEMPT_DELAY, NameEndpoint, client_endpoint, connect_within
 from dragonfly_vortex.transport.tls import client_tls_from
 from dragonfly_vortex.transport.tls_endpoint import TLSEndpoint
 
@@ -52,7 +55,7 @@ class ClientEndpointTests(SynchronousTestCase):
         for address, expected in (
             ("127.0.0.1:1", TCP4ClientEndpoint),
             ("[::1]:1", TCP6ClientEndpoint),
-            ("example.org:1", HostnameEndpoint),
+            ("example.org:1", NameEndpoint),
         ):
             self.assertIsInstance(client_endpoint(MemoryReactorClock(), address, 1.0), expected)
 
@@ -77,37 +80,151 @@ class ClientEndpointTests(SynchronousTestCase):
         )
 
 
+@implementer(IHostnameResolver)
+class Resolver:
+    """
+    Knows these addresses of every name.
+
+    :param at_once: whether it says them at once, or never.
+    """
+
+    def __init__(self, *addresses: str, at_once: bool = True) -> None:
+        self.addresses = addresses
+        self.at_once = at_once
+        self.asked: list[str] = []
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[IAddress]] | None = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        """Answer."""
+        self.asked.append(hostName)
+        resolution = HostResolution(hostName)
+        resolutionReceiver.resolutionBegan(resolution)
+        if self.at_once:
+            for address in self.addresses:
+                kind = IPv6Address if ":" in address else IPv4Address
+                resolutionReceiver.addressResolved(kind("TCP", address, portNumber))
+            resolutionReceiver.resolutionComplete()
+        return resolution
+
+
+@implementer(IReactorPluggableNameResolver)
+class ResolvingReactor(MemoryReactorClock):
+    """A reactor that connects to nobody, and has a resolver."""
+
+    def __init__(self, resolver: Resolver) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types for it
+        self.nameResolver = resolver
+
+    def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
+        """Not needed."""
+        raise NotImplementedError
+
+    @property
+    def hosts(self) -> list[str]:
+        """Where it was to connect."""
+        return [client[0] for client in self.tcpClients]
+
+    def end(self, number: int, error: Exception | None = None) -> None:
+        """An attempt fails, or else succeeds."""
+        factory, connector = self.tcpClients[number][2], self.connectors[number]
+        if error is not None:
+            factory.clientConnectionFailed(connector, Failure(error))
+        else:
+            cast(Protocol, factory.buildProtocol(None)).makeConnection(StringTransport())
+
+
+class AttemptTests(SynchronousTestCase):
+    """The addresses of a name, one after the other."""
+
+    def connect(self, *addresses: str, at_once: bool = True) -> Deferred[IProtocol]:
+        """Connect to a name with these addresses."""
+        self.reactor = ResolvingReactor(Resolver(*addresses, at_once=at_once))
+        return NameEndpoint(self.reactor, "peer", 7, 3.0).connect(Factory.forProtocol(Protocol))
+
+    def assert_nothing_left(self) -> None:
+        """No clock runs on."""
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_refused(self) -> None:
+        """After an address that refuses the next one is tried at once."""
+        connecting = self.connect("::1", "127.0.0.1")
+        self.assertEqual(self.reactor.hosts, ["::1"])
+        self.reactor.end(0, ConnectionRefusedError())
+        self.assertEqual(self.reactor.hosts, ["::1", "127.0.0.1"])
+        self.reactor.end(1)
+        self.assertIsInstance(self.successResultOf(connecting), Protocol)
+        self.assert_nothing_left()
+
+    def test_all_refuse(self) -> None:
+        """When the last address has refused the failure comes at once, and is that of the last one."""
+        connecting = self.connect("10.0.0.1", "10.0.0.2")
+        self.reactor.end(0, TimeoutError())
+        self.reactor.end(1, ConnectionRefusedError())
+        self.failureResultOf(connecting, ConnectionRefusedError)
+        self.assert_nothing_left()
+
+    def test_silent(self) -> None:
+        """While an address is silent the next one is tried as well; the first that answers is taken."""
+        connecting = self.connect("10.0.0.1", "10.0.0.2", "10.0.0.3")
+        self.reactor.advance(ATTEMPT_DELAY)
+        self.assertEqual(self.reactor.hosts, ["10.0.0.1", "10.0.0.2"])
+        self.reactor.end(1, ConnectionRefusedError())
+        self.assertEqual(len(self.reactor.hosts), 3)
+        self.assertNoResult(connecting)
+        self.reactor.end(0)
+        self.successResultOf(connecting)
+        self.assert_nothing_left()
+
+    def test_no_address(self) -> None:
+        """A name without an address is an error of its own."""
+        self.failureResultOf(self.connect(), DNSLookupError)
+
+    def test_cancelled(self) -> None:
+        """A cancelled connection is not made, whether the name is resolved or not."""
+        for at_once in (True, False):
+            connecting = self.connect("10.0.0.1", "10.0.0.2", at_once=at_once)
+            connecting.cancel()
+            self.failureResultOf(connecting)
+            self.reactor.advance(10 * ATTEMPT_DELAY)
+            self.assertEqual(self.reactor.hosts, ["10.0.0.1"] if at_once else [])
+            self.assert_nothing_left()
+
+
 class NameTests(TestCase):
     """Names, by the reactor's own resolver."""
 
+    def plug(self, *addresses: str) -> Resolver:
+        """Have the reactor resolve every name to these addresses."""
+        resolver = Resolver(*addresses)
+        plugged = cast(IReactorPluggableNameResolver, reactor)
+        self.addCleanup(plugged.installNameResolver, plugged.installNameResolver(resolver))
+        return resolver
+
     def test_underscore(self) -> None:
         """A name with an underscore is looked up like any other."""
-        asked: list[str] = []
-
-        @implementer(IHostnameResolver)
-        class Resolver:
-            """Knows no name."""
-
-            def resolveHostName(
-                self,
-                resolutionReceiver: IResolutionReceiver,
-                hostName: str,
-                portNumber: int = 0,
-                addressTypes: Sequence[type[IAddress]] | None = None,
-                transportSemantics: str = "TCP",
-            ) -> IHostResolution:
-                asked.append(hostName)
-                resolution = HostResolution(hostName)
-                resolutionReceiver.resolutionBegan(resolution)
-                resolutionReceiver.resolutionComplete()
-                return resolution
-
-        plugged = cast(IReactorPluggableNameResolver, reactor)
-        self.addCleanup(plugged.installNameResolver, plugged.installNameResolver(Resolver()))
+        resolver = self.plug()
         endpoint = client_endpoint(cast(IReactorTCP, reactor), "seed_client:1", 1.0)
         connecting = endpoint.connect(Factory.forProtocol(Protocol))
         self.failureResultOf(connecting, DNSLookupError)
-        self.assertEqual(asked, ["seed_client"])
+        self.assertEqual(resolver.asked, ["seed_client"])
+
+    async def test_refused(self) -> None:
+        """A host whose first address refuses is connected to by the second one, well before an attempt's delay."""
+        self.plug("127.0.0.2", "127.0.0.1")
+        parent = ScriptedParent(IReactorTCP(reactor), lambda request: [])
+        self.addCleanup(parent.stop)
+        port = split_address(parent.start())[1]
+        self.patch(endpoints, "ATTEMPT_DELAY", 3600.0)
+        protocol = await client_endpoint(IReactorTCP(reactor), f"peer:{port}", 5.0).connect(
+            Factory.forProtocol(Protocol)
+        )
+        self.assertIsInstance(protocol, Protocol)
 
 
 class ConnectWithinTests(SynchronousTestCase):
