@@ -1,8 +1,8 @@
 """
 How long do N peers need that fetch the same file at the same moment? Each has an upload limit, so that the network and
 not the processor is short. A peer is what a user runs: ``twistd dfvortex``, and ``dfvortex download --store`` on the
-same storage, which is told of all other peers. libtorrent takes part under the same limits, and some peers are killed,
-or lie.
+same storage, which has the list of all other peers. libtorrent takes part under the same limits, and some peers are
+killed, or lie.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def _start_liar(case: Case, task: Task, directory: Path, stack: ExitStack) -> st
 
 
 def _count_unfinished(run: Run, lived: Mapping[str, Finished]) -> int:
-    """How many peers did not get the file; what they wrote is told."""
+    """How many peers did not get the file; their output is logged."""
     failed = {name: each for name, each in lived.items() if each.status}
     for name, each in failed.items():
         run.tell(f"{name} exited with {each.status}: {each.output}")

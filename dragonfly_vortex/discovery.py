@@ -1,6 +1,6 @@
 """
-Peers of a local network, found by DNS-SD (RFC 6763) over multicast DNS. A peer tells where its door is, and nothing of
-what it has: that is asked of it as of any other parent.
+Finds peers of a local network by DNS-SD (RFC 6763) over multicast DNS. A peer advertises its door and no tasks: a child
+asks it what it has, like any parent.
 
 An instance of the service :data:`SERVICE_TYPE` is one peer. Its SRV record has the port of a door, its A and AAAA
 records have the addresses, and its TXT record has ``txtvers=1`` and the scheme of the door: ``scheme=grpc``.
@@ -135,7 +135,7 @@ class PeerBrowser:
     of this machine's loopback only where that is the interface that is looked at, only ports from :data:`LEAST_PORT`
     on, and at most :data:`MOST_PEERS` peers at once.
 
-    :param reactor: where changes are told.
+    :param reactor: calls back about changes in its thread.
     :param in_thread: how to call a function in a thread.
     :param interface: the address of the network interface; None for all.
     :param on_change: called with all peers that there are, whenever that changes.
@@ -164,7 +164,7 @@ class PeerBrowser:
         return self._sequence.run(self._in_thread, self._start)
 
     def stop(self) -> Deferred[None]:
-        """Look for them no more; nothing is told from now on."""
+        """Stop looking for them; no callback is called from now on."""
         self._is_stopped = True
         return self._sequence.run(self._in_thread, self._stop)
 

@@ -1,6 +1,6 @@
 """
-``python -m benchmarks.programs.torrent``: a peer of libtorrent, in a swarm that is told of its peers. It begins when it
-reads a line, writes that its work is done when it has all pieces, and goes on serving until standard input ends, see
+``python -m benchmarks.programs.torrent``: a peer of libtorrent, in a swarm with a fixed list of peers. It begins when
+it reads a line, writes that its work is done when it has all pieces, and goes on serving until standard input ends, see
 :mod:`benchmarks.together`. The last line of its output is the bytes of pieces that it has sent.
 
 All ways to find peers, uTP and encryption are off, so that nothing but the transfer takes time. The limit holds for

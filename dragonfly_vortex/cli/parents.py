@@ -37,7 +37,7 @@ class Parents:
     """
     All parents of one download, from whichever source. A parent stays as long as one source has it.
 
-    :param reactor: the clock for the looks at the list, and where found peers are told.
+    :param reactor: the clock for the looks at the list; found peers are reported in its thread.
     :param in_thread: how to call a function in a thread.
     :param named: the parents that are named once and for all.
     :param path: the list; None for none.

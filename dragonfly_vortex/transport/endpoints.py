@@ -169,7 +169,7 @@ class _Attempts:
             self.first.errback(failure)
 
     def _ended(self, result: IProtocol | Failure, attempt: Deferred[IProtocol]) -> None:
-        """An attempt has come to its end."""
+        """An attempt has ended."""
         self._under_way.discard(attempt)
         if self.first.called:
             return  # it was cancelled

@@ -14,7 +14,7 @@ _READY = "import sys; print('ready', flush=True); sys.stdin.readline(); "
 
 
 def program(work: str, ready: str = _READY) -> list[str | Path]:
-    """A program that does some work when it is told to begin."""
+    """A program that does some work at a signal to begin."""
     return [sys.executable, "-c", ready + work]
 
 
@@ -31,7 +31,7 @@ class TogetherTests(SynchronousTestCase):
         self.cues += 1
 
     def test_ends(self) -> None:
-        """A program's status and its output are told, and it is told to begin when all are ready."""
+        """A program's status and output are reported, and it gets the signal to begin when all are ready."""
         commands = {"good": program("print('fine')"), "bad": program("print('no'); sys.exit(3)")}
         done = run_together(commands, self.directory, 60.0, on_cue=self.cue)
         self.assertEqual(

@@ -115,7 +115,7 @@ class Resolver:
 
 @implementer(IReactorPluggableNameResolver)
 class ResolvingReactor(MemoryReactorClock):
-    """A reactor that connects to nobody, and has a resolver."""
+    """A reactor that makes no connection, and has a resolver."""
 
     def __init__(self, resolver: Resolver) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types for it
