@@ -263,3 +263,9 @@ BENCHMARK = Benchmark(
     data="swarm.json",
     chart=draw_chart,
 )
+
+
+if __name__ == "__main__":
+    from benchmarks.__main__ import main
+
+    sys.exit(main([BENCHMARK.name, *sys.argv[1:]]))
