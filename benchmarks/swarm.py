@@ -8,6 +8,7 @@ killed, or lie.
 from __future__ import annotations
 
 import os
+import runpy
 import shutil
 import sys
 import time
@@ -266,6 +267,5 @@ BENCHMARK = Benchmark(
 
 
 if __name__ == "__main__":
-    from benchmarks.__main__ import main
-
-    sys.exit(main([BENCHMARK.name, *sys.argv[1:]]))
+    sys.argv.insert(1, BENCHMARK.name)
+    runpy.run_module("benchmarks", run_name="__main__")
