@@ -15,6 +15,8 @@ from typing import Any
 __all__ = [
     "ALL",
     "BEST",
+    "GRPC",
+    "TCP",
     "TRANSPORTS",
     "Transport",
     "load_code",
@@ -76,35 +78,38 @@ class Transport:
         return self.scheme, self.tls_scheme
 
 
-TRANSPORTS: tuple[Transport, ...] = (
-    Transport(
-        name="tcp",
-        label="TCP",
-        scheme="tcp",
-        tls_scheme="tls",
-        purpose="its Vortex door",
-        downloader="dragonfly_vortex.downloaders.tcp:build",
-        door="dragonfly_vortex.daemon.vortex_door:VortexDoor",
-        ip_key="storage.server.ip",
-        port_key="storage.server.tcp.port",
-        has_workers=True,
-    ),
-    Transport(
-        name="grpc",
-        label="gRPC",
-        scheme="grpc",
-        tls_scheme="grpcs",
-        purpose="its gRPC door, which tells what it has and where",
-        downloader="dragonfly_vortex.downloaders.grpc:build",
-        shows_progress=False,
-        announcers="dragonfly_vortex.downloaders.grpc:announcers",
-        announces=("tcp",),
-        door="dragonfly_vortex.daemon.grpc_door:GRPCDoor",
-        ip_key="upload.server.ip",
-        port_key="upload.server.port",
-        descriptors=12,  # grpcio's own 10, a connection and the file of a piece
-    ),
+TCP = Transport(
+    name="tcp",
+    label="TCP",
+    scheme="tcp",
+    tls_scheme="tls",
+    purpose="its Vortex door",
+    downloader="dragonfly_vortex.downloaders.tcp:build",
+    door="dragonfly_vortex.daemon.vortex_door:VortexDoor",
+    ip_key="storage.server.ip",
+    port_key="storage.server.tcp.port",
+    has_workers=True,
 )
+"""Vortex over TCP."""
+
+GRPC = Transport(
+    name="grpc",
+    label="gRPC",
+    scheme="grpc",
+    tls_scheme="grpcs",
+    purpose="its gRPC door, which tells what it has and where",
+    downloader="dragonfly_vortex.downloaders.grpc:build",
+    shows_progress=False,
+    announcers="dragonfly_vortex.downloaders.grpc:announcers",
+    announces=("tcp",),
+    door="dragonfly_vortex.daemon.grpc_door:GRPCDoor",
+    ip_key="upload.server.ip",
+    port_key="upload.server.port",
+    descriptors=12,  # grpcio's own 10, a connection and the file of a piece
+)
+"""Dragonfly's API."""
+
+TRANSPORTS: tuple[Transport, ...] = (TCP, GRPC)
 """All transports. A child that can choose takes the first that works; a bare address is one of the first."""
 
 

@@ -77,6 +77,9 @@ INPUT_AND_OUTPUT = frozenset(
 #: A kind of piece in a name; kind is data, so that only the interface's own methods have one.
 KIND_IN_NAME = re.compile(r"persistent|(cache|standard)_?(piece|task)", re.IGNORECASE)
 
+#: The names and the schemes of transports; their table has what differs, so that no code asks for one.
+TRANSPORT_WORDS = frozenset({"tcp", "tls", "grpc", "grpcs"})
+
 METHODS_OF_THE_INTERFACE = frozenset({"download_persistent_piece", "download_persistent_cache_piece"})
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -248,6 +251,18 @@ def name_breaches(root: Path) -> list[str]:
         if isinstance(node, (*FUNCTIONS, ast.ClassDef))
         if KIND_IN_NAME.search(node.name) and node.name not in METHODS_OF_THE_INTERFACE
     ]
+
+
+def transport_breaches(root: Path) -> list[str]:
+    """Find comparisons with the name or the scheme of a transport: the table of transports has what differs."""
+    breaches = []
+    for path in sources(root, PACKAGE):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if isinstance(node, ast.Compare):
+                compared = {str(each.value) for each in ast.walk(node) if isinstance(each, ast.Constant)}
+                words = sorted(compared & TRANSPORT_WORDS)
+                breaches += [said(root, path, node.lineno, f"comparison with {word!r}") for word in words]
+    return breaches
 
 
 def docstring_breaches(root: Path) -> list[str]:

@@ -23,6 +23,7 @@ from test.layout import (
     package_breaches,
     reactor_breaches,
     style_breaches,
+    transport_breaches,
     untested_modules,
     wire_breaches,
 )
@@ -260,6 +261,16 @@ class WallTests(SynchronousTestCase):
             },
             "dragonfly_vortex/tap.py:1: dragonfly_vortex.tap imports the global reactor",
         )
+
+    def test_transports(self) -> None:
+        """No code of the project asks which transport it has by a name of its own."""
+        self.assertEqual(transport_breaches(ROOT), [])
+
+    def test_transports_compared(self) -> None:
+        """A comparison with a transport's name or scheme is found, also in a collection."""
+        for text in ('if door != "grpc": pass', 'x = scheme in ("udp", "grpc")'):
+            files = {"dragonfly_vortex/tap.py": text}
+            self.assert_breach(transport_breaches, files, "dragonfly_vortex/tap.py:1: comparison with 'grpc'")
 
     def test_style(self) -> None:
         """Every import is absolute and names what it takes."""

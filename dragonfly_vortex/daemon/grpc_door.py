@@ -15,6 +15,7 @@ from dragonfly_vortex.config import Config, TLSIdentity
 from dragonfly_vortex.daemon.door import Door, DoorSettings
 from dragonfly_vortex.metrics.counters import StatTally, Tally
 from dragonfly_vortex.rpc.server import UploadService
+from dragonfly_vortex.transport_table import TCP
 
 if TYPE_CHECKING:
     from dragonfly_vortex.rpc.credentials import ServerCertificates
@@ -41,7 +42,7 @@ class GRPCDoor(Door):
             ip=place.ip,
             port=place.port,
             host=settings.config.host,
-            vortex_port=partial(settings.port_of, "tcp"),  # Dragonfly's message has a field for the port of this one
+            vortex_port=partial(settings.port_of, TCP.name),  # Dragonfly's message has a field for the port of this one
             credentials=self._certificates.credentials() if self._certificates is not None else None,
             limiter=settings.limiter,
             tally=self._tally,

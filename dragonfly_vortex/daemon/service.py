@@ -31,7 +31,7 @@ from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import ReadAhead
-from dragonfly_vortex.transport_table import BEST, load_code, transports_named
+from dragonfly_vortex.transport_table import BEST, GRPC, TCP, load_code, transports_named
 from dragonfly_vortex.vortex.server import SharedSocket
 
 __all__ = ["IPeerReactor", "VortexService"]
@@ -79,12 +79,12 @@ class VortexService(Service):
     @property
     def address(self) -> IAddress | None:
         """Where the peer listens for Vortex, None while it does not."""
-        return self.address_of("tcp")
+        return self.address_of(TCP.name)
 
     @property
     def grpc_address(self) -> IAddress | None:
         """Where the peer listens for gRPC, None while it does not; that door opens a moment later than the other."""
-        return self.address_of("grpc")
+        return self.address_of(GRPC.name)
 
     def address_of(self, transport: str) -> IAddress | None:
         """

@@ -22,6 +22,7 @@ from dragonfly_vortex.rpc.event_loop import ILoopReactor, shared_event_loop
 from dragonfly_vortex.rpc.memory_budget import Budget
 from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport_table import GRPC
 
 __all__ = ["Channel", "GRPCSettings", "IRPCReactor", "channel_target"]
 
@@ -71,8 +72,9 @@ class Channel:
     def __init__(self, address: str, settings: GRPCSettings, longest: int) -> None:
         self._target = channel_target(address)
         self._options = _options(settings, longest)
-        self._credentials = settings.credentials if _parsed(address).scheme == "grpcs" else None
-        if _parsed(address).scheme == "grpcs" and self._credentials is None:
+        is_secure = _parsed(address).is_secure
+        self._credentials = settings.credentials if is_secure else None
+        if is_secure and self._credentials is None:
             raise ValueError(f"expected credentials for TLS with {address}, got none")
         self._loop = shared_event_loop(settings.reactor)
         self._thread = self._loop.enter()
@@ -174,7 +176,7 @@ def channel_target(address: str) -> str:
 
 def _parsed(address: str) -> ParentAddress:
     parent = ParentAddress.from_text(address)
-    if parent.scheme == "tls":
+    if parent.is_secure and parent.transport.name != GRPC.name:
         raise ValueError(f"expected an address of gRPC, got {address!r}")
     return parent
 

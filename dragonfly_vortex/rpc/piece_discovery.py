@@ -21,6 +21,7 @@ from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.interfaces import IPieceAnnouncer
 from dragonfly_vortex.rpc.channel import GRPCSettings
 from dragonfly_vortex.rpc.inquiry import Announced, Inquiry
+from dragonfly_vortex.transport_table import TCP
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["LEAST_PORT", "PieceDiscovery", "tcp_address_of"]
@@ -120,10 +121,10 @@ def tcp_address_of(
     """
     if not (1 if follow else LEAST_PORT) <= port <= 65535:
         return None
-    is_secure = parent.scheme == "grpcs"
+    is_secure = parent.is_secure
     is_taken = _is_ip(ip) and (not _is_local(ip) if follow else _plain(ip) in resolved)
     host = ip if is_taken and not is_secure else parent.host
-    return str(ParentAddress(scheme="tls" if is_secure else "tcp", host=host, port=port))
+    return str(ParentAddress(scheme=TCP.schemes[is_secure], host=host, port=port))
 
 
 @implementer(IResolutionReceiver)

@@ -28,6 +28,7 @@ from zope.interface import implementer
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.transport.tls import ClientTLS
 from dragonfly_vortex.transport.tls_endpoint import TLSEndpoint
+from dragonfly_vortex.transport_table import TCP
 
 __all__ = ["ATTEMPT_DELAY", "NameEndpoint", "client_endpoint", "connect_within"]
 
@@ -48,12 +49,13 @@ def client_endpoint(
     :raises ValueError: the address is not like that.
     """
     parent = ParentAddress.from_text(address)
-    if parent.scheme == "tls" and tls is not None:
-        return TLSEndpoint(tls.to(parent.host), _tcp_endpoint(reactor, parent, timeout), IReactorTime(reactor))
-    if parent.scheme != "tcp":
-        known = "tcp:// and tls://" if tls is not None else "tcp://"
+    if parent.transport.name != TCP.name or (parent.is_secure and tls is None):
+        known = " and ".join(f"{scheme}://" for scheme in TCP.schemes[: 1 if tls is None else 2])
         raise ValueError(f"expected an address of {known}, got {address!r}")
-    return _tcp_endpoint(reactor, parent, timeout)
+    endpoint = _tcp_endpoint(reactor, parent, timeout)
+    if parent.is_secure and tls is not None:
+        return TLSEndpoint(tls.to(parent.host), endpoint, IReactorTime(reactor))
+    return endpoint
 
 
 def _tcp_endpoint(reactor: IReactorTCP, parent: ParentAddress, timeout: float) -> IStreamClientEndpoint:
