@@ -61,11 +61,11 @@ class HealthRPCs:
         if request.ByteSize() > MAX_PLAIN_REQUEST:
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "expected a service's name, got more")
         is_known = request.service in self._services
-        await context.write(self._state() if is_known else _Response(status=_Response.SERVICE_UNKNOWN))
-        if not self._closing.is_set():
-            await self._closing.wait()
-            if is_known:
-                await context.write(self._state())
+        told = self._state() if is_known else _Response(status=_Response.SERVICE_UNKNOWN)
+        await context.write(told)
+        await self._closing.wait()  # it may have been set while that was written
+        if told.status == _Response.SERVING:
+            await context.write(self._state())
 
     def _state(self) -> _Response:
         return _Response(status=_Response.NOT_SERVING if self._closing.is_set() else _Response.SERVING)

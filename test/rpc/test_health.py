@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import types
 from typing import Any
 
 from grpc import StatusCode
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.rpc.health import HEALTH_SERVICE, HealthRPCs
 from test.rpc.serving import ServiceTestCase
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -49,3 +53,34 @@ class HealthTests(ServiceTestCase):
         rest = await self.child(lambda: [[reply.status for reply in stream] for stream in streams])
         self.assertEqual(rest, [[NOT_SERVING], []])
         self.assertEqual([stream.code() for stream in streams], [StatusCode.OK, StatusCode.OK])
+
+
+class _Context:
+    """A call during whose first message the service begins to stop."""
+
+    def __init__(self, closing: asyncio.Event) -> None:
+        self.told: list[int] = []
+        self._closing = closing
+
+    async def write(self, response: Any) -> None:
+        """Take a message."""
+        self._closing.set()
+        self.told.append(response.status)
+
+
+class StopTests(SynchronousTestCase):
+    """A stream while the service stops."""
+
+    def test_while_it_is_told(self) -> None:
+        """A service that begins to stop while a stream says that it serves is said to have stopped, too."""
+
+        async def watch(service: str) -> list[int]:
+            closing = asyncio.Event()
+            rpcs, context = HealthRPCs(frozenset({""}), closing), _Context(closing)
+            handler: Any = rpcs.handlers()
+            call = types.SimpleNamespace(method=f"/{HEALTH_SERVICE}/Watch", invocation_metadata=())
+            await handler.service(call).unary_stream(about(service), context)
+            return context.told
+
+        self.assertEqual(asyncio.run(watch("")), [SERVING, NOT_SERVING])
+        self.assertEqual(asyncio.run(watch("x")), [SERVICE_UNKNOWN])
