@@ -210,6 +210,8 @@ class Fetcher:
         if stuck is not None:
             raise self._target.failure(stuck)
         may_ask = waiting <= _MOST_WAITING and not self._target.is_behind
+        if may_ask and self.plan.choice.is_in_swarm:
+            self._requests.report(self.plan.timing.progress)  # a piece of which something has arrived does not move
         request = self.plan.next_request() if may_ask else None
         if request is None:
             return False

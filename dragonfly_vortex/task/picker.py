@@ -53,15 +53,24 @@ class Choice:
         A number that can be asked for now, and the parent that is to be asked: the lowest number, of the parent that
         has least to do, or the rarest where parents announce different pieces.
         """
-        if self._swarm.is_on() and self._layout.piece_length is not None:
+        if self.is_in_swarm:
             return self._next_in_swarm()
         return self._lowest([parent for parent in self._parents.values() if self._is_ready(parent)])
 
-    def better(self) -> tuple[Parent, Request] | None:
-        """A parent that has nothing else to give, and a request to another one that it would answer much sooner."""
-        if not self._swarm.is_on():
+    @property
+    def is_in_swarm(self) -> bool:
+        """Whether parents announce different pieces."""
+        return self._swarm.is_on() and self._layout.piece_length is not None
+
+    def better(self, *, may_fetch_twice: bool) -> tuple[Parent, int] | None:
+        """
+        A parent that has nothing else to give, and a piece that it would give much sooner than the one that is asked.
+
+        :param may_fetch_twice: whether it may be one of which something has arrived.
+        """
+        if not self.is_in_swarm:
             return None
-        return self._swarm.better(self._ready_in_swarm(), self.under_way)
+        return self._swarm.better(self._ready_in_swarm(), self.under_way, may_fetch_twice=may_fetch_twice)
 
     def _next_in_swarm(self) -> tuple[Parent, int] | None:
         """As :meth:`next`: what slow parents owe comes first, then the rarest piece, then what is far ahead."""

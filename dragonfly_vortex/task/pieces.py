@@ -121,19 +121,11 @@ class Pieces:
 
         :param compared: numbers of which only the digest is asked for.
         """
-        chosen, is_moved = self.choice.next(), False
+        chosen = self.choice.next() or self.choice.better(may_fetch_twice=self.may_fetch_twice())
         if chosen is None:
-            better = self.choice.better()
-            if better is None:
-                return None
-            parent, slower = better
-            is_moved = not self._timing.has_begun(slower)
-            if is_moved:
-                self._withdraw(slower)
-            elif not self._may_fetch_twice(slower):
-                return None
-            chosen = parent, slower.number
+            return None
         parent, number = chosen
+        is_moved = self._move(number)
         _, announced_length = parent.announced.get(number, (0, parent.told_piece_length))
         request = Request(
             parent=parent.address,
@@ -148,7 +140,26 @@ class Pieces:
         self.choice.take(request)
         return request
 
-    def _may_fetch_twice(self, request: Request) -> bool:
+    def _move(self, number: int) -> bool:
+        """In a swarm, cancel the requests for a piece of which nothing has arrived; whether no other is under way."""
+        requests = self.choice.under_way.get(number, ())
+        if not self.choice.is_in_swarm or any(map(self._timing.has_begun, requests)):
+            return False
+        for request in requests:
+            self._withdraw(request)
+        return True
+
+    def wanted_twice(self, owed: set[int]) -> set[int]:
+        """
+        Of the pieces that are under way in slow requests alone, those that are to be asked of other parents as well.
+        Where too much has come in vain, a piece that still comes is waited for in a swarm while others come, too.
+        """
+        under_way = self.choice.under_way
+        if not self.choice.is_in_swarm or len(owed) == len(under_way) or self.may_fetch_twice():
+            return owed
+        return {number for number in owed if not any(map(self._timing.has_begun, under_way[number]))}
+
+    def may_fetch_twice(self) -> bool:
         """Whether another copy of a piece, and those under way, may be in vain: what is in vain is at most so much."""
         content_length, piece_length = self.content_length, self.layout.piece_length or 0
         copies = sum(len(requests) - 1 for requests in self.choice.under_way.values())

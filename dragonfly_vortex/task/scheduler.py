@@ -231,8 +231,8 @@ class Plan:
         if timing.look():
             under_way = self.choice.under_way.items()
             owed = {number for number, asked in under_way if all(map(timing.is_slow, asked))}
-            self.choice.owed = owed if len(self.parents) > 1 else set()
             self.waits.look_at_silent(owed)
+            self.choice.owed = self.pieces.wanted_twice(owed) if len(self.parents) > 1 else set()
             if not (under_way or self.choice.busy or self.is_complete):
                 self.waits.look_at_idle(now - timing.progressed_at)
 

@@ -112,22 +112,25 @@ class Swarm:
         return min(able, key=lambda parent: (parent.under_way, len(parent.announced), -(parent.rate or 0.0))), number
 
     def better(
-        self, ready: Sequence[Parent], under_way: Mapping[int, Sequence[Request]]
-    ) -> tuple[Parent, Request] | None:
+        self, ready: Sequence[Parent], under_way: Mapping[int, Sequence[Request]], *, may_fetch_twice: bool
+    ) -> tuple[Parent, int] | None:
         """
-        A parent that has nothing else to give, and a request to another one that it would answer much sooner.
+        A parent that has nothing else to give, and a piece that it would give much sooner than the one that is asked.
 
         :param ready: the parents that can be asked now.
         :param under_way: the requests for each piece that is under way.
+        :param may_fetch_twice: whether it may be one of which something has arrived.
         """
-        best: tuple[float, Parent, Request] | None = None
+        best: tuple[float, Parent, int] | None = None
         for parent in ready:
             seconds = self._timing.expected(parent)
             for number, requests in under_way.items():
                 request = requests[0]
                 if len(requests) > 1 or request.parent == parent.address or not parent.may_have(number):
                     continue
+                if not may_fetch_twice and self._timing.has_begun(request):
+                    continue
                 left = self._timing.left(request)
                 if left > _SOONER * seconds and (best is None or left - seconds > best[0]):
-                    best = left - seconds, parent, request
+                    best = left - seconds, parent, number
         return None if best is None else (best[1], best[2])

@@ -34,14 +34,16 @@ class _Course:
     :param progressed_at: when something of it came last, or else when it was made.
     :param received: bytes that have arrived.
     :param length: bytes of the piece; None before the parent has said it.
-    :param begun_at: when the parent has said that the piece comes; None before.
+    :param is_heard: whether the parent has said that the piece comes. Its content may still wait at the parent.
+    :param waited_until: when no content had arrived yet, as far as that was seen.
     """
 
     asked_at: float
     progressed_at: float
     received: int = 0
     length: int | None = None
-    begun_at: float | None = None
+    is_heard: bool = False
+    waited_until: float = 0.0
     is_slow: bool = False
 
 
@@ -87,7 +89,7 @@ class Timing:
 
     def begin(self, request: Request) -> None:
         """A request has been made."""
-        self._courses[request] = _Course(asked_at=self.now, progressed_at=self.now)
+        self._courses[request] = _Course(asked_at=self.now, progressed_at=self.now, waited_until=self.now)
 
     def age(self, request: Request) -> float:
         """Seconds since a request was made."""
@@ -100,14 +102,15 @@ class Timing:
     def hear(self, request: Request) -> None:
         """The parent has said that the piece comes. The shortest time for that is its round trip."""
         course, parent = self._courses[request], self._parents[request.parent]
-        if course.begun_at is None:
-            course.begun_at = self.now
+        if not course.is_heard:
+            course.is_heard = True
+            course.waited_until = self.now
             seconds = self.now - course.asked_at
             parent.round_trip = seconds if parent.round_trip is None else min(parent.round_trip, seconds)
 
     def has_begun(self, request: Request) -> bool:
-        """Whether the parent has said that the piece comes."""
-        return self._courses[request].begun_at is not None
+        """Whether content of the piece has arrived."""
+        return self._courses[request].received > 0
 
     def left(self, request: Request) -> float:
         """
@@ -115,8 +118,8 @@ class Timing:
         for others. For what takes longer than that, as long as it has taken.
         """
         course = self._courses[request]
-        if course.begun_at is not None and course.length and course.received:
-            return (self.now - course.begun_at) * (course.length - course.received) / course.received
+        if course.received:
+            return self._left(course)
         age, seconds = self.now - course.asked_at, self._parents[request.parent].seconds
         return age if seconds is None or age > seconds else seconds - age
 
@@ -136,6 +139,8 @@ class Timing:
         """
         course = self._courses[request]
         course.length = length
+        if not received:
+            course.waited_until = self.now
         if received != course.received:
             course.received = received
             course.progressed_at = self.progressed_at = self._parents[request.parent].heard_at = self.now
@@ -156,21 +161,21 @@ class Timing:
     def _is_silent(self, request: Request, course: _Course) -> bool:
         """
         Whether no byte has arrived for too long. A parent that takes long for each piece may take long to begin, and
-        one that answers other requests may have this one in a queue.
+        one that answers other requests, or has said that the piece comes, may have this one in a queue.
         """
         parent = self._parents[request.parent]
         silence = self.now - course.progressed_at
         patience = SILENCE
         if not course.received and parent.seconds is not None:
             patience = max(SILENCE, _FAR_LONGER * parent.seconds)
-        if not course.received and self.now - parent.heard_at < SILENCE:
+        if not course.received and (course.is_heard or self.now - parent.heard_at < SILENCE):
             patience *= _FAR_LONGER
         return silence >= patience
 
     def _is_far_behind(self, request: Request, course: _Course) -> bool:
         """Whether the rest of a piece would take far longer than another parent takes for a whole one."""
-        age = self.now - course.asked_at
-        if age < SILENCE or course.length is None or not course.received:
+        age = self.now - course.waited_until
+        if age < SILENCE or not course.received:
             return False
         others = [
             other
@@ -180,8 +185,12 @@ class Timing:
         if not others:
             return False
         known = [other.seconds for other in others if other.seconds is not None]
-        left = age * (course.length - course.received) / course.received
-        return left > max(SILENCE, _FAR_LONGER * min(known, default=age))
+        return self._left(course) > max(SILENCE, _FAR_LONGER * min(known, default=age))
+
+    def _left(self, course: _Course) -> float:
+        """Seconds that the rest of a piece takes at the rate of what has arrived of it."""
+        rest = (course.length or 0) - course.received
+        return (self.now - course.waited_until) * rest / course.received
 
     def _set_slow(self, request: Request, course: _Course, is_slow: bool) -> None:
         """Note whether a request is slow, at its parent as well."""

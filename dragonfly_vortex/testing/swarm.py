@@ -291,6 +291,8 @@ class _Child:
             if failure is not None:
                 self._try_next(failure)
             elif not plan.is_complete:
+                if plan.choice.is_in_swarm:
+                    self._report()
                 request = plan.next_request()
                 if request is None:
                     return
@@ -331,7 +333,7 @@ class _Child:
         """Cancel a request."""
         self._cancel(transfer)
         self._note("cancelled", transfer)
-        self._plan.record_cancelled(transfer.request)
+        self._plan.record_cancelled(transfer.request, transfer.sent)
 
     def _cancel(self, transfer: Transfer) -> None:
         if self._end(transfer):
@@ -344,10 +346,14 @@ class _Child:
             return
         self._simulation.later(_TICK, self._tick)
         self._plan.advance(self._simulation.now)
-        for request, transfer in list(self._transfers.items()):
+        self._report()
+        self._step()
+
+    def _report(self) -> None:
+        """See how far the requests are."""
+        for request, transfer in self._transfers.items():
             if transfer.sent:
                 self._plan.timing.progress(request, transfer.sent, transfer.length)
-        self._step()
 
     def _metadata(self, transfer: Transfer, digest: str) -> PieceMetadata:
         offset = transfer.number * self.peer.swarm.piece_length

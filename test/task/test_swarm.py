@@ -158,6 +158,7 @@ class FromWhomTests(SwarmTestCase):
         self.join(count=count, slow=[0], fast=[1])
         slow, fast = sorted(self.ask_all(), key=lambda request: request.number)
         self.hear(slow)
+        self.plan.timing.progress(slow, 1, 10)
         self.serve(fast, 0.1, 0.1)
         self.announce("fast", 0)
         self.wait(1.0)
@@ -172,6 +173,25 @@ class FromWhomTests(SwarmTestCase):
         self.assertEqual(self.withdrawn(), [slow])
         self.plan.record_cancelled(slow, received=7)
         self.assertEqual(self.plan.pieces.fetched_twice, 7)
+
+    def test_slow(self) -> None:
+        """
+        So it is with a piece that comes slowly, while others come: it is asked of another parent when nothing else is
+        under way.
+        """
+        self.join(count=40, slow=[0], steady=[1], fast=[2])
+        by_parent = {request.parent: request for request in self.ask_all()}
+        self.serve(by_parent["fast"], 0.1, 0.1)
+        self.announce("fast", 0)
+        for received in range(1, 5):
+            self.wait(1)
+            for parent, much in (("slow", 1), ("steady", 2400)):
+                self.plan.timing.progress(by_parent[parent], received * much, 10_000)
+            self.assertEqual(self.ask_all(), [])
+        self.give(by_parent["steady"])
+        self.wait(0.5)
+        (second,) = self.ask_all()
+        self.assertEqual((second.parent, second.number, second.is_spare), ("fast", 0, True))
 
     def test_at_most(self) -> None:
         """Of a short task nothing is fetched twice that way: it would be more than 2 % of it."""

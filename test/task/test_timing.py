@@ -153,6 +153,32 @@ class SlowTests(PlanTestCase):
         self.wait(2)
         self.assertNotIn(self.of("a", requests)[0].number, self.numbers(self.ask_all()))
 
+    def test_queue(self) -> None:
+        """A piece that its parent has promised may wait there for four times as long as one that it has not."""
+        self.begin("a", "b")
+        first = self.ask()
+        self.plan.judge(first, piece(0))
+        self.wait(4 * SILENCE - 0.1)
+        self.assertEqual(self.ask_all(), [])
+        self.wait(0.5)
+        self.assertEqual(self.ask().number, 0)
+
+    def test_after_the_queue(self) -> None:
+        """The rate of a piece counts from when its content began to arrive."""
+        requests = self.begin_with_first("a", "b", at_once=2)
+        (queued,), (good,) = self.of("a", requests), self.of("b", requests)
+        self.wait(0.5)
+        self.give(good)
+        self.plan.judge(queued, piece(queued.number))
+        for request in self.ask_all():
+            self.give(request)
+        self.wait(4)
+        self.plan.timing.progress(queued, 0, 10_000)
+        for received in (1_000, 2_000):
+            self.wait(0.5)
+            self.plan.timing.progress(queued, received, 10_000)
+            self.assertNotIn(queued.number, self.numbers(self.ask_all()))
+
 
 class LateTests(PlanTestCase):
     """A way on which pieces come late gets fewer at once."""
