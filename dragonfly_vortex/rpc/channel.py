@@ -144,7 +144,7 @@ class Channel:
                 return await work()
             except grpc.aio.AioRpcError as error:
                 raise CallFailed(Status(error.code(), error.details() or "")) from None
-            except asyncio.CancelledError:  # also where the parent has ended a stream with that status
+            except asyncio.CancelledError:  # by this side: the channel has been closed
                 raise CallFailed(Status(grpc.StatusCode.CANCELLED, "")) from None
 
         return self._thread.run(run)

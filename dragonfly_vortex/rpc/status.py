@@ -141,7 +141,7 @@ def error_of(status: Status, parent: str, piece_id: str) -> PieceError:
     :param piece_id: the piece's name, for the message.
     """
     if status.code is StatusCode.RESOURCE_EXHAUSTED and _TOO_LONG in status.text:
-        return UnexpectedPiece(parent, piece_id, f"expected a reply of the length announced: {printable(status.text)}")
+        return UnexpectedPiece(parent, piece_id, f"expected a shorter reply: {printable(status.text)}")
     reason = f"expected the piece, got status {status.code.name}: {printable(_in_words(status.text))}"
     if status.text.startswith(_NOT_CONNECTED) and any(part in status.text for part in _REFUSED):
         return CertificateRejected(parent, piece_id, reason)
