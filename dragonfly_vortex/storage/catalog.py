@@ -22,6 +22,7 @@ from dragonfly_vortex.storage.content import is_task_id
 from dragonfly_vortex.storage.database import Access, Database
 from dragonfly_vortex.storage.reading import Place
 from dragonfly_vortex.storage.tables import (
+    IN_DOUBT,
     PIECE_COLUMNS,
     TASK_COLUMNS,
     piece_of,
@@ -268,6 +269,30 @@ class Catalog:
             )
             if not changed.rowcount:
                 raise NotStored(f"piece {piece_id(task_id, number)} not found")
+
+    def doubt_task(self, kind: PieceKind, task_id: str) -> None:
+        """
+        Stop offering a task's pieces: some are wrong, and it is not known which.
+
+        :raises StorageFailure: it cannot be written.
+        """
+        self._mark(kind, task_id, "", IN_DOUBT)
+
+    def settle_task(self, kind: PieceKind, task_id: str) -> None:
+        """
+        Offer a task's pieces again, because the whole is right.
+
+        :raises StorageFailure: it cannot be written.
+        """
+        self._mark(kind, task_id, IN_DOUBT, "")
+
+    def _mark(self, kind: PieceKind, task_id: str, before: str, damage: str) -> None:
+        """Give all pieces of a task that have one mark another one."""
+        with self._database.change() as connection:
+            connection.execute(
+                "UPDATE piece SET damage = ? WHERE kind = ? AND task_id = ? AND damage = ?",
+                (damage, *task_key(kind, task_id), before),
+            )
 
     def remove_task(self, kind: PieceKind, task_id: str) -> bool:
         """

@@ -35,7 +35,15 @@ from dragonfly_vortex.storage.directories import make_directory, open_file
 from dragonfly_vortex.storage.locks import HAS_RANGES, is_byte_locked, is_lock_refused, lock_byte, lock_shared_or_alone
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["TAKE_OVER_AFTER", "WHOLE", "Claims", "PieceLock", "claims_path", "sweep_claims"]
+__all__ = [
+    "TAKE_OVER_AFTER",
+    "WHOLE",
+    "Claims",
+    "PieceLock",
+    "claims_path",
+    "sweep_claims",
+    "whole_record",
+]
 
 TAKE_OVER_AFTER = 15.0
 """Seconds without a beat after which a piece may be taken over. A process that runs beats twice a second."""
@@ -330,6 +338,7 @@ class Claims:
         if self._descriptor < 0:
             return
         try:
+            self.release(WHOLE)  # whose record tells of a process that was killed
             # Where the whole task is claimed at once, others may wait at this very file.
             if self._by_piece and self._set(fcntl.F_WRLCK, _PRESENCE) and self._shut_out():
                 with contextlib.suppress(FileNotFoundError):
@@ -370,6 +379,11 @@ class Claims:
             self._close_file()
             self._open_file()
         return False
+
+
+def whole_record() -> tuple[int, int]:
+    """Where the record of :data:`WHOLE` is in the file: its offset and its length, in bytes."""
+    return _place_of(WHOLE), _OWNER.size
 
 
 def _place_of(number: int) -> int:

@@ -13,7 +13,9 @@ from dragonfly_vortex.storage.content import is_task_id
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = [
+    "IN_DOUBT",
     "PIECE_COLUMNS",
+    "SOUND",
     "TABLES",
     "TASK_COLUMNS",
     "VERSION",
@@ -66,6 +68,12 @@ TASK_COLUMNS = "kind, task_id, content_length, piece_length, created_at"
 
 PIECE_COLUMNS = "number, offset, length, digest, parent_id, traffic_type, cost, created_at, damage"
 """A piece's row without its task's key, as :func:`piece_row` gives it and :func:`piece_of` takes it."""
+
+IN_DOUBT = "the task has another SHA-256 than its ID, and the download that was to find the wrong pieces was killed"
+"""The mark of a piece that may be right: it is not offered before a download or ``verify`` has settled the task."""
+
+SOUND = ("", IN_DOUBT)
+"""The marks of a piece that has its digest, as far as is known."""
 
 Row = tuple[Any, ...]
 """What SQLite gives; what it is is known by the column."""

@@ -23,6 +23,7 @@ from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.disk import trim
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.piece_locks import WHOLE, Claims, claims_path
+from dragonfly_vortex.storage.tables import SOUND
 from dragonfly_vortex.storage.verifier import Damage, checked_blocks, mark_if_damaged
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
@@ -93,7 +94,7 @@ class TaskFile:
                 stored = self._catalog.get_piece(self.kind, self.task_id, number)
             except NotStored:
                 return self._ours(number)
-            if stored.damage:
+            if stored.damage not in SOUND:
                 return self._ours(number)
             self._release(number)
         self._digests[number] = stored.metadata.digest
@@ -220,6 +221,8 @@ class TaskFile:
                 raise TaskChanged(f"task {self.task_id}: another process has dropped all of its pieces")
             self._check_pieces(range(piece_count(content_length, task.piece_length)))
             # A task that is finished is not written to: not even by a change that changes nothing.
+            if any(piece.damage for piece in self._rows()):
+                self._catalog.settle_task(self.kind, self.task_id)
             if task.content_length != content_length:
                 self._catalog.commit_pieces(replace(task, content_length=content_length), ())
             trim(self.descriptor, content_length)
@@ -258,7 +261,7 @@ class TaskFile:
         except FileNotFoundError:
             return self._begin_anew()
         task, size = self._row(), os.fstat(self.descriptor).st_size
-        offered = [piece.metadata for piece in self._rows() if not piece.damage]
+        offered = [piece.metadata for piece in self._rows() if piece.damage in SOUND]
         sound = [piece for piece in offered if piece.offset + piece.length <= size]
         if not self._may_go_on(task, len(sound)):
             os.close(self.descriptor)
@@ -363,7 +366,7 @@ class TaskFile:
 
     def _sound_rows(self) -> dict[int, str]:
         """The digests of all pieces that are not damaged, by number."""
-        return {piece.metadata.number: piece.metadata.digest for piece in self._rows() if not piece.damage}
+        return {piece.metadata.number: piece.metadata.digest for piece in self._rows() if piece.damage in SOUND}
 
     def _rows_of_whole(self) -> dict[int, str] | None:
         """The digests of all pieces by number, if all are there, and nothing else is; else None."""

@@ -25,6 +25,7 @@ from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.failures import storage_failures
+from dragonfly_vortex.storage.tables import SOUND
 from dragonfly_vortex.system_calls import read_at
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
@@ -140,12 +141,16 @@ def verify_task(
         damaged = {}
         for piece in pieces:
             number = piece.metadata.number
-            reason = piece.damage or reading.judge(content, piece)
-            if reason and not piece.damage:
+            is_marked = piece.damage not in SOUND
+            reason = piece.damage if is_marked else reading.judge(content, piece)
+            if reason and not is_marked:
                 reason = mark_if_damaged(directory, kind, task_id, number)
             if reason:
                 damaged[number] = reason
         mismatch = "" if damaged else reading.mismatch()
+        if reading.is_right and any(piece.damage for piece in pieces):
+            with contextlib.suppress(StorageFailure), Catalog(directory, Access.SERVE) as writable:
+                writable.settle_task(kind, task_id)
     return Verdict(task=task, piece_count=len(pieces), damaged=damaged, mismatch=mismatch)
 
 
@@ -186,7 +191,7 @@ def mark_if_damaged(directory: Path, kind: PieceKind, task_id: str, number: int)
             piece = catalog.get_piece(kind, task_id, number)
         except NotStored:
             return ""
-        if piece.damage:
+        if piece.damage not in SOUND:
             return piece.damage
         reason = _reason(content, piece)
         if reason:
@@ -260,6 +265,11 @@ class _Reading:
         self._judged += 1
         self._report(0)
         return reason
+
+    @property
+    def is_right(self) -> bool:
+        """Whether all of the task was read, and has the SHA-256 that its ID is."""
+        return self._is_whole and self._whole.hexdigest() == self._task.task_id
 
     def mismatch(self) -> str:
         """What is wrong with the whole, if all of it was there when it was read, and every piece fitted its digest."""

@@ -12,6 +12,7 @@ from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
 from dragonfly_vortex.model import StoredPiece, StoredTask
 from dragonfly_vortex.storage import database
 from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.tables import IN_DOUBT
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 TASK = StoredTask(
@@ -174,6 +175,15 @@ class CatalogTests(SynchronousTestCase):
         self.catalog.close()
         self.catalog.open()
         self.assertEqual(self.pieces(), [self.stored(FIRST, "expected 10 bytes, got 3"), self.stored(LAST, "damaged")])
+
+    def test_doubt(self) -> None:
+        """The pieces of a task in doubt are marked, damaged ones stay so, and all others are as before in the end."""
+        self.catalog.put_task(TASK, [FIRST, LAST])
+        self.catalog.mark_damaged(TASK.kind, TASK.task_id, 1, "short")
+        self.catalog.doubt_task(TASK.kind, TASK.task_id)
+        self.assertEqual(self.pieces(), [self.stored(FIRST, IN_DOUBT), self.stored(LAST, "short")])
+        self.catalog.settle_task(TASK.kind, TASK.task_id)
+        self.assertEqual(self.pieces(), [self.stored(FIRST), self.stored(LAST, "short")])
 
     def test_remove(self) -> None:
         """A removed task takes its pieces with it, and no other's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from dragonfly_vortex.storage import verifier
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.tables import IN_DOUBT
 from dragonfly_vortex.storage.verifier import Pace, Verdict, verify_task
 from dragonfly_vortex.wire import PieceKind
 from test.storage.contents import content_of
@@ -67,6 +69,23 @@ class VerifyTests(SynchronousTestCase):
             self.assertTrue(verdict.is_sound)
             self.assertEqual((verdict.task, verdict.damaged, verdict.mismatch), (task, {}, ""))
         self.assertEqual(self.marks(), ["", "", ""])
+
+    def test_in_doubt(self) -> None:
+        """A task in doubt is offered again if it is right, and not if it is wrong, though each piece has its digest."""
+        for is_right in (True, False):
+            with Catalog(self.directory) as catalog:
+                catalog.doubt_task(self.task.kind, self.task.task_id)
+            if not is_right:
+                self.rot(1500)
+                digest = f"crc32:{zlib.crc32(self.path().read_bytes()[1000:2000])}"
+                with Catalog(self.directory) as catalog:
+                    pieces = [piece.metadata for piece in catalog.get_pieces(self.task.kind, self.task.task_id)]
+                    pieces[1] = replace(pieces[1], digest=digest)
+                    catalog.put_task(self.task, pieces)
+                    catalog.doubt_task(self.task.kind, self.task.task_id)
+            verdict = self.verify()
+            self.assertEqual((verdict.damaged, verdict.is_sound), ({}, is_right))
+            self.assertEqual(self.marks(), ["" if is_right else IN_DOUBT] * 3)
 
     def test_rotten(self) -> None:
         """A byte that has changed is found, and its piece alone is marked; a second look finds the same."""

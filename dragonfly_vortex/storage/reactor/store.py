@@ -37,7 +37,8 @@ from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
-from dragonfly_vortex.storage.failures import is_out_of_descriptors
+from dragonfly_vortex.storage.failures import is_out_of_descriptors, storage_failures
+from dragonfly_vortex.storage.killed_holders import forget_killed_holder, killed_holders
 from dragonfly_vortex.storage.reactor.piece_cache import HotPieces, OpenedPiece, find_piece, open_piece
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.storage.reactor.watch import CatalogWatch
@@ -242,7 +243,7 @@ class PieceStore:
                 self._log.error("the storage cannot be used: {reason}", reason=trouble)
             self._trouble = trouble
 
-        return self._ask(_do_nothing).addBoth(looked)
+        return self._ask(self._doubt_what_was_held).addBoth(looked)
 
     def _switch(self, version: CatalogVersion, text: str) -> None:
         """The catalog has been opened or closed: what is remembered may be another one's."""
@@ -315,6 +316,16 @@ class PieceStore:
         if not self._catalog.read_only:
             self._content.sweep()
             keep_ballast(self.directory)
+            self._doubt_what_was_held()
+
+    def _doubt_what_was_held(self) -> None:
+        """Stop offering tasks of which a download that was killed had not yet found the wrong pieces."""
+        if self._catalog.read_only:
+            return
+        with storage_failures(f"cannot read the claims of {self.directory}"):
+            for kind, task_id in killed_holders(self.directory):
+                self._catalog.doubt_task(kind, task_id)
+                forget_killed_holder(self.directory, kind, task_id)
 
     def _follow(self, work: Callable[[], _T]) -> _T:
         """

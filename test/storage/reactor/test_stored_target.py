@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from dragonfly_vortex.errors import StorageError, StorageFailure
+from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
 from dragonfly_vortex.interfaces import IDownloadTarget
 from dragonfly_vortex.model import Claim
 from dragonfly_vortex.storage.catalog import Catalog
@@ -48,6 +48,9 @@ from twisted.internet.defer import Deferred
 reactor.callWhenRunning(lambda: Deferred.fromCoroutine(write()))
 reactor.run()
 """
+
+_HOLDER = _WRITER.replace("print(", "print(await writer.hold(), ")
+"""The same, and it holds the task."""
 
 
 class WriterTests(TestCase):
@@ -190,6 +193,38 @@ class WriterTests(TestCase):
             await writer.commit(metadata_of(1), 1000, None)
         with self.assertRaises(StorageFailure):
             await store.write_task(KIND, TASK_ID).open()
+
+    async def test_killed_while_it_held_the_task(self) -> None:
+        """
+        When a process is killed that held a task its pieces are not offered any more, by a store that runs neither; the
+        next download finds them nevertheless, and they are offered when the whole is right.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-c", _HOLDER, str(self.directory.absolute())],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[3],
+        )
+        self.addCleanup(process.communicate)
+        self.addCleanup(process.kill)
+        stdout = process.stdout
+        self.assertEqual(stdout and stdout.readline(), "True written\n")
+        await self.store._check()
+        self.assertEqual([piece.damage for piece in await self.store.get_pieces(KIND, TASK_ID)], [""])
+        process.kill()
+        process.wait()
+        await self.store._check()
+        with self.assertRaises(NotStored):
+            await self.store.open_piece(KIND, TASK_ID, 0)
+        writer = await self.writer()
+        self.assertEqual([piece.number for piece in self.found.pieces], [0])
+        self.assertEqual((await writer.claim(0)).piece, metadata_of(0))
+        await gatherResults([self.add(writer, 1), self.add(writer, 2)])
+        await writer.publish(2500)
+        self.assertEqual([piece.damage for piece in await self.store.get_pieces(KIND, TASK_ID)], [""] * 3)
+        await writer.close()
+        await self.store._check()
+        self.assertEqual([piece.damage for piece in await self.store.get_pieces(KIND, TASK_ID)], [""] * 3)
 
     async def test_killed(self) -> None:
         """
