@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -37,7 +38,7 @@ from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
-from dragonfly_vortex.storage.failures import is_out_of_descriptors, storage_failures
+from dragonfly_vortex.storage.failures import is_out_of_descriptors
 from dragonfly_vortex.storage.killed_holders import forget_killed_holder, killed_holders
 from dragonfly_vortex.storage.reactor.piece_cache import HotPieces, OpenedPiece, find_piece, open_piece
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
@@ -322,7 +323,7 @@ class PieceStore:
         """Stop offering tasks of which a download that was killed had not yet found the wrong pieces."""
         if self._catalog.read_only:
             return
-        with storage_failures(f"cannot read the claims of {self.directory}"):
+        with suppress(OSError, StorageFailure):  # the next look may succeed
             for kind, task_id in killed_holders(self.directory):
                 self._catalog.doubt_task(kind, task_id)
                 forget_killed_holder(self.directory, kind, task_id)
