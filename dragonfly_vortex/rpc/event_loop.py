@@ -35,6 +35,7 @@ class EventLoopThread:
         self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._unfinished: set[Deferred[Any]] = set()  # of the runs; it belongs to the reactor's thread
         self._stopped: Deferred[None] = Deferred()
 
     # -- from the reactor's thread
@@ -55,15 +56,17 @@ class EventLoopThread:
         Run a coroutine in the loop.
 
         :param work: makes it, in the loop's thread.
-        :returns: fires in the reactor's thread with what the coroutine returns, or fails with what it raises.
-            Cancelling it cancels the coroutine.
+        :returns: fires in the reactor's thread with what the coroutine returns, or fails with what it raises, or with
+            :class:`RuntimeError` where the loop has ended before. Cancelling it cancels the coroutine.
         """
         tasks: set[asyncio.Task[None]] = set()
 
         def cancel(_: Deferred[_T]) -> None:
+            self._unfinished.discard(finished)
             self.post(lambda: [task.cancel() for task in tasks])
 
         def finish(outcome: _T | Failure) -> None:
+            self._unfinished.discard(finished)
             if not finished.called:  # else it has been cancelled
                 finished.callback(outcome)  # a Failure is taken as one
 
@@ -80,7 +83,9 @@ class EventLoopThread:
             tasks.add(task)  # the loop itself does not hold on to it
             task.add_done_callback(tasks.discard)
 
-        if not self.post(lambda: begin(asyncio.get_running_loop())):
+        if self.post(lambda: begin(asyncio.get_running_loop())):
+            self._unfinished.add(finished)
+        else:
             finished.errback(RuntimeError("the event loop is not running"))
         return finished
 
@@ -171,7 +176,16 @@ class EventLoopThread:
         finally:
             asyncio.set_event_loop(None)
             loop.close()
-            self.tell(self._stopped.callback, None)
+            self.tell(self._ended)
+
+    def _ended(self) -> None:
+        """
+        In the reactor's thread: the loop has ended. What came while it ended has not been begun, or not been finished.
+        """
+        unfinished, self._unfinished = self._unfinished, set()
+        for run in unfinished:
+            run.errback(RuntimeError("the event loop has ended"))
+        self._stopped.callback(None)
 
 
 class ILoopReactor(IReactorCore, IReactorFromThreads):

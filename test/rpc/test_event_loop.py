@@ -173,6 +173,38 @@ class EventLoopThreadTests(TestCase):
         with self.assertRaises(RuntimeError):
             await self.thread.run(nothing)
 
+    async def test_run_while_it_stops(self) -> None:
+        """What is to be run while the loop ends fails, also where the loop has accepted it."""
+        late: list[Deferred[None]] = []
+
+        async def forever() -> None:
+            await asyncio.Event().wait()
+
+        def run_late(accepted: threading.Event) -> None:
+            late.append(self.thread.run(forever))
+            accepted.set()
+
+        async def slow_to_end() -> None:
+            try:
+                await forever()
+            finally:
+                accepted = threading.Event()
+                self.thread.tell(run_late, accepted)
+                accepted.wait(120)
+
+        begun: Deferred[None] = Deferred()
+
+        async def work() -> None:
+            self.thread.tell(begun.callback, None)
+            await slow_to_end()
+
+        running = self.thread.run(work)
+        await begun
+        await self.stop()
+        self.failureResultOf(running, asyncio.CancelledError)
+        self.assertEqual(len(late), 1)
+        self.failureResultOf(late[0], RuntimeError)
+
 
 _FORGETS = """
 import sys, threading
