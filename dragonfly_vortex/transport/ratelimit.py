@@ -152,23 +152,33 @@ class UploadLimiter(TokenBucket):
 
     def spend_in_turn(self, piece: Hashable, length: int) -> Deferred[None]:
         """
-        Wait for the turn of a reply that is sent at once. Cancelling the Deferred ends the waiting.
+        Wait for the turn of a reply that is sent at once. A long one waits until its bytes are paid for, step by step,
+        but for those of the last twentieth of a second: else all other replies would wait until its debt is paid.
+        Cancelling the Deferred ends the waiting.
 
         :param piece: tells the piece from others.
         :param length: bytes of the reply. They count as sent when the Deferred fires.
         :returns: fires when the reply may be sent.
         """
-        if self.try_spend(length):
+        if length <= self.rate * _BURST_SECONDS and self.try_spend(length):
             self.sent(piece)
             return succeed(None)
         turn = self.enter(piece, length, is_begun=False)
 
         def grant(granted: int) -> None:
-            self.spend(length - granted)
+            turn.left -= granted
+            if turn.left > self.rate * _BURST_SECONDS:
+                self.wait(turn, grant)
+                return
+            self.spend(turn.left)
             self.leave(turn, is_whole=True)
             done.callback(None)
 
-        done: Deferred[None] = Deferred(lambda _: self.leave(turn, is_whole=False))
+        def cancel(_: Deferred[None]) -> None:
+            self.leave(turn, is_whole=False)
+            self.give_back(length - turn.left)
+
+        done: Deferred[None] = Deferred(cancel)
         self.wait(turn, grant)
         return done
 

@@ -187,16 +187,36 @@ class UploadLimiterTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_sent_at_once(self) -> None:
-        """A reply that is sent at once waits for its turn, and others wait for all of its bytes."""
-        self.successResultOf(self.limiter.spend_in_turn("a", 100))
-        self.assertAlmostEqual(self.limiter.debt, 0.1)
+        """A reply that is sent at once waits for its turn, and for most of its bytes."""
+        self.successResultOf(self.limiter.spend_in_turn("a", 10))
+        self.assertAlmostEqual(self.limiter.debt, 0.01)
         waiting = [self.limiter.spend_in_turn(piece, 100) for piece in "ab"]
-        self.clock.pump([0.01] * 11)
+        self.clock.pump([0.001] * 105)
         self.assertNoResult(waiting[0])
         self.successResultOf(waiting[1])
-        self.assertAlmostEqual(self.limiter.debt, 0.09)
-        self.clock.pump([0.01] * 10)
+        self.clock.pump([0.001] * 100)
         self.successResultOf(waiting[0])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_no_standstill(self) -> None:
+        """While a long reply that is sent at once waits for its bytes, the others have steps, however low the limit."""
+        self.ask("a", 100_000)
+        long = self.limiter.spend_in_turn("b", 100_000)
+        pauses = []
+        for _ in range(100):
+            before = dict(self.sent)
+            self.clock.pump([0.01] * 10)
+            pauses.append(self.sent == before)
+        self.assertNoResult(long)
+        self.assertNotIn([True] * 51, [pauses[start : start + 51] for start in range(50)])
+        self.assertGreater(self.sent["a"], 7_000)
+
+    def test_no_standstill_behind(self) -> None:
+        """A reply that is asked for after a long one that is sent at once has its steps, too."""
+        self.limiter.spend_in_turn("b", 1_000_000)
+        self.ask("a", 10_000)
+        self.clock.pump([0.01] * 1000)
+        self.assertGreater(self.sent.get("a", 0), 10)
 
     def test_cancelled(self) -> None:
         """A reply that is not wanted any more is not paid for, and leaves no timer."""
@@ -205,6 +225,16 @@ class UploadLimiterTests(SynchronousTestCase):
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
         self.assertAlmostEqual(self.limiter.debt, 0.1)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_cancelled_half_way(self) -> None:
+        """What has been granted to a reply that is not wanted any more is given back."""
+        waiting = self.limiter.spend_in_turn("a", 1000)
+        self.clock.pump([0.01] * 50)
+        debt = self.limiter.debt
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.assertLess(self.limiter.debt, max(debt - 0.4, 0.001))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_given_back(self) -> None:
