@@ -44,7 +44,7 @@ class BeforeTests(SynchronousTestCase):
 
     def test_nothing_before(self) -> None:
         """Making a service starts no thread, and stopping it is done at once."""
-        threads = threading.active_count()
+        threads = set(threading.enumerate())
         service = UploadService(
             cast(PieceStore, None),
             IReactorFromThreads(reactor),
@@ -53,7 +53,7 @@ class BeforeTests(SynchronousTestCase):
             host=HostConfig(),
             vortex_port=lambda: None,
         )
-        self.assertEqual((threading.active_count(), service.address), (threads, None))
+        self.assertEqual((set(threading.enumerate()) - threads, service.address), (set(), None))
         self.successResultOf(service.stopService())
 
 
