@@ -209,10 +209,12 @@ class Fetcher:
         stuck = self.plan.stuck()
         if stuck is not None:
             raise self._target.failure(stuck)
-        may_ask = waiting <= _MOST_WAITING and not self._target.is_behind
-        if may_ask and self.plan.choice.is_in_swarm:
+        if waiting > _MOST_WAITING or self._target.is_behind:
+            self.plan.timing.hold_back()
+            return False
+        if self.plan.choice.is_in_swarm:
             self._requests.report(self.plan.timing.progress)  # a piece of which something has arrived does not move
-        request = self.plan.next_request() if may_ask else None
+        request = self.plan.next_request()
         if request is None:
             return False
         self._requests.ask(request, partial(self._judge, request), needs_claim=not request.is_comparison)

@@ -197,6 +197,10 @@ class Timing:
         self._parents[request.parent].slow += is_slow - course.is_slow
         course.is_slow = is_slow
 
+    def hold_back(self) -> None:
+        """Nothing is asked for now, because this side is behind: no parent is waited for meanwhile."""
+        self.progressed_at = self.now
+
     # -- answers -------------------------------------------------------------------------------------------------------
 
     def came(self, parent: Parent, length: int, seconds: float) -> None:

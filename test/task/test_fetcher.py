@@ -119,6 +119,41 @@ class HeldBackTests(DownloadTestCase):
             disk.run_one()
         self.assert_complete(started, content)
 
+    def test_own_disk_is_waited_for(self) -> None:
+        """While nothing is asked for because this side is behind, no parent is told of as one that is waited for."""
+        content = os.urandom(8 * MIB)
+        disk, announcer = HeldThreads(), PlayedAnnouncer()
+        self.patch(output, "MOST_UNWRITTEN", 2 * MIB)
+        self.play(a=PlayedParent(content=content, piece_length=MIB))
+        started = TaskDownload(
+            self.clock,
+            at_once,
+            self.downloader,
+            kind=PieceKind.STANDARD,
+            task_id=sha256(content),
+            parents=["a"],
+            target=OutputTarget(self.target, disk),
+            announcers={"a": announcer},
+            concurrent_piece_count=1,
+            retry=10.0,
+            on_wait=self.waits.append,
+        ).start()
+        disk.run_one()
+        for number in range(4):
+            announcer.tell_piece(number, number * MIB, MIB)
+        self.assertEqual(max(self.downloader.numbers), 2)
+        self.clock.pump([0.5] * 60)
+        self.assertEqual(self.waits, [])
+        while disk.calls:
+            disk.run_one()
+        self.assertEqual(max(self.downloader.numbers), 3)
+        announcer.tell_layout(8 * MIB, MIB)
+        for number in range(4, 8):
+            announcer.tell_piece(number, number * MIB, MIB)
+        while disk.calls:
+            disk.run_one()
+        self.assert_complete(started, content)
+
 
 class SlowParentTests(DownloadTestCase):
     """Parents that take their time: what they owe comes from others, and those that are away come back."""
