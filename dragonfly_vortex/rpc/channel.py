@@ -29,6 +29,9 @@ __all__ = ["Channel", "GRPCSettings", "IRPCReactor", "channel_target"]
 _READ_AHEAD = 200
 """Messages of a stream that wait for the reactor before no more is read. One turn of the reactor takes all of them."""
 
+_READ_AHEAD_LENGTH = 256 * 1024
+"""Bytes of such messages: a parent may send longer ones than are needed."""
+
 
 _T = TypeVar("_T")
 
@@ -109,13 +112,14 @@ class Channel:
         async def listen() -> None:
             asked: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._opened().unary_stream(method)
             stream = asked(request)
-            count = 0
+            count = length = 0  # of the messages that may be waiting
             try:
                 async for message in stream:
-                    count += 1
-                    if count % _READ_AHEAD:
+                    count, length = count + 1, length + len(message)
+                    if count < _READ_AHEAD and length < _READ_AHEAD_LENGTH:
                         self._thread.tell(hear, message)
                     else:
+                        count = length = 0
                         await self._thread.ask(partial(maybeDeferred, hear, message))  # all are taken then
             finally:
                 stream.cancel()  # grpc.aio keeps a stream open that is left early
