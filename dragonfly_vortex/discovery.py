@@ -38,6 +38,12 @@ LEAST_PORT = 1024
 MOST_PEERS = 64
 """How many peers are asked at once; anybody on the network can advertise any number."""
 
+MOST_TOLD = 1024
+"""How many peers are told of in all: a download knows each of them to its end."""
+
+_UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
+"""The private networks of IPv6 (RFC 4193). Python counts some more as private, such as those of tunnels."""
+
 _LONGEST_NAME = 63
 """Bytes of a label in DNS."""
 
@@ -133,7 +139,7 @@ class PeerBrowser:
 
     What is advertised is what any machine of that network says. So only addresses of private networks are taken, those
     of this machine's loopback only where that is the interface that is looked at, only ports from :data:`LEAST_PORT`
-    on, and at most :data:`MOST_PEERS` peers at once.
+    on, at most :data:`MOST_PEERS` peers at once, and at most :data:`MOST_TOLD` one after the other.
 
     :param reactor: calls back about changes in its thread.
     :param in_thread: how to call a function in a thread.
@@ -157,6 +163,7 @@ class PeerBrowser:
         self._zeroconf: Zeroconf | None = None
         self._sequence = DeferredLock()  # start and stop run in threads, one after the other
         self._found: dict[str, ParentAddress] = {}  # by the names of instances; changed in the reactor's thread
+        self._told: set[ParentAddress] = set()
         self._is_stopped = False
 
     def start(self) -> Deferred[None]:
@@ -211,25 +218,35 @@ class PeerBrowser:
         """Whether a peer may have this address. One of IPv6 that needs a zone has none here."""
         if _is_loopback(address):
             return self._interface is not None and _is_loopback(self._interface)
-        ip = ipaddress.ip_address(address)
-        return ip.is_private and not (ip.is_unspecified or (ip.version == 6 and ip.is_link_local))
+        ip = _plain(address)
+        return ip in _UNIQUE_LOCAL if ip.version == 6 else ip.is_private and not ip.is_unspecified
 
     # -- in the reactor's thread
 
     def _change(self, name: str, peer: ParentAddress | None) -> None:
         if self._is_stopped or self._found.get(name) == peer:
             return
-        if peer is None:
-            del self._found[name]
+        is_new = peer is not None and peer not in self._told
+        if peer is None or (is_new and len(self._told) >= MOST_TOLD):
+            if self._found.pop(name, None) is None:
+                return
         elif name in self._found or len(self._found) < MOST_PEERS:
             self._found[name] = peer
+            self._told.add(peer)
         else:
             return
         self._on_change([*dict.fromkeys(self._found.values())])
 
 
 def _is_loopback(address: str) -> bool:
-    return ipaddress.ip_address(address).is_loopback
+    return _plain(address).is_loopback
+
+
+def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """An address. One of IPv4 that is written as one of IPv6 (``::ffff:192.0.2.1``) is that of IPv4."""
+    ip = ipaddress.ip_address(address)
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return mapped or ip
 
 
 def address_to_advertise(listening: str, interface: str | None, host: str) -> tuple[str, ...]:

@@ -18,6 +18,8 @@ from zeroconf import ServiceInfo
 
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.discovery import (
+    MOST_PEERS,
+    MOST_TOLD,
     SERVICE_TYPE,
     Advertisement,
     PeerBrowser,
@@ -71,7 +73,7 @@ class TakenTests(SynchronousTestCase):
 
     def test_not_taken(self) -> None:
         """Nor is a public address, a service's port, another scheme or none, or an address that needs a zone."""
-        for address in ("8.8.8.8", "0.0.0.0", "fe80::7", "2001:4860:4860::8888"):
+        for address in ("8.8.8.8", "0.0.0.0", "fe80::7", "2001:4860:4860::8888", "::", "2001::7", "2002:808:808::1"):
             self.assertIsNone(self.peer(address), address)
         self.assertIsNone(self.peer("10.0.0.7", port=1023))
         self.assertIsNone(self.peer("10.0.0.7", scheme="http"))
@@ -82,6 +84,27 @@ class TakenTests(SynchronousTestCase):
         self.assertIsNone(self.peer(_LOOPBACK))
         self.assertIsNone(self.peer(_LOOPBACK, interface="10.0.0.1"))
         self.assertEqual(self.peer(_LOOPBACK, interface=_LOOPBACK), "grpc://127.0.0.1:4000")
+
+    def test_written_as_ipv6(self) -> None:
+        """An address of IPv4 that is written as one of IPv6 is taken like that of IPv4."""
+        for address in ("127.0.0.1", "8.8.8.8", "0.0.0.0"):
+            self.assertIsNone(self.peer(f"::ffff:{address}"), address)
+        self.assertIsNotNone(self.peer("::ffff:10.0.0.7"))
+
+    def test_most(self) -> None:
+        """So many peers are told of at once, and so many in all, however often they come and go."""
+        told: list[list[ParentAddress]] = []
+        browser = PeerBrowser(cast(IReactorFromThreads, reactor), deferToThread, None, told.append)
+        for port in range(2000, 2000 + MOST_PEERS + 1):
+            browser._change(str(port), ParentAddress(scheme="grpc", host="10.0.0.7", port=port))
+        self.assertEqual(len(told[-1]), MOST_PEERS)
+        for port in range(10_000, 10_000 + 2 * MOST_TOLD):
+            browser._change("2000", ParentAddress(scheme="grpc", host="10.0.0.7", port=port))
+            browser._change("2000", None)
+        self.assertEqual(len({peer for peers in told for peer in peers}), MOST_TOLD)
+        known = ParentAddress(scheme="grpc", host="10.0.0.7", port=2000)
+        browser._change("2000", known)
+        self.assertIn(known, told[-1])
 
     def test_without_the_package(self) -> None:
         """Without zeroconf the error names what is to be installed."""
