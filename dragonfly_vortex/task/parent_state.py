@@ -24,7 +24,7 @@ import heapq
 from collections import Counter
 from dataclasses import dataclass, field
 
-__all__ = ["STORAGE", "Parent", "Request", "Standing", "backoff"]
+__all__ = ["STORAGE", "Parent", "Standing", "backoff"]
 
 STORAGE = ""
 """The source of pieces that were stored already. No parent has this name, and nothing is asked of it."""
@@ -58,29 +58,6 @@ class Standing(enum.Enum):
     DOUBTED = "doubted"
     OUT = "out"
     LIED = "lied"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Request:
-    """
-    One piece, asked of one parent. Two requests are never equal.
-
-    :param parent: the parent's address, ``HOST:PORT``.
-    :param number: the piece's number.
-    :param round: the parent's round.
-    :param is_spare: whether another request for the piece is under way, so that this one needs a place of its own: that
-        one may be writing to the piece's place, or be about to.
-    :param is_comparison: whether only the digest of the piece is asked for, because the piece is there: it is not to be
-        claimed, and the piece is refused when the parent has named its digest.
-    :param announced_length: bytes that the parent itself has said the piece has, at the most; None where it has not.
-    """
-
-    parent: str
-    number: int
-    round: int
-    is_spare: bool = False
-    is_comparison: bool = False
-    announced_length: int | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -13,8 +13,9 @@ import heapq
 from collections.abc import Iterator, Mapping
 
 from dragonfly_vortex.task.layout import Layout
-from dragonfly_vortex.task.parent_state import Parent, Request, Standing
+from dragonfly_vortex.task.parent_state import Parent, Standing
 from dragonfly_vortex.task.swarm import Swarm
+from dragonfly_vortex.task.timing import Request
 
 __all__ = ["Choice"]
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Mapping, Sequence
 
 from dragonfly_vortex.task.layout import Layout, VerifiedPiece
-from dragonfly_vortex.task.parent_state import Parent, Request
+from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.task.picker import Choice
 from dragonfly_vortex.task.swarm import Swarm
-from dragonfly_vortex.task.timing import Timing
+from dragonfly_vortex.task.timing import Request, Timing
 
 __all__ = ["Pieces"]
 

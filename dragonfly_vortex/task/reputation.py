@@ -17,11 +17,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from dragonfly_vortex.errors import PieceError, TaskDigestMismatch, UnexpectedPiece
+from dragonfly_vortex.errors import (
+    NoParentLeft,
+    PieceError,
+    PieceNotFound,
+    TaskDigestMismatch,
+    TaskError,
+    TaskNotFound,
+    UnexpectedPiece,
+)
 from dragonfly_vortex.model import piece_id
 from dragonfly_vortex.task.layout import Contradiction
-from dragonfly_vortex.task.parent_state import STORAGE, Parent, Request, Standing
+from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
 from dragonfly_vortex.task.pieces import Pieces
+from dragonfly_vortex.task.timing import Request
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["Trust"]
@@ -76,6 +85,33 @@ class Trust:
             )
         for contradiction in self._layout.contradictions(request.number, metadata):
             raise contradiction
+
+    def hear(self, parent: Parent, number: int, offset: int, length: int) -> bool:
+        """
+        A parent says that it has a piece, which says something about the layout, too.
+
+        :param offset: where the piece starts, in bytes.
+        :param length: bytes of it.
+        :returns: whether it has not said so before.
+        """
+        got = f"got {length} bytes at {offset}"
+        if number in parent.announced:
+            if parent.announced[number] != (offset, length):
+                self.record_lie(parent, number, Contradiction(f"expected what it has announced, {got}"))
+            return False
+        parent.announce(number, offset, length)
+        if offset % number if number else offset:
+            self.record_lie(parent, number, Contradiction(f"expected a piece at its place, {got}"))
+            return True
+        # A first piece that is shorter than the piece length is the only one, and then its length is the piece length.
+        piece_length = offset // number if number else parent.told_piece_length or length
+        content_length = offset + length if length < piece_length or not length else None
+        self.learn(parent, number, content_length, piece_length)
+        if length > piece_length:
+            self.record_lie(parent, number, Contradiction(f"expected at most {piece_length} bytes, got {length}"))
+        else:
+            self._choice.offer(parent, number)
+        return True
 
     def learn(self, parent: Parent, number: int, content_length: int | None, piece_length: int | None) -> None:
         """Take what a parent says of the layout for true, unless it cannot be."""
@@ -137,6 +173,20 @@ class Trust:
         self._pieces.start_anew()
         for parent in self._parents.values():
             self.learn(parent, 0, parent.told_content_length, parent.told_piece_length)
+
+    def loss(self, number: int, overdue: PieceError | None) -> TaskError:
+        """
+        What it means for the task that no parent can give a piece.
+
+        :param overdue: why the piece was not announced; None where no announcement was waited for.
+        """
+        names, last_error = ", ".join(self._parents), self.last_error or overdue
+        is_lacked = all(0 in parent.lacks for parent in self._parents.values())
+        if 0 not in self._layout.verified and (last_error is None or is_lacked):
+            return TaskNotFound(self._task_id, f"expected its first piece at {names}, got not found")
+        name = piece_id(self._task_id, number)
+        unknown = PieceNotFound(names, name, "expected one of them to have it, got none that has")
+        return NoParentLeft(self._task_id, last_error or unknown)
 
     # -- when the whole is wrong ---------------------------------------------------------------------------------------
 

@@ -30,7 +30,7 @@ from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IDown
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace, piece_id
 from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.task.output import OutputSink
-from dragonfly_vortex.task.parent_state import Request
+from dragonfly_vortex.task.timing import Request
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["Answer", "Requests", "SparePlace"]

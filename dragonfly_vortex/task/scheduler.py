@@ -23,7 +23,6 @@ from dragonfly_vortex.errors import (
     CertificateRejected,
     EndDisputed,
     InvalidPiece,
-    NoParentLeft,
     ParentUnreachable,
     PieceError,
     PieceLate,
@@ -31,16 +30,15 @@ from dragonfly_vortex.errors import (
     PieceRefused,
     PieceTimeout,
     TaskError,
-    TaskNotFound,
     UnexpectedPiece,
 )
 from dragonfly_vortex.model import piece_id
 from dragonfly_vortex.task.comparison import Comparison, Described
 from dragonfly_vortex.task.layout import Contradiction, VerifiedPiece
-from dragonfly_vortex.task.parent_state import STORAGE, Parent, Request, Standing
+from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
 from dragonfly_vortex.task.pieces import Pieces
 from dragonfly_vortex.task.reputation import Trust
-from dragonfly_vortex.task.timing import Timing
+from dragonfly_vortex.task.timing import Request, Timing
 from dragonfly_vortex.task.waits import Waits
 from dragonfly_vortex.wire import PieceMetadata
 
@@ -168,6 +166,7 @@ class Plan:
         else:
             self.parents[address] = self._sources[address] = Parent(address=address)
         self.parents[address].offer_anew(self.choice.returned)
+        self.choice.find_orphans()
 
     def remove_parent(self, address: str) -> None:
         """Ask a parent for nothing more. Its requests that are under way go on, and its pieces stay."""
@@ -195,23 +194,15 @@ class Plan:
 
     def failure(self) -> TaskError | None:
         """Why the task cannot be had, as soon as that is certain: no parent can give a piece of it."""
-        mismatch, last_error = self.trust.mismatch, self.trust.last_error
-        if mismatch is not None and self.trust.is_hopeless:
-            return mismatch
+        if self.trust.mismatch is not None and self.trust.is_hopeless:
+            return self.trust.mismatch
         if self._is_end_disputed and not self.is_complete:
             reason = f"expected an end of the task, got {self.layout.prefix_length} bytes without one"
             return EndDisputed(self.task_id, reason)
         lost = self.choice.lost()
         if lost is None:
             return None
-        names, piece = ", ".join(self.parents), piece_id(self.task_id, lost)
-        last_error = last_error or self.waits.overdue(piece)
-        if 0 not in self.layout.verified and (
-            last_error is None or all(0 in parent.lacks for parent in self.parents.values())
-        ):
-            return TaskNotFound(self.task_id, f"expected its first piece at {names}, got not found")
-        unknown = PieceNotFound(names, piece, "expected one of them to have it, got none that has")
-        return NoParentLeft(self.task_id, last_error or unknown)
+        return self.trust.loss(lost, self.waits.overdue(piece_id(self.task_id, lost)))
 
     # -- what time changes ---------------------------------------------------------------------------------------------
 
@@ -392,28 +383,9 @@ class Plan:
         :param offset: where the piece starts, in bytes.
         :param length: bytes of it.
         """
-        told_by = self.parents[parent]
-        got = f"got {length} bytes at {offset}"
-        if number in told_by.announced:
-            if told_by.announced[number] != (offset, length):
-                self.trust.record_lie(told_by, number, Contradiction(f"expected what it has announced, {got}"))
-            return
-        told_by.announce(number, offset, length)
-        self.timing.progressed_at = self.timing.now
-        if offset % number if number else offset:
-            self.trust.record_lie(told_by, number, Contradiction(f"expected a piece at its place, {got}"))
-            return
-        # A first piece that is shorter than the piece length is the only one, and then its length is the piece length.
-        piece_length = offset // number if number else told_by.told_piece_length or length
-        content_length = offset + length if length < piece_length or not length else None
-        self.trust.learn(told_by, number, content_length, piece_length)
-        if length > piece_length:
-            self.trust.record_lie(
-                told_by, number, Contradiction(f"expected at most {piece_length} bytes, got {length}")
-            )
-        else:
-            self.choice.offer(told_by, number)
-        self._place()
+        if self.trust.hear(self.parents[parent], number, offset, length):
+            self.timing.progressed_at = self.timing.now
+            self._place()
 
     def announcing_ended(self, parent: str, finished: bool) -> None:
         """

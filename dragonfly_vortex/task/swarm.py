@@ -15,19 +15,32 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from dragonfly_vortex.task.layout import Layout
-from dragonfly_vortex.task.parent_state import Parent, Request
-from dragonfly_vortex.task.timing import Timing
+from dragonfly_vortex.task.parent_state import Parent
+from dragonfly_vortex.task.timing import Request, Timing
 
-__all__ = ["WINDOW", "Swarm"]
+__all__ = ["WINDOW", "Swarm", "window"]
 
 WINDOW = 128
-"""Pieces from the first gap on among which the rarest is chosen."""
+"""Pieces from the first gap on among which the rarest is chosen; fewer where they are long, see :func:`window`."""
+
+_WINDOW_BYTES = 512 * 1024 * 1024
+_LEAST_WINDOW = 16
 
 _BUSY = 0.9
 """The part of its time for which a parent is to be kept busy."""
 
 _SOONER = 2.0
 """How many times as long as an idle parent a slower one must still need for a piece, so that the idle one is asked."""
+
+
+def window(piece_length: int) -> int:
+    """
+    How many pieces from the first gap on the rarest is chosen of: so few that the hash of the whole is not left behind
+    for long, and no fewer than spread well among eight peers.
+
+    :param piece_length: bytes of every piece but the last.
+    """
+    return min(WINDOW, max(_LEAST_WINDOW, _WINDOW_BYTES // max(1, piece_length)))
 
 
 class Swarm:
@@ -98,7 +111,8 @@ class Swarm:
         """
         best: tuple[tuple[int, float], list[Parent], int] | None = None
         first = self._layout.prefix
-        for number in range(first, first + WINDOW if end is None else min(end, first + WINDOW)):
+        last = first + window(self._layout.piece_length or 0)
+        for number in range(first, last if end is None else min(end, last)):
             if not is_free(number):
                 continue
             able = [parent for parent in ready if number in parent.announced and parent.may_have(number)]

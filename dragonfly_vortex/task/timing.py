@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dragonfly_vortex.task.parent_state import Parent, Request
+from dragonfly_vortex.task.parent_state import Parent
 
-__all__ = ["SILENCE", "Timing"]
+__all__ = ["SILENCE", "Request", "Timing"]
 
 SILENCE = 3.0
 """Seconds without a byte after which a request is slow."""
@@ -23,6 +23,29 @@ _FAR_LONGER = 4.0
 
 _LOOK_INTERVAL = 0.25
 """Seconds between two looks at the requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Request:
+    """
+    One piece, asked of one parent. Two requests are never equal.
+
+    :param parent: the parent's address, ``HOST:PORT``.
+    :param number: the piece's number.
+    :param round: the parent's round, see :mod:`~dragonfly_vortex.task.parent_state`.
+    :param is_spare: whether another request for the piece is under way, so that this one needs a place of its own: that
+        one may be writing to the piece's place, or be about to.
+    :param is_comparison: whether only the digest of the piece is asked for, because the piece is there: it is not to be
+        claimed, and the piece is refused when the parent has named its digest.
+    :param announced_length: bytes that the parent itself has said the piece has, at the most; None where it has not.
+    """
+
+    parent: str
+    number: int
+    round: int
+    is_spare: bool = False
+    is_comparison: bool = False
+    announced_length: int | None = None
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dragonfly_vortex.errors import PieceError, PieceTimeout
-from dragonfly_vortex.task.parent_state import Parent, Request
+from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.task.picker import Choice
-from dragonfly_vortex.task.timing import Timing
+from dragonfly_vortex.task.timing import Request, Timing
 
 __all__ = ["Waits"]
 

@@ -6,7 +6,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.task.comparison import Comparison
 from dragonfly_vortex.task.layout import VerifiedPiece
-from dragonfly_vortex.task.parent_state import Parent, Request
+from dragonfly_vortex.task.parent_state import Parent
+from dragonfly_vortex.task.timing import Request
 from dragonfly_vortex.wire import PieceMetadata
 from test.task.planning import pieces_of
 

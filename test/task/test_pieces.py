@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.task.layout import VerifiedPiece
-from dragonfly_vortex.task.parent_state import STORAGE, Parent, Request
+from dragonfly_vortex.task.parent_state import STORAGE, Parent
+from dragonfly_vortex.task.timing import Request
 from test.task.planning import pieces_of
 
 

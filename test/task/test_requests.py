@@ -16,8 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex.interfaces import DownloadPieceRequest
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace
 from dragonfly_vortex.task.output import OutputSink, OutputTarget
-from dragonfly_vortex.task.parent_state import Request
 from dragonfly_vortex.task.requests import Answer, Requests, SparePlace
+from dragonfly_vortex.task.timing import Request
 from dragonfly_vortex.wire import PieceKind
 from test.task.parents import PlayedDownloader, PlayedParent
 

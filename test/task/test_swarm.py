@@ -6,7 +6,7 @@ from collections import Counter
 from random import Random
 
 from dragonfly_vortex.task.scheduler import Plan, Request
-from dragonfly_vortex.task.swarm import WINDOW
+from dragonfly_vortex.task.swarm import WINDOW, window
 from test.task.planning import TASK_ID, PlanTestCase, piece
 
 
@@ -76,6 +76,11 @@ class WhichPieceTests(SwarmTestCase):
         for chance in range(50):
             self.join(chance, a=range(200), b=[])
             self.assertLess(self.ask().number, WINDOW)
+
+    def test_long_pieces(self) -> None:
+        """The window is of fewer pieces where they are long, but not of too few to spread."""
+        mib = 1024 * 1024
+        self.assertEqual([window(length) for length in (1, mib, 8 * mib, 64 * mib)], [128, 128, 64, 16])
 
     def test_beyond_the_window(self) -> None:
         """A parent that has nothing inside the window is asked for the lowest piece that it has."""
