@@ -32,7 +32,10 @@ INTERVAL = 1.0
 _MAX_BYTES = 1024 * 1024
 
 _Stamp: TypeAlias = "tuple[int, int, int] | None"
-"""By what a changed file is known: inode, length and time of the last change; None where there is no file."""
+"""
+By what a changed file is known: inode, length and time of the last change of content or status, so that a file that may
+be read again is seen; None where there is no file.
+"""
 
 
 class ParentsFile:
@@ -109,12 +112,15 @@ class ParentsFile:
     def _read_if_changed(self) -> list[ParentAddress] | None:
         """In a thread: the list, None while it is the one that was read last."""
         try:
-            found = _stamp(os.stat(self._path))
+            status = os.stat(self._path)
         except OSError:
-            found = None
+            status = None
+        found = None if status is None else _stamp(status)
         if found == self._stamp:
             return None
         self._stamp = found
+        if status is not None and not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for its writer
+            raise ConfigError(str(self._path), 0, "", "expected a regular file, got another kind")
         return self.read()
 
     def _changed(self, parents: list[ParentAddress] | None) -> None:
@@ -131,4 +137,4 @@ class ParentsFile:
 
 
 def _stamp(status: os.stat_result) -> _Stamp:
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_ctime_ns

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -11,6 +12,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex.errors import ConfigError
 from dragonfly_vortex.task.parents_file import INTERVAL, ParentsFile
 from test.task.downloading import at_once
+
+_FSTAT = os.fstat
+
+
+def _refuse(descriptor: int) -> os.stat_result:
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
 
 class ParentsFileTests(SynchronousTestCase):
@@ -83,6 +90,36 @@ class ParentsFileTests(SynchronousTestCase):
         self.assertEqual(len(self.errors), 2)
         self.assertIn(":2: expected an address HOST:PORT", self.errors[0])
         self.assertIn("No such file or directory; the parents stay as they were", self.errors[1])
+
+    def test_pipe_in_its_place(self) -> None:
+        """A list that is replaced by a pipe is not waited for; the next good one is taken."""
+        self.start()
+        self.path.unlink()
+        os.mkfifo(self.path)
+        # A writer, so that opening the pipe waits neither here nor there.
+        writing = os.open(self.path, os.O_RDWR)
+        self.addCleanup(os.close, writing)
+        os.write(writing, b"b:2\n" + b"#" * 10)
+        self.patch(self.file, "read", lambda: self.fail("expected the pipe not to be read"))
+        self.clock.pump([INTERVAL] * 3)
+        self.assertEqual(len(self.errors), 1)
+        self.assertIn("expected a regular file", self.errors[0])
+
+    def test_may_be_read_again(self) -> None:
+        """A list that could not be read is taken when that is allowed, though it has not changed."""
+        self.start()
+        self.write("d:4\n")
+        self.patch(os, "fstat", _refuse)
+        self.clock.pump([INTERVAL] * 3)
+        self.assertIn("Permission denied", self.errors[0])
+        self.patch(os, "fstat", _FSTAT)
+        self.clock.pump([INTERVAL] * 3)
+        self.assertEqual(self.changes, [])
+        before = self.path.stat().st_ctime_ns
+        while self.path.stat().st_ctime_ns == before:  # the clock of a file system may be coarse
+            self.path.chmod(0o644)
+        self.clock.pump([INTERVAL] * 3)
+        self.assertEqual((len(self.errors), self.changes), (1, [["d:4"]]))
 
     def test_pipe(self) -> None:
         """A pipe is read once, and not looked at again."""
