@@ -15,7 +15,6 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import DiscoveryConfig
-from dragonfly_vortex.discovery import PeerBrowser, require_zeroconf
 from dragonfly_vortex.downloaders.factory import Negotiation
 from dragonfly_vortex.errors import UsageError, WrongTransport
 from dragonfly_vortex.interfaces import InThread
@@ -24,6 +23,7 @@ from dragonfly_vortex.task.parents_file import ParentsFile
 
 if TYPE_CHECKING:
     from dragonfly_vortex.daemon.service import IPeerReactor
+    from dragonfly_vortex.discovery import PeerBrowser
 
 __all__ = ["Parents"]
 
@@ -60,8 +60,10 @@ class Parents:
         self._file = None
         if path is not None:
             self._file = ParentsFile(path, reactor, in_thread, partial(self._change, _LISTED), say)
-        self._browser = None
+        self._browser: PeerBrowser | None = None
         if discovery.enable:
+            from dragonfly_vortex.discovery import PeerBrowser
+
             self._browser = PeerBrowser(reactor, in_thread, discovery.ip, partial(self._change, _FOUND))
         self._first: Deferred[None] = Deferred()  # fires when there is a parent, while that is waited for
         self._negotiation: Negotiation | None = None
@@ -77,6 +79,8 @@ class Parents:
         :raises UsageError: there is no source of parents.
         """
         if self._browser is not None:
+            from dragonfly_vortex.discovery import require_zeroconf
+
             require_zeroconf()
         if self._file is not None:
             self._by_source[_LISTED] = self._file.read()

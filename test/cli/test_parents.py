@@ -5,17 +5,29 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar, cast
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTCP
+from twisted.internet.task import Clock
+from twisted.internet.testing import MemoryReactorClock
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.cli.parents import FIND_TIMEOUT, Parents
+from dragonfly_vortex.config import DiscoveryConfig, default_config
+from dragonfly_vortex.daemon.service import IPeerReactor
+from dragonfly_vortex.downloaders.factory import negotiate
+from dragonfly_vortex.errors import UsageError
 from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
 from dragonfly_vortex.testing.pieces import sample_piece
 from test.processes import PROGRAMS, dfvortex
+
+_T = TypeVar("_T")
 
 _PIECES = [sample_piece(10_000, number=number) for number in range(6)]
 _CONTENT = b"".join(piece.content for piece in _PIECES)
@@ -118,3 +130,60 @@ class ParentsTests(TestCase):
             )
             self.assertEqual((ran.returncode, ran.stdout), (2, ""))
             self.assertEqual(ran.stderr, f"dfvortex: {said}\n")
+
+
+class FindTests(SynchronousTestCase):
+    """Peers that are found, by a clock that the test turns and without a network."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.said: list[str] = []
+
+    def find(self, protocol: str = "auto", *named: ParentAddress) -> Deferred[None]:
+        """Begin to look for peers."""
+        self.parents = Parents(
+            cast(IPeerReactor, self.clock), self.not_at_all, named, None, DiscoveryConfig(enable=True), self.said.append
+        )
+        self.parents.read()
+        negotiation = negotiate(protocol, default_config(), [], reactor=MemoryReactorClock())
+        return Deferred.fromCoroutine(self.parents.find(negotiation))
+
+    @staticmethod
+    def not_at_all(work: Callable[[], _T], /) -> Deferred[_T]:
+        """In place of a thread that opens sockets."""
+        return succeed(cast(_T, None))
+
+    def found(self, *texts: str) -> list[str]:
+        """These peers are there; what parents there are then."""
+        self.parents._change("found", [ParentAddress.from_text(text) for text in texts])
+        return [str(parent) for parent in self.parents.all]
+
+    def test_none(self) -> None:
+        """Without any parent a peer is waited for, and that none was found is a usage error."""
+        finding = self.find()
+        self.clock.advance(FIND_TIMEOUT - 1)
+        self.assertNoResult(finding)
+        self.clock.advance(1)
+        error = self.failureResultOf(finding, UsageError).value
+        self.assertEqual(str(error), "expected a parent, or a peer on the local network within 5 s, got none")
+
+    def test_first(self) -> None:
+        """The first peer is enough to begin."""
+        finding = self.find()
+        self.assertEqual(self.found("grpc://10.0.0.7:4000"), ["grpc://10.0.0.7:4000"])
+        self.successResultOf(finding)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_beside_others(self) -> None:
+        """With a parent that is named nothing is waited for; what is found comes behind it."""
+        self.successResultOf(self.find("auto", ParentAddress.from_text("h:1")))
+        self.assertEqual(self.found("10.0.0.7:4005", "h:1"), ["h:1", "10.0.0.7:4005"])
+
+    def test_wrong_transport(self) -> None:
+        """A peer that cannot be asked by the transport that carries content is told, and is no parent."""
+        finding = self.find("grpc")
+        self.assertEqual(self.found("10.0.0.7:4005"), [])
+        self.assertNoResult(finding)
+        self.assertIn("for the protocol grpc, got 10.0.0.7:4005", self.said[0])
+        self.clock.advance(FIND_TIMEOUT)
+        self.failureResultOf(finding, UsageError)
