@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import grpc
@@ -41,8 +42,8 @@ def says_and_waits(*messages: Message) -> Stream:
     def stream(context: grpc.ServicerContext) -> Iterator[Message]:
         yield from messages
         ended = threading.Event()
-        context.add_callback(ended.set)
-        ended.wait(30)
+        if context.add_callback(ended.set):  # it has not ended before it began
+            ended.wait(30)
 
     return stream
 
@@ -125,7 +126,9 @@ class AnnouncingParent:
     def _answer_sync(self, request: Any, context: grpc.ServicerContext) -> Iterator[Message]:
         self.asked.append(list(getattr(request, self._row.interested)))
         stream = self._streams.pop(0) if len(self._streams) > 1 else self._streams[0]
-        context.add_callback(lambda: self._reactor.callFromThread(self._ended))
+        tell = partial(self._reactor.callFromThread, self._ended)
+        if not context.add_callback(tell):  # it has ended before it began
+            tell()
         yield from stream(context)
 
     # -- in the reactor's thread

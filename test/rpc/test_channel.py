@@ -68,7 +68,7 @@ class _Parent(grpc.GenericRpcHandler):
 
     def endless(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
         """Send numbers."""
-        context.add_callback(self.ended.set)
+        self._mark_end(context)
         for number in itertools.count():
             self.sent += 1
             yield str(number).encode().rjust(1000)
@@ -90,8 +90,12 @@ class _Parent(grpc.GenericRpcHandler):
         yield b"0"
         context.abort(grpc.StatusCode.CANCELLED, "stopping")
 
+    def _mark_end(self, context: grpc.ServicerContext) -> None:
+        if not context.add_callback(self.ended.set):  # it has ended before it began
+            self.ended.set()
+
     def _never(self, request: bytes, context: grpc.ServicerContext) -> bytes:
-        context.add_callback(self.ended.set)
+        self._mark_end(context)
         self.ended.wait(30)
         return b""
 
@@ -99,7 +103,7 @@ class _Parent(grpc.GenericRpcHandler):
 class ChannelTests(TestCase):
     """A channel to a parent of grpcio's."""
 
-    timeout = 30
+    timeout = 240
 
     def setUp(self) -> None:
         self.parent = _Parent()
@@ -151,7 +155,7 @@ class ChannelTests(TestCase):
         call.cancel()
         with self.assertRaises(CancelledError):
             await call
-        self.assertTrue(await deferToThread(self.parent.ended.wait, 20))
+        self.assertTrue(await deferToThread(self.parent.ended.wait, 120))
         self.assertEqual(await channel.call("/echo", b"after", 10.0), b"after")
 
     async def test_stream(self) -> None:
@@ -169,7 +173,7 @@ class ChannelTests(TestCase):
         listening.cancel()
         with self.assertRaises(CancelledError):
             await listening
-        self.assertTrue(await deferToThread(self.parent.ended.wait, 20))
+        self.assertTrue(await deferToThread(self.parent.ended.wait, 120))
         self.assertEqual([int(message) for message in self.heard], list(range(len(self.heard))))
         self.assertLessEqual(max(later - earlier for earlier, later in itertools.pairwise([*turns, 5000])), 600)
         await deferLater(_CLOCK, 0)
