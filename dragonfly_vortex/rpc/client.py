@@ -34,6 +34,7 @@ from dragonfly_vortex.rpc.methods import METHODS, PieceRequest, path
 from dragonfly_vortex.rpc.status import CallFailed, error_of
 from dragonfly_vortex.transport.receiver import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink
+from dragonfly_vortex.wire.messages import printable
 
 __all__ = ["GRPCClient"]
 
@@ -214,7 +215,7 @@ class GRPCClient:
             raise UnexpectedPiece(self.address, name, f"expected piece number {request.number}, got {metadata.number}")
         expected = metadata_digest(metadata)
         if received.metadata_digest not in ("", expected):
-            reason = f"expected metadata with the digest {received.metadata_digest[:100]}, got {expected}"
+            reason = f"expected metadata with the digest {printable(received.metadata_digest)}, got {expected}"
             raise DigestMismatch(self.address, name, reason)
         if len(received.content) != metadata.length:
             reason = f"expected {metadata.length} bytes of content, got {len(received.content)}"

@@ -24,6 +24,7 @@ from dragonfly_vortex.rpc.limits import MAX_NUMBERS
 from dragonfly_vortex.rpc.methods import METHODS, path
 from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.wire.messages import printable
 
 __all__ = ["Announced", "Inquiry", "Patience"]
 
@@ -38,6 +39,9 @@ MAX_PIECES = 1_000_000
 
 _UNKNOWN_NUMBERS = 4096
 """Pieces that a parent is asked for at once that does not know how many there are: 16 GiB in pieces of 4 MiB."""
+
+_MOST_REPEATED = 1000
+"""Pieces that a parent may tell again in one stream, beside as many as it has told at all."""
 
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 """The statuses of a call without an answer."""
@@ -135,6 +139,7 @@ class Inquiry:
         self._told: dict[int, int] = {}  # the length of each piece that has been told, by number
         self._told_length = 0
         self._is_new = False  # whether the stream has told anything new
+        self._repeated = 0  # how many pieces it has told that had been told before
         self._pause: Deferred[None] | None = None
         self._is_over = False
 
@@ -218,7 +223,7 @@ class Inquiry:
         most = MAX_NUMBERS if self._piece_count is not None else _UNKNOWN_NUMBERS
         wanted = list(islice((number for number in numbers if number not in self._told), most))
         request = self._row.sync_request(**{"task_id": self._task_id, self._row.interested: wanted})
-        self._is_new = False
+        self._is_new, self._repeated = False, 0
         try:
             await channel.listen(path(self._row.sync), request.SerializeToString(), self._hear)
         except CallFailed as failed:
@@ -241,6 +246,11 @@ class Inquiry:
             self._told[reply.number] = reply.length
             self._told_length += reply.length
             self._is_new = True
+        else:
+            self._repeated += 1
+            if self._repeated > len(self._told) + _MOST_REPEATED:
+                self._end(False, Status(grpc.StatusCode.OUT_OF_RANGE, "it tells the same pieces again and again"))
+                return
         # The message of some kinds has no address.
         ip, tcp_port = getattr(reply, "ip", ""), getattr(reply, "tcp_port", 0)
         self._on_piece(Announced(reply.number, reply.offset, reply.length, ip, tcp_port))
@@ -267,7 +277,7 @@ class Inquiry:
             task_id=self._task_id,
             count=len(self._told),
             code=status.code.name,
-            text=status.text,
+            text=printable(status.text),
         )
         self.stop()
         self._on_end(is_final)

@@ -19,10 +19,12 @@ from zope.interface import implementer
 
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.interfaces import IPieceAnnouncer
+from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.rpc.channel import GRPCSettings
 from dragonfly_vortex.rpc.inquiry import Announced, Inquiry
 from dragonfly_vortex.transport_table import TCP
 from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.wire.messages import printable
 
 __all__ = ["LEAST_PORT", "PieceDiscovery", "tcp_address_of"]
 
@@ -59,6 +61,7 @@ class PieceDiscovery:
         self._offered = ""
         self._not_offered = ""
         self._resolved = _Addresses()
+        self._limited_log = LimitedLog(self.log, settings.reactor)  # a parent can give another address for each piece
 
     def start(
         self,
@@ -76,16 +79,21 @@ class PieceDiscovery:
         inquiry.ask()
         if not self._follow and not _is_ip(self.parent.host):
             self._resolved.look_up(self._settings.reactor, self.parent.host)
-        return inquiry.stop
+
+        def stop() -> None:
+            inquiry.stop()
+            self._limited_log.close()
+
+        return stop
 
     def _hear_address(self, ip: str, port: int) -> None:
         """The parent has announced an address."""
         offered = tcp_address_of(self.parent, ip, port, resolved=self._resolved.found, follow=self._follow)
-        announced = f"{ip}:{port}"
+        announced = f"{printable(ip)}:{port}"
         if offered is None:
             if port and announced != self._not_offered:
                 self._not_offered = announced
-                self.log.warn(
+                self._limited_log.warn(
                     "parent {parent} announces port {port}: expected {least} to 65535, not asked there",
                     parent=str(self.parent),
                     port=port,
@@ -93,7 +101,7 @@ class PieceDiscovery:
                 )
         elif offered != self._offered:
             self._offered = offered
-            self.log.info(
+            self._limited_log.info(
                 "parent {parent} announces {announced}: it is asked at {offered}",
                 parent=str(self.parent),
                 announced=announced,

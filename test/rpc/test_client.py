@@ -109,6 +109,8 @@ class ClientTests(TestCase):
         """Metadata that do not fit their digest are refused; without a digest of theirs, or with the right one, not."""
         piece = sample_piece(1000, number=1)
         await self.refused(piece_reply(piece, metadata_digest="crc32:1"), DigestMismatch)
+        error = await self.refused(piece_reply(piece, metadata_digest="\x1b[2J\n" * 1000), DigestMismatch)
+        self.assertTrue(str(error).isprintable(), error)
         for digest in (None, metadata_digest(piece.metadata)):
             client = self.client(self.parent(lambda number, digest=digest: piece_reply(piece, metadata_digest=digest)))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
             response = await client.download_piece(piece.request(), 10)

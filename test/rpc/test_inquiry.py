@@ -6,6 +6,7 @@ parent whose list ends early is asked again after longer and longer pauses.
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from typing import cast
 
 import grpc
@@ -14,6 +15,7 @@ from google.protobuf.message import Message
 from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.address import ParentAddress
@@ -275,6 +277,27 @@ class EndTests(_InquiryTests):
         self.ask(self.parent(says_and_waits(*(piece(number) for number in range(20))), stat=stat).port)
         await self.told.until_end()
         self.assertEqual((self.told.ends, len(self.told.pieces)), ([False], 10))
+
+    async def test_again_and_again(self) -> None:
+        """A parent that tells the same pieces without end is not heard any more."""
+        self.patch(inquiry, "_MOST_REPEATED", 10)
+
+        def stream(context: grpc.ServicerContext) -> Iterator[Message]:
+            yield _PIECES[0]
+            while context.is_active():
+                yield _PIECES[1]
+
+        self.ask(self.parent(stream).port)
+        await self.told.until_end()
+        self.assertEqual((self.told.ends, len(self.told.pieces)), ([False], 14))
+
+    async def test_status_in_the_log(self) -> None:
+        """What a parent says at the end is one line in the log."""
+        with capturedLogs() as events:
+            self.ask(self.parent(fails(grpc.StatusCode.INTERNAL, "disk\n2026-01-01 all is well")).port)
+            await self.told.until_end()
+        (line,) = [line for event in events if "tells no more" in (line := formatEvent(event))]
+        self.assertTrue(line.isprintable(), line)
 
     async def test_stop(self) -> None:
         """Stopping ends the stream, twice if need be; nothing is reported any more."""

@@ -6,11 +6,13 @@ from typing import cast
 
 from dragonfly_api import dfdaemon_pb2
 from twisted.internet import reactor
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.interfaces import IPieceAnnouncer
+from dragonfly_vortex.limited_log import LINES
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.piece_discovery import PieceDiscovery, tcp_address_of
 from dragonfly_vortex.testing.pieces import TASK_ID
@@ -139,6 +141,17 @@ class DiscoveryTests(TestCase):
         self.ask(says_and_waits(piece(0, ip="192.0.2.9", tcp_port=4005), piece(1, tcp_port=22), piece(2, 50)))
         await self.told.until_end()
         self.assertEqual(self.doors, ["127.0.0.1:4005"])
+
+    async def test_log(self) -> None:
+        """What a parent announces fills no log, and is one line in it."""
+        told = [piece(n % 2, ip="192.0.2.9\n\x1b[2J", tcp_port=port) for n, port in enumerate(range(924, 1124))]
+        with capturedLogs() as events:
+            self.ask(says_and_waits(*told, piece(2, 50)))
+            await self.told.until_end()
+            self.stop()
+        lines = [line for event in events if "announces" in (line := formatEvent(event))]
+        self.assertLessEqual(len(lines), 2 * LINES + 2)
+        self.assertTrue(all(line.isprintable() for line in lines), lines)
 
     async def test_followed(self) -> None:
         """It is followed if that is wanted."""
