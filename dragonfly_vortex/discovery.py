@@ -64,7 +64,7 @@ def _open(interface: str | None) -> Zeroconf:
     """Begin to speak multicast DNS. Blocks for a moment."""
     from zeroconf import InterfaceChoice, Zeroconf
 
-    return Zeroconf(interfaces=InterfaceChoice.Default if interface is None else [interface])
+    return Zeroconf(interfaces=InterfaceChoice.All if interface is None else [interface])
 
 
 class Advertisement:
@@ -74,7 +74,7 @@ class Advertisement:
     :param in_thread: how to call a function in a thread.
     :param interface: the address of the network interface; None for all.
     :param name: of the instance; another peer of that name has a number added to the later one.
-    :param addresses: where the door is; none for all addresses of this machine.
+    :param addresses: where the door is; none for all IPv4 addresses of this machine.
     :param scheme: of the door's address.
     :param port: of the door.
     """
@@ -107,18 +107,16 @@ class Advertisement:
         return self._sequence.run(self._in_thread, self._stop)
 
     def _start(self) -> None:
-        import zeroconf
+        from zeroconf import ServiceInfo
 
-        every = zeroconf.get_all_addresses  # type: ignore[attr-defined]  # it is in its __all__
         label = self._name.encode()[:_LONGEST_NAME].decode("utf-8", "ignore").replace(".", "-")
-        addresses = self._addresses or [each for each in every() if not _is_loopback(each)]
-        info = zeroconf.ServiceInfo(
+        info = ServiceInfo(
             SERVICE_TYPE,
             f"{label}.{SERVICE_TYPE}",
             port=self._port,
             properties={"txtvers": "1", "scheme": self._scheme},
             server=f"{label}.local.",
-            parsed_addresses=list(addresses),
+            parsed_addresses=list(self._addresses or _own_addresses()),
         )
         self._zeroconf = _open(self._interface)
         try:
@@ -236,6 +234,14 @@ class PeerBrowser:
         else:
             return
         self._on_change([*dict.fromkeys(self._found.values())])
+
+
+def _own_addresses() -> list[str]:
+    """The IPv4 addresses of this machine that others can reach."""
+    from ifaddr import get_adapters  # which zeroconf needs
+
+    found = [ip.ip for adapter in get_adapters() for ip in adapter.ips]
+    return [each for each in found if isinstance(each, str) and not _is_loopback(each)]
 
 
 def _is_loopback(address: str) -> bool:

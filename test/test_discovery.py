@@ -23,6 +23,7 @@ from dragonfly_vortex.discovery import (
     SERVICE_TYPE,
     Advertisement,
     PeerBrowser,
+    _own_addresses,
     address_to_advertise,
     require_zeroconf,
 )
@@ -45,6 +46,10 @@ class AddressTests(SynchronousTestCase):
             ("0.0.0.0", None, "127.0.0.1", ()),
         ):
             self.assertEqual(address_to_advertise(listening, interface, host), expected)
+
+    def test_of_the_machine(self) -> None:
+        """The addresses of this machine are those that others can reach."""
+        self.assertNotIn(_LOOPBACK, _own_addresses())
 
 
 class TakenTests(SynchronousTestCase):

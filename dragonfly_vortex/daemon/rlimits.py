@@ -30,6 +30,7 @@ __all__ = [
 # (test.test_tap and test.daemon.test_worker_main do it again): grpcio 1.85, SQLite 3.45, Twisted 26.10 with epoll.
 _PEER = 14  # the reactor 7, the database 5, a port, a connection and its file, less what is closed by then
 _METRICS = 2  # the port and a connection
+_DISCOVERY = 5  # zeroconf's event loop 3, a socket for all interfaces and one for each
 _WORKERS = 4  # memory that the workers share, and pipes while one is started
 _EACH_WORKER = 4  # its pipes
 
@@ -56,6 +57,8 @@ def peer_descriptors(config: Config) -> int:
     count = _PEER + sum(transport.descriptors for transport in transports_named(server.protocol))
     if config.metrics.enable:
         count += _METRICS
+    if config.discovery.enable:
+        count += _DISCOVERY
     if server.workers > 1:
         count += _WORKERS + _EACH_WORKER * server.workers
     return count

@@ -29,6 +29,15 @@ class ShareTests(ConfigFileTestCase):
         """
         return [worker_share(config, number) for number in range(1, config.storage.server.workers + 1)]
 
+    def test_one_tells_of_all(self) -> None:
+        """
+        The main process has the page of metrics, and advertises the peer; its workers do neither.
+        """
+        config = self.load("storage: {server: {workers: 2}}\ndiscovery: {enable: true}\n").config
+        for share in self.shares(config):
+            self.assertEqual((share.metrics.enable, share.discovery.enable), (False, False))
+        self.assertTrue(main_share(config).discovery.enable)
+
     def test_connections(self) -> None:
         """
         The workers' connections are as even as can be, and their sum is what was configured.

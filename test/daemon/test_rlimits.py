@@ -6,12 +6,20 @@ import os
 import resource
 import subprocess
 import sys
+from dataclasses import replace
 
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import LogLevel, globalLogPublisher
 from twisted.trial.unittest import TestCase
 
-from dragonfly_vortex.config import Config, MetricsConfig, StorageConfig, StorageServerConfig, StorageTCPConfig
+from dragonfly_vortex.config import (
+    Config,
+    DiscoveryConfig,
+    MetricsConfig,
+    StorageConfig,
+    StorageServerConfig,
+    StorageTCPConfig,
+)
 from dragonfly_vortex.daemon.rlimits import (
     allow_descriptors,
     peer_descriptors,
@@ -51,14 +59,16 @@ class DescriptorTests(TestCase):
     def test_peers(self) -> None:
         """What a peer needs follows from its doors and its workers."""
 
-        def needed(protocol: str, *, workers: int = 1, metrics: bool = True) -> int:
+        def needed(protocol: str, *, workers: int = 1, metrics: bool = True, discovery: bool = False) -> int:
             server = StorageServerConfig(protocol=protocol, workers=workers)
-            return peer_descriptors(Config(storage=StorageConfig(server=server), metrics=MetricsConfig(enable=metrics)))
+            config = Config(storage=StorageConfig(server=server), metrics=MetricsConfig(enable=metrics))
+            return peer_descriptors(replace(config, discovery=DiscoveryConfig(enable=discovery)))
 
         self.assertEqual(
             [needed("tcp", metrics=False), needed("tcp"), needed("all"), needed("grpc"), needed("all", workers=4)],
             [14, 16, 28, 28, 48],
         )
+        self.assertEqual(needed("all", discovery=True), 33)
 
     def test_enough_for_a_process(self) -> None:
         """The soft limit is raised where a process needs more; what cannot be had is an error that says how many."""
