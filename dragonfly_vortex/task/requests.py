@@ -197,6 +197,7 @@ class Requests:
         except Exception:
             if sink.is_held() or sink.is_revoked:
                 raise
+        self._lost.add(request)  # so that look_at_claims() does not cancel what follows
         self._target.release(request.number)
         claim = await self._target.claim(request.number)
         if claim.is_ours:

@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from twisted.internet.defer import CancelledError, Deferred, execute
+from twisted.internet.defer import CancelledError, Deferred, execute, succeed
+from twisted.internet.error import ConnectionLost
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
@@ -116,6 +117,42 @@ class RequestsTests(SynchronousTestCase):
         for _ in range(2):
             self.requests.look_at_claims()
         self.assertEqual((cancelled, self.answers), ([], []))
+
+    def test_lost_while_looking(self) -> None:
+        """One that has its answer when its claim is lost is not cancelled while it looks who has the piece."""
+        held = [True]
+        claims: list[Deferred[Claim]] = [succeed(Claim(is_ours=True, is_held=lambda: held[0])), Deferred()]
+        coming: Deferred[DownloadPieceResponse] = Deferred()
+
+        class _Target(OutputTarget):
+            """Another download takes the piece over."""
+
+            def claim(self, number: int) -> Deferred[Claim]:
+                return claims.pop(0)
+
+        class _Downloader(PlayedDownloader):
+            """Answers when the test says so."""
+
+            def download(self, addr: str, request: DownloadPieceRequest) -> Deferred[DownloadPieceResponse]:
+                return coming
+
+        looking = claims[1]
+        requests = Requests(
+            self.clock,
+            execute,
+            _Downloader({}),
+            _Target(Path(self.mktemp()), execute),
+            PieceKind.STANDARD,
+            "ab" * 32,
+            self.answers.append,
+        )
+        requests.ask(Request(parent="h:1", number=2, round=0), lambda _: None)
+        held[0] = False
+        coming.errback(ConnectionLost())
+        requests.look_at_claims()
+        self.assertEqual(self.answers, [])
+        looking.callback(OTHERS)
+        self.assertEqual([(answer.result, answer.is_given_up) for answer in self.answers], [(OTHERS, False)])
 
     def test_all(self) -> None:
         """All are given up at once."""
