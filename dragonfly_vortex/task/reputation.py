@@ -204,7 +204,8 @@ class Trust:
         self.got = got
         self.is_hopeless = True
         sender = self._parents.get(senders[0]) if len(senders) == 1 else None
-        if sender is not None and (layout.short is not None or sender.told_content_length == length):
+        is_whole = layout.short is not None or (sender is not None and sender.told_content_length == length)
+        if sender is not None and is_whole and not self._announces_more(sender, end):
             sender.catch(f"it sent all of a task that has the SHA-256 {got}")
 
     def may_be_right_alone(self) -> list[str]:
@@ -233,7 +234,12 @@ class Trust:
         """Whether a parent alone may give the right whole, where all together gave a wrong one."""
         end, verified = self._choice.end or 0, self._layout.verified
         is_its_end = self._layout.short is not None or end in parent.lacks or parent.denies(end)
+        is_its_end = is_its_end and not self._announces_more(parent, end)
         return not is_its_end or any(verified[number].parent != parent.address for number in range(end))
+
+    def _announces_more(self, parent: Parent, end: int) -> bool:
+        """Whether a parent has announced pieces behind the end: then it has not given all of its task."""
+        return any(number >= end for number in parent.announced)
 
     def _may_be_right_about_loss(self, parent: Parent, lost: int) -> bool:
         """Whether a parent alone may give the whole, where no parent can give a piece."""

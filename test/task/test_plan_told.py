@@ -354,6 +354,22 @@ class AnnounceTests(PlanTestCase):
         self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
         self.assertEqual(self.plan.trust.may_be_right_alone(), ["b", "a"])
 
+    def test_end_of_a_liar(self) -> None:
+        """A piece that is short by a liar's piece length is not the end that a parent gives which announces more."""
+        self.begin_announcing("a", "b", "honest")
+        self.plan.learn_layout("a", None, 12)
+        self.plan.learn_layout("honest", 57, 10)
+        self.announce("honest", 0, 1, 2)
+        self.plan.announce("b", 1, 12, 12)
+        self.plan.announce("a", 1, 12, 12)
+        self.plan.announce("a", 1, 12, 11)
+        self.assertEqual(self.plan.layout.piece_length, 12)
+        while requests := [request for request in self.ask_all() if request.parent == "honest"]:
+            self.give(requests[0])
+        self.assertEqual((self.plan.is_complete, self.plan.layout.short), (True, 0))
+        self.plan.record_mismatch("cd" * 32)
+        self.assertIn("honest", self.plan.trust.may_be_right_alone())
+
 
 @dataclass(kw_only=True)
 class Announced:
