@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from dragonfly_vortex.errors import PieceRefused
+from dragonfly_vortex.errors import PieceRefused, StorageError
+from dragonfly_vortex.geometry import MAX_PIECE_COUNT, MAX_PIECE_LENGTH, check_lengths
 from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.wire import PieceMetadata
 
@@ -88,10 +89,15 @@ class Layout:
 
     @property
     def told_length(self) -> int | None:
-        """Bytes of the whole task, as honest parents say; None where none does."""
+        """
+        Bytes of the whole task, as honest parents say; None where none does. More than there can be in pieces of that
+        length does not count.
+        """
+        most = (self.piece_length or MAX_PIECE_LENGTH) * MAX_PIECE_COUNT
         for parent in self._parents.values():  # a plain loop: this is asked many times for each piece
-            if parent.told_content_length is not None and parent.is_honest:
-                return parent.told_content_length
+            told = parent.told_content_length
+            if told is not None and told <= most and parent.is_honest:
+                return told
         return None
 
     @property
@@ -174,6 +180,11 @@ class Layout:
         self, content_length: int | None, piece_length: int | None
     ) -> Iterator[Contradiction]:
         """What a parent contradicts by what it says of the task."""
+        try:
+            check_lengths(content_length, piece_length or MAX_PIECE_LENGTH)
+        except StorageError as error:
+            yield Contradiction(str(error))
+            return
         if piece_length is not None and self.piece_length is not None and piece_length != self.piece_length:
             yield Contradiction(f"expected pieces of {self.piece_length} bytes, got {piece_length}", self.vouchers())
             return

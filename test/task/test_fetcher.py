@@ -335,6 +335,19 @@ class AnnouncedTests(DownloadTestCase):
         self.tell("a", *range(10))
         self.assert_complete(started)
 
+    def test_impossible_place(self) -> None:
+        """A parent that announces a piece where no file can have one does not end the download."""
+        far = (1 << 62) - 100
+        started = self.announced(
+            a=PlayedParent(content=CONTENT[:110], piece_length=100, shift=far),
+            b=PlayedParent(content=CONTENT, piece_length=100),
+        )
+        self.announcers["a"].tell_piece(1, 1 << 62, 10)
+        self.announcers["b"].tell_layout(1000, 100)
+        self.tell("b", *range(10))
+        done = self.assert_complete(started)
+        self.assertEqual([share.piece_count for share in done.shares], [0, 10])
+
     def test_trial(self) -> None:
         """When the whole is wrong, each parent that is tried is asked anew what it has, and only that one is heard."""
         wrong = bytearray(CONTENT)

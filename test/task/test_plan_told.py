@@ -321,6 +321,25 @@ class AnnounceTests(PlanTestCase):
             self.assertIsInstance(failure, NoParentLeft)
             self.assertIn("from parent a: expected", str(failure))
 
+    def test_impossible_lengths(self) -> None:
+        """Lengths that no task can have are a lie, whatever is known."""
+        for content_length, piece_length in ((None, 1 << 40), (1 << 63, None), (1 << 40, 1), (1 << 62, 1 << 62)):
+            self.begin_announcing("a", others=("b",))
+            self.plan.learn_layout("a", content_length, piece_length)
+            self.assertIs(self.plan.parents["a"].standing, Standing.LIED, (content_length, piece_length))
+            self.assertIsNone(self.plan.layout.piece_length)
+        self.begin_announcing("a", others=("b",))
+        self.plan.announce("a", 1, 1 << 62, 10)
+        self.assertIs(self.plan.parents["a"].standing, Standing.LIED)
+
+    def test_impossible_by_another(self) -> None:
+        """A length of the whole that turns out to be impossible, when the pieces' is known, does not count."""
+        self.begin_announcing("a", others=("b",))
+        self.plan.learn_layout("a", 1 << 60, None)
+        self.give(self.ask())
+        self.assertIsNone(self.plan.layout.content_length)
+        self.assertIsNone(self.plan.choice.end)
+
     def test_not_as_announced(self) -> None:
         """A piece that is not as its own parent announced it is a lie of that parent."""
         self.begin_announcing("a", "b")
