@@ -1,0 +1,141 @@
+"""Peers that fetch the same task at the same time: each gives the others what it has."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from twisted.internet import reactor
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import LoopingCall, deferLater
+from twisted.internet.threads import deferToThread, deferToThreadPool
+from twisted.trial.unittest import TestCase
+
+from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.config import (
+    Config,
+    MetricsConfig,
+    StorageConfig,
+    StorageServerConfig,
+    StorageTCPConfig,
+    UploadConfig,
+    UploadServerConfig,
+)
+from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.downloaders.factory import negotiate
+from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
+from dragonfly_vortex.wire import PieceKind
+
+_REACTOR = cast(IPeerReactor, reactor)
+
+_LIMIT = 400_000
+"""Bytes per second that each peer sends: so few that the network is short, and not the processor."""
+
+_PIECE_LENGTH, _PIECES = 50_000, 32
+
+_TICK = 0.05
+
+
+class _Clock:
+    """The time in which this process ran: what it lost to other processes is not counted, tick by tick."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._at = _REACTOR.seconds()
+        self._ticking = LoopingCall(self._tick)
+        self._ticking.start(_TICK)
+
+    def stop(self) -> None:
+        """Count no longer."""
+        self._ticking.stop()
+
+    def _tick(self) -> None:
+        now = _REACTOR.seconds()
+        self.seconds += min(now - self._at, 2 * _TICK)
+        self._at = now
+
+
+class SwarmTests(TestCase):
+    """Real peers in one process, each with a storage, both doors and an upload limit."""
+
+    timeout = 120
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        self.content = os.urandom(_PIECES * _PIECE_LENGTH)
+        self.task_id = hashlib.sha256(self.content).hexdigest()
+        self.configs: dict[str, Config] = {}
+
+    async def start(self, name: str) -> str:
+        """A peer; its address."""
+        server = StorageServerConfig(ip="127.0.0.1", tcp=StorageTCPConfig(port=0))
+        config = Config(
+            storage=StorageConfig(dir=self.directory / name, server=server),
+            upload=UploadConfig(bandwidth_limit=_LIMIT, server=UploadServerConfig(ip="127.0.0.1", port=0)),
+            metrics=MetricsConfig(enable=False),
+        )
+        service = VortexService(config, _REACTOR)
+        service.startService()
+        self.addCleanup(service.stopService)
+        while (address := service.address_of("grpc")) is None:
+            await deferLater(_REACTOR, _TICK)
+        parent = f"grpc://127.0.0.1:{cast(IPv4Address, address).port}"
+        self.configs[parent] = config
+        return parent
+
+    async def start_with_task(self, name: str) -> str:
+        """A peer that has the task; its address."""
+        file = self.directory / f"{name}.file"
+        file.write_bytes(self.content)
+        await deferToThread(import_file, file, self.directory / name, PieceKind.STANDARD, _PIECE_LENGTH)
+        return await self.start(name)
+
+    async def download(self, peer: str, *parents: str) -> DownloadedTask:
+        """Have a peer fetch the task into its storage, as ``dfvortex download --store`` does."""
+        config = self.configs[peer]
+        in_thread = partial(deferToThreadPool, _REACTOR, _REACTOR.getThreadPool())
+        negotiation = negotiate("auto", config, [ParentAddress.from_text(each) for each in parents], reactor=_REACTOR)
+        store = PieceStore(config.storage.dir, _REACTOR)
+        try:
+            await store.start()
+            return await TaskDownload(
+                _REACTOR,
+                in_thread,
+                negotiation.downloader,
+                kind=PieceKind.STANDARD,
+                task_id=self.task_id,
+                parents=parents,
+                target=store.write_task(PieceKind.STANDARD, self.task_id),
+                announcers=negotiation.announcers,
+            ).start()
+        finally:
+            await negotiation.downloader.stop()
+            await store.stop()
+
+    async def test_four(self) -> None:
+        """Four that start together need less than twice the time of one, and get most from each other."""
+        first = await self.start_with_task("first")
+        peers = [await self.start(f"peer-{number}") for number in range(4)]
+        clock = _Clock()
+        self.addCleanup(clock.stop)
+        done = await gatherResults(
+            [
+                Deferred.fromCoroutine(self.download(peer, first, *(other for other in peers if other != peer)))
+                for peer in peers
+            ]
+        )
+        seconds = clock.seconds
+        got = Counter[str]()
+        for each in done:
+            got.update({share.parent: share.content_length for share in each.shares})
+        self.assertEqual(sum(got.values()), 4 * len(self.content))
+        self.assertLess(got[first], sum(got.values()) / 2)
+        self.assertLess(seconds, 2 * len(self.content) / _LIMIT)
