@@ -100,6 +100,18 @@ class Pieces:
         """Pieces that are in the file and were not counted as verified are not to be offered any more."""
         self._dropped += numbers
 
+    def replace(self, there: Mapping[int, VerifiedPiece]) -> None:
+        """
+        Forget the verified pieces that others have replaced in the file meanwhile.
+
+        :param there: the pieces that are in the file by now.
+        """
+        verified = self.layout.verified
+        changed = [n for n, piece in there.items() if n not in verified or not piece.is_like(verified[n])]
+        missing = [number for number in verified if number not in there]
+        self.drop([number for number in (*changed, *missing) if number in verified])
+        self.forget([number for number in changed if number not in verified])
+
     def take_dropped(self) -> list[int]:
         """The numbers of the pieces that have been forgotten since this was called last."""
         dropped, self._dropped = self._dropped, []

@@ -48,10 +48,16 @@ class Trust:
     :param parents: the parents that can be asked, by address.
     :param sources: these and the storage.
     :param pieces: what they have sent, and what they are asked for.
+    :param end_disputed_at: bytes without a gap from which on a task without an end is disputed.
     """
 
     def __init__(
-        self, task_id: str, parents: Mapping[str, Parent], sources: Mapping[str, Parent], pieces: Pieces
+        self,
+        task_id: str,
+        parents: Mapping[str, Parent],
+        sources: Mapping[str, Parent],
+        pieces: Pieces,
+        end_disputed_at: int,
     ) -> None:
         self.last_error: PieceError | None = None
         """Why a parent did not give what it was asked for, or what it said that cannot be true."""
@@ -61,6 +67,9 @@ class Trust:
         """The SHA-256 that it had."""
         self.is_hopeless = False
         """Whether it is wrong, so that nothing more is to be asked for on the word of all together."""
+        self.is_end_disputed = False
+        """Whether a parent says that the task is much shorter than what there is of it, which has no end yet."""
+        self._end_disputed_at = end_disputed_at
         self._task_id = task_id
         self._parents = parents
         self._sources = sources
@@ -187,6 +196,16 @@ class Trust:
         name = piece_id(self._task_id, number)
         unknown = PieceNotFound(names, name, "expected one of them to have it, got none that has")
         return NoParentLeft(self._task_id, last_error or unknown)
+
+    def look_at_end(self, *, is_alone: bool) -> None:
+        """
+        The task may have become so long that it may be one without an end: look again when it is twice as long.
+
+        :param is_alone: whether the parent is believed alone: then its task is disputed in any case.
+        """
+        if self._layout.prefix_length >= self._end_disputed_at and not self.is_end_disputed:
+            self._end_disputed_at = 2 * self._layout.prefix_length
+            self.is_end_disputed = is_alone or bool(self.may_be_right_alone())
 
     # -- when the whole is wrong ---------------------------------------------------------------------------------------
 

@@ -110,7 +110,7 @@ class Plan:
         """What is known of the task."""
         self.choice = self.pieces.choice
         """Picks pieces and parents, and knows where the task ends."""
-        self.trust = Trust(task_id, self.parents, sources, self.pieces)
+        self.trust = Trust(task_id, self.parents, sources, self.pieces, end_disputed_at)
         """The reputation of parents."""
         self.waits = Waits(self.parents, self.choice, self.timing, retry)
         """What is waited for."""
@@ -118,8 +118,6 @@ class Plan:
         """The pieces that are compared; None where all parents are believed."""
         self._sources = sources
         self._limit = concurrent_piece_count
-        self._end_disputed_at = end_disputed_at
-        self._is_end_disputed = False
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
@@ -143,19 +141,6 @@ class Plan:
     def there(self) -> dict[int, VerifiedPiece]:
         """The pieces that are in the file, those that are not compared yet too."""
         return {**(self.comparison.there if self.comparison is not None else {}), **self.layout.verified}
-
-    def resume(self, there: Mapping[int, VerifiedPiece]) -> None:
-        """
-        Go on where the end was disputed, because no parent that says that the task is shorter is right.
-
-        :param there: the pieces that are in the file by now.
-        """
-        self._is_end_disputed = False
-        verified = self.layout.verified
-        changed = [n for n, piece in there.items() if n not in verified or not piece.is_like(verified[n])]
-        missing = [number for number in verified if number not in there]
-        self.pieces.drop([number for number in (*changed, *missing) if number in verified])
-        self.pieces.forget([number for number in changed if number not in verified])
 
     # -- the parents ---------------------------------------------------------------------------------------------------
 
@@ -196,7 +181,7 @@ class Plan:
         """Why the task cannot be had, as soon as that is certain: no parent can give a piece of it."""
         if self.trust.mismatch is not None and self.trust.is_hopeless:
             return self.trust.mismatch
-        if self._is_end_disputed and not self.is_complete:
+        if self.trust.is_end_disputed and not self.is_complete:
             reason = f"expected an end of the task, got {self.layout.prefix_length} bytes without one"
             return EndDisputed(self.task_id, reason)
         lost = self.choice.lost()
@@ -259,7 +244,7 @@ class Plan:
         self.waits.came(parent)
         self.pieces.add(request.number, VerifiedPiece.of(request.parent, metadata))
         self._place()
-        self._look_at_end()
+        self.trust.look_at_end(is_alone=self.comparison is not None)
 
     def record_present(self, metadata: PieceMetadata) -> None:
         """
@@ -424,12 +409,6 @@ class Plan:
         """A parent has lied by what it answered."""
         self.trust.last_error = error
         self.trust.expose(parent, f"piece {request.number}: {error.reason}", accusers)
-
-    def _look_at_end(self) -> None:
-        """The task is so long that it may be one without an end: look again when it is twice as long."""
-        if self.layout.prefix_length >= self._end_disputed_at and not self._is_end_disputed:
-            self._end_disputed_at = 2 * self.layout.prefix_length
-            self._is_end_disputed = self.comparison is not None or bool(self.trust.may_be_right_alone())
 
     def _place(self) -> None:
         """Something has become known of the task: pieces that are there may turn out to lie at other places."""

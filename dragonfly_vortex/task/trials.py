@@ -83,7 +83,8 @@ class Trials:
             return self.plan
         if isinstance(self.failure, EndDisputed):
             self.on_trial = None
-            self._together.resume(plan.there)
+            self._together.trust.is_end_disputed = False  # no parent that says that the task is shorter is right
+            self._together.pieces.replace(plan.there)
             self.plan = self._together
             return self.plan
         return None
