@@ -39,6 +39,12 @@ __all__ = ["Trust"]
 _MUCH = 4
 """How many times as long as a parent says a task has to be before that parent is tried: others may have but a part."""
 
+_DISPUTED_PIECES = 65_536
+"""Pieces without a gap from which on a task without an end is disputed: pieces of a byte take time and memory, too."""
+
+_DISPUTED_LENGTH = 65_536
+"""Bytes of the pieces above, on the average. Where more bytes are taken before the dispute, more pieces are, too."""
+
 
 class Trust:
     """
@@ -70,6 +76,7 @@ class Trust:
         self.is_end_disputed = False
         """Whether a parent says that the task is much shorter than what there is of it, which has no end yet."""
         self._end_disputed_at = end_disputed_at
+        self._pieces_disputed_at = max(_DISPUTED_PIECES, end_disputed_at // _DISPUTED_LENGTH)
         self._task_id = task_id
         self._parents = parents
         self._sources = sources
@@ -203,8 +210,11 @@ class Trust:
 
         :param is_alone: whether the parent is believed alone: then its task is disputed in any case.
         """
-        if self._layout.prefix_length >= self._end_disputed_at and not self.is_end_disputed:
-            self._end_disputed_at = 2 * self._layout.prefix_length
+        length, count = self._layout.prefix_length, self._layout.prefix
+        is_long = length >= self._end_disputed_at or count >= self._pieces_disputed_at
+        if is_long and not self.is_end_disputed:
+            self._end_disputed_at = max(self._end_disputed_at, 2 * length)
+            self._pieces_disputed_at = max(self._pieces_disputed_at, 2 * count)
             self.is_end_disputed = is_alone or bool(self.may_be_right_alone())
 
     # -- when the whole is wrong ---------------------------------------------------------------------------------------

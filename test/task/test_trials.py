@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from dragonfly_vortex.errors import (
     TaskDigestMismatch,
     TaskError,
 )
+from dragonfly_vortex.task import reputation
 from dragonfly_vortex.task.parent_state import STORAGE
 from dragonfly_vortex.task.scheduler import Plan, Request, VerifiedPiece
 from dragonfly_vortex.task.trials import Trials
@@ -309,6 +311,16 @@ class TrialsTests(SynchronousTestCase):
                 self.assertIsNone(game.play())
                 self.assertEqual(bool(game.left_over), "liar" in game.trials.lies)
                 self.assertLess(game.fetched["liar"], 2 * MOST // 10)
+
+    def test_endless_in_short_pieces(self) -> None:
+        """Nor is it if its pieces are so short that they never make much."""
+        self.patch(reputation, "_DISPUTED_PIECES", 20)
+        self.patch(sys.modules[__name__], "MOST", 30_000)
+        true = Task(count=3, last_length=7)
+        parents = {"liar": Played(task=Task(count=ENDLESS, last_length=10)), "honest": Played(task=true)}
+        game = Game(true, parents, 2)
+        self.assertIsNone(game.play())
+        self.assertLess(game.fetched["liar"], 60)
 
     def test_endless_trial(self) -> None:
         """So it is in its own trial, after the whole of all together was wrong."""
