@@ -16,14 +16,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.errors import DiscoveryUnavailable
 from dragonfly_vortex.interfaces import InThread
+from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.transport_table import schemes
+from dragonfly_vortex.wire.messages import printable
 
 if TYPE_CHECKING:
     from zeroconf import ServiceInfo, ServiceListener, Zeroconf
@@ -162,6 +164,7 @@ class PeerBrowser:
         self._sequence = DeferredLock()  # start and stop run in threads, one after the other
         self._found: dict[str, ParentAddress] = {}  # by the names of instances; changed in the reactor's thread
         self._told: set[ParentAddress] = set()
+        self._limited_log = LimitedLog(self.log, IReactorTime(reactor))
         self._is_stopped = False
 
     def start(self) -> Deferred[None]:
@@ -171,6 +174,7 @@ class PeerBrowser:
     def stop(self) -> Deferred[None]:
         """Stop looking for them; no callback is called from now on."""
         self._is_stopped = True
+        self._limited_log.close()
         return self._sequence.run(self._in_thread, self._stop)
 
     def _start(self) -> None:
@@ -192,7 +196,7 @@ class PeerBrowser:
             info = zc.get_service_info(type_, name)
             peer = None if info is None else self._peer(info)
         except Exception:  # zeroconf would end its thread by it
-            self._reactor.callFromThread(self.log.failure, "a peer's advertisement could not be read", Failure())
+            self._reactor.callFromThread(self._unreadable, Failure())
             return
         self._reactor.callFromThread(self._change, name, peer)
 
@@ -220,6 +224,12 @@ class PeerBrowser:
         return ip in _UNIQUE_LOCAL if ip.version == 6 else ip.is_private and not ip.is_unspecified
 
     # -- in the reactor's thread
+
+    def _unreadable(self, failure: Failure) -> None:
+        """Something is advertised that is not as DNS-SD has it, such as a name with control characters."""
+        if not self._is_stopped:
+            text = "a peer's advertisement could not be read: {reason}"
+            self._limited_log.warn(text, reason=printable(failure.getErrorMessage()))
 
     def _change(self, name: str, peer: ParentAddress | None) -> None:
         if self._is_stopped or self._found.get(name) == peer:

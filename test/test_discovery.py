@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -11,10 +12,11 @@ from typing import cast
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from zeroconf import ServiceInfo
+from zeroconf import ServiceInfo, Zeroconf
 
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.discovery import (
@@ -28,6 +30,7 @@ from dragonfly_vortex.discovery import (
     require_zeroconf,
 )
 from dragonfly_vortex.errors import DiscoveryUnavailable
+from dragonfly_vortex.limited_log import LINES
 from test.processes import Daemon, dfvortex, import_file, write_config
 
 _LOOPBACK = "127.0.0.1"
@@ -110,6 +113,32 @@ class TakenTests(SynchronousTestCase):
         known = ParentAddress(scheme="grpc", host="10.0.0.7", port=2000)
         browser._change("2000", known)
         self.assertIn(known, told[-1])
+
+    def test_unreadable(self) -> None:
+        """Names that zeroconf refuses fill no log, and each is one line in it."""
+
+        class Turning(Clock):
+            """A reactor whose thread is the test's."""
+
+            def callFromThread(self, call: Callable[..., object], *arguments: object) -> None:
+                """Call it."""
+                call(*arguments)
+
+        class Network:
+            """Looks an instance up as zeroconf does, and finds none."""
+
+            def get_service_info(self, type_: str, name: str) -> None:
+                """Refuse a name that none can have."""
+                ServiceInfo(type_, name)
+
+        browser = PeerBrowser(cast(IReactorFromThreads, Turning()), deferToThread, None, lambda peers: None)
+        with capturedLogs() as events:
+            for number in range(2 * LINES):
+                browser.add_service(cast(Zeroconf, Network()), SERVICE_TYPE, f"{number}\n\x1b[2J.{SERVICE_TYPE}")
+        self.assertEqual(len(events), LINES)
+        self.assertTrue(all(formatEvent(event).isprintable() for event in events))
+        self.flushLoggedErrors()
+        browser._limited_log.close()
 
     def test_without_the_package(self) -> None:
         """Without zeroconf the error names what is to be installed."""
