@@ -107,10 +107,9 @@ class Pieces:
         :param there: the pieces that are in the file by now.
         """
         verified = self.layout.verified
-        changed = [n for n, piece in there.items() if n not in verified or not piece.is_like(verified[n])]
-        missing = [number for number in verified if number not in there]
-        self.drop([number for number in (*changed, *missing) if number in verified])
-        self.forget([number for number in changed if number not in verified])
+        new = [number for number in there if number not in verified]
+        self.drop([n for n, piece in verified.items() if n not in there or not piece.is_like(there[n])])
+        self.forget(new)
 
     def take_dropped(self) -> list[int]:
         """The numbers of the pieces that have been forgotten since this was called last."""

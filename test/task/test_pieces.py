@@ -43,6 +43,15 @@ class PiecesTests(SynchronousTestCase):
         self.pieces.drop([])
         self.assertEqual(self.pieces.drops, 1)
 
+    def test_replaced(self) -> None:
+        """What another piece has replaced in the file, and what is not there any more, is forgotten."""
+        self.add(0, 1, 2)
+        there = {number: VerifiedPiece(parent="b", length=10, digest="crc32:1") for number in (0, 1, 5)}
+        for number in (0, 2):
+            self.pieces.layout.verified[number] = VerifiedPiece(parent="a", length=10, digest="crc32:1")
+        self.pieces.replace(there)
+        self.assertEqual((sorted(self.pieces.layout.verified), self.pieces.take_dropped()), ([0], [1, 2, 5]))
+
     def test_all_there(self) -> None:
         """All are there when those up to the last one are, which is a shorter one."""
         self.add(0, 2)
