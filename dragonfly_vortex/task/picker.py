@@ -73,6 +73,10 @@ class Choice:
             return None
         return self._swarm.better(self._ready_in_swarm(), self.under_way, may_fetch_twice=may_fetch_twice)
 
+    def moved(self, request: Request) -> None:
+        """See :meth:`~dragonfly_vortex.task.swarm.Swarm.moved`."""
+        self._swarm.moved(request)
+
     def _next_in_swarm(self) -> tuple[Parent, int] | None:
         """As :meth:`next`: what slow parents owe comes first, then the rarest piece, then what is far ahead."""
         ready = self._ready_in_swarm()

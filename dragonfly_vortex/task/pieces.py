@@ -158,6 +158,7 @@ class Pieces:
             return False
         for request in requests:
             self._withdraw(request)
+            self.choice.moved(request)
         return True
 
     def wanted_twice(self, owed: set[int]) -> set[int]:

@@ -68,6 +68,7 @@ class Swarm:
         self._random = random
         self._is_in_order = is_in_order
         self._announcers: Counter[int] = Counter()
+        self._moved: set[tuple[str, int]] = set()
 
     def is_on(self) -> bool:
         """Whether there are several parents, and one of them announces less than the whole task."""
@@ -82,6 +83,10 @@ class Swarm:
     def announced(self, number: int) -> None:
         """One more parent has a piece."""
         self._announcers[number] += 1
+
+    def moved(self, request: Request) -> None:
+        """A piece has moved away from a parent: it does not move back, or two silent parents would keep it."""
+        self._moved.add((request.parent, request.number))
 
     def count_anew(self) -> None:
         """Count the parents of each piece anew, because a parent is asked no more, or again."""
@@ -141,6 +146,8 @@ class Swarm:
             for number, requests in under_way.items():
                 request = requests[0]
                 if len(requests) > 1 or request.parent == parent.address or not parent.may_have(number):
+                    continue
+                if (parent.address, number) in self._moved:
                     continue
                 if not may_fetch_twice and self._timing.has_begun(request):
                     continue

@@ -148,6 +148,20 @@ class FromWhomTests(SwarmTestCase):
         self.give(moved)
         self.assertEqual(self.plan.pieces.fetched_twice, 0)
 
+    def test_not_back(self) -> None:
+        """It does not move back: two silent parents would pass it to each other, and none would count as slow."""
+        self.join(silent=[0], mute=[0], good=range(1, 20))
+        requests = self.ask_all()
+        self.serve(next(request for request in requests if request.parent == "good"), 0.1, 0.1)
+        (first,) = [request for request in requests if request.number == 0]
+        self.wait(1.0)
+        (second,) = [request for request in self.ask_all() if request.number == 0]
+        self.assertEqual(self.withdrawn(), [first])
+        self.plan.record_cancelled(first)
+        self.wait(1.0)
+        self.assertNotIn(0, self.numbers(self.ask_all()))
+        self.assertEqual((self.withdrawn(), self.plan.choice.is_under_way(second)), ([], True))
+
     def test_not_to_a_slower_one(self) -> None:
         """It does not move to a parent that takes as long."""
         self.join(a=range(2), b=[5])
