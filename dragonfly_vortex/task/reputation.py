@@ -45,6 +45,9 @@ _DISPUTED_PIECES = 65_536
 _DISPUTED_LENGTH = 65_536
 """Bytes of the pieces above, on the average. Where more bytes are taken before the dispute, more pieces are, too."""
 
+_DISPUTED_SECONDS = 65_536
+"""Seconds from which on a task without an end is disputed: a parent may give a byte now and then for ever."""
+
 
 class Trust:
     """
@@ -77,6 +80,8 @@ class Trust:
         """Whether a parent says that the task is much shorter than what there is of it, which has no end yet."""
         self._end_disputed_at = end_disputed_at
         self._pieces_disputed_at = max(_DISPUTED_PIECES, end_disputed_at // _DISPUTED_LENGTH)
+        self._disputed_after: float = max(_DISPUTED_SECONDS, end_disputed_at // _DISPUTED_LENGTH)
+        self._began_at: float | None = None
         self._task_id = task_id
         self._parents = parents
         self._sources = sources
@@ -204,17 +209,20 @@ class Trust:
         unknown = PieceNotFound(names, name, "expected one of them to have it, got none that has")
         return NoParentLeft(self._task_id, last_error or unknown)
 
-    def look_at_end(self, *, is_alone: bool) -> None:
+    def look_at_end(self, now: float, *, is_alone: bool) -> None:
         """
-        The task may have become so long that it may be one without an end: look again when it is twice as long.
+        The task may have become so long, or have taken so long, that it may be one without an end: look again when that
+        is twice as much.
 
         :param is_alone: whether the parent is believed alone: then its task is disputed in any case.
         """
-        length, count = self._layout.prefix_length, self._layout.prefix
+        self._began_at = now if self._began_at is None else self._began_at
+        length, count, seconds = self._layout.prefix_length, self._layout.prefix, now - self._began_at
         is_long = length >= self._end_disputed_at or count >= self._pieces_disputed_at
-        if is_long and not self.is_end_disputed:
+        if (is_long or seconds >= self._disputed_after) and not self.is_end_disputed:
             self._end_disputed_at = max(self._end_disputed_at, 2 * length)
             self._pieces_disputed_at = max(self._pieces_disputed_at, 2 * count)
+            self._disputed_after = max(self._disputed_after, 2 * seconds)
             self.is_end_disputed = is_alone or bool(self.may_be_right_alone())
 
     # -- when the whole is wrong ---------------------------------------------------------------------------------------

@@ -204,6 +204,7 @@ class Plan:
             timing.progressed_at = now
         if not self.is_complete:
             self.waits.recover()
+        self.trust.look_at_end(now, is_alone=self.comparison is not None)
         if timing.look():
             under_way = self.choice.under_way.items()
             owed = {number for number, asked in under_way if all(map(timing.is_slow, asked))}
@@ -244,7 +245,7 @@ class Plan:
         self.waits.came(parent)
         self.pieces.add(request.number, VerifiedPiece.of(request.parent, metadata))
         self._place()
-        self.trust.look_at_end(is_alone=self.comparison is not None)
+        self.trust.look_at_end(self.timing.now, is_alone=self.comparison is not None)
 
     def record_present(self, metadata: PieceMetadata) -> None:
         """

@@ -6,6 +6,7 @@ from collections import Counter
 
 from dragonfly_vortex.errors import (
     DigestMismatch,
+    EndDisputed,
     NoParentLeft,
     ParentFailed,
     ParentUnreachable,
@@ -257,6 +258,23 @@ class LieTests(PlanTestCase):
         self.fail_with(DigestMismatch, self.ask())
         self.assertIs(self.plan.parents["a"].standing, Standing.LIED)
         self.assertIsInstance(self.plan.failure(), NoParentLeft)
+
+    def test_for_ever(self) -> None:
+        """A parent that gives a piece now and then is not followed for ever where another one contradicts it."""
+        for parents, is_disputed in ((("a", "b"), True), (("a",), False)):
+            self.begin(*parents, at_once=2)
+            self.give(self.ask())
+            for request in self.ask_all():
+                if request.parent == "b":
+                    self.refuse(request, piece(request.number, offset=7))
+            hours = 0
+            while self.plan.failure() is None and hours < 24:
+                self.wait(3600.0)
+                hours += 1
+                for request in self.ask_all():
+                    self.give(request)
+            self.assertEqual(isinstance(self.plan.failure(), EndDisputed), is_disputed, parents)
+        self.assertEqual(hours, 24)
 
     def test_withdrawn_from_a_liar(self) -> None:
         """A piece that was requested from a liar, and that no other parent has, is lost: the download ends."""
