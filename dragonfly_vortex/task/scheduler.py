@@ -50,6 +50,12 @@ Bytes from which on a parent is not followed without end where another one says 
 of pieces of the longest that Dragonfly makes need more, and no disk is full of them.
 """
 
+_AT_ONCE_WITHOUT_END = 32
+"""
+Requests at once while it is not known how many pieces the task has; or as many as there are verified pieces. A user may
+allow thousands, and the task may have five pieces.
+"""
+
 _MOST_BUSY = 256
 """Numbers that others may be fetching before no more is asked for: they may have claimed all that there are."""
 
@@ -163,8 +169,10 @@ class Plan:
 
     def next_request(self) -> Request | None:
         """The next request, which counts as under way from now on; None while there is nothing to ask."""
-        at_once = self.requests_under_way - self.timing.slow_count
-        if at_once >= self._limit or len(self.choice.busy) >= _MOST_BUSY or self.is_complete:
+        at_once, limit = self.requests_under_way - self.timing.slow_count, self._limit
+        if self.choice.end is None:
+            limit = min(limit, max(_AT_ONCE_WITHOUT_END, len(self.layout.verified)))
+        if at_once >= limit or len(self.choice.busy) >= _MOST_BUSY or self.is_complete:
             return None
         request = self.pieces.ask(compared=() if self.comparison is None else self.comparison.there)
         if request is not None:

@@ -103,7 +103,7 @@ class FileTests(SynchronousTestCase):
         with Daemon(self.directory) as daemon:
             address = f"localhost:{daemon.port}"
             self.assert_downloaded(content, task_id.upper(), "--parent", address, "--concurrency", "1")
-            self.assert_downloaded(content, task_id, "--parent", address, "--concurrency", "99")
+            self.assert_downloaded(content, task_id, "--parent", address, "--concurrency", "9999")
 
     def test_several_parents(self) -> None:
         """With several parents those that have the task give it, though another does not and one is not there."""

@@ -51,6 +51,20 @@ class LayoutTests(PlanTestCase):
             self.assertEqual(request.parent, parent)
             self.give(request)
 
+    def test_many_allowed(self) -> None:
+        """Without a known end few pieces are asked for at first, and twice as many when those have come."""
+        first = self.begin_with_first("a", at_once=9999)
+        self.assertEqual(len(first), 32)
+        for request in first:
+            self.give(request)
+        self.assertEqual(len(self.ask_all()), 33)
+
+    def test_many_allowed_and_announced(self) -> None:
+        """With a known end as many pieces are asked for as are allowed."""
+        self.begin("a", at_once=9999)
+        self.plan.learn_layout("a", 10_000, 10)
+        self.assertEqual(len(self.ask_all()), 1000)
+
     def test_lost(self) -> None:
         """A verified piece that could not be kept is asked for again; nothing was offered, so nothing is dropped."""
         requests = self.begin_with_first("a")
