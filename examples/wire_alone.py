@@ -5,7 +5,15 @@ from __future__ import annotations
 import socket
 import sys
 
-from dragonfly_vortex.wire import Connection, ContentFinished, ContentReceived, PieceKind, PieceRequest, Role
+from dragonfly_vortex.wire import (
+    Connection,
+    ContentFinished,
+    ContentReceived,
+    ErrorReply,
+    PieceKind,
+    PieceRequest,
+    Role,
+)
 
 
 def main(host, port, task_id):
@@ -21,6 +29,8 @@ def main(host, port, task_id):
                     length += len(event.data)
                 elif isinstance(event, ContentFinished):
                     return print(length, "bytes")
+                elif isinstance(event, ErrorReply):  # the parent keeps the connection open
+                    sys.exit(f"the parent answered with error {event.code}: {event.text}")
                 else:
                     print(event)
         sys.exit("the parent has closed the connection")

@@ -49,7 +49,7 @@ class ExamplesTests(SynchronousTestCase):
         self.assertRegex(ran.stdout, rf"\A{expected}\n\Z")
 
     def test_storage(self) -> None:
-        """A storage is served, and pieces are fetched into memory, into a file, and without Twisted."""
+        """A storage is served; pieces are fetched into memory, into a file, and without Twisted, which tells an error."""
         task_id = import_file(self.directory / "file", directory=self.directory, piece_length=65536)
         with Daemon(self.directory, command=self.command("serve_storage", "data", "0")) as server:
             address = f"127.0.0.1:{server.port}"
@@ -57,6 +57,9 @@ class ExamplesTests(SynchronousTestCase):
             self.assert_says("34464 bytes", "fetch_into_file", address, task_id, "1", "piece")
             self.assertEqual(self.directory.joinpath("piece").read_bytes(), self.content[65536:])
             self.assert_says(r"(PieceContent.*\n)?65536 bytes", "wire_alone", "127.0.0.1", str(server.port), task_id)
+            ran = self.run_it("wire_alone", "127.0.0.1", str(server.port), "0" * 64)
+            self.assertEqual((ran.returncode, ran.stdout), (1, ""))
+            self.assertRegex(ran.stderr, r"\Athe parent answered with error 2: piece 0{64}-0 not found\n\Z")
 
     def test_own_store(self) -> None:
         """The store of two methods serves its file, and answers "not found" for any other piece."""
