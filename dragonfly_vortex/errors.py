@@ -19,6 +19,7 @@ __all__ = [
     "InvalidPiece",
     "LocalProtocolError",
     "NoParentLeft",
+    "NoPeerFound",
     "NotStored",
     "OutputError",
     "OutputExists",
@@ -219,6 +220,18 @@ class TooFewDescriptors(VortexError):
         super().__init__(f"expected a limit of open files (ulimit -n) of {needed} or more, got {limit}")
         self.needed = needed
         self.limit = limit
+
+
+class NoPeerFound(VortexError):
+    """
+    No parent is named, and no peer was found on the local network in time.
+
+    :param timeout: seconds within which one was expected.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__(f"expected a peer on the local network within {timeout:g} s, or a named parent, got none")
+        self.timeout = timeout
 
 
 class CannotServe(VortexError):

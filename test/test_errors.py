@@ -94,7 +94,7 @@ class PickleTests(SynchronousTestCase):
 
     def test_every_error(self) -> None:
         """Every error has the same type, message, arguments and attributes afterwards."""
-        examples: dict[str, object] = {"code": 3, "keys": ("a", "b"), "known": ("tcp",), "line": 3}
+        examples: dict[str, object] = {"code": 3, "keys": ("a", "b"), "known": ("tcp",), "line": 3, "timeout": 5.0}
         examples["last"] = errors.PieceTimeout(PARENT, PIECE_ID, "no content for 360 s")
         for name, kind in public_errors().items():
             takes_facts = kind.__init__ is not Exception.__init__

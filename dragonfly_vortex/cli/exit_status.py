@@ -10,6 +10,7 @@ from types import FrameType
 from dragonfly_vortex.errors import (
     InvalidPiece,
     NoParentLeft,
+    NoPeerFound,
     NotStored,
     ParentSpokeWrongly,
     ParentUnreachable,
@@ -57,6 +58,7 @@ _STATUSES: dict[type[VortexError], ExitStatus] = {
     InvalidPiece: ExitStatus.DIGEST_MISMATCH,
     PieceDamaged: ExitStatus.DIGEST_MISMATCH,
     ParentUnreachable: ExitStatus.UNREACHABLE,
+    NoPeerFound: ExitStatus.UNREACHABLE,
     PieceTimeout: ExitStatus.TIMED_OUT,
 }
 

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import DiscoveryConfig
 from dragonfly_vortex.downloaders.factory import Negotiation
-from dragonfly_vortex.errors import UsageError, WrongTransport
+from dragonfly_vortex.errors import NoPeerFound, UsageError, WrongTransport
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.parents_file import ParentsFile
@@ -95,7 +95,7 @@ class Parents:
         Begin to look for peers on the local network. Where there is no other parent, wait until one is found.
 
         :param negotiation: prepares to speak to the parents that are added.
-        :raises UsageError: none was found in time.
+        :raises NoPeerFound: none was found in time.
         """
         self._negotiation = negotiation
         if self._browser is None:
@@ -153,5 +153,4 @@ class Parents:
 
 
 def _nothing_found(_: object, seconds: float) -> Failure:
-    reason = f"expected a parent, or a peer on the local network within {seconds:g} s, got none"
-    return Failure(UsageError(reason))
+    return Failure(NoPeerFound(seconds))

@@ -157,7 +157,10 @@ def _find(catalog: Catalog, task_id: str, kind: PieceKind | None) -> StoredTask:
     found = catalog.find_tasks(task_id) or _find_by_prefix(catalog, task_id)
     tasks = [task for task in found if kind in (None, task.kind)]
     if not tasks:
-        raise NotStored(f"task {task_id} not found")
+        hint = ""
+        if len(task_id) < _SHORTEST_PREFIX:
+            hint = ": expected a task ID, or four or more characters of its beginning"
+        raise NotStored(f"task {task_id} not found{hint}")
     candidates = sorted({task.task_id for task in tasks})
     if len(candidates) > 1:
         named = ", ".join(candidates[:_MOST_CANDIDATES]) + (", ..." if len(candidates) > _MOST_CANDIDATES else "")

@@ -13,6 +13,7 @@ from dragonfly_vortex.errors import (
     ConfigError,
     DigestMismatch,
     NoParentLeft,
+    NoPeerFound,
     NotStored,
     OutputError,
     OutputExists,
@@ -55,7 +56,11 @@ class StatusTests(SynchronousTestCase):
                 UnexpectedPiece("p", "t-0", "r"),
                 PieceDamaged(""),
             ),
-            ExitStatus.UNREACHABLE: (ParentUnreachable("p", "t-0", "r"), PieceTruncated("p", "t-0", "r")),
+            ExitStatus.UNREACHABLE: (
+                ParentUnreachable("p", "t-0", "r"),
+                PieceTruncated("p", "t-0", "r"),
+                NoPeerFound(5),
+            ),
             ExitStatus.TIMED_OUT: (PieceTimeout("p", "t-0", "r"),),
             ExitStatus.FAILED: (
                 OutputError(""),

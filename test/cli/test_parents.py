@@ -22,7 +22,7 @@ from dragonfly_vortex.cli.parents import FIND_TIMEOUT, Parents
 from dragonfly_vortex.config import DiscoveryConfig, default_config
 from dragonfly_vortex.daemon.service import IPeerReactor
 from dragonfly_vortex.downloaders.factory import negotiate
-from dragonfly_vortex.errors import UsageError
+from dragonfly_vortex.errors import NoPeerFound
 from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
 from dragonfly_vortex.testing.pieces import sample_piece
 from test.processes import PROGRAMS, dfvortex
@@ -164,8 +164,8 @@ class FindTests(SynchronousTestCase):
         self.clock.advance(FIND_TIMEOUT - 1)
         self.assertNoResult(finding)
         self.clock.advance(1)
-        error = self.failureResultOf(finding, UsageError).value
-        self.assertEqual(str(error), "expected a parent, or a peer on the local network within 5 s, got none")
+        error = self.failureResultOf(finding, NoPeerFound).value
+        self.assertEqual(str(error), "expected a peer on the local network within 5 s, or a named parent, got none")
 
     def test_first(self) -> None:
         """The first peer is enough to begin."""
@@ -186,4 +186,4 @@ class FindTests(SynchronousTestCase):
         self.assertNoResult(finding)
         self.assertIn("for the protocol grpc, got 10.0.0.7:4005", self.said[0])
         self.clock.advance(FIND_TIMEOUT)
-        self.failureResultOf(finding, UsageError)
+        self.failureResultOf(finding, NoPeerFound)

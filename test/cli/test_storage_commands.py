@@ -195,7 +195,8 @@ class StoredTests(SynchronousTestCase):
         self.assertIn(self.task_id, self.assert_done("stat", prefix.upper()))
         self.assert_done("export", prefix, "--output", "out")
         self.assertIn(self.task_id, self.assert_done("verify", prefix))
-        self.assert_fails(3, "not found", "stat", self.task_id[:3])
+        expected = f"task {self.task_id[:3]} not found: expected a task ID, or four or more characters of its beginning"
+        self.assert_fails(3, expected, "stat", self.task_id[:3])
         self.assert_fails(3, "not found", "stat", "0000" if prefix != "0000" else "1111")
         other = f"{prefix}-another"
         with Catalog(self.directory / "data") as catalog:
