@@ -58,3 +58,10 @@ class NamedTests(SynchronousTestCase):
         for document in DOCUMENTS:
             for name in set(re.findall(r"`(test(?:\.\w+)+)", document.read_text(encoding="utf-8"))):
                 self.assertIsNotNone(namedAny(name), f"{document.name}: {name}")
+
+    def test_every_module_that_is_named_exists(self) -> None:
+        """A name like ``task/picker.py`` is that of a file of the package, or of the project."""
+        for document in DOCUMENTS:
+            for name in set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*/[a-z_]+\.py)`", document.read_text(encoding="utf-8"))):
+                places = (ROOT / "dragonfly_vortex" / name, ROOT / name)
+                self.assertTrue(any(place.is_file() for place in places), f"{document.name}: {name}")
