@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import LogLevel, globalLogPublisher
@@ -21,6 +22,9 @@ from dragonfly_vortex.config import (
     StorageTCPConfig,
 )
 from dragonfly_vortex.daemon.rlimits import (
+    COMMAND_DESCRIPTORS,
+    DOWNLOAD_DESCRIPTORS,
+    STORING_DESCRIPTORS,
     allow_descriptors,
     peer_descriptors,
     require_descriptors,
@@ -55,6 +59,22 @@ class DescriptorTests(TestCase):
         self.assertEqual(self.soft(), 764)
         self.assertEqual(allow_descriptors(config(10)), 10)
         self.assertEqual(self.soft(), 764)
+
+    def test_document(self) -> None:
+        """The manual names the least limits: three standard streams, and what the part opens."""
+        page = (Path(__file__).resolve().parents[2] / "docs" / "command-line.md").read_text(encoding="utf-8")
+        vortex = replace(config(1), metrics=MetricsConfig(enable=False))
+        vortex = replace(vortex, storage=StorageConfig(server=StorageServerConfig(protocol="tcp")))
+        command, download = 3 + COMMAND_DESCRIPTORS, 3 + DOWNLOAD_DESCRIPTORS
+        discovery = replace(config(1), discovery=DiscoveryConfig(enable=True))
+        for words in (
+            f"is {3 + peer_descriptors(config(1))} files with both doors and metrics",
+            f"{3 + peer_descriptors(vortex)} with the Vortex door alone",
+            f"{peer_descriptors(discovery) - peer_descriptors(config(1))} more with discovery",
+            f"{command} for storage commands, {download} for a download,",
+            f"{download + STORING_DESCRIPTORS} with `--store`",
+        ):
+            self.assertIn(words, " ".join(page.split()))
 
     def test_peers(self) -> None:
         """What a peer needs follows from its doors and its workers."""
