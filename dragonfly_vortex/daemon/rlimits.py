@@ -29,7 +29,7 @@ __all__ = [
 # The least that each part was seen to need with one child at each door, by lowering the limit until something failed
 # (test.test_tap and test.daemon.test_worker_main do it again): grpcio 1.85, SQLite 3.45, Twisted 26.10 with epoll.
 _PEER = 14  # the reactor 7, the database 5, a port, a connection and its file, less what is closed by then
-_METRICS = 2  # the port and a connection
+_METRICS = 3  # the port, a connection and a file of /proc
 _DISCOVERY = 5  # zeroconf's event loop 3, a socket for all interfaces and one for each
 _WORKERS = 4  # memory that the workers share, and pipes while one is started
 _EACH_WORKER = 4  # its pipes

@@ -86,7 +86,7 @@ class DescriptorTests(TestCase):
 
         self.assertEqual(
             [needed("tcp", metrics=False), needed("tcp"), needed("all"), needed("grpc"), needed("all", workers=4)],
-            [14, 16, 28, 28, 48],
+            [14, 17, 29, 29, 49],
         )
         self.assertEqual(needed("all", discovery=True), 33)
 
