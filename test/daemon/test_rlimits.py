@@ -88,7 +88,7 @@ class DescriptorTests(TestCase):
             [needed("tcp", metrics=False), needed("tcp"), needed("all"), needed("grpc"), needed("all", workers=4)],
             [14, 17, 29, 29, 49],
         )
-        self.assertEqual(needed("all", discovery=True), 33)
+        self.assertEqual(needed("all", discovery=True), 34)
 
     def test_enough_for_a_process(self) -> None:
         """The soft limit is raised where a process needs more; what cannot be had is an error that says how many."""
