@@ -85,6 +85,7 @@ class Parent:
     :param seconds: how long it takes for a piece, on the average of late; None before it has given one.
     :param rate: bytes per second that it gives, on the average of late; None before it has given a piece.
     :param round_trip: the fewest seconds from a request to the beginning of its piece; None before one has begun.
+    :param received: bytes of content that it has sent, of all pieces.
     :param heard_at: when it said anything last, whatever it was.
     :param most: how many pieces it may be asked for at once; None where that is limited for all together only.
     :param narrowed_at: when that was lessened last.
@@ -120,6 +121,7 @@ class Parent:
     seconds: float | None = None
     rate: float | None = None
     round_trip: float | None = None
+    received: int = 0
     heard_at: float = float("-inf")
     most: int | None = None
     narrowed_at: float | None = None

@@ -2,12 +2,14 @@
 Decisions by time: which requests are slow, how many pieces a parent is asked for at once, and when a parent that failed
 is asked again. No I/O, clock or reactor: the time is an argument.
 
-A request is slow if no byte of it has arrived for a few seconds, or if what is left of it would take far longer than
-another parent takes for a whole piece. A parent is slow while all requests that it has are.
+A request is slow if no byte of it has arrived for a few seconds, or if what is left of it, and of those before it,
+would take far longer at its parent's rate than another parent takes for a whole piece. The rate is that of all pieces
+that come from the parent, because it may send one after the other. A parent is slow while all requests that it has are.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -59,6 +61,7 @@ class _Course:
     :param length: bytes of the piece; None before the parent has said it.
     :param is_heard: whether the parent has said that the piece comes. Its content may still wait at the parent.
     :param waited_until: when no content had arrived yet, as far as that was seen.
+    :param parent_had_sent: bytes that the parent had sent by then, of all pieces.
     """
 
     asked_at: float
@@ -67,6 +70,7 @@ class _Course:
     length: int | None = None
     is_heard: bool = False
     waited_until: float = 0.0
+    parent_had_sent: int = 0
     is_slow: bool = False
 
 
@@ -112,7 +116,8 @@ class Timing:
 
     def begin(self, request: Request) -> None:
         """A request has been made."""
-        self._courses[request] = _Course(asked_at=self.now, progressed_at=self.now, waited_until=self.now)
+        course = self._courses[request] = _Course(asked_at=self.now, progressed_at=self.now)
+        self._wait(request, course)
 
     def age(self, request: Request) -> float:
         """Seconds since a request was made."""
@@ -127,7 +132,8 @@ class Timing:
         course, parent = self._courses[request], self._parents[request.parent]
         if not course.is_heard:
             course.is_heard = True
-            course.waited_until = self.now
+            if not course.received:
+                self._wait(request, course)
             seconds = self.now - course.asked_at
             parent.round_trip = seconds if parent.round_trip is None else min(parent.round_trip, seconds)
 
@@ -142,7 +148,7 @@ class Timing:
         """
         course = self._courses[request]
         if course.received:
-            return self._left(course)
+            return (self.now - course.waited_until) * ((course.length or 0) - course.received) / course.received
         age, seconds = self.now - course.asked_at, self._parents[request.parent].seconds
         return age if seconds is None or age > seconds else seconds - age
 
@@ -160,13 +166,14 @@ class Timing:
         :param received: bytes.
         :param length: bytes of the whole piece.
         """
-        course = self._courses[request]
+        course, parent = self._courses[request], self._parents[request.parent]
         course.length = length
         if not received:
-            course.waited_until = self.now
+            self._wait(request, course)
         if received != course.received:
+            parent.received += max(0, received - course.received)
             course.received = received
-            course.progressed_at = self.progressed_at = self._parents[request.parent].heard_at = self.now
+            course.progressed_at = self.progressed_at = parent.heard_at = self.now
             self._look_at = min(self._look_at, self.now)
 
     def look(self) -> bool:
@@ -177,9 +184,16 @@ class Timing:
         for parent in self._parents.values():
             if parent.paused_until is not None and self.now >= parent.paused_until:
                 parent.paused_until = None
+        rest: Counter[str] = Counter()  # bytes that are to come from each parent until a piece is there
         for request, course in self._courses.items():
-            self._set_slow(request, course, self._is_silent(request, course) or self._is_far_behind(request, course))
+            rest[request.parent] += (course.length or 0) - course.received
+            is_slow = self._is_silent(request, course) or self._is_far_behind(request, course, rest[request.parent])
+            self._set_slow(request, course, is_slow)
         return True
+
+    def _wait(self, request: Request, course: _Course) -> None:
+        """No content of a piece has arrived yet."""
+        course.waited_until, course.parent_had_sent = self.now, self._parents[request.parent].received
 
     def _is_silent(self, request: Request, course: _Course) -> bool:
         """
@@ -191,12 +205,16 @@ class Timing:
         patience = SILENCE
         if not course.received and parent.seconds is not None:
             patience = max(SILENCE, _FAR_LONGER * parent.seconds)
-        if not course.received and (course.is_heard or self.now - parent.heard_at < SILENCE):
+        if (course.is_heard and not course.received) or self.now - parent.heard_at < SILENCE:
             patience *= _FAR_LONGER
         return silence >= patience
 
-    def _is_far_behind(self, request: Request, course: _Course) -> bool:
-        """Whether the rest of a piece would take far longer than another parent takes for a whole one."""
+    def _is_far_behind(self, request: Request, course: _Course, rest: int) -> bool:
+        """
+        Whether a piece would take far longer than another parent takes for a whole one.
+
+        :param rest: bytes that are to come from the parent until the piece is there.
+        """
         age = self.now - course.waited_until
         if age < SILENCE or not course.received:
             return False
@@ -208,12 +226,8 @@ class Timing:
         if not others:
             return False
         known = [other.seconds for other in others if other.seconds is not None]
-        return self._left(course) > max(SILENCE, _FAR_LONGER * min(known, default=age))
-
-    def _left(self, course: _Course) -> float:
-        """Seconds that the rest of a piece takes at the rate of what has arrived of it."""
-        rest = (course.length or 0) - course.received
-        return (self.now - course.waited_until) * rest / course.received
+        seconds = age * rest / (self._parents[request.parent].received - course.parent_had_sent)
+        return seconds > max(SILENCE, _FAR_LONGER * min(known, default=age))
 
     def _set_slow(self, request: Request, course: _Course, is_slow: bool) -> None:
         """Note whether a request is slow, at its parent as well."""

@@ -163,6 +163,41 @@ class SlowTests(PlanTestCase):
         self.wait(0.5)
         self.assertEqual(self.ask().number, 0)
 
+    def test_one_after_the_other(self) -> None:
+        """Parents that send one piece after the other, and a little of the others, are asked for no piece twice."""
+        self.begin("a", "b", at_once=8)
+        received = dict.fromkeys(self.ask_all(), 0)
+        for second in range(1, 40):
+            self.wait(1)
+            for parent in ("a", "b"):
+                for place, request in enumerate(self.of(parent, list(received))):
+                    step = 10 * (second % 5 == 0) if place else 200
+                    received[request] = min(1000, received[request] + step)
+                    self.plan.timing.progress(request, received[request], 1000)
+                    if received[request] == 1000:
+                        del received[request]
+                        self.give(request)
+            asked = {request.number for request in received}
+            more = self.ask_all()
+            self.assertFalse(asked & set(self.numbers(more)), f"after {second} s")
+            received |= dict.fromkeys(more, 0)
+
+    def test_queue_of_a_frozen_parent(self) -> None:
+        """Where a parent that sends one piece after the other stands still, all that it owes is asked of another."""
+        requests = self.begin_with_first("a", "b", at_once=8)
+        owed = self.of("a", requests)
+        for second in range(1, 4):
+            self.wait(1)
+            self.plan.timing.progress(owed[0], second, 10)
+            for request in self.of("b", requests):
+                self.plan.timing.progress(request, second, 10)
+        for request in self.of("b", requests):
+            self.give(request)
+        self.ask_all()
+        self.wait(SILENCE + 0.5)
+        self.ask_all()
+        self.assertTrue(all(map(self.plan.timing.is_slow, owed)))
+
     def test_after_the_queue(self) -> None:
         """The rate of a piece counts from when its content began to arrive."""
         requests = self.begin_with_first("a", "b", at_once=2)
