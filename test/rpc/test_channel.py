@@ -51,11 +51,13 @@ class _Parent(grpc.GenericRpcHandler):
     ``cancelled``, or ``never``.
 
     :ivar sent: how many messages an endless stream has sent.
+    :ivar began: set when a call that has no end of its own has begun.
     :ivar ended: set when a call that has no end of its own has ended.
     """
 
     def __init__(self) -> None:
         self.sent = 0
+        self.began = threading.Event()
         self.ended = threading.Event()
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -93,6 +95,7 @@ class _Parent(grpc.GenericRpcHandler):
     def _mark_end(self, context: grpc.ServicerContext) -> None:
         if not context.add_callback(self.ended.set):  # it has ended before it began
             self.ended.set()
+        self.began.set()
 
     def _never(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         self._mark_end(context)
@@ -152,6 +155,7 @@ class ChannelTests(TestCase):
         channel = self.channel()
         call = channel.call("/never", b"", 1000.0)
         await channel.call("/echo", b"", 10.0)
+        self.assertTrue(await deferToThread(self.parent.began.wait, 120))
         call.cancel()
         with self.assertRaises(CancelledError):
             await call
