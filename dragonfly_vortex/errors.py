@@ -16,6 +16,7 @@ __all__ = [
     "DigestMismatch",
     "DiscoveryUnavailable",
     "EndDisputed",
+    "InvalidOrigin",
     "InvalidPiece",
     "LocalProtocolError",
     "NoParentLeft",
@@ -118,6 +119,10 @@ class CertificateUnusable(UsageError):
         self.file = file
         self.reason = reason
         super().__init__(f"{file}: {reason}")
+
+
+class InvalidOrigin(UsageError):
+    """A task's ID cannot be made from what is known of its origin: a URL that is none, or a field that is missing."""
 
 
 class UnknownProtocol(UsageError):

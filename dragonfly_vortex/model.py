@@ -20,6 +20,7 @@ __all__ = [
     "FileRange",
     "Found",
     "OpenPiece",
+    "Origin",
     "StoredPiece",
     "StoredTask",
     "piece_id",
@@ -29,6 +30,39 @@ __all__ = [
 def piece_id(task_id: str, number: int) -> str:
     """What a piece is called in logs and messages: ``{task id}-{number}``, as in the reference."""
     return f"{task_id}-{number}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """
+    What a task was made from. Its ID follows from this, by the rules of :mod:`dragonfly_vortex.identity`.
+
+    The first seven fields have the names and the meaning of those in Dragonfly's ``common.v2.Download``.
+
+    :param url: where the content comes from; empty for a file that was imported from a disk.
+    :param tag: distinguishes tasks of the same URL.
+    :param application: distinguishes tasks of the same URL, too.
+    :param filtered_query_params: parameters of the URL's query that are not part of the task's ID.
+    :param revision: the revision of a repository, where the source is a hub of models.
+    :param piece_length: bytes of every piece but the last, where the user asked for a length; None for Dragonfly's
+        rule, and then it is not part of the ID.
+    :param content_for_calculating_task_id: the text whose SHA-256 is the ID; None where the ID is made in another way.
+    :param by_blob_digest: whether the digest in the URL of a registry's blob or manifest is the ID
+        (``enable_task_id_based_blob_digest``).
+    :param region: the region of an object storage.
+    :param endpoint: the address of an object storage.
+    """
+
+    url: str = ""
+    tag: str = ""
+    application: str = ""
+    filtered_query_params: tuple[str, ...] = ()
+    revision: str = ""
+    piece_length: int | None = None
+    content_for_calculating_task_id: str | None = None
+    by_blob_digest: bool = False
+    region: str = ""
+    endpoint: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

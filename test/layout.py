@@ -34,6 +34,7 @@ LAYERS = (
     ("files",),
     ("shared_memory",),
     ("digest",),
+    ("identity",),
     ("config",),
     ("geometry",),
     ("metrics",),

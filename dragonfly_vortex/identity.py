@@ -1,0 +1,178 @@
+"""
+The IDs of tasks, made from their origins as the reference makes them. Nothing is read or written.
+
+The rules are those of ``dragonfly-client-util`` 1.5.10 (``id_generator/mod.rs``, ``url/mod.rs``, ``digest/mod.rs``). A
+standard task has one of three: the SHA-256 of a given text, the digest in a registry's URL, or the SHA-256 of the URL
+and the options. All peers of a cluster must agree on each byte, because a task with another ID is another task.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Protocol
+from urllib.parse import unquote_plus
+
+from ada_url import URL
+
+from dragonfly_vortex.digest import parse_digest
+from dragonfly_vortex.errors import InvalidOrigin
+from dragonfly_vortex.model import Origin
+from dragonfly_vortex.wire import PieceKind
+
+__all__ = ["ContentHash", "digest_in_url", "filter_query", "normalize_url", "task_id_of"]
+
+_BLOB_URL = re.compile(r".*://.*/v2/.*/blobs/([^?]+)(?:\?.*)?")
+_MANIFEST_URL = re.compile(r".*://.*/v2/.*/manifests/([^?]+)(?:\?.*)?")
+
+_UNRESERVED = frozenset(b"-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+"""The bytes of a query that are written as they are, as in Go's ``url.QueryEscape``."""
+
+
+class ContentHash(Protocol):
+    """A SHA-256 of ``hashlib``."""
+
+    def copy(self) -> ContentHash:
+        """Another hash that has taken the same bytes."""
+
+    def update(self, data: bytes, /) -> None:
+        """Take the next bytes."""
+
+    def hexdigest(self) -> str:
+        """The hash of all bytes so far."""
+
+
+def task_id_of(origin: Origin, kind: PieceKind = PieceKind.STANDARD, content: ContentHash | None = None) -> str:
+    """
+    The ID of a task.
+
+    Its URL is taken as it is; a user's URL goes through :func:`normalize_url` first.
+
+    :param origin: what the task is made from.
+    :param kind: the kind of its pieces: each has rules of its own.
+    :param content: the SHA-256 of the whole content. Only an imported file of :attr:`PieceKind.PERSISTENT_CACHE` needs
+        it, and it is not changed.
+    :raises InvalidOrigin: the kind has no rule for such an origin.
+    """
+    if kind is PieceKind.STANDARD:
+        return _of_url(origin)
+    if kind is PieceKind.PERSISTENT:
+        return _of_object(origin)
+    if kind is PieceKind.PERSISTENT_CACHE:
+        return _of_file(origin, content)
+    raise InvalidOrigin(f"expected a task ID: Dragonfly has no rule that makes one for tasks of kind {kind.label}")
+
+
+def _of_url(origin: Origin) -> str:
+    """The ID of a standard task: by a given text, by the digest in the URL, or by the URL and the options."""
+    if origin.content_for_calculating_task_id is not None:
+        return hashlib.sha256(origin.content_for_calculating_task_id.encode()).hexdigest()
+    if not origin.url:
+        raise InvalidOrigin("expected a URL, or a text for calculating the task ID, got neither")
+    if origin.by_blob_digest:
+        digest = digest_in_url(origin.url)
+        if digest:
+            return parse_digest(digest)[1]
+        if _BLOB_URL.fullmatch(origin.url):
+            raise InvalidOrigin(f"expected the URL of a blob with a SHA-256 or SHA-512 at its end, got {origin.url}")
+    length = "" if origin.piece_length is None else str(origin.piece_length)
+    url = filter_query(origin.url, origin.filtered_query_params)
+    # Nothing stands between the parts, in the reference neither: tag "a" and application "b" are tag "ab".
+    text = "".join((url, origin.tag, origin.application, origin.revision, length, "STANDARD"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _of_object(origin: Origin) -> str:
+    """The ID of a persistent task, which is an object in an object storage."""
+    if not (origin.url and origin.region and origin.endpoint):
+        raise InvalidOrigin(
+            "expected URL, region and endpoint of an object storage, from which the ID of a persistent task is made;"
+            f" got {origin.url!r}, {origin.region!r} and {origin.endpoint!r}"
+        )
+    return hashlib.sha256("".join((origin.url, origin.region, origin.endpoint, "PERSISTENT")).encode()).hexdigest()
+
+
+def _of_file(origin: Origin, content: ContentHash | None) -> str:
+    """The ID of a persistent-cache task, which is a file: its content is part of the ID."""
+    if origin.content_for_calculating_task_id is not None:
+        return hashlib.sha256(origin.content_for_calculating_task_id.encode()).hexdigest()
+    if content is None:
+        raise InvalidOrigin("expected the content, from which the ID of a persistent-cache task is made, got none")
+    length = "" if origin.piece_length is None else str(origin.piece_length)
+    whole = content.copy()
+    whole.update("".join((origin.tag, origin.application, length, "PERSISTENT_CACHE")).encode())
+    return whole.hexdigest()
+
+
+def digest_in_url(url: str) -> str:
+    """
+    The digest of a content, where its URL names one: that of a registry's blob, or of a manifest by its digest.
+
+    :returns: ``sha256:<hex>`` or ``sha512:<hex>``; empty where the URL names none.
+    """
+    match = _BLOB_URL.fullmatch(url) or _MANIFEST_URL.fullmatch(url)
+    if match is None:
+        return ""
+    try:
+        algorithm, _ = parse_digest(match[1])
+    except ValueError:
+        return ""
+    return match[1] if algorithm.startswith("sha") else ""
+
+
+def normalize_url(url: str) -> str:
+    """
+    A URL as ``dfget`` sends it to its daemon: scheme and host in small letters, no default port, no ``.`` and ``..``
+    in the path, which is at least ``/``, and what must be escaped is escaped (WHATWG's URL standard).
+
+    :raises InvalidOrigin: it is no absolute URL.
+    """
+    return _parsed(url).href
+
+
+def filter_query(url: str, filtered_query_params: tuple[str, ...]) -> str:
+    """
+    A URL without some parameters of its query, and with the others in the order of their names.
+
+    :param filtered_query_params: the names of the parameters that are left out. Without any, the URL stays as it is,
+        and is not even normalized.
+    :raises InvalidOrigin: it is no absolute URL.
+    """
+    if not filtered_query_params:
+        return url
+    parsed = _parsed(url)
+    pairs = []
+    for segment in parsed.search.removeprefix("?").split("&"):
+        name, _, value = segment.partition("=")
+        # Go's parser, which the reference follows here, skips what has a semicolon.
+        if segment and ";" not in segment and unquote_plus(name) not in filtered_query_params:
+            pairs.append((unquote_plus(name), unquote_plus(value)))
+    pairs.sort(key=lambda pair: pair[0])
+    parsed.search = "&".join(f"{_escape(name)}={_escape(value)}" for name, value in pairs)
+    href = parsed.href
+    if parsed.pathname == "/" and _has_no_path(url):
+        scheme, _, rest = href.partition("://")
+        authority, _, rest = rest.partition("/")
+        return f"{scheme}://{authority}{rest}"
+    return href
+
+
+def _parsed(url: str) -> URL:
+    """A URL, parsed by the standard that the reference's library follows, too."""
+    try:
+        return URL(url)
+    except ValueError as error:
+        raise InvalidOrigin(f"expected a URL like https://example.com/file, got {url!r}") from error
+
+
+def _has_no_path(url: str) -> bool:
+    """Whether there is nothing behind a URL's host; the parser makes ``/`` of that."""
+    _, separator, rest = url.partition("://")
+    return bool(separator) and "/" not in re.split("[?#]", rest, maxsplit=1)[0]
+
+
+def _escape(text: str) -> str:
+    """A name or a value as it is written in a query."""
+    return "".join(
+        chr(byte) if byte in _UNRESERVED else "+" if byte == 0x20 else f"%{byte:02X}" for byte in text.encode()
+    )
