@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from benchmarks.contestants import TARGETS, Target
 from benchmarks.text import Spread, spread
@@ -104,14 +103,12 @@ class Result:
 
     :param target: what was to be reached.
     :param of_minima: the ratio of the best turns, which decides.
-    :param of_medians: the ratio of the median turns.
     :param of_rounds: the ratios of each round, whose two turns are minutes apart at most: a machine that is slower for
         a while is slower for both.
     """
 
     target: Target
     of_minima: float | None = None
-    of_medians: float | None = None
     of_rounds: Spread | None = None
 
     @property
@@ -184,7 +181,6 @@ def _result(target: Target, samples: Sequence[Sample]) -> Result:
     return Result(
         target=target,
         of_minima=_ratio(target, min(ours), min(other)),
-        of_medians=_ratio(target, median(ours), median(other)),
         of_rounds=spread(known) if known else None,
     )
 

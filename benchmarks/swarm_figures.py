@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil, floor, log2
 from pathlib import Path
@@ -129,29 +129,37 @@ def draw(report: Report[Sample]) -> str:
 
 def _swarms(samples: Sequence[Sample]) -> str:
     """A line for each swarm in which no peer is harmed."""
+    lengths = sorted({each.piece_length for each in samples})
+    head = ["peers", "N"]
+    for piece_length in lengths:
+        head += [f"{length(piece_length)}: seconds", "N : 1", "sent by the first", "by all : N"]
     rows = []
-    for piece_length, program, peers in sorted(
-        {(each.piece_length, each.program, each.peers) for each in samples if not each.harm},
-        key=lambda key: (key[0], _ORDER.index(key[1]), key[2]),
+    for program, peers in sorted(
+        {(each.program, each.peers) for each in samples if not each.harm},
+        key=lambda key: (_ORDER.index(key[0]), key[1]),
     ):
-        taken = _taken(samples, program, peers, piece_length)
-        times = spread([each.seconds for each in taken])
-        one = _seconds(samples, program, 1, piece_length)
-        size = taken[0].content_length
-        rows.append(
-            [
-                length(piece_length),
-                program,
-                str(peers),
-                spread_text(times, ".1f"),
-                f"{times.median / one:.2f}" if one else "?",
-                f"{median([each.first_sent for each in taken]) / size:.2f}",
-                f"{median([each.sent for each in taken]) / size / peers:.3f}",
-                "" if program == SIMULATED else f"{median([each.busy for each in taken]):.0%}",
-            ]
-        )
-    head = ["pieces of", "peers", "N", "seconds", "N : 1", "sent by the first, copies", "sent by all, copies : N"]
-    return table([*head, "processor"], rows)
+        cells = [program, str(peers)]
+        for piece_length in lengths:
+            cells += _swarm(samples, program, peers, piece_length)
+        rows.append(cells)
+    busy = spread([each.busy for each in samples if each.program != SIMULATED])
+    legend = f"Sent: in copies of the file. In real turns {spread_text(busy, '.0%')} of the processor's time was used."
+    return f"{legend}\n\n{table(head, rows)}"
+
+
+def _swarm(samples: Sequence[Sample], program: str, peers: int, piece_length: int) -> list[str]:
+    """The time and what was sent, of one kind of swarm and one length of pieces."""
+    taken = _taken(samples, program, peers, piece_length)
+    if not taken:
+        return [""] * 4
+    times, size = spread([each.seconds for each in taken]), taken[0].content_length
+    one = _seconds(samples, program, 1, piece_length)
+    return [
+        spread_text(times, ".1f"),
+        f"{times.median / one:.2f}" if one else "?",
+        f"{median([each.first_sent for each in taken]) / size:.2f}",
+        f"{median([each.sent for each in taken]) / size / peers:.3f}",
+    ]
 
 
 def _harms(samples: Sequence[Sample]) -> str:
@@ -164,43 +172,53 @@ def _harms(samples: Sequence[Sample]) -> str:
                 harm if harm == KILLED else f"lies: `{harm}`",
                 length(piece_length),
                 spread_text(spread([each.seconds for each in taken]), ".1f"),
-                str(sum(each.unfinished for each in taken)),
-                str(sum(each.wrong for each in taken)),
             ]
         )
-    return table(["one peer in four, N = 8", "pieces of", "seconds", "without the file", "wrong bytes kept"], rows)
+    unfinished, wrong = (sum(getattr(each, name) for each in samples if each.harm) for name in ("unfinished", "wrong"))
+    sums = f"Honest peers without the file at the end: {unfinished}; wrong bytes kept: {wrong}."
+    return f"{table(['one peer in four, N = 8', 'pieces of', 'seconds'], rows)}\n\n{sums}"
 
 
 def _targets(samples: Sequence[Sample]) -> str:
-    """What was to be reached, and what came of it."""
-    rows = []
-    for what, most, measured in _targets_of(samples):
-        verdict = "?" if measured is None else "reached" if measured <= most else "**not reached**"
-        rows.append([what, f"{most:g}", "?" if measured is None else f"{measured:.2f}", verdict])
-    return table(["medians", "at most", "measured", ""], rows)
+    """A line for each target, with what was measured for each length of pieces."""
+    lengths = sorted({each.piece_length for each in samples})
+    head, rows = ["medians"], list[list[str]]()
+    for piece_length, most in zip(lengths, ({8: 1.6, 16: 1.8}, {8: 2.0, 16: 2.3}), strict=False):
+        head += [length(piece_length), "at most"]
+        for number, (what, limit, measured) in enumerate(_targets_of(samples, piece_length, most)):
+            if number == len(rows):
+                rows.append([what])
+            rows[number] += [_verdict(measured, limit), f"{limit:g}"]
+    return table(head, rows)
 
 
-def _targets_of(samples: Sequence[Sample]) -> Iterator[tuple[str, float, float | None]]:
-    """For each target what it is, its limit, and the ratio; None where a side was not measured."""
+def _verdict(measured: float | None, most: float) -> str:
+    """The ratio, in bold where it is too large."""
+    if measured is None:
+        return "?"
+    return f"{measured:.2f}" if measured <= most else f"**{measured:.2f}**"
+
+
+def _targets_of(
+    samples: Sequence[Sample], piece_length: int, most: Mapping[int, float]
+) -> Iterator[tuple[str, float, float | None]]:
+    """
+    For each target what it is, its limit, and the ratio; None where a side was not measured.
+
+    :param most: the limit of the time, as a multiple of that of one peer, by the number of peers.
+    """
 
     def ratio(over: float | None, under: float | None) -> float | None:
         return None if over is None or not under else over / under
 
-    lengths = sorted({each.piece_length for each in samples})
-    for piece_length, most in zip(lengths, ({8: 1.6, 16: 1.8}, {8: 2.0, 16: 2.3}), strict=False):
-        of = f"pieces of {length(piece_length)}"
-        one, eight = (_seconds(samples, OURS, peers, piece_length) for peers in (1, 8))
-        for peers in most:
-            yield f"{of}: N = {peers} : N = 1", most[peers], ratio(_seconds(samples, OURS, peers, piece_length), one)
-        yield f"{of}: N = 8, ours : libtorrent", 0.7, ratio(eight, _seconds(samples, TORRENT, 8, piece_length))
-        taken = _taken(samples, OURS, 8, piece_length)
-        sent = median([each.first_sent for each in taken]) if taken else None
-        yield f"{of}: N = 8, bytes that leave the first : size", 1.6, ratio(sent, samples[0].content_length)
-        yield (
-            f"{of}: N = 8, one in four killed : none",
-            1.5,
-            ratio(_seconds(samples, OURS, 8, piece_length, KILLED), eight),
-        )
+    one, eight = (_seconds(samples, OURS, peers, piece_length) for peers in (1, 8))
+    for peers, limit in most.items():
+        yield f"N = {peers} : N = 1", limit, ratio(_seconds(samples, OURS, peers, piece_length), one)
+    yield "N = 8, ours : libtorrent", 0.7, ratio(eight, _seconds(samples, TORRENT, 8, piece_length))
+    taken = _taken(samples, OURS, 8, piece_length)
+    sent = median([each.first_sent for each in taken]) if taken else None
+    yield "N = 8, bytes that leave the first : size", 1.6, ratio(sent, samples[0].content_length)
+    yield "N = 8, one in four killed : none", 1.5, ratio(_seconds(samples, OURS, 8, piece_length, KILLED), eight)
 
 
 def _taken(samples: Sequence[Sample], program: str, peers: int, piece_length: int, harm: str = "") -> list[Sample]:

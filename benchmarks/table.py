@@ -11,7 +11,7 @@ from benchmarks.text import length, spread_text, table
 
 __all__ = ["draw"]
 
-_COSTS = ("MB/s", "seconds", "s/GB, parent", "s/GB, child", "MB, parent", "MB, child")
+_COSTS = ("MB/s", "s/GB, parent", "s/GB, child", "MB, parent", "MB, child")
 
 
 def draw(report: Report[Sample]) -> str:
@@ -54,26 +54,28 @@ def _shared_shape(report: Report[Sample]) -> tuple[int, int]:
 
 
 def _results(found: Sequence[Result]) -> str:
-    head = ("", "to be reached", "best by best", "median by median", "median of the rounds", "")
-    return "### What was to be reached\n\n" + table(head, [list(_result(each)) for each in found])
+    head = ("", "target", "best by best", "median of the rounds")
+    legend = "*Whole command*: with the file's SHA-256; *pieces*: without it; both over TCP. Bold: not reached."
+    return f"### Targets\n\n{legend}\n\n{table(head, [list(_result(each)) for each in found])}"
 
 
 def _result(result: Result) -> Iterator[str]:
     target = result.target
     yield target.title
     yield f"at least {target.at_least:g}" if target.at_least is not None else f"at most {target.at_most:g}"
-    for ratio in (result.of_minima, result.of_medians):
-        yield "?" if ratio is None else f"{ratio:.2f}"
+    if result.of_minima is None:
+        yield "not measured"
+    else:
+        yield f"{result.of_minima:.2f}" if result.is_reached else f"**{result.of_minima:.2f}**"
     yield spread_text(result.of_rounds, ".2f")
-    yield {None: "not measured", True: "reached", False: "**not reached**"}[result.is_reached]
 
 
 def _groups(report: Report[Sample], found: Sequence[Cell]) -> str:
     """A table for all that do the same with the bytes."""
     parts = [
         "### All contestants",
-        "Each figure is the median, with the least and the most behind it. Start-up is the least time of a task of"
-        f" {length(START_UP_LENGTH)}; it is taken off the time, and its processor time off the processor time.",
+        "MB/s: median (least-most), without start-up, which is the least time of a task of"
+        f" {length(START_UP_LENGTH)}. s/GB: the median processor time, without that of start-up. MB: the most memory.",
     ]
     for group, heading in GROUPS.items():
         rows = [
@@ -89,24 +91,22 @@ def _groups(report: Report[Sample], found: Sequence[Cell]) -> str:
 
 
 def _costs(cell: Cell) -> Iterator[str]:
-    """Rate, time, processor time and memory."""
+    """Rate, processor time and memory. The report has the other figures."""
     yield spread_text(cell.rate, ",.0f", 10**6)
-    yield spread_text(cell.seconds, ".2f")
     for processor in (cell.parent_processor, cell.child_processor):
-        yield spread_text(processor, ".3f")
+        yield f"{processor.median:.3f}"
     for peak in (cell.parent_peak, cell.child_peak):
-        yield spread_text(peak, ",.0f", 10**6)
+        yield f"{peak.maximum / 10**6:,.0f}"
 
 
 def _other_shapes(report: Report[Sample], found: Sequence[Cell]) -> Iterator[str]:
     """The same file in other pieces, and more or fewer of them at once."""
     titles = {entry.name: entry.title for entry in report.entries}
     shared = _shared_shape(report)
-    names = {cell.contestant for cell in found if (cell.piece_length, cell.concurrency) != shared}
     rows = [
         [length(cell.piece_length), str(cell.concurrency), titles[cell.contestant], *_costs(cell)]
         for cell in sorted(found, key=lambda cell: (cell.piece_length, cell.concurrency))
-        if cell.contestant in names
+        if (cell.piece_length, cell.concurrency) != shared
     ]
     if rows:
         yield "### Other pieces\n\n" + table(["pieces of", "at once", "", *_COSTS], rows)

@@ -80,7 +80,7 @@ class ResultTests(SynchronousTestCase):
         """Each target has a result, and the best turns decide."""
         self.assertEqual([each.target for each in results(contest_samples())], list(TARGETS))
         result = self.of(contest_samples(), "tcp", "grpc")
-        self.assertEqual((result.of_minima, result.of_medians, result.is_reached), (2.0, 4.0, False))
+        self.assertEqual((result.of_minima, result.is_reached), (2.0, False))
         self.assertEqual(result.of_rounds, Spread(minimum=2.0, median=4.0, maximum=4.0))
 
     def test_rounds(self) -> None:
@@ -106,5 +106,5 @@ class ResultTests(SynchronousTestCase):
     def test_not_measured(self) -> None:
         """Where a side did not take part, nothing is said."""
         result = self.of(contest_samples(), "tcp", "curl")
-        self.assertEqual((result.of_minima, result.of_medians, result.of_rounds), (None, None, None))
+        self.assertEqual((result.of_minima, result.of_rounds), (None, None))
         self.assertIsNone(result.is_reached)

@@ -48,12 +48,20 @@ class FiguresTests(SynchronousTestCase):
             sample(OURS, 6, 10.0, "FORGED"),
         ]
         lines = draw(report_of(samples)).splitlines()
-        self.assertIn("| 1 MiB | dfvortex | 8 | 12.0 (9.0-15.0) | 1.50 | 1.50 | 1.000 | 50% |", lines)
-        self.assertIn("| pieces of 1 MiB: N = 8 : N = 1 | 1.6 | 1.50 | reached |", lines)
-        self.assertIn("| pieces of 1 MiB: N = 8, ours : libtorrent | 0.7 | 0.50 | reached |", lines)
-        self.assertIn("| pieces of 1 MiB: N = 8, one in four killed : none | 1.5 | 2.50 | **not reached** |", lines)
-        self.assertIn("| pieces of 1 MiB: N = 16 : N = 1 | 1.8 | ? | ? |", lines)
-        self.assertIn("| lies: `FORGED` | 1 MiB | 10.0 (10.0-10.0) | 0 | 0 |", lines)
+        self.assertIn("| dfvortex | 8 | 12.0 (9.0-15.0) | 1.50 | 1.50 | 1.000 |", lines)
+        self.assertIn("| N = 8 : N = 1 | 1.50 | 1.6 |", lines)
+        self.assertIn("| N = 8, ours : libtorrent | 0.50 | 0.7 |", lines)
+        self.assertIn("| N = 8, one in four killed : none | **2.50** | 1.5 |", lines)
+        self.assertIn("| N = 16 : N = 1 | ? | 1.8 |", lines)
+        self.assertIn("| lies: `FORGED` | 1 MiB | 10.0 (10.0-10.0) |", lines)
+        self.assertIn("Honest peers without the file at the end: 0; wrong bytes kept: 0.", lines)
+
+    def test_two_lengths(self) -> None:
+        """Each length of pieces has its own limit beside its figure."""
+        samples = [sample(OURS, peers, peers, piece_length=size) for peers in (1, 8) for size in (_MIB, 4 * _MIB)]
+        lines = draw(report_of([*samples, sample(OURS, 4, 4.0)])).splitlines()
+        self.assertIn("| N = 8 : N = 1 | **8.00** | 1.6 | **8.00** | 2 |", lines)
+        self.assertIn("| dfvortex | 4 | 4.0 (4.0-4.0) | 4.00 | 1.50 | 1.000 | | | | |", lines)
 
     def test_simulated(self) -> None:
         """The simulator gives a sample of the same kind."""
