@@ -71,11 +71,14 @@ class StoredTask:
     A task in a storage.
 
     :param kind: the kind of its pieces.
-    :param task_id: for an imported file the SHA-256 of its content, in hexadecimal.
-    :param content_length: bytes of the whole content; None while a download has not learnt it yet. A task is
+    :param task_id: its ID.
+    :param content_length: bytes of the whole content; None while a download does not know it yet. A task is
         finished when its length is known and all its pieces are there.
     :param piece_length: bytes of every piece but the last, which may be shorter.
-    :param created_at: when it came into the storage, in Unix seconds.
+    :param created_at: when it was added to the storage, in Unix seconds.
+    :param digest: the digest that the whole content must have, for example ``sha256:<hex>``; empty where none is known,
+        and then each piece is verified by its own digest only.
+    :param origin: what the task was made from; None where that is not known.
     """
 
     kind: PieceKind
@@ -83,6 +86,8 @@ class StoredTask:
     content_length: int | None
     piece_length: int
     created_at: int
+    digest: str = ""
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

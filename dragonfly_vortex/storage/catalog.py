@@ -197,7 +197,7 @@ class Catalog:
         key = task_key(task.kind, task.task_id)
         with self._database.change() as connection:
             connection.execute("DELETE FROM task WHERE kind = ? AND task_id = ?", key)
-            connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?)", task_row(task))
+            connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", task_row(task))
             _insert_pieces(connection, key, pieces)
 
     def commit_pieces(self, task: StoredTask, pieces: Sequence[PieceMetadata]) -> None:
@@ -213,7 +213,7 @@ class Catalog:
             try:
                 there = self.get_task(task.kind, task.task_id)
             except NotStored:
-                connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?)", task_row(task))
+                connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", task_row(task))
             else:
                 if there.piece_length != task.piece_length:
                     raise StorageError(

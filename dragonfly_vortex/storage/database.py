@@ -30,12 +30,12 @@ from dragonfly_vortex.storage.reading import (
     FileState,
     Place,
     Reading,
-    check_version,
     open_for_reading,
     place_of,
     state_of,
+    version_of,
 )
-from dragonfly_vortex.storage.tables import TABLES, VERSION, Row
+from dragonfly_vortex.storage.tables import VERSION, Row, prepare
 from dragonfly_vortex.system_calls import reason_of
 
 __all__ = ["Access", "Database"]
@@ -134,16 +134,14 @@ class Database:
         return Reading(connection, state, is_snapshot=False)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        """Set a new connection's modes, and make the tables in a new file."""
-        is_made = check_version(self.path, connection)
+        """Set a new connection's modes, and make or migrate the tables."""
+        version = version_of(self.path, connection)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        if not is_made:
+        if version < VERSION:
             with _transaction(connection):
-                for table in TABLES:
-                    connection.execute(table)
-                connection.execute(f"PRAGMA user_version = {VERSION}")
+                prepare(connection, version)
 
     def is_current(self) -> bool:
         """

@@ -86,6 +86,7 @@ def import_file(
                 content_length=before.st_size,
                 piece_length=piece_length,
                 created_at=int(time.time()),
+                digest=f"sha256:{reading.task_id()}",
             )
             with content.lock():
                 if staged is None:

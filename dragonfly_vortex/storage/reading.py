@@ -26,7 +26,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from dragonfly_vortex.errors import StorageFailure
-from dragonfly_vortex.storage.tables import TABLES, VERSION
+from dragonfly_vortex.storage.tables import VERSION, prepare
 
 __all__ = [
     "ATTEMPTS",
@@ -34,11 +34,11 @@ __all__ = [
     "FileState",
     "Place",
     "Reading",
-    "check_version",
     "connect_to_read",
     "open_for_reading",
     "place_of",
     "state_of",
+    "version_of",
 ]
 
 BUSY_TIMEOUT = 30.0
@@ -153,11 +153,11 @@ def connect_to_read(path: Path, how: str = "mode=ro") -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
 
 
-def check_version(path: Path, connection: sqlite3.Connection) -> bool:
+def version_of(path: Path, connection: sqlite3.Connection) -> int:
     """
-    Tell whether a database has the tables of a catalog; one that is empty has not.
+    The version of a catalog's tables; 0 for a database that is empty.
 
-    :raises StorageFailure: it is a newer version's.
+    :raises StorageFailure: it is a newer one than :data:`~dragonfly_vortex.storage.tables.VERSION`.
     """
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version > VERSION:
@@ -165,15 +165,18 @@ def check_version(path: Path, connection: sqlite3.Connection) -> bool:
             f"cannot open {path}: expected a catalog of version {VERSION} or older, got version {version},"
             " made by a newer dragonfly_vortex"
         )
-    return int(version) == VERSION
+    return int(version)
 
 
 def _checked(path: Path, reading: Reading) -> Reading:
-    """The same, unless it is no catalog."""
+    """The same, or a copy of an older version's with the present tables, unless it is no catalog."""
     connection = reading.connection
     try:
-        if check_version(path, connection):
+        version = version_of(path, connection)
+        if version == VERSION:
             return reading
+        if version:
+            return _migrated(reading, version)
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone() != (0,):
             raise StorageFailure(f"cannot open {path}: expected a catalog, got another database")
     except BaseException:
@@ -184,11 +187,23 @@ def _checked(path: Path, reading: Reading) -> Reading:
     return reading._replace(connection=_empty(), is_snapshot=True)
 
 
+def _migrated(reading: Reading, version: int) -> Reading:
+    """A copy, in memory, with the present tables. The file itself is migrated when it is first opened for writing."""
+    memory = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        reading.connection.backup(memory)
+        prepare(memory, version)
+    except BaseException:
+        memory.close()
+        raise
+    reading.connection.close()
+    return reading._replace(connection=memory, is_snapshot=True)
+
+
 def _empty() -> sqlite3.Connection:
     """A catalog without rows, in memory."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    for table in TABLES:
-        connection.execute(table)
+    prepare(connection, 0)
     return connection
 
 

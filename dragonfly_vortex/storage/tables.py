@@ -5,10 +5,14 @@ The tables of a catalog, and the conversion of tasks and pieces to rows and back
 
 from __future__ import annotations
 
+import json
+import re
+import sqlite3
+from dataclasses import fields
 from typing import Any
 
 from dragonfly_vortex.errors import NotStored, StorageError
-from dragonfly_vortex.model import StoredPiece, StoredTask
+from dragonfly_vortex.model import Origin, StoredPiece, StoredTask
 from dragonfly_vortex.storage.content import is_task_id
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
@@ -16,12 +20,12 @@ __all__ = [
     "IN_DOUBT",
     "PIECE_COLUMNS",
     "SOUND",
-    "TABLES",
     "TASK_COLUMNS",
     "VERSION",
     "Row",
     "piece_of",
     "piece_row",
+    "prepare",
     "signed",
     "signed_or_null",
     "task_key",
@@ -29,10 +33,10 @@ __all__ = [
     "task_row",
 ]
 
-VERSION = 1
+VERSION = 2
 """The version of the tables below, kept in the file (``user_version``)."""
 
-TABLES = (
+_TABLES = (
     """
     CREATE TABLE task (
         kind TEXT NOT NULL,
@@ -40,6 +44,8 @@ TABLES = (
         content_length INTEGER,
         piece_length INTEGER NOT NULL,
         created_at INTEGER NOT NULL,
+        digest TEXT,
+        origin TEXT,
         PRIMARY KEY (kind, task_id)
     ) WITHOUT ROWID
     """,
@@ -63,7 +69,14 @@ TABLES = (
 )
 """What makes them, one statement each."""
 
-TASK_COLUMNS = "kind, task_id, content_length, piece_length, created_at"
+_MIGRATIONS = (
+    # In version 1 each ID was the SHA-256 of the content. That is what a missing digest means, and so a process of that
+    # version, which has the file open still, goes on to write rows that are right.
+    ("ALTER TABLE task ADD COLUMN digest TEXT", "ALTER TABLE task ADD COLUMN origin TEXT"),
+)
+"""What makes of each version, from 1, the next one."""
+
+TASK_COLUMNS = "kind, task_id, content_length, piece_length, created_at, digest, origin"
 """A task's row, as :func:`task_row` gives it and :func:`task_of` takes it."""
 
 PIECE_COLUMNS = "number, offset, length, digest, parent_id, traffic_type, cost, created_at, damage"
@@ -77,6 +90,21 @@ SOUND = ("", IN_DOUBT)
 
 Row = tuple[Any, ...]
 """What SQLite gives; what it is is known by the column."""
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def prepare(connection: sqlite3.Connection, version: int) -> None:
+    """
+    Make the tables in an empty database, or migrate those of an older version. The caller's transaction makes that
+    all or nothing.
+
+    :param version: the version that the database has; 0 for an empty one.
+    """
+    steps = [_TABLES] if not version else _MIGRATIONS[version - 1 :]
+    for statement in (statement for step in steps for statement in step):
+        connection.execute(statement)
+    connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def task_key(kind: PieceKind, task_id: str) -> tuple[str, str]:
@@ -123,19 +151,40 @@ def task_row(task: StoredTask) -> Row:
         signed_or_null(task.content_length),
         signed(task.piece_length),
         task.created_at,
+        None if task.digest == _digest_by_id(task.task_id) else task.digest,
+        None if task.origin is None else _text_of(task.origin),
     )
 
 
 def task_of(row: Row) -> StoredTask:
     """The task whose row it is."""
-    kind, task_id, content_length, piece_length, created_at = row
+    kind, task_id, content_length, piece_length, created_at, digest, origin = row
     return StoredTask(
         kind=PieceKind.from_label(str(kind)),
         task_id=str(task_id),
         content_length=None if content_length is None else _unsigned(content_length),
         piece_length=_unsigned(piece_length),
         created_at=int(created_at),
+        digest=_digest_by_id(str(task_id)) if digest is None else str(digest),
+        origin=None if origin is None else _origin_of(str(origin)),
     )
+
+
+def _digest_by_id(task_id: str) -> str:
+    """The digest of a task whose row has none: its ID, if that is a SHA-256."""
+    return f"sha256:{task_id}" if _SHA256.fullmatch(task_id) else ""
+
+
+def _text_of(origin: Origin) -> str:
+    """An origin as it is kept: a JSON object with the fields that are set."""
+    values = ((field.name, getattr(origin, field.name), field.default) for field in fields(origin))
+    return json.dumps({name: value for name, value, default in values if value != default})
+
+
+def _origin_of(text: str) -> Origin:
+    """The origin that is kept in that text."""
+    values = json.loads(text)
+    return Origin(**values | {"filtered_query_params": tuple(values.get("filtered_query_params", ()))})
 
 
 def piece_row(piece: PieceMetadata) -> Row:

@@ -345,6 +345,7 @@ class TaskFile:
             content_length=row_length,
             piece_length=piece_length,
             created_at=int(time.time()),
+            digest=f"sha256:{self.task_id}",
         )
         self._catalog.commit_pieces(task, pieces)
         self._content_length = content_length

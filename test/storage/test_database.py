@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from dragonfly_vortex.storage.database import Access, Database
 from dragonfly_vortex.storage.directories import locked
 from dragonfly_vortex.storage.tables import VERSION
 
-ADD = "INSERT INTO task VALUES ('standard', ?, 1, 1, 1)"
+ADD = "INSERT INTO task VALUES ('standard', ?, 1, 1, 1, NULL, NULL)"
+_ADD_TO_1 = "INSERT INTO task (kind, task_id, content_length, piece_length, created_at) VALUES ('standard', ?, 1, 1, 1)"
 COUNT = "SELECT count(*) FROM task"
 
 _OPENER = """
@@ -32,6 +34,26 @@ for _ in range(10):
     database.select("SELECT * FROM task")
     database.close()
 """
+
+
+_KILLED_MIGRATION = """
+import os, pathlib, signal, sqlite3, sys
+from dragonfly_vortex.storage import tables
+from dragonfly_vortex.storage.database import Database
+
+class Connection(sqlite3.Connection):
+    def execute(self, statement, *parameters):
+        if statement == sys.argv[2]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().execute(statement, *parameters)
+
+connect = sqlite3.connect
+sqlite3.connect = lambda *arguments, **named: connect(*arguments, factory=Connection, **named)
+Database(pathlib.Path(sys.argv[1])).open()
+"""
+
+_VERSION_1 = Path(__file__).with_name("version_1.sqlite3")
+"""A catalog that dragonfly_vortex 0.1.0 has made: four tasks, one of them a download under way, and a damaged piece."""
 
 
 class DatabaseTestCase(SynchronousTestCase):
@@ -215,6 +237,81 @@ class OpenTests(DatabaseTestCase):
                 process.stdin.close()
                 process.stdin = None
         self.assertEqual([process.communicate()[1] for process in processes], [""] * len(processes))
+
+
+class MigrationTests(DatabaseTestCase):
+    """Databases of an older version."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.path.parent.mkdir()
+        shutil.copyfile(_VERSION_1, self.path)
+        self.before = self.rows(self.path)
+
+    def rows(self, path: Path) -> list[tuple[object, ...]]:
+        """The columns of version 1, of all tasks and pieces, as SQLite has them in the file."""
+        with closing(sqlite3.connect(path)) as connection:
+            tasks = connection.execute("SELECT kind, task_id, content_length, piece_length, created_at FROM task")
+            return [*tasks.fetchall(), *connection.execute("SELECT * FROM piece").fetchall()]
+
+    def version(self) -> object:
+        """The version that the file has."""
+        with closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute("PRAGMA user_version").fetchone()[0]
+
+    def test_migrated(self) -> None:
+        """What version 1 has written is there after the first opening for writing, and nothing is added to it."""
+        self.assertEqual(len(self.before), 9)
+        database = self.open()
+        self.assertEqual(self.rows(self.path), self.before)
+        self.assertEqual(database.select("SELECT DISTINCT digest, origin FROM task"), [(None, None)])
+        self.assertEqual(self.version(), VERSION)
+        with database.change() as connection:
+            connection.execute(ADD, ("a-task",))
+        self.assertEqual(self.open().select(COUNT), [(5,)])
+
+    def test_read(self) -> None:
+        """A reader sees the present columns, writes nothing, and follows what a process of version 1 adds."""
+        database = Database(self.path, Access.READ)
+        database.open()
+        self.addCleanup(database.close)
+        before = self.path.read_bytes()
+        self.assertEqual(database.select("SELECT count(*), max(digest), max(origin) FROM task"), [(4, None, None)])
+        self.assertEqual(self.path.read_bytes(), before)
+        self.assertEqual([path.name for path in self.path.parent.iterdir()], [self.path.name])
+        with closing(sqlite3.connect(self.path)) as old:
+            old.execute(_ADD_TO_1, ("a-task",))
+            old.commit()
+            self.assertEqual(database.select(COUNT), [(5,)])
+        self.open()
+        self.assertEqual(database.select("SELECT count(*), max(digest), max(origin) FROM task"), [(5, None, None)])
+
+    def test_older_process(self) -> None:
+        """A process of version 1 that has the file open still reads and writes it after the migration."""
+        with closing(sqlite3.connect(self.path)) as old:
+            old.execute("SELECT * FROM task").fetchall()
+            database = self.open()
+            old.execute(_ADD_TO_1, ("a-task",))
+            old.commit()
+            self.assertEqual(len(old.execute("SELECT kind, task_id, content_length FROM task").fetchall()), 5)
+        self.assertEqual(database.select("SELECT digest FROM task WHERE task_id = 'a-task'"), [(None,)])
+
+    def test_killed(self) -> None:
+        """A migration that is killed at any of its steps leaves version 1; the next opening migrates it."""
+        for statement in (
+            "BEGIN IMMEDIATE",
+            "ALTER TABLE task ADD COLUMN digest TEXT",
+            "ALTER TABLE task ADD COLUMN origin TEXT",
+            f"PRAGMA user_version = {VERSION}",
+            "COMMIT",
+        ):
+            killed = subprocess.run([sys.executable, "-c", _KILLED_MIGRATION, str(self.path), statement], check=False)
+            self.assertEqual(killed.returncode, -signal.SIGKILL)
+            self.assertEqual(self.version(), 1)
+            self.assertEqual(self.rows(self.path), self.before)
+        self.open()
+        self.assertEqual(self.version(), VERSION)
+        self.assertEqual(self.rows(self.path), self.before)
 
 
 class ReadTests(DatabaseTestCase):

@@ -8,13 +8,13 @@ from dataclasses import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NotStored, StorageError
-from dragonfly_vortex.model import StoredPiece, StoredTask
+from dragonfly_vortex.model import Origin, StoredPiece, StoredTask
 from dragonfly_vortex.storage.tables import (
     PIECE_COLUMNS,
-    TABLES,
     TASK_COLUMNS,
     piece_of,
     piece_row,
+    prepare,
     signed,
     signed_or_null,
     task_key,
@@ -36,6 +36,7 @@ PIECE = PieceMetadata(
     cost=3,
     created_at=1_600_000_000,
 )
+ADD = f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
 NUMBERS = (0, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 
 
@@ -45,17 +46,46 @@ class RowTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.addCleanup(self.connection.close)
-        for table in TABLES:
-            self.connection.execute(table)
+        prepare(self.connection, 0)
 
     def test_task(self) -> None:
         """A task comes out as it was put in, with any number of 64 bits, and with no length."""
         for number in (*NUMBERS, None):
             task = replace(TASK, content_length=number, piece_length=number or 0, created_at=-(1 << 63))
             self.connection.execute("DELETE FROM task")
-            self.connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?)", task_row(task))
+            self.connection.execute(ADD, task_row(task))
             (row,) = self.connection.execute(f"SELECT {TASK_COLUMNS} FROM task").fetchall()
             self.assertEqual(task_of(row), task)
+
+    def test_digest_and_origin(self) -> None:
+        """A task's digest and origin come out as they were put in, and also where there are none."""
+        full = Origin(
+            url="https://example.com/file?a=\u4e2d",
+            tag="tag",
+            application="application",
+            filtered_query_params=("Signature", "Expires"),
+            revision="main",
+            piece_length=4 << 20,
+            content_for_calculating_task_id="",
+            by_blob_digest=True,
+            region="region",
+            endpoint="https://example.com",
+        )
+        for task_id in ("abc", "0" * 64):
+            for digest in ("", "sha512:00", f"sha256:{task_id}"):
+                for origin in (None, Origin(), full):
+                    task = replace(TASK, task_id=task_id, digest=digest, origin=origin)
+                    self.connection.execute("DELETE FROM task")
+                    self.connection.execute(ADD, task_row(task))
+                    (row,) = self.connection.execute(f"SELECT {TASK_COLUMNS} FROM task").fetchall()
+                    self.assertEqual(task_of(row), task)
+
+    def test_digest_that_is_the_id(self) -> None:
+        """A row without a digest, as version 1 writes it, is of a task whose ID is the SHA-256 of its content."""
+        for task_id, expected in (("0f" * 32, f"sha256:{'0f' * 32}"), ("0F" * 32, ""), ("abc", "")):
+            row = ("standard", task_id, 1, 1, 1, None, None)
+            self.assertEqual(task_of(row).digest, expected)
+            self.assertEqual(task_row(task_of(row)), row)
 
     def test_piece(self) -> None:
         """A piece comes out as it was put in, with any number of 64 bits: sound, until it is marked."""
