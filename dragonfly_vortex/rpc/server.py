@@ -1,5 +1,5 @@
 """
-A peer's gRPC server as a Twisted service.
+The gRPC servers of a peer as Twisted services.
 
 Importing this loads nothing of gRPC: starting the service does, in the event loop's thread.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 from twisted.application.service import Service
 from twisted.internet.abstract import isIPv6Address
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from dragonfly_vortex.rpc.host import HostNames
     from dragonfly_vortex.rpc.servicer import UploadRPCs
 
-__all__ = ["DRAIN_TIMEOUT", "MAX_CALLS", "UploadService"]
+__all__ = ["DRAIN_TIMEOUT", "MAX_CALLS", "GRPCService", "RPCs", "UploadService"]
 
 DRAIN_TIMEOUT = 10.0
 """Seconds that the pieces under way have to be finished when the service stops."""
@@ -59,66 +59,69 @@ _SERVER_OPTIONS = (
 )
 
 
-class UploadService(Service):
-    """
-    Serves the pieces of a storage over gRPC, and tells which there are.
+class RPCs(Protocol):
+    """What a server answers calls with. All is called in the event loop's thread."""
 
-    :param store: where the pieces are.
-    :param reactor: where the store is asked, and Deferreds fire.
-    :param ip: the address to listen on, IPv4 or IPv6.
-    :param port: 4000 by Dragonfly's convention; 0 for any.
-    :param host: the names of this peer; its ``ip`` is announced as the address of its doors.
-    :param vortex_port: gives the port of the door for Vortex/TCP, None where there is none; called in the reactor's
-        thread.
-    :param credentials: for TLS; None for none.
-    :param limiter: what all content is spent from; None for no limit.
-    :param tally: where pieces and bytes are counted; None: in one of its own.
-    :param stats: where questions about tasks are counted; None: in one of its own.
-    :param drain_timeout: seconds that the pieces under way have when the service stops.
-    :param memory: bytes of the pieces that are in memory at once; further ones wait.
+    def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
+        """All methods."""
+
+    def end_streams(self) -> None:
+        """End all streams soon."""
+
+    def close(self) -> None:
+        """Free what is left, once all calls have ended. May block."""
+
+
+class GRPCService(Service):
+    """
+    A gRPC server in an event loop of its own, as a Twisted service. A class below this one says where it listens and
+    what it serves.
+
+    :param reactor: where Deferreds fire.
+    :param name: what to call the service, and the event loop's thread.
+    :param drain_timeout: seconds that the calls under way have when the service stops.
     :param max_calls: calls that are under way at once; further ones are refused with ``RESOURCE_EXHAUSTED``.
-    :param rechecks: hears of every piece that has been sent; None: what children ask for again is not checked.
     """
 
     log: ClassVar[Logger] = Logger()
 
     def __init__(
         self,
-        store: ITaskStore,
         reactor: IReactorFromThreads,
+        name: str,
         *,
-        ip: str,
-        port: int,
-        host: HostNames,
-        vortex_port: Callable[[], int | None],
-        credentials: grpc.ServerCredentials | None = None,
-        limiter: UploadLimiter | None = None,
-        tally: Tally | None = None,
-        stats: StatTally | None = None,
         drain_timeout: float = DRAIN_TIMEOUT,
-        memory: int = PIECES_IN_MEMORY,
         max_calls: int = MAX_CALLS,
-        rechecks: Rechecks | None = None,
     ) -> None:
         self.address: IAddress | None = None
         """Where it listens, None while it does not."""
-        self._store = store
+        self.limited_log = LimitedLog(self.log, cast(IReactorTime, reactor))
+        """For what a call can cause; used in the reactor's thread."""
         self._reactor = reactor
-        self._ip = ip
-        self._port = port
-        self._host = host
-        self._vortex_port = vortex_port
-        self._credentials = credentials
-        self._limiter = limiter
-        self._tally = tally or Tally()
-        self._stats = stats or StatTally()
+        self._thread_name = name
         self._drain_timeout = drain_timeout
-        self._rechecks = rechecks
-        self._limited_log = LimitedLog(self.log, cast(IReactorTime, reactor))
-        self._memory = memory
         self._max_calls = max_calls
         self._running: _Running | None = None
         self._sequence = DeferredLock()
+
+    def make_rpcs(self, thread: EventLoopThread) -> RPCs:
+        """
+        What is served. Called in the event loop's thread.
+
+        :param thread: the event loop, and the way to the reactor.
+        """
+        raise NotImplementedError
+
+    def bind(self, server: grpc.aio.Server) -> IAddress:
+        """
+        Have a server listen. Called in the event loop's thread, behind :meth:`make_rpcs` and before the server starts.
+
+        :raises CannotListenError: the address cannot be had.
+        """
+        raise NotImplementedError
+
+    def unbind(self) -> None:
+        """The server listens no more. Called in the reactor's thread, once for each :meth:`bind` that returned."""
 
     def startService(self) -> Deferred[IAddress]:
         """
@@ -140,7 +143,7 @@ class UploadService(Service):
 
     def stop(self, timeout: float) -> Deferred[None]:
         """
-        Refuse further calls, end the streams, let the pieces under way finish. A service that is still starting is
+        Refuse further calls, end the streams, let the calls under way finish. A service that is still starting is
         stopped as soon as it has started.
 
         :param timeout: seconds after which the calls under way are aborted.
@@ -150,15 +153,14 @@ class UploadService(Service):
         return self._sequence.run(lambda: Deferred.fromCoroutine(self._stop(timeout)))
 
     async def _start(self) -> IAddress:
-        running = _Running(EventLoopThread(self._reactor, "upload"))
+        running = _Running(EventLoopThread(self._reactor, self._thread_name))
         running.thread.start()
         try:
-            port = await running.thread.run(lambda: self._listen(running))
+            address = await running.thread.run(lambda: self._listen(running))
         except BaseException:
             await self._end(running, 0.0)
             raise
         self._running = running
-        address = (IPv6Address if isIPv6Address(self._ip) else IPv4Address)("TCP", self._ip, port)
         if self.running:  # else a stop waits for its turn
             self.address = address
             self.log.info("serving gRPC on {address}", address=address)
@@ -169,42 +171,111 @@ class UploadService(Service):
         self.address = None
         if running is not None:
             await self._end(running, timeout)
-            self._limited_log.close()
+            self.unbind()
+            self.limited_log.close()
 
     async def _end(self, running: _Running, timeout: float) -> None:
         """End a server and its thread."""
         try:
             await running.thread.run(lambda: running.stop(timeout))
         except Exception:
-            self.log.failure("the upload service did not stop well")
+            self.log.failure("the {name} service did not stop in order", name=self._thread_name)
         await running.thread.stop()
 
     def _does_not_listen(self, failure: Failure) -> Failure:
-        self.log.error("the upload service cannot listen: {reason}", reason=failure.getErrorMessage())
+        text = "the {name} service cannot listen: {reason}"
+        self.log.error(text, name=self._thread_name, reason=failure.getErrorMessage())
         return failure
 
-    async def _listen(self, running: _Running) -> int:
-        """In the event loop: make the server, and start it. Returns the port."""
+    async def _listen(self, running: _Running) -> IAddress:
+        """In the event loop: make the server, and start it."""
         import grpc
 
-        from dragonfly_vortex.rpc.host import host_message
+        rpcs = self.make_rpcs(running.thread)
+        server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=self._max_calls)
+        running.server, running.rpcs = server, rpcs
+        server.add_generic_rpc_handlers(rpcs.handlers())
+        address = self.bind(server)
+        await server.start()
+        # The server asks for its first call in the turn after it has started, and must not be stopped before that:
+        # grpcio 1.85 ends the process by a segmentation fault then.
+        await asyncio.sleep(0)
+        return address
+
+
+class UploadService(GRPCService):
+    """
+    Serves the pieces of a storage over gRPC, and tells which there are.
+
+    :param store: where the pieces are.
+    :param reactor: where the store is asked, and Deferreds fire.
+    :param ip: the address to listen on, IPv4 or IPv6.
+    :param port: 4000 by Dragonfly's convention; 0 for any.
+    :param host: the names of this peer; its ``ip`` is announced as the address of its doors.
+    :param vortex_port: gives the port of the door for Vortex/TCP, None where there is none; called in the reactor's
+        thread.
+    :param credentials: for TLS; None for none.
+    :param limiter: what all content is spent from; None for no limit.
+    :param tally: where pieces and bytes are counted; None: in one of its own.
+    :param stats: where questions about tasks are counted; None: in one of its own.
+    :param drain_timeout: see :class:`GRPCService`.
+    :param memory: bytes of the pieces that are in memory at once; further ones wait.
+    :param max_calls: see :class:`GRPCService`.
+    :param rechecks: hears of every piece that has been sent; None: what children ask for again is not checked.
+    """
+
+    def __init__(
+        self,
+        store: ITaskStore,
+        reactor: IReactorFromThreads,
+        *,
+        ip: str,
+        port: int,
+        host: HostNames,
+        vortex_port: Callable[[], int | None],
+        credentials: grpc.ServerCredentials | None = None,
+        limiter: UploadLimiter | None = None,
+        tally: Tally | None = None,
+        stats: StatTally | None = None,
+        drain_timeout: float = DRAIN_TIMEOUT,
+        memory: int = PIECES_IN_MEMORY,
+        max_calls: int = MAX_CALLS,
+        rechecks: Rechecks | None = None,
+    ) -> None:
+        super().__init__(reactor, "upload", drain_timeout=drain_timeout, max_calls=max_calls)
+        self._store = store
+        self._ip = ip
+        self._port = port
+        self._host = host
+        self._vortex_port = vortex_port
+        self._credentials = credentials
+        self._limiter = limiter
+        self._tally = tally or Tally()
+        self._stats = stats or StatTally()
+        self._memory = memory
+        self._rechecks = rechecks
+        self._rpcs: UploadRPCs | None = None
+
+    def make_rpcs(self, thread: EventLoopThread) -> UploadRPCs:
         from dragonfly_vortex.rpc.servicer import UploadRPCs
 
-        rpcs = UploadRPCs(
+        self._rpcs = UploadRPCs(
             self._store,
-            running.thread,
+            thread,
             ip=self._host.ip,
             vortex_port=self._vortex_port,
             limiter=self._limiter,
             budget=Budget(self._memory, fair=True),
             tally=self._tally,
             stats=self._stats,
-            limited_log=self._limited_log,
+            limited_log=self.limited_log,
             rechecks=self._rechecks,
         )
-        server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=self._max_calls)
-        running.server, running.rpcs = server, rpcs
-        server.add_generic_rpc_handlers(rpcs.handlers())
+        return self._rpcs
+
+    def bind(self, server: grpc.aio.Server) -> IAddress:
+        from dragonfly_vortex.rpc.host import host_message
+
         place = f"[{self._ip}]:{self._port}" if isIPv6Address(self._ip) else f"{self._ip}:{self._port}"
         try:
             if self._credentials is None:
@@ -213,12 +284,9 @@ class UploadService(Service):
                 port = server.add_secure_port(place, self._credentials)
         except RuntimeError as error:
             raise CannotListenError(self._ip, self._port, error) from error
-        rpcs.host = host_message(self._host, port)
-        await server.start()
-        # The server asks for its first call in the turn after it has started, and must not be stopped before that:
-        # grpcio 1.85 ends the process by a segmentation fault then.
-        await asyncio.sleep(0)
-        return port
+        if self._rpcs is not None:
+            self._rpcs.host = host_message(self._host, port)
+        return (IPv6Address if isIPv6Address(self._ip) else IPv4Address)("TCP", self._ip, port)
 
 
 class _Running:
@@ -227,7 +295,7 @@ class _Running:
     def __init__(self, thread: EventLoopThread) -> None:
         self.thread = thread
         self.server: grpc.aio.Server | None = None
-        self.rpcs: UploadRPCs | None = None
+        self.rpcs: RPCs | None = None
 
     async def stop(self, timeout: float) -> None:
         """In the event loop: end everything."""
