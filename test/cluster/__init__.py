@@ -1,0 +1,1 @@
+"""Tests of this peer as a member of a cluster."""
