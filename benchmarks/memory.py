@@ -118,16 +118,18 @@ def draw(report: Report[Sample]) -> str:
     samples, rows = report.samples, []
     for case in sorted({(each.connections, each.piece_length, each.content_length) for each in samples}):
         mine = [each for each in samples if (each.connections, each.piece_length, each.content_length) == case]
-        figures = (
-            statistics.median(each.parent_idle for each in mine),
+        grown = (
             max(each.parent_peak - each.parent_idle for each in mine),
-            statistics.median(each.child_idle for each in mine),
             max(each.child_peak - each.child_idle for each in mine),
         )
         lengths = [f"{each // _MIB} MiB" for each in case[1:]]
-        rows.append([str(case[0]), *lengths, *(f"{each / 10**6:.1f}" for each in figures)])
-    head = ("connections", "pieces of", "a file of", "parent idle, MB", "grows by", "child idle, MB", "grows by")
-    return f"{report.origin}\n\n" + table(head, rows)
+        rows.append([str(case[0]), *lengths, *(f"{each / 10**6:.1f}" for each in grown)])
+    parent, child = (
+        statistics.median(getattr(each, name) for each in samples) / 10**6 for name in ("parent_idle", "child_idle")
+    )
+    idle = f"Idle, the parent has {parent:.1f} MB and the child {child:.1f} MB."
+    head = ("connections", "pieces of", "a file of", "parent grows by, MB", "child")
+    return f"{report.origin}\n\n{idle}\n\n{table(head, rows)}"
 
 
 BENCHMARK = Benchmark(

@@ -142,18 +142,23 @@ def _take_turn(name: str, server: _Server, way: Way, done: int, requests: int) -
 
 
 def draw(report: Report[Sample]) -> str:
-    """Requests per second and the processor time of one: the best and the median of each way and server."""
-    order = [way.name for way in WAYS]
+    """Requests per second and the processor time of one: the best and the median of each way, server by server."""
+    servers = sorted({each.server for each in report.samples})
+    head = ["4 KiB pieces"]
+    for server in servers:
+        head += [f"{server}: requests/s", "µs each"]
     rows = []
-    for way, server in sorted(
-        {(each.way, each.server) for each in report.samples}, key=lambda each: (order.index(each[0]), each[1])
-    ):
-        taken = [each for each in report.samples if (each.way, each.server) == (way, server)]
-        rates = best_and_median([each.requests / each.seconds for each in taken], ",.0f", max)
-        costs = best_and_median([each.processor / each.requests * 1e6 for each in taken], ".1f")
-        rows.append([way, server, rates, costs])
-    head = ("4 KiB pieces", "server", "requests/s: most, median", "processor, µs per request: least, median")
-    return f"{report.origin}\n\n" + table(head, rows)
+    for way in (each.name for each in WAYS if each.name in {sample.way for sample in report.samples}):
+        row = [way]
+        for server in servers:
+            taken = [each for each in report.samples if (each.way, each.server) == (way, server)]
+            if taken:
+                row.append(best_and_median([each.requests / each.seconds for each in taken], ",.0f", max))
+                row.append(best_and_median([each.processor / each.requests * 1e6 for each in taken], ".1f"))
+            else:
+                row += ["?", "?"]
+        rows.append(row)
+    return f"{report.origin}\n\nThe best and the median; µs of the server's processor.\n\n" + table(head, rows)
 
 
 BENCHMARK = Benchmark(

@@ -1,9 +1,9 @@
-"""How long does a program need to begin? As multiples of a Python that does nothing."""
+"""How long does a program need to begin, beside a Python that does nothing?"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,24 +75,14 @@ def measure(run: Run) -> Iterator[Sample]:
 
 
 def draw(report: Report[Sample]) -> str:
-    """The least and the median, and the least as a multiple of what Python itself needs."""
-    by = f"by {_NOTHING}"
+    """The least and the median time; nearly all of it is processor time, which the report has."""
     order = [_NOTHING, *(f"`{each}`" for each in (*_IMPORTS, *_HELPS)), *_DOWNLOADS.values()]
     seen = {each.program for each in report.samples}
-    idle = _milliseconds(report.samples, _NOTHING)
     rows = []
     for program in [*(each for each in order if each in seen), *sorted(seen.difference(order))]:
-        cells = [program]
-        for values, least in zip(_milliseconds(report.samples, program), map(min, idle), strict=True):
-            cells += [best_and_median(values, ".0f"), f"{min(values) / least:.1f}"]
-        rows.append(cells)
-    return f"{report.origin}\n\n" + table(["", "ms: least, median", by, "processor ms: least, median", by], rows)
-
-
-def _milliseconds(samples: Sequence[Sample], program: str) -> tuple[list[float], list[float]]:
-    """The time and the processor time of a program in all rounds."""
-    rounds = [each for each in samples if each.program == program]
-    return [each.seconds * 1e3 for each in rounds], [each.processor * 1e3 for each in rounds]
+        times = [each.seconds * 1e3 for each in report.samples if each.program == program]
+        rows.append([program, best_and_median(times, ".0f")])
+    return f"{report.origin}\n\n" + table(["", "ms: least, median"], rows)
 
 
 BENCHMARK = Benchmark(

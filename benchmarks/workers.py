@@ -104,7 +104,7 @@ def draw(report: Report[Sample]) -> str:
     lengths = sorted({each.piece_length for each in samples}, reverse=True)
     head = ["workers", "connections"]
     for piece_length in lengths:
-        head += [f"pieces of {length(piece_length)}: MB/s, best, median", "parent's processor s/GB, least"]
+        head += [f"{length(piece_length)}: MB/s, best, median", "parent, s/GB: least"]
     rows = []
     for workers, connections in sorted({(each.workers, each.connections) for each in samples}):
         cells = [str(workers), str(connections)]

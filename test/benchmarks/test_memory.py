@@ -33,5 +33,12 @@ class MemoryTests(SynchronousTestCase):
             for idle in (0, 3_000_000, 1_000_000)
         ]
         self.assertEqual(
-            draw(report_of(samples)).splitlines()[4:], ["| 8 | 4 MiB | 64 MiB | 11.0 | 0.5 | 20.0 | 3.0 |"]
+            draw(report_of(samples)).splitlines()[2:],
+            [
+                "Idle, the parent has 11.0 MB and the child 20.0 MB.",
+                "",
+                "| connections | pieces of | a file of | parent grows by, MB | child |",
+                "|---|---|---|---|---|",
+                "| 8 | 4 MiB | 64 MiB | 0.5 | 3.0 |",
+            ],
         )

@@ -23,7 +23,7 @@ class StartUpTests(SynchronousTestCase):
         self.assertTrue(all(each.seconds > 0 and each.processor > 0 for each in samples))
 
     def test_draw(self) -> None:
-        """Least and median of each program, and its least by that of a Python that does nothing."""
+        """Least and median of each program."""
         seconds = {"`dfvortex --help`": (0.05, 0.03, 0.1), "`python -c pass`": (0.02, 0.01, 0.04)}
         samples = [
             Sample(program=program, seconds=each, processor=each / 2)
@@ -32,8 +32,5 @@ class StartUpTests(SynchronousTestCase):
         ]
         self.assertEqual(
             draw(report_of(samples)).splitlines()[4:],
-            [
-                "| `python -c pass` | 10, 20 | 1.0 | 5, 10 | 1.0 |",
-                "| `dfvortex --help` | 30, 50 | 3.0 | 15, 25 | 3.0 |",
-            ],
+            ["| `python -c pass` | 10, 20 |", "| `dfvortex --help` | 30, 50 |"],
         )
