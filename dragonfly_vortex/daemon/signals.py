@@ -43,6 +43,9 @@ The signals that end a process at once unless it has a handler, and that tell of
 not among them: see ``docs/command-line.md``.
 """
 
+_OF_REACTOR = frozenset((signal.SIGTERM, signal.SIGINT))
+"""The signals for which a reactor sets handlers of its own."""
+
 
 class ExitBySignal(Service):
     """
@@ -54,6 +57,9 @@ class ExitBySignal(Service):
     :param reactor: what is stopped.
     :param numbers: the signals. One that is ignored, or that has a handler other than Twisted's for SIGTERM and SIGINT,
         is left alone.
+
+    A reactor that begins to run sets its own handler for SIGTERM. A signal that came between that and the next call of
+    ours would reach it. So the signal is blocked meanwhile: the kernel delivers it when our handler is set again.
 
     SIGINT that is not among the numbers keeps Twisted's handler, by which the process ends by that signal. Twisted
     calls it for each SIGINT, and logs a traceback for each one after the first: those are left out.
@@ -71,7 +77,8 @@ class ExitBySignal(Service):
         # Once now, because the log says that the peer serves before the reactor runs. And once more, because a
         # reactor sets its own handlers when it starts to run.
         self._install()
-        self._reactor.callWhenRunning(self._install)
+        self._reactor.addSystemEventTrigger("before", "startup", self._block)
+        self._reactor.callWhenRunning(self._install_again)
         if signal.SIGINT not in self._numbers:
             self._reactor.callWhenRunning(self._interrupt_once)
         self._reactor.addSystemEventTrigger("before", "shutdown", self._is_ending)
@@ -80,6 +87,15 @@ class ExitBySignal(Service):
         for number in self._numbers:
             if number in (signal.SIGTERM, signal.SIGINT) or signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, self._end)
+
+    def _block(self) -> None:
+        """The reactor sets its own handlers next."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _OF_REACTOR.intersection(self._numbers))
+
+    def _install_again(self) -> None:
+        """The reactor has set its own handlers."""
+        self._install()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _OF_REACTOR.intersection(self._numbers))
 
     def _interrupt_once(self) -> None:
         """Let only the first SIGINT reach Twisted's handler, and none once the reactor is being stopped."""

@@ -29,6 +29,8 @@ reactor.addSystemEventTrigger("before", "shutdown", print, "shut down")
 number = int(sys.argv[2])
 if sys.argv[1] == "before":
     os.kill(os.getpid(), number)
+elif sys.argv[1] == "starting":  # the reactor has set its own handlers, and has called nothing else yet
+    reactor.addSystemEventTrigger("during", "startup", os.kill, os.getpid(), number)
 else:
     for each in sys.argv[2:]:
         reactor.callLater(0, os.kill, os.getpid(), int(each))
@@ -58,6 +60,10 @@ class ExitTests(SynchronousTestCase):
     def test_before_it_runs(self) -> None:
         """So does one that comes before the reactor runs."""
         self.run_and_end("before", signal.SIGTERM)
+
+    def test_while_the_reactor_starts(self) -> None:
+        """So does one that comes when the reactor has set its own handlers, and ours are not set again yet."""
+        self.assertIn("asked to end by SIGTERM", self.run_and_end("starting", signal.SIGTERM))
 
     def test_interrupted_twice(self) -> None:
         """Another Control-C, also after SIGTERM, changes nothing and logs no traceback."""
