@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import ClassVar, NoReturn, TextIO, cast
 
 from twisted.application.service import IService, MultiService
@@ -133,13 +134,31 @@ class _Services(MultiService):
         super().setServiceParent(parent)  # type: ignore[no-untyped-call] # Twisted's
 
 
+_TOLD = 88
+"""Characters of a reason that reach the command which starts a daemon: it gets ``1 dfvortex: ...``, 100 bytes."""
+
+
 class _CannotStart(SystemExit, Exception):
     """
     Why a peer cannot start, in one line.
 
     Python ends with that line and without a traceback for a SystemExit alone; twistd removes its PID file, and tells
-    the command that waits for the daemon to be there, for an Exception alone.
+    the command that waits for the daemon to be there, for an Exception alone. That command prints the class's name and
+    the text, which is the reason, with the last parts of paths alone where it is long. The log has all of it.
+
+    :param reason: in one line.
     """
+
+    __module__ = "builtins"  # so that the name is printed without a module
+    __qualname__ = "dfvortex"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.code = f"dfvortex: {reason}"
+
+    def __str__(self) -> str:
+        reason = str(self.args[0]).encode("ascii", "backslashreplace").decode("ascii")
+        return reason if len(reason) <= _TOLD else re.sub(r"(?:/[^/:\s]+)+(/[^/:\s]+)", r"...\1", reason)
 
 
 class _Peer(VortexService):
@@ -150,7 +169,7 @@ class _Peer(VortexService):
         try:
             super().startService()
         except (CannotListenError, UsageError, StorageError) as error:
-            raise _CannotStart(f"dfvortex: {error}") from error
+            raise _CannotStart(str(error)) from error
 
     def _allowed(self, config: Config) -> Config:
         """With as many connections as descriptors are enough for. Each worker sees to its own connections."""

@@ -363,14 +363,22 @@ class DaemonTests(SynchronousTestCase):
             self.assertTrue(_is_gone_soon(pid))
 
     def test_daemonized_with_port_in_use(self) -> None:
-        """Without ``-n`` the starting command fails, and the log has the reason."""
+        """Without ``-n`` the starting command fails, and tells the reason, as the log does."""
         with socket.create_server(("127.0.0.1", 0)) as other:
             write_config(self.directory, port=other.getsockname()[1])
             ran = self.daemonize()
         self.assertEqual(ran.returncode, 1)
-        self.assertIn("dfvortex: Couldn't listen on 127.0.0.1:", ran.stderr)
+        self.assertRegex(ran.stderr, r"dfvortex: Couldn't listen on 127.0.0.1:\d+: .*[Aa]ddress already in use")
         self.assert_one_line((self.directory / "peer.log").read_text(), "address already in use")
         self.assertFalse((self.directory / "peer.pid").exists())
+
+    def test_daemonized_with_unusable_storage(self) -> None:
+        """A reason with long paths names the last parts of them there."""
+        self.directory.joinpath("data").write_text("a file, not a directory")
+        ran = self.daemonize()
+        self.assertEqual(ran.returncode, 1)
+        self.assertIn("dfvortex: cannot open .../catalog.sqlite3: File exists: .../data", ran.stderr)
+        self.assert_one_line((self.directory / "peer.log").read_text(), "cannot open .*data/catalog.sqlite3: ")
 
     # -- ending
 
