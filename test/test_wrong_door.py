@@ -1,4 +1,4 @@
-"""A parent that is named with the scheme of its other door: one line says so, over real sockets."""
+"""A parent that is named with the scheme of another port: one line says so, with one status, over real sockets."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
+from dragonfly_vortex.cli.exit_status import ExitStatus, status_of
 from dragonfly_vortex.config import (
     Config,
     MetricsConfig,
+    MetricsServerConfig,
     StorageConfig,
     StorageServerConfig,
     StorageTCPConfig,
@@ -33,6 +35,7 @@ class WrongDoorTests(TestCase):
     """A peer with both doors."""
 
     timeout = 120
+    metrics_port: int
 
     async def peer(self, certificate: Issued | None = None) -> tuple[int, int]:
         """The ports of a peer, with TLS if it has a certificate: of Vortex and of gRPC."""
@@ -41,11 +44,12 @@ class WrongDoorTests(TestCase):
         config = Config(
             storage=StorageConfig(dir=Path(self.mktemp()).absolute(), server=server),
             upload=UploadConfig(server=UploadServerConfig(ip="127.0.0.1", port=0, cert=cert, key=key)),
-            metrics=MetricsConfig(enable=False),
+            metrics=MetricsConfig(server=MetricsServerConfig(ip="127.0.0.1", port=0)),
         )
         service = VortexService(config, PEER_REACTOR)
         service.startService()
         self.addCleanup(service.stopService)
+        self.metrics_port = cast(IPv4Address, service.metrics_address).port
         while service.grpc_address is None:
             await deferLater(IReactorTime(reactor), 0.01)
         return cast(IPv4Address, service.address).port, cast(IPv4Address, service.grpc_address).port
@@ -59,6 +63,7 @@ class WrongDoorTests(TestCase):
         finally:
             await downloader.stop()
         self.assertEqual(raised.exception.parent, parent)
+        self.assertIs(status_of(raised.exception), ExitStatus.UNREACHABLE)
         return str(raised.exception.reason)
 
     async def test_vortex_at_a_grpc_port(self) -> None:
@@ -75,6 +80,17 @@ class WrongDoorTests(TestCase):
         port, _ = await self.peer()
         reason = await self.reason("grpc", f"grpc://127.0.0.1:{port}")
         self.assertIn("is it a Vortex port (tcp://", reason)
+
+    async def test_port_of_the_metrics(self) -> None:
+        """Any scheme at the port of the metrics, at once."""
+        await self.peer()
+        for protocol, scheme, words in (
+            ("tcp", "tcp", "what a web server sends"),
+            ("tcp", "tls", "expected TLS, got something else"),
+            ("grpc", "grpc", "it is a web server's port"),
+            ("grpc", "grpcs", "expected TLS, got something else"),
+        ):
+            self.assertIn(words, await self.reason(protocol, f"{scheme}://127.0.0.1:{self.metrics_port}"))
 
     async def test_plain_at_ports_with_tls(self) -> None:
         """A scheme without TLS at doors that have it."""

@@ -12,6 +12,7 @@ from dragonfly_vortex.errors import (
     NoParentLeft,
     NoPeerFound,
     NotStored,
+    ParentFailed,
     ParentSpokeWrongly,
     ParentUnreachable,
     PieceDamaged,
@@ -22,6 +23,7 @@ from dragonfly_vortex.errors import (
     UsageError,
     VortexError,
 )
+from dragonfly_vortex.wire import ErrorCode
 
 __all__ = ["STATUS_OF_SIGNAL", "ExitStatus", "on_signals", "status_of"]
 
@@ -54,7 +56,7 @@ _STATUSES: dict[type[VortexError], ExitStatus] = {
     TaskNotFound: ExitStatus.NOT_FOUND,
     PieceNotFound: ExitStatus.NOT_FOUND,
     TaskDigestMismatch: ExitStatus.DIGEST_MISMATCH,
-    ParentSpokeWrongly: ExitStatus.FAILED,  # no peer of ours, and nothing that could have a digest
+    ParentSpokeWrongly: ExitStatus.UNREACHABLE,  # no peer by that transport, as where gRPC does not begin
     InvalidPiece: ExitStatus.DIGEST_MISMATCH,
     PieceDamaged: ExitStatus.DIGEST_MISMATCH,
     ParentUnreachable: ExitStatus.UNREACHABLE,
@@ -71,6 +73,8 @@ def status_of(error: BaseException) -> ExitStatus:
     """
     if isinstance(error, NoParentLeft):
         return status_of(error.last)
+    if isinstance(error, ParentFailed) and error.code == ErrorCode.INVALID_ARGUMENT:
+        return ExitStatus.UNREACHABLE  # the parent did not understand the request: it expects TLS, say
     for kind, status in _STATUSES.items():
         if isinstance(error, kind):
             return status

@@ -30,6 +30,8 @@ shut it out.
 _IDLE_TIMEOUT = 90.0
 """Seconds that a connection stays open without a request: longer than Prometheus's usual interval of a minute."""
 
+_BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
 
 class IMetricsReactor(IReactorTCP, IReactorThreads, IReactorTime):
     """What serving metrics needs of a reactor."""
@@ -98,9 +100,22 @@ class MetricsServer:
 
 
 class _Connection(ProtocolWrapper):
-    """A connection that a stranger cannot fill the log by: Twisted stumbles over a length of thousands of digits."""
+    """
+    A connection that a stranger cannot fill the log by: Twisted stumbles over a length of thousands of digits.
+
+    A child of Vortex that was given this port has an answer at once. Twisted would wait for the end of a line.
+    """
+
+    _has_begun = False
 
     def dataReceived(self, data: bytes) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            if not data[:1].isalpha():  # no method of HTTP
+                self.write(_BAD_REQUEST)
+                self.loseConnection()
+        if self.disconnecting:
+            return
         try:
             super().dataReceived(data)  # type: ignore[no-untyped-call] # Twisted's
         except ValueError:  # a page's own errors do not come here

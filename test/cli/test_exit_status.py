@@ -32,6 +32,7 @@ from dragonfly_vortex.errors import (
     UnknownProtocol,
     UsageError,
 )
+from dragonfly_vortex.wire import ErrorCode
 
 DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "command-line.md"
 
@@ -59,14 +60,15 @@ class StatusTests(SynchronousTestCase):
             ExitStatus.UNREACHABLE: (
                 ParentUnreachable("p", "t-0", "r"),
                 PieceTruncated("p", "t-0", "r"),
+                ParentSpokeWrongly("p", "t-0", "r"),
+                ParentFailed("p", "t-0", "r", ErrorCode.INVALID_ARGUMENT),
                 NoPeerFound(5),
             ),
             ExitStatus.TIMED_OUT: (PieceTimeout("p", "t-0", "r"),),
             ExitStatus.FAILED: (
                 OutputError(""),
                 StorageFailure(""),
-                ParentFailed("p", "t-0", "r", 3),
-                ParentSpokeWrongly("p", "t-0", "r"),
+                ParentFailed("p", "t-0", "r", ErrorCode.INTERNAL),
                 OSError(),
             ),
         }

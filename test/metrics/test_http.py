@@ -104,6 +104,13 @@ class ServerTests(TestCase):
         self.assertEqual(self.collected, 0)
         self.assertEqual((await self.ask(connection, body=bytes(300_000)))[0], 200)
 
+    async def test_no_http(self) -> None:
+        """What cannot be HTTP, as a request of Vortex, is answered at once, and its connection ends."""
+        with socket.create_connection(("127.0.0.1", self.start()), timeout=120) as connection:
+            connection.sendall(bytes(3))
+            with connection.makefile("rb") as answer:
+                self.assertRegex(await deferToThread(answer.read), rb"\AHTTP/1.1 400 ")
+
     async def test_endless_length(self) -> None:
         """A length of thousands of digits, which Twisted cannot read, ends its connection; the log has no error."""
         with socket.create_connection(("127.0.0.1", self.start()), timeout=120) as connection:
