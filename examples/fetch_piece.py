@@ -6,14 +6,18 @@ import sys
 
 from twisted.internet.task import react
 
-from dragonfly_vortex import DownloaderFactory, default_config
+from dragonfly_vortex import DownloaderFactory, PieceError, default_config
 
 
 async def main(reactor, parent, task_id):
     downloader = DownloaderFactory("tcp", default_config(), reactor=reactor).build()
-    content, offset, digest = await downloader.download_piece(parent, 0, "", task_id)
-    print(len(content), "bytes at", offset, "with", digest)
-    await downloader.stop()
+    try:
+        content, offset, digest = await downloader.download_piece(parent, 0, "", task_id)
+        print(len(content), "bytes at", offset, "with", digest)
+    except PieceError as error:
+        sys.exit(str(error))
+    finally:
+        await downloader.stop()
 
 
 if __name__ == "__main__":

@@ -37,4 +37,7 @@ def main(host, port, task_id):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except OSError as error:
+        sys.exit(str(error))

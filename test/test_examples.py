@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import runpy
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -57,9 +58,26 @@ class ExamplesTests(SynchronousTestCase):
             self.assert_says("34464 bytes", "fetch_into_file", address, task_id, "1", "piece")
             self.assertEqual(self.directory.joinpath("piece").read_bytes(), self.content[65536:])
             self.assert_says(r"(PieceContent.*\n)?65536 bytes", "wire_alone", "127.0.0.1", str(server.port), task_id)
+            ran = self.run_it("fetch_piece", address, "0" * 64)
+            self.assertEqual((ran.returncode, ran.stdout), (1, ""))
+            self.assertRegex(ran.stderr, r"\Apiece 0{64}-0 from parent 127\.0\.0\.1:\d+: .*not found\n\Z")
             ran = self.run_it("wire_alone", "127.0.0.1", str(server.port), "0" * 64)
             self.assertEqual((ran.returncode, ran.stdout), (1, ""))
             self.assertRegex(ran.stderr, r"\Athe parent answered with error 2: piece 0{64}-0 not found\n\Z")
+
+    def test_no_parent(self) -> None:
+        """Where no process listens, an example that fetches ends with one line."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+            for name, *arguments in (
+                ("fetch_piece", f"127.0.0.1:{port}", "0" * 64),
+                ("fetch_into_file", f"127.0.0.1:{port}", "0" * 64, "0", "none"),
+                ("wire_alone", "127.0.0.1", port, "0" * 64),
+            ):
+                ran = self.run_it(name, *arguments)
+                self.assertEqual((ran.returncode, ran.stdout), (1, ""))
+                self.assertRegex(ran.stderr, r"\A.*refused.*\n\Z")
 
     def test_own_store(self) -> None:
         """The store of two methods serves its file, and answers "not found" for any other piece."""
