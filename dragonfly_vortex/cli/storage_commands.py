@@ -29,17 +29,31 @@ _SHORTEST_PREFIX = 4
 _MOST_CANDIDATES = 10
 """IDs that an error lists."""
 
+_MANY_PIECES = 100_000
+"""
+Pieces from which on an import is said to take long: each is a row of the catalog. By Dragonfly's rule 1 TB has 14,902.
+"""
+
 
 def import_task(arguments: Namespace) -> ExitStatus:
     """``dfvortex import``: the task ID is the last line."""
     with ProgressBar("importing") as bar:
+        show = _shown_on(bar)
+
+        def progressed(progress: Progress) -> None:
+            if progress.content_done == 0 and progress.piece_count > _MANY_PIECES:
+                bar.say(
+                    f"{arguments.path}: {progress.piece_count} pieces take long; a larger --piece-length gives fewer"
+                )
+            show(progress)
+
         task = importer.import_file(
             arguments.path,
             _directory(arguments),
             arguments.kind,
             piece_length=arguments.piece_length,
             link=arguments.link,
-            progress=_shown_on(bar),
+            progress=progressed,
         )
     count = piece_count(task.content_length or 0, task.piece_length)
     pieces = f"{counted(count, 'piece')} of at most {task.piece_length} bytes"

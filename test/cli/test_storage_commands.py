@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -13,6 +15,8 @@ from subprocess import CompletedProcess
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.cli import storage_commands
+from dragonfly_vortex.cli.arguments import make_parser
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.wire import ErrorReply, PieceContent, PieceKind
@@ -66,6 +70,20 @@ class StoredTests(SynchronousTestCase):
         said = self.assert_done("import", "--piece-length", "1MB", "file")
         self.assertEqual(said, f"file: 2500000 bytes in 3 pieces of at most 1000000 bytes\n{self.task_id}\n")
         self.assertTrue(self.stored().read_bytes() == self.content)
+
+    def test_import_in_many_pieces(self) -> None:
+        """One with very many pieces says first that it takes long."""
+        self.file.write_bytes(self.content[:3])
+        self.patch(storage_commands, "_MANY_PIECES", 2)
+        config = self.directory / "own.yaml"
+        config.write_text(f"storage: {{dir: {self.directory / 'data'}}}\n")
+        command = ["import", "--config", str(config), "--piece-length", "1", str(self.file)]
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            storage_commands.import_task(make_parser().parse_args(command))
+        self.assertEqual(
+            said.getvalue(), f"dfvortex: {self.file}: 3 pieces take long; a larger --piece-length gives fewer\n"
+        )
 
     def test_read_only(self) -> None:
         """On a read-only file system what only reads works, also of a copy with a log that was not written back."""
