@@ -7,10 +7,10 @@ All channels use one event loop in one thread, which runs while a channel is ope
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import grpc
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -18,13 +18,13 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 
 from dragonfly_vortex.address import CONNECT_TIMEOUT, ParentAddress
-from dragonfly_vortex.rpc.event_loop import ILoopReactor, shared_event_loop
+from dragonfly_vortex.rpc.event_loop import EventLoopThread, ILoopReactor, shared_event_loop
 from dragonfly_vortex.rpc.memory_budget import Budget
 from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport_table import GRPC
 
-__all__ = ["Channel", "GRPCSettings", "IRPCReactor", "channel_target"]
+__all__ = ["Channel", "GRPCSettings", "IRPCReactor", "TwoWayCall", "channel_target"]
 
 _READ_AHEAD = 200
 """Messages of a stream that wait for the reactor before no more is read. One turn of the reactor takes all of them."""
@@ -69,12 +69,15 @@ class Channel:
     :param settings: the event loop, the credentials, and the time for connecting.
     :param longest: bytes that a message from the parent may have. A longer one ends its call with
         ``RESOURCE_EXHAUSTED`` when its length arrives, before its content.
+    :param options: further options of grpcio.
     :raises ValueError: the address has another form, or there are no credentials for TLS.
     """
 
-    def __init__(self, address: str, settings: GRPCSettings, longest: int) -> None:
+    def __init__(
+        self, address: str, settings: GRPCSettings, longest: int, options: Sequence[tuple[str, int]] = ()
+    ) -> None:
         self._target = channel_target(address)
-        self._options = _options(settings, longest)
+        self._options = [*_options(settings, longest), *options]
         is_secure = _parsed(address).is_secure
         self._credentials = settings.credentials if is_secure else None
         if is_secure and self._credentials is None:
@@ -126,6 +129,17 @@ class Channel:
 
         return self._run(listen)
 
+    def converse(self, method: str, hear: Callable[[bytes], None]) -> TwoWayCall:
+        """
+        Make a call that has a stream of messages in each direction, and no deadline.
+
+        :param method: the method's path.
+        :param hear: called in the reactor's thread with each message of the other side.
+        """
+        call = TwoWayCall(self._thread)
+        call.ended = self._run(partial(call.run, self._opened, method, hear))
+        return call
+
     def close(self) -> Deferred[None]:
         """Cancel all calls and close the connection. To be called once. Fires when nothing is left."""
         self._is_closed = True
@@ -161,6 +175,65 @@ class Channel:
             else:
                 self._channel = grpc.aio.secure_channel(self._target, self._credentials, self._options)
         return self._channel
+
+
+class TwoWayCall:
+    """
+    A call with a stream of messages in each direction; see :meth:`Channel.converse`.
+
+    :param thread: where it runs.
+    """
+
+    __slots__ = ("_call", "_outgoing", "_thread", "_writing", "ended")
+
+    ended: Deferred[None]
+    """Fires when the other side has ended the call well; fails with :class:`CallFailed`. Cancelling it cancels the
+    call, and what was sent shortly before may be lost."""
+
+    def __init__(self, thread: EventLoopThread) -> None:
+        self._thread = thread
+        # In the event loop's thread:
+        self._call: grpc.aio.StreamStreamCall[bytes, bytes] | None = None
+        self._outgoing: list[bytes] = []
+        self._writing: asyncio.Task[None] | None = None
+
+    def send(self, messages: Sequence[bytes]) -> None:
+        """Send some messages, after those before. What comes after the end of the call is dropped."""
+        if messages:
+            self._thread.post(partial(self._queue, messages))
+
+    async def run(self, channel: Callable[[], grpc.aio.Channel], method: str, hear: Callable[[bytes], None]) -> None:
+        """In the event loop's thread: make the call, and read until it ends."""
+        asked: grpc.aio.StreamStreamMultiCallable[bytes, bytes] = channel().stream_stream(method)
+        call = self._call = asked()
+        try:
+            self._write_on()
+            while (message := await call.read()) is not grpc.aio.EOF:
+                self._thread.tell(hear, cast(bytes, message))
+            if await call.code() is not grpc.StatusCode.OK:
+                raise CallFailed(Status(await call.code(), await call.details() or ""))
+        finally:
+            self._call = None
+            self._outgoing.clear()
+            call.cancel()
+
+    def _queue(self, messages: Sequence[bytes]) -> None:
+        self._outgoing.extend(messages)
+        self._write_on()
+
+    def _write_on(self) -> None:
+        """Have what is queued written, by one task: grpcio takes one message of a call at a time."""
+        if self._call is not None and self._outgoing and self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write(self._call))
+
+    async def _write(self, call: grpc.aio.StreamStreamCall[bytes, bytes]) -> None:
+        try:
+            while self._outgoing:
+                await call.write(self._outgoing.pop(0))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass  # the call has ended; reading says with what
+        finally:
+            self._writing = None
 
 
 def channel_target(address: str) -> str:

@@ -48,7 +48,7 @@ class TargetTests(SynchronousTestCase):
 class _Parent(grpc.GenericRpcHandler):
     """
     Answers by the method's name: ``echo``, ``endless`` messages, ``long`` ones without end, ``unlucky`` after one,
-    ``cancelled``, or ``never``.
+    ``cancelled``, ``talk``, ``leave``, or ``never``.
 
     :ivar sent: how many messages an endless stream has sent.
     :ivar began: set when a call that has no end of its own has begun.
@@ -66,6 +66,8 @@ class _Parent(grpc.GenericRpcHandler):
             return grpc.unary_unary_rpc_method_handler(lambda request, context: request)
         if method == "/never":
             return grpc.unary_unary_rpc_method_handler(self._never)
+        if method in ("/talk", "/leave"):
+            return grpc.stream_stream_rpc_method_handler(getattr(self, method[1:]))
         return grpc.unary_stream_rpc_method_handler(getattr(self, method[1:]))
 
     def endless(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
@@ -91,6 +93,19 @@ class _Parent(grpc.GenericRpcHandler):
         """End with the status that a child's own cancellation has, too."""
         yield b"0"
         context.abort(grpc.StatusCode.CANCELLED, "stopping")
+
+    def talk(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Repeat each message, and end after the last one."""
+        self._mark_end(context)
+        for request in requests:
+            yield request
+            if request == b"last":
+                return
+
+    def leave(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Repeat one message, and fail."""
+        yield next(requests)
+        context.abort(grpc.StatusCode.NOT_FOUND, "no such host")
 
     def _mark_end(self, context: grpc.ServicerContext) -> None:
         if not context.add_callback(self.ended.set):  # it has ended before it began
@@ -209,6 +224,36 @@ class ChannelTests(TestCase):
             self.heard.clear()
             status = await self.status(self.channel().listen(method, b"", self.hear))
             self.assertEqual((self.heard, status.code), ([b"0"], code))
+
+    async def test_conversation(self) -> None:
+        """What is sent at once, and later, comes back in order; then the parent ends the call well."""
+        call = self.channel().converse("/talk", self.hear)
+        call.send([b"0", b"1"])
+        await self.conditions.until(lambda: len(self.heard) == 2)
+        call.send([str(number).encode() for number in range(2, 500)])
+        call.send([b"last", b"dropped"])
+        await call.ended
+        await self.conditions.until(lambda: len(self.heard) == 501)
+        self.assertEqual(self.heard, [str(number).encode() for number in range(500)] + [b"last"])
+        call.send([b"dropped"])
+
+    async def test_failed_conversation(self) -> None:
+        """A conversation that the parent breaks off has its status, and the messages before are told."""
+        call = self.channel().converse("/leave", self.hear)
+        call.send([b"0"])
+        status = await self.status(call.ended)
+        self.assertEqual((self.heard, status.code), ([b"0"], grpc.StatusCode.NOT_FOUND))
+        self.assertIn("no such host", status.text)
+
+    async def test_cancelled_conversation(self) -> None:
+        """A conversation that is cancelled ends at the parent, too."""
+        call = self.channel().converse("/talk", self.hear)
+        call.send([b"0"])
+        await self.conditions.until(lambda: self.heard == [b"0"])
+        call.ended.cancel()
+        with self.assertRaises(CancelledError):
+            await call.ended
+        self.assertTrue(await deferToThread(self.parent.ended.wait, 120))
 
     async def test_close(self) -> None:
         """Closing a channel ends its calls and its thread, and what is asked afterwards fails."""
