@@ -29,32 +29,29 @@ defaults. A wrong value, or a misspelt key of ours, is an error of one line with
 tap.yaml:9: download.piece_timout: unknown key (did you mean piece_timeout?); expected one of protocol, ...
 ```
 
-- A key may also be written as in the reference (`pieceTimeout` for `piece_timeout`). A key of ours that is there twice,
-  in either spelling, is an error.
-- A **duration** is numbers with units (`300s`, `5m`, `1h30m`, `500ms`), or a plain number of seconds. Units: `ns`,
-  `us` or `µs`, `ms`, `s`, `m`, `h`, `d`, `w`, `M` (30.44 days), `y` (365.25 days), and their names. A fraction begins
-  with a digit: `0.5s`.
-- A **size** is a number with a unit (`50GB`, `4MiB`, `1.5G`, `.5MB`), or a plain number of bytes. `K` and `KB` are 1000
-  bytes, `Ki` and `KiB` 1024; likewise `M`, `G`, `T`, `P`. The case of a unit does not count; fractions of a byte are
-  dropped.
+Below, each key has its default and what is allowed.
+
+- A key may be written as in the reference (`pieceTimeout` for `piece_timeout`). A key of ours that is there twice, in
+  either spelling, is an error.
+- A **duration** is numbers with units (`300s`, `5m`, `1h30m`, `500ms`), or a plain number of seconds; more than 0.
+  Units: `ns`, `us` or `µs`, `ms`, `s`, `m`, `h`, `d`, `w`, `M` (30.44 days), `y` (365.25 days), and their names. A
+  fraction begins with a digit: `0.5s`.
+- A **size** is a number with a unit (`50GB`, `4MiB`, `1.5G`, `.5MB`), or of bytes. `K` and `KB` are 1000 bytes, `Ki`
+  and `KiB` 1024; likewise `M`, `G`, `T`, `P`, in any case. Fractions of a byte are dropped.
 - **Booleans** are `true` and `false`; `on`, `off`, `yes` and `no` are text. **Integers** are decimal, hexadecimal
-  (`0x10`), octal (`0o17`) or binary (`0b11`); `010`, `1_000` and `4:05` are text, and so is what is quoted.
+  (`0x10`), octal (`0o17`) or binary (`0b11`); `010`, `1_000`, `4:05` and what is quoted are text.
 - A **path** is absolute or relative to the file.
-- Values are read exactly as the reference reads them, with three exceptions: it refuses a plain number of seconds and
-  skips merge keys (`<<`), and tags (`!name`) are refused here. Anchors and aliases work.
-- A peer does not start when two of its ports are equal ({ports} and
+- Values are read as the reference reads them, but it refuses a plain number of seconds and skips merge keys (`<<`), and
+  tags (`!name`) are refused here. Anchors and aliases work.
+- A peer does not start when two of its ports are equal ({ports},
   `metrics.server.port`), unless they are 0, one is not used, or neither of their addresses includes the other.
 """
 
 _DFDAEMON = """\
 ## A `dfdaemon.yaml`
 
-The reference's configuration loads as it is, also from Dragonfly's Helm chart and docker-compose templates. Keys of
-ours mean the same there:
-
-| in `dfdaemon.yaml` | means |
-|---|---|
-{moved}
+The reference's configuration loads as it is, also from Dragonfly's Helm chart and docker-compose templates. Its keys
+mean the same, and {moved}.
 
 Other keys are not used, with all below them. One warning in the daemon's log names those in the file: {unused}.
 
@@ -65,12 +62,21 @@ commands, names them with the nearest known name. They are an error in our own s
 ({ours}), or if they are very near to a name that only we have, such as
 `piece_timout`.
 
-For values of the reference that cannot hold here a warning names what is used instead:
-
-- {replaced}.
-- A size or duration below the least that is allowed here, such as 0: the default; above the most: the most. In our own
-  keys this is an error.
+A warning names what is used for a value that cannot hold here: {replaced}; for a size or duration below
+the least that is allowed, such as 0, the default; above the most, the most. In our own keys this is an error.
 """
+
+
+_SHORTER = (
+    (", (?:such as|without quotes|absolute or).*", ""),
+    ("^(?:an? |one of the protocols that there are: |the path of )", ""),
+    ("^whole number from ", ""),
+    ("^duration of more than 0 to ", "up to "),
+    ("^(?:size from |duration in )", ""),
+    ("^(IP address) such as.*", r"\1"),
+    ("^true or false$", ""),
+)
+"""What of a key's allowed values the head of the page says, or its default shows."""
 
 
 def reference() -> str:
@@ -79,11 +85,11 @@ def reference() -> str:
 
     :returns: Markdown, with a newline at its end.
     """
-    moved = "\n".join(f"| `{_camel(old)}` | `{new}` |" for old, new in MOVED_KEYS.items())
+    moved = ", ".join(f"`{_camel(old)}` means `{new}`" for old, new in MOVED_KEYS.items())
     unused = ", ".join(f"`{key}`" for key in _unused(Config, DFDAEMON_KEYS, ""))
     notes = "\n".join(f"- `{_camel(key)}`: {note}." for key, note in NOTES.items())
-    replaced = "\n- ".join(
-        f"`{_camel(key)}: {value}`: `{used}`"
+    replaced = "; ".join(
+        f"for `{_camel(key)}: {value}` `{used}`"
         for key, values in REPLACED_VALUES.items()
         for value, used in values.items()
     )
@@ -94,32 +100,27 @@ def reference() -> str:
 
 
 def _sections(section: type[Any], path: str) -> Iterator[str]:
-    """Write a section's own keys as a table, then the sections below it."""
-    rows = [
-        _row(path + name, kind, default, inherited=name not in section.__annotations__)
-        for name, kind, default in fields_of(section)
-        if isinstance(kind, Setting)
-    ]
-    if rows:
-        head = "| key | default | allowed | what it does |\n|---|---|---|---|"
+    """Write a section's own keys, then the sections below it."""
+    keys = [(name, kind, default) for name, kind, default in fields_of(section) if isinstance(kind, Setting)]
+    if keys:
         title = f"`{path.rstrip('.')}`" if path else "The peer"
-        yield "\n".join([f"## {title}", "", inspect.getdoc(section) or "", "", head, *rows, ""])
+        own = [_row(path + name, kind, default) for name, kind, default in keys if name in section.__annotations__]
+        inherited = [f"**`{path}{name}`**" for name, *_ in keys if name not in section.__annotations__]
+        if inherited:
+            own.append(f"- {', '.join(inherited)}: as in `tls`.")
+        yield "\n".join([f"## {title}", "", inspect.getdoc(section) or "", "", *own, ""])
     for name, kind, _ in fields_of(section):
         if isinstance(kind, type):
             yield from _sections(kind, f"{path}{name}.")
 
 
-def _row(key: str, setting: Setting, default: Any, *, inherited: bool) -> str:
-    """
-    Write one key. The head of the page says how a value of its kind is written.
-
-    :param inherited: whether it is described as a key of ``tls``.
-    """
+def _row(key: str, setting: Setting, default: Any) -> str:
+    """Write one key. The head of the page says how a value of its kind is written."""
     shown = f"omitted: {setting.omitted}" if default is None else f"`{setting.kind.show(default)}`"
-    detail = "^(?:an? |one of the protocols that there are: )|, (?:such as|without quotes|absolute or).*"
-    purpose = f"As `tls.{key.rpartition('.')[2]}`." if inherited else setting.purpose
-    cells = (f"`{key}`", shown, re.sub(detail, "", setting.kind.allowed), purpose)
-    return f"| {' | '.join(cells)} |"
+    allowed = setting.kind.allowed
+    for pattern, instead in _SHORTER:
+        allowed = re.sub(pattern, instead, allowed)
+    return f"- **`{key}`**: {shown}{f' ({allowed})' if allowed else ''}. {setting.purpose}"
 
 
 def _unused(section: type[Any], theirs: Keys, path: str) -> Iterator[str]:
