@@ -1,5 +1,5 @@
 """
-Digests of pieces, in the form of text that the wire and the catalog use.
+Digests of pieces and contents, in the form of text that the wire and the catalog use.
 
 CRC-32 comes from ``isal`` where that can be imported, and from ``zlib`` at a seventh of the speed where it cannot.
 """
@@ -15,7 +15,7 @@ try:
 except ImportError:
     from zlib import crc32
 
-__all__ = ["Hasher", "crc32", "new_hash", "parse_digest", "verify"]
+__all__ = ["Hasher", "crc32", "digest_of_id", "new_hash", "parse_digest", "verify"]
 
 _VALUE = {"crc32": r"[0-9]{1,10}", "sha256": r"[0-9a-f]{64}", "sha512": r"[0-9a-f]{128}"}
 """What a digest's value looks like, by algorithm."""
@@ -80,6 +80,15 @@ def parse_digest(text: str) -> tuple[str, str]:
     if not re.fullmatch(_VALUE[algorithm], value):
         raise ValueError(f"expected a {algorithm} digest with a value like {_VALUE[algorithm]}, got {text!r}")
     return algorithm, value
+
+
+def digest_of_id(task_id: str) -> str:
+    """
+    The digest of a content whose SHA-256 is the ID of its task.
+
+    :returns: ``sha256:<hex>``; empty for an ID that cannot be a SHA-256.
+    """
+    return f"sha256:{task_id}" if re.fullmatch(_VALUE["sha256"], task_id) else ""
 
 
 def verify(hasher: Hasher, expected: str) -> bool:

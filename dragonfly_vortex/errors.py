@@ -16,6 +16,7 @@ __all__ = [
     "DigestMismatch",
     "DiscoveryUnavailable",
     "EndDisputed",
+    "EndUnknown",
     "InvalidOrigin",
     "InvalidPiece",
     "LocalProtocolError",
@@ -351,11 +352,15 @@ class TaskNotFound(TaskError):
 
 
 class TaskDigestMismatch(TaskError):
-    """All pieces fit their digests, and the whole does not fit the task's ID."""
+    """All pieces fit their digests, and the whole does not fit the task's digest."""
 
 
 class EndDisputed(TaskError):
     """A parent says that the task is much shorter than the bytes that others sent, which have no end yet."""
+
+
+class EndUnknown(TaskError):
+    """No parent says how long the task is, and there is no digest of the whole that would show that it is complete."""
 
 
 class NoParentLeft(TaskError):

@@ -12,6 +12,7 @@ from dragonfly_vortex import __version__
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.cli.exit_status import ExitStatus
 from dragonfly_vortex.cli.text import one_line
+from dragonfly_vortex.digest import parse_digest
 from dragonfly_vortex.transport_table import BEST, transports_named
 from dragonfly_vortex.wire import PieceKind
 
@@ -62,7 +63,16 @@ def make_parser() -> argparse.ArgumentParser:
     transports = transports_named(BEST)
     protocols = (*(each.name for each in transports), BEST)
     download = _command(commands, "download", "fetch a task from its parents into a file or the storage, and verify it")
-    download.add_argument("task_id", metavar="TASK_ID", type=_sha256, help="the SHA-256 of the content")
+    download.add_argument(
+        "task_id", metavar="TASK_ID", type=_task_id, help="the SHA-256 of the content; with --digest any task ID"
+    )
+    download.add_argument(
+        "--digest",
+        metavar="sha256:HEX|sha512:HEX|crc32:DECIMAL|none",
+        type=_digest,
+        help="the digest of the content, where the task ID is not its SHA-256; with none each piece is verified by its "
+        "own digest only, and the whole by its length; default: the task ID",
+    )
     download.add_argument(
         "--parent",
         metavar="SCHEME://HOST:PORT",
@@ -257,12 +267,18 @@ def _task_id(text: str) -> str:
     return text.lower() if _SHA256.fullmatch(text) else text
 
 
-def _sha256(text: str) -> str:
-    if not _SHA256.fullmatch(text):
-        raise argparse.ArgumentTypeError(
-            f"expected the SHA-256 of the content, by which it is verified: 64 hexadecimal digits, got {text!r}"
-        )
-    return _task_id(text)
+def _digest(text: str) -> str:
+    """A digest as it is written on the wire; empty for none."""
+    if text == "none":
+        return ""
+    algorithm, _, value = text.partition(":")
+    # As it is on the wire: small letters, and no zeros in front of a CRC-32.
+    value = str(int(value)) if algorithm == "crc32" and re.fullmatch("[0-9]+", value) else value.lower()
+    try:
+        parse_digest(f"{algorithm}:{value}")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return f"{algorithm}:{value}"
 
 
 def _parent(text: str) -> ParentAddress:

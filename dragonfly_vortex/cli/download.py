@@ -28,8 +28,9 @@ from dragonfly_vortex.cli.resolver import UnawaitedResolver
 from dragonfly_vortex.cli.text import counted
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import DEFAULT_FILE, Config, default_config
+from dragonfly_vortex.digest import digest_of_id
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
-from dragonfly_vortex.errors import UsageError
+from dragonfly_vortex.errors import TaskDigestMismatch, UsageError
 from dragonfly_vortex.interfaces import IDownloadTarget, InThread
 from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
 from dragonfly_vortex.task.output import Output, OutputTarget
@@ -47,6 +48,8 @@ _T = TypeVar("_T")
 _THREADS = 10
 """Threads that may wait for the disk at once, as many as a reactor has by itself."""
 
+_DIGESTS = "--digest sha256:..., or --digest none to verify each piece only"
+
 _PATIENCE = 5.0
 """Seconds that a command has to tidy up after a signal. A storage may wait for the lock of a process that is frozen."""
 
@@ -57,6 +60,11 @@ def download_task(arguments: Namespace) -> ExitStatus:
         raise UsageError("expected --output PATH, --store or both, got neither")
     if arguments.no_sync and arguments.store:
         raise UsageError("expected --no-sync without --store, got both: a piece is offered once it is on the disk")
+    if arguments.digest is None and not digest_of_id(arguments.task_id):
+        raise UsageError(
+            f"expected a task ID that is the SHA-256 of the content, 64 hexadecimal digits, got {arguments.task_id!r};"
+            f" for another ID give {_DIGESTS}"
+        )
     config = _config(arguments)
     is_named = arguments.parents or arguments.parents_file is not None
     named = (arguments.parents or ()) if is_named else config.download.parents
@@ -87,12 +95,19 @@ def download_task(arguments: Namespace) -> ExitStatus:
     print(
         f"{arguments.output or arguments.task_id}: {counted(result.content_length, 'byte')}"
         f" in {counted(result.piece_count, 'piece')},"
-        f" verified, in {result.seconds:.1f} s",
+        f" {_verified(result)}, in {result.seconds:.1f} s",
         *carried,
         sep=", ",
         file=sys.stderr if arguments.output == STDOUT else sys.stdout,
     )
     return ExitStatus.DONE
+
+
+def _verified(result: DownloadedTask) -> str:
+    """What a content was verified against."""
+    if result.digest:
+        return f"verified against {result.digest}"
+    return "each piece verified against its parent's digest, the whole against nothing"
 
 
 def _config(arguments: Namespace) -> Config:
@@ -126,7 +141,7 @@ async def _download(
     store = _store(config, reactor) if arguments.store else None
     target: IDownloadTarget
     if store is not None:
-        target = store.write_task(arguments.kind, arguments.task_id)
+        target = store.write_task(arguments.kind, arguments.task_id, arguments.digest)
     elif arguments.output == STDOUT:
         target = PipeTarget(sys.stdout.fileno(), arguments.task_id, in_thread)
     else:
@@ -147,6 +162,7 @@ async def _download(
             task_id=arguments.task_id,
             parents=[str(parent) for parent in parents.all],
             target=target,
+            digest=arguments.digest,
             announcers=negotiation.announcers,
             concurrent_piece_count=arguments.concurrency or config.download.concurrent_piece_count,
             retry=arguments.retry,
@@ -155,9 +171,15 @@ async def _download(
             on_wait=bar.say,
         )
         parents.follow(download)
-        done = await download.start()
+        try:
+            done = await download.start()
+        except TaskDigestMismatch as error:
+            if arguments.digest is not None:
+                raise
+            hint = f"; if the ID is not the SHA-256 of the content, give {_DIGESTS}"
+            raise TaskDigestMismatch(error.task_id, error.reason + hint) from error
         for parent, lie in done.lies.items():
-            bar.say(f"parent {parent} has lied: {lie}")
+            bar.say(f"parent {parent} {'has lied' if done.digest else 'contradicts the others'}: {lie}")
         if store is not None and arguments.output is not None:
             await _export(in_thread, config, arguments)
         return done

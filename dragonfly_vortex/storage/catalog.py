@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -203,7 +204,8 @@ class Catalog:
     def commit_pieces(self, task: StoredTask, pieces: Sequence[PieceMetadata]) -> None:
         """
         Write the rows of pieces whose bytes are on the disk, and that of their task with the content length that it is
-        given. A piece's row that is there stays as it is, unless it is damaged, which heals it.
+        given. The task's digest and origin are written where there were none. A piece's row that is there stays as it
+        is, unless it is damaged, which heals it.
 
         :raises StorageError: the task is there with another piece length, or a piece is not where it should be.
         :raises StorageFailure: they cannot be written.
@@ -221,6 +223,12 @@ class Catalog:
                     )
                 if there.content_length != task.content_length:
                     _set_content_length(connection, key, task.content_length)
+                known = replace(there, digest=there.digest or task.digest, origin=there.origin or task.origin)
+                if known != there:
+                    connection.execute(
+                        "UPDATE task SET digest = ?, origin = ? WHERE kind = ? AND task_id = ?",
+                        (*task_row(known)[-2:], *key),
+                    )
             for piece in pieces:
                 if not fits(piece, task.content_length, task.piece_length):
                     length = "an unknown length" if task.content_length is None else f"{task.content_length} bytes"

@@ -6,11 +6,11 @@ The tables of a catalog, and the conversion of tasks and pieces to rows and back
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 from dataclasses import fields
 from typing import Any
 
+from dragonfly_vortex.digest import digest_of_id
 from dragonfly_vortex.errors import NotStored, StorageError
 from dragonfly_vortex.model import Origin, StoredPiece, StoredTask
 from dragonfly_vortex.storage.content import is_task_id
@@ -91,8 +91,6 @@ SOUND = ("", IN_DOUBT)
 Row = tuple[Any, ...]
 """What SQLite gives; what it is is known by the column."""
 
-_SHA256 = re.compile("[0-9a-f]{64}")
-
 
 def prepare(connection: sqlite3.Connection, version: int) -> None:
     """
@@ -151,7 +149,7 @@ def task_row(task: StoredTask) -> Row:
         signed_or_null(task.content_length),
         signed(task.piece_length),
         task.created_at,
-        None if task.digest == _digest_by_id(task.task_id) else task.digest,
+        None if task.digest == digest_of_id(task.task_id) else task.digest,
         None if task.origin is None else _text_of(task.origin),
     )
 
@@ -165,14 +163,9 @@ def task_of(row: Row) -> StoredTask:
         content_length=None if content_length is None else _unsigned(content_length),
         piece_length=_unsigned(piece_length),
         created_at=int(created_at),
-        digest=_digest_by_id(str(task_id)) if digest is None else str(digest),
+        digest=digest_of_id(str(task_id)) if digest is None else str(digest),
         origin=None if origin is None else _origin_of(str(origin)),
     )
-
-
-def _digest_by_id(task_id: str) -> str:
-    """The digest of a task whose row has none: its ID, if that is a SHA-256."""
-    return f"sha256:{task_id}" if _SHA256.fullmatch(task_id) else ""
 
 
 def _text_of(origin: Origin) -> str:

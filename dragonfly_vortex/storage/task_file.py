@@ -15,9 +15,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+from dragonfly_vortex.digest import digest_of_id
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, TaskChanged
 from dragonfly_vortex.geometry import MAX_PIECE_COUNT, check_lengths, piece_count
-from dragonfly_vortex.model import Claim, Found, StoredPiece, StoredTask, piece_id
+from dragonfly_vortex.model import Claim, Found, Origin, StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.disk import trim
@@ -36,11 +37,23 @@ class TaskFile:
 
     :param directory: the storage's directory.
     :param catalog: its rows.
+    :param digest: the digest that the whole must have; empty where none is known. None for the SHA-256 that the ID is.
+    :param origin: what the task was made from; None where that is not known.
     """
 
-    def __init__(self, directory: Path, catalog: Catalog, kind: PieceKind, task_id: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        catalog: Catalog,
+        kind: PieceKind,
+        task_id: str,
+        digest: str | None = None,
+        origin: Origin | None = None,
+    ) -> None:
         self.kind = kind
         self.task_id = task_id
+        self._digest = digest_of_id(task_id) if digest is None else digest
+        self._origin = origin
         self.descriptor = -1
         self.report: Callable[[str], object] = str
         """Called with a line for the log, in the thread that calls the methods."""
@@ -59,11 +72,12 @@ class TaskFile:
         Open the file, or make one.
 
         :returns: what its rows tell of it, as far as that can be true.
-        :raises StorageError: that is no ID that a task can have.
+        :raises StorageError: that is no ID that a task can have, or the task has another digest.
         :raises StorageFailure: it cannot be opened.
         """
         self._content.path(self.kind, self.task_id)  # refuses an ID that would be no file's name
         with storage_failures(self._doing), self._content.lock():
+            self._check_digest()
             self._claims.open()
             try:
                 found = self._open_content()
@@ -178,7 +192,7 @@ class TaskFile:
                 wrong = self._rows_of_whole()
                 if wrong is not None and self._is_right():
                     raise TaskChanged(
-                        f"task {self.task_id}: it is complete by now and has this SHA-256,"
+                        f"task {self.task_id}: it is complete by now and has its digest,"
                         " another process has downloaded it meanwhile"
                     )
 
@@ -223,8 +237,14 @@ class TaskFile:
             # A task that is finished is not written to: not even by a change that changes nothing.
             if any(piece.damage for piece in self._rows()):
                 self._catalog.settle_task(self.kind, self.task_id)
-            if task.content_length != content_length:
-                self._catalog.commit_pieces(replace(task, content_length=content_length), ())
+            done = replace(
+                task,
+                content_length=content_length,
+                digest=task.digest or self._digest,
+                origin=task.origin or self._origin,
+            )
+            if done != task:
+                self._catalog.commit_pieces(done, ())
             trim(self.descriptor, content_length)
             self._may_have_room = False
 
@@ -345,7 +365,9 @@ class TaskFile:
             content_length=row_length,
             piece_length=piece_length,
             created_at=int(time.time()),
-            digest=f"sha256:{self.task_id}",
+            # A digest that a user has given may be a wrong one until the whole has it: see publish().
+            digest=self._digest if self._digest == digest_of_id(self.task_id) else "",
+            origin=self._origin,
         )
         self._catalog.commit_pieces(task, pieces)
         self._content_length = content_length
@@ -378,9 +400,10 @@ class TaskFile:
         return rows if rows.keys() == {*range(piece_count(task.content_length, task.piece_length))} else None
 
     def _is_right(self) -> bool:
-        """Whether the content, as long as the task's row says, has the SHA-256 that the task's ID is."""
-        length = self._catalog.get_task(self.kind, self.task_id).content_length or 0
-        return not self._damage(PieceMetadata(number=0, offset=0, length=length, digest=f"sha256:{self.task_id}"))
+        """Whether the content, as long as the task's row says, has the digest that is known of the whole."""
+        task = self._catalog.get_task(self.kind, self.task_id)
+        whole = PieceMetadata(number=0, offset=0, length=task.content_length or 0, digest=task.digest or self._digest)
+        return bool(whole.digest) and not self._damage(whole)
 
     def _damage(self, piece: PieceMetadata) -> str:
         """What is wrong with the bytes in a piece's place; empty where they have its digest."""
@@ -397,6 +420,17 @@ class TaskFile:
             return self._catalog.get_task(self.kind, self.task_id)
         except NotStored:
             return None
+
+    def _check_digest(self) -> None:
+        """Refuse a digest that contradicts the one that the storage knows."""
+        task = self._row()
+        there = "" if task is None else task.digest
+        is_comparable = there.partition(":")[0] == self._digest.partition(":")[0]
+        if there and is_comparable and there != self._digest:
+            raise StorageError(
+                f"task {self.task_id}: expected the digest {self._digest}, the storage has it with {there};"
+                " remove it there to download another content"
+            )
 
     def _is_current(self) -> bool:
         """Whether the open file is the task's still."""

@@ -16,6 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from dragonfly_vortex.deferreds import outlast
+from dragonfly_vortex.digest import digest_of_id, parse_digest
 from dragonfly_vortex.errors import PieceRefused, TaskChanged, TaskError, VortexError
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Found
@@ -42,10 +43,12 @@ class TaskDownload:
     :param downloader: an :class:`~dragonfly_vortex.interfaces.IDownloader`, which also ends a request that takes too
         long.
     :param kind: the kind of the task's pieces.
-    :param task_id: the task, which is the SHA-256 of its content in small hexadecimal letters. The content of a task
-        with any other ID, such as one made from a URL, never fits.
+    :param task_id: the task.
     :param parents: the addresses, ``HOST:PORT``, of parents that may have it.
     :param target: an :class:`~dragonfly_vortex.interfaces.IDownloadTarget`.
+    :param digest: the digest that the whole must have: ``sha256:<hex>``, ``sha512:<hex>`` or ``crc32:<decimal>``. Empty
+        where none is known: then the target's decides, if it knows one, or else the length that parents say and the
+        digest of each piece. None for the SHA-256 that the task's ID is.
     :param announcers: an :class:`~dragonfly_vortex.interfaces.IPieceAnnouncer` for each parent that has one. The others
         are asked for anything.
     :param concurrent_piece_count: how many pieces are asked for at once.
@@ -57,7 +60,7 @@ class TaskDownload:
         task is much shorter.
     :param on_progress: called in the reactor's thread whenever a piece has arrived.
     :param on_wait: called with one line for each parent that is waited for.
-    :raises ValueError: there is no parent, or nothing may be asked.
+    :raises ValueError: there is no parent, nothing may be asked, or the digest is none.
     """
 
     _log = Logger()
@@ -72,6 +75,7 @@ class TaskDownload:
         task_id: str,
         parents: Sequence[str],
         target: IDownloadTarget,
+        digest: str | None = None,
         announcers: Mapping[str, IPieceAnnouncer] | None = None,
         concurrent_piece_count: int = 8,
         retry: float = RETRY,
@@ -82,6 +86,10 @@ class TaskDownload:
     ) -> None:
         self.kind = kind
         self.task_id = task_id
+        self.digest = digest_of_id(task_id) if digest is None else digest
+        """The digest that the whole must have; empty where none is known."""
+        if self.digest:
+            parse_digest(self.digest)
         self.parents = tuple(dict.fromkeys(parents))
         self._reactor = reactor
         self._in_thread = in_thread
@@ -169,6 +177,7 @@ class TaskDownload:
         """Open, fetch, verify and publish; and whatever happens, tidy up."""
         try:
             found = await outlast(self._target.open())
+            digest = self.digest or (found.task.digest if found.task is not None else "")
             fetcher = Fetcher(
                 self._reactor,
                 self._in_thread,
@@ -177,6 +186,7 @@ class TaskDownload:
                 self._trials.plan,
                 kind=self.kind,
                 task_id=self.task_id,
+                digest=digest,
                 announcers=self._announcers,
                 on_progress=self._on_progress,
                 on_wait=self._on_wait,
@@ -184,7 +194,7 @@ class TaskDownload:
             try:
                 await self._begin(fetcher, found)
                 self._fetcher = fetcher
-                await self._fetch_from_all_or_one(fetcher)
+                await self._fetch_from_all_or_one(fetcher, digest)
             finally:
                 self._fetcher = None
                 await fetcher.end()
@@ -198,6 +208,7 @@ class TaskDownload:
             seconds=self._reactor.seconds() - started,
             left_to_hash=fetcher.left_to_hash or 0,
             lies=self._trials.lies,
+            digest=digest,
         )
 
     async def _begin(self, fetcher: Fetcher, found: Found) -> None:
@@ -215,16 +226,19 @@ class TaskDownload:
             fetcher.tell_progress()
         fetcher.follow(plan)
 
-    async def _fetch_from_all_or_one(self, fetcher: Fetcher) -> None:
-        """Have everything fetched from all parents together, and where that fails as each of them alone gives it."""
+    async def _fetch_from_all_or_one(self, fetcher: Fetcher, digest: str) -> None:
+        """
+        Have everything fetched from all parents together, and where that fails as each of them alone gives it. Without
+        a digest nothing would tell whether one of them alone is right.
+        """
         while True:
             try:
-                await self._fetch(fetcher)
+                await self._fetch(fetcher, digest)
             except TaskError as failure:
                 await fetcher.stop()
                 await self._hold()
                 await self._drop(fetcher.plan.pieces.take_dropped())
-                plan = self._trials.next(failure)
+                plan = self._trials.next(failure) if digest else None
                 if plan is None:
                     await self._drop(self._trials.doubtful())
                     raise self._trials.verdict(failure) from failure
@@ -238,14 +252,23 @@ class TaskDownload:
                 await fetcher.stop()
                 await self._drop(self._trials.succeed())
                 for parent, lie in self._trials.lies.items():
-                    self._log.warn("parent {parent} has lied: {lie}", parent=parent, lie=lie)
+                    what = "has lied" if digest else "contradicts the other parents"
+                    self._log.warn("parent {parent} {what}: {lie}", parent=parent, what=what, lie=lie)
                 return
 
-    async def _fetch(self, fetcher: Fetcher) -> None:
-        """Have everything fetched, until the file as a whole is what its ID says."""
-        while (digest := await fetcher.fetch()) != f"sha256:{self.task_id}":
-            await self._hold()
-            fetcher.plan.record_mismatch(digest.partition(":")[2])
+    async def _fetch(self, fetcher: Fetcher, digest: str) -> None:
+        """Have everything fetched, until the file has its digest, or its length where there is none."""
+        while True:
+            got = await fetcher.fetch()
+            if digest:
+                if got == digest:
+                    return
+                await self._hold()
+                fetcher.plan.record_mismatch(digest, got)
+            elif fetcher.plan.layout.content_length is not None:
+                return
+            else:
+                fetcher.plan.record_unknown_end()
 
     def _new_trials(self) -> Trials:
         """All parents together, and then each of them alone."""

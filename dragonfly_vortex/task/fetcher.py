@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import outlast
+from dragonfly_vortex.digest import parse_digest
 from dragonfly_vortex.errors import PieceError, PieceRefused, PieceTakenOver, SinkFailed, TaskChanged
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
@@ -57,6 +58,7 @@ class Fetcher:
     :param in_thread: how to call a function in a thread.
     :param target: where the pieces go; it is open, and stays so until :meth:`end` has fired.
     :param plan: the first plan.
+    :param digest: the digest that the whole must have; empty for none, and then nothing is hashed.
     :param announcers: the parents that say what they have.
     :param on_progress: called whenever a piece has arrived.
     :param on_wait: called with one line for each parent that is waited for.
@@ -74,6 +76,7 @@ class Fetcher:
         *,
         kind: PieceKind,
         task_id: str,
+        digest: str,
         announcers: Mapping[str, IPieceAnnouncer],
         on_progress: Callable[[Progress], None],
         on_wait: Callable[[str], None],
@@ -87,7 +90,10 @@ class Fetcher:
         self._target = target
         self._on_progress = on_progress
         self._on_wait = on_wait
-        self._hash = GrowingHash(target.descriptor, in_thread, self._advance)
+        self._hash = None
+        if digest:
+            algorithm, _ = parse_digest(digest)
+            self._hash = GrowingHash(target.descriptor, in_thread, self._advance, algorithm)
         self._hashed_of = (plan, 0)  # whose bytes are hashed, and how often it had forgotten some
         self._allocation = Allocation(target.descriptor, in_thread)
         self._requests = Requests(reactor, in_thread, downloader, target, kind, task_id, self._answered)
@@ -127,14 +133,14 @@ class Fetcher:
         """
         Have everything fetched, as the plan says.
 
-        :returns: the digest of the whole, ``sha256:<hex>``.
+        :returns: the digest of the whole, by the algorithm of the expected one; empty where there is none to expect.
         :raises TaskError: the plan has failed.
         """
         self.left_to_hash = None
         self._turn = Deferred()
         self._advance()
         await self._turn
-        return self._hash.text()
+        return "" if self._hash is None else self._hash.text()
 
     async def stop(self) -> None:
         """Ask nothing more of the parents of this plan. Nothing is written to the target when this has returned."""
@@ -149,7 +155,8 @@ class Fetcher:
             self._unsubscribe()
         if self._ticking.running:
             self._ticking.stop()
-        for stop in (self._requests.stop, self._hash.stop, self._allocation.stop):
+        hash_stops = () if self._hash is None else (self._hash.stop,)
+        for stop in (self._requests.stop, *hash_stops, self._allocation.stop):
             await outlast(stop(), forget_cancellation=True)
 
     def tell_progress(self) -> None:
@@ -238,6 +245,8 @@ class Fetcher:
 
     def _hash_what_is_there(self) -> int:
         """Have the verified bytes hashed; how many of them have not been."""
+        if self._hash is None:
+            return 0
         if self._hash.error is not None:
             raise self._target.failure(f"cannot be read back: {self._hash.error}") from self._hash.error
         hashed_of = (self.plan, self.plan.pieces.drops)

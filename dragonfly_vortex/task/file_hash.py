@@ -1,7 +1,7 @@
 """
-The SHA-256 of a file that is still being written: of its first bytes, in order, as far as they are there.
+The digest of a file that is still being written: of its first bytes, in order, as far as they are there.
 
-A file that arrives in pieces has no order of its own, and SHA-256 has: so the file is read back in threads, soon after
+A file that arrives in pieces has no order of its own, and a digest has: so the file is read back in threads, soon after
 it was written, while the system still has its pages in memory. One thread hashes at a time, which is the slowest part
 of a download; meanwhile the other one reads the next bytes.
 """
@@ -38,15 +38,19 @@ class GrowingHash:
     :param descriptor: the file, open for reading; it stays open at least until :meth:`stop` has fired.
     :param in_thread: how to call a function in a thread: in the order in which it is asked, or several at once.
     :param on_progress: called in the reactor's thread when some more has been hashed, or could not be.
+    :param algorithm: ``sha256``, ``sha512`` or ``crc32``.
     """
 
-    def __init__(self, descriptor: int, in_thread: InThread, on_progress: Callable[[], None]) -> None:
+    def __init__(
+        self, descriptor: int, in_thread: InThread, on_progress: Callable[[], None], algorithm: str = "sha256"
+    ) -> None:
         self.error: BaseException | None = None
         """Why there will be no digest: the file could not be read."""
         self._descriptor = descriptor
         self._in_thread = in_thread
         self._on_progress = on_progress
-        self._hash = SharedHash(descriptor)
+        self._algorithm = algorithm
+        self._hash = SharedHash(descriptor, algorithm)
         self._at_work = 0
         self._ending = Ending(lambda: not self._at_work)
         self._is_stopped = False
@@ -73,10 +77,10 @@ class GrowingHash:
     def start_anew(self) -> None:
         """Forget what has been hashed: it has changed, or will."""
         self._hash.stop()
-        self._hash = SharedHash(self._descriptor)
+        self._hash = SharedHash(self._descriptor, self._algorithm)
 
     def text(self) -> str:
-        """The digest of what has been hashed, ``sha256:<hex>``."""
+        """The digest of what has been hashed, for example ``sha256:<hex>``."""
         return self._hash.text()
 
     def stop(self) -> Deferred[None]:
@@ -108,19 +112,20 @@ class GrowingHash:
 
 class SharedHash:
     """
-    The SHA-256 of a file's first bytes, on which several threads work. Each takes a window, reads it, and hashes it
+    The digest of a file's first bytes, on which several threads work. Each takes a window, reads it, and hashes it
     when the one before has been hashed: so a thread waits only for such as have begun before, and one alone gets on.
 
     :param descriptor: the file, open for reading.
+    :param algorithm: ``sha256``, ``sha512`` or ``crc32``.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, algorithm: str = "sha256") -> None:
         self.length = 0
         """Bytes that are there to be hashed."""
         self.hashed = 0
         """Bytes that have been hashed."""
         self._descriptor = descriptor
-        self._hasher = new_hash("sha256")
+        self._hasher = new_hash(algorithm)
         self._taken = 0  # bytes that threads have taken, to read and hash them
         self._changed = threading.Condition()
         self._is_stopped = False
@@ -147,7 +152,7 @@ class SharedHash:
             self._changed.notify_all()
 
     def text(self) -> str:
-        """The digest of what has been hashed, ``sha256:<hex>``; while no thread is at work."""
+        """The digest of what has been hashed, for example ``sha256:<hex>``; while no thread is at work."""
         return self._hasher.text()
 
     def work(self) -> None:

@@ -2,8 +2,8 @@
 A pipe as the target of a download: gets the bytes of verified pieces, in order, as soon as they are there.
 
 What has been written to a pipe cannot be taken back. Each piece has been verified by its digest before it is written;
-whether the whole fits the task's ID is known after the last piece. If it does not, the download fails, and the reader
-of the pipe has to check its status.
+whether the whole has the task's digest is known after the last piece. If not, the download fails, and the reader of the
+pipe has to check its status.
 
 Pieces come in any order, and the whole is hashed from a file: so they are kept in a temporary file without a name.
 """
@@ -110,7 +110,7 @@ class PipeTarget:
             if piece is None:
                 continue
             if piece.offset < self._ready and self._error is None:
-                reason = "expected a content with this SHA-256, got another one, of which some has been written already"
+                reason = "expected a content with its digest, got another one, of which some has been written already"
                 self._error = TaskDigestMismatch(self._task_id, reason)
             self._ends.pop(piece.offset, None)
         return self._wait(lambda: True)

@@ -73,9 +73,11 @@ class Trust:
         self.mismatch: TaskDigestMismatch | None = None
         """The whole has been wrong."""
         self.got: str | None = None
-        """The SHA-256 that it had."""
+        """The digest that it had."""
         self.is_hopeless = False
         """Whether it is wrong, so that nothing more is to be asked for on the word of all together."""
+        self.is_end_unknown = False
+        """Whether the task ends where no parent has a piece, and there is no digest that would tell whether it does."""
         self.is_end_disputed = False
         """Whether a parent says that the task is much shorter than what there is of it, which has no end yet."""
         self._end_disputed_at = end_disputed_at
@@ -227,23 +229,24 @@ class Trust:
 
     # -- when the whole is wrong ---------------------------------------------------------------------------------------
 
-    def record_mismatch(self, got: str) -> None:
+    def record_mismatch(self, expected: str, got: str) -> None:
         """
-        All pieces are there, and together they do not have the SHA-256 that the task's ID is. A parent that has sent
-        all of it, and says where it ends, has lied.
+        All pieces are there, and together they do not have the task's digest. A parent that has sent all of it, and
+        says where it ends, has lied.
 
-        :param got: the SHA-256 that they have.
+        :param expected: the task's digest.
+        :param got: the digest that they have.
         """
         layout = self._layout
         end, length = self._choice.end or 0, self._pieces.content_length
         senders = sorted({layout.verified[number].parent for number in range(end)})
-        self.mismatch = TaskDigestMismatch(self._task_id, self._reason(got, length, end, senders))
+        self.mismatch = TaskDigestMismatch(self._task_id, self._reason(expected, got, length, end, senders))
         self.got = got
         self.is_hopeless = True
         sender = self._parents.get(senders[0]) if len(senders) == 1 else None
         is_whole = layout.short is not None or (sender is not None and sender.told_content_length == length)
         if sender is not None and is_whole and not self._announces_more(sender, end):
-            sender.catch(f"it sent all of a task that has the SHA-256 {got}")
+            sender.catch(f"it sent all of a task that has the digest {got}")
 
     def may_be_right_alone(self) -> list[str]:
         """
@@ -293,10 +296,10 @@ class Trust:
         is_shorter = bool(ends) and 0 < _MUCH * min(ends) <= self._layout.prefix
         return parent.standing is Standing.LIED or is_shorter
 
-    def _reason(self, got: str, length: int | None, end: int, senders: list[str]) -> str:
+    def _reason(self, expected: str, got: str, length: int | None, end: int, senders: list[str]) -> str:
         """What was expected of the whole and what came."""
         names = ", ".join(sender or "the storage" for sender in senders)
-        reason = f"expected SHA-256 {self._task_id}, got {got}, of {length} bytes in {end} pieces from {names}"
+        reason = f"expected {expected}, got {got}, of {length} bytes in {end} pieces from {names}"
         if self._layout.content_length is None:
             reason += f"; no parent has piece {end}, but the task may have it"
         return reason

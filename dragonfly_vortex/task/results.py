@@ -45,7 +45,7 @@ class ParentShare:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadedTask:
     """
-    A task that has been downloaded: it is at its target, and its SHA-256 is its ID.
+    A task that has been downloaded: it is at its target, and all of it is verified.
 
     :param content_length: bytes of it.
     :param piece_length: bytes of every piece but the last.
@@ -56,7 +56,10 @@ class DownloadedTask:
     :param fetched_twice: bytes that came in vain, because another parent gave their piece first.
     :param found_piece_count: pieces that no parent sent in this download: they were stored already, or came from
         another download.
-    :param lies: parents that are known to have lied, by address, and what each lie was.
+    :param lies: parents that are known to have lied, by address, and what each lie was. Where there is no digest of the
+        whole they only contradict the others: it is not known which of them are right.
+    :param digest: the digest of the whole that it was verified against; empty where there is none, and then each piece
+        was verified against the digest that its parent named.
     """
 
     task_id: str
@@ -69,6 +72,7 @@ class DownloadedTask:
     fetched_twice: int = 0
     found_piece_count: int = 0
     lies: Mapping[str, str] = field(default_factory=dict)
+    digest: str = ""
 
 
 def share_of(parent: str, pieces: Sequence[VerifiedPiece]) -> ParentShare:
@@ -78,13 +82,14 @@ def share_of(parent: str, pieces: Sequence[VerifiedPiece]) -> ParentShare:
 
 
 def summary_of(
-    plan: Plan, parents: Sequence[str], *, seconds: float, left_to_hash: int, lies: Mapping[str, str]
+    plan: Plan, parents: Sequence[str], *, seconds: float, left_to_hash: int, lies: Mapping[str, str], digest: str
 ) -> DownloadedTask:
     """
     What a download has done.
 
     :param plan: the one that was followed to its end.
     :param parents: all parents that were named.
+    :param digest: the digest of the whole that was expected; empty for none.
     """
     pieces = [plan.layout.verified[number] for number in range(plan.choice.end or 0)]
     return DownloadedTask(
@@ -98,4 +103,5 @@ def summary_of(
         fetched_twice=plan.pieces.fetched_twice,
         found_piece_count=share_of(STORAGE, pieces).piece_count,
         lies=dict(lies),
+        digest=digest,
     )

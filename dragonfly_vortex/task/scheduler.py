@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dragonfly_vortex.errors import (
     CertificateRejected,
     EndDisputed,
+    EndUnknown,
     InvalidPiece,
     ParentUnreachable,
     PieceError,
@@ -130,7 +131,7 @@ class Plan:
     @property
     def is_complete(self) -> bool:
         """Whether every piece up to the end is verified, and the whole is not known to be wrong."""
-        return self.pieces.are_all_there and not self.trust.is_hopeless
+        return self.pieces.are_all_there and not self.trust.is_hopeless and not self.trust.is_end_unknown
 
     @property
     def is_end_doubtful(self) -> bool:
@@ -189,6 +190,12 @@ class Plan:
         """Why the task cannot be had, as soon as that is certain: no parent can give a piece of it."""
         if self.trust.mismatch is not None and self.trust.is_hopeless:
             return self.trust.mismatch
+        if self.trust.is_end_unknown:
+            return EndUnknown(
+                self.task_id,
+                f"expected a parent that says how long it is, got {self.layout.prefix_length} bytes behind which no"
+                " parent has a piece, and no digest of the whole that would show that these are all",
+            )
         if self.trust.is_end_disputed and not self.is_complete:
             reason = f"expected an end of the task, got {self.layout.prefix_length} bytes without one"
             return EndDisputed(self.task_id, reason)
@@ -351,16 +358,27 @@ class Plan:
         if number in self.layout.verified:
             self.pieces.lose([number])
 
-    def record_mismatch(self, got: str) -> None:
+    def record_mismatch(self, expected: str, got: str) -> None:
         """
-        The task is complete, and does not have the SHA-256 that its ID is: from now on that is its :meth:`failure`.
+        The task is complete, and does not have its digest: from now on that is its :meth:`failure`.
 
-        :param got: the SHA-256 that it has.
+        :param expected: its digest.
+        :param got: the digest that the pieces have together.
         """
         if self.is_end_doubtful:
             self.choice.is_end_refuted = True  # it is the end because a parent lacks it, and another one may have it
         else:
-            self.trust.record_mismatch(got)
+            self.trust.record_mismatch(expected, got)
+
+    def record_unknown_end(self) -> None:
+        """
+        The task has no digest, and ends where no parent has a piece: that is not known to be the end. From now on that
+        is its :meth:`failure`, unless another parent may have the piece.
+        """
+        if self.is_end_doubtful:
+            self.choice.is_end_refuted = True
+        else:
+            self.trust.is_end_unknown = True
 
     # -- announcements -------------------------------------------------------------------------------------------------
 

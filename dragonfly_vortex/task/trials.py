@@ -1,8 +1,8 @@
 """
-Trials: if the parents together give a task that does not fit its ID, each parent in turn is tried alone. No I/O, clock
-or reactor.
+Trials: if the parents together give a task that does not fit its digest, each parent in turn is tried alone. No I/O,
+clock or reactor.
 
-The ID is the SHA-256 of the whole, so no single piece can be judged. But if one parent has the whole task and is
+The digest is that of the whole, so no single piece can be judged by it. But if one parent has the whole task and is
 honest, the task is right as soon as every piece of it is as that parent gives it. Pieces in the file that came from
 elsewhere are compared by their digests, see :mod:`~dragonfly_vortex.task.comparison`. A CRC-32 can be forged: so a
 parent with which that has failed is tried once more at the end, and gives every piece itself.
@@ -162,7 +162,7 @@ class Trials:
         elif plan.trust.got is not None and comparison.confirmed and (is_certain or of_parents):
             self._candidates.append((parent.address, False, self._most))
         elif plan.trust.got is not None and is_certain and not comparison.confirmed:
-            self.lies[parent.address] = f"all pieces as it gives them have the SHA-256 {plan.trust.got}"
+            self.lies[parent.address] = f"all pieces as it gives them have the digest {plan.trust.got}"
 
     def _learn(self, comparison: Comparison) -> None:
         """Take from a trial that has ended which pieces it was about."""

@@ -62,6 +62,7 @@ class ParserTests(SynchronousTestCase):
             {
                 "command": "download",
                 "task_id": TASK_ID,
+                "digest": None,
                 "parents": [ParentAddress(scheme="tcp", host="host", port=4005)],
                 "parents_file": None,
                 "protocol": None,
@@ -100,20 +101,25 @@ class ParserTests(SynchronousTestCase):
             )
 
     def test_task_id(self) -> None:
-        """A SHA-256 is the same in capital letters; what is no SHA-256 cannot be verified, and is not downloaded."""
+        """A SHA-256 is the same in capital letters; another ID is taken as it is."""
         self.assertEqual(self.parse("stat", TASK_ID.upper()).task_id, TASK_ID)
         self.assertEqual(self.parse("stat", "Some-Thing").task_id, "Some-Thing")
         arguments = ("--parent", "h:1", "--output", "o")
         self.assertEqual(self.parse("download", TASK_ID.upper(), *arguments).task_id, TASK_ID)
-        for text in (
-            "",
-            "abc",
-            TASK_ID[1:],
-            TASK_ID + "0",
-            TASK_ID[:-1] + "g",
-            TASK_ID[:-1] + "\N{FULLWIDTH DIGIT ONE}",
+        self.assertEqual(self.parse("download", "Some-Thing", *arguments).task_id, "Some-Thing")
+
+    def test_digest(self) -> None:
+        """A digest is taken as it is on the wire: in small letters, and without zeros in front of a CRC-32."""
+        for text, expected in (
+            (f"sha256:{TASK_ID.upper()}", f"sha256:{TASK_ID}"),
+            (f"sha512:{'AB' * 64}", f"sha512:{'ab' * 64}"),
+            ("crc32:0012", "crc32:12"),
+            ("none", ""),
         ):
-            self.assert_refused("64 hexadecimal digits, got", "download", text, *arguments)
+            self.assertEqual(self.download("--digest", text).digest, expected)
+        self.assertIsNone(self.download().digest)
+        for text in ("", "sha256:ab", "md5:00", "crc32:ab", TASK_ID):
+            self.assert_refused("got '", "download", TASK_ID, "--digest", text, "--output", "o")
 
     def test_parents(self) -> None:
         """Parents come with their scheme or without it, in the order in which they are named."""
@@ -168,7 +174,7 @@ class ParserTests(SynchronousTestCase):
 
     def test_one_line(self) -> None:
         """An argument with an end of line in it is shown in one line."""
-        self.assert_refused(r"got '.*'", "download", "a\nb", "--parent", "h:1", "--output", "o")
+        self.assert_refused(r"got '.*'", "download", TASK_ID, "--digest", "a\nb:c", "--output", "o")
         self.assert_refused(r"x\\ny", "list", "x\ny")
 
 

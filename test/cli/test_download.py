@@ -79,7 +79,7 @@ class FileTests(SynchronousTestCase):
                 count = max(1, -(-length // _PIECE_LENGTH))
                 self.assertRegex(
                     said,
-                    rf"\Aout: {length} bytes? in {count} pieces?, verified, in \d+\.\d s\n\Z",
+                    rf"\Aout: {length} bytes? in {count} pieces?, verified against sha256:{task_id}, in \d+\.\d s\n\Z",
                 )
 
     def test_kinds(self) -> None:
@@ -159,7 +159,7 @@ class FileTests(SynchronousTestCase):
                 ran = subprocess.run([*command, *more], cwd=self.directory / "child", capture_output=True, timeout=120)
                 self.assertEqual(ran.returncode, 0, ran.stderr)
                 self.assertTrue(ran.stdout == content)
-                self.assertRegex(ran.stderr, rb"\A-: 9000000 bytes in 3 pieces, verified, in .* s\n\Z")
+                self.assertRegex(ran.stderr, rb"\A-: 9000000 bytes in 3 pieces, verified against sha256:.* s\n\Z")
             gone = subprocess.Popen(command, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             with gone:
                 if gone.stdout is not None and gone.stderr is not None:
@@ -304,8 +304,34 @@ class FailureTests(TestCase):
         other = bytes([self.content[0] ^ 1]) + self.content[1:]
         parent = self.parent({})
         parent.answer = lambda request: self.honest(request, other)
-        digest = hashlib.sha256(other).hexdigest()
-        await self.assert_fails(4, f"expected SHA-256 {self.task_id}, got {digest}.*{parent.address}", parent.address)
+        got = f"sha256:{hashlib.sha256(other).hexdigest()}"
+        said = rf"expected sha256:{self.task_id}, got {got}.*{parent.address}.*; if the ID is not .* give --digest sha"
+        await self.assert_fails(4, said, parent.address)
+
+    async def test_digest(self) -> None:
+        """A task of any ID is verified by a digest that is given, or its pieces alone are; the summary says which."""
+        parent = self.parent({})
+        digest = f"sha512:{hashlib.sha512(self.content).hexdigest()}"
+        for text, said in (
+            (digest, f"verified against {digest}"),
+            ("none", "each piece verified against its parent's digest, the whole against nothing"),
+        ):
+            ran = await deferToThread(
+                dfvortex,
+                *("download", "ab" * 32, "--digest", text, "--parent", parent.address, "--output", text[:4]),
+                directory=self.directory,
+            )
+            self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+            self.assertIn(f"{said}, in", ran.stdout)
+            self.assertTrue((self.directory / text[:4]).read_bytes() == self.content)
+
+    async def test_id_without_digest(self) -> None:
+        """For an ID that is no SHA-256, one line says how to give a digest."""
+        ran = await deferToThread(
+            dfvortex, "download", "an-id", "--parent", "h:1", "--output", "out", directory=self.directory
+        )
+        self.assertEqual(ran.returncode, 2)
+        self.assertRegex(ran.stderr, r"\Adfvortex: expected .* 64 .* digits, got 'an-id'; .*--digest none.*\n\Z")
 
     async def test_unreachable(self) -> None:
         """A parent that does not listen is unreachable."""

@@ -13,7 +13,7 @@ from unittest import skipUnless
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, TaskChanged
-from dragonfly_vortex.model import Claim, Found, StoredTask
+from dragonfly_vortex.model import Claim, Found, Origin, StoredTask
 from dragonfly_vortex.storage import piece_locks
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
@@ -28,6 +28,7 @@ from test.storage.contents import content_of, files_in, wrong_pieces
 KIND = PieceKind.STANDARD
 CONTENT = content_of(2500)
 TASK_ID = hashlib.sha256(CONTENT).hexdigest()
+CRC_32 = f"crc32:{zlib.crc32(CONTENT)}"
 OURS, THEIRS = Claim(is_ours=True), Claim(is_ours=False)
 
 
@@ -47,9 +48,9 @@ class WritingTestCase(SynchronousTestCase):
         self.addCleanup(self.catalog.close)
         self.path = Content(self.directory).path(KIND, TASK_ID)
 
-    def opened(self) -> TaskFile:
+    def opened(self, digest: str | None = None, origin: Origin | None = None) -> TaskFile:
         """The task, opened once more."""
-        file = TaskFile(self.directory, self.catalog, KIND, TASK_ID)
+        file = TaskFile(self.directory, self.catalog, KIND, TASK_ID, digest, origin)
         self.found = file.open()
         return file
 
@@ -107,6 +108,34 @@ class LifeTests(WritingTestCase):
         file.publish(2500)
         file.close()
         self.assertEqual((self.path.read_bytes(), wrong_pieces(self.directory)), (CONTENT, []))
+
+    def test_id_is_digest(self) -> None:
+        """A task whose ID is its SHA-256 has that digest from its first piece on."""
+        file = self.opened()
+        self.put(file, 0)
+        file.close()
+        self.assertEqual((self.task().digest, self.task().origin), (f"sha256:{TASK_ID}", None))
+
+    def test_given_digest(self) -> None:
+        """A digest that was given is kept once the whole has it; the origin is kept from the first piece on."""
+        origin = Origin(url="https://example.com/file", tag="t")
+        file = self.opened(CRC_32, origin)
+        self.put(file, 0, 1, 2)
+        self.assertEqual((self.task().digest, self.task().origin), ("", origin))
+        file.publish(2500)
+        file.close()
+        self.assertEqual((self.task().digest, self.task().origin), (CRC_32, origin))
+        self.opened("", Origin()).close()
+        self.assertEqual((self.task().digest, self.task().origin), (CRC_32, origin))
+
+    def test_another_digest(self) -> None:
+        """A digest that contradicts the one that is kept is refused; one by another algorithm is not."""
+        self.import_it()
+        with self.assertRaisesRegex(StorageError, "expected the digest sha256:00.*, the storage has it with sha256:"):
+            self.opened(f"sha256:{'00' * 32}")
+        self.assertEqual(self.numbers(), [0, 1, 2])
+        for digest in ("", CRC_32):
+            self.opened(digest).close()
 
     def test_length(self) -> None:
         """The length is written with a piece when this download knows another one than before; it is known again."""

@@ -63,6 +63,8 @@ class DownloadTestCase(SynchronousTestCase):
         downloader: IDownloader | None = None,
         announcers: Mapping[str, IPieceAnnouncer] | None = None,
         retry: float = 0.0,
+        task_id: str | None = None,
+        digest: str | None = None,
     ) -> Deferred[DownloadedTask]:
         """Start a download of that content from all parents."""
         self.task = TaskDownload(
@@ -70,7 +72,8 @@ class DownloadTestCase(SynchronousTestCase):
             in_thread,
             downloader or self.downloader,
             kind=PieceKind.STANDARD,
-            task_id=sha256(content),
+            task_id=task_id or sha256(content),
+            digest=digest,
             parents=[*self.downloader.parents, *self.downloader.parents],
             target=OutputTarget(self.target, in_thread, overwrite=overwrite),
             announcers=announcers,

@@ -13,9 +13,12 @@ from dragonfly_vortex.task.scheduler import Plan, Request
 from dragonfly_vortex.task.timing import Timing
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["TASK_ID", "PlanTestCase", "piece", "pieces_of", "why"]
+__all__ = ["DIGEST", "GOT", "TASK_ID", "PlanTestCase", "piece", "pieces_of", "why"]
 
 TASK_ID = "ab" * 32
+DIGEST = f"sha256:{TASK_ID}"
+GOT = f"sha256:{'cd' * 32}"
+"""A wrong digest."""
 
 
 def piece(number: int, length: int = 10, offset: int | None = None, piece_length: int = 10) -> PieceMetadata:

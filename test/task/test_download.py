@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 import threading
+import zlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.errors import (
+    EndUnknown,
     NoParentLeft,
     OutputError,
     ParentUnreachable,
@@ -85,6 +88,7 @@ class SuccessTests(DownloadTestCase):
                 seconds=self.clock.seconds(),
                 left_to_hash=0,
                 shares=done.shares,
+                digest=f"sha256:{sha256(CONTENT[:950])}",
             ),
         )
         self.assertEqual([share.parent for share in done.shares], ["a", "b"])
@@ -250,12 +254,12 @@ class FailureTests(DownloadTestCase):
 
 
 class DigestTests(DownloadTestCase):
-    """The SHA-256 decides."""
+    """The task's ID is the SHA-256 of its content, and decides."""
 
     def test_refused(self) -> None:
         """Content whose pieces have their digests but that is not the task's is refused; nothing is left of it."""
         self.play(a=PlayedParent(content=CONTENT[::-1], piece_length=100))
-        got = f"expected SHA-256 {sha256(CONTENT)}, got {sha256(CONTENT[::-1])}"
+        got = f"expected sha256:{sha256(CONTENT)}, got sha256:{sha256(CONTENT[::-1])}"
         self.assert_failed(self.download(), TaskDigestMismatch, got, "from a")
 
     def test_from_another(self) -> None:
@@ -266,6 +270,22 @@ class DigestTests(DownloadTestCase):
         )
         done = self.assert_complete(self.download(concurrency=1))
         self.assertEqual([share.piece_count for share in done.shares], [0, 10])
+
+    def test_given(self) -> None:
+        """A digest that is given decides in the place of the task's ID, by each algorithm."""
+        self.play(a=PlayedParent(content=CONTENT, piece_length=100))
+        for digest in (
+            f"sha256:{sha256(CONTENT)}",
+            f"sha512:{hashlib.sha512(CONTENT).hexdigest()}",
+            f"crc32:{zlib.crc32(CONTENT)}",
+        ):
+            done = self.assert_complete(self.download(task_id="ab" * 32, digest=digest, overwrite=True))
+            self.assertEqual((done.task_id, done.digest), ("ab" * 32, digest))
+        self.target.unlink()
+        for digest in (f"sha512:{'0' * 128}", "crc32:1"):
+            got = f"expected {digest}, got {digest[:6]}"
+            self.assert_failed(self.download(digest=digest), TaskDigestMismatch, got, "from a")
+        self.assertRaises(ValueError, self.download, digest="sha256:ab")
 
     def test_hashed_late(self) -> None:
         """It goes on from another when the wrong digest is found long after the last piece has arrived."""
@@ -440,6 +460,54 @@ class AgainTests(DownloadTestCase):
         self.clock.advance(2.0)
         self.assert_complete(started)
         self.assertEqual({request.addr for request in self.downloader.asked[len(asked) :]}, {"b"})
+
+
+class WithoutDigestTests(DownloadTestCase):
+    """Tasks of whose whole no digest is known."""
+
+    def right(self, content: bytes = CONTENT) -> PlayedParent:
+        """A parent that has everything."""
+        return PlayedParent(content=content, piece_length=100)
+
+    def start(self, **parents: PlayedParent) -> Deferred[DownloadedTask]:
+        """Start a download without a digest."""
+        self.play(is_held=False, **parents)
+        return self.download(digest="", concurrency=1)
+
+    def test_short_last_piece(self) -> None:
+        """Where the last piece shows the end, each piece is verified by its digest, and nothing is hashed."""
+        content = CONTENT[:950]
+        spoilt = PlayedParent(content=content, piece_length=100, spoils={3})
+        done = self.assert_complete(self.start(a=spoilt, b=self.right(content)), content)
+        self.assertEqual((done.digest, done.left_to_hash), ("", 0))
+
+    def test_end_told(self) -> None:
+        """Where a parent says how long the task is, that decides."""
+        self.play(a=self.right())
+        announcer = PlayedAnnouncer()
+        started = self.download(digest="", announcers={"a": announcer})
+        announcer.tell_layout(len(CONTENT), 100)
+        for number in range(10):
+            announcer.tell_piece(number, number * 100, 100)
+        self.assert_complete(started)
+
+    def test_end_unknown(self) -> None:
+        """Where no parent says how long the task is, it may be longer than all that they have: it is refused."""
+        said = "expected a parent that says how long it is, got 1000 bytes behind which no parent has a piece"
+        self.assert_failed(self.start(a=self.right(), b=self.right()), EndUnknown, said)
+
+    def test_no_trials(self) -> None:
+        """No parent is tried alone: nothing would tell whether it is right."""
+        a = PlayedParent(content=CONTENT[:950], piece_length=100, spoils={4})
+        b = PlayedParent(content=CONTENT[:950], piece_length=50, spoils={4})
+        self.assert_failed(self.start(a=a, b=b), NoParentLeft, "piece 4")
+        self.assertLess(len(self.downloader.asked), 12)
+
+    def test_contradiction(self) -> None:
+        """A parent that contradicts what is known by another is named: which of them is right is not known."""
+        other = PlayedParent(content=CONTENT[:950], piece_length=50)
+        done = self.assert_complete(self.start(a=self.right(CONTENT[:950]), b=other), CONTENT[:950])
+        self.assertEqual(list(done.lies), ["b"])
 
 
 class ThreadTests(TestCase):

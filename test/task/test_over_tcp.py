@@ -182,7 +182,9 @@ class OverTCPTests(OverTCPTestCase):
     async def test_wrong_content(self) -> None:
         """A content whose pieces fit their digests, but not the task's ID, is refused."""
         said = await self.assert_fails(TaskDigestMismatch, self.scripted(self.sends(self.content[::-1])).address)
-        self.assertIn(f"expected SHA-256 {self.task_id}, got {hashlib.sha256(self.content[::-1]).hexdigest()}", said)
+        self.assertIn(
+            f"expected sha256:{self.task_id}, got sha256:{hashlib.sha256(self.content[::-1]).hexdigest()}", said
+        )
 
     async def test_poisoned_pieces(self) -> None:
         """One parent sends wrong pieces with fitting digests: another one's are taken, and the liar is named."""

@@ -22,7 +22,7 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.task.parent_state import STORAGE
 from dragonfly_vortex.task.scheduler import Plan, Request, Standing
 from dragonfly_vortex.wire import PieceMetadata
-from test.task.planning import TASK_ID, PlanTestCase, piece, why
+from test.task.planning import DIGEST, GOT, TASK_ID, PlanTestCase, piece, why
 from test.wire.profiles import PROFILE
 
 
@@ -70,7 +70,7 @@ class PresentTests(PlanTestCase):
         for request in others:
             self.plan.record_cancelled(request)
         self.assertTrue(self.plan.is_complete)
-        self.plan.record_mismatch("cd" * 32)
+        self.plan.record_mismatch(DIGEST, GOT)
         self.assertEqual((self.plan.pieces.take_dropped(), self.plan.pieces.drops), ([], 0))
         self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
         self.assertEqual(self.plan.trust.may_be_right_alone(), ["a"])
@@ -85,7 +85,7 @@ class PresentTests(PlanTestCase):
         self.assertEqual(
             (self.plan.is_complete, self.plan.pieces.content_length, self.plan.layout.content_length), (True, 20, None)
         )
-        self.plan.record_mismatch("cd" * 32)
+        self.plan.record_mismatch(DIGEST, GOT)
         self.assertEqual((self.plan.pieces.take_dropped(), self.plan.pieces.drops), ([], 0))
         self.assertIn("; no parent has piece 2, but the task may have it", str(self.plan.failure()))
         self.assertIs(self.plan.parents["a"].standing, Standing.GOOD)
@@ -369,7 +369,7 @@ class AnnounceTests(PlanTestCase):
         while requests := self.ask_all():
             self.give(requests[0])
         self.assertTrue(self.plan.is_complete)
-        self.plan.record_mismatch("cd" * 32)
+        self.plan.record_mismatch(DIGEST, GOT)
         self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
         self.assertEqual(self.plan.trust.may_be_right_alone(), ["b", "a"])
 
@@ -386,7 +386,7 @@ class AnnounceTests(PlanTestCase):
         while requests := [request for request in self.ask_all() if request.parent == "honest"]:
             self.give(requests[0])
         self.assertEqual((self.plan.is_complete, self.plan.layout.short), (True, 0))
-        self.plan.record_mismatch("cd" * 32)
+        self.plan.record_mismatch(DIGEST, GOT)
         self.assertIn("honest", self.plan.trust.may_be_right_alone())
 
 
@@ -462,7 +462,7 @@ class PropertyTests(SynchronousTestCase):
                 for request in under_way:
                     plan.record_cancelled(request)
                 under_way.clear()
-                plan.record_mismatch("cd" * 32)
+                plan.record_mismatch(DIGEST, GOT)
                 continue
             failure = plan.failure()
             if failure is not None:

@@ -24,7 +24,7 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.task.scheduler import Plan, Request, Standing, VerifiedPiece
 from dragonfly_vortex.task.timing import SILENCE
 from dragonfly_vortex.wire import PieceMetadata
-from test.task.planning import TASK_ID, PlanTestCase, piece, why
+from test.task.planning import DIGEST, TASK_ID, PlanTestCase, piece, why
 from test.wire.profiles import PROFILE
 
 
@@ -302,7 +302,7 @@ class Course:
                 if got is None:
                     return None
                 self.cancel_all()
-                self.plan.record_mismatch(got)
+                self.plan.record_mismatch(DIGEST, got)
                 continue
             failure = self.plan.failure()
             if failure is not None:

@@ -171,7 +171,7 @@ class Game:
                     self.left_over = self.trials.succeed()
                     return None
                 self.blame()
-                self.plan.record_mismatch(GOT)
+                self.plan.record_mismatch(f"sha256:{TASK_ID}", GOT)
                 continue
             failure = self.plan.failure()
             if failure is not None:

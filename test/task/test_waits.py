@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from dragonfly_vortex.errors import CertificateRejected, NoParentLeft, ParentUnreachable, PieceNotFound, TaskNotFound
 from dragonfly_vortex.task.scheduler import Request, Standing
-from test.task.planning import PlanTestCase
+from test.task.planning import DIGEST, GOT, PlanTestCase
 
 
 class AnnouncementTests(PlanTestCase):
@@ -236,7 +236,7 @@ class EndTests(PlanTestCase):
     def test_refuted(self) -> None:
         """If the digest is wrong, the parent that rests is waited for, and no parent is suspected."""
         self.begin_half()
-        self.plan.record_mismatch("cd" * 32)
+        self.plan.record_mismatch(DIGEST, GOT)
         self.assertEqual((self.plan.is_complete, self.plan.failure()), (False, None))
         self.wait(1)
         again = self.ask()
@@ -264,7 +264,7 @@ class SlowEndTests(PlanTestCase):
             self.wait(1)
             if self.plan.is_complete:
                 refuted += 1
-                self.plan.record_mismatch("cd" * 32)
+                self.plan.record_mismatch(DIGEST, GOT)
             if self.now % 5 == 0:
                 for asked in list(self.plan_requests()):
                     self.give(asked)

@@ -33,7 +33,7 @@ from zope.interface import implementer
 
 from dragonfly_vortex.errors import StorageError, StorageFailure
 from dragonfly_vortex.interfaces import ITaskStore
-from dragonfly_vortex.model import FileRange, OpenPiece, StoredPiece, StoredTask
+from dragonfly_vortex.model import FileRange, OpenPiece, Origin, StoredPiece, StoredTask
 from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
@@ -173,13 +173,20 @@ class PieceStore:
         """See :meth:`IPieceStore.mark_damaged`. Fails with :class:`~dragonfly_vortex.errors.NotStored` for no piece."""
         return self._change(lambda: self._catalog.mark_damaged(kind, task_id, number, reason))
 
-    def write_task(self, kind: PieceKind, task_id: str) -> StoredTarget:
+    def write_task(
+        self, kind: PieceKind, task_id: str, digest: str | None = None, origin: Origin | None = None
+    ) -> StoredTarget:
         """
         A task as the target of a download. Nothing is opened before its ``open``; the file is made where there is none,
         and the task's row comes with the first piece. ``open`` fails with
-        :class:`~dragonfly_vortex.errors.StorageError` for an ID that no task can have.
+        :class:`~dragonfly_vortex.errors.StorageError` for an ID that no task can have, and where the storage has the
+        task with another digest.
+
+        :param digest: the digest of the whole, as the download has it, too: empty where none is known. None for the
+            SHA-256 that the ID is.
+        :param origin: what the task was made from, which is kept; None where that is not known.
         """
-        file = TaskFile(self.directory, self._catalog, kind, task_id)
+        file = TaskFile(self.directory, self._catalog, kind, task_id, digest, origin)
         return StoredTarget(file, self._change, self._at_disk, self._watch.subscribe)
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
