@@ -71,23 +71,20 @@ def _result(result: Result) -> Iterator[str]:
 
 
 def _groups(report: Report[Sample], found: Sequence[Cell]) -> str:
-    """A table for all that do the same with the bytes."""
-    parts = [
-        "### All contestants",
-        "MB/s: median (least-most), without start-up, which is the least time of a task of"
-        f" {length(START_UP_LENGTH)}. s/GB: the median processor time, without that of start-up. MB: the most memory.",
-    ]
+    """A line for each contestant, group by group: its rate and its start-up. The chart has the costs, too."""
+    rows = []
     for group, heading in GROUPS.items():
-        rows = [
-            [entry.title, *_costs(cell), f"{cell.start_up:.2f}"]
+        mine = [
+            [entry.title, spread_text(cell.rate, ",.0f", 10**6), f"{cell.start_up:.2f}"]
             for entry in report.entries
             for cell in found
             if (entry.group, entry.name) == (group, cell.contestant)
             and (cell.piece_length, cell.concurrency) == _shared_shape(report)
         ]
-        if rows:
-            parts += [f"**{heading}**", table(["", *_COSTS, "start-up, s"], rows)]
-    return "\n\n".join(parts)
+        if mine:
+            rows += [[f"**{heading}**", "", ""], *mine]
+    legend = f"Start-up is the least time of a task of {length(START_UP_LENGTH)}, and subtracted everywhere."
+    return f"### All contestants\n\n{legend}\n\n{table(['', 'MB/s: median (least-most)', 'start-up, s'], rows)}"
 
 
 def _costs(cell: Cell) -> Iterator[str]:
@@ -109,4 +106,5 @@ def _other_shapes(report: Report[Sample], found: Sequence[Cell]) -> Iterator[str
         if (cell.piece_length, cell.concurrency) != shared
     ]
     if rows:
-        yield "### Other pieces\n\n" + table(["pieces of", "at once", "", *_COSTS], rows)
+        legend = "Median processor time, most memory."
+        yield f"### Other pieces\n\n{legend}\n\n" + table(["pieces of", "at once", "", *_COSTS], rows)
