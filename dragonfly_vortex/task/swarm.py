@@ -1,8 +1,8 @@
 """
 Picks pieces and parents where parents announce different pieces, as in a swarm. No I/O, clock or reactor.
 
-The rarest piece comes first, at random among equals, so that children that ask the same parents get different pieces
-and can give them to each other (Bram Cohen, "Incentives Build Robustness in BitTorrent", 2003). Only pieces in a window
+The rarest piece comes first (Bram Cohen, "Incentives Build Robustness in BitTorrent", 2003), at random among equals, so
+that children that ask the same parents get different pieces and can give them to each other. Only pieces in a window
 behind the first gap are chosen, so that the hash of the whole file, which needs the bytes in order, is not left far
 behind. A parent is asked for as few pieces at once as keep it busy: what is asked of one cannot be asked of another.
 When a parent has nothing else to give, a piece that waits at a slower one moves to it; one that has begun to come from
