@@ -53,7 +53,7 @@ class ParentAddress:
 
     @property
     def transport(self) -> Transport:
-        """How it is spoken to."""
+        """The transport of the address."""
         return transport_of_scheme(self.scheme)
 
     @property

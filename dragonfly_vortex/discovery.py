@@ -38,7 +38,7 @@ LEAST_PORT = 1024
 """The lowest port that is asked because it is advertised: those below belong to a system's services."""
 
 MOST_PEERS = 64
-"""How many peers are asked at once; anybody on the network can advertise any number."""
+"""How many peers are asked at once: any machine of the network can advertise any number."""
 
 MOST_TOLD = 1024
 """How many peers are told of in all: a download knows each of them to its end."""
@@ -71,7 +71,7 @@ def _open(interface: str | None) -> Zeroconf:
 
 class Advertisement:
     """
-    Tells the local network where a peer's door is.
+    Advertises a peer's door on the local network.
 
     :param in_thread: how to call a function in a thread.
     :param interface: the address of the network interface; None for all.
@@ -105,7 +105,7 @@ class Advertisement:
         return self._sequence.run(self._in_thread, self._start)
 
     def stop(self) -> Deferred[None]:
-        """Tell the others that the peer has gone. Fires when that is said."""
+        """Withdraw the advertisement. Fires when that has been sent."""
         return self._sequence.run(self._in_thread, self._stop)
 
     def _start(self) -> None:
@@ -267,7 +267,7 @@ def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 def address_to_advertise(listening: str, interface: str | None, host: str) -> tuple[str, ...]:
     """
-    Where a door is said to be.
+    The address at which a door is advertised.
 
     :param listening: the address that the door listens on.
     :param interface: the address of the network interface that is used; None for all.

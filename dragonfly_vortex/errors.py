@@ -142,7 +142,7 @@ class UnknownProtocol(UsageError):
 
 class WrongTransport(UsageError):
     """
-    Content is limited to one transport, by which a parent cannot be asked.
+    A parent cannot be asked over the only transport that is allowed.
 
     :param parent: the parent's address.
     :param protocol: the name of the transport.
@@ -158,7 +158,7 @@ class WrongTransport(UsageError):
 
 
 class DiscoveryUnavailable(UsageError):
-    """Peers are to be advertised or found on the local network, and the package for that is not installed."""
+    """Discovery is enabled, and the package that it needs is not installed."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -241,7 +241,7 @@ class NoPeerFound(VortexError):
 
 
 class CannotServe(VortexError):
-    """A process of a peer cannot open the door that it was started for."""
+    """A worker cannot open the door that it was started for."""
 
 
 # -- one piece from one parent

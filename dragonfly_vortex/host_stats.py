@@ -1,5 +1,5 @@
 """
-What a peer says of its machine: processors, memory, disk, and the network interface that it is reached by.
+Measures the machine of a peer: processors, memory, disk, and the network interface of its address.
 
 Reading takes system calls, and the disk may be slow to answer: :meth:`HostMeter.read` belongs in a thread.
 """

@@ -90,7 +90,7 @@ class IPieceStore(Interface):
 
 
 class ITaskStore(IPieceStore):
-    """A store that can also tell what it has. The gRPC door announces pieces from it."""
+    """A store that can also list its pieces, which the gRPC door announces."""
 
     def get_task(kind: PieceKind, task_id: str) -> Deferred[StoredTask]:
         """
@@ -147,7 +147,7 @@ class IDownloadTarget(Interface):
         """
 
     def renew() -> None:
-        """Show others that this process runs, for what it has claimed. To be called every second."""
+        """Show other processes that this one runs and keeps its claims. Called every second."""
 
     def commit(metadata: PieceMetadata, piece_length: int, content_length: int | None) -> Deferred[None]:
         """
@@ -252,7 +252,7 @@ class IFileSink(IPieceSink):
 
     def place() -> FilePlace | None:
         """
-        Where the next byte goes; good only until the reactor's next turn.
+        The place of the next byte; valid only until the reactor's next turn.
 
         :returns: None where the bytes are to be written after all, because the file cannot be read back, say.
         :raises OSError: nothing can be written any more.
@@ -260,7 +260,7 @@ class IFileSink(IPieceSink):
 
     def wrote(length: int) -> None:
         """
-        The next bytes are where they go.
+        Count bytes that the client has put into the file.
 
         :param length: how many.
         """
@@ -388,7 +388,7 @@ class IDownloader(Interface):
         """Fetch a piece of a persistent cache task."""
 
     def download(addr: str, request: DownloadPieceRequest) -> Deferred[DownloadPieceResponse]:
-        """Fetch a piece of any kind: what the three methods above are made of, and the way to a cache piece."""
+        """Fetch a piece of any kind. The three methods above call this; cache pieces have no method of their own."""
 
     def stop() -> Deferred[None]:
-        """Give up all connections and refuse what is asked later with :class:`~dragonfly_vortex.errors.PoolClosed`."""
+        """Close all connections, and fail later requests with :class:`~dragonfly_vortex.errors.PoolClosed`."""

@@ -28,14 +28,14 @@ __all__ = [
 
 
 def piece_id(task_id: str, number: int) -> str:
-    """What a piece is called in logs and messages: ``{task id}-{number}``, as in the reference."""
+    """The name of a piece in logs and messages: ``{task id}-{number}``, as in the reference."""
     return f"{task_id}-{number}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """
-    What a task was made from. Its ID follows from this, by the rules of :mod:`dragonfly_vortex.identity`.
+    The origin of a task. Its ID follows from this, by the rules of :mod:`dragonfly_vortex.identity`.
 
     The first seven fields have the names and the meaning of those in Dragonfly's ``common.v2.Download``.
 
@@ -153,7 +153,7 @@ class Claim:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """
-    What a download finds at its target.
+    The pieces that a download finds at its target.
 
     :param task: the task's row; None where there is none.
     :param pieces: the rows of its sound pieces, by number.
@@ -192,7 +192,7 @@ class DownloadPieceResponse:
 
 class DownloadedPiece(NamedTuple):
     """
-    What a downloader gives: content, offset and digest, as in the design document.
+    A downloaded piece: content, offset and digest, as in the design document.
 
     :param content: what the sink made of the bytes; ``bytes`` where there was no sink.
     :param offset: where the piece starts in its task, in bytes.

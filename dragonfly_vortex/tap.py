@@ -84,7 +84,7 @@ def _check_places(twistd: usage.Options | None) -> None:
 
 
 def makeService(options: Options) -> IService:
-    """The peer, and what lets it end well."""
+    """Make the service of the daemon: the peer, its signal handlers and its log file."""
     from twisted.internet import reactor
 
     use_monotonic_clock(reactor)
@@ -172,7 +172,7 @@ class _Peer(VortexService):
             raise _CannotStart(str(error)) from error
 
     def _allowed(self, config: Config) -> Config:
-        """With as many connections as descriptors are enough for. Each worker sees to its own connections."""
+        """Limit the connections to what the open files allow. Each worker limits its own."""
         if self.config.storage.server.workers == 1:
             return within_descriptors(config)
         allow_descriptors(config)

@@ -29,7 +29,7 @@ __all__ = ["STATUS_OF_SIGNAL", "ExitStatus", "on_signals", "status_of"]
 
 
 class ExitStatus(enum.IntEnum):
-    """What ``dfvortex`` exits with; ``docs/command-line.md`` tells the same."""
+    """The exit statuses of ``dfvortex``, as ``docs/command-line.md`` lists them."""
 
     DONE = 0
     FAILED = 1

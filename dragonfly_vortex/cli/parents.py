@@ -106,13 +106,13 @@ class Parents:
             await self._first
 
     def follow(self, download: TaskDownload) -> None:
-        """Tell a download of all changes from now on."""
+        """Pass all changes to a download from now on."""
         self._download = download
         if self._file is not None:
             self._file.start()
 
     async def stop(self) -> None:
-        """Tell of nothing more."""
+        """Stop: pass no more changes."""
         self._download = self._negotiation = None
         if self._file is not None:
             self._file.stop()

@@ -44,7 +44,7 @@ _SECONDS = r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
 
 class OutOfRange(ValueError):
     """
-    A number that is well written and outside of the limits.
+    A number outside of the limits.
 
     :param nearest: the value to use instead where a warning is enough; None: the default.
     """
@@ -137,7 +137,7 @@ class Duration:
     """
     A time, kept in seconds.
 
-    :param minimum: the least that is allowed, in seconds; nought means that it must be more than nothing.
+    :param minimum: the least that is allowed, in seconds; 0 means that it must be more than 0.
     :param maximum: the most that is allowed, in seconds.
     :param whole: whether only whole seconds are allowed.
     """

@@ -18,7 +18,7 @@ __all__ = ["Setting", "fields_of", "file_setting", "setting", "value_at"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setting:
     """
-    What there is to know of a key beside its name and its default.
+    The description of a key: its kind, its purpose, and what holds where it is left out.
 
     :param kind: what its value may be.
     :param purpose: what it does.

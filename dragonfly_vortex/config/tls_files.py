@@ -34,7 +34,7 @@ class TLSIdentity:
 
 def server_tls(config: Config) -> TLSIdentity | None:
     """
-    What this peer is as a parent, on every door.
+    The TLS files of this peer as a parent, for all doors.
 
     :returns: always with a certificate; None where it speaks no TLS.
     """
@@ -43,13 +43,13 @@ def server_tls(config: Config) -> TLSIdentity | None:
 
 
 def client_tls(config: Config) -> TLSIdentity:
-    """What this peer is as a child, to parents that speak TLS; which do, their addresses say."""
+    """The TLS files of this peer as a child, for parents whose addresses name TLS."""
     return _identity(config.upload.client, config.tls)
 
 
 def incomplete(config: Config) -> Iterator[tuple[str, str]]:
     """
-    Find what is given without what it needs.
+    Find files for TLS that need another one, which is not configured.
 
     :returns: keys, dotted and in our spelling, and what is wrong with each.
     """
@@ -65,7 +65,7 @@ def incomplete(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def surprises(config: Config) -> Iterator[str]:
-    """Find what holds and might be taken for more."""
+    """Find settings that do less than they seem to."""
     if config.tls.ca_cert is not None and server_tls(config) is None:
         yield "tls.ca_cert is for parents alone: without tls.cert and tls.key this peer serves without TLS"
 

@@ -15,9 +15,8 @@ __all__ = ["main_share", "unshareable", "worker_share"]
 
 def worker_share(config: Config, number: int) -> Config:
     """
-    What one worker is to do: serve as one process, by the transport that has workers alone, within its part of the
-    limits. The main process tells the metrics of all, and
-    advertises the peer.
+    The configuration of one worker: it serves as one process, by the transport that has workers alone, within its part
+    of the limits. The main process tells the metrics of all, and advertises the peer.
 
     :param config: the peer's.
     :param number: of the worker, from 1.
@@ -38,8 +37,8 @@ def worker_share(config: Config, number: int) -> Config:
 
 def main_share(config: Config) -> Config:
     """
-    What the main process keeps for itself: all where it has no workers, otherwise, for the doors that it serves itself,
-    as much of the bandwidth as a worker has.
+    The part of the limits that the main process keeps: all where it has no workers, otherwise, for the doors that it
+    serves itself, as much of the bandwidth as a worker has.
     """
     return replace(config, upload=replace(config.upload, bandwidth_limit=_bandwidths(config)[-1]))
 

@@ -33,7 +33,7 @@ class IPeerReactor(IReactorCore, IReactorFDSet, IReactorTCP, IReactorThreads, IS
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DoorSettings:
     """
-    What the doors of a peer are built from.
+    The arguments for the doors of a peer.
 
     :param config: the peer's configuration.
     :param reactor: what it runs on.
@@ -63,7 +63,7 @@ class DoorSettings:
 
 class Door:
     """
-    What the table of transports names as ``door``. A transport has a class of its own below this one.
+    The base class of all doors. The table of transports names a subclass for each transport as ``door``.
 
     :param settings: what it is built from.
     :raises CertificateUnusable: a file for TLS, which are read now, cannot be used.

@@ -97,7 +97,7 @@ class VortexService(Service):
 
     @property
     def metrics_address(self) -> IAddress | None:
-        """Where the peer tells its metrics, None while it does not."""
+        """The address of the page of metrics, None while it is not served."""
         address: IAddress | None = self._metrics.address if self._metrics is not None else None
         return address
 

@@ -93,7 +93,7 @@ class Worker:
             self.ended(f"cannot be started: {error.strerror}", can_serve=self._was_there)
 
     def reload(self, order: Order) -> None:
-        """Have it do something else from now on, and each process that is started later."""
+        """Give other settings to the process, and to each one that is started later."""
         self._order = order
         if self._run is not None:
             self._run.tell(order)

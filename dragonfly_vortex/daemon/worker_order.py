@@ -27,7 +27,7 @@ TALLIES = 5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """
-    What one worker is to do.
+    The settings of one worker.
 
     :param number: of the worker, from 1.
     :param config: what it has of the peer's; see :func:`~dragonfly_vortex.config.worker_share`.
@@ -56,7 +56,7 @@ class Order:
 
 def orders(config: Config, directory: Path) -> list[Order]:
     """
-    What all workers of a peer are to do.
+    The settings of all workers of a peer.
 
     :param config: the peer's.
     :param directory: what its paths are relative to, where they are. A program may change its working directory before

@@ -85,7 +85,7 @@ def tallies_in(descriptor: int) -> tuple[Tally, ...]:
 
 
 class StatTally:
-    """How often a task was asked about over gRPC, by the kind of its pieces. One thread counts, any other may read."""
+    """Counts the gRPC questions about tasks, by kind of piece. One thread counts, any other may read."""
 
     def __init__(self) -> None:
         self.asked = dict.fromkeys(PieceKind, 0)

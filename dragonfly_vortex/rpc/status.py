@@ -32,7 +32,7 @@ __all__ = ["CallFailed", "Status", "error_of", "status_of"]
 
 class Status(NamedTuple):
     """
-    What a call ends with.
+    The status of a call.
 
     :param code: the status code.
     :param text: the words that go with it.
@@ -121,7 +121,7 @@ def _in_words(text: str) -> str:
 
 def status_of(error: BaseException, what: str) -> Status:
     """
-    What to say to a stranger about an error.
+    The status and the message for another peer about an error.
 
     :param what: what it happened to, like ``piece …``; a task's ID in it is the stranger's own text.
     """
@@ -134,7 +134,7 @@ def status_of(error: BaseException, what: str) -> Status:
 
 def error_of(status: Status, parent: str, piece_id: str) -> PieceError:
     """
-    The error that a parent's status is.
+    The error for the status of a parent's reply.
 
     :param status: what the call ended with.
     :param parent: the parent's address, for the message.

@@ -175,7 +175,7 @@ async def tell_pieces(
 
 async def tell_host(message: Callable[[], bytes], context: Context, turns: LoopTurns, closing: asyncio.Event) -> None:
     """
-    Say what the host is, once a second.
+    Send the host, once a second.
 
     :param message: gives what is said.
     :param closing: ends the stream.

@@ -43,7 +43,7 @@ class TaskWatch:
     A task that at least one stream is interested in.
 
     :ivar arrived: the pieces that can be had, in the order in which they were seen; it only grows.
-    :ivar looked: whether anybody has looked yet.
+    :ivar looked: whether the catalog has been looked at yet.
     :ivar complete: whether all pieces of the task have a row; nothing will be added then.
     :ivar failure: why nothing more can be known.
     :ivar changed: set when one of these has changed. Take it before looking at them, for the next change has another.

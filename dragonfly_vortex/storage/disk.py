@@ -119,8 +119,8 @@ def _sync_ranges(descriptor: int, steps: Sequence[tuple[int, int]], is_wanted: C
 
 def free_run() -> int:
     """
-    How many bytes the kernel lets wait for the disk before it begins to write by itself, and long before it stops
-    anybody: ``vm.dirty_background_ratio`` of the memory, as ``/proc/vmstat`` has it. Elsewhere 128 MiB.
+    How many bytes the kernel lets wait for the disk before it begins to write by itself, and long before it stops a
+    writer: ``vm.dirty_background_ratio`` of the memory, as ``/proc/vmstat`` has it. Elsewhere 128 MiB.
     """
     try:
         lines = _VMSTAT.read_text(encoding="ascii").splitlines()

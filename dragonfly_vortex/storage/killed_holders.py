@@ -32,7 +32,7 @@ def killed_holders(directory: Path) -> list[tuple[PieceKind, str]]:
 
 def forget_killed_holder(directory: Path, kind: PieceKind, task_id: str) -> None:
     """
-    Forget what :func:`killed_holders` has found.
+    Delete the record of a task that :func:`killed_holders` has returned.
 
     :raises OSError: the file cannot be written.
     """

@@ -19,7 +19,7 @@ __all__ = ["Comparison", "Described"]
 
 class Described(PieceRefused):
     """
-    A parent has described a piece that is compared: nothing more was asked for.
+    Raised when a parent has described a piece that is only compared: its content is not wanted.
 
     :param metadata: what it has said.
     """
@@ -31,7 +31,7 @@ class Described(PieceRefused):
 
 class Comparison:
     """
-    What is there, and what of it is as one parent gives it.
+    The comparison of the pieces in the file with those of one parent.
 
     :param parent: the parent's address.
     :param pieces: the pieces that are as it gives them; none yet.

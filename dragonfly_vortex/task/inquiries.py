@@ -1,4 +1,4 @@
-"""Which parents are being asked what they have; all that they say goes to the plan of a download."""
+"""Asks parents which pieces they have, and passes the answers to the plan of a download."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ __all__ = ["HasDescriptor", "Output", "OutputSink", "OutputTarget"]
 
 
 class HasDescriptor(Protocol):
-    """What a piece can be written to."""
+    """An object with a file that a piece can be written to."""
 
     @property
     def descriptor(self) -> int:

@@ -41,7 +41,7 @@ _NEWEST = 0.3
 
 def backoff(failures: int, jitter: float) -> float:
     """
-    How long a parent is left alone: twice as long each time, up to 8 s, less up to a half of it.
+    The pause after a failure, in seconds: it doubles up to 8 s, and is shortened at random by up to a half.
 
     :param failures: how often it was left alone before.
     :param jitter: from 0 to 1, at random, so that the children of a parent do not all come back at the same moment.
@@ -52,7 +52,7 @@ def backoff(failures: int, jitter: float) -> float:
 
 
 class Standing(enum.Enum):
-    """What is thought of a parent."""
+    """The reputation of a parent."""
 
     GOOD = "good"
     DOUBTED = "doubted"
@@ -63,7 +63,7 @@ class Standing(enum.Enum):
 @dataclass(slots=True, kw_only=True, eq=False)
 class Parent:
     """
-    What is known of a parent. Each method that changes it is one thing that a parent does.
+    One parent in a download. Each method that changes it stands for an act of the parent, or for a decision about it.
 
     :param asked: how many requests it has had.
     :param under_way: how many of them have no answer yet.

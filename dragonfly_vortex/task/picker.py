@@ -112,7 +112,7 @@ class Choice:
         return request in self.under_way.get(request.number, ())
 
     def is_free(self, number: int) -> bool:
-        """Whether a piece is neither there nor being fetched by anybody."""
+        """Whether a piece is neither verified nor being fetched, by this process or another."""
         return number not in self._layout.verified and number not in self.under_way and number not in self.busy
 
     # -- what changes it -----------------------------------------------------------------------------------------------

@@ -164,7 +164,7 @@ class Pieces:
     def wanted_twice(self, owed: set[int]) -> set[int]:
         """
         Of the pieces that are under way in slow requests alone, those that are to be asked of other parents as well.
-        Where too much has come in vain, a piece that still comes is waited for in a swarm while others come, too.
+        Where too much was fetched in vain, a piece that still arrives is waited for in a swarm while others come, too.
         """
         under_way = self.choice.under_way
         if not self.choice.is_in_swarm or len(owed) == len(under_way) or self.may_fetch_twice():

@@ -136,7 +136,7 @@ class Trials:
 
     def verdict(self, failure: TaskError) -> TaskError:
         """
-        What the download ends with, when there is nothing left to be tried.
+        The error that the download ends with when no trial is left.
 
         :param failure: the last failure.
         """

@@ -45,7 +45,7 @@ class Waits:
         self._overdue: str | None = None  # a parent that was still announcing when the time for retries was over
 
     def take(self) -> list[str]:
-        """The lines that have not been taken."""
+        """Return the lines for the user that have not been returned yet."""
         lines, self._lines = self._lines, []
         return lines
 

@@ -23,7 +23,7 @@ __all__ = ["ContractParent", "Fault", "Offer", "VortexContractParent"]
 
 
 class Fault(enum.Enum):
-    """What can be wrong with a piece that a parent offers."""
+    """The faults that a parent can put into an offered piece."""
 
     NONE = "nothing"
     NOT_FOUND = "the parent says that it does not have it"
@@ -51,7 +51,7 @@ class Offer:
 
 
 class ContractParent(Protocol):
-    """What the contract asks of a parent."""
+    """The interface of a parent in the contract."""
 
     address: str
     """Where it listens, ``HOST:PORT``."""

@@ -53,7 +53,7 @@ _PATIENT = 30.0
 
 
 class DownloaderContract(TestCase):
-    """The contract. :attr:`clock`, :meth:`make_downloader` and :meth:`make_parent` say of what."""
+    """The contract of a downloader. A subclass has :attr:`clock`, :meth:`make_downloader` and :meth:`make_parent`."""
 
     timeout: float = 60.0
 

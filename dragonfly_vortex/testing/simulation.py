@@ -18,7 +18,7 @@ __all__ = ["Event", "Lie", "Outcome", "Simulation", "Swarm"]
 
 
 class Lie(enum.Enum):
-    """What a lying parent does. It announces all pieces."""
+    """The ways in which a simulated parent lies. It announces all pieces."""
 
     WRONG_BYTE = "its content does not fit the digest that it names"
     FORGED = "its content is wrong, and fits the digest that it names"
@@ -29,7 +29,7 @@ class Lie(enum.Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swarm:
     """
-    What is simulated.
+    The settings of a simulated swarm.
 
     :param peers: how many children there are; those that lie or leave included.
     :param content_length: bytes of the task.
@@ -91,7 +91,7 @@ class Event:
 @dataclass(slots=True, kw_only=True)
 class Outcome:
     """
-    What came of a simulation.
+    The result of a simulation.
 
     :param finished: when each child had the task, in seconds from the beginning of the first.
     :param failed: why the others do not have it; None for one that left, or had not finished at the end.

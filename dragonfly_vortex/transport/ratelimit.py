@@ -32,7 +32,7 @@ _BURST_SECONDS = 0.05
 
 class TokenBucket:
     """
-    Spend bytes, get seconds to wait.
+    A token bucket: it takes the bytes that were moved and returns the seconds to wait.
 
     :param rate: bytes per second.
     :param clock: tells the time; nothing is scheduled on it.
@@ -67,7 +67,7 @@ class TokenBucket:
 
     def spend(self, length: int) -> float:
         """
-        Tell of bytes that have been moved.
+        Count bytes that have been moved.
 
         :param length: how many bytes.
         :returns: seconds to rest before more are moved; 0.0 for none.
@@ -78,7 +78,7 @@ class TokenBucket:
 
     def reserve(self, length: int) -> float:
         """
-        Ask for bytes before they are moved.
+        Count bytes before they are moved.
 
         :param length: how many bytes. They count as moved from now on; :meth:`give_back` what is not.
         :returns: seconds to wait until they may be moved; 0.0 for none.
@@ -89,7 +89,7 @@ class TokenBucket:
 
     def give_back(self, length: int) -> None:
         """
-        Tell of bytes that were reserved and will not be moved.
+        Give back bytes that were reserved and will not be moved.
 
         :param length: how many bytes.
         """

@@ -108,7 +108,7 @@ class Pace:
         """When the last rest ends, or has ended."""
 
     def at_once(self, length: int) -> int:
-        """As many of so many bytes as may come at once."""
+        """How many of these bytes may be read at once."""
         return length if self._limiter is None else min(length, self._limiter.step)
 
     def spend(self, length: int) -> None:

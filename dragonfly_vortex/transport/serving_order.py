@@ -88,7 +88,7 @@ class ServingOrder:
 
     def enter(self, piece: Hashable, left: int, *, is_begun: bool = False) -> Turn:
         """
-        A reply has been asked for.
+        Add a reply that was requested.
 
         :param piece: tells the piece from others.
         :param left: bytes that are to be sent.
@@ -101,7 +101,7 @@ class ServingOrder:
         return turn
 
     def wait(self, turn: Turn) -> None:
-        """A reply could be sent now; :meth:`next` says when it is its turn."""
+        """Have a reply wait for its step, which :meth:`next` gives."""
         if turn.begun is not None:
             self._begun[turn] = None
         elif turn not in self._new:
@@ -130,7 +130,7 @@ class ServingOrder:
 
     def leave(self, turn: Turn, *, is_whole: bool) -> None:
         """
-        A reply has ended.
+        Remove a reply that has ended.
 
         :param is_whole: whether all of it has been sent; if not, the copy does not count.
         """
@@ -141,7 +141,7 @@ class ServingOrder:
             self._count(turn.piece, -1)
 
     def sent(self, piece: Hashable) -> None:
-        """A whole reply has been sent that never had to wait."""
+        """Count a reply that was sent without waiting."""
         self._count(piece, 1)
 
     def _stop_waiting(self, turn: Turn) -> None:

@@ -43,7 +43,7 @@ _FASTOPEN_CONNECT = getattr(socket, "TCP_FASTOPEN_CONNECT", 30)  # Linux; Python
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SocketOptions:
     """
-    What is asked of a connection's socket.
+    The options of a connection's socket.
 
     :param buffer_size: bytes of the send and of the receive buffer; None leaves both to the kernel's tuning.
     :param nodelay: send small segments at once.
@@ -65,7 +65,7 @@ class SocketOptions:
 
 
 def socket_options(config: StorageTCPConfig) -> SocketOptions:
-    """What a configuration asks of sockets: those of connections from children, and those of connections to parents."""
+    """The socket options of a configuration: for connections from children, and for connections to parents."""
     return SocketOptions(
         buffer_size=config.buffer_size,
         nodelay=config.nodelay,

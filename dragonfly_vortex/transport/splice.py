@@ -65,7 +65,7 @@ class Splicer:
 
     def read_back(self, place: FilePlace, length: int) -> Iterator[memoryview]:
         """
-        What has been moved, from where it is now.
+        Read back the bytes that have been moved to the file.
 
         :param place: of the first byte.
         :param length: how many bytes.

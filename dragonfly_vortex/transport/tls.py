@@ -134,7 +134,7 @@ class ServerTLS:
 
 class ClientTLS:
     """
-    What a client's connections have in common, whomever they lead to.
+    The settings that all TLS connections of a client share.
 
     :param options: with what is trusted, and with a certificate where there is one.
     """
@@ -146,7 +146,7 @@ class ClientTLS:
 
     def to(self, host: str) -> IOpenSSLClientConnectionCreator:
         """
-        What makes connections to one host.
+        Return a factory of connections to one host.
 
         :param host: a name or an IP address; the host's certificate must be for it.
         :raises ValueError: it can be neither.

@@ -50,7 +50,7 @@ class Turns:
         self._memory.close()
 
     def tell(self, connections: int) -> None:
-        """Say how many connections this process has."""
+        """Publish how many connections this process has."""
         self._counts[self._own] = connections
 
     def take_none(self) -> None:

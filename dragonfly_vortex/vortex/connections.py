@@ -123,7 +123,7 @@ class ConnectionRegistry:
 
     def call_when_room(self, room_made: Callable[[], None]) -> None:
         """
-        Name the listener.
+        Set the listener that is called when there is room.
 
         :param room_made: called once after each :meth:`has_room` that returned False, when there is room.
         """

@@ -72,7 +72,7 @@ class Rechecks:
 
     def sent(self, child: str, kind: PieceKind, task_id: str, number: int) -> None:
         """
-        A child has been sent a whole piece.
+        Record that a child was sent a whole piece.
 
         :param child: its host, whatever the connection.
         """
