@@ -20,8 +20,11 @@ __all__ = [
     "InvalidOrigin",
     "InvalidPiece",
     "LocalProtocolError",
+    "NoParentKnown",
     "NoParentLeft",
     "NoPeerFound",
+    "NoSchedulerKnown",
+    "NoSourceKnown",
     "NotStored",
     "OutputError",
     "OutputExists",
@@ -240,6 +243,21 @@ class NoPeerFound(VortexError):
         self.timeout = timeout
 
 
+class NoSchedulerKnown(VortexError):
+    """A scheduler is to be asked or told something, and none is configured."""
+
+    def __init__(self) -> None:
+        super().__init__("expected a scheduler in the configuration, got none")
+
+
+class NoSourceKnown(VortexError):
+    """
+    A source is to be asked, and this peer cannot, or must not.
+
+    :param reason: why not; it may be told to a stranger.
+    """
+
+
 class CannotServe(VortexError):
     """A worker cannot open the door that it was started for."""
 
@@ -349,6 +367,10 @@ class TaskError(VortexError):
 
 class TaskNotFound(TaskError):
     """No parent has the task's first piece."""
+
+
+class NoParentKnown(TaskError):
+    """There is neither a parent nor a source that could be asked for the task."""
 
 
 class TaskDigestMismatch(TaskError):

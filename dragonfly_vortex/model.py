@@ -6,23 +6,28 @@ This module imports nothing of Twisted, and so parts that block can use it witho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import NamedTuple
 
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = [
+    "ArrivedPiece",
     "Claim",
     "DownloadPieceResponse",
     "DownloadedPiece",
     "FilePlace",
     "FileRange",
     "Found",
+    "ImportRequest",
     "OpenPiece",
     "Origin",
+    "OutputRequest",
     "StoredPiece",
     "StoredTask",
+    "TaskRequest",
     "piece_id",
 ]
 
@@ -91,6 +96,68 @@ class StoredTask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRequest:
+    """
+    A request to have a task in the storage.
+
+    :param kind: the kind of its pieces.
+    :param task_id: its ID.
+    :param origin: what it is made from; None where that is not known, and then no source can be asked.
+    :param digest: what the whole content must have, such as ``sha256:<hex>``; empty for no such demand.
+    :param headers: what is sent to the source with each request.
+    :param token: what a hub of models is shown; empty for nothing.
+    :param may_ask_source: whether a source may be asked for what no parent has.
+    :param is_foreign: whether it came over the network, from someone who need not be trusted.
+    """
+
+    kind: PieceKind
+    task_id: str
+    origin: Origin | None = None
+    digest: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    token: str = field(default="", repr=False)
+    may_ask_source: bool = True
+    is_foreign: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportRequest:
+    """
+    A request to have a file in the storage.
+
+    :param kind: the kind of task that it becomes.
+    :param path: the file, absolute.
+    :param origin: what the task's ID is made from, beside the content.
+    :param ttl: seconds that the task is to be kept; None where that is not said.
+    :param replica_count: how many peers are to keep it.
+    """
+
+    kind: PieceKind
+    path: Path
+    origin: Origin = field(default_factory=Origin)
+    ttl: float | None = None
+    replica_count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputRequest:
+    """
+    A request for a file with a task's content.
+
+    :param path: where it is to be, absolute.
+    :param overwrite: whether a file that stands there is replaced.
+    :param must_link: whether it has to be a hard link to the storage's file; otherwise a copy is good, too.
+    :param span: the bytes that are wanted, first and behind the last; None for all. The file is as long as the content
+        all the same, with holes for the rest.
+    """
+
+    path: Path
+    overwrite: bool = False
+    must_link: bool = False
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredPiece:
     """
     A piece in a storage.
@@ -103,6 +170,20 @@ class StoredPiece:
     task_id: str
     metadata: PieceMetadata
     damage: str = ""
+
+
+class ArrivedPiece(NamedTuple):
+    """
+    A piece of a task that is being downloaded, in the storage now.
+
+    :param metadata: its row.
+    :param piece_length: bytes of every piece of its task but the last.
+    :param content_length: bytes of its task; None while that is not known.
+    """
+
+    metadata: PieceMetadata
+    piece_length: int
+    content_length: int | None
 
 
 class FileRange(NamedTuple):

@@ -32,7 +32,9 @@ _LISTENER = _values("ip", "port")
 DFDAEMON_KEYS: Keys = {
     "host": _values("idc", "location", "hostname", "ip", "schedulerClusterID"),
     "download": {
-        **_values("server", "protocol", "bandwidthLimit", "backToSourceBandwidthLimit"),
+        # The Helm chart's spelling is the last one.
+        "server": _values("socketPath", "requestRateLimit", "requestBufferSize", "requestbufferSize"),
+        **_values("protocol", "bandwidthLimit", "backToSourceBandwidthLimit"),
         **_values("pieceTimeout", "collectedPieceTimeout"),
         **_values("concurrentPieceCount", "backToSourceConcurrentPieceCount"),
         # Of earlier releases.
@@ -61,9 +63,9 @@ DFDAEMON_KEYS: Keys = {
         **_values("cacheTasksCapacity"),
     },
     "metrics": {"server": _LISTENER},
-    **_values(
-        "server", "manager", "scheduler", "seedPeer", "dynconfig", "backend", "gc", "proxy", "security", "health"
-    ),
+    # The last two are of earlier releases.
+    "seedPeer": _values("enable", "type", "clusterID", "keepaliveInterval"),
+    **_values("server", "manager", "scheduler", "dynconfig", "backend", "gc", "proxy", "security", "health"),
     **_values("stats", "tracing", "network", "log"),
     # Of earlier releases, and of the templates for Helm and docker-compose.
     **_values("verbose", "console"),

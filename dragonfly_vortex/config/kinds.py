@@ -28,6 +28,7 @@ __all__ = [
     "Flag",
     "Kind",
     "ListOf",
+    "Mode",
     "Name",
     "OutOfRange",
     "Parent",
@@ -301,6 +302,25 @@ class Name(_Text[str]):
         if not re.fullmatch(self.pattern, text):
             raise ValueError
         return text
+
+
+@dataclass(frozen=True, slots=True)
+class Mode:
+    """The rights on a file, as chmod takes them. Its owner can always read and write it."""
+
+    name = "mode"
+    allowed = "a mode in octal such as 0600, 0660 or 0666, with 6 or 7 for the owner"
+
+    def parse(self, scalar: Scalar) -> int:
+        """Read a mode."""
+        text = _written_as_text(scalar)
+        if not re.fullmatch("(?:0o?)?[67][0-7]{2}", text):
+            raise ValueError
+        return int(text[-3:], 8)
+
+    def show(self, value: int) -> str:
+        """Write a mode."""
+        return f"{value:04o}"
 
 
 @dataclass(frozen=True, slots=True)

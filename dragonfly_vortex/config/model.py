@@ -16,8 +16,10 @@ from dragonfly_vortex.config.kinds import (
     Address,
     Directory,
     Duration,
+    File,
     Flag,
     ListOf,
+    Mode,
     Name,
     Parent,
     ProtocolName,
@@ -31,11 +33,13 @@ __all__ = [
     "Config",
     "DiscoveryConfig",
     "DownloadConfig",
+    "DownloadServerConfig",
     "DownloadTCPConfig",
     "HostConfig",
     "KeepaliveConfig",
     "MetricsConfig",
     "MetricsServerConfig",
+    "SeedPeerConfig",
     "StorageConfig",
     "StorageServerConfig",
     "StorageTCPConfig",
@@ -95,6 +99,32 @@ class DownloadTCPConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadServerConfig:
+    """
+    The local door: a Unix socket for dfget, dfcache and dfctl on the same machine. Whoever can open the socket can have
+    the peer read and write files with the peer's own rights. See [Local door](local-door.md).
+    """
+
+    socket_path: Path | None = field(
+        default=None,
+        metadata=setting(File(), "The socket; its directory is made if missing.", omitted="no local door"),
+    )
+    socket_mode: int = field(
+        default=0o600,
+        metadata=setting(Mode(), "The rights on the socket. A program needs the right to write to it."),
+    )
+    socket_group: str | None = field(
+        default=None,
+        metadata=setting(
+            Name(pattern="[A-Za-z0-9_.-]{1,32}", allowed="the name or the number of a group"),
+            "The group that the socket is given.",
+            omitted="the peer's own",
+            nullable=True,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadConfig:
     """How this peer fetches, as a child."""
 
@@ -133,12 +163,19 @@ class DownloadConfig:
         default_factory=tuple,
         metadata=setting(
             ListOf(Parent()),
-            "The parents of `dfvortex download` where the command names none.",
+            "The parents of `dfvortex download` where the command names none, and of all downloads of a running peer.",
             omitted="none",
             nullable=True,
         ),
     )
+    concurrent_task_count: int = field(
+        default=100,
+        metadata=setting(
+            Whole(minimum=1, maximum=10_000), "Tasks that a running peer downloads at once; further ones wait."
+        ),
+    )
     tcp: DownloadTCPConfig = field(default_factory=DownloadTCPConfig)
+    server: DownloadServerConfig = field(default_factory=DownloadServerConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -341,6 +378,33 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeedPeerConfig:
+    """
+    A seed downloads tasks for others: whoever reaches the gRPC door, such as a scheduler, can have it fetch a URL and
+    delete a task. See [Seed](local-door.md#seed).
+    """
+
+    enable: bool = field(
+        default=False,
+        metadata=setting(_FLAG, "Serve these calls of the gRPC door, and announce the peer to schedulers as a seed."),
+    )
+    sources: tuple[str, ...] = field(
+        default_factory=tuple,
+        metadata=setting(
+            ListOf(
+                Name(
+                    pattern="[A-Za-z0-9_.:-]{1,253}(?:/[0-9]{1,3})?",
+                    allowed="a host name, an IP address or a network such as 10.0.0.0/8",
+                )
+            ),
+            "The hosts that a seed fetches from when the gRPC door is asked.",
+            omitted="all but this machine and link-local addresses",
+            nullable=True,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveryConfig:
     """
     Peers of the local network, found by DNS-SD. See
@@ -368,6 +432,7 @@ class Config:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     tls: TLSConfig = field(default_factory=TLSConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    seed_peer: SeedPeerConfig = field(default_factory=SeedPeerConfig)
     shutdown_timeout: float = field(
         default=7.0,
         metadata=setting(

@@ -16,24 +16,29 @@ __all__ = ["reloaded"]
 def reloaded(running: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
     """
     Take from a new configuration what can change while a peer runs: ``upload.bandwidth_limit``, ``shutdown_timeout``,
-    ``storage.server.tcp.max_connections`` and ``idle_timeout``, and the files for TLS. TLS cannot be turned on or off,
+    ``storage.server.tcp.max_connections`` and ``idle_timeout``, the files for TLS, and ``download``. That holds for the
+    downloads that begin from then on, but for ``server`` and ``concurrent_task_count``. TLS cannot be turned on or off,
     nor can clients be asked for certificates that were not asked before, or the reverse.
 
     :param running: what the peer runs with.
     :param new: what it is to run with.
-    :returns: what it can run with, and the dotted keys of what holds from the next start on. ``download`` is not among
-        them: the peer does not use it.
+    :returns: what it can run with, and the dotted keys of what holds from the next start on.
     """
     door, new_tcp = running.storage.server, new.storage.server.tcp
     tcp = replace(door.tcp, max_connections=new_tcp.max_connections, idle_timeout=new_tcp.idle_timeout)
     upload = replace(running.upload, bandwidth_limit=new.upload.bandwidth_limit)
     storage = replace(running.storage, server=replace(door, tcp=tcp))
-    taken = replace(running, shutdown_timeout=new.shutdown_timeout, upload=upload, storage=storage)
+    download = replace(
+        new.download,
+        server=running.download.server,
+        concurrent_task_count=running.download.concurrent_task_count,
+    )
+    taken = replace(running, shutdown_timeout=new.shutdown_timeout, download=download, upload=upload, storage=storage)
     if _kind_of_tls(running) == _kind_of_tls(new):
         theirs = new.upload.server
         server = replace(upload.server, cert=theirs.cert, key=theirs.key, ca_cert=theirs.ca_cert)
         taken = replace(taken, tls=new.tls, upload=replace(upload, server=server, client=new.upload.client))
-    return taken, tuple(key for key in _differences(taken, new) if not key.startswith("download."))
+    return taken, tuple(_differences(taken, new))
 
 
 def _kind_of_tls(config: Config) -> tuple[bool, bool]:

@@ -31,6 +31,7 @@ __all__ = [
 _PEER = 14  # the reactor 7, the database 5, a port, a connection and its file, less what is closed by then
 _METRICS = 3  # the port, a connection and a file of /proc
 _DISCOVERY = 5  # zeroconf's event loop 3, a socket for all interfaces and one for each
+_LOCAL_DOOR = 16  # grpcio's own, the socket, a connection, and the files of a download
 _WORKERS = 4  # memory that the workers share, and pipes while one is started
 _EACH_WORKER = 4  # its pipes
 
@@ -62,6 +63,8 @@ def peer_descriptors(config: Config) -> int:
         count += _METRICS
     if config.discovery.enable:
         count += _DISCOVERY
+    if config.download.server.socket_path is not None:
+        count += _LOCAL_DOOR
     if server.workers > 1:
         count += _WORKERS + _EACH_WORKER * server.workers
     return count

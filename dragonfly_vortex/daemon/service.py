@@ -20,6 +20,9 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.config import Config, check_ports, main_share, reloaded, server_tls, value_at
 from dragonfly_vortex.daemon.door import Door, DoorSettings, IPeerReactor
+from dragonfly_vortex.daemon.downloads import Downloads
+from dragonfly_vortex.daemon.local_door import LocalDoor
+from dragonfly_vortex.daemon.peer_tasks import LocalTasks
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.discovery import Advertisement, address_to_advertise, require_zeroconf
 from dragonfly_vortex.errors import CannotServe
@@ -72,6 +75,8 @@ class VortexService(Service):
         self._read_ahead: ReadAhead | None = None
         self._rechecks: Rechecks | None = None
         self._doors: dict[str, Door] = {}  # by the names of their transports
+        self._downloads: Downloads | None = None
+        self._local_door: LocalDoor | None = None
         self._metrics: IServer | None = None
         self._advertisement: Advertisement | None = None
         self._limiter: UploadLimiter | None = None
@@ -94,6 +99,11 @@ class VortexService(Service):
         """
         door = self._doors.get(transport)
         return door.address if door is not None else None
+
+    @property
+    def local_address(self) -> IAddress | None:
+        """Where the local door listens, None while it does not."""
+        return self._local_door.address if self._local_door is not None else None
 
     @property
     def metrics_address(self) -> IAddress | None:
@@ -142,6 +152,8 @@ class VortexService(Service):
         doors: dict[str, Door] = {}
         for transport in transports_named(self.config.storage.server.protocol):
             doors[transport.name] = load_code(transport.door)(settings)
+        downloads = Downloads(self.config, self.reactor, store)
+        local_door = self._make_local_door(store, downloads)
         metrics = self._make_metrics(list(doors.values()))
         # A port that cannot be had leaves no thread and no open port. No child is accepted before this returns.
         with ExitStack() as unless_opened:
@@ -151,15 +163,20 @@ class VortexService(Service):
             for door in reversed(doors.values()):  # the first one may start workers
                 door.open()
                 unless_opened.callback(door.stop, 0.0)
+            if local_door is not None:
+                local_door.open()
             unless_opened.pop_all()
         self._store, self._read_ahead, self._doors = store, read_ahead, doors
         self._metrics, self._rechecks = metrics, rechecks
+        self._downloads, self._local_door = downloads, local_door
         store.start().addErrback(self._storage_failed, store)
         starting = {name: door.start() for name, door in doors.items()}
         if self.config.discovery.enable:
             self._advertise(starting)
         for name, door in doors.items():
             starting[name].addErrback(self._does_not_serve, name, door)
+        if local_door is not None:
+            local_door.start().addErrback(self._local_door_failed, local_door)
         Service.startService(self)
 
     def reload(self, config: Config) -> tuple[str, ...]:
@@ -180,6 +197,8 @@ class VortexService(Service):
             self._limiter.change_rate(main_share(taken).upload.bandwidth_limit)
         for take_effect in prepared:
             take_effect()
+        if self._downloads is not None:
+            self._downloads.reload(taken)
         return left
 
     def stopService(self) -> Deferred[None]:
@@ -200,6 +219,8 @@ class VortexService(Service):
         metrics, self._metrics = self._metrics, None
         rechecks, self._rechecks = self._rechecks, None
         advertisement, self._advertisement = self._advertisement, None
+        downloads, self._downloads = self._downloads, None
+        local_door, self._local_door = self._local_door, None
         if rechecks is not None:
             rechecks.stop()
         clock = IReactorTime(self.reactor)
@@ -207,6 +228,10 @@ class VortexService(Service):
         stopping = [door.stop(self.config.shutdown_timeout) for door in doors.values()]
         if advertisement is not None:
             stopping.append(advertisement.stop())
+        if downloads is not None:
+            stopping.append(Deferred.fromCoroutine(downloads.stop()))
+        if local_door is not None:
+            stopping.append(local_door.stop(self.config.shutdown_timeout))
         failures = await failures_of(stopping)
         # A disk that does not answer is not waited for much longer than a child.
         until = max(until, clock.seconds() + _DISK_TIMEOUT)
@@ -230,6 +255,11 @@ class VortexService(Service):
     def _does_not_serve(self, failure: Failure, name: str, door: Door) -> None:
         """A door could not be opened after all, unless it was to be closed by then."""
         if door is self._doors.get(name):
+            self.door_failed(failure)
+
+    def _local_door_failed(self, failure: Failure, door: LocalDoor) -> None:
+        """The local door could not be opened after all, unless it was to be closed by then."""
+        if door is self._local_door:
             self.door_failed(failure)
 
     def _worker_failed(self, reason: str) -> None:
@@ -284,6 +314,14 @@ class VortexService(Service):
         """The port of a door, which another door tells to children."""
         port: int | None = getattr(self.address_of(transport), "port", None)
         return port
+
+    def _make_local_door(self, store: PieceStore, downloads: Downloads) -> LocalDoor | None:
+        """The door for programs on this machine; a worker has none."""
+        server = self.config.download.server
+        if server.socket_path is None or self._shared is not None:
+            return None
+        tasks = LocalTasks(self.config, store, downloads)
+        return LocalDoor(server, server.socket_path, tasks, self.reactor)
 
     def _make_metrics(self, doors: Sequence[Door]) -> IServer | None:
         """The page of metrics, of this process and of its workers."""

@@ -14,11 +14,10 @@ import os
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import grpc
 from dragonfly_api import common_pb2, dfdaemon_pb2
-from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from twisted.python.failure import Failure
 
@@ -31,8 +30,9 @@ from dragonfly_vortex.model import FileRange, OpenPiece, StoredTask, piece_id
 from dragonfly_vortex.rpc.codec import encode_piece
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
-from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_PLAIN_REQUEST, MAX_REQUEST
+from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST
 from dragonfly_vortex.rpc.memory_budget import Budget, Place
+from dragonfly_vortex.rpc.messages import fill, parse
 from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest
 from dragonfly_vortex.rpc.status import Status, status_of
 from dragonfly_vortex.rpc.streams import Context, Interest, LoopTurns, tell_host, tell_pieces
@@ -57,8 +57,6 @@ _BYTES_OF_A_NUMBER = 16
 What a stream keeps of a piece number beside the question itself, which grpcio keeps until the call ends: 8 bytes to
 look it up, and 8 while it waits to be told.
 """
-
-_M = TypeVar("_M", bound=Message)
 
 
 class UploadRPCs:
@@ -138,7 +136,7 @@ class UploadRPCs:
         self._turns.call_begins()
         what = "the request"
         try:
-            request = _parse(PieceRequest, data)
+            request = parse(PieceRequest, data)
             what = f"piece {piece_id(request.task_id, request.piece_number)}"
             self._piece_begun(context)
             return await self._reply(kind, request.task_id, request.piece_number, context)
@@ -203,14 +201,14 @@ class UploadRPCs:
         what = "the request"
         self._stats.asked[kind] += 1
         try:
-            task_id = str(getattr(_parse(row.stat_request, data), "task_id"))  # noqa: B009  # its class is in the row
+            task_id = str(getattr(parse(row.stat_request, data), "task_id"))  # noqa: B009  # its class is in the row
             what = f"task {task_id}"
             task: StoredTask = await self._thread.ask(self._store.get_task, kind, task_id)
         except Exception as error:
             self._stats.failed[kind] += 1
             await self._abort(context, error, what)
         length = task.content_length  # None while a download does not know it yet: the field is left out then
-        return _fill(
+        return fill(
             row.stat_reply,
             id=task_id,
             task_id=task_id,
@@ -218,14 +216,14 @@ class UploadRPCs:
             piece_length=task.piece_length,
             piece_count=None if length is None else piece_count(length, task.piece_length),
             created_at=Timestamp(seconds=task.created_at),
-        )
+        ).SerializeToString()
 
     async def _sync(self, kind: PieceKind, data: bytes, context: Context) -> None:
         self._turns.call_begins()
         row = METHODS[kind]
         what = "the request"
         try:
-            request = _parse(row.sync_request, data, MAX_REQUEST)
+            request = parse(row.sync_request, data, MAX_REQUEST)
             task_id = str(getattr(request, "task_id"))  # noqa: B009  # its class is in the row
             what = f"task {task_id}"
             numbers = getattr(request, row.interested)
@@ -262,18 +260,18 @@ class UploadRPCs:
         context.add_done_callback(ended)  # type: ignore[arg-type]  # the stubs want a class of their own, which is not there
 
     def _sync_message(self, kind: PieceKind, metadata: PieceMetadata) -> bytes:
-        return _fill(
+        return fill(
             METHODS[kind].sync_reply,
             number=metadata.number,
             offset=metadata.offset,
             length=metadata.length,
             ip=self._ip,
             tcp_port=self._vortex_port(),
-        )
+        ).SerializeToString()
 
     async def _sync_host(self, data: bytes, context: Context) -> None:
         try:
-            _parse(dfdaemon_pb2.SyncHostRequest, data)
+            parse(dfdaemon_pb2.SyncHostRequest, data)
         except RemoteProtocolError as error:
             await self._abort(context, error, "the request")
         await context.send_initial_metadata(())
@@ -292,27 +290,6 @@ class UploadRPCs:
 
 class _NoRoom(Exception):
     """A call is refused because too many others are under way."""
-
-
-def _parse(message: type[_M], data: bytes, most: int = MAX_PLAIN_REQUEST) -> _M:
-    """
-    A request.
-
-    :param most: how many bytes it may have.
-    :raises RemoteProtocolError: the bytes are none, or too many.
-    """
-    if len(data) > most:
-        raise RemoteProtocolError(f"expected a {message.DESCRIPTOR.name} of at most {most} bytes, got {len(data)}")
-    try:
-        return message.FromString(data)
-    except DecodeError as error:
-        raise RemoteProtocolError(f"expected a {message.DESCRIPTOR.name} in protobuf: {error}") from error
-
-
-def _fill(message: type[Message], **facts: object) -> bytes:
-    """A reply with as many of the facts as it has fields for."""
-    fields = message.DESCRIPTOR.fields_by_name
-    return message(**{name: fact for name, fact in facts.items() if name in fields}).SerializeToString()
 
 
 def _close(piece: OpenPiece) -> None:

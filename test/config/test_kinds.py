@@ -18,6 +18,7 @@ from dragonfly_vortex.config.kinds import (
     File,
     Flag,
     Kind,
+    Mode,
     Name,
     OutOfRange,
     ProtocolName,
@@ -47,6 +48,20 @@ class KindTestCase(SynchronousTestCase):
         for text in written:
             with self.assertRaises(ValueError, msg=text):
                 kind.parse(scalar(text))
+
+
+class ModeTests(KindTestCase):
+    """
+    Rights on a file.
+    """
+
+    def test_octal(self) -> None:
+        """
+        A mode is octal however it is written, and its owner can read and write the file.
+        """
+        self.assert_read(Mode(), {"0600": 0o600, "660": 0o660, "0o666": 0o666, "'0777'": 0o777})
+        self.assert_refused(Mode(), "0500", "0060", "0688", "6600", "rw-rw----", "'-600'")
+        self.assertEqual(Mode().show(0o660), "0660")
 
 
 class FlagTests(KindTestCase):

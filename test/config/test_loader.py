@@ -35,7 +35,9 @@ download:
   allow_empty_digest: true
   follow_announced_addresses: true
   parents: ['10.0.0.7:4005', 'grpc://parent.example:4000']
+  concurrent_task_count: 5
   tcp: {capacity: 20, idle_timeout: 1h30m, connections_per_address: 3}
+  server: {socket_path: /run/peer/peer.sock, socket_mode: 0660, socket_group: users}
 upload:
   bandwidth_limit: 1000
   server: {ip: '::1', port: 0, cert: /own/server.crt, key: /own/server.key, ca_cert: /own/children.crt}
@@ -59,6 +61,7 @@ storage:
 metrics: {enable: false, server: {ip: '::1', port: 9090}}
 tls: {cert: /own/peer.crt, key: /own/peer.key, ca_cert: /own/ca.crt}
 discovery: {enable: true, ip: 10.0.0.1}
+seed_peer: {enable: true, sources: [example.org, 10.0.0.0/8]}
 """
 
 DFDAEMON = """\
@@ -148,7 +151,13 @@ class LoadTests(ConfigFileTestCase):
                         {"scheme": "tcp", "host": "10.0.0.7", "port": 4005},
                         {"scheme": "grpc", "host": "parent.example", "port": 4000},
                     ),
+                    "concurrent_task_count": 5,
                     "tcp": {"capacity": 20, "idle_timeout": 5400.0, "connections_per_address": 3},
+                    "server": {
+                        "socket_path": Path("/run/peer/peer.sock"),
+                        "socket_mode": 0o660,
+                        "socket_group": "users",
+                    },
                 },
                 "upload": {
                     "bandwidth_limit": 1000,
@@ -191,6 +200,7 @@ class LoadTests(ConfigFileTestCase):
                     "ca_cert": Path("/own/ca.crt"),
                 },
                 "discovery": {"enable": True, "ip": "10.0.0.1"},
+                "seed_peer": {"enable": True, "sources": ("example.org", "10.0.0.0/8")},
             },
         )
 
@@ -210,6 +220,7 @@ class LoadTests(ConfigFileTestCase):
                 "idle_timeout",
             ),
             *("connections_per_address", "buffer_size", "max_connections", "congestion_control", "ca_cert"),
+            *("concurrent_task_count", "socket_path", "socket_mode", "socket_group", "seed_peer"),
         ):
             first, *others = name.split("_")
             camel = camel.replace(name, first + "".join(word.capitalize() for word in others))
@@ -285,7 +296,8 @@ class LoadTests(ConfigFileTestCase):
         self.assertEqual(loaded, LoadedConfig(config=defaults_beside(str(file)), warnings=()))
         self.assertEqual(loaded.config.storage.dir, ROOT / "dfvortex-data")
         left_out = {"host.hostname", "storage.server.tcp.buffer_size", "storage.server.tcp.congestion_control"}
-        left_out |= {"tls.cert", "tls.key", "tls.ca_cert", "download.parents", "discovery.ip"}
+        left_out |= {"tls.cert", "tls.key", "tls.ca_cert", "download.parents", "discovery.ip", "seed_peer.sources"}
+        left_out |= {"download.server.socket_path", "download.server.socket_group"}
         elsewhere = {f"upload.{side}.{name}" for side in ("server", "client") for name in ("cert", "key", "ca_cert")}
         spelled_out = set(leaves(yaml.safe_load(file.read_text())))
         self.assertEqual(spelled_out | left_out | elsewhere, set(leaves(dataclasses.asdict(default_config()))))
@@ -317,6 +329,8 @@ class DfdaemonTests(ConfigFileTestCase):
         self.assertTrue(config.storage.server.tcp.fastopen)
         self.assertEqual((config.metrics.enable, config.metrics.server.ip), (True, "0.0.0.0"))
         self.assertEqual(config.metrics.server.port, 4012)
+        self.assertEqual(config.download.server.socket_path, Path("/var/run/dfdaemon.sock"))
+        self.assertTrue(config.seed_peer.enable)
 
     def test_one_warning(self) -> None:
         """
@@ -330,9 +344,10 @@ class DfdaemonTests(ConfigFileTestCase):
             names.split(", "),
             [
                 *("host.idc", "host.location", "host.schedulerClusterID", "server"),
-                *("download.server", "download.backToSourceBandwidthLimit", "download.collectedPieceTimeout"),
+                *("download.server.requestRateLimit", "download.backToSourceBandwidthLimit"),
+                "download.collectedPieceTimeout",
                 *("upload.server.requestRateLimit", "upload.disableShared"),
-                *("manager", "scheduler", "seedPeer", "dynconfig"),
+                *("manager", "scheduler", "seedPeer.type", "dynconfig"),
                 *("storage.keep (content is kept over a restart in any case", "nothing is deleted)"),
                 *("storage.writePieceTimeout", "storage.writeBufferSize", "storage.readBufferSize"),
                 *("storage.cacheCapacity", "storage.server.quicPort", "backend", "gc", "proxy", "security", "health"),
@@ -364,6 +379,8 @@ class DfdaemonTests(ConfigFileTestCase):
         }
         ours |= {"upload": ["bandwidthLimit", "client"], "storage": ["dir"]}
         tree["upload"]["server"] = {"requestRateLimit": 5}
+        tree["download"]["server"] = {"requestRateLimit": 5}
+        tree["seedPeer"] = {"type": "super"}
         for section, names in ours.items():
             for name in names:
                 del tree[section][name]
@@ -497,7 +514,7 @@ class RefusalTests(ConfigFileTestCase):
             str(error),
             f"{error.file}:3: download.piece_timout: unknown key (did you mean piece_timeout?); expected one of "
             "protocol, piece_timeout, concurrent_piece_count, bandwidth_limit, allow_empty_digest, "
-            "follow_announced_addresses, parents, tcp",
+            "follow_announced_addresses, parents, concurrent_task_count, tcp, server",
         )
         self.assertIsInstance(error, VortexError)
 

@@ -49,7 +49,9 @@ class DefaultTests(SynchronousTestCase):
                     "allow_empty_digest": False,
                     "follow_announced_addresses": False,
                     "parents": (),
+                    "concurrent_task_count": 100,
                     "tcp": {"capacity": 2000, "idle_timeout": 420.0, "connections_per_address": 32},
+                    "server": {"socket_path": None, "socket_mode": 0o600, "socket_group": None},
                 },
                 "upload": {
                     "bandwidth_limit": 50_000_000_000,
@@ -78,6 +80,7 @@ class DefaultTests(SynchronousTestCase):
                 "metrics": {"enable": True, "server": {"ip": "0.0.0.0", "port": 4002}},
                 "tls": {"cert": None, "key": None, "ca_cert": None},
                 "discovery": {"enable": False, "ip": None},
+                "seed_peer": {"enable": False, "sources": ()},
             },
         )
 

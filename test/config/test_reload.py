@@ -30,14 +30,21 @@ class ReloadedTests(SynchronousTestCase):
         self.assertEqual(reloaded(self.running, new), (new, ()))
 
     def test_restart(self) -> None:
-        """Ports and places hold from the next start on; what only commands use is not told."""
+        """Ports, places and the local door hold from the next start on."""
         server = self.running.storage.server
         storage = replace(
             self.running.storage, dir=Path("elsewhere"), server=replace(server, tcp=replace(server.tcp, port=1))
         )
-        download = replace(self.running.download, concurrent_piece_count=3)
+        door = replace(self.running.download.server, socket_path=Path("/run/peer.sock"))
+        download = replace(self.running.download, server=door, concurrent_task_count=1)
+        keys = ("download.concurrent_task_count", "download.server.socket_path")
         new = replace(self.running, storage=storage, download=download)
-        self.assertEqual(reloaded(self.running, new), (self.running, ("storage.dir", "storage.server.tcp.port")))
+        self.assertEqual(reloaded(self.running, new), (self.running, (*keys, "storage.dir", "storage.server.tcp.port")))
+
+    def test_downloads(self) -> None:
+        """What the next download goes by is taken."""
+        new = replace(self.running, download=replace(self.running.download, concurrent_piece_count=3))
+        self.assertEqual(reloaded(self.running, new), (new, ()))
 
     def test_certificates(self) -> None:
         """Files for TLS are taken, unless they turn TLS on or off, or make it mutual."""

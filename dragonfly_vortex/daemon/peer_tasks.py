@@ -1,0 +1,191 @@
+"""What programs on the same machine, and schedulers, have a running peer do with whole tasks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
+
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+
+from dragonfly_vortex.config import Config
+from dragonfly_vortex.daemon.downloads import Downloads, is_complete
+from dragonfly_vortex.digest import new_hash, parse_digest
+from dragonfly_vortex.errors import NoSchedulerKnown, NoSourceKnown, OutputError, OutputExists, TaskDigestMismatch
+from dragonfly_vortex.files import read_exactly, write_all
+from dragonfly_vortex.geometry import BLOCK_LENGTH
+from dragonfly_vortex.interfaces import InThread
+from dragonfly_vortex.model import ArrivedPiece, ImportRequest, OpenPiece, OutputRequest, StoredTask, TaskRequest
+from dragonfly_vortex.rpc.peer_tasks import SourceEntries
+from dragonfly_vortex.storage.atomic_file import StagedFile, check_target
+from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.exporter import export_task
+from dragonfly_vortex.storage.failures import storage_failures
+from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.linker import link_task
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.storage.remover import remove_task
+from dragonfly_vortex.wire import PieceKind
+
+__all__ = ["LocalTasks"]
+
+_T = TypeVar("_T")
+
+_Look = Callable[[object], None]
+"""Is called now and then by work in a thread; it raises CancelledError when the work is to end."""
+
+
+class LocalTasks:
+    """
+    See :class:`~dragonfly_vortex.rpc.peer_tasks.PeerTasks`.
+
+    :param config: the peer's configuration.
+    :param store: the peer's storage.
+    :param downloads: the peer's downloads.
+    """
+
+    def __init__(self, config: Config, store: PieceStore, downloads: Downloads) -> None:
+        suffix = "-seed" if config.seed_peer.enable else ""
+        self.host_id = f"{config.host.ip}-{config.host.hostname}{suffix}"
+        self._name = f"{config.host.ip}-{config.host.hostname}-{{}}{suffix}"
+        self._store = store
+        self._downloads = downloads
+        self._in_thread: InThread = downloads.in_thread
+
+    def new_peer_id(self) -> str:
+        return self._name.format(uuid4())
+
+    def download(self, request: TaskRequest, tell: Callable[[ArrivedPiece], None]) -> Deferred[StoredTask]:
+        return self._downloads.download(request, tell)
+
+    def put_output(self, task: StoredTask, output: OutputRequest | None, digest: str) -> Deferred[None]:
+        is_verified = not digest or digest == task.digest
+        if output is None and is_verified:
+            return succeed(None)
+        return self._until_cancelled(partial(self._put_output, task, output, "" if is_verified else digest))
+
+    def open_piece(self, kind: PieceKind, task_id: str, number: int) -> Deferred[OpenPiece]:
+        return self._store.open_piece(kind, task_id, number)
+
+    def import_file(self, request: ImportRequest) -> Deferred[StoredTask]:
+        def work(look: _Look) -> StoredTask:
+            length = request.origin.piece_length
+            return import_file(request.path, self._store.directory, request.kind, length, progress=look)
+
+        return self._until_cancelled(work)
+
+    def get_task(self, kind: PieceKind, task_id: str) -> Deferred[tuple[StoredTask, bool]]:
+        return Deferred.fromCoroutine(self._get_task(kind, task_id))
+
+    def list_tasks(self, kind: PieceKind) -> Deferred[Sequence[tuple[StoredTask, bool]]]:
+        return Deferred.fromCoroutine(self._list_tasks(kind))
+
+    def remove_task(self, kind: PieceKind, task_id: str, *, is_local: bool) -> Deferred[None]:
+        return self._in_thread(lambda: remove_task(self._store.directory, kind, task_id))
+
+    def leave(self) -> Deferred[None]:
+        return fail(NoSchedulerKnown())
+
+    def entries(self, url: str, headers: Mapping[str, str], *, is_foreign: bool) -> Deferred[SourceEntries]:
+        return fail(NoSourceKnown("this peer asks no source"))
+
+    async def _get_task(self, kind: PieceKind, task_id: str) -> tuple[StoredTask, bool]:
+        task = await self._store.get_task(kind, task_id)
+        return task, is_complete(task, await self._store.get_pieces(kind, task_id))
+
+    async def _list_tasks(self, kind: PieceKind) -> Sequence[tuple[StoredTask, bool]]:
+        return [(task, is_complete(task, pieces)) for task, pieces in await self._store.list_tasks(kind)]
+
+    def _until_cancelled(self, work: Callable[[_Look], _T]) -> Deferred[_T]:
+        """
+        Work in a thread. Cancelled, the work ends at its next look, and the Deferred fires then.
+
+        :param work: calls what it is given now and then.
+        """
+        return Deferred.fromCoroutine(self._run(work))
+
+    async def _run(self, work: Callable[[_Look], _T]) -> _T:
+        is_given_up = False
+
+        def look(_: object) -> None:
+            if is_given_up:
+                raise CancelledError
+
+        working = self._in_thread(lambda: work(look))
+        try:
+            return await working
+        except CancelledError:
+            is_given_up = True
+            raise
+
+    def _put_output(self, task: StoredTask, output: OutputRequest | None, digest: str, look: _Look) -> None:
+        """In a thread: verify the content, and make a file with it."""
+        directory = self._store.directory
+        if digest:
+            _verify(directory, task, digest, look)
+        if output is None:
+            return
+        try:
+            if output.span is not None:
+                _copy_span(directory, task, output.path, output.span, overwrite=output.overwrite)
+                return
+            try:
+                link_task(directory, task.kind, task.task_id, output.path, overwrite=output.overwrite)
+            except OutputExists:
+                raise
+            except OutputError:
+                if output.must_link:
+                    raise
+                export_task(directory, task.kind, task.task_id, output.path, output.overwrite, look)
+        except OutputExists as error:
+            # The words are the reference's.
+            raise OutputExists(f"output path {output.path} is already exists") from error
+
+
+def _verify(directory: Path, task: StoredTask, digest: str, look: _Look) -> None:
+    """
+    Compare the digest of a whole content.
+
+    :raises TaskDigestMismatch: it is another one.
+    """
+    hasher = new_hash(parse_digest(digest)[0])
+    with storage_failures(f"cannot read task {task.task_id}"):
+        descriptor = Content(directory).open(task.kind, task.task_id)
+        with open(descriptor, "rb", buffering=0) as file:
+            while block := file.read(BLOCK_LENGTH):
+                hasher.update(block)
+                look(None)
+    if hasher.text() != digest:
+        # The words are the reference's.
+        raise TaskDigestMismatch(task.task_id, f"digest mismatch expected: {digest}, actual: {hasher.text()}")
+
+
+def _copy_span(directory: Path, task: StoredTask, target: Path, span: tuple[int, int], *, overwrite: bool) -> None:
+    """Make a file of the content's length with some of its bytes."""
+    try:
+        check_target(target, overwrite=overwrite)
+        with StagedFile.create(target.parent, target.name) as staged:
+            os.truncate(staged.descriptor, task.content_length or 0)
+            _copy_bytes(directory, task, staged.descriptor, span)
+            staged.publish(target, overwrite=overwrite)
+    except FileExistsError as error:
+        raise OutputExists(f"cannot write {target}: {error.strerror}") from error
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror}") from error
+
+
+def _copy_bytes(directory: Path, task: StoredTask, output: int, span: tuple[int, int]) -> None:
+    """Copy some bytes of a task's file to their place in another one."""
+    with storage_failures(f"cannot read task {task.task_id}"):
+        source = Content(directory).open(task.kind, task.task_id)
+    try:
+        for start in range(*span, BLOCK_LENGTH):
+            block = memoryview(bytearray(min(BLOCK_LENGTH, span[1] - start)))
+            with storage_failures(f"cannot read task {task.task_id}"):
+                read_exactly(source, block, start)
+            write_all(output, block, start)
+    finally:
+        os.close(source)

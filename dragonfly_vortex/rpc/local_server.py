@@ -1,0 +1,90 @@
+"""
+The local door: the service ``dfdaemon.v2.DfdaemonDownload`` on a Unix socket, for programs on the same machine.
+
+Importing this loads nothing of gRPC: starting the service does, in the event loop's thread.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from twisted.internet.address import UNIXAddress
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IReactorFromThreads
+
+from dragonfly_vortex.rpc.memory_budget import PIECES_IN_MEMORY, Budget
+from dragonfly_vortex.rpc.server import DRAIN_TIMEOUT, GRPCService, RPCs
+from dragonfly_vortex.rpc.unix_socket import SocketPlace
+
+if TYPE_CHECKING:
+    import grpc
+
+    from dragonfly_vortex.rpc.event_loop import EventLoopThread
+    from dragonfly_vortex.rpc.peer_tasks import PeerTasks
+
+__all__ = ["LocalService"]
+
+
+class LocalService(GRPCService):
+    """
+    Serves all methods of ``dfdaemon.v2.DfdaemonDownload``, and those about its health.
+
+    :param tasks: what is done in the peer.
+    :param reactor: where that is done, and Deferreds fire.
+    :param place: where the socket is to be, and who may open it.
+    :param drain_timeout: see :class:`~dragonfly_vortex.rpc.server.GRPCService`.
+    :param memory: bytes of the pieces that are in memory at once; further ones wait.
+    """
+
+    def __init__(
+        self,
+        tasks: PeerTasks,
+        reactor: IReactorFromThreads,
+        place: SocketPlace,
+        *,
+        drain_timeout: float = DRAIN_TIMEOUT,
+        memory: int = PIECES_IN_MEMORY,
+    ) -> None:
+        super().__init__(reactor, "local", drain_timeout=drain_timeout)
+        self._tasks = tasks
+        self._place = place
+        self._memory = memory
+
+    def check(self) -> None:
+        """
+        See whether the socket can be had. Blocks.
+
+        :raises CannotListenError: it cannot.
+        """
+        try:
+            self._place.check()
+        except (OSError, ValueError) as error:
+            raise self._cannot_listen(error) from error
+
+    def make_rpcs(self, thread: EventLoopThread) -> RPCs:
+        from dragonfly_vortex.rpc.task_servicer import LocalRPCs
+
+        return LocalRPCs(self._tasks, thread, budget=Budget(self._memory, fair=True), limited_log=self.limited_log)
+
+    def bind(self, server: grpc.aio.Server) -> IAddress:
+        def listen(path: Path) -> None:
+            try:
+                server.add_insecure_port(f"unix:{quote(str(path))}")
+            except RuntimeError as error:
+                raise OSError(str(error)) from error
+
+        try:
+            self._place.bind(listen)
+        except (OSError, ValueError) as error:
+            raise self._cannot_listen(error) from error
+        address: IAddress = UNIXAddress(str(self._place.path))
+        return address
+
+    def unbind(self) -> None:
+        self._place.remove()
+
+    def _cannot_listen(self, error: Exception) -> CannotListenError:
+        reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        return CannotListenError("unix", str(self._place.path), reason)

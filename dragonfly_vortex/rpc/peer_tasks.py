@@ -1,0 +1,73 @@
+"""What the methods that concern whole tasks have the peer do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from twisted.internet.defer import Deferred
+
+from dragonfly_vortex.model import ArrivedPiece, ImportRequest, OpenPiece, OutputRequest, StoredTask, TaskRequest
+from dragonfly_vortex.wire import PieceKind
+
+__all__ = ["PeerTasks", "SourceEntries"]
+
+
+class SourceEntries(NamedTuple):
+    """
+    What a source says about a URL.
+
+    :param content_length: bytes of what is there; 0 where that is not known.
+    :param headers: of its answer.
+    :param status: its HTTP status.
+    """
+
+    content_length: int
+    headers: Mapping[str, str]
+    status: int
+
+
+class PeerTasks(Protocol):
+    """What a servicer has the peer do. All is called in the reactor's thread; none of it blocks."""
+
+    host_id: str
+    """This peer's host ID."""
+
+    def new_peer_id(self) -> str:
+        """An ID for one download."""
+
+    def download(self, request: TaskRequest, tell: Callable[[ArrivedPiece], None]) -> Deferred[StoredTask]:
+        """See :meth:`~dragonfly_vortex.daemon.downloads.Downloads.download`."""
+
+    def put_output(self, task: StoredTask, output: OutputRequest | None, digest: str) -> Deferred[None]:
+        """
+        Make a file with a task's content.
+
+        :param output: None for none.
+        :param digest: what the content has to have; empty for nothing.
+        """
+
+    def open_piece(self, kind: PieceKind, task_id: str, number: int) -> Deferred[OpenPiece]:
+        """See :meth:`~dragonfly_vortex.interfaces.IPieceStore.open_piece`."""
+
+    def import_file(self, request: ImportRequest) -> Deferred[StoredTask]:
+        """Put a file into the storage."""
+
+    def get_task(self, kind: PieceKind, task_id: str) -> Deferred[tuple[StoredTask, bool]]:
+        """A task of the storage, and whether all of it is there."""
+
+    def list_tasks(self, kind: PieceKind) -> Deferred[Sequence[tuple[StoredTask, bool]]]:
+        """All tasks of a kind, and whether all of each is there."""
+
+    def remove_task(self, kind: PieceKind, task_id: str, *, is_local: bool) -> Deferred[None]:
+        """
+        Remove a task from the storage.
+
+        :param is_local: whether schedulers are not told of it.
+        """
+
+    def leave(self) -> Deferred[None]:
+        """Have schedulers forget this peer."""
+
+    def entries(self, url: str, headers: Mapping[str, str], *, is_foreign: bool) -> Deferred[SourceEntries]:
+        """Ask a source about a URL."""

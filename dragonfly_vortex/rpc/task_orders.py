@@ -1,0 +1,221 @@
+"""Reads the requests for whole tasks: what is to be downloaded or imported, and what the caller wants of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from grpc import StatusCode
+
+from dragonfly_vortex.digest import parse_digest
+from dragonfly_vortex.errors import InvalidOrigin
+from dragonfly_vortex.identity import task_id_of
+from dragonfly_vortex.model import ImportRequest, Origin, OutputRequest, TaskRequest
+from dragonfly_vortex.rpc.status import Status
+from dragonfly_vortex.rpc.task_methods import TaskMethod
+from dragonfly_vortex.wire import PieceKind
+
+__all__ = ["CallRefused", "DownloadOrder", "download_order", "import_order"]
+
+_RANGE = re.compile(r"\s*bytes\s*=\s*(?:([0-9]{1,19})\s*-\s*([0-9]{1,19})?|-\s*([0-9]{1,19}))\s*(?:,.*)?")
+
+
+class CallRefused(Exception):
+    """
+    A call cannot be served.
+
+    :param code: what it ends with.
+    :param text: the words that go with it.
+    """
+
+    def __init__(self, code: StatusCode, text: str) -> None:
+        super().__init__(text)
+        self.status = Status(code, text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownloadOrder:
+    """
+    What a caller wants downloaded.
+
+    :param request: the task.
+    :param output: the file that is to be made, without its range; None for none.
+    :param needs_content: whether the caller wants the bytes of the pieces.
+    :param start: the first byte that is wanted, where a range is; None for the last ``length`` bytes.
+    :param length: the number of bytes that are wanted; None for all from ``start`` on.
+    """
+
+    request: TaskRequest
+    output: OutputRequest | None = None
+    needs_content: bool = False
+    start: int | None = None
+    length: int | None = None
+
+    @property
+    def has_range(self) -> bool:
+        """Whether only a range is wanted."""
+        return self.start is not None or self.length is not None
+
+    def span(self, content_length: int) -> tuple[int, int]:
+        """
+        The bytes that are wanted: the first, and the one behind the last.
+
+        :raises CallRefused: the content has none of them.
+        """
+        first = max(0, content_length - (self.length or 0)) if self.start is None else self.start
+        if not self.has_range:
+            return 0, content_length
+        end = content_length if self.length is None else min(content_length, first + self.length)
+        if first >= end:
+            text = f"expected a range within {content_length} bytes, got one from byte {first} on"
+            raise CallRefused(StatusCode.FAILED_PRECONDITION, text)
+        return first, end
+
+
+def download_order(method: TaskMethod, message: Any, *, is_foreign: bool) -> DownloadOrder:
+    """
+    Read a request for a download.
+
+    :param message: the request.
+    :param is_foreign: whether it came over the network.
+    :raises CallRefused: it is not complete, or not for such a caller.
+    """
+    if "download" in method.request.DESCRIPTOR.fields_by_name:
+        if not message.HasField("download"):
+            raise CallRefused(StatusCode.INVALID_ARGUMENT, "missing download")
+        message = message.download
+    origin = _origin(method.kind, message)
+    digest = _digest(message.digest)
+    headers = dict(getattr(message, "request_header", {}))
+    start, length = _range(message, headers)
+    output = _output(message)
+    if output is not None and is_foreign:
+        raise CallRefused(StatusCode.PERMISSION_DENIED, "expected no output path over the network, got one")
+    request = TaskRequest(
+        kind=method.kind,
+        task_id=_task_id(method.kind, origin, message),
+        origin=origin if origin.url else None,
+        digest=digest,
+        headers=headers,
+        token=_hub(message).token if _hub(message) is not None else "",
+        may_ask_source=not getattr(message, "disable_back_to_source", False),
+        is_foreign=is_foreign,
+    )
+    return DownloadOrder(
+        request=request, output=output, needs_content=message.need_piece_content, start=start, length=length
+    )
+
+
+def import_order(method: TaskMethod, message: Any) -> ImportRequest:
+    """
+    Read a request for an import.
+
+    :raises CallRefused: it is not complete.
+    """
+    return ImportRequest(
+        kind=method.kind,
+        path=_absolute(message.path),
+        origin=_origin(method.kind, message),
+        ttl=message.ttl.ToTimedelta().total_seconds() if message.HasField("ttl") else None,
+        replica_count=message.persistent_replica_count,
+    )
+
+
+def _origin(kind: PieceKind, message: Any) -> Origin:
+    """What a task is made from."""
+    fields = message.DESCRIPTOR.fields_by_name
+    region = endpoint = ""
+    if kind is PieceKind.PERSISTENT:
+        if not message.HasField("object_storage"):
+            raise CallRefused(StatusCode.INVALID_ARGUMENT, "missing object storage")
+        region, endpoint = message.object_storage.region, message.object_storage.endpoint
+        for name, value in (("region", region), ("endpoint", endpoint)):
+            if not value:
+                raise CallRefused(StatusCode.INVALID_ARGUMENT, f"missing object storage {name}")
+
+    def optional(name: str) -> Any:
+        return getattr(message, name) if name in fields and message.HasField(name) else None
+
+    hub = _hub(message)
+    return Origin(
+        url=getattr(message, "url", ""),
+        tag=optional("tag") or "",
+        application=optional("application") or "",
+        filtered_query_params=tuple(getattr(message, "filtered_query_params", ())),
+        revision=hub.revision if hub is not None else "",
+        piece_length=optional("piece_length"),
+        content_for_calculating_task_id=optional("content_for_calculating_task_id"),
+        by_blob_digest=getattr(message, "enable_task_id_based_blob_digest", False),
+        region=region,
+        endpoint=endpoint or (hub.base_url if hub is not None else ""),
+    )
+
+
+def _task_id(kind: PieceKind, origin: Origin, message: Any) -> str:
+    """The ID of a task that is to be downloaded."""
+    if "task_id" in message.DESCRIPTOR.fields_by_name:
+        return str(message.task_id)
+    try:
+        # The reference has no rule for cache tasks: their requests have all that a standard task's ID is made from.
+        return task_id_of(origin, PieceKind.STANDARD if kind is PieceKind.CACHE else kind)
+    except InvalidOrigin as error:
+        raise CallRefused(StatusCode.INVALID_ARGUMENT, str(error)) from error
+
+
+def _hub(message: Any) -> Any:
+    """What a request says about a hub of models; None where it is about none."""
+    for name in ("hugging_face", "model_scope", "open_csg"):
+        if name in message.DESCRIPTOR.fields_by_name and message.HasField(name):
+            return getattr(message, name)
+    return None
+
+
+def _digest(text: str) -> str:
+    """The digest that the content is to have."""
+    if text:
+        try:
+            parse_digest(text)
+        except ValueError as error:
+            raise CallRefused(StatusCode.INVALID_ARGUMENT, f"invalid digest({text}): {error}") from error
+    return text
+
+
+def _range(message: Any, headers: dict[str, str]) -> tuple[int | None, int | None]:
+    """
+    The range that is wanted, start and length: of the request, or else of its header ``Range``, of which only the first
+    range counts, as in the reference. The header is taken out.
+    """
+    text = ""
+    for name in [name for name in headers if name.lower() == "range"]:
+        text = headers.pop(name)
+    if "range" in message.DESCRIPTOR.fields_by_name and message.HasField("range"):
+        return message.range.start, message.range.length
+    if not text:
+        return None, None
+    match = _RANGE.fullmatch(text)
+    if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
+        raise CallRefused(StatusCode.FAILED_PRECONDITION, f"expected a range such as bytes=0-99, got {text!r}")
+    if match[1] is None:
+        return None, int(match[3])
+    return int(match[1]), None if match[2] is None else int(match[2]) - int(match[1]) + 1
+
+
+def _output(message: Any) -> OutputRequest | None:
+    """The file that is to be made."""
+    if not message.HasField("output_path") or not message.output_path:
+        return None
+    return OutputRequest(
+        path=_absolute(message.output_path),
+        overwrite=message.overwrite,
+        must_link=getattr(message, "force_hard_link", False),
+    )
+
+
+def _absolute(text: str) -> Path:
+    """A path of the caller's."""
+    path = Path(text)
+    if not path.is_absolute():
+        raise CallRefused(StatusCode.INVALID_ARGUMENT, f"expected an absolute path, got {text!r}")
+    return path

@@ -1,0 +1,169 @@
+"""The replies to a request for a download: what the task is, and each of its pieces as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any, cast
+
+from dragonfly_api import common_pb2, dfdaemon_pb2
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from twisted.internet.defer import succeed
+
+from dragonfly_vortex.geometry import piece_count, piece_span
+from dragonfly_vortex.model import ArrivedPiece, StoredTask, TaskRequest
+from dragonfly_vortex.rpc.event_loop import EventLoopThread
+from dragonfly_vortex.rpc.messages import fill
+from dragonfly_vortex.rpc.peer_tasks import PeerTasks
+from dragonfly_vortex.rpc.streams import Context
+from dragonfly_vortex.rpc.task_methods import TaskMethod, started_reply
+from dragonfly_vortex.rpc.task_orders import DownloadOrder
+from dragonfly_vortex.wire import PieceMetadata
+
+__all__ = ["DownloadStream"]
+
+
+class DownloadStream:
+    """
+    The replies to one request for a download.
+
+    :param tasks: what is done in the peer.
+    :param thread: the event loop, and the way to the reactor.
+    :param method: what was called.
+    :param order: what is wanted.
+    :param context: the call.
+    :param content_of: gives the bytes of a piece.
+    """
+
+    def __init__(
+        self,
+        tasks: PeerTasks,
+        thread: EventLoopThread,
+        method: TaskMethod,
+        order: DownloadOrder,
+        context: Context,
+        content_of: Callable[[TaskRequest, PieceMetadata, Context], Coroutine[Any, Any, bytes]],
+    ) -> None:
+        self._tasks = tasks
+        self._thread = thread
+        self._method = method
+        self._order = order
+        self._context = context
+        self._content_of = content_of
+        self._peer_id = ""
+        self._arrived: asyncio.Queue[ArrivedPiece] = asyncio.Queue()
+        self._held: list[ArrivedPiece] = []  # until the length of the task is known
+        request = order.request
+        self._task = StoredTask(
+            kind=request.kind, task_id=request.task_id, content_length=None, piece_length=0, created_at=0
+        )
+        self._wanted: range | None = None
+        self._sent: set[int] = set()
+
+    async def serve(self) -> None:
+        """
+        Say what is there, and what comes, and make the output in the end. What is said waits for the caller to read it.
+
+        :raises Exception: the task cannot be downloaded, or its output not be made.
+        """
+        await self._context.send_initial_metadata(())
+        self._peer_id = await self._thread.ask(lambda: succeed(self._tasks.new_peer_id()))
+        download = asyncio.ensure_future(self._thread.ask(self._tasks.download, self._order.request, self._told))
+        try:
+            task = await self._tell_pieces(download)
+        finally:
+            download.cancel()
+        output = self._order.output
+        if output is not None and self._order.has_range:
+            output = replace(output, span=self._order.span(task.content_length or 0))
+        await self._thread.ask(self._tasks.put_output, task, output, "" if self._order.has_range else self._digest)
+
+    @property
+    def _digest(self) -> str:
+        return self._order.request.digest
+
+    def _told(self, piece: ArrivedPiece) -> None:
+        """In the reactor's thread: a piece is there."""
+        self._thread.post(lambda: self._arrived.put_nowait(piece))
+
+    async def _tell_pieces(self, download: asyncio.Future[Any]) -> StoredTask:
+        """Tell of the pieces until all that are wanted are there. Returns the task."""
+        while not self._has_range:
+            coming: asyncio.Future[Any] = asyncio.ensure_future(self._arrived.get())
+            await asyncio.wait([coming, download], return_when=asyncio.FIRST_COMPLETED)
+            if coming.done():
+                await self._arrive(coming.result(), is_finished=download.done())
+                continue
+            coming.cancel()
+            task: StoredTask = download.result()
+            while not self._arrived.empty():  # what came in the same turn
+                await self._arrive(self._arrived.get_nowait(), is_finished=True)
+            await self._start(task.content_length or 0, task.piece_length, is_finished=True)
+            return task
+        return self._task
+
+    @property
+    def _has_range(self) -> bool:
+        """Whether a range was wanted, and all pieces of it have been told of."""
+        return self._order.has_range and self._wanted is not None and self._sent.issuperset(self._wanted)
+
+    async def _arrive(self, piece: ArrivedPiece, *, is_finished: bool) -> None:
+        """A piece is there."""
+        self._held.append(piece)
+        if piece.content_length is not None:
+            await self._start(piece.content_length, piece.piece_length, is_finished=is_finished)
+        if self._wanted is None:
+            return
+        held, self._held = self._held, []
+        for each in held:
+            await self._tell(each.metadata)
+
+    async def _start(self, content_length: int, piece_length: int, *, is_finished: bool) -> None:
+        """Say what the task is, once."""
+        if self._wanted is not None:
+            return
+        first, end = self._order.span(content_length)
+        self._task = replace(self._task, content_length=content_length, piece_length=piece_length)
+        self._wanted = range(first // piece_length, piece_count(end, piece_length)) if end else range(0)
+        spans = [(number, *piece_span(number, content_length, piece_length)) for number in self._wanted]
+        field, message = started_reply(self._method)
+        started = fill(
+            message,
+            content_length=content_length,
+            range=common_pb2.Range(start=first, length=end - first) if self._order.has_range else None,
+            pieces=[common_pb2.Piece(number=each, offset=offset, length=length) for each, offset, length in spans],
+            is_finished=is_finished,
+        )
+        await self._write(field, started)
+        held, self._held = self._held, []
+        for each in held:
+            await self._tell(each.metadata)
+
+    async def _tell(self, metadata: PieceMetadata) -> None:
+        """Say that a piece is there. One that came again, because it had been wrong, is sent again."""
+        number, order = metadata.number, self._order
+        if self._wanted is None or number not in self._wanted or (number in self._sent and not order.needs_content):
+            return
+        self._sent.add(number)
+        content = await self._content_of(order.request, metadata, self._context) if order.needs_content else None
+        piece = common_pb2.Piece(
+            number=number,
+            parent_id=metadata.parent_id or None,
+            offset=metadata.offset,
+            length=metadata.length,
+            digest=metadata.digest,
+            content=content,
+            traffic_type=cast(common_pb2.TrafficType, metadata.traffic_type),
+            cost=Duration(seconds=metadata.cost),
+            created_at=Timestamp(seconds=metadata.created_at),
+        )
+        finished = dfdaemon_pb2.DownloadPieceFinishedResponse(piece=piece)
+        await self._write("download_piece_finished_response", finished)
+
+    async def _write(self, field: str, message: Message) -> None:
+        """Send a reply, and wait until there is room for the next one."""
+        names = {"host_id": self._tasks.host_id, "task_id": self._order.request.task_id, "peer_id": self._peer_id}
+        await self._context.write(self._method.reply(**names, **{field: message}).SerializeToString())

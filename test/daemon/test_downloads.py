@@ -1,0 +1,202 @@
+"""The downloads of a running peer, from a real parent over loopback, into a real storage."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from twisted.internet import reactor
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Factory, Protocol, ServerFactory
+from twisted.internet.task import deferLater
+from twisted.internet.tcp import Port
+from twisted.trial.unittest import TestCase
+
+from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.config import (
+    Config,
+    DownloadConfig,
+    MetricsConfig,
+    StorageConfig,
+    StorageServerConfig,
+    StorageTCPConfig,
+)
+from dragonfly_vortex.daemon.downloads import Downloads
+from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.errors import NoParentKnown, PoolClosed, TaskError
+from dragonfly_vortex.metrics.counters import Tally
+from dragonfly_vortex.model import ArrivedPiece, TaskRequest
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.wire import PieceKind
+
+peer_reactor = cast(IPeerReactor, reactor)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until a condition is true; the test's timeout bounds this."""
+    while not condition():
+        await deferLater(peer_reactor, 0.01)
+
+
+LENGTH = 100_000
+PIECES = 25
+
+
+class _Parent(VortexService):
+    """A parent with one task of 25 pieces, over TCP."""
+
+    def __init__(self, directory: Path, content: bytes) -> None:
+        tcp = StorageServerConfig(protocol="tcp", ip="127.0.0.1", tcp=StorageTCPConfig(port=0))
+        storage = StorageConfig(dir=directory / "parent", server=tcp)
+        self.tally = Tally()
+        config = Config(storage=storage, metrics=MetricsConfig(enable=False))
+        super().__init__(config, peer_reactor, tally=self.tally)
+        directory.joinpath("file").write_bytes(content)
+        task = import_file(directory / "file", storage.dir, PieceKind.STANDARD, piece_length=4096)
+        self.request = TaskRequest(kind=PieceKind.STANDARD, task_id=task.task_id)
+
+
+class DownloadsTestCase(TestCase):
+    """A storage, and a parent that is not started."""
+
+    timeout = 60
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        self.content = os.urandom(LENGTH)
+        self.parent = _Parent(self.directory, self.content)
+        self.request = self.parent.request
+        self.store = PieceStore(self.directory / "child", peer_reactor)
+        await self.store.start()
+        self.addCleanup(self.store.stop)
+
+    def downloads(self, *parents: str, tasks: int = 100) -> Downloads:
+        """Downloads from parents."""
+        addresses = tuple(map(ParentAddress.from_text, parents))
+        config = Config(download=DownloadConfig(parents=addresses, concurrent_task_count=tasks))
+        downloads = Downloads(config, peer_reactor, self.store)
+        self.addCleanup(lambda: Deferred.fromCoroutine(downloads.stop()))
+        return downloads
+
+    def start_parent(self) -> str:
+        """Start the parent. Returns its address."""
+        self.parent.startService()
+        self.addCleanup(self.parent.stopService)
+        return f"127.0.0.1:{getattr(self.parent.address, 'port', 0)}"
+
+    def silent_parent(self) -> tuple[str, list[Protocol]]:
+        """A parent that says nothing: its address, and the connections to it."""
+        connections: list[Protocol] = []
+
+        class Silent(Protocol):
+            """A connection that is only remembered."""
+
+            def connectionMade(self) -> None:
+                connections.append(self)
+
+        def close() -> None:
+            for each in connections:
+                if each.transport is not None:
+                    each.transport.loseConnection()
+
+        factory = cast(ServerFactory, Factory.forProtocol(Silent))
+        port = cast(Port, peer_reactor.listenTCP(0, factory, interface="127.0.0.1"))
+        self.addCleanup(close)
+        self.addCleanup(port.stopListening)
+        return f"127.0.0.1:{port.getHost().port}", connections
+
+
+class ParentTests(DownloadsTestCase):
+    """Downloads from a parent that has the task."""
+
+    async def test_download(self) -> None:
+        """A task is in the storage when it is downloaded, and each of its pieces was told of by then."""
+        told: list[ArrivedPiece] = []
+        task = await self.downloads(self.start_parent()).download(self.request, told.append)
+        self.assertEqual((task.task_id, task.content_length), (self.request.task_id, LENGTH))
+        self.assertEqual(sorted(piece.metadata.number for piece in told), list(range(PIECES)))
+        self.assertEqual({piece.piece_length for piece in told}, {4096})
+        with Catalog(self.directory / "child") as catalog:
+            self.assertEqual(len(catalog.get_pieces(PieceKind.STANDARD, task.task_id)), PIECES)
+
+    async def test_stored(self) -> None:
+        """A complete task is answered from the storage: no parent is needed."""
+        await self.downloads(self.start_parent()).download(self.request)
+        told: list[ArrivedPiece] = []
+        await self.downloads().download(self.request, told.append)
+        self.assertEqual([piece.metadata.number for piece in told], list(range(PIECES)))
+        self.assertEqual({piece.content_length for piece in told}, {LENGTH})
+
+    async def test_twice_at_once(self) -> None:
+        """Two requests for one task at the same time are one download; both are told of all pieces."""
+        downloads = self.downloads(self.start_parent())
+        told: tuple[list[ArrivedPiece], ...] = ([], [])
+        both = [downloads.download(self.request, pieces.append) for pieces in told]
+        tasks = [await each for each in both]
+        self.assertEqual(tasks[0], tasks[1])
+        for pieces in told:
+            self.assertEqual(sorted(piece.metadata.number for piece in pieces), list(range(PIECES)))
+        self.assertEqual(self.parent.tally.bytes_sent, LENGTH)
+
+    async def test_again(self) -> None:
+        """After a failure the task can be asked for again."""
+        downloads = self.downloads(self.start_parent())
+        await self.assertFailure(downloads.download(TaskRequest(kind=PieceKind.STANDARD, task_id="0" * 64)), TaskError)
+        self.assertEqual(len(downloads), 0)
+        await downloads.download(self.request)
+
+
+class SilentTests(DownloadsTestCase):
+    """Downloads that do not end by themselves."""
+
+    async def test_no_parent(self) -> None:
+        """Without a parent a download fails at once, and says why."""
+        failure: Deferred[Any] = self.downloads().download(self.request)
+        self.assertIn("no", str(await self.assertFailure(failure, NoParentKnown)))
+
+    async def test_last_one_leaves(self) -> None:
+        """One who goes leaves the download to the other; when the last one goes it ends, and can begin again."""
+        address, connections = self.silent_parent()
+        downloads = self.downloads(address)
+        first, second = downloads.download(self.request), downloads.download(self.request)
+        await until(lambda: connections)
+        first.cancel()
+        await self.assertFailure(first, CancelledError)
+        self.assertEqual(len(downloads), 1)
+        second.cancel()
+        await self.assertFailure(second, CancelledError)
+        self.assertEqual(len(downloads), 0)
+        third = downloads.download(self.request)
+        await until(lambda: len(downloads) == 1)
+        third.cancel()
+        await self.assertFailure(third, CancelledError)
+
+    async def test_slots(self) -> None:
+        """Further tasks wait while as many are downloaded as may be; one that waits can be given up."""
+        address, connections = self.silent_parent()
+        downloads = self.downloads(address, tasks=1)
+        first = downloads.download(self.request)
+        await until(lambda: connections)
+        begun = len(connections)
+        waiting = downloads.download(TaskRequest(kind=PieceKind.STANDARD, task_id="1" * 64))
+        await until(lambda: len(downloads) == 2)
+        waiting.cancel()
+        await self.assertFailure(waiting, CancelledError)
+        self.assertEqual(len(connections), begun)
+        first.cancel()
+        await self.assertFailure(first, CancelledError)
+
+    async def test_stop(self) -> None:
+        """When the peer ends, all downloads do, and nothing begins any more."""
+        address, connections = self.silent_parent()
+        downloads = self.downloads(address)
+        running = downloads.download(self.request)
+        await until(lambda: connections)
+        await downloads.stop()
+        await self.assertFailure(running, CancelledError)
+        await self.assertFailure(downloads.download(self.request), PoolClosed)

@@ -1,0 +1,62 @@
+"""What a peer does with whole tasks, where no call over a socket shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.internet.defer import CancelledError
+from twisted.trial.unittest import TestCase
+
+from dragonfly_vortex.config import Config, StorageConfig
+from dragonfly_vortex.daemon.downloads import Downloads
+from dragonfly_vortex.daemon.peer_tasks import LocalTasks
+from dragonfly_vortex.errors import OutputExists
+from dragonfly_vortex.model import ImportRequest, OutputRequest, StoredTask
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.wire import PieceKind
+from test.rpc.local_peer import peer_reactor
+
+LENGTH = 3_000_000
+
+
+class LocalTasksTests(TestCase):
+    """A storage with one task."""
+
+    timeout = 60
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        self.content = bytes(range(250)) * (LENGTH // 250)
+        self.directory.joinpath("file").write_bytes(self.content)
+        store = PieceStore(self.directory / "storage", peer_reactor)
+        await store.start()
+        self.addCleanup(store.stop)
+        config = Config(storage=StorageConfig(dir=store.directory))
+        downloads = Downloads(config, peer_reactor, store)
+        self.addCleanup(downloads.stop)
+        self.tasks = LocalTasks(config, store, downloads)
+        self.output = self.directory / "output"
+
+    async def imported(self) -> StoredTask:
+        """The task."""
+        return await self.tasks.import_file(ImportRequest(kind=PieceKind.STANDARD, path=self.directory / "file"))
+
+    async def test_range(self) -> None:
+        """The output of a range is as long as the content, and has the range at its place."""
+        task = await self.imported()
+        span = (100, 2_000_000)
+        await self.tasks.put_output(task, OutputRequest(path=self.output, span=span), "")
+        written = self.output.read_bytes()
+        self.assertEqual((len(written), written[slice(*span)]), (LENGTH, self.content[slice(*span)]))
+        self.assertEqual(written[:100] + written[2_000_000:], bytes(100 + 1_000_000))
+        again = self.tasks.put_output(task, OutputRequest(path=self.output, span=span), "")
+        await self.assertFailure(again, OutputExists)
+
+    async def test_cancelled_import(self) -> None:
+        """An import that is given up ends, and leaves nothing in the storage."""
+        importing = self.tasks.import_file(ImportRequest(kind=PieceKind.STANDARD, path=self.directory / "file"))
+        importing.cancel()
+        await self.assertFailure(importing, CancelledError)
+        await self.imported()  # in the same threads, behind the one that was given up
+        self.assertEqual(len(await self.tasks.list_tasks(PieceKind.STANDARD)), 1)

@@ -1,0 +1,138 @@
+"""Downloads by the local door: what is said of a task and its pieces, and what becomes of the output."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from dragonfly_api import dfdaemon_pb2
+from grpc import StatusCode
+
+from dragonfly_vortex.rpc.task_methods import LOCAL_SERVICE
+from test.rpc.local_peer import LENGTH, PIECES, LocalPeerTestCase, until
+
+
+def pieces_in(replies: list[Any]) -> list[Any]:
+    """The pieces that replies tell of."""
+    return [
+        each.download_piece_finished_response.piece
+        for each in replies
+        if each.HasField("download_piece_finished_response")
+    ]
+
+
+class StreamTests(LocalPeerTestCase):
+    """What the replies say."""
+
+    async def test_replies(self) -> None:
+        """The first reply has the length, each of the others a piece; all name host, task and peer."""
+        replies = await self.export()
+        started = replies[0].download_persistent_cache_task_started_response
+        self.assertEqual(started.content_length, LENGTH)
+        pieces = pieces_in(replies[1:])
+        self.assertEqual(sorted(piece.number for piece in pieces), list(range(PIECES)))
+        self.assertEqual(sum(piece.length for piece in pieces), LENGTH)
+        host = self.config.host
+        self.assertEqual({each.host_id for each in replies}, {f"{host.ip}-{host.hostname}"})
+        self.assertEqual({each.task_id for each in replies}, {self.task_id})
+        (peer_id,) = {each.peer_id for each in replies}
+        self.assertTrue(peer_id.startswith(f"{host.ip}-{host.hostname}-"))
+
+    async def test_from_the_storage(self) -> None:
+        """A task that is complete is told of again without its parent."""
+        await self.export()
+        await self.parent.stopService()
+        self.assertEqual(len(pieces_in(await self.export())), PIECES)
+
+    async def test_content(self) -> None:
+        """The content of all pieces is sent where it is wanted, and all of it is right."""
+        replies = await self.export(need_piece_content=True)
+        content = bytearray(LENGTH)
+        for piece in pieces_in(replies):
+            content[piece.offset : piece.offset + piece.length] = piece.content
+        self.assertEqual(bytes(content), self.content)
+
+    async def test_content_that_is_not_read(self) -> None:
+        """Content waits for a caller that does not read it, and nothing is left out."""
+        await self.export()
+        path = f"/{LOCAL_SERVICE}/DownloadPersistentCacheTask"
+        request = dfdaemon_pb2.DownloadPersistentCacheTaskRequest(task_id=self.task_id, need_piece_content=True)
+        reply = dfdaemon_pb2.DownloadPersistentCacheTaskResponse.FromString
+        stream = self.channel.unary_stream(path, type(request).SerializeToString, reply)(request, timeout=30)
+        first = await self.in_thread(lambda: next(stream))
+        self.assertEqual(first.download_persistent_cache_task_started_response.content_length, LENGTH)
+        self.assertEqual(len(await self.export()), PIECES + 1)  # others are served meanwhile
+        self.assertEqual(len(pieces_in(await self.in_thread(lambda: list(stream)))), PIECES)
+
+    async def test_caller_that_goes_away(self) -> None:
+        """The download ends when its only caller goes away."""
+        await self.parent.stopService()  # so that the download does not end by itself
+        path = f"/{LOCAL_SERVICE}/DownloadPersistentCacheTask"
+        request = dfdaemon_pb2.DownloadPersistentCacheTaskRequest(task_id=self.task_id)
+        reply = dfdaemon_pb2.DownloadPersistentCacheTaskResponse.FromString
+        call = self.channel.unary_stream(path, type(request).SerializeToString, reply)(request)
+        downloads: Any = self.peer._downloads
+        await until(lambda: len(downloads) == 1)
+        call.cancel()
+        await until(lambda: len(downloads) == 0)
+
+
+class OutputTests(LocalPeerTestCase):
+    """What becomes of the output."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
+        await super().setUp()
+        self.output = self.directory / "output"
+
+    def stored_file(self) -> Path:
+        """The task's file in the storage."""
+        (path,) = self.directory.joinpath("storage", "content").rglob(self.task_id)
+        return path
+
+    async def test_link(self) -> None:
+        """The output is a hard link to the storage's file."""
+        await self.export(output_path=str(self.output))
+        self.assertEqual(self.output.read_bytes(), self.content)
+        self.assertTrue(os.path.samefile(self.output, self.stored_file()))
+
+    async def test_copy(self) -> None:
+        """On another file system the output is a copy, unless it has to be a link."""
+        refused = self.export(output_path="/proc/output", force_hard_link=True)
+        code, text = await self.refusal(refused)
+        self.assertEqual(code, StatusCode.INTERNAL)
+        self.assertIn("cannot link", text)
+        shared = Path("/dev/shm") / self.directory.name
+        if os.stat("/dev/shm").st_dev != os.stat(self.directory).st_dev:
+            self.addCleanup(lambda: shared.unlink(missing_ok=True))
+            await self.export(output_path=str(shared))
+            self.assertEqual(shared.read_bytes(), self.content)
+
+    async def test_output_exists(self) -> None:
+        """A file that stands there is replaced only where that is wanted; the task's own file is no other."""
+        self.output.write_text("mine")
+        refusal = await self.refusal(self.export(output_path=str(self.output)))
+        self.assertEqual(refusal, (StatusCode.INTERNAL, f"output path {self.output} is already exists"))
+        self.assertEqual(self.output.read_text(), "mine")
+        await self.export(output_path=str(self.output), overwrite=True)
+        self.assertEqual(self.output.read_bytes(), self.content)
+        await self.export(output_path=str(self.output))
+
+    async def test_digest(self) -> None:
+        """The content is verified before there is an output; the words for a mismatch are the reference's."""
+        await self.export()
+        wrong = "sha512:" + "0" * 128
+        code, text = await self.refusal(self.export(output_path=str(self.output), digest=wrong))
+        self.assertEqual(code, StatusCode.INTERNAL)
+        self.assertIn(f"digest mismatch expected: {wrong}, actual: sha512:", text)
+        self.assertFalse(self.output.exists())
+        await self.export(output_path=str(self.output), digest=f"sha256:{self.task_id}")
+        self.assertEqual(self.output.read_bytes(), self.content)
+
+    async def test_impossible_output(self) -> None:
+        """A directory that is not there is named; a path that is not absolute is refused."""
+        code, text = await self.refusal(self.export(output_path=str(self.directory / "missing" / "output")))
+        self.assertEqual(code, StatusCode.INTERNAL)
+        self.assertIn("missing/output", text)
+        code, _ = await self.refusal(self.export(output_path="output"))
+        self.assertEqual(code, StatusCode.INVALID_ARGUMENT)
