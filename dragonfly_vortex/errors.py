@@ -29,6 +29,7 @@ __all__ = [
     "OutputError",
     "OutputExists",
     "ParentFailed",
+    "ParentRefused",
     "ParentSpokeWrongly",
     "ParentUnreachable",
     "PieceDamaged",
@@ -42,8 +43,15 @@ __all__ = [
     "PoolClosed",
     "PortGivenTwice",
     "ProtocolError",
+    "RangesIgnored",
     "RemoteProtocolError",
     "SinkFailed",
+    "SourceChanged",
+    "SourceError",
+    "SourceNotFound",
+    "SourceRefused",
+    "SourceTruncated",
+    "SourceUnavailable",
     "StorageError",
     "StorageFailure",
     "TaskChanged",
@@ -300,8 +308,15 @@ class ParentFailed(PieceError):
 class ParentUnreachable(PieceError):
     """The parent could not be connected to, or closed or lost the connection before the piece was complete."""
 
+    retry_after: float = 0.0
+    """Seconds for which the parent asks not to be asked."""
 
-class CertificateRejected(ParentUnreachable):
+
+class ParentRefused(ParentUnreachable):
+    """The parent gives nothing to this child, now or later: it is not asked again."""
+
+
+class CertificateRejected(ParentRefused):
     """One side has refused the other's certificate, so the parent is not asked again."""
 
 
@@ -346,6 +361,55 @@ class SinkFailed(VortexError):
 
 class PoolClosed(VortexError):
     """A piece was requested from a stopped downloader."""
+
+
+# -- a source
+
+
+class SourceError(VortexError):
+    """
+    A source did not give what it was asked for.
+
+    :param source: its name, without secrets.
+    :param reason: what was expected and what came.
+    """
+
+    def __init__(self, source: str, reason: str) -> None:
+        self.source = source
+        self.reason = reason
+        super().__init__(f"source {source}: {reason}")
+
+
+class SourceNotFound(SourceError):
+    """There is nothing at the URL."""
+
+
+class SourceRefused(SourceError):
+    """The source gives nothing to this client: credentials are missing or wrong, or its certificate is."""
+
+
+class SourceUnavailable(SourceError):
+    """
+    The source cannot be asked now, or broke off.
+
+    :param retry_after: seconds for which the source asks not to be asked; 0.0 where it says nothing.
+    """
+
+    def __init__(self, source: str, reason: str, retry_after: float = 0.0) -> None:
+        super().__init__(source, reason)
+        self.retry_after = retry_after
+
+
+class SourceTruncated(SourceUnavailable):
+    """The connection ended in the middle of a range."""
+
+
+class SourceChanged(SourceError):
+    """The source has another version by now, or sends something else than it says: what it gives does not fit."""
+
+
+class RangesIgnored(SourceError):
+    """The source sends the whole where a range of it was asked for."""
 
 
 # -- a whole task

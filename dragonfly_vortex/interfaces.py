@@ -24,6 +24,7 @@ from dragonfly_vortex.model import (
     FilePlace,
     Found,
     OpenPiece,
+    SourceStat,
     StoredPiece,
     StoredTask,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "IPieceSink",
     "IPieceStore",
     "IServer",
+    "ISource",
     "ITaskStore",
     "InThread",
 ]
@@ -339,6 +341,39 @@ class IClient(Interface):
 
     def stop() -> Deferred[None]:
         """Give up the connections that are kept, and fail what is under way. Fires when all are gone."""
+
+
+class ISource(Interface):
+    """
+    The content that a task is made from, at one place outside of Dragonfly: the interface of a backend. It knows no
+    pieces.
+    """
+
+    name: str = Attribute("what it is called in messages, without secrets")
+
+    def stat() -> Deferred[SourceStat]:
+        """
+        Ask for the length and the version of the content. What came once is what later answers must fit.
+
+        :returns: fires with a :class:`~dragonfly_vortex.model.SourceStat`; fails with a
+            :class:`~dragonfly_vortex.errors.SourceError`.
+        """
+
+    def fetch(start: int, length: int | None, consumer: IConsumer) -> Deferred[None]:
+        """
+        Send a range to a consumer, to which an :class:`~twisted.internet.interfaces.IPushProducer` is registered.
+        Cancelling the Deferred ends the transfer at once. To be called after :meth:`stat`.
+
+        :param start: the first byte.
+        :param length: bytes of the range, at least 1; None for all, from the first byte on.
+        :param consumer: an error that its ``write`` raises ends the transfer, and is what the Deferred fails with.
+        :returns: fires when all bytes have been written to the consumer. Fails with a
+            :class:`~dragonfly_vortex.errors.SourceError`; with
+            :class:`~dragonfly_vortex.errors.SourceChanged` before a byte of another version is written.
+        """
+
+    def stop() -> Deferred[None]:
+        """Give up the connections that are kept. Fires when they have ended."""
 
 
 class IServer(Interface):

@@ -25,6 +25,7 @@ __all__ = [
     "OpenPiece",
     "Origin",
     "OutputRequest",
+    "SourceStat",
     "StoredPiece",
     "StoredTask",
     "TaskRequest",
@@ -68,6 +69,21 @@ class Origin:
     by_blob_digest: bool = False
     region: str = ""
     endpoint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStat:
+    """
+    What a source says of its content.
+
+    :param content_length: bytes; None where it does not say.
+    :param has_ranges: whether a range of it can be asked for. Otherwise it comes as one stream from its first byte.
+    :param version: what changes when the content does, such as an ETag; empty where the source names nothing.
+    """
+
+    content_length: int | None
+    has_ranges: bool
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

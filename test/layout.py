@@ -41,6 +41,7 @@ LAYERS = (
     ("metrics",),
     ("storage",),
     ("transport",),
+    ("source",),
     ("vortex", "rpc"),
     ("cluster",),
     ("downloaders",),

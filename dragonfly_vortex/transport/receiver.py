@@ -9,6 +9,7 @@ past it, from the socket to the sink's file.
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from typing import ClassVar
 
 from twisted.internet.error import ConnectionLost
@@ -40,6 +41,7 @@ class PieceReceiver:
     :param allow_empty_digest: take a piece whose parent names no digest, as the reference does; nothing verifies its
         content then.
     :param splicer: moves content from a socket to the sink's file, where there is one; None where all of it is written.
+    :param is_source: whether the content comes from a source, which names no digest: it is computed then.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -53,9 +55,11 @@ class PieceReceiver:
         *,
         allow_empty_digest: bool = False,
         splicer: Splicer | None = None,
+        is_source: bool = False,
     ) -> None:
         self.metadata = metadata
         self.received = 0
+        self._is_source = is_source
         self._parent = parent
         self._piece_id = piece_id
         self._sink = sink
@@ -121,13 +125,15 @@ class PieceReceiver:
 
     def finish(self) -> object:
         """
-        Verify the piece.
+        Verify the piece. From a source, its length and its digest are what came.
 
         :returns: what the sink made of it.
         :raises DigestMismatch: the content has another digest than the parent named.
         :raises SinkFailed: the sink cannot complete the piece.
         """
-        if self._hasher is not None and not verify(self._hasher, self.metadata.digest):
+        if self._is_source and self._hasher is not None:
+            self.metadata = replace(self.metadata, length=self.received, digest=self._hasher.text())
+        elif self._hasher is not None and not verify(self._hasher, self.metadata.digest):
             self.fail()
             raise self._mismatch(f"expected content with the digest {self.metadata.digest}, got {self._hasher.text()}")
         try:
@@ -163,6 +169,8 @@ class PieceReceiver:
 
     def _new_hasher(self) -> Hasher | None:
         """What the content is hashed with; None where nothing is to be compared."""
+        if self._is_source:
+            return new_hash("crc32")
         if not self.metadata.digest:
             if not self._allow_empty_digest:
                 raise self._mismatch("expected a digest, got none")

@@ -1,0 +1,238 @@
+"""
+The client of HTTP for sources: treq over Twisted's agents, with the proxies of the environment and TLS that is
+verified.
+
+treq asks for gzip beside any ``Accept-Encoding`` that it is given, and decodes what comes. A piece is a range of the
+bytes as they are, so the agent below it asks for ``identity`` alone, and passes on no other encoding.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+from urllib.parse import urlsplit
+
+from treq.client import HTTPClient
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.interfaces import (
+    IProtocol,
+    IProtocolFactory,
+    IReactorTCP,
+    IReactorTime,
+    IStreamClientEndpoint,
+    ITCPTransport,
+    ITransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.ssl import CertificateOptions, platformTrust
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.python.failure import Failure
+from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from dragonfly_vortex.source.proxies import Proxies, Proxy, TunnelEndpoint
+from dragonfly_vortex.transport.endpoints import NameEndpoint, connect_within
+from dragonfly_vortex.transport.socket_options import plain_socket
+from dragonfly_vortex.transport.tls import ClientTLS, beneath
+from dragonfly_vortex.transport.tls_endpoint import TLSEndpoint
+
+__all__ = ["ContentEncoded", "Discarding", "SourceAgent", "client_over"]
+
+CONNECT_TIMEOUT = 10.0
+"""Seconds that connecting to a source may take, with the name, a proxy and TLS. A source may be far away."""
+
+_ENDING = 2.0
+"""Seconds that connections have to end. Under TLS the other side may never answer."""
+
+
+class ContentEncoded(ValueError):
+    """
+    Content is not sent as it is.
+
+    :param encoding: how it is sent.
+    """
+
+    def __init__(self, encoding: str) -> None:
+        super().__init__(encoding)
+        self.encoding = encoding
+
+
+class Discarding(Protocol):
+    """
+    Takes the body of an answer that is of no use. A short one is read, so that its connection can be kept, and a long
+    one is cut off.
+
+    :param most: bytes that are read.
+    """
+
+    transport: ITransport
+
+    def __init__(self, most: int = 64 * 1024) -> None:
+        self.done: Deferred[None] = Deferred()
+        """Fires at the end of the body, however it ends."""
+        self._left = most
+
+    def connectionMade(self) -> None:
+        if not self._left:
+            self.transport.loseConnection()
+
+    def dataReceived(self, data: bytes) -> None:
+        self._left -= len(data)
+        if self._left < 0:
+            self.transport.loseConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.done.callback(None)
+
+
+@implementer(IAgent, IAgentEndpointFactory)
+class SourceAgent:
+    """
+    Asks sources, each by its proxy or without one, over connections that are kept.
+
+    :param reactor: connects, resolves names and tells the time.
+    :param proxies: the proxies of the environment.
+    :param connections: that are kept for each host.
+    :param read_size: bytes to read from a socket at a time.
+    """
+
+    def __init__(self, reactor: IReactorTCP, proxies: Proxies, *, connections: int, read_size: int) -> None:
+        self._reactor = reactor
+        self._clock = IReactorTime(reactor)
+        self._proxies = proxies
+        self._read_size = read_size
+        self._tls: ClientTLS | None = None
+        self._pool = HTTPConnectionPool(reactor)
+        self._pool.maxPersistentPerHost = connections
+        self._pool.cachedConnectionTimeout = 30
+        self._direct = Agent.usingEndpointFactory(reactor, self, self._pool)
+        self._through: dict[Proxy, ProxyAgent] = {}
+
+    def request(
+        self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: IBodyProducer | None = None
+    ) -> Deferred[IResponse]:
+        """See :meth:`twisted.web.iweb.IAgent.request`."""
+        headers = Headers() if headers is None else headers.copy()
+        headers.setRawHeaders(b"Accept-Encoding", [b"identity"])
+        parts = urlsplit(uri.decode("ascii"))
+        agent: Agent | ProxyAgent = self._direct
+        if parts.scheme == "http":
+            proxy = self._proxies.for_host("http", parts.hostname or "", parts.port or 80)
+            if proxy is not None:
+                agent = self._agent_through(proxy)
+                if proxy.authorization:
+                    headers.setRawHeaders(b"Proxy-Authorization", [proxy.authorization.encode("ascii")])
+        return agent.request(method, uri, headers, bodyProducer).addCallback(_refuse_encoded)
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """See :meth:`twisted.web.iweb.IAgentEndpointFactory.endpointForURI`."""
+        host, port = uri.host.decode("ascii"), uri.port
+        if uri.scheme != b"https":
+            return _Endpoint(self._endpoint(host, port), self._clock, self._read_size)
+        proxy = self._proxies.for_host("https", host, port)
+        if proxy is None:
+            endpoint = self._endpoint(host, port)
+        else:
+            target = f"[{host}]:{port}" if isIPv6Address(host) else f"{host}:{port}"
+            endpoint = TunnelEndpoint(self._endpoint(proxy.host, proxy.port), target, proxy.authorization)
+        if self._tls is None:  # only now, because the platform's authorities take time to be read
+            self._tls = ClientTLS(CertificateOptions(trustRoot=platformTrust()))
+        return _Endpoint(TLSEndpoint(self._tls.to(host), endpoint, self._clock), self._clock, self._read_size)
+
+    def close(self) -> Deferred[None]:
+        """Close the connections that are kept. Fires when they have ended, or have had the time for it."""
+        closing = self._pool.closeCachedConnections()
+        waiting = DeferredList([closing], consumeErrors=True)
+        waiting.addTimeout(_ENDING, self._clock, lambda result, seconds: None)
+        return waiting.addCallback(lambda _: None)
+
+    def _agent_through(self, proxy: Proxy) -> ProxyAgent:
+        if proxy not in self._through:
+            endpoint = _Endpoint(self._endpoint(proxy.host, proxy.port), self._clock, self._read_size)
+            self._through[proxy] = ProxyAgent(endpoint, self._reactor, self._pool)
+        return self._through[proxy]
+
+    def _endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
+        if isIPAddress(host):
+            return TCP4ClientEndpoint(self._reactor, host, port, CONNECT_TIMEOUT)
+        if isIPv6Address(host):
+            return TCP6ClientEndpoint(self._reactor, host, port, CONNECT_TIMEOUT)
+        return NameEndpoint(self._reactor, host, port, CONNECT_TIMEOUT)
+
+
+def client_over(agent: SourceAgent) -> HTTPClient:
+    """A client of treq, with cookies of its own."""
+    return HTTPClient(agent)
+
+
+def _refuse_encoded(response: IResponse) -> IResponse | Deferred[IResponse]:
+    """Pass on an answer whose content is as it is, before treq would decode another one."""
+    encodings = b",".join(response.headers.getRawHeaders(b"Content-Encoding", ())).decode("ascii", "replace")
+    if response.code not in (200, 206) or encodings.strip().lower() in ("", "identity"):
+        return response
+
+    def refuse(_: None) -> IResponse:
+        raise ContentEncoded(encodings)
+
+    discarding = Discarding(0)
+    response.deliverBody(discarding)
+    return discarding.done.addCallback(refuse)
+
+
+@implementer(IStreamClientEndpoint)
+class _Endpoint:
+    """
+    Connects within a limited time, and prepares the connection.
+
+    :param endpoint: connects.
+    :param read_size: bytes to read from the socket at a time.
+    """
+
+    def __init__(self, endpoint: IStreamClientEndpoint, clock: IReactorTime, read_size: int) -> None:
+        self._endpoint = endpoint
+        self._clock = clock
+        self._read_size = read_size
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """See :meth:`twisted.internet.interfaces.IStreamClientEndpoint.connect`."""
+        factory = _ConnectionFactory(protocolFactory, self._read_size)
+        connecting = connect_within(CONNECT_TIMEOUT, self._clock, self._endpoint, factory)
+        return connecting.addCallback(lambda protocol: cast(ProtocolWrapper, protocol).wrappedProtocol)
+
+
+class _Connection(ProtocolWrapper):
+    """
+    A connection that ends at once when it is given up. By itself it would read on under TLS, until the other side has
+    sent all that it has.
+    """
+
+    factory: _ConnectionFactory
+
+    def makeConnection(self, transport: ITransport) -> None:
+        tcp = beneath(cast(ITCPTransport, transport))
+        if plain_socket(tcp) is not None:
+            tcp.bufferSize = self.factory.read_size  # type: ignore[attr-defined]
+        ProtocolWrapper.makeConnection(self, transport)
+
+    def loseConnection(self) -> None:
+        self.disconnecting = 1
+        cast(ITCPTransport, self.transport).abortConnection()
+
+
+class _ConnectionFactory(WrappingFactory[_Connection]):
+    """
+    Makes the connections for a protocol.
+
+    :param wanted: makes the protocol.
+    :param read_size: bytes to read from the socket at a time.
+    """
+
+    noisy = False
+    protocol = _Connection
+
+    def __init__(self, wanted: IProtocolFactory, read_size: int) -> None:
+        super().__init__(wanted)  # type: ignore[no-untyped-call]
+        self.read_size = read_size

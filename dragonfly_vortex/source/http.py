@@ -1,0 +1,404 @@
+"""
+A source over HTTP. What a server says of its content, in the first answer, is what all later ones must fit: another
+version, another range or another length is refused before a byte of it is used.
+
+The rules are those of RFC 9110: ranges 14, validators 8.8, conditional requests 13, redirects 15.4, retries 10.2.3.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import re
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import NamedTuple
+from urllib.parse import urljoin, urlsplit
+
+from OpenSSL import SSL
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError, DNSLookupError, TimeoutError
+from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
+from zope.interface import implementer
+
+from dragonfly_vortex.errors import (
+    RangesIgnored,
+    SourceChanged,
+    SourceError,
+    SourceNotFound,
+    SourceRefused,
+    SourceTruncated,
+    SourceUnavailable,
+)
+from dragonfly_vortex.interfaces import ISource
+from dragonfly_vortex.model import SourceStat
+from dragonfly_vortex.source.agent import CONNECT_TIMEOUT, ContentEncoded, Discarding, SourceAgent, client_over
+from dragonfly_vortex.source.location import Header, Location
+from dragonfly_vortex.source.proxies import ProxyRefused
+from dragonfly_vortex.transport.tls_errors import is_certificate_refused, why_tls_failed
+
+__all__ = ["HTTPSource"]
+
+_MOST_REDIRECTS = 10
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+_TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Answers after which the same request may have another one later."""
+
+_ABSENT = frozenset({404, 410})
+
+_HARMLESS = frozenset({"accept", "accept-language", "user-agent"})
+"""Headers of the user that go to another host after a redirect. Any other may be a credential."""
+
+_CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)")
+
+_NUMBER = re.compile(r"[0-9]{1,19}")
+
+_LONGEST_PAUSE = 3600.0
+"""Seconds of a ``Retry-After`` at the most."""
+
+
+class _PushTransport(ITransport, IPushProducer):
+    """What the body of an answer is connected to."""
+
+
+@implementer(ISource)
+class HTTPSource:
+    """
+    The content behind a URL.
+
+    :param location: the URL and the headers.
+    :param agent: asks. Its creator closes it.
+    """
+
+    def __init__(self, location: Location, agent: SourceAgent) -> None:
+        self.name = location.name
+        self._location = location
+        self._client: HTTPClient = client_over(agent)
+        self._stat: SourceStat | None = None
+        self._validator: Header | None = None
+
+    def stat(self) -> Deferred[SourceStat]:
+        return Deferred.fromCoroutine(self._ask_for_stat())
+
+    def fetch(self, start: int, length: int | None, consumer: IConsumer) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._fetch(start, length, consumer))
+
+    def stop(self) -> Deferred[None]:
+        done: Deferred[None] = Deferred()
+        done.callback(None)  # the connections are the agent's
+        return done
+
+    # -- what it has ---------------------------------------------------------------------------------------------------
+
+    async def _ask_for_stat(self) -> SourceStat:
+        """Ask for the first byte, as the reference does: many sources answer a HEAD in another way, or not at all."""
+        response = await self._ask([("Range", "bytes=0-0")])
+        await _discard(response)
+        self._check_status(response, 200, 206, 416)
+        found = _Range.of(response)
+        length = _length_of(response) if response.code == 200 else None
+        if response.code == 206:
+            if found is None or (found.start, found.length) != (0, 1):
+                raise self._changed("expected the first byte", response)
+            length = found.whole
+        elif found is not None and found.whole == 0:  # 416: nothing has a first byte
+            length = 0
+        # A source that has ranges and does not say how much there is, is read as one stream.
+        has_ranges = response.code == 206 and length is not None
+        stat = SourceStat(content_length=length, has_ranges=has_ranges, version=_version(response.headers))
+        if self._stat is not None and stat != self._stat:
+            raise SourceChanged(self.name, f"expected {_described(self._stat)}, got {_described(stat)}")
+        self._stat = stat
+        self._validator = _condition(response.headers)
+        return stat
+
+    # -- a range of it -------------------------------------------------------------------------------------------------
+
+    async def _fetch(self, start: int, length: int | None, consumer: IConsumer) -> None:
+        headers = [] if length is None else [("Range", f"bytes={start}-{start + length - 1}")]
+        if self._validator is not None:
+            headers.append(self._validator)
+        response = await self._ask(headers)
+        try:
+            self._check_answer(response, start, length)
+        except SourceError:
+            await _discard(response)
+            raise
+        expected = length if length is not None or self._stat is None else self._stat.content_length
+        body = _Body(self.name, consumer, expected)
+        response.deliverBody(body)
+        await body.done
+
+    def _check_answer(self, response: IResponse, start: int, length: int | None) -> None:
+        """
+        See whether what comes is what was asked for.
+
+        :raises SourceError: it is not.
+        """
+        stat = self._stat
+        if response.code in (412, 416):
+            raise self._changed("expected the same version as before", response)
+        self._check_status(response, 200, 206)
+        version = _version(response.headers)
+        if stat is not None and version != stat.version:
+            raise SourceChanged(self.name, f"expected version {stat.version or '-'}, got {version or '-'}")
+        if length is None:
+            if response.code != 200:
+                raise self._changed("expected the whole", response)
+            if stat is not None and _length_of(response) != stat.content_length is not None:
+                raise self._changed(f"expected {stat.content_length} bytes", response)
+            return
+        if response.code == 200:
+            raise RangesIgnored(self.name, "expected a range, got the whole")
+        found = _Range.of(response)
+        whole = None if stat is None else stat.content_length
+        if found is None or (found.start, found.length, found.whole) != (start, length, whole):
+            raise self._changed(f"expected bytes {start}-{start + length - 1} of {whole}", response)
+        if _length_of(response) not in (length, None):
+            raise self._changed(f"expected {length} bytes", response)
+
+    # -- one request ---------------------------------------------------------------------------------------------------
+
+    async def _ask(self, headers: Sequence[Header]) -> IResponse:
+        """
+        Send a request, and follow redirects. Twisted's ``RedirectAgent`` is not used: it resolves a relative address
+        in the second redirect against the first URL (26.10).
+
+        :param headers: in addition to those of the user.
+        :raises SourceError: there is no answer, or none that can be used.
+        """
+        url, of_user = self._location.url, self._location.headers
+        for _ in range(_MOST_REDIRECTS + 1):
+            response = await self._send(url, [*of_user, *headers])
+            if response.code not in _REDIRECTS:
+                return response
+            await _discard(response)
+            there = _redirected(url, response.headers)
+            if there is None:
+                raise SourceRefused(self.name, f"expected a redirect to a URL of http, got status {response.code}")
+            if _origin(there) != _origin(url):
+                of_user = tuple(each for each in of_user if each[0].lower() in _HARMLESS)
+            url = there
+        raise SourceRefused(self.name, f"expected at most {_MOST_REDIRECTS} redirects, got more")
+
+    async def _send(self, url: str, headers: Sequence[Header]) -> IResponse:
+        """Send a request."""
+        fields = Headers()
+        for name, value in headers:
+            fields.addRawHeader(name, value)
+        try:
+            return await self._client.request("GET", url, headers=fields, allow_redirects=False, unbuffered=True)
+        except CancelledError:
+            raise
+        except Exception as error:
+            if any(reason.check(CancelledError) for reason in getattr(error, "reasons", ())):
+                raise CancelledError from None
+            # Without the cause, whose text may have the whole URL.
+            raise _failure(self.name, error) from None
+
+    def _check_status(self, response: IResponse, *expected: int) -> None:
+        """
+        See whether an answer has one of these statuses.
+
+        :raises SourceError: it has another one.
+        """
+        if response.code in expected:
+            return
+        reason = f"expected status {' or '.join(map(str, expected[:2]))}, got {response.code}"
+        if response.code in _ABSENT:
+            raise SourceNotFound(self.name, reason)
+        if response.code in _TEMPORARY:
+            raise SourceUnavailable(self.name, reason, _retry_after(response.headers))
+        raise SourceRefused(self.name, reason)
+
+    def _changed(self, expected: str, response: IResponse) -> SourceChanged:
+        """An answer that contradicts what was said, or what was asked for."""
+        got = [f"status {response.code}"]
+        found, length = _header(response.headers, "Content-Range"), _length_of(response)
+        if found:
+            got.append(f"Content-Range {found[:60]!r}")
+        if length is not None:
+            got.append(f"{length} bytes")
+        return SourceChanged(self.name, f"{expected}, got {', '.join(got)}")
+
+
+async def _discard(response: IResponse) -> None:
+    """Take the body of an answer that is of no use."""
+    discarding = Discarding()
+    response.deliverBody(discarding)
+    await discarding.done
+
+
+class _Body(Protocol):
+    """
+    The content of an answer, on its way to a consumer.
+
+    :param source: its name.
+    :param expected: bytes; None where the end of the answer says how many there are.
+    """
+
+    transport: _PushTransport
+
+    def __init__(self, source: str, consumer: IConsumer, expected: int | None) -> None:
+        self.done: Deferred[None] = Deferred(self._cancel)
+        """Fires when all of it has been written to the consumer."""
+        self._source = source
+        self._consumer = consumer
+        self._expected = expected
+        self._received = 0
+        self._error: BaseException | None = None
+
+    def connectionMade(self) -> None:
+        self._consumer.registerProducer(self.transport, True)
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._error is not None:
+            return
+        self._received += len(data)
+        if self._expected is not None and self._received > self._expected:
+            self._end(SourceChanged(self._source, f"expected {self._expected} bytes, got more"))
+            return
+        try:
+            self._consumer.write(data)
+        except Exception as error:
+            self._end(error)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._consumer.unregisterProducer()
+        is_whole = reason.check(ResponseDone) is not None
+        # Without a length and chunks, the end of the connection is the end of the content.
+        is_whole = is_whole or (self._expected is None and reason.check(PotentialDataLoss) is not None)
+        if self._error is None and self._received != self._expected is not None and is_whole:
+            self._error = SourceChanged(self._source, f"expected {self._expected} bytes, got {self._received}")
+        elif self._error is None and not is_whole:
+            of = "" if self._expected is None else f" of {self._expected}"
+            self._error = SourceTruncated(self._source, f"the connection ended after {self._received}{of} bytes")
+        if not self.done.called:
+            if self._error is None:
+                self.done.callback(None)
+            else:
+                self.done.errback(self._error)
+
+    def _end(self, error: BaseException) -> None:
+        self._error = error
+        self.transport.loseConnection()
+
+    def _cancel(self, _: Deferred[None]) -> None:
+        self._end(CancelledError())
+        self.done.errback(CancelledError())
+
+
+class _Range(NamedTuple):
+    """
+    The range of an answer.
+
+    :param whole: bytes of the whole content; None where the source does not say.
+    """
+
+    start: int
+    length: int
+    whole: int | None
+
+    @classmethod
+    def of(cls, response: IResponse) -> _Range | None:
+        """The range that an answer names (RFC 9110, 14.4); None for none, and for several."""
+        found = _CONTENT_RANGE.fullmatch(_header(response.headers, "Content-Range"))
+        if found is None:
+            return None
+        first, last = int(found[1] or 0), int(found[2] or -1)
+        return cls(first, last - first + 1, None if found[3] == "*" else int(found[3]))
+
+
+def _length_of(response: IResponse) -> int | None:
+    """Bytes of an answer's content; None where it does not say."""
+    return None if response.length is UNKNOWN_LENGTH else int(response.length)
+
+
+def _header(headers: Headers, name: str) -> str:
+    """A header's value; empty where there is none, or more than one."""
+    values = headers.getRawHeaders(name, ())
+    return values[0].strip() if len(values) == 1 else ""
+
+
+def _version(headers: Headers) -> str:
+    """What changes when the content does: the ETag, also a weak one, or the time of the last change."""
+    return _header(headers, "ETag") or _header(headers, "Last-Modified")
+
+
+def _condition(headers: Headers) -> Header | None:
+    """
+    The header by which a range of the same version is asked for: a strong ETag, or else the time of the last change. A
+    weak ETag does not tell two contents apart byte by byte (RFC 9110, 8.8.1), so it is only compared.
+    """
+    etag, changed = _header(headers, "ETag"), _header(headers, "Last-Modified")
+    if etag.startswith('"'):
+        return "If-Match", etag
+    return ("If-Unmodified-Since", changed) if changed and not etag else None
+
+
+def _described(stat: SourceStat) -> str:
+    """What a source has, for messages."""
+    length = "content" if stat.content_length is None else f"{stat.content_length} bytes"
+    return f"{length} of version {stat.version or '-'}"
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    """Whom credentials are for: scheme, host and port (RFC 6454)."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+def _redirected(url: str, headers: Headers) -> str | None:
+    """Where a redirect leads; None where it leads to nothing that can be asked for."""
+    try:
+        there = urljoin(url, _header(headers, "Location"))
+        parts = urlsplit(there)
+        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and bool(_header(headers, "Location"))
+        return parts._replace(fragment="").geturl() if is_good and parts.port != 0 else None
+    except ValueError:
+        return None
+
+
+def _retry_after(headers: Headers) -> float:
+    """Seconds for which a source asks not to be asked (RFC 9110, 10.2.3): a number, or a date."""
+    value = _header(headers, "Retry-After")
+    seconds = 0.0
+    if _NUMBER.fullmatch(value):
+        seconds = float(value)
+    else:
+        with suppress(ValueError, TypeError, OverflowError):
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+    return min(max(0.0, seconds), _LONGEST_PAUSE)
+
+
+def _failure(source: str, error: Exception) -> SourceError:
+    """Why there is no answer. The text of an unknown error may have the URL, so it is not repeated."""
+    reasons = [reason.value for reason in getattr(error, "reasons", ())] or [error]
+    reason = next((each for each in reasons if isinstance(each, (SSL.Error, ContentEncoded))), reasons[-1])
+    if isinstance(reason, ContentEncoded):
+        return SourceChanged(source, f"expected the content as it is, got Content-Encoding {reason.encoding[:40]!r}")
+    tls = why_tls_failed(reason)
+    if tls is not None:
+        return (SourceRefused if is_certificate_refused(reason) else SourceUnavailable)(source, tls)
+    if isinstance(reason, ProxyRefused):
+        return SourceUnavailable(source, str(reason))
+    if isinstance(reason, TimeoutError):
+        return SourceUnavailable(source, f"no connection within {CONNECT_TIMEOUT:g} s")
+    return SourceUnavailable(source, _WHY.get(type(reason), f"expected an answer, got {type(reason).__name__}"))
+
+
+_WHY: dict[type[BaseException], str] = {
+    ConnectionRefusedError: "connection refused",
+    DNSLookupError: "the name cannot be resolved",
+    ConnectionDone: "the connection was closed before an answer",
+    ConnectionLost: "the connection was lost before an answer",
+}

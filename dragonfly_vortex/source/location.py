@@ -1,0 +1,192 @@
+"""
+The location of a source: where a URL of the user leads, and what is said of it in messages.
+
+A URL may hold secrets: a user's name and password, and the signature in the query of a presigned URL. They are in no
+name, and in no ``repr``.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from dragonfly_vortex import __version__
+from dragonfly_vortex.errors import InvalidOrigin, UsageError
+from dragonfly_vortex.model import Origin
+
+__all__ = ["HF_ENDPOINT", "Header", "Location", "is_url", "locate", "name_of", "origin_from", "parse_header"]
+
+Header = tuple[str, str]
+"""Name and value of a header of HTTP."""
+
+HF_ENDPOINT = "https://huggingface.co"
+"""The hub of models, unless the environment variable of this name says another."""
+
+_HUB = "hf"
+_SCHEMES = ("http", "https", _HUB)
+
+_REPOSITORY = re.compile(
+    r"(?:(?P<kind>models|datasets|spaces)/)?(?!models/|datasets/|spaces/)(?P<name>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<path>.+)"
+)
+
+_DEFAULT_REVISION = "main"
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+"""The name of a header: a token (RFC 9110, 5.6.2)."""
+
+_OURS = frozenset(
+    (
+        *("accept-encoding", "connection", "content-length", "if-match", "if-modified-since", "if-none-match"),
+        *("if-range", "if-unmodified-since", "range", "te", "transfer-encoding", "upgrade"),
+    )
+)
+"""Headers by which the ranges of a source are asked for, and which a user cannot set therefore."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Location:
+    """
+    The location of a source over HTTP.
+
+    :param url: what is asked for, without the name and password of a user.
+    :param name: the URL as messages have it, without secrets.
+    :param headers: what the user wants to be sent, credentials included.
+    """
+
+    url: str = field(repr=False)
+    name: str
+    headers: tuple[Header, ...] = field(repr=False)
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is the URL of a source, and not a task's ID."""
+    return text.partition("://")[0].lower() in _SCHEMES and "://" in text
+
+
+def name_of(url: str) -> str:
+    """
+    A URL as messages have it: without user, password, query and fragment.
+
+    :raises InvalidOrigin: it is no URL of a source.
+    """
+    parts = _split(url)
+    return f"{parts.scheme}://{_netloc(parts)}{parts.path}"
+
+
+def origin_from(url: str) -> Origin:
+    """
+    What a task is made from, by a URL: its revision, where it names one, stands by itself, as in the reference.
+
+    :param url: as :func:`~dragonfly_vortex.identity.normalize_url` writes it, ``http``, ``https`` or
+        ``hf://OWNER/REPOSITORY[@REVISION]/PATH``, with ``datasets/`` or ``spaces/`` before the owner where that is the
+        kind of the repository.
+    :raises InvalidOrigin: it is no URL of a source.
+    """
+    parts = _split(url)
+    if parts.scheme != _HUB:
+        return Origin(url=url)
+    found = _repository(url)
+    kind = f"{found['kind']}/" if found["kind"] else ""
+    revision = unquote(found["revision"] or _DEFAULT_REVISION)
+    return Origin(url=f"{_HUB}://{kind}{found['name']}/{found['path']}", revision=revision)
+
+
+def locate(
+    origin: Origin, headers: Sequence[Header] = (), *, token: str = "", environment: Mapping[str, str] | None = None
+) -> Location:
+    """
+    Find where an origin leads.
+
+    :param origin: its URL and its revision are read.
+    :param headers: what the user wants to be sent.
+    :param token: the token for a hub of models; the environment's ``HF_TOKEN`` where it is empty.
+    :param environment: with ``HF_TOKEN``, and with ``HF_ENDPOINT`` for the address of a mirror; None for an empty one.
+    :raises InvalidOrigin: it is no URL of a source.
+    """
+    environment = {} if environment is None else environment
+    parts = _split(origin.url)
+    url, credentials = origin.url, _basic(parts)
+    if parts.scheme == _HUB:
+        url = _on_hub(origin, environment.get("HF_ENDPOINT") or HF_ENDPOINT)
+        token = token or environment.get("HF_TOKEN", "")
+        credentials = f"Bearer {token}" if token else ""
+    wanted = list(headers)
+    if credentials and not any(name.lower() == "authorization" for name, _ in headers):
+        wanted.append(("Authorization", credentials))
+    if not any(name.lower() == "user-agent" for name, _ in headers):
+        wanted.append(("User-Agent", f"dfvortex/{__version__}"))
+    parts = _split(url)
+    bare = parts._replace(netloc=_netloc(parts), path=parts.path or "/", fragment="").geturl()
+    return Location(url=bare, name=name_of(url), headers=tuple(wanted))
+
+
+def parse_header(text: str) -> Header:
+    """
+    Read a header of the command line.
+
+    :param text: ``NAME: VALUE``.
+    :raises UsageError: it is none, or one that a download sets itself. The value, which may be a secret, is not in the
+        message.
+    """
+    name, colon, value = text.partition(":")
+    if not colon or not _NAME.fullmatch(name) or not value.isprintable() or not value.isascii():
+        raise UsageError("expected a header NAME: VALUE of printable ASCII characters, got something else")
+    if name.lower() in _OURS:
+        raise UsageError(f"expected a header that a download does not set itself, got {name}")
+    return name, value.strip()
+
+
+def _split(url: str) -> SplitResult:
+    """
+    The parts of a URL.
+
+    :raises InvalidOrigin: it is no URL of a source.
+    """
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in _SCHEMES and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        is_good = False
+    if not is_good or not url.isprintable() or " " in url:
+        shown = url.partition("?")[0].rpartition("@")[2]  # neither a query nor a password
+        raise InvalidOrigin(f"expected a URL of {', '.join(_SCHEMES)} with a host, got {shown!r}")
+    return parts
+
+
+def _netloc(parts: SplitResult) -> str:
+    """Host and port, without a user. The host of a hub's URL is an owner, whose letters may be large."""
+    return parts.netloc.rpartition("@")[2] if parts.scheme != _HUB else parts.netloc
+
+
+def _basic(parts: SplitResult) -> str:
+    """The credentials of a URL with user and password; empty for one without."""
+    user = parts.netloc.rpartition("@")[0]
+    if not user:
+        return ""
+    name, _, password = user.partition(":")
+    return "Basic " + base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode("ascii")
+
+
+def _repository(url: str) -> re.Match[str]:
+    """
+    What a hub's URL names.
+
+    :raises InvalidOrigin: it names no file.
+    """
+    found = _REPOSITORY.fullmatch(url.partition("://")[2])
+    if found is None:
+        raise InvalidOrigin(
+            f"expected {_HUB}://[datasets/|spaces/]OWNER/REPOSITORY[@REVISION]/PATH, got {name_of(url)!r}"
+        )
+    return found
+
+
+def _on_hub(origin: Origin, endpoint: str) -> str:
+    """The URL of a file on a hub, by its interface over HTTP."""
+    found = _repository(origin.url)
+    kind = f"{found['kind']}/" if found["kind"] in ("datasets", "spaces") else ""
+    revision = quote(origin.revision or unquote(found["revision"] or _DEFAULT_REVISION), safe="")
+    return f"{endpoint.rstrip('/')}/{kind}{found['name']}/resolve/{revision}/{found['path']}"

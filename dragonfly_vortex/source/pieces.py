@@ -1,0 +1,265 @@
+"""
+The pieces of a task that has a source: cut from its content by Dragonfly's rule, with a digest that is computed as
+their bytes come.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer, IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dragonfly_vortex.deferreds import add_deadline
+from dragonfly_vortex.errors import (
+    ParentRefused,
+    ParentUnreachable,
+    PieceError,
+    PieceNotFound,
+    PieceTimeout,
+    RangesIgnored,
+    SourceChanged,
+    SourceError,
+    SourceNotFound,
+    SourceRefused,
+    SourceTruncated,
+    SourceUnavailable,
+    UnexpectedPiece,
+)
+from dragonfly_vortex.geometry import piece_count, piece_length_for, piece_span
+from dragonfly_vortex.interfaces import DownloadPieceRequest, ISource
+from dragonfly_vortex.model import DownloadPieceResponse, SourceStat, piece_id
+from dragonfly_vortex.source.stream import Flow, PieceStream
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.receiver import PieceReceiver
+from dragonfly_vortex.transport.sinks import MemorySink
+from dragonfly_vortex.wire import PieceMetadata, TrafficType
+
+__all__ = ["SourcePieces"]
+
+
+class SourcePieces:
+    """
+    The pieces of one source.
+
+    :param source: gives the bytes.
+    :param clock: for time-outs, and for the rests that the limiter asks for.
+    :param limiter: what all content is spent from.
+    :param piece_length: bytes of every piece but the last; None: by Dragonfly's rule.
+    :param version: what is known already of the version of the content; empty for nothing. Another one is refused.
+    """
+
+    def __init__(
+        self,
+        source: ISource,
+        clock: IReactorTime,
+        limiter: TokenBucket,
+        *,
+        piece_length: int | None = None,
+        version: str = "",
+    ) -> None:
+        self._source = source
+        self._clock = clock
+        self._limiter = limiter
+        self._wanted_length = piece_length
+        self._version = version
+        self._stat: SourceStat | None = None
+        self._asking: list[Deferred[SourceStat]] | None = None  # those that wait for the first answer
+        self._stream: PieceStream | None = None
+        self._is_stopped = False
+
+    @property
+    def version(self) -> str:
+        """The version of the content; empty where it is not known, or where the source names none."""
+        return self._version if self._stat is None else self._stat.version
+
+    @property
+    def piece_length(self) -> int | None:
+        """Bytes of every piece but the last; None where the source has not been asked yet."""
+        if self._stat is None:
+            return None
+        return self._wanted_length or piece_length_for(self._stat.content_length or 0)
+
+    def stat(self) -> Deferred[SourceStat]:
+        """
+        What the source says of its content. It is asked once; again where that failed.
+
+        :returns: fails with a :class:`~dragonfly_vortex.errors.SourceError`.
+        """
+        waiting: Deferred[SourceStat] = Deferred()
+        if self._stat is not None:
+            waiting.callback(self._stat)
+        elif self._asking is not None:
+            self._asking.append(waiting)
+        else:
+            self._asking = [waiting]
+            self._source.stat().addBoth(self._answered)
+        return waiting
+
+    def download(self, request: DownloadPieceRequest, timeout: float) -> Deferred[DownloadPieceResponse]:
+        """See :meth:`~dragonfly_vortex.interfaces.IClient.download_piece`."""
+        transfer = _Transfer(self._clock, self._limiter)
+        result = Deferred.fromCoroutine(self._download(request, transfer))
+
+        def since() -> float:
+            return max(transfer.flow.progressed_at, self._stream.progressed_at if self._stream else float("-inf"))
+
+        def too_late(outcome: DownloadPieceResponse | Failure) -> Failure:
+            got = f"{transfer.receiver.received} bytes" if transfer.receiver is not None else "no answer"
+            reason = f"expected some of the piece within {round(timeout, 3):g} s, got {got}"
+            return Failure(PieceTimeout(self._source.name, self._piece_id(request), reason))
+
+        return add_deadline(result, self._clock, timeout, since=since, too_late=too_late)
+
+    def stop(self) -> Deferred[None]:
+        """End what is under way."""
+        self._is_stopped = True
+        if self._stream is not None:
+            self._stream.stop()
+        return self._source.stop()
+
+    # -- one piece -----------------------------------------------------------------------------------------------------
+
+    async def _download(self, request: DownloadPieceRequest, transfer: _Transfer) -> DownloadPieceResponse:
+        try:
+            stat = await self.stat()
+            receiver = transfer.receiver = self._receiver(request, stat)
+        except SourceError as error:
+            raise self._error(request, error) from error
+        try:
+            await self._receive(request.number, stat, transfer)
+            content = receiver.finish()
+        except SourceError as error:
+            receiver.fail()
+            raise self._error(request, error) from error
+        except BaseException:
+            receiver.fail()
+            raise
+        return DownloadPieceResponse(metadata=receiver.metadata, content=content, waited=transfer.flow.rested)
+
+    async def _receive(self, number: int, stat: SourceStat, transfer: _Transfer) -> None:
+        """Have the bytes of a piece come, as a range or out of the stream."""
+        receiver, metadata = transfer.taker, transfer.taker.metadata
+        if stat.content_length is not None and not metadata.length:
+            receiver.begin()
+            return
+        if stat.has_ranges and self._stream is None:
+            receiver.begin()
+            try:
+                await self._receive_ranges(transfer, metadata)
+                return
+            except RangesIgnored:
+                if receiver.received:
+                    raise
+                receiver.fail()
+        if self._stream is None:
+            self._stream = PieceStream(self._source, self.piece_length or 0, lambda: Flow(self._clock, self._limiter))
+        await self._stream.fetch(number, receiver)
+
+    async def _receive_ranges(self, transfer: _Transfer, metadata: PieceMetadata) -> None:
+        """Have a range come; where the connection ends in the middle, what is missing of it."""
+        received = -1
+        while transfer.taker.received < metadata.length:
+            if transfer.taker.received == received:
+                raise SourceTruncated(self._source.name, f"expected more than {received} bytes of the piece, got none")
+            received = transfer.taker.received
+            try:
+                await self._source.fetch(metadata.offset + received, metadata.length - received, transfer)
+            except SourceTruncated:
+                if transfer.taker.received == received:
+                    raise
+
+    def _receiver(self, request: DownloadPieceRequest, stat: SourceStat) -> PieceReceiver:
+        """What takes a piece."""
+        piece_length = self.piece_length or 0
+        offset, length = request.number * piece_length, piece_length
+        if stat.content_length is not None:
+            if request.number >= piece_count(stat.content_length, piece_length):
+                raise SourceNotFound(self._source.name, f"expected more than {stat.content_length} bytes, got the end")
+            offset, length = piece_span(request.number, stat.content_length, piece_length)
+        metadata = PieceMetadata(
+            number=request.number,
+            offset=offset,
+            length=length,
+            digest="",
+            traffic_type=TrafficType.BACK_TO_SOURCE,
+            created_at=int(time.time()),
+        )
+        sink = MemorySink() if request.sink is None else request.sink
+        return PieceReceiver(self._source.name, self._piece_id(request), metadata, sink, is_source=True)
+
+    def _answered(self, result: SourceStat | Failure) -> None:
+        """The source has said what it has, or cannot be asked."""
+        waiting, self._asking = self._asking or [], None
+        if isinstance(result, SourceStat):
+            if self._version and result.version != self._version:
+                reason = f"expected version {self._version}, got {result.version or '-'}"
+                result = Failure(SourceChanged(self._source.name, reason))
+            else:
+                self._stat = result
+        for each in waiting:
+            if isinstance(result, Failure):
+                each.errback(result)
+            else:
+                each.callback(result)
+
+    # -- errors --------------------------------------------------------------------------------------------------------
+
+    def _piece_id(self, request: DownloadPieceRequest) -> str:
+        return piece_id(request.task_id, request.number)
+
+    def _error(self, request: DownloadPieceRequest, error: SourceError) -> PieceError:
+        """An error of a source as one of a parent's."""
+        kind = next(kind for source, kind in _KINDS.items() if isinstance(error, source))
+        failed = kind(self._source.name, self._piece_id(request), error.reason)
+        if isinstance(failed, ParentUnreachable) and isinstance(error, SourceUnavailable):
+            failed.retry_after = error.retry_after
+        return failed
+
+
+_KINDS: dict[type[SourceError], Callable[[str, str, str], PieceError]] = {
+    SourceNotFound: PieceNotFound,
+    SourceRefused: ParentRefused,
+    SourceChanged: UnexpectedPiece,
+    SourceUnavailable: ParentUnreachable,
+    SourceError: ParentUnreachable,
+}
+"""What a source's failure to give a piece is, as one of a parent's."""
+
+
+@implementer(IConsumer)
+class _Transfer:
+    """
+    The bytes of one piece, on their way to its receiver.
+
+    :param clock: for the rests.
+    :param limiter: what all content is spent from.
+    """
+
+    def __init__(self, clock: IReactorTime, limiter: TokenBucket) -> None:
+        self.flow = Flow(clock, limiter)
+        self.receiver: PieceReceiver | None = None
+        """Takes the bytes; None before the source has said what it has."""
+
+    @property
+    def taker(self) -> PieceReceiver:
+        """The receiver, where there is one."""
+        if self.receiver is None:
+            raise CancelledError("no piece is received")
+        return self.receiver
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None:
+        """See :meth:`twisted.internet.interfaces.IConsumer.registerProducer`."""
+        self.flow.begin(IPushProducer(producer))
+
+    def unregisterProducer(self) -> None:
+        """See :meth:`twisted.internet.interfaces.IConsumer.unregisterProducer`."""
+        self.flow.end()
+
+    def write(self, data: bytes) -> None:
+        """See :meth:`twisted.internet.interfaces.IConsumer.write`."""
+        self.flow.spend(len(data))
+        self.taker.write(data)

@@ -1,0 +1,1 @@
+"""Tests of sources: what a task is made from, over HTTP, with real servers."""

@@ -1,0 +1,51 @@
+"""The client of HTTP for sources: encodings, kept connections, TLS."""
+
+from __future__ import annotations
+
+import os
+
+from dragonfly_vortex.errors import SourceChanged, SourceRefused
+from dragonfly_vortex.testing.scripted_origin import encoded
+from test.source.origins import CONTENT, SourceCase
+
+
+class AgentTests(SourceCase):
+    """What all requests have in common."""
+
+    async def test_compressed_in_spite_of_identity(self) -> None:
+        """A compressed content is refused: a range of it is no range of the file."""
+        origin = self.origin(always=encoded)
+        error = await self.failure_of(self.source(origin.url()).stat())
+        self.assertIsInstance(error, SourceChanged)
+        self.assertIn("Content-Encoding 'gzip'", str(error))
+
+    async def test_connections_are_kept(self) -> None:
+        """Ranges one after the other take one connection."""
+        origin = self.origin()
+        source = self.source(origin.url())
+        await source.stat()
+        for start in range(0, 50_000, 10_000):
+            await self.fetched(source, start, 10_000)
+        self.assertEqual(len(origin._transports), 1)
+
+
+class TLSTests(SourceCase):
+    """Sources under TLS."""
+
+    async def test_verified(self) -> None:
+        """A certificate of an authority that the platform trusts is accepted, and the ranges come."""
+        origin = self.secure()
+        source = self.source(origin.url())
+        await source.stat()
+        self.assertEqual(await self.fetched(source, 7, 200_000), CONTENT[7:200_007])
+
+    async def test_refused(self) -> None:
+        """A certificate of another authority, or for another host, is refused for good."""
+        origin = self.secure(hosts=("elsewhere.example",))
+        error = await self.failure_of(self.source(origin.url()).stat())
+        self.assertIsInstance(error, SourceRefused)
+        self.assertIn("the certificate is not for 127.0.0.1", str(error))
+        del os.environ["SSL_CERT_FILE"]
+        error = await self.failure_of(self.source(origin.url()).stat())
+        self.assertIsInstance(error, SourceRefused)
+        self.assertIn("not signed by an authority", str(error))

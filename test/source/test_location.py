@@ -1,0 +1,83 @@
+"""Where a URL of the user leads, and what is said of it."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.errors import InvalidOrigin, UsageError
+from dragonfly_vortex.model import Origin
+from dragonfly_vortex.source.location import is_url, locate, name_of, origin_from, parse_header
+
+
+class LocationTests(SynchronousTestCase):
+    """URLs of http and https."""
+
+    def test_secrets_are_in_no_name(self) -> None:
+        """User, password, query and fragment are neither in the name nor in the repr."""
+        location = locate(Origin(url="https://us:secret@h:8/a/b?X-Sig=secret#secret"), [("X-Key", "secret")])
+        self.assertEqual(location.name, "https://h:8/a/b")
+        self.assertNotIn("secret", repr(location))
+        self.assertEqual(location.url, "https://h:8/a/b?X-Sig=secret")
+        self.assertEqual(dict(location.headers)["Authorization"], "Basic dXM6c2VjcmV0")
+        self.assertEqual(name_of("http://[::1]:9/x?y"), "http://[::1]:9/x")
+
+    def test_own_headers_win(self) -> None:
+        """A header of the user replaces the one that would be sent."""
+        headers = [("authorization", "Own x"), ("User-Agent", "me")]
+        location = locate(Origin(url="http://u:p@h/"), headers)
+        self.assertEqual(location.headers, tuple(headers))
+
+    def test_no_url(self) -> None:
+        """What is no URL of a source is refused, without its secrets."""
+        for url in ("ftp://h/f?secret", "http:///f?secret", "http://h:x/secret?secret", "h/f", "http://a:secret@/f?"):
+            error = self.assertRaises(InvalidOrigin, locate, Origin(url=url))
+            self.assertNotIn("?secret", str(error))
+            self.assertNotIn(":secret", str(error))
+        self.assertTrue(is_url("HTTPS://h/f") and is_url("hf://o/r/f"))
+        self.assertFalse(is_url("0" * 64) or is_url("grpc://h:1") or is_url("http"))
+
+    def test_headers(self) -> None:
+        """A header is NAME: VALUE, and none by which ranges are asked for; an error does not show the value."""
+        self.assertEqual(parse_header("X-Key:  a b "), ("X-Key", "a b"))
+        for text in ("secret", "X Y: secret", ": secret", "X: secret\r\nY: 1", "Range: secret", "if-match: secret"):
+            self.assertNotIn("secret", str(self.assertRaises(UsageError, parse_header, text)))
+
+
+class HubTests(SynchronousTestCase):
+    """URLs of a hub of models."""
+
+    def test_origin(self) -> None:
+        """The revision is no part of the URL of the origin."""
+        for url, expected, revision in (
+            ("hf://o/r/d/f.bin", "hf://o/r/d/f.bin", "main"),
+            ("hf://o/r@v1.0/f", "hf://o/r/f", "v1.0"),
+            ("hf://datasets/o/r@refs%2Fpr%2F1/f", "hf://datasets/o/r/f", "refs/pr/1"),
+        ):
+            self.assertEqual(origin_from(url), Origin(url=expected, revision=revision))
+        self.assertEqual(origin_from("http://h/f?x@y"), Origin(url="http://h/f?x@y"))
+
+    def test_location(self) -> None:
+        """A file is at ``resolve/REVISION`` of its repository, as huggingface.co has it, or a mirror."""
+        for url, expected in (
+            ("hf://o/r/d/f", "https://huggingface.co/o/r/resolve/main/d/f"),
+            ("hf://models/o/r@a/f", "https://huggingface.co/o/r/resolve/a/f"),
+            ("hf://datasets/o/r@refs%2Fpr%2F1/f", "https://huggingface.co/datasets/o/r/resolve/refs%2Fpr%2F1/f"),
+        ):
+            self.assertEqual(locate(origin_from(url)).url, expected)
+        mirror = locate(origin_from("hf://o/r/f"), environment={"HF_ENDPOINT": "http://mirror:8080/hub/"})
+        self.assertEqual(mirror.url, "http://mirror:8080/hub/o/r/resolve/main/f")
+        self.assertEqual(mirror.name, mirror.url)
+
+    def test_token(self) -> None:
+        """The token is that of the command, or else that of the environment; other sources get none."""
+        environment = {"HF_TOKEN": "b"}
+        for token, expected in (("a", "Bearer a"), ("", "Bearer b")):
+            location = locate(origin_from("hf://o/r/f"), token=token, environment=environment)
+            self.assertEqual(dict(location.headers)["Authorization"], expected)
+        location = locate(Origin(url="http://h/f"), token="a", environment=environment)
+        self.assertNotIn("Authorization", dict(location.headers))
+
+    def test_no_file(self) -> None:
+        """A whole repository is no file."""
+        for url in ("hf://o/r", "hf://o", "hf://datasets/o/r", "hf://o/r/"):
+            self.assertRaises(InvalidOrigin, origin_from, url)

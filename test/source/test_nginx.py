@@ -1,0 +1,83 @@
+"""Sources of a real web server: nginx, where it is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+from twisted.internet.task import deferLater
+
+from dragonfly_vortex.errors import SourceChanged, SourceNotFound
+from dragonfly_vortex.model import SourceStat
+from test.source.origins import CONTENT, SourceCase
+
+NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
+
+_CONFIGURATION = """
+daemon off; pid {directory}/pid; error_log {directory}/error.log; worker_processes 1;
+events {{ worker_connections 64; }}
+http {{
+  access_log off; client_body_temp_path {directory}/b; proxy_temp_path {directory}/p; fastcgi_temp_path {directory}/f;
+  uwsgi_temp_path {directory}/u; scgi_temp_path {directory}/s; gzip on; gzip_types *; gzip_min_length 1;
+  server {{
+    listen 127.0.0.1:{port}; root {directory}/www;
+    location /noranges/ {{ alias {directory}/www/; max_ranges 0; }}
+  }}
+}}
+"""
+
+
+class NginxTests(SourceCase):
+    """What nginx answers."""
+
+    if NGINX is None:
+        skip = "nginx is not installed"
+
+    async def start(self) -> str:
+        """Start nginx. Its URL."""
+        self.directory = Path(self.mktemp()).absolute()
+        (self.directory / "www").mkdir(parents=True)
+        (self.directory / "www" / "f").write_bytes(CONTENT)
+        (self.directory / "www" / "empty").touch()
+        self.directory.chmod(0o755)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        configuration = self.directory / "nginx.conf"
+        user = "user root;" if os.geteuid() == 0 else ""
+        configuration.write_text(user + _CONFIGURATION.format(directory=self.directory, port=port))
+        server = subprocess.Popen(
+            [str(NGINX), "-e", str(self.directory / "error.log"), "-c", str(configuration)], stderr=subprocess.DEVNULL
+        )
+        self.addCleanup(server.wait)
+        self.addCleanup(server.terminate)
+        for _ in range(400):
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", port)) == 0:
+                    return f"http://127.0.0.1:{port}"
+            await deferLater(self.clock, 0.01)
+        self.fail((self.directory / "error.log").read_text())
+
+    async def test_ranges(self) -> None:
+        """Ranges come, also where nginx compresses what may be compressed; a changed file is refused."""
+        url = await self.start()
+        source = self.source(f"{url}/f")
+        stat = await source.stat()
+        self.assertEqual((stat.content_length, stat.has_ranges), (len(CONTENT), True))
+        self.assertEqual(await self.fetched(source, 1000, 200_000), CONTENT[1000:201_000])
+        (self.directory / "www" / "f").write_bytes(CONTENT[::-1])
+        os.utime(self.directory / "www" / "f", (1e9, 1e9))
+        self.assertIsInstance(await self.failure_of(self.fetched(source, 0, 10)), SourceChanged)
+
+    async def test_others(self) -> None:
+        """An empty file, a missing one, and one of which nginx gives no ranges."""
+        url = await self.start()
+        self.assertEqual((await self.source(f"{url}/empty").stat()).content_length, 0)
+        self.assertIsInstance(await self.failure_of(self.source(f"{url}/missing").stat()), SourceNotFound)
+        source = self.source(f"{url}/noranges/f")
+        stat = await source.stat()
+        self.assertEqual(stat, SourceStat(content_length=len(CONTENT), has_ranges=False, version=stat.version))
+        self.assertEqual(await self.fetched(source, 0, None), CONTENT)
