@@ -119,7 +119,8 @@ class TaskRequest:
     :param kind: the kind of its pieces.
     :param task_id: its ID.
     :param origin: what it is made from; None where that is not known, and then no source can be asked.
-    :param digest: what the whole content must have, such as ``sha256:<hex>``; empty for no such demand.
+    :param digest: what the whole content must have, such as ``sha256:<hex>``; empty where none is known, None for the
+        SHA-256 that the ID is.
     :param headers: what is sent to the source with each request.
     :param token: what a hub of models is shown; empty for nothing.
     :param may_ask_source: whether a source may be asked for what no parent has.
@@ -129,7 +130,7 @@ class TaskRequest:
     kind: PieceKind
     task_id: str
     origin: Origin | None = None
-    digest: str = ""
+    digest: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     token: str = field(default="", repr=False)
     may_ask_source: bool = True

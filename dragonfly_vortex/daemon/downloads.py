@@ -17,7 +17,7 @@ from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.downloaders.factory import negotiate
-from dragonfly_vortex.errors import NoParentKnown, NotStored, PoolClosed
+from dragonfly_vortex.errors import NoParentKnown, NotStored, PoolClosed, TaskDigestMismatch
 from dragonfly_vortex.geometry import piece_count
 from dragonfly_vortex.interfaces import IDownloadTarget
 from dragonfly_vortex.model import ArrivedPiece, Claim, Found, StoredPiece, StoredTask, TaskRequest
@@ -40,7 +40,7 @@ _THREADS = 10
 _MOST_PARENTS = 1000
 """Parents that are remembered before all is forgotten that is known of them."""
 
-_Key = tuple[PieceKind, str, str]
+_Key = tuple[PieceKind, str]
 
 
 class Downloads:
@@ -99,13 +99,19 @@ class Downloads:
 
     async def _download(self, request: TaskRequest, tell: Tell) -> StoredTask:
         """From the storage where all of it is there; else together with all others who want it now."""
-        key = (request.kind, request.task_id, request.digest)
-        if key not in self._running:
-            task = await self._find_complete(request, tell)
-            if task is not None:
-                return task
-        running = self._running.get(key) or self._begin(key, request)
-        return await running.join(tell)
+        key = (request.kind, request.task_id)
+        while True:
+            if key not in self._running:
+                task = await self._find_complete(request, tell)
+                if task is not None:
+                    return task
+            running = self._running.get(key) or self._begin(key, request)
+            try:
+                return await running.join(tell)
+            except TaskDigestMismatch:
+                if running.digest == request.digest:
+                    raise
+                # It was another request that wanted what the parents do not have.
 
     async def _find_complete(self, request: TaskRequest, tell: Tell) -> StoredTask | None:
         """A task that is complete in the storage, once its pieces have been told."""
@@ -129,7 +135,7 @@ class Downloads:
             if self._running.get(key) is running:
                 del self._running[key]  # a request that comes now begins it anew
 
-        running = self._running[key] = _Running(over)
+        running = self._running[key] = _Running(request.digest, over)
         self._see_end(running.run(lambda: self._fetch(request, running.told)))
         return running
 
@@ -162,6 +168,7 @@ class Downloads:
         named = [str(parent) for parent in config.parents]
         if not named:
             raise NoParentKnown(request.task_id, "expected a parent or a source, got none")
+        target = self._store.write_task(request.kind, request.task_id, digest=request.digest, origin=request.origin)
         download = TaskDownload(
             self._reactor,
             self.in_thread,
@@ -169,7 +176,8 @@ class Downloads:
             kind=request.kind,
             task_id=request.task_id,
             parents=named,
-            target=_ToldTarget(self._store.write_task(request.kind, request.task_id), told),
+            target=_ToldTarget(target, told),
+            digest=request.digest,
             announcers=parents.negotiation.announcers,
             concurrent_piece_count=config.concurrent_piece_count,
             late_after=config.piece_timeout,
@@ -268,10 +276,12 @@ class _Running:
     """
     A download, and those who wait for it.
 
+    :param digest: that the first of them wants the content to have.
     :param over: called when nothing more can come of it.
     """
 
-    def __init__(self, over: Callable[[], None]) -> None:
+    def __init__(self, digest: str | None, over: Callable[[], None]) -> None:
+        self.digest = digest
         self.told = _Told()
         self._over = over
         self._waiting: list[Deferred[StoredTask]] = []

@@ -11,7 +11,7 @@ from grpc import StatusCode
 
 from dragonfly_vortex.digest import parse_digest
 from dragonfly_vortex.errors import InvalidOrigin
-from dragonfly_vortex.identity import task_id_of
+from dragonfly_vortex.identity import digest_in_url, task_id_of
 from dragonfly_vortex.model import ImportRequest, Origin, OutputRequest, TaskRequest
 from dragonfly_vortex.rpc.status import Status
 from dragonfly_vortex.rpc.task_methods import TaskMethod
@@ -41,6 +41,7 @@ class DownloadOrder:
     What a caller wants downloaded.
 
     :param request: the task.
+    :param digest: what the caller says that the content must have; empty for nothing.
     :param output: the file that is to be made, without its range; None for none.
     :param needs_content: whether the caller wants the bytes of the pieces.
     :param start: the first byte that is wanted, where a range is; None for the last ``length`` bytes.
@@ -48,6 +49,7 @@ class DownloadOrder:
     """
 
     request: TaskRequest
+    digest: str = ""
     output: OutputRequest | None = None
     needs_content: bool = False
     start: int | None = None
@@ -97,14 +99,20 @@ def download_order(method: TaskMethod, message: Any, *, is_foreign: bool) -> Dow
         kind=method.kind,
         task_id=_task_id(method.kind, origin, message),
         origin=origin if origin.url else None,
-        digest=digest,
+        # That of the ID is the better one: it holds for all callers.
+        digest=(origin.by_blob_digest and digest_in_url(origin.url)) or digest,
         headers=headers,
         token=_hub(message).token if _hub(message) is not None else "",
         may_ask_source=not getattr(message, "disable_back_to_source", False),
         is_foreign=is_foreign,
     )
     return DownloadOrder(
-        request=request, output=output, needs_content=message.need_piece_content, start=start, length=length
+        request=request,
+        digest=digest,
+        output=output,
+        needs_content=message.need_piece_content,
+        start=start,
+        length=length,
     )
 
 

@@ -54,7 +54,7 @@ class DownloadStream:
         self._context = context
         self._content_of = content_of
         self._peer_id = ""
-        self._arrived: asyncio.Queue[ArrivedPiece] = asyncio.Queue()
+        self._arrived: asyncio.Queue[ArrivedPiece | None] = asyncio.Queue()  # None: no more will come
         self._held: list[ArrivedPiece] = []  # until the length of the task is known
         request = order.request
         self._task = StoredTask(
@@ -79,30 +79,23 @@ class DownloadStream:
         output = self._order.output
         if output is not None and self._order.has_range:
             output = replace(output, span=self._order.span(task.content_length or 0))
-        await self._thread.ask(self._tasks.put_output, task, output, "" if self._order.has_range else self._digest)
-
-    @property
-    def _digest(self) -> str:
-        return self._order.request.digest
+        digest = "" if self._order.has_range else self._order.digest
+        await self._thread.ask(self._tasks.put_output, task, output, digest)
 
     def _told(self, piece: ArrivedPiece) -> None:
         """In the reactor's thread: a piece is there."""
         self._thread.post(lambda: self._arrived.put_nowait(piece))
 
-    async def _tell_pieces(self, download: asyncio.Future[Any]) -> StoredTask:
+    async def _tell_pieces(self, download: asyncio.Future[StoredTask]) -> StoredTask:
         """Tell of the pieces until all that are wanted are there. Returns the task."""
+        download.add_done_callback(lambda _: self._arrived.put_nowait(None))
         while not self._has_range:
-            coming: asyncio.Future[Any] = asyncio.ensure_future(self._arrived.get())
-            await asyncio.wait([coming, download], return_when=asyncio.FIRST_COMPLETED)
-            if coming.done():
-                await self._arrive(coming.result(), is_finished=download.done())
-                continue
-            coming.cancel()
-            task: StoredTask = download.result()
-            while not self._arrived.empty():  # what came in the same turn
-                await self._arrive(self._arrived.get_nowait(), is_finished=True)
-            await self._start(task.content_length or 0, task.piece_length, is_finished=True)
-            return task
+            piece = await self._arrived.get()
+            if piece is None:
+                task = download.result()
+                await self._start(task.content_length or 0, task.piece_length, is_finished=True)
+                return task
+            await self._arrive(piece, is_finished=download.done())
         return self._task
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,7 +26,7 @@ from dragonfly_vortex.config import (
 )
 from dragonfly_vortex.daemon.downloads import Downloads
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
-from dragonfly_vortex.errors import NoParentKnown, PoolClosed, TaskError
+from dragonfly_vortex.errors import NoParentKnown, PoolClosed, TaskDigestMismatch, TaskError
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.model import ArrivedPiece, TaskRequest
 from dragonfly_vortex.storage.catalog import Catalog
@@ -142,6 +143,14 @@ class ParentTests(DownloadsTestCase):
         for pieces in told:
             self.assertEqual(sorted(piece.metadata.number for piece in pieces), list(range(PIECES)))
         self.assertEqual(self.parent.tally.bytes_sent, LENGTH)
+
+    async def test_two_digests(self) -> None:
+        """A request that wants a digest that the content does not have fails alone."""
+        downloads = self.downloads(self.start_parent())
+        wrong = downloads.download(replace(self.request, digest="sha256:" + "0" * 64))
+        right = downloads.download(self.request)
+        await self.assertFailure(wrong, TaskDigestMismatch)
+        self.assertEqual((await right).content_length, LENGTH)
 
     async def test_again(self) -> None:
         """After a failure the task can be asked for again."""

@@ -27,6 +27,8 @@ from dragonfly_vortex.config import (
     StorageConfig,
     StorageServerConfig,
     StorageTCPConfig,
+    UploadConfig,
+    UploadServerConfig,
 )
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.metrics.counters import Tally
@@ -62,21 +64,24 @@ class LocalPeerTestCase(TestCase):
         self.content = os.urandom(LENGTH)
         self.directory.joinpath("file").write_bytes(self.content)
         self.sent = Tally()
-        tcp = StorageServerConfig(protocol="tcp", ip="127.0.0.1", tcp=StorageTCPConfig(port=0))
+        server = StorageServerConfig(ip="127.0.0.1", tcp=StorageTCPConfig(port=0))
+        upload = UploadConfig(server=UploadServerConfig(ip="127.0.0.1", port=0))
         metrics = MetricsConfig(enable=False)
-        parent = Config(storage=StorageConfig(dir=self.directory / "parent", server=tcp), metrics=metrics)
+        storage = StorageConfig(dir=self.directory / "parent", server=server)
+        parent = Config(storage=storage, upload=upload, metrics=metrics)
         self.task_id = import_file(
             self.directory / "file", parent.storage.dir, PieceKind.PERSISTENT_CACHE, piece_length=PIECE_LENGTH
         ).task_id
         self.parent = VortexService(parent, peer_reactor, tally=self.sent)
         self.parent.startService()
         self.addCleanup(self.parent.stopService)
-        port = getattr(self.parent.address, "port", 0)
+        await until(lambda: self.parent.grpc_address)
+        port = getattr(self.parent.grpc_address, "port", 0)
         self.config = replace(
             parent,
             storage=replace(parent.storage, dir=self.directory / "storage"),
             download=DownloadConfig(
-                parents=(ParentAddress.from_text(f"127.0.0.1:{port}"),),
+                parents=(ParentAddress.from_text(f"grpc://127.0.0.1:{port}"),),
                 server=DownloadServerConfig(socket_path=self.directory / "peer.sock"),
             ),
         )

@@ -46,10 +46,18 @@ class DownloadOrderTests(SynchronousTestCase):
         digest = "crc32:5"
         order = order_of(tag="tag", application="application", request_header={"Range": "bytes=0-1"}, digest=digest)
         self.assertEqual(order.request.task_id, task_id_of(origin))
-        self.assertEqual((order.request.origin, order.request.digest), (origin, digest))
+        self.assertEqual((order.request.origin, order.request.digest, order.digest), (origin, digest, digest))
         self.assertEqual(
             order_of(piece_length=4 << 20).request.task_id, task_id_of(Origin(url=URL, piece_length=4 << 20))
         )
+
+    def test_blob(self) -> None:
+        """The digest in the URL of a registry's blob is the ID, and what the download is verified against."""
+        blob = "https://registry.example/v2/a/blobs/sha256:" + "a" * 64
+        order = order_of(url=blob, enable_task_id_based_blob_digest=True, digest="crc32:5")
+        self.assertEqual(order.request.task_id, "a" * 64)
+        self.assertEqual((order.request.digest, order.digest), ("sha256:" + "a" * 64, "crc32:5"))
+        self.assertEqual(order_of(url=blob).request.digest, "")
 
     def test_secrets(self) -> None:
         """Headers and tokens are not shown with a request, which may be logged."""
