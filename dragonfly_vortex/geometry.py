@@ -12,6 +12,7 @@ __all__ = [
     "MAX_CONTENT_LENGTH",
     "MAX_PIECE_COUNT",
     "MAX_PIECE_LENGTH",
+    "SHORTEST_BY_RULE",
     "Progress",
     "check_lengths",
     "fits",
@@ -32,7 +33,9 @@ MAX_CONTENT_LENGTH = (1 << 63) - 1
 BLOCK_LENGTH = 1 << 20
 """Bytes that are read at a time: what an import or an export needs in memory."""
 
-_SHORTEST_BY_RULE = 4 << 20
+SHORTEST_BY_RULE = 4 << 20
+"""Bytes that Dragonfly's own pieces have at the least, but for a last one."""
+
 _LONGEST_BY_RULE = 64 << 20
 _PIECES_BY_RULE = 500
 
@@ -63,7 +66,7 @@ def piece_length_for(content_length: int) -> int:
     :param content_length: bytes.
     """
     wanted = content_length // _PIECES_BY_RULE
-    return min(max(1 << max(wanted - 1, 0).bit_length(), _SHORTEST_BY_RULE), _LONGEST_BY_RULE)
+    return min(max(1 << max(wanted - 1, 0).bit_length(), SHORTEST_BY_RULE), _LONGEST_BY_RULE)
 
 
 def piece_count(content_length: int, piece_length: int) -> int:

@@ -10,17 +10,43 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Protocol
-from urllib.parse import unquote_plus
-
-from ada_url import URL
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote, unquote_plus
 
 from dragonfly_vortex.digest import parse_digest
 from dragonfly_vortex.errors import InvalidOrigin
 from dragonfly_vortex.model import Origin
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["ContentHash", "digest_in_url", "filter_query", "normalize_url", "task_id_of"]
+if TYPE_CHECKING:
+    from ada_url import URL
+
+__all__ = [
+    "DEFAULT_FILTERED_QUERY_PARAMS",
+    "ContentHash",
+    "default_revision",
+    "digest_in_url",
+    "filter_query",
+    "normalize_url",
+    "task_id_of",
+]
+
+DEFAULT_FILTERED_QUERY_PARAMS = (
+    *("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires"),
+    *("X-Amz-SignedHeaders", "X-Amz-Signature", "X-Amz-Security-Token", "X-Amz-User-Agent"),
+    *("X-Goog-Algorithm", "X-Goog-Credential", "X-Goog-Date", "X-Goog-Expires"),
+    *("X-Goog-SignedHeaders", "X-Goog-Signature"),
+    *("OSSAccessKeyId", "Expires", "Signature", "SecurityToken"),
+    *("AccessKeyId", "X-Obs-Date", "X-Obs-Security-Token"),
+    *("q-sign-algorithm", "q-ak", "q-sign-time", "q-key-time", "q-header-list", "q-url-param-list", "q-signature"),
+    *("x-cos-security-token", "ns"),
+)
+"""
+The parameters that ``dfget`` and the proxy of a ``dfdaemon`` leave out where the user names none: those of signed URLs
+of S3, GCS, OSS, OBS and COS, and containerd's (``dragonfly-client-util`` 1.5.10, ``http/query_params.rs``).
+"""
+
+_DEFAULT_REVISIONS = {"hf": "main", "modelscope": "master", "opencsg": "main"}
 
 _BLOB_URL = re.compile(r".*://.*/v2/.*/blobs/([^?]+)(?:\?.*)?")
 _MANIFEST_URL = re.compile(r".*://.*/v2/.*/manifests/([^?]+)(?:\?.*)?")
@@ -29,13 +55,20 @@ _UNRESERVED = frozenset(b"-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 """The bytes of a query that are written as they are, as in Go's ``url.QueryEscape``."""
 
 
+_CARET = "\ue000"
+"""
+What stands for ``^`` while a URL is parsed. The standard has it escaped in a path since November 2024; the reference's
+library (``url`` 2.5.8) is older, and leaves it.
+"""
+
+
 class ContentHash(Protocol):
     """A SHA-256 of ``hashlib``."""
 
     def copy(self) -> ContentHash:
         """Another hash that has taken the same bytes."""
 
-    def update(self, data: bytes, /) -> None:
+    def update(self, data: bytes | memoryview, /) -> None:
         """Take the next bytes."""
 
     def hexdigest(self) -> str:
@@ -120,6 +153,11 @@ def digest_in_url(url: str) -> str:
     return match[1] if algorithm.startswith("sha") else ""
 
 
+def default_revision(url: str) -> str:
+    """The revision that ``dfget`` asks a hub of models for where the user names none; empty for other sources."""
+    return _DEFAULT_REVISIONS.get(url.partition("://")[0], "")
+
+
 def normalize_url(url: str) -> str:
     """
     A URL as ``dfget`` sends it to its daemon: scheme and host in small letters, no default port, no ``.`` and ``..``
@@ -127,7 +165,7 @@ def normalize_url(url: str) -> str:
 
     :raises InvalidOrigin: it is no absolute URL.
     """
-    return _parsed(url).href
+    return _text(_parsed(url).href)
 
 
 def filter_query(url: str, filtered_query_params: tuple[str, ...]) -> str:
@@ -142,14 +180,14 @@ def filter_query(url: str, filtered_query_params: tuple[str, ...]) -> str:
         return url
     parsed = _parsed(url)
     pairs = []
-    for segment in parsed.search.removeprefix("?").split("&"):
+    for segment in _text(parsed.search).removeprefix("?").split("&"):
         name, _, value = segment.partition("=")
         # Go's parser, which the reference follows here, skips what has a semicolon.
         if segment and ";" not in segment and unquote_plus(name) not in filtered_query_params:
             pairs.append((unquote_plus(name), unquote_plus(value)))
     pairs.sort(key=lambda pair: pair[0])
     parsed.search = "&".join(f"{_escape(name)}={_escape(value)}" for name, value in pairs)
-    href = parsed.href
+    href = _text(parsed.href)
     if parsed.pathname == "/" and _has_no_path(url):
         scheme, _, rest = href.partition("://")
         authority, _, rest = rest.partition("/")
@@ -158,11 +196,20 @@ def filter_query(url: str, filtered_query_params: tuple[str, ...]) -> str:
 
 
 def _parsed(url: str) -> URL:
-    """A URL, parsed by the standard that the reference's library follows, too."""
+    """A URL, parsed by the standard that the reference's library follows, too; :func:`_text` is its text."""
+    from ada_url import URL  # it takes as long as the rest of a command's start, and most commands have no URL
+
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
     try:
-        return URL(url)
+        return URL("".join((scheme, separator, authority, slash, path.replace("^", _CARET))))
     except ValueError as error:
         raise InvalidOrigin(f"expected a URL like https://example.com/file, got {url!r}") from error
+
+
+def _text(part: str) -> str:
+    """A part of a parsed URL as the reference writes it."""
+    return part.replace(quote(_CARET), "^")
 
 
 def _has_no_path(url: str) -> bool:

@@ -2,20 +2,29 @@
 Tests of the IDs of tasks.
 
 The vectors are those of the reference's own tests (``dragonfly-client-util`` 1.5.10, ``id_generator/mod.rs`` and
-``url/mod.rs``).
+``url/mod.rs``), and in ``vectors/`` what its code gave for URLs that its tests leave out.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import InvalidOrigin
-from dragonfly_vortex.identity import digest_in_url, filter_query, normalize_url, task_id_of
+from dragonfly_vortex.identity import (
+    DEFAULT_FILTERED_QUERY_PARAMS,
+    digest_in_url,
+    filter_query,
+    normalize_url,
+    task_id_of,
+)
 from dragonfly_vortex.model import Origin
 from dragonfly_vortex.wire import PieceKind
 
+VECTORS = Path(__file__).with_name("vectors") / "task-ids-1.5.10.json"
 SHA256 = "b2c366cce7e68013d5441c6326d5a3e1b12aeb5ed58564d0fd3fa089bc29cb6e"
 SHA512 = (
     "94381a28e8c039fedfa78de025158a068226c3ccd041b22c2c8e73fc993584e9"
@@ -191,6 +200,35 @@ class FileTests(SynchronousTestCase):
         """The reference makes no IDs for cache tasks, and so none is made here."""
         error = self.assertRaises(InvalidOrigin, task_id_of, Origin(url="https://example.com"), PieceKind.CACHE)
         self.assertIn("tasks of kind cache", str(error))
+
+
+class ReferenceTests(SynchronousTestCase):
+    """URLs that the reference's own tests leave out, with what its code made of them."""
+
+    def test_pinned(self) -> None:
+        """A URL is normalized, filtered and hashed as by ``url`` 2.5.8 and ``dragonfly-client-util`` 1.5.10."""
+        pinned = json.loads(VECTORS.read_text(encoding="utf-8"))
+        self.assertEqual(len(pinned), 26)
+        for each in pinned:
+            if each["normalized"] is None:
+                self.assertRaises(InvalidOrigin, normalize_url, each["url"])
+                continue
+            url, params = normalize_url(each["url"]), tuple(each["params"])
+            self.assertEqual(url, each["normalized"])
+            self.assertEqual(filter_query(url, params), each["filtered"])
+            self.assertEqual(task_id_of(Origin(url=url, filtered_query_params=params)), each["task_id"])
+
+
+class DefaultTests(SynchronousTestCase):
+    """What holds where the user names nothing."""
+
+    def test_filtered_query_params(self) -> None:
+        """The parameters of signed URLs, each once, and the order of the others changes nothing."""
+        self.assertEqual(len(DEFAULT_FILTERED_QUERY_PARAMS), 30)
+        self.assertEqual(len(set(DEFAULT_FILTERED_QUERY_PARAMS)), 30)
+        params = "&".join(f"{name}=1" for name in DEFAULT_FILTERED_QUERY_PARAMS)
+        url = filter_query(f"https://example.com/f?b=2&{params}&a=1", DEFAULT_FILTERED_QUERY_PARAMS)
+        self.assertEqual(url, "https://example.com/f?a=1&b=2")
 
 
 class FilterQueryTests(SynchronousTestCase):

@@ -11,6 +11,7 @@ from typing import NoReturn
 from dragonfly_vortex import __version__
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.cli.exit_status import ExitStatus
+from dragonfly_vortex.cli.origin import add_origin_options
 from dragonfly_vortex.cli.text import one_line
 from dragonfly_vortex.digest import parse_digest
 from dragonfly_vortex.transport_table import BEST, transports_named
@@ -54,6 +55,15 @@ def make_parser() -> argparse.ArgumentParser:
         type=_piece_length,
         help="bytes of a piece, like 4194304 or 4MiB; default: by Dragonfly's rule, from 4MiB to 64MiB",
     )
+    importing.add_argument("--task-id", metavar="ID", help="the task's ID; default: the SHA-256 of the content")
+    importing.add_argument(
+        "--dragonfly-id",
+        action="store_true",
+        help="make the ID as dfget and dfcache do for tasks of that kind; implied by the options that follow, which "
+        "are part of it as there is --piece-length; default: the SHA-256 of the content",
+    )
+    importing.add_argument("--url", metavar="URL", help="where the content comes from; default: none")
+    add_origin_options(importing)
     importing.add_argument(
         "--link", action="store_true", help="link the file, which must not be changed afterwards; default: copy it"
     )

@@ -25,7 +25,7 @@ from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_si
 from dragonfly_vortex.cli.parents import Parents
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.cli.resolver import UnawaitedResolver
-from dragonfly_vortex.cli.text import counted
+from dragonfly_vortex.cli.text import counted, verified_against
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import DEFAULT_FILE, Config, default_config
 from dragonfly_vortex.digest import digest_of_id
@@ -92,22 +92,16 @@ def download_task(arguments: Namespace) -> ExitStatus:
     carried = [f"{counted(count, 'piece')} over {transport}" for transport, count in negotiation.carried.items()]
     if result.fetched_twice:
         carried.append(f"{counted(result.fetched_twice, 'byte')} fetched twice")
+    verified = verified_against(result.digest, "its parent's")
     print(
         f"{arguments.output or arguments.task_id}: {counted(result.content_length, 'byte')}"
         f" in {counted(result.piece_count, 'piece')},"
-        f" {_verified(result)}, in {result.seconds:.1f} s",
+        f" {verified}, in {result.seconds:.1f} s",
         *carried,
         sep=", ",
         file=sys.stderr if arguments.output == STDOUT else sys.stdout,
     )
     return ExitStatus.DONE
-
-
-def _verified(result: DownloadedTask) -> str:
-    """What a content was verified against."""
-    if result.digest:
-        return f"verified against {result.digest}"
-    return "each piece verified against its parent's digest, the whole against nothing"
 
 
 def _config(arguments: Namespace) -> Config:

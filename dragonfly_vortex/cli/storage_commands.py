@@ -5,17 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 from dragonfly_vortex.cli.arguments import STDOUT
 from dragonfly_vortex.cli.configuration import read_config
 from dragonfly_vortex.cli.exit_status import ExitStatus
+from dragonfly_vortex.cli.origin import origin_of
 from dragonfly_vortex.cli.progress import ProgressBar
-from dragonfly_vortex.cli.text import counted
+from dragonfly_vortex.cli.text import counted, one_line, verified_against
 from dragonfly_vortex.errors import NotStored, UsageError
-from dragonfly_vortex.geometry import Progress, piece_count
-from dragonfly_vortex.model import StoredTask
+from dragonfly_vortex.geometry import SHORTEST_BY_RULE, Progress, piece_count, piece_length_for
+from dragonfly_vortex.identity import DEFAULT_FILTERED_QUERY_PARAMS
+from dragonfly_vortex.model import Origin, StoredTask
 from dragonfly_vortex.storage import exporter, importer, remover, verifier
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
@@ -28,6 +31,9 @@ _SHORTEST_PREFIX = 4
 
 _MOST_CANDIDATES = 10
 """IDs that an error lists."""
+
+_SHORT_DIGEST = 19
+"""Characters of a digest that a line of the list has room for."""
 
 _MANY_PIECES = 100_000
 """
@@ -54,7 +60,16 @@ def import_task(arguments: Namespace) -> ExitStatus:
             piece_length=arguments.piece_length,
             link=arguments.link,
             progress=progressed,
+            task_id=arguments.task_id or "",
+            origin=_origin(arguments),
         )
+        expected = piece_length_for(task.content_length or 0)
+        is_in_id = task.origin is not None and task.origin.piece_length is not None
+        if task.piece_length != expected and not (is_in_id and task.piece_length >= SHORTEST_BY_RULE):
+            bar.say(
+                f"{arguments.path}: children of Dragonfly expect pieces of {expected} bytes, and cannot use those of"
+                f" {task.piece_length}"
+            )
     count = piece_count(task.content_length or 0, task.piece_length)
     pieces = f"{counted(count, 'piece')} of at most {task.piece_length} bytes"
     print(f"{arguments.path}: {counted(task.content_length or 0, 'byte')} in {pieces}")
@@ -62,15 +77,27 @@ def import_task(arguments: Namespace) -> ExitStatus:
     return ExitStatus.DONE
 
 
+def _origin(arguments: Namespace) -> Origin | None:
+    """What the task is made from; None where no option tells anything of it, and its ID is its SHA-256."""
+    names = ("url", "tag", "application", "revision", "content_for_calculating_task_id", "filtered_query_params")
+    told = (getattr(arguments, name) for name in (*names, "storage_region", "storage_endpoint"))
+    if not arguments.dragonfly_id and all(value is None for value in told):
+        return None
+    is_in_id = arguments.content_for_calculating_task_id is None and arguments.kind is not PieceKind.PERSISTENT
+    return origin_of(arguments, arguments.url or "", arguments.piece_length if is_in_id else None)
+
+
 def list_tasks(arguments: Namespace) -> ExitStatus:
     """``dfvortex list``: a line for each task, the oldest first."""
     with Catalog(_directory(arguments), Access.READ) as catalog:
         tasks = catalog.list_tasks()
     if tasks:
-        print(f"{'TASK ID':64}  {'KIND':16}  {'BYTES':>15}  {'PIECES':>7}  CREATED")
+        print(f"{'TASK ID':64}  {'KIND':16}  {'BYTES':>15}  {'PIECES':>7}  {'CREATED':19}  {'DIGEST':19}  ORIGIN")
     for task in tasks:
-        size = _or_unknown(task.content_length)
-        print(f"{task.task_id:64}  {task.kind.label:16}  {size:>15}  {_count(task):>7}  {_date(task)}")
+        row = f"{task.task_id:64}  {task.kind.label:16}  {_or_unknown(task.content_length):>15}  {_count(task):>7}"
+        digest = task.digest[:_SHORT_DIGEST] or "none"
+        origin = one_line((task.origin and task.origin.url) or "-")
+        print(f"{row}  {_date(task)}  {digest:19}  {origin}")
     return ExitStatus.DONE
 
 
@@ -86,9 +113,21 @@ def stat_task(arguments: Namespace) -> ExitStatus:
     print(f"piece length:  {task.piece_length}")
     print(f"pieces:        {len(pieces)} of {_count(task)}, {len(damaged)} damaged")
     print(f"created:       {_date(task)}")
+    print(f"digest:        {task.digest or 'none of the whole'}")
+    if task.origin is not None:
+        for name, value in _told(task.origin):
+            print(f"origin:        {name} {one_line(value)}")
     for piece in damaged:
         print(f"damaged:       piece {piece.metadata.number}: {piece.damage}")
     return ExitStatus.DONE
+
+
+def _told(origin: Origin) -> Iterator[tuple[str, str]]:
+    """What is known of an origin, field by field; those of signed URLs are not named one by one."""
+    for field in fields(origin):
+        value = getattr(origin, field.name)
+        if value != field.default and value != DEFAULT_FILTERED_QUERY_PARAMS:
+            yield field.name, ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def export_task(arguments: Namespace) -> ExitStatus:
@@ -107,7 +146,10 @@ def export_task(arguments: Namespace) -> ExitStatus:
             progress=_shown_on(bar),
         )
     length = counted(exported.content_length or 0, "byte")
-    print(f"{arguments.output}: {length}, verified", file=sys.stderr if to_stdout else sys.stdout)
+    print(
+        f"{arguments.output}: {length}, {verified_against(exported.digest)}",
+        file=sys.stderr if to_stdout else sys.stdout,
+    )
     return ExitStatus.DONE
 
 
@@ -142,6 +184,8 @@ def _print_verdict(verdict: verifier.Verdict) -> None:
     if count != str(verdict.piece_count):
         pieces += f" of {count}"
     found = f"{len(verdict.damaged)} damaged" if verdict.damaged else verdict.mismatch or "sound"
+    if found == "sound" and not task.digest:
+        found += ", no digest of the whole"
     print(f"{task.task_id}  {task.kind.label}: {pieces}, {found}", flush=True)
     for number, reason in verdict.damaged.items():
         print(f"damaged: piece {number}: {reason}", flush=True)

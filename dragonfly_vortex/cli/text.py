@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["counted", "one_line"]
+__all__ = ["counted", "one_line", "verified_against"]
 
 
 def counted(number: int, noun: str) -> str:
@@ -12,6 +12,18 @@ def counted(number: int, noun: str) -> str:
     :param noun: what one of them is called.
     """
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def verified_against(digest: str, by: str = "its") -> str:
+    """
+    What a content was verified against, in words.
+
+    :param digest: the digest of the whole; empty where none is known.
+    :param by: whose digest each piece was verified against.
+    """
+    if digest:
+        return f"verified against {digest}"
+    return f"each piece verified against {by} digest, the whole against nothing"
 
 
 def one_line(text: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,7 +16,7 @@ from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.failures import storage_failures
-from dragonfly_vortex.storage.verifier import Damage, checked_blocks, mark_if_damaged, mismatch_of_whole
+from dragonfly_vortex.storage.verifier import Damage, WholeHash, checked_blocks, mark_if_damaged
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["export_task"]
@@ -42,7 +41,7 @@ def export_task(
     :param progress: called after each step of at most 1 MiB, and with nothing done before the first.
     :raises NotStored: there is no such task, or not all of its pieces.
     :raises PieceDamaged: a piece is not as its row says.
-    :raises TaskDigestMismatch: the task's ID is no SHA-256 of its content, although it looks like one.
+    :raises TaskDigestMismatch: the content does not have the digest that the storage knows of the whole.
     :raises OutputExists: something stands at the target already.
     :raises OutputError: the target cannot be written.
     :raises StorageFailure: the storage failed.
@@ -66,7 +65,7 @@ def export_task(
             with storage_failures(f"cannot export task {task_id}"):
                 source = _open(Content(directory), task)
                 stack.callback(os.close, source)
-                _copy(task_id, content_length, pieces, source, output, target, progress)
+                _copy(task, content_length, pieces, source, output, target, progress)
         except Damage as damage:
             mark_if_damaged(directory, kind, task_id, damage.number)
             raise PieceDamaged(f"piece {piece_id(task_id, damage.number)}: {damage.reason}") from damage
@@ -96,7 +95,7 @@ def _open(content: Content, task: StoredTask) -> int:
 
 
 def _copy(
-    task_id: str,
+    task: StoredTask,
     content_length: int,
     pieces: list[PieceMetadata],
     source: int,
@@ -105,7 +104,7 @@ def _copy(
     progress: Callable[[Progress], None] | None,
 ) -> None:
     """Copy all pieces in order, and verify each of them and the whole. A pipe gets what is verified already."""
-    whole = hashlib.sha256()
+    whole = WholeHash(task.digest)
     done = 0
     for ended, piece in enumerate(pieces):
         if progress is not None:
@@ -120,9 +119,9 @@ def _copy(
             done += len(block)
             if progress is not None:
                 progress(Progress(done, content_length, ended, len(pieces)))
-    mismatch = mismatch_of_whole(task_id, whole.hexdigest())
+    mismatch = whole.mismatch()
     if mismatch:
-        raise TaskDigestMismatch(task_id, mismatch)
+        raise TaskDigestMismatch(task.task_id, mismatch)
     if progress is not None:
         progress(Progress(done, content_length, len(pieces), len(pieces)))
 

@@ -1,5 +1,5 @@
 """
-Imports a file as a task: stores its content under its SHA-256, and its pieces in the catalog. Everything here blocks.
+Imports a file as a task: stores its content, and its pieces in the catalog. Everything here blocks.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from dragonfly_vortex.geometry import (
     piece_length_for,
     piece_span,
 )
-from dragonfly_vortex.model import StoredTask
+from dragonfly_vortex.identity import ContentHash, task_id_of
+from dragonfly_vortex.model import Origin, StoredTask
 from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
@@ -42,9 +43,15 @@ def import_file(
     piece_length: int | None = None,
     link: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    *,
+    task_id: str = "",
+    origin: Origin | None = None,
 ) -> StoredTask:
     """
     Put a file into a storage. What the storage already has of it is replaced, which heals damaged pieces.
+
+    The task's ID is the one that is given, or follows from the origin (:mod:`dragonfly_vortex.identity`), or is the
+    SHA-256 of the content.
 
     The file is read once, and its bytes are on the disk before the first row is committed. Processes may import the
     same file at the same time.
@@ -56,10 +63,18 @@ def import_file(
     :param link: give the file a second name in the storage instead of copying it. It takes no space, and from then on
         the file must never be changed: the storage's content would change with it, also while it is being sent.
     :param progress: called after each step of at most 1 MiB, and with nothing done before the first.
-    :raises StorageError: the file cannot be imported, or not with that piece length.
+    :param task_id: the task's ID; empty where it is to be made.
+    :param origin: what the task is made from, which is kept; None where that is not known.
+    :raises InvalidOrigin: no ID can be made from the origin.
+    :raises StorageError: the file cannot be imported, not with that piece length, or not under that ID.
     :raises StorageFailure: the storage failed.
     """
     content = Content(directory)
+    # A wrong ID or origin is found before a long file is read.
+    if task_id:
+        content.path(kind, task_id)
+    elif origin is not None:
+        task_id_of(origin, kind, hashlib.sha256())
     with ExitStack() as stack:
         source = stack.enter_context(_opened(path))
         before = os.fstat(source)
@@ -82,11 +97,12 @@ def import_file(
             os.fdatasync(source if staged is None else staged.descriptor)
             task = StoredTask(
                 kind=kind,
-                task_id=reading.task_id(),
+                task_id=task_id or _id_of(reading.content, kind, origin),
                 content_length=before.st_size,
                 piece_length=piece_length,
                 created_at=int(time.time()),
-                digest=f"sha256:{reading.task_id()}",
+                digest=f"sha256:{reading.content.hexdigest()}",
+                origin=origin,
             )
             with content.lock():
                 if staged is None:
@@ -96,6 +112,11 @@ def import_file(
                 catalog.put_task(task, _pieces(task, before.st_size, checksums))
     keep_ballast(directory)
     return task
+
+
+def _id_of(content: ContentHash, kind: PieceKind, origin: Origin | None) -> str:
+    """The ID of a task that has none yet."""
+    return content.hexdigest() if origin is None else task_id_of(origin, kind, content)
 
 
 class _Reading:
@@ -111,7 +132,8 @@ class _Reading:
         self._piece_length = piece_length
         self._piece_count = piece_count(content_length, piece_length)
         self._progress = progress
-        self._hash = hashlib.sha256()
+        self.content: ContentHash = hashlib.sha256()
+        """The SHA-256 of the bytes so far."""
         self._checksums = array("I")
         self._checksum = 0
         self._left = piece_length
@@ -119,7 +141,7 @@ class _Reading:
 
     def update(self, block: memoryview) -> None:
         """Take the next bytes."""
-        self._hash.update(block)
+        self.content.update(block)
         at = 0
         while at < len(block):
             part = block[at : at + self._left]
@@ -130,10 +152,6 @@ class _Reading:
                 self._end_piece()
         self.done += len(block)
         self._report()
-
-    def task_id(self) -> str:
-        """The ID of the task that all this is."""
-        return self._hash.hexdigest()
 
     def finish(self) -> array[int]:
         """The CRC-32 of every piece; a last one that is shorter, or empty, ends here."""

@@ -1,6 +1,6 @@
 """
-Reads the storage's content and verifies each piece by its digest, and each whole by its task ID. Everything here
-blocks.
+Reads the storage's content and verifies each piece by its digest, and each whole by its own, where one is known.
+Everything here blocks.
 
 A peer may serve, a download write and an import replace what is read. So a piece that does not fit its row is verified
 a second time, under the lock for changes of rows, before it is marked.
@@ -9,9 +9,7 @@ a second time, under the lock for changes of rows, before it is marked.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -33,14 +31,12 @@ __all__ = [
     "Damage",
     "Pace",
     "Verdict",
+    "WholeHash",
     "check_piece",
     "checked_blocks",
     "mark_if_damaged",
-    "mismatch_of_whole",
     "verify_task",
 ]
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _Reader = Callable[[int, memoryview, int], int]
 
@@ -223,15 +219,27 @@ def checked_blocks(source: int, piece: PieceMetadata, read: _Reader = read_at) -
         raise Damage(piece.number, f"expected the digest {piece.digest}, got {hasher.text()}")
 
 
-def mismatch_of_whole(task_id: str, digest: str) -> str:
+class WholeHash:
     """
-    What is wrong with a content as a whole: nothing where the ID is its SHA-256, or looks like none.
+    Verifies a content as a whole while it is read in order.
 
-    :param digest: the content's SHA-256, in hexadecimal.
+    :param digest: the digest that it must have; empty where none is known, and then nothing is hashed.
     """
-    if digest == task_id or not _SHA256.fullmatch(task_id):
-        return ""
-    return f"expected a content with this SHA-256, got one with {digest}"
+
+    def __init__(self, digest: str) -> None:
+        self._digest = digest
+        self._hasher = new_hash(parse_digest(digest)[0]) if digest else None
+
+    def update(self, block: memoryview) -> None:
+        """Take the next bytes."""
+        if self._hasher is not None:
+            self._hasher.update(block)
+
+    def mismatch(self) -> str:
+        """What is wrong with the bytes so far as the whole: nothing where no digest is known."""
+        if self._hasher is None or verify(self._hasher, self._digest):
+            return ""
+        return f"expected a content with the digest {self._digest}, got one with {self._hasher.text()}"
 
 
 class _Reading:
@@ -251,7 +259,7 @@ class _Reading:
         self._task = task
         self._pace = pace
         self._progress = progress
-        self._whole = hashlib.sha256()
+        self._whole = WholeHash(task.digest)
         self._count = len(pieces)
         self._length = sum(piece.metadata.length for piece in pieces)
         self._done = self._judged = 0
@@ -268,15 +276,17 @@ class _Reading:
 
     @property
     def is_right(self) -> bool:
-        """Whether all of the task was read, and has the SHA-256 that its ID is."""
-        return self._is_whole and self._whole.hexdigest() == self._task.task_id
+        """Whether all of the task was read, and nothing is known to be wrong with it."""
+        return self._is_all_read() and not self._whole.mismatch()
 
     def mismatch(self) -> str:
         """What is wrong with the whole, if all of it was there when it was read, and every piece fitted its digest."""
+        return self._whole.mismatch() if self._is_all_read() else ""
+
+    def _is_all_read(self) -> bool:
+        """Whether every piece of the task was there and fitted its digest."""
         length = self._task.content_length
-        if not self._is_whole or length is None or self._judged != piece_count(length, self._task.piece_length):
-            return ""
-        return mismatch_of_whole(self._task.task_id, self._whole.hexdigest())
+        return self._is_whole and length is not None and self._judged == piece_count(length, self._task.piece_length)
 
     def _take(self, block: memoryview) -> None:
         self._whole.update(block)

@@ -67,9 +67,54 @@ class StoredTests(SynchronousTestCase):
 
     def test_import(self) -> None:
         """The last line is the task's ID, the one before tells length and pieces."""
-        said = self.assert_done("import", "--piece-length", "1MB", "file")
-        self.assertEqual(said, f"file: 2500000 bytes in 3 pieces of at most 1000000 bytes\n{self.task_id}\n")
+        said = self.assert_done("import", "--piece-length", "4MiB", "file")
+        self.assertEqual(said, f"file: 2500000 bytes in 1 piece of at most 4194304 bytes\n{self.task_id}\n")
         self.assertTrue(self.stored().read_bytes() == self.content)
+
+    def test_import_pieces_of_another_length(self) -> None:
+        """A piece length that children of Dragonfly do not expect is named, unless it is part of the ID."""
+        ran = self.run_it("import", "--piece-length", "8MiB", "file")
+        self.assertEqual(ran.returncode, 0)
+        self.assertEqual(
+            ran.stderr,
+            "dfvortex: file: children of Dragonfly expect pieces of 4194304 bytes, and cannot use those of 8388608\n",
+        )
+        self.assert_done("import", "--piece-length", "8MiB", "--url", "https://example.com/f", "file")
+
+    def test_import_from_url(self) -> None:
+        """A file gets the ID that its URL has in Dragonfly; list, stat, verify and export tell origin and digest."""
+        url = "https://Example.com/f?b=2&Signature=x&a=1"
+        said = self.assert_done("import", "--url", url, "--tag", "t", "--piece-length", "4MiB", "file")
+        task_id = hashlib.sha256(b"https://example.com/f?a=1&b=2t4194304STANDARD").hexdigest()
+        self.assertEqual(said.splitlines()[-1], task_id)
+        digest, kept = f"sha256:{self.task_id}", "https://example.com/f?b=2&Signature=x&a=1"
+        self.assertTrue(self.assert_done("list").endswith(f"  {digest[:19]}  {kept}\n"))
+        self.assertIn(
+            f"\ndigest:        {digest}\norigin:        url {kept}\norigin:        tag t\n"
+            "origin:        piece_length 4194304\n",
+            self.assert_done("stat", task_id),
+        )
+        self.assertEqual(self.assert_done("verify"), f"{task_id}  standard: 1 piece, sound\n")
+        said = self.assert_done("export", "--output", "out", task_id)
+        self.assertEqual(said, f"out: 2500000 bytes, verified against {digest}\n")
+
+    def test_import_as_dragonfly(self) -> None:
+        """Files get the IDs that dfcache makes, objects theirs, and each the one that is given."""
+        for arguments, expected in (
+            (("--kind", "persistent-cache", "--dragonfly-id"), self.content + b"PERSISTENT_CACHE"),
+            (("--kind", "persistent-cache", "--tag", "t"), self.content + b"tPERSISTENT_CACHE"),
+            (
+                ("--kind", "persistent", "--url", "s3://b/k", "--storage-region", "r", "--storage-endpoint", "e"),
+                b"s3://b/krePERSISTENT",
+            ),
+            (("--content-for-calculating-task-id", "text"), b"text"),
+        ):
+            said = self.assert_done("import", *arguments, "file").splitlines()
+            self.assertEqual(said[-1], hashlib.sha256(expected).hexdigest())
+        self.assertEqual(self.assert_done("import", "--task-id", "ab" * 32, "file").splitlines()[-1], "ab" * 32)
+        self.assert_fails(2, "expected a URL, or a text", "import", "--application", "a", "file")
+        self.assert_fails(2, "tasks of kind cache", "import", "--kind", "cache", "--dragonfly-id", "file")
+        self.assert_fails(1, "expected a task ID of 3 to 200", "import", "--task-id", "../x", "file")
 
     def test_import_in_many_pieces(self) -> None:
         """One with very many pieces says first that it takes long."""
@@ -82,7 +127,8 @@ class StoredTests(SynchronousTestCase):
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
             storage_commands.import_task(make_parser().parse_args(command))
         self.assertEqual(
-            said.getvalue(), f"dfvortex: {self.file}: 3 pieces take long; a larger --piece-length gives fewer\n"
+            said.getvalue().splitlines()[0],
+            f"dfvortex: {self.file}: 3 pieces take long; a larger --piece-length gives fewer",
         )
 
     def test_read_only(self) -> None:
@@ -136,8 +182,11 @@ class StoredTests(SynchronousTestCase):
         self.assertEqual(self.assert_done("list"), "")
         import_file(self.file, directory=self.directory)
         headings, line = self.assert_done("list").splitlines()
-        self.assertEqual(headings.split(), ["TASK", "ID", "KIND", "BYTES", "PIECES", "CREATED"])
-        self.assertRegex(line, rf"^{self.task_id}  standard +2500000 +1  20\d\d-\d\d-\d\d \d\d:\d\d:\d\d$")
+        self.assertEqual(headings.split(), ["TASK", "ID", "KIND", "BYTES", "PIECES", "CREATED", "DIGEST", "ORIGIN"])
+        self.assertRegex(
+            line,
+            rf"^{self.task_id}  standard +2500000 +1  20\d\d-\d\d-\d\d \d\d:\d\d:\d\d  sha256:{self.task_id[:12]}  -$",
+        )
         self.assertEqual(headings.index("CREATED"), line.index("  20") + 2)
 
     def test_stat(self) -> None:
@@ -148,7 +197,8 @@ class StoredTests(SynchronousTestCase):
         self.assertRegex(
             said,
             rf"\Atask: +{self.task_id}\nkind: +standard\nbytes: +2500000\npiece length: +1000000\n"
-            r"pieces: +3 of 3, 0 damaged\ncreated: +20.*\n\Z",
+            r"pieces: +3 of 3, 0 damaged\ncreated: +20.*\n"
+            rf"digest: +sha256:{self.task_id}\n\Z",
         )
 
     def test_strange_ids(self) -> None:
@@ -161,7 +211,7 @@ class StoredTests(SynchronousTestCase):
         """The content becomes a file again; one that stands there stays, unless it may be overwritten."""
         import_file(self.file, directory=self.directory)
         said = self.assert_done("export", self.task_id, "--output", "out")
-        self.assertEqual(said, "out: 2500000 bytes, verified\n")
+        self.assertEqual(said, f"out: 2500000 bytes, verified against sha256:{self.task_id}\n")
         out = self.directory / "out"
         self.assertTrue(out.read_bytes() == self.content)
         out.write_text("another")
@@ -232,7 +282,9 @@ class StoredTests(SynchronousTestCase):
         import_file(self.file, directory=self.directory, piece_length=1_000_000)
         command: list[str | Path] = [PROGRAMS / "dfvortex", "export", "--output", "-", self.task_id]
         ran = subprocess.run(command, cwd=self.directory, capture_output=True, timeout=60)
-        self.assertEqual((ran.returncode, ran.stderr), (0, b"-: 2500000 bytes, verified\n"))
+        self.assertEqual(
+            (ran.returncode, ran.stderr), (0, b"-: 2500000 bytes, verified against sha256:%s\n" % self.task_id.encode())
+        )
         self.assertTrue(ran.stdout == self.content)
         with self.stored().open("r+b") as file:
             file.seek(1_500_000)

@@ -168,22 +168,20 @@ class ExportTests(SynchronousTestCase):
             self.export(task)
 
     def test_other_content(self) -> None:
-        """Sound pieces that are not what the ID says are not exported; an ID that is no SHA-256 says nothing."""
+        """Sound pieces that do not have the digest of the whole are not exported; without one their own decide."""
         task = self.put(content_of(3000))
         with Catalog(self.directory) as catalog:
             pieces = [piece.metadata for piece in catalog.get_pieces(task.kind, task.task_id)]
-            for task_id in ("f" * 64, "not-a-digest"):
-                other = StoredTask(
-                    kind=task.kind, task_id=task_id, content_length=3000, piece_length=1000, created_at=0
-                )
+            for task_id, digest in (("f" * 64, "sha512:" + "0" * 128), ("e" * 64, "")):
+                other = replace(task, task_id=task_id, digest=digest)
                 catalog.put_task(other, pieces)
                 path = self.stored_at(other)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 os.link(self.stored_at(task), path)
-        with self.assertRaisesRegex(TaskDigestMismatch, f"task {'f' * 64}: expected .*, got one with {task.task_id}"):
+        with self.assertRaisesRegex(TaskDigestMismatch, f"task {'f' * 64}: expected .* sha512:0.*, got .* sha512:"):
             export_task(self.directory, task.kind, "f" * 64, self.target)
         self.assertEqual(os.listdir(self.outputs), [])
-        export_task(self.directory, task.kind, "not-a-digest", self.target)
+        export_task(self.directory, task.kind, "e" * 64, self.target)
         self.assertEqual(self.target.read_bytes(), content_of(3000))
 
     def test_failure(self) -> None:

@@ -17,9 +17,9 @@ from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.errors import StorageError, StorageFailure
+from dragonfly_vortex.errors import InvalidOrigin, StorageError, StorageFailure
 from dragonfly_vortex.geometry import Progress
-from dragonfly_vortex.model import StoredTask
+from dragonfly_vortex.model import Origin, StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importer import import_file
@@ -95,6 +95,41 @@ class ImportTests(SynchronousTestCase):
             pieces = catalog.get_pieces(task.kind, task.task_id)
         self.assertEqual([piece.damage for piece in pieces], [""] * len(pieces))
         return [piece.metadata for piece in pieces]
+
+    def test_ids(self) -> None:
+        """The ID is the one that is given, or follows from the origin; the digest is the content's in any case."""
+        self.path.write_bytes(b"This is a test file")
+        url, file = (
+            Origin(url="https://example.com", tag="foo"),
+            Origin(tag="tag1", application="app1", piece_length=1024),
+        )
+        for kind, task_id, origin, expected in (
+            (PieceKind.STANDARD, "an-id", None, "an-id"),
+            (PieceKind.STANDARD, "another-id", url, "another-id"),
+            (PieceKind.STANDARD, "", url, "3c3f230ef9f191dd2821510346a7bc138e4894bee9aee184ba250a3040701d2a"),
+            (
+                PieceKind.PERSISTENT_CACHE,
+                "",
+                file,
+                "7160a071a9acea5ac341e770c14d0211c38a4b15b3bbe2c5f848a706fd47419e",
+            ),
+        ):
+            task = import_file(self.path, self.directory, kind, task_id=task_id, origin=origin)
+            self.assertEqual(task.task_id, expected)
+            self.assertEqual(self.stored_at(task).read_bytes(), b"This is a test file")
+            with Catalog(self.directory) as catalog:
+                self.assertEqual(catalog.get_task(kind, expected), task)
+            self.assertEqual(task.origin, origin)
+            self.assertEqual(task.digest, f"sha256:{hashlib.sha256(b'This is a test file').hexdigest()}")
+
+    def test_wrong_ids(self) -> None:
+        """An ID that no task can have, and an origin that gives none, are refused before the file is read."""
+        with self.assertRaisesRegex(StorageError, "expected a task ID of"):
+            import_file(self.path, self.directory, PieceKind.STANDARD, task_id="../x")
+        self.assertRaises(
+            InvalidOrigin, import_file, self.path, self.directory, PieceKind.STANDARD, origin=Origin(tag="t")
+        )
+        self.assertFalse(self.directory.exists())
 
     def test_sizes(self) -> None:
         """Nothing, a byte, less than a piece, exactly one, exactly several and one byte more are tasks like others."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zlib
 from dataclasses import replace
@@ -124,22 +123,20 @@ class VerifyTests(SynchronousTestCase):
         self.assertEqual(self.verify().damaged, {1: "cannot be read: Input/output error"})
 
     def test_whole(self) -> None:
-        """A whole that does not fit its ID is reported, and no piece is marked; other IDs are no digests."""
-        other = hashlib.sha256(b"other").hexdigest()
+        """A whole that does not have its digest is reported, and no piece is marked; without one, pieces decide."""
         with Catalog(self.directory) as catalog:
             pieces = [piece.metadata for piece in catalog.get_pieces(self.task.kind, self.task.task_id)]
-            for task_id in (other, "no-digest"):
-                task = StoredTask(
-                    kind=self.task.kind, task_id=task_id, content_length=2500, piece_length=1000, created_at=1
-                )
+            for task_id, digest in (("f" * 64, "crc32:1"), ("e" * 64, "")):
+                task = replace(self.task, task_id=task_id, digest=digest)
                 path = self.path(task)
                 path.parent.mkdir(exist_ok=True)
                 path.write_bytes(self.content)
                 catalog.put_task(task, pieces)
-        verdict = verify_task(self.directory, self.task.kind, other)
+        verdict = verify_task(self.directory, self.task.kind, "f" * 64)
         self.assertEqual((verdict.is_sound, verdict.damaged), (False, {}))
-        self.assertIn(f"got one with {self.task.task_id}", verdict.mismatch)
-        self.assertTrue(verify_task(self.directory, self.task.kind, "no-digest").is_sound)
+        got = f"crc32:{zlib.crc32(self.content)}"
+        self.assertEqual(verdict.mismatch, f"expected a content with the digest crc32:1, got one with {got}")
+        self.assertTrue(verify_task(self.directory, self.task.kind, "e" * 64).is_sound)
 
     def test_incomplete(self) -> None:
         """What is not there is not damaged: the pieces that are there are judged."""
