@@ -142,7 +142,7 @@ class UnknownProtocol(UsageError):
     A transport protocol was asked for that this package does not speak.
 
     :param protocol: the name that was asked for.
-    :param known: the names of the protocols that there are.
+    :param known: the names of all protocols.
     """
 
     def __init__(self, protocol: str, known: tuple[str, ...]) -> None:

@@ -105,7 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--protocol",
         metavar="|".join(protocols),
         choices=protocols,
-        help="what carries content; auto is the best that each parent offers; "
+        help="the transport for content; auto is the best that each parent offers; "
         "default: download.protocol of the configuration, which is auto",
     )
     download.add_argument(
@@ -194,7 +194,9 @@ def _command(commands: argparse._SubParsersAction[_Parser], name: str, summary: 
 
 
 def _add_storage(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", metavar="FILE", type=Path, help="says where the storage is; default: ./tap.yaml")
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help="the configuration, which names the storage; default: ./tap.yaml"
+    )
 
 
 def _add_overwrite(parser: argparse.ArgumentParser) -> None:

@@ -225,7 +225,7 @@ def _find(catalog: Catalog, task_id: str, kind: PieceKind | None) -> StoredTask:
         raise UsageError(f"expected the beginning of one task ID, got {task_id}, with which {named} begin")
     if len(tasks) > 1:
         kinds = ", ".join(task.kind.label for task in tasks)
-        raise UsageError(f"task {candidates[0]} is there in several kinds: expected --kind with one of {kinds}")
+        raise UsageError(f"task {candidates[0]} exists in several kinds: expected --kind with one of {kinds}")
     return tasks[0]
 
 

@@ -272,7 +272,7 @@ class ProtocolName(_Text[str]):
     @property
     def allowed(self) -> str:
         """The names."""
-        return f"one of the protocols that there are: {', '.join(self.words)}"
+        return f"one of {', '.join(self.words)}"
 
     def parse(self, scalar: Scalar) -> str:
         """Read a name; its case counts."""

@@ -69,7 +69,7 @@ the least that is allowed, such as 0, the default; above the most, the most. In 
 
 _SHORTER = (
     (", (?:such as|without quotes|absolute or).*", ""),
-    ("^(?:an? |one of the protocols that there are: |the path of )", ""),
+    ("^(?:an? |one of |the path of )", ""),
     ("^whole number from ", ""),
     ("^duration of more than 0 to ", "up to "),
     ("^(?:size from |duration in )", ""),

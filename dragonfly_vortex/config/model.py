@@ -130,11 +130,11 @@ class DownloadConfig:
 
     protocol: str = field(
         default=BEST,
-        metadata=setting(ProtocolName(BEST), "What carries content from a parent; auto: the best that it offers."),
+        metadata=setting(ProtocolName(BEST), "The transport for content; auto: the best that each parent offers."),
     )
     piece_timeout: float = field(
         default=360.0,
-        metadata=setting(Duration(), "How long nothing of a piece may come before its request fails."),
+        metadata=setting(Duration(), "The time without a byte of a piece after which its request fails."),
     )
     concurrent_piece_count: int = field(
         default=8,

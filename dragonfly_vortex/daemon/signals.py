@@ -186,7 +186,7 @@ class ReloadBySignal(Service):
             self.log.warn("{text}", text=warning)
         self.log.info("limits and certificates have been read again")
         if left:
-            self.log.warn("changed, and holds from the next start on: {keys}", keys=", ".join(left))
+            self.log.warn("changed, and needs a restart: {keys}", keys=", ".join(left))
 
     def _hung_up(self, number: int, frame: FrameType | None) -> None:
         self._peer.reactor.callFromThread(self.reload)

@@ -160,7 +160,7 @@ class GRPCClient:
         :param instead: what came instead, for the message.
         """
         begun_at = self._reactor.seconds()
-        reason = f"expected the piece, or another one from there, within {timeout:g} s, got {instead}"
+        reason = f"expected the piece, or another one from this parent, within {timeout:g} s, got {instead}"
         late = PieceLate(self.address, piece_id(request.task_id, request.number), reason)
         return add_deadline(
             waiting,

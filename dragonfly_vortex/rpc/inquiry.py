@@ -249,7 +249,7 @@ class Inquiry:
         else:
             self._repeated += 1
             if self._repeated > len(self._told) + _MOST_REPEATED:
-                self._end(False, Status(grpc.StatusCode.OUT_OF_RANGE, "it tells the same pieces again and again"))
+                self._end(False, Status(grpc.StatusCode.OUT_OF_RANGE, "it announces the same pieces repeatedly"))
                 return
         # The message of some kinds has no address.
         ip, tcp_port = getattr(reply, "ip", ""), getattr(reply, "tcp_port", 0)
@@ -272,7 +272,7 @@ class Inquiry:
         if self._is_over:
             return
         self.log.info(
-            "parent {parent} tells no more of task {task_id}, after {count} pieces: {code} {text}",
+            "the inquiry to parent {parent} about task {task_id} ended after {count} pieces: {code} {text}",
             parent=str(self._parent),
             task_id=self._task_id,
             count=len(self._told),

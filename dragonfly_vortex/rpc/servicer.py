@@ -252,7 +252,7 @@ class UploadRPCs:
         place = self._questions.enter(length, lambda: None, owner=str(context.peer()))
         if not place.inside:
             place.leave()
-            raise _NoRoom("too much is being asked at once")
+            raise _NoRoom("too many requests at once")
 
         def ended(_: Context) -> None:
             place.leave()

@@ -57,7 +57,7 @@ class CallFailed(Exception):
 _STATUS_OF_ERROR: tuple[tuple[type[BaseException], StatusCode, str], ...] = (
     (NotStored, StatusCode.NOT_FOUND, "{what} not found"),
     (ProtocolError, StatusCode.INVALID_ARGUMENT, "{error}"),
-    (ParentUnreachable, StatusCode.UNAVAILABLE, "{what} cannot be had now"),
+    (ParentUnreachable, StatusCode.UNAVAILABLE, "{what} is not available now"),
     (PieceTimeout, StatusCode.DEADLINE_EXCEEDED, "{what} did not come in time"),
     (CancelledError, StatusCode.CANCELLED, "{what} was cancelled"),
 )

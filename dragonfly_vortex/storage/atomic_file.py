@@ -119,9 +119,9 @@ def check_target(target: Path, *, overwrite: bool) -> None:
     except FileNotFoundError:
         return
     if not overwrite:
-        raise FileExistsError(errno.EEXIST, "expected nothing there, got something", str(target))
+        raise FileExistsError(errno.EEXIST, "expected no file there, got one", str(target))
     if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-        raise FileExistsError(errno.EEXIST, "expected nothing or a file there, got something else", str(target))
+        raise FileExistsError(errno.EEXIST, "expected no file or a regular one there, got something else", str(target))
 
 
 def sweep(directory: Path, name: str) -> None:

@@ -168,7 +168,7 @@ class Database:
             is_there = state_of(self.path).file is not None
             if not is_there:
                 self._open_for_reading()
-                self.read_only = "there is no storage any more"
+                self.read_only = "the storage was deleted"
         if is_there:
             self.open()
 

@@ -172,7 +172,7 @@ class Allocation:
         if isinstance(result, Failure):
             self._is_over = True
             if result.check(OSError) is None:
-                self._log.failure("No room can be made", result)
+                self._log.failure("Room on the disk cannot be allocated", result)
             return
         self._allocated = end
         self._run()

@@ -169,7 +169,7 @@ class TaskDownload:
             try:
                 return await self._attempt(started)
             except TaskChanged as error:
-                self._log.info("{reason}; it is begun again", reason=str(error))
+                self._log.info("{reason}; it begins again", reason=str(error))
             await deferLater(self._reactor, LOOK_AGAIN)
             self._trials = self._new_trials()
 
@@ -300,4 +300,4 @@ class TaskDownload:
         try:
             await outlast(self._target.close(), forget_cancellation=True)
         except VortexError:
-            self._log.failure("Something is left behind")
+            self._log.failure("The end of a download failed")

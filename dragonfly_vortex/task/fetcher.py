@@ -352,7 +352,7 @@ class Fetcher:
             self.plan.record_present(metadata)
         except PieceRefused as refusal:
             name = piece_id(self._task_id, metadata.number)
-            raise TaskChanged(f"piece {name} there contradicts what is known: {refusal}") from refusal
+            raise TaskChanged(f"stored piece {name} contradicts the others: {refusal}") from refusal
 
     # -- the target ----------------------------------------------------------------------------------------------------
 

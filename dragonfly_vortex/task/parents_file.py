@@ -133,7 +133,7 @@ class ParentsFile:
             self._on_error(f"{failure.getErrorMessage()}; the parents stay as they were")
 
     def _log_failure(self, failure: Failure) -> None:
-        self.log.failure("the list of parents is not looked at any more", failure)
+        self.log.failure("the list of parents is not read any more", failure)
 
 
 def _stamp(status: os.stat_result) -> _Stamp:

@@ -36,10 +36,10 @@ _NOT_VERIFIED: dict[int, str] = {
     _Codes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: _NOT_SIGNED,
     _Codes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: _NOT_SIGNED,
     _Codes.ERR_CERT_UNTRUSTED: _NOT_SIGNED,
-    _Codes.ERR_CERT_SIGNATURE_FAILURE: "the certificate's signature is not the one of its authority",
+    _Codes.ERR_CERT_SIGNATURE_FAILURE: "the certificate's signature does not fit its authority",
     _Codes.ERR_INVALID_PURPOSE: "the certificate is for another purpose (extended key usage)",
-    _Codes.ERR_INVALID_CA: "the certificate was signed by one that is no authority",
-    _Codes.ERR_CERT_CHAIN_TOO_LONG: "the certificate has too many others between it and an authority",
+    _Codes.ERR_INVALID_CA: "the certificate was signed by a certificate that is not an authority's",
+    _Codes.ERR_CERT_CHAIN_TOO_LONG: "the certificate's chain to an authority is too long",
     _Codes.ERR_CERT_REVOKED: "the certificate has been revoked",
 }
 
@@ -60,7 +60,7 @@ _FAILED: dict[str, str] = {
     "alert internal error": "the other side cannot go on; is the certificate that it was shown for another host?",
     "alert unsupported certificate": "to the other side, the certificate that it was shown is for another purpose",
     "alert protocol version": "the other side does not speak TLS 1.3",
-    "alert handshake failure": "the other side speaks TLS, and has nothing in common with this one",
+    "alert handshake failure": "the two sides have no TLS parameters in common",
 }
 
 

@@ -117,7 +117,7 @@ class TCPClient:
 
         def too_late(outcome: DownloadPieceResponse | Failure) -> Failure:
             got = isinstance(outcome, Failure) and outcome.getErrorMessage()
-            reason = f"expected some of the piece within {round(timeout, 3):g} s, got {got or 'no free connection'}"
+            reason = f"expected bytes of the piece within {round(timeout, 3):g} s, got {got or 'no free connection'}"
             return Failure(PieceTimeout(self.address, piece_id(request.task_id, request.number), reason))
 
         def ended(outcome: DownloadPieceResponse | Failure) -> DownloadPieceResponse | Failure:

@@ -169,7 +169,9 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
             self.setTimeout(self._connections.idle_timeout)
         else:
             self._connections.limited_log.info(
-                "{peer} was given up while {phase}", peer=self.transport.getPeer(), phase=self._phase.value
+                "connection from {peer} aborted, without progress while {phase}",
+                peer=self.transport.getPeer(),
+                phase=self._phase.value,
             )
             self.abort()
 

@@ -273,7 +273,7 @@ class StoredTests(SynchronousTestCase):
                 catalog.put_task(task, ())
         for command in (("stat",), ("remove",), ("verify",), ("export", "--output", "out")):
             self.assert_fails(2, f"{prefix}, with which {other}, {self.task_id} begin", *command, prefix)
-        self.assert_fails(2, f"{other} is there in several kinds", "stat", f"{prefix}-")
+        self.assert_fails(2, f"{other} exists in several kinds", "stat", f"{prefix}-")
         self.assertIn(other, self.assert_done("stat", "--kind", "cache", prefix))
         self.assert_done("remove", self.task_id[:10])
 

@@ -313,12 +313,12 @@ class TextTests(KindTestCase):
 
     def test_protocol(self) -> None:
         """
-        Only the protocols that there are are taken, and they are named.
+        Only known protocols are accepted, and the error names them.
         """
         kind = ProtocolName("all")
         self.assert_read(kind, {"tcp": "tcp", "'grpc'": "grpc", "all": "all"})
         self.assert_refused(kind, "quic", "TCP", "auto", "''", "~", "tcp grpc")
-        self.assertEqual(kind.allowed, "one of the protocols that there are: tcp, grpc, all")
+        self.assertEqual(kind.allowed, "one of tcp, grpc, all")
 
     def test_address(self) -> None:
         """

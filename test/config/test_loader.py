@@ -581,7 +581,7 @@ class RefusalTests(ConfigFileTestCase):
         """
         A protocol that is not there is an error that names what there is.
         """
-        names = "expected one of the protocols that there are:"
+        names = "expected one of"
         for protocol in ("udp", "all", "TCP"):
             error = self.refused(f"download: {{protocol: {protocol}}}")
             self.assertEqual(

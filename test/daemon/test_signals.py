@@ -159,7 +159,7 @@ class ReloadTests(SynchronousTestCase):
             daemon.wait_for(r"#error\] the configuration stays as it was: .*tap\.yaml:1: upload\.bandwidth_limit: .*\n")
             self.configure("50GB", more="host: {ip: 127.0.0.2}\n")
             os.kill(daemon.pid, signal.SIGHUP)
-            daemon.wait_for(r"#warn\] changed, and holds from the next start on: host\.ip\n")
+            daemon.wait_for(r"#warn\] changed, and needs a restart: host\.ip\n")
             self.assertEqual(daemon.stop(), 0)
         self.assertNotIn("Traceback", daemon.log)
 

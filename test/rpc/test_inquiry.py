@@ -296,7 +296,7 @@ class EndTests(_InquiryTests):
         with capturedLogs() as events:
             self.ask(self.parent(fails(grpc.StatusCode.INTERNAL, "disk\n2026-01-01 all is well")).port)
             await self.told.until_end()
-        (line,) = [line for event in events if "tells no more" in (line := formatEvent(event))]
+        (line,) = [line for event in events if "ended after" in (line := formatEvent(event))]
         self.assertTrue(line.isprintable(), line)
 
     async def test_stop(self) -> None:

@@ -363,7 +363,7 @@ class PieceStore:
         text = ""
         if self._generation and place is not None:
             if place.file is None:
-                text = "has gone: nothing is served until there is one again"
+                text = "was deleted: nothing is served until it exists again"
             elif place != self._place or read_only != self._read_only:
                 text = "has been replaced: what is there now is served" * (place != self._place)
                 text = f"can only be read: {read_only}" if read_only else text or "can be written again"

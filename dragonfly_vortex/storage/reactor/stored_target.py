@@ -98,7 +98,7 @@ class StoredTarget:
     def release(self, number: int) -> None:
         # In the thread, too, so that it comes behind the claim.
         released = self._in_storage(lambda: self._file.release(number))
-        released.addErrback(lambda failure: self._log.failure("A claim cannot be given up", failure))
+        released.addErrback(lambda failure: self._log.failure("A claim cannot be released", failure))
 
     def renew(self) -> None:
         # Not in the storage's thread, which may wait for a slow disk: others would think that this process is frozen.
