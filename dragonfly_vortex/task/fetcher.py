@@ -8,6 +8,7 @@ the target's business.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -19,17 +20,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import outlast
-from dragonfly_vortex.digest import parse_digest
 from dragonfly_vortex.errors import PieceError, PieceRefused, PieceTakenOver, SinkFailed, TaskChanged
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
 from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.task.disk import Allocation
-from dragonfly_vortex.task.file_hash import GrowingHash
+from dragonfly_vortex.task.file_hash import TaskHash
 from dragonfly_vortex.task.inquiries import Inquiries
 from dragonfly_vortex.task.requests import Answer, Requests
 from dragonfly_vortex.task.results import Progress
 from dragonfly_vortex.task.scheduler import Plan, Request
+from dragonfly_vortex.task.timing import RunningTime
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
 
 __all__ = ["LOOK_AGAIN", "Fetcher"]
@@ -45,9 +46,6 @@ LOOK_AGAIN = 2.0
 
 _TICK = 0.5
 """Seconds between two looks at how far the requests are."""
-
-_LATE_TICK = 2 * _TICK
-"""Seconds between two such looks at the most, while this process keeps up with its parents."""
 
 
 class Fetcher:
@@ -90,11 +88,7 @@ class Fetcher:
         self._target = target
         self._on_progress = on_progress
         self._on_wait = on_wait
-        self._hash = None
-        if digest:
-            algorithm, _ = parse_digest(digest)
-            self._hash = GrowingHash(target.descriptor, in_thread, self._advance, algorithm)
-        self._hashed_of = (plan, 0)  # whose bytes are hashed, and how often it had forgotten some
+        self._hash = TaskHash(target, in_thread, self._advance, digest)
         self._allocation = Allocation(target.descriptor, in_thread)
         self._requests = Requests(reactor, in_thread, downloader, target, kind, task_id, self._answered)
         self._inquiries = Inquiries(announcers, kind, task_id, self._advance)
@@ -102,12 +96,12 @@ class Fetcher:
         self._look_again_at = 0.0
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
-        self._ticked_at = reactor.seconds()
-        self._lost_time = 0.0
-        self._changes = 0  # of the target, that are under way
-        self._dropping = 0  # drops at the target that are under way
+        self._running_time = RunningTime(reactor.seconds(), 2 * _TICK)
+        self._commits: set[Deferred[None]] = set()  # that are under way at the target
+        self._drops: set[Deferred[None]] = set()  # that are under way there
         self._turn: Deferred[None] | None = None  # fires when all is there and hashed, or fails
-        self._is_advancing = False
+        self._ended: Callable[[], None] | None = None  # fires the turn that has ended
+        self._events: deque[Callable[[], None]] = deque()  # what has changed; the first is being dealt with
         plan.advance(self._time())
 
     def follow(self, plan: Plan) -> None:
@@ -115,7 +109,7 @@ class Fetcher:
         self.plan = plan
         plan.advance(self._time())
         if not self._ticking.running:
-            self._ticking.start(_TICK, now=False).addErrback(self._end_turn)
+            self._ticking.start(_TICK, now=False).addErrback(self._fail)
         self._inquiries.follow(plan)
 
     def add_parent(self, address: str) -> None:
@@ -137,10 +131,11 @@ class Fetcher:
         :raises TaskError: the plan has failed.
         """
         self.left_to_hash = None
-        self._turn = Deferred()
+        turn: Deferred[None] = Deferred()
+        self._turn = turn
         self._advance()
-        await self._turn
-        return "" if self._hash is None else self._hash.text()
+        await turn
+        return self._hash.text()
 
     async def stop(self) -> None:
         """Ask nothing more of the parents of this plan. Nothing is written to the target when this has returned."""
@@ -155,46 +150,47 @@ class Fetcher:
             self._unsubscribe()
         if self._ticking.running:
             self._ticking.stop()
-        hash_stops = () if self._hash is None else (self._hash.stop,)
-        for stop in (self._requests.stop, *hash_stops, self._allocation.stop):
+        for stop in (self._requests.stop, self._hash.stop, self._allocation.stop):
             await outlast(stop(), forget_cancellation=True)
 
     def tell_progress(self) -> None:
         """Tell how far the download is."""
-        self._on_progress(
-            Progress(
-                verified_bytes=self.plan.layout.verified_length,
-                verified_pieces=len(self.plan.layout.verified),
-                content_length=self.plan.pieces.content_length,
-            )
-        )
+        self._on_progress(Progress.of(self.plan))
 
     # -- one thing after the other -------------------------------------------------------------------------------------
 
-    def _advance(self) -> None:
-        """Do all that can be done now. What changes meanwhile is seen by the same loop."""
-        if self._is_advancing:
-            return
-        self._is_advancing = True
-        try:
-            self.plan.advance(self._time())
-            for line in self.plan.waits.take():
-                self._log.info("{line}", line=line)
-                self._on_wait(line)
-            while self._turn is not None and not self._turn.called and self._try_step(self._turn):
-                pass
-        finally:
-            self._is_advancing = False
+    def _advance(self, record: Callable[[], None] = lambda: None) -> None:
+        """
+        Do all that can be done now that something has changed. What changes in the course of it comes after it, in the
+        same loop.
 
-    def _try_step(self, turn: Deferred[None]) -> bool:
-        """Do the next thing; whatever goes wrong, this turn ends with it. Tell whether there may be another thing."""
-        try:
-            return self._take_step(turn)
-        except Exception:
-            self._end_turn(Failure())
-            return True  # there may be another turn by now
+        :param record: records what has changed.
+        """
+        self._events.append(record)
+        if len(self._events) > 1:
+            return  # the loop below is running
+        while self._events:
+            try:
+                self.plan.advance(self._time())
+                self._events[0]()
+                self._take_steps()
+            except Exception:  # of the plan, the target or the downloader, or a defect: the download ends with it
+                self._end_turn(Failure())
+            self._events.popleft()
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()  # what follows may be another turn
 
-    def _take_step(self, turn: Deferred[None]) -> bool:
+    def _take_steps(self) -> None:
+        """Take one step after the other, until there is none, or something else has changed."""
+        self.plan.advance(self._time())
+        for line in self.plan.waits.take():
+            self._log.info("{line}", line=line)
+            self._on_wait(line)
+        while self._is_fetching and len(self._events) == 1 and self._take_step():
+            pass
+
+    def _take_step(self) -> bool:
         """Do the next thing; tell whether there may be another."""
         withdrawn = self.plan.pieces.next_withdrawn()
         if withdrawn is not None:
@@ -205,11 +201,12 @@ class Fetcher:
             self._inquiries.repeat(self.plan, inquiry)
             return True
         self._drop_what_is_forgotten()
-        if self._dropping:
+        if self._drops:
             return False
-        waiting = self._hash_what_is_there()
+        # The bytes that have been hashed are no good any more when the plan has forgotten some.
+        waiting = self._hash.follow((self.plan, self.plan.pieces.drops), self.plan.layout.prefix_length)
         if self.plan.is_complete:
-            return self._take_last_step(turn, waiting)
+            return self._take_last_step(waiting)
         failure = self.plan.failure()
         if failure is not None:
             raise failure
@@ -232,43 +229,38 @@ class Fetcher:
         self.plan.advance(self._time())
         self.plan.judge(request, metadata)
 
-    def _take_last_step(self, turn: Deferred[None], waiting: int) -> bool:
+    def _take_last_step(self, waiting: int) -> bool:
         """All pieces are there: what is still under way is superfluous, and when all is hashed this turn ends."""
         if self.left_to_hash is None:
             self.left_to_hash = waiting
         if not self.plan.is_end_doubtful:
             self._requests.give_up_all()
-        if waiting or self._changes:
-            return False
-        turn.callback(None)
-        return True  # this was the end, or there is another turn by now
+        if not waiting and not self._commits and len(self._events) == 1:
+            self._end_turn()
+        return False
 
-    def _hash_what_is_there(self) -> int:
-        """Have the verified bytes hashed; how many of them have not been."""
-        if self._hash is None:
-            return 0
-        if self._hash.error is not None:
-            raise self._target.failure(f"cannot be read back: {self._hash.error}") from self._hash.error
-        hashed_of = (self.plan, self.plan.pieces.drops)
-        if self._hashed_of != hashed_of:
-            self._hashed_of = hashed_of
-            self._hash.start_anew()
-        self._hash.grow(self.plan.layout.prefix_length)
-        return self._hash.waiting
+    @property
+    def _is_fetching(self) -> bool:
+        """Whether a turn is under way."""
+        return self._turn is not None and not self._turn.called
 
-    def _end_turn(self, failure: Failure) -> None:
-        """Nothing more is to be done but tidying up."""
-        if self._turn is not None and not self._turn.called:
-            self._turn.errback(failure)
+    def _end_turn(self, failure: Failure | None = None) -> None:
+        """Nothing more is to be done in this turn. It fires when all that has happened by now is recorded."""
+        if self._turn is not None:
+            self._ended = partial(_fire, self._turn, failure)
+            self._turn = None
+
+    def _fail(self, failure: Failure) -> None:
+        """Something that goes on beside the requests has failed: the turn ends with it."""
+        self._advance(partial(self._end_turn, failure))
 
     def _tick(self) -> None:
         """See how far the requests are, and what time has changed."""
         now = self._reactor.seconds()
-        self._lost_time += max(0.0, now - self._ticked_at - _LATE_TICK)
-        self._ticked_at = now
+        self._running_time.tick(now)
         self.plan.advance(self._time())
         self._requests.report(self.plan.timing.progress)
-        if self._turn is not None and not self._turn.called:
+        if self._is_fetching:
             self._target.renew()
             self._requests.look_at_claims()
         if now >= self._look_again_at:
@@ -277,28 +269,21 @@ class Fetcher:
             self._advance()
 
     def _time(self) -> float:
-        """
-        The plan's time, in seconds. It stands still while this process does not run, or is too busy to read:
-        no parent is slow because of that.
-        """
-        return min(self._reactor.seconds(), self._ticked_at + _LATE_TICK) - self._lost_time
+        """The plan's time, in seconds."""
+        return self._running_time.at(self._reactor.seconds())
 
     # -- answers -------------------------------------------------------------------------------------------------------
 
     def _answered(self, answer: Answer) -> None:
         """A request has ended."""
-        was_advancing, self._is_advancing = self._is_advancing, True  # once, when all that it changes is recorded
-        try:
-            self.plan.advance(self._time())
-            self._record(answer)
-            self._commit_or_release(answer)
-        except Exception:  # whatever it is, the download ends with it
-            self._end_turn(Failure())
-        finally:
-            self._is_advancing = was_advancing
-        self._advance()
+        self._advance(partial(self._record, answer))
 
     def _record(self, answer: Answer) -> None:
+        """Record what has become of a request, and do with its piece what follows."""
+        self._record_in_plan(answer)
+        self._commit_or_release(answer)
+
+    def _record_in_plan(self, answer: Answer) -> None:
         """Tell the plan what has become of a request."""
         request, result = answer.request, answer.result
         if not self.plan.choice.is_under_way(request):
@@ -368,7 +353,7 @@ class Fetcher:
         # The parent on trial may say less than there is.
         length = self.plan.layout.content_length if self.plan.comparison is None else None
         committed = self._target.commit(row, self.plan.layout.piece_length or 0, length)
-        self._change(committed.addErrback(self._lost, metadata.number))
+        self._finish(self._commits, committed.addErrback(self._lost, metadata.number))
 
     def _lost(self, failure: Failure, number: int) -> None:
         """A piece could not be committed: another download has it. It is asked for again, or there by now."""
@@ -379,25 +364,20 @@ class Fetcher:
         """Have the pieces dropped that the plan has forgotten: until that is done nothing is written in their place."""
         dropped = self.plan.pieces.take_dropped()
         if dropped:
-            self._dropping += 1
-            self._change(self._target.drop(dropped)).addCallback(self._dropped)
+            self._finish(self._drops, self._target.drop(dropped))
 
-    def _dropped(self, _: None) -> None:
-        """Their places can be written again."""
-        self._dropping -= 1
-        self._advance()
-
-    def _change(self, change: Deferred[None]) -> Deferred[None]:
+    def _finish(self, under_way: set[Deferred[None]], change: Deferred[None]) -> None:
         """The download ends no sooner than what has been begun at its target, and fails with it."""
-        self._changes += 1
-        return change.addBoth(self._changed).addErrback(self._end_turn)
+        under_way.add(change)
+        change.addBoth(self._finished, under_way, change)
 
-    def _changed(self, result: Failure | None) -> Failure | None:
+    def _finished(self, result: Failure | None, under_way: set[Deferred[None]], change: Deferred[None]) -> None:
         """Something has been done at the target, or could not be."""
-        self._changes -= 1
-        if not isinstance(result, Failure):
+        under_way.discard(change)
+        if isinstance(result, Failure):
+            self._fail(result)
+        else:
             self._advance()
-        return result
 
     def _wait_for_others(self) -> None:
         """Look again when another download may have fetched a piece; each tick does so, too, after a while."""
@@ -409,3 +389,9 @@ class Fetcher:
         self._look_again_at = self._reactor.seconds() + LOOK_AGAIN
         self.plan.pieces.take_from_others()
         self._advance()
+
+
+def _fire(turn: Deferred[None], failure: Failure | None) -> None:
+    """Fire the Deferred of a turn that has ended, unless it was cancelled meanwhile."""
+    if not turn.called:
+        turn.callback(None) if failure is None else turn.errback(failure)

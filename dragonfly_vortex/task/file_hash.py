@@ -11,15 +11,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import Ending
-from dragonfly_vortex.digest import new_hash
+from dragonfly_vortex.digest import new_hash, parse_digest
 from dragonfly_vortex.files import read_exactly
-from dragonfly_vortex.interfaces import InThread
+from dragonfly_vortex.interfaces import IDownloadTarget, InThread
 
-__all__ = ["GrowingHash", "SharedHash"]
+__all__ = ["GrowingHash", "SharedHash", "TaskHash"]
 
 _WINDOW = 4 * 1024 * 1024
 """Bytes that are read, and then hashed, at a time. A thread needs Python's lock before each, and may wait for it."""
@@ -29,6 +29,54 @@ _THREADS = 2
 
 _WINDOWS = 4
 """How many a thread takes before the reactor hears of it, and sends it again."""
+
+
+class TaskHash:
+    """
+    The digest of a task's content, which is hashed while its pieces arrive.
+
+    :param target: where they go; open until :meth:`stop` has fired.
+    :param in_thread: how to call a function in a thread.
+    :param on_progress: called in the reactor's thread when some more has been hashed, or could not be.
+    :param expected: the digest that the whole must have; empty for none, and then nothing is hashed.
+    """
+
+    def __init__(
+        self, target: IDownloadTarget, in_thread: InThread, on_progress: Callable[[], None], expected: str
+    ) -> None:
+        self._target = target
+        self._hash: GrowingHash | None = None
+        if expected:
+            algorithm, _ = parse_digest(expected)
+            self._hash = GrowingHash(target.descriptor, in_thread, on_progress, algorithm)
+        self._state: object = None
+
+    def follow(self, state: object, length: int) -> int:
+        """
+        Hash the content up to there.
+
+        :param state: of the pieces. All is hashed anew if it is not equal to the last one.
+        :param length: bytes from the first one on that will not change while that is their state.
+        :returns: how many of them have not been hashed.
+        :raises VortexError: the target cannot be read.
+        """
+        if self._hash is None:
+            return 0
+        if self._hash.error is not None:
+            raise self._target.failure(f"cannot be read back: {self._hash.error}") from self._hash.error
+        if self._state != state:
+            self._state = state
+            self._hash.start_anew()
+        self._hash.grow(length)
+        return self._hash.waiting
+
+    def text(self) -> str:
+        """The digest of what has been hashed, for example ``sha256:<hex>``; empty where none is expected."""
+        return "" if self._hash is None else self._hash.text()
+
+    def stop(self) -> Deferred[None]:
+        """Hash no more. Fires when no thread is at work."""
+        return succeed(None) if self._hash is None else self._hash.stop()
 
 
 class GrowingHash:

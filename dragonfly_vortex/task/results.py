@@ -26,6 +26,15 @@ class Progress:
     verified_pieces: int
     content_length: int | None
 
+    @classmethod
+    def of(cls, plan: Plan) -> Progress:
+        """How far the download that follows a plan is."""
+        return cls(
+            verified_bytes=plan.layout.verified_length,
+            verified_pieces=len(plan.layout.verified),
+            content_length=plan.pieces.content_length,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentShare:

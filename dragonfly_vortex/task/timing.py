@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from dragonfly_vortex.task.parent_state import Parent
 
-__all__ = ["SILENCE", "Request", "Timing"]
+__all__ = ["SILENCE", "Request", "RunningTime", "Timing"]
 
 SILENCE = 3.0
 """Seconds without a byte after which a request is slow."""
@@ -25,6 +25,29 @@ _FAR_LONGER = 4.0
 
 _LOOK_INTERVAL = 0.25
 """Seconds between two looks at the requests."""
+
+
+class RunningTime:
+    """
+    A time that stands still while this process does not run, or is too busy to read: no parent is slow because of that.
+
+    :param now: the time by the clock, in seconds.
+    :param longest_tick: seconds between two ticks at the most, while this process keeps up with its parents.
+    """
+
+    def __init__(self, now: float, longest_tick: float) -> None:
+        self._ticked_at = now
+        self._longest_tick = longest_tick
+        self._lost = 0.0
+
+    def tick(self, now: float) -> None:
+        """This process runs. To be called more often than ``longest_tick``."""
+        self._lost += max(0.0, now - self._ticked_at - self._longest_tick)
+        self._ticked_at = now
+
+    def at(self, now: float) -> float:
+        """The running time, in seconds, when it is so late by the clock."""
+        return min(now, self._ticked_at + self._longest_tick) - self._lost
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

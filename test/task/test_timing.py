@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from dragonfly_vortex.errors import NoParentLeft, ParentFailed, ParentUnreachable, PieceLate, PieceTimeout
 from dragonfly_vortex.task.parent_state import backoff
 from dragonfly_vortex.task.scheduler import Request, Standing
-from dragonfly_vortex.task.timing import SILENCE
+from dragonfly_vortex.task.timing import SILENCE, RunningTime
 from test.task.planning import PlanTestCase, piece
+
+
+class RunningTimeTests(SynchronousTestCase):
+    """The time of a process that may be stopped."""
+
+    def test_stopped(self) -> None:
+        """It goes on with the clock, stands still one tick after the last, and goes on from there with the next."""
+        time = RunningTime(100.0, 1.0)
+        self.assertEqual([time.at(now) for now in (100.0, 100.5, 101.0, 150.0)], [100.0, 100.5, 101.0, 101.0])
+        time.tick(100.5)
+        self.assertEqual(time.at(101.5), 101.5)
+        time.tick(150.0)
+        self.assertEqual([time.at(now) for now in (150.0, 150.5, 160.0)], [101.5, 102.0, 102.5])
 
 
 class PauseTests(PlanTestCase):
