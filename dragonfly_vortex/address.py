@@ -12,10 +12,19 @@ from dataclasses import dataclass
 
 from dragonfly_vortex.transport_table import Transport, schemes, transport_of_scheme
 
-__all__ = ["CONNECT_TIMEOUT", "ParentAddress", "split_address"]
+__all__ = ["CONNECT_TIMEOUT", "LEAST_PORT", "ParentAddress", "is_private", "plain_ip", "split_address"]
 
 CONNECT_TIMEOUT = 2.0
 """Seconds that connecting to a parent may take, resolving a name included, as in the reference (``client/tcp.rs``)."""
+
+LEAST_PORT = 1024
+"""
+The lowest port that is asked because another machine says so, by an announcement or an advertisement: those below
+belong to a system's services.
+"""
+
+_UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
+"""The private networks of IPv6 (RFC 4193). Python counts some more as private, such as those of tunnels."""
 
 _NAME = re.compile("[A-Za-z0-9_.-]{1,255}")
 _IPV6 = re.compile("[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?")
@@ -87,6 +96,22 @@ def split_address(address: str) -> tuple[str, int]:
     if not well_formed or not 0 < int(port) <= 65535:
         raise ValueError(f"expected an address HOST:PORT or [IPV6]:PORT with a port from 1 to 65535, got {address!r}")
     return host, int(port)
+
+
+def plain_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """
+    An IP address. One of IPv4 that is written as one of IPv6 (``::ffff:192.0.2.1``) is that of IPv4.
+
+    :raises ValueError: it is none.
+    """
+    ip = ipaddress.ip_address(text)
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return mapped or ip
+
+
+def is_private(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether an address is one of a private network, or of the loopback of IPv4."""
+    return ip in _UNIQUE_LOCAL if ip.version == 6 else ip.is_private and not ip.is_unspecified
 
 
 def _ascii(name: str) -> str:

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.address import LEAST_PORT, ParentAddress, is_private, plain_ip
 from dragonfly_vortex.errors import DiscoveryUnavailable
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.limited_log import LimitedLog
@@ -34,17 +34,11 @@ __all__ = ["SERVICE_TYPE", "Advertisement", "PeerBrowser", "address_to_advertise
 
 SERVICE_TYPE = "_dfvortex._tcp.local."
 
-LEAST_PORT = 1024
-"""The lowest port that is asked because it is advertised: those below belong to a system's services."""
-
 MOST_PEERS = 64
 """How many peers are asked at once: any machine of the network can advertise any number."""
 
 MOST_TOLD = 1024
 """How many peers are told of in all: a download knows each of them to its end."""
-
-_UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
-"""The private networks of IPv6 (RFC 4193). Python counts some more as private, such as those of tunnels."""
 
 _LONGEST_NAME = 63
 """Bytes of a label in DNS."""
@@ -220,8 +214,7 @@ class PeerBrowser:
         """Whether a peer may have this address. One of IPv6 that needs a zone has none here."""
         if _is_loopback(address):
             return self._interface is not None and _is_loopback(self._interface)
-        ip = _plain(address)
-        return ip in _UNIQUE_LOCAL if ip.version == 6 else ip.is_private and not ip.is_unspecified
+        return is_private(plain_ip(address))
 
     # -- in the reactor's thread
 
@@ -255,14 +248,7 @@ def _own_addresses() -> list[str]:
 
 
 def _is_loopback(address: str) -> bool:
-    return _plain(address).is_loopback
-
-
-def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """An address. One of IPv4 that is written as one of IPv6 (``::ffff:192.0.2.1``) is that of IPv4."""
-    ip = ipaddress.ip_address(address)
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return mapped or ip
+    return plain_ip(address).is_loopback
 
 
 def address_to_advertise(listening: str, interface: str | None, host: str) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ LAYERS = (
     ("deferreds",),
     ("limited_log",),
     ("discovery",),
+    ("peer_exchange",),
     ("clock",),
     ("threads",),
     ("system_calls",),

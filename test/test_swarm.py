@@ -17,8 +17,10 @@ from twisted.internet.threads import deferToThread, deferToThreadPool
 from twisted.trial.unittest import TestCase
 
 from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.cli.parents import Parents
 from dragonfly_vortex.config import (
     Config,
+    DiscoveryConfig,
     MetricsConfig,
     StorageConfig,
     StorageServerConfig,
@@ -28,6 +30,7 @@ from dragonfly_vortex.config import (
 )
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.downloaders.factory import negotiate
+from dragonfly_vortex.peer_exchange import PeerExchange, askers_file
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
@@ -75,12 +78,13 @@ class SwarmTests(TestCase):
         self.configs: dict[str, Config] = {}
 
     async def start(self, name: str) -> str:
-        """A peer; its address."""
+        """A peer, which names peers to each other; its address."""
         server = StorageServerConfig(ip="127.0.0.1", tcp=StorageTCPConfig(port=0))
         config = Config(
             storage=StorageConfig(dir=self.directory / name, server=server),
             upload=UploadConfig(bandwidth_limit=_LIMIT, server=UploadServerConfig(ip="127.0.0.1", port=0)),
             metrics=MetricsConfig(enable=False),
+            discovery=DiscoveryConfig(peer_exchange=True),
         )
         service = VortexService(config, _REACTOR)
         service.startService()
@@ -98,15 +102,24 @@ class SwarmTests(TestCase):
         await deferToThread(import_file, file, self.directory / name, PieceKind.STANDARD, _PIECE_LENGTH)
         return await self.start(name)
 
-    async def download(self, peer: str, *parents: str) -> DownloadedTask:
-        """Have a peer fetch the task into its storage, as ``dfvortex download --store`` does."""
+    async def download(self, peer: str, *parents: str, exchange: bool = False) -> DownloadedTask:
+        """
+        Have a peer fetch the task into its storage, as ``dfvortex download --store`` does.
+
+        :param exchange: whether it takes part in the exchange of peers.
+        """
         config = self.configs[peer]
         in_thread = partial(deferToThreadPool, _REACTOR, _REACTOR.getThreadPool())
-        negotiation = negotiate("auto", config, [ParentAddress.from_text(each) for each in parents], reactor=_REACTOR)
+        named = [ParentAddress.from_text(each) for each in parents]
+        askers = askers_file(config.storage.dir, PieceKind.STANDARD, self.task_id) if exchange else None
+        known = Parents(_REACTOR, in_thread, named, None, config.discovery, self.fail, askers)
+        own = PeerExchange(port=ParentAddress.from_text(peer).port, on_peers=known.meet) if exchange else None
+        negotiation = negotiate("auto", config, known.read(), reactor=_REACTOR, exchange=own)
         store = PieceStore(config.storage.dir, _REACTOR)
         try:
             await store.start()
-            return await TaskDownload(
+            await known.find(negotiation)
+            download = TaskDownload(
                 _REACTOR,
                 in_thread,
                 negotiation.downloader,
@@ -115,10 +128,27 @@ class SwarmTests(TestCase):
                 parents=parents,
                 target=store.write_task(PieceKind.STANDARD, self.task_id),
                 announcers=negotiation.announcers,
-            ).start()
+            )
+            known.follow(download)
+            return await download.start()
         finally:
+            await known.stop()
             await negotiation.downloader.stop()
             await store.stop()
+
+    async def test_four_that_know_one(self) -> None:
+        """Four that start together and know the first peer alone find each other, and get most from each other."""
+        first = await self.start_with_task("first")
+        peers = [await self.start(f"peer-{number}") for number in range(4)]
+        done = await gatherResults(
+            [Deferred.fromCoroutine(self.download(peer, first, exchange=True)) for peer in peers]
+        )
+        got = Counter[str]()
+        for each in done:
+            got.update({share.parent: share.content_length for share in each.shares})
+        self.assertEqual(sum(got.values()), 4 * len(self.content))
+        self.assertEqual(set(got), {first, *peers})
+        self.assertLess(got[first], sum(got.values()) / 2)
 
     async def test_four(self) -> None:
         """Four that start together need less than twice the time of one, and get most from each other."""

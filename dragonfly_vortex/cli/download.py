@@ -27,11 +27,12 @@ from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.cli.resolver import UnawaitedResolver
 from dragonfly_vortex.cli.text import counted, verified_against
 from dragonfly_vortex.clock import use_monotonic_clock
-from dragonfly_vortex.config import DEFAULT_FILE, Config, default_config
+from dragonfly_vortex.config import DEFAULT_FILE, Config, default_config, server_tls
 from dragonfly_vortex.digest import digest_of_id
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
 from dragonfly_vortex.errors import TaskDigestMismatch, UsageError
 from dragonfly_vortex.interfaces import IDownloadTarget, InThread
+from dragonfly_vortex.peer_exchange import PeerExchange, askers_file
 from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
 from dragonfly_vortex.task.output import Output, OutputTarget
 from dragonfly_vortex.task.pipe_target import PipeTarget
@@ -80,10 +81,14 @@ def download_task(arguments: Namespace) -> ExitStatus:
     pool.start()
     in_thread = partial(run_in_pool, reactor, pool)
     with ProgressBar("downloading") as bar:
-        parents = Parents(reactor, in_thread, named, arguments.parents_file, config.discovery, bar.say)
+        askers = None
+        if config.discovery.peer_exchange and arguments.store:
+            askers = askers_file(config.storage.dir, arguments.kind, arguments.task_id)
+        parents = Parents(reactor, in_thread, named, arguments.parents_file, config.discovery, bar.say, askers)
         # Before the reactor runs: a parent that cannot be spoken to by this protocol is a wrong command line.
         protocol = arguments.protocol or config.download.protocol
-        negotiation = negotiate(protocol, config, parents.read(), reactor=reactor, say=bar.say)
+        exchange = _exchange(config, arguments, parents) if config.discovery.peer_exchange else None
+        negotiation = negotiate(protocol, config, parents.read(), reactor=reactor, say=bar.say, exchange=exchange)
         work = partial(_download, reactor, in_thread, config, arguments, parents, negotiation, bar)
         result = _run(reactor, lambda: Deferred.fromCoroutine(work()))
         pool.abandon()
@@ -109,6 +114,16 @@ def _config(arguments: Namespace) -> Config:
     is_needed = arguments.store or arguments.config is not None
     is_asked = not arguments.parents and arguments.parents_file is None and os.path.exists(DEFAULT_FILE)
     return read_config(arguments.config) if is_needed or is_asked else default_config()
+
+
+def _exchange(config: Config, arguments: Namespace, parents: Parents) -> PeerExchange:
+    """What parents are told of this peer, and tell of others. A peer serves what is in its storage."""
+    return PeerExchange(
+        port=config.upload.server.port if arguments.store else 0,
+        is_secure=server_tls(config) is not None,
+        follow=config.download.follow_announced_addresses,
+        on_peers=parents.meet,
+    )
 
 
 def _check_output(path: Path, *, overwrite: bool) -> None:

@@ -1,6 +1,6 @@
 """
-The parents of ``dfvortex download``: those that the command or the configuration names, those of a list, and the peers
-that are found on the local network.
+The parents of ``dfvortex download``: those that the command or the configuration names, those of a list, the peers that
+are found on the local network, those that ask this peer for the same task, and those that a parent names.
 """
 
 from __future__ import annotations
@@ -27,10 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Parents"]
 
-_NAMED, _LISTED, _FOUND = "named", "listed", "found"
+_NAMED, _LISTED, _FOUND, _ASKING, _MET = "named", "listed", "found", "asking", "met"
 
 FIND_TIMEOUT = 5.0
 """Seconds within which a peer has to be found on the local network where no parent is named."""
+
+
+_MOST_MET = 64
+"""How many peers are asked because a parent names them, which may name any number."""
 
 
 class Parents:
@@ -43,6 +47,7 @@ class Parents:
     :param path: the list; None for none.
     :param discovery: whether peers are looked for on the local network.
     :param say: called with one line where something cannot be used.
+    :param askers: the file with the peers that ask this peer for the task, which may be there later; None for none.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class Parents:
         path: Path | None,
         discovery: DiscoveryConfig,
         say: Callable[[str], None],
+        askers: Path | None = None,
     ) -> None:
         self._reactor = reactor
         self._say = say
@@ -60,6 +66,9 @@ class Parents:
         self._file = None
         if path is not None:
             self._file = ParentsFile(path, reactor, in_thread, partial(self._change, _LISTED), say)
+        self._askers = None
+        if askers is not None:
+            self._askers = ParentsFile(askers, reactor, in_thread, partial(self._change, _ASKING), lambda line: None)
         self._browser: PeerBrowser | None = None
         if discovery.enable:
             from dragonfly_vortex.discovery import PeerBrowser
@@ -108,14 +117,21 @@ class Parents:
     def follow(self, download: TaskDownload) -> None:
         """Pass all changes to a download from now on."""
         self._download = download
-        if self._file is not None:
-            self._file.start()
+        for each in (self._file, self._askers):
+            if each is not None:
+                each.start()
+
+    def meet(self, peers: Sequence[ParentAddress]) -> None:
+        """A parent has named other peers."""
+        met = self._by_source.get(_MET, ())
+        self._change(_MET, [*dict.fromkeys([*met, *peers])][:_MOST_MET])
 
     async def stop(self) -> None:
         """Stop: pass no more changes."""
         self._download = self._negotiation = None
-        if self._file is not None:
-            self._file.stop()
+        for each in (self._file, self._askers):
+            if each is not None:
+                each.stop()
         if self._browser is not None:
             await self._browser.stop()
 

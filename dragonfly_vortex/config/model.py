@@ -407,8 +407,9 @@ class SeedPeerConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveryConfig:
     """
-    Peers of the local network, found by DNS-SD. See
-    [Peers of the local network](negotiation.md#peers-of-the-local-network).
+    How peers find each other: in the local network by DNS-SD, and by an exchange of their addresses. See
+    [Peers of the local network](negotiation.md#peers-of-the-local-network) and
+    [Peers that other peers know](negotiation.md#peers-that-other-peers-know).
     """
 
     enable: bool = field(
@@ -417,7 +418,15 @@ class DiscoveryConfig:
     )
     ip: str | None = field(
         default=None,
-        metadata=setting(Address(), "The address of the network interface.", omitted="all", nullable=True),
+        metadata=setting(Address(), "The address of the network interface for DNS-SD.", omitted="all", nullable=True),
+    )
+    peer_exchange: bool = field(
+        default=False,
+        metadata=setting(
+            _FLAG,
+            "Name to each child the other peers that ask for the same task. As a child, say where this peer serves, "
+            "and ask the peers that ask it, or that a parent names.",
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IAddress
 from dragonfly_vortex.config import Config, TLSIdentity
 from dragonfly_vortex.daemon.door import Door, DoorSettings
 from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.peer_exchange import Askers
 from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.transport_table import TCP
 
@@ -48,6 +49,9 @@ class GRPCDoor(Door):
             tally=self._tally,
             stats=self.stats,
             rechecks=settings.rechecks,
+            askers=Askers(settings.config.storage.dir, settings.reactor.seconds)
+            if settings.config.discovery.peer_exchange
+            else None,
         )
 
     @property

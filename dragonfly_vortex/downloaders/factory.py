@@ -18,6 +18,7 @@ from dragonfly_vortex.config import Config
 from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.errors import UnknownProtocol, WrongTransport
 from dragonfly_vortex.interfaces import IDownloader, IPieceAnnouncer
+from dragonfly_vortex.peer_exchange import PeerExchange
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport_table import BEST, Transport, load_code, transports_named
 
@@ -40,11 +41,14 @@ class DownloaderBuilder(Protocol):
 class MakeAnnouncer(Protocol):
     """Makes the announcers of parents."""
 
-    def __call__(self, parent: ParentAddress, learn: Callable[[str], None]) -> IPieceAnnouncer:
+    def __call__(
+        self, parent: ParentAddress, learn: Callable[[str], None], exchange: PeerExchange | None
+    ) -> IPieceAnnouncer:
         """
         Make the announcer of a parent.
 
         :param learn: called with the parent's address for another transport, as soon as the parent has told it.
+        :param exchange: what the parent is told of this peer, and tells of others; None for nothing.
         """
 
 
@@ -138,10 +142,16 @@ class Negotiation:
     :param config: the whole configuration.
     :param reactor: connects, resolves names and tells the time.
     :param downloader: fetches the pieces; to be stopped in the end.
+    :param exchange: what parents are told of this peer, and tell of others; None for nothing.
     """
 
     def __init__(
-        self, transports: Sequence[Transport], config: Config, reactor: IReactorTCP, downloader: IDownloader
+        self,
+        transports: Sequence[Transport],
+        config: Config,
+        reactor: IReactorTCP,
+        downloader: IDownloader,
+        exchange: PeerExchange | None = None,
     ) -> None:
         self.downloader = downloader
         self.announcers: dict[str, IPieceAnnouncer] = {}
@@ -150,6 +160,7 @@ class Negotiation:
         self._transports = transports
         self._config = config
         self._reactor = reactor
+        self._exchange = exchange
         self._makers: dict[str, MakeAnnouncer] = {}  # by the names of transports
 
     @property
@@ -172,7 +183,8 @@ class Negotiation:
             if own.name not in self._makers:
                 prepare: AnnouncerBuilder = load_code(own.announcers)
                 self._makers[own.name] = prepare(self._config, self._reactor)
-            self.announcers[str(parent)] = self._makers[own.name](parent, partial(self._learn, str(parent)))
+            learn = partial(self._learn, str(parent))
+            self.announcers[str(parent)] = self._makers[own.name](parent, learn, self._exchange)
 
     def _learn(self, parent: str, address: str) -> None:
         """A parent has told where it offers another transport."""
@@ -187,12 +199,14 @@ def negotiate(
     *,
     reactor: IReactorTCP,
     say: Callable[[str], None] = lambda line: None,
+    exchange: PeerExchange | None = None,
 ) -> Negotiation:
     """
     Prepare to speak to parents. The code of a transport is loaded only if one of them needs it.
 
     :param protocol: what carries content: a transport's name, or ``auto`` for the best that a parent offers.
     :param say: called with one line about each change of a parent's transport.
+    :param exchange: what parents are told of this peer, and tell of others; None for nothing.
     :raises UnknownProtocol: there is no such protocol.
     :raises WrongTransport: content is to go over one transport alone, and a parent cannot be asked by it.
     :raises CertificateUnusable: a file for TLS, which are read now, cannot be used.
@@ -204,7 +218,7 @@ def negotiate(
         downloader = _build_auto(transports, config, reactor, say)
     else:
         downloader = DownloaderFactory(protocol, config, reactor=reactor).build()
-    negotiation = Negotiation(transports, config, reactor, downloader)
+    negotiation = Negotiation(transports, config, reactor, downloader, exchange)
     for parent in parents:
         negotiation.add(parent)
     return negotiation

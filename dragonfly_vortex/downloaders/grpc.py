@@ -15,6 +15,7 @@ from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.downloaders.pooled import GRPCDownloader
 from dragonfly_vortex.interfaces import IPieceAnnouncer
+from dragonfly_vortex.peer_exchange import PeerExchange
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.client import GRPCClient
 from dragonfly_vortex.rpc.credentials import channel_credentials
@@ -43,7 +44,7 @@ def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket) -> GRPCDow
 
 def announcers(
     config: Config, reactor: IReactorTCP
-) -> Callable[[ParentAddress, Callable[[str], None]], IPieceAnnouncer]:
+) -> Callable[[ParentAddress, Callable[[str], None], PeerExchange | None], IPieceAnnouncer]:
     """
     Prepare to ask parents what they have. See :class:`~dragonfly_vortex.downloaders.factory.AnnouncerBuilder`.
 
@@ -54,9 +55,14 @@ def announcers(
 
 
 def _announcer(
-    parent: ParentAddress, learn: Callable[[str], None], *, settings: GRPCSettings, follow: bool
+    parent: ParentAddress,
+    learn: Callable[[str], None],
+    exchange: PeerExchange | None,
+    *,
+    settings: GRPCSettings,
+    follow: bool,
 ) -> PieceDiscovery:
-    return PieceDiscovery(parent, settings, learn, follow=follow)
+    return PieceDiscovery(parent, settings, learn, follow=follow, exchange=exchange)
 
 
 def _settings(config: Config, reactor: IReactorTCP, limiter: TokenBucket | None = None) -> GRPCSettings:

@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 
 from dragonfly_vortex.address import CONNECT_TIMEOUT, ParentAddress
+from dragonfly_vortex.peer_exchange import Metadata
 from dragonfly_vortex.rpc.event_loop import EventLoopThread, ILoopReactor, shared_event_loop
 from dragonfly_vortex.rpc.memory_budget import Budget
 from dragonfly_vortex.rpc.status import CallFailed, Status
@@ -102,21 +103,33 @@ class Channel:
 
         return self._run(call)
 
-    def listen(self, method: str, request: bytes, hear: Callable[[bytes], None]) -> Deferred[None]:
+    def listen(
+        self,
+        method: str,
+        request: bytes,
+        hear: Callable[[bytes], None],
+        *,
+        metadata: tuple[tuple[str, str], ...] = (),
+        hear_metadata: Callable[[Metadata], None] | None = None,
+    ) -> Deferred[None]:
         """
         Make a call that has a stream of replies. No more is read while the reactor has many of them to take.
         Cancelling the Deferred ends the stream; a few messages that have been read may still be told.
 
         :param method: the method's path.
         :param hear: called in the reactor's thread with each message.
+        :param metadata: sent with the request.
+        :param hear_metadata: called in the reactor's thread with the metadata that come before the first message.
         :returns: fires when the stream has ended well; fails with :class:`CallFailed`.
         """
 
         async def listen() -> None:
             asked: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = self._opened().unary_stream(method)
-            stream = asked(request)
+            stream = asked(request, metadata=metadata)
             count = length = 0  # of the messages that may be waiting
             try:
+                if hear_metadata is not None:
+                    self._thread.tell(hear_metadata, tuple(await stream.initial_metadata()))
                 async for message in stream:
                     count, length = count + 1, length + len(message)
                     if count < _READ_AHEAD and length < _READ_AHEAD_LENGTH:

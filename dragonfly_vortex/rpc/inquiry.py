@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.peer_exchange import Metadata, PeerExchange
 from dragonfly_vortex.rpc.channel import Channel, GRPCSettings
 from dragonfly_vortex.rpc.limits import MAX_NUMBERS
 from dragonfly_vortex.rpc.methods import METHODS, path
@@ -111,6 +112,7 @@ class Inquiry:
     :param settings: the reactor, the event loop, the credentials, and the time for connecting.
     :param on_layout: as for :meth:`~dragonfly_vortex.interfaces.IPieceAnnouncer.start`, and so is ``on_end``.
     :param on_piece: called with each piece that is there, as often as the parent says so.
+    :param exchange: what is said of this peer, and learnt of others; None for nothing.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -124,6 +126,7 @@ class Inquiry:
         on_layout: Callable[[int | None, int | None], None],
         on_piece: Callable[[Announced], None],
         on_end: Callable[[bool], None],
+        exchange: PeerExchange | None = None,
     ) -> None:
         self._parent = parent
         self._reactor = settings.reactor
@@ -132,6 +135,7 @@ class Inquiry:
         self._on_layout = on_layout
         self._on_piece = on_piece
         self._on_end = on_end
+        self._exchange = exchange
         self._settings = settings
         self._channel: Channel | None = None
         self._layout: tuple[int | None, int | None] = (None, None)
@@ -225,10 +229,21 @@ class Inquiry:
         request = self._row.sync_request(**{"task_id": self._task_id, self._row.interested: wanted})
         self._is_new, self._repeated = False, 0
         try:
-            await channel.listen(path(self._row.sync), request.SerializeToString(), self._hear)
+            await channel.listen(
+                path(self._row.sync),
+                request.SerializeToString(),
+                self._hear,
+                metadata=() if self._exchange is None else self._exchange.question(self._parent),
+                hear_metadata=None if self._exchange is None else self._hear_of_peers,
+            )
         except CallFailed as failed:
             return failed.status
         return Status(grpc.StatusCode.OK, "the list has ended")
+
+    def _hear_of_peers(self, metadata: Metadata) -> None:
+        """The parent may have named other peers."""
+        if self._exchange is not None and not self._is_over:
+            self._exchange.hear(self._parent, metadata)
 
     def _hear(self, message: bytes) -> None:
         """The parent has a piece."""

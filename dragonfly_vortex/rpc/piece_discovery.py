@@ -9,7 +9,6 @@ fetched from the host that announces, whatever address it gives.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Callable, Collection
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
@@ -17,19 +16,17 @@ from twisted.internet.interfaces import IAddress, IHostResolution, IReactorPlugg
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.address import LEAST_PORT, ParentAddress, plain_ip
 from dragonfly_vortex.interfaces import IPieceAnnouncer
 from dragonfly_vortex.limited_log import LimitedLog
+from dragonfly_vortex.peer_exchange import PeerExchange
 from dragonfly_vortex.rpc.channel import GRPCSettings
 from dragonfly_vortex.rpc.inquiry import Announced, Inquiry
 from dragonfly_vortex.transport_table import TCP
 from dragonfly_vortex.wire import PieceKind
 from dragonfly_vortex.wire.messages import printable
 
-__all__ = ["LEAST_PORT", "PieceDiscovery", "tcp_address_of"]
-
-LEAST_PORT = 1024
-"""The lowest port that is asked by default because a parent announces it: those below belong to a system's services."""
+__all__ = ["PieceDiscovery", "tcp_address_of"]
 
 
 @implementer(IPieceAnnouncer)
@@ -42,6 +39,7 @@ class PieceDiscovery:
     :param offer_tcp: called in the reactor's thread with the parent's TCP address, as soon as it is known, before the
         piece with which it came is announced, and again when it has changed.
     :param follow: whether any address that the parent announces is taken, see :func:`tcp_address_of`.
+    :param exchange: what the parent is told of this peer, and tells of others; None for nothing.
     """
 
     log = Logger()
@@ -53,11 +51,13 @@ class PieceDiscovery:
         offer_tcp: Callable[[str], None],
         *,
         follow: bool = False,
+        exchange: PeerExchange | None = None,
     ) -> None:
         self.parent = parent
         self._settings = settings
         self._offer_tcp = offer_tcp
         self._follow = follow
+        self._exchange = exchange
         self._offered = ""
         self._not_offered = ""
         self._resolved = _Addresses()
@@ -75,7 +75,9 @@ class PieceDiscovery:
             self._hear_address(piece.ip, piece.tcp_port)
             on_piece(piece.number, piece.offset, piece.length)
 
-        inquiry = Inquiry(self.parent, self._settings, kind, task_id, on_layout, tell_piece, on_end)
+        inquiry = Inquiry(
+            self.parent, self._settings, kind, task_id, on_layout, tell_piece, on_end, exchange=self._exchange
+        )
         inquiry.ask()
         if not self._follow and not _is_ip(self.parent.host):
             self._resolved.look_up(self._settings.reactor, self.parent.host)
@@ -170,12 +172,10 @@ def _is_ip(text: str) -> bool:
 
 def _plain(ip: str) -> str:
     """An address in one spelling: one of IPv4 that is written as one of IPv6 (``::ffff:192.0.2.1``) is that of IPv4."""
-    address = ipaddress.ip_address(ip.partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return str(mapped or address)
+    return str(plain_ip(ip.partition("%")[0]))
 
 
 def _is_local(ip: str) -> bool:
     """Whether an address means the machine that says it: the loopback's, or that of no interface."""
-    address = ipaddress.ip_address(_plain(ip))
+    address = plain_ip(_plain(ip))
     return address.is_loopback or address.is_unspecified

@@ -22,11 +22,13 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.peer_exchange import Askers
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.limits import MAX_REQUEST
 from dragonfly_vortex.rpc.memory_budget import PIECES_IN_MEMORY, Budget
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
+from dragonfly_vortex.transport_table import GRPC
 
 if TYPE_CHECKING:
     import grpc
@@ -222,6 +224,7 @@ class UploadService(GRPCService):
     :param memory: bytes of the pieces that are in memory at once; further ones wait.
     :param max_calls: see :class:`GRPCService`.
     :param rechecks: hears of every piece that has been sent; None: what children ask for again is not checked.
+    :param askers: remembers the peers that ask; None: peers are not named to each other.
     """
 
     def __init__(
@@ -241,6 +244,7 @@ class UploadService(GRPCService):
         memory: int = PIECES_IN_MEMORY,
         max_calls: int = MAX_CALLS,
         rechecks: Rechecks | None = None,
+        askers: Askers | None = None,
     ) -> None:
         super().__init__(reactor, "upload", drain_timeout=drain_timeout, max_calls=max_calls)
         self._store = store
@@ -254,6 +258,7 @@ class UploadService(GRPCService):
         self._stats = stats or StatTally()
         self._memory = memory
         self._rechecks = rechecks
+        self._askers = askers
         self._rpcs: UploadRPCs | None = None
 
     def make_rpcs(self, thread: EventLoopThread) -> UploadRPCs:
@@ -270,6 +275,8 @@ class UploadService(GRPCService):
             stats=self._stats,
             limited_log=self.limited_log,
             rechecks=self._rechecks,
+            askers=self._askers,
+            scheme=GRPC.schemes[self._credentials is not None],
         )
         return self._rpcs
 

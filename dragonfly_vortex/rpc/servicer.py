@@ -27,6 +27,7 @@ from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import StatTally, Tally
 from dragonfly_vortex.model import FileRange, OpenPiece, StoredTask, piece_id
+from dragonfly_vortex.peer_exchange import Askers, asking_peer, takes_part
 from dragonfly_vortex.rpc.codec import encode_piece
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
@@ -39,6 +40,7 @@ from dragonfly_vortex.rpc.streams import Context, Interest, LoopTurns, tell_host
 from dragonfly_vortex.rpc.task_watch import Watches
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
+from dragonfly_vortex.transport_table import GRPC
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["UploadRPCs"]
@@ -74,6 +76,8 @@ class UploadRPCs:
     :param limited_log: for what a call can cause; it is used in the reactor's thread.
     :param stats: where questions about tasks are counted.
     :param rechecks: hears of every piece that has been sent, in the reactor's thread; None: nothing is checked.
+    :param askers: remembers the peers that ask; None: peers are not named to each other.
+    :param scheme: of this peer's gRPC door.
     """
 
     def __init__(
@@ -89,6 +93,8 @@ class UploadRPCs:
         stats: StatTally,
         limited_log: LimitedLog,
         rechecks: Rechecks | None = None,
+        askers: Askers | None = None,
+        scheme: str = GRPC.scheme,
     ) -> None:
         self.host = common_pb2.Host()
         """What is said about the host."""
@@ -102,12 +108,15 @@ class UploadRPCs:
         self._stats = stats
         self._limited_log = limited_log
         self._rechecks = rechecks
+        self._askers = askers
+        self._scheme = scheme
         self._watches = Watches(store, thread, self._sync_message)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="upload-reader")
         self._open = Budget(_MAX_OPEN, fair=True)
         self._questions = Budget(_QUESTIONS_IN_MEMORY, fair=True)
         self._turns = LoopTurns()
         self._closing = asyncio.Event()
+        self._clear_askers()
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         """All methods, for a server, those about its health too. Requests about pieces are parsed here."""
@@ -128,6 +137,7 @@ class UploadRPCs:
 
     def close(self) -> None:
         """End the readers' threads, as soon as each has read its piece. Blocks until then."""
+        self._clear_askers()
         self._readers.shutdown()
 
     # -- one piece
@@ -232,7 +242,7 @@ class UploadRPCs:
             self._keep(len(data) + _BYTES_OF_A_NUMBER * len(numbers), context)
             interest = Interest(numbers)
             del request, numbers
-            await context.send_initial_metadata(())
+            await context.send_initial_metadata(await self._introduce(kind, task_id, context))
             async with self._watches.open(kind, task_id) as watch:
                 await tell_pieces(watch, interest, context, self._turns, self._closing)
         except _NoRoom as error:
@@ -242,6 +252,38 @@ class UploadRPCs:
             await context.abort(grpc.StatusCode.INTERNAL, status_of(NotStored(), what).text)
         except Exception as error:
             await self._abort(context, error, what)
+
+    async def _introduce(self, kind: PieceKind, task_id: str, context: Context) -> tuple[tuple[str, str], ...]:
+        """
+        Remember the peer that asks for a task, if it takes part in the exchange.
+
+        :returns: the metadata that names the others to it.
+        :raises Exception: there is no such task, or the storage cannot be read.
+        """
+        question = context.invocation_metadata() or ()
+        if self._askers is None or not takes_part(question):
+            return ()
+        await self._thread.ask(self._store.get_task, kind, task_id)
+        peer = asking_peer(self._scheme, str(context.peer()), question)
+        if peer is not None and self._askers.add(kind, task_id, peer):
+            self._in_readers(partial(self._askers.write, kind, task_id), "the list of peers cannot be written")
+        return self._askers.others(kind, task_id, peer)
+
+    def _clear_askers(self) -> None:
+        """Delete the lists of peers, which are of use while this peer is asked."""
+        if self._askers is not None:
+            self._in_readers(self._askers.clear, "the lists of peers cannot be deleted")
+
+    def _in_readers(self, work: Callable[[], None], failed: str) -> None:
+        """Have something done in a reader's thread; a failure is logged."""
+
+        def do() -> None:
+            try:
+                work()
+            except OSError:
+                self._thread.tell(partial(self._limited_log.failure, failed, Failure()))
+
+        self._readers.submit(do)
 
     def _keep(self, length: int, context: Context) -> None:
         """

@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar, cast
 
+import grpc
+from dragonfly_api import dfdaemon_pb2
+from google.protobuf.message import Message
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTCP
-from twisted.internet.task import Clock
+from twisted.internet.interfaces import IReactorTCP, IReactorTime
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import MemoryReactorClock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -23,9 +26,12 @@ from dragonfly_vortex.config import DiscoveryConfig, default_config
 from dragonfly_vortex.daemon.service import IPeerReactor
 from dragonfly_vortex.downloaders.factory import negotiate
 from dragonfly_vortex.errors import NoPeerFound
+from dragonfly_vortex.peer_exchange import PEERS_KEY, PORT_KEY, askers_file
 from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
 from dragonfly_vortex.testing.pieces import sample_piece
-from test.processes import PROGRAMS, dfvortex
+from dragonfly_vortex.wire import PieceKind
+from test.processes import PROGRAMS, dfvortex, write_config
+from test.rpc.announcing_parent import AnnouncingParent, Stream, says_and_waits
 
 _T = TypeVar("_T")
 
@@ -130,6 +136,60 @@ class ParentsTests(TestCase):
             )
             self.assertEqual((ran.returncode, ran.stdout), (2, ""))
             self.assertEqual(ran.stderr, f"dfvortex: {said}\n")
+
+
+class ExchangeTests(TestCase):
+    """The command as a process that takes part in the exchange of peers."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        write_config(self.directory, grpc_port=4007, more="discovery: {peer_exchange: true}\n")
+
+    def start(self, parent: str) -> None:
+        """Start to download into the storage from a parent."""
+        command = [str(PROGRAMS / "dfvortex"), "download", _TASK_ID, "--store", "--parent", parent]
+        running = subprocess.Popen(command, cwd=self.directory, stderr=subprocess.DEVNULL)
+        self.addCleanup(running.wait)
+        self.addCleanup(running.kill)
+
+    def announcing(self, stream: Stream) -> AnnouncingParent:
+        """A parent with a gRPC door that has no piece."""
+        stat = dfdaemon_pb2.StatLocalTaskResponse(task_id=_TASK_ID, content_length=len(_CONTENT), piece_length=10_000)
+        parent = AnnouncingParent(reactor, [stat], [stream])
+        parent.start()
+        self.addCleanup(parent.stop)
+        return parent
+
+    async def test_named(self) -> None:
+        """It says the port of the peer's gRPC door, and asks the peers that its parent names."""
+        said: list[object] = []
+        other = self.announcing(says_and_waits())
+
+        def stream(context: grpc.ServicerContext) -> Iterator[Message]:
+            said.extend(value for key, value in context.invocation_metadata() if key == PORT_KEY)
+            context.send_initial_metadata(((PEERS_KEY, f"127.0.0.1:{other.port}"),))
+            yield from says_and_waits()(context)
+
+        self.start(f"grpc://127.0.0.1:{self.announcing(stream).port}")
+        await _until(lambda: bool(other.asked))
+        self.assertEqual(said, ["4007"])
+
+    async def test_asking(self) -> None:
+        """It asks the peers that ask this one for the task."""
+        asking = self.announcing(says_and_waits())
+        path = askers_file(self.directory / "data", PieceKind.STANDARD, _TASK_ID)
+        path.parent.mkdir(parents=True)
+        path.write_text(f"grpc://127.0.0.1:{asking.port}\n")
+        self.start(f"grpc://127.0.0.1:{self.announcing(says_and_waits()).port}")
+        await _until(lambda: bool(asking.asked))
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    while not condition():
+        await deferLater(IReactorTime(reactor), 0.02)
 
 
 class FindTests(SynchronousTestCase):

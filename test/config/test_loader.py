@@ -60,7 +60,7 @@ storage:
       fastopen: true
 metrics: {enable: false, server: {ip: '::1', port: 9090}}
 tls: {cert: /own/peer.crt, key: /own/peer.key, ca_cert: /own/ca.crt}
-discovery: {enable: true, ip: 10.0.0.1}
+discovery: {enable: true, ip: 10.0.0.1, peer_exchange: true}
 seed_peer: {enable: true, sources: [example.org, 10.0.0.0/8]}
 """
 
@@ -199,7 +199,7 @@ class LoadTests(ConfigFileTestCase):
                     "key": Path("/own/peer.key"),
                     "ca_cert": Path("/own/ca.crt"),
                 },
-                "discovery": {"enable": True, "ip": "10.0.0.1"},
+                "discovery": {"enable": True, "ip": "10.0.0.1", "peer_exchange": True},
                 "seed_peer": {"enable": True, "sources": ("example.org", "10.0.0.0/8")},
             },
         )
@@ -217,6 +217,7 @@ class LoadTests(ConfigFileTestCase):
                 "bandwidth_limit",
                 "allow_empty_digest",
                 "follow_announced_addresses",
+                "peer_exchange",
                 "idle_timeout",
             ),
             *("connections_per_address", "buffer_size", "max_connections", "congestion_control", "ca_cert"),

@@ -28,7 +28,7 @@ class BuildTests(SynchronousTestCase):
         """Each parent has an announcer of its own."""
         make = announcers(default_config(), MemoryReactorClock())
         parents = [ParentAddress.from_text(f"grpc://192.0.2.{number}:4000") for number in (1, 2)]
-        made = [make(parent, lambda address: None) for parent in parents]
+        made = [make(parent, lambda address: None, None) for parent in parents]
         for each in made:
             verifyObject(IPieceAnnouncer, each)
         self.assertIsNot(made[0], made[1])

@@ -19,6 +19,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.peer_exchange import PEERS_KEY, PORT_KEY, PeerExchange
 from dragonfly_vortex.rpc import inquiry
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.inquiry import Announced, Inquiry, Patience
@@ -88,7 +89,7 @@ class _InquiryTests(TestCase):
         self.addCleanup(parent.stop)
         return parent
 
-    def ask(self, port: int, kind: PieceKind = PieceKind.STANDARD) -> None:
+    def ask(self, port: int, kind: PieceKind = PieceKind.STANDARD, exchange: PeerExchange | None = None) -> None:
         """Ask what listens on a port, and forget what was told before."""
         told = self.told = Told()
 
@@ -97,11 +98,37 @@ class _InquiryTests(TestCase):
 
         address = ParentAddress(scheme="grpc", host="127.0.0.1", port=port)
         settings = GRPCSettings(reactor=cast(IRPCReactor, reactor))
-        asking = Inquiry(address, settings, kind, TASK_ID, told.on_layout, on_piece, told.on_end)
+        asking = Inquiry(address, settings, kind, TASK_ID, told.on_layout, on_piece, told.on_end, exchange)
         self.stop = asking.stop
         self.addCleanup(self.stop)
         asking.ask()
         self.assertEqual((told.layouts, told.pieces, told.ends), ([], [], []))
+
+
+class ExchangeTests(_InquiryTests):
+    """What is said of the child's own door, and learnt of other peers."""
+
+    async def test_question_and_answer(self) -> None:
+        """A parent hears the port of the child's door, and the child the peers that the parent names."""
+        heard: list[ParentAddress] = []
+        asked: list[object] = []
+
+        def stream(context: grpc.ServicerContext) -> Iterator[Message]:
+            asked.extend(value for key, value in context.invocation_metadata() if key == PORT_KEY)
+            context.send_initial_metadata(((PEERS_KEY, "127.0.0.1:4001,127.0.0.1:4002"),))
+            yield from _PIECES
+
+        self.ask(self.parent(stream).port, exchange=PeerExchange(port=4007, on_peers=heard.extend))
+        await self.told.until_end()
+        self.assertEqual(asked, ["4007"])
+        self.assertEqual([str(each) for each in heard], ["grpc://127.0.0.1:4001", "grpc://127.0.0.1:4002"])
+
+    async def test_no_answer(self) -> None:
+        """A parent that has never heard of it, or fails, is asked as any other."""
+        for stream, pieces in ((says(*_PIECES), len(_PIECES)), (fails(grpc.StatusCode.UNIMPLEMENTED), 0)):
+            self.ask(self.parent(stream).port, exchange=PeerExchange(on_peers=self.fail))
+            await self.told.until_end()
+            self.assertEqual(len(self.told.pieces), pieces)
 
 
 class LayoutTests(_InquiryTests):

@@ -22,6 +22,7 @@ from twisted.internet.task import deferLater
 from dragonfly_vortex.digest import crc32
 from dragonfly_vortex.errors import PieceDamaged, StorageError
 from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.peer_exchange import PEERS_KEY, PORT_KEY, Askers, askers_file
 from dragonfly_vortex.rpc import servicer, streams
 from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST
 from dragonfly_vortex.rpc.methods import METHODS
@@ -578,6 +579,64 @@ class SyncTests(ServiceTestCase):
 
         # grpcio adds a few threads by itself on a busy machine.
         self.assertLess(await self.child(follow), 50)
+
+
+class ExchangeTests(ServiceTestCase):
+    """Peers that are made known to each other."""
+
+    def make_service(self, **settings: Any) -> UploadService:
+        """The service, which remembers who asks."""
+        self.askers = Askers(self.directory, IReactorTime(reactor).seconds)
+        return super().make_service(askers=self.askers, **settings)
+
+    def ask(self, *ports: str, task_id: str = TASK_ID) -> list[str]:
+        """Ask for no piece, and say these ports; the peers that are named. In a child's thread."""
+        metadata = [(PORT_KEY, port) for port in ports]
+        request = dfdaemon_pb2.SyncPiecesRequest(task_id=task_id)
+        stream = self.stub.SyncPieces(request, metadata=metadata)
+        named = [value for key, value in stream.initial_metadata() if key == PEERS_KEY]
+        list(stream)
+        return named
+
+    async def test_named(self) -> None:
+        """To a child that takes part the others are named; one that says no port is not named, or nothing is."""
+        await self.add(0)
+        for ports, named in (
+            (["4001"], []),
+            ([], []),
+            (["0"], ["127.0.0.1:4001"]),
+            (["4002"], ["127.0.0.1:4001"]),
+            (["4001"], ["127.0.0.1:4002"]),
+            (["0"], ["127.0.0.1:4001,127.0.0.1:4002"]),
+        ):
+            self.assertEqual(await self.child(partial(self.ask, *ports)), named)
+
+    async def test_file(self) -> None:
+        """The addresses of those that ask are in the file of the task, until the service has stopped."""
+        await self.add(0)
+        path = askers_file(self.directory, PieceKind.STANDARD, TASK_ID)
+        await self.child(partial(self.ask, "4001"))
+        while not path.exists():
+            await deferLater(IReactorTime(reactor), 0.01)
+        self.assertEqual(path.read_text(), "grpc://127.0.0.1:4001\n")
+        await self.service.stop(0.1)
+        self.assertFalse(path.exists())
+
+    async def test_unknown_task(self) -> None:
+        """Who asks for a task that is not there is not remembered."""
+        code, _ = await self.child(lambda: self.refusal(lambda: self.ask("4001")))
+        self.assertIs(code, StatusCode.INTERNAL)
+        await self.add(0)
+        self.assertEqual(await self.child(partial(self.ask, "0")), [])
+
+    async def test_unwritable(self) -> None:
+        """A storage in which no file can be made is logged, and peers are named all the same."""
+        await self.add(0)
+        (self.directory / "askers").write_text("in the way")
+        await self.child(partial(self.ask, "4001"))
+        self.assertEqual(await self.child(partial(self.ask, "0")), ["127.0.0.1:4001"])
+        await self.service.stop(0.1)
+        self.assertEqual([type(error.value) for error in self.flushLoggedErrors()], [NotADirectoryError])
 
 
 class HostTests(ServiceTestCase):
