@@ -128,14 +128,14 @@ def draw(report: Report[Sample]) -> str:
 
 
 def _swarms(samples: Sequence[Sample]) -> str:
-    """A line for each swarm in which no peer is harmed."""
+    """A line for each real swarm in which no peer is harmed; the chart has the simulated ones, too."""
     lengths = sorted({each.piece_length for each in samples})
     head = ["peers", "N"]
     for piece_length in lengths:
         head += [f"{length(piece_length)}: seconds", "N : 1", "sent by the first", "by all : N"]
     rows = []
     for program, peers in sorted(
-        {(each.program, each.peers) for each in samples if not each.harm},
+        {(each.program, each.peers) for each in samples if not each.harm and each.program != SIMULATED},
         key=lambda key: (_ORDER.index(key[0]), key[1]),
     ):
         cells = [program, str(peers)]
@@ -163,26 +163,24 @@ def _swarm(samples: Sequence[Sample], program: str, peers: int, piece_length: in
 
 
 def _harms(samples: Sequence[Sample]) -> str:
-    """A line for each swarm in which one peer in four is killed, or lies."""
-    rows = []
+    """The times of swarms in which one peer in four is killed, or lies, and what came of all of them."""
+    found = []
     for piece_length, harm in sorted({(each.piece_length, each.harm) for each in samples if each.harm}):
-        taken = [each for each in samples if (each.piece_length, each.harm) == (piece_length, harm)]
-        rows.append(
-            [
-                harm if harm == KILLED else f"lies: `{harm}`",
-                length(piece_length),
-                spread_text(spread([each.seconds for each in taken]), ".1f"),
-            ]
-        )
+        taken = [each.seconds for each in samples if (each.piece_length, each.harm) == (piece_length, harm)]
+        times = spread_text(spread(taken), ".1f") if len(taken) > 1 else f"{taken[0]:.1f}"
+        what = f"{harm} with {length(piece_length)}" if harm == KILLED else f"`{harm}`"
+        found.append(f"{what} {times}")
     unfinished, wrong = (sum(getattr(each, name) for each in samples if each.harm) for name in ("unfinished", "wrong"))
-    sums = f"Honest peers without the file at the end: {unfinished}; wrong bytes kept: {wrong}."
-    return f"{table(['one peer in four, N = 8', 'pieces of', 'seconds'], rows)}\n\n{sums}"
+    return (
+        f"Seconds where one peer in four is killed or lies, N = 8: {', '.join(found)}."
+        f" Honest peers without the file at the end: {unfinished}; wrong bytes kept: {wrong}."
+    )
 
 
 def _targets(samples: Sequence[Sample]) -> str:
     """A line for each target, with what was measured for each length of pieces."""
     lengths = sorted({each.piece_length for each in samples})
-    head, rows = ["medians"], list[list[str]]()
+    head, rows = ["medians, bold where missed"], list[list[str]]()
     for piece_length, most in zip(lengths, ({8: 1.6, 16: 1.8}, {8: 2.0, 16: 2.3}), strict=False):
         head += [length(piece_length), "at most"]
         for number, (what, limit, measured) in enumerate(_targets_of(samples, piece_length, most)):
