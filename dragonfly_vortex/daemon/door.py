@@ -17,6 +17,7 @@ from twisted.internet.interfaces import (
 from dragonfly_vortex.config import Config, TLSIdentity
 from dragonfly_vortex.daemon.supervisor import ISupervisingReactor
 from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.rpc.peer_tasks import PeerTasks
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
@@ -41,6 +42,7 @@ class DoorSettings:
     :param limiter: what all content is spent from.
     :param read_ahead: reads what is to be sent and is not in memory.
     :param rechecks: hears of every piece that has been sent.
+    :param tasks: what is done with whole tasks.
     :param identity: the files for TLS; None for no TLS.
     :param tally: where a worker counts what it sends; None: the door counts in one of its own.
     :param shared: what a worker accepts from, instead of listening itself.
@@ -54,6 +56,7 @@ class DoorSettings:
     limiter: UploadLimiter
     read_ahead: ReadAhead
     rechecks: Rechecks
+    tasks: PeerTasks
     identity: TLSIdentity | None
     tally: Tally | None
     shared: SharedSocket | None

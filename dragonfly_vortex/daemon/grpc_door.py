@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GRPCDoor"]
 
+_NO_SEED = "this peer is no seed (seed_peer.enable): it downloads and deletes nothing for callers of this door"
+
 
 class GRPCDoor(Door):
     """See :class:`~dragonfly_vortex.daemon.door.Door`."""
@@ -52,6 +54,8 @@ class GRPCDoor(Door):
             askers=Askers(settings.config.storage.dir, settings.reactor.seconds)
             if settings.config.discovery.peer_exchange
             else None,
+            tasks=settings.tasks,
+            refusal="" if settings.config.seed_peer.enable else _NO_SEED,
         )
 
     @property

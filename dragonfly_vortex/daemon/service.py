@@ -136,6 +136,8 @@ class VortexService(Service):
         limiter = self._limiter = UploadLimiter(main_share(self.config).upload.bandwidth_limit, self.reactor)
         read_ahead = ReadAhead(self.reactor)
         rechecks = Rechecks(self.config.storage.dir, IReactorTime(self.reactor), read_ahead.in_thread)
+        downloads = Downloads(self.config, self.reactor, store)
+        tasks = LocalTasks(self.config, store, downloads)
         settings = DoorSettings(
             config=self.config,
             reactor=self.reactor,
@@ -143,6 +145,7 @@ class VortexService(Service):
             limiter=limiter,
             read_ahead=read_ahead,
             rechecks=rechecks,
+            tasks=tasks,
             identity=server_tls(self.config),
             tally=self._tally,
             shared=self._shared,
@@ -152,8 +155,7 @@ class VortexService(Service):
         doors: dict[str, Door] = {}
         for transport in transports_named(self.config.storage.server.protocol):
             doors[transport.name] = load_code(transport.door)(settings)
-        downloads = Downloads(self.config, self.reactor, store)
-        local_door = self._make_local_door(store, downloads)
+        local_door = self._make_local_door(tasks)
         metrics = self._make_metrics(list(doors.values()))
         # A port that cannot be had leaves no thread and no open port. No child is accepted before this returns.
         with ExitStack() as unless_opened:
@@ -315,12 +317,11 @@ class VortexService(Service):
         port: int | None = getattr(self.address_of(transport), "port", None)
         return port
 
-    def _make_local_door(self, store: PieceStore, downloads: Downloads) -> LocalDoor | None:
+    def _make_local_door(self, tasks: LocalTasks) -> LocalDoor | None:
         """The door for programs on this machine; a worker has none."""
         server = self.config.download.server
         if server.socket_path is None or self._shared is not None:
             return None
-        tasks = LocalTasks(self.config, store, downloads)
         return LocalDoor(server, server.socket_path, tasks, self.reactor)
 
     def _make_metrics(self, doors: Sequence[Door]) -> IServer | None:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import grpc
 
     from dragonfly_vortex.rpc.host import HostNames
+    from dragonfly_vortex.rpc.peer_tasks import PeerTasks
     from dragonfly_vortex.rpc.servicer import UploadRPCs
 
 __all__ = ["DRAIN_TIMEOUT", "MAX_CALLS", "GRPCService", "RPCs", "UploadService"]
@@ -225,6 +226,8 @@ class UploadService(GRPCService):
     :param max_calls: see :class:`GRPCService`.
     :param rechecks: hears of every piece that has been sent; None: what children ask for again is not checked.
     :param askers: remembers the peers that ask; None: peers are not named to each other.
+    :param tasks: what is done with whole tasks; None: the methods for that are not served.
+    :param refusal: why the methods that change something are not for callers; empty where they are.
     """
 
     def __init__(
@@ -245,6 +248,8 @@ class UploadService(GRPCService):
         max_calls: int = MAX_CALLS,
         rechecks: Rechecks | None = None,
         askers: Askers | None = None,
+        tasks: PeerTasks | None = None,
+        refusal: str = "",
     ) -> None:
         super().__init__(reactor, "upload", drain_timeout=drain_timeout, max_calls=max_calls)
         self._store = store
@@ -259,6 +264,8 @@ class UploadService(GRPCService):
         self._memory = memory
         self._rechecks = rechecks
         self._askers = askers
+        self._tasks = tasks
+        self._refusal = refusal
         self._rpcs: UploadRPCs | None = None
 
     def make_rpcs(self, thread: EventLoopThread) -> UploadRPCs:
@@ -277,6 +284,8 @@ class UploadService(GRPCService):
             rechecks=self._rechecks,
             askers=self._askers,
             scheme=GRPC.schemes[self._credentials is not None],
+            tasks=self._tasks,
+            refusal=self._refusal,
         )
         return self._rpcs
 

@@ -1,7 +1,8 @@
 """
 The gRPC servicer of a parent, with the methods of ``dfdaemon.v2.DfdaemonUpload``: for each kind of piece those of its
 row in
-:data:`~dragonfly_vortex.rpc.methods.METHODS`, and the one about the host. All others are unimplemented.
+:data:`~dragonfly_vortex.rpc.methods.METHODS`, the one about the host, and those about whole tasks
+(:mod:`~dragonfly_vortex.rpc.task_servicer`).
 
 Everything here runs in the event loop's thread; what the storage knows is asked in the reactor's, and what is read from
 files is read in a few threads besides. How many there are does not depend on how many calls are under way.
@@ -14,7 +15,7 @@ import os
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import grpc
 from dragonfly_api import common_pb2, dfdaemon_pb2
@@ -35,8 +36,10 @@ from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST
 from dragonfly_vortex.rpc.memory_budget import Budget, Place
 from dragonfly_vortex.rpc.messages import fill, parse
 from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest
+from dragonfly_vortex.rpc.peer_tasks import PeerTasks
 from dragonfly_vortex.rpc.status import Status, status_of
 from dragonfly_vortex.rpc.streams import Context, Interest, LoopTurns, tell_host, tell_pieces
+from dragonfly_vortex.rpc.task_servicer import TaskRPCs
 from dragonfly_vortex.rpc.task_watch import Watches
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
@@ -78,6 +81,8 @@ class UploadRPCs:
     :param rechecks: hears of every piece that has been sent, in the reactor's thread; None: nothing is checked.
     :param askers: remembers the peers that ask; None: peers are not named to each other.
     :param scheme: of this peer's gRPC door.
+    :param tasks: what is done with whole tasks; None: the methods for that are not served.
+    :param refusal: why the methods that change something are not for callers here; empty where they are.
     """
 
     def __init__(
@@ -95,6 +100,8 @@ class UploadRPCs:
         rechecks: Rechecks | None = None,
         askers: Askers | None = None,
         scheme: str = GRPC.scheme,
+        tasks: PeerTasks | None = None,
+        refusal: str = "",
     ) -> None:
         self.host = common_pb2.Host()
         """What is said about the host."""
@@ -117,12 +124,16 @@ class UploadRPCs:
         self._turns = LoopTurns()
         self._closing = asyncio.Event()
         self._clear_askers()
+        self._task_rpcs: TaskRPCs | None = None
+        if tasks is not None:
+            self._task_rpcs = TaskRPCs(
+                SERVICE, tasks, thread, budget=budget, limited_log=limited_log, spend=self._sent, refusal=refusal
+            )
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         """All methods, for a server, those about its health too. Requests about pieces are parsed here."""
-        methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            SYNC_HOST: grpc.unary_stream_rpc_method_handler(self._sync_host)
-        }
+        methods = {} if self._task_rpcs is None else self._task_rpcs.methods()
+        methods[SYNC_HOST] = grpc.unary_stream_rpc_method_handler(self._sync_host)
         for kind, row in METHODS.items():
             methods[row.download] = grpc.unary_unary_rpc_method_handler(partial(self._download, kind))
             methods[row.stat] = grpc.unary_unary_rpc_method_handler(partial(self._stat, kind))
@@ -139,6 +150,8 @@ class UploadRPCs:
         """End the readers' threads, as soon as each has read its piece. Blocks until then."""
         self._clear_askers()
         self._readers.shutdown()
+        if self._task_rpcs is not None:
+            self._task_rpcs.close()
 
     # -- one piece
 
@@ -202,6 +215,11 @@ class UploadRPCs:
         """Wait until a piece may be sent."""
         if self._limiter is not None:
             await self._thread.ask(self._limiter.spend_in_turn, piece, length)
+
+    async def _sent(self, piece: Hashable, length: int) -> None:
+        """A piece of a download is to be sent to its caller."""
+        await self._spend(piece, length)
+        self._tally.sent(length)
 
     # -- what there is
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NoReturn, TypeVar
@@ -22,7 +22,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc import StatusCode
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import NotStored, ProtocolError, VortexError
@@ -63,7 +63,7 @@ class TaskRPCs:
     :param thread: the event loop, and the way to the reactor.
     :param budget: what all pieces in memory are taken from.
     :param limited_log: for what a call can cause; it is used in the reactor's thread.
-    :param spend: waits until so many bytes may be sent over the network; None: they stay on this machine.
+    :param spend: waits until a piece of so many bytes may be sent over the network; None: it stays on this machine.
     :param refusal: why methods that change something are not for callers here; empty where they are.
     """
 
@@ -75,7 +75,7 @@ class TaskRPCs:
         *,
         budget: Budget,
         limited_log: LimitedLog,
-        spend: Callable[[str, int], Deferred[None]] | None = None,
+        spend: Callable[[Hashable, int], Coroutine[Any, Any, None]] | None = None,
         refusal: str = "",
     ) -> None:
         self._service = service
@@ -136,7 +136,7 @@ class TaskRPCs:
         with place:
             await entered
             if self._spend is not None:
-                await self._thread.ask(self._spend, owner, length)
+                await self._spend((request.kind, request.task_id, metadata.number), length)
             opened = partial(self._tasks.open_piece, request.kind, request.task_id, metadata.number)
             piece: OpenPiece = await self._thread.ask(opened, unwanted=_close)
             # It closes the file, so that it has to be done even if the call has been cancelled.

@@ -10,6 +10,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from dragonfly_vortex.config import Config, server_tls
 from dragonfly_vortex.daemon.door import DoorSettings, IPeerReactor
+from dragonfly_vortex.daemon.downloads import Downloads
+from dragonfly_vortex.daemon.peer_tasks import LocalTasks
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
@@ -22,13 +24,15 @@ def door_settings(config: Config, directory: Path) -> DoorSettings:
     """Settings for a store that is not opened."""
     peer_reactor = cast(IPeerReactor, reactor)
     read_ahead = ReadAhead(peer_reactor)
+    store = PieceStore(directory, peer_reactor)
     return DoorSettings(
         config=config,
         reactor=peer_reactor,
-        store=PieceStore(directory, peer_reactor),
+        store=store,
         limiter=UploadLimiter(10**9, peer_reactor),
         read_ahead=read_ahead,
         rechecks=Rechecks(directory, IReactorTime(reactor), read_ahead.in_thread),
+        tasks=LocalTasks(config, store, Downloads(config, peer_reactor, store)),
         identity=server_tls(config),
         tally=None,
         shared=None,
