@@ -1,4 +1,4 @@
-"""Reading and writing a whole range of a file, which one system call may do in part only."""
+"""Reads and writes a whole range of a file; one system call may do a part only."""
 
 from __future__ import annotations
 

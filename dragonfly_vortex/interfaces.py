@@ -226,23 +226,23 @@ class IPieceSink(Interface):
 
     def begin(metadata: PieceMetadata) -> None:
         """
-        The metadata of the piece have arrived; its number is the requested one.
+        Called with the metadata of the piece; its number is the requested one.
 
         :raises PieceRefused: this cannot be the piece that was asked for. The parent is not asked again then.
         """
 
     def write(data: bytes | memoryview) -> None:
         """
-        The next bytes; good only during the call.
+        Called with the next bytes, which are valid only during the call.
 
         :raises OSError: they cannot be written.
         """
 
     def finish() -> object:
-        """The piece is complete and verified. What is returned is the response's ``content``."""
+        """Called when the piece is complete and verified. Returns the response's ``content``."""
 
     def fail() -> None:
-        """The piece will not be completed: forget what was written."""
+        """Called when the piece will not be completed: forget what was written."""
 
 
 class IFileSink(IPieceSink):

@@ -39,29 +39,29 @@ class Tally:
         self._numbers = (memoryview(bytearray(_LENGTH)) if memory is None else memory).cast("q")
 
     def piece_begun(self) -> None:
-        """A piece was asked for."""
+        """Count a request for a piece."""
         self._numbers[_UNDER_WAY] += 1
 
     def piece_ended(self) -> None:
-        """The reply ended, complete or not."""
+        """Count the end of a reply, complete or not."""
         self._numbers[_UNDER_WAY] -= 1
 
     def sent(self, length: int) -> None:
-        """So many bytes of a piece's content have gone."""
+        """Count bytes of a piece's content that were sent."""
         self._numbers[_SENT] += length
 
     def nothing_under_way(self) -> None:
-        """The process that counted here has ended, perhaps before it could say so."""
+        """Count no piece as under way: the process that counted here has ended."""
         self._numbers[_UNDER_WAY] = 0
 
     @property
     def pieces_under_way(self) -> int:
-        """How many pieces are being sent."""
+        """The number of pieces that are being sent."""
         return self._numbers[_UNDER_WAY]
 
     @property
     def bytes_sent(self) -> int:
-        """How many bytes of content have been sent."""
+        """The bytes of content that have been sent."""
         return self._numbers[_SENT]
 
 

@@ -136,7 +136,7 @@ class Parent:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it is asked at all."""
+        """Whether this parent may be asked for pieces at all."""
         return self.standing in (Standing.GOOD, Standing.DOUBTED) and not self.is_removed
 
     @property
@@ -196,13 +196,13 @@ class Parent:
     # -- what it gives and does not give -------------------------------------------------------------------------------
 
     def answer(self) -> None:
-        """It has answered as it should."""
+        """Record a correct answer."""
         if self.standing is Standing.DOUBTED:
             self.standing = Standing.GOOD
 
     def give(self, now: float, length: int, seconds: float) -> None:
         """
-        It has given a piece.
+        Record a piece from this parent.
 
         :param length: bytes of it.
         :param seconds: from the request to the end of the piece, without the time that this side's limit took.
@@ -219,7 +219,7 @@ class Parent:
 
     def fail(self, number: int, failed_round: int) -> None:
         """
-        It has failed to give a piece.
+        Record that a piece did not come from this parent.
 
         :param failed_round: its round when it was asked.
         """
@@ -232,22 +232,22 @@ class Parent:
                 self.standing = Standing.OUT
 
     def give_up(self) -> None:
-        """It does not answer."""
+        """Give this parent up, because it does not answer."""
         self.standing = Standing.OUT
 
     def refuse(self) -> None:
-        """It cannot be spoken to, now or later."""
+        """Give this parent up for good, because no connection to it can succeed."""
         self.give_up()
         self.wait_no_longer()
 
     def rest(self, now: float, jitter: float) -> None:
-        """It has failed, and is asked again after a pause."""
+        """Let this parent rest after a failure; it is asked again after a pause."""
         if self.retry_at is None:
             self.retry_at = now + backoff(self.backoffs, jitter)
             self.backoffs += 1
 
     def recover(self) -> None:
-        """It has rested: it is in doubt, and may be asked again for what it failed to give."""
+        """End the rest of this parent: it is in doubt, and may be asked again for the pieces that it failed to give."""
         self.retry_at = None
         self.failures.clear()
         if self.standing is Standing.OUT:
@@ -296,7 +296,7 @@ class Parent:
         self.is_open = False
 
     def announce(self, number: int, offset: int, length: int) -> None:
-        """It has a piece, which it has not announced before."""
+        """Record a piece that this parent announces for the first time."""
         self.announced[number] = offset, length
         self.lacks.discard(number)
         self.looks = 0
@@ -304,7 +304,7 @@ class Parent:
 
     def end_announcing(self, *, is_open: bool) -> None:
         """
-        It announces nothing more.
+        Record the end of this parent's announcements.
 
         :param is_open: whether it may be asked for anything.
         """
@@ -312,7 +312,7 @@ class Parent:
         self.is_open = is_open
 
     def put_off(self, now: float, jitter: float) -> None:
-        """It does not have something, and is asked again after a pause."""
+        """Have this parent asked again after a pause for what it lacks."""
         if self.look_again_at is None:
             self.look_again_at = now + backoff(self.looks, jitter)
             self.looks += 1
@@ -333,7 +333,7 @@ class Parent:
     # -- whether it is named as a parent -------------------------------------------------------------------------------
 
     def remove(self) -> None:
-        """It is not named as a parent any more. What it said that it lacks does not count."""
+        """Remove this parent from the download. The pieces that it said it lacks do not count."""
         self.is_removed = True
         self.lacks.clear()
         self.wait_no_longer()
@@ -347,7 +347,7 @@ class Parent:
 
     def lie_about(self, lie: str, accusers: set[str] | None) -> None:
         """
-        It has said what cannot be true. Accused once more after it was acquitted, it is not acquitted again.
+        Record a lie of this parent. Accused once more after it was acquitted, it is not acquitted again.
 
         :param lie: what was expected and what came.
         :param accusers: the parents that vouch for what it contradicts; None where it is a lie whatever others say.
@@ -360,7 +360,8 @@ class Parent:
 
     def catch(self, lie: str) -> None:
         """
-        It has sent all of a task that is wrong as a whole. What it lacks still says where that task ended.
+        Record that this parent sent all of a task that is wrong as a whole. What it lacks still says where that task
+        ended.
 
         :param lie: what it has sent.
         """
@@ -387,7 +388,7 @@ class Parent:
     # -- what it may be asked for, besides new numbers: each number once or more, until it is found to be no use -------
 
     def offer(self, number: int) -> None:
-        """A piece can be asked for, as far as others are concerned."""
+        """Offer a piece: no other request for it is under way."""
         if self.may_have(number):
             heapq.heappush(self._offers, number)
 

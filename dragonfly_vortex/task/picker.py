@@ -118,13 +118,13 @@ class Choice:
     # -- what changes it -----------------------------------------------------------------------------------------------
 
     def take(self, request: Request) -> None:
-        """A request is under way."""
+        """Count a request that is under way."""
         self.under_way.setdefault(request.number, []).append(request)
         self.owed.discard(request.number)
         self.forget(request.number)
 
     def settle(self, request: Request) -> None:
-        """A request is under way no more; its number is free again if it was the last one."""
+        """Remove a request that has ended; its number is free again if no other is under way."""
         requests = self.under_way[request.number]
         requests.remove(request)
         if not requests:
@@ -134,12 +134,12 @@ class Choice:
                 self.put_back(request.number)
 
     def forget(self, number: int) -> None:
-        """A number is not free any more."""
+        """Take a number from the free ones."""
         self.returned.discard(number)
         self._orphans.discard(number)
 
     def put_back(self, number: int) -> None:
-        """A number is free again."""
+        """Make a number free again."""
         if number < self._frontier:
             self.returned.add(number)
         for parent in self._parents.values():
@@ -149,12 +149,12 @@ class Choice:
         self.find_orphans({number})
 
     def lack(self, parent: Parent, number: int) -> None:
-        """A parent does not have a piece."""
+        """Record that a parent lacks a piece."""
         parent.lacks.add(number)
         heapq.heappush(self._lacked, number)
 
     def offer(self, parent: Parent, number: int) -> None:
-        """A parent has got a piece."""
+        """Record that a parent has a piece now."""
         self._swarm.announced(number)
         if parent.is_alive and self.is_free(number):
             self._orphans.discard(number)
@@ -169,7 +169,7 @@ class Choice:
         self._orphans.update(number for number in numbers & self.returned if not self._may_be_had(number))
 
     def start_anew(self) -> None:
-        """Every number is new, but for those that are under way."""
+        """Begin anew: every number is new, except those under way."""
         self.returned.clear()
         self._orphans.clear()
         self.busy.clear()

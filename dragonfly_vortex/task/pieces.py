@@ -74,7 +74,7 @@ class Pieces:
         return (end - 1) * piece_length + verified[end - 1].length
 
     def add(self, number: int, piece: VerifiedPiece) -> None:
-        """A piece is verified."""
+        """Add a verified piece."""
         self.layout.add(number, piece)
         if self.layout.short == number:
             # Only liars have sent pieces after the last one: from others they would have contradicted it.
@@ -180,7 +180,7 @@ class Pieces:
         )
 
     def settle(self, request: Request) -> Parent:
-        """A request is under way no more. Its parent."""
+        """Remove a request that has ended, and return its parent."""
         if request in self._withdrawn:
             self._withdrawn.discard(request)
             # It may have had its answer before anybody came to cancel it.

@@ -137,7 +137,7 @@ class Trust:
         return True
 
     def learn(self, parent: Parent, number: int, content_length: int | None, piece_length: int | None) -> None:
-        """Take what a parent says of the layout for true, unless it cannot be."""
+        """Take over what a parent says of the layout, unless it cannot be true."""
         for contradiction in self._layout.contradictions_of_telling(content_length, piece_length):
             self.record_lie(parent, number, contradiction)
             return
@@ -151,7 +151,7 @@ class Trust:
     # -- what is thought of parents ------------------------------------------------------------------------------------
 
     def record_lie(self, parent: Parent, number: int, contradiction: Contradiction) -> None:
-        """A parent has said what cannot be true."""
+        """Record a lie of a parent."""
         if parent.is_honest:
             reason = str(contradiction)
             self.last_error = UnexpectedPiece(parent.address, piece_id(self._task_id, number), reason)
@@ -168,7 +168,7 @@ class Trust:
 
     def expose(self, parent: Parent, lie: str, accusers: set[str] | None = None) -> None:
         """
-        A parent has lied: it is not asked again, and what is known from it alone is forgotten.
+        Exclude a parent that has lied, and forget what is known from it alone.
 
         :param lie: what was expected and what came.
         :param accusers: the parents that vouch for what it contradicts; None where it is a lie whatever others say.

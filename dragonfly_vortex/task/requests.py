@@ -44,7 +44,7 @@ nowhere."""
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """
-    What has become of a request.
+    The outcome of a request.
 
     :param result: the piece; or the claim of another process, so that it was not requested; or why it failed.
     :param is_given_up: whether it was given up before. Then nothing comes of it, whatever it is.
@@ -76,7 +76,7 @@ class _UnderWay:
 
 class Requests:
     """
-    All that have no answer yet.
+    The requests without an answer.
 
     :param reactor: the clock.
     :param in_thread: how to call a function in a thread.
@@ -128,7 +128,7 @@ class Requests:
 
     def add(self, request: Request, coming: Deferred[DownloadPieceResponse | Claim], sink: OutputSink) -> None:
         """
-        A request has been made.
+        Add a request that was made.
 
         :param coming: fires with its answer, and is cancelled when it is given up.
         :param sink: where the piece is written to; it is revoked then.
@@ -138,7 +138,7 @@ class Requests:
 
     def report(self, progress: Callable[[Request, int, int], None]) -> None:
         """
-        Tell how far the requests are.
+        Report the progress of the requests to the plan.
 
         :param progress: called with each request whose parent has said how long the piece is, with the bytes that have
             come, and with that length.

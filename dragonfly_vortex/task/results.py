@@ -15,7 +15,7 @@ __all__ = ["DownloadedTask", "ParentShare", "Progress", "share_of", "summary_of"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """
-    How far a download is.
+    The progress of a download.
 
     :param verified_bytes: bytes of the pieces that have arrived and have their digests.
     :param verified_pieces: how many pieces these are.
@@ -39,7 +39,7 @@ class Progress:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParentShare:
     """
-    What a parent has given.
+    The pieces and bytes that a parent has given.
 
     :param parent: its address, ``HOST:PORT``.
     :param piece_count: pieces of the finished file that came from it.
@@ -94,7 +94,7 @@ def summary_of(
     plan: Plan, parents: Sequence[str], *, seconds: float, left_to_hash: int, lies: Mapping[str, str], digest: str
 ) -> DownloadedTask:
     """
-    What a download has done.
+    The result of a download.
 
     :param plan: the one that was followed to its end.
     :param parents: all parents that were named.

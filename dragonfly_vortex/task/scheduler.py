@@ -187,7 +187,7 @@ class Plan:
         return self.waits.stuck(self.timing.now - self.timing.progressed_at)
 
     def failure(self) -> TaskError | None:
-        """Why the task cannot be had, as soon as that is certain: no parent can give a piece of it."""
+        """Why the task cannot be downloaded, as soon as that is certain: no parent can give a piece of it."""
         if self.trust.mismatch is not None and self.trust.is_hopeless:
             return self.trust.mismatch
         if self.trust.is_end_unknown:
@@ -208,8 +208,8 @@ class Plan:
 
     def advance(self, now: float) -> None:
         """
-        It is so late: parents that have rested are asked again, requests may be slow by now, and what did not come in
-        the time for retries will not be waited for any more.
+        Advance the time: parents that have rested are asked again, requests may be slow by now, and what did not come
+        in the time for retries will not be waited for any more.
 
         :param now: seconds since any moment in the past, at least as many as were told last.
         """

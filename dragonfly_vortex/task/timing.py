@@ -138,7 +138,7 @@ class Timing:
         return self.now - max(max((course.progressed_at for course in courses), default=self.now), parent.heard_at)
 
     def begin(self, request: Request) -> None:
-        """A request has been made."""
+        """Add a request that was made."""
         course = self._courses[request] = _Course(asked_at=self.now, progressed_at=self.now)
         self._wait(request, course)
 
@@ -147,11 +147,11 @@ class Timing:
         return self.now - self._courses[request].asked_at
 
     def end(self, request: Request) -> None:
-        """A request is under way no more."""
+        """Remove a request that has ended."""
         self._set_slow(request, self._courses.pop(request), False)
 
     def hear(self, request: Request) -> None:
-        """The parent has said that the piece comes. The shortest time for that is its round trip."""
+        """Record that the parent has promised the piece. The shortest time for that is its round trip."""
         course, parent = self._courses[request], self._parents[request.parent]
         if not course.is_heard:
             course.is_heard = True
@@ -200,7 +200,7 @@ class Timing:
             self._look_at = min(self._look_at, self.now)
 
     def look(self) -> bool:
-        """See which requests are slow by now; tells whether it was time for that."""
+        """Find the requests that are slow by now. Returns whether it was time to look."""
         if self.now < self._look_at:
             return False
         self._look_at = self.now + _LOOK_INTERVAL
@@ -265,7 +265,8 @@ class Timing:
 
     def came(self, parent: Parent, length: int, seconds: float) -> None:
         """
-        A piece has arrived. A parent whose pieces are late has fewer at once, and one more for each that is early.
+        Record a piece that has arrived. A parent whose pieces are late gets fewer at once, and one more for each that
+        is early.
 
         :param length: bytes of the piece.
         :param seconds: from the request to the end of the piece, without the time that this side's limit took.

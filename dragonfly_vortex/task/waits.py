@@ -79,7 +79,7 @@ class Waits:
             parent.put_off(self._timing.now, self._timing.jitter())
 
     def came(self, parent: Parent) -> None:
-        """A parent has given something."""
+        """Record that a parent has given something."""
         self._reasons.pop(parent.address, None)
         self._told.discard(parent.address)
 
@@ -144,7 +144,7 @@ class Waits:
 
     def look_at_busy(self, request: Request, owner: tuple[int, int] | None) -> None:
         """
-        Another process is fetching a piece.
+        Record that another process is fetching a piece.
 
         :param owner: which process, and a number that changes while it runs.
         """

@@ -50,7 +50,7 @@ class MemoryConnection(StringTransport):
     # -- what the test calls
 
     def packets(self) -> list[Event]:
-        """What the protocol has said since the last call."""
+        """The packets that the protocol has sent since the last call."""
         data = self.value()
         self._reader.receive_data(data[self._read :])
         self._read = len(data)

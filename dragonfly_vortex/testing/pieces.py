@@ -43,7 +43,7 @@ class SamplePiece:
 
     def request(self, sink: IPieceSink | None = None) -> DownloadPieceRequest:
         """
-        What a client is asked to fetch it.
+        The request of a client for this piece.
 
         :param sink: where its bytes go; None means memory.
         """

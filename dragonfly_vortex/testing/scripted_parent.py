@@ -104,7 +104,7 @@ class ScriptedParent:
 
     @property
     def open_connections(self) -> int:
-        """How many connections there are."""
+        """The number of open connections."""
         return len(self._open)
 
     def start(self) -> str:

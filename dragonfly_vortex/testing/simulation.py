@@ -75,7 +75,7 @@ class Swarm:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """
-    What happened to a child's request.
+    An event of a child's request.
 
     :param at: when, in seconds.
     :param what: ``asked``, ``verified``, ``failed``, ``refused`` or ``cancelled``.

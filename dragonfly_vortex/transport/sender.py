@@ -133,7 +133,7 @@ class FileRangeProducer(abc.ABC):
         return done
 
     def stopProducing(self) -> None:
-        """The connection is lost."""
+        """Called by the transport: the connection is lost."""
         self._end(ConnectionLost("the child ended the connection inside a piece"))
 
     @abc.abstractmethod

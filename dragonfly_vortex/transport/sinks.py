@@ -82,4 +82,4 @@ class FileSink:
         """Nothing is left to do."""
 
     def fail(self) -> None:
-        """What was written stays; it is written over when the piece is asked for again."""
+        """Leave what was written; it is overwritten when the piece is requested again."""

@@ -80,11 +80,11 @@ class ClientPool:
         self._stopped = False
 
     def __len__(self) -> int:
-        """How many clients there are."""
+        """The number of clients."""
         return len(self._busy) + len(self._idle)
 
     def active_requests(self, address: str) -> int:
-        """How many pieces are being fetched from an address."""
+        """The number of pieces that are being fetched from an address."""
         entry = self._busy.get(address)
         return entry.active_requests if entry is not None else 0
 

@@ -92,7 +92,7 @@ class ConnectionRegistry:
 
     def change_limits(self, *, max_connections: int, idle_timeout: float) -> None:
         """
-        Go on with other limits; see the class. A wait that has begun takes its time, and connections that are too many
+        Take other limits; see the class. A wait that has begun takes its time, and connections that are too many
         stay until they end.
         """
         self.max_connections = max_connections
@@ -152,20 +152,20 @@ class ConnectionRegistry:
     # -- what the connections tell
 
     def opened(self, connection: ServedConnection) -> None:
-        """A connection was made. It is not idle: its first request is on its way."""
+        """Add a new connection. It is not idle: its first request is on its way."""
         self._all.add(connection)
         if self._ending.is_awaited:
             connection.finish()
 
     def became_idle(self, connection: ServedConnection) -> None:
-        """A connection waits for its next request."""
+        """Record that a connection waits for its next request."""
         self._idle.pop(connection, None)
         self._idle[connection] = None
         if self._is_room_awaited:
             self._tell_of_room()
 
     def closed(self, connection: ServedConnection) -> None:
-        """A connection has ended."""
+        """Remove a connection that has ended."""
         self._all.discard(connection)
         self._idle.pop(connection, None)
         self._tell_of_room()
