@@ -8,13 +8,16 @@ bytes as they are, so the agent below it asks for ``identity`` alone, and passes
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias, cast
 from urllib.parse import urlsplit
 
 from treq.client import HTTPClient
 from twisted.internet.abstract import isIPAddress, isIPv6Address
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
+from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import (
     IProtocol,
     IProtocolFactory,
@@ -39,7 +42,12 @@ from dragonfly_vortex.transport.socket_options import plain_socket
 from dragonfly_vortex.transport.tls import ClientTLS, beneath
 from dragonfly_vortex.transport.tls_endpoint import TLSEndpoint
 
-__all__ = ["ContentEncoded", "Discarding", "SourceAgent", "client_over"]
+__all__ = ["ContentEncoded", "Discarding", "MayConnect", "SourceAgent", "client_over"]
+
+MayConnect: TypeAlias = "Callable[[str, str | None], bool]"
+"""Whether a host may be asked at an address."""
+
+_NOT_ALLOWED = "this host may not be asked"
 
 CONNECT_TIMEOUT = 10.0
 """Seconds that connecting to a source may take, with the name, a proxy and TLS. A source may be far away."""
@@ -97,9 +105,20 @@ class SourceAgent:
     :param proxies: the proxies of the environment.
     :param connections: that are kept for each host.
     :param read_size: bytes to read from a socket at a time.
+    :param may_connect: whether a host may be asked at an address, which is None where a proxy finds it out. For a host
+        that may not be asked, a request fails as where it has no address.
     """
 
-    def __init__(self, reactor: IReactorTCP, proxies: Proxies, *, connections: int, read_size: int) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTCP,
+        proxies: Proxies,
+        *,
+        connections: int,
+        read_size: int,
+        may_connect: MayConnect = lambda host, address: True,
+    ) -> None:
+        self._may_connect = may_connect
         self._reactor = reactor
         self._clock = IReactorTime(reactor)
         self._proxies = proxies
@@ -122,6 +141,8 @@ class SourceAgent:
         if parts.scheme == "http":
             proxy = self._proxies.for_host("http", parts.hostname or "", parts.port or 80)
             if proxy is not None:
+                if not self._may_connect(parts.hostname or "", None):
+                    return fail(DNSLookupError(_NOT_ALLOWED))
                 agent = self._agent_through(proxy)
                 if proxy.authorization:
                     headers.setRawHeaders(b"Proxy-Authorization", [proxy.authorization.encode("ascii")])
@@ -135,9 +156,11 @@ class SourceAgent:
         proxy = self._proxies.for_host("https", host, port)
         if proxy is None:
             endpoint = self._endpoint(host, port)
+        elif not self._may_connect(host, None):
+            endpoint = _Refusing()
         else:
             target = f"[{host}]:{port}" if isIPv6Address(host) else f"{host}:{port}"
-            endpoint = TunnelEndpoint(self._endpoint(proxy.host, proxy.port), target, proxy.authorization)
+            endpoint = TunnelEndpoint(self._to_proxy(proxy), target, proxy.authorization)
         if self._tls is None:  # only now, because the platform's authorities take time to be read
             self._tls = ClientTLS(CertificateOptions(trustRoot=platformTrust()))
         return _Endpoint(TLSEndpoint(self._tls.to(host), endpoint, self._clock), self._clock, self._read_size)
@@ -151,16 +174,36 @@ class SourceAgent:
 
     def _agent_through(self, proxy: Proxy) -> ProxyAgent:
         if proxy not in self._through:
-            endpoint = _Endpoint(self._endpoint(proxy.host, proxy.port), self._clock, self._read_size)
+            endpoint = _Endpoint(self._to_proxy(proxy), self._clock, self._read_size)
             self._through[proxy] = ProxyAgent(endpoint, self._reactor, self._pool)
         return self._through[proxy]
 
+    def _to_proxy(self, proxy: Proxy) -> IStreamClientEndpoint:
+        return _plain_endpoint(self._reactor, proxy.host, proxy.port, lambda address: True)
+
     def _endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
-        if isIPAddress(host):
-            return TCP4ClientEndpoint(self._reactor, host, port, CONNECT_TIMEOUT)
-        if isIPv6Address(host):
-            return TCP6ClientEndpoint(self._reactor, host, port, CONNECT_TIMEOUT)
-        return NameEndpoint(self._reactor, host, port, CONNECT_TIMEOUT)
+        return _plain_endpoint(self._reactor, host, port, partial(self._may_connect, host))
+
+
+def _plain_endpoint(
+    reactor: IReactorTCP, host: str, port: int, may_connect: Callable[[str], bool]
+) -> IStreamClientEndpoint:
+    """What connects to a host without TLS."""
+    if isIPAddress(host) or isIPv6Address(host):
+        if not may_connect(host):
+            return _Refusing()
+        kind = TCP6ClientEndpoint if isIPv6Address(host) else TCP4ClientEndpoint
+        return kind(reactor, host, port, CONNECT_TIMEOUT)
+    return NameEndpoint(reactor, host, port, CONNECT_TIMEOUT, may_connect)
+
+
+@implementer(IStreamClientEndpoint)
+class _Refusing:
+    """Stands for a host that may not be asked."""
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """See :meth:`twisted.internet.interfaces.IStreamClientEndpoint.connect`."""
+        return fail(DNSLookupError(_NOT_ALLOWED))
 
 
 def client_over(agent: SourceAgent) -> HTTPClient:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -80,9 +80,18 @@ class NameEndpoint:
     :param reactor: connects, resolves names, and is the clock.
     :param host: the name.
     :param timeout: seconds for each attempt to connect.
+    :param may_connect: whether an address of the name may be connected to. One that may not counts as none.
     """
 
-    def __init__(self, reactor: IReactorTCP, host: str, port: int, timeout: float) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTCP,
+        host: str,
+        port: int,
+        timeout: float,
+        may_connect: Callable[[str], bool] = lambda address: True,
+    ) -> None:
+        self._may_connect = may_connect
         self._reactor = reactor
         self._host = host
         self._port = port
@@ -101,7 +110,8 @@ class NameEndpoint:
         receiver = _Addresses()
         resolver = IReactorPluggableNameResolver(self._reactor).nameResolver
         resolver.resolveHostName(receiver, self._host, portNumber=self._port)
-        endpoints = [self._endpoint(address) for address in await receiver.resolved]
+        addresses = await receiver.resolved
+        endpoints = [self._endpoint(address) for address in addresses if self._may_connect(address.host)]
         if not endpoints:
             raise DNSLookupError(f"no results for hostname lookup: {self._host}")
         return await _Attempts(IReactorTime(self._reactor), endpoints, factory).first

@@ -14,7 +14,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
 from dragonfly_vortex.model import Origin
-from dragonfly_vortex.source.agent import SourceAgent
+from dragonfly_vortex.source.agent import MayConnect, SourceAgent
 from dragonfly_vortex.source.http import HTTPSource
 from dragonfly_vortex.source.location import Header, locate
 from dragonfly_vortex.source.proxies import Proxies
@@ -73,13 +73,16 @@ class SourceCase(TestCase):
         self.addCleanup(origin.stop)
         return origin
 
-    def agent(self, proxies: Mapping[str, str] | None = None) -> SourceAgent:
+    def agent(
+        self, proxies: Mapping[str, str] | None = None, may_connect: MayConnect = lambda host, address: True
+    ) -> SourceAgent:
         """An agent that knows these proxies."""
         agent = SourceAgent(
             self.reactor,
             Proxies({} if proxies is None else proxies),
             connections=8,
             read_size=65536,
+            may_connect=may_connect,
         )
         self.addCleanup(agent.close)
         return agent
