@@ -25,7 +25,7 @@ class Ending:
     Fires Deferreds when a count is zero, such as that of threads at work or of open connections. The count may rise
     again later, and reach zero again.
 
-    :param is_over: tells whether nothing is left.
+    :param is_over: returns whether nothing is left.
     """
 
     def __init__(self, is_over: Callable[[], bool]) -> None:

@@ -1,8 +1,8 @@
 """
 Every error that the package raises: one root, and a branch for each layer that can fail.
 
-The attributes carry the facts, the messages say what was expected and what came. An error that tells of a file keeps
-its path to this side of the connection: what may be told to a stranger is decided in
+The attributes carry the facts, the messages say what was expected and what came. A message may name a path, and stays
+on this side of the connection: what a stranger gets is decided in
 :func:`dragonfly_vortex.vortex.server_protocol.error_reply`.
 """
 

@@ -312,14 +312,14 @@ class IPieceAnnouncer(Interface):
         """
         Begin to ask. Nothing is called before this has returned; then each in the reactor's thread.
 
-        A parent whose list ends before the task is complete is asked again by the announcer itself, silently: what it
-        tells twice does no harm.
+        A parent whose list ends before the task is complete is asked again by the announcer itself, silently; a piece
+        may be announced twice.
 
         :param on_layout: called with the task's content length and piece length in bytes, None for what the parent does
             not say.
         :param on_piece: called with the number, offset and length of a piece that is there, as often as there is one.
-        :param on_end: called once, when nothing more will be told. True: the parent has told of all that it has, and
-            will have no more. False: it cannot be asked any more, so from now on it may have anything.
+        :param on_end: called once, when the announcements have ended. True: the parent has announced all that it has,
+            and will have no more. False: it cannot be asked any more, so from now on it may have anything.
         :returns: ends it; nothing is called from then on. It may be called again, for nothing.
         """
 

@@ -66,7 +66,7 @@ class LimitedLog:
             self._log.failure(format, failure, **fields)
 
     def _admits(self, format: str) -> bool:
-        """Count a line, and tell whether it is to be logged."""
+        """Count a line, and return whether it is to be logged."""
         now = self._clock.seconds()
         period = self._periods.get(format)
         if period is None or (period.ending is None and now - period.began >= SECONDS):

@@ -16,7 +16,7 @@ __all__ = ["main_share", "unshareable", "worker_share"]
 def worker_share(config: Config, number: int) -> Config:
     """
     The configuration of one worker: it serves as one process, by the transport that has workers alone, within its part
-    of the limits. The main process tells the metrics of all, and advertises the peer.
+    of the limits. The main process serves the metrics of all, and advertises the peer.
 
     :param config: the peer's.
     :param number: of the worker, from 1.

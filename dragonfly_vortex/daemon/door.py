@@ -41,7 +41,7 @@ class DoorSettings:
     :param store: where the pieces are.
     :param limiter: what all content is spent from.
     :param read_ahead: reads what is to be sent and is not in memory.
-    :param rechecks: hears of every piece that has been sent.
+    :param rechecks: is called for each piece that has been sent.
     :param tasks: what is done with whole tasks.
     :param identity: the files for TLS; None for no TLS.
     :param tally: where a worker counts what it sends; None: the door counts in one of its own.

@@ -205,7 +205,7 @@ class _Parents:
     inside the block.
 
     :param config: the peer's configuration.
-    :param reactor: connects, resolves names and tells the time.
+    :param reactor: connects, resolves names, and is the clock.
     :raises CertificateUnusable: a file for TLS cannot be used.
     """
 

@@ -1,5 +1,5 @@
 """
-A whole peer as a Twisted service: a storage, the doors that offer it, and the metrics that tell of them. Built from a
+A whole peer as a Twisted service: a storage, the doors that offer it, and their metrics. Built from a
 configuration, here only.
 """
 

@@ -33,7 +33,7 @@ class DownloaderBuilder(Protocol):
         Build a downloader.
 
         :param config: the whole configuration.
-        :param reactor: connects, resolves names and tells the time.
+        :param reactor: connects, resolves names, and is the clock.
         :param limiter: what all content is spent from.
         """
 
@@ -65,7 +65,7 @@ class DownloaderFactory:
 
     :param protocol: a transport's name, or ``auto`` for the best that each parent offers.
     :param config: the whole configuration.
-    :param reactor: connects, resolves names and tells the time.
+    :param reactor: connects, resolves names, and is the clock.
     """
 
     def __init__(self, protocol: str, config: Config, *, reactor: IReactorTCP) -> None:
@@ -140,7 +140,7 @@ class Negotiation:
 
     :param transports: those that may carry content.
     :param config: the whole configuration.
-    :param reactor: connects, resolves names and tells the time.
+    :param reactor: connects, resolves names, and is the clock.
     :param downloader: fetches the pieces; to be stopped in the end.
     :param exchange: what parents are told of this peer, and tell of others; None for nothing.
     """

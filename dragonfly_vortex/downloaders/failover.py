@@ -248,7 +248,7 @@ class Attempt:
 @implementer(IFileSink)
 class _HeardSink:
     """
-    A sink that tells when something comes for it. Whether it has a file is known by the one that it stands for.
+    A sink that records when bytes arrive for it. Whether it has a file is known by the one that it stands for.
 
     :param sink: where it goes.
     """

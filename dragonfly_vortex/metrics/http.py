@@ -101,7 +101,7 @@ class MetricsServer:
 
 class _Connection(ProtocolWrapper):
     """
-    A connection that a stranger cannot fill the log by: Twisted stumbles over a length of thousands of digits.
+    A connection that a stranger cannot fill the log by: Twisted logs a traceback for a length of thousands of digits.
 
     A child of Vortex that was given this port has an answer at once. Twisted would wait for the end of a line.
     """

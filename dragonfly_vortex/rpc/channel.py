@@ -114,7 +114,7 @@ class Channel:
     ) -> Deferred[None]:
         """
         Make a call that has a stream of replies. No more is read while the reactor has many of them to take.
-        Cancelling the Deferred ends the stream; a few messages that have been read may still be told.
+        Cancelling the Deferred ends the stream; a few messages that have been read may still be passed on.
 
         :param method: the method's path.
         :param hear: called in the reactor's thread with each message.

@@ -2,7 +2,8 @@
 Asks one parent about one task over gRPC: its length, and which pieces there are.
 
 The stream of pieces has no deadline. One that ends before the task is complete is asked for again after a pause: its
-parent may still be downloading. :class:`Patience` decides when to ask again, and when the parent has no more to tell.
+parent may still be downloading. :class:`Patience` decides when to ask again, and when the parent has no more pieces to
+announce.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _UNKNOWN_NUMBERS = 4096
 """Pieces that a parent is asked for at once that does not know how many there are: 16 GiB in pieces of 4 MiB."""
 
 _MOST_REPEATED = 1000
-"""Pieces that a parent may tell again in one stream, beside as many as it has told at all."""
+"""Pieces that a parent may announce again in one stream, beside as many as it has announced at all."""
 
 _UNREACHABLE = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 """The statuses of a call without an answer."""
@@ -51,7 +52,7 @@ _PAUSES = (0.5, 1.0, 2.0, 4.0)
 """Seconds before a list is asked for again: the first time, the second, and so on. News begin anew."""
 
 _MOST_FRUITLESS = 3
-"""How often a parent may answer at once and tell nothing new."""
+"""How often a parent may answer at once with nothing new."""
 
 _AT_ONCE = 2.0
 """Seconds within which an answer is given at once."""
@@ -220,7 +221,7 @@ class Inquiry:
         return Status(grpc.StatusCode.OK, "")
 
     async def _listen(self, channel: Channel) -> Status:
-        """Ask which pieces there are, and tell them; what the stream ends with."""
+        """Ask which pieces there are, and report them; returns the status of the stream's end."""
         # A parent tells of the pieces that it is asked for, and of none where it is asked for none. Where it does not
         # know how many there are, it is asked for some that there may be; the next question asks for those that follow.
         numbers = range(self._piece_count) if self._piece_count is not None else count()
@@ -274,7 +275,7 @@ class Inquiry:
 
     @property
     def _is_complete(self) -> bool:
-        """Whether all pieces have been told. A piece of no bytes is all that an empty task has."""
+        """Whether all pieces have been announced. An empty task has one piece of no bytes."""
         content_length = self._layout[0]
         if not content_length:
             return self._told.get(0) == 0
@@ -283,7 +284,7 @@ class Inquiry:
     # -- the end
 
     def _end(self, is_final: bool, status: Status) -> None:
-        """Tell that there is nothing more to tell."""
+        """Report that the announcements have ended."""
         if self._is_over:
             return
         self.log.info(

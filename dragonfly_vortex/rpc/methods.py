@@ -21,7 +21,7 @@ SERVICE = "dfdaemon.v2.DfdaemonUpload"
 """The service that all methods belong to."""
 
 SYNC_HOST = "SyncHost"
-"""The method that tells about the host."""
+"""The method that reports the host."""
 
 PieceRequest = dfdaemon_pb2.DownloadCachePieceRequest
 """What a piece is asked for with, of whichever kind."""

@@ -208,7 +208,7 @@ class GRPCService(Service):
 
 class UploadService(GRPCService):
     """
-    Serves the pieces of a storage over gRPC, and tells which there are.
+    Serves the pieces of a storage over gRPC, and announces them.
 
     :param store: where the pieces are.
     :param reactor: where the store is asked, and Deferreds fire.
@@ -224,7 +224,7 @@ class UploadService(GRPCService):
     :param drain_timeout: see :class:`GRPCService`.
     :param memory: bytes of the pieces that are in memory at once; further ones wait.
     :param max_calls: see :class:`GRPCService`.
-    :param rechecks: hears of every piece that has been sent; None: what children ask for again is not checked.
+    :param rechecks: is called for each piece that has been sent; None: what children ask for again is not checked.
     :param askers: remembers the peers that ask; None: peers are not named to each other.
     :param tasks: what is done with whole tasks; None: the methods for that are not served.
     :param refusal: why the methods that change something are not for callers; empty where they are.

@@ -60,7 +60,7 @@ _QUESTIONS_IN_MEMORY = 64 * 1024 * 1024
 _BYTES_OF_A_NUMBER = 16
 """
 What a stream keeps of a piece number beside the question itself, which grpcio keeps until the call ends: 8 bytes to
-look it up, and 8 while it waits to be told.
+look it up, and 8 while it waits to be sent.
 """
 
 
@@ -78,7 +78,7 @@ class UploadRPCs:
     :param tally: where pieces and bytes are counted.
     :param limited_log: for what a call can cause; it is used in the reactor's thread.
     :param stats: where questions about tasks are counted.
-    :param rechecks: hears of every piece that has been sent, in the reactor's thread; None: nothing is checked.
+    :param rechecks: is called for each piece that has been sent, in the reactor's thread; None: nothing is checked.
     :param askers: remembers the peers that ask; None: peers are not named to each other.
     :param scheme: of this peer's gRPC door.
     :param tasks: what is done with whole tasks; None: the methods for that are not served.

@@ -1,7 +1,7 @@
 """
 Two tables that turn errors into gRPC's status codes, and status codes into errors.
 
-An error keeps its meaning on the way to a stranger and loses its insides, as over Vortex
+A stranger gets the meaning of an error, without details of this side, as over Vortex
 (:func:`~dragonfly_vortex.vortex.server_protocol.error_reply`). What a stranger says is repeated in our messages on one
 line and cut short.
 """
@@ -111,7 +111,7 @@ _TOO_LONG = "Received message larger than max"
 
 
 def _in_words(text: str) -> str:
-    """Why there is no connection, where that can be told; else the text itself."""
+    """Why there is no connection, where that is known; else the text itself."""
     if text.startswith(_NOT_CONNECTED):
         for part, words in _IN_WORDS:
             if part in text:

@@ -101,7 +101,7 @@ class SourceAgent:
     """
     Asks sources, each by its proxy or without one, over connections that are kept.
 
-    :param reactor: connects, resolves names and tells the time.
+    :param reactor: connects, resolves names, and is the clock.
     :param proxies: the proxies of the environment.
     :param connections: that are kept for each host.
     :param read_size: bytes to read from a socket at a time.

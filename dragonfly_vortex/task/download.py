@@ -229,7 +229,7 @@ class TaskDownload:
     async def _fetch_from_all_or_one(self, fetcher: Fetcher, digest: str) -> None:
         """
         Have everything fetched from all parents together, and where that fails as each of them alone gives it. Without
-        a digest nothing would tell whether one of them alone is right.
+        a digest it would not be known whether one of them alone is right.
         """
         while True:
             try:

@@ -42,7 +42,7 @@ are left to be hashed when the last piece comes.
 """
 
 LOOK_AGAIN = 2.0
-"""Seconds between two tries to claim what other processes fetch: one that is killed tells nothing."""
+"""Seconds between two tries to claim what other processes fetch: one that is killed reports nothing."""
 
 _TICK = 0.5
 """Seconds between two looks at how far the requests are."""
@@ -191,7 +191,7 @@ class Fetcher:
             pass
 
     def _take_step(self) -> bool:
-        """Do the next thing; tell whether there may be another."""
+        """Do the next thing; return whether there may be another."""
         withdrawn = self.plan.pieces.next_withdrawn()
         if withdrawn is not None:
             self._requests.give_up(withdrawn)

@@ -28,7 +28,7 @@ _THREADS = 2
 """One that hashes, and one that reads the next bytes."""
 
 _WINDOWS = 4
-"""How many a thread takes before the reactor hears of it, and sends it again."""
+"""How many a thread takes before it reports to the reactor."""
 
 
 class TaskHash:

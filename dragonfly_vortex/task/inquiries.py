@@ -64,6 +64,6 @@ class Inquiries:
             self.end(parent)
 
     def _hear(self, record: Callable[..., None], *told: int | None) -> None:
-        """A parent has told something."""
+        """Pass a parent's announcement to the plan."""
         record(*told)
         self._on_told()

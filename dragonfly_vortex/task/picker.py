@@ -35,7 +35,7 @@ class Choice:
         self.owed: set[int] = set()
         """Numbers that are under way in slow requests alone."""
         self.is_end_refuted = False
-        """Whether a number that seemed to be the end was not, as the digest told: slow parents are waited for then."""
+        """Whether the digest has shown that a supposed end is not the end: slow parents are waited for then."""
         self.busy: set[int] = set()
         """Numbers that another process is fetching."""
         self.returned: set[int] = set()
@@ -287,7 +287,7 @@ class Choice:
         return any(request.parent == parent.address for request in self.under_way.get(number, ()))
 
     def _is_probed(self, parent: Parent) -> bool:
-        """Whether a parent is in doubt, and the request that will tell is under way."""
+        """Whether a parent is in doubt, and the request that decides is under way."""
         return parent.standing is Standing.DOUBTED and any(
             request.parent == parent.address and request.round == parent.round
             for requests in self.under_way.values()

@@ -36,7 +36,7 @@ _LOOK = 100
 _BLOCK_LENGTH = 256 * 1024
 
 _BATCH = 8 * 1024 * 1024
-"""Bytes that a thread writes before the reactor hears of it, and sends it again."""
+"""Bytes that a thread writes before it reports to the reactor."""
 
 
 @implementer(IDownloadTarget)

@@ -77,7 +77,7 @@ class Trust:
         self.is_hopeless = False
         """Whether it is wrong, so that nothing more is to be asked for on the word of all together."""
         self.is_end_unknown = False
-        """Whether the task ends where no parent has a piece, and there is no digest that would tell whether it does."""
+        """Whether the task ends where no parent has a piece, and there is no digest that would show whether it does."""
         self.is_end_disputed = False
         """Whether a parent says that the task is much shorter than what there is of it, which has no end yet."""
         self._end_disputed_at = end_disputed_at

@@ -66,8 +66,8 @@ class Plan:
     The course of one download: :meth:`next_request` as long as it gives one, an answer to each by one of the
     ``record_`` methods, the requests that :meth:`~dragonfly_vortex.task.pieces.Pieces.next_withdrawn` gives are to be
     cancelled, and the pieces that :meth:`~dragonfly_vortex.task.pieces.Pieces.take_dropped` gives are not to be offered
-    any more. It is over when :attr:`is_complete`, or with :meth:`failure`. The time is what :meth:`advance` was told
-    last.
+    any more. It is over when :attr:`is_complete`, or with :meth:`failure`. The time is that of the last
+    :meth:`advance`.
 
     :param task_id: the task, for messages.
     :param parents: the parents' addresses; each counts once.
@@ -211,7 +211,7 @@ class Plan:
         Advance the time: parents that have rested are asked again, requests may be slow by now, and what did not come
         in the time for retries will not be waited for any more.
 
-        :param now: seconds since any moment in the past, at least as many as were told last.
+        :param now: seconds since any moment in the past, never less than before.
         """
         timing = self.timing
         timing.now = now

@@ -40,7 +40,7 @@ class Upload:
     The link of one parent. Its rate goes to one step after the other.
 
     :param rate: bytes per second.
-    :param clock: tells the time, in seconds.
+    :param clock: the time in seconds.
     :param later: has something called, after seconds.
     :param on_end: called with each piece that has left.
     """

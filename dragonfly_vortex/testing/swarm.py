@@ -262,7 +262,7 @@ class _Child:
             self._step()
 
     def _end(self, transfer: Transfer) -> bool:
-        """A request has its answer; tells whether it is waited for."""
+        """Remove a request that was answered; returns whether it was waited for."""
         if transfer.is_over:
             return False
         transfer.is_over = True

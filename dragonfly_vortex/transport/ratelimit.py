@@ -35,7 +35,7 @@ class TokenBucket:
     A token bucket: it takes the bytes that were moved and returns the seconds to wait.
 
     :param rate: bytes per second.
-    :param clock: tells the time; nothing is scheduled on it.
+    :param clock: the clock; nothing is scheduled on it.
     """
 
     def __init__(self, rate: int, clock: IReactorTime) -> None:
@@ -101,7 +101,7 @@ class UploadLimiter(TokenBucket):
     A limit for what a parent sends. Replies that have to wait for it are served in a :class:`ServingOrder`.
 
     :param rate: bytes per second.
-    :param clock: tells the time, and calls when the next reply may be served.
+    :param clock: the clock, on which the next reply is scheduled.
     """
 
     def __init__(self, rate: int, clock: IReactorTime) -> None:
@@ -156,7 +156,7 @@ class UploadLimiter(TokenBucket):
         but for those of the last twentieth of a second: else all other replies would wait until its debt is paid.
         Cancelling the Deferred ends the waiting.
 
-        :param piece: tells the piece from others.
+        :param piece: identifies the piece.
         :param length: bytes of the reply. They count as sent when the Deferred fires.
         :returns: fires when the reply may be sent.
         """

@@ -116,7 +116,7 @@ class FileRangeProducer(abc.ABC):
 
         :param pages: the range, closed at the end, whatever the end is. None: there is only the header, and
             what was written before it, to be waited for.
-        :param piece: tells the piece from others, for the limiter's order.
+        :param piece: identifies the piece, for the limiter's order.
         :returns: fires when the last byte has been handed to the transport. Fails with
             :class:`~dragonfly_vortex.errors.PieceDamaged` when the file ends too early,
             :class:`~dragonfly_vortex.errors.StorageFailure` when it cannot be read, and
@@ -382,7 +382,7 @@ class Sender:
 
         :param content: its descriptor is closed at the end, whatever the end is. None where nothing follows: an error
             is sent so.
-        :param piece: tells the piece from others, for the limiter's order.
+        :param piece: identifies the piece, for the limiter's order.
         :param more: whether another reply follows at once, so that both had better leave together.
         :returns: fires when the next reply may be sent; fails as :meth:`FileRangeProducer.send` does, and then the
             connection must be aborted: the reply is broken.

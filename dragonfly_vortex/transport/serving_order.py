@@ -47,7 +47,7 @@ class Turn:
     """
     The place of a reply in the order.
 
-    :param piece: tells the piece from others.
+    :param piece: identifies the piece.
     :param left: bytes that are still to be sent.
     :param asked: grows with each reply that is asked for.
     :param served_at: when it had a step last, or else when it was asked for, in seconds.
@@ -67,7 +67,7 @@ class ServingOrder:
     """
     Decides which reply has the next step.
 
-    :param seconds: tells the time.
+    :param seconds: the time in seconds.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
@@ -90,7 +90,7 @@ class ServingOrder:
         """
         Add a reply that was requested.
 
-        :param piece: tells the piece from others.
+        :param piece: identifies the piece.
         :param left: bytes that are to be sent.
         :param is_begun: whether some of it has been sent already.
         """

@@ -2,8 +2,8 @@
 TLS 1.3 on both sides of a connection: turns certificate files into factories of OpenSSL connections.
 
 The files are read once, by :func:`server_tls_from` and :func:`client_tls_from`; what they give makes one OpenSSL
-connection after the other. Each verifies the other side itself, so that what is wrong with a certificate can be told
-in words (:mod:`dragonfly_vortex.transport.tls_errors`), at both ends of the connection: OpenSSL by itself says
+connection after the other. Each verifies the other side itself, so that a message can say what is wrong with a
+certificate (:mod:`dragonfly_vortex.transport.tls_errors`), at both ends of the connection: OpenSSL by itself says
 "certificate verify failed" for everything.
 """
 
@@ -225,7 +225,7 @@ def _shown(expected: ServiceID) -> str:
 
 
 class _ServerTransport(BufferingTLSTransport):
-    """TLS at the server's end, that answers a client that does not speak it in words that it understands."""
+    """TLS at the server's end. It answers a client without TLS in that client's protocol."""
 
     factory: TLSServerFactory
     _heard = False

@@ -33,7 +33,8 @@ class ServerSettings:
     :param cork: have the kernel send full segments only, until a reply is complete.
     :param read_ahead: waits for the disk where a piece is not in memory; None: the reactor's thread does.
     :param tally: where pieces and bytes are counted.
-    :param rechecks: hears of every piece that has been sent; None: pieces that children request again are not checked.
+    :param rechecks: is called for each piece that has been sent; None: pieces that children request again are not
+        checked.
     """
 
     clock: IReactorTime

@@ -295,7 +295,7 @@ class HotPieces:
         """
         Forget what may not be true any more.
 
-        :returns: what has been seen of the catalog: to be told to :meth:`remember` with what is read from now on.
+        :returns: what has been seen of the catalog: the argument of :meth:`remember` for what is read from now on.
         """
         version = self._version.current()
         if version is None or version != self._remembered_at:

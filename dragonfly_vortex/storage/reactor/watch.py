@@ -2,7 +2,7 @@
 Watches the catalog for changes by any process.
 
 Every change touches the catalog's file when it can be read by others
-(:class:`~dragonfly_vortex.storage.catalog.Catalog`), and Linux tells of that by inotify. SQLite's own writes would not
+(:class:`~dragonfly_vortex.storage.catalog.Catalog`), which Linux reports by inotify. SQLite's own writes would not
 do: they come before the change is on the disk and visible, and nothing comes after it. A process that is killed between
 its commit and its touch closes its files with that, which is reported, too.
 """
@@ -26,7 +26,7 @@ INTERVAL = 0.02
 """Seconds between two calls of a subscriber at the least: changes in between are reported in one."""
 
 POLL_INTERVAL = 0.1
-"""Seconds between two looks at the catalog's file, where the system tells of no changes."""
+"""Seconds between two looks at the catalog's file, where the system reports no changes."""
 
 
 class CatalogWatch:
@@ -67,7 +67,7 @@ class CatalogWatch:
         return unsubscribe
 
     def renew(self) -> None:
-        """The catalog's path leads to another file, or to none: watch that, and tell the subscribers."""
+        """Follow the catalog's path, which leads to another file or to none, and notify the subscribers."""
         if self._stop_watching is not None:
             self._stop_watching()
             self._stop_watching = self._watch()
@@ -82,7 +82,7 @@ class CatalogWatch:
             return self._watch_times()
 
     def _watch_events(self) -> Callable[[], None]:
-        """Have the system tell of events in the catalog's directory."""
+        """Watch the catalog's directory by inotify."""
         # Importable on Linux only.
         from twisted.internet.inotify import IN_ATTRIB, IN_CLOSE_WRITE, INotify
 
@@ -130,7 +130,7 @@ class CatalogWatch:
             return None
 
     def _changed(self) -> None:
-        """Something has happened: tell of it, but not more often than allowed."""
+        """Notify the subscribers of a change, not more often than allowed."""
         if self._telling is None:
             wait = max(0.0, self._told_at + INTERVAL - self._reactor.seconds())
             self._telling = self._reactor.callLater(wait, self._tell)
