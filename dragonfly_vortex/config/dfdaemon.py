@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
-__all__ = ["DFDAEMON_KEYS", "MOVED_KEYS", "NOTES", "REPLACED_VALUES", "Keys"]
+__all__ = ["DFDAEMON_KEYS", "MOVED_KEYS", "NEVER", "NOTES", "REPLACED_VALUES", "Keys"]
 
 Keys: TypeAlias = "Mapping[str, Keys | None]"
 """
@@ -87,3 +87,39 @@ NOTES: Mapping[str, str] = {
     "upload.rate_limit": "earlier name of bandwidthLimit, and not taken for it",
 }
 """What to know of a key that is accepted and not used, in our spelling."""
+
+_REQUESTS = "a door serves at most 1024 calls at once, and refuses further ones"
+_BUFFERS = "the system's memory serves as a cache, and content is sent from it without a copy"
+_LOG = "twistd writes the log"
+
+NEVER: Mapping[str, str] = {
+    "host.schedulerClusterID": "schedulers do not read it",
+    "download.server.requestRateLimit": _REQUESTS,
+    "download.server.requestBufferSize": _REQUESTS,
+    "download.server.requestbufferSize": "a misspelt requestBufferSize",
+    "download.rateLimit": NOTES["download.rate_limit"],
+    "download.parentSelector": "an earlier key; parents are judged by what they send",
+    "upload.server.requestRateLimit": _REQUESTS,
+    "upload.server.requestBufferSize": _REQUESTS,
+    "upload.server.requestbufferSize": "a misspelt requestBufferSize",
+    "upload.server.protocol": "an earlier key",
+    "upload.rateLimit": NOTES["upload.rate_limit"],
+    "storage.keep": NOTES["storage.keep"],
+    "storage.writePieceTimeout": "a piece is written as it comes, and download.pieceTimeout bounds that",
+    "storage.writeBufferSize": _BUFFERS,
+    "storage.readBufferSize": _BUFFERS,
+    "storage.cacheCapacity": _BUFFERS,
+    "storage.cacheTasksCapacity": "an earlier key",
+    "storage.writebackMode": "a piece is on the disk before it is offered",
+    "seedPeer.type": "every seed is a super seed, as schedulers take it",
+    "seedPeer.clusterID": "an earlier key",
+    "seedPeer.keepaliveInterval": "an earlier key",
+    "server": "plugins of the reference are libraries in Rust",
+    "security": "certificates of a manager are not asked for; TLS has keys of its own",
+    "stats": "profiles of a program in Rust",
+    "network": "addresses of IPv4 and IPv6 are used alike",
+    "log": _LOG,
+    "verbose": _LOG,
+    "console": _LOG,
+}
+"""Keys that will not be used, in the reference's spelling, and why. All others that are not used are not used yet."""

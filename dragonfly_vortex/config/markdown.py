@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, REPLACED_VALUES, Keys
+from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NEVER, REPLACED_VALUES, Keys
 from dragonfly_vortex.config.key_case import camel_case, snake_case, spellings
 from dragonfly_vortex.config.model import Config
 from dragonfly_vortex.config.setting import Setting, fields_of
@@ -53,9 +53,12 @@ _DFDAEMON = """\
 The reference's configuration loads as it is, also from Dragonfly's Helm chart and docker-compose templates. Its keys
 mean the same, and {moved}.
 
-Other keys are not used, with all below them. One warning in the daemon's log names those in the file: {unused}.
+- **Used**: {used}.
+- **Not yet**: {later}. What is below them is not used either.
+- **Never**:
+{never}
 
-{notes}
+One warning in the daemon's log names the keys of a file that are not used.
 
 Unknown keys are skipped in the reference's sections and at the top level; the same warning, on standard error for
 commands, names them with the nearest known name. They are an error in our own sections
@@ -86,15 +89,17 @@ def reference() -> str:
     :returns: Markdown, with a newline at its end.
     """
     moved = ", ".join(f"`{_camel(old)}` means `{new}`" for old, new in MOVED_KEYS.items())
-    unused = ", ".join(f"`{key}`" for key in _unused(Config, DFDAEMON_KEYS, ""))
-    notes = "\n".join(f"- `{_camel(key)}`: {note}." for key, note in NOTES.items())
+    used = ", ".join(f"`{key}`" for key in _used(Config, DFDAEMON_KEYS, ""))
+    unused = list(_unused(Config, DFDAEMON_KEYS, ""))
+    later = ", ".join(f"`{key}`" for key in unused if key not in NEVER)
+    never = "\n".join(f"  - `{key}`: {NEVER[key]}." for key in unused if key in NEVER)
     replaced = "; ".join(
         f"for `{_camel(key)}: {value}` `{used}`"
         for key, values in REPLACED_VALUES.items()
         for value, used in values.items()
     )
     ours = ", ".join(f"`{name}`" for name in _ours_alone(Config, DFDAEMON_KEYS, ""))
-    dfdaemon = _DFDAEMON.format(moved=moved, unused=unused, notes=notes, ours=ours, replaced=replaced)
+    dfdaemon = _DFDAEMON.format(moved=moved, used=used, later=later, never=never, ours=ours, replaced=replaced)
     ports = ", ".join(f"`{each.port_key}`" for each in transports_named(ALL) if each.port_key)
     return "\n".join([_HEAD.format(ports=ports), *_sections(Config, ""), dfdaemon])
 
@@ -121,6 +126,18 @@ def _row(key: str, setting: Setting, default: Any) -> str:
     for pattern, instead in _SHORTER:
         allowed = re.sub(pattern, instead, allowed)
     return f"- **`{key}`**: {shown}{f' ({allowed})' if allowed else ''}. {setting.purpose}"
+
+
+def _used(section: type[Any], theirs: Keys, path: str) -> Iterator[str]:
+    """Yield the reference's keys that we have."""
+    fields = {name: kind for name, kind, _ in fields_of(section)}
+    ours = spellings(fields)
+    for key, known in theirs.items():
+        kind = fields.get(ours.get(key, ""))
+        if isinstance(kind, type) and known is not None:
+            yield from _used(kind, known, f"{path}{key}.")
+        elif kind is not None or snake_case(path + key) in MOVED_KEYS:
+            yield path + key
 
 
 def _unused(section: type[Any], theirs: Keys, path: str) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, REPLACED_VALUES, Keys
+from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NEVER, NOTES, REPLACED_VALUES, Keys
 from dragonfly_vortex.config.key_case import snake_case
 from dragonfly_vortex.config.kinds import Kind
 from dragonfly_vortex.config.model import Config
@@ -66,6 +66,14 @@ class KeysTests(SynchronousTestCase):
         Every note belongs to a key of the reference.
         """
         self.assertLessEqual(set(NOTES), set(paths(DFDAEMON_KEYS)))
+
+    def test_never(self) -> None:
+        """
+        What will not be used is a key of the reference, and no setting of ours.
+        """
+        never = {".".join(snake_case(name) for name in key.split(".")) for key in NEVER}
+        self.assertLessEqual(never, set(paths(DFDAEMON_KEYS)))
+        self.assertEqual(never & set(dict(kinds_of(Config))), set())
 
     def test_replaced_values(self) -> None:
         """
