@@ -72,8 +72,10 @@ class LocalTasks:
 
     def import_file(self, request: ImportRequest) -> Deferred[StoredTask]:
         def work(look: _Look) -> StoredTask:
-            length = request.origin.piece_length
-            return import_file(request.path, self._store.directory, request.kind, length, progress=look)
+            origin = request.origin
+            return import_file(
+                request.path, self._store.directory, request.kind, origin.piece_length, progress=look, origin=origin
+            )
 
         return self._until_cancelled(work)
 

@@ -37,10 +37,11 @@ class LocalTasksTests(TestCase):
         self.addCleanup(downloads.stop)
         self.tasks = LocalTasks(config, store, downloads)
         self.output = self.directory / "output"
+        self.request = ImportRequest(kind=PieceKind.PERSISTENT_CACHE, path=self.directory / "file")
 
     async def imported(self) -> StoredTask:
         """The task."""
-        return await self.tasks.import_file(ImportRequest(kind=PieceKind.STANDARD, path=self.directory / "file"))
+        return await self.tasks.import_file(self.request)
 
     async def test_range(self) -> None:
         """The output of a range is as long as the content, and has the range at its place."""
@@ -55,8 +56,8 @@ class LocalTasksTests(TestCase):
 
     async def test_cancelled_import(self) -> None:
         """An import that is given up ends, and leaves nothing in the storage."""
-        importing = self.tasks.import_file(ImportRequest(kind=PieceKind.STANDARD, path=self.directory / "file"))
+        importing = self.tasks.import_file(self.request)
         importing.cancel()
         await self.assertFailure(importing, CancelledError)
         await self.imported()  # in the same threads, behind the one that was given up
-        self.assertEqual(len(await self.tasks.list_tasks(PieceKind.STANDARD)), 1)
+        self.assertEqual(len(await self.tasks.list_tasks(PieceKind.PERSISTENT_CACHE)), 1)

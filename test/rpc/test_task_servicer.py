@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from dragonfly_api import dfdaemon_pb2
@@ -74,10 +75,11 @@ class ServicerTests(LocalPeerTestCase):
         """A file can be imported, and its task exported and removed."""
         path = self.directory / "another"
         path.write_bytes(b"content")
-        request = dfdaemon_pb2.UploadPersistentCacheTaskRequest(path=str(path), persistent_replica_count=2)
+        request = dfdaemon_pb2.UploadPersistentCacheTaskRequest(path=str(path), persistent_replica_count=2, tag="tag")
         request.ttl.seconds = 3600
         task = await self.call("UploadPersistentCacheTask", request)
         self.assertEqual((task.content_length, task.ttl.seconds, task.persistent_replica_count), (7, 3600, 2))
+        self.assertEqual(task.id, hashlib.sha256(b"content" + b"tag" + b"PERSISTENT_CACHE").hexdigest())
         output = self.directory / "output"
         await self.export(task_id=task.id, output_path=str(output))
         self.assertEqual(output.read_bytes(), b"content")
