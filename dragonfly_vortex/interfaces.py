@@ -166,6 +166,13 @@ class IDownloadTarget(Interface):
             with another piece length.
         """
 
+    def keep_source_version(version: str) -> None:
+        """
+        Keep the version of the source that pieces are fetched from, with the pieces that are committed later.
+
+        :param version: its ``ETag`` or ``Last-Modified``.
+        """
+
     def hold() -> Deferred[bool]:
         """
         Keep all other downloads from claiming, committing and dropping pieces of the task, until :meth:`close`. To be

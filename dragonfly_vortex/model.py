@@ -100,6 +100,8 @@ class StoredTask:
     :param digest: the digest that the whole content must have, for example ``sha256:<hex>``; empty where none is known,
         and then each piece is verified by its own digest only.
     :param origin: what the task was made from; None where that is not known.
+    :param source_version: the version of the source that pieces were fetched from, as its ``ETag`` or
+        ``Last-Modified`` tells it: pieces of two versions must not be mixed. Empty where none is known.
     """
 
     kind: PieceKind
@@ -109,6 +111,7 @@ class StoredTask:
     created_at: int
     digest: str = ""
     origin: Origin | None = None
+    source_version: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -340,6 +340,7 @@ class _ToldTarget:
         self.is_read_in_order = target.is_read_in_order
         self.release = target.release
         self.renew = target.renew
+        self.keep_source_version = target.keep_source_version
         self.hold = target.hold
         self.publish = target.publish
         self.close = target.close

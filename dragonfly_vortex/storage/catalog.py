@@ -186,6 +186,39 @@ class Catalog:
         span = (signed(numbers[0]), signed(numbers[-1]))
         return [piece_of(kind, task_id, row) for row in self._database.select(query, kind.label, task_id, *span)]
 
+    def check_kind(self, kind: PieceKind, task_id: str) -> None:
+        """
+        Refuse a task of which the storage has the ID in another kind. One ID is offered in one kind: Dragonfly's own
+        peers keep the pieces of all kinds by task ID alone, and write zeros where they have one ID in two.
+
+        :raises StorageError: there is such a task; the message names its kind.
+        :raises StorageFailure: the database cannot be read.
+        """
+        for there in self._kinds(task_id):
+            if there is not kind:
+                raise StorageError(
+                    f"task {task_id}: expected it in no other kind than {kind.label}, the storage has it as"
+                    f" {there.label}; remove it there first (dfvortex remove --kind {there.label} {task_id})"
+                )
+
+    def check_offered(self, kind: PieceKind, task_id: str) -> None:
+        """
+        Refuse to offer a task in a second kind, as storages of earlier versions may have it: the oldest is offered.
+
+        :raises NotStored: an older task has that ID; the message names its kind.
+        :raises StorageFailure: the database cannot be read.
+        """
+        kinds = self._kinds(task_id)
+        if kind in kinds[1:]:
+            raise NotStored(f"task {task_id} is offered as {kinds[0].label}, not as {kind.label}")
+
+    def _kinds(self, task_id: str) -> list[PieceKind]:
+        """The kinds in which there are tasks of that ID, that of the oldest first."""
+        # With the kinds named, each is looked up in the index, whose first column is the kind.
+        query = "SELECT kind FROM task WHERE task_id = ? AND kind IN (?, ?, ?, ?) ORDER BY created_at, kind"
+        rows = self._database.select(query, task_id, *(kind.label for kind in PieceKind)) if is_task_id(task_id) else []
+        return [PieceKind.from_label(label) for (label,) in rows]
+
     # -- changes -----------------------------------------------------------------------------------------------------
 
     def put_task(self, task: StoredTask, pieces: Iterable[PieceMetadata]) -> None:
@@ -193,21 +226,24 @@ class Catalog:
         Write a task and its pieces, in place of all rows and marks that it had.
 
         :param pieces: taken one by one, so that there may be more than memory would hold.
+        :raises StorageError: the ID is there in another kind.
         :raises StorageFailure: they cannot be written; the rows are as they were.
         """
         key = task_key(task.kind, task.task_id)
         with self._database.change() as connection:
+            self.check_kind(task.kind, task.task_id)
             connection.execute("DELETE FROM task WHERE kind = ? AND task_id = ?", key)
-            connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", task_row(task))
+            connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", task_row(task))
             _insert_pieces(connection, key, pieces)
 
     def commit_pieces(self, task: StoredTask, pieces: Sequence[PieceMetadata]) -> None:
         """
         Write the rows of pieces whose bytes are on the disk, and that of their task with the content length that it is
-        given. The task's digest and origin are written where there were none. A piece's row that is there stays as it
-        is, unless it is damaged, which heals it.
+        given. The task's digest, origin and source version are written where there were none. A piece's row that is
+        there stays as it is, unless it is damaged, which heals it.
 
-        :raises StorageError: the task is there with another piece length, or a piece is not where it should be.
+        :raises StorageError: the task is there with another piece length or in another kind, or a piece is not where it
+            should be.
         :raises StorageFailure: they cannot be written.
         """
         key = task_key(task.kind, task.task_id)
@@ -215,7 +251,8 @@ class Catalog:
             try:
                 there = self.get_task(task.kind, task.task_id)
             except NotStored:
-                connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)", task_row(task))
+                self.check_kind(task.kind, task.task_id)
+                connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", task_row(task))
             else:
                 if there.piece_length != task.piece_length:
                     raise StorageError(
@@ -223,11 +260,16 @@ class Catalog:
                     )
                 if there.content_length != task.content_length:
                     _set_content_length(connection, key, task.content_length)
-                known = replace(there, digest=there.digest or task.digest, origin=there.origin or task.origin)
+                known = replace(
+                    there,
+                    digest=there.digest or task.digest,
+                    origin=there.origin or task.origin,
+                    source_version=there.source_version or task.source_version,
+                )
                 if known != there:
                     connection.execute(
-                        "UPDATE task SET digest = ?, origin = ? WHERE kind = ? AND task_id = ?",
-                        (*task_row(known)[-2:], *key),
+                        "UPDATE task SET digest = ?, origin = ?, source_version = ? WHERE kind = ? AND task_id = ?",
+                        (*task_row(known)[-3:], *key),
                     )
             for piece in pieces:
                 if not fits(piece, task.content_length, task.piece_length):

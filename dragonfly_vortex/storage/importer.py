@@ -83,6 +83,8 @@ def import_file(
         check_lengths(before.st_size, piece_length)
         # Opened first, so that a storage that cannot be used says so before a long file has been read.
         catalog = stack.enter_context(Catalog(directory))
+        if task_id:
+            catalog.check_kind(kind, task_id)
         with storage_failures(f"cannot import {path}"):
             content.sweep()
             staged = None if link else stack.enter_context(content.stage())
@@ -105,6 +107,7 @@ def import_file(
                 origin=origin,
             )
             with content.lock():
+                catalog.check_kind(kind, task.task_id)  # before the file is at its place
                 if staged is None:
                     _link(content, path, source, task)
                 else:

@@ -46,6 +46,7 @@ _TABLES = (
         created_at INTEGER NOT NULL,
         digest TEXT,
         origin TEXT,
+        source_version TEXT NOT NULL DEFAULT '',
         PRIMARY KEY (kind, task_id)
     ) WITHOUT ROWID
     """,
@@ -72,11 +73,15 @@ _TABLES = (
 _MIGRATIONS = (
     # In version 1 each ID was the SHA-256 of the content. That is what a missing digest means, and so a process of that
     # version, which has the file open still, goes on to write rows that are right.
-    ("ALTER TABLE task ADD COLUMN digest TEXT", "ALTER TABLE task ADD COLUMN origin TEXT"),
+    (
+        "ALTER TABLE task ADD COLUMN digest TEXT",
+        "ALTER TABLE task ADD COLUMN origin TEXT",
+        "ALTER TABLE task ADD COLUMN source_version TEXT NOT NULL DEFAULT ''",
+    ),
 )
 """What makes of each version, from 1, the next one."""
 
-TASK_COLUMNS = "kind, task_id, content_length, piece_length, created_at, digest, origin"
+TASK_COLUMNS = "kind, task_id, content_length, piece_length, created_at, digest, origin, source_version"
 """A task's row, as :func:`task_row` gives it and :func:`task_of` takes it."""
 
 PIECE_COLUMNS = "number, offset, length, digest, parent_id, traffic_type, cost, created_at, damage"
@@ -151,12 +156,13 @@ def task_row(task: StoredTask) -> Row:
         task.created_at,
         None if task.digest == digest_of_id(task.task_id) else task.digest,
         None if task.origin is None else _text_of(task.origin),
+        task.source_version,
     )
 
 
 def task_of(row: Row) -> StoredTask:
     """The task whose row it is."""
-    kind, task_id, content_length, piece_length, created_at, digest, origin = row
+    kind, task_id, content_length, piece_length, created_at, digest, origin, source_version = row
     return StoredTask(
         kind=PieceKind.from_label(str(kind)),
         task_id=str(task_id),
@@ -165,6 +171,7 @@ def task_of(row: Row) -> StoredTask:
         created_at=int(created_at),
         digest=digest_of_id(str(task_id)) if digest is None else str(digest),
         origin=None if origin is None else _origin_of(str(origin)),
+        source_version=str(source_version),
     )
 
 

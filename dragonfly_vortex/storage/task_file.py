@@ -53,6 +53,8 @@ class TaskFile:
         self.kind = kind
         self.task_id = task_id
         self._digest = digest_of_id(task_id) if digest is None else digest
+        self.source_version = ""
+        """What is kept of the version of the source, where that is not known yet."""
         self._origin = origin
         self.descriptor = -1
         self.report: Callable[[str], object] = str
@@ -72,11 +74,12 @@ class TaskFile:
         Open the file, or make one.
 
         :returns: what its rows tell of it, as far as that can be true.
-        :raises StorageError: that is no ID that a task can have, or the task has another digest.
+        :raises StorageError: that is no ID that a task can have, or the task is there with another digest or kind.
         :raises StorageFailure: it cannot be opened.
         """
         self._content.path(self.kind, self.task_id)  # refuses an ID that would be no file's name
         with storage_failures(self._doing), self._content.lock():
+            self._catalog.check_kind(self.kind, self.task_id)
             self._check_digest()
             self._claims.open()
             try:
@@ -368,6 +371,7 @@ class TaskFile:
             # A digest that a user has given may be a wrong one until the whole has it: see publish().
             digest=self._digest if self._digest == digest_of_id(self.task_id) else "",
             origin=self._origin,
+            source_version=self.source_version,
         )
         self._catalog.commit_pieces(task, pieces)
         self._content_length = content_length

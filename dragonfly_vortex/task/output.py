@@ -180,6 +180,9 @@ class OutputTarget:
         error = cast(BaseException, failure.value)  # a Failure that an errback gets has one
         raise self.failure(f"cannot be written: {reason_of(error)}") from error
 
+    def keep_source_version(self, version: str) -> None:
+        """No other download goes on with it."""
+
     def hold(self) -> Deferred[bool]:
         return succeed(True)
 

@@ -100,6 +100,9 @@ class PipeTarget:
         self._run()
         return self._wait(lambda: not self.is_behind)
 
+    def keep_source_version(self, version: str) -> None:
+        """No other download goes on with it."""
+
     def hold(self) -> Deferred[bool]:
         return succeed(True)
 

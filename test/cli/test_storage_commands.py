@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import io
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.wire import ErrorReply, PieceContent, PieceKind
 from test.mounts import run_with_mounts
 from test.processes import PROGRAMS, Child, Daemon, dfvortex, import_file, write_config
+from test.storage.contents import put_in_two_kinds
 
 _READ_ONLY = """
 directory, command, task_id, output = Path(sys.argv[1]), *sys.argv[2:]
@@ -156,13 +156,21 @@ class StoredTests(SynchronousTestCase):
         self.assertFalse((self.directory / "data").exists())
 
     def test_import_kinds(self) -> None:
-        """A file can be a task of each kind, and each lies in its kind's directory."""
+        """A file can be a task of any kind, but of one at a time; it lies in its kind's directory."""
         for kind in PieceKind:
             self.assert_done("import", "--kind", kind.label, "file")
             self.assertTrue(self.stored(kind.directory).is_file())
-        listed = re.findall(rf"(?m)^{self.task_id}  (\S+) ", self.assert_done("list"))
-        self.assertEqual(sorted(listed), sorted(kind.label for kind in PieceKind))
-        self.assert_fails(2, "several kinds: expected --kind with one of cache, persistent, ", "stat", self.task_id)
+            other = "cache" if kind is PieceKind.STANDARD else "standard"
+            self.assert_fails(1, f"the storage has it as {kind.label}", "import", "--kind", other, "file")
+            self.assertIn(f"  {kind.label} ", self.assert_done("list"))
+            self.assert_done("remove", self.task_id)
+        with Catalog(self.directory / "data") as catalog:  # as an earlier version could have it
+            task = StoredTask(
+                kind=PieceKind.STANDARD, task_id=self.task_id, content_length=None, piece_length=1000, created_at=1
+            )
+            catalog.put_task(task, ())
+        put_in_two_kinds(self.directory / "data", task)
+        self.assert_fails(2, "several kinds: expected --kind with one of cache, standard", "stat", self.task_id)
         self.assertRegex(self.assert_done("stat", "--kind", "cache", self.task_id), r"(?m)^kind: +cache$")
         self.assert_done("remove", "--kind", "cache", self.task_id)
         self.assert_fails(3, "not found", "stat", "--kind", "cache", self.task_id)
@@ -268,9 +276,11 @@ class StoredTests(SynchronousTestCase):
         self.assert_fails(3, "not found", "stat", "0000" if prefix != "0000" else "1111")
         other = f"{prefix}-another"
         with Catalog(self.directory / "data") as catalog:
-            for kind in (PieceKind.STANDARD, PieceKind.CACHE):
-                task = StoredTask(kind=kind, task_id=other, content_length=None, piece_length=1000, created_at=1)
-                catalog.put_task(task, ())
+            task = StoredTask(
+                kind=PieceKind.STANDARD, task_id=other, content_length=None, piece_length=1000, created_at=1
+            )
+            catalog.put_task(task, ())
+        put_in_two_kinds(self.directory / "data", task)
         for command in (("stat",), ("remove",), ("verify",), ("export", "--output", "out")):
             self.assert_fails(2, f"{prefix}, with which {other}, {self.task_id} begin", *command, prefix)
         self.assert_fails(2, f"{other} exists in several kinds", "stat", f"{prefix}-")

@@ -19,6 +19,7 @@ from twisted.trial.unittest import TestCase
 from dragonfly_vortex.config.model import HostConfig
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.rpc.server import UploadService
+from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.wire import PieceKind
 from test.rpc.by_hand import LEGACY_PATHS
@@ -86,9 +87,16 @@ class ServiceTestCase(TestCase):
         return deferToThread(put_pieces, self.directory, stored_task(3), {number: content_of(number)})
 
     def add(self, *numbers: int, pieces: int = 3, kind: PieceKind = PieceKind.STANDARD) -> Deferred[None]:
-        """Add a task, and these of its pieces."""
+        """Add a task, and these of its pieces, in place of the one of another kind."""
         contents = {number: content_of(number) for number in numbers}
-        return deferToThread(put_pieces, self.directory, stored_task(pieces, kind), contents)
+
+        def put() -> None:
+            with Catalog(self.directory) as catalog:
+                for other in set(PieceKind) - {kind}:
+                    catalog.remove_task(other, TASK_ID)
+            put_pieces(self.directory, stored_task(pieces, kind), contents)
+
+        return deferToThread(put)
 
     def child(self, work: Callable[[], _T]) -> Deferred[_T]:
         """Have a child do something, in a thread."""

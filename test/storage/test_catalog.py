@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from dragonfly_vortex.storage import database
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.tables import IN_DOUBT
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
+from test.storage.contents import put_in_two_kinds
 
 TASK = StoredTask(
     kind=PieceKind.STANDARD,
@@ -67,6 +68,31 @@ class CatalogTests(SynchronousTestCase):
             catalog.close()
         self.assertEqual(self.open().get_task(TASK.kind, TASK.task_id), TASK)
 
+    def test_one_kind(self) -> None:
+        """An ID that is there in one kind is refused in another, for an import and a download, with the kind's name."""
+        self.catalog.put_task(TASK, [FIRST])
+        other = replace(TASK, kind=PieceKind.PERSISTENT)
+        writes: tuple[Callable[[], None], ...] = (
+            lambda: self.catalog.put_task(other, [FIRST]),
+            lambda: self.catalog.commit_pieces(other, [FIRST]),
+            lambda: self.catalog.check_kind(other.kind, other.task_id),
+        )
+        for write in writes:
+            with self.assertRaisesRegex(StorageError, "other kind than persistent, .* has it as standard"):
+                write()
+        self.assertEqual(self.catalog.list_tasks(), [TASK])
+        self.catalog.check_kind(TASK.kind, TASK.task_id)
+        self.catalog.put_task(TASK, [FIRST])
+
+    def test_two_kinds(self) -> None:
+        """Of an ID that an earlier version has stored in two kinds the oldest is offered."""
+        self.catalog.put_task(TASK, [])
+        put_in_two_kinds(self.directory, TASK)
+        self.catalog.check_offered(TASK.kind, TASK.task_id)
+        with self.assertRaisesRegex(NotStored, f"task {TASK.task_id} is offered as standard, not as cache"):
+            self.catalog.check_offered(PieceKind.CACHE, TASK.task_id)
+        self.catalog.check_offered(PieceKind.PERSISTENT, TASK.task_id)  # it is not there at all
+
     def test_not_there(self) -> None:
         """The error for a missing task or piece, or an impossible ID, names it, and no path."""
         self.catalog.put_task(TASK, [FIRST])
@@ -95,12 +121,13 @@ class CatalogTests(SynchronousTestCase):
     def test_lists(self) -> None:
         """All tasks are listed, the oldest first, and those of one ID are found."""
         self.assertEqual(self.catalog.list_tasks(), [])
-        older = replace(TASK, kind=PieceKind.PERSISTENT, created_at=-5)
+        older = replace(TASK, task_id="older", kind=PieceKind.PERSISTENT, created_at=-5)
         other = replace(TASK, task_id="abc")
         for task in (TASK, older, other):
             self.catalog.put_task(task, [])
-        self.assertEqual(self.catalog.list_tasks(), [older, TASK, other])
-        self.assertEqual(self.catalog.find_tasks(TASK.task_id), [older, TASK])
+        newer = put_in_two_kinds(self.directory, TASK)
+        self.assertEqual(self.catalog.list_tasks(), [older, TASK, other, newer])
+        self.assertEqual(self.catalog.find_tasks(TASK.task_id), [newer, TASK])
         self.assertEqual(self.catalog.find_tasks("abcd"), [])
         self.assertEqual(self.catalog.find_tasks("\udcff"), [])
 
@@ -187,15 +214,15 @@ class CatalogTests(SynchronousTestCase):
 
     def test_remove(self) -> None:
         """A removed task takes its pieces with it, and no other's."""
-        cached = replace(TASK, kind=PieceKind.CACHE)
+        other = replace(TASK, task_id="another")
         self.catalog.put_task(TASK, [FIRST])
-        self.catalog.put_task(cached, [FIRST])
+        self.catalog.put_task(other, [FIRST])
         self.assertTrue(self.catalog.remove_task(TASK.kind, TASK.task_id))
         self.assertFalse(self.catalog.remove_task(TASK.kind, TASK.task_id))
-        self.assertEqual(self.catalog.list_tasks(), [cached])
-        self.catalog.put_task(TASK, [])
-        self.assertEqual(self.pieces(), [])
-        self.assertEqual(len(self.catalog.get_pieces(PieceKind.CACHE, TASK.task_id)), 1)
+        self.assertEqual(self.catalog.list_tasks(), [other])
+        self.catalog.put_task(replace(TASK, kind=PieceKind.CACHE), [])
+        self.assertEqual(self.catalog.get_pieces(PieceKind.CACHE, TASK.task_id), [])
+        self.assertEqual(len(self.catalog.get_pieces(TASK.kind, other.task_id)), 1)
 
     def test_big_numbers(self) -> None:
         """Numbers have 64 bits without sign, although SQLite's have one; more is refused."""

@@ -19,7 +19,7 @@ from dragonfly_vortex.storage.database import Access, Database
 from dragonfly_vortex.storage.directories import locked
 from dragonfly_vortex.storage.tables import VERSION
 
-ADD = "INSERT INTO task VALUES ('standard', ?, 1, 1, 1, NULL, NULL)"
+ADD = "INSERT INTO task VALUES ('standard', ?, 1, 1, 1, NULL, NULL, '')"
 _ADD_TO_1 = "INSERT INTO task (kind, task_id, content_length, piece_length, created_at) VALUES ('standard', ?, 1, 1, 1)"
 COUNT = "SELECT count(*) FROM task"
 
@@ -302,6 +302,7 @@ class MigrationTests(DatabaseTestCase):
             "BEGIN IMMEDIATE",
             "ALTER TABLE task ADD COLUMN digest TEXT",
             "ALTER TABLE task ADD COLUMN origin TEXT",
+            "ALTER TABLE task ADD COLUMN source_version TEXT NOT NULL DEFAULT ''",
             f"PRAGMA user_version = {VERSION}",
             "COMMIT",
         ):

@@ -122,6 +122,15 @@ class ImportTests(SynchronousTestCase):
             self.assertEqual(task.origin, origin)
             self.assertEqual(task.digest, f"sha256:{hashlib.sha256(b'This is a test file').hexdigest()}")
 
+    def test_another_kind(self) -> None:
+        """A task that is there in another kind is refused, with that kind's name, and its file stays alone."""
+        self.write(1000)
+        task = self.import_it()
+        for task_id in ("", task.task_id):
+            with self.assertRaisesRegex(StorageError, "in no other kind than cache, the storage has it as standard"):
+                import_file(self.path, self.directory, PieceKind.CACHE, task_id=task_id)
+        self.assertEqual(len(files_in(self.directory)), 1)
+
     def test_wrong_ids(self) -> None:
         """An ID that no task can have, and an origin that gives none, are refused before the file is read."""
         with self.assertRaisesRegex(StorageError, "expected a task ID of"):
@@ -186,9 +195,9 @@ class ImportTests(SynchronousTestCase):
         self.assertFalse(self.directory.exists())
 
     def test_kinds(self) -> None:
-        """One file can be a task of every kind."""
-        self.write(10)
-        for kind in PieceKind:
+        """A file can be a task of any kind."""
+        for seed, kind in enumerate(PieceKind):
+            self.write(10, seed)
             self.assertEqual(import_file(self.path, self.directory, kind).kind, kind)
         self.assertEqual(len(files_in(self.directory)), 4)
 

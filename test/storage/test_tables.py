@@ -36,7 +36,7 @@ PIECE = PieceMetadata(
     cost=3,
     created_at=1_600_000_000,
 )
-ADD = f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"
+ADD = f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 NUMBERS = (0, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 
 
@@ -74,7 +74,7 @@ class RowTests(SynchronousTestCase):
         for task_id in ("abc", "0" * 64):
             for digest in ("", "sha512:00", f"sha256:{task_id}"):
                 for origin in (None, Origin(), full):
-                    task = replace(TASK, task_id=task_id, digest=digest, origin=origin)
+                    task = replace(TASK, task_id=task_id, digest=digest, origin=origin, source_version=f'"{digest}"')
                     self.connection.execute("DELETE FROM task")
                     self.connection.execute(ADD, task_row(task))
                     (row,) = self.connection.execute(f"SELECT {TASK_COLUMNS} FROM task").fetchall()
@@ -83,7 +83,7 @@ class RowTests(SynchronousTestCase):
     def test_digest_that_is_the_id(self) -> None:
         """A row without a digest, as version 1 writes it, is of a task whose ID is the SHA-256 of its content."""
         for task_id, expected in (("0f" * 32, f"sha256:{'0f' * 32}"), ("0F" * 32, ""), ("abc", "")):
-            row = ("standard", task_id, 1, 1, 1, None, None)
+            row = ("standard", task_id, 1, 1, 1, None, None, "")
             self.assertEqual(task_of(row).digest, expected)
             self.assertEqual(task_row(task_of(row)), row)
 

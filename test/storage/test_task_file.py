@@ -128,6 +128,29 @@ class LifeTests(WritingTestCase):
         self.opened("", Origin()).close()
         self.assertEqual((self.task().digest, self.task().origin), (CRC_32, origin))
 
+    def test_source_version(self) -> None:
+        """The version of the source is kept with the pieces, and is found by the next download."""
+        file = self.opened()
+        self.put(file, 0)
+        file.source_version = '"v1"'
+        self.put(file, 1)
+        file.close()
+        self.opened().close()
+        self.assertEqual(self.found.task and self.found.task.source_version, '"v1"')
+
+    def test_another_kind(self) -> None:
+        """A task that is there in another kind is refused before anything is made, and again when a piece comes."""
+        early = TaskFile(self.directory, self.catalog, PieceKind.CACHE, TASK_ID)
+        early.open()
+        self.addCleanup(early.close)
+        self.import_it()
+        files = files_in(self.directory)
+        with self.assertRaisesRegex(StorageError, "the storage has it as standard"):
+            TaskFile(self.directory, self.catalog, PieceKind.PERSISTENT, TASK_ID).open()
+        self.assertEqual(files_in(self.directory), files)
+        with self.assertRaisesRegex(StorageError, "the storage has it as standard"):
+            self.put(early, 0)
+
     def test_another_digest(self) -> None:
         """A digest that contradicts the one that is kept is refused; one by another algorithm is not."""
         self.import_it()

@@ -89,11 +89,12 @@ def open_piece(
 
     :param start: the first byte of the piece that is wanted.
     :param length: bytes; None for all from there on.
-    :raises NotStored: the piece is not there, or is damaged.
+    :raises NotStored: the piece is not there, is damaged, or is not offered in that kind.
     :raises PieceDamaged: the task has no file.
     :raises StorageError: the range is not in the piece.
     :raises StorageFailure: it cannot be read.
     """
+    catalog.check_offered(kind, task_id)
     rows = {row.metadata.number: row for row in catalog.find_pieces(kind, task_id, page_of(number))}
     metadata, offset, length = find_piece(rows, task_id, number, start, length)
     name = piece_id(task_id, number)

@@ -125,11 +125,11 @@ class PieceStore:
 
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[StoredTask]:
         """See :meth:`ITaskStore.get_task`."""
-        return self._ask(lambda: self._catalog.get_task(kind, task_id))
+        return self._ask(lambda: self._offered(kind, task_id).get_task(kind, task_id))
 
     def get_pieces(self, kind: PieceKind, task_id: str) -> Deferred[list[StoredPiece]]:
         """See :meth:`ITaskStore.get_pieces`."""
-        return self._ask(lambda: self._catalog.get_pieces(kind, task_id))
+        return self._ask(lambda: self._offered(kind, task_id).get_pieces(kind, task_id))
 
     def list_tasks(self, kind: PieceKind) -> Deferred[list[tuple[StoredTask, list[StoredPiece]]]]:
         """All tasks of a kind, the oldest first, each with its pieces. Fails as :meth:`get_task` does."""
@@ -334,6 +334,11 @@ class PieceStore:
             self._content.sweep()
             keep_ballast(self.directory)
             self._doubt_what_was_held()
+
+    def _offered(self, kind: PieceKind, task_id: str) -> Catalog:
+        """The catalog, for a question about a task that is offered in that kind."""
+        self._catalog.check_offered(kind, task_id)
+        return self._catalog
 
     def _doubt_what_was_held(self) -> None:
         """Stop offering tasks of which a download that was killed had not yet found the wrong pieces."""

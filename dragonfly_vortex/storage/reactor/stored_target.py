@@ -123,6 +123,9 @@ class StoredTarget:
             )
         return committed
 
+    def keep_source_version(self, version: str) -> None:
+        self._file.source_version = version
+
     def hold(self) -> Deferred[bool]:
         return self._in_order(self._file.hold)
 

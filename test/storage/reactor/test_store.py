@@ -15,6 +15,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from twisted.internet import reactor
@@ -37,7 +38,7 @@ from dragonfly_vortex.threads import DaemonThreadPool
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.mounts import run_with_mounts
 from test.storage.changer import Changer
-from test.storage.contents import content_of
+from test.storage.contents import content_of, put_in_two_kinds
 
 KIND = PieceKind.STANDARD
 CONTENT = content_of(2500)
@@ -47,6 +48,7 @@ TASK = StoredTask(
     content_length=2500,
     piece_length=1000,
     created_at=1_700_000,
+    digest=f"sha256:{hashlib.sha256(CONTENT).hexdigest()}",
 )
 
 _IMPORTER = """
@@ -346,6 +348,16 @@ class QuestionTests(StoreCase):
             with self.assertRaises(NotStored) as caught:
                 await question
             self.assertEqual(str(caught.exception), message)
+
+    async def test_two_kinds(self) -> None:
+        """An ID that an earlier version has stored in two kinds is offered in the older one only."""
+        self.import_it()
+        task = await self.store.get_task(KIND, TASK.task_id)
+        newer = put_in_two_kinds(self.directory, task)
+        for question in (self.store.get_task, self.store.get_pieces, partial(self.store.open_piece, number=0)):
+            with self.assertRaisesRegex(NotStored, f"task {TASK.task_id} is offered as standard, not as cache"):
+                await question(newer.kind, TASK.task_id)
+            await question(KIND, TASK.task_id)
 
     async def test_ranges(self) -> None:
         """A range counts from the piece's first byte; an empty one is a range."""
