@@ -23,6 +23,7 @@ class Transfer:
     :param child: the number of the child.
     :param number: the number of the piece.
     :param length: bytes of it.
+    :param until: bytes after which the parent sends no more; all of them as a rule.
     :param sent: bytes that have left.
     :param is_over: whether the child has its answer, or has given it up.
     """
@@ -31,8 +32,13 @@ class Transfer:
     number: int
     length: int
     request: Request
+    until: int = -1
     sent: int = 0
     is_over: bool = False
+
+    def __post_init__(self) -> None:
+        if self.until < 0:
+            self.until = self.length
 
 
 class Upload:
@@ -42,7 +48,7 @@ class Upload:
     :param rate: bytes per second.
     :param clock: the time in seconds.
     :param later: has something called, after seconds.
-    :param on_end: called with each piece that has left.
+    :param on_end: called with each piece that has left, as far as it is sent.
     """
 
     def __init__(
@@ -67,7 +73,7 @@ class Upload:
 
     def add(self, transfer: Transfer) -> None:
         """A piece is asked for."""
-        turn = self._order.enter(transfer.number, transfer.length)
+        turn = self._order.enter(transfer.number, transfer.until)
         self._turns[transfer], self._transfers[turn] = turn, transfer
         self._order.wait(turn)
         self._serve()

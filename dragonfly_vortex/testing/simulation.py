@@ -18,12 +18,22 @@ __all__ = ["Event", "Lie", "Outcome", "Simulation", "Swarm"]
 
 
 class Lie(enum.Enum):
-    """The ways in which a simulated parent lies. It announces all pieces."""
+    """
+    The ways in which a simulated parent lies: each fault of
+    :class:`~dragonfly_vortex.testing.contract_parent.Fault`, and one more. It announces all pieces, or none where it is
+    :attr:`Swarm.mute`.
+    """
 
-    WRONG_BYTE = "its content does not fit the digest that it names"
-    FORGED = "its content is wrong, and fits the digest that it names"
     NOT_FOUND = "it says that it does not have the piece"
+    INVALID_ARGUMENT = "it says that the request is invalid"
+    INTERNAL = "it says that it has failed"
+    WRONG_BYTE = "its content does not fit the digest that it names"
+    NO_DIGEST = "it names no digest"
+    WRONG_NUMBER = "it sends another piece"
+    TRUNCATED = "it ends the connection in the middle of the content"
+    STALLED = "it stops in the middle of the content"
     SILENT = "it does not answer"
+    FORGED = "its content is wrong, and fits the digest that it names"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +53,7 @@ class Swarm:
     :param neighbours: how many others a child knows, at random; None for all. All know the first peer.
     :param departures: when peers leave, in seconds.
     :param liars: peers that lie. They fetch nothing.
+    :param mute: peers that do not announce, such as those with a Vortex door alone: they are asked for anything.
     :param retry: as for :class:`~dragonfly_vortex.task.scheduler.Plan`.
     :param seed: of all chance.
     """
@@ -59,6 +70,7 @@ class Swarm:
     neighbours: int | None = None
     departures: Mapping[int, float] = field(default_factory=dict)
     liars: Mapping[int, Lie] = field(default_factory=dict)
+    mute: frozenset[int] = frozenset()
     retry: float = 30.0
     seed: int = 0
 
@@ -97,7 +109,7 @@ class Outcome:
     :param failed: why the others do not have it; None for one that left, or had not finished at the end.
     :param sent: bytes that left each peer.
     :param kept: bytes that a child kept of a parent, by both.
-    :param wrong: bytes that children have at the end, and that are not the task's.
+    :param wrong: bytes that children have at the end, without those that left before, and that are not the task's.
     :param trace: all that happened, in order.
     """
 

@@ -13,10 +13,12 @@ Peer 0 has the task from the beginning. The peers from 1 on are children, and pa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 from dragonfly_vortex.errors import (
     DigestMismatch,
+    ParentFailed,
     ParentUnreachable,
     PieceError,
     PieceNotFound,
@@ -31,12 +33,15 @@ from dragonfly_vortex.task.trials import Trials
 from dragonfly_vortex.testing.pieces import TASK_ID
 from dragonfly_vortex.testing.simulated_upload import Transfer, Upload
 from dragonfly_vortex.testing.simulation import Event, Lie, Outcome, Simulation, Swarm
-from dragonfly_vortex.wire import PieceMetadata
+from dragonfly_vortex.wire import ErrorCode, PieceMetadata
 
 __all__ = ["simulate"]
 
 _RIGHT, _FORGED = "crc32:1", "crc32:2"
 """The digest of the task's content, and that of a liar's."""
+
+_CODES = {Lie.INVALID_ARGUMENT: ErrorCode.INVALID_ARGUMENT, Lie.INTERNAL: ErrorCode.INTERNAL}
+"""What a liar says that fails."""
 
 _TICK = 0.5
 """Seconds between two looks of a child at its requests, as in :mod:`dragonfly_vortex.task.download`."""
@@ -63,8 +68,9 @@ def simulate(
     simulation.run(lambda: simulation.fetching == 0, longest)
     outcome = simulation.outcome
     for child in children:
-        wrong = [number for number, digest in child.peer.has.items() if digest != _RIGHT]
-        outcome.wrong += sum(map(swarm.length, wrong))
+        if not child.peer.has_left:  # it could not know what is wrong
+            wrong = [number for number, digest in child.peer.has.items() if digest != _RIGHT]
+            outcome.wrong += sum(map(swarm.length, wrong))
         if child.peer.number not in outcome.finished:
             outcome.failed.setdefault(child.peer.number, None)
     return outcome
@@ -100,9 +106,16 @@ class _Peer:
             self._answer(child.failed, transfer, ParentUnreachable, "closed before a reply")
         elif self.lie is Lie.NOT_FOUND or transfer.number not in self.has:
             self._answer(child.failed, transfer, PieceNotFound, "expected the piece, got not found")
+        elif self.lie in _CODES:
+            self._answer(child.failed, transfer, partial(ParentFailed, code=_CODES[self.lie]), "expected the piece")
+        elif self.lie is Lie.NO_DIGEST:
+            self._answer(child.failed, transfer, DigestMismatch, "expected a digest, got none")
         elif self.lie is not Lie.SILENT and not transfer.is_over:
             self._children[transfer.child] = child
-            self._answer(child.begin, transfer, self.has[transfer.number])
+            if self.lie in (Lie.TRUNCATED, Lie.STALLED):
+                transfer.until = transfer.length // 2
+            number = transfer.number + 1 if self.lie is Lie.WRONG_NUMBER else transfer.number
+            self._answer(child.begin, transfer, self.has[transfer.number], number)
             self._upload.add(transfer)
 
     def cancel(self, transfer: Transfer) -> None:
@@ -138,11 +151,13 @@ class _Peer:
 
     def _end(self, transfer: Transfer) -> None:
         """All of a piece has left."""
-        self._simulation.outcome.sent[self.number] += transfer.length
+        self._simulation.outcome.sent[self.number] += transfer.sent
         child = self._children[transfer.child]
         if self.lie is Lie.WRONG_BYTE:
             self._answer(child.failed, transfer, DigestMismatch, f"expected {_RIGHT}, got {_FORGED}")
-        else:
+        elif self.lie is Lie.TRUNCATED:
+            self._answer(child.failed, transfer, PieceTruncated, "closed in the middle")
+        elif self.lie is not Lie.STALLED:
             self._answer(child.arrived, transfer, self.has.get(transfer.number, _RIGHT))
 
     def _answer(self, call: Callable[..., None], *what: object) -> None:
@@ -194,8 +209,9 @@ class _Child:
 
     def _ask_for_announcements(self) -> None:
         for name in self._plan.parents:
-            self._plan.announcing_began(name)
-            self._inquire(name)
+            if self._parents[name].number not in self.peer.swarm.mute:
+                self._plan.announcing_began(name)
+                self._inquire(name)
 
     def _inquire(self, name: str) -> None:
         """Ask a parent what it has."""
@@ -228,13 +244,13 @@ class _Child:
             self._plan.announcing_ended(parent.name, is_final)
             self._step()
 
-    def begin(self, transfer: Transfer, digest: str) -> None:
+    def begin(self, transfer: Transfer, digest: str, number: int) -> None:
         """A parent says what it is about to send."""
         if transfer.is_over:
             return
         self._plan.advance(self._simulation.now)
         try:
-            self._plan.judge(transfer.request, self._metadata(transfer, digest))
+            self._plan.judge(transfer.request, replace(self._metadata(transfer, digest), number=number))
         except PieceRefused as refusal:
             self._cancel(transfer)
             self._note("refused", transfer)
@@ -253,7 +269,7 @@ class _Child:
                 self._simulation.later(self.peer.swarm.announce_delay, partial(self.peer.announce, transfer.number))
             self._step()
 
-    def failed(self, transfer: Transfer, kind: type[PieceError], reason: str) -> None:
+    def failed(self, transfer: Transfer, kind: Callable[[str, str, str], PieceError], reason: str) -> None:
         """A piece will not come."""
         if self._end(transfer):
             self._note("failed", transfer)

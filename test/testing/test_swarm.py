@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NoParentLeft
+from dragonfly_vortex.testing.contract_parent import Fault
 from dragonfly_vortex.testing.simulation import Lie, Outcome, Swarm
 from dragonfly_vortex.testing.swarm import simulate
 from test.wire.profiles import PROFILE
@@ -66,12 +67,25 @@ class SwarmTests(SynchronousTestCase):
         self.assertIsInstance(outcome.failed[1], NoParentLeft)
         self.assertEqual((outcome.finished, outcome.wrong), ({}, 0))
 
+    def test_kinds_of_lies(self) -> None:
+        """There is a liar for each fault that a parent of the kit can have."""
+        self.assertEqual({fault.name for fault in Fault} - {"NONE"}, {lie.name for lie in Lie} - {"FORGED"})
+
     def test_liars(self) -> None:
-        """Whatever two of eight peers do, the others finish, and keep no wrong byte."""
+        """Whatever two of eight peers do, announcing all pieces or none, the others finish, and keep no wrong byte."""
         for lie in Lie:
-            outcome = simulate(Swarm(peers=8, content_length=_LENGTH // 2, piece_length=_PIECE, liars={2: lie, 5: lie}))
-            self.assertEqual(set(outcome.finished), {1, 3, 4, 6, 7, 8}, lie)
-            self.assertEqual(outcome.wrong, 0, lie)
+            for mute in (frozenset[int](), frozenset({2, 5})):
+                outcome = simulate(
+                    Swarm(
+                        peers=8,
+                        content_length=_LENGTH // 2,
+                        piece_length=_PIECE,
+                        liars={2: lie, 5: lie},
+                        mute=mute,
+                    )
+                )
+                self.assertEqual(set(outcome.finished), {1, 3, 4, 6, 7, 8}, (lie, mute))
+                self.assertEqual(outcome.wrong, 0, (lie, mute))
 
     def test_asks_again(self) -> None:
         """A child that starts late is asked again for what it has: others fetch from it in the end."""
@@ -94,6 +108,7 @@ class PropertyTests(SynchronousTestCase):
         rest=st.integers(0, _PIECE - 1),
         odd=st.dictionaries(st.integers(1, 6), _ODD, max_size=3),
         slow=st.dictionaries(st.integers(0, 6), st.floats(1e6, 1e7), max_size=2),
+        mute=st.frozensets(st.integers(1, 6), max_size=3),
         neighbours=st.none() | st.integers(0, 6),
         start_spread=st.floats(0.0, 2.0),
         seed=st.integers(0, 1000),
@@ -105,6 +120,7 @@ class PropertyTests(SynchronousTestCase):
         rest: int,
         odd: dict[int, Lie | float],
         slow: dict[int, float],
+        mute: frozenset[int],
         neighbours: int | None,
         start_spread: float,
         seed: int,
@@ -116,6 +132,7 @@ class PropertyTests(SynchronousTestCase):
             content_length=(piece_count - 1) * _PIECE + max(1, rest),
             piece_length=_PIECE,
             rates=slow,
+            mute=mute,
             neighbours=neighbours,
             start_spread=start_spread,
             liars={number: each for number, each in odd.items() if isinstance(each, Lie)},
