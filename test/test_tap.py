@@ -10,9 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
+import grpc
+from dragonfly_api import dfdaemon_pb2
 from twisted.application.service import IServiceCollection, IServiceMaker, MultiService
 from twisted.internet import reactor as global_reactor
 from twisted.internet.interfaces import IReactorTime
@@ -289,6 +293,28 @@ class DaemonTests(SynchronousTestCase):
             self.assertIn("process_max_fds", fetched(int(daemon.wait_for(r"serving metrics on .*port=(\d+)\)")[1])))
             self.assertEqual(daemon.stop(), 0)
         self.assertNotRegex(daemon.log, r"EMFILE|Too many open files|Traceback")
+
+    def test_fewest_open_files_with_a_local_door(self) -> None:
+        """With as few descriptors as are asked for the local door downloads a task from another peer."""
+        with tempfile.TemporaryDirectory(prefix="dfl") as name, Daemon(self.directory) as parent:  # a short path
+            child, task_id = Path(name), self.import_file()
+            server = "server: {socket_path: peer.sock}"
+            write_config(child, more=f"download: {{parents: ['{parent.grpc_parent}'], {server}}}\n")
+            needed = 3 + peer_descriptors(load_config(child / "tap.yaml").config)
+            command = ("sh", "-c", f'ulimit -n {needed}; exec "$@"', "sh", *TWISTD)
+            with Daemon(child, command=command) as daemon, grpc.insecure_channel(f"unix:{child}/peer.sock") as channel:
+                daemon.wait_for("serving gRPC on UNIXAddress")
+                request = dfdaemon_pb2.DownloadTaskRequest()
+                request.download.url = f"https://registry.example/v2/name/blobs/sha256:{task_id}"
+                request.download.enable_task_id_based_blob_digest = True
+                request.download.output_path = str(child / "output")
+                call: Any = channel.unary_stream(
+                    "/dfdaemon.v2.DfdaemonDownload/DownloadTask", dfdaemon_pb2.DownloadTaskRequest.SerializeToString
+                )
+                list(call(request, timeout=60))
+                self.assertTrue(child.joinpath("output").read_bytes() == self.content)
+                self.assertEqual(daemon.stop(), 0)
+            self.assertNotRegex(daemon.log, r"EMFILE|Too many open files|Traceback")
 
     def test_no_open_files(self) -> None:
         """With fewer it is one line and status 1, before anything is opened."""
