@@ -381,7 +381,7 @@ class SourceError(VortexError):
 
 
 class SourceNotFound(SourceError):
-    """There is nothing at the URL."""
+    """The source has nothing at the URL."""
 
 
 class SourceRefused(SourceError):

@@ -74,7 +74,7 @@ class Origin:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceStat:
     """
-    What a source says of its content.
+    The metadata of a source's content.
 
     :param content_length: bytes; None where it does not say.
     :param has_ranges: whether a range of it can be asked for. Otherwise it comes as one stream from its first byte.

@@ -36,7 +36,7 @@ ALL = "all"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transport:
     """
-    What differs between one transport and the others. Code is named as ``MODULE:NAME``, see :func:`load_code`.
+    A transport, and what differs from the others. Code is named as ``MODULE:NAME``, see :func:`load_code`.
 
     :param name: in the configuration and on the command line.
     :param label: in messages.

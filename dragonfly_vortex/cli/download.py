@@ -117,7 +117,7 @@ def _config(arguments: Namespace) -> Config:
 
 
 def _exchange(config: Config, arguments: Namespace, parents: Parents) -> PeerExchange:
-    """What parents are told of this peer, and tell of others. A peer serves what is in its storage."""
+    """The exchange of peers with parents: this peer's door, and the peers that parents name."""
     return PeerExchange(
         port=config.upload.server.port if arguments.store else 0,
         is_secure=server_tls(config) is not None,

@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _command(namespace: Namespace) -> Callable[[Namespace], int]:
     """
-    What runs a sub-command. Nothing is opened before it is known that there are enough descriptors.
+    Return the function that runs a sub-command. Before that, check that there are enough descriptors.
 
     :raises TooFewDescriptors: there are not.
     """

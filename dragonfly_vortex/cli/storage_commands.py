@@ -78,7 +78,7 @@ def import_task(arguments: Namespace) -> ExitStatus:
 
 
 def _origin(arguments: Namespace) -> Origin | None:
-    """What the task is made from; None where no option tells anything of it, and its ID is its SHA-256."""
+    """The origin of the task; None where no option gives one, and the ID is the SHA-256."""
     names = ("url", "tag", "application", "revision", "content_for_calculating_task_id", "filtered_query_params")
     told = (getattr(arguments, name) for name in (*names, "storage_region", "storage_endpoint"))
     if not arguments.dragonfly_id and all(value is None for value in told):

@@ -16,7 +16,7 @@ def counted(number: int, noun: str) -> str:
 
 def verified_against(digest: str, by: str = "its") -> str:
     """
-    What a content was verified against, in words.
+    Name the digest that a content was verified against, for a message.
 
     :param digest: the digest of the whole; empty where none is known.
     :param by: whose digest each piece was verified against.

@@ -56,7 +56,7 @@ class OutOfRange(ValueError):
 
 
 class Kind(Protocol[T]):
-    """What a value may be."""
+    """A kind of value: which values are allowed, and how they are read and shown."""
 
     @property
     def name(self) -> str:
@@ -227,7 +227,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class _Text(Generic[T]):
-    """What the kinds of text have in common."""
+    """The base class of the kinds of text."""
 
     def show(self, value: T) -> str:
         """Write a text."""
@@ -266,7 +266,7 @@ class ProtocolName(_Text[str]):
 
     @property
     def words(self) -> tuple[str, ...]:
-        """All that may be written."""
+        """All names that are allowed."""
         return (*(each.name for each in transports_named(self.every)), self.every)
 
     @property
@@ -368,7 +368,7 @@ class ListOf(Generic[T]):
 
     @property
     def allowed(self) -> str:
-        """That it is a list."""
+        """The allowed items."""
         return f"a list; each item: {self.item.allowed}"
 
     def parse(self, scalar: Scalar) -> tuple[T, ...]:
@@ -382,7 +382,7 @@ class ListOf(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class _Path(_Text[Path]):
-    """What the kinds of path have in common."""
+    """The base class of the kinds of path."""
 
     name = "path"
 

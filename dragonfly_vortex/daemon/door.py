@@ -28,7 +28,7 @@ __all__ = ["Door", "DoorSettings", "IPeerReactor"]
 
 
 class IPeerReactor(IReactorCore, IReactorFDSet, IReactorTCP, IReactorThreads, ISupervisingReactor):
-    """What a peer needs of a reactor."""
+    """The interfaces of a reactor that a peer uses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +85,7 @@ class Door:
 
     @property
     def tallies(self) -> Sequence[Tally]:
-        """What it has sent, and is sending; one tally for each process that serves."""
+        """The counters of what the door has sent and is sending, one for each process that serves."""
         raise NotImplementedError
 
     @property

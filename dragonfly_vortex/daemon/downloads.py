@@ -201,7 +201,7 @@ class Downloads:
 
 class _Parents:
     """
-    What is known of parents, and the connections to them: all downloads share it. As a context manager it is in use
+    The state of parents and the connections to them, which all downloads share. As a context manager it is in use
     inside the block.
 
     :param config: the peer's configuration.

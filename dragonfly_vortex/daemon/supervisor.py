@@ -33,7 +33,7 @@ _GRACE = 2.0
 
 
 class ISupervisingReactor(IReactorProcess, IReactorTime):
-    """What starting processes, and starting them again, needs of a reactor."""
+    """The interfaces of a reactor that the supervision of processes uses."""
 
 
 class Worker:

@@ -65,7 +65,7 @@ class WorkersServer:
 
     @property
     def tallies(self) -> tuple[Tally, ...]:
-        """What each worker has sent, over all its processes; also when it has been stopped."""
+        """The counters of each worker, over all its processes; also when it has been stopped."""
         return self._tallies
 
     def start(self) -> IAddress:

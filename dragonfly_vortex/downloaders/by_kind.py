@@ -12,7 +12,7 @@ __all__ = ["ByKind"]
 
 
 class ByKind:
-    """What a downloader inherits: the design document's methods, each over its own :meth:`download`."""
+    """The base class of downloaders: the design document's methods, each over :meth:`download`."""
 
     def download_piece(
         self, addr: str, number: int, host_id: str, task_id: str, sink: IPieceSink | None = None

@@ -26,7 +26,7 @@ __all__ = ["AnnouncerBuilder", "DownloaderBuilder", "DownloaderFactory", "MakeAn
 
 
 class DownloaderBuilder(Protocol):
-    """What the table of transports names as ``downloader``."""
+    """The type of what the table of transports names as ``downloader``."""
 
     def __call__(self, config: Config, reactor: IReactorTCP, limiter: TokenBucket) -> IDownloader:
         """
@@ -53,7 +53,7 @@ class MakeAnnouncer(Protocol):
 
 
 class AnnouncerBuilder(Protocol):
-    """What the table of transports names as ``announcers``."""
+    """The type of what the table of transports names as ``announcers``."""
 
     def __call__(self, config: Config, reactor: IReactorTCP) -> MakeAnnouncer:
         """Prepare what the announcers of all parents have in common."""
@@ -101,7 +101,7 @@ def _transports(protocol: str) -> tuple[Transport, ...]:
 def _builder(
     transport: Transport, config: Config, reactor: IReactorTCP, limiter: TokenBucket
 ) -> Callable[[], IDownloader]:
-    """What builds the downloader of a transport; its code is loaded when it is called."""
+    """Return a function that builds the downloader of a transport, and loads its code when it is called."""
 
     def build() -> IDownloader:
         builder: DownloaderBuilder = load_code(transport.downloader)

@@ -118,7 +118,7 @@ class KnownParent:
 
     def answered(self, way: Way, asked_in: int) -> str | None:
         """
-        It has said something on a way, about a piece.
+        Record an answer of the parent about a piece, over one of its ways.
 
         :param asked_in: the round in which it was asked for that.
         :returns: a line about the change that this is; None where nothing has changed, or not for the user.

@@ -34,7 +34,7 @@ _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length
 
 
 class IMetricsReactor(IReactorTCP, IReactorThreads, IReactorTime):
-    """What serving metrics needs of a reactor."""
+    """The interfaces of a reactor that the metrics server uses."""
 
 
 @implementer(IServer)

@@ -93,7 +93,7 @@ class ProcessMetrics:
 
 
 def _look_at(pid: int) -> _Process | None:
-    """What there is to see of a process, None when it has gone."""
+    """Read the figures of a process; None when it has ended."""
     try:
         # Behind the program's name, which may hold anything: proc_pid_stat(5), where the state is the third field.
         fields = _PROC.joinpath(str(pid), "stat").read_bytes().rpartition(b")")[2].split()

@@ -38,13 +38,13 @@ _T = TypeVar("_T")
 
 
 class IRPCReactor(IReactorTime, ILoopReactor):
-    """What a child needs of a reactor."""
+    """The interfaces of a reactor that a child uses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GRPCSettings:
     """
-    What the channels and clients of all parents share.
+    The settings that the channels and clients of all parents share.
 
     :param reactor: where pieces are verified and Deferreds fire.
     :param budget: the memory for all pieces; a parent that does not answer leaves room for others.

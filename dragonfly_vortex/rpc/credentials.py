@@ -23,7 +23,7 @@ __all__ = ["ServerCertificates", "channel_credentials"]
 
 class ServerCertificates:
     """
-    What a server needs, and can be given anew while it runs.
+    The certificates of a server, which can be replaced while it runs.
 
     :param identity: see :meth:`load`. Whether it has an authority cannot change.
     :raises CertificateUnusable: a file cannot be used.
@@ -70,7 +70,7 @@ class ServerCertificates:
 
 def channel_credentials(identity: TLSIdentity) -> grpc.ChannelCredentials:
     """
-    What a client needs. Blocks for as long as the files take to be read.
+    Read the credentials of a client. Blocks for as long as the files take to be read.
 
     :param identity: without an authority, those are trusted that grpcio has with it, or the variable
         ``GRPC_DEFAULT_SSL_ROOTS_FILE_PATH`` names.

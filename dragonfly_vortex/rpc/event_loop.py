@@ -189,7 +189,7 @@ class EventLoopThread:
 
 
 class ILoopReactor(IReactorCore, IReactorFromThreads):
-    """What a shared event loop needs of a reactor."""
+    """The interfaces of a reactor that a shared event loop uses."""
 
 
 class SharedEventLoop:

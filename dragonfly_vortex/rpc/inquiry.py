@@ -60,7 +60,7 @@ _AT_ONCE = 2.0
 
 class Announced(NamedTuple):
     """
-    What a parent says about a piece.
+    A piece that a parent announces.
 
     :param ip: the address of its Vortex port; empty where it does not say.
     :param tcp_port: its Vortex port; 0 where it has none.

@@ -89,5 +89,5 @@ METHODS = {
 
 
 def path(method: str) -> str:
-    """What a method is called on the wire."""
+    """The path of a method on the wire."""
     return f"/{SERVICE}/{method}"

@@ -15,7 +15,7 @@ __all__ = ["PeerTasks", "SourceEntries"]
 
 class SourceEntries(NamedTuple):
     """
-    What a source says about a URL.
+    The entries that a source lists for a URL.
 
     :param content_length: bytes of what is there; 0 where that is not known.
     :param headers: of its answer.
@@ -28,7 +28,7 @@ class SourceEntries(NamedTuple):
 
 
 class PeerTasks(Protocol):
-    """What a servicer has the peer do. All is called in the reactor's thread; none of it blocks."""
+    """The interface of a peer for a servicer. All methods are called in the reactor's thread, and none blocks."""
 
     host_id: str
     """This peer's host ID."""

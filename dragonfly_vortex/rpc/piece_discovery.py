@@ -162,7 +162,7 @@ class _Addresses:
             self.found.add(_plain(host))
 
     def resolutionComplete(self) -> None:
-        """Nothing more will come."""
+        """Called when no more addresses will come."""
 
 
 def _is_ip(text: str) -> bool:

@@ -63,7 +63,7 @@ _SERVER_OPTIONS = (
 
 
 class RPCs(Protocol):
-    """What a server answers calls with. All is called in the event loop's thread."""
+    """The handlers of a server's calls. All are called in the event loop's thread."""
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
         """All methods."""
@@ -109,7 +109,7 @@ class GRPCService(Service):
 
     def make_rpcs(self, thread: EventLoopThread) -> RPCs:
         """
-        What is served. Called in the event loop's thread.
+        Make the handlers of the service. Called in the event loop's thread.
 
         :param thread: the event loop, and the way to the reactor.
         """

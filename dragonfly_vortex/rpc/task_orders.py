@@ -38,7 +38,7 @@ class CallRefused(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadOrder:
     """
-    What a caller wants downloaded.
+    The order of a caller to download a task.
 
     :param request: the task.
     :param digest: what the caller says that the content must have; empty for nothing.

@@ -63,7 +63,7 @@ class TaskWatch:
 
     @property
     def key(self) -> _Key:
-        """What distinguishes it from others."""
+        """The key of the task among all that are watched."""
         return self.kind, self.task_id
 
     @property

@@ -85,7 +85,7 @@ class SourcePieces:
 
     def stat(self) -> Deferred[SourceStat]:
         """
-        What the source says of its content. It is asked once; again where that failed.
+        The metadata of the source's content. The source is asked once, and again where that failed.
 
         :returns: fails with a :class:`~dragonfly_vortex.errors.SourceError`.
         """

@@ -45,7 +45,7 @@ _INDEX_LENGTH = 32 * 1024
 
 
 class Access(enum.Enum):
-    """What a catalog is opened for."""
+    """The purposes for which a catalog is opened."""
 
     WRITE = "write"
     """To change it. It is made where it is not there."""
@@ -179,7 +179,7 @@ class Database:
 
     @property
     def snapshot(self) -> FileState | None:
-        """What is open, where it is the contents of a moment; None where others' changes are seen."""
+        """The snapshot that is open; None where others' changes are seen."""
         return self._state if self._is_snapshot else None
 
     def close(self) -> None:

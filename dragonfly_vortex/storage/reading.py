@@ -53,7 +53,7 @@ _Contents = tuple[int, int, int]
 
 class Place(NamedTuple):
     """
-    What a path leads to: device and number of each.
+    The directory and the file that a path leads to: device and inode number of each.
 
     :param directory: the file's directory; None where there is none.
     :param file: the file; None where there is none.
@@ -93,7 +93,8 @@ class Reading(NamedTuple):
 
 def place_of(path: Path) -> Place:
     """
-    What a catalog's path leads to now. It is asked before each question, and so in two calls of the kernel.
+    Find the directory and the file that a catalog's path leads to now. This runs before each question, so it makes two
+    system calls only.
 
     :raises OSError: it cannot be looked at.
     """
@@ -103,7 +104,7 @@ def place_of(path: Path) -> Place:
 
 def state_of(path: Path) -> FileState:
     """
-    What a catalog's path leads to now, and what is in it.
+    Find the file that a catalog's path leads to now, and its contents.
 
     :raises OSError: it cannot be looked at.
     """

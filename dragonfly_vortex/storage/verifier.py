@@ -58,7 +58,7 @@ class Damage(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """
-    What was found of a task.
+    The result of verifying a task.
 
     :param task: its row.
     :param piece_count: how many pieces of it the storage has, damaged ones too.

@@ -22,7 +22,7 @@ __all__ = ["Contradiction", "Layout", "VerifiedPiece"]
 
 class Contradiction(PieceRefused):
     """
-    What a parent says contradicts what is known.
+    Raised when a parent's statement contradicts what is known.
 
     :param reason: what was expected and what came.
     :param accusers: the parents that vouch for what was expected; None where it is false whatever others say.
@@ -179,7 +179,7 @@ class Layout:
     def contradictions_of_telling(
         self, content_length: int | None, piece_length: int | None
     ) -> Iterator[Contradiction]:
-        """What a parent contradicts by what it says of the task."""
+        """Find the facts that a parent's statement about the task contradicts."""
         try:
             check_lengths(content_length, piece_length or MAX_PIECE_LENGTH)
         except StorageError as error:

@@ -164,10 +164,10 @@ class OutputTarget:
         return succeed(Claim(is_ours=True))
 
     def release(self, number: int) -> None:
-        """There is no other download that waits for it."""
+        """Do nothing: no other download waits for the claim."""
 
     def renew(self) -> None:
-        """Nothing else waits for it."""
+        """Do nothing: no other download waits for the claim."""
 
     def commit(self, metadata: PieceMetadata, piece_length: int, content_length: int | None) -> Deferred[None]:
         if self._write_back is None:

@@ -291,7 +291,7 @@ class Parent:
     # -- what it says that it has --------------------------------------------------------------------------------------
 
     def begin_announcing(self) -> None:
-        """It is asked what it has, and from now on only for what it has announced."""
+        """Ask this parent from now on only for pieces that it has announced."""
         self.has_announcer = self.is_announcing = True
         self.is_open = False
 
@@ -318,7 +318,7 @@ class Parent:
             self.looks += 1
 
     def look_again(self) -> bool:
-        """It is asked again for what it did not have. Whether it is to be asked first what it has."""
+        """Ask this parent again for what it lacked. Returns whether it is to be asked first which pieces it has."""
         self.look_again_at = None
         self.lacks.clear()
         is_inquiry = self.has_announcer and not self.is_announcing
@@ -339,7 +339,7 @@ class Parent:
         self.wait_no_longer()
 
     def name_again(self) -> None:
-        """It is named as a parent again: it is asked again, even where it was given up, unless it has lied."""
+        """Add this parent again: it is asked again, even where it was given up, unless it has lied."""
         self.is_removed = False
         self.recover()
 

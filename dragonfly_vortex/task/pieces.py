@@ -220,7 +220,7 @@ class Pieces:
             self.choice.busy.add(number)
 
     def take_from_others(self) -> None:
-        """All that others are fetching can be asked for again."""
+        """Make the pieces that other processes are fetching free again."""
         busy = sorted(self.choice.busy)
         self.choice.busy.clear()
         for number in busy:

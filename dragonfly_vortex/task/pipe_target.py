@@ -87,10 +87,10 @@ class PipeTarget:
         return succeed(Claim(is_ours=True))
 
     def release(self, number: int) -> None:
-        """Nothing else waits for it."""
+        """Do nothing: no other download waits for the claim."""
 
     def renew(self) -> None:
-        """Nothing else waits for it."""
+        """Do nothing: no other download waits for the claim."""
 
     def commit(self, metadata: PieceMetadata, piece_length: int, content_length: int | None) -> Deferred[None]:
         self._pieces[metadata.number] = metadata

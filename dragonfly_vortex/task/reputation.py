@@ -199,7 +199,7 @@ class Trust:
 
     def loss(self, number: int, overdue: PieceError | None) -> TaskError:
         """
-        What it means for the task that no parent can give a piece.
+        The consequence for the task when no parent can give a piece.
 
         :param overdue: why the piece was not announced; None where no announcement was waited for.
         """

@@ -85,7 +85,7 @@ class DownloadedTask:
 
 
 def share_of(parent: str, pieces: Sequence[VerifiedPiece]) -> ParentShare:
-    """What a parent has given of these pieces."""
+    """Count the pieces and bytes that a parent has given."""
     lengths = [piece.length for piece in pieces if piece.parent == parent]
     return ParentShare(parent=parent, piece_count=len(lengths), content_length=sum(lengths))
 

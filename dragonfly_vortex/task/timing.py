@@ -258,7 +258,7 @@ class Timing:
         course.is_slow = is_slow
 
     def hold_back(self) -> None:
-        """Nothing is asked for now, because this side is behind: no parent is waited for meanwhile."""
+        """Pause all requests, because this side is behind; meanwhile no parent counts as slow."""
         self.progressed_at = self.now
 
     # -- answers -------------------------------------------------------------------------------------------------------

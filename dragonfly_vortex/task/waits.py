@@ -119,7 +119,7 @@ class Waits:
 
     def look_at_idle(self, quiet: float) -> None:
         """
-        Nothing is under way: see which parents are waited for, and whether that has been long enough.
+        While nothing is under way, see which parents are waited for, and whether that has been long enough.
 
         :param quiet: seconds without progress.
         """

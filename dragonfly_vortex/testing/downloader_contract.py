@@ -96,7 +96,7 @@ class DownloaderContract(TestCase):
         return self.make_parent([Offer(piece=piece, fault=fault) for piece in pieces])
 
     def assert_piece(self, got: DownloadedPiece, piece: SamplePiece) -> None:
-        """What was downloaded into memory is the piece."""
+        """Assert that the content in memory is the piece."""
         self.assertTrue(got.content == piece.content, f"piece {piece.piece_id}: other bytes than expected")
         self.assertEqual((got.offset, got.digest), (piece.metadata.offset, piece.metadata.digest))
 

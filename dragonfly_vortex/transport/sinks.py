@@ -79,7 +79,7 @@ class FileSink:
         self._position += length
 
     def finish(self) -> None:
-        """Nothing is left to do."""
+        """Return None: the bytes are in place."""
 
     def fail(self) -> None:
         """Leave what was written; it is overwritten when the piece is requested again."""

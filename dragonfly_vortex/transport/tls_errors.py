@@ -92,7 +92,7 @@ def is_certificate_refused(error: BaseException | None) -> bool:
 
 def why_not_verified(code: int) -> str:
     """
-    What is wrong with a certificate.
+    Describe why a certificate was not verified.
 
     :param code: why OpenSSL did not verify it (``X509_V_ERR_...``).
     """

@@ -47,7 +47,7 @@ _KINDS = "RSA with at least 2048 bits, a key on P-224, P-256, P-384 or P-521, or
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLSFiles:
     """
-    What the files of one side hold.
+    The certificates, the key and the authorities from the files of one side.
 
     :param chain: its certificate, and those that lead to an authority; empty where it shows none.
     :param key: the certificate's key.

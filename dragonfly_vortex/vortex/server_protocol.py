@@ -122,7 +122,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         self._connections.opened(self)
 
     def callLater(self, period: float, func: Callable[[], None]) -> IDelayedCall:
-        """What :class:`TimeoutMixin` schedules with."""
+        """Schedule a call; :class:`TimeoutMixin` uses this."""
         return self._settings.clock.callLater(period, func)
 
     def dataReceived(self, data: bytes) -> None:
@@ -158,7 +158,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         self._connections.closed(self)
 
     def timeoutConnection(self) -> None:
-        """There was no progress for as long as the phase allows."""
+        """Called when there was no progress for as long as the phase allows."""
         rest = self._connections.idle_timeout - _FIRST_WORD
         if self._is_new and self._phase is _Phase.WAITING and rest > 0:
             self._is_new = False

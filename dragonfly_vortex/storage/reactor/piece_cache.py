@@ -71,7 +71,7 @@ def page_of(number: int) -> range:
 
 class OpenedPiece(NamedTuple):
     """
-    What was read for a question.
+    The rows and the file that were read for a request.
 
     :param rows: of the whole page, by number.
     :param piece: what was asked for.
@@ -263,7 +263,7 @@ LOOK_INTERVAL = 1.0
 
 class HotPieces:
     """
-    What is remembered of the pieces that were asked for last. All of it belongs to the reactor's thread.
+    A cache of the pieces that were requested last. All of it belongs to the reactor's thread.
 
     :param version: the catalog's.
     :param clock: for the looks; nothing is scheduled while no file is open.
