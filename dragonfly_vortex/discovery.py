@@ -38,7 +38,7 @@ MOST_PEERS = 64
 """How many peers are asked at once: any machine of the network can advertise any number."""
 
 MOST_TOLD = 1024
-"""How many peers are told of in all: a download knows each of them to its end."""
+"""How many peers are reported in all: a download keeps each of them until it ends."""
 
 _LONGEST_NAME = 63
 """Bytes of a label in DNS."""

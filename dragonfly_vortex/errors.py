@@ -262,7 +262,7 @@ class NoSourceKnown(VortexError):
     """
     A source is to be asked, and this peer cannot, or must not.
 
-    :param reason: why not; it may be told to a stranger.
+    :param reason: why not; a stranger may get it.
     """
 
 

@@ -79,7 +79,7 @@ class PeerExchange:
     A download's part in the exchange.
 
     :param port: of the gRPC door that serves what the download stores; 0 where there is none.
-    :param is_secure: whether that door uses TLS. Parents that differ in this are told of no door.
+    :param is_secure: whether that door uses TLS. Parents that differ in this get no door.
     :param follow: whether any address is taken that a parent names.
     :param on_peers: called in the reactor's thread with the peers that a parent names.
     """

@@ -65,3 +65,21 @@ class NamedTests(SynchronousTestCase):
             for name in set(re.findall(r"`([a-z_]+(?:/[a-z_]+)*/[a-z_]+\.py)`", document.read_text(encoding="utf-8"))):
                 places = (ROOT / "dragonfly_vortex" / name, ROOT / name)
                 self.assertTrue(any(place.is_file() for place in places), f"{document.name}: {name}")
+
+
+class PlainWordsTests(SynchronousTestCase):
+    """The English of documents, docstrings, comments and messages."""
+
+    UNPLAIN = re.compile(
+        r"\b(?:nobody|whoever|somebody|anybody|everybody|nought|(?:is|are|was|were|be|been) told)\b", re.I
+    )
+
+    def test_a_noun_stands_where_there_is_one(self) -> None:
+        """A sentence names the peer, the process or the parameter that it is about."""
+        for path in [
+            *DOCUMENTS,
+            *sorted((ROOT / "dragonfly_vortex").rglob("*.py")),
+            *sorted(ROOT.glob("examples/*.py")),
+        ]:
+            words = self.UNPLAIN.findall(" ".join(path.read_text(encoding="utf-8").split()))
+            self.assertEqual(words, [], path.relative_to(ROOT))

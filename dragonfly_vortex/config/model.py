@@ -101,8 +101,8 @@ class DownloadTCPConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownloadServerConfig:
     """
-    The local door: a Unix socket for dfget, dfcache and dfctl on the same machine. Whoever can open the socket can have
-    the peer read and write files with the peer's own rights. See [Local door](local-door.md).
+    The local door: a Unix socket for dfget, dfcache and dfctl on the same machine. Any program that can open the socket
+    can have the peer read and write files with the peer's own rights. See [Local door](local-door.md).
     """
 
     socket_path: Path | None = field(
@@ -380,7 +380,7 @@ class MetricsConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeedPeerConfig:
     """
-    A seed downloads tasks for others: whoever reaches the gRPC door, such as a scheduler, can have it fetch a URL and
+    A seed downloads tasks for others: any client of the gRPC door, such as a scheduler, can have it fetch a URL and
     delete a task. See [Seed](local-door.md#seed).
     """
 

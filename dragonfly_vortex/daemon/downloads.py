@@ -32,7 +32,7 @@ __all__ = ["Downloads", "Tell", "is_complete"]
 _T = TypeVar("_T")
 
 Tell = Callable[[ArrivedPiece], None]
-"""Is told of each piece that is in the storage; of one that was wrong and has come again, twice."""
+"""Called for each piece that is in the storage; for one that was wrong and was fetched again, twice."""
 
 _THREADS = 10
 """Threads in which all downloads together hash and write, as many as a reactor has by itself."""
@@ -114,7 +114,7 @@ class Downloads:
                 # It was another request that wanted what the parents do not have.
 
     async def _find_complete(self, request: TaskRequest, tell: Tell) -> StoredTask | None:
-        """A task that is complete in the storage, once its pieces have been told."""
+        """A task that is complete in the storage, once its pieces have been reported."""
         try:
             task = await self._store.get_task(request.kind, request.task_id)
             pieces = await self._store.get_pieces(request.kind, request.task_id)
@@ -241,7 +241,7 @@ class _Parents:
 
 
 class _Told:
-    """The pieces of a download that are in the storage, and those who are told of them."""
+    """The pieces of a download that are in the storage, and the functions that are called for each."""
 
     def __init__(self) -> None:
         self.listeners: list[Tell] = []
@@ -327,10 +327,10 @@ class _Running:
 @implementer(IDownloadTarget)
 class _ToldTarget:
     """
-    A target whose pieces are told of as soon as they are committed.
+    A target that reports its pieces as soon as they are committed.
 
     :param target: where they go.
-    :param told: who is told.
+    :param told: called for each piece.
     """
 
     def __init__(self, target: StoredTarget, told: _Told) -> None:

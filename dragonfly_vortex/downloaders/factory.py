@@ -48,7 +48,7 @@ class MakeAnnouncer(Protocol):
         Make the announcer of a parent.
 
         :param learn: called with the parent's address for another transport, as soon as the parent has told it.
-        :param exchange: what the parent is told of this peer, and tells of others; None for nothing.
+        :param exchange: the exchange of peers with the parent; None for none.
         """
 
 
@@ -142,7 +142,7 @@ class Negotiation:
     :param config: the whole configuration.
     :param reactor: connects, resolves names, and is the clock.
     :param downloader: fetches the pieces; to be stopped in the end.
-    :param exchange: what parents are told of this peer, and tell of others; None for nothing.
+    :param exchange: the exchange of peers with parents; None for none.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ def negotiate(
 
     :param protocol: what carries content: a transport's name, or ``auto`` for the best that a parent offers.
     :param say: called with one line about each change of a parent's transport.
-    :param exchange: what parents are told of this peer, and tell of others; None for nothing.
+    :param exchange: the exchange of peers with parents; None for none.
     :raises UnknownProtocol: there is no such protocol.
     :raises WrongTransport: content is to go over one transport alone, and a parent cannot be asked by it.
     :raises CertificateUnusable: a file for TLS, which are read now, cannot be used.

@@ -82,7 +82,7 @@ class PeerMetrics:
     def _disk(self) -> Iterator[Family]:
         try:
             disk = os.statvfs(self._storage)
-        except OSError:  # the storage's directory has gone: everything else is still to be told
+        except OSError:  # the storage's directory has gone: everything else is still reported
             return
         total, available = disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
         yield family(f"{_PREFIX}disk_space_total", "gauge", "Gauge of the disk space in bytes", total)

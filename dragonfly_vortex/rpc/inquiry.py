@@ -141,10 +141,10 @@ class Inquiry:
         self._channel: Channel | None = None
         self._layout: tuple[int | None, int | None] = (None, None)
         self._piece_count: int | None = None
-        self._told: dict[int, int] = {}  # the length of each piece that has been told, by number
+        self._told: dict[int, int] = {}  # the length of each announced piece, by number
         self._told_length = 0
         self._is_new = False  # whether the stream has told anything new
-        self._repeated = 0  # how many pieces it has told that had been told before
+        self._repeated = 0  # how many pieces it has announced again
         self._pause: Deferred[None] | None = None
         self._is_over = False
 

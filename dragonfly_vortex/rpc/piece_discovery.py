@@ -39,7 +39,7 @@ class PieceDiscovery:
     :param offer_tcp: called in the reactor's thread with the parent's TCP address, as soon as it is known, before the
         piece with which it came is announced, and again when it has changed.
     :param follow: whether any address that the parent announces is taken, see :func:`tcp_address_of`.
-    :param exchange: what the parent is told of this peer, and tells of others; None for nothing.
+    :param exchange: the exchange of peers with the parent; None for none.
     """
 
     log = Logger()

@@ -100,7 +100,7 @@ class DownloadStream:
 
     @property
     def _has_range(self) -> bool:
-        """Whether a range was wanted, and all pieces of it have been told of."""
+        """Whether a range was wanted, and all pieces of it have been reported."""
         return self._order.has_range and self._wanted is not None and self._sent.issuperset(self._wanted)
 
     async def _arrive(self, piece: ArrivedPiece, *, is_finished: bool) -> None:

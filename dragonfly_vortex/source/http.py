@@ -352,7 +352,7 @@ def _described(stat: SourceStat) -> str:
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:
-    """Whom credentials are for: scheme, host and port (RFC 6454)."""
+    """The origin that credentials are for: scheme, host and port (RFC 6454)."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 

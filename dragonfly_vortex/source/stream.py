@@ -203,7 +203,7 @@ class PieceStream:
             self._fail(number, Failure())
 
     def _end(self, number: int | None) -> None:
-        """A piece has come."""
+        """A piece was received."""
         if number is not None:
             _, done = self._wanted.pop(number)
             self._writing = None

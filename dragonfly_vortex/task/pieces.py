@@ -183,7 +183,7 @@ class Pieces:
         """Remove a request that has ended, and return its parent."""
         if request in self._withdrawn:
             self._withdrawn.discard(request)
-            # It may have had its answer before anybody came to cancel it.
+            # It may have had its answer before it could be cancelled.
             self._to_withdraw = [other for other in self._to_withdraw if other is not request]
         self.choice.settle(request)
         parent = self._parents[request.parent]

@@ -34,7 +34,7 @@ _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]+)")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """
-    A request that has come.
+    A request that was received.
 
     :param uri: path and query, as they came; of a proxy's request, the whole URL.
     :param headers: the values by names in small letters.
@@ -160,7 +160,7 @@ class ScriptedOrigin:
             request.finish()
 
     def took(self, request: Request) -> Asked:
-        """A request has come."""
+        """A request was received."""
         headers = {
             name.decode().lower(): b", ".join(values).decode()
             for name, values in request.requestHeaders.getAllRawHeaders()

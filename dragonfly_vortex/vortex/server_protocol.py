@@ -251,7 +251,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         reply = PieceContent(packet_id=request.packet_id, kind=request.kind, metadata=metadata)
         try:
             header = self._connection.send(reply)
-        except LocalProtocolError:  # a row that cannot be told: it is logged, and the descriptor must not stay open
+        except LocalProtocolError:  # a row that cannot be sent: it is logged, and the descriptor must not stay open
             os.close(piece.range.descriptor)
             raise
         self._cork(True)
