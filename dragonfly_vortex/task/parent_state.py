@@ -78,6 +78,8 @@ class Parent:
     :param is_open: whether it may be asked for what it has not announced.
     :param is_announcing: whether it may announce more.
     :param announced: offset and length of the pieces that it has announced, by number.
+    :param was_whole: whether it had announced all of the task when less than half of it was here: it has not fetched
+        the task at the same time from others, which may lie.
     :param told_content_length: what it says that the task's length is, in bytes.
     :param told_piece_length: what it says that the piece length is, in bytes.
     :param last: the highest number of the verified pieces that it has sent; -1 where there is none.
@@ -114,6 +116,7 @@ class Parent:
     is_open: bool = True
     is_announcing: bool = False
     announced: dict[int, tuple[int, int]] = field(default_factory=dict)
+    was_whole: bool = False
     told_content_length: int | None = None
     told_piece_length: int | None = None
     last: int = -1

@@ -250,8 +250,9 @@ class Trust:
 
     def may_be_right_alone(self) -> list[str]:
         """
-        When the download has failed: the parents by whose word alone it may succeed. Those of which most is there come
-        first, because least is to be asked of them.
+        When the download has failed: the parents by whose word alone it may succeed. Those that had the whole task from
+        the beginning come first: what the others have fetched meanwhile may be a liar's. Of these those of which most
+        is there come first, because least is to be asked of them.
         """
         counts = Counter(piece.parent for piece in self._layout.verified.values())
         if self.is_hopeless:
@@ -260,7 +261,10 @@ class Trust:
             able = [parent for parent in self._suspects() if self._may_be_right_about_loss(parent, lost)]
         else:
             able = [parent for parent in self._suspects() if self._may_be_right_about_end(parent)]
-        return [parent.address for parent in sorted(able, key=lambda parent: -counts[parent.address])]
+        return [
+            parent.address
+            for parent in sorted(able, key=lambda parent: (not parent.was_whole, -counts[parent.address]))
+        ]
 
     def _suspects(self) -> Iterator[Parent]:
         """The parents that may be honest, and may be asked."""

@@ -412,6 +412,8 @@ class Plan:
         told_by.offer_anew(self.choice.returned)
         if len(told_by.announced) != self.layout.told_count:
             self.waits.lacked(told_by)
+        elif 2 * len(self.layout.verified) < len(told_by.announced):
+            told_by.was_whole = True
         self.choice.find_orphans()
 
     def learn_layout(self, parent: str, content_length: int | None, piece_length: int | None) -> None:

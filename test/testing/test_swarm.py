@@ -87,6 +87,16 @@ class SwarmTests(SynchronousTestCase):
                 self.assertEqual(set(outcome.finished), {1, 3, 4, 6, 7, 8}, (lie, mute))
                 self.assertEqual(outcome.wrong, 0, (lie, mute))
 
+    def test_forged(self) -> None:
+        """
+        Where two peers send forged pieces, which the others pass on, the first peer is the first to be believed alone:
+        its upload, for those pieces once more, is what takes the time.
+        """
+        for seed in range(2):
+            outcome = simulate(Swarm(peers=8, liars={7: Lie.FORGED, 8: Lie.FORGED}, mute=frozenset({7, 8}), seed=seed))
+            self.assertEqual((len(outcome.finished), outcome.wrong), (6, 0))
+            self.assertLess(outcome.seconds, 4 * 8.0)
+
     def test_asks_again(self) -> None:
         """A child that starts late is asked again for what it has: others fetch from it in the end."""
         swarm = Swarm(peers=2, content_length=_LENGTH, piece_length=_PIECE, rates={0: 1e6})
