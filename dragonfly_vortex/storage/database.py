@@ -81,9 +81,11 @@ class Database:
         """
         Open it. To be written to, its file and its directory are made where they are not there.
 
-        :raises StorageFailure: it cannot be opened, is no catalog, or is one that a newer version of this package made.
+        :raises StorageFailure: it cannot be opened, is no catalog, is one that a newer version of this package made, or
+            its directory is a dfdaemon's.
         """
         with storage_failures(f"cannot open {self.path}"):
+            self._check_owner()
             if self._access is Access.READ:
                 self._open_for_reading()
                 return
@@ -94,6 +96,16 @@ class Database:
                     raise
                 self._open_for_reading()
                 self.read_only = reason_of(error)
+
+    def _check_owner(self) -> None:
+        """Refuse the directory of a ``dfdaemon``, whose start would delete this package's content."""
+        theirs = self.path.parent / "metadata" / "CURRENT"  # of RocksDB (dragonfly-client-storage, rocksdb.rs)
+        if theirs.exists() and (self._access is not Access.READ or not self.path.exists()):
+            raise StorageFailure(
+                f"cannot open {self.path.parent}: expected a storage of dragonfly_vortex, got that of a dfdaemon, which"
+                " keeps its tasks elsewhere and deletes all content when it starts, unless storage.keep is set there;"
+                " choose another storage.dir"
+            )
 
     def _open_for_reading(self) -> None:
         self._opened(open_for_reading(self.path))

@@ -16,12 +16,13 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from dragonfly_vortex.deferreds import outlast
-from dragonfly_vortex.digest import digest_of_id, parse_digest
+from dragonfly_vortex.digest import digest_of_id, new_hash, parse_digest
 from dragonfly_vortex.errors import PieceRefused, TaskChanged, TaskError, VortexError
+from dragonfly_vortex.geometry import piece_length_for
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Found
 from dragonfly_vortex.task.fetcher import LOOK_AGAIN, Fetcher
-from dragonfly_vortex.task.layout import VerifiedPiece
+from dragonfly_vortex.task.layout import EMPTY_PIECE, VerifiedPiece
 from dragonfly_vortex.task.parent_state import STORAGE
 from dragonfly_vortex.task.results import DownloadedTask, ParentShare, Progress, summary_of
 from dragonfly_vortex.task.scheduler import END_DISPUTED_AT, Plan
@@ -192,7 +193,7 @@ class TaskDownload:
                 on_wait=self._on_wait,
             )
             try:
-                await self._begin(fetcher, found)
+                await self._begin(fetcher, found, digest)
                 self._fetcher = fetcher
                 await self._fetch_from_all_or_one(fetcher, digest)
             finally:
@@ -211,7 +212,7 @@ class TaskDownload:
             digest=digest,
         )
 
-    async def _begin(self, fetcher: Fetcher, found: Found) -> None:
+    async def _begin(self, fetcher: Fetcher, found: Found, digest: str) -> None:
         """Begin with what is there; pieces that do not go together are dropped."""
         plan, refused = fetcher.plan, []
         if found.task is not None:
@@ -222,9 +223,20 @@ class TaskDownload:
             except PieceRefused:
                 refused.append(metadata.number)
         await self._drop(refused)
-        if found.pieces:
+        plan.may_be_empty = not digest
+        if not found.pieces and digest in (new_hash("sha256").text(), new_hash("sha512").text()):
+            await self._put_nothing(plan)  # the digest says that there is nothing to ask for
+        if plan.layout.verified:
             fetcher.tell_progress()
         fetcher.follow(plan)
+
+    async def _put_nothing(self, plan: Plan) -> None:
+        """Put the one piece of a task without bytes to the target, unless another download has done so."""
+        while not (claim := await outlast(self._target.claim(0))).is_ours and claim.piece is None:
+            await deferLater(self._reactor, LOOK_AGAIN)
+        if claim.is_ours:
+            await outlast(self._target.commit(EMPTY_PIECE, piece_length_for(0), 0))
+        plan.record_empty()
 
     async def _fetch_from_all_or_one(self, fetcher: Fetcher, digest: str) -> None:
         """
@@ -265,6 +277,8 @@ class TaskDownload:
                     return
                 await self._hold()
                 fetcher.plan.record_mismatch(digest, got)
+            elif fetcher.plan.is_known_empty:
+                await self._put_nothing(fetcher.plan)
             elif fetcher.plan.layout.content_length is not None:
                 return
             else:

@@ -125,7 +125,7 @@ class Fetcher:
 
     async def fetch(self) -> str:
         """
-        Have everything fetched, as the plan says.
+        Have everything fetched, as the plan says, or learn that there is nothing to be fetched.
 
         :returns: the digest of the whole, by the algorithm of the expected one; empty where there is none to expect.
         :raises TaskError: the plan has failed.
@@ -207,6 +207,9 @@ class Fetcher:
         waiting = self._hash.follow((self.plan, self.plan.pieces.drops), self.plan.layout.prefix_length)
         if self.plan.is_complete:
             return self._take_last_step(waiting)
+        if self.plan.is_known_empty:
+            self._end_turn()
+            return False
         failure = self.plan.failure()
         if failure is not None:
             raise failure

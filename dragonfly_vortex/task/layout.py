@@ -17,7 +17,13 @@ from dragonfly_vortex.geometry import MAX_PIECE_COUNT, MAX_PIECE_LENGTH, check_l
 from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["Contradiction", "Layout", "VerifiedPiece"]
+__all__ = ["EMPTY_PIECE", "Contradiction", "Layout", "VerifiedPiece"]
+
+EMPTY_PIECE = PieceMetadata(number=0, offset=0, length=0, digest="crc32:0")
+"""
+The one piece of a task without bytes. Parents of this package have it; a ``dfdaemon`` has no piece of such a task
+(1.5.10), and says that its length is 0.
+"""
 
 
 class Contradiction(PieceRefused):

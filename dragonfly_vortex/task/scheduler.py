@@ -35,7 +35,7 @@ from dragonfly_vortex.errors import (
 )
 from dragonfly_vortex.model import piece_id
 from dragonfly_vortex.task.comparison import Comparison, Described
-from dragonfly_vortex.task.layout import Contradiction, VerifiedPiece
+from dragonfly_vortex.task.layout import EMPTY_PIECE, Contradiction, VerifiedPiece
 from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
 from dragonfly_vortex.task.pieces import Pieces
 from dragonfly_vortex.task.reputation import Trust
@@ -123,6 +123,8 @@ class Plan:
         """What is waited for."""
         self.comparison = None if there is None else Comparison(parents[0], self.pieces, there, by_digest=compares)
         """The pieces that are compared; None where all parents are believed."""
+        self.may_be_empty = False
+        """Whether a parent is believed that says that the task has no bytes, because there is no digest to tell."""
         self._sources = sources
         self._limit = concurrent_piece_count
 
@@ -132,6 +134,12 @@ class Plan:
     def is_complete(self) -> bool:
         """Whether every piece up to the end is verified, and the whole is not known to be wrong."""
         return self.pieces.are_all_there and not self.trust.is_hopeless and not self.trust.is_end_unknown
+
+    @property
+    def is_known_empty(self) -> bool:
+        """Whether a parent says that the task has no bytes, which is believed, and its one piece is not there yet."""
+        is_empty = self.may_be_empty and self.layout.told_length == 0
+        return is_empty and 0 not in self.layout.verified and not self.choice.under_way
 
     @property
     def is_end_doubtful(self) -> bool:
@@ -279,6 +287,10 @@ class Plan:
         else:
             self.comparison.there[metadata.number] = piece
             self.pieces.take_from_others()
+
+    def record_empty(self) -> None:
+        """The task has no bytes: its one piece is there without a parent having sent it."""
+        self.pieces.add(0, VerifiedPiece.of(STORAGE, EMPTY_PIECE))
 
     def record_refusal(self, request: Request, refusal: PieceRefused) -> None:
         """:meth:`judge` has refused the piece: unless it was not wanted, its parent has lied."""

@@ -167,6 +167,23 @@ class OpenTests(DatabaseTestCase):
         self.addCleanup(connection.close)
         self.assertEqual(connection.execute("PRAGMA user_version").fetchone(), (VERSION + 1,))
 
+    def test_of_a_dfdaemon(self) -> None:
+        """The directory of a dfdaemon is refused, and left as it is; a catalog beside its files can still be read."""
+        theirs = self.path.parent / "metadata"
+        theirs.mkdir(parents=True)
+        (theirs / "CURRENT").write_text("MANIFEST-000004\n")
+        for access in Access:
+            with self.assertRaisesRegex(StorageFailure, "got that of a dfdaemon, .*; choose another storage.dir"):
+                Database(self.path, access).open()
+        self.assertEqual(list(self.path.parent.iterdir()), [theirs])
+        other = self.path.parent / "other" / self.path.name
+        with closing(Database(other)) as database:
+            database.open()
+        other.rename(self.path)
+        self.assert_fails("got that of a dfdaemon")
+        with closing(Database(self.path, Access.READ)) as database:
+            database.open()
+
     def test_no_database(self) -> None:
         """A file that is no database is a failure that names it."""
         self.path.parent.mkdir()

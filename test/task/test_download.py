@@ -122,10 +122,10 @@ class SuccessTests(DownloadTestCase):
 
     def test_kind(self) -> None:
         """The kind and the task are asked for as they were given."""
-        self.play(a=PlayedParent(content=b"", piece_length=1))
-        self.assert_complete(self.download(b""), b"")
+        self.play(a=PlayedParent(content=b"x", piece_length=1))
+        self.assert_complete(self.download(b"x"), b"x")
         request = self.downloader.asked[0].request
-        self.assertEqual((request.kind, request.task_id), (PieceKind.STANDARD, sha256(b"")))
+        self.assertEqual((request.kind, request.task_id), (PieceKind.STANDARD, sha256(b"x")))
 
     def test_each_piece_once(self) -> None:
         """Faults cost the requests that they answer: a verified piece is never asked for again."""
@@ -286,6 +286,13 @@ class DigestTests(DownloadTestCase):
             got = f"expected {digest}, got {digest[:6]}"
             self.assert_failed(self.download(digest=digest), TaskDigestMismatch, got, "from a")
         self.assertRaises(ValueError, self.download, digest="sha256:ab")
+
+    def test_of_nothing(self) -> None:
+        """A task that has the SHA-256 or the SHA-512 of nothing is empty: no parent is asked for anything."""
+        self.play(a=PlayedParent(content=CONTENT, piece_length=100, lacks={0}))
+        for digest in (None, f"sha512:{hashlib.sha512().hexdigest()}"):
+            self.assert_complete(self.download(b"", digest=digest, overwrite=True), b"")
+        self.assertEqual(self.downloader.asked, [])
 
     def test_hashed_late(self) -> None:
         """It goes on from another when the wrong digest is found long after the last piece has arrived."""
@@ -490,6 +497,15 @@ class WithoutDigestTests(DownloadTestCase):
         for number in range(10):
             announcer.tell_piece(number, number * 100, 100)
         self.assert_complete(started)
+
+    def test_empty(self) -> None:
+        """A task that is empty, as a parent says, is complete without a piece, which a dfdaemon does not have."""
+        self.play(a=PlayedParent(content=b"", piece_length=100, lacks={0}))
+        announcer = PlayedAnnouncer()
+        started = self.download(digest="", announcers={"a": announcer})
+        announcer.tell_layout(0, 4 << 20)
+        self.assert_complete(started, b"")
+        self.assertEqual(self.downloader.asked, [])
 
     def test_end_unknown(self) -> None:
         """Where no parent says how long the task is, it may be longer than all that they have: it is refused."""

@@ -30,6 +30,7 @@ from dragonfly_vortex.storage.reactor import stored_target
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.storage.remover import remove_task
+from dragonfly_vortex.storage.verifier import verify_task
 from dragonfly_vortex.task import download
 from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
@@ -67,6 +68,7 @@ class StoredTargetTests(TestCase):
         concurrency: int = 4,
         target: StoredTarget | None = None,
         retry: float = 30.0,
+        task_id: str = TASK_ID,
     ) -> Deferred[DownloadedTask]:
         """Start a download from all parents of a downloader."""
         started = TaskDownload(
@@ -74,7 +76,7 @@ class StoredTargetTests(TestCase):
             partial(deferToThreadPool, IReactorFromThreads(reactor), self.pool),
             downloader,
             kind=KIND,
-            task_id=TASK_ID,
+            task_id=task_id,
             parents=list(downloader.parents),
             target=target or self.store.write_task(KIND, TASK_ID),
             concurrent_piece_count=concurrency,
@@ -97,6 +99,20 @@ class StoredTargetTests(TestCase):
         except NotStored:
             return []
         return [piece.metadata.number for piece in pieces if not piece.damage]
+
+    async def test_empty(self) -> None:
+        """An empty task is stored with its one piece of no bytes, as an import stores it, although no parent has it."""
+        await self.started
+        task_id = hashlib.sha256().hexdigest()
+        target = self.store.write_task(KIND, task_id)
+        downloader = self.play(a=PlayedParent(content=b"", piece_length=1, lacks={0}))
+        await self.download(downloader, target=target, task_id=task_id)
+        task = await self.store.get_task(KIND, task_id)
+        self.assertEqual((task.content_length, task.digest), (0, f"sha256:{task_id}"))
+        (piece,) = await self.store.get_pieces(KIND, task_id)
+        self.assertEqual((piece.metadata.length, piece.metadata.digest), (0, "crc32:0"))
+        self.assertTrue(verify_task(self.directory, KIND, task_id).is_sound)
+        self.assertEqual(downloader.asked, [])
 
     def hold_drops(self, target: StoredTarget) -> list[Deferred[None]]:
         """Have a target drop pieces when the test says so; gives what is to be fired for that."""
