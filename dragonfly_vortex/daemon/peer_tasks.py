@@ -10,6 +10,8 @@ from typing import TypeVar
 from uuid import uuid4
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.downloads import Downloads, is_complete
@@ -47,6 +49,8 @@ class LocalTasks:
     :param downloads: the peer's downloads.
     """
 
+    _log = Logger()
+
     def __init__(self, config: Config, store: PieceStore, downloads: Downloads) -> None:
         suffix = "-seed" if config.seed_peer.enable else ""
         self.host_id = f"{config.host.ip}-{config.host.hostname}{suffix}"
@@ -60,6 +64,14 @@ class LocalTasks:
 
     def download(self, request: TaskRequest, tell: Callable[[ArrivedPiece], None]) -> Deferred[StoredTask]:
         return self._downloads.download(request, tell)
+
+    def prefetch(self, request: TaskRequest) -> None:
+        def failed(failure: Failure) -> None:
+            if not failure.check(CancelledError):
+                text = "task {task_id} cannot be prefetched: {reason}"
+                self._log.warn(text, task_id=request.task_id, reason=failure.getErrorMessage())
+
+        self._downloads.download(request).addErrback(failed)
 
     def put_output(self, task: StoredTask, output: OutputRequest | None, digest: str) -> Deferred[None]:
         is_verified = not digest or digest == task.digest

@@ -39,6 +39,9 @@ class PeerTasks(Protocol):
     def download(self, request: TaskRequest, tell: Callable[[ArrivedPiece], None]) -> Deferred[StoredTask]:
         """See :meth:`~dragonfly_vortex.daemon.downloads.Downloads.download`."""
 
+    def prefetch(self, request: TaskRequest) -> None:
+        """Have a task downloaded, however its callers end. A failure is logged."""
+
     def put_output(self, task: StoredTask, output: OutputRequest | None, digest: str) -> Deferred[None]:
         """
         Make a file with a task's content.

@@ -44,6 +44,7 @@ class DownloadOrder:
     :param digest: what the caller says that the content must have; empty for nothing.
     :param output: the file that is to be made, without its range; None for none.
     :param needs_content: whether the caller wants the bytes of the pieces.
+    :param is_prefetch: whether the rest is to be downloaded, too, where a range is wanted.
     :param start: the first byte that is wanted, where a range is; None for the last ``length`` bytes.
     :param length: the number of bytes that are wanted; None for all from ``start`` on.
     """
@@ -52,6 +53,7 @@ class DownloadOrder:
     digest: str = ""
     output: OutputRequest | None = None
     needs_content: bool = False
+    is_prefetch: bool = False
     start: int | None = None
     length: int | None = None
 
@@ -111,6 +113,7 @@ def download_order(method: TaskMethod, message: Any, *, is_foreign: bool) -> Dow
         digest=digest,
         output=output,
         needs_content=message.need_piece_content,
+        is_prefetch=getattr(message, "prefetch", False),
         start=start,
         length=length,
     )

@@ -71,6 +71,8 @@ class DownloadStream:
         """
         await self._context.send_initial_metadata(())
         self._peer_id = await self._thread.ask(lambda: succeed(self._tasks.new_peer_id()))
+        if self._order.is_prefetch and self._order.has_range:
+            self._thread.tell(self._tasks.prefetch, self._order.request)
         download = asyncio.ensure_future(self._thread.ask(self._tasks.download, self._order.request, self._told))
         try:
             task = await self._tell_pieces(download)

@@ -57,6 +57,9 @@ class LocalPeerTestCase(TestCase):
 
     timeout = 60
 
+    kind = PieceKind.PERSISTENT_CACHE
+    """Of the task."""
+
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         directory = tempfile.TemporaryDirectory(prefix="dfl")  # a socket's path must be short
         self.addCleanup(directory.cleanup)
@@ -70,7 +73,7 @@ class LocalPeerTestCase(TestCase):
         storage = StorageConfig(dir=self.directory / "parent", server=server)
         parent = Config(storage=storage, upload=upload, metrics=metrics)
         self.task_id = import_file(
-            self.directory / "file", parent.storage.dir, PieceKind.PERSISTENT_CACHE, piece_length=PIECE_LENGTH
+            self.directory / "file", parent.storage.dir, self.kind, piece_length=PIECE_LENGTH
         ).task_id
         self.parent = VortexService(parent, peer_reactor, tally=self.sent)
         self.parent.startService()

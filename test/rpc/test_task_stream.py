@@ -8,9 +8,11 @@ from typing import Any
 
 from dragonfly_api import dfdaemon_pb2
 from grpc import StatusCode
+from twisted.internet.task import deferLater
 
 from dragonfly_vortex.rpc.task_methods import LOCAL_SERVICE
-from test.rpc.local_peer import LENGTH, PIECES, LocalPeerTestCase, until
+from dragonfly_vortex.wire import PieceKind
+from test.rpc.local_peer import LENGTH, PIECES, LocalPeerTestCase, peer_reactor, until
 
 
 def pieces_in(replies: list[Any]) -> list[Any]:
@@ -76,6 +78,60 @@ class StreamTests(LocalPeerTestCase):
         await until(lambda: len(downloads) == 1)
         call.cancel()
         await until(lambda: len(downloads) == 0)
+
+
+class RangeTests(LocalPeerTestCase):
+    """Ranges of a standard task, which a registry's blob is."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
+        self.kind = PieceKind.STANDARD
+        await super().setUp()
+
+    def request(self, **fields: Any) -> dfdaemon_pb2.DownloadTaskRequest:
+        """A request for bytes 5000 to 9000 of the task."""
+        request = dfdaemon_pb2.DownloadTaskRequest()
+        request.download.url = f"https://registry.example/v2/name/blobs/sha256:{self.task_id}"
+        request.download.enable_task_id_based_blob_digest = True
+        request.download.request_header["Range"] = "bytes=5000-9000"
+        for name, value in fields.items():
+            setattr(request.download, name, value)
+        return request
+
+    async def test_pieces(self) -> None:
+        """The pieces that have the range are announced and sent, and no others."""
+        replies = await self.call("DownloadTask", self.request(need_piece_content=True))
+        started = replies[0].download_task_started_response
+        self.assertEqual((started.content_length, started.range.start, started.range.length), (LENGTH, 5000, 4001))
+        self.assertEqual([piece.number for piece in started.pieces], [1, 2])
+        self.assertEqual({piece.number for piece in pieces_in(replies)}, {1, 2})
+        for piece in pieces_in(replies):
+            self.assertEqual(piece.content, self.content[piece.offset : piece.offset + piece.length])
+
+    async def test_output(self) -> None:
+        """The output is as long as the content, and has the range."""
+        output = self.directory / "output"
+        await self.call("DownloadTask", self.request(output_path=str(output)))
+        written = output.read_bytes()
+        self.assertEqual((len(written), written[5000:9001]), (LENGTH, self.content[5000:9001]))
+
+    async def test_prefetch(self) -> None:
+        """The rest is downloaded after the call where that is wanted."""
+        await self.call("DownloadTask", self.request(prefetch=True))
+        store: Any = self.peer._store
+
+        async def pieces() -> int:
+            return len(await store.get_pieces(PieceKind.STANDARD, self.task_id))
+
+        while await pieces() < PIECES:
+            await deferLater(peer_reactor, 0.01)
+
+    async def test_outside(self) -> None:
+        """A range outside of the content is a failed precondition."""
+        request = self.request()
+        request.download.request_header["Range"] = f"bytes={LENGTH}-"
+        code, text = await self.refusal(self.call("DownloadTask", request))
+        self.assertEqual(code, StatusCode.FAILED_PRECONDITION)
+        self.assertIn(str(LENGTH), text)
 
 
 class OutputTests(LocalPeerTestCase):
