@@ -16,7 +16,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
-import grpc
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.task import deferLater
@@ -29,7 +28,6 @@ from dragonfly_vortex.daemon.service import IPeerReactor
 from dragonfly_vortex.downloaders.factory import negotiate
 from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.model import StoredTask
-from dragonfly_vortex.rpc.credentials import ServerCertificates
 from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.reactor.store import PieceStore
@@ -37,6 +35,7 @@ from dragonfly_vortex.task import waits
 from dragonfly_vortex.task.download import Progress, TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
+from dragonfly_vortex.transport.tls import ServerTLS, server_tls_from
 from dragonfly_vortex.wire import PieceKind
 from test.certificates import Authority
 from test.processes import PROGRAMS, Daemon, dfvortex, import_file, write_config
@@ -249,8 +248,8 @@ class DoorTests(TestCase):
         """The section ``tls`` of all configurations."""
         return ""
 
-    def credentials(self) -> grpc.ServerCredentials | None:
-        """Those of the gRPC door."""
+    def server_tls(self) -> ServerTLS | None:
+        """What the gRPC door speaks."""
         return None
 
     def write_config(self, port: int = 0) -> None:
@@ -273,7 +272,7 @@ class DoorTests(TestCase):
             port=0,
             host=HostConfig(ip="127.0.0.1"),
             vortex_port=lambda: vortex_port,
-            credentials=self.credentials(),
+            tls=self.server_tls(),
             limiter=UploadLimiter(limit, _REACTOR) if limit is not None else None,
         )
         self.addCleanup(self.upload.stop, 0.0)
@@ -438,8 +437,8 @@ class MutualTLSDoorTests(DoorTests):
         self.identity = issued.identity(authority.file)
         return f"tls: {{cert: {issued.certificate}, key: {issued.key}, ca_cert: {authority.file}}}\n"
 
-    def credentials(self) -> grpc.ServerCredentials | None:
-        return ServerCertificates(self.identity).credentials()
+    def server_tls(self) -> ServerTLS | None:
+        return server_tls_from(self.identity)
 
 
 def store_pieces(storage: Path, content: bytes, numbers: range, piece_length: int = _PIECE_LENGTH) -> None:

@@ -16,10 +16,11 @@ from dragonfly_vortex.daemon.door import Door, DoorSettings
 from dragonfly_vortex.metrics.counters import StatTally, Tally
 from dragonfly_vortex.peer_exchange import Askers
 from dragonfly_vortex.rpc.server import UploadService
+from dragonfly_vortex.transport.tls import server_tls_from
 from dragonfly_vortex.transport_table import TCP
 
 if TYPE_CHECKING:
-    from dragonfly_vortex.rpc.credentials import ServerCertificates
+    from dragonfly_vortex.host_stats import NetworkMeter
 
 __all__ = ["GRPCDoor"]
 
@@ -33,11 +34,7 @@ class GRPCDoor(Door):
         super().__init__(settings)
         self.stats = StatTally()
         self._tally = Tally()
-        self._certificates: ServerCertificates | None = None
-        if settings.identity is not None:
-            from dragonfly_vortex.rpc.credentials import ServerCertificates
-
-            self._certificates = ServerCertificates(settings.identity)
+        self._tls = server_tls_from(settings.identity) if settings.identity is not None else None
         place = settings.config.upload.server
         self._server = UploadService(
             settings.store,
@@ -46,7 +43,7 @@ class GRPCDoor(Door):
             port=place.port,
             host=settings.config.host,
             vortex_port=partial(settings.port_of, TCP.name),  # Dragonfly's message has a field for the port of this one
-            credentials=self._certificates.credentials() if self._certificates is not None else None,
+            tls=self._tls,
             limiter=settings.limiter,
             tally=self._tally,
             stats=self.stats,
@@ -56,6 +53,7 @@ class GRPCDoor(Door):
             else None,
             tasks=settings.tasks,
             refusal="" if settings.config.seed_peer.enable else _NO_SEED,
+            make_network=self._make_network,
         )
 
     @property
@@ -74,12 +72,19 @@ class GRPCDoor(Door):
         return self._server.startService().addCallback(lambda _: None)
 
     def prepare_reload(self, config: Config, identity: TLSIdentity | None) -> Callable[[], None]:
-        if identity is None or self._certificates is None:
+        if identity is None or self._tls is None:
             return lambda: None
-        return self._certificates.prepare(identity)
+        return partial(self._tls.become, server_tls_from(identity))
 
     def stop(self, timeout: float) -> Deferred[None]:
         return self._server.stop(timeout)
+
+    def _make_network(self) -> NetworkMeter:
+        """The measurement of the interface that children reach this peer by."""
+        from dragonfly_vortex.host_stats import NetworkMeter
+
+        config = self.settings.config
+        return NetworkMeter(config.host.ip, config.download.bandwidth_limit, config.upload.bandwidth_limit)
 
 
 def _try_to_listen(ip: str, port: int) -> None:

@@ -7,15 +7,13 @@ Importing this loads nothing of gRPC: starting the service does, in the event lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from twisted.application.service import Service
-from twisted.internet.abstract import isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
-from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IReactorFromThreads, IReactorTime
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
+from twisted.internet.interfaces import IAddress, IListeningPort, IReactorFromThreads, IReactorTCP, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -28,16 +26,23 @@ from dragonfly_vortex.rpc.limits import MAX_REQUEST
 from dragonfly_vortex.rpc.memory_budget import PIECES_IN_MEMORY, Budget
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
+from dragonfly_vortex.transport.socket_options import BACKLOG
+from dragonfly_vortex.transport.tls import ServerTLS, TLSServerFactory
 from dragonfly_vortex.transport_table import GRPC
 
 if TYPE_CHECKING:
     import grpc
 
+    from dragonfly_vortex.host_stats import NetworkMeter
     from dragonfly_vortex.rpc.host import HostNames
+    from dragonfly_vortex.rpc.http2_server import GRPCServerFactory
     from dragonfly_vortex.rpc.peer_tasks import PeerTasks
     from dragonfly_vortex.rpc.servicer import UploadRPCs
 
 __all__ = ["DRAIN_TIMEOUT", "MAX_CALLS", "GRPCService", "RPCs", "UploadService"]
+
+StopServer = Callable[[float], Awaitable[None]]
+"""Ends a server, within so many seconds."""
 
 DRAIN_TIMEOUT = 10.0
 """Seconds that the pieces under way have to be finished when the service stops."""
@@ -117,11 +122,31 @@ class GRPCService(Service):
 
     def bind(self, server: grpc.aio.Server) -> IAddress:
         """
-        Have a server listen. Called in the event loop's thread, behind :meth:`make_rpcs` and before the server starts.
+        Have a server of grpcio listen. Called in the event loop's thread, behind :meth:`make_rpcs` and before the
+        server starts.
 
         :raises CannotListenError: the address cannot be had.
         """
         raise NotImplementedError
+
+    async def serve(self, thread: EventLoopThread, rpcs: RPCs) -> tuple[IAddress, StopServer]:
+        """
+        Start a server. Runs in the event loop.
+
+        :param thread: the event loop, and the way to the reactor.
+        :returns: where it listens, and what stops it, within so many seconds.
+        :raises CannotListenError: the address cannot be had.
+        """
+        import grpc
+
+        server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=self._max_calls)
+        server.add_generic_rpc_handlers(rpcs.handlers())
+        address = self.bind(server)
+        await server.start()
+        # The server asks for its first call in the turn after it has started, and must not be stopped before that:
+        # grpcio 1.85 ends the process by a segmentation fault then.
+        await asyncio.sleep(0)
+        return address, server.stop
 
     def unbind(self) -> None:
         """The server listens no more. Called in the reactor's thread, once for each :meth:`bind` that returned."""
@@ -191,18 +216,9 @@ class GRPCService(Service):
         return failure
 
     async def _listen(self, running: _Running) -> IAddress:
-        """In the event loop: make the server, and start it."""
-        import grpc
-
-        rpcs = self.make_rpcs(running.thread)
-        server = grpc.aio.server(options=_SERVER_OPTIONS, maximum_concurrent_rpcs=self._max_calls)
-        running.server, running.rpcs = server, rpcs
-        server.add_generic_rpc_handlers(rpcs.handlers())
-        address = self.bind(server)
-        await server.start()
-        # The server asks for its first call in the turn after it has started, and must not be stopped before that:
-        # grpcio 1.85 ends the process by a segmentation fault then.
-        await asyncio.sleep(0)
+        """In the event loop: make what is served, and a server."""
+        running.rpcs = self.make_rpcs(running.thread)
+        address, running.stop_server = await self.serve(running.thread, running.rpcs)
         return address
 
 
@@ -217,7 +233,7 @@ class UploadService(GRPCService):
     :param host: the names of this peer; its ``ip`` is announced as the address of its doors.
     :param vortex_port: gives the port of the door for Vortex/TCP, None where there is none; called in the reactor's
         thread.
-    :param credentials: for TLS; None for none.
+    :param tls: what every connection speaks; None for no TLS.
     :param limiter: what all content is spent from; None for no limit.
     :param tally: where pieces and bytes are counted; None: in one of its own.
     :param stats: where questions about tasks are counted; None: in one of its own.
@@ -228,6 +244,7 @@ class UploadService(GRPCService):
     :param askers: remembers the peers that ask; None: peers are not named to each other.
     :param tasks: what is done with whole tasks; None: the methods for that are not served.
     :param refusal: why the methods that change something are not for callers; empty where they are.
+    :param make_network: makes the measurement of the network that children are told of; None: they are told nothing.
     """
 
     def __init__(
@@ -239,7 +256,7 @@ class UploadService(GRPCService):
         port: int,
         host: HostNames,
         vortex_port: Callable[[], int | None],
-        credentials: grpc.ServerCredentials | None = None,
+        tls: ServerTLS | None = None,
         limiter: UploadLimiter | None = None,
         tally: Tally | None = None,
         stats: StatTally | None = None,
@@ -250,6 +267,7 @@ class UploadService(GRPCService):
         askers: Askers | None = None,
         tasks: PeerTasks | None = None,
         refusal: str = "",
+        make_network: Callable[[], NetworkMeter] | None = None,
     ) -> None:
         super().__init__(reactor, "upload", drain_timeout=drain_timeout, max_calls=max_calls)
         self._store = store
@@ -257,7 +275,8 @@ class UploadService(GRPCService):
         self._port = port
         self._host = host
         self._vortex_port = vortex_port
-        self._credentials = credentials
+        self._tls = tls
+        self._clock = cast(IReactorTime, reactor)
         self._limiter = limiter
         self._tally = tally or Tally()
         self._stats = stats or StatTally()
@@ -266,6 +285,7 @@ class UploadService(GRPCService):
         self._askers = askers
         self._tasks = tasks
         self._refusal = refusal
+        self._make_network = make_network
         self._rpcs: UploadRPCs | None = None
 
     def make_rpcs(self, thread: EventLoopThread) -> UploadRPCs:
@@ -283,41 +303,52 @@ class UploadService(GRPCService):
             limited_log=self.limited_log,
             rechecks=self._rechecks,
             askers=self._askers,
-            scheme=GRPC.schemes[self._credentials is not None],
             tasks=self._tasks,
             refusal=self._refusal,
+            scheme=GRPC.schemes[self._tls is not None],
+            network=self._make_network() if self._make_network is not None else None,
         )
         return self._rpcs
 
-    def bind(self, server: grpc.aio.Server) -> IAddress:
+    async def serve(self, thread: EventLoopThread, rpcs: RPCs) -> tuple[IAddress, StopServer]:
         from dragonfly_vortex.rpc.host import host_message
+        from dragonfly_vortex.rpc.http2_server import GRPCServerFactory
 
-        place = f"[{self._ip}]:{self._port}" if isIPv6Address(self._ip) else f"{self._ip}:{self._port}"
-        try:
-            if self._credentials is None:
-                port = server.add_insecure_port(place)
-            else:
-                port = server.add_secure_port(place, self._credentials)
-        except RuntimeError as error:
-            raise CannotListenError(self._ip, self._port, error) from error
+        factory = GRPCServerFactory(
+            thread, rpcs.handlers(), self._clock, max_calls=self._max_calls, max_request=MAX_REQUEST
+        )
+        port: IListeningPort = await thread.ask(maybeDeferred, self._listen_at, factory)
+
+        def close(timeout: float) -> Deferred[None]:
+            return maybeDeferred(port.stopListening).addCallback(lambda _: factory.drain(timeout))
+
+        async def stop(timeout: float) -> None:
+            await thread.ask(close, timeout)
+
+        address = cast("IPv4Address | IPv6Address", port.getHost())
         if self._rpcs is not None:
-            self._rpcs.host = host_message(self._host, port)
-        return (IPv6Address if isIPv6Address(self._ip) else IPv4Address)("TCP", self._ip, port)
+            self._rpcs.host = host_message(self._host, address.port)
+        return address, stop
+
+    def _listen_at(self, factory: GRPCServerFactory) -> IListeningPort:
+        """In the reactor's thread: let connections come."""
+        served = factory if self._tls is None else TLSServerFactory(self._tls, factory, lambda _: b"", self._clock)
+        return IReactorTCP(self._reactor).listenTCP(self._port, cast(Any, served), backlog=BACKLOG, interface=self._ip)
 
 
 class _Running:
-    """What exists while the service runs: a thread, and the server in it, once it has been made."""
+    """What exists while the service runs: a thread, and what is in it, once that has been made."""
 
     def __init__(self, thread: EventLoopThread) -> None:
         self.thread = thread
-        self.server: grpc.aio.Server | None = None
         self.rpcs: RPCs | None = None
+        self.stop_server: StopServer | None = None
 
     async def stop(self, timeout: float) -> None:
         """In the event loop: end everything."""
-        if self.server is None or self.rpcs is None:
+        if self.stop_server is None or self.rpcs is None:
             return
         self.rpcs.end_streams()
         # Once, and for all calls: grpcio 1.85 ends the process by a segmentation fault where two stops run at once.
-        await self.server.stop(timeout)
+        await self.stop_server(timeout)
         self.rpcs.close()

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, RemoteProtocolError, StorageFailure
 from dragonfly_vortex.geometry import piece_count
+from dragonfly_vortex.host_stats import NetworkMeter
 from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import StatTally, Tally
@@ -38,7 +39,7 @@ from dragonfly_vortex.rpc.messages import fill, parse
 from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks
 from dragonfly_vortex.rpc.status import Status, status_of
-from dragonfly_vortex.rpc.streams import Context, Interest, LoopTurns, tell_host, tell_pieces
+from dragonfly_vortex.rpc.streams import HOST_INTERVAL, Context, Interest, LoopTurns, tell_host, tell_pieces
 from dragonfly_vortex.rpc.task_servicer import TaskRPCs
 from dragonfly_vortex.rpc.task_watch import Watches
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
@@ -53,6 +54,9 @@ _READERS = 4
 
 _MAX_OPEN = 64
 """Pieces whose file is open at once, waiting for memory or being read."""
+
+_NEARLY = 0.9
+"""The part of an interval after which a measurement is old: timers are not exact."""
 
 _QUESTIONS_IN_MEMORY = 64 * 1024 * 1024
 """Bytes of what the open streams of pieces were asked."""
@@ -83,6 +87,7 @@ class UploadRPCs:
     :param scheme: of this peer's gRPC door.
     :param tasks: what is done with whole tasks; None: the methods for that are not served.
     :param refusal: why the methods that change something are not for callers here; empty where they are.
+    :param network: measures the network interface; None: nothing is said about it.
     """
 
     def __init__(
@@ -102,9 +107,12 @@ class UploadRPCs:
         scheme: str = GRPC.scheme,
         tasks: PeerTasks | None = None,
         refusal: str = "",
+        network: NetworkMeter | None = None,
     ) -> None:
         self.host = common_pb2.Host()
         """What is said about the host."""
+        self._network = network
+        self._measured_at = -HOST_INTERVAL
         self._store = store
         self._thread = thread
         self._ip = ip
@@ -335,7 +343,18 @@ class UploadRPCs:
         except RemoteProtocolError as error:
             await self._abort(context, error, "the request")
         await context.send_initial_metadata(())
-        await tell_host(self.host.SerializeToString, context, self._turns, self._closing)
+        await tell_host(self._host_message, context, self._turns, self._closing)
+
+    def _host_message(self) -> bytes:
+        """What is said about the host now. All streams share one measurement of a second."""
+        now = asyncio.get_running_loop().time()
+        if self._network is not None and now - self._measured_at >= HOST_INTERVAL * _NEARLY:
+            self._measured_at = now
+            stats = self._network.read()
+            network = self.host.network
+            network.max_rx_bandwidth, network.rx_bandwidth = stats.max_rx, stats.rx
+            network.max_tx_bandwidth, network.tx_bandwidth = stats.max_tx, stats.tx
+        return self.host.SerializeToString()
 
     # -- what goes wrong
 

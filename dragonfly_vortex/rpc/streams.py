@@ -8,6 +8,7 @@ of them do not keep another call waiting.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
@@ -17,20 +18,10 @@ import grpc
 
 from dragonfly_vortex.rpc.task_watch import Arrival, TaskWatch
 
-__all__ = ["HOST_INTERVAL", "Interest", "LoopTurns", "end_of", "tell_host", "tell_pieces", "time_for"]
+__all__ = ["HOST_INTERVAL", "Interest", "LoopTurns", "tell_host", "tell_pieces"]
 
 HOST_INTERVAL = 1.0
 """Seconds between two messages about the host."""
-
-_BEFORE_DEADLINE = 0.5
-"""Seconds before a caller's deadline at which a stream ends: grpcio would end it with an error at the deadline."""
-
-_LATER_THAN_MEANT = 0.04
-"""
-The part of a caller's timeout by which the deadline that arrives can be later than the caller's own. grpcio rounds a
-timeout up by less than 1 %, and sends an earlier call's of the same connection again where that is less than 3 % more
-(``src/core/ext/transport/chttp2/transport/hpack_encoder.cc`` and ``src/core/lib/transport/timeout_encoding.cc``).
-"""
 
 _MOST_IN_A_TURN = 10
 """Streams that say something in one turn of the loop."""
@@ -45,7 +36,7 @@ _LONGEST_PAUSE = 0.005
 """Seconds after which they go on all the same."""
 
 _MOST_ARRIVALS = 1000
-"""Pieces that are looked up for one stream in one turn of the loop."""
+"""Pieces that are looked up, or told, for one stream in one turn of the loop."""
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 """A call, whose messages are bytes."""
@@ -141,12 +132,12 @@ async def tell_pieces(
     """
     Say which of the pieces that a stream is asked for are there, and which come, until there is nothing more to say. As
     the reference does, those that are there are sent in the order in which they are requested, twice where they are
-    requested twice (``dragonfly-client/src/grpc/dfdaemon_upload.rs``, ``sync_pieces``).
+    requested twice (``dragonfly-client/src/grpc/dfdaemon_upload.rs``, ``sync_pieces``). As there, a caller's deadline
+    does not end it: a real child sends one of ten seconds, and waits longer for pieces that are still to come.
 
     :param closing: ends the stream.
     :raises Exception: the task cannot be looked at.
     """
-    end = end_of(context)
     seen = 0
     while not closing.is_set():
         await turns.wait()
@@ -159,18 +150,17 @@ async def tell_pieces(
             seen += len(arrivals)
             if seen < upto:
                 await turns.wait()
-        for each in array("Q", sorted(found)):
+        for count, each in enumerate(array("Q", sorted(found)), 1):
             await context.write(watch.arrived[each & 0xFFFF_FFFF].message)
             if closing.is_set():
                 return
-            await turns.wait()
+            if not count % _MOST_ARRIVALS:
+                await turns.wait()
         if watch.failure is not None:
             raise watch.failure
         if complete or (is_looked_at and not interest.left):
             return
-        # However short the time is, what is there is sent.
-        if not await _happens(changed, end if is_looked_at else None):
-            return
+        await changed.wait()
 
 
 async def tell_host(message: Callable[[], bytes], context: Context, turns: LoopTurns, closing: asyncio.Event) -> None:
@@ -180,39 +170,8 @@ async def tell_host(message: Callable[[], bytes], context: Context, turns: LoopT
     :param message: gives what is said.
     :param closing: ends the stream.
     """
-    end = end_of(context)
-    loop = asyncio.get_running_loop()
     while not closing.is_set():
         await turns.wait()
         await context.write(message())
-        next_one = loop.time() + HOST_INTERVAL
-        if await _happens(closing, next_one if end is None else min(end, next_one)):
-            return
-        if end is not None and loop.time() >= end:
-            return
-
-
-def time_for(remaining: float) -> float:
-    """
-    How long a stream may last so that its caller sees it end well.
-
-    :param remaining: seconds until the deadline, as it arrived here.
-    :returns: seconds; negative where there is no time.
-    """
-    return remaining * (1 - _LATER_THAN_MEANT) - _BEFORE_DEADLINE
-
-
-def end_of(context: Context) -> float | None:
-    """When a stream must end so that its caller sees it end well, on the loop's clock; None for never."""
-    remaining: float | None = context.time_remaining()
-    return None if remaining is None else asyncio.get_running_loop().time() + time_for(remaining)
-
-
-async def _happens(event: asyncio.Event, end: float | None) -> bool:
-    """Wait for an event; False when it has not happened in time."""
-    timeout = None if end is None else max(0.0, end - asyncio.get_running_loop().time())
-    try:
-        await asyncio.wait_for(event.wait(), timeout)
-    except asyncio.TimeoutError:
-        return False
-    return True
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(closing.wait(), HOST_INTERVAL)

@@ -1,0 +1,446 @@
+"""
+A connection of gRPC's server: calls over HTTP/2, by the library h2.
+
+The protocol of the messages is https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import typing
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, cast
+
+import grpc
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    WindowUpdated,
+)
+from h2.exceptions import H2Error, ProtocolError
+from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame
+from twisted.internet.interfaces import (
+    IConsumer,
+    IDelayedCall,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.protocols.policies import TimeoutMixin
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dragonfly_vortex.rpc.event_loop import EventLoopThread
+from dragonfly_vortex.rpc.http2_stream import ServerStream
+from dragonfly_vortex.rpc.server_call import REPORTED, ServerCall, timeout_of, trailers_of
+from dragonfly_vortex.rpc.status import Status
+from dragonfly_vortex.wire.messages import printable
+
+__all__ = ["GRPCServerProtocol", "Server"]
+
+_HANDSHAKE = 20.0
+"""Seconds in which a connection has to begin as HTTP/2."""
+
+_IDLE = 300.0
+"""Seconds after which a connection without a call is closed."""
+
+_SILENT = 300.0
+"""Seconds without a byte from a child with an open call, after which it is asked whether it is there."""
+
+_ANSWER = 20.0
+"""Seconds in which it has to answer that. Both are the reference's (``dragonfly-client``, ``grpc/mod.rs``)."""
+
+_STREAMS = 256
+"""Calls on one connection. A client waits by itself where a connection has all of its calls."""
+
+_CONNECTIONS = 1024
+
+_HEADERS = 16 * 1024
+"""Bytes of the headers of a call."""
+
+_STEP = 512 * 1024
+"""Bytes of messages that a connection sends in one turn of the reactor."""
+
+_MOST_UNREAD = 1024 * 1024
+"""Bytes of frames without messages that may wait for a child that reads nothing."""
+
+_BITE = 8 * 1024
+"""Bytes of a connection that are looked at before the next look at what it sends."""
+
+_MOST_IDLE_FRAMES = 5000
+"""
+Frames that ask for nothing, as pings, settings and ends of calls, that a connection may send in :data:`_SHORT_WHILE`.
+"""
+
+_SHORT_WHILE = 10.0
+"""Seconds."""
+
+_REPLY = [(":status", "200"), ("content-type", "application/grpc")]
+"""The headers of a reply."""
+
+
+class _ITransport(ITCPTransport, IConsumer):
+    """A TCP connection, under TLS or not."""
+
+
+class Server(typing.Protocol):
+    """What all connections of a server share."""
+
+    clock: IReactorTime
+    thread: EventLoopThread
+    connections: set[GRPCServerProtocol]
+    max_calls: int
+    max_request: int
+    begun: int
+    ended_unanswered: int
+
+    @property
+    def calls(self) -> int:
+        """How many calls are under way."""
+
+    def handler_of(self, method: str, metadata: Sequence[tuple[str, str]]) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """What answers a method; None where nothing does."""
+
+    def call_ended(self) -> None:
+        """A call is over; in the event loop's thread."""
+
+    def connection_lost(self, connection: GRPCServerProtocol) -> None:
+        """A connection has ended."""
+
+
+@implementer(IPushProducer)
+class GRPCServerProtocol(Protocol, TimeoutMixin):
+    """
+    A connection from a child.
+
+    :param server: what it belongs to.
+    :param peer: where the child is, in grpcio's form.
+    """
+
+    transport: _ITransport
+
+    def __init__(self, server: Server, peer: str) -> None:
+        self._server = server
+        self.peer = peer
+        self._streams: dict[int, ServerStream] = {}
+        self._ready: dict[int, ServerStream] = {}  # those that have something to send
+        self._is_greeted = False
+        self._is_asked = False
+        self._is_paused = False
+        self._is_draining = False
+        self._unread = 0
+        self._idle_frames = 0
+        self._counted_since = 0.0
+        self._next_turn: IDelayedCall | None = None
+        # The headers of replies are ours: h2 need not look at each of them.
+        configuration = H2Configuration(
+            client_side=False,
+            header_encoding="utf-8",
+            validate_outbound_headers=False,
+            normalize_outbound_headers=False,
+        )
+        self._h2 = H2Connection(configuration)
+        self._h2.local_settings.update(
+            {
+                SettingCodes.MAX_CONCURRENT_STREAMS: _STREAMS,
+                SettingCodes.MAX_HEADER_LIST_SIZE: _HEADERS,
+                SettingCodes.ENABLE_PUSH: 0,
+            }
+        )
+
+    # -- the connection
+
+    def connectionMade(self) -> None:
+        self._server.connections.add(self)
+        self.transport.setTcpNoDelay(True)
+        self.transport.registerProducer(self, True)
+        self._h2.initiate_connection()
+        self._flush()
+        self.setTimeout(_HANDSHAKE)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._is_asked = False
+        if self._streams:
+            self.setTimeout(_SILENT)
+        try:
+            for start in range(0, len(data), _BITE):
+                for event in self._h2.receive_data(data[start : start + _BITE]):
+                    self._on(event)
+                if self._idle_frames > _MOST_IDLE_FRAMES:
+                    self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+                    raise ProtocolError("too many frames without a call")
+        except (H2Error, UnicodeDecodeError):
+            self._flush()
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+            return
+        self._pump()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+            self._next_turn = None
+        for stream in list(self._streams.values()):
+            self._forget(stream, is_cancelled=True)
+        self.setTimeout(None)
+        self._server.connection_lost(self)
+
+    def timeoutConnection(self) -> None:
+        if not self._is_greeted or self._is_asked:
+            self.transport.abortConnection()
+        elif not self._streams:
+            self.drain()
+        else:
+            self._is_asked = True
+            self._h2.ping(b"are you?")
+            self._flush()
+            self.setTimeout(_ANSWER)
+
+    def callLater(self, period: float, func: Any) -> IDelayedCall:
+        """For the timeout."""
+        return self._server.clock.callLater(period, func)
+
+    def pauseProducing(self) -> None:
+        self._is_paused = True
+
+    def resumeProducing(self) -> None:
+        self._is_paused, self._unread = False, 0
+        self._pump()
+
+    def stopProducing(self) -> None:
+        self._is_paused = True
+
+    def drain(self) -> None:
+        """Take no further call, and close the connection after those that it has."""
+        if not self._is_draining:
+            self._is_draining = True
+            goodbye = GoAwayFrame(0, last_stream_id=self._h2.highest_inbound_stream_id)
+            self.transport.write(goodbye.serialize())
+        self._close_if_drained()
+
+    def abort(self) -> None:
+        """Close the connection now."""
+        self.transport.abortConnection()
+
+    def _close_if_drained(self) -> None:
+        if self._is_draining and not self._streams:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    # -- what comes
+
+    def _on(self, event: Event) -> None:
+        self._count(event)
+        if isinstance(event, RequestReceived):
+            self._request(event.stream_id, cast("list[tuple[str, str]]", event.headers))
+        elif isinstance(event, DataReceived):
+            self._h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id)
+            if (stream := self._streams.get(event.stream_id)) is not None:
+                self._body(stream, event.data or b"")
+        elif isinstance(event, StreamEnded):
+            if (stream := self._streams.get(event.stream_id)) is not None:
+                stream.is_request_whole = True
+                self._begin(stream)
+        elif isinstance(event, StreamReset):
+            if (stream := self._streams.get(event.stream_id)) is not None:
+                self._forget(stream, is_cancelled=True)
+        elif isinstance(event, RemoteSettingsChanged) and not self._is_greeted:
+            self._is_greeted = True
+            self.setTimeout(_SILENT if self._streams else _IDLE)
+        elif isinstance(event, ConnectionTerminated):
+            self.drain()
+
+    def _count(self, event: Event) -> None:
+        """Count a frame that asks for nothing. Those of some seconds ago count no more."""
+        if (isinstance(event, DataReceived) and event.data) or isinstance(event, (RequestReceived, WindowUpdated)):
+            return
+        now = self._server.clock.seconds()
+        if now - self._counted_since > _SHORT_WHILE:
+            self._counted_since, self._idle_frames = now, 0
+        self._idle_frames += 1
+
+    def _request(self, number: int, headers: list[tuple[str, str]]) -> None:
+        """A call begins."""
+        fields = dict(headers)
+        stream = self._streams[number] = ServerStream(number)
+        self._server.begun += 1
+        self.setTimeout(_SILENT)
+        if self._is_draining:
+            self._end(stream, grpc.StatusCode.UNAVAILABLE, "the peer stops")
+        elif self._server.calls > self._server.max_calls:
+            self._end(stream, grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls at once")
+        elif not fields.get("content-type", "").startswith("application/grpc"):
+            self._end(stream, grpc.StatusCode.UNKNOWN, "expected a call of gRPC, got another request of HTTP/2")
+        elif (handler := self._server.handler_of(fields[":path"], headers)) is None:
+            self._end(stream, grpc.StatusCode.UNIMPLEMENTED, f"no method {printable(fields[':path'])}")
+        else:
+            stream.handler = handler
+            timeout = timeout_of(fields.get("grpc-timeout", ""))
+            metadata = tuple(field for field in headers if not field[0].startswith(":"))
+            stream.call = ServerCall(self._server.thread, self.peer, metadata, timeout, partial(self._take, stream))
+            if timeout is not None and not handler.response_streaming:
+                stream.deadline = self.callLater(timeout, lambda: self._expire(stream))
+
+    def _body(self, stream: ServerStream, data: bytes) -> None:
+        """A part of a request."""
+        if stream.status is not None:
+            return
+        stream.request += data
+        most = self._server.max_request
+        length = max(len(stream.request) - 5, int.from_bytes(stream.request[1:5], "big"))
+        if len(stream.request) >= 5 and length > most:
+            text = f"expected a request of at most {most} bytes, got {length}"
+            self._end(stream, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
+
+    def _begin(self, stream: ServerStream) -> None:
+        """A request is there."""
+        if stream.status is not None or stream.call is None or stream.handler is None:
+            return
+        request, stream.request = bytes(stream.request), bytearray()
+        if len(request) < 5 or int.from_bytes(request[1:5], "big") != len(request) - 5:
+            self._end(stream, grpc.StatusCode.INTERNAL, "expected one message")
+        elif request[0]:
+            self._end(stream, grpc.StatusCode.UNIMPLEMENTED, "expected a message without compression")
+        else:
+            stream.call.begin(stream.handler, request[5:])
+
+    # -- what goes
+
+    def _take(self, stream: ServerStream) -> None:
+        """A handler has sent something."""
+        if stream.call is None or stream.number not in self._streams:
+            return
+        for sent in stream.call.taken():
+            if isinstance(sent, Status):
+                stream.status = stream.status or sent
+            elif isinstance(sent, bytes):
+                stream.put(sent)
+            else:
+                stream.metadata = sent
+        self._ready[stream.number] = stream
+        self._pump()
+
+    def _pump(self) -> None:
+        """Send as much as may be sent in this turn."""
+        left = _STEP
+        has_sent = True
+        while has_sent and left > 0 and not self._is_paused:
+            has_sent = False
+            for stream in list(self._ready.values()):
+                if left <= 0:
+                    break
+                try:
+                    length = self._send_some(stream)
+                except H2Error:  # the child has closed the stream, or the connection
+                    self._forget(stream, is_cancelled=True)
+                    continue
+                left -= length
+                has_sent = has_sent or bool(length)
+                if self._ready.pop(stream.number, None) is not None and stream.has_content:
+                    self._ready[stream.number] = stream  # behind the others
+            self._flush()
+        self._flush()
+        if left <= 0 and not self._is_paused and self._next_turn is None:
+            self._next_turn = self.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        self._next_turn = None
+        self._pump()
+
+    def _send_some(self, stream: ServerStream) -> int:
+        """Send what one call has, as far as its child has room for it. Returns how many bytes."""
+        if (stream.metadata is not None or stream.has_content) and not stream.has_headers:
+            stream.has_headers = True
+            self._h2.send_headers(stream.number, [*_REPLY, *(stream.metadata or ())])
+        length = 0
+        if stream.has_content and (room := min(_STEP, self._h2.local_flow_control_window(stream.number))) > 0:
+            length = self._send_data(stream, room)
+        if length and stream.call is not None:
+            stream.has_sent = True
+            stream.unreported += length
+            if stream.unreported >= REPORTED:
+                stream.call.sent(stream.unreported)
+                stream.unreported = 0
+        if stream.status is not None and not stream.has_content:
+            self._send_status(stream, stream.status)
+        return length
+
+    def _send_data(self, stream: ServerStream, room: int) -> int:
+        """
+        Send messages in frames, of at most so many bytes. h2, which would copy each frame four times, learns only how
+        long they are.
+        """
+        frames: list[bytes | memoryview] = []
+        length = 0
+        address = b"\0\0" + stream.number.to_bytes(4, "big")  # a frame of data, without flags
+        while length < room and (chunk := stream.take(min(room - length, self._h2.max_outbound_frame_size))):
+            frames += (len(chunk).to_bytes(3, "big") + address, chunk)
+            length += len(chunk)
+        self._h2.outbound_flow_control_window -= length
+        self._h2.streams[stream.number].outbound_flow_control_window -= length
+        self._flush()
+        self.transport.write(b"".join(frames))
+        return length
+
+    def _send_status(self, stream: ServerStream, status: Status) -> None:
+        trailers = trailers_of(status)
+        headers = trailers if stream.has_headers else [*_REPLY, *trailers]
+        self._h2.send_headers(stream.number, headers, end_stream=True)
+        if not stream.is_request_whole:
+            self._h2.reset_stream(stream.number, ErrorCodes.NO_ERROR)
+        self._forget(stream, is_cancelled=False)
+
+    def _end(self, stream: ServerStream, code: grpc.StatusCode, text: str) -> None:
+        """End a call that no handler answers."""
+        stream.status = Status(code, text)
+        self._ready[stream.number] = stream
+
+    def _expire(self, stream: ServerStream) -> None:
+        """The deadline of a call with one reply has passed."""
+        stream.deadline = None
+        with contextlib.suppress(H2Error):
+            if stream.has_sent:
+                self._h2.reset_stream(stream.number, ErrorCodes.CANCEL)
+            else:
+                self._send_status(stream, Status(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed"))
+        self._forget(stream, is_cancelled=True)
+        self._flush()
+
+    def _forget(self, stream: ServerStream, *, is_cancelled: bool) -> None:
+        """A call is over."""
+        if self._streams.pop(stream.number, None) is None:
+            return
+        self._ready.pop(stream.number, None)
+        if stream.deadline is not None:
+            stream.deadline.cancel()
+            stream.deadline = None
+        stream.chunks.clear()
+        if stream.call is None:
+            self._server.ended_unanswered += 1
+        else:
+            stream.call.end(self._server.call_ended, is_cancelled=is_cancelled)
+        if not self._streams:
+            self.setTimeout(_IDLE)
+            self._close_if_drained()
+
+    def _flush(self) -> None:
+        data = self._h2.data_to_send()
+        if not data:
+            return
+        if self._is_paused:
+            self._unread += len(data)
+            if self._unread > _MOST_UNREAD:
+                self.transport.abortConnection()
+                return
+        self.transport.write(data)

@@ -1,0 +1,136 @@
+"""
+A gRPC server on Twisted.
+
+grpcio's own server ends a stream at its caller's ``grpc-timeout``, and real children send one of ten seconds that they
+mean for the headers only. It also sends each message by itself, where this one puts all messages that are ready into
+one frame. So a stream has no deadline here, as in the reference, whose library (tonic) applies the timeout to the
+headers; a call with one reply has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import grpc
+from twisted.internet.address import IPv4Address, IPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, IReactorTime
+from twisted.internet.protocol import Factory
+from zope.interface import implementer
+
+from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.rpc.event_loop import EventLoopThread
+from dragonfly_vortex.rpc.http2_connection import GRPCServerProtocol
+
+__all__ = ["GRPCServerFactory"]
+
+_CONNECTIONS = 1024
+"""Connections at once; further ones are closed."""
+
+
+class _Details(NamedTuple):
+    """What grpcio's tables of handlers are asked with."""
+
+    method: str
+    invocation_metadata: Sequence[tuple[str, str]]
+
+
+@implementer(IProtocolNegotiationFactory)
+class GRPCServerFactory(Factory):
+    """
+    Connections from children.
+
+    :param thread: the event loop in which handlers run, and the way to it.
+    :param handlers: grpcio's tables of methods. Requests are messages of bytes.
+    :param clock: for timeouts.
+    :param max_calls: calls that are under way at once; further ones are refused with ``RESOURCE_EXHAUSTED``.
+    :param max_request: bytes of a request.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        thread: EventLoopThread,
+        handlers: Sequence[grpc.GenericRpcHandler],
+        clock: IReactorTime,
+        *,
+        max_calls: int,
+        max_request: int,
+    ) -> None:
+        self.thread = thread
+        self.clock = clock
+        self.max_calls = max_calls
+        self.max_request = max_request
+        self.connections: set[GRPCServerProtocol] = set()
+        self.begun = 0  # counted in the reactor's thread
+        self.ended_unanswered = 0  # so is this
+        self._ended = 0  # counted in the event loop's
+        self._numbered = 0
+        self._handlers = handlers
+        self._is_draining = False
+        self._ending = Ending(lambda: not self.connections)
+
+    @property
+    def calls(self) -> int:
+        """How many calls are under way."""
+        return self.begun - self.ended_unanswered - self._ended
+
+    def buildProtocol(self, addr: IAddress | None) -> GRPCServerProtocol | None:
+        if self._is_draining or len(self.connections) >= _CONNECTIONS:
+            return None
+        self._numbered += 1
+        protocol = GRPCServerProtocol(self, _name_of(addr, self._numbered))
+        protocol.factory = self
+        return protocol
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """What TLS negotiates."""
+        return [b"h2"]
+
+    def handler_of(self, method: str, metadata: Sequence[tuple[str, str]]) -> grpc.RpcMethodHandler[Any, Any] | None:
+        """What answers a method; None where nothing does."""
+        details = _Details(method, metadata)
+        found = (each.service(cast(grpc.HandlerCallDetails, details)) for each in self._handlers)
+        return next((handler for handler in found if handler is not None), None)
+
+    def call_ended(self) -> None:
+        """A call is over; in the event loop's thread."""
+        self._ended += 1
+
+    def connection_lost(self, connection: GRPCServerProtocol) -> None:
+        """A connection has ended."""
+        self.connections.discard(connection)
+        self._ending.look()
+
+    def drain(self, timeout: float) -> Deferred[None]:
+        """
+        Take no further call, and let those under way end.
+
+        :param timeout: seconds after which connections are closed in any case.
+        :returns: fires when there is no connection any more.
+        """
+        self._is_draining = True
+        late = self.clock.callLater(timeout, self._abort_all)
+        for connection in list(self.connections):
+            connection.drain()
+
+        def ended(_: None) -> None:
+            if late.active():
+                late.cancel()
+
+        return self._ending.wait().addCallback(ended)
+
+    def _abort_all(self) -> None:
+        for connection in list(self.connections):
+            connection.abort()
+
+
+def _name_of(address: IAddress | None, number: int) -> str:
+    """An address in grpcio's form; connections over a Unix socket, which have none, are told apart by a number."""
+    if isinstance(address, IPv6Address):
+        return f"ipv6:[{address.host}]:{address.port}"
+    if isinstance(address, IPv4Address):
+        return f"ipv4:{address.host}:{address.port}"
+    return f"unix:{number}"

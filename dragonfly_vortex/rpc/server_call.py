@@ -1,0 +1,244 @@
+"""
+A call that a child makes, as its handler sees it.
+
+The handler runs in the event loop's thread and the connection in the reactor's. What the handler sends is put into an
+outbox, from which the connection takes all of it once in a turn of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from inspect import isasyncgen
+from typing import Any, NoReturn, cast
+from urllib.parse import quote
+
+import grpc
+from twisted.logger import Logger
+
+from dragonfly_vortex.rpc.event_loop import EventLoopThread
+from dragonfly_vortex.rpc.status import Status
+
+__all__ = ["REPORTED", "Metadata", "Sent", "ServerCall", "timeout_of", "trailers_of"]
+
+Metadata = tuple[tuple[str, str], ...]
+"""Headers of the reply beside the usual ones."""
+
+Sent = bytes | Status | Metadata
+"""What is in an outbox: a message, the status with which the call ends, or headers, which come first."""
+
+REPORTED = 32 * 1024
+"""Bytes after which the connection says that they have been sent."""
+
+_MOST_UNSENT = 64 * 1024
+"""Bytes of a stream that may wait for a child that does not read."""
+
+_UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
+"""Seconds in each unit of ``grpc-timeout``."""
+
+_log = Logger()
+
+
+class _Aborted(Exception):
+    """A handler has ended its call with an error."""
+
+
+class ServerCall:
+    """
+    What a handler is given as its context. It has the methods of grpcio's that this package uses.
+
+    :param thread: the event loop, and the way to the reactor.
+    :param peer: where the child is, in grpcio's form, like ``ipv4:192.0.2.7:1234``.
+    :param metadata: the headers of the call.
+    :param timeout: seconds that the child says it waits; None for any time.
+    :param take: called in the reactor's thread when there is something in the outbox.
+    """
+
+    def __init__(
+        self,
+        thread: EventLoopThread,
+        peer: str,
+        metadata: Sequence[tuple[str, str]],
+        timeout: float | None,
+        take: Callable[[], None],
+    ) -> None:
+        self._thread = thread
+        self._peer = peer
+        self._metadata = metadata
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._take = take
+        self._encode: Callable[[Any], bytes] = bytes
+        self._outbox: deque[Sent] = deque()
+        self._is_announced = False
+        self._unsent = 0
+        self._room: asyncio.Future[None] | None = None
+        self._status = Status(grpc.StatusCode.OK, "")
+        self._callbacks: list[Callable[[ServerCall], None]] = []
+        self._task: asyncio.Task[None] | None = None
+        self._is_done = False
+        self._is_cancelled = False
+
+    # -- from the reactor's thread
+
+    def begin(self, handler: grpc.RpcMethodHandler[Any, Any], request: bytes) -> None:
+        """Have the call answered."""
+
+        def in_loop() -> None:
+            if not self._is_done:
+                self._task = asyncio.get_running_loop().create_task(self._serve(handler, request))
+
+        self._thread.post(in_loop)
+
+    def taken(self) -> list[Sent]:
+        """What is to be sent next, in order."""
+        self._is_announced = False  # before the outbox is emptied: what comes later is announced anew
+        sent: list[Sent] = []
+        while self._outbox:
+            sent.append(self._outbox.popleft())
+        return sent
+
+    def sent(self, length: int) -> None:
+        """So many bytes of messages have been sent."""
+        self._thread.post(lambda: self._make_room(length))
+
+    def end(self, ended: Callable[[], object], *, is_cancelled: bool) -> None:
+        """
+        The call is over for the child: it has its status, or has gone away.
+
+        :param ended: called in the event loop's thread when it is over here, too.
+        """
+
+        def in_loop() -> None:
+            self._is_done, self._is_cancelled = True, is_cancelled
+            if self._task is None or self._task.done():
+                ended()
+            else:
+                self._task.add_done_callback(lambda _: ended())
+                if is_cancelled:
+                    self._task.cancel()
+            callbacks, self._callbacks = self._callbacks, []
+            for callback in callbacks:
+                callback(self)
+
+        self._thread.post(in_loop)
+
+    # -- for the handler, in the event loop's thread
+
+    async def send_initial_metadata(self, metadata: Sequence[tuple[str, str]]) -> None:
+        """Send the headers now, before the first message."""
+        self._put(tuple(metadata))
+
+    async def write(self, message: Any) -> None:
+        """Send a message of a stream. This waits while the child does not read what was sent before."""
+        while self._unsent > _MOST_UNSENT:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+        encoded = self._encode(message)
+        self._unsent += len(encoded)
+        self._put(encoded)
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> NoReturn:
+        """End the call with an error. The handler goes no further."""
+        self._status = Status(code, details)
+        raise _Aborted(code, details)
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """The status with which the call ends if its handler returns."""
+        self._status = Status(code, self._status.text)
+
+    def set_details(self, details: str) -> None:
+        """The text of that status."""
+        self._status = Status(self._status.code, details)
+
+    def peer(self) -> str:
+        """Where the child is."""
+        return self._peer
+
+    def invocation_metadata(self) -> Sequence[tuple[str, str]]:
+        """The headers of the call."""
+        return self._metadata
+
+    def time_remaining(self) -> float | None:
+        """Seconds until the child's deadline; None where it has none."""
+        return None if self._deadline is None else self._deadline - time.monotonic()
+
+    def add_done_callback(self, callback: Callable[[ServerCall], None]) -> None:
+        """Have something called when the call is over, after all of it has been sent or its child has gone."""
+        self._callbacks.append(callback)
+
+    def cancelled(self) -> bool:
+        """Whether the child has gone before the end."""
+        return self._is_cancelled
+
+    def done(self) -> bool:
+        """Whether the call is over."""
+        return self._is_done
+
+    # -- inside
+
+    async def _serve(self, handler: grpc.RpcMethodHandler[Any, Any], request: bytes) -> None:
+        try:
+            await self._answer(handler, request)
+        except _Aborted:
+            pass
+        except asyncio.CancelledError:
+            self._status = Status(grpc.StatusCode.CANCELLED, "the call was cancelled")
+        except Exception:
+            _log.failure("a call could not be answered")
+            self._status = Status(grpc.StatusCode.UNKNOWN, "the call could not be answered")
+        self._put(self._status)
+
+    async def _answer(self, handler: grpc.RpcMethodHandler[Any, Any], request: bytes) -> None:
+        # The stubs know the synchronous server's handlers, which are no coroutines.
+        unary, stream = cast(Any, handler.unary_unary), cast(Any, handler.unary_stream)
+        if handler.response_serializer is not None:
+            self._encode = handler.response_serializer
+        try:
+            message = handler.request_deserializer(request) if handler.request_deserializer else request
+        except Exception as error:
+            await self.abort(grpc.StatusCode.INVALID_ARGUMENT, f"expected a request in protobuf: {error}")
+        if not handler.response_streaming:
+            reply = await unary(message, self)
+            if self._status.code is grpc.StatusCode.OK:
+                self._put(self._encode(reply))
+            return
+        replies = stream(message, self)
+        if not isasyncgen(replies):
+            await replies
+            return
+        async for reply in replies:
+            await self.write(reply)
+
+    def _put(self, sent: Sent) -> None:
+        self._outbox.append(sent)
+        if not self._is_announced:
+            self._is_announced = True
+            asyncio.get_running_loop().call_soon(self._thread.tell, self._take)
+
+    def _make_room(self, length: int) -> None:
+        self._unsent -= length
+        if self._room is not None and self._unsent <= _MOST_UNSENT:
+            room, self._room = self._room, None
+            if not room.done():
+                room.set_result(None)
+
+
+def timeout_of(text: str) -> float | None:
+    """
+    The seconds that a header ``grpc-timeout`` says.
+
+    :returns: None where it says none.
+    """
+    if not text[:-1].isdecimal() or text[-1] not in _UNITS:
+        return None
+    return int(text[:-1]) * _UNITS[text[-1]]
+
+
+def trailers_of(status: Status) -> list[tuple[str, str]]:
+    """The headers behind the last message, which say how a call has ended."""
+    trailers = [("grpc-status", str(status.code.value[0]))]
+    if status.text:
+        trailers.append(("grpc-message", quote(status.text, safe=" !\"#$&'()*+,/:;<=>?@[]^_`{|}~\\")))
+    return trailers
