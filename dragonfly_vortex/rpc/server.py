@@ -244,7 +244,7 @@ class UploadService(GRPCService):
     :param askers: remembers the peers that ask; None: peers are not named to each other.
     :param tasks: what is done with whole tasks; None: the methods for that are not served.
     :param refusal: why the methods that change something are not for callers; empty where they are.
-    :param make_network: makes the measurement of the network that children are told of; None: they are told nothing.
+    :param make_network: makes the measurement of the network that children get to know; None: they get no figures.
     """
 
     def __init__(
