@@ -128,7 +128,7 @@ class GRPCServerFactory(Factory):
 
 
 def _name_of(address: IAddress | None, number: int) -> str:
-    """An address in grpcio's form; connections over a Unix socket, which have none, are told apart by a number."""
+    """An address in grpcio's form; connections over a Unix socket, which have none, get a number."""
     if isinstance(address, IPv6Address):
         return f"ipv6:[{address.host}]:{address.port}"
     if isinstance(address, IPv4Address):
