@@ -47,7 +47,7 @@ class ArchitectureTests(SynchronousTestCase):
         """A newcomer finds each module there, and so what it belongs to."""
         tree = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```")[1]
         modules = {path.stem for path in (ROOT / "dragonfly_vortex").rglob("*.py") if not path.stem.startswith("__")}
-        self.assertEqual(modules - set(re.findall(r"[a-z_]+", tree)), set())
+        self.assertEqual(modules - set(re.findall(r"[a-z0-9_]+", tree)), set())
 
 
 class NamedTests(SynchronousTestCase):
