@@ -293,6 +293,8 @@ class DownloadPieceRequest:
     :param host_id: the parent's host ID, ``{ip}-{hostname}``; may be empty. Vortex does not send it, gRPC does.
     :param sink: an :class:`IPieceSink` for the bytes; None means memory.
     :param announced_length: bytes that this parent has said the piece has, at the most; None where it has not.
+    :param is_whole_verified: whether the whole task will be verified against a digest, so that the piece itself need
+        not have one.
     """
 
     kind: PieceKind
@@ -301,6 +303,7 @@ class DownloadPieceRequest:
     host_id: str = ""
     sink: IPieceSink | None = field(default=None, compare=False)
     announced_length: int | None = None
+    is_whole_verified: bool = False
 
 
 class IPieceAnnouncer(Interface):

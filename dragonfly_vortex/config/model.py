@@ -148,7 +148,7 @@ class DownloadConfig:
         default=False,
         metadata=setting(
             _FLAG,
-            "Accept a piece without a digest; the task's ID still verifies the whole.",
+            "Accept a piece without a digest where no digest of the whole is known, either. With one, it always is.",
         ),
     )
     follow_announced_addresses: bool = field(

@@ -225,7 +225,7 @@ class GRPCClient:
             name,
             metadata,
             MemorySink() if request.sink is None else request.sink,
-            allow_empty_digest=self._settings.allow_empty_digest,
+            allow_empty_digest=self._settings.allow_empty_digest or request.is_whole_verified,
         )
         receiver.begin()
         limiter, waited = self._settings.receive_limiter, 0.0

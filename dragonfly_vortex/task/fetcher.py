@@ -90,7 +90,9 @@ class Fetcher:
         self._on_wait = on_wait
         self._hash = TaskHash(target, in_thread, self._advance, digest)
         self._allocation = Allocation(target.descriptor, in_thread)
-        self._requests = Requests(reactor, in_thread, downloader, target, kind, task_id, self._answered)
+        self._requests = Requests(
+            reactor, in_thread, downloader, target, kind, task_id, self._answered, is_whole_verified=bool(digest)
+        )
         self._inquiries = Inquiries(announcers, kind, task_id, self._advance)
         self._unsubscribe: Callable[[], None] | None = None
         self._look_again_at = 0.0

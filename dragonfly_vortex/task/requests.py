@@ -84,6 +84,7 @@ class Requests:
     :param target: where the pieces go.
     :param kind: the kind of the pieces.
     :param on_answer: called with each answer. The request is not under way any more.
+    :param is_whole_verified: whether the whole will be verified against a digest.
     """
 
     _log = Logger()
@@ -97,6 +98,8 @@ class Requests:
         kind: PieceKind,
         task_id: str,
         on_answer: Callable[[Answer], None],
+        *,
+        is_whole_verified: bool,
     ) -> None:
         self._reactor = reactor
         self._in_thread = in_thread
@@ -105,6 +108,7 @@ class Requests:
         self._kind = kind
         self._task_id = task_id
         self._on_answer = on_answer
+        self._is_whole_verified = is_whole_verified
         self._under_way: dict[Request, _UnderWay] = {}
         self._copying = DeferredLock()  # held while a thread writes to the target
         self._lost: set[Request] = set()  # those that have been cancelled as another download fetches the piece
@@ -220,6 +224,7 @@ class Requests:
             number=request.number,
             sink=sink,
             announced_length=request.announced_length,
+            is_whole_verified=self._is_whole_verified,
         )
         return await self._downloader.download(request.parent, wanted)
 

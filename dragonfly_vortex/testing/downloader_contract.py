@@ -30,7 +30,7 @@ from dragonfly_vortex.errors import (
     SinkFailed,
     UnexpectedPiece,
 )
-from dragonfly_vortex.interfaces import IDownloader, IPieceSink
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IPieceSink
 from dragonfly_vortex.model import DownloadedPiece
 from dragonfly_vortex.testing.contract_parent import ContractParent, Fault, Offer
 from dragonfly_vortex.testing.pieces import TASK_ID, SamplePiece, sample_piece
@@ -203,8 +203,17 @@ class DownloaderContract(TestCase):
         await self.assert_fails(Fault.WRONG_BYTE, DigestMismatch)
 
     async def test_no_digest(self) -> None:
-        """A piece without a digest is refused, unless the configuration allows it."""
-        await self.assert_fails(Fault.NO_DIGEST, DigestMismatch)
+        """
+        A piece without a digest is refused, and the error says what allows it; it is taken where the whole task will be
+        verified.
+        """
+        error = await self.assert_fails(Fault.NO_DIGEST, DigestMismatch)
+        self.assertIn("download.allow_empty_digest", str(error))
+        piece = sample_piece(1000)
+        request = DownloadPieceRequest(kind=piece.kind, task_id=TASK_ID, number=piece.number, is_whole_verified=True)
+        parent = self.make_parent([Offer(piece=piece, fault=Fault.NO_DIGEST)])
+        response = await self.downloader(_PATIENT).download(parent.address, request)
+        self.assertEqual((response.content, response.metadata.digest), (piece.content, ""))
 
     async def test_wrong_number(self) -> None:
         """Another piece than the one that was asked for is refused."""

@@ -173,7 +173,10 @@ class PieceReceiver:
             return new_hash("crc32")
         if not self.metadata.digest:
             if not self._allow_empty_digest:
-                raise self._mismatch("expected a digest, got none")
+                raise self._mismatch(
+                    "expected a digest, got none; such a piece is taken with download.allow_empty_digest, or where the"
+                    " digest of the whole is known"
+                )
             self.log.warn(
                 "parent {parent} names no digest for piece {piece}: it cannot be verified by itself",
                 parent=self._parent,

@@ -44,7 +44,7 @@ class Transfer:
     :param parent: the parent's address, for messages.
     :param request: what was asked for.
     :param result: what :meth:`tell` fires.
-    :param allow_empty_digest: take the piece though its parent names no digest.
+    :param allow_empty_digest: take the piece though its parent names no digest, also where the whole is not verified.
     :param splicer: moves content from a plain socket to a file; None has all of it written.
     """
 
@@ -109,7 +109,7 @@ class Transfer:
             self._piece_id,
             metadata,
             MemorySink() if request.sink is None else request.sink,
-            allow_empty_digest=self._allow_empty_digest,
+            allow_empty_digest=self._allow_empty_digest or request.is_whole_verified,
             splicer=self._splicer,
         )
         self.receiver.begin()

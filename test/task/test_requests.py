@@ -42,7 +42,14 @@ class RequestsTests(SynchronousTestCase):
         self.answers: list[Answer] = []
         self.target = OutputTarget(Path(self.mktemp()), execute)
         self.requests = Requests(
-            self.clock, execute, PlayedDownloader({}), self.target, PieceKind.STANDARD, "ab" * 32, self.answers.append
+            self.clock,
+            execute,
+            PlayedDownloader({}),
+            self.target,
+            PieceKind.STANDARD,
+            "ab" * 32,
+            self.answers.append,
+            is_whole_verified=True,
         )
         self.coming: list[Deferred[DownloadPieceResponse | Claim]] = []
         self.asked: list[Request] = []
@@ -72,11 +79,20 @@ class RequestsTests(SynchronousTestCase):
                 return Deferred()
 
         requests = Requests(
-            self.clock, execute, _Downloader({}), self.target, PieceKind.STANDARD, "ab" * 32, self.answers.append
+            self.clock,
+            execute,
+            _Downloader({}),
+            self.target,
+            PieceKind.STANDARD,
+            "ab" * 32,
+            self.answers.append,
+            is_whole_verified=True,
         )
         request = Request(parent="h:1", number=3, round=0, is_comparison=True, announced_length=7)
         requests.ask(request, lambda _: None, needs_claim=False)
-        self.assertEqual([(each.number, each.announced_length) for each in wanted], [(3, 7)])
+        self.assertEqual(
+            [(each.number, each.announced_length, each.is_whole_verified) for each in wanted], [(3, 7, True)]
+        )
 
     def test_given_up(self) -> None:
         """A request that is given up is cancelled, once, its sink is taken away, and its answer says so."""
@@ -145,6 +161,7 @@ class RequestsTests(SynchronousTestCase):
             PieceKind.STANDARD,
             "ab" * 32,
             self.answers.append,
+            is_whole_verified=True,
         )
         requests.ask(Request(parent="h:1", number=2, round=0), lambda _: None)
         held[0] = False
@@ -205,7 +222,14 @@ class CopyTests(SynchronousTestCase):
         parents = {name: PlayedParent(content=name.encode(), piece_length=4) for name in ("a:01", "b:02")}
         self.downloader = PlayedDownloader(parents)
         self.requests = Requests(
-            self.clock, self.in_thread, self.downloader, target, PieceKind.STANDARD, "ab" * 32, self.answers.append
+            self.clock,
+            self.in_thread,
+            self.downloader,
+            target,
+            PieceKind.STANDARD,
+            "ab" * 32,
+            self.answers.append,
+            is_whole_verified=True,
         )
 
     def in_thread(self, work: Callable[..., Any], *arguments: object) -> Deferred[Any]:

@@ -218,6 +218,10 @@ class VortexClientProtocolTests(SynchronousTestCase):
         _, connection, result = self.ask(settings=ClientSettings(clock=self.clock, allow_empty_digest=True))
         connection.receive(reply_bytes(bare))
         self.assert_arrives(result, bare)
+        protocol, connection = self.connect()
+        result = protocol.download_piece(replace(PIECE.request(), is_whole_verified=True))
+        connection.receive(reply_bytes(bare))
+        self.assert_arrives(result, bare)
 
     def test_too_long(self) -> None:
         """A piece that is longer than a piece may be is refused from its metadata."""
