@@ -31,7 +31,7 @@ from dragonfly_vortex.config.model import (
 from dragonfly_vortex.config.ports import check_ports
 from dragonfly_vortex.config.reload import reloaded
 from dragonfly_vortex.config.setting import value_at
-from dragonfly_vortex.config.tls_files import TLSIdentity, client_tls, server_tls
+from dragonfly_vortex.config.tls_files import TLSIdentity, client_tls, scheduler_tls, server_tls
 from dragonfly_vortex.config.worker_split import main_share, worker_share
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "load_config",
     "main_share",
     "reloaded",
+    "scheduler_tls",
     "server_tls",
     "value_at",
     "worker_share",

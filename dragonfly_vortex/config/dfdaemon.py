@@ -65,7 +65,14 @@ DFDAEMON_KEYS: Keys = {
     "metrics": {"server": _LISTENER},
     # The last two are of earlier releases.
     "seedPeer": _values("enable", "type", "clusterID", "keepaliveInterval"),
-    **_values("server", "manager", "scheduler", "dynconfig", "backend", "gc", "proxy", "security", "health"),
+    "scheduler": {
+        **_values("announceInterval", "scheduleTimeout", "maxScheduleCount"),
+        **_CERTIFICATES,
+        # Of earlier releases.
+        **_values("enableBackToSource"),
+    },
+    "dynconfig": _values("refreshInterval"),
+    **_values("server", "manager", "backend", "gc", "proxy", "security", "health"),
     **_values("stats", "tracing", "network", "log"),
     # Of earlier releases, and of the templates for Helm and docker-compose.
     **_values("verbose", "console"),
@@ -111,6 +118,7 @@ NEVER: Mapping[str, str] = {
     "storage.cacheCapacity": _BUFFERS,
     "storage.cacheTasksCapacity": "an earlier key",
     "storage.writebackMode": "a piece is on the disk before it is offered",
+    "scheduler.enableBackToSource": "an earlier key",
     "seedPeer.type": "every seed is a super seed, as schedulers take it",
     "seedPeer.clusterID": "an earlier key",
     "seedPeer.keepaliveInterval": "an earlier key",

@@ -15,13 +15,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.address import ParentAddress, split_address
 from dragonfly_vortex.config.units import LONGEST_TEXT, YEAR, read_duration, read_size, show_duration, show_size
 from dragonfly_vortex.config.yaml_tree import Scalar
 from dragonfly_vortex.transport_table import schemes, transports_named
 
 __all__ = [
     "Address",
+    "AddressAndPort",
     "Directory",
     "Duration",
     "File",
@@ -333,6 +334,20 @@ class Address(_Text[str]):
     def parse(self, scalar: Scalar) -> str:
         """Read an address; kept in its usual form."""
         return str(ipaddress.ip_address(_written_as_text(scalar)))
+
+
+@dataclass(frozen=True, slots=True)
+class AddressAndPort(_Text[str]):
+    """An IP address and a port."""
+
+    name = "IP address and port"
+    allowed = "an IP address and a port such as 192.0.2.1:8002 or [::1]:8002"
+
+    def parse(self, scalar: Scalar) -> str:
+        """Read an address; kept in its usual form."""
+        host, port = split_address(_written_as_text(scalar))
+        address = ipaddress.ip_address(host)
+        return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.config.cluster import DynconfigConfig, SchedulerConfig
 from dragonfly_vortex.config.kinds import (
     Address,
     Directory,
@@ -35,10 +36,12 @@ __all__ = [
     "DownloadConfig",
     "DownloadServerConfig",
     "DownloadTCPConfig",
+    "DynconfigConfig",
     "HostConfig",
     "KeepaliveConfig",
     "MetricsConfig",
     "MetricsServerConfig",
+    "SchedulerConfig",
     "SeedPeerConfig",
     "StorageConfig",
     "StorageServerConfig",
@@ -52,6 +55,7 @@ __all__ = [
 
 _RATE = Size(maximum=2**63 - 1, per_second=True)
 _FLAG = Flag()
+_LOCATION = Name(pattern=r"[^\x00-\x1f]{0,255}", allowed="a text of at most 255 characters")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,21 @@ class HostConfig:
             ),
             "The name that this peer gives to others; the last part of its host ID.",
             omitted="the machine's host name",
+        ),
+    )
+    idc: str | None = field(
+        default=None,
+        metadata=setting(
+            _LOCATION, "The data centre. Schedulers prefer parents of the same one.", omitted="none", nullable=True
+        ),
+    )
+    location: str | None = field(
+        default=None,
+        metadata=setting(
+            _LOCATION,
+            "The place, from large to small, with `|` between: schedulers prefer parents with more of it in common.",
+            omitted="none",
+            nullable=True,
         ),
     )
 
@@ -234,6 +253,10 @@ class UploadConfig:
     bandwidth_limit: int = field(
         default=50_000_000_000,
         metadata=setting(_RATE, "Bytes of content sent per second, over all connections."),
+    )
+    disable_shared: bool = field(
+        default=False,
+        metadata=setting(_FLAG, "Have schedulers offer this peer to no other."),
     )
     server: UploadServerConfig = field(default_factory=UploadServerConfig)
     client: UploadClientConfig = field(default_factory=UploadClientConfig)
@@ -441,6 +464,8 @@ class Config:
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     tls: TLSConfig = field(default_factory=TLSConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
+    scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    dynconfig: DynconfigConfig = field(default_factory=DynconfigConfig)
     seed_peer: SeedPeerConfig = field(default_factory=SeedPeerConfig)
     shutdown_timeout: float = field(
         default=7.0,

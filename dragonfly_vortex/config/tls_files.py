@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dragonfly_vortex.config.model import Config, TLSConfig
 
-__all__ = ["TLSIdentity", "client_tls", "incomplete", "server_tls", "surprises"]
+__all__ = ["TLSIdentity", "client_tls", "incomplete", "scheduler_tls", "server_tls", "surprises"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +47,18 @@ def client_tls(config: Config) -> TLSIdentity:
     return _identity(config.upload.client, config.tls)
 
 
+def scheduler_tls(config: Config) -> TLSIdentity | None:
+    """
+    What this peer is to schedulers.
+
+    :returns: None where it speaks no TLS with them: as in the reference, it does where all three files are given.
+    """
+    section = config.scheduler
+    if section.cert is None or section.key is None or section.ca_cert is None:
+        return None
+    return TLSIdentity(certificate=section.cert, key=section.key, authority=section.ca_cert)
+
+
 def incomplete(config: Config) -> Iterator[tuple[str, str]]:
     """
     Find files for TLS that need another one, which is not configured.
@@ -68,6 +80,9 @@ def surprises(config: Config) -> Iterator[str]:
     """Find settings that do less than they seem to."""
     if config.tls.ca_cert is not None and server_tls(config) is None:
         yield "tls.ca_cert is for parents alone: without tls.cert and tls.key this peer serves without TLS"
+    section = config.scheduler
+    if scheduler_tls(config) is None and (section.cert or section.key or section.ca_cert):
+        yield "scheduler: without all of caCert, cert and key, schedulers are spoken to without TLS"
 
 
 def _identity(own: TLSConfig, common: TLSConfig) -> TLSIdentity:

@@ -26,7 +26,7 @@ EXAMPLES = Path(__file__).resolve().parent / "dfdaemon"
 
 EVERYTHING = """\
 shutdown_timeout: 5s
-host: {ip: 10.0.0.1, hostname: peer-1}
+host: {ip: 10.0.0.1, hostname: peer-1, idc: idc-1, location: asia|china}
 download:
   protocol: grpc
   piece_timeout: 6m
@@ -40,6 +40,7 @@ download:
   server: {socket_path: /run/peer/peer.sock, socket_mode: 0660, socket_group: users}
 upload:
   bandwidth_limit: 1000
+  disable_shared: true
   server: {ip: '::1', port: 0, cert: /own/server.crt, key: /own/server.key, ca_cert: /own/children.crt}
   client: {cert: /own/client.crt, key: /own/client.key, ca_cert: /own/parents.crt}
 storage:
@@ -62,6 +63,15 @@ metrics: {enable: false, server: {ip: '::1', port: 9090}}
 tls: {cert: /own/peer.crt, key: /own/peer.key, ca_cert: /own/ca.crt}
 discovery: {enable: true, ip: 10.0.0.1, peer_exchange: true}
 seed_peer: {enable: true, sources: [example.org, 10.0.0.0/8]}
+scheduler:
+  addrs: ['10.0.0.2:8002', '[2001:DB8::1]:8002']
+  announce_interval: 1m
+  schedule_timeout: 5s
+  max_schedule_count: 3
+  cert: /own/peer.crt
+  key: /own/peer.key
+  ca_cert: /own/ca.crt
+dynconfig: {file: /own/dynconfig.yaml, refresh_interval: 30s}
 """
 
 DFDAEMON = """\
@@ -139,7 +149,22 @@ class LoadTests(ConfigFileTestCase):
             dataclasses.asdict(loaded.config),
             {
                 "shutdown_timeout": 5.0,
-                "host": {"ip": "10.0.0.1", "hostname": "peer-1"},
+                "host": {
+                    "ip": "10.0.0.1",
+                    "hostname": "peer-1",
+                    "idc": "idc-1",
+                    "location": "asia|china",
+                },
+                "scheduler": {
+                    "addrs": ("10.0.0.2:8002", "[2001:db8::1]:8002"),
+                    "announce_interval": 60.0,
+                    "schedule_timeout": 5.0,
+                    "max_schedule_count": 3,
+                    "cert": Path("/own/peer.crt"),
+                    "key": Path("/own/peer.key"),
+                    "ca_cert": Path("/own/ca.crt"),
+                },
+                "dynconfig": {"file": Path("/own/dynconfig.yaml"), "refresh_interval": 30.0},
                 "download": {
                     "protocol": "grpc",
                     "piece_timeout": 360.0,
@@ -161,6 +186,7 @@ class LoadTests(ConfigFileTestCase):
                 },
                 "upload": {
                     "bandwidth_limit": 1000,
+                    "disable_shared": True,
                     "server": {
                         "cert": Path("/own/server.crt"),
                         "key": Path("/own/server.key"),
@@ -222,6 +248,7 @@ class LoadTests(ConfigFileTestCase):
             ),
             *("connections_per_address", "buffer_size", "max_connections", "congestion_control", "ca_cert"),
             *("concurrent_task_count", "socket_path", "socket_mode", "socket_group", "seed_peer"),
+            *("disable_shared", "announce_interval", "schedule_timeout", "max_schedule_count", "refresh_interval"),
         ):
             first, *others = name.split("_")
             camel = camel.replace(name, first + "".join(word.capitalize() for word in others))
@@ -299,6 +326,8 @@ class LoadTests(ConfigFileTestCase):
         left_out = {"host.hostname", "storage.server.tcp.buffer_size", "storage.server.tcp.congestion_control"}
         left_out |= {"tls.cert", "tls.key", "tls.ca_cert", "download.parents", "discovery.ip", "seed_peer.sources"}
         left_out |= {"download.server.socket_path", "download.server.socket_group"}
+        left_out |= {"host.idc", "host.location", "scheduler.addrs", "dynconfig.file"}
+        left_out |= {"scheduler.cert", "scheduler.key", "scheduler.ca_cert"}
         elsewhere = {f"upload.{side}.{name}" for side in ("server", "client") for name in ("cert", "key", "ca_cert")}
         spelled_out = set(leaves(yaml.safe_load(file.read_text())))
         self.assertEqual(spelled_out | left_out | elsewhere, set(leaves(dataclasses.asdict(default_config()))))
@@ -328,6 +357,9 @@ class DfdaemonTests(ConfigFileTestCase):
         self.assertEqual(config.storage.server.ip, "0.0.0.0")
         self.assertEqual(config.storage.server.tcp.port, 4015)
         self.assertTrue(config.storage.server.tcp.fastopen)
+        self.assertEqual((config.host.idc, config.host.location), ("", None))
+        self.assertEqual((config.scheduler.announce_interval, config.scheduler.schedule_timeout), (60.0, 10_800.0))
+        self.assertTrue(config.seed_peer.enable)
         self.assertEqual((config.metrics.enable, config.metrics.server.ip), (True, "0.0.0.0"))
         self.assertEqual(config.metrics.server.port, 4012)
         self.assertEqual(config.download.server.socket_path, Path("/var/run/dfdaemon.sock"))
@@ -344,11 +376,10 @@ class DfdaemonTests(ConfigFileTestCase):
         self.assertEqual(
             names.split(", "),
             [
-                *("host.idc", "host.location", "host.schedulerClusterID", "server"),
+                *("host.schedulerClusterID", "server"),
                 *("download.server.requestRateLimit", "download.backToSourceBandwidthLimit"),
                 "download.collectedPieceTimeout",
-                *("upload.server.requestRateLimit", "upload.disableShared"),
-                *("manager", "scheduler", "seedPeer.type", "dynconfig"),
+                *("upload.server.requestRateLimit", "manager", "seedPeer.type"),
                 *("storage.keep (content is kept over a restart in any case", "nothing is deleted)"),
                 *("storage.writePieceTimeout", "storage.writeBufferSize", "storage.readBufferSize"),
                 *("storage.cacheCapacity", "storage.server.quicPort", "backend", "gc", "proxy", "security", "health"),
@@ -378,7 +409,9 @@ class DfdaemonTests(ConfigFileTestCase):
             "host": ["hostname"],
             "download": ["protocol", "bandwidthLimit", "pieceTimeout", "concurrentPieceCount"],
         }
-        ours |= {"upload": ["bandwidthLimit", "client"], "storage": ["dir"]}
+        ours |= {"upload": ["bandwidthLimit", "disableShared", "client"], "storage": ["dir"]}
+        ours |= {"scheduler": ["announceInterval", "scheduleTimeout", "maxScheduleCount"]}
+        ours |= {"dynconfig": ["refreshInterval"]}
         tree["upload"]["server"] = {"requestRateLimit": 5}
         tree["download"]["server"] = {"requestRateLimit": 5}
         tree["seedPeer"] = {"type": "super"}
@@ -437,7 +470,7 @@ class DfdaemonTests(ConfigFileTestCase):
             self.assertEqual(loaded.config.storage.dir, Path("/srv/peer"))
             self.assertEqual(loaded.config.upload.bandwidth_limit, 40_000_000_000)
             (warning,) = loaded.warnings
-            self.assertIn(" not used here: console, log, host.", warning)
+            self.assertIn(" not used here: console, log, ", warning)
             self.assertNotIn("unknown", warning)
 
     def test_unknown_keys(self) -> None:
@@ -569,7 +602,7 @@ class RefusalTests(ConfigFileTestCase):
         for content in ("host: peer", "host: 5", "host: [ip]", "host: ''"):
             error = self.refused(content)
             self.assertEqual(error.key, "host")
-            self.assertIn("expected keys (ip, hostname); got", error.reason)
+            self.assertIn("expected keys (ip, hostname, idc, location); got", error.reason)
 
     def test_sections_for_values(self) -> None:
         """

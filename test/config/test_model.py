@@ -40,7 +40,22 @@ class DefaultTests(SynchronousTestCase):
             dataclasses.asdict(default_config()),
             {
                 "shutdown_timeout": 7.0,
-                "host": {"ip": "127.0.0.1", "hostname": socket.gethostname()},
+                "host": {
+                    "ip": "127.0.0.1",
+                    "hostname": socket.gethostname(),
+                    "idc": None,
+                    "location": None,
+                },
+                "scheduler": {
+                    "addrs": (),
+                    "announce_interval": 300.0,
+                    "schedule_timeout": 10.0,
+                    "max_schedule_count": 5,
+                    "cert": None,
+                    "key": None,
+                    "ca_cert": None,
+                },
+                "dynconfig": {"file": None, "refresh_interval": 60.0},
                 "download": {
                     "protocol": "auto",
                     "piece_timeout": 360.0,
@@ -55,6 +70,7 @@ class DefaultTests(SynchronousTestCase):
                 },
                 "upload": {
                     "bandwidth_limit": 50_000_000_000,
+                    "disable_shared": False,
                     "server": {"cert": None, "key": None, "ca_cert": None, "ip": "0.0.0.0", "port": 4000},
                     "client": {"cert": None, "key": None, "ca_cert": None},
                 },
