@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 __all__ = ["HashRing", "siphash24"]
 
@@ -33,11 +34,7 @@ class HashRing:
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = frozenset(names)
-        places = sorted(
-            (siphash24(number.to_bytes(8, "little") + name.encode() + b"\xff"), name)
-            for name in self.names
-            for number in range(_VIRTUAL_NODES)
-        )
+        places = sorted((place, name) for name in self.names for place in _places_of(name))
         self._places = [place for place, _ in places]
         self._names = [name for _, name in places]
 
@@ -50,6 +47,12 @@ class HashRing:
         """
         place = bisect_left(self._places, siphash24(key.encode() + b"\xff"))
         yield from dict.fromkeys(self._names[place:] + self._names[:place])
+
+
+@lru_cache(maxsize=64)
+def _places_of(name: str) -> tuple[int, ...]:
+    """The places of a name's virtual nodes. They take some ten milliseconds, and a ring changes often by one name."""
+    return tuple(siphash24(number.to_bytes(8, "little") + name.encode() + b"\xff") for number in range(_VIRTUAL_NODES))
 
 
 def siphash24(data: bytes) -> int:

@@ -1,0 +1,124 @@
+"""
+The addresses of the schedulers: those of the configuration, and those of the file that the reference calls dynconfig.
+
+Read from dragonfly-client 1.5.10, ``dynconfig/local.rs``. A list of addresses there goes before a name, and a name
+stands for all addresses that it has, or for the IPv4 ones where it has both. Addresses are used once, in order.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dragonfly_vortex.address import split_address
+from dragonfly_vortex.config.kinds import AddressAndPort, ListOf
+from dragonfly_vortex.config.yaml_tree import Items, Node, Scalar, Section, shown
+from dragonfly_vortex.errors import ConfigError
+
+__all__ = ["Dynconfig", "in_order", "read_dynconfig", "resolve"]
+
+_DEFAULT_NAME = "dragonfly-scheduler:8002"
+"""Where the schedulers are if the file does not say it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dynconfig:
+    """
+    What the file says.
+
+    :param addresses: ``IP:PORT`` of each scheduler.
+    :param name: ``NAME:PORT``, where there are no addresses.
+    """
+
+    addresses: tuple[str, ...] = ()
+    name: str = ""
+
+
+def read_dynconfig(path: Path) -> Dynconfig:
+    """
+    Read the file. This blocks.
+
+    :raises ConfigError: it cannot be read, is no YAML, or names no scheduler in the way that the reference expects.
+    """
+    from dragonfly_vortex.config.reading import read_document  # which loads YAML
+
+    file = str(path)
+    scheduler = _below(read_document(file), "scheduler")
+    if scheduler is None or (isinstance(scheduler, Scalar) and scheduler.tag == "null"):
+        return Dynconfig(name=_DEFAULT_NAME)
+    if not isinstance(scheduler, Section):
+        raise ConfigError(file, scheduler.line, "scheduler", f"expected keys (addrs, addr); got {shown(scheduler)}")
+    addresses = _addresses(file, _below(scheduler, "addrs"))
+    if addresses:
+        return Dynconfig(addresses=in_order(addresses))
+    name = _below(scheduler, "addr")
+    if name is None:
+        return Dynconfig(name=_DEFAULT_NAME)
+    reason = f"expected a name and a port such as {_DEFAULT_NAME}; got {shown(name)}"
+    if not isinstance(name, Scalar):
+        raise ConfigError(file, name.line, "scheduler.addr", reason)
+    try:
+        split_address(name.text)
+    except ValueError as error:
+        raise ConfigError(file, name.line, "scheduler.addr", reason) from error
+    return Dynconfig(name=name.text)
+
+
+def resolve(name: str) -> tuple[str, ...]:
+    """
+    Return the addresses that a name stands for. This blocks.
+
+    :param name: ``NAME:PORT``.
+    :raises OSError: the name is not known.
+    """
+    host, port = split_address(name)
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    families = {family for family, *_ in found}
+    wanted = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
+    return in_order(_joined(str(address[0]), port) for family, _, _, _, address in found if family == wanted)
+
+
+def in_order(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Return each address once, in the order of their numbers."""
+
+    def number(address: str) -> tuple[int, int, int]:
+        host, port = split_address(address)
+        ip = ipaddress.ip_address(host)
+        return ip.version, int(ip), port
+
+    return tuple(sorted(set(addresses), key=number))
+
+
+def _addresses(file: str, node: Node | None) -> tuple[str, ...]:
+    """The addresses of a list, in their usual form."""
+    if node is None or (isinstance(node, Scalar) and node.tag == "null"):
+        return ()
+    kind = ListOf(AddressAndPort())
+    if not isinstance(node, Items):
+        raise ConfigError(file, node.line, "scheduler.addrs", f"expected {kind.allowed}; got {shown(node)}")
+    addresses = []
+    for number, item in enumerate(node.items):
+        try:
+            if not isinstance(item, Scalar):
+                raise ValueError
+            addresses.append(kind.item.parse(item))
+        except ValueError as error:
+            reason = f"expected {kind.item.allowed}; got {shown(item)}"
+            raise ConfigError(file, item.line, f"scheduler.addrs[{number}]", reason) from error
+    return tuple(addresses)
+
+
+def _below(section: Section, key: str) -> Node | None:
+    """What stands under a key; the last one, where it is there twice."""
+    found = None
+    for entry in section.entries:
+        if entry.key == key:
+            found = entry.value
+    return found
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,260 @@
+"""
+This peer as a member of a Dragonfly cluster. Importing this loads grpcio: a daemon does so only where schedulers are
+configured (:func:`~dragonfly_vortex.cluster.is_configured`).
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from functools import partial
+from typing import ClassVar, Final, TypeVar
+
+from dragonfly_api import scheduler_pb2
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorThreads
+from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+
+from dragonfly_vortex.cluster.dynconfig import Dynconfig, in_order, read_dynconfig, resolve
+from dragonfly_vortex.cluster.host import announcement, host_id
+from dragonfly_vortex.cluster.owner import Announcer
+from dragonfly_vortex.cluster.registration import Host, Registration
+from dragonfly_vortex.cluster.requests import CandidateParent, TaskAnnouncement
+from dragonfly_vortex.cluster.schedulers import CONNECT_TIMEOUT, Schedulers
+from dragonfly_vortex.config import Config, scheduler_tls
+from dragonfly_vortex.deferreds import failures_of
+from dragonfly_vortex.errors import ConfigError
+from dragonfly_vortex.host_stats import HostMeter, NetworkMeter
+from dragonfly_vortex.model import StoredTask
+from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
+from dragonfly_vortex.rpc.credentials import channel_credentials
+from dragonfly_vortex.rpc.status import CallFailed
+from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.wire.messages import printable
+
+__all__ = ["IMemberReactor", "Membership"]
+
+_T = TypeVar("_T")
+
+_PORTS: Final = range(1024, 65535)
+"""The ports that schedulers accept (``common.proto``)."""
+
+_FAREWELL: Final = 2.0
+"""Seconds in which a scheduler hears that this host leaves."""
+
+
+class IMemberReactor(IRPCReactor, IReactorThreads):
+    """What a member needs of a reactor."""
+
+
+class Membership:
+    """
+    A member, from :meth:`start` to :meth:`stop`. What is registered and announced before the schedulers have answered
+    is told to them then.
+
+    :param config: the peer's configuration; it names schedulers.
+    :param reactor: where it runs.
+    :param port: where this peer's gRPC server listens.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(self, config: Config, reactor: IMemberReactor, port: int) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._port = port
+        self._refreshing: LoopingCall | None = None
+        self._announcing: LoopingCall | None = None
+        self._is_checked = False  # whether schedulers have been asked once
+        self._early: list[Registration] = []
+        self._registrations: set[Registration] = set()
+
+    def start(self) -> Deferred[None]:
+        """
+        Ask the schedulers, announce this host to those that serve, and go on doing so. Blocks for as long as the files
+        of the configuration take to be read.
+
+        :returns: fires when all schedulers have answered, or failed to, once.
+        :raises CertificateUnusable: a file for TLS cannot be used.
+        :raises ConfigError: the file with the schedulers cannot be used.
+        """
+        config = self._config
+        tls = scheduler_tls(config)
+        if self._port not in _PORTS:
+            self.log.error(
+                "schedulers accept hosts with a port from {first} to {last}, and not {port}",
+                first=_PORTS[0],
+                last=_PORTS[-1],
+                port=self._port,
+            )
+        dynconfig = read_dynconfig(config.dynconfig.file) if config.dynconfig.file is not None else Dynconfig()
+        settings = GRPCSettings(
+            reactor=self._reactor,
+            credentials=channel_credentials(tls) if tls is not None else None,
+            connect_timeout=CONNECT_TIMEOUT,
+        )
+        self._schedulers = Schedulers(settings, self._welcome)
+        host = Host(
+            host_id=host_id(config),
+            clock=self._reactor,
+            schedulers=self._schedulers,
+            new_peer_id=self._new_peer_id,
+            announce=self._announce,
+            announce_owner=lambda request: self._announcer.add(request),
+            settled=lambda request, address, peer_id: self._announcer.settled(request, address, peer_id),
+            schedule_timeout=config.scheduler.schedule_timeout,
+            max_schedule_count=config.scheduler.max_schedule_count,
+        )
+        self._host = host
+        self._announcer = Announcer(host)
+        network = NetworkMeter(config.host.ip, config.download.bandwidth_limit, config.upload.bandwidth_limit)
+        self._meter = HostMeter(config.storage.dir, network)
+        started = Deferred.fromCoroutine(self._refresh(dynconfig))
+        self._refreshing = LoopingCall(lambda: Deferred.fromCoroutine(self._refresh()))
+        self._announcing = LoopingCall(lambda: Deferred.fromCoroutine(self._announce_again()))
+        for looping, interval in (
+            (self._refreshing, config.dynconfig.refresh_interval),
+            (self._announcing, config.scheduler.announce_interval),
+        ):
+            looping.clock = self._reactor
+            looping.start(interval, now=False).addErrback(
+                lambda failure: self.log.failure("schedulers are no longer asked", failure)
+            )
+        return started.addBoth(self._begin)
+
+    def stop(self) -> Deferred[None]:
+        """Tell schedulers that this host leaves, for at most two seconds, and end all calls."""
+        return Deferred.fromCoroutine(self._stop())
+
+    def register(
+        self,
+        request: TaskAnnouncement,
+        on_parents: Callable[[tuple[CandidateParent, ...]], None],
+        on_back_to_source: Callable[[str], None],
+    ) -> Registration:
+        """
+        Register a download; see :class:`Registration`. Neither callback is called before this returns.
+
+        :param request: the task, of a kind that schedulers know.
+        :returns: what the download tells its progress to. One of its methods ``finish`` and ``fail`` must be called.
+        """
+        registration = Registration(self._host, request, on_parents, on_back_to_source, self._registrations.discard)
+        self._registrations.add(registration)
+        if self._is_checked:
+            self._reactor.callLater(0, registration.begin)
+        else:
+            self._early.append(registration)
+        return registration
+
+    def announce_stored(self, task: StoredTask) -> None:
+        """
+        Announce a task that the storage has all of. One that is announced already, or was registered and finished, is
+        announced once.
+        """
+        self._announcer.add(TaskAnnouncement.of_stored(task))
+
+    def forget_stored(self, kind: PieceKind, task_id: str) -> None:
+        """Have schedulers offer this peer no more for a task, which has left the storage."""
+        self._announcer.remove(kind, task_id)
+
+    @property
+    def serving(self) -> frozenset[str]:
+        """The addresses of the schedulers that serve."""
+        return self._schedulers.serving
+
+    @property
+    def announced(self) -> int:
+        """How many tasks schedulers know that this host has."""
+        return self._announcer.announced
+
+    # -- the schedulers
+
+    async def _refresh(self, dynconfig: Dynconfig | None = None) -> None:
+        """Find out which schedulers there are, and which serve."""
+        try:
+            if dynconfig is None:
+                dynconfig = await self._in_thread(self._read_dynconfig)
+            addresses = dynconfig.addresses
+            if dynconfig.name:
+                addresses = await self._in_thread(partial(resolve, dynconfig.name))
+            self._schedulers.set_known(in_order((*self._config.scheduler.addrs, *addresses)))
+        except (ConfigError, OSError) as error:
+            self.log.error("the schedulers' addresses cannot be had: {error}", error=error)
+        await self._schedulers.check()
+        for address in self._schedulers.serving:
+            if not await self._announcer.verify(address):
+                await self._announce(address)
+        self._announcer.look()
+
+    def _read_dynconfig(self) -> Dynconfig:
+        file = self._config.dynconfig.file
+        return read_dynconfig(file) if file is not None else Dynconfig()
+
+    def _begin(self, result: object) -> object:
+        """The schedulers have been asked once: what waited for that goes on."""
+        self._is_checked = True
+        early, self._early = self._early, []
+        for registration in early:
+            registration.begin()
+        return result
+
+    def _in_thread(self, work: Callable[[], _T]) -> Deferred[_T]:
+        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
+
+    # -- this host
+
+    def _new_peer_id(self) -> str:
+        """An ID for one conversation, as the reference makes it (``id_generator/mod.rs``)."""
+        host = self._config.host
+        suffix = "-seed" if self._config.seed_peer.enable else ""
+        return f"{host.ip}-{host.hostname}-{uuid.uuid4()}{suffix}"
+
+    async def _welcome(self, address: str) -> bool:
+        """A scheduler begins to serve: tell it of this host, and of its tasks."""
+        if not await self._announce(address):
+            return False
+        await self._announcer.verify(address)
+        self._reactor.callLater(0, self._look)
+        return True
+
+    def _look(self) -> None:
+        """Something has changed with the schedulers."""
+        self._announcer.look()
+        for registration in tuple(self._registrations):
+            registration.look()
+
+    async def _announce(self, address: str) -> bool:
+        """Announce this host to a scheduler; whether it took that."""
+        try:
+            stats = await self._in_thread(self._meter.read)
+            await self._schedulers.call(address, "AnnounceHost", announcement(self._config, self._port, stats))
+        except (CallFailed, OSError, KeyError) as error:
+            text = error.status.text if isinstance(error, CallFailed) else str(error)
+            self.log.error(
+                "this host cannot be announced to scheduler {address}: {text}", address=address, text=printable(text)
+            )
+            return False
+        return True
+
+    async def _announce_again(self) -> None:
+        """Announce this host to all schedulers that serve."""
+        for address in self._schedulers.serving:
+            if not await self._announce(address):
+                self._schedulers.suspect(address)
+
+    async def _stop(self) -> None:
+        for looping in (self._refreshing, self._announcing):
+            if looping is not None and looping.running:
+                looping.stop()
+        self._announcer.stop()
+        for registration in list(self._registrations):
+            registration.abandon()
+        request = scheduler_pb2.DeleteHostRequest(host_id=self._host.host_id)
+        leaving = [
+            self._schedulers.call(address, "DeleteHost", request, _FAREWELL) for address in self._schedulers.serving
+        ]
+        for failure in await failures_of(leaving):
+            self.log.info("a scheduler has not heard that this host leaves: {text}", text=failure.getErrorMessage())
+        await self._schedulers.stop()

@@ -1,0 +1,283 @@
+"""
+Announces the tasks that this host has all of: each to the scheduler that it belongs to, again when that scheduler has
+forgotten it, and to another one when that has taken its place.
+
+The tasks and what the schedulers know of them are compared, and what differs is announced, a few tasks at a time; what
+fails is tried again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Final, NamedTuple
+
+import grpc
+from dragonfly_api import scheduler_pb2
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as TwistedTimeoutError
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+
+from dragonfly_vortex.cluster.conversation import Conversation
+from dragonfly_vortex.cluster.methods import METHODS, AnnounceMethods
+from dragonfly_vortex.cluster.registration import Host
+from dragonfly_vortex.cluster.requests import TaskAnnouncement
+from dragonfly_vortex.cluster.schedulers import REQUEST_TIMEOUT
+from dragonfly_vortex.errors import RemoteProtocolError
+from dragonfly_vortex.rpc.status import CallFailed, Status
+from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.wire.messages import printable
+
+__all__ = ["Announcer"]
+
+_AT_ONCE: Final = 16
+"""Tasks that are announced at once."""
+
+_AGE: Final = 12 * 3600.0
+"""Seconds after which a task is announced again: a scheduler forgets a peer that it has not heard of for a day."""
+
+_RETRY: Final = 30.0
+"""Seconds before a task is announced again that a scheduler has refused."""
+
+_TTL: Final = 7 * 24 * 3600
+"""Seconds that a scheduler keeps a task of a persistent kind where no time was given: the longest that it takes."""
+
+_Key = tuple[PieceKind, str]
+
+
+class _Announced(NamedTuple):
+    """
+    What a scheduler knows.
+
+    :param address: of the scheduler; empty where it has refused.
+    :param at: when that was, by the clock.
+    """
+
+    address: str
+    peer_id: str
+    at: float
+
+
+class Announcer:
+    """
+    The tasks that this host has all of.
+
+    :param host: this host.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._tasks: dict[_Key, TaskAnnouncement] = {}
+        self._announced: dict[_Key, _Announced] = {}
+        self._running: dict[_Key, Deferred[None]] = {}
+        self._timer: IDelayedCall | None = None
+        self._is_stopped = False
+
+    @property
+    def announced(self) -> int:
+        """How many tasks schedulers know that this host has."""
+        return sum(1 for each in self._announced.values() if each.address)
+
+    def add(self, request: TaskAnnouncement) -> None:
+        """Announce a task. Kinds that schedulers do not know, and tasks whose length is not known, are left out."""
+        if request.kind in METHODS and request.piece_count is not None and not self._is_stopped:
+            self._tasks[request.kind, request.task_id] = request
+            self.look()
+
+    def settled(self, request: TaskAnnouncement, address: str, peer_id: str) -> None:
+        """
+        A scheduler has heard of a task that this host has all of, at the end of its download.
+
+        :param peer_id: the ID under which it was downloaded.
+        """
+        if request.kind in METHODS and request.piece_count is not None and not self._is_stopped:
+            key = (request.kind, request.task_id)
+            self._tasks[key] = request
+            self._announced[key] = _Announced(address, peer_id, self._host.clock.seconds())
+
+    def remove(self, kind: PieceKind, task_id: str) -> None:
+        """Announce a task no more, and have its scheduler offer this host no more for it."""
+        self._tasks.pop((kind, task_id), None)
+        known = self._announced.pop((kind, task_id), None)
+        if known is not None and known.address in self._host.schedulers.serving:
+            Deferred.fromCoroutine(self._withdraw(kind, task_id, known)).addErrback(
+                lambda failure: self.log.failure("task {task_id} cannot be withdrawn", failure, task_id=task_id)
+            )
+
+    async def verify(self, address: str) -> bool:
+        """
+        See whether a scheduler still knows what it was told, or has been restarted.
+
+        :returns: False where it has forgotten all; the tasks are announced again.
+        """
+        known = [(key, each) for key, each in self._announced.items() if each.address == address]
+        standard = [(key, each) for key, each in known if key[0] is PieceKind.STANDARD]  # the others survive a restart
+        if not standard:
+            return True
+        (_, task_id), newest = max(standard, key=lambda pair: pair[1].at)
+        asked = scheduler_pb2.StatPeerRequest(host_id=self._host.host_id, task_id=task_id, peer_id=newest.peer_id)
+        try:
+            await self._host.schedulers.call(address, "StatPeer", asked)
+        except CallFailed as failed:
+            if failed.status.code is not grpc.StatusCode.NOT_FOUND:
+                return True
+        else:
+            return True
+        self.log.info(
+            "scheduler {address} has been restarted: {count} tasks are announced again",
+            address=address,
+            count=len(known),
+        )
+        for key, _ in known:
+            self._announced.pop(key, None)
+        return False
+
+    def look(self) -> None:
+        """Announce what is to be announced."""
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+        if self._is_stopped:
+            return
+        for key, request in self._tasks.items():
+            if len(self._running) >= _AT_ONCE:
+                return  # the end of one looks again
+            if key not in self._running and (address := self._due(key)):
+                self._begin(key, request, address)
+        if self._tasks:
+            self._timer = self._host.clock.callLater(_RETRY, self.look)
+
+    def stop(self) -> None:
+        """Announce nothing more."""
+        self._is_stopped = True
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        for running in list(self._running.values()):
+            running.cancel()
+
+    def _due(self, key: _Key) -> str:
+        """The scheduler that a task is to be announced to now; empty for none."""
+        wanted = next(iter(self._host.schedulers.in_order(key[1])), "")
+        known = self._announced.get(key)
+        if known is None or not wanted:
+            return wanted
+        age = self._host.clock.seconds() - known.at
+        if not known.address:
+            return wanted if age >= _RETRY else ""
+        return wanted if known.address != wanted or age >= _AGE else ""
+
+    def _begin(self, key: _Key, request: TaskAnnouncement, address: str) -> None:
+        def end(_: object) -> None:
+            del self._running[key]
+            self._host.clock.callLater(0, self.look)
+
+        self._running[key] = running = Deferred.fromCoroutine(self._announce(key, request, address))
+        running.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        running.addErrback(
+            lambda failure: self.log.failure("task {task_id} cannot be announced", failure, task_id=request.task_id)
+        )
+        running.addBoth(end)
+
+    async def _announce(self, key: _Key, request: TaskAnnouncement, address: str) -> None:
+        """Announce one task to one scheduler, and note how that ended."""
+        peer_id = self._host.new_peer_id()
+        before = self._announced.get(key)
+        try:
+            try:
+                await self._tell(request, address, peer_id)
+            except CallFailed as failed:
+                if failed.status.code is not grpc.StatusCode.NOT_FOUND or not await self._host.announce(address):
+                    raise
+                peer_id = self._host.new_peer_id()
+                await self._tell(request, address, peer_id)
+        except CallFailed as failed:
+            self.log.warn(
+                "scheduler {address} does not take task {task_id}: {code} {text}",
+                address=address,
+                task_id=request.task_id,
+                code=failed.status.code.name,
+                text=printable(failed.status.text),
+            )
+            if failed.status.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                self._host.schedulers.suspect(address)
+            address = peer_id = ""
+        if key in self._tasks:
+            self._announced[key] = _Announced(address, peer_id, self._host.clock.seconds())
+        if address and before is not None and before.address:
+            await self._withdraw(request.kind, request.task_id, before)
+
+    async def _tell(self, request: TaskAnnouncement, address: str, peer_id: str) -> None:
+        """
+        Tell a scheduler that this host has a task.
+
+        :raises CallFailed: it did not take that.
+        """
+        methods = METHODS[request.kind]
+        if methods.upload and await self._upload(methods, request, address, peer_id):
+            return
+        conversation = Conversation(request, host_id=self._host.host_id, peer_id=peer_id, is_owner=True)
+
+        def hear(data: bytes) -> None:
+            try:
+                conversation.receive(data)
+            except RemoteProtocolError as error:
+                self.log.warn("scheduler {address}: {error}", address=address, error=error)
+                call.ended.cancel()
+            call.send(conversation.take())
+
+        call = self._host.schedulers.converse(address, methods.announce, hear)
+        call.send(conversation.take())
+        call.ended.addTimeout(REQUEST_TIMEOUT, self._host.clock)
+        try:
+            await call.ended
+        except TwistedTimeoutError:
+            raise CallFailed(Status(grpc.StatusCode.DEADLINE_EXCEEDED, "it does not answer")) from None
+        if not conversation.ended():
+            raise CallFailed(Status(grpc.StatusCode.INTERNAL, "it has ended the call before the last words"))
+
+    async def _upload(self, methods: AnnounceMethods, request: TaskAnnouncement, address: str, peer_id: str) -> bool:
+        """
+        Tell a scheduler of a task of a persistent kind that no other peer has.
+
+        :returns: False where other peers have it: this one joins them by a conversation.
+        :raises CallFailed: it did not take that.
+        """
+        ids = {"host_id": self._host.host_id, "task_id": request.task_id}
+        replicas, ttl = 1, request.ttl or _TTL
+        try:
+            reply: Any = methods.stat_reply.FromString(
+                await self._host.schedulers.call(address, methods.stat, methods.stat_request(**ids))
+            )
+        except CallFailed as failed:
+            if failed.status.code is not grpc.StatusCode.NOT_FOUND:
+                raise
+        else:
+            if reply.current_replica_count or reply.current_persistent_replica_count or reply.state == "Uploading":
+                return False
+            # All peers that had it have left, as this one does when it stops. Such a task cannot be uploaded again, nor
+            # registered for; it is made anew.
+            replicas, ttl = reply.persistent_replica_count, reply.ttl.ToMilliseconds() / 1000 or ttl
+            await self._host.schedulers.call(address, methods.delete, methods.delete_request(**ids))
+        started = methods.upload_started(request, {**ids, "peer_id": peer_id}, replicas, ttl)
+        await self._host.schedulers.call(address, f"{methods.upload}Started", started)
+        finished = methods.upload_finished(**ids, **{"peer_id": peer_id})
+        await self._host.schedulers.call(address, f"{methods.upload}Finished", finished)
+        return True
+
+    async def _withdraw(self, kind: PieceKind, task_id: str, known: _Announced) -> None:
+        """Have a scheduler forget a peer of this host."""
+        if known.address not in self._host.schedulers.serving:
+            return
+        methods = METHODS[kind]
+        ids = {"host_id": self._host.host_id, "task_id": task_id, "peer_id": known.peer_id}
+        try:
+            await self._host.schedulers.call(known.address, methods.delete_peer, methods.delete_peer_request(**ids))
+        except CallFailed as failed:
+            if failed.status.code is not grpc.StatusCode.NOT_FOUND:
+                self.log.info(
+                    "scheduler {address} does not forget task {task_id}: {text}",
+                    address=known.address,
+                    task_id=task_id,
+                    text=printable(failed.status.text),
+                )

@@ -1,0 +1,63 @@
+"""The file with the schedulers is read as the reference reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.cluster.dynconfig import Dynconfig, in_order, read_dynconfig, resolve
+from dragonfly_vortex.errors import ConfigError
+
+
+class DynconfigTests(SynchronousTestCase):
+    """Files, after the tests of ``dynconfig/local.rs``."""
+
+    def read(self, text: str) -> Dynconfig:
+        """What a file says."""
+        file = Path(self.mktemp())
+        file.write_text(text, encoding="utf-8")
+        return read_dynconfig(file)
+
+    def test_addresses(self) -> None:
+        """Addresses go before a name; they are used once, in the order of their numbers."""
+        addresses = "['[::1]:8002', '127.0.0.2:8002', '127.0.0.1:8003', '127.0.0.2:8002']"
+        text = f"scheduler:\n  addr: 'name:1'\n  addrs: {addresses}\n"
+        self.assertEqual(self.read(text).addresses, ("127.0.0.1:8003", "127.0.0.2:8002", "[::1]:8002"))
+        self.assertEqual(self.read(text).name, "")
+
+    def test_name(self) -> None:
+        """A name is kept; without one, and in an empty file, it is the reference's."""
+        for text, name in (
+            ("scheduler: {addr: 'scheduler-headless.default.svc:8002'}\n", "scheduler-headless.default.svc:8002"),
+            ("scheduler: {addr: 'name:1', addrs: []}\n", "name:1"),
+            ("scheduler: {addr: 'name:1', addrs: ~}\n", "name:1"),
+            ("scheduler:\nclientConfig: {blockList: {}}\n", "dragonfly-scheduler:8002"),
+            ("scheduler: {}\n", "dragonfly-scheduler:8002"),
+            ("", "dragonfly-scheduler:8002"),
+        ):
+            self.assertEqual(self.read(text), Dynconfig(name=name))
+
+    def test_refused(self) -> None:
+        """What the reference refuses is refused, with the key."""
+        for text, key in (
+            ("scheduler: [", ""),
+            ("scheduler: []\n", "scheduler"),
+            ("scheduler: {addr: ''}\n", "scheduler.addr"),
+            ("scheduler: {addr: {}}\n", "scheduler.addr"),
+            ("scheduler: {addrs: 'h:1'}\n", "scheduler.addrs"),
+            ("scheduler: {addrs: ['192.168.1.10']}\n", "scheduler.addrs[0]"),
+            ("scheduler: {addrs: ['127.0.0.1:1', 'name:8002']}\n", "scheduler.addrs[1]"),
+            ("scheduler: {addrs: [[]]}\n", "scheduler.addrs[0]"),
+        ):
+            self.assertEqual(self.assertRaises(ConfigError, self.read, text).key, key, text)
+        self.assertRaises(ConfigError, read_dynconfig, Path(self.mktemp()))
+
+    def test_resolve(self) -> None:
+        """A name stands for its addresses: the IPv4 ones where there are any."""
+        self.assertEqual(resolve("localhost:8002"), ("127.0.0.1:8002",))
+        self.assertEqual(resolve("[::1]:8002"), ("[::1]:8002",))
+
+    def test_in_order(self) -> None:
+        """Addresses are ordered by their numbers, and not by their letters."""
+        self.assertEqual(in_order(["10.0.0.10:1", "10.0.0.9:1"]), ("10.0.0.9:1", "10.0.0.10:1"))

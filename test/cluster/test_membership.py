@@ -1,0 +1,51 @@
+"""What a member tells of itself, and to whom."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from dragonfly_vortex.cluster import is_configured
+from dragonfly_vortex.config import default_config
+from dragonfly_vortex.config.cluster import DynconfigConfig, SchedulerConfig
+from test.cluster.member import PORT, MemberTestCase
+
+
+class HostTests(MemberTestCase):
+    """What schedulers hear of this host."""
+
+    def test_configured(self) -> None:
+        """A peer is a member where schedulers are named, by an address or by a file."""
+        config = default_config()
+        self.assertFalse(is_configured(config))
+        self.assertTrue(is_configured(replace(config, scheduler=SchedulerConfig(addrs=("127.0.0.1:1",)))))
+        self.assertTrue(is_configured(replace(config, dynconfig=DynconfigConfig(file=self.directory / "file"))))
+
+    async def test_announced(self) -> None:
+        """The host is announced to all schedulers, again at each interval, and leaves in the end."""
+        schedulers = [await self.scheduler(), await self.scheduler()]
+        membership = await self.member(self.config(schedulers, announce_interval=0.2))
+        for scheduler in schedulers:
+            self.assertEqual(list(scheduler.hosts), ["127.0.0.1-member"])
+        await self.until(lambda: all(scheduler.announcements >= 3 for scheduler in schedulers))
+        host = schedulers[0].hosts["127.0.0.1-member"]
+        self.assertEqual((host.ip, host.port, host.download_port, host.type), ("127.0.0.1", PORT, PORT, 0))
+        for name in ("cpu", "memory", "network", "disk", "build"):
+            self.assertTrue(host.HasField(name), name)
+        await membership.stop()
+        self.is_stopped = True
+        for scheduler in schedulers:
+            self.assertEqual(scheduler.left, ["127.0.0.1-member"])
+
+    async def test_dynconfig(self) -> None:
+        """The file names the schedulers, and is read again."""
+        one, two = await self.scheduler(), await self.scheduler()
+        file = self.directory / "dynconfig.yaml"
+        file.write_text(f"scheduler: {{addrs: ['127.0.0.1:{one.port}']}}\n")
+        config = replace(self.config([]), dynconfig=DynconfigConfig(file=file, refresh_interval=0.1))
+        membership = await self.member(config)
+        self.assertEqual(membership.serving, {f"127.0.0.1:{one.port}"})
+        file.write_text(f"scheduler: {{addr: 'localhost:{two.port}'}}\n")
+        await self.until(lambda: membership.serving == {f"127.0.0.1:{two.port}"})
+        file.write_text("scheduler: {addrs: [nonsense]}\n")
+        await self.until(lambda: bool(self.flushLoggedErrors()) or two.announcements >= 1)
+        self.assertEqual(membership.serving, {f"127.0.0.1:{two.port}"})
