@@ -293,7 +293,7 @@ class Conversation:
         self._outgoing.append(request.SerializeToString())
 
     def _told_cost(self, cost: float) -> float:
-        """The cost that a scheduler is told: one slow piece does not end this peer's time as a parent."""
+        """The cost that a scheduler gets: one slow piece does not end this peer's time as a parent."""
         count, total = self._costs
         told = max(cost, _LEAST_COST)
         if count:

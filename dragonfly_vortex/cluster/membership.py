@@ -52,7 +52,7 @@ class IMemberReactor(IRPCReactor, IReactorThreads):
 class Membership:
     """
     A member, from :meth:`start` to :meth:`stop`. What is registered and announced before the schedulers have answered
-    is told to them then.
+    is announced to them then.
 
     :param config: the peer's configuration; it names schedulers.
     :param reactor: where it runs.

@@ -28,7 +28,7 @@ _PIECE_LENGTHS = range(4 * 1024 * 1024, 64 * 1024 * 1024 + 1)
 """The piece lengths that a scheduler accepts as asked for (``common.proto``)."""
 
 _LEAST_TTL, _MOST_TTL = 300.0, 7 * 24 * 3600.0
-"""Seconds that a scheduler can be told to keep a task of a persistent kind (``scheduler.proto``)."""
+"""The most seconds for which a scheduler can be asked to keep a task of a persistent kind (``scheduler.proto``)."""
 
 _DIGEST = re.compile(
     "md5:[a-fA-F0-9]{32}|sha1:[a-fA-F0-9]{40}|sha256:[a-fA-F0-9]{64}|sha512:[a-fA-F0-9]{128}|blake3:[a-fA-F0-9]{64}"

@@ -107,7 +107,7 @@ class Announcer:
 
     async def verify(self, address: str) -> bool:
         """
-        See whether a scheduler still knows what it was told, or has been restarted.
+        See whether a scheduler still knows what was announced to it, or has been restarted.
 
         :returns: False where it has forgotten all; the tasks are announced again.
         """

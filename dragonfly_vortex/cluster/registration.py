@@ -70,7 +70,7 @@ class Host:
 
 class Registration:
     """
-    A registered download. All methods may be called at any time; what cannot be told any more is dropped.
+    A registered download. All methods may be called at any time; what cannot be sent any more is dropped.
 
     :param host: this host.
     :param request: the task.
@@ -360,7 +360,7 @@ class Registration:
             text=printable(status.text),
         )
         if is_complete:
-            return  # it was told that the schedule count is exceeded
+            return  # the scheduler has said that the schedule count is exceeded
         if status.code is grpc.StatusCode.NOT_FOUND and address not in self._tried:
             Deferred.fromCoroutine(self._introduce(address)).addErrback(self._broken)
         elif status.code in _REFUSALS:  # or it does not know the task, though it knows this host
@@ -395,4 +395,4 @@ class Registration:
 
 
 def _ignore(_: object) -> None:
-    """Nobody listens any more."""
+    """Do nothing: no listener is left."""

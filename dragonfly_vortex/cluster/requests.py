@@ -20,8 +20,8 @@ class TaskAnnouncement:
     A task that is to be downloaded, or that this peer has.
 
     :param origin: what the task was made from; None where that is not known.
-    :param content_length: bytes of the whole; None where that is not known. A scheduler takes the length from whoever
-        asks first, and a task that nobody gave a length is an empty one to it, for good.
+    :param content_length: bytes of the whole; None where that is not known. A scheduler takes the length from the first
+    peer that asks, and a task without a length remains empty to it.
     :param piece_length: bytes of every piece but the last; None where it is not known.
     :param digest: the digest of the whole; empty where there is none.
     :param range: offset and length, where only a part is to be downloaded.
