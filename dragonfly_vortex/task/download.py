@@ -208,7 +208,7 @@ class TaskDownload:
             self.parents,
             seconds=self._reactor.seconds() - started,
             left_to_hash=fetcher.left_to_hash or 0,
-            lies=self._trials.lies,
+            lies=self._lies(fetcher.plan, digest),
             digest=digest,
         )
 
@@ -263,7 +263,7 @@ class TaskDownload:
             else:
                 await fetcher.stop()
                 await self._drop(self._trials.succeed())
-                for parent, lie in self._trials.lies.items():
+                for parent, lie in self._lies(fetcher.plan, digest).items():
                     what = "has lied" if digest else "contradicts the other parents"
                     self._log.warn("parent {parent} {what}: {lie}", parent=parent, what=what, lie=lie)
                 return
@@ -283,6 +283,10 @@ class TaskDownload:
                 return
             else:
                 fetcher.plan.record_unknown_end()
+
+    def _lies(self, plan: Plan, digest: str) -> dict[str, str]:
+        """What parents have said that others contradict; without a digest it is not known which of them are right."""
+        return self._trials.lies if digest else plan.trust.disagreements | self._trials.lies
 
     def _new_trials(self) -> Trials:
         """All parents together, and then each of them alone."""

@@ -27,7 +27,7 @@ from dragonfly_vortex.errors import (
     UnexpectedPiece,
 )
 from dragonfly_vortex.model import piece_id
-from dragonfly_vortex.task.layout import Contradiction
+from dragonfly_vortex.task.layout import Contradiction, VerifiedPiece
 from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
 from dragonfly_vortex.task.pieces import Pieces
 from dragonfly_vortex.task.timing import Request
@@ -74,6 +74,9 @@ class Trust:
         """The whole has been wrong."""
         self.got: str | None = None
         """The digest that it had."""
+        self.disagreements: dict[str, str] = {}
+        """Parents that name another digest for a piece than a parent before them, and what they differ in."""
+        self._named: dict[int, VerifiedPiece] = {}  # as the first parent that is asked for each piece describes it
         self.is_hopeless = False
         """Whether it is wrong, so that nothing more is to be asked for on the word of all together."""
         self.is_end_unknown = False
@@ -108,6 +111,19 @@ class Trust:
             )
         for contradiction in self._layout.contradictions(request.number, metadata):
             raise contradiction
+        self._compare(VerifiedPiece.of(request.parent, metadata), request.number)
+
+    def _compare(self, piece: VerifiedPiece, number: int) -> None:
+        """Note it where two parents that are asked for one piece name different digests."""
+        first = self._named.setdefault(number, piece)
+        if first.parent != piece.parent and first.digest and piece.digest and first.digest != piece.digest:
+            self.disagreements.setdefault(
+                piece.parent, f"its piece {number} has the digest {piece.digest}, that of {first.parent} {first.digest}"
+            )
+
+    def forget_named(self, number: int) -> None:
+        """A piece is verified: no other parent will be heard about it."""
+        self._named.pop(number, None)
 
     def hear(self, parent: Parent, number: int, offset: int, length: int) -> bool:
         """

@@ -267,6 +267,7 @@ class Plan:
         self.timing.came(parent, metadata.length, seconds)
         self.waits.came(parent)
         self.pieces.add(request.number, VerifiedPiece.of(request.parent, metadata))
+        self.trust.forget_named(request.number)
         self._place()
         self.trust.look_at_end(self.timing.now, is_alone=self.comparison is not None)
 

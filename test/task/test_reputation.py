@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from dragonfly_vortex.errors import (
     DigestMismatch,
@@ -302,6 +303,22 @@ class MismatchTests(PlanTestCase):
         for number, _ in enumerate(senders, start=1):
             self.give(self.ask(), length=10 if number < len(senders) else 5)
         self.assertTrue(self.plan.is_complete)
+
+    def test_disagreement(self) -> None:
+        """Two parents that name different digests for a piece that both are asked for are noted, and go on."""
+        self.begin("a", "b", at_once=1)
+        self.give(self.ask())
+        first = self.ask()
+        self.wait(60)
+        second = self.ask()
+        self.assertEqual((second.number, second.is_spare), (first.number, True))
+        self.plan.judge(first, piece(first.number))
+        self.plan.judge(second, piece(first.number))
+        self.assertEqual(self.plan.trust.disagreements, {})
+        self.plan.judge(second, replace(piece(first.number), digest="crc32:9"))
+        said = f"its piece {first.number} has the digest crc32:9, that of {first.parent} crc32:0"
+        self.assertEqual(self.plan.trust.disagreements, {second.parent: said})
+        self.give(second)
 
     def test_one_parent(self) -> None:
         """A task that one parent sent and that is wrong is refused; the error says what was expected and got."""
