@@ -37,7 +37,7 @@ class Options(usage.Options):
     synopsis = "[--config FILE]"
     longdesc = "A peer that serves pieces over Dragonfly's Vortex protocol."
     optParameters: ClassVar[list[list[str | None]]] = [
-        ["config", "c", None, "The peer's configuration: ours, or a dfdaemon.yaml. [default: tap.yaml]"],
+        ["config", "c", None, "The peer's configuration: this package's, or a dfdaemon.yaml. [default: tap.yaml]"],
     ]
     loaded: LoadedConfig
     file: str

@@ -59,8 +59,8 @@ def make_parser() -> argparse.ArgumentParser:
     importing.add_argument(
         "--dragonfly-id",
         action="store_true",
-        help="make the ID as dfget and dfcache do for tasks of that kind; implied by the options that follow, which "
-        "are part of it as there is --piece-length; default: the SHA-256 of the content",
+        help="make the ID as dfget and dfcache do, from the options below and --piece-length; each of those options "
+        "implies it; default: the SHA-256 of the content",
     )
     importing.add_argument("--url", metavar="URL", help="where the content comes from; default: none")
     add_origin_options(importing)
@@ -112,12 +112,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--output",
         metavar="PATH",
         type=_output,
-        help="the file to write, or - for standard output; default: none, and --store is needed",
+        help="the file to write, or - for standard output; default: none, then --store is needed",
     )
     download.add_argument(
         "--store",
         action="store_true",
-        help="put it into the storage, which serves each piece at once; default: write the output only",
+        help="put the task into the storage, of which a peer serves each piece at once; default: write the output only",
     )
     _add_overwrite(download)
     download.add_argument(
@@ -137,8 +137,8 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         type=_seconds,
         default=30.0,
-        help="how long to go on without progress when no parent answers, asking again after growing pauses; with 0 a "
-        "parent that fails twice is not asked again; default: 30",
+        help="how long to go on without progress; meanwhile parents that fail are asked again after growing pauses. "
+        "With 0 a parent that fails twice is not asked again; default: 30",
     )
     download.add_argument(
         "--config",
@@ -177,7 +177,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--rate-limit",
         metavar="SIZE",
         type=_rate,
-        help="bytes to read per second, such as 50MiB; default: as many as the disk gives",
+        help="bytes to read per second, such as 50MiB; default: unlimited",
     )
     _add_storage(verify)
     _add_optional_kind(verify)
@@ -201,7 +201,7 @@ def _add_storage(parser: argparse.ArgumentParser) -> None:
 
 def _add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace the output if it exists; default: that is an error"
+        "--overwrite", action="store_true", help="replace an existing output; default: an existing output is an error"
     )
 
 
