@@ -10,8 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, Final, TypeVar
 
+import grpc
 from dragonfly_api import scheduler_pb2
-from twisted.internet.defer import Deferred
+from google.protobuf.message import Message
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
@@ -19,6 +21,7 @@ from twisted.logger import Logger
 
 from dragonfly_vortex.cluster.dynconfig import Dynconfig, in_order, read_dynconfig, resolve
 from dragonfly_vortex.cluster.host import announcement, host_id
+from dragonfly_vortex.cluster.methods import METHODS
 from dragonfly_vortex.cluster.owner import Announcer
 from dragonfly_vortex.cluster.registration import Host, Registration
 from dragonfly_vortex.cluster.requests import CandidateParent, TaskAnnouncement
@@ -30,7 +33,7 @@ from dragonfly_vortex.host_stats import HostMeter, NetworkMeter
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.credentials import channel_credentials
-from dragonfly_vortex.rpc.status import CallFailed
+from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.wire import PieceKind
 from dragonfly_vortex.wire.messages import printable
 
@@ -140,8 +143,9 @@ class Membership:
         :param request: the task, of a kind that schedulers know.
         :returns: what the download tells its progress to. One of its methods ``finish`` and ``fail`` must be called.
         """
-        registration = Registration(self._host, request, on_parents, on_back_to_source, self._registrations.discard)
+        registration = Registration(self._host, request, on_parents, on_back_to_source, self._over)
         self._registrations.add(registration)
+        self._announcer.hold(request)
         if self._is_checked:
             self._reactor.callLater(0, registration.begin)
         else:
@@ -159,6 +163,30 @@ class Membership:
         """Have schedulers offer this peer no more for a task, which has left the storage."""
         self._announcer.remove(kind, task_id)
 
+    def stat(self, kind: PieceKind, task_id: str) -> Deferred[Message]:
+        """
+        Ask the scheduler of a task what it knows of it.
+
+        :param kind: one that schedulers know.
+        :returns: fires with a ``Task``, ``PersistentTask`` or ``PersistentCacheTask``; fails with :class:`CallFailed`:
+            with ``UNAVAILABLE`` where no scheduler serves.
+        """
+        addresses = self._schedulers.in_order(task_id)
+        if not addresses:
+            return fail(CallFailed(Status(grpc.StatusCode.UNAVAILABLE, "no scheduler can be reached")))
+        methods = METHODS[kind]
+        request = methods.stat_request(**{"host_id": self._host.host_id, "task_id": task_id})
+        asked = self._schedulers.call(addresses[0], methods.stat, request)
+        return asked.addCallback(methods.stat_reply.FromString)
+
+    def delete_host(self) -> Deferred[None]:
+        """
+        Have all schedulers forget this host, until it is announced again.
+
+        :returns: fires when each has answered, or failed to.
+        """
+        return Deferred.fromCoroutine(self._delete_host())
+
     @property
     def serving(self) -> frozenset[str]:
         """The addresses of the schedulers that serve."""
@@ -170,6 +198,12 @@ class Membership:
         return self._announcer.announced
 
     # -- the schedulers
+
+    def _over(self, registration: Registration) -> None:
+        """A download has nothing more to tell."""
+        if registration in self._registrations:
+            self._registrations.discard(registration)
+            self._announcer.release(registration.request)
 
     async def _refresh(self, dynconfig: Dynconfig | None = None) -> None:
         """Find out which schedulers there are, and which serve."""
@@ -251,10 +285,13 @@ class Membership:
         self._announcer.stop()
         for registration in list(self._registrations):
             registration.abandon()
+        await self._delete_host()
+        await self._schedulers.stop()
+
+    async def _delete_host(self) -> None:
         request = scheduler_pb2.DeleteHostRequest(host_id=self._host.host_id)
         leaving = [
             self._schedulers.call(address, "DeleteHost", request, _FAREWELL) for address in self._schedulers.serving
         ]
         for failure in await failures_of(leaving):
-            self.log.info("a scheduler has not heard that this host leaves: {text}", text=failure.getErrorMessage())
-        await self._schedulers.stop()
+            self.log.info("a scheduler has not forgotten this host: {text}", text=failure.getErrorMessage())

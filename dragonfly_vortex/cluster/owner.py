@@ -8,6 +8,7 @@ fails is tried again.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, ClassVar, Final, NamedTuple
 
 import grpc
@@ -71,6 +72,7 @@ class Announcer:
         self._tasks: dict[_Key, TaskAnnouncement] = {}
         self._announced: dict[_Key, _Announced] = {}
         self._running: dict[_Key, Deferred[None]] = {}
+        self._held: Counter[_Key] = Counter()  # tasks whose download a scheduler knows
         self._timer: IDelayedCall | None = None
         self._is_stopped = False
 
@@ -84,6 +86,18 @@ class Announcer:
         if request.kind in METHODS and request.piece_count is not None and not self._is_stopped:
             self._tasks[request.kind, request.task_id] = request
             self.look()
+
+    def hold(self, request: TaskAnnouncement) -> None:
+        """Announce a task not before its download has nothing more to tell: a scheduler hears of it then."""
+        self._held[request.kind, request.task_id] += 1
+
+    def release(self, request: TaskAnnouncement) -> None:
+        """End what :meth:`hold` began."""
+        key = (request.kind, request.task_id)
+        self._held[key] -= 1
+        if self._held[key] <= 0:
+            del self._held[key]
+            self._host.clock.callLater(0, self.look)
 
     def settled(self, request: TaskAnnouncement, address: str, peer_id: str) -> None:
         """
@@ -135,11 +149,11 @@ class Announcer:
 
     def look(self) -> None:
         """Announce what is to be announced."""
+        if self._is_stopped:
+            return
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-        if self._is_stopped:
-            return
         for key, request in self._tasks.items():
             if len(self._running) >= _AT_ONCE:
                 return  # the end of one looks again
@@ -158,6 +172,8 @@ class Announcer:
 
     def _due(self, key: _Key) -> str:
         """The scheduler that a task is to be announced to now; empty for none."""
+        if key in self._held:
+            return ""
         wanted = next(iter(self._host.schedulers.in_order(key[1])), "")
         known = self._announced.get(key)
         if known is None or not wanted:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import grpc
+
 from dragonfly_vortex.cluster import is_configured
 from dragonfly_vortex.config import default_config
 from dragonfly_vortex.config.cluster import DynconfigConfig, SchedulerConfig
+from dragonfly_vortex.rpc.status import CallFailed
+from dragonfly_vortex.wire import PieceKind
 from test.cluster.member import PORT, MemberTestCase
+from test.cluster.recordings import TASK_ID
 
 
 class HostTests(MemberTestCase):
@@ -49,3 +54,24 @@ class HostTests(MemberTestCase):
         file.write_text("scheduler: {addrs: [nonsense]}\n")
         await self.until(lambda: bool(self.flushLoggedErrors()) or two.announcements >= 1)
         self.assertEqual(membership.serving, {f"127.0.0.1:{two.port}"})
+
+    async def test_stat(self) -> None:
+        """What a scheduler knows of a task can be asked, and that it does not know it, or is not there, is an error."""
+        scheduler = await self.scheduler(plays="child")
+        membership = await self.member(self.config([scheduler]))
+        task = await membership.stat(PieceKind.STANDARD, TASK_ID)
+        self.assertEqual(getattr(task, "id"), TASK_ID)  # noqa: B009  # of each kind of task
+        for task_id, code in (("c" * 64, grpc.StatusCode.NOT_FOUND), (TASK_ID, grpc.StatusCode.UNAVAILABLE)):
+            if code is grpc.StatusCode.UNAVAILABLE:
+                await scheduler.stop()
+                await self.until(lambda: not membership.serving)
+            with self.assertRaises(CallFailed) as raised:
+                await membership.stat(PieceKind.STANDARD, task_id)
+            self.assertIs(raised.exception.status.code, code)
+
+    async def test_delete_host(self) -> None:
+        """The host can leave for a while."""
+        scheduler = await self.scheduler()
+        membership = await self.member(self.config([scheduler]))
+        await membership.delete_host()
+        self.assertEqual(scheduler.left, ["127.0.0.1-member"])

@@ -28,6 +28,19 @@ class OwnerTests(MemberTestCase):
         await self.until(lambda: tasks[0] not in owner.peers.values())
         self.assertEqual(membership.announced, len(tasks) - 1)
 
+    async def test_while_it_is_downloaded(self) -> None:
+        """A task that the storage has before its download has told its end is announced by that end alone."""
+        scheduler = await self.scheduler(plays="child")
+        membership = await self.member(self.config([scheduler]))
+        download = self.download(membership)
+        await self.until(lambda: bool(download.offers))
+        membership.announce_stored(self.stored())
+        download.registration.finish()
+        await self.until(lambda: membership.announced == 1 and scheduler.heard[0].is_over)
+        membership.announce_stored(self.stored("c" * 64))
+        await self.until(lambda: membership.announced == 2)
+        self.assertEqual(len(scheduler.heard), 2)
+
     async def test_restarted_scheduler(self) -> None:
         """A scheduler that has forgotten what it was told hears it again, without being asked for anything."""
         scheduler = await self.scheduler()
