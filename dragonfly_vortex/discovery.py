@@ -185,7 +185,7 @@ class PeerBrowser:
     # -- what zeroconf calls, in a thread of its own
 
     def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:
-        """An instance has been seen."""
+        """Called by zeroconf for a new instance."""
         try:
             info = zc.get_service_info(type_, name)
             peer = None if info is None else self._peer(info)
@@ -195,11 +195,11 @@ class PeerBrowser:
         self._reactor.callFromThread(self._change, name, peer)
 
     def update_service(self, zc: Zeroconf, type_: str, name: str) -> None:
-        """An instance has changed."""
+        """Called by zeroconf for a changed instance."""
         self.add_service(zc, type_, name)
 
     def remove_service(self, zc: Zeroconf, type_: str, name: str) -> None:
-        """An instance has gone."""
+        """Called by zeroconf for an instance that is gone."""
         self._reactor.callFromThread(self._change, name, None)
 
     def _peer(self, info: ServiceInfo) -> ParentAddress | None:

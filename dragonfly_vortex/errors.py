@@ -76,7 +76,7 @@ class VortexError(Exception):
 
 
 def _restored(kind: type[VortexError], arguments: tuple[object, ...]) -> VortexError:
-    """An error as it was pickled, before it has its attributes."""
+    """Make an unpickled error, before its attributes are set."""
     return kind.__new__(kind, *arguments)
 
 
@@ -252,7 +252,7 @@ class NoPeerFound(VortexError):
 
 
 class NoSchedulerKnown(VortexError):
-    """A scheduler is to be asked or told something, and none is configured."""
+    """A request needs a scheduler, and none is configured."""
 
     def __init__(self) -> None:
         super().__init__("expected a scheduler in the configuration, got none")

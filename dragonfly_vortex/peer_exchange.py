@@ -94,7 +94,7 @@ class PeerExchange:
         return ((PORT_KEY, str(self.port if parent.is_secure is self.is_secure else 0)),)
 
     def hear(self, parent: ParentAddress, answer: Metadata) -> None:
-        """A parent has answered with this metadata."""
+        """Take the peers from the metadata of a parent's answer."""
         texts = [text for key, text in answer if key == PEERS_KEY and isinstance(text, str)]
         peers = [peer for text in texts[:1] for peer in self._named(parent, text)]
         if peers:
@@ -171,7 +171,7 @@ class Askers:
 
     def add(self, kind: PieceKind, task_id: str, peer: ParentAddress) -> bool:
         """
-        A peer has asked for a task that is there.
+        Record a peer that asked for a stored task.
 
         :returns: whether it was not known: the file of the task is to be written then.
         """

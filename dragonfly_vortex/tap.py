@@ -183,5 +183,5 @@ class _Peer(VortexService):
         return super().reload(self._allowed(config))
 
     def door_failed(self, failure: Failure) -> None:
-        """A peer has all doors that its configuration names, or ends with status 1."""
+        """End the process with status 1: a peer has all doors that its configuration names."""
         end_with_failure(self.reactor)

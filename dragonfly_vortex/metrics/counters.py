@@ -76,7 +76,7 @@ def shared_tallies(count: int) -> int:
 
 def tallies_in(descriptor: int) -> tuple[Tally, ...]:
     """
-    All tallies in memory that was shared; they keep it by themselves.
+    Return all tallies in shared memory, which they keep alive.
 
     :param descriptor: of :func:`shared_tallies`; it is not needed any more then.
     """

@@ -161,7 +161,7 @@ class _Request(Request):
 
 
 class _Site(Site):
-    """A site whose requests are not worth a line in the log each, nor its clock a turn of the reactor each second."""
+    """A site that logs no line for a request, and has no clock that runs each second."""
 
     noisy = False
 

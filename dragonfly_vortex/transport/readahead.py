@@ -229,7 +229,7 @@ class Pages:
         return self._read_ahead is not None and self._read_ahead.is_blind
 
     def _cannot_probe(self, error: OSError) -> None:
-        """A probe has failed: for all files, or for this one, whose file system has no probes or which is no file."""
+        """Handle a failed probe, of all files or of this one, whose file system has no probes or which is no file."""
         if self._read_ahead is not None and is_refused(error) and error.errno != errno.EOPNOTSUPP:
             self._read_ahead.is_blind = True
         else:

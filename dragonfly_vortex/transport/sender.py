@@ -280,7 +280,7 @@ class SendfileProducer(FileRangeProducer):
     """Sends by ``sendfile(2)``: the content goes from the page cache to the socket and never through Python."""
 
     def resumeProducing(self) -> None:
-        """The transport's buffer is empty; or it is the first call, from inside ``registerProducer``."""
+        """Called by the transport when its buffer is empty, and first from inside ``registerProducer``."""
         self._take_turn()
 
     def _register(self) -> None:
@@ -316,11 +316,11 @@ class CopyProducer(FileRangeProducer):
     _paused = False
 
     def pauseProducing(self) -> None:
-        """The transport's buffer is full."""
+        """Called by the transport when its buffer is full."""
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """The transport's buffer is empty."""
+        """Called by the transport when its buffer is empty."""
         self._paused = False
         self._take_turn()
 

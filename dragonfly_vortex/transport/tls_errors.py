@@ -115,7 +115,7 @@ def why_tls_failed(error: BaseException | None) -> str | None:
 
 
 def _without_version(reason: str) -> str:
-    """An alert's name comes with the version that had it first: "tlsv1 alert unknown ca"."""
+    """Remove the version of TLS from an alert's name, such as "tlsv1 alert unknown ca"."""
     _, alert, name = reason.rpartition("alert ")
     return alert + name
 

@@ -254,7 +254,7 @@ class VortexClientProtocol(Protocol):
     # -- how the connection ends
 
     def _said_goodbye(self) -> None:
-        """The parent will answer nothing more: to a piece under way, that is the end of the connection."""
+        """Handle a close packet. The parent will answer nothing more, which ends a piece under way."""
         self.answered = False
         if self._transfer is not None:
             self._transfer.fail(ConnectionDone())
@@ -262,7 +262,7 @@ class VortexClientProtocol(Protocol):
         hang_up(self.transport)
 
     def _spoke_wrongly(self, error: RemoteProtocolError) -> None:
-        """The parent broke the protocol; a piece that is complete stays valid."""
+        """Handle a breach of the protocol by the parent; a complete piece stays valid."""
         other = what_is_sent(self._first)
         if other is not None:
             error = RemoteProtocolError(f"expected a Vortex reply, got {other}")
@@ -271,7 +271,7 @@ class VortexClientProtocol(Protocol):
         self._fail(error)
 
     def _cancel(self, result: Deferred[DownloadPieceResponse]) -> None:
-        """The piece is not wanted any more. Only reading it all would show where the next one starts, so abort."""
+        """Abort the connection: the piece is not wanted any more, and the next one starts only behind its content."""
         transfer, self._transfer = self._transfer, None
         if transfer is not None:
             transfer.give_up()

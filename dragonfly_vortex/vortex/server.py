@@ -101,7 +101,7 @@ def address_of(listening: socket.socket) -> IAddress:
 
 
 class _Connection(tcp.Server):
-    """A connection whose port knows when it has ended."""
+    """A connection that reports its end to its port."""
 
     server: VortexPort
 

@@ -240,7 +240,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         sending.addBoth(self._counted).addCallback(self._replied).addErrback(self._broken_off, request)
 
     def _send(self, piece: OpenPiece, request: PieceRequest) -> Deferred[None] | None:
-        """The piece is there: send it."""
+        """Send the piece that was opened."""
         self._opening = None
         if self._phase is not _Phase.REPLYING:
             os.close(piece.range.descriptor)
@@ -259,14 +259,14 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         return self._transmit(header, piece.range, name).addCallback(self._sent_whole, request)
 
     def _sent_whole(self, _: None, request: PieceRequest) -> None:
-        """All of a piece has been sent."""
+        """Record that all of a piece was sent."""
         rechecks = self._settings.rechecks
         if rechecks is not None:
             child = getattr(self.transport.getPeer(), "host", "")  # what is no internet address has none
             rechecks.sent(child, request.kind, request.task_id, request.number)
 
     def _send_error(self, failure: Failure, request: PieceRequest) -> Deferred[None] | None:
-        """The piece cannot be sent: send an error. The connection goes on."""
+        """Send an error, because the piece cannot be sent. The connection goes on."""
         self._opening = None
         if self._phase is not _Phase.REPLYING:
             return None

@@ -66,7 +66,7 @@ class Vortex:
     @staticmethod
     def from_bytes(data: bytes) -> Vortex:
         """
-        The packet that the bytes are.
+        Decode a packet.
 
         :param data: one whole packet, header included. A piece's content that follows a packet in the deployed form
             is no part of it.
@@ -267,7 +267,7 @@ def decode_metadata_length(data: bytes, value_length: int) -> int:
 
 def decode_value(packet_id: int, tag: int, value: bytes) -> Vortex:
     """
-    The packet that a header and its value are.
+    Decode the packet of a header and its value.
 
     :param value: the whole value; its length has passed :func:`check_value_length`.
     :raises RemoteProtocolError: the value is not one of its tag.

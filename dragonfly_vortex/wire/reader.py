@@ -30,7 +30,7 @@ _METADATA_LENGTH_SIZE = 4
 @dataclass(frozen=True, slots=True)
 class ContentReceived:
     """
-    A part of a piece's content was received.
+    An event: a part of a piece's content was received.
 
     :param data: the bytes, as they came; a view is good for as long as it is held.
     """
@@ -40,7 +40,7 @@ class ContentReceived:
 
 @dataclass(frozen=True, slots=True)
 class ContentFinished:
-    """The last byte of a piece's content was received."""
+    """An event: the last byte of a piece's content was received."""
 
 
 Event = Vortex | ContentReceived | ContentFinished
