@@ -127,6 +127,9 @@ class TaskRequest:
     :param headers: what is sent to the source with each request.
     :param token: what a hub of models is shown; empty for nothing.
     :param may_ask_source: whether a source may be asked for what no parent has.
+    :param must_ask_source: whether the source is to be asked at once, as a scheduler wants it of a seed.
+    :param must_ask_scheduler: whether a scheduler is asked for parents of a very small task, too.
+    :param priority: for schedulers, from 0 to 6 as in ``dfget``.
     :param is_foreign: whether it came over the network, from someone who need not be trusted.
     """
 
@@ -137,6 +140,9 @@ class TaskRequest:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     token: str = field(default="", repr=False)
     may_ask_source: bool = True
+    must_ask_source: bool = False
+    must_ask_scheduler: bool = False
+    priority: int = 6
     is_foreign: bool = False
 
 

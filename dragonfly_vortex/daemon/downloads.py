@@ -6,26 +6,31 @@ requests for one task at the same time share one download.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dragonfly_vortex.config import Config
+from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.downloaders.factory import negotiate
 from dragonfly_vortex.errors import NoParentKnown, NotStored, PoolClosed, TaskDigestMismatch
 from dragonfly_vortex.geometry import piece_count
-from dragonfly_vortex.interfaces import IDownloadTarget
+from dragonfly_vortex.interfaces import IDownloadTarget, IPieceAnnouncer
 from dragonfly_vortex.model import ArrivedPiece, Claim, Found, StoredPiece, StoredTask, TaskRequest
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
+from dragonfly_vortex.transport_table import GRPC
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+if TYPE_CHECKING:
+    from dragonfly_vortex.cluster.membership import Membership
+    from dragonfly_vortex.daemon.scheduled_parents import ScheduledParents
 
 __all__ = ["Downloads", "Tell", "is_complete"]
 
@@ -36,6 +41,9 @@ Tell = Callable[[ArrivedPiece], None]
 
 _THREADS = 10
 """Threads in which all downloads together hash and write, as many as a reactor has by itself."""
+
+_SMALL = 4 * 1024 * 1024
+"""Bytes of a task up to which the source is asked without a scheduler, as by the reference (``task.rs``)."""
 
 _MOST_PARENTS = 1000
 """Parents that are remembered before all is forgotten that is known of them."""
@@ -64,6 +72,8 @@ class Downloads:
         self._parents: _Parents | None = None
         self._pool: DaemonThreadPool | None = None
         self._is_stopped = False
+        self.membership: Membership | None = None
+        """What registers downloads with schedulers; None while there is nothing like that."""
 
     def __len__(self) -> int:
         """How many tasks are being downloaded, or wait for that."""
@@ -163,26 +173,83 @@ class Downloads:
         return await self._store.get_task(request.kind, request.task_id)
 
     async def _fetch_from(self, parents: _Parents, request: TaskRequest, told: _Told) -> None:
-        """Fetch a task from its parents."""
-        config = parents.config.download
-        named = [str(parent) for parent in config.parents]
-        if not named:
-            raise NoParentKnown(request.task_id, "expected a parent or a source, got none")
-        target = self._store.write_task(request.kind, request.task_id, digest=request.digest, origin=request.origin)
-        download = TaskDownload(
-            self._reactor,
-            self.in_thread,
-            parents.negotiation.downloader,
-            kind=request.kind,
-            task_id=request.task_id,
-            parents=named,
-            target=_ToldTarget(target, told),
-            digest=request.digest,
-            announcers=parents.negotiation.announcers,
-            concurrent_piece_count=config.concurrent_piece_count,
-            late_after=config.piece_timeout,
+        """Fetch a task from its parents: those of the configuration, those that a scheduler offers, and the source."""
+        negotiation, config = parents.negotiation, parents.config.download
+        source = self._add_source(parents, request)
+        scheduled: ScheduledParents | None = None
+        try:
+            named = [str(parent) for parent in config.parents]
+            scheduled = await self._register(parents, request, source)
+            if scheduled is not None:
+                told.listen(scheduled.arrived)
+                if not named:
+                    await scheduled.answer()
+                named += scheduled.addresses
+            if not named and not source:
+                reason = "expected a parent or a source, got none"
+                raise NoParentKnown(request.task_id, scheduled.reason if scheduled is not None else reason)
+            target = self._store.write_task(request.kind, request.task_id, digest=request.digest, origin=request.origin)
+            download = TaskDownload(
+                self._reactor,
+                self.in_thread,
+                negotiation.downloader,
+                kind=request.kind,
+                task_id=request.task_id,
+                parents=[*named, source] if source else named,
+                target=_ToldTarget(target, told),
+                digest=request.digest,
+                announcers=negotiation.announcers,
+                concurrent_piece_count=config.concurrent_piece_count,
+                late_after=config.piece_timeout,
+                on_wait=scheduled.complain if scheduled is not None else lambda line: None,
+            )
+            if scheduled is not None:
+                scheduled.follow(download)
+            await download.start()
+        except BaseException as error:
+            if scheduled is not None:
+                scheduled.fail(str(error) or type(error).__name__)
+            raise
+        else:
+            if scheduled is not None:
+                scheduled.finish()
+
+    def _add_source(self, parents: _Parents, request: TaskRequest) -> str:
+        """The address of the source of a task; empty where none may be asked."""
+        return ""
+
+    async def _register(self, parents: _Parents, request: TaskRequest, source: str) -> ScheduledParents | None:
+        """Have schedulers offer parents, if there are schedulers, and the task is not a very small one."""
+        membership, origin = self.membership, request.origin
+        if membership is None or request.kind is PieceKind.CACHE:
+            return None
+        content_length = piece_length = None
+        if source:
+            announcer = parents.negotiation.announcers[source]
+            content_length, piece_length = await _layout_of(announcer, request)
+            if content_length is not None and content_length <= _SMALL and not request.must_ask_scheduler:
+                return None
+        from dragonfly_vortex.cluster.requests import TaskAnnouncement
+        from dragonfly_vortex.daemon.scheduled_parents import ScheduledParents
+
+        return ScheduledParents(
+            membership,
+            TaskAnnouncement(
+                kind=request.kind,
+                task_id=request.task_id,
+                origin=origin,
+                content_length=content_length,
+                piece_length=piece_length,
+                digest=request.digest or "",
+                headers=tuple(request.headers.items()),
+                priority=request.priority,
+                need_back_to_source=request.must_ask_source,
+                concurrent_piece_count=parents.config.download.concurrent_piece_count,
+            ),
+            parents.negotiation,
+            source=source,
+            scheme=GRPC.schemes[client_tls(parents.config).authority is not None],
         )
-        await download.start()
 
     def in_thread(self, function: Callable[[], _T], /) -> Deferred[_T]:
         """Not in the reactor's pool: at its end the reactor would wait for a disk that does not answer."""
@@ -211,7 +278,8 @@ class _Parents:
 
     def __init__(self, config: Config, reactor: IPeerReactor) -> None:
         self.config = config
-        self.negotiation = negotiate(config.download.protocol, config, config.download.parents, reactor=reactor)
+        download = config.download
+        self.negotiation = negotiate(download.protocol, config, download.parents, reactor=reactor)
         self._users = 0
         self._is_retired = False
         self._stopped: Deferred[None] = Deferred()
@@ -388,3 +456,18 @@ def is_complete(task: StoredTask, pieces: Sequence[StoredPiece]) -> bool:
     if task.content_length is None or any(piece.damage for piece in pieces):
         return False
     return len(pieces) >= piece_count(task.content_length, task.piece_length)
+
+
+async def _layout_of(announcer: IPieceAnnouncer, request: TaskRequest) -> tuple[int | None, int | None]:
+    """What a source says of a task: content length and piece length, as far as it says them."""
+    found: Deferred[tuple[int | None, int | None]] = Deferred()
+
+    def tell(content_length: int | None, piece_length: int | None) -> None:
+        if not found.called:
+            found.callback((content_length, piece_length))
+
+    end = announcer.start(request.kind, request.task_id, tell, lambda *piece: None, lambda _: tell(None, None))
+    try:
+        return await found
+    finally:
+        end()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +17,14 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.downloads import Downloads, is_complete
 from dragonfly_vortex.digest import new_hash, parse_digest
-from dragonfly_vortex.errors import NoSchedulerKnown, NoSourceKnown, OutputError, OutputExists, TaskDigestMismatch
+from dragonfly_vortex.errors import (
+    NoSchedulerKnown,
+    NoSourceKnown,
+    NotStored,
+    OutputError,
+    OutputExists,
+    TaskDigestMismatch,
+)
 from dragonfly_vortex.files import read_exactly, write_all
 from dragonfly_vortex.geometry import BLOCK_LENGTH
 from dragonfly_vortex.interfaces import InThread
@@ -111,7 +119,11 @@ class LocalTasks:
         return task, is_complete(task, await self._store.get_pieces(kind, task_id))
 
     async def _list_tasks(self, kind: PieceKind) -> Sequence[tuple[StoredTask, bool]]:
-        return [(task, is_complete(task, pieces)) for task, pieces in await self._store.list_tasks(kind)]
+        found = []
+        for task in await self._store.list_tasks(kind):
+            with suppress(NotStored):  # it has been removed meanwhile
+                found.append(await self._get_task(kind, task.task_id))
+        return found
 
     def _until_cancelled(self, work: Callable[[_Look], _T]) -> Deferred[_T]:
         """

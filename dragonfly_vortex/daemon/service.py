@@ -18,10 +18,12 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.cluster import is_configured
 from dragonfly_vortex.config import Config, check_ports, main_share, reloaded, server_tls, value_at
 from dragonfly_vortex.daemon.door import Door, DoorSettings, IPeerReactor
 from dragonfly_vortex.daemon.downloads import Downloads
 from dragonfly_vortex.daemon.local_door import LocalDoor
+from dragonfly_vortex.daemon.member import Member
 from dragonfly_vortex.daemon.peer_tasks import LocalTasks
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.discovery import Advertisement, address_to_advertise, require_zeroconf
@@ -77,6 +79,7 @@ class VortexService(Service):
         self._doors: dict[str, Door] = {}  # by the names of their transports
         self._downloads: Downloads | None = None
         self._local_door: LocalDoor | None = None
+        self._member: Member | None = None
         self._metrics: IServer | None = None
         self._advertisement: Advertisement | None = None
         self._limiter: UploadLimiter | None = None
@@ -177,6 +180,8 @@ class VortexService(Service):
             self._advertise(starting)
         for name, door in doors.items():
             starting[name].addErrback(self._does_not_serve, name, door)
+        if is_configured(self.config) and self._shared is None:
+            self._join(starting, store, downloads)
         if local_door is not None:
             local_door.start().addErrback(self._local_door_failed, local_door)
         Service.startService(self)
@@ -223,6 +228,7 @@ class VortexService(Service):
         advertisement, self._advertisement = self._advertisement, None
         downloads, self._downloads = self._downloads, None
         local_door, self._local_door = self._local_door, None
+        member, self._member = self._member, None
         if rechecks is not None:
             rechecks.stop()
         clock = IReactorTime(self.reactor)
@@ -230,6 +236,8 @@ class VortexService(Service):
         stopping = [door.stop(self.config.shutdown_timeout) for door in doors.values()]
         if advertisement is not None:
             stopping.append(advertisement.stop())
+        if member is not None:
+            stopping.append(member.stop())
         if downloads is not None:
             stopping.append(Deferred.fromCoroutine(downloads.stop()))
         if local_door is not None:
@@ -257,6 +265,33 @@ class VortexService(Service):
     def _does_not_serve(self, failure: Failure, name: str, door: Door) -> None:
         """A door could not be opened after all, unless it was to be closed by then."""
         if door is self._doors.get(name):
+            self.door_failed(failure)
+
+    def _join(self, starting: Mapping[str, Deferred[None]], store: PieceStore, downloads: Downloads) -> None:
+        """
+        Become a member of a cluster as soon as the gRPC door serves.
+
+        :param starting: the doors, each with a Deferred that fires when it serves.
+        """
+        door = starting.get(GRPC.name)
+        if door is None:
+            self.log.error(
+                "schedulers are configured, and need the gRPC door, which storage.server.protocol leaves out"
+            )
+            return
+        member = self._member = Member(self.config, self.reactor, store, downloads)
+
+        def join(_: None) -> None:
+            port = self._port_of(GRPC.name)
+            if port is not None and member is self._member:
+                member.start(port)
+
+        door.addCallback(join).addErrback(self._cannot_join, member)
+
+    def _cannot_join(self, failure: Failure, member: Member) -> None:
+        """Schedulers cannot be asked: the peer has not what its configuration says."""
+        self.log.error("the peer cannot join its cluster: {reason}", reason=failure.getErrorMessage())
+        if member is self._member:
             self.door_failed(failure)
 
     def _local_door_failed(self, failure: Failure, door: LocalDoor) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dragonfly_api import common_pb2
 from grpc import StatusCode
 
 from dragonfly_vortex.digest import parse_digest
@@ -18,6 +19,9 @@ from dragonfly_vortex.rpc.task_methods import TaskMethod
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["CallRefused", "DownloadOrder", "download_order", "import_order"]
+
+_PRIORITY = 6
+"""That of a request which has none, as of ``dfget``."""
 
 _RANGE = re.compile(r"\s*bytes\s*=\s*(?:([0-9]{1,19})\s*-\s*([0-9]{1,19})?|-\s*([0-9]{1,19}))\s*(?:,.*)?")
 
@@ -106,6 +110,9 @@ def download_order(method: TaskMethod, message: Any, *, is_foreign: bool) -> Dow
         headers=headers,
         token=_hub(message).token if _hub(message) is not None else "",
         may_ask_source=not getattr(message, "disable_back_to_source", False),
+        must_ask_source=getattr(message, "need_back_to_source", False),
+        must_ask_scheduler=getattr(message, "scheduling_policy", common_pb2.AUTO) == common_pb2.ALWAYS,
+        priority=getattr(message, "priority", _PRIORITY),
         is_foreign=is_foreign,
     )
     return DownloadOrder(

@@ -131,14 +131,9 @@ class PieceStore:
         """See :meth:`ITaskStore.get_pieces`."""
         return self._ask(lambda: self._offered(kind, task_id).get_pieces(kind, task_id))
 
-    def list_tasks(self, kind: PieceKind) -> Deferred[list[tuple[StoredTask, list[StoredPiece]]]]:
-        """All tasks of a kind, the oldest first, each with its pieces. Fails as :meth:`get_task` does."""
-
-        def read() -> list[tuple[StoredTask, list[StoredPiece]]]:
-            tasks = [task for task in self._catalog.list_tasks() if task.kind is kind]
-            return [(task, self._catalog.get_pieces(kind, task.task_id)) for task in tasks]
-
-        return self._ask(read)
+    def list_tasks(self, kind: PieceKind) -> Deferred[list[StoredTask]]:
+        """All tasks of a kind, the oldest first. Fails as :meth:`get_task` does."""
+        return self._ask(lambda: [task for task in self._catalog.list_tasks() if task.kind is kind])
 
     def open_piece(
         self, kind: PieceKind, task_id: str, number: int, start: int = 0, length: int | None = None

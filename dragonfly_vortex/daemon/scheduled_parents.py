@@ -1,0 +1,136 @@
+"""
+The parents of a download that a scheduler offers. An offer changes the parents of the download, and the progress of the
+download is reported to the scheduler.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+
+from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.cluster.requests import CandidateParent, FinishedPiece, TaskAnnouncement
+from dragonfly_vortex.downloaders.factory import Negotiation
+from dragonfly_vortex.errors import WrongTransport
+from dragonfly_vortex.model import ArrivedPiece
+from dragonfly_vortex.task.download import TaskDownload
+
+if TYPE_CHECKING:
+    from dragonfly_vortex.cluster.membership import Membership
+
+__all__ = ["ScheduledParents"]
+
+
+class ScheduledParents:
+    """
+    The parents of one download.
+
+    :param membership: registers the download.
+    :param request: the task, as it is announced to schedulers.
+    :param negotiation: prepares to speak to parents.
+    :param source: the address of the task's source; empty for none.
+    :param scheme: of the parents' addresses.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self, membership: Membership, request: TaskAnnouncement, negotiation: Negotiation, *, source: str, scheme: str
+    ) -> None:
+        self.addresses: tuple[str, ...] = ()
+        """The parents that are offered now."""
+        self.reason = ""
+        """Why there are none."""
+        self._negotiation = negotiation
+        self._source = source
+        self._scheme = scheme
+        self._places: dict[str, tuple[str, int]] = {}  # IP address and port of each parent that was ever offered
+        self._download: TaskDownload | None = None
+        self._has_complained = False  # since the last offer
+        self._answered: Deferred[None] | None = None
+        self._registration = membership.register(request, self._offered, self._nothing_offered)
+
+    def answer(self) -> Deferred[None]:
+        """Wait for the first answer. To be called once."""
+        if self.addresses or self.reason:
+            return succeed(None)
+        self._answered = Deferred()
+        return self._answered
+
+    def follow(self, download: TaskDownload) -> None:
+        """Change the parents of a download from now on."""
+        self._download = download
+
+    def arrived(self, piece: ArrivedPiece) -> None:
+        """A piece is in the storage."""
+        metadata = piece.metadata
+        place = self._places.get(metadata.parent_id)
+        self._registration.report_piece(
+            FinishedPiece(
+                number=metadata.number,
+                offset=metadata.offset,
+                length=metadata.length,
+                digest=metadata.digest,
+                cost=float(metadata.cost),
+                created_at=float(metadata.created_at),
+                parent_id="" if place is None else self._registration.peer_id_at(*place),
+                is_from_source=metadata.parent_id == self._source != "",
+            )
+        )
+
+    def complain(self, line: str) -> None:
+        """A parent is waited for: others are asked for, once for each offer."""
+        if self.addresses and not self._has_complained:
+            self._has_complained = True
+            self._registration.reschedule(line)
+
+    def finish(self) -> None:
+        """All of the task is in the storage."""
+        self._download = None
+        self._registration.finish()
+
+    def fail(self, reason: str) -> None:
+        """
+        The download has failed, or was given up.
+
+        :param reason: in words.
+        """
+        self._download = None
+        self._registration.fail(reason)
+
+    def _offered(self, candidates: tuple[CandidateParent, ...]) -> None:
+        """A scheduler offers these parents, in place of those before."""
+        before, self.addresses = self.addresses, tuple(filter(None, map(self._prepare, candidates)))
+        self._has_complained = False
+        if not self.addresses:
+            self.reason = "the scheduler offers no parent that can be asked"
+        if self._download is not None:
+            for address in self.addresses:
+                self._download.add_parent(address, self._negotiation.announcers.get(address))
+            for address in before:  # later: a download without any parent fails
+                if address not in self.addresses:
+                    self._download.remove_parent(address)
+        self._tell_answer()
+
+    def _prepare(self, candidate: CandidateParent) -> str:
+        """The address of a parent that can be asked; empty for one that cannot."""
+        try:
+            parent = ParentAddress(scheme=self._scheme, host=candidate.ip, port=candidate.port)
+            self._negotiation.add(parent)
+        except WrongTransport as error:
+            self._log.warn("a scheduler's parent is not asked: {error}", error=error)
+            return ""
+        self._places[str(parent)] = (candidate.ip, candidate.port)
+        return str(parent)
+
+    def _nothing_offered(self, reason: str) -> None:
+        """No scheduler has a parent."""
+        self.reason = reason
+        self._tell_answer()
+
+    def _tell_answer(self) -> None:
+        answered, self._answered = self._answered, None
+        if answered is not None:
+            answered.callback(None)

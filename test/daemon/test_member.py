@@ -1,0 +1,38 @@
+"""A peer that announces the tasks of its storage to a scheduler."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dragonfly_api import dfdaemon_pb2
+
+from dragonfly_vortex.model import Origin
+from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.wire import PieceKind
+from test.daemon.clustered import ClusterTestCase
+from test.rpc.local_peer import LENGTH, until
+
+
+class MemberTests(ClusterTestCase):
+    """A member with a storage."""
+
+    async def test_announced(self) -> None:
+        """A task that is imported while the peer runs is announced, and withdrawn when it is removed."""
+        path, storage = self.directory / "file", self.directory / "storage"
+        origin = Origin(url="https://origin.example/file")
+        task = await self.in_thread(lambda: import_file(path, storage, PieceKind.STANDARD, origin=origin))
+        await until(lambda: task.task_id in self.scheduler.peers.values())
+        (heard,) = self.scheduler.heard
+        download = heard.messages[0].register_peer_request.download
+        self.assertEqual((download.url, download.actual_content_length), (origin.url, LENGTH))
+        await self.call("DeleteTask", dfdaemon_pb2.DeleteTaskRequest(task_id=task.task_id))
+        await until(lambda: not self.scheduler.peers)
+
+    async def test_leaves(self) -> None:
+        """The host is announced with the address of its gRPC door, and leaves when the peer ends."""
+        member: Any = self.peer._member
+        await until(lambda: member._membership.serving)
+        (host,) = self.scheduler.hosts.values()
+        self.assertEqual((host.ip, host.port), ("127.0.0.1", getattr(self.peer.grpc_address, "port", 0)))
+        await self.peer.stopService()
+        self.assertEqual(self.scheduler.left, [host.id])

@@ -1,0 +1,56 @@
+"""Downloads whose parents a scheduler offers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dragonfly_api import common_pb2, dfdaemon_pb2
+from grpc import StatusCode
+from twisted.internet.defer import Deferred
+
+from test.daemon.clustered import ClusterTestCase
+from test.rpc.local_peer import LENGTH, PIECES, until
+
+
+class ScheduledTests(ClusterTestCase):
+    """A registry's blob, which a parent has."""
+
+    def blob(self) -> Deferred[Any]:
+        """Have it downloaded by the local door."""
+        request = dfdaemon_pb2.DownloadTaskRequest()
+        request.download.url = f"https://registry.example/v2/name/blobs/sha256:{self.task_id}"
+        request.download.enable_task_id_based_blob_digest = True
+        request.download.disable_back_to_source = True
+        request.download.priority = common_pb2.LEVEL5
+        return self.call("DownloadTask", request)
+
+    async def test_offered(self) -> None:
+        """The parent that is offered is asked; each piece and the end are reported."""
+        self.scheduler.script[self.task_id] = ["child"]
+        replies = await self.blob()
+        self.assertEqual(replies[0].download_task_started_response.content_length, LENGTH)
+        await until(lambda: [heard.is_over for heard in self.scheduler.heard] == [True])
+        (heard,) = self.scheduler.heard
+        words = heard.words
+        self.assertEqual(words.count("download_piece_finished_request"), PIECES)
+        self.assertEqual((words[0], words[-1]), ("register_peer_request", "download_peer_finished_request"))
+        registered = heard.messages[0].register_peer_request.download
+        self.assertEqual(
+            (registered.url, registered.priority), (f"https://registry.example/v2/name/blobs/sha256:{self.task_id}", 5)
+        )
+        pieces = [
+            message.download_piece_finished_request.piece
+            for message in heard.messages
+            if message.WhichOneof("request") == "download_piece_finished_request"
+        ]
+        self.assertEqual(sum(piece.length for piece in pieces), LENGTH)
+        self.assertEqual(len({piece.parent_id for piece in pieces}), 1)
+        self.assertTrue(all(piece.parent_id for piece in pieces))
+
+    async def test_nothing_offered(self) -> None:
+        """Without a parent and a source the download fails with what the scheduler says, which hears of it."""
+        self.scheduler.script[self.task_id] = ["first child that fails"]
+        code, text = await self.refusal(self.blob())
+        self.assertEqual(code, StatusCode.INTERNAL)
+        self.assertIn(self.task_id, text)
+        await until(lambda: all(heard.is_over for heard in self.scheduler.heard))
