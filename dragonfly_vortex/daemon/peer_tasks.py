@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -39,6 +39,9 @@ from dragonfly_vortex.storage.linker import link_task
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.wire import PieceKind
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 __all__ = ["LocalTasks"]
 
@@ -108,8 +111,21 @@ class LocalTasks:
     def remove_task(self, kind: PieceKind, task_id: str, *, is_local: bool) -> Deferred[None]:
         return self._in_thread(lambda: remove_task(self._store.directory, kind, task_id))
 
+    def stat(self, kind: PieceKind, task_id: str) -> Deferred[Message | None]:
+        membership = self._downloads.membership
+        if membership is None or kind is PieceKind.CACHE:
+            return succeed(None)
+
+        def failed(failure: Failure) -> None:
+            from dragonfly_vortex.rpc.status import CallFailed
+
+            failure.trap(CallFailed)
+
+        return membership.stat(kind, task_id).addErrback(failed)
+
     def leave(self) -> Deferred[None]:
-        return fail(NoSchedulerKnown())
+        membership = self._downloads.membership
+        return fail(NoSchedulerKnown()) if membership is None else membership.delete_host()
 
     def entries(self, url: str, headers: Mapping[str, str], *, is_foreign: bool) -> Deferred[SourceEntries]:
         return fail(NoSourceKnown("this peer asks no source"))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
 from dragonfly_vortex.model import ArrivedPiece, ImportRequest, OpenPiece, OutputRequest, StoredTask, TaskRequest
 from dragonfly_vortex.wire import PieceKind
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
 
 __all__ = ["PeerTasks", "SourceEntries"]
 
@@ -55,6 +58,11 @@ class PeerTasks(Protocol):
 
     def import_file(self, request: ImportRequest) -> Deferred[StoredTask]:
         """Put a file into the storage."""
+
+    def stat(self, kind: PieceKind, task_id: str) -> Deferred[Message | None]:
+        """
+        What a scheduler knows of a task, in the API's own message. Fires with None where no scheduler knows it.
+        """
 
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[tuple[StoredTask, bool]]:
         """A task of the storage, and whether all of it is there."""

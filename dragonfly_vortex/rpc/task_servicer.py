@@ -158,6 +158,10 @@ class TaskRPCs:
             await self._abort(context, error)
 
     async def _stat(self, method: TaskMethod, message: Any) -> Message:
+        if self._is_local and method.verb == "Stat":
+            known: Message | None = await self._thread.ask(self._tasks.stat, method.kind, message.task_id)
+            if known is not None:
+                return known
         task, is_complete = await self._find(method, message.task_id)
         return _about(method.reply, task, is_complete=is_complete)
 

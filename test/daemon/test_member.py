@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from dragonfly_api import dfdaemon_pb2
+from google.protobuf.empty_pb2 import Empty
+from grpc import StatusCode
 
 from dragonfly_vortex.model import Origin
 from dragonfly_vortex.storage.importer import import_file
@@ -27,6 +29,20 @@ class MemberTests(ClusterTestCase):
         self.assertEqual((download.url, download.actual_content_length), (origin.url, LENGTH))
         await self.call("DeleteTask", dfdaemon_pb2.DeleteTaskRequest(task_id=task.task_id))
         await until(lambda: not self.scheduler.peers)
+
+    async def test_asked(self) -> None:
+        """The local door tells what the scheduler knows of a task, and has it forget this host."""
+        member: Any = self.peer._member
+        await until(lambda: member._membership.serving)
+        self.scheduler.script["known"] = ["owner"]
+        task = await self.call("StatTask", dfdaemon_pb2.StatTaskRequest(task_id="known"))
+        self.assertEqual((task.id, task.state), ("known", ""))  # the storage would say more
+        unknown = self.call("StatTask", dfdaemon_pb2.StatTaskRequest(task_id="unknown"))
+        self.assertEqual(await self.refusal(unknown), (StatusCode.NOT_FOUND, "task not found: unknown"))
+        path = "/dfdaemon.v2.DfdaemonDownload/DeleteHost"
+        delete = self.channel.unary_unary(path, Empty.SerializeToString, Empty.FromString)
+        await self.in_thread(lambda: delete(Empty(), timeout=30))
+        self.assertEqual((len(self.scheduler.left), self.scheduler.hosts), (1, {}))
 
     async def test_leaves(self) -> None:
         """The host is announced with the address of its gRPC door, and leaves when the peer ends."""
