@@ -1,0 +1,73 @@
+"""What was found, kept in ``docs/cluster.json``, and its tables in ``docs/compatibility.md``."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks.cluster.figures import FIGURES
+from benchmarks.cluster.trials import TRIALS
+from benchmarks.text import table
+
+__all__ = ["read", "tables", "words_of", "write"]
+
+_BEGIN, _END = "<!-- cluster: begin -->\n", "<!-- cluster: end -->\n"
+
+
+def read(docs: Path) -> dict[str, Any]:
+    """What was found before; empty where there is nothing."""
+    path = docs / "cluster.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {"versions": {}, "trials": {}, "figures": {}} | found
+
+
+def write(docs: Path, found: Mapping[str, Any]) -> None:
+    """Keep what was found, and draw the tables."""
+    (docs / "cluster.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    page = docs / "compatibility.md"
+    text = page.read_text(encoding="utf-8") if page.exists() else f"# Compatibility\n\n{_BEGIN}{_END}"
+    before, _, rest = text.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    page.write_text(f"{before}{_BEGIN}{tables(found)}\n{_END}{after}", encoding="utf-8")
+
+
+def words_of(trial: Any) -> str:
+    """What a trial tries."""
+    words: str = trial.__doc__
+    return words
+
+
+def tables(found: Mapping[str, Any]) -> str:
+    """The versions, what was tried, and what was measured, in Markdown."""
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    tried = [[words_of(each), *found["trials"].get(each.__name__, ["not tried", ""])] for each in TRIALS]
+    measured = []
+    for figure in FIGURES:
+        figures = found["figures"].get(figure.name)
+        if figures is None:
+            measured.append([figure.words, "not measured", "", "", f"{figure.most}", ""])
+        elif "failed" in figures:
+            measured.append([figure.words, figures["failed"], "", "", f"{figure.most}", ""])
+        else:
+            ours, real = (statistics.median(figures[side]) for side in ("ours", "real"))
+            load = "-".join(f"{each:.0f}" for each in sorted(figures["load"]))
+            measured.append(
+                [
+                    figure.words,
+                    f"{ours:.2f} s",
+                    f"{real:.2f} s",
+                    f"{ours / real:.2f}",
+                    f"{figure.most}",
+                    f"{len(figures['ours'])}, {load}",
+                ]
+            )
+    return "\n\n".join(
+        [
+            f"With {versions}.",
+            table(["tried", "result", ""], tried),
+            table(["measured, medians", "ours", "real", "ratio", "at most", "rounds, load"], measured),
+        ]
+    )
