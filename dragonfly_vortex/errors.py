@@ -282,6 +282,9 @@ class PieceError(VortexError):
     :param reason: what was expected and what came.
     """
 
+    retry_after: float = 0.0
+    """Seconds for which the parent asks not to be asked; 0.0 where it says nothing."""
+
     def __init__(self, parent: str, piece_id: str, reason: str) -> None:
         self.parent = parent
         self.piece_id = piece_id
@@ -291,6 +294,9 @@ class PieceError(VortexError):
 
 class PieceNotFound(PieceError):
     """The parent answered that it does not have the piece (error code 2)."""
+
+    content_length: int | None = None
+    """Bytes of the whole task, where the parent says that there is no such piece; None where it does not say."""
 
 
 class ParentFailed(PieceError):
@@ -307,9 +313,6 @@ class ParentFailed(PieceError):
 
 class ParentUnreachable(PieceError):
     """The parent could not be connected to, or closed or lost the connection before the piece was complete."""
-
-    retry_after: float = 0.0
-    """Seconds for which the parent asks not to be asked."""
 
 
 class ParentRefused(ParentUnreachable):
@@ -381,7 +384,10 @@ class SourceError(VortexError):
 
 
 class SourceNotFound(SourceError):
-    """The source has nothing at the URL."""
+    """There is nothing at the URL, or nothing behind the end of what is there."""
+
+    content_length: int | None = None
+    """Bytes of what is there; None where nothing is."""
 
 
 class SourceRefused(SourceError):

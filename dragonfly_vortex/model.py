@@ -6,6 +6,7 @@ This module imports nothing of Twisted, and so parts that block can use it witho
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = [
     "ArrivedPiece",
+    "BackToSource",
     "Claim",
     "DownloadPieceResponse",
     "DownloadedPiece",
@@ -69,6 +71,17 @@ class Origin:
     by_blob_digest: bool = False
     region: str = ""
     endpoint: str = ""
+
+
+class BackToSource(enum.Enum):
+    """When a download asks the source for a piece that other parents do not have."""
+
+    NEVER = "never"
+    """Not at all."""
+    LAST_RESORT = "last_resort"
+    """When no other parent may announce it any more, or nothing has come for 5 s."""
+    ALWAYS = "always"
+    """At once; but a parent has a second to say what it has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

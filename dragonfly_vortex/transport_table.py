@@ -16,6 +16,8 @@ __all__ = [
     "ALL",
     "BEST",
     "GRPC",
+    "HTTP",
+    "SOURCES",
     "TCP",
     "TRANSPORTS",
     "Transport",
@@ -109,8 +111,21 @@ GRPC = Transport(
 )
 """Dragonfly's API."""
 
+HTTP = Transport(
+    name="http",
+    label="HTTP",
+    scheme="http",
+    tls_scheme="https",
+    purpose="a source, which gives ranges of one file",
+    downloader="dragonfly_vortex.downloaders.http:build",
+)
+"""HTTP, by which a source is asked. A source is no peer: it is added to a download together with its URL."""
+
 TRANSPORTS: tuple[Transport, ...] = (TCP, GRPC)
-"""All transports. A child that can choose takes the first that works; a bare address is one of the first."""
+"""The transports of peers. A child that can choose takes the first that works; a bare address is one of the first."""
+
+SOURCES: tuple[Transport, ...] = (HTTP,)
+"""The transports of sources."""
 
 
 def transports_named(word: str) -> tuple[Transport, ...]:
@@ -126,17 +141,17 @@ def transports_named(word: str) -> tuple[Transport, ...]:
 
 
 def schemes() -> tuple[str, ...]:
-    """All schemes that a parent's address may have."""
+    """All schemes that a peer's address may have."""
     return tuple(scheme for each in TRANSPORTS for scheme in each.schemes)
 
 
 def transport_of_scheme(scheme: str) -> Transport:
     """
-    The transport of a parent's address.
+    The transport of the address of a parent or a source.
 
     :raises ValueError: no transport has that scheme.
     """
-    for each in TRANSPORTS:
+    for each in (*TRANSPORTS, *SOURCES):
         if scheme in each.schemes:
             return each
     raise ValueError(f"expected one of the schemes {', '.join(schemes())}, got {scheme!r}")

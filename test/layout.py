@@ -60,6 +60,7 @@ SIDES = {
     "downloaders": (
         frozenset({"by_kind", "pooled", "tcp"}),
         frozenset({"by_kind", "pooled", "grpc"}),
+        frozenset({"by_kind", "http"}),
         frozenset({"by_kind", "failover", "auto"}),
     ),
 }

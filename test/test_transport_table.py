@@ -37,6 +37,7 @@ from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.transport_table import (
+    HTTP,
     TRANSPORTS,
     Transport,
     load_code,
@@ -68,7 +69,8 @@ class TableTests(SynchronousTestCase):
     def test_schemes(self) -> None:
         """Each scheme belongs to one transport; a bare address belongs to the first."""
         self.assertEqual(schemes(), ("tcp", "tls", "grpc", "grpcs"))
-        for scheme, transport in (("tcp", TCP), ("tls", TCP), ("grpc", GRPC), ("grpcs", GRPC)):
+        rows = (("tcp", TCP), ("tls", TCP), ("grpc", GRPC), ("grpcs", GRPC), ("http", HTTP), ("https", HTTP))
+        for scheme, transport in rows:
             self.assertIs(transport_of_scheme(scheme), transport)
             self.assertIs(transport_of_address(f"{scheme}://host:1"), transport)
         self.assertIs(transport_of_address("host:1"), TCP)

@@ -8,6 +8,7 @@ message.
 
 from __future__ import annotations
 
+import enum
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from dragonfly_vortex.transport_table import schemes, transports_named
 __all__ = [
     "Address",
     "AddressAndPort",
+    "Choice",
     "Directory",
     "Duration",
     "File",
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_E = TypeVar("_E", bound=enum.Enum)
 
 _SECONDS = r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
 """A plain number of seconds."""
@@ -281,6 +284,32 @@ class ProtocolName(_Text[str]):
         if text not in self.words:
             raise ValueError
         return text
+
+
+@dataclass(frozen=True, slots=True)
+class Choice(Generic[_E]):
+    """
+    One of some words.
+
+    :param words: the enumeration that has them as its values.
+    """
+
+    words: type[_E]
+
+    name = "text"
+
+    @property
+    def allowed(self) -> str:
+        """The words."""
+        return f"one of {', '.join(str(each.value) for each in self.words)}"
+
+    def parse(self, scalar: Scalar) -> _E:
+        """Read a word; its case counts."""
+        return self.words(_written_as_text(scalar))
+
+    def show(self, value: _E) -> str:
+        """Write a word."""
+        return str(value.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config.cluster import DynconfigConfig, SchedulerConfig
 from dragonfly_vortex.config.kinds import (
     Address,
+    Choice,
     Directory,
     Duration,
     File,
@@ -28,6 +29,7 @@ from dragonfly_vortex.config.kinds import (
     Whole,
 )
 from dragonfly_vortex.config.setting import file_setting, setting
+from dragonfly_vortex.model import BackToSource
 from dragonfly_vortex.transport_table import ALL, BEST
 
 __all__ = [
@@ -185,6 +187,15 @@ class DownloadConfig:
             "The parents of `dfvortex download` where the command names none, and of all downloads of a running peer.",
             omitted="none",
             nullable=True,
+        ),
+    )
+    back_to_source: BackToSource = field(
+        default=BackToSource.LAST_RESORT,
+        metadata=setting(
+            Choice(BackToSource),
+            "When the source of a task is asked for a piece that no other parent has: `never`; as `last_resort`, when "
+            "no parent may announce it any more, or nothing has come for 5 s; `always`: at once, but parents have a "
+            "second to say what they have. See [A source](download.md#a-source).",
         ),
     )
     concurrent_task_count: int = field(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
 
@@ -18,9 +18,13 @@ from dragonfly_vortex.config import Config
 from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.errors import UnknownProtocol, WrongTransport
 from dragonfly_vortex.interfaces import IDownloader, IPieceAnnouncer
+from dragonfly_vortex.model import Origin
 from dragonfly_vortex.peer_exchange import PeerExchange
 from dragonfly_vortex.transport.ratelimit import TokenBucket
-from dragonfly_vortex.transport_table import BEST, Transport, load_code, transports_named
+from dragonfly_vortex.transport_table import BEST, SOURCES, Transport, load_code, transports_named
+
+if TYPE_CHECKING:
+    from dragonfly_vortex.downloaders.http import SourceDownloader
 
 __all__ = ["AnnouncerBuilder", "DownloaderBuilder", "DownloaderFactory", "MakeAnnouncer", "Negotiation", "negotiate"]
 
@@ -119,12 +123,13 @@ def _build_auto(
     """
     The downloader that takes the best transport of each parent.
 
-    :param transports: those that may carry content. The first is built now, the others when they are needed.
+    :param transports: those that may carry content. The first is built now, the others when they are needed, and so
+        are those of sources.
     :param say: called with one line about each change of a parent's transport.
     :raises CertificateUnusable: a file for TLS, which the first transport reads now, cannot be used.
     """
     limiter = _receive_limiter(config, reactor)  # one for all: the limit is that of all content
-    builders = {each.name: _builder(each, config, reactor, limiter) for each in transports}
+    builders = {each.name: _builder(each, config, reactor, limiter) for each in (*transports, *SOURCES)}
     auto = AutoDownloader(IReactorTime(reactor), builders, piece_timeout=config.download.piece_timeout, say=say)
     auto.prepare(transports[0].name)
     return auto
@@ -186,6 +191,43 @@ class Negotiation:
             learn = partial(self._learn, str(parent))
             self.announcers[str(parent)] = self._makers[own.name](parent, learn, self._exchange)
 
+    def add_source(
+        self,
+        origin: Origin,
+        task_id: str,
+        headers: Sequence[tuple[str, str]] = (),
+        *,
+        token: str = "",
+        version: str = "",
+    ) -> str:
+        """
+        Prepare to ask the source of a task.
+
+        :param origin: what the task is made from.
+        :param headers: names and values of headers that the source is to be sent.
+        :param token: the token for a hub of models; empty for that of the environment.
+        :param version: what is known already of the version of the content; empty for nothing.
+        :returns: its address, for :class:`~dragonfly_vortex.task.download.TaskDownload`: the URL without secrets.
+        :raises InvalidOrigin: the origin has no URL of a source.
+        :raises UsageError: the environment names a proxy that cannot be used.
+        :raises ValueError: the negotiation was made without a source.
+        """
+        if self._auto is None:
+            raise ValueError("expected a negotiation with has_source=True, got one without")
+        sources = cast("SourceDownloader", self._auto.prepare(SOURCES[0].name))
+        address = sources.add(task_id, origin, headers, token=token, version=version)
+        self.announcers[address] = sources.announcer(address)
+        return address
+
+    def remove_source(self, address: str, task_id: str) -> None:
+        """
+        Forget the source of a task that is not downloaded any more.
+
+        :param address: as :meth:`add_source` has given it.
+        """
+        if self._auto is not None:
+            cast("SourceDownloader", self._auto.prepare(SOURCES[0].name)).remove(address, task_id)
+
     def _learn(self, parent: str, address: str) -> None:
         """A parent has told where it offers another transport."""
         if self._auto is not None:
@@ -200,6 +242,7 @@ def negotiate(
     reactor: IReactorTCP,
     say: Callable[[str], None] = lambda line: None,
     exchange: PeerExchange | None = None,
+    has_source: bool = False,
 ) -> Negotiation:
     """
     Prepare to speak to parents. The code of a transport is loaded only if one of them needs it.
@@ -207,6 +250,7 @@ def negotiate(
     :param protocol: what carries content: a transport's name, or ``auto`` for the best that a parent offers.
     :param say: called with one line about each change of a parent's transport.
     :param exchange: the exchange of peers with parents; None for none.
+    :param has_source: whether there is a source, too, see :meth:`Negotiation.add_source`.
     :raises UnknownProtocol: there is no such protocol.
     :raises WrongTransport: content is to go over one transport alone, and a parent cannot be asked by it.
     :raises CertificateUnusable: a file for TLS, which are read now, cannot be used.
@@ -214,7 +258,7 @@ def negotiate(
     transports = _transports(protocol)
     is_announced = any(each.name in other.announces for each in transports for other in transports_named(BEST))
     downloader: IDownloader
-    if is_announced or protocol == BEST:
+    if is_announced or has_source or protocol == BEST:
         downloader = _build_auto(transports, config, reactor, say)
     else:
         downloader = DownloaderFactory(protocol, config, reactor=reactor).build()

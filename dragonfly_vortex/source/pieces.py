@@ -32,13 +32,16 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.geometry import piece_count, piece_length_for, piece_span
 from dragonfly_vortex.interfaces import DownloadPieceRequest, ISource
 from dragonfly_vortex.model import DownloadPieceResponse, SourceStat, piece_id
-from dragonfly_vortex.source.stream import Flow, PieceStream
+from dragonfly_vortex.source.stream import Flow, PieceStream, the_end
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.receiver import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink
 from dragonfly_vortex.wire import PieceMetadata, TrafficType
 
 __all__ = ["SourcePieces"]
+
+_PAUSE = 0.1
+"""Seconds for which a failure to say anything is the answer to all, so that the source is not asked many times."""
 
 
 class SourcePieces:
@@ -68,8 +71,10 @@ class SourcePieces:
         self._version = version
         self._stat: SourceStat | None = None
         self._asking: list[Deferred[SourceStat]] | None = None  # those that wait for the first answer
+        self._coming: Deferred[SourceStat] | None = None  # that answer
+        self._failure: Failure | None = None  # of the last request for it
+        self._failed_until = 0.0  # it is not asked again before
         self._stream: PieceStream | None = None
-        self._is_stopped = False
 
     @property
     def version(self) -> str:
@@ -85,18 +90,23 @@ class SourcePieces:
 
     def stat(self) -> Deferred[SourceStat]:
         """
-        The metadata of the source's content. The source is asked once, and again where that failed.
+        The metadata of the source's content. The source is asked once; where that failed, again after a pause.
 
         :returns: fails with a :class:`~dragonfly_vortex.errors.SourceError`.
         """
         waiting: Deferred[SourceStat] = Deferred()
-        if self._stat is not None:
+        if self._failure is not None and self._clock.seconds() < self._failed_until:
+            if isinstance(self._failure.value, SourceUnavailable):
+                self._failure.value.retry_after = self._failed_until - self._clock.seconds()
+            waiting.errback(self._failure)
+        elif self._stat is not None:
             waiting.callback(self._stat)
         elif self._asking is not None:
             self._asking.append(waiting)
         else:
             self._asking = [waiting]
-            self._source.stat().addBoth(self._answered)
+            self._coming = self._source.stat()
+            self._coming.addBoth(self._answered)
         return waiting
 
     def download(self, request: DownloadPieceRequest, timeout: float) -> Deferred[DownloadPieceResponse]:
@@ -116,7 +126,8 @@ class SourcePieces:
 
     def stop(self) -> Deferred[None]:
         """End what is under way."""
-        self._is_stopped = True
+        if self._coming is not None:
+            self._coming.cancel()
         if self._stream is not None:
             self._stream.stop()
         return self._source.stop()
@@ -178,7 +189,7 @@ class SourcePieces:
         offset, length = request.number * piece_length, piece_length
         if stat.content_length is not None:
             if request.number >= piece_count(stat.content_length, piece_length):
-                raise SourceNotFound(self._source.name, f"expected more than {stat.content_length} bytes, got the end")
+                raise the_end(self._source.name, stat.content_length)
             offset, length = piece_span(request.number, stat.content_length, piece_length)
         metadata = PieceMetadata(
             number=request.number,
@@ -193,13 +204,18 @@ class SourcePieces:
 
     def _answered(self, result: SourceStat | Failure) -> None:
         """The source has said what it has, or cannot be asked."""
-        waiting, self._asking = self._asking or [], None
+        waiting, self._asking, self._coming = self._asking or [], None, None
         if isinstance(result, SourceStat):
             if self._version and result.version != self._version:
                 reason = f"expected version {self._version}, got {result.version or '-'}"
                 result = Failure(SourceChanged(self._source.name, reason))
             else:
                 self._stat = result
+        if isinstance(result, Failure):
+            asked = result.value.retry_after if isinstance(result.value, SourceUnavailable) else 0.0
+            self._failure, self._failed_until = result, self._clock.seconds() + max(_PAUSE, asked)
+        else:
+            self._failure = None
         for each in waiting:
             if isinstance(result, Failure):
                 each.errback(result)
@@ -215,8 +231,10 @@ class SourcePieces:
         """An error of a source as one of a parent's."""
         kind = next(kind for source, kind in _KINDS.items() if isinstance(error, source))
         failed = kind(self._source.name, self._piece_id(request), error.reason)
-        if isinstance(failed, ParentUnreachable) and isinstance(error, SourceUnavailable):
+        if isinstance(error, SourceUnavailable):
             failed.retry_after = error.retry_after
+        if isinstance(error, SourceNotFound) and isinstance(failed, PieceNotFound):
+            failed.content_length = error.content_length
         return failed
 
 

@@ -9,6 +9,7 @@ later one is wanted. So at most one read of bytes is held in memory.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer, IReactorTime
@@ -21,8 +22,9 @@ from dragonfly_vortex.interfaces import ISource
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.read_pacing import Pace
 from dragonfly_vortex.transport.receiver import PieceReceiver
+from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["Flow", "PieceStream"]
+__all__ = ["Flow", "PieceStream", "the_end"]
 
 
 @implementer(IPushProducer)
@@ -120,6 +122,8 @@ class PieceStream:
         self._held = b""  # what came of a piece that is not wanted yet
         self._flow: Flow | None = None
         self._coming: Deferred[None] | None = None  # the stream
+        self._content_length: int | None = None  # known when a stream has ended
+        self._is_over = False  # whether this one has, and what is held is the rest of it
 
     def fetch(self, number: int, receiver: PieceReceiver) -> Deferred[None]:
         """
@@ -184,12 +188,18 @@ class PieceStream:
                 self._end(self._writing)
         if self._flow is not None:
             self._flow.hold_back(bool(self._held))
+        if self._is_over and not self._held:
+            if not self._at and 0 in self._wanted:
+                self._begin(0)
+            self._end(self._writing)
         if self._wanted and not self._is_anything_ahead():
             self._begin_anew()
 
     def _begin(self, number: int) -> None:
         receiver, _ = self._wanted[number]
         self._writing = number
+        if self._content_length is not None:
+            receiver.metadata = _shortened(receiver.metadata, self._content_length)
         try:
             receiver.begin()
         except Exception:
@@ -211,24 +221,34 @@ class PieceStream:
 
     def _fail(self, number: int, failure: Failure) -> None:
         _, done = self._wanted.pop(number)
-        self._writing = None
+        if self._writing == number:
+            self._writing = None
         done.errback(failure)
 
     def _forget(self, number: int) -> None:
         """A piece is not wanted any more."""
-        del self._wanted[number]
+        if self._wanted.pop(number, None) is None:
+            return
         if self._writing == number:
             self._writing = None
         self._go_on()
 
     def _go_on(self) -> None:
         """Have the stream come, from its beginning where nothing that is wanted lies before it."""
+        self._fail_behind_the_end()
         if not self._wanted:
             return
-        if self._coming is not None and self._is_anything_ahead():
+        if (self._coming is not None or self._is_over) and self._is_anything_ahead():
             self._cut()
         else:
             self._begin_anew()
+
+    def _fail_behind_the_end(self) -> None:
+        """There is nothing behind the end, once that is known."""
+        length = self._content_length
+        for number in list(self._wanted):
+            if length is not None and number * self._piece_length >= max(1, length) and number in self._wanted:
+                self._fail(number, Failure(the_end(self._source.name, length)))
 
     def _is_anything_ahead(self) -> bool:
         """Whether the stream has not come to the end of all pieces that are wanted."""
@@ -239,7 +259,7 @@ class PieceStream:
         coming, self._coming = self._coming, None
         if coming is not None:
             coming.cancel()
-        self._at, self._held, self._writing = 0, b"", None
+        self._at, self._held, self._writing, self._is_over = 0, b"", None, False
         coming = self._coming = self._source.fetch(0, None, self)
         coming.addBoth(self._ended, coming)
 
@@ -251,18 +271,23 @@ class PieceStream:
         if isinstance(result, Failure):
             self._fail_all(result)
             return
-        writing, at = self._writing, self._at
-        if not at and 0 in self._wanted:
-            self._begin(0)
-            writing = self._writing
-        self._end(writing)
-        for number in [each for each in self._wanted if each * self._piece_length >= at]:
-            self._fail(
-                number, Failure(SourceNotFound(self._source.name, f"expected more than {at} bytes, got the end"))
-            )
+        self._is_over = True
+        self._content_length = self._at + len(self._held)
         self._go_on()
 
     def _fail_all(self, failure: Failure) -> None:
         wanted, self._wanted, self._writing = self._wanted, {}, None
         for _, done in wanted.values():
             done.errback(failure)
+
+
+def _shortened(metadata: PieceMetadata, content_length: int) -> PieceMetadata:
+    """The metadata of a piece that is no longer than the content is."""
+    return replace(metadata, length=max(0, min(metadata.length, content_length - metadata.offset)))
+
+
+def the_end(source: str, content_length: int) -> SourceNotFound:
+    """Make the error for a piece behind the end."""
+    error = SourceNotFound(source, f"expected more than {content_length} bytes, got the end")
+    error.content_length = content_length
+    return error

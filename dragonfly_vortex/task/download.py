@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
@@ -20,7 +21,7 @@ from dragonfly_vortex.digest import digest_of_id, new_hash, parse_digest
 from dragonfly_vortex.errors import PieceRefused, TaskChanged, TaskError, VortexError
 from dragonfly_vortex.geometry import piece_length_for
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
-from dragonfly_vortex.model import Found
+from dragonfly_vortex.model import BackToSource, Found
 from dragonfly_vortex.task.fetcher import LOOK_AGAIN, Fetcher
 from dragonfly_vortex.task.layout import EMPTY_PIECE, VerifiedPiece
 from dragonfly_vortex.task.parent_state import STORAGE
@@ -59,6 +60,8 @@ class TaskDownload:
         time-out is as long.
     :param end_disputed_at: bytes from which on a parent is not followed without end where another one says that the
         task is much shorter.
+    :param source: which of the parents is the source, that has everything and is asked last; empty for none.
+    :param back_to_source: when it is asked. A source that is never to be asked is none of the parents.
     :param on_progress: called in the reactor's thread whenever a piece has arrived.
     :param on_wait: called with one line for each parent that is waited for.
     :raises ValueError: there is no parent, nothing may be asked, or the digest is none.
@@ -82,6 +85,8 @@ class TaskDownload:
         retry: float = RETRY,
         late_after: float = 360.0,
         end_disputed_at: int = END_DISPUTED_AT,
+        source: str = "",
+        back_to_source: BackToSource = BackToSource.LAST_RESORT,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_wait: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -99,6 +104,8 @@ class TaskDownload:
         self._announcers = dict(announcers or {})
         self._on_progress = on_progress
         self._on_wait = on_wait
+        self.from_source: Counter[str] = Counter()
+        """How many pieces have been asked of the source so far, by the reasons."""
         self._make_plan = partial(
             Plan,
             task_id,
@@ -108,6 +115,9 @@ class TaskDownload:
             jitter=random.random,
             end_disputed_at=end_disputed_at,
             is_in_order=target.is_read_in_order,
+            source=source,
+            back_to_source=back_to_source,
+            from_source=self.from_source,
         )
         self._end_disputed_at = end_disputed_at
         self._removed: set[str] = set()
@@ -210,6 +220,7 @@ class TaskDownload:
             left_to_hash=fetcher.left_to_hash or 0,
             lies=self._lies(fetcher.plan, digest),
             digest=digest,
+            from_source=self.from_source,
         )
 
     async def _begin(self, fetcher: Fetcher, found: Found, digest: str) -> None:

@@ -348,10 +348,11 @@ class Fetcher:
 
     def _commit(self, metadata: PieceMetadata, parent: str, seconds: float) -> None:
         """Have a verified piece committed."""
+        is_source = self.plan.parents[parent].is_source
         row = replace(
             metadata,
-            parent_id=parent,
-            traffic_type=TrafficType.REMOTE_PEER,
+            parent_id="" if is_source else parent,  # children are told, and a URL is not their business
+            traffic_type=TrafficType.BACK_TO_SOURCE if is_source else TrafficType.REMOTE_PEER,
             cost=int(seconds),
             created_at=int(time.time()),
         )

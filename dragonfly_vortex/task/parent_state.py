@@ -98,6 +98,8 @@ class Parent:
     :param look_again_at: when it is asked again for what it did not have; None where it has all, or where nothing is
         tried again.
     :param looks: how often that was put off since it last gave or announced anything.
+    :param is_source: whether it is the source, which has everything and is asked last, see
+        :mod:`~dragonfly_vortex.task.source_choice`.
     """
 
     address: str
@@ -133,6 +135,7 @@ class Parent:
     paused_until: float | None = None
     look_again_at: float | None = None
     looks: int = 0
+    is_source: bool = False
     _offers: list[int] = field(default_factory=list)
 
     # -- what it may be asked for --------------------------------------------------------------------------------------
@@ -243,11 +246,17 @@ class Parent:
         self.give_up()
         self.wait_no_longer()
 
-    def rest(self, now: float, jitter: float) -> None:
-        """Let this parent rest after a failure; it is asked again after a pause."""
+    def rest(self, now: float, jitter: float, least: float = 0.0) -> None:
+        """
+        Let this parent rest after a failure; it is asked again after a pause.
+
+        :param least: seconds of the pause at least, because it asks for so many.
+        """
         if self.retry_at is None:
-            self.retry_at = now + backoff(self.backoffs, jitter)
+            self.retry_at = now + max(least, backoff(self.backoffs, jitter))
             self.backoffs += 1
+        elif least:
+            self.retry_at = max(self.retry_at, now + least)
 
     def recover(self) -> None:
         """End the rest of this parent: it is in doubt, and may be asked again for the pieces that it failed to give."""

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 
 from dragonfly_vortex.task.layout import Layout
 from dragonfly_vortex.task.parent_state import Parent, Standing
+from dragonfly_vortex.task.source_choice import SourceChoice
 from dragonfly_vortex.task.swarm import Swarm
 from dragonfly_vortex.task.timing import Request
 
@@ -27,9 +28,12 @@ class Choice:
     :param parents: the parents that can be asked, by address.
     :param layout: what is known of the task.
     :param swarm: chooses where parents announce different pieces.
+    :param source: chooses what is asked of the source; None where there is no source.
     """
 
-    def __init__(self, parents: Mapping[str, Parent], layout: Layout, swarm: Swarm) -> None:
+    def __init__(
+        self, parents: Mapping[str, Parent], layout: Layout, swarm: Swarm, source: SourceChoice | None = None
+    ) -> None:
         self.under_way: dict[int, list[Request]] = {}
         """The requests for each number that is under way; more than one where all before were slow."""
         self.owed: set[int] = set()
@@ -43,6 +47,7 @@ class Choice:
         self._parents = parents
         self._layout = layout
         self._swarm = swarm
+        self._source = source
         self._orphans: set[int] = set()  # those of them that no parent has, or had when they were returned
         self._frontier = 0  # no number from here on has been asked for, but for some that were announced
         self._lacked: list[int] = []  # numbers that some parent lacks, and some that none does any more; a heap
@@ -52,11 +57,29 @@ class Choice:
     def next(self) -> tuple[Parent, int] | None:
         """
         A number that can be asked for now, and the parent that is to be asked: the lowest number, of the parent that
-        has least to do, or the rarest where parents announce different pieces.
+        has least to do, or the rarest where parents announce different pieces. The source is asked last.
         """
         if self.is_in_swarm:
-            return self._next_in_swarm()
-        return self._lowest([parent for parent in self._parents.values() if self._is_ready(parent)])
+            chosen = self._next_in_swarm()
+        else:
+            chosen = self._lowest([parent for parent in self._peers() if self._is_ready(parent)])
+        return chosen or self._next_of_source()
+
+    def _peers(self) -> Iterator[Parent]:
+        """All parents but the source."""
+        return (parent for parent in self._parents.values() if not parent.is_source)
+
+    def _next_of_source(self) -> tuple[Parent, int] | None:
+        """A number that is asked of the source, because no other parent has it."""
+        if self._source is None or not self._is_ready(self._source.source):
+            return None
+        source, end, hold = self._source.source, self.end, self._hold()
+        last = 0 if self._layout.piece_length is None else self._new_number() if end is None else end - 1
+        if hold is not None and not source.announced:
+            last = min(last, hold)
+        owed = [number for number in self.owed if not self._is_asked(source, number)]
+        number = self._source.next(self.is_free, owed, last)
+        return None if number is None else (source, number)
 
     @property
     def is_in_swarm(self) -> bool:
@@ -90,7 +113,7 @@ class Choice:
 
     def _ready_in_swarm(self) -> list[Parent]:
         """The parents that can be asked for anything now, and have room."""
-        return [parent for parent in self._parents.values() if self._swarm.has_room(parent) and self._is_ready(parent)]
+        return [parent for parent in self._peers() if self._swarm.has_room(parent) and self._is_ready(parent)]
 
     def _lowest(self, ready: list[Parent]) -> tuple[Parent, int] | None:
         """
@@ -140,6 +163,7 @@ class Choice:
 
     def put_back(self, number: int) -> None:
         """Make a number free again."""
+        self._look_at_source(number)
         if number < self._frontier:
             self.returned.add(number)
         for parent in self._parents.values():
@@ -152,6 +176,7 @@ class Choice:
         """Record that a parent lacks a piece."""
         parent.lacks.add(number)
         heapq.heappush(self._lacked, number)
+        self._look_at_source(number)
 
     def offer(self, parent: Parent, number: int) -> None:
         """Record that a parent has a piece now."""
@@ -164,9 +189,15 @@ class Choice:
         """See which of the returned numbers no parent has: of these, or of all."""
         if numbers is None:
             self._swarm.count_anew()
+            self._look_at_source(0)
             self._orphans.clear()
             numbers = self.returned
         self._orphans.update(number for number in numbers & self.returned if not self._may_be_had(number))
+
+    def _look_at_source(self, number: int) -> None:
+        """What other parents had from a number on may be for the source now."""
+        if self._source is not None:
+            self._source.look_again(number)
 
     def start_anew(self) -> None:
         """Begin anew: every number is new, except those under way."""
@@ -175,6 +206,7 @@ class Choice:
         self.busy.clear()
         self.is_end_refuted = False
         self._frontier = 0
+        self._look_at_source(0)
         for parent in self._parents.values():
             parent.offer_anew(set())
 

@@ -7,11 +7,14 @@ The reputation of parents, and what follows from it for their pieces, is in
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 
+from dragonfly_vortex.model import BackToSource
 from dragonfly_vortex.task.layout import Layout, VerifiedPiece
 from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.task.picker import Choice
+from dragonfly_vortex.task.source_choice import SourceChoice
 from dragonfly_vortex.task.swarm import Swarm
 from dragonfly_vortex.task.timing import Request, Timing
 
@@ -30,6 +33,8 @@ class Pieces:
     :param timing: how far the requests are.
     :param random: gives a random number from 0 to 1, for a choice among equals.
     :param is_in_order: whether the bytes are read in order while they come.
+    :param back_to_source: when the source is asked, where one of the parents is the source.
+    :param from_source: counts the pieces that are asked of it, by the reasons.
     """
 
     def __init__(
@@ -40,10 +45,18 @@ class Pieces:
         random: Callable[[], float],
         *,
         is_in_order: bool = False,
+        back_to_source: BackToSource = BackToSource.LAST_RESORT,
+        from_source: Counter[str] | None = None,
     ) -> None:
         self.layout = Layout(sources)
         swarm = Swarm(parents, self.layout, timing, random, is_in_order=is_in_order)
-        self.choice = Choice(parents, self.layout, swarm)
+        source = next((parent for parent in parents.values() if parent.is_source), None)
+        self.source_choice: SourceChoice | None = None
+        """Chooses what is asked of the source; None where there is no source."""
+        if source is not None:
+            reasons = Counter() if from_source is None else from_source
+            self.source_choice = SourceChoice(source, parents, self.layout, timing, back_to_source, reasons)
+        self.choice = Choice(parents, self.layout, swarm, self.source_choice)
         self.fetched_twice = 0
         """Bytes that came in vain, because another parent gave their piece first."""
         self.drops = 0

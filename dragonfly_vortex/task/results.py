@@ -69,6 +69,8 @@ class DownloadedTask:
         whole they only contradict the others: it is not known which of them are right.
     :param digest: the digest of the whole that it was verified against; empty where there is none, and then each piece
         was verified against the digest that its parent named.
+    :param from_source: how many pieces were asked of the source, by the reasons of
+        :mod:`~dragonfly_vortex.task.source_choice`.
     """
 
     task_id: str
@@ -82,6 +84,7 @@ class DownloadedTask:
     found_piece_count: int = 0
     lies: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
+    from_source: Mapping[str, int] = field(default_factory=dict)
 
 
 def share_of(parent: str, pieces: Sequence[VerifiedPiece]) -> ParentShare:
@@ -91,7 +94,14 @@ def share_of(parent: str, pieces: Sequence[VerifiedPiece]) -> ParentShare:
 
 
 def summary_of(
-    plan: Plan, parents: Sequence[str], *, seconds: float, left_to_hash: int, lies: Mapping[str, str], digest: str
+    plan: Plan,
+    parents: Sequence[str],
+    *,
+    seconds: float,
+    left_to_hash: int,
+    lies: Mapping[str, str],
+    digest: str,
+    from_source: Mapping[str, int],
 ) -> DownloadedTask:
     """
     The result of a download.
@@ -99,6 +109,7 @@ def summary_of(
     :param plan: the one that was followed to its end.
     :param parents: all parents that were named.
     :param digest: the digest of the whole that was expected; empty for none.
+    :param from_source: how many pieces were asked of the source, by the reasons.
     """
     pieces = [plan.layout.verified[number] for number in range(plan.choice.end or 0)]
     return DownloadedTask(
@@ -113,4 +124,5 @@ def summary_of(
         found_piece_count=share_of(STORAGE, pieces).piece_count,
         lies=dict(lies),
         digest=digest,
+        from_source=dict(from_source),
     )

@@ -17,13 +17,14 @@ Decisions by time are in :mod:`~dragonfly_vortex.task.timing`, waits and the lin
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 from dragonfly_vortex.errors import (
-    CertificateRejected,
     EndDisputed,
     EndUnknown,
     InvalidPiece,
+    ParentRefused,
     ParentUnreachable,
     PieceError,
     PieceLate,
@@ -33,7 +34,7 @@ from dragonfly_vortex.errors import (
     TaskError,
     UnexpectedPiece,
 )
-from dragonfly_vortex.model import piece_id
+from dragonfly_vortex.model import BackToSource, piece_id
 from dragonfly_vortex.task.comparison import Comparison, Described
 from dragonfly_vortex.task.layout import EMPTY_PIECE, Contradiction, VerifiedPiece
 from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
@@ -82,6 +83,10 @@ class Plan:
     :param jitter: gives a random number from 0 to 1: for the choice among equally rare pieces, and to shorten the
         pauses before a parent is asked again.
     :param is_in_order: whether the bytes are read in order while they come, so that the first piece comes first.
+    :param source: which of the parents is the source; empty for none.
+    :param back_to_source: when it is asked. A source that is never to be asked is none of the parents.
+    :param from_source: counts the pieces that are asked of it, by the reasons of
+        :mod:`~dragonfly_vortex.task.source_choice`.
     :raises ValueError: there is no parent, or nothing may be asked.
     """
 
@@ -98,20 +103,31 @@ class Plan:
         late_after: float = 360.0,
         jitter: Callable[[], float] = lambda: 1.0,
         is_in_order: bool = False,
+        source: str = "",
+        back_to_source: BackToSource = BackToSource.LAST_RESORT,
+        from_source: Counter[str] | None = None,
     ) -> None:
         if not parents:
             raise ValueError("expected at least one parent, got none")
         if concurrent_piece_count < 1:
             raise ValueError(f"expected to ask for at least one piece at once, got {concurrent_piece_count}")
         self.task_id = task_id
-        self.parents = {address: Parent(address=address) for address in parents}
+        self.parents = {address: Parent(address=address, is_source=address == source) for address in parents}
         """What is known of each parent, by address."""
         sources = {STORAGE: Parent(address=STORAGE, is_open=False), **self.parents}
         for piece in (there or {}).values():  # of those that are not asked, the pieces are known nevertheless
             sources.setdefault(piece.parent, Parent(address=piece.parent, standing=Standing.OUT))
         self.timing = Timing(self.parents, limit=concurrent_piece_count, late_after=late_after, jitter=jitter)
         """How far the requests are."""
-        self.pieces = Pieces(self.parents, sources, self.timing, jitter, is_in_order=is_in_order)
+        self.pieces = Pieces(
+            self.parents,
+            sources,
+            self.timing,
+            jitter,
+            is_in_order=is_in_order,
+            back_to_source=back_to_source,
+            from_source=from_source,
+        )
         """Which pieces are there, and which are asked for."""
         self.layout = self.pieces.layout
         """What is known of the task."""
@@ -229,6 +245,8 @@ class Plan:
             self.waits.recover()
         self.trust.look_at_end(now, is_alone=self.comparison is not None)
         if timing.look():
+            if self.pieces.source_choice is not None:
+                self.pieces.source_choice.advance(is_idle=not self.requests_under_way)
             under_way = self.choice.under_way.items()
             owed = {number for number, asked in under_way if all(map(timing.is_slow, asked))}
             self.waits.look_at_silent(owed)
@@ -326,14 +344,19 @@ class Plan:
             parent.answer()
             self.choice.lack(parent, request.number)
             self.waits.lacked(parent)
+            if error.content_length is not None:
+                self.trust.learn(parent, request.number, error.content_length, None)
         else:
             self.trust.last_error = error
-            if isinstance(error, CertificateRejected):
+            if isinstance(error, ParentRefused):
                 parent.refuse()
                 self.pieces.withdraw(parent)
                 self.choice.find_orphans()
                 return
-            if not isinstance(error, PieceTimeout):
+            if isinstance(error, ParentUnreachable) and error.retry_after:
+                parent.give_up()
+                self.pieces.withdraw(parent)
+            elif not isinstance(error, PieceTimeout):
                 parent.fail(request.number, request.round)
             elif not (isinstance(error, PieceLate) and parent.narrow(self.timing.now, seconds)):
                 parent.give_up()

@@ -72,12 +72,10 @@ class Swarm:
 
     def is_on(self) -> bool:
         """Whether there are several parents, and one of them announces less than the whole task."""
-        if len(self._parents) == 1:
-            return False
+        peers = [parent for parent in self._parents.values() if not parent.is_source]
         count = self._layout.told_count
-        return any(
-            parent.has_announcer and parent.is_alive and len(parent.announced) != count
-            for parent in self._parents.values()
+        return len(peers) > 1 and any(
+            parent.has_announcer and parent.is_alive and len(parent.announced) != count for parent in peers
         )
 
     def announced(self, number: int) -> None:

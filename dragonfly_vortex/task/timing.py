@@ -244,7 +244,7 @@ class Timing:
         others = [
             other
             for other in self._parents.values()
-            if other.address != request.parent and other.is_alive and not other.is_slow
+            if other.address != request.parent and other.is_alive and not other.is_slow and not other.is_source
         ]
         if not others:
             return False

@@ -11,15 +11,13 @@ from collections.abc import Mapping
 from dragonfly_vortex.errors import PieceError, PieceTimeout
 from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.task.picker import Choice
+from dragonfly_vortex.task.source_choice import QUIET
 from dragonfly_vortex.task.timing import Request, Timing
 
 __all__ = ["Waits"]
 
 _TOLD_AFTER = 7.0
 """Seconds without a byte after which a line names the parent that is waited for."""
-
-_QUIET = 5.0
-"""Seconds without progress after which a parent that announces is asked for what it has not announced."""
 
 
 class Waits:
@@ -69,13 +67,16 @@ class Waits:
     def failed(self, parent: Parent, error: PieceError) -> None:
         """A parent has failed: it is asked again after a pause, if anything is."""
         if self._retry:
-            parent.rest(self._timing.now, self._timing.jitter())
+            parent.rest(self._timing.now, self._timing.jitter(), error.retry_after)
             self._reasons.setdefault(parent.address, error.reason)
             self._choice.find_orphans()
 
     def lacked(self, parent: Parent) -> None:
-        """A parent does not have something: it is asked again after a pause, if anything is."""
-        if self._retry:
+        """
+        A parent does not have something: it is asked again after a pause, if anything is. What a source lacks does not
+        come later.
+        """
+        if self._retry and not parent.is_source:
             parent.put_off(self._timing.now, self._timing.jitter())
 
     def came(self, parent: Parent) -> None:
@@ -89,6 +90,8 @@ class Waits:
         for parent in self._parents.values():
             if parent.retry_at is not None and now >= parent.retry_at:
                 parent.recover()
+                if parent.is_source and parent.told_piece_length is None:
+                    self._inquiries.append(parent.address)
                 self._ask_again(parent)
             if parent.look_again_at is not None and now >= parent.look_again_at and parent.is_alive:
                 if parent.look_again():
@@ -135,7 +138,9 @@ class Waits:
                 self._tell(parent, f"does not have the task; asking it again for up to {self._retry:g} s")
         if self._retry and quiet >= self._retry:
             self._lose_patience()
-        elif quiet >= _QUIET:
+        elif quiet >= QUIET and not any(
+            parent.is_source and parent.is_alive and not parent.is_announcing for parent in self._parents.values()
+        ):
             for parent in self._parents.values():
                 if parent.is_alive and parent.is_announcing and not parent.is_open and not parent.looks:
                     parent.is_open = True

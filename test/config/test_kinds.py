@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config.kinds import (
     Address,
+    Choice,
     Directory,
     Duration,
     File,
@@ -25,6 +26,7 @@ from dragonfly_vortex.config.kinds import (
     Size,
     Whole,
 )
+from dragonfly_vortex.model import BackToSource
 from test.config.files import scalar
 
 
@@ -319,6 +321,16 @@ class TextTests(KindTestCase):
         self.assert_read(kind, {"tcp": "tcp", "'grpc'": "grpc", "all": "all"})
         self.assert_refused(kind, "quic", "TCP", "auto", "''", "~", "tcp grpc")
         self.assertEqual(kind.allowed, "one of tcp, grpc, all")
+
+    def test_choice(self) -> None:
+        """
+        Only the words of an enumeration are accepted, and the error names them.
+        """
+        kind = Choice(BackToSource)
+        self.assert_read(kind, {"never": BackToSource.NEVER, "'last_resort'": BackToSource.LAST_RESORT})
+        self.assert_refused(kind, "NEVER", "sometimes", "''", "~", "[never]")
+        self.assertEqual(kind.allowed, "one of never, last_resort, always")
+        self.assertEqual(kind.show(BackToSource.ALWAYS), "always")
 
     def test_address(self) -> None:
         """

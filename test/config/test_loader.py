@@ -17,6 +17,7 @@ from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS
 from dragonfly_vortex.config.loader import LoadedConfig, load_config
 from dragonfly_vortex.config.model import Config, default_config
 from dragonfly_vortex.errors import ConfigError, VortexError
+from dragonfly_vortex.model import BackToSource
 from test.config.files import ConfigFileTestCase
 from test.wire.profiles import PROFILE
 
@@ -35,6 +36,7 @@ download:
   allow_empty_digest: true
   follow_announced_addresses: true
   parents: ['10.0.0.7:4005', 'grpc://parent.example:4000']
+  back_to_source: always
   concurrent_task_count: 5
   tcp: {capacity: 20, idle_timeout: 1h30m, connections_per_address: 3}
   server: {socket_path: /run/peer/peer.sock, socket_mode: 0660, socket_group: users}
@@ -176,6 +178,7 @@ class LoadTests(ConfigFileTestCase):
                         {"scheme": "tcp", "host": "10.0.0.7", "port": 4005},
                         {"scheme": "grpc", "host": "parent.example", "port": 4000},
                     ),
+                    "back_to_source": BackToSource.ALWAYS,
                     "concurrent_task_count": 5,
                     "tcp": {"capacity": 20, "idle_timeout": 5400.0, "connections_per_address": 3},
                     "server": {
@@ -247,7 +250,7 @@ class LoadTests(ConfigFileTestCase):
                 "idle_timeout",
             ),
             *("connections_per_address", "buffer_size", "max_connections", "congestion_control", "ca_cert"),
-            *("concurrent_task_count", "socket_path", "socket_mode", "socket_group", "seed_peer"),
+            *("back_to_source", "concurrent_task_count", "socket_path", "socket_mode", "socket_group", "seed_peer"),
             *("disable_shared", "announce_interval", "schedule_timeout", "max_schedule_count", "refresh_interval"),
         ):
             first, *others = name.split("_")
@@ -548,7 +551,7 @@ class RefusalTests(ConfigFileTestCase):
             str(error),
             f"{error.file}:3: download.piece_timout: unknown key (did you mean piece_timeout?); expected one of "
             "protocol, piece_timeout, concurrent_piece_count, bandwidth_limit, allow_empty_digest, "
-            "follow_announced_addresses, parents, concurrent_task_count, tcp, server",
+            "follow_announced_addresses, parents, back_to_source, concurrent_task_count, tcp, server",
         )
         self.assertIsInstance(error, VortexError)
 

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config.model import Config, HostConfig, default_config
 from dragonfly_vortex.config.setting import Setting, fields_of
+from dragonfly_vortex.model import BackToSource
 from test.config.files import scalar
 
 
@@ -64,6 +65,7 @@ class DefaultTests(SynchronousTestCase):
                     "allow_empty_digest": False,
                     "follow_announced_addresses": False,
                     "parents": (),
+                    "back_to_source": BackToSource.LAST_RESORT,
                     "concurrent_task_count": 100,
                     "tcp": {"capacity": 2000, "idle_timeout": 420.0, "connections_per_address": 32},
                     "server": {"socket_path": None, "socket_mode": 0o600, "socket_group": None},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet.defer import CancelledError, gatherResults
+from twisted.internet.task import deferLater
 
 from dragonfly_vortex.digest import crc32
 from dragonfly_vortex.errors import (
@@ -126,10 +127,13 @@ class RangeTests(PiecesCase):
         self.assertIn('expected version "1", got "2"', str(error))
 
     async def test_stat_is_asked_for_again(self) -> None:
-        """A source that could not be asked is asked again by the next request."""
+        """A source that could not be asked is asked again, but not at once: all requests share one answer."""
         origin = self.origin(script=[say(503)])
         pieces = self.pieces(origin)
-        await self.failure_of(pieces.download(self.request(0), 9))
+        for number in range(3):
+            await self.failure_of(pieces.download(self.request(number), 9))
+        self.assertEqual(len(origin.asked), 1)
+        await deferLater(self.clock, 0.11)
         self.assert_piece(await pieces.download(self.request(0), 9), 0)
 
     async def test_timeout(self) -> None:

@@ -146,6 +146,19 @@ class PieceStreamTests(SynchronousTestCase):
         self.assertEqual(self.receivers[1].metadata.length, 2)
         self.failureResultOf(third, SourceNotFound)
 
+    def test_the_end_is_held(self) -> None:
+        """What is held when the stream ends is still given to the pieces; what lies behind is known not to be there."""
+        first = self.fetch(0)
+        self.source.consumer.write(b"aaaabbbbc")
+        self.source.fetches[0].callback(None)
+        self.successResultOf(first)
+        self.failureResultOf(self.fetch(3), SourceNotFound)
+        second, third = self.fetch(1), self.fetch(2)
+        self.successResultOf(second)
+        self.successResultOf(third)
+        self.assertEqual((self.content(1), self.content(2)), (b"bbbb", b"c"))
+        self.assertEqual(len(self.source.fetches), 1)
+
     def test_a_failure(self) -> None:
         """A stream that fails fails all that waits for it."""
         first, second = self.fetch(0), self.fetch(1)

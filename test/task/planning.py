@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import ParentFailed, PieceError, PieceRefused
+from dragonfly_vortex.model import BackToSource
 from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.task.pieces import Pieces
 from dragonfly_vortex.task.scheduler import Plan, Request
@@ -45,9 +47,27 @@ def pieces_of(parents: Mapping[str, Parent], *others: str) -> Pieces:
 class PlanTestCase(SynchronousTestCase):
     """A plan, and short ways to talk to it."""
 
-    def begin(self, *parents: str, at_once: int = 4, retry: float = 0.0, late_after: float = 360.0) -> None:
+    def begin(
+        self,
+        *parents: str,
+        at_once: int = 4,
+        retry: float = 0.0,
+        late_after: float = 360.0,
+        source: str = "",
+        back_to_source: BackToSource = BackToSource.LAST_RESORT,
+    ) -> None:
         """Plan a download from these parents, at 100 seconds."""
-        self.plan = Plan(TASK_ID, parents, at_once, retry=retry, late_after=late_after)
+        self.from_source: Counter[str] = Counter()
+        self.plan = Plan(
+            TASK_ID,
+            parents,
+            at_once,
+            retry=retry,
+            late_after=late_after,
+            source=source,
+            back_to_source=back_to_source,
+            from_source=self.from_source,
+        )
         self.now = 100.0
         self.plan.advance(self.now)
 

@@ -1,0 +1,186 @@
+"""
+The downloader of sources over HTTP, for a configuration: what the row ``http`` of the table of transports names.
+Importing this loads treq.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.interfaces import IReactorTCP, IReactorTime
+from zope.interface import implementer
+
+from dragonfly_vortex.config import Config
+from dragonfly_vortex.deferreds import failures_of
+from dragonfly_vortex.downloaders.by_kind import ByKind
+from dragonfly_vortex.errors import ParentUnreachable, PoolClosed
+from dragonfly_vortex.geometry import piece_count, piece_span
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IPieceAnnouncer
+from dragonfly_vortex.model import DownloadPieceResponse, Origin, SourceStat, piece_id
+from dragonfly_vortex.source.agent import SourceAgent
+from dragonfly_vortex.source.http import HTTPSource
+from dragonfly_vortex.source.location import Header, locate
+from dragonfly_vortex.source.pieces import SourcePieces
+from dragonfly_vortex.source.proxies import Proxies
+from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.wire import PieceKind
+
+__all__ = ["SourceDownloader", "build"]
+
+_READ_SIZE = 256 * 1024
+"""Bytes to read from a socket at a time. Twisted's default is a quarter of it."""
+
+
+def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket) -> SourceDownloader:
+    """
+    Build the downloader. See :class:`~dragonfly_vortex.downloaders.factory.DownloaderBuilder`.
+
+    :raises UsageError: the environment names a proxy that cannot be used.
+    """
+    agent = SourceAgent(
+        reactor,
+        Proxies(),
+        connections=config.download.tcp.connections_per_address,
+        read_size=min(_READ_SIZE, limiter.step),
+    )
+    return SourceDownloader(agent, IReactorTime(reactor), limiter, config.download.piece_timeout)
+
+
+@implementer(IDownloader)
+class SourceDownloader(ByKind):
+    """
+    Fetch pieces from sources. A source is added for a task; its address is a name without secrets.
+
+    :param agent: asks all sources.
+    :param clock: for time-outs, and for the rests that the limiter asks for.
+    :param limiter: what all content is spent from.
+    :param piece_timeout: seconds without progress after which a piece fails.
+    """
+
+    def __init__(self, agent: SourceAgent, clock: IReactorTime, limiter: TokenBucket, piece_timeout: float) -> None:
+        self._agent = agent
+        self._clock = clock
+        self._limiter = limiter
+        self._piece_timeout = piece_timeout
+        self._pieces: dict[tuple[str, str], SourcePieces] = {}  # by address and task
+        self._under_way: set[Deferred[DownloadPieceResponse]] = set()
+        self._is_stopped = False
+
+    def add(
+        self, task_id: str, origin: Origin, headers: Sequence[Header] = (), *, token: str = "", version: str = ""
+    ) -> str:
+        """
+        Prepare to ask a source for the pieces of a task.
+
+        :param origin: what the task is made from.
+        :param headers: what the user wants to be sent.
+        :param token: the token for a hub of models; empty for that of the environment.
+        :param version: what is known already of the version of the content; empty for nothing.
+        :returns: its address.
+        :raises InvalidOrigin: it is no URL of a source.
+        """
+        location = locate(origin, headers, token=token, environment=os.environ)
+        self._pieces[location.name, task_id] = SourcePieces(
+            HTTPSource(location, self._agent),
+            self._clock,
+            self._limiter,
+            piece_length=origin.piece_length,
+            version=version,
+        )
+        return location.name
+
+    def remove(self, address: str, task_id: str) -> None:
+        """Forget the source of a task: what is under way of it ends."""
+        pieces = self._pieces.pop((address, task_id), None)
+        if pieces is not None:
+            pieces.stop()
+
+    def version(self, address: str, task_id: str) -> str:
+        """The version of the content, as far as the source has named it; empty where it has not."""
+        return self._pieces[address, task_id].version
+
+    def announcer(self, address: str) -> IPieceAnnouncer:
+        """What tells the layout of a task, and that the source has all pieces of it."""
+        return SourceAnnouncer(address, self._pieces, self._clock)
+
+    def download(self, addr: str, request: DownloadPieceRequest) -> Deferred[DownloadPieceResponse]:
+        if self._is_stopped:
+            return fail(PoolClosed("the downloader has been stopped"))
+        pieces = self._pieces.get((addr, request.task_id))
+        if pieces is None:
+            name = piece_id(request.task_id, request.number)
+            return fail(ParentUnreachable(addr, name, "expected a source of this task, got that of another one"))
+        result = pieces.download(request, self._piece_timeout)
+        self._under_way.add(result)
+        return result.addBoth(self._ended, result)
+
+    def stop(self) -> Deferred[None]:
+        self._is_stopped = True
+        for result in list(self._under_way):
+            result.cancel()
+        return Deferred.fromCoroutine(self._stop())
+
+    def _ended(self, outcome: object, result: Deferred[DownloadPieceResponse]) -> object:
+        self._under_way.discard(result)
+        return fail(PoolClosed("the downloader has been stopped")) if self._is_stopped else outcome
+
+    async def _stop(self) -> None:
+        failures = await failures_of(pieces.stop() for pieces in self._pieces.values())
+        self._pieces.clear()
+        await self._agent.close()
+        if failures:
+            failures[0].raiseException()
+
+
+@implementer(IPieceAnnouncer)
+class SourceAnnouncer:
+    """
+    Tells that a source has all pieces of a task.
+
+    :param address: the source's.
+    :param pieces: those of all sources, by address and task.
+    :param clock: calls later.
+    """
+
+    def __init__(self, address: str, pieces: dict[tuple[str, str], SourcePieces], clock: IReactorTime) -> None:
+        self._address = address
+        self._pieces = pieces
+        self._clock = clock
+
+    def start(
+        self,
+        kind: PieceKind,
+        task_id: str,
+        on_layout: Callable[[int | None, int | None], None],
+        on_piece: Callable[[int, int, int], None],
+        on_end: Callable[[bool], None],
+    ) -> Callable[[], None]:
+        pieces = self._pieces[self._address, task_id]
+        is_ended = False
+
+        def end() -> None:
+            nonlocal is_ended
+            is_ended = True
+            if asking.active():
+                asking.cancel()
+
+        def tell(stat: SourceStat) -> None:
+            length, piece_length = stat.content_length, pieces.piece_length or 0
+            if is_ended:
+                return
+            on_layout(length, piece_length)
+            for number in range(0 if length is None else piece_count(length, piece_length)):
+                if is_ended:
+                    return
+                on_piece(number, *piece_span(number, length or 0, piece_length))
+            if not is_ended:
+                on_end(length is not None)
+
+        def fail_to_tell(_: object) -> None:
+            if not is_ended:
+                on_end(False)  # a request for a piece tells why
+
+        asking = self._clock.callLater(0, lambda: pieces.stat().addCallbacks(tell, fail_to_tell))
+        return end

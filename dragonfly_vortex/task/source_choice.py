@@ -1,0 +1,136 @@
+"""
+Picks the pieces that are asked of the source. No I/O, clock or reactor.
+
+The source is a parent that has everything and is asked last: for a piece that no other parent has, at present or soon.
+How long is waited for the other parents is the user's choice, see :class:`~dragonfly_vortex.model.BackToSource`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+
+from dragonfly_vortex.model import BackToSource
+from dragonfly_vortex.task.layout import Layout
+from dragonfly_vortex.task.parent_state import Parent
+from dragonfly_vortex.task.timing import Timing
+
+__all__ = ["FIRST_WORD", "QUIET", "REASONS", "SourceChoice"]
+
+REASONS = ("no_parent", "not_found", "not_announced", "failed", "slow")
+"""
+Why a piece is asked of the source: there is no other parent; none has it; one may still announce it; one has failed to
+give it; one that has it is slow.
+"""
+
+FIRST_WORD = 1.0
+"""Seconds from the beginning in which the other parents may say what they have, before the source is asked."""
+
+QUIET = 5.0
+"""Seconds without progress after which nothing is waited for that parents may announce."""
+
+
+class SourceChoice:
+    """
+    What is asked of the source.
+
+    :param source: the source, one of the parents.
+    :param parents: all parents that can be asked, by address.
+    :param layout: what is known of the task.
+    :param timing: how far the requests are.
+    :param policy: how long is waited for the other parents.
+    :param reasons: counts the pieces that are asked of the source, by one of :data:`REASONS`.
+    """
+
+    def __init__(
+        self,
+        source: Parent,
+        parents: Mapping[str, Parent],
+        layout: Layout,
+        timing: Timing,
+        policy: BackToSource,
+        reasons: Counter[str],
+    ) -> None:
+        self.source = source
+        self._reasons = reasons
+        self._parents = parents
+        self._layout = layout
+        self._timing = timing
+        self._policy = policy
+        self._began_at: float | None = None
+        self._from = 0  # no number below is for the source, as far as that was seen
+
+    def look_again(self, number: int = 0) -> None:
+        """Something has changed for pieces from a number on: one that others had may be for the source now."""
+        self._from = min(self._from, number)
+
+    def advance(self, *, is_idle: bool) -> None:
+        """
+        Time has gone by.
+
+        :param is_idle: whether nothing is under way.
+        """
+        timing = self._timing
+        self._began_at = timing.now if self._began_at is None else self._began_at
+        if is_idle and timing.progressed_at is not None and timing.now - timing.progressed_at >= QUIET:
+            self._policy = BackToSource.ALWAYS
+        self.look_again()
+
+    def next(self, is_free: Callable[[int], bool], owed: Collection[int], last: int) -> int | None:
+        """
+        The lowest number that is to be asked of the source; None where there is none.
+
+        :param is_free: whether a piece is neither there nor under way.
+        :param owed: numbers that are under way at slow parents alone, and not at the source.
+        :param last: the highest number that may be asked for.
+        """
+        number = min((number for number in owed if self.source.may_have(number)), default=None)
+        if number is not None:
+            self._reasons["slow"] += 1
+            return number
+        for number in range(max(self._from, self._layout.prefix), last + 1):
+            if is_free(number) and self.source.may_have(number) and not self._is_with_another(number):
+                self._from = number
+                self._reasons[self._reason(number)] += 1
+                return number
+        self._from = last + 1
+        return None
+
+    def _is_with_another(self, number: int) -> bool:
+        """Whether a piece is to be had of another parent, or may be soon."""
+        return any(
+            parent is not self.source
+            and not parent.is_left_alone
+            and (_has(parent, number) or (parent.may_come_to_have(number) and self._is_awaited(parent)))
+            for parent in self._parents.values()
+        )
+
+    def _is_awaited(self, parent: Parent) -> bool:
+        """Whether it is waited for what a parent may announce."""
+        if not parent.is_announcing:
+            return False
+        if self._policy is BackToSource.LAST_RESORT:
+            return True
+        has_spoken = bool(parent.announced) or parent.told_piece_length is not None
+        return not has_spoken and self._timing.now - (self._began_at or self._timing.now) < FIRST_WORD
+
+    def _reason(self, number: int) -> str:
+        """Why a piece is asked of the source."""
+        others = [parent for parent in self._parents.values() if parent is not self.source and not parent.is_removed]
+        if not others:
+            return "no_parent"
+        if any(parent.is_left_alone and _has(parent, number) for parent in others):
+            return "slow"
+        if any(not parent.is_alive or parent.has_failed_at(number) for parent in others):
+            return "failed"
+        return "not_announced" if any(parent.is_announcing for parent in others) else "not_found"
+
+
+def _has(parent: Parent, number: int) -> bool:
+    """
+    Whether a parent can be asked for a piece. One that cannot say what it has, and lacks an earlier one, has no later
+    one either, as far as that can be told.
+    """
+    if not parent.may_have(number):
+        return False
+    return number in parent.announced or all(lacked > number for lacked in parent.lacks)

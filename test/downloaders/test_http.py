@@ -1,0 +1,315 @@
+"""Downloads from a source, and from peers beside it, over real sockets."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread, deferToThreadPool
+from zope.interface.verify import verifyObject
+
+from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.config import (
+    Config,
+    DownloadConfig,
+    MetricsConfig,
+    StorageConfig,
+    StorageServerConfig,
+    StorageTCPConfig,
+)
+from dragonfly_vortex.config.model import UploadConfig, UploadServerConfig
+from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
+from dragonfly_vortex.errors import NoParentLeft, ParentRefused, TaskDigestMismatch, TaskNotFound, UnexpectedPiece
+from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget
+from dragonfly_vortex.model import BackToSource, Origin
+from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
+from dragonfly_vortex.task.output import OutputTarget
+from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin, cut_off, say, whole
+from dragonfly_vortex.transport_table import transport_of_scheme
+from dragonfly_vortex.wire import PieceKind, TrafficType
+from test.source.origins import SourceCase, pattern
+
+LENGTH = 65_536
+CONTENT = pattern(LENGTH * 20 + 1)
+TASK_ID = hashlib.sha256(CONTENT).hexdigest()
+
+
+class SourceDownloadCase(SourceCase):
+    """A task of 21 pieces."""
+
+    timeout = 60.0
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.peer_reactor = cast(IPeerReactor, self.reactor)
+        self.in_thread = partial(deferToThreadPool, self.peer_reactor, self.peer_reactor.getThreadPool())
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        self.output = self.directory / "file"
+        self.lines: list[str] = []
+
+    async def peer(self, content: bytes = CONTENT, *, scheme: str = "grpc", name: str = "peer") -> ParentAddress:
+        """A running peer that has imported a content."""
+        file, storage = self.directory / f"{name}.file", self.directory / name
+        file.write_bytes(content)
+        if content:
+            await deferToThread(import_file, file, storage, PieceKind.STANDARD, LENGTH)
+        server = StorageServerConfig(ip="127.0.0.1", tcp=StorageTCPConfig(port=0))
+        config = Config(
+            storage=StorageConfig(dir=storage, server=server),
+            upload=UploadConfig(server=UploadServerConfig(ip="127.0.0.1", port=0)),
+            metrics=MetricsConfig(enable=False),
+        )
+        service = VortexService(config, self.peer_reactor)
+        service.startService()
+        self.addCleanup(service.stopService)
+        transport = transport_of_scheme(scheme).name
+        while (address := service.address_of(transport)) is None:
+            await deferLater(self.clock, 0.01)
+        return ParentAddress.from_text(f"{scheme}://127.0.0.1:{cast(IPv4Address, address).port}")
+
+    def negotiation(self, *peers: ParentAddress, protocol: str = "auto", rate: int = 1 << 40) -> Negotiation:
+        """What speaks to peers and a source."""
+        config = Config(download=DownloadConfig(bandwidth_limit=rate, piece_timeout=10.0))
+        negotiation = negotiate(protocol, config, peers, reactor=self.reactor, has_source=True)
+        self.addCleanup(negotiation.downloader.stop)
+        return negotiation
+
+    async def download(
+        self,
+        origin: ScriptedOrigin,
+        *peers: ParentAddress,
+        policy: BackToSource = BackToSource.LAST_RESORT,
+        task_id: str = TASK_ID,
+        digest: str | None = None,
+        target: IDownloadTarget | None = None,
+        retry: float = 5.0,
+        piece_length: int | None = LENGTH,
+        negotiation: Negotiation | None = None,
+    ) -> DownloadedTask:
+        """Download the task from an origin and peers."""
+        negotiation = negotiation or self.negotiation(*peers)
+        url = Origin(url=origin.url("/f?sig=secret"), piece_length=piece_length)
+        source = negotiation.add_source(url, task_id)
+        try:
+            return await TaskDownload(
+                self.peer_reactor,
+                self.in_thread,
+                negotiation.downloader,
+                kind=PieceKind.STANDARD,
+                task_id=task_id,
+                digest=digest,
+                parents=[*map(str, peers), source],
+                target=target or OutputTarget(self.output, self.in_thread),
+                announcers=negotiation.announcers,
+                retry=retry,
+                source=source,
+                back_to_source=policy,
+                on_wait=self.lines.append,
+            ).start()
+        finally:
+            negotiation.remove_source(source, task_id)
+
+    def assert_each_once(self, origin: ScriptedOrigin, numbers: Sequence[int] = range(21)) -> None:
+        """Assert that the origin was asked for these pieces, each once."""
+        expected = [(n * LENGTH, min((n + 1) * LENGTH, len(CONTENT)) - 1) for n in numbers]
+        self.assertEqual(origin.ranges, expected)
+
+
+class AloneTests(SourceDownloadCase):
+    """Downloads from a source alone."""
+
+    async def test_whole(self) -> None:
+        """All pieces come from the source, each by one request, and the content is what it is."""
+        origin = self.origin(CONTENT)
+        negotiation = self.negotiation()
+        verifyObject(IDownloader, negotiation.downloader)
+        done = await self.download(origin, negotiation=negotiation)
+        self.assertEqual(self.output.read_bytes(), CONTENT)
+        self.assert_each_once(origin)
+        self.assertEqual(dict(done.from_source), {"no_parent": 21})
+        self.assertEqual([(share.parent, share.piece_count) for share in done.shares], [(origin.url("/f"), 21)])
+
+    async def test_one_transport(self) -> None:
+        """A source is asked whatever transport the peers are to be asked by."""
+        for protocol in ("tcp", "grpc"):
+            self.output = self.directory / protocol
+            await self.download(self.origin(CONTENT), negotiation=self.negotiation(protocol=protocol))
+            self.assertEqual(self.output.read_bytes(), CONTENT)
+
+    async def test_without_ranges(self) -> None:
+        """A source without ranges, and without a length, is read once."""
+        for names_length in (True, False):
+            self.output = self.directory / str(names_length)
+            origin = self.origin(CONTENT, has_ranges=False, names_length=names_length)
+            await self.download(origin)
+            self.assertEqual(self.output.read_bytes(), CONTENT)
+            self.assertEqual(len(origin.asked), 2)
+
+    async def test_without_a_digest(self) -> None:
+        """A task of a URL has no digest: the source's length decides, wherever the end lies."""
+        for content in (CONTENT, CONTENT[: 2 * LENGTH], b""):
+            for names_length in (True, False):
+                self.output = self.directory / f"{len(content)}{names_length}"
+                origin = self.origin(content, has_ranges=names_length, names_length=names_length)
+                done = await self.download(origin, task_id="ab" * 32, digest="")
+                self.assertEqual(self.output.read_bytes(), content)
+                self.assertEqual((done.digest, done.content_length), ("", len(content)))
+
+    async def test_by_the_rule(self) -> None:
+        """Pieces are as long as Dragonfly's rule says."""
+        done = await self.download(self.origin(CONTENT), piece_length=None)
+        self.assertEqual((done.piece_length, done.piece_count), (len(CONTENT), 1))
+
+    async def test_retries(self) -> None:
+        """What fails for a while is asked for again after growing pauses, also the first request."""
+        origin = self.origin(CONTENT, script=[say(503), None, say(500), cut_off(100)])
+        await self.download(origin, retry=30.0)
+        self.assertEqual(self.output.read_bytes(), CONTENT)
+        self.assertIn("expected status 200 or 206, got 503", "".join(self.lines))
+        self.assertNotIn("secret", "".join(self.lines))
+
+    async def test_retry_after(self) -> None:
+        """A source that asks for a second's pause is not asked in that second."""
+        origin = self.origin(CONTENT, script=[say(503, Retry_After="1")])
+        began = self.clock.seconds()
+        await self.download(origin)
+        self.assertGreaterEqual(self.clock.seconds() - began, 1.0)
+        self.assertEqual(len(origin.asked), 1 + 1 + 21)
+
+    async def test_failures(self) -> None:
+        """What cannot be had fails at once, and the error has no secrets."""
+        for status, kind in ((404, TaskNotFound), (403, NoParentLeft)):
+            error = await self.failure_of(self.start(self.origin(always=say(status))))
+            self.assertIsInstance(error, kind)
+        self.assertIsInstance(cast(NoParentLeft, error).last, ParentRefused)
+        error = await self.failure_of(self.start(self.origin(CONTENT[::-1])))
+        self.assertIsInstance(error, TaskDigestMismatch)
+        self.assertFalse(self.output.exists())
+
+    def start(self, origin: ScriptedOrigin):  # type: ignore[no-untyped-def]
+        """A download as a Deferred."""
+        from twisted.internet.defer import Deferred
+
+        return Deferred.fromCoroutine(self.download(origin))
+
+    async def test_another_version_in_the_middle(self) -> None:
+        """Where the content changes the download fails: its first half would be of another version."""
+        origin = self.origin(CONTENT, script=[None, None])
+
+        def change(origin: ScriptedOrigin, request: object, asked: object) -> None:
+            origin.etag, origin.content, origin.always = '"2"', CONTENT[::-1], None
+            say(412)(origin, request, asked)  # type: ignore[arg-type]
+
+        origin.always = change
+        error = await self.failure_of(self.start(origin))
+        self.assertIsInstance(error, NoParentLeft)
+        self.assertIsInstance(cast(NoParentLeft, error).last, UnexpectedPiece)
+
+    async def test_ranges_that_are_ignored(self) -> None:
+        """A source that sends the whole in place of a range is read as one stream."""
+        await self.download(self.origin(CONTENT, script=[None], always=whole))
+        self.assertEqual(self.output.read_bytes(), CONTENT)
+
+    async def test_into_the_storage(self) -> None:
+        """In the storage each piece has a digest, and no child is told the source's URL."""
+        store = PieceStore(self.directory / "store", self.peer_reactor)
+        await store.start()
+        self.addCleanup(store.stop)
+        target = store.write_task(PieceKind.STANDARD, TASK_ID)
+        await self.download(self.origin(CONTENT), target=target)
+        pieces = await store.get_pieces(PieceKind.STANDARD, TASK_ID)
+        self.assertEqual(len(pieces), 21)
+        for piece in pieces:
+            self.assertEqual(piece.metadata.parent_id, "")
+            self.assertEqual(piece.metadata.traffic_type, TrafficType.BACK_TO_SOURCE)
+            self.assertTrue(piece.metadata.digest.startswith("crc32:"))
+
+    async def test_limit(self) -> None:
+        """What comes from a source is within the limit of all content."""
+        began = self.clock.seconds()
+        await self.download(self.origin(CONTENT), negotiation=self.negotiation(rate=2_000_000))
+        self.assertGreater(self.clock.seconds() - began, 0.5)
+
+
+class BesidePeersTests(SourceDownloadCase):
+    """Downloads from peers and a source."""
+
+    async def test_a_peer_has_it(self) -> None:
+        """Where a peer has all of it, the source is asked for nothing but its length."""
+        for policy in (BackToSource.LAST_RESORT, BackToSource.ALWAYS):
+            for scheme in ("grpc", "tcp"):
+                self.output = self.directory / f"{policy.value}-{scheme}"
+                origin = self.origin(CONTENT)
+                peer = await self.peer(scheme=scheme, name=f"{policy.value}{scheme}peer")
+                done = await self.download(origin, peer, policy=policy)
+                self.assertEqual(self.output.read_bytes(), CONTENT)
+                self.assertEqual((origin.ranges, dict(done.from_source)), ([], {}))
+
+    async def test_a_peer_lacks_it(self) -> None:
+        """Where no peer has the task, the source gives all of it, without a wait."""
+        for scheme in ("grpc", "tcp"):
+            self.output = self.directory / scheme
+            peer = await self.peer(b"", scheme=scheme, name=f"{scheme}peer")
+            origin = self.origin(CONTENT)
+            began = self.clock.seconds()
+            done = await self.download(origin, peer, retry=30.0)
+            self.assertEqual(self.output.read_bytes(), CONTENT)
+            self.assert_each_once(origin)
+            self.assertEqual(dict(done.from_source), {"not_found": 21})
+            self.assertLess(self.clock.seconds() - began, 20.0)
+
+    async def test_a_peer_is_away(self) -> None:
+        """A peer that cannot be reached costs nothing but its attempts."""
+        origin = self.origin(CONTENT)
+        gone = self.origin()
+        peer = ParentAddress.from_text(f"tcp://127.0.0.1:{gone.port}")
+        await gone.stop()
+        done = await self.download(origin, peer, retry=30.0)
+        self.assertEqual(self.output.read_bytes(), CONTENT)
+        self.assert_each_once(origin)
+        self.assertEqual(set(done.from_source), {"failed"})
+
+    async def test_a_peer_has_a_part(self) -> None:
+        """What a peer has comes from it, and the rest from the source, each piece once."""
+        store = PieceStore(self.directory / "half", self.peer_reactor)
+        await store.start()
+        target = store.write_task(PieceKind.STANDARD, TASK_ID)
+        broken = self.origin(CONTENT, script=[None] * 8, always=say(403))
+        with_a_part = self.download(broken, target=target)
+        await self.failure_of(self.as_deferred(with_a_part))
+        there = {piece.metadata.number for piece in await store.get_pieces(PieceKind.STANDARD, TASK_ID)}
+        await store.stop()
+        self.assertTrue(0 < len(there) < 21)
+        peer = await self.peer(b"", name="half")
+        origin = self.origin(CONTENT)
+        await self.download(origin, peer, policy=BackToSource.ALWAYS)
+        self.assertEqual(self.output.read_bytes(), CONTENT)
+        self.assert_each_once(origin, sorted(set(range(21)) - there))
+
+    def as_deferred(self, coroutine):  # type: ignore[no-untyped-def]
+        """A coroutine as a Deferred."""
+        from twisted.internet.defer import Deferred
+
+        return Deferred.fromCoroutine(coroutine)
+
+
+class LoadedTests(SourceCase):
+    """What is loaded when."""
+
+    def test_treq_is_loaded_late(self) -> None:
+        """A download without a source does not load treq."""
+        import subprocess
+        import sys
+
+        code = "import sys, dragonfly_vortex.cli.download; print('treq' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        self.assertEqual(done.stdout.strip(), "False")
