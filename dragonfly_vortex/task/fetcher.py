@@ -351,7 +351,7 @@ class Fetcher:
         is_source = self.plan.parents[parent].is_source
         row = replace(
             metadata,
-            parent_id="" if is_source else parent,  # children are told, and a URL is not their business
+            parent_id="" if is_source else parent,  # children get it, and a URL may have secrets
             traffic_type=TrafficType.BACK_TO_SOURCE if is_source else TrafficType.REMOTE_PEER,
             cost=int(seconds),
             created_at=int(time.time()),

@@ -129,7 +129,7 @@ class SourceChoice:
 def _has(parent: Parent, number: int) -> bool:
     """
     Whether a parent can be asked for a piece. One that cannot say what it has, and lacks an earlier one, has no later
-    one either, as far as that can be told.
+    one either, as far as that is known.
     """
     if not parent.may_have(number):
         return False
