@@ -11,9 +11,9 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, succeed
 
 from dragonfly_vortex.geometry import piece_count
 from dragonfly_vortex.interfaces import ITaskStore
@@ -24,6 +24,10 @@ from dragonfly_vortex.wire import PieceKind, PieceMetadata
 __all__ = ["Arrival", "TaskWatch", "Watches"]
 
 _Key = tuple[PieceKind, str]
+
+
+_MOST_KEPT = 65_536
+"""Pieces of complete tasks that are kept for the next child, at some 200 bytes."""
 
 
 class Arrival(NamedTuple):
@@ -46,6 +50,7 @@ class TaskWatch:
     :ivar looked: whether the catalog has been looked at yet.
     :ivar complete: whether all pieces of the task have a row; nothing will be added then.
     :ivar failure: why nothing more can be known.
+    :ivar is_stale: whether the storage has changed since the first look.
     :ivar changed: set when one of these has changed. Take it before looking at them, for the next change has another.
     """
 
@@ -58,6 +63,7 @@ class TaskWatch:
         self.failure: Exception | None = None
         self.changed = asyncio.Event()
         self.streams = 0
+        self.is_stale = False
         self._numbers: set[int] = set()
         self._piece_count: int | None = None
 
@@ -84,9 +90,16 @@ class TaskWatch:
 
         :param message_of: makes what is said about a piece; called in the reactor's thread.
         """
+        is_first = self._piece_count is None  # not asked yet, or the length was not known yet
 
-        def news() -> Deferred[tuple[int, list[Arrival]]]:
-            return store.get_pieces(self.kind, self.task_id).addCallback(select)
+        def news() -> Deferred[tuple[StoredTask | None, int, list[Arrival]]]:
+            # Both at once: the storage answers in a thread of its own, and each way there and back takes time.
+            task = store.get_task(self.kind, self.task_id) if is_first else succeed(None)
+            pieces = store.get_pieces(self.kind, self.task_id).addCallback(select)
+            both: list[Deferred[Any]] = [task, pieces]
+            return gatherResults(both, consumeErrors=True).addCallbacks(
+                lambda found: (found[0], *found[1]), lambda failure: failure.value.subFailure
+            )
 
         def select(pieces: list[StoredPiece]) -> tuple[int, list[Arrival]]:
             sound = [piece.metadata for piece in pieces if not piece.damage]
@@ -94,11 +107,9 @@ class TaskWatch:
             return len(pieces), [Arrival(metadata.number, message_of(self.kind, metadata)) for metadata in new]
 
         try:
-            if self._piece_count is None:  # not asked yet, or the length was not known yet
-                task: StoredTask = await thread.ask(store.get_task, self.kind, self.task_id)
-                if task.content_length is not None:
-                    self._piece_count = piece_count(task.content_length, task.piece_length)
-            rows, new = await thread.ask(news)
+            task, rows, new = await thread.ask(news)
+            if task is not None and task.content_length is not None:
+                self._piece_count = piece_count(task.content_length, task.piece_length)
         except Exception as error:
             self.failure = error
         else:
@@ -115,6 +126,8 @@ class Watches:
     """
     The tasks that streams are interested in. The storage's changes are listened to while there is one.
 
+    A task that is complete is kept when its streams have ended, until the storage changes: the next child asks soon.
+
     :param store: where the tasks are.
     :param thread: the event loop, and the way to the storage.
     :param message_of: makes what is said about a piece; called in the reactor's thread.
@@ -130,6 +143,8 @@ class Watches:
         self._thread = thread
         self._message_of = message_of
         self._watches: dict[_Key, TaskWatch] = {}
+        self._kept: OrderedDict[_Key, TaskWatch] = OrderedDict()  # complete, and without a stream
+        self._kept_pieces = 0
         self._stale: OrderedDict[_Key, TaskWatch] = OrderedDict()
         self._work = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
@@ -142,6 +157,8 @@ class Watches:
     async def open(self, kind: PieceKind, task_id: str) -> AsyncIterator[TaskWatch]:
         """Watch a task inside the block. The first look at it is announced as a change, too."""
         watch = self._watches.get((kind, task_id))
+        if watch is None and (watch := self._take_kept((kind, task_id))) is not None:
+            self._watches[watch.key] = watch
         if watch is None:
             watch = self._watches[kind, task_id] = TaskWatch(kind, task_id)
             self._stale[watch.key] = watch
@@ -156,7 +173,9 @@ class Watches:
             watch.streams -= 1
             if not watch.streams:
                 self._forget(watch)
-            if not self._watches:
+                if watch.complete and watch.failure is None and not watch.is_stale:
+                    self._keep(watch)
+            if not self._watches and not self._kept:
                 self._rest()
 
     def wake_all(self) -> None:
@@ -168,14 +187,16 @@ class Watches:
         def changed() -> None:
             self._thread.post(self._changed)
 
-        def subscribe() -> Deferred[Callable[[], None]]:
-            unsubscribe: Callable[[], None] = self._store.subscribe(changed)
-            return succeed(unsubscribe)
+        subscriptions: list[Callable[[], None]] = []  # in the reactor's thread
 
-        def not_any_more(unsubscribe: Callable[[], None]) -> None:
-            self._thread.tell(unsubscribe)
+        def subscribe() -> None:
+            subscriptions.append(self._store.subscribe(changed))
 
-        unsubscribe = await self._thread.ask(subscribe, unwanted=not_any_more)
+        def unsubscribe() -> None:
+            for each in subscriptions:
+                each()
+
+        self._thread.tell(subscribe)  # this comes before the first look, which need not wait for it
         try:
             while True:
                 self._work.clear()
@@ -190,8 +211,28 @@ class Watches:
 
     def _changed(self) -> None:
         """Something in the storage has changed."""
+        self._kept.clear()
+        self._kept_pieces = 0
+        for watch in self._watches.values():
+            watch.is_stale = True
+        if not self._watches:
+            self._rest()
+            return
         self._stale.update((key, watch) for key, watch in self._watches.items() if not watch.settled)
         self._work.set()
+
+    def _keep(self, watch: TaskWatch) -> None:
+        """Keep a complete task, and drop those that were asked for longest ago where there are too many pieces."""
+        self._kept[watch.key] = watch
+        self._kept_pieces += len(watch.arrived)
+        while self._kept_pieces > _MOST_KEPT:
+            self._take_kept(next(iter(self._kept)))
+
+    def _take_kept(self, key: _Key) -> TaskWatch | None:
+        watch = self._kept.pop(key, None)
+        if watch is not None:
+            self._kept_pieces -= len(watch.arrived)
+        return watch
 
     def _forget(self, watch: TaskWatch) -> None:
         if self._watches.get(watch.key) is watch:

@@ -15,6 +15,7 @@ from zope.interface import implementer
 from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.model import OpenPiece, StoredPiece, StoredTask
+from dragonfly_vortex.rpc import task_watch
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.task_watch import Watches
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
@@ -100,6 +101,40 @@ class WatchesTests(TestCase):
             return succeed(None)
 
         await self.thread.ask(in_reactor)
+
+    async def test_kept(self) -> None:
+        """A complete task is looked at once for children that come one after the other, until the storage changes."""
+        self.store.pieces["a"] = [0, 1, 2]
+
+        async def work(watches: Watches) -> list[int]:
+            looks = []
+            for change in (False, False, True, False):
+                if change:
+                    await self.change(lambda: None)
+                    while self.store.subscribers:
+                        await asyncio.sleep(0.001)
+                async with watches.open(_KIND, "a") as watch:
+                    if not watch.complete:
+                        await asyncio.wait_for(watch.changed.wait(), 5)
+                    self.assertEqual(len(watch.arrived), 3)
+                looks.append(len(self.store.looks))
+            return looks
+
+        self.assertEqual(await self.watched(work), [1, 1, 2, 2])
+
+    async def test_many_kept(self) -> None:
+        """Tasks that were asked for long ago are dropped for others."""
+        self.patch(task_watch, "_MOST_KEPT", 7)
+
+        async def work(watches: Watches) -> list[str]:
+            for name in "abca":
+                self.store.pieces[name] = [0, 1, 2]
+                async with watches.open(_KIND, name) as watch:
+                    if not watch.complete:
+                        await asyncio.wait_for(watch.changed.wait(), 5)
+            return self.store.looks
+
+        self.assertEqual(await self.watched(work), ["a", "b", "c", "a"])
 
     async def test_one_look_for_many(self) -> None:
         """Streams of one task share its looks, and what is said about a piece."""
