@@ -26,6 +26,9 @@ belong to a system's services.
 _UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
 """The private networks of IPv6 (RFC 4193). Python counts some more as private, such as those of tunnels."""
 
+_LONGEST_LABEL = 64
+"""The length from which on a part of a name is too long for DNS."""
+
 _NAME = re.compile("[A-Za-z0-9_.-]{1,255}")
 _IPV6 = re.compile("[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?")
 
@@ -116,6 +119,9 @@ def is_private(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 
 def _ascii(name: str) -> str:
     """Return a name as DNS has it; empty where it can be none."""
+    if name.isascii():  # encodings.idna takes longer to load than a connection takes
+        labels = name.removesuffix(".").split(".")
+        return name if all(0 < len(label) < _LONGEST_LABEL for label in labels) else ""
     try:
         return name.encode("idna").decode("ascii")
     except UnicodeError:

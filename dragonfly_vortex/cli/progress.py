@@ -7,10 +7,12 @@ import sys
 import time
 from contextlib import AbstractContextManager
 from types import TracebackType
-
-from tqdm import tqdm
+from typing import TYPE_CHECKING, NoReturn
 
 from dragonfly_vortex.cli.text import counted, one_line
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 __all__ = ["ProgressBar"]
 
@@ -26,24 +28,7 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
     """
 
     def __init__(self, what: str) -> None:
-        is_terminal = os.isatty(2)
-        self._bar = tqdm(
-            desc=what,
-            unit="B",
-            unit_scale=True,
-            unit_divisor=1000,
-            delay=_DELAY,
-            miniters=0,  # or a call that tells of nothing new would show nothing, not even the time
-            smoothing=0,  # or such a call would count as a moment in which nothing was to be done
-            disable=not is_terminal,
-            file=sys.stderr,
-            leave=False,
-            ncols=_COLUMNS,
-            dynamic_ncols=is_terminal and os.get_terminal_size(2).columns > 0,
-        )
-        if is_terminal:  # by the system's clock, tqdm would show nothing new for as long as that was set back
-            setattr(self._bar, "_time", time.monotonic)  # noqa: B010  # tqdm has no parameter for it
-            self._bar.start_t = self._bar.last_print_t = time.monotonic()
+        self._bar = _shown(what) if os.isatty(2) else None
 
     def show(self, done: int, total: int | None, pieces: int) -> None:
         """
@@ -53,7 +38,7 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
         :param total: bytes of the whole, None while that is not known.
         :param pieces: pieces that are done.
         """
-        if self._bar.disable:
+        if self._bar is None:
             return
         self._bar.total = total
         self._bar.set_postfix_str(counted(pieces, "piece"), refresh=False)
@@ -62,16 +47,41 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
     def say(self, line: str) -> None:
         """Write a line to standard error, above the bar where there is one."""
         text = f"dfvortex: {one_line(line)}"
-        if self._bar.disable or self._bar.last_print_t == self._bar.start_t:  # the bar has not been shown yet
+        if self._bar is None or self._bar.last_print_t == self._bar.start_t:  # the bar has not been shown yet
             print(text, file=sys.stderr)
         else:
             self._bar.write(text, file=sys.stderr)
 
     def tick(self) -> None:
         """Show the time that has gone by. Work that goes on in long steps calls it about once a second."""
-        self._bar.update(0)
+        if self._bar is not None:
+            self._bar.update(0)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _shown(what: str) -> tqdm[NoReturn]:
+    """A bar on the terminal of standard error."""
+    from tqdm import tqdm  # it takes as long to load as all else of a command that has no terminal
+
+    bar: tqdm[NoReturn] = tqdm(
+        desc=what,
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1000,
+        delay=_DELAY,
+        miniters=0,  # or a call that tells of nothing new would show nothing, not even the time
+        smoothing=0,  # or such a call would count as a moment in which nothing was to be done
+        file=sys.stderr,
+        leave=False,
+        ncols=_COLUMNS,
+        dynamic_ncols=os.get_terminal_size(2).columns > 0,
+    )
+    # By the system's clock, tqdm would show nothing new for as long as that was set back.
+    setattr(bar, "_time", time.monotonic)  # noqa: B010  # tqdm has no parameter for it
+    bar.start_t = bar.last_print_t = time.monotonic()
+    return bar

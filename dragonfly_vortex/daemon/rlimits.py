@@ -8,11 +8,14 @@ import errno
 import os
 import resource
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from dragonfly_vortex.config import Config
 from dragonfly_vortex.errors import TooFewDescriptors
 from dragonfly_vortex.system_calls import is_refused
 from dragonfly_vortex.transport_table import transports_named
+
+if TYPE_CHECKING:  # each command loads this module, and not all need a configuration
+    from dragonfly_vortex.config import Config
 
 __all__ = [
     "COMMAND_DESCRIPTORS",

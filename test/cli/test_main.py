@@ -70,7 +70,10 @@ class CommandTests(SynchronousTestCase):
         self.assertNotIn("twisted", self.loaded("--version"))
 
     def test_download_by_tcp_is_light(self) -> None:
-        """A download into a file from a parent by its TCP address loads no gRPC, YAML, database or server."""
+        """
+        A download into a file from a parent by its TCP address loads no gRPC, YAML, database or server, and no progress
+        bar without a terminal.
+        """
         loaded = self.loaded("download", "0" * 64, "--parent", "127.0.0.1:1", "--output", "output")
         self.assertIn("twisted.internet.reactor", loaded)
         heavy = {
@@ -79,16 +82,21 @@ class CommandTests(SynchronousTestCase):
             "yaml",
             "sqlite3",
             "zeroconf",
+            "tqdm",
+            "multiprocessing",
+            "importlib.metadata",
+            "encodings.idna",
             "dragonfly_vortex.daemon.service",
             "dragonfly_vortex.vortex.server_protocol",
         }
         self.assertEqual(loaded & heavy, set())
 
     def test_storage_needs_no_reactor(self) -> None:
-        """What works on the storage loads no reactor and no gRPC."""
+        """What works on the storage loads no reactor and no gRPC, and no progress bar without a terminal."""
         loaded = self.loaded("list")
         self.assertIn("sqlite3", loaded)
-        self.assertEqual(loaded & {"twisted.internet.reactor", "grpc"}, set())
+        heavy = {"twisted", "grpc", "tqdm", "multiprocessing", "importlib.metadata"}
+        self.assertEqual(loaded & heavy, set())
 
     def test_version(self) -> None:
         """``--version`` tells the package's version."""
