@@ -154,7 +154,13 @@ async def _download(
     elif arguments.output == STDOUT:
         target = PipeTarget(sys.stdout.fileno(), arguments.task_id, in_thread)
     else:
-        target = OutputTarget(arguments.output, in_thread, overwrite=arguments.overwrite, sync=not arguments.no_sync)
+        target = OutputTarget(
+            arguments.output,
+            in_thread,
+            overwrite=arguments.overwrite,
+            sync=not arguments.no_sync,
+            kept_for=(arguments.kind, arguments.task_id),
+        )
     bar.show(0, None, 0)
     ticking = LoopingCall(bar.tick)
     ticking.clock = reactor
@@ -183,6 +189,8 @@ async def _download(
         try:
             done = await download.start()
         except TaskDigestMismatch as error:
+            if isinstance(target, OutputTarget):
+                await in_thread(target.forget)
             if arguments.digest is not None:
                 raise
             hint = f"; if the ID is not the SHA-256 of the content, give {_DIGESTS}"

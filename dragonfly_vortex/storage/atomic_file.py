@@ -20,7 +20,16 @@ from dragonfly_vortex.storage.directories import sync_directory
 from dragonfly_vortex.storage.locks import try_lock
 from dragonfly_vortex.system_calls import is_refused
 
-__all__ = ["StagedFile", "check_target", "hidden_path", "is_named", "lock", "sweep"]
+__all__ = [
+    "StagedFile",
+    "check_target",
+    "delete_if_dead",
+    "hidden_path",
+    "hidden_prefix",
+    "is_named",
+    "lock",
+    "sweep",
+]
 
 _SUFFIX = ".dfvortex-part"
 """A rare suffix, because unlocked files with it are deleted."""
@@ -92,6 +101,11 @@ class StagedFile:
                 os.unlink(self.path)
             self._close()
 
+    def keep(self) -> None:
+        """Leave the file under its hidden name, unless it has been published, discarded or left already."""
+        if self._open:
+            self._close()
+
     def _close(self) -> None:
         """Close the descriptor, and with it let go of the lock."""
         self._open = False
@@ -133,12 +147,12 @@ def sweep(directory: Path, name: str) -> None:
     for path in _hidden(directory, name):
         # What cannot be opened, locked or deleted is not ours to delete.
         with contextlib.suppress(OSError):
-            _delete_if_dead(path)
+            delete_if_dead(path)
 
 
 def hidden_path(directory: Path, name: str) -> Path:
     """An unused hidden name for a file that will have that name."""
-    return directory / f"{_prefix(name)}{secrets.token_hex(6)}{_SUFFIX}"
+    return directory / f"{hidden_prefix(name)}{secrets.token_hex(6)}{_SUFFIX}"
 
 
 def lock(descriptor: int, *, shared: bool = False) -> bool:
@@ -162,21 +176,21 @@ def is_named(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _prefix(name: str) -> str:
+def hidden_prefix(name: str) -> str:
     """What the hidden names for a target begin with."""
     return f".{os.fsdecode(os.fsencode(name)[:_LONGEST_NAME])}."
 
 
 def _hidden(directory: Path, name: str) -> Iterator[Path]:
     """The hidden files for a target, in use or not."""
-    prefix = _prefix(name)
+    prefix = hidden_prefix(name)
     with os.scandir(directory) as entries:
         for entry in entries:
             if entry.name.startswith(prefix) and entry.name.endswith(_SUFFIX) and entry.is_file(follow_symlinks=False):
                 yield Path(entry.path)
 
 
-def _delete_if_dead(path: Path) -> None:
+def delete_if_dead(path: Path) -> None:
     """Delete a hidden file if no process holds its lock, in whichever way that one could lock it."""
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:

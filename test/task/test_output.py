@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import zlib
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from dragonfly_vortex.storage.disk import MOST_UNWRITTEN
 from dragonfly_vortex.task import disk
 from dragonfly_vortex.task import output as output_module
 from dragonfly_vortex.task.output import Output, OutputSink, OutputTarget
-from dragonfly_vortex.wire import PieceMetadata
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.task.test_file_hash import HeldThreads
 
 
@@ -225,6 +226,30 @@ class OutputTargetTests(SynchronousTestCase):
         self.successResultOf(self.target.close())
         self.assertEqual((os.listdir(self.directory), self.path.read_bytes()), (["file"], b"abc"))
 
+    def test_kept(self) -> None:
+        """Closed before that, a target for a task leaves its verified pieces, which the next one finds, or forgets."""
+        kept_for = (PieceKind.STANDARD, "ab" * 32)
+        piece = replace(PIECE, digest=f"crc32:{zlib.crc32(b'abc')}")
+        for is_published in (False, True):
+            target = OutputTarget(self.path, execute, kept_for=kept_for)
+            found = self.successResultOf(target.open())
+            self.assertEqual(list(found.pieces), [piece] if is_published else [])
+            if is_published:
+                self.successResultOf(target.publish(3))
+            else:
+                os.pwrite(target.descriptor, b"abc", 0)
+                self.successResultOf(target.commit(piece, 3, 3))
+            self.successResultOf(target.close())
+        self.assertEqual((os.listdir(self.directory), self.path.read_bytes()), (["file"], b"abc"))
+        self.path.unlink()
+        target = OutputTarget(self.path, execute, kept_for=kept_for)
+        self.assertEqual(self.successResultOf(target.open()), Found())
+        self.successResultOf(target.commit(piece, 3, 3))
+        self.successResultOf(target.close())
+        self.assertEqual(len(os.listdir(self.directory)), 2)
+        target.forget()
+        self.assertEqual(os.listdir(self.directory), [])
+
     def test_closed(self) -> None:
         """Closed before that, nothing is left."""
         self.successResultOf(self.target.open())
@@ -234,12 +259,12 @@ class OutputTargetTests(SynchronousTestCase):
         self.successResultOf(self.target.close())
         self.assertEqual(os.listdir(self.directory), [])
 
-    def opened(self, most_unwritten: int | None, **options: bool) -> OutputTarget:
+    def opened(self, most_unwritten: int | None, *, overwrite: bool = False, sync: bool = True) -> OutputTarget:
         """A target with a mebibyte in it, and threads that are held."""
         self.threads = HeldThreads()
         if most_unwritten is not None:
             self.patch(output_module, "MOST_UNWRITTEN", most_unwritten)
-        target = OutputTarget(self.path, self.threads, **options)
+        target = OutputTarget(self.path, self.threads, overwrite=overwrite, sync=sync)
         opened = target.open()
         self.threads.run_one()
         self.successResultOf(opened)
