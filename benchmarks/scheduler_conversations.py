@@ -13,14 +13,16 @@ import json
 import queue
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -163,6 +165,18 @@ SCENES: dict[str, Scene] = {
             ("UploadPersistentCacheTaskFinished", {}),
         ),
     ),
+    "persistent cache child that fails": Scene(
+        method="AnnouncePersistentCachePeer",
+        messages=(
+            {"registerPersistentCachePeerRequest": {"pieceLength": _PIECE, "pieceCount": 3}},
+            {"downloadPersistentCachePeerStartedRequest": {}},
+            {"downloadPersistentCachePeerFailedRequest": {"description": "no space"}},
+        ),
+        upload=(
+            ("UploadPersistentCacheTaskStarted", {**_UPLOAD, "pieceLength": _PIECE}),
+            ("UploadPersistentCacheTaskFinished", {}),
+        ),
+    ),
     "persistent child": Scene(
         method="AnnouncePersistentPeer",
         messages=(
@@ -292,50 +306,87 @@ def shape(steps: Sequence[tuple[str, Any]]) -> list[Any]:
     return found
 
 
-@contextmanager
-def real_scheduler(program: Path, directory: Path) -> Iterator[int]:
+class RealScheduler:
     """
-    A real scheduler, with Redis where that is installed.
+    A real scheduler, with Redis where that is installed. It runs inside the block.
 
     :param program: its file.
     :param directory: for its files.
-    :returns: its port.
     """
-    port, metrics, redis_port = free_port(), free_port(), free_port()
-    redis = shutil.which("redis-server")
-    database = f"database: {{redis: {{addrs: ['127.0.0.1:{redis_port}']}}}}\n" if redis else ""
-    (directory / "scheduler.yaml").write_text(
-        f"{database}server: {{advertiseIP: 127.0.0.1, listenIP: 127.0.0.1, port: {port}, advertisePort: {port}, "
-        f"logDir: {directory}/log, pluginDir: {directory}/plugins}}\n"
-        f"metrics: {{enable: false, addr: '127.0.0.1:{metrics}'}}\n"
-    )
-    (directory / "dynconfig.yaml").write_text(
-        "seedPeerClusterConfig: {loadLimit: 2000}\n"
-        "schedulerClusterConfig: {candidateParentLimit: 4, filterParentLimit: 15}\n"
-        "schedulerClusterClientConfig: {loadLimit: 200}\n"
-    )
-    commands = [
-        [str(program), "--config", "scheduler.yaml", "--dynconfig", "dynconfig.yaml", "--console"],
-    ]
-    if redis:
-        commands.insert(
-            0, [redis, "--port", str(redis_port), "--bind", "127.0.0.1", "--save", "", "--dir", str(directory)]
+
+    def __init__(self, program: Path, directory: Path) -> None:
+        self._program = program
+        self._directory = directory
+        self._redis = shutil.which("redis-server")
+        self._stack = ExitStack()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+
+    def __enter__(self) -> RealScheduler:
+        redis_port = free_port()
+        database = f"database: {{redis: {{addrs: ['127.0.0.1:{redis_port}']}}}}\n" if self._redis else ""
+        (self._directory / "scheduler.yaml").write_text(
+            f"{database}server: {{advertiseIP: 127.0.0.1, listenIP: 127.0.0.1, port: {self.port}, "
+            f"advertisePort: {self.port}, logDir: {self._directory}/log, pluginDir: {self._directory}/plugins}}\n"
+            f"metrics: {{enable: false}}\n"
         )
-    with ExitStack() as stack:
-        for number, command in enumerate(commands):
-            log = stack.enter_context((directory / f"{number}.log").open("wb"))
-            process = subprocess.Popen(command, cwd=directory, stdout=log, stderr=log)
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            if number == 0 and redis:
-                time.sleep(0.3)
-        channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))
+        (self._directory / "dynconfig.yaml").write_text(
+            "seedPeerClusterConfig: {loadLimit: 2000}\n"
+            "schedulerClusterConfig: {candidateParentLimit: 4, filterParentLimit: 15}\n"
+            "schedulerClusterClientConfig: {loadLimit: 200}\n"
+        )
+        with ExitStack() as stack:
+            if self._redis is not None:
+                database_options = ["--port", str(redis_port), "--bind", "127.0.0.1", "--save", ""]
+                redis = self._run([self._redis, *database_options, "--dir", str(self._directory)])
+                stack.callback(redis.wait)
+                stack.callback(redis.kill)
+                _wait_for(redis_port, 10.0)
+            stack.callback(self.kill)
+            self.start()
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def start(self) -> None:
+        """
+        Start it, at first and after :meth:`kill`.
+
+        :raises DidNotWork: it does not serve.
+        """
+        command = [str(self._program), "--config", "scheduler.yaml", "--dynconfig", "dynconfig.yaml", "--console"]
+        self._process = self._run(command)
+        _wait_for(self.port, 60.0)
+
+    def kill(self) -> None:
+        """Kill it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def freeze(self, is_frozen: bool) -> None:
+        """Have it hang, or go on."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP if is_frozen else signal.SIGCONT)
+
+    def _run(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        with (self._directory / "output.log").open("ab") as log:
+            return subprocess.Popen(command, cwd=self._directory, stdout=log, stderr=log)
+
+
+def _wait_for(port: int, seconds: float) -> None:
+    """Wait until a port of 127.0.0.1 is open."""
+    deadline = time.monotonic() + seconds
+    while True:
         try:
-            grpc.channel_ready_future(channel).result(60)
-        except grpc.FutureTimeoutError:
-            log_text = (directory / f"{len(commands) - 1}.log").read_text(errors="replace")[-500:]
-            raise DidNotWork(f"the scheduler does not serve: {log_text}") from None
-        yield port
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                raise DidNotWork(f"port {port} did not open in {seconds} s") from None
+            time.sleep(0.05)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -355,8 +406,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     status = 0
     rows = []
-    with tempfile.TemporaryDirectory() as directory, real_scheduler(parsed.scheduler, Path(directory)) as port:
-        player = Player(port)
+    with tempfile.TemporaryDirectory() as directory, RealScheduler(parsed.scheduler, Path(directory)) as scheduler:
+        player = Player(scheduler.port)
         for name, scene in SCENES.items():
             if scene.upload and shutil.which("redis-server") is None:
                 print(f"{name}: not tried without redis-server")

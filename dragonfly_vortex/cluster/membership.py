@@ -107,6 +107,7 @@ class Membership:
             announce=self._announce,
             announce_owner=lambda request: self._announcer.add(request),
             settled=lambda request, address, peer_id: self._announcer.settled(request, address, peer_id),
+            gave_up=lambda request, address, peer_id: self._announcer.gave_up(request, address, peer_id),
             schedule_timeout=config.scheduler.schedule_timeout,
             max_schedule_count=config.scheduler.max_schedule_count,
         )

@@ -36,8 +36,8 @@ _AT_ONCE: Final = 16
 _AGE: Final = 12 * 3600.0
 """Seconds after which a task is announced again: a scheduler forgets a peer that it has not heard of for a day."""
 
-_RETRY: Final = 30.0
-"""Seconds before a task is announced again that a scheduler has refused."""
+_RETRY, _LONGEST_RETRY = 30.0, 3600.0
+"""Seconds before a task is announced again that a scheduler has refused: at first, and at most."""
 
 _TTL: Final = 7 * 24 * 3600
 """Seconds that a scheduler keeps a task of a persistent kind where no time was given: the longest that it takes."""
@@ -51,11 +51,13 @@ class _Announced(NamedTuple):
 
     :param address: of the scheduler; empty where it has refused.
     :param at: when that was, by the clock.
+    :param refusals: how often it has refused since it last did not.
     """
 
     address: str
     peer_id: str
     at: float
+    refusals: int = 0
 
 
 class Announcer:
@@ -110,14 +112,20 @@ class Announcer:
             self._tasks[key] = request
             self._announced[key] = _Announced(address, peer_id, self._host.clock.seconds())
 
+    def gave_up(self, request: TaskAnnouncement, address: str, peer_id: str) -> None:
+        """
+        A download has failed, and its scheduler knows that. Of a persistent kind such a peer would stay in the
+        scheduler's database, and count as a replica.
+        """
+        if METHODS[request.kind].upload and not self._is_stopped:
+            self._withdraw_soon(request.kind, request.task_id, _Announced(address, peer_id, 0.0))
+
     def remove(self, kind: PieceKind, task_id: str) -> None:
         """Announce a task no more, and have its scheduler offer this host no more for it."""
         self._tasks.pop((kind, task_id), None)
         known = self._announced.pop((kind, task_id), None)
         if known is not None and known.address in self._host.schedulers.serving:
-            Deferred.fromCoroutine(self._withdraw(kind, task_id, known)).addErrback(
-                lambda failure: self.log.failure("task {task_id} cannot be withdrawn", failure, task_id=task_id)
-            )
+            self._withdraw_soon(kind, task_id, known)
 
     async def verify(self, address: str) -> bool:
         """
@@ -180,7 +188,7 @@ class Announcer:
             return wanted
         age = self._host.clock.seconds() - known.at
         if not known.address:
-            return wanted if age >= _RETRY else ""
+            return wanted if age >= min(_RETRY * 2 ** (known.refusals - 1), _LONGEST_RETRY) else ""
         return wanted if known.address != wanted or age >= _AGE else ""
 
     def _begin(self, key: _Key, request: TaskAnnouncement, address: str) -> None:
@@ -198,7 +206,7 @@ class Announcer:
     async def _announce(self, key: _Key, request: TaskAnnouncement, address: str) -> None:
         """Announce one task to one scheduler, and note how that ended."""
         peer_id = self._host.new_peer_id()
-        before = self._announced.get(key)
+        before, refusals = self._announced.get(key), 0
         try:
             try:
                 await self._tell(request, address, peer_id)
@@ -208,7 +216,8 @@ class Announcer:
                 peer_id = self._host.new_peer_id()
                 await self._tell(request, address, peer_id)
         except CallFailed as failed:
-            self.log.warn(
+            refusals = 1 + (before.refusals if before is not None else 0)
+            (self.log.warn if refusals == 1 else self.log.info)(
                 "scheduler {address} does not take task {task_id}: {code} {text}",
                 address=address,
                 task_id=request.task_id,
@@ -219,7 +228,7 @@ class Announcer:
                 self._host.schedulers.suspect(address)
             address = peer_id = ""
         if key in self._tasks:
-            self._announced[key] = _Announced(address, peer_id, self._host.clock.seconds())
+            self._announced[key] = _Announced(address, peer_id, self._host.clock.seconds(), refusals)
         if address and before is not None and before.address:
             await self._withdraw(request.kind, request.task_id, before)
 
@@ -280,6 +289,11 @@ class Announcer:
         finished = methods.upload_finished(**ids, **{"peer_id": peer_id})
         await self._host.schedulers.call(address, f"{methods.upload}Finished", finished)
         return True
+
+    def _withdraw_soon(self, kind: PieceKind, task_id: str, known: _Announced) -> None:
+        Deferred.fromCoroutine(self._withdraw(kind, task_id, known)).addErrback(
+            lambda failure: self.log.failure("task {task_id} cannot be withdrawn", failure, task_id=task_id)
+        )
 
     async def _withdraw(self, kind: PieceKind, task_id: str, known: _Announced) -> None:
         """Have a scheduler forget a peer of this host."""

@@ -53,6 +53,7 @@ class Host:
     :param announce: announces the host to a scheduler that does not know it; fires with whether that was taken.
     :param announce_owner: announces a task that this host has all of, when a scheduler is there.
     :param settled: called with a request, a scheduler and a peer ID, once that scheduler knows that the host has all.
+    :param gave_up: called likewise, once a download has failed.
     :param schedule_timeout: seconds in which a scheduler answers.
     :param max_schedule_count: how often one conversation takes parents.
     """
@@ -64,6 +65,7 @@ class Host:
     announce: Callable[[str], Awaitable[bool]]
     announce_owner: Callable[[TaskAnnouncement], None]
     settled: Callable[[TaskAnnouncement, str, str], None]
+    gave_up: Callable[[TaskAnnouncement, str, str], None]
     schedule_timeout: float
     max_schedule_count: int
 
@@ -351,6 +353,8 @@ class Registration:
                     self._host.settled(self._request, address, conversation.ids["peer_id"])
                 else:
                     self._settle_later()
+            elif not conversation.has_all:
+                self._host.gave_up(self._request, address, conversation.ids["peer_id"])
             return
         self.log.info(
             "scheduler {address} has ended the conversation about task {task_id}: {code} {text}",

@@ -98,7 +98,8 @@ class FakeScheduler:
     :ivar heard: all conversations.
     :ivar calls: the other calls, by their names, with their messages.
     :ivar script: what is played for a task: the names of recordings, of which each conversation takes one, and the last
-        one stays. Without them it is the recording ``owner``.
+        one stays.
+    :ivar default: the recording that is played for other tasks.
     :ivar parents: the IP addresses and ports of the parents that are offered, in place of the recorded ones.
     :ivar peers: the peers that have finished, by their IDs, with their tasks.
     :ivar is_hanging: whether nothing is answered.
@@ -125,6 +126,7 @@ class FakeScheduler:
         self.parents: Sequence[tuple[str, int]] = ()
         self.peers: dict[str, str] = {}
         self.is_hanging = False
+        self.default = "owner"
         self.replicas = 0
         self.port = 0
 
@@ -240,7 +242,7 @@ class FakeScheduler:
 
     def _recording(self, task_id: str) -> Recording:
         """What is played for a task."""
-        names = self.script.get(task_id, ["owner"])
+        names = self.script.get(task_id, [self.default])
         return self._recordings[names.pop(0) if len(names) > 1 else names[0]]
 
     def _offer(self, response: Any) -> Message:

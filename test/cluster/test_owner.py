@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from dragonfly_vortex.wire import PieceKind
 from test.cluster.member import MemberTestCase
-from test.cluster.recordings import LENGTH, PIECE_LENGTH, TASK_ID
+from test.cluster.recordings import LENGTH, PIECE_LENGTH, TASK_ID, request_of
 
 
 class OwnerTests(MemberTestCase):
@@ -78,6 +78,17 @@ class OwnerTests(MemberTestCase):
         self.assertEqual((started.content_length, started.piece_count, started.piece_length), (LENGTH, 3, PIECE_LENGTH))
         self.assertIn("UploadPersistentCacheTaskFinished", [name for name, _ in scheduler.calls])
         self.assertEqual(scheduler.heard, [])
+
+    async def test_failed_download(self) -> None:
+        """A download of a persistent kind that has failed leaves no peer in the scheduler's database."""
+        scheduler = await self.scheduler(plays="persistent cache child that fails")
+        membership = await self.member(self.config([scheduler]))
+        download = self.download(membership, request_of(PieceKind.PERSISTENT_CACHE))
+        await self.until(lambda: bool(download.offers))
+        download.registration.fail("no space")
+        await self.until(lambda: "DeletePersistentCachePeer" in [name for name, _ in scheduler.calls])
+        (deleted,) = [message for name, message in scheduler.calls if name == "DeletePersistentCachePeer"]
+        self.assertEqual(deleted.peer_id, scheduler.heard[0].messages[0].peer_id)
 
     async def test_joins(self) -> None:
         """A task that is kept, and that others have, is joined by a conversation."""

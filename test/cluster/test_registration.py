@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import cast
 
 from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
 
 from dragonfly_vortex.cluster.membership import IMemberReactor, Membership
 from dragonfly_vortex.cluster.requests import FinishedPiece
@@ -193,3 +198,16 @@ class FailingSchedulerTests(MemberTestCase):
         self.assertIn("refuses", download.reasons[0])
         self.assertEqual(sum(len(each.heard) for each in schedulers), 1)
         download.registration.fail("enough")
+
+
+class MemoryTests(TestCase):
+    """Many downloads at once."""
+
+    timeout = 240
+
+    async def test_thousand(self) -> None:
+        """Each of a thousand registered downloads takes at most 30 KB, the machinery of its call included."""
+        command = [sys.executable, "-m", "test.cluster.open_streams", "1000"]
+        root = Path(__file__).resolve().parents[2]
+        ran = await deferToThread(subprocess.run, command, cwd=root, capture_output=True, text=True, check=True)
+        self.assertLess(int(ran.stdout), 30_000)
