@@ -160,9 +160,10 @@ class VortexClientProtocol(Protocol):
         return result
 
     def close(self) -> None:
-        """End the connection, with a close packet where it is idle. One that has ended already stays as it is."""
-        if self.usable:
-            self.transport.write(self._conversation.send(Close(packet_id=self._packet_id)))
+        """
+        End the connection without a close packet, for which dfdaemon 1.5.10 logs an error. One that has ended already
+        stays as it is.
+        """
         if self._open:
             self._hang_up()
 
