@@ -73,7 +73,7 @@ class KeptFile:
             try:
                 descriptor = _open_own(path)
                 stack.callback(os.close, descriptor)
-                if not try_lock(descriptor) or not is_named(descriptor, path):
+                if not _lock(descriptor, path) or not is_named(descriptor, path):
                     return None
                 journal = _open_own(_journal_of(path))
                 stack.callback(os.close, journal)
@@ -261,6 +261,20 @@ def _open_own(path: Path) -> int:
         os.close(descriptor)
         raise PermissionError(f"{path}: expected a file of this user with one name, got another one")
     return descriptor
+
+
+def _lock(descriptor: int, path: Path) -> bool:
+    """
+    Lock a file that is kept; False if another download has it.
+
+    :raises OSError: there are no locks. A file that has just been made for one is deleted.
+    """
+    try:
+        return try_lock(descriptor)
+    except OSError:
+        if not os.fstat(descriptor).st_size:
+            os.unlink(path)
+        raise
 
 
 def _state_of(descriptor: int) -> list[int]:

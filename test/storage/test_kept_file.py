@@ -126,6 +126,12 @@ class KeptFileTests(SynchronousTestCase):
         self.opened()
         self.assertIsNone(KeptFile.open(self.target, KIND, TASK_ID))
 
+    def test_no_locks(self) -> None:
+        """Where there are no locks nothing is kept, and nothing is left."""
+        self.patch(kept_file, "try_lock", _fail)
+        self.assertIsNone(KeptFile.open(self.target, KIND, TASK_ID))
+        self.assertEqual(os.listdir(self.directory), [])
+
     def test_of_another(self) -> None:
         """A file with another name, and what is no file, are not written to."""
         kept = self.opened()
