@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dragonfly_vortex.transport_table import Transport, schemes, transport_of_scheme
 
@@ -33,8 +34,7 @@ _NAME = re.compile("[A-Za-z0-9_.-]{1,255}")
 _IPV6 = re.compile("[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParentAddress:
+class ParentAddress(Struct, frozen=True, kw_only=True):
     """
     A parent's address. As text it is what :meth:`from_text` reads, without the scheme that a
     bare address has.

@@ -8,10 +8,10 @@ except in the three methods of :class:`IDownloader`, whose names the design docu
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IConsumer, IPushProducer, ITCPTransport
 from zope.interface import Attribute, Interface
@@ -282,8 +282,7 @@ class IConnectionTransport(ITCPTransport, IConsumer, IPushProducer):
     """The three interfaces of Twisted's TCP connections, plain or under TLS, under one name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadPieceRequest:
+class DownloadPieceRequest(Struct, frozen=True, kw_only=True, eq=False):
     """
     A request for one piece. It is here and not in the model because it holds an :class:`IPieceSink`.
 
@@ -301,8 +300,20 @@ class DownloadPieceRequest:
     task_id: str
     number: int
     host_id: str = ""
-    sink: IPieceSink | None = field(default=None, compare=False)
+    sink: IPieceSink | None = None
     announced_length: int | None = None
+
+    def __eq__(self, other: object) -> bool:
+        """Two requests are equal where they ask for the same, whatever their sinks."""
+        return isinstance(other, DownloadPieceRequest) and self._asked() == other._asked()
+
+    def __hash__(self) -> int:
+        """The same for equal requests."""
+        return hash(self._asked())
+
+    def _asked(self) -> tuple[object, ...]:
+        return self.kind, self.task_id, self.number, self.host_id, self.announced_length
+
     is_whole_verified: bool = False
 
 

@@ -4,9 +4,9 @@ A logger for lines that strangers can cause: it writes a limited number of each 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from msgspec import Struct
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
@@ -20,8 +20,7 @@ SECONDS = 60.0
 """How long a period is. It begins with the first line of its kind."""
 
 
-@dataclass(slots=True)
-class _Period:
+class _Period(Struct):
     """The lines of one kind that were logged in a period, and those left out."""
 
     began: float

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = [
@@ -40,8 +42,7 @@ def piece_id(task_id: str, number: int) -> str:
     return f"{task_id}-{number}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(Struct, frozen=True, kw_only=True):
     """
     The origin of a task. Its ID follows from this, by the rules of :mod:`dragonfly_vortex.identity`.
 
@@ -84,8 +85,7 @@ class BackToSource(enum.Enum):
     """At once; but a parent has a second to say what it has."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SourceStat:
+class SourceStat(Struct, frozen=True, kw_only=True):
     """
     The metadata of a source's content.
 
@@ -99,8 +99,7 @@ class SourceStat:
     version: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredTask:
+class StoredTask(Struct, frozen=True, kw_only=True):
     """
     A task in a storage.
 
@@ -159,8 +158,7 @@ class TaskRequest:
     is_foreign: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportRequest:
+class ImportRequest(Struct, frozen=True, kw_only=True):
     """
     A request to have a file in the storage.
 
@@ -178,8 +176,7 @@ class ImportRequest:
     replica_count: int = 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputRequest:
+class OutputRequest(Struct, frozen=True, kw_only=True):
     """
     A request for a file with a task's content.
 
@@ -196,8 +193,7 @@ class OutputRequest:
     span: tuple[int, int] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredPiece:
+class StoredPiece(Struct, frozen=True, kw_only=True):
     """
     A piece in a storage.
 
@@ -239,8 +235,7 @@ class FileRange(NamedTuple):
     length: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenPiece:
+class OpenPiece(Struct, frozen=True, kw_only=True):
     """
     A piece, or a part of it, ready to be sent.
 
@@ -270,8 +265,7 @@ class Claim:
     is_held: Callable[[], bool] = field(default=lambda: True, compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class Found(Struct, frozen=True, kw_only=True):
     """
     The pieces that a download finds at its target.
 
@@ -295,8 +289,7 @@ class FilePlace(NamedTuple):
     offset: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadPieceResponse:
+class DownloadPieceResponse(Struct, frozen=True, kw_only=True):
     """
     A piece that has arrived and been verified.
 

@@ -17,11 +17,12 @@ import shutil
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from threading import Lock
 from urllib.parse import unquote
+
+from msgspec import Struct
 
 from dragonfly_vortex.address import LEAST_PORT, ParentAddress, is_private, plain_ip, split_address
 from dragonfly_vortex.wire import PieceKind
@@ -73,8 +74,7 @@ Metadata = Iterable[tuple[str, str | bytes]]
 # -- the child's side --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerExchange:
+class PeerExchange(Struct, frozen=True, kw_only=True):
     """
     A download's part in the exchange.
 

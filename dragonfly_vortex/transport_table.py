@@ -8,9 +8,10 @@ used: so this table is read everywhere and loads nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+from msgspec import Struct
 
 __all__ = [
     "ALL",
@@ -35,8 +36,7 @@ ALL = "all"
 """The word for all transports where a peer opens doors."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transport:
+class Transport(Struct, frozen=True, kw_only=True):
     """
     A transport, and what differs from the others. Code is named as ``MODULE:NAME``, see :func:`load_code`.
 

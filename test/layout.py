@@ -215,14 +215,17 @@ def circle_breaches(root: Path) -> list[str]:
 
 
 def wire_breaches(root: Path) -> list[str]:
-    """Find imports of wire/, or of the errors that it shares, beyond the standard library's calculating part."""
+    """
+    Find imports of wire/, or of the errors that it shares, beyond the standard library's calculating part and msgspec,
+    which makes classes of values.
+    """
     pure = tuple(f"{PACKAGE}.{layer}" for layer in ("errors", "wire"))
     return [
         said(root, imported.path, imported.line, f"{module} imports {imported.target}")
         for module, imported in package_imports(root)
         if is_below(module, pure[0]) or is_below(module, pure[1])
         if not any(is_below(imported.target, name) for name in pure)
-        if imported.target.split(".")[0] not in sys.stdlib_module_names - INPUT_AND_OUTPUT
+        if imported.target.split(".")[0] not in {"msgspec", *sys.stdlib_module_names} - INPUT_AND_OUTPUT
     ]
 
 

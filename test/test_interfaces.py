@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import cast
 
@@ -35,7 +34,7 @@ class RequestTests(SynchronousTestCase):
         """A request cannot be changed by the client that gets it."""
         request = interfaces.DownloadPieceRequest(kind=PieceKind.STANDARD, task_id="a" * 64, number=0)
         for field in ("kind", "task_id", "number", "host_id", "sink"):
-            with self.assertRaises(dataclasses.FrozenInstanceError):
+            with self.assertRaises(AttributeError):
                 setattr(request, field, None)
 
     def test_a_request_is_the_same_whatever_its_sink(self) -> None:

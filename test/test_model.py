@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex import model
@@ -24,7 +22,7 @@ class ValueTests(SynchronousTestCase):
         piece = model.StoredPiece(kind=PieceKind.STANDARD, task_id="a" * 64, metadata=METADATA)
         response = model.DownloadPieceResponse(metadata=METADATA, content=b"")
         for value, field in ((piece, "damage"), (response, "content"), (METADATA, "offset")):
-            with self.assertRaises(dataclasses.FrozenInstanceError):
+            with self.assertRaises(AttributeError):
                 setattr(value, field, 1)
 
     def test_a_claim_is_the_same_whatever_its_owner(self) -> None:

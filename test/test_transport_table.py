@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+from msgspec import structs
 from twisted.internet import reactor
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress
@@ -60,7 +61,7 @@ class TableTests(SynchronousTestCase):
 
     def test_words(self) -> None:
         """A name means one transport, ``auto`` all, ``all`` those that have a door, and another word none."""
-        self.patch(transport_table, "TRANSPORTS", (TCP, replace(GRPC, door="")))
+        self.patch(transport_table, "TRANSPORTS", (TCP, structs.replace(GRPC, door="")))
         self.assertEqual([each.name for each in transports_named("auto")], ["tcp", "grpc"])
         self.assertEqual([each.name for each in transports_named("all")], ["tcp"])
         self.assertEqual(transports_named("tcp"), (TCP,))
@@ -121,7 +122,7 @@ class ThirdRowTests(ConfigFileTestCase):
 
     def test_port(self) -> None:
         """A row that names a port is compared with the other ports while its door is open, and only then."""
-        row = replace(MEMORY, ip_key="metrics.server.ip", port_key="metrics.server.port")
+        row = structs.replace(MEMORY, ip_key="metrics.server.ip", port_key="metrics.server.port")
         self.patch(transport_table, "TRANSPORTS", (TCP, GRPC, row))
         text = "metrics: {{enable: false, server: {{port: 4005}}}}\nstorage: {{server: {{protocol: {}}}}}\n"
         check_ports(self.load(text.format("tcp")).config)
@@ -130,7 +131,7 @@ class ThirdRowTests(ConfigFileTestCase):
 
     def test_descriptors(self) -> None:
         """What its door opens counts where that is open."""
-        self.patch(transport_table, "TRANSPORTS", (TCP, GRPC, replace(MEMORY, descriptors=5)))
+        self.patch(transport_table, "TRANSPORTS", (TCP, GRPC, structs.replace(MEMORY, descriptors=5)))
         alone, three = (
             peer_descriptors(self.load(f"storage: {{server: {{protocol: {each}}}}}").config) for each in ("tcp", "all")
         )
@@ -138,7 +139,11 @@ class ThirdRowTests(ConfigFileTestCase):
 
     def test_workers(self) -> None:
         """Workers open the door of the transport that has workers, whichever that is."""
-        self.patch(transport_table, "TRANSPORTS", (replace(TCP, has_workers=False), replace(MEMORY, has_workers=True)))
+        self.patch(
+            transport_table,
+            "TRANSPORTS",
+            (structs.replace(TCP, has_workers=False), structs.replace(MEMORY, has_workers=True)),
+        )
         share = worker_share(self.load("storage: {server: {protocol: all, workers: 2}}").config, 1)
         self.assertEqual(share.storage.server.protocol, "memory")
 

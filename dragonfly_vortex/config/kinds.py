@@ -11,10 +11,11 @@ from __future__ import annotations
 import enum
 import ipaddress
 import re
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
+
+from msgspec import Struct
 
 from dragonfly_vortex.address import ParentAddress, split_address
 from dragonfly_vortex.config.units import LONGEST_TEXT, YEAR, read_duration, read_size, show_duration, show_size
@@ -83,8 +84,7 @@ class Kind(Protocol[T]):
         """Write a value as a configuration would."""
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(Struct, frozen=True):
     """``true`` or ``false``."""
 
     name = "boolean"
@@ -101,8 +101,7 @@ class Flag:
         return "true" if value else "false"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Whole:
+class Whole(Struct, frozen=True, kw_only=True):
     """
     A whole number.
 
@@ -137,8 +136,7 @@ class Whole:
 # -- quantities -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Duration:
+class Duration(Struct, frozen=True, kw_only=True):
     """
     A time, kept in seconds.
 
@@ -181,8 +179,7 @@ class Duration:
         return show_duration(value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Size:
+class Size(Struct, frozen=True, kw_only=True):
     """
     A number of bytes.
 
@@ -229,8 +226,7 @@ class Size:
 # -- text -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Text(Generic[T]):
+class _Text(Struct, Generic[T], frozen=True):
     """The base class of the kinds of text."""
 
     def show(self, value: T) -> str:
@@ -256,8 +252,7 @@ def _written_as_text(scalar: Scalar) -> str:
     return scalar.text
 
 
-@dataclass(frozen=True, slots=True)
-class ProtocolName(_Text[str]):
+class ProtocolName(_Text[str], frozen=True):
     """
     The name of a transport.
 
@@ -286,8 +281,7 @@ class ProtocolName(_Text[str]):
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class Choice(Generic[_E]):
+class Choice(Struct, Generic[_E], frozen=True):
     """
     One of some words.
 
@@ -312,8 +306,7 @@ class Choice(Generic[_E]):
         return str(value.value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Name(_Text[str]):
+class Name(_Text[str], frozen=True, kw_only=True):
     """
     A name of letters, digits and some marks.
 
@@ -334,8 +327,7 @@ class Name(_Text[str]):
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class Mode:
+class Mode(Struct, frozen=True):
     """The rights on a file, as chmod takes them. Its owner can always read and write it."""
 
     name = "mode"
@@ -353,8 +345,7 @@ class Mode:
         return f"{value:04o}"
 
 
-@dataclass(frozen=True, slots=True)
-class Address(_Text[str]):
+class Address(_Text[str], frozen=True):
     """An IP address, version 4 or 6."""
 
     name = "IP address"
@@ -365,8 +356,7 @@ class Address(_Text[str]):
         return str(ipaddress.ip_address(_written_as_text(scalar)))
 
 
-@dataclass(frozen=True, slots=True)
-class AddressAndPort(_Text[str]):
+class AddressAndPort(_Text[str], frozen=True):
     """An IP address and a port."""
 
     name = "IP address and port"
@@ -379,8 +369,7 @@ class AddressAndPort(_Text[str]):
         return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
 
 
-@dataclass(frozen=True, slots=True)
-class Parent(_Text[ParentAddress]):
+class Parent(_Text[ParentAddress], frozen=True):
     """A parent's address, with its scheme or without."""
 
     name = "parent"
@@ -395,8 +384,7 @@ class Parent(_Text[ParentAddress]):
         return ParentAddress.from_text(_written_as_text(scalar))
 
 
-@dataclass(frozen=True, slots=True)
-class ListOf(Generic[T]):
+class ListOf(Struct, Generic[T], frozen=True):
     """
     A list. Each of its items is read by the kind of the items.
 
@@ -424,8 +412,7 @@ class ListOf(Generic[T]):
         return f"[{', '.join(self.item.show(item) for item in value)}]"
 
 
-@dataclass(frozen=True, slots=True)
-class _Path(_Text[Path]):
+class _Path(_Text[Path], frozen=True):
     """The base class of the kinds of path."""
 
     name = "path"
@@ -442,15 +429,13 @@ class _Path(_Text[Path]):
         return str(value) if value.is_absolute() else f"./{value}"
 
 
-@dataclass(frozen=True, slots=True)
-class Directory(_Path):
+class Directory(_Path, frozen=True):
     """The path of a directory, which need not exist."""
 
     allowed = "the path of a directory, absolute or relative to this file"
 
 
-@dataclass(frozen=True, slots=True)
-class File(_Path):
+class File(_Path, frozen=True):
     """The path of a file, which is looked for when it is read."""
 
     allowed = "the path of a file, absolute or relative to this file"

@@ -12,9 +12,11 @@ import dataclasses
 import difflib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
 
 from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, REPLACED_VALUES, Keys
 from dragonfly_vortex.config.key_case import snake_case, spellings
@@ -31,8 +33,7 @@ __all__ = ["DEFAULT_FILE", "LoadedConfig", "beside", "load_config"]
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedConfig:
+class LoadedConfig(Struct, frozen=True, kw_only=True):
     """
     A configuration and what its reader should know.
 
@@ -83,8 +84,7 @@ def load_config(path: str | os.PathLike[str] | None) -> LoadedConfig:
     return LoadedConfig(config=config, warnings=tuple(warnings), unknown=tuple(keys.unknown))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
+class _Place(Struct, frozen=True, kw_only=True):
     """
     Where a file has a setting.
 
@@ -246,9 +246,9 @@ class _SettingReader:
         """
         value, kind = place.value, setting.kind
         if isinstance(value, Items) and isinstance(kind, ListOf):
-            of_item = dataclasses.replace(setting, kind=kind.item)
+            of_item = msgspec.structs.replace(setting, kind=kind.item)
             return tuple(
-                self._read(dataclasses.replace(place, key=f"{place.key}[{number}]", value=item), of_item, {})
+                self._read(msgspec.structs.replace(place, key=f"{place.key}[{number}]", value=item), of_item, {})
                 for number, item in enumerate(value.items)
             )
         reason = f"expected {kind.allowed}; got {shown(value)}"

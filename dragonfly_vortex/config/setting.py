@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, cast
+
+from msgspec import Struct
 
 from dragonfly_vortex.config.kinds import File, Kind
 
 __all__ = ["Setting", "fields_of", "file_setting", "setting", "value_at"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Setting(Struct, frozen=True, kw_only=True):
     """
     The description of a key: its kind, its purpose, and what holds where it is left out.
 

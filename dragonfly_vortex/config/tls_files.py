@@ -8,16 +8,16 @@ A certificate and its key are one thing and come from one section; the authority
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from dragonfly_vortex.config.model import Config, TLSConfig
 
 __all__ = ["TLSIdentity", "client_tls", "incomplete", "scheduler_tls", "server_tls", "surprises"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TLSIdentity:
+class TLSIdentity(Struct, frozen=True, kw_only=True):
     """
     The files that one side of a connection needs, all in PEM.
 

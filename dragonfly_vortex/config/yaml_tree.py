@@ -8,8 +8,9 @@ number's text is needed where a setting is a name, or has a unit.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 __all__ = ["Entry", "Items", "KeyPath", "Node", "Scalar", "Section", "dotted", "shown"]
 
@@ -17,8 +18,7 @@ KeyPath: TypeAlias = "tuple[str | int, ...]"
 """The way to a value: keys, and the places in lists."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scalar:
+class Scalar(Struct, frozen=True, kw_only=True):
     """
     One value, as written.
 
@@ -33,8 +33,7 @@ class Scalar:
     line: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Items:
+class Items(Struct, frozen=True, kw_only=True):
     """
     A list.
 
@@ -46,8 +45,7 @@ class Items:
     line: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """
     A key and what stands under it.
 
@@ -61,8 +59,7 @@ class Entry:
     value: Node
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class Section(Struct, frozen=True, kw_only=True):
     """
     Keys and values. A key that the file has twice is here twice.
 

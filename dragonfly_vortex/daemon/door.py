@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from msgspec import Struct
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
@@ -31,8 +31,7 @@ class IPeerReactor(IReactorCore, IReactorFDSet, IReactorTCP, IReactorThreads, IS
     """The interfaces of a reactor that a peer uses."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DoorSettings:
+class DoorSettings(Struct, frozen=True, kw_only=True):
     """
     The arguments for the doors of a peer.
 

@@ -6,9 +6,10 @@ environment.
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from msgspec import Struct
 
 from dragonfly_vortex.config import Config, beside, worker_share
 
@@ -24,8 +25,7 @@ TALLIES = 5
 """The descriptor of the memory in which the workers count what they send."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Order(Struct, frozen=True, kw_only=True):
     """
     The settings of one worker.
 

@@ -17,8 +17,9 @@ rest, all are tried.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 
+from msgspec import Struct
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
@@ -36,8 +37,7 @@ REST = 30.0
 """Seconds that a way is left alone after it has failed, while there is another one."""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Way:
+class Way(Struct, kw_only=True, eq=False):
     """
     A transport to one parent.
 
@@ -82,8 +82,7 @@ class Way:
         return True
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class KnownParent:
+class KnownParent(Struct, kw_only=True, eq=False):
     """
     A parent that can be asked in several ways.
 

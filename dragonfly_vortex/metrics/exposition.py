@@ -10,8 +10,9 @@ See https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-form
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 __all__ = ["CONTENT_TYPE", "Family", "Labels", "family", "written"]
 
@@ -21,8 +22,7 @@ Labels = tuple[tuple[str, str], ...]
 """The names and values of a sample's labels."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Family:
+class Family(Struct, frozen=True, kw_only=True):
     """
     A metric, and its values.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from dragonfly_vortex.metrics.exposition import Family, family
 
@@ -15,8 +16,7 @@ __all__ = ["ProcessMetrics"]
 _PROC = Path("/proc")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Process:
+class _Process(Struct, frozen=True, kw_only=True):
     """A process at one moment; times are in ticks of the kernel's clock, memory in bytes."""
 
     processor: int

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar, cast
 
 import grpc
+from msgspec import Struct, field
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
@@ -41,8 +41,7 @@ class IRPCReactor(IReactorTime, ILoopReactor):
     """The interfaces of a reactor that a child uses."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GRPCSettings:
+class GRPCSettings(Struct, frozen=True, kw_only=True):
     """
     The settings that the channels and clients of all parents share.
 

@@ -8,10 +8,9 @@ messages of the one that is left serve them all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from dragonfly_api import dfdaemon_pb2
 from google.protobuf.message import Message
+from msgspec import Struct
 
 from dragonfly_vortex.wire import PieceKind
 
@@ -30,8 +29,7 @@ PieceReply = dfdaemon_pb2.DownloadCachePieceResponse
 """What a piece comes in, of whichever kind."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PieceMethods:
+class PieceMethods(Struct, frozen=True, kw_only=True):
     """
     The methods for one kind of piece.
 

@@ -6,12 +6,12 @@ read from the API's own description: a row for each method, with the kind of tas
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any
 
 from dragonfly_api import dfdaemon_pb2
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
+from msgspec import Struct
 
 from dragonfly_vortex.rpc.methods import SERVICE
 from dragonfly_vortex.wire import PieceKind
@@ -32,8 +32,7 @@ _KINDS = {
 _VERBS = ("Download", "Stat", "StatLocal", "ListLocal", "Delete", "DeleteLocal", "Update", "Upload")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskMethod:
+class TaskMethod(Struct, frozen=True, kw_only=True):
     """
     A method.
 

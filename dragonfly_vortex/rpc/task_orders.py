@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dragonfly_api import common_pb2
 from grpc import StatusCode
+from msgspec import Struct
 
 from dragonfly_vortex.digest import parse_digest
 from dragonfly_vortex.errors import InvalidOrigin
@@ -39,8 +39,7 @@ class CallRefused(Exception):
         self.status = Status(code, text)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadOrder:
+class DownloadOrder(Struct, frozen=True, kw_only=True):
     """
     The order of a caller to download a task.
 

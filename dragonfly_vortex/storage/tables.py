@@ -5,10 +5,10 @@ The tables of a catalog, and the conversion of tasks and pieces to rows and back
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from dataclasses import fields
 from typing import Any
+
+import msgspec
 
 from dragonfly_vortex.digest import digest_of_id
 from dragonfly_vortex.errors import NotStored, StorageError
@@ -177,14 +177,12 @@ def task_of(row: Row) -> StoredTask:
 
 def _text_of(origin: Origin) -> str:
     """An origin as it is kept: a JSON object with the fields that are set."""
-    values = ((field.name, getattr(origin, field.name), field.default) for field in fields(origin))
-    return json.dumps({name: value for name, value, default in values if value != default})
+    return msgspec.json.encode(origin).decode()
 
 
 def _origin_of(text: str) -> Origin:
     """The origin that is kept in that text."""
-    values = json.loads(text)
-    return Origin(**values | {"filtered_query_params": tuple(values.get("filtered_query_params", ()))})
+    return msgspec.json.decode(text, type=Origin)
 
 
 def piece_row(piece: PieceMetadata) -> Row:

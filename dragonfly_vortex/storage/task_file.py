@@ -12,8 +12,9 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from dragonfly_vortex.digest import digest_of_id
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, TaskChanged

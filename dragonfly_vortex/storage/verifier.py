@@ -12,8 +12,9 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import Struct, field
 
 from dragonfly_vortex.digest import new_hash, parse_digest, verify
 from dragonfly_vortex.errors import NotStored, StorageFailure
@@ -55,8 +56,7 @@ class Damage(Exception):
         super().__init__(reason)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Struct, frozen=True, kw_only=True):
     """
     The result of verifying a task.
 

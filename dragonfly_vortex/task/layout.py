@@ -10,7 +10,8 @@ fact is kept with its source, so that it can be forgotten when that parent turns
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dragonfly_vortex.errors import PieceRefused, StorageError
 from dragonfly_vortex.geometry import MAX_PIECE_COUNT, MAX_PIECE_LENGTH, check_lengths
@@ -39,8 +40,7 @@ class Contradiction(PieceRefused):
         self.accusers = accusers
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VerifiedPiece:
+class VerifiedPiece(Struct, frozen=True, kw_only=True):
     """
     A piece that has the digest its parent named.
 

@@ -22,7 +22,8 @@ from __future__ import annotations
 import enum
 import heapq
 from collections import Counter
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 __all__ = ["STORAGE", "Parent", "Standing", "backoff"]
 
@@ -60,8 +61,7 @@ class Standing(enum.Enum):
     LIED = "lied"
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Parent:
+class Parent(Struct, kw_only=True, eq=False):
     """
     One parent in a download. Each method that changes it stands for an act of the parent, or for a decision about it.
 

@@ -12,11 +12,11 @@ from __future__ import annotations
 import errno
 import tempfile
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO
 
+from msgspec import Struct
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -41,8 +41,7 @@ _PATIENCE = 2.0
 nowhere."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """
     The outcome of a request.
 
@@ -61,8 +60,7 @@ class Answer:
     received: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _UnderWay:
+class _UnderWay(Struct, frozen=True, kw_only=True):
     """
     A request that has been made.
 

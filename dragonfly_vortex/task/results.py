@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.parent_state import STORAGE
@@ -12,8 +13,7 @@ from dragonfly_vortex.task.scheduler import Plan
 __all__ = ["DownloadedTask", "ParentShare", "Progress", "share_of", "summary_of"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(Struct, frozen=True, kw_only=True):
     """
     The progress of a download.
 
@@ -36,8 +36,7 @@ class Progress:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ParentShare:
+class ParentShare(Struct, frozen=True, kw_only=True):
     """
     The pieces and bytes that a parent has given.
 
@@ -51,8 +50,7 @@ class ParentShare:
     content_length: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadedTask:
+class DownloadedTask(Struct, frozen=True, kw_only=True):
     """
     A task that has been downloaded: it is at its target, and all of it is verified.
 

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dragonfly_vortex.task.parent_state import Parent
 
@@ -50,8 +51,7 @@ class RunningTime:
         return min(now, self._ticked_at + self._longest_tick) - self._lost
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Request:
+class Request(Struct, frozen=True, kw_only=True, eq=False):
     """
     One piece, asked of one parent. Two requests are never equal.
 
@@ -73,8 +73,7 @@ class Request:
     announced_length: int | None = None
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Course:
+class _Course(Struct, kw_only=True, eq=False):
     """
     What is known of a request's progress.
 

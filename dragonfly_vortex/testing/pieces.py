@@ -5,7 +5,8 @@ Pieces for tests: their content is arbitrary and always the same, their metadata
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dragonfly_vortex.digest import new_hash
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IPieceSink
@@ -18,8 +19,7 @@ TASK_ID = "c0ffee" * 10 + "beef"
 """The task of all sample pieces."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SamplePiece:
+class SamplePiece(Struct, frozen=True, kw_only=True):
     """
     A piece, and what an honest parent says about it.
 

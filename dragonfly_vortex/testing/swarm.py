@@ -13,8 +13,9 @@ Peer 0 has the task from the beginning. The peers from 1 on are children, and pa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
+
+from msgspec.structs import replace
 
 from dragonfly_vortex.errors import (
     DigestMismatch,

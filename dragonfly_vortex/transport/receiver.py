@@ -9,9 +9,9 @@ past it, from the socket to the sink's file.
 from __future__ import annotations
 
 import socket
-from dataclasses import replace
 from typing import ClassVar
 
+from msgspec.structs import replace
 from twisted.internet.error import ConnectionLost
 from twisted.logger import Logger
 

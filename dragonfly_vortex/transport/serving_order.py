@@ -19,9 +19,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from itertools import islice
+
+from msgspec import Struct
 
 __all__ = ["LONGEST_PAUSE", "MAX_PASSED", "ServingOrder", "Turn"]
 
@@ -42,8 +43,7 @@ _MAX_COPIES = 8192
 """Pieces of which it is remembered how often they have left, some 1.5 MB."""
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Turn:
+class Turn(Struct, eq=False, kw_only=True):
     """
     The place of a reply in the order.
 

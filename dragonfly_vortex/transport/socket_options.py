@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import socket
 import sys
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dragonfly_vortex.config import StorageTCPConfig
 
@@ -40,8 +41,7 @@ _MAX_VALUE = 2**31 - 1
 _FASTOPEN_CONNECT = getattr(socket, "TCP_FASTOPEN_CONNECT", 30)  # Linux; Python names it from 3.13 on
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SocketOptions:
+class SocketOptions(Struct, frozen=True, kw_only=True):
     """
     The options of a connection's socket.
 

@@ -10,11 +10,11 @@ certificate (:mod:`dragonfly_vortex.transport.tls_errors`), at both ends of the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from cryptography.x509 import ExtensionNotFound
+from msgspec import Struct
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.hazmat import DNS_ID, IPAddress_ID, ServiceID, verify_service_identity
@@ -182,8 +182,7 @@ class ClientTLS:
 
 
 @implementer(IOpenSSLClientConnectionCreator)
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _HostTLS:
+class _HostTLS(Struct, frozen=True, kw_only=True):
     """
     Makes connections to one host.
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import SignatureAlgorithmOID
+from msgspec import Struct
 from OpenSSL import crypto
 from service_identity import CertificateError
 from service_identity.hazmat import CertificatePattern, DNSPattern, IPAddressPattern
@@ -44,8 +44,7 @@ _OWN_KINDS = "RSA with at least 2048 bits, or a key on P-256 or P-384"
 _KINDS = "RSA with at least 2048 bits, a key on P-224, P-256, P-384 or P-521, or Ed25519"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TLSFiles:
+class TLSFiles(Struct, frozen=True, kw_only=True):
     """
     The certificates, the key and the authorities from the files of one side.
 

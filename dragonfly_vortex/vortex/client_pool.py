@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import ClassVar
 
+from msgspec import Struct, field
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -23,8 +23,7 @@ from dragonfly_vortex.model import DownloadPieceResponse, piece_id
 __all__ = ["ClientPool"]
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Entry:
+class _Entry(Struct, kw_only=True, eq=False):
     """
     A client in the pool.
 
@@ -37,8 +36,7 @@ class _Entry:
     idle_since: float = 0.0
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class _Waiting:
+class _Waiting(Struct, kw_only=True, eq=False):
     """A request for which there is no place yet."""
 
     address: str

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime, ITCPTransport
@@ -48,8 +48,7 @@ _LOW_WATER = 256 * 1024
 """Bytes that must have arrived before a connection is read again in the middle of a piece."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClientSettings:
+class ClientSettings(Struct, frozen=True, kw_only=True):
     """
     The settings of all connections to all parents.
 

@@ -6,9 +6,9 @@ ones, and ends all of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import ClassVar, Protocol
 
+from msgspec import Struct, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -23,8 +23,7 @@ from dragonfly_vortex.transport.readahead import ReadAhead
 __all__ = ["ConnectionRegistry", "ServedConnection", "ServerSettings"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerSettings:
+class ServerSettings(Struct, frozen=True, kw_only=True):
     """
     The settings of all connections from children.
 

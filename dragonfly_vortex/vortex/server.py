@@ -9,9 +9,9 @@ import errno
 import os
 import socket
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import ClassVar
 
+from msgspec import Struct
 from twisted.internet import tcp
 from twisted.internet.abstract import isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -54,8 +54,7 @@ def tls_expected(data: bytes) -> bytes:
     return ErrorReply(packet_id=data[0], code=ErrorCode.INVALID_ARGUMENT, text=text).to_bytes()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedSocket:
+class SharedSocket(Struct, frozen=True, kw_only=True):
     """
     A listening socket from which several processes accept.
 

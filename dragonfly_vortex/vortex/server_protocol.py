@@ -16,9 +16,9 @@ from __future__ import annotations
 import enum
 import os
 from collections.abc import Callable, Hashable
-from dataclasses import replace
 from typing import Any
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol

@@ -8,8 +8,7 @@ whether the content is right, and where it goes, by :mod:`dragonfly_vortex.trans
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 

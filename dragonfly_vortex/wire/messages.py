@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError
 from dragonfly_vortex.wire.metadata import (
@@ -53,8 +54,7 @@ _MAX_PRINTED = 200
 """Characters of a stranger's words that a message repeats."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vortex:
+class Vortex(Struct, frozen=True, kw_only=True):
     """
     A packet: one of the classes below.
 
@@ -105,8 +105,7 @@ class Vortex:
         raise LocalProtocolError("a packet is one of the forms of Vortex, not Vortex itself")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PieceRequest(Vortex):
+class PieceRequest(Vortex, frozen=True, kw_only=True):
     """
     A child asks for a piece.
 
@@ -135,8 +134,7 @@ class PieceRequest(Vortex):
             raise LocalProtocolError(f"expected a piece number from 0 to {_MAX_LENGTH}, got {self.number}") from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PieceContent(Vortex):
+class PieceContent(Vortex, frozen=True, kw_only=True):
     """
     A parent sends a piece: its metadata, and behind them ``metadata.length`` bytes of content.
 
@@ -163,8 +161,7 @@ class PieceContent(Vortex):
         return _LENGTH.pack(len(metadata)) + metadata + self.content
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorReply(Vortex):
+class ErrorReply(Vortex, frozen=True, kw_only=True):
     """
     A parent cannot send the piece.
 
@@ -185,8 +182,7 @@ class ErrorReply(Vortex):
         return bytes((self.code,)) + encode_text(self.text, "text")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Close(Vortex):
+class Close(Vortex, frozen=True, kw_only=True):
     """
     The sender will request nothing more.
 
@@ -203,8 +199,7 @@ class Close(Vortex):
         return self.value
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reserved(Vortex):
+class Reserved(Vortex, frozen=True, kw_only=True):
     """
     A packet whose tag has no meaning yet. It can be read and written; in a conversation it is an error.
 

@@ -8,7 +8,8 @@ All numbers are big-endian. ``created_at`` stays an integer, because its range i
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError
 from dragonfly_vortex.wire.tags import MAX_VALUE_LENGTH, TrafficType
@@ -36,8 +37,7 @@ The range of ``created_at`` in Unix seconds: the years -262143 to 262142, which 
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PieceMetadata:
+class PieceMetadata(Struct, frozen=True, kw_only=True):
     """
     A piece's metadata, which a parent sends before its content.
 

@@ -8,7 +8,8 @@ on as it came; never more of a packet is kept than :data:`~dragonfly_vortex.wire
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError
 from dragonfly_vortex.wire.messages import (
@@ -27,8 +28,7 @@ __all__ = ["ContentFinished", "ContentReceived", "Event", "PacketReader", "Recei
 _METADATA_LENGTH_SIZE = 4
 
 
-@dataclass(frozen=True, slots=True)
-class ContentReceived:
+class ContentReceived(Struct, frozen=True):
     """
     An event: a part of a piece's content was received.
 
@@ -38,8 +38,7 @@ class ContentReceived:
     data: bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class ContentFinished:
+class ContentFinished(Struct, frozen=True):
     """An event: the last byte of a piece's content was received."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from dragonfly_vortex.wire import PieceKind
 from test.cluster.member import MemberTestCase

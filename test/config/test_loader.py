@@ -13,6 +13,7 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS
 from dragonfly_vortex.config.loader import LoadedConfig, load_config
 from dragonfly_vortex.config.model import Config, default_config
@@ -175,8 +176,8 @@ class LoadTests(ConfigFileTestCase):
                     "allow_empty_digest": True,
                     "follow_announced_addresses": True,
                     "parents": (
-                        {"scheme": "tcp", "host": "10.0.0.7", "port": 4005},
-                        {"scheme": "grpc", "host": "parent.example", "port": 4000},
+                        ParentAddress(scheme="tcp", host="10.0.0.7", port=4005),
+                        ParentAddress(scheme="grpc", host="parent.example", port=4000),
                     ),
                     "back_to_source": BackToSource.ALWAYS,
                     "concurrent_task_count": 5,

@@ -7,8 +7,9 @@ import random
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from dragonfly_vortex.digest import new_hash, parse_digest
 from dragonfly_vortex.files import write_all

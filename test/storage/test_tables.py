@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
 
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NotStored, StorageError

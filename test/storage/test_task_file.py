@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from unittest import skipUnless
 
+from msgspec.structs import replace
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, TaskChanged

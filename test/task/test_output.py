@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import resource
 import zlib
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from msgspec.structs import replace
 from twisted.internet.defer import execute
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import unittest
 from collections.abc import Iterable
-from dataclasses import replace
 
+from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTCP, IReactorTime

@@ -8,10 +8,10 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress, IPullProducer, IPushProducer

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import gc
 import weakref
-from dataclasses import replace
 
+from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError, DNSLookupError

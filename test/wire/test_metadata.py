@@ -4,8 +4,7 @@ A piece's metadata and their bytes.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError

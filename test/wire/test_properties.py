@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 from hypothesis.strategies import SearchStrategy
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError

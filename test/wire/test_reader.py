@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import tracemalloc
 import weakref
-from dataclasses import replace
 from traceback import walk_tb
 
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError

@@ -27,9 +27,9 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from msgspec import Struct
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError, StorageFailure
@@ -178,8 +178,7 @@ MAX_LOOKS = 10
 """Looks that a file stays open without having been used in between."""
 
 
-@dataclass(slots=True)
-class _File:
+class _File(Struct):
     """An open file, and how often it was looked at since it was used."""
 
     descriptor: int
