@@ -375,11 +375,15 @@ class SourceError(VortexError):
 
     :param source: its name, without secrets.
     :param reason: what was expected and what came.
+    :ivar status: of its answer by HTTP; 0 where that was none, or is not the reason.
+    :ivar headers: of that answer, by their names in small letters.
     """
 
     def __init__(self, source: str, reason: str) -> None:
         self.source = source
         self.reason = reason
+        self.status = 0
+        self.headers: dict[str, str] = {}
         super().__init__(f"source {source}: {reason}")
 
 

@@ -157,6 +157,13 @@ class TaskRequest:
     priority: int = 6
     is_foreign: bool = False
 
+    def can_fail_for(self, other: TaskRequest) -> bool:
+        """Whether another request for the same task fails where this one does: it wants and may do the same."""
+        return self._wishes() == other._wishes()
+
+    def _wishes(self) -> tuple[object, ...]:
+        return self.digest, dict(self.headers), self.token, self.may_ask_source, self.is_foreign
+
 
 class ImportRequest(Struct, frozen=True, kw_only=True):
     """

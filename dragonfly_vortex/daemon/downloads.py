@@ -5,8 +5,10 @@ requests for one task at the same time share one download.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
@@ -17,10 +19,21 @@ from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.downloaders.factory import negotiate
-from dragonfly_vortex.errors import NoParentKnown, NotStored, PoolClosed, TaskDigestMismatch
-from dragonfly_vortex.geometry import piece_count
-from dragonfly_vortex.interfaces import IDownloadTarget, IPieceAnnouncer
-from dragonfly_vortex.model import ArrivedPiece, Claim, Found, StoredPiece, StoredTask, TaskRequest
+from dragonfly_vortex.errors import NoParentKnown, NoSourceKnown, NotStored, PoolClosed, SourceError, VortexError
+from dragonfly_vortex.geometry import piece_count, piece_length_for
+from dragonfly_vortex.interfaces import IDownloadTarget
+from dragonfly_vortex.model import (
+    ArrivedPiece,
+    BackToSource,
+    Claim,
+    Found,
+    Origin,
+    SourceStat,
+    StoredPiece,
+    StoredTask,
+    TaskRequest,
+)
+from dragonfly_vortex.source.policy import SourcePolicy
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.task.download import TaskDownload
@@ -72,6 +85,7 @@ class Downloads:
         self._parents: _Parents | None = None
         self._pool: DaemonThreadPool | None = None
         self._is_stopped = False
+        self._policy = SourcePolicy(config.seed_peer.sources)
         self.membership: Membership | None = None
         """What registers downloads with schedulers; None while there is nothing like that."""
 
@@ -90,6 +104,30 @@ class Downloads:
             :class:`~dragonfly_vortex.errors.NoParentKnown`. Cancelling it ends the download unless others wait for it.
         """
         return Deferred.fromCoroutine(self._download(request, tell))
+
+    async def ask_source(self, origin: Origin, headers: Mapping[str, str], *, is_foreign: bool) -> SourceStat:
+        """
+        Ask a source what it has.
+
+        :param origin: its URL is asked for.
+        :param headers: what is sent along.
+        :param is_foreign: see :class:`~dragonfly_vortex.model.TaskRequest`.
+        :raises InvalidOrigin: it has no URL of a source.
+        :raises NoSourceKnown: sources are never asked.
+        :raises SourceError: the source does not answer well.
+        """
+        name = str(uuid4())  # no task has it
+        request = TaskRequest(
+            kind=PieceKind.STANDARD, task_id=name, origin=origin, headers=headers, is_foreign=is_foreign
+        )
+        with self._known_parents() as parents:
+            source = self._add_source(parents, request)
+            if not source:
+                raise NoSourceKnown("this peer asks no source (download.back_to_source)")
+            try:
+                return await parents.negotiation.stat_source(source, name)
+            finally:
+                parents.negotiation.remove_source(source, name)
 
     def reload(self, config: Config) -> None:
         """Go on with another configuration, which holds for downloads that begin from now on."""
@@ -118,10 +156,10 @@ class Downloads:
             running = self._running.get(key) or self._begin(key, request)
             try:
                 return await running.join(tell)
-            except TaskDigestMismatch:
-                if running.digest == request.digest:
+            except VortexError:
+                if running.request.can_fail_for(request):
                     raise
-                # It was another request that wanted what the parents do not have.
+                # Another request had other wishes, which have failed.
 
     async def _find_complete(self, request: TaskRequest, tell: Tell) -> StoredTask | None:
         """A task that is complete in the storage, once its pieces have been reported."""
@@ -145,7 +183,7 @@ class Downloads:
             if self._running.get(key) is running:
                 del self._running[key]  # a request that comes now begins it anew
 
-        running = self._running[key] = _Running(request.digest, over)
+        running = self._running[key] = _Running(request, over)
         self._see_end(running.run(lambda: self._fetch(request, running.told)))
         return running
 
@@ -163,14 +201,18 @@ class Downloads:
         """Fetch a task into the storage, when there is a slot."""
         await self._slots.acquire()
         try:
-            if self._parents is None or self._parents.is_full:
-                self._forget_parents()
-                self._parents = _Parents(self._config, self._reactor)
-            with self._parents as parents:
+            with self._known_parents() as parents:
                 await self._fetch_from(parents, request, told)
         finally:
             self._slots.release()
         return await self._store.get_task(request.kind, request.task_id)
+
+    def _known_parents(self) -> _Parents:
+        """What is known of parents, for the next download."""
+        if self._parents is None or self._parents.is_full:
+            self._forget_parents()
+            self._parents = _Parents(self._config, self._reactor)
+        return self._parents
 
     async def _fetch_from(self, parents: _Parents, request: TaskRequest, told: _Told) -> None:
         """Fetch a task from its parents: those of the configuration, those that a scheduler offers, and the source."""
@@ -185,6 +227,8 @@ class Downloads:
                 if not named:
                     await scheduled.answer()
                 named += scheduled.addresses
+            if source and not named:
+                await negotiation.stat_source(source, request.task_id)  # no piece is asked for where this fails
             if not named and not source:
                 reason = "expected a parent or a source, got none"
                 raise NoParentKnown(request.task_id, scheduled.reason if scheduled is not None else reason)
@@ -201,6 +245,8 @@ class Downloads:
                 announcers=negotiation.announcers,
                 concurrent_piece_count=config.concurrent_piece_count,
                 late_after=config.piece_timeout,
+                source=source,
+                back_to_source=BackToSource.ALWAYS if request.must_ask_source else config.back_to_source,
                 on_wait=scheduled.complain if scheduled is not None else lambda line: None,
             )
             if scheduled is not None:
@@ -213,10 +259,24 @@ class Downloads:
         else:
             if scheduled is not None:
                 scheduled.finish()
+        finally:
+            if source:
+                negotiation.remove_source(source, request.task_id)
 
     def _add_source(self, parents: _Parents, request: TaskRequest) -> str:
         """The address of the source of a task; empty where none may be asked."""
-        return ""
+        origin = request.origin
+        if origin is None or not request.may_ask_source:
+            return ""
+        if parents.config.download.back_to_source is BackToSource.NEVER:
+            return ""
+        return parents.negotiation.add_source(
+            origin,
+            request.task_id,
+            tuple(request.headers.items()),
+            token=request.token,
+            may_connect=self._policy.allows if request.is_foreign else None,
+        )
 
     async def _register(self, parents: _Parents, request: TaskRequest, source: str) -> ScheduledParents | None:
         """Have schedulers offer parents, if there are schedulers, and the task is not a very small one."""
@@ -225,10 +285,13 @@ class Downloads:
             return None
         content_length = piece_length = None
         if source:
-            announcer = parents.negotiation.announcers[source]
-            content_length, piece_length = await _layout_of(announcer, request)
-            if content_length is not None and content_length <= _SMALL and not request.must_ask_scheduler:
+            with suppress(SourceError):  # a request for a piece shows why
+                content_length = (await parents.negotiation.stat_source(source, request.task_id)).content_length
+        if content_length is not None:
+            if content_length <= _SMALL and not request.must_ask_scheduler:
                 return None
+            wanted = origin.piece_length if origin is not None else None
+            piece_length = wanted or piece_length_for(content_length)
         from dragonfly_vortex.cluster.requests import TaskAnnouncement
         from dragonfly_vortex.daemon.scheduled_parents import ScheduledParents
 
@@ -279,7 +342,7 @@ class _Parents:
     def __init__(self, config: Config, reactor: IPeerReactor) -> None:
         self.config = config
         download = config.download
-        self.negotiation = negotiate(download.protocol, config, download.parents, reactor=reactor)
+        self.negotiation = negotiate(download.protocol, config, download.parents, reactor=reactor, has_source=True)
         self._users = 0
         self._is_retired = False
         self._stopped: Deferred[None] = Deferred()
@@ -344,12 +407,12 @@ class _Running:
     """
     A download, and those who wait for it.
 
-    :param digest: that the first of them wants the content to have.
+    :param request: of the first of them.
     :param over: called when nothing more can come of it.
     """
 
-    def __init__(self, digest: str | None, over: Callable[[], None]) -> None:
-        self.digest = digest
+    def __init__(self, request: TaskRequest, over: Callable[[], None]) -> None:
+        self.request = request
         self.told = _Told()
         self._over = over
         self._waiting: list[Deferred[StoredTask]] = []
@@ -456,18 +519,3 @@ def is_complete(task: StoredTask, pieces: Sequence[StoredPiece]) -> bool:
     if task.content_length is None or any(piece.damage for piece in pieces):
         return False
     return len(pieces) >= piece_count(task.content_length, task.piece_length)
-
-
-async def _layout_of(announcer: IPieceAnnouncer, request: TaskRequest) -> tuple[int | None, int | None]:
-    """What a source says of a task: content length and piece length, as far as it says them."""
-    found: Deferred[tuple[int | None, int | None]] = Deferred()
-
-    def tell(content_length: int | None, piece_length: int | None) -> None:
-        if not found.called:
-            found.callback((content_length, piece_length))
-
-    end = announcer.start(request.kind, request.task_id, tell, lambda *piece: None, lambda _: tell(None, None))
-    try:
-        return await found
-    finally:
-        end()

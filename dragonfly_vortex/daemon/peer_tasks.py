@@ -19,7 +19,6 @@ from dragonfly_vortex.daemon.downloads import Downloads, is_complete
 from dragonfly_vortex.digest import new_hash, parse_digest
 from dragonfly_vortex.errors import (
     NoSchedulerKnown,
-    NoSourceKnown,
     NotStored,
     OutputError,
     OutputExists,
@@ -28,7 +27,15 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.files import read_exactly, write_all
 from dragonfly_vortex.geometry import BLOCK_LENGTH
 from dragonfly_vortex.interfaces import InThread
-from dragonfly_vortex.model import ArrivedPiece, ImportRequest, OpenPiece, OutputRequest, StoredTask, TaskRequest
+from dragonfly_vortex.model import (
+    ArrivedPiece,
+    ImportRequest,
+    OpenPiece,
+    Origin,
+    OutputRequest,
+    StoredTask,
+    TaskRequest,
+)
 from dragonfly_vortex.rpc.peer_tasks import SourceEntries
 from dragonfly_vortex.storage.atomic_file import StagedFile, check_target
 from dragonfly_vortex.storage.content import Content
@@ -128,7 +135,11 @@ class LocalTasks:
         return fail(NoSchedulerKnown()) if membership is None else membership.delete_host()
 
     def entries(self, url: str, headers: Mapping[str, str], *, is_foreign: bool) -> Deferred[SourceEntries]:
-        return fail(NoSourceKnown("this peer asks no source"))
+        async def ask() -> SourceEntries:
+            found = await self._downloads.ask_source(Origin(url=url), headers, is_foreign=is_foreign)
+            return SourceEntries(found.content_length or 0, {}, 200)
+
+        return Deferred.fromCoroutine(ask())
 
     async def _get_task(self, kind: PieceKind, task_id: str) -> tuple[StoredTask, bool]:
         task = await self._store.get_task(kind, task_id)

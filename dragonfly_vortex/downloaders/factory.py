@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
 
 from dragonfly_vortex.address import ParentAddress
@@ -18,7 +19,7 @@ from dragonfly_vortex.config import Config
 from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.errors import UnknownProtocol, WrongTransport
 from dragonfly_vortex.interfaces import IDownloader, IPieceAnnouncer
-from dragonfly_vortex.model import Origin
+from dragonfly_vortex.model import Origin, SourceStat
 from dragonfly_vortex.peer_exchange import PeerExchange
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport_table import BEST, SOURCES, Transport, load_code, transports_named
@@ -199,6 +200,7 @@ class Negotiation:
         *,
         token: str = "",
         version: str = "",
+        may_connect: Callable[[str, str | None], bool] | None = None,
     ) -> str:
         """
         Prepare to ask the source of a task.
@@ -207,6 +209,8 @@ class Negotiation:
         :param headers: names and values of headers that the source is to be sent.
         :param token: the token for a hub of models; empty for that of the environment.
         :param version: what is known already of the version of the content; empty for nothing.
+        :param may_connect: whether a host may be asked at an address, which is None where a proxy finds it out; None
+            where all may.
         :returns: its address, for :class:`~dragonfly_vortex.task.download.TaskDownload`: the URL without secrets.
         :raises InvalidOrigin: the origin has no URL of a source.
         :raises UsageError: the environment names a proxy that cannot be used.
@@ -215,9 +219,21 @@ class Negotiation:
         if self._auto is None:
             raise ValueError("expected a negotiation with has_source=True, got one without")
         sources = cast("SourceDownloader", self._auto.prepare(SOURCES[0].name))
-        address = sources.add(task_id, origin, headers, token=token, version=version)
+        restricted = {} if may_connect is None else {"may_connect": may_connect}
+        address = sources.add(task_id, origin, headers, token=token, version=version, **restricted)
         self.announcers[address] = sources.announcer(address)
         return address
+
+    def stat_source(self, address: str, task_id: str) -> Deferred[SourceStat]:
+        """
+        Ask a source what it has.
+
+        :param address: as :meth:`add_source` has given it.
+        :returns: fails with a :class:`~dragonfly_vortex.errors.SourceError`.
+        """
+        if self._auto is None:
+            raise ValueError("expected a negotiation with has_source=True, got one without")
+        return cast("SourceDownloader", self._auto.prepare(SOURCES[0].name)).stat(address, task_id)
 
     def remove_source(self, address: str, task_id: str) -> None:
         """

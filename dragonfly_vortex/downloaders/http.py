@@ -19,7 +19,7 @@ from dragonfly_vortex.errors import ParentUnreachable, PoolClosed
 from dragonfly_vortex.geometry import piece_count, piece_span
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IPieceAnnouncer
 from dragonfly_vortex.model import DownloadPieceResponse, Origin, SourceStat, piece_id
-from dragonfly_vortex.source.agent import SourceAgent
+from dragonfly_vortex.source.agent import MayConnect, SourceAgent
 from dragonfly_vortex.source.http import HTTPSource
 from dragonfly_vortex.source.location import Header, locate
 from dragonfly_vortex.source.pieces import SourcePieces
@@ -39,13 +39,23 @@ def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket) -> SourceD
 
     :raises UsageError: the environment names a proxy that cannot be used.
     """
-    agent = SourceAgent(
-        reactor,
-        Proxies(),
-        connections=config.download.tcp.connections_per_address,
-        read_size=min(_READ_SIZE, limiter.step),
-    )
-    return SourceDownloader(agent, IReactorTime(reactor), limiter, config.download.piece_timeout)
+    proxies = Proxies()
+
+    def make_agent(may_connect: MayConnect) -> SourceAgent:
+        return SourceAgent(
+            reactor,
+            proxies,
+            connections=config.download.tcp.connections_per_address,
+            read_size=min(_READ_SIZE, limiter.step),
+            may_connect=may_connect,
+        )
+
+    return SourceDownloader(make_agent, IReactorTime(reactor), limiter, config.download.piece_timeout)
+
+
+def _anywhere(host: str, address: str | None) -> bool:
+    """Where the sources of this peer's own users may be."""
+    return True
 
 
 @implementer(IDownloader)
@@ -53,14 +63,22 @@ class SourceDownloader(ByKind):
     """
     Fetch pieces from sources. A source is added for a task; its address is a name without secrets.
 
-    :param agent: asks all sources.
+    :param make_agent: makes what asks sources, for the connections that may be made. All sources for which the same
+        connections may be made share one, and with it the connections that are kept.
     :param clock: for time-outs, and for the rests that the limiter asks for.
     :param limiter: what all content is spent from.
     :param piece_timeout: seconds without progress after which a piece fails.
     """
 
-    def __init__(self, agent: SourceAgent, clock: IReactorTime, limiter: TokenBucket, piece_timeout: float) -> None:
-        self._agent = agent
+    def __init__(
+        self,
+        make_agent: Callable[[MayConnect], SourceAgent],
+        clock: IReactorTime,
+        limiter: TokenBucket,
+        piece_timeout: float,
+    ) -> None:
+        self._make_agent = make_agent
+        self._agents: dict[MayConnect, SourceAgent] = {}
         self._clock = clock
         self._limiter = limiter
         self._piece_timeout = piece_timeout
@@ -69,7 +87,14 @@ class SourceDownloader(ByKind):
         self._is_stopped = False
 
     def add(
-        self, task_id: str, origin: Origin, headers: Sequence[Header] = (), *, token: str = "", version: str = ""
+        self,
+        task_id: str,
+        origin: Origin,
+        headers: Sequence[Header] = (),
+        *,
+        token: str = "",
+        version: str = "",
+        may_connect: MayConnect = _anywhere,
     ) -> str:
         """
         Prepare to ask a source for the pieces of a task.
@@ -78,12 +103,15 @@ class SourceDownloader(ByKind):
         :param headers: what the user wants to be sent.
         :param token: the token for a hub of models; empty for that of the environment.
         :param version: what is known already of the version of the content; empty for nothing.
+        :param may_connect: whether a connection may be made.
         :returns: its address.
         :raises InvalidOrigin: it is no URL of a source.
         """
+        if may_connect not in self._agents:
+            self._agents[may_connect] = self._make_agent(may_connect)
         location = locate(origin, headers, token=token, environment=os.environ)
         self._pieces[location.name, task_id] = SourcePieces(
-            HTTPSource(location, self._agent),
+            HTTPSource(location, self._agents[may_connect]),
             self._clock,
             self._limiter,
             piece_length=origin.piece_length,
@@ -96,6 +124,10 @@ class SourceDownloader(ByKind):
         pieces = self._pieces.pop((address, task_id), None)
         if pieces is not None:
             pieces.stop()
+
+    def stat(self, address: str, task_id: str) -> Deferred[SourceStat]:
+        """What a source says of its content. Fails with a :class:`~dragonfly_vortex.errors.SourceError`."""
+        return self._pieces[address, task_id].stat()
 
     def version(self, address: str, task_id: str) -> str:
         """The version of the content, as far as the source has named it; empty where it has not."""
@@ -129,7 +161,7 @@ class SourceDownloader(ByKind):
     async def _stop(self) -> None:
         failures = await failures_of(pieces.stop() for pieces in self._pieces.values())
         self._pieces.clear()
-        await self._agent.close()
+        failures += await failures_of(agent.close() for agent in self._agents.values())
         if failures:
             failures[0].raiseException()
 

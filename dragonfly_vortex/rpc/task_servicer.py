@@ -9,6 +9,7 @@ Everything here runs in the event loop's thread; what is done with tasks is done
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,15 @@ from grpc import StatusCode
 from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.errors import NotStored, ProtocolError, VortexError
+from dragonfly_vortex.errors import (
+    NoParentLeft,
+    NoSourceKnown,
+    NotStored,
+    ProtocolError,
+    SourceError,
+    TaskError,
+    VortexError,
+)
 from dragonfly_vortex.files import read_exactly
 from dragonfly_vortex.geometry import piece_count
 from dragonfly_vortex.limited_log import LimitedLog
@@ -239,9 +248,14 @@ class TaskRPCs:
         elif self._is_local:
             status = _local_status(error)
         else:
-            status = status_of(error, "the task")
+            status = _foreign_status(error)
         if not isinstance(error, (CallRefused, VortexError, CancelledError)):
             self._thread.tell(partial(self._limited_log.failure, "A call about a task has failed", Failure(error)))
+        source = _source_error(error)
+        if source is not None and source.status:
+            # As the reference has it (errordetails.proto, Backend, in JSON): dfget shows status, message and headers.
+            backend = {"message": str(source), "header": source.headers, "status_code": source.status}
+            context.set_trailing_metadata((("grpc-status-details-bin", json.dumps(backend).encode()),))
         await context.abort(status.code, status.text)
 
 
@@ -312,6 +326,17 @@ def _about(
     )
 
 
+def _source_error(error: BaseException | None) -> SourceError | None:
+    """What a source has answered, where that is the reason of an error."""
+    seen: set[int] = set()  # an error can be its own cause
+    while error is not None and id(error) not in seen:
+        if isinstance(error, SourceError):
+            return error
+        seen.add(id(error))
+        error = error.last if isinstance(error, NoParentLeft) else error.__cause__
+    return None
+
+
 def _local_status(error: Exception) -> Status:
     """
     What to say on the same machine about an error. The code is nearly always the reference's, which is INTERNAL.
@@ -321,6 +346,16 @@ def _local_status(error: Exception) -> Status:
     if isinstance(error, CancelledError):
         return Status(StatusCode.UNAVAILABLE, "the download was given up: the peer is stopping")
     return Status(StatusCode.INTERNAL, str(error) if isinstance(error, VortexError) else "the call has failed")
+
+
+def _foreign_status(error: Exception) -> Status:
+    """What to say over the network about an error: nothing of this machine, nor of other peers."""
+    source = _source_error(error)
+    if source is not None:
+        return Status(StatusCode.INTERNAL, printable(str(source)))
+    if isinstance(error, (TaskError, NoSourceKnown)):
+        return Status(StatusCode.INTERNAL, "the task cannot be downloaded")
+    return status_of(error, "the task")
 
 
 def _close(piece: OpenPiece) -> None:

@@ -17,7 +17,6 @@ from treq.client import HTTPClient
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import DNSLookupError
 from twisted.internet.interfaces import (
     IProtocol,
     IProtocolFactory,
@@ -37,7 +36,7 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResp
 from zope.interface import implementer
 
 from dragonfly_vortex.source.proxies import Proxies, Proxy, TunnelEndpoint
-from dragonfly_vortex.transport.endpoints import NameEndpoint, connect_within
+from dragonfly_vortex.transport.endpoints import AddressNotAllowed, NameEndpoint, connect_within
 from dragonfly_vortex.transport.socket_options import plain_socket
 from dragonfly_vortex.transport.tls import ClientTLS, beneath
 from dragonfly_vortex.transport.tls_endpoint import TLSEndpoint
@@ -46,8 +45,6 @@ __all__ = ["ContentEncoded", "Discarding", "MayConnect", "SourceAgent", "client_
 
 MayConnect: TypeAlias = "Callable[[str, str | None], bool]"
 """Whether a host may be asked at an address."""
-
-_NOT_ALLOWED = "this host may not be asked"
 
 CONNECT_TIMEOUT = 10.0
 """Seconds that connecting to a source may take, with the name, a proxy and TLS. A source may be far away."""
@@ -106,7 +103,7 @@ class SourceAgent:
     :param connections: that are kept for each host.
     :param read_size: bytes to read from a socket at a time.
     :param may_connect: whether a host may be asked at an address, which is None where a proxy finds it out. For a host
-        that may not be asked, a request fails as where it has no address.
+        that may not be asked, a request fails with :class:`~dragonfly_vortex.transport.endpoints.AddressNotAllowed`.
     """
 
     def __init__(
@@ -142,7 +139,7 @@ class SourceAgent:
             proxy = self._proxies.for_host("http", parts.hostname or "", parts.port or 80)
             if proxy is not None:
                 if not self._may_connect(parts.hostname or "", None):
-                    return fail(DNSLookupError(_NOT_ALLOWED))
+                    return fail(AddressNotAllowed())
                 agent = self._agent_through(proxy)
                 if proxy.authorization:
                     headers.setRawHeaders(b"Proxy-Authorization", [proxy.authorization.encode("ascii")])
@@ -203,7 +200,7 @@ class _Refusing:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """See :meth:`twisted.internet.interfaces.IStreamClientEndpoint.connect`."""
-        return fail(DNSLookupError(_NOT_ALLOWED))
+        return fail(AddressNotAllowed())
 
 
 def client_over(agent: SourceAgent) -> HTTPClient:

@@ -42,6 +42,7 @@ from dragonfly_vortex.model import SourceStat
 from dragonfly_vortex.source.agent import CONNECT_TIMEOUT, ContentEncoded, Discarding, SourceAgent, client_over
 from dragonfly_vortex.source.location import Header, Location
 from dragonfly_vortex.source.proxies import ProxyRefused
+from dragonfly_vortex.transport.endpoints import AddressNotAllowed
 from dragonfly_vortex.transport.tls_errors import is_certificate_refused, why_tls_failed
 
 __all__ = ["HTTPSource"]
@@ -214,11 +215,15 @@ class HTTPSource:
         if response.code in expected:
             return
         reason = f"expected status {' or '.join(map(str, expected[:2]))}, got {response.code}"
+        error: SourceError = SourceRefused(self.name, reason)
         if response.code in _ABSENT:
-            raise SourceNotFound(self.name, reason)
+            error = SourceNotFound(self.name, reason)
         if response.code in _TEMPORARY:
-            raise SourceUnavailable(self.name, reason, _retry_after(response.headers))
-        raise SourceRefused(self.name, reason)
+            error = SourceUnavailable(self.name, reason, _retry_after(response.headers))
+        error.status = response.code
+        for name, values in response.headers.getAllRawHeaders():
+            error.headers[name.decode("latin-1").lower()] = b", ".join(values).decode("latin-1")
+        raise error
 
     def _changed(self, expected: str, response: IResponse) -> SourceChanged:
         """An answer that contradicts what was said, or what was asked for."""
@@ -389,6 +394,8 @@ def _failure(source: str, error: Exception) -> SourceError:
     tls = why_tls_failed(reason)
     if tls is not None:
         return (SourceRefused if is_certificate_refused(reason) else SourceUnavailable)(source, tls)
+    if isinstance(reason, AddressNotAllowed):
+        return SourceRefused(source, "this host may not be asked")
     if isinstance(reason, ProxyRefused):
         return SourceUnavailable(source, str(reason))
     if isinstance(reason, TimeoutError):

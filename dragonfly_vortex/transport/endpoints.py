@@ -9,7 +9,7 @@ from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
-from twisted.internet.error import DNSLookupError, TimeoutError
+from twisted.internet.error import ConnectError, DNSLookupError, TimeoutError
 from twisted.internet.interfaces import (
     IAddress,
     IDelayedCall,
@@ -69,6 +69,10 @@ def _tcp_endpoint(reactor: IReactorTCP, parent: ParentAddress, timeout: float) -
     return endpoint
 
 
+class AddressNotAllowed(ConnectError):
+    """A connection may not be made."""
+
+
 @implementer(IStreamClientEndpoint)
 class NameEndpoint:
     """
@@ -80,7 +84,8 @@ class NameEndpoint:
     :param reactor: connects, resolves names, and is the clock.
     :param host: the name.
     :param timeout: seconds for each attempt to connect.
-    :param may_connect: whether an address of the name may be connected to. One that may not counts as none.
+    :param may_connect: whether an address of the name may be connected to; where none may, connecting fails with
+        :class:`AddressNotAllowed`.
     """
 
     def __init__(
@@ -112,6 +117,8 @@ class NameEndpoint:
         resolver.resolveHostName(receiver, self._host, portNumber=self._port)
         addresses = await receiver.resolved
         endpoints = [self._endpoint(address) for address in addresses if self._may_connect(address.host)]
+        if addresses and not endpoints:
+            raise AddressNotAllowed
         if not endpoints:
             raise DNSLookupError(f"no results for hostname lookup: {self._host}")
         return await _Attempts(IReactorTime(self._reactor), endpoints, factory).first

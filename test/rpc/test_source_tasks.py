@@ -1,0 +1,135 @@
+"""Tasks that come from a source, by the local door and by that of a seed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+import grpc
+from dragonfly_api import dfdaemon_pb2
+from grpc import StatusCode
+from twisted.internet.defer import Deferred
+
+from dragonfly_vortex.config import SeedPeerConfig
+from dragonfly_vortex.rpc.methods import SERVICE
+from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin, say
+from test.rpc.local_peer import LENGTH, LocalPeerTestCase, peer_reactor, until
+
+
+class SourceTestCase(LocalPeerTestCase):
+    """A peer without a parent, and a source on this machine."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
+        await super().setUp()
+        self.output = self.directory / "output"
+
+    async def start(self) -> None:
+        self.config = replace(self.config, download=replace(self.config.download, parents=()))
+        await super().start()
+
+    def origin(self, *script: Any, always: Any = None) -> ScriptedOrigin:
+        """A source with the content."""
+        origin = ScriptedOrigin(self.content, script=list(script), always=always)
+        origin.start(peer_reactor)
+        self.addCleanup(origin.stop)
+        return origin
+
+    def request(self, origin: ScriptedOrigin, **fields: Any) -> dfdaemon_pb2.DownloadTaskRequest:
+        """A request for its content."""
+        request = dfdaemon_pb2.DownloadTaskRequest()
+        request.download.url = origin.url()
+        for name, value in fields.items():
+            if name == "request_header":
+                request.download.request_header.update(value)
+            else:
+                setattr(request.download, name, value)
+        return request
+
+
+class LocalTests(SourceTestCase):
+    """By the local door."""
+
+    async def test_once(self) -> None:
+        """A task is fetched from its source once; headers go along, and the digest is verified."""
+        origin = self.origin()
+        digest = f"sha256:{hashlib.sha256(self.content).hexdigest()}"
+        wishes = {"output_path": str(self.output), "digest": digest, "request_header": {"X-Key": "value"}}
+        replies = await self.call("DownloadTask", self.request(origin, **wishes))
+        self.assertEqual(replies[0].download_task_started_response.content_length, LENGTH)
+        self.assertEqual(self.output.read_bytes(), self.content)
+        asked = len(origin.asked)
+        self.assertGreater(asked, 0)
+        await self.call("DownloadTask", self.request(origin, output_path=str(self.directory / "again")))
+        self.assertEqual(len(origin.asked), asked)
+
+    async def test_not_there(self) -> None:
+        """What the source answers is told with its status, as dfget shows it."""
+        call = self.call("DownloadTask", self.request(self.origin(always=say(404, X_Reason="gone"))))
+        error: Any = await self.assertFailure(call, grpc.RpcError)
+        self.assertEqual(error.code(), StatusCode.INTERNAL)
+        (details,) = [value for name, value in error.trailing_metadata() if name == "grpc-status-details-bin"]
+        backend = json.loads(details)
+        self.assertEqual(backend["status_code"], 404)
+        self.assertIn("404", backend["message"])
+        self.assertEqual(backend["header"].get("x-reason"), "gone")
+
+    async def test_source_forbidden(self) -> None:
+        """Where the source may not be asked, it is not."""
+        origin = self.origin()
+        code, _ = await self.refusal(self.call("DownloadTask", self.request(origin, disable_back_to_source=True)))
+        self.assertEqual((code, origin.asked), (StatusCode.INTERNAL, []))
+
+    async def test_another_ones_headers(self) -> None:
+        """A request does not fail because another one for the task, at the same time, was refused by the source."""
+
+        def only_with_key(origin: Any, request: Any, asked: Any) -> None:
+            if request.getHeader(b"x-key") == b"right":
+                origin.answer_well(request, asked)
+            else:
+                say(403)(origin, request, asked)
+
+        origin = self.origin(always=only_with_key)
+        wrong = self.call("DownloadTask", self.request(origin, request_header={"X-Key": "wrong"}))
+        right = self.call("DownloadTask", self.request(origin, request_header={"X-Key": "right"}))
+        await self.assertFailure(wrong, grpc.RpcError)
+        self.assertEqual((await right)[0].download_task_started_response.content_length, LENGTH)
+
+    async def test_entries(self) -> None:
+        """A source is asked about a URL, and a refusal of it is passed on."""
+        origin = self.origin()
+        path = "/dfdaemon.v2.DfdaemonDownload/ListTaskEntries"
+        message = dfdaemon_pb2.ListTaskEntriesRequest(task_id="task", url=origin.url())
+        reply = dfdaemon_pb2.ListTaskEntriesResponse.FromString
+        entries: Any = self.channel.unary_unary(path, type(message).SerializeToString, reply)
+        found = await self.in_thread(lambda: entries(message, timeout=30))
+        self.assertEqual((found.content_length, len(found.entries)), (LENGTH, 0))
+
+
+class SeedTests(SourceTestCase):
+    """By the gRPC door of a seed."""
+
+    async def ask(self, origin: ScriptedOrigin, *sources: str) -> Deferred[Any]:
+        """Have a seed download from the source."""
+        await self.peer.stopService()
+        self.config = replace(self.config, seed_peer=SeedPeerConfig(enable=True, sources=sources))
+        await self.start()
+        await until(lambda: self.peer.grpc_address)
+        channel: Any = grpc.insecure_channel(f"127.0.0.1:{getattr(self.peer.grpc_address, 'port', 0)}")
+        self.addCleanup(channel.close)
+        request, reply = self.request(origin, need_back_to_source=True), dfdaemon_pb2.DownloadTaskResponse.FromString
+        stream = channel.unary_stream(f"/{SERVICE}/DownloadTask", type(request).SerializeToString, reply)
+        return self.in_thread(lambda: list(stream(request, timeout=30)))
+
+    async def test_this_machine(self) -> None:
+        """A seed does not ask its own machine for others."""
+        origin = self.origin()
+        code, text = await self.refusal(await self.ask(origin))
+        self.assertEqual((code, origin.asked, len(origin._transports)), (StatusCode.INTERNAL, [], 0))
+        self.assertIn("this host may not be asked", text)
+
+    async def test_allowed(self) -> None:
+        """A source that is configured is asked."""
+        replies = await (await self.ask(self.origin(), "127.0.0.1"))
+        self.assertEqual(replies[0].download_task_started_response.content_length, LENGTH)
