@@ -1,6 +1,6 @@
 """
-How the peers of a task get to know each other: a child says where it serves, and a parent names the peers that have
-asked it for the same task.
+Exchanges the addresses of a task's peers: a child names its door, and a parent names the peers that asked it for the
+same task.
 
 Both are metadata of the call that asks which pieces there are, which other implementations skip: the child sends
 :data:`PORT_KEY`, and a parent that takes part answers with :data:`PEERS_KEY`. Peers that are asked write the addresses
@@ -131,7 +131,7 @@ def takes_part(question: Metadata) -> bool:
 
 def asking_peer(scheme: str, connection: str, question: Metadata) -> ParentAddress | None:
     """
-    Where the peer serves that asks.
+    The address of the door of the peer that asks.
 
     :param scheme: of the door that it asks at: its own is taken to be alike.
     :param connection: the other side of its connection, as grpcio writes it: ``ipv4:192.0.2.1:50000``, or

@@ -1,4 +1,4 @@
-"""The options that say what a task is made from, with the names that they have in ``dfget`` and ``dfcache``."""
+"""The options for the origin of a task, with their names in ``dfget`` and ``dfcache``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def add_origin_options(parser: ArgumentParser) -> None:
 
 def origin_of(arguments: Namespace, url: str, piece_length: int | None) -> Origin:
     """
-    The origin that the options tell.
+    The origin that the options describe.
 
     :param url: the URL as the user has typed it; empty for none.
     :param piece_length: bytes of a piece, where the user asks for that; None for Dragonfly's rule.

@@ -38,7 +38,7 @@ _LEAST_COST = 0.001
 
 
 class State(enum.Enum):
-    """What a conversation has come to."""
+    """The states of a conversation."""
 
     REGISTERING = enum.auto()
     RUNNING = enum.auto()
@@ -54,13 +54,13 @@ class Parents(NamedTuple):
 
 
 class GoToSource(NamedTuple):
-    """The scheduler has no parents: the task is to be had at its source. Why, it says in words."""
+    """The scheduler has no parents, and refers to the source. Its reason is text."""
 
     reason: str
 
 
 class EmptyTask(NamedTuple):
-    """The scheduler takes the task for one of no bytes."""
+    """The scheduler regards the task as empty."""
 
 
 Event: TypeAlias = Parents | GoToSource | EmptyTask
@@ -68,7 +68,7 @@ Event: TypeAlias = Parents | GoToSource | EmptyTask
 
 class Conversation:
     """
-    One conversation. What there is to send is taken by :meth:`take` after each call.
+    One conversation. After each call, :meth:`take` returns the messages to send.
 
     :param request: the task.
     :param host_id: the host's ID, as it was announced.
@@ -174,7 +174,7 @@ class Conversation:
     # -- what the peer says
 
     def finished_piece(self, piece: FinishedPiece) -> None:
-        """Tell of a piece that the peer has got. Before the scheduler has answered, there is no need to."""
+        """Report a piece that the peer has got. This is not needed before the scheduler has answered."""
         if self.state not in (State.RUNNING, State.AT_SOURCE):
             return
         if piece.is_from_source and not self._methods.has_source:
@@ -196,7 +196,7 @@ class Conversation:
         self._send(request)
 
     def failed_piece(self, number: int, parent_id: str) -> None:
-        """Tell that a parent has failed to give a piece, so that the scheduler offers it to this peer no more."""
+        """Report that a parent failed to give a piece, so that the scheduler offers it to this peer no more."""
         if self.state is not State.RUNNING:
             return
         request = self._request()
@@ -227,7 +227,7 @@ class Conversation:
         return True
 
     def finish(self) -> None:
-        """Say that the peer has all of the task; soon, where the scheduler has not answered yet."""
+        """Report that the peer has all of the task; later, if the scheduler has not answered yet."""
         self.has_all = True
         if self.state is State.REGISTERING:
             self._last_words = ""
@@ -238,7 +238,7 @@ class Conversation:
 
     def fail(self, description: str) -> None:
         """
-        Say that the peer gives up; soon, where the scheduler has not answered yet.
+        Report that the peer gives up; later, if the scheduler has not answered yet.
 
         :param description: why, in words.
         """

@@ -27,7 +27,7 @@ _DEFAULT_NAME = "dragonfly-scheduler:8002"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dynconfig:
     """
-    What the file says.
+    The contents of the file.
 
     :param addresses: ``IP:PORT`` of each scheduler.
     :param name: ``NAME:PORT``, where there are no addresses.

@@ -1,4 +1,4 @@
-"""What a peer tells schedulers of itself: the ``AnnounceHost`` message."""
+"""The ``AnnounceHost`` message, by which a peer announces itself to schedulers."""
 
 from __future__ import annotations
 

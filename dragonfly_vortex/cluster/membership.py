@@ -49,7 +49,7 @@ _FAREWELL: Final = 2.0
 
 
 class IMemberReactor(IRPCReactor, IReactorThreads):
-    """What a member needs of a reactor."""
+    """The interfaces of a reactor that a member uses."""
 
 
 class Membership:
@@ -129,7 +129,7 @@ class Membership:
         return started.addBoth(self._begin)
 
     def stop(self) -> Deferred[None]:
-        """Tell schedulers that this host leaves, for at most two seconds, and end all calls."""
+        """Announce to schedulers that this host leaves, for at most two seconds, and end all calls."""
         return Deferred.fromCoroutine(self._stop())
 
     def register(
@@ -166,7 +166,7 @@ class Membership:
 
     def stat(self, kind: PieceKind, task_id: str) -> Deferred[Message]:
         """
-        Ask the scheduler of a task what it knows of it.
+        Ask the scheduler of a task for its state there.
 
         :param kind: one that schedulers know.
         :returns: fires with a ``Task``, ``PersistentTask`` or ``PersistentCacheTask``; fails with :class:`CallFailed`:
@@ -195,7 +195,7 @@ class Membership:
 
     @property
     def announced(self) -> int:
-        """How many tasks schedulers know that this host has."""
+        """The number of tasks that schedulers know this host has."""
         return self._announcer.announced
 
     # -- the schedulers

@@ -38,7 +38,7 @@ _DIGEST = re.compile(
 
 
 def path(method: str) -> str:
-    """What a call is called on the wire."""
+    """The path of a call on the wire."""
     return f"/{_SERVICE}/{method}"
 
 

@@ -80,7 +80,7 @@ class Announcer:
 
     @property
     def announced(self) -> int:
-        """How many tasks schedulers know that this host has."""
+        """The number of tasks that schedulers know this host has."""
         return sum(1 for each in self._announced.values() if each.address)
 
     def add(self, request: TaskAnnouncement) -> None:
@@ -90,7 +90,7 @@ class Announcer:
             self.look()
 
     def hold(self, request: TaskAnnouncement) -> None:
-        """Announce a task not before its download has nothing more to tell: a scheduler hears of it then."""
+        """Delay the announcement of a task until its download has ended, which reports it to a scheduler."""
         self._held[request.kind, request.task_id] += 1
 
     def release(self, request: TaskAnnouncement) -> None:
@@ -103,7 +103,7 @@ class Announcer:
 
     def settled(self, request: TaskAnnouncement, address: str, peer_id: str) -> None:
         """
-        A scheduler has heard of a task that this host has all of, at the end of its download.
+        Record that a scheduler got the report of a complete task at the end of its download.
 
         :param peer_id: the ID under which it was downloaded.
         """

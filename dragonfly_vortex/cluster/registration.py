@@ -1,5 +1,5 @@
 """
-A download that is registered with a scheduler, from its beginning to its end, whatever becomes of the scheduler.
+A download that is registered with a scheduler, from its beginning to its end, even if the scheduler fails.
 
 A scheduler that dies, hangs or has forgotten this host does not end a download. It goes on with the parents that it
 has, while another scheduler is asked, and the same one again when it has returned.
@@ -46,7 +46,7 @@ _REFUSALS: Final = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     """
-    What the registrations and announcements of this host share.
+    The parts that the registrations and announcements of this host share.
 
     :param host_id: the ID by which schedulers know it.
     :param new_peer_id: makes an ID for one conversation.
@@ -129,7 +129,7 @@ class Registration:
             self._next()
 
     def look(self) -> None:
-        """A scheduler has begun to serve: ask it now, if this waits for one."""
+        """Called when a scheduler begins to serve: ask it now, if this waits for one."""
         if self._timer is not None and self._call is None and not self._is_over:
             self._stop_timer()
             self._pause = _FIRST_PAUSE
@@ -147,14 +147,14 @@ class Registration:
     # -- what the download tells
 
     def report_piece(self, piece: FinishedPiece) -> None:
-        """Tell of a piece that has been downloaded."""
+        """Report a downloaded piece."""
         if self._conversation is not None:
             self._conversation.finished_piece(piece)
             self._send()
 
     def report_failure(self, number: int, parent_id: str) -> None:
         """
-        Tell that a parent has failed to give a piece. It is not offered to this download again.
+        Report that a parent failed to give a piece. It is not offered to this download again.
 
         :param number: the piece's number.
         :param parent_id: the parent's ID; without one there is nothing to tell.
@@ -174,7 +174,7 @@ class Registration:
             self._expect_answer()
 
     def finish(self) -> None:
-        """Tell that this host has all of the task, now or when a scheduler is there. Nothing is called any more."""
+        """Report that this host has all of the task, now or when a scheduler serves. No callback is called any more."""
         if not self._leave():
             self._settle_later()
         elif self._conversation is not None:
@@ -183,7 +183,7 @@ class Registration:
 
     def fail(self, reason: str) -> None:
         """
-        Tell that the download has ended without all of the task. Nothing is called any more.
+        Report that the download has ended without all of the task. No callback is called any more.
 
         :param reason: in words.
         """
@@ -192,7 +192,7 @@ class Registration:
             self._end_soon()
 
     def abandon(self) -> None:
-        """Say nothing more: this host leaves."""
+        """Send nothing more, because this host leaves."""
         if self._leave() and self._call is not None:
             self._is_over = True
             self._call.ended.cancel()

@@ -1,4 +1,4 @@
-"""What a peer asks a scheduler, and what it is offered: values without gRPC."""
+"""The requests to a scheduler, and its offers, as values without gRPC."""
 
 from __future__ import annotations
 

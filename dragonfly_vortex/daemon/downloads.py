@@ -130,7 +130,7 @@ class Downloads:
                 parents.negotiation.remove_source(source, name)
 
     def reload(self, config: Config) -> None:
-        """Go on with another configuration, which holds for downloads that begin from now on."""
+        """Take another configuration for downloads that begin from now on."""
         self._config = config
         self._forget_parents()
 
@@ -381,7 +381,7 @@ class _Told:
 
     def add(self, metadata: PieceMetadata, piece_length: int | None = None, content_length: int | None = None) -> None:
         """
-        A piece is in the storage.
+        Record a piece that is in the storage.
 
         :param piece_length: of its task; None for as before.
         :param content_length: of its task; None while it is not known.
@@ -392,12 +392,12 @@ class _Told:
             tell(piece)
 
     def forget(self, numbers: Sequence[int]) -> None:
-        """Pieces are not in the storage any more."""
+        """Remove pieces that are not in the storage any more."""
         for number in numbers:
             self._pieces.pop(number, None)
 
     def listen(self, tell: Tell) -> None:
-        """Tell one more of all pieces from the first one on."""
+        """Add a listener, which is called for all pieces from the first one on."""
         for piece in self._pieces.values():
             tell(piece)
         self.listeners.append(tell)

@@ -1,4 +1,4 @@
-"""What programs on the same machine, and schedulers, have a running peer do with whole tasks."""
+"""The work on whole tasks that programs on the same machine, and schedulers, request of a running peer."""
 
 from __future__ import annotations
 

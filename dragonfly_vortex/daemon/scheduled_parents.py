@@ -64,7 +64,7 @@ class ScheduledParents:
         self._download = download
 
     def arrived(self, piece: ArrivedPiece) -> None:
-        """A piece is in the storage."""
+        """Record a piece that is in the storage."""
         metadata = piece.metadata
         place = self._places.get(metadata.parent_id)
         self._registration.report_piece(
@@ -81,19 +81,19 @@ class ScheduledParents:
         )
 
     def complain(self, line: str) -> None:
-        """A parent is waited for: others are asked for, once for each offer."""
+        """Ask for other parents, because the download waits for one; once for each offer."""
         if self.addresses and not self._has_complained:
             self._has_complained = True
             self._registration.reschedule(line)
 
     def finish(self) -> None:
-        """All of the task is in the storage."""
+        """Report that all of the task is in the storage."""
         self._download = None
         self._registration.finish()
 
     def fail(self, reason: str) -> None:
         """
-        The download has failed, or was given up.
+        Report that the download has failed, or was given up.
 
         :param reason: in words.
         """

@@ -134,7 +134,7 @@ class SourceDownloader(ByKind):
         return self._pieces[address, task_id].version
 
     def announcer(self, address: str) -> IPieceAnnouncer:
-        """What tells the layout of a task, and that the source has all pieces of it."""
+        """Return the announcer of a source, which has the layout of the task and all its pieces."""
         return SourceAnnouncer(address, self._pieces, self._clock)
 
     def download(self, addr: str, request: DownloadPieceRequest) -> Deferred[DownloadPieceResponse]:
@@ -169,7 +169,7 @@ class SourceDownloader(ByKind):
 @implementer(IPieceAnnouncer)
 class SourceAnnouncer:
     """
-    Tells that a source has all pieces of a task.
+    Announces all pieces of a task at its source.
 
     :param address: the source's.
     :param pieces: those of all sources, by address and task.

@@ -95,7 +95,7 @@ class _ITransport(ITCPTransport, IConsumer):
 
 
 class Server(typing.Protocol):
-    """What all connections of a server share."""
+    """The parts that all connections of a server share."""
 
     clock: IReactorTime
     thread: EventLoopThread
@@ -107,13 +107,13 @@ class Server(typing.Protocol):
 
     @property
     def calls(self) -> int:
-        """How many calls are under way."""
+        """The number of calls under way."""
 
     def handler_of(self, method: str, metadata: Sequence[tuple[str, str]]) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """What answers a method; None where nothing does."""
+        """The handler of a method; None if there is none."""
 
     def call_ended(self) -> None:
-        """A call is over; in the event loop's thread."""
+        """Record the end of a call. Called in the event loop's thread."""
 
     def connection_lost(self, connection: GRPCServerProtocol) -> None:
         """A connection has ended."""
@@ -208,7 +208,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
             self.setTimeout(_ANSWER)
 
     def callLater(self, period: float, func: Any) -> IDelayedCall:
-        """For the timeout."""
+        """Schedule a call; :class:`TimeoutMixin` uses this."""
         return self._server.clock.callLater(period, func)
 
     def pauseProducing(self) -> None:

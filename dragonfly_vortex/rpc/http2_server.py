@@ -74,7 +74,7 @@ class GRPCServerFactory(Factory):
 
     @property
     def calls(self) -> int:
-        """How many calls are under way."""
+        """The number of calls under way."""
         return self.begun - self.ended_unanswered - self._ended
 
     def buildProtocol(self, addr: IAddress | None) -> GRPCServerProtocol | None:
@@ -86,17 +86,17 @@ class GRPCServerFactory(Factory):
         return protocol
 
     def acceptableProtocols(self) -> list[bytes]:
-        """What TLS negotiates."""
+        """The protocols that TLS negotiates."""
         return [b"h2"]
 
     def handler_of(self, method: str, metadata: Sequence[tuple[str, str]]) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """What answers a method; None where nothing does."""
+        """The handler of a method; None if there is none."""
         details = _Details(method, metadata)
         found = (each.service(cast(grpc.HandlerCallDetails, details)) for each in self._handlers)
         return next((handler for handler in found if handler is not None), None)
 
     def call_ended(self) -> None:
-        """A call is over; in the event loop's thread."""
+        """Record the end of a call. Called in the event loop's thread."""
         self._ended += 1
 
     def connection_lost(self, connection: GRPCServerProtocol) -> None:

@@ -54,7 +54,7 @@ class LocalService(GRPCService):
 
     def check(self) -> None:
         """
-        See whether the socket can be had. Blocks.
+        Check that the socket can be opened. Blocks.
 
         :raises CannotListenError: it cannot.
         """

@@ -1,4 +1,4 @@
-"""What the methods that concern whole tasks have the peer do."""
+"""The interface between the methods for whole tasks and the peer."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class PeerTasks(Protocol):
 
     def stat(self, kind: PieceKind, task_id: str) -> Deferred[Message | None]:
         """
-        What a scheduler knows of a task, in the API's own message. Fires with None where no scheduler knows it.
+        Ask a scheduler for a task, as the API's own message. Fires with None if no scheduler knows it.
         """
 
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[tuple[StoredTask, bool]]:

@@ -47,7 +47,7 @@ class _Aborted(Exception):
 
 class ServerCall:
     """
-    What a handler is given as its context. It has the methods of grpcio's that this package uses.
+    The context of a handler. It has those methods of grpcio's context that this package uses.
 
     :param thread: the event loop, and the way to the reactor.
     :param peer: where the child is, in grpcio's form, like ``ipv4:192.0.2.7:1234``.
@@ -92,7 +92,7 @@ class ServerCall:
         self._thread.post(in_loop)
 
     def taken(self) -> list[Sent]:
-        """What is to be sent next, in order."""
+        """Return the next messages to send, in order."""
         self._is_announced = False  # before the outbox is emptied: what comes later is announced anew
         sent: list[Sent] = []
         while self._outbox:
@@ -100,12 +100,12 @@ class ServerCall:
         return sent
 
     def sent(self, length: int) -> None:
-        """So many bytes of messages have been sent."""
+        """Count bytes of messages that were sent."""
         self._thread.post(lambda: self._make_room(length))
 
     def end(self, ended: Callable[[], object], *, is_cancelled: bool) -> None:
         """
-        The call is over for the child: it has its status, or has gone away.
+        Record that the call is over for the child: it has its status, or is gone.
 
         :param ended: called in the event loop's thread when it is over here, too.
         """
@@ -153,7 +153,7 @@ class ServerCall:
         self._status = Status(self._status.code, details)
 
     def peer(self) -> str:
-        """Where the child is."""
+        """The address of the child."""
         return self._peer
 
     def invocation_metadata(self) -> Sequence[tuple[str, str]]:
@@ -227,7 +227,7 @@ class ServerCall:
 
 def timeout_of(text: str) -> float | None:
     """
-    The seconds that a header ``grpc-timeout`` says.
+    Parse a header ``grpc-timeout``; returns seconds.
 
     :returns: None where it says none.
     """

@@ -77,13 +77,13 @@ def task_methods(service: str) -> list[TaskMethod]:
 
 
 def started_reply(method: TaskMethod) -> tuple[str, type[Message]]:
-    """The field of a download's reply that tells of its beginning, and the message there."""
+    """The field of a download's reply for its beginning, and the message there."""
     (name,) = (each.name for each in method.reply.DESCRIPTOR.fields if each.name.endswith("_started_response"))
     return name, _message_in(method, name)
 
 
 def listed_reply(method: TaskMethod) -> type[Message]:
-    """The message that a list has of each task."""
+    """The message for each task in a list."""
     return _message_in(method, "tasks")
 
 

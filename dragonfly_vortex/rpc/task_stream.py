@@ -65,7 +65,8 @@ class DownloadStream:
 
     async def serve(self) -> None:
         """
-        Say what is there, and what comes, and make the output in the end. What is said waits for the caller to read it.
+        Send the pieces that are there and those that come, then make the output. Messages wait until the caller reads
+        them.
 
         :raises Exception: the task cannot be downloaded, or its output not be made.
         """

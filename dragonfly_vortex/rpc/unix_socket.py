@@ -1,5 +1,5 @@
 """
-The place of a Unix socket in the file system: who may open it, and what becomes of one that is there already. All
+The place of a Unix socket in the file system: its access rights, and what happens to a file that is there already. All
 methods block.
 
 gRPC's core deletes any socket at the path that it binds, and gives the new one the rights that the umask leaves. So it
@@ -42,7 +42,7 @@ class SocketPlace:
 
     def check(self) -> None:
         """
-        See whether the path can be had. The directory of the socket is made if it is missing.
+        Check that the path can be used. The directory of the socket is made if it is missing.
 
         :raises OSError: it cannot: ``EADDRINUSE`` where another process listens there, ``EEXIST`` where there is
             something else than a socket.

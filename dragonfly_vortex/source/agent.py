@@ -55,7 +55,7 @@ _ENDING = 2.0
 
 class ContentEncoded(ValueError):
     """
-    Content is not sent as it is.
+    The content is compressed.
 
     :param encoding: how it is sent.
     """
@@ -67,8 +67,7 @@ class ContentEncoded(ValueError):
 
 class Discarding(Protocol):
     """
-    Takes the body of an answer that is of no use. A short one is read, so that its connection can be kept, and a long
-    one is cut off.
+    Discards the body of an answer. A short one is read, so that its connection can be kept, and a long one is cut off.
 
     :param most: bytes that are read.
     """
@@ -209,7 +208,7 @@ def client_over(agent: SourceAgent) -> HTTPClient:
 
 
 def _refuse_encoded(response: IResponse) -> IResponse | Deferred[IResponse]:
-    """Pass on an answer whose content is as it is, before treq would decode another one."""
+    """Pass on an answer with plain content, and refuse another one before treq would decode it."""
     encodings = b",".join(response.headers.getRawHeaders(b"Content-Encoding", ())).decode("ascii", "replace")
     if response.code not in (200, 206) or encodings.strip().lower() in ("", "identity"):
         return response

@@ -1,5 +1,5 @@
 """
-The location of a source: where a URL of the user leads, and what is said of it in messages.
+The location of a source: the address of a user's URL, and its name in messages.
 
 A URL may hold secrets: a user's name and password, and the signature in the query of a presigned URL. They are in no
 name, and in no ``repr``.
@@ -68,7 +68,7 @@ def is_url(text: str) -> bool:
 
 def name_of(url: str) -> str:
     """
-    A URL as messages have it: without user, password, query and fragment.
+    Return a URL for messages: without user, password, query and fragment.
 
     :raises InvalidOrigin: it is no URL of a source.
     """
@@ -78,7 +78,7 @@ def name_of(url: str) -> str:
 
 def origin_from(url: str) -> Origin:
     """
-    What a task is made from, by a URL: its revision, where it names one, stands by itself, as in the reference.
+    Make the origin of a URL. A revision in the URL becomes a field of its own, as in the reference.
 
     :param url: as :func:`~dragonfly_vortex.identity.normalize_url` writes it, ``http``, ``https`` or
         ``hf://OWNER/REPOSITORY[@REVISION]/PATH``, with ``datasets/`` or ``spaces/`` before the owner where that is the

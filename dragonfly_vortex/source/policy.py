@@ -1,6 +1,5 @@
 """
-What a seed fetches for strangers. A request of a stranger must not make the peer ask what only this machine, or this
-machine's network, can reach.
+The policy for requests of strangers: a seed connects to no source that only this machine, or its network, can reach.
 """
 
 from __future__ import annotations

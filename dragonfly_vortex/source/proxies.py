@@ -84,7 +84,7 @@ class Proxies:
         }
 
     def for_host(self, scheme: str, host: str, port: int) -> Proxy | None:
-        """The proxy by which a host is asked; None: it is asked without."""
+        """The proxy for a host; None for a direct connection."""
         proxy = self._proxies.get(scheme) or self._proxies.get("all")
         if proxy is None or proxy_bypass(f"{host}:{port}", self._by_scheme):
             return None
@@ -154,7 +154,7 @@ class _TunnelFactory(Factory):
             self._tunnel.transport.abortConnection()
 
     def fail(self, reason: Failure) -> None:
-        """There is no tunnel."""
+        """Fail: the tunnel could not be made."""
         if not self.connected.called:
             self.connected.errback(reason)
 

@@ -30,7 +30,7 @@ __all__ = ["Flow", "PieceStream", "the_end"]
 @implementer(IPushProducer)
 class Flow:
     """
-    The flow of one transfer: it rests where the limit of all content asks for that.
+    The flow of one transfer, which pauses as the limit of all content requires.
 
     :param clock: for the rests.
     :param limiter: what all content is spent from.
@@ -48,23 +48,23 @@ class Flow:
         self._is_resting = False
 
     def begin(self, producer: IPushProducer) -> None:
-        """Content comes from a producer, the first one or another one."""
+        """Take content from a producer, the first one or another one."""
         self._producer = producer
         self._pace = Pace(self, None, self._clock, limiter=self._limiter)
 
     def spend(self, length: int) -> None:
-        """So many bytes have come."""
+        """Count bytes that have arrived."""
         self._came_at = self._clock.seconds()
         if self._pace is not None:
             self._pace.spend(length)
 
     def hold_back(self, is_held_back: bool) -> None:
-        """Whether nothing more is to come for now, for another reason than the limit."""
+        """Pause or resume the producer, for another reason than the limit."""
         self._is_held_back = is_held_back
         self._update()
 
     def end(self) -> None:
-        """Nothing more comes from the producer."""
+        """Record the end of the producer."""
         self._producer = None
         if self._pace is not None:
             self.rested += self._pace.rested
@@ -73,7 +73,7 @@ class Flow:
 
     @property
     def progressed_at(self) -> float:
-        """When something came last, or when the last rest ends."""
+        """The time of the last bytes, or of the end of the last pause."""
         return self._came_at if self._pace is None else max(self._came_at, self._pace.rests_until)
 
     # -- what a pace calls
@@ -148,7 +148,7 @@ class PieceStream:
 
     @property
     def progressed_at(self) -> float:
-        """When something of the stream came last, or the last rest ends; long ago where there is none."""
+        """The time of the last bytes of the stream, or of the end of the last pause; long ago if there is no stream."""
         return float("-inf") if self._flow is None else self._flow.progressed_at
 
     # -- the stream ----------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ QUIET = 5.0
 
 class SourceChoice:
     """
-    What is asked of the source.
+    The pieces that are asked of the source.
 
     :param source: the source, one of the parents.
     :param parents: all parents that can be asked, by address.
@@ -61,12 +61,12 @@ class SourceChoice:
         self._from = 0  # no number below is for the source, as far as that was seen
 
     def look_again(self, number: int = 0) -> None:
-        """Something has changed for pieces from a number on: one that others had may be for the source now."""
+        """Look again at the pieces from a number on: the source may be asked for one that others had."""
         self._from = min(self._from, number)
 
     def advance(self, *, is_idle: bool) -> None:
         """
-        Time has gone by.
+        Advance the time.
 
         :param is_idle: whether nothing is under way.
         """

@@ -65,7 +65,7 @@ class Heard:
 
     @property
     def words(self) -> list[str]:
-        """What kinds of messages the peer has sent."""
+        """The kinds of the messages that the peer has sent."""
         return [message.WhichOneof("request") for message in self.messages]
 
 

@@ -1,5 +1,5 @@
 """
-A web server of one content that does what a script says: for tests of all that downloads from a source.
+A web server for tests: it serves one content, as a script says.
 
 Without a script it answers as a good server does: ranges, validators and conditions (RFC 9110, 13 and 14).
 """
