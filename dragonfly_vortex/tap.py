@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar, NoReturn, TextIO, cast
 
 from twisted.application.service import IService, MultiService
@@ -16,6 +18,7 @@ from twisted.python.logfile import LogFile
 
 from dragonfly_vortex import __version__
 from dragonfly_vortex.clock import use_monotonic_clock
+from dragonfly_vortex.cluster.dynconfig import read_dynconfig
 from dragonfly_vortex.config import DEFAULT_FILE, Config, LoadedConfig, load_config
 from dragonfly_vortex.daemon.rlimits import (
     allow_descriptors,
@@ -34,14 +37,17 @@ __all__ = ["Options", "makeService"]
 class Options(usage.Options):
     """The options of ``twistd dfvortex``."""
 
-    synopsis = "[--config FILE]"
+    synopsis = "[--config FILE] [--dynconfig FILE]"
     longdesc = "A peer that serves pieces over Dragonfly's Vortex protocol."
     optParameters: ClassVar[list[list[str | None]]] = [
         ["config", "c", None, "The peer's configuration: this package's, or a dfdaemon.yaml. [default: tap.yaml]"],
+        ["dynconfig", None, None, "The file with the addresses of schedulers, as dfdaemon has it."],
     ]
     loaded: LoadedConfig
     file: str
     """Where the configuration is, wherever the working directory is by then."""
+    dynconfig: Path | None = None
+    """Likewise, the file with the schedulers; None where the command line names none."""
 
     def opt_version(self) -> NoReturn:
         """Display the version of dragonfly_vortex and exit."""
@@ -58,11 +64,21 @@ class Options(usage.Options):
         try:
             open_standard_streams()
             self.loaded = load_config(self["config"])
+            if self["dynconfig"] is not None:
+                self.dynconfig = Path(os.path.abspath(self["dynconfig"]))
+            self.loaded = replace(self.loaded, config=_with_dynconfig(self.loaded.config, self.dynconfig))
+            if self.loaded.config.dynconfig.file is not None:
+                read_dynconfig(self.loaded.config.dynconfig.file)
             self.file = os.path.abspath(self["config"] or DEFAULT_FILE)
             require_descriptors(peer_descriptors(self.loaded.config))
             _check_places(self.parent)
         except (UsageError, TooFewDescriptors) as error:
             raise SystemExit(f"dfvortex: {error}") from error
+
+
+def _with_dynconfig(config: Config, file: Path | None) -> Config:
+    """A configuration with the file that the command line names; None: with its own."""
+    return config if file is None else replace(config, dynconfig=replace(config.dynconfig, file=file))
 
 
 def _check_places(twistd: usage.Options | None) -> None:
@@ -91,6 +107,7 @@ def makeService(options: Options) -> IService:
     log_file = _log_file(options.parent)
     services = _Services(log_file)
     peer = _Peer(options.loaded.config, cast(IPeerReactor, reactor), options.loaded.warnings)
+    peer.dynconfig = options.dynconfig
     ReloadBySignal(peer, options.file, log_file).setServiceParent(services)
     ExitBySignal(reactor, *ENDING_SIGNALS).setServiceParent(services)
     peer.setServiceParent(services)
@@ -164,6 +181,9 @@ class _CannotStart(SystemExit, Exception):
 class _Peer(VortexService):
     """A peer that ends the process when it cannot start; the line that says why is in the log."""
 
+    dynconfig: Path | None = None
+    """The file with the schedulers that the command line names."""
+
     def startService(self) -> None:
         self.config = self._allowed(self.config)
         try:
@@ -179,8 +199,8 @@ class _Peer(VortexService):
         return config
 
     def reload(self, config: Config) -> tuple[str, ...]:
-        """See :meth:`VortexService.reload`."""
-        return super().reload(self._allowed(config))
+        """See :meth:`VortexService.reload`. The file with the schedulers stays as the command line named it."""
+        return super().reload(_with_dynconfig(self._allowed(config), self.dynconfig))
 
     def door_failed(self, failure: Failure) -> None:
         """End the process with status 1: a peer has all doors that its configuration names."""

@@ -58,6 +58,19 @@ class OptionsTests(SynchronousTestCase):
             options = self.parse(name, str(directory / "tap.yaml"))
             self.assertEqual(options.loaded.config.storage.server.tcp.port, 4321)
 
+    def test_dynconfig(self) -> None:
+        """``--dynconfig`` names the file with the schedulers, which is read at once."""
+        directory = Path(self.mktemp())
+        write_config(directory, port=4321)
+        config, file = str(directory / "tap.yaml"), directory / "dynconfig.yaml"
+        file.write_text("scheduler: {addrs: ['192.0.2.1:8002']}\n")
+        options = self.parse("--config", config, "--dynconfig", str(file))
+        self.assertEqual(options.loaded.config.dynconfig.file, file.absolute())
+        file.write_text("scheduler: {addrs: [nonsense]}\n")
+        error = self.assertRaises(SystemExit, self.parse, "--config", config, "--dynconfig", str(file))
+        self.assertIn("dynconfig.yaml:1: scheduler.addrs[0]: expected an IP address and a port", str(error.code))
+        self.assertIsNone(self.parse("--config", config).loaded.config.dynconfig.file)
+
     def test_default(self) -> None:
         """Without ``--config`` it is ``tap.yaml``; the message about its absence says that it is the default."""
         here = Path.cwd()
