@@ -11,17 +11,18 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.storage import importer
 from dragonfly_vortex.wire import ContentFinished, ContentReceived, Event, PacketReader, PieceKind, PieceRequest
+from test.forks import PROGRAMS, Fork, can_fork
 
 __all__ = [
     "PROGRAMS",
@@ -32,11 +33,11 @@ __all__ = [
     "heed_signals",
     "import_file",
     "peak_memory",
+    "run",
+    "start",
     "wait_until_open",
     "write_config",
 ]
-
-PROGRAMS = Path(sys.executable).parent
 
 TWISTD = (PROGRAMS / "twistd", "-n", "--pidfile=", "dfvortex", "--config", "tap.yaml")
 
@@ -53,7 +54,7 @@ def dfvortex(
     :param timeout: seconds after which the test fails.
     :param environment: what to add to this process's.
     """
-    return subprocess.run(
+    return run(
         [PROGRAMS / "dfvortex", *arguments],
         cwd=directory,
         env={**os.environ, **(environment or {})},
@@ -62,6 +63,37 @@ def dfvortex(
         text=True,
         timeout=timeout,
     )
+
+
+def start(command: Sequence[str | Path], env: Mapping[str, str] | None = None, **options: Any) -> subprocess.Popen[Any]:
+    """
+    Start a process. ``dfvortex`` and ``twistd`` are not loaded anew, see :mod:`test.template`.
+
+    :param options: as :class:`subprocess.Popen` has them.
+    """
+    kind = Fork if can_fork(command, env) else subprocess.Popen
+    return kind(command, env=env, **options)
+
+
+def run(
+    command: Sequence[str | Path], *, capture_output: bool = False, timeout: float | None = None, **options: Any
+) -> subprocess.CompletedProcess[Any]:
+    """
+    Run a process as :func:`start` does, to its end.
+
+    :param capture_output: whether to have what it writes in the result.
+    :param timeout: seconds after which it is killed.
+    :raises subprocess.TimeoutExpired: it was.
+    """
+    if capture_output:
+        options.update(stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    with start(command, **options) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
 def import_file(
@@ -172,7 +204,7 @@ class Daemon:
         """Where it listens."""
         self._changed = threading.Condition()
         self._has_ended = False
-        self._process = subprocess.Popen(
+        self._process = start(
             command,
             cwd=directory,
             env={**os.environ, **(environment or {})},

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from test.processes import PROGRAMS, Daemon, import_file, peak_memory, write_config
+from test.processes import PROGRAMS, Daemon, import_file, peak_memory, start, write_config
 
 LENGTH = int(os.environ.get("DFVORTEX_TEST_MEGABYTES", "200")) * 1_000_000
 
@@ -115,7 +115,7 @@ class EndToEndTests(SynchronousTestCase):
         with Daemon(self.directory) as daemon:
             options = ("--parent", daemon.parent, "--output", "out", "--retry", "0")
             command = (PROGRAMS / "dfvortex", "download", task_id, *options)
-            with subprocess.Popen(command, cwd=self.directory, stderr=subprocess.PIPE, text=True) as process:
+            with start(command, cwd=self.directory, stderr=subprocess.PIPE, text=True) as process:
                 while not [*self.directory.glob(".out.*")]:
                     self.assertIsNone(process.poll())
                 daemon.kill()
@@ -133,7 +133,7 @@ class EndToEndTests(SynchronousTestCase):
             task_id = self.import_file(LENGTH // 4)
             outputs = [self.directory / f"out-{number}" for number in range(_AT_ONCE)]
             processes = [
-                subprocess.Popen(
+                start(
                     [PROGRAMS / "dfvortex", "download", task_id, "--parent", daemon.parent, "--output", output],
                     cwd=self.directory,
                     stdout=subprocess.DEVNULL,

@@ -38,7 +38,7 @@ from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.tls import ServerTLS, server_tls_from
 from dragonfly_vortex.wire import PieceKind
 from test.certificates import Authority
-from test.processes import PROGRAMS, Daemon, dfvortex, import_file, write_config
+from test.processes import PROGRAMS, Daemon, dfvortex, import_file, start, write_config
 from test.storage.contents import put_pieces
 
 _PIECE_LENGTH = 4 * 1024 * 1024
@@ -293,9 +293,7 @@ class DoorTests(TestCase):
         def run() -> tuple[int, str, str]:
             arguments = ("download", self.task_id, "--parent", self.parent, "--output", output, "--concurrency", "2")
             command: list[str | Path] = [PROGRAMS / "dfvortex", *arguments, "--config", "child.yaml"]
-            with subprocess.Popen(
-                command, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            ) as child:
+            with start(command, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
                 try:
                     meanwhile(child)
                     out, err = child.communicate(timeout=120)
@@ -527,7 +525,7 @@ class ChainTests(SynchronousTestCase):
         """Begin to download the task into a peer's storage."""
         arguments = ("download", self.task_id, "--parent", parent.grpc_parent, "--store", "--retry", "120")
         command: list[str | Path] = [PROGRAMS / "dfvortex", *arguments]
-        return subprocess.Popen(command, cwd=into, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        return start(command, cwd=into, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def grow(self, seed: Path, count: int) -> None:
         """Put the next pieces into the seed's storage, as far as there are any."""

@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from dragonfly_vortex.cli.exit_status import ExitStatus
 from dragonfly_vortex.testing.scripted_parent import End, Pause, ScriptedParent, Send, Step
 from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent, PieceKind, PieceMetadata, PieceRequest
-from test.processes import PROGRAMS, Daemon, dfvortex, heed_signals, import_file, write_config
+from test.processes import PROGRAMS, Daemon, dfvortex, heed_signals, import_file, run, start, write_config
 
 _PIECE_LENGTH = 100_000
 
@@ -158,11 +158,11 @@ class FileTests(SynchronousTestCase):
                 "-",
             ]
             for more in ((), ("--store",)):
-                ran = subprocess.run([*command, *more], cwd=self.directory / "child", capture_output=True, timeout=120)
+                ran = run([*command, *more], cwd=self.directory / "child", capture_output=True, timeout=120)
                 self.assertEqual(ran.returncode, 0, ran.stderr)
                 self.assertTrue(ran.stdout == content)
                 self.assertRegex(ran.stderr, rb"\A-: 9000000 bytes in 3 pieces, verified against sha256:.* s\n\Z")
-            gone = subprocess.Popen(command, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            gone = start(command, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             with gone:
                 if gone.stdout is not None and gone.stderr is not None:
                     gone.stdout.close()
@@ -191,12 +191,10 @@ class FileTests(SynchronousTestCase):
         with Daemon(self.directory) as daemon:
             command = [sys.executable, "-c", BROKEN_DISK, "download", task_id, "--parent", daemon.parent]
             command += ["--output", str(out)]
-            durable = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False)
+            durable = run(command, cwd=self.directory, capture_output=True, text=True)
             self.assertEqual((durable.returncode, out.exists()), (1, False), durable)
             self.assertIn("nobody waits for this disk", durable.stderr)
-            quick = subprocess.run(
-                [*command, "--no-sync"], cwd=self.directory, capture_output=True, text=True, check=False
-            )
+            quick = run([*command, "--no-sync"], cwd=self.directory, capture_output=True, text=True)
         self.assertEqual((quick.returncode, quick.stderr), (0, ""), quick)
         self.assertTrue(out.read_bytes() == content)
 
@@ -392,9 +390,9 @@ class FailureTests(TestCase):
         await self.assert_fails(1, r"error 3: disk[^\n\x1b]*full", parent.address)
 
     async def test_no_vortex(self) -> None:
-        """What speaks another protocol has failed."""
+        """What speaks another protocol is no peer that can be reached."""
         parent = self.parent({}, [Send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), End()])
-        await self.assert_fails(1, f"piece 0 from parent {parent.address}", parent.address)
+        await self.assert_fails(5, f"piece 0 from parent {parent.address}", parent.address)
 
     async def test_last_failure_decides(self) -> None:
         """Where several parents fail in several ways, the status is that of one of them, and the line is one."""
@@ -405,7 +403,7 @@ class FailureTests(TestCase):
     async def test_concurrency(self) -> None:
         """No more pieces are under way at once than ``--concurrency`` says, the first of all being alone."""
         parent = self.parent({0: self.honest(self.request(0))}, [])
-        process = subprocess.Popen(
+        process = start(
             [
                 *(PROGRAMS / "dfvortex", "download", self.task_id, "--parent", parent.address),
                 *("--output", "out", "--concurrency", "2"),
@@ -447,7 +445,7 @@ class FailureTests(TestCase):
         for number, status in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
             parent = self.parent({2: []})
             output = f"out-{status}"
-            process = subprocess.Popen(
+            process = start(
                 [PROGRAMS / "dfvortex", "download", self.task_id, "--parent", parent.address, "--output", output],
                 cwd=self.directory,
                 stdout=subprocess.PIPE,
@@ -468,20 +466,21 @@ class RestartTests(SynchronousTestCase):
     def test_restart(self) -> None:
         """It is killed in the middle and starts again: the download goes on, keeps its pieces, and says so once."""
         directory = Path(self.mktemp()).absolute()
-        write_config(directory, upload="bandwidth_limit: 2MB")
+        write_config(directory, upload="bandwidth_limit: 200KB")  # so that it is not done before the kill
         content = random.Random(1).randbytes(3_000_000)
         (directory / "file").write_bytes(content)
         task_id = import_file(directory / "file", directory=directory, piece_length=100_000)
         with Daemon(directory) as daemon:
             command = (PROGRAMS / "dfvortex", "download", task_id, "--parent", daemon.parent, "--output", "out")
-            with subprocess.Popen(command, cwd=directory, stdout=-1, stderr=-1, text=True) as process:
+            with start(command, cwd=directory, stdout=-1, stderr=-1, text=True) as process:
                 while not any(part.stat().st_size for part in directory.glob(".out.*")):
                     self.assertIsNone(process.poll())
                 daemon.kill()
+                told = process.stderr.readline() if process.stderr is not None else ""
                 write_config(directory, port=daemon.port)
                 with Daemon(directory):
                     said, warned = process.communicate(timeout=120)
-        self.assertEqual(process.returncode, 0, warned)
+        self.assertEqual((process.returncode, warned), (0, ""))
         self.assertRegex(said, "3000000 bytes in 30 pieces")
-        self.assertRegex(warned, rf"\Adfvortex: parent 127.0.0.1:{daemon.port} failed \(.*\); asking it again.*\n\Z")
+        self.assertRegex(told, rf"\Adfvortex: parent 127.0.0.1:{daemon.port} failed \(.*\); asking it again.*\n\Z")
         self.assertTrue((directory / "out").read_bytes() == content)

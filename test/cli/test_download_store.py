@@ -22,7 +22,7 @@ from twisted.trial.unittest import TestCase
 from dragonfly_vortex.storage.directories import locked
 from dragonfly_vortex.testing.scripted_parent import Pause, ScriptedParent, Send, Step
 from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent, PieceMetadata, PieceRequest
-from test.processes import PROGRAMS, Child, Daemon, dfvortex, wait_until_open, write_config
+from test.processes import PROGRAMS, Child, Daemon, dfvortex, start, wait_until_open, write_config
 
 _PIECE_LENGTH = 50_000
 _COUNT = 21
@@ -95,7 +95,7 @@ class StoreTests(TestCase):
 
     def start(self, *options: str | Path) -> subprocess.Popen[str]:
         """Start it as a process."""
-        process = subprocess.Popen(
+        process = start(
             [PROGRAMS / "dfvortex", *self.command(*options)],
             cwd=self.directory,
             stdin=subprocess.DEVNULL,

@@ -30,7 +30,7 @@ from dragonfly_vortex.peer_exchange import PEERS_KEY, PORT_KEY, askers_file
 from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
 from dragonfly_vortex.testing.pieces import sample_piece
 from dragonfly_vortex.wire import PieceKind
-from test.processes import PROGRAMS, dfvortex, write_config
+from test.processes import PROGRAMS, dfvortex, start, write_config
 from test.rpc.announcing_parent import AnnouncingParent, Stream, says_and_waits
 
 _T = TypeVar("_T")
@@ -98,7 +98,7 @@ class ParentsTests(TestCase):
         partial, whole = self.parent(gives=1), self.parent()
         self.write(partial)
         command = [str(PROGRAMS / "dfvortex"), "download", _TASK_ID, "--output", "out", "--parents", str(self.list)]
-        running = subprocess.Popen(command, cwd=self.directory, stderr=subprocess.PIPE, text=True)
+        running = start(command, cwd=self.directory, stderr=subprocess.PIPE, text=True)
         self.addCleanup(running.kill)
         await partial.until_asked(3)
         self.list.write_text("nowhere\n")
@@ -150,7 +150,7 @@ class ExchangeTests(TestCase):
     def start(self, parent: str) -> None:
         """Start to download into the storage from a parent."""
         command = [str(PROGRAMS / "dfvortex"), "download", _TASK_ID, "--store", "--parent", parent]
-        running = subprocess.Popen(command, cwd=self.directory, stderr=subprocess.DEVNULL)
+        running = start(command, cwd=self.directory, stderr=subprocess.DEVNULL)
         self.addCleanup(running.wait)
         self.addCleanup(running.kill)
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.cli.progress import ProgressBar
-from test.processes import PROGRAMS, Daemon, import_file, wait_until_open, write_config
+from test.processes import PROGRAMS, Daemon, import_file, start, wait_until_open, write_config
 
 #: A program that tells of work: a step of bytes at each turn, and some ticks behind it.
 PROGRAM = """
@@ -46,7 +46,7 @@ def run_on_terminal(
     """
     terminal, its_end = pty.openpty()
     fcntl.ioctl(its_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    with subprocess.Popen(command, cwd=directory, stdout=subprocess.DEVNULL, stderr=its_end) as process:
+    with start(command, cwd=directory, stdout=subprocess.DEVNULL, stderr=its_end) as process:
         os.close(its_end)
         meanwhile(process.pid)
         shown = bytearray()

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -20,7 +19,7 @@ from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.wire import ErrorReply, PieceContent, PieceKind
 from test.mounts import run_with_mounts
-from test.processes import PROGRAMS, Child, Daemon, dfvortex, import_file, write_config
+from test.processes import PROGRAMS, Child, Daemon, dfvortex, import_file, run, write_config
 from test.storage.contents import put_in_two_kinds
 
 _READ_ONLY = """
@@ -291,7 +290,7 @@ class StoredTests(SynchronousTestCase):
         """``-`` is standard output; a piece that is damaged is not written, and the status says that it is not all."""
         import_file(self.file, directory=self.directory, piece_length=1_000_000)
         command: list[str | Path] = [PROGRAMS / "dfvortex", "export", "--output", "-", self.task_id]
-        ran = subprocess.run(command, cwd=self.directory, capture_output=True, timeout=60)
+        ran = run(command, cwd=self.directory, capture_output=True, timeout=60)
         self.assertEqual(
             (ran.returncode, ran.stderr), (0, b"-: 2500000 bytes, verified against sha256:%s\n" % self.task_id.encode())
         )
@@ -299,7 +298,7 @@ class StoredTests(SynchronousTestCase):
         with self.stored().open("r+b") as file:
             file.seek(1_500_000)
             file.write(bytes([self.content[1_500_000] ^ 1]))
-        ran = subprocess.run(command, cwd=self.directory, capture_output=True, timeout=60)
+        ran = run(command, cwd=self.directory, capture_output=True, timeout=60)
         self.assertEqual((ran.returncode, ran.stderr.count(b"\n")), (4, 1))
         self.assertTrue(ran.stdout == self.content[:1_000_000])
         self.assertFalse((self.directory / "-").exists())
