@@ -303,11 +303,13 @@ class DownloadPieceResponse(Struct, frozen=True, kw_only=True):
     :param metadata: what the parent said about it, and what was found to be true.
     :param content: what the sink made of the bytes; ``bytes`` for a piece in memory.
     :param waited: seconds that it waited for this side's own limit of bytes per second.
+    :param source_version: the version of the content that a source gave it of; empty for a piece of another parent.
     """
 
     metadata: PieceMetadata
     content: object
     waited: float = 0.0
+    source_version: str = ""
 
 
 class DownloadedPiece(NamedTuple):

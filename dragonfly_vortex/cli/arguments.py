@@ -12,6 +12,7 @@ from dragonfly_vortex import __version__
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.cli.exit_status import ExitStatus
 from dragonfly_vortex.cli.origin import add_origin_options
+from dragonfly_vortex.cli.source import add_source_options
 from dragonfly_vortex.cli.text import one_line
 from dragonfly_vortex.digest import parse_digest
 from dragonfly_vortex.transport_table import BEST, transports_named
@@ -72,16 +73,22 @@ def make_parser() -> argparse.ArgumentParser:
 
     transports = transports_named(BEST)
     protocols = (*(each.name for each in transports), BEST)
-    download = _command(commands, "download", "fetch a task from its parents into a file or the storage, and verify it")
+    download = _command(
+        commands, "download", "fetch a task from its parents and its source into a file or the storage, and verify it"
+    )
     download.add_argument(
-        "task_id", metavar="TASK_ID", type=_task_id, help="the SHA-256 of the content; with --digest any task ID"
+        "task_id",
+        metavar="TASK_ID|URL",
+        type=_task_id,
+        help="the SHA-256 of the content, with --digest any task ID; or the URL of its source: http, https, or "
+        "hf://[datasets/|spaces/]OWNER/REPOSITORY[@REVISION]/PATH",
     )
     download.add_argument(
         "--digest",
         metavar="sha256:HEX|sha512:HEX|crc32:DECIMAL|none",
         type=_digest,
         help="the digest of the content, where the task ID is not its SHA-256; with none each piece is verified by its "
-        "own digest only, and the whole by its length; default: the task ID",
+        "own digest only, and the whole by its length; default: the task ID, and none for a URL",
     )
     download.add_argument(
         "--parent",
@@ -146,6 +153,13 @@ def make_parser() -> argparse.ArgumentParser:
         type=Path,
         help="the configuration; default: none, and ./tap.yaml with --store or where no parent is named",
     )
+    download.add_argument(
+        "--piece-length",
+        metavar="N",
+        type=_piece_length,
+        help="bytes of a piece of a task with a source, which makes it another task; default: by Dragonfly's rule",
+    )
+    add_source_options(download)
     _add_kind(download)
 
     listing = _command(commands, "list", "show the tasks in the storage")

@@ -25,6 +25,7 @@ from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_si
 from dragonfly_vortex.cli.parents import Parents
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.cli.resolver import UnawaitedResolver
+from dragonfly_vortex.cli.source import SourceOptions, is_source
 from dragonfly_vortex.cli.text import counted, verified_against
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import DEFAULT_FILE, Config, default_config, server_tls
@@ -61,12 +62,13 @@ def download_task(arguments: Namespace) -> ExitStatus:
         raise UsageError("expected --output PATH, --store or both, got neither")
     if arguments.no_sync and arguments.store:
         raise UsageError("expected --no-sync without --store, got both: a piece is offered once it is on the disk")
-    if arguments.digest is None and not digest_of_id(arguments.task_id):
+    if arguments.digest is None and not digest_of_id(arguments.task_id) and not is_source(arguments.task_id):
         raise UsageError(
             f"expected a task ID that is the SHA-256 of the content, 64 hexadecimal digits, got {arguments.task_id!r};"
             f" for another ID give {_DIGESTS}"
         )
     config = _config(arguments)
+    source = SourceOptions(arguments, config)
     is_named = arguments.parents or arguments.parents_file is not None
     named = (arguments.parents or ()) if is_named else config.download.parents
     if arguments.store and isinstance(arguments.output, Path):
@@ -85,19 +87,36 @@ def download_task(arguments: Namespace) -> ExitStatus:
         if config.discovery.peer_exchange and arguments.store:
             askers = askers_file(config.storage.dir, arguments.kind, arguments.task_id)
         parents = Parents(reactor, in_thread, named, arguments.parents_file, config.discovery, bar.say, askers)
+        parents.are_needed = not source.is_asked
         # Before the reactor runs: a parent that cannot be spoken to by this protocol is a wrong command line.
         protocol = arguments.protocol or config.download.protocol
         exchange = _exchange(config, arguments, parents) if config.discovery.peer_exchange else None
-        negotiation = negotiate(protocol, config, parents.read(), reactor=reactor, say=bar.say, exchange=exchange)
-        work = partial(_download, reactor, in_thread, config, arguments, parents, negotiation, bar)
+        negotiation = negotiate(
+            protocol,
+            config,
+            parents.read(),
+            reactor=reactor,
+            say=bar.say,
+            exchange=exchange,
+            has_source=source.is_asked,
+        )
+        source.add_to(negotiation, arguments.task_id)
+        work = partial(_download, reactor, in_thread, config, arguments, parents, source, negotiation, bar)
         result = _run(reactor, lambda: Deferred.fromCoroutine(work()))
         pool.abandon()
     if isinstance(result, ExitStatus):
         return result
     carried = [f"{counted(count, 'piece')} over {transport}" for transport, count in negotiation.carried.items()]
+    if result.from_source:
+        reasons = " and ".join(f"{count} {reason}" for reason, count in sorted(result.from_source.items()))
+        carried.append(f"from the source: {reasons}")
+    if source.origin is not None:
+        carried.append(f"task {arguments.task_id}")
     if result.fetched_twice:
         carried.append(f"{counted(result.fetched_twice, 'byte')} fetched twice")
     verified = verified_against(result.digest, "its parent's")
+    if result.from_source and not result.digest:
+        verified = "pieces of the source verified against nothing"
     print(
         f"{arguments.output or arguments.task_id}: {counted(result.content_length, 'byte')}"
         f" in {counted(result.piece_count, 'piece')},"
@@ -139,6 +158,7 @@ async def _download(
     config: Config,
     arguments: Namespace,
     parents: Parents,
+    source: SourceOptions,
     negotiation: Negotiation,
     bar: ProgressBar,
 ) -> DownloadedTask:
@@ -150,7 +170,7 @@ async def _download(
     store = _store(config, reactor) if arguments.store else None
     target: IDownloadTarget
     if store is not None:
-        target = store.write_task(arguments.kind, arguments.task_id, arguments.digest)
+        target = store.write_task(arguments.kind, arguments.task_id, arguments.digest, source.origin)
     elif arguments.output == STDOUT:
         target = PipeTarget(sys.stdout.fileno(), arguments.task_id, in_thread)
     else:
@@ -175,13 +195,15 @@ async def _download(
             negotiation.downloader,
             kind=arguments.kind,
             task_id=arguments.task_id,
-            parents=[str(parent) for parent in parents.all],
+            parents=[*map(str, parents.all), *([source.address] if source.is_asked else [])],
             target=target,
             digest=arguments.digest,
             announcers=negotiation.announcers,
             concurrent_piece_count=arguments.concurrency or config.download.concurrent_piece_count,
             retry=arguments.retry,
             late_after=config.download.piece_timeout,
+            source=source.address,
+            back_to_source=source.policy,
             on_progress=show,
             on_wait=bar.say,
         )

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from types import FrameType
 
 from dragonfly_vortex.errors import (
+    CertificateRejected,
     InvalidPiece,
     NoParentLeft,
     NoPeerFound,
     NotStored,
     ParentFailed,
+    ParentRefused,
     ParentSpokeWrongly,
     ParentUnreachable,
     PieceDamaged,
@@ -59,6 +61,8 @@ _STATUSES: dict[type[VortexError], ExitStatus] = {
     ParentSpokeWrongly: ExitStatus.UNREACHABLE,  # no peer by that transport, as where gRPC does not begin
     InvalidPiece: ExitStatus.DIGEST_MISMATCH,
     PieceDamaged: ExitStatus.DIGEST_MISMATCH,
+    CertificateRejected: ExitStatus.UNREACHABLE,
+    ParentRefused: ExitStatus.FAILED,  # it answers, and gives nothing
     ParentUnreachable: ExitStatus.UNREACHABLE,
     NoPeerFound: ExitStatus.UNREACHABLE,
     PieceTimeout: ExitStatus.TIMED_OUT,

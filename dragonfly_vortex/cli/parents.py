@@ -60,6 +60,8 @@ class Parents:
         say: Callable[[str], None],
         askers: Path | None = None,
     ) -> None:
+        self.are_needed = True
+        """Whether there must be a parent: without a source nothing else has the task."""
         self._reactor = reactor
         self._say = say
         self._by_source: dict[str, Sequence[ParentAddress]] = {_NAMED: named}
@@ -93,9 +95,10 @@ class Parents:
             require_zeroconf()
         if self._file is not None:
             self._by_source[_LISTED] = self._file.read()
-        if not self.all and self._browser is None:
+        if not self.all and self._browser is None and self.are_needed:
             raise UsageError(
-                "expected a parent (--parent, --parents, or download.parents of the configuration), got none"
+                "expected a parent (--parent, --parents, or download.parents of the configuration) or the URL of a"
+                " source, got none"
             )
         return self.all
 
@@ -110,7 +113,7 @@ class Parents:
         if self._browser is None:
             return
         await self._browser.start()
-        if not self.all:
+        if not self.all and self.are_needed:
             self._first.addTimeout(FIND_TIMEOUT, self._reactor, _nothing_found)
             await self._first
 

@@ -149,7 +149,12 @@ class SourcePieces:
         except BaseException:
             receiver.fail()
             raise
-        return DownloadPieceResponse(metadata=receiver.metadata, content=content, waited=transfer.flow.rested)
+        return DownloadPieceResponse(
+            metadata=receiver.metadata,
+            content=content,
+            waited=transfer.flow.rested,
+            source_version=stat.version,
+        )
 
     async def _receive(self, number: int, stat: SourceStat, transfer: _Transfer) -> None:
         """Have the bytes of a piece come, as a range or out of the stream."""

@@ -199,6 +199,7 @@ class TaskDownload:
                 task_id=self.task_id,
                 digest=digest,
                 announcers=self._announcers,
+                source_version=found.task.source_version if found.task is not None else "",
                 on_progress=self._on_progress,
                 on_wait=self._on_wait,
             )

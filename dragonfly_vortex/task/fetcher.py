@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import outlast
-from dragonfly_vortex.errors import PieceError, PieceRefused, PieceTakenOver, SinkFailed, TaskChanged
+from dragonfly_vortex.errors import PieceError, PieceRefused, PieceTakenOver, SinkFailed, TaskChanged, UnexpectedPiece
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
 from dragonfly_vortex.system_calls import reason_of
@@ -58,6 +58,7 @@ class Fetcher:
     :param plan: the first plan.
     :param digest: the digest that the whole must have; empty for none, and then nothing is hashed.
     :param announcers: the parents that say what they have.
+    :param source_version: the version of the source that pieces in the target are of; empty where that is not known.
     :param on_progress: called whenever a piece has arrived.
     :param on_wait: called with one line for each parent that is waited for.
     """
@@ -76,6 +77,7 @@ class Fetcher:
         task_id: str,
         digest: str,
         announcers: Mapping[str, IPieceAnnouncer],
+        source_version: str,
         on_progress: Callable[[Progress], None],
         on_wait: Callable[[str], None],
     ) -> None:
@@ -86,6 +88,7 @@ class Fetcher:
         self._task_id = task_id
         self._reactor = reactor
         self._target = target
+        self._source_version = source_version
         self._on_progress = on_progress
         self._on_wait = on_wait
         self._hash = TaskHash(target, in_thread, self._advance, digest)
@@ -295,6 +298,10 @@ class Fetcher:
             return  # it was given up with the plan before this one
         if answer.is_given_up:
             self.plan.record_cancelled(request, answer.received)
+        elif isinstance(result, DownloadPieceResponse) and self._is_of_another_version(request, result):
+            reason = f"expected version {self._source_version}, as that of other pieces, got {result.source_version}"
+            name = piece_id(self._task_id, request.number)
+            self.plan.record_failure(request, UnexpectedPiece(request.parent, name, reason))
         elif isinstance(result, DownloadPieceResponse):
             self.plan.record_verified(request, result.metadata, result.waited)
             end = result.metadata.offset + result.metadata.length
@@ -315,6 +322,11 @@ class Fetcher:
             self.plan.record_cancelled(request)
             self._end_turn(self._own_failure(result))
 
+    def _is_of_another_version(self, request: Request, response: DownloadPieceResponse) -> bool:
+        """Whether a piece of the source is of another version than earlier ones, which may be of another day."""
+        is_source = self.plan.parents[request.parent].is_source
+        return is_source and self._source_version not in ("", response.source_version)
+
     def _commit_or_release(self, answer: Answer) -> None:
         """Have a verified piece committed; the claim to any other is given up when no other request needs it."""
         request, result = answer.request, answer.result
@@ -322,6 +334,9 @@ class Fetcher:
         if isinstance(result, DownloadPieceResponse) and not answer.is_given_up and is_verified:
             # First: what it has shown to be wrong may have told the target of another piece length.
             self._drop_what_is_forgotten()
+            if self.plan.parents[request.parent].is_source and result.source_version:
+                self._source_version = result.source_version
+                self._target.keep_source_version(result.source_version)
             self._commit(result.metadata, request.parent, answer.seconds)
         elif is_verified or request.number in self.plan.choice.under_way:
             return

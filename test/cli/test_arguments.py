@@ -83,6 +83,17 @@ class ParserTests(SynchronousTestCase):
                 "concurrency": None,
                 "retry": 30.0,
                 "config": None,
+                "piece_length": None,
+                "headers": None,
+                "hf_token": None,
+                "back_to_source": None,
+                "tag": None,
+                "application": None,
+                "revision": None,
+                "storage_region": None,
+                "storage_endpoint": None,
+                "content_for_calculating_task_id": None,
+                "filtered_query_params": None,
                 "kind": PieceKind.STANDARD,
             },
         )
@@ -200,12 +211,14 @@ class DocumentTests(SynchronousTestCase):
         self.assertEqual(set(sections), set(sub_commands()))
         for name, parser in sub_commands().items():
             options = {each.option_strings[-1] for each in parser._actions if each.option_strings} - {"--help"}
-            listed = set(re.findall(r"(?m)^- `(--[a-z-]+)", sections[name]))
+            bullets = re.findall(r"(?m)^- (`--.*?)(?=^- |^$|\Z)", sections[name], re.DOTALL)
+            listed = {each for bullet in bullets for each in re.findall(r"`(--[a-z-]+)", bullet.partition(":")[0])}
             self.assertEqual((listed | common) & options, options, name)
             self.assertLessEqual(listed, options, name)
             synopsis = sections[name].split("```")[1]
             self.assertEqual(set(re.findall(r"--[a-z-]+", synopsis)), options, name)
-            positional = {str(each.metavar) for each in parser._actions if not each.option_strings}
+            metavars = [str(each.metavar) for each in parser._actions if not each.option_strings]
+            positional = {word for metavar in metavars for word in metavar.split("|")}
             self.assertLessEqual(positional, set(re.findall(r"\b[A-Z_]+\b", synopsis)), name)
 
     def test_help(self) -> None:

@@ -128,7 +128,11 @@ class ParentsTests(TestCase):
     async def test_none(self) -> None:
         """Without any parent that is one line, and status 2; so is a list that cannot be read."""
         for arguments, said in (
-            ((), "expected a parent (--parent, --parents, or download.parents of the configuration), got none"),
+            (
+                (),
+                "expected a parent (--parent, --parents, or download.parents of the configuration) or the URL of a"
+                " source, got none",
+            ),
             (("--parents", "missing"), "missing: cannot be read: No such file or directory"),
         ):
             ran = await deferToThread(

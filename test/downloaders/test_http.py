@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread, deferToThreadPool
+from twisted.web.http import Request
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.address import ParentAddress
@@ -30,9 +32,9 @@ from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget
 from dragonfly_vortex.model import BackToSource, Origin
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
-from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
+from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
-from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin, cut_off, say, whole
+from dragonfly_vortex.testing.scripted_origin import Asked, ScriptedOrigin, cut_off, say, whole
 from dragonfly_vortex.transport_table import transport_of_scheme
 from dragonfly_vortex.wire import PieceKind, TrafficType
 from test.source.origins import SourceCase, pattern
@@ -118,6 +120,10 @@ class SourceDownloadCase(SourceCase):
         finally:
             negotiation.remove_source(source, task_id)
 
+    def as_deferred(self, coroutine: Coroutine[Deferred[Any], Any, DownloadedTask]) -> Deferred[DownloadedTask]:
+        """A download that has begun."""
+        return Deferred.fromCoroutine(coroutine)
+
     def assert_each_once(self, origin: ScriptedOrigin, numbers: Sequence[int] = range(21)) -> None:
         """Assert that the origin was asked for these pieces, each once."""
         expected = [(n * LENGTH, min((n + 1) * LENGTH, len(CONTENT)) - 1) for n in numbers]
@@ -188,18 +194,12 @@ class AloneTests(SourceDownloadCase):
     async def test_failures(self) -> None:
         """What cannot be had fails at once, and the error has no secrets."""
         for status, kind in ((404, TaskNotFound), (403, NoParentLeft)):
-            error = await self.failure_of(self.start(self.origin(always=say(status))))
+            error = await self.failure_of(self.as_deferred(self.download(self.origin(always=say(status)))))
             self.assertIsInstance(error, kind)
         self.assertIsInstance(cast(NoParentLeft, error).last, ParentRefused)
-        error = await self.failure_of(self.start(self.origin(CONTENT[::-1])))
+        error = await self.failure_of(self.as_deferred(self.download(self.origin(CONTENT[::-1]))))
         self.assertIsInstance(error, TaskDigestMismatch)
         self.assertFalse(self.output.exists())
-
-    def start(self, origin: ScriptedOrigin):  # type: ignore[no-untyped-def]
-        """A download as a Deferred."""
-        from twisted.internet.defer import Deferred
-
-        return Deferred.fromCoroutine(self.download(origin))
 
     async def test_another_version_in_the_middle(self) -> None:
         """Where the content changes the download fails: its first half would be of another version."""
@@ -210,7 +210,7 @@ class AloneTests(SourceDownloadCase):
             say(412)(origin, request, asked)  # type: ignore[arg-type]
 
         origin.always = change
-        error = await self.failure_of(self.start(origin))
+        error = await self.failure_of(self.as_deferred(self.download(origin)))
         self.assertIsInstance(error, NoParentLeft)
         self.assertIsInstance(cast(NoParentLeft, error).last, UnexpectedPiece)
 
@@ -295,11 +295,74 @@ class BesidePeersTests(SourceDownloadCase):
         self.assertEqual(self.output.read_bytes(), CONTENT)
         self.assert_each_once(origin, sorted(set(range(21)) - there))
 
-    def as_deferred(self, coroutine):  # type: ignore[no-untyped-def]
-        """A coroutine as a Deferred."""
-        from twisted.internet.defer import Deferred
 
-        return Deferred.fromCoroutine(coroutine)
+class StoredTests(SourceDownloadCase):
+    """Downloads from a source into a storage."""
+
+    async def store(self) -> PieceStore:
+        """The storage of the peer ``peer``, open until the end of the case."""
+        store = PieceStore(self.directory / "peer", self.peer_reactor)
+        await store.start()
+        self.addCleanup(store.stop)
+        return store
+
+    async def test_served_as_it_comes(self) -> None:
+        """A peer serves the pieces that have come from the source while the last one is still to come."""
+        held: list[tuple[Request, Asked]] = []
+
+        def hold_the_last(origin: ScriptedOrigin, request: Request, asked: Asked) -> None:
+            if asked.range is not None and asked.range[0] == 20 * LENGTH:
+                held.append((request, asked))
+            else:
+                origin.answer_well(request, asked)
+
+        origin = self.origin(CONTENT, always=hold_the_last)
+        store = await self.store()
+        fetching = self.as_deferred(self.download(origin, target=store.write_task(PieceKind.STANDARD, TASK_ID)))
+        await origin.until_asked(22)
+        peer = await self.peer(b"")
+        child = self.negotiation(peer)
+        arrived: Deferred[None] = Deferred()
+
+        def look(progress: Progress) -> None:
+            if progress.verified_pieces == 20 and not arrived.called:
+                arrived.callback(None)
+
+        copying = TaskDownload(
+            self.peer_reactor,
+            self.in_thread,
+            child.downloader,
+            kind=PieceKind.STANDARD,
+            task_id=TASK_ID,
+            parents=[str(peer)],
+            target=OutputTarget(self.output, self.in_thread),
+            announcers=child.announcers,
+            on_progress=look,
+        ).start()
+        await arrived
+        self.assertFalse(fetching.called)
+        origin.answer_well(*held[0])
+        await fetching
+        await copying
+        self.assertEqual(self.output.read_bytes(), CONTENT)
+        self.assert_each_once(origin)
+
+    async def test_another_version_on_another_day(self) -> None:
+        """A download that is resumed does not mix the pieces of two versions."""
+        store = await self.store()
+        broken = self.origin(CONTENT, script=[None] * 8, always=say(403))
+        target = store.write_task(PieceKind.STANDARD, "ab" * 32, "")
+        await self.failure_of(self.as_deferred(self.download(broken, target=target, task_id="ab" * 32, digest="")))
+        self.assertEqual((await store.get_task(PieceKind.STANDARD, "ab" * 32)).source_version, '"1"')
+        for etag, is_right in (('"2"', False), ('"1"', True)):
+            target = store.write_task(PieceKind.STANDARD, "ab" * 32, "")
+            origin = self.origin(CONTENT, etag=etag)
+            resuming = self.as_deferred(self.download(origin, target=target, task_id="ab" * 32, digest=""))
+            if is_right:
+                await resuming
+            else:
+                error = await self.failure_of(resuming)
+                self.assertIn('expected version "1", as that of other pieces, got "2"', str(error))
 
 
 class LoadedTests(SourceCase):

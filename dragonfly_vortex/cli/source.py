@@ -1,0 +1,112 @@
+"""The options of ``dfvortex download`` for a source, and the source that they name."""
+
+from __future__ import annotations
+
+import argparse
+from argparse import ArgumentParser, Namespace
+from typing import TYPE_CHECKING
+
+from dragonfly_vortex.cli.origin import add_origin_options, origin_of
+from dragonfly_vortex.errors import UsageError
+from dragonfly_vortex.model import BackToSource
+
+if TYPE_CHECKING:
+    from dragonfly_vortex.config import Config
+    from dragonfly_vortex.downloaders.factory import Negotiation
+    from dragonfly_vortex.model import Origin
+    from dragonfly_vortex.source.location import Header
+
+__all__ = ["SourceOptions", "add_source_options", "is_source"]
+
+_SCHEMES = ("http://", "https://", "hf://")
+
+
+def is_source(text: str) -> bool:
+    """Whether an argument is the URL of a source, and not a task's ID."""
+    return text.lower().startswith(_SCHEMES)
+
+
+def add_source_options(parser: ArgumentParser) -> None:
+    """Give a sub-command the options for a source, which :class:`SourceOptions` reads."""
+    parser.add_argument(
+        "-H",
+        "--header",
+        metavar="NAME: VALUE",
+        dest="headers",
+        type=_header,
+        action="append",
+        help="a header for the source; may be given several times; default: none",
+    )
+    parser.add_argument(
+        "--hf-token", metavar="TOKEN", help="the token for hf://; default: HF_TOKEN of the environment, or none"
+    )
+    policies = [each.value for each in BackToSource]
+    parser.add_argument(
+        "--back-to-source",
+        metavar="|".join(policies),
+        type=_policy,
+        help="when the source is asked for what no parent has; default: download.back_to_source of the configuration, "
+        "which is last_resort",
+    )
+    add_origin_options(parser)
+
+
+class SourceOptions:
+    """
+    The source of a download.
+
+    :param arguments: the command's. Where they name a URL, ``task_id`` and ``digest`` are those of its task afterwards.
+    :param config: its ``download.back_to_source`` counts where the command does not say it.
+    :raises UsageError: the URL or an option cannot be used.
+    """
+
+    def __init__(self, arguments: Namespace, config: Config) -> None:
+        self.origin: Origin | None = None
+        """What the task is made from; None where the command names no URL."""
+        self.policy: BackToSource = arguments.back_to_source or config.download.back_to_source
+        """When the source is asked."""
+        self.address = ""
+        """The source among the parents of the download; empty where it is not asked."""
+        self._headers: list[Header] = arguments.headers or []
+        self._token: str = arguments.hf_token or ""
+        if not is_source(arguments.task_id):
+            return
+        from dragonfly_vortex.identity import normalize_url, task_id_of
+        from dragonfly_vortex.source.location import origin_from
+
+        named = origin_from(normalize_url(arguments.task_id))
+        arguments.revision = arguments.revision or named.revision
+        self.origin = origin_of(arguments, named.url, arguments.piece_length)
+        arguments.task_id = task_id_of(self.origin, arguments.kind)
+        arguments.digest = arguments.digest or ""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether there is a source that may be asked."""
+        return self.origin is not None and self.policy is not BackToSource.NEVER
+
+    def add_to(self, negotiation: Negotiation, task_id: str) -> None:
+        """
+        Prepare to ask the source, if it is asked.
+
+        :raises UsageError: the URL or a proxy of the environment cannot be used.
+        """
+        if self.is_asked and self.origin is not None:
+            self.address = negotiation.add_source(self.origin, task_id, self._headers, token=self._token)
+
+
+def _header(text: str) -> Header:
+    from dragonfly_vortex.source.location import parse_header
+
+    try:
+        return parse_header(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _policy(text: str) -> BackToSource:
+    try:
+        return BackToSource(text)
+    except ValueError:
+        words = ", ".join(each.value for each in BackToSource)
+        raise argparse.ArgumentTypeError(f"expected one of {words}, got {text!r}") from None

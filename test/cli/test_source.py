@@ -1,0 +1,98 @@
+"""``dfvortex download URL`` as a process, from an origin on a socket."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from twisted.internet.threads import deferToThread
+
+from dragonfly_vortex.identity import DEFAULT_FILTERED_QUERY_PARAMS, task_id_of
+from dragonfly_vortex.model import Origin
+from dragonfly_vortex.testing.scripted_origin import redirect, say
+from test.processes import dfvortex, write_config
+from test.source.origins import CONTENT, SourceCase
+
+
+class CommandTests(SourceCase):
+    """What the command does with the URL of a source."""
+
+    timeout = 120.0
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.directory = Path(self.mktemp()).absolute()
+        write_config(self.directory)
+
+    async def run_command(
+        self, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``dfvortex download`` to its end, whose messages have no secret."""
+
+        def run() -> subprocess.CompletedProcess[str]:
+            return dfvortex("download", *arguments, directory=self.directory, environment=environment)
+
+        ran: subprocess.CompletedProcess[str] = await deferToThread(run)
+        self.assertNotIn("secret", ran.stdout + ran.stderr)
+        return ran
+
+    async def test_output(self) -> None:
+        """The file is what lies at the URL; the task's ID is Dragonfly's, without the parameters of a signature."""
+        origin = self.origin()
+        url = origin.url("/dir/f?X-Amz-Signature=secret&part=1").replace("//", "//user:secret@")
+        ran = await self.run_command(url, "--output", "out", "-H", "X-Key: secret", "--config", "tap.yaml")
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        self.assertEqual((self.directory / "out").read_bytes(), CONTENT)
+        self.assertEqual({each.headers["x-key"] for each in origin.asked}, {"secret"})
+        task_id = task_id_of(Origin(url=url, filtered_query_params=DEFAULT_FILTERED_QUERY_PARAMS))
+        self.assertIn(f"from the source: 1 no_parent, task {task_id}", ran.stdout)
+        self.assertIn("verified against nothing", ran.stdout)
+
+    async def test_store_and_again(self) -> None:
+        """With ``--store`` the source is asked once: a second download finds all of it there."""
+        origin = self.origin()
+        digest = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+        for _ in range(2):
+            ran = await self.run_command(origin.url(), "--store", "--digest", digest)
+            self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+            self.assertIn(f"verified against {digest}", ran.stdout)
+        self.assertEqual(len(origin.ranges), 1)
+
+    async def test_hub(self) -> None:
+        """A file of a hub comes from a mirror, with the token of the command."""
+        store = self.origin()
+        hub = self.origin(always=redirect(store.url("/blob?sig=secret")))
+        ran = await self.run_command(
+            "hf://owner/repo@v1/f.bin",
+            "--output",
+            "out",
+            "--hf-token",
+            "secret",
+            environment={"HF_ENDPOINT": hub.url(""), "HF_TOKEN": "another"},
+        )
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        self.assertEqual((self.directory / "out").read_bytes(), CONTENT)
+        self.assertEqual(hub.asked[0].uri, "/owner/repo/resolve/v1/f.bin")
+        self.assertEqual(hub.asked[0].headers["authorization"], "Bearer secret")
+        self.assertNotIn("authorization", store.asked[0].headers)
+
+    async def test_failures(self) -> None:
+        """What goes wrong has a status, and an error of one line."""
+        origin = self.origin()
+        wrong = f"sha256:{'0' * 64}"
+        for fault, options, status, said in (
+            (say(404), (), 3, "got not found"),
+            (say(403), (), 1, "expected status 200 or 206, got 403"),
+            (None, ("--digest", wrong), 4, "expected"),
+            (None, ("--back-to-source", "never"), 2, "expected a parent"),
+            (None, ("--back-to-source", "sometimes"), 2, "expected one of never, last_resort, always"),
+            (None, ("-H", "Range: secret"), 2, "expected a header"),
+        ):
+            origin.always = fault
+            ran = await self.run_command(origin.url("/f?sig=secret"), "--output", "out", *options)
+            self.assertEqual(ran.returncode, status, ran)
+            self.assertEqual(len(ran.stderr.splitlines()), 1, ran.stderr)
+            self.assertIn(said, ran.stderr)
+        self.assertFalse((self.directory / "out").exists())
