@@ -125,7 +125,7 @@ class Parents:
                 each.start()
 
     def meet(self, peers: Sequence[ParentAddress]) -> None:
-        """A parent has named other peers."""
+        """Add the peers that a parent has named."""
         met = self._by_source.get(_MET, ())
         self._change(_MET, [*dict.fromkeys([*met, *peers])][:_MOST_MET])
 

@@ -116,7 +116,7 @@ class Server(typing.Protocol):
         """Record the end of a call. Called in the event loop's thread."""
 
     def connection_lost(self, connection: GRPCServerProtocol) -> None:
-        """A connection has ended."""
+        """Record that a connection has ended."""
 
 
 @implementer(IPushProducer)

@@ -100,7 +100,7 @@ class GRPCServerFactory(Factory):
         self._ended += 1
 
     def connection_lost(self, connection: GRPCServerProtocol) -> None:
-        """A connection has ended."""
+        """Record that a connection has ended."""
         self.connections.discard(connection)
         self._ending.look()
 

@@ -85,9 +85,9 @@ class Patience:
 
     def pause(self, *, is_new: bool, seconds: float) -> float | None:
         """
-        A list has ended early.
+        Record a list that ended early, and return the pause before the next question.
 
-        :param is_new: whether it has told anything new.
+        :param is_new: whether it has announced anything new.
         :param seconds: that it has taken, from the question to its end.
         :returns: seconds to wait before it is asked for again; None for never.
         """

@@ -17,7 +17,7 @@ _M = TypeVar("_M", bound=Message)
 
 def parse(message: type[_M], data: bytes, most: int = MAX_PLAIN_REQUEST) -> _M:
     """
-    A request.
+    Parse a request.
 
     :param most: how many bytes it may have.
     :raises RemoteProtocolError: the bytes are none, or too many.
@@ -31,7 +31,7 @@ def parse(message: type[_M], data: bytes, most: int = MAX_PLAIN_REQUEST) -> _M:
 
 
 def fill(message: type[_M], **facts: object) -> _M:
-    """A reply with as many of the facts as it has fields for."""
+    """Fill a reply with those facts for which it has fields."""
     fields = _fields_of(message)  # type: ignore[arg-type]  # a class is hashable, which mypy does not see of a message's
     return message(**{name: fact for name, fact in facts.items() if name in fields})
 

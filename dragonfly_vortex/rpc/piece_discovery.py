@@ -116,7 +116,7 @@ def tcp_address_of(
     parent: ParentAddress, ip: str, port: int, *, resolved: Collection[str] = (), follow: bool = False
 ) -> str | None:
     """
-    Where a parent offers Vortex, as :meth:`~dragonfly_vortex.address.ParentAddress.from_text` reads it.
+    The address of a parent's Vortex door, as :meth:`~dragonfly_vortex.address.ParentAddress.from_text` reads it.
 
     By default that is the host of its gRPC address. Where that is a name of several addresses, it is the one that the
     parent announces. Under TLS it is the name, because the certificate is for that.

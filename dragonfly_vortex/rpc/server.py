@@ -149,7 +149,7 @@ class GRPCService(Service):
         return address, server.stop
 
     def unbind(self) -> None:
-        """The server listens no more. Called in the reactor's thread, once for each :meth:`bind` that returned."""
+        """Stop listening. Called in the reactor's thread, once for each :meth:`bind` that returned."""
 
     def startService(self) -> Deferred[IAddress]:
         """

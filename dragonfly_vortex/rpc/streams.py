@@ -58,7 +58,7 @@ class LoopTurns:
         self._last_turn = self._last_call = 0.0
 
     def call_begins(self) -> None:
-        """A call has begun."""
+        """Count a call that has begun."""
         self._last_call = asyncio.get_running_loop().time()
 
     async def wait(self) -> None:

@@ -179,7 +179,7 @@ class Watches:
                 self._rest()
 
     def wake_all(self) -> None:
-        """Have all streams look around."""
+        """Wake all streams, which then look for changes."""
         for watch in self._watches.values():
             watch.wake()
 

@@ -40,7 +40,7 @@ _LONGEST_NAME = 200
 
 class StagedFile:
     """
-    A file that has no place yet. As a context manager it discards itself unless it has been published.
+    A file that is written under a hidden name. As a context manager it discards itself unless it was published.
 
     :param descriptor: open for reading and writing; closed by :meth:`publish` and :meth:`discard`.
     :param path: its hidden name.

@@ -55,12 +55,12 @@ class Catalog:
 
     @property
     def read_only(self) -> str:
-        """Why nothing can be changed, where that was wanted; else empty."""
+        """The reason why nothing can be written, if that was wanted; else empty."""
         return self._database.read_only
 
     @property
     def generation(self) -> int:
-        """Another number each time that it is opened or closed."""
+        """A number that changes each time the catalog is opened or closed."""
         return self._database.generation
 
     @property
@@ -78,7 +78,7 @@ class Catalog:
 
     def version(self) -> CatalogVersion:
         """
-        The version of what is open now, open; one that cannot tell anything where it is closed.
+        The :class:`CatalogVersion` of the open catalog; a closed one if the catalog is closed.
 
         :raises StorageFailure: it cannot be opened.
         """

@@ -50,7 +50,7 @@ class Content:
 
     def path(self, kind: PieceKind, task_id: str) -> Path:
         """
-        Where a task's file is, or would be.
+        The path of a task's file, which need not exist.
 
         :raises StorageError: that is no ID that a task can have here.
         """

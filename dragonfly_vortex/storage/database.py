@@ -242,8 +242,8 @@ class Database:
     @contextmanager
     def change(self) -> Iterator[sqlite3.Connection]:
         """
-        One transaction, that nothing comes between: what is done inside the block is on the disk behind it, or, when
-        the block is left by an error, nothing of it is.
+        Run one transaction: after the block all its changes are on the disk, or none of them if an error left the
+        block.
 
         :raises StorageFailure: it cannot be written.
         """

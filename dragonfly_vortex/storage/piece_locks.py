@@ -79,7 +79,7 @@ _RECORD_OF_WHOLE = 1 << 20
 
 def claims_path(directory: Path, kind: PieceKind, task_id: str) -> Path:
     """
-    Where the locks of a task are.
+    The path of the file with the locks of a task.
 
     :param directory: the storage's directory.
     :param task_id: an ID that a task can have.
@@ -121,7 +121,7 @@ class PieceLock:
         return not self._is_lost
 
     def lose(self) -> None:
-        """The lock has been released."""
+        """Record that the lock was released."""
         self._is_lost = True
 
 
@@ -273,8 +273,8 @@ class Claims:
 
     def owner(self, number: int) -> tuple[int, int] | None:
         """
-        Which process has claimed a piece, and a number that changes at least every second while it runs; None where
-        the file does not say.
+        The process that has claimed a piece, and a number that changes at least every second while it runs; None if the
+        file does not say.
 
         :raises OSError: the file cannot be read.
         """

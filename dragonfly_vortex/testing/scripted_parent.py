@@ -173,7 +173,7 @@ class ScriptedParent:
         self._look()
 
     def disconnected(self, connection: _ScriptedProtocol) -> None:
-        """A connection has ended."""
+        """Record that a connection has ended."""
         self._open.remove(connection)
         self._look()
 

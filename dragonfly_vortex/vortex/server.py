@@ -179,7 +179,7 @@ class VortexPort(tcp.Port):
         self._tell()
 
     def connection_lost(self) -> None:
-        """A connection has ended."""
+        """Record that a connection has ended."""
         self._accepted -= 1
         self._tell()
 

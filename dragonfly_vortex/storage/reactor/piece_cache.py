@@ -248,7 +248,7 @@ class OpenFiles:
 
     def clear(self) -> list[int]:
         """
-        Give up all.
+        Close all files.
 
         :returns: their descriptors.
         """
