@@ -233,10 +233,10 @@ class OpenFiles:
 
     def look(self) -> list[int]:
         """
-        Give up files that were not used for long, and files that have been deleted, which take their space on the
-        disk for as long as they are open.
+        Forget files that were not used for long, and files that have been deleted, which take their space on the disk
+        for as long as they are open.
 
-        :returns: their descriptors.
+        :returns: their descriptors, for the caller to close.
         """
         given_up = []
         for key, file in list(self._files.items()):
@@ -248,9 +248,9 @@ class OpenFiles:
 
     def clear(self) -> list[int]:
         """
-        Close all files.
+        Forget all files.
 
-        :returns: their descriptors.
+        :returns: their descriptors, for the caller to close.
         """
         files, self._files = self._files, OrderedDict()
         return [file.descriptor for file in files.values()]
