@@ -10,8 +10,9 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from dragonfly_vortex.address import split_address
 from dragonfly_vortex.config.kinds import AddressAndPort, ListOf
@@ -24,8 +25,7 @@ _DEFAULT_NAME = "dragonfly-scheduler:8002"
 """Where the schedulers are if the file does not say it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dynconfig:
+class Dynconfig(Struct, frozen=True, kw_only=True):
     """
     The contents of the file.
 

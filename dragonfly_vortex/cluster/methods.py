@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from dragonfly_api import common_pb2, scheduler_pb2
 from google.protobuf.message import Message
+from msgspec import Struct
 
 from dragonfly_vortex.cluster.requests import TaskAnnouncement
 from dragonfly_vortex.model import Origin
@@ -47,8 +47,7 @@ def digest_for_scheduler(digest: str) -> str:
     return digest if _DIGEST.fullmatch(digest) else ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnnounceMethods:
+class AnnounceMethods(Struct, frozen=True, kw_only=True):
     """
     The calls for one kind of task.
 
@@ -82,7 +81,7 @@ class AnnounceMethods:
     delete_peer: str
     delete_peer_request: type[Message]
     upload: str = ""
-    upload_started: Callable[[TaskAnnouncement, Mapping[str, str], int, float], Message] = field(repr=False)
+    upload_started: Callable[[TaskAnnouncement, Mapping[str, str], int, float], Message]
     upload_finished: type[Message]
 
 

@@ -8,11 +8,11 @@ has, while another scheduler is asked, and the same one again when it has return
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import ClassVar, Final
 
 import grpc
 from google.protobuf.message import DecodeError
+from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -43,8 +43,7 @@ _REFUSALS: Final = (
 """The statuses by which a scheduler that works refuses a download. Another scheduler would refuse it, too."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
+class Host(Struct, frozen=True, kw_only=True):
     """
     The parts that the registrations and announcements of this host share.
 
@@ -253,9 +252,13 @@ class Registration:
             peer_id=self._host.new_peer_id(),
             most_answers=self._host.max_schedule_count,
         )
-        self._conversation = conversation
         methods = METHODS[self._request.kind]
-        self._call = call = self._host.schedulers.converse(address, methods.announce, self._hear)
+        try:
+            call = self._host.schedulers.converse(address, methods.announce, self._hear)
+        except CallFailed:
+            self._give_way(address)
+            return
+        self._conversation, self._call = conversation, call
         call.ended.addCallbacks(
             lambda _: self._ended(address, Status(grpc.StatusCode.OK, "")),
             lambda failure: self._failed(address, failure),

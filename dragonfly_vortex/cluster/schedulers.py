@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
@@ -21,7 +21,7 @@ from dragonfly_vortex.cluster.hash_ring import HashRing
 from dragonfly_vortex.cluster.methods import path
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.rpc.channel import Channel, GRPCSettings, TwoWayCall
-from dragonfly_vortex.rpc.status import CallFailed
+from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.transport_table import GRPC
 
 __all__ = ["CONNECT_TIMEOUT", "REQUEST_TIMEOUT", "Schedulers"]
@@ -42,6 +42,8 @@ _OPTIONS: Final = (
     ("grpc.minimal_stack", 1),
     ("grpc.enable_retries", 0),
 )
+
+_REMOVED: Final = Status(grpc.StatusCode.UNAVAILABLE, "the scheduler is not used any more")
 
 _LONGEST: Final = 64 * 1024 * 1024
 """Bytes of a scheduler's message: an offer lists the finished pieces of each parent."""
@@ -111,15 +113,25 @@ class Schedulers:
         """
         Make a call that has one reply.
 
-        :param address: of a known scheduler.
+        :param address: of the scheduler.
         :param method: its name in the service of schedulers.
         :returns: fires with the reply; fails with :class:`CallFailed`.
         """
-        return self._channels[address].call(path(method), request.SerializeToString(), timeout)
+        channel = self._channels.get(address)
+        if channel is None:
+            return fail(CallFailed(_REMOVED))
+        return channel.call(path(method), request.SerializeToString(), timeout)
 
     def converse(self, address: str, method: str, hear: Callable[[bytes], None]) -> TwoWayCall:
-        """Make a call with a stream of messages in each direction; see :meth:`Channel.converse`."""
-        return self._channels[address].converse(path(method), hear)
+        """
+        Make a call with a stream of messages in each direction; see :meth:`Channel.converse`.
+
+        :raises CallFailed: the scheduler is not known any more.
+        """
+        channel = self._channels.get(address)
+        if channel is None:
+            raise CallFailed(_REMOVED)
+        return channel.converse(path(method), hear)
 
     def stop(self) -> Deferred[None]:
         """End all calls. Fires when nothing is left."""
@@ -154,7 +166,9 @@ class Schedulers:
         return asked
 
     async def _ask(self, address: str) -> None:
-        channel = self._channels[address]
+        channel = self._channels.get(address)
+        if channel is None:
+            return
         reason = ""
         try:
             request = health_pb2.HealthCheckRequest().SerializeToString()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from dragonfly_api import scheduler_pb2
+
 from dragonfly_vortex.config.cluster import SchedulerConfig
+from dragonfly_vortex.rpc.status import CallFailed
 from test.cluster.member import MemberTestCase
 
 
@@ -23,3 +26,15 @@ class SchedulersTests(MemberTestCase):
         scheduler = await self.scheduler(port)
         await self.until(lambda: bool(membership.serving))
         self.assertEqual(list(scheduler.hosts), ["127.0.0.1-member"])
+
+    async def test_removed(self) -> None:
+        """A call to a scheduler that the configuration names no more fails, as one to a scheduler that is away."""
+        scheduler = await self.scheduler()
+        membership = await self.member(self.config([scheduler]))
+        schedulers = membership._schedulers
+        schedulers.set_known(())
+        request = scheduler_pb2.DeleteHostRequest(host_id="h")
+        with self.assertRaises(CallFailed):
+            await schedulers.call(f"127.0.0.1:{scheduler.port}", "DeleteHost", request)
+        with self.assertRaises(CallFailed):
+            schedulers.converse(f"127.0.0.1:{scheduler.port}", "AnnouncePeer", lambda data: None)
