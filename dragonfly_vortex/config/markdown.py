@@ -92,7 +92,11 @@ def reference() -> str:
     used = ", ".join(f"`{key}`" for key in _used(Config, DFDAEMON_KEYS, ""))
     unused = list(_unused(Config, DFDAEMON_KEYS, ""))
     later = ", ".join(f"`{key}`" for key in unused if key not in NEVER)
-    never = "\n".join(f"  - `{key}`: {NEVER[key]}." for key in unused if key in NEVER)
+    reasons: dict[str, list[str]] = {}
+    for key in unused:
+        if key in NEVER:
+            reasons.setdefault(NEVER[key], []).append(f"`{key}`")
+    never = "\n".join(f"  - {', '.join(keys)}: {reason}." for reason, keys in reasons.items())
     replaced = "; ".join(
         f"for `{_camel(key)}: {value}` `{used}`"
         for key, values in REPLACED_VALUES.items()
