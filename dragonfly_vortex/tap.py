@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, NoReturn, TextIO, cast
 
+import msgspec.structs
 from twisted.application.service import IService, MultiService
 from twisted.internet.error import CannotListenError
 from twisted.logger import ILogObserver, textFileLogObserver
@@ -66,7 +67,9 @@ class Options(usage.Options):
             self.loaded = load_config(self["config"])
             if self["dynconfig"] is not None:
                 self.dynconfig = Path(os.path.abspath(self["dynconfig"]))
-            self.loaded = replace(self.loaded, config=_with_dynconfig(self.loaded.config, self.dynconfig))
+            self.loaded = msgspec.structs.replace(
+                self.loaded, config=_with_dynconfig(self.loaded.config, self.dynconfig)
+            )
             if self.loaded.config.dynconfig.file is not None:
                 read_dynconfig(self.loaded.config.dynconfig.file)
             self.file = os.path.abspath(self["config"] or DEFAULT_FILE)
