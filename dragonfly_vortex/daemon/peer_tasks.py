@@ -91,6 +91,16 @@ class LocalTasks:
 
         self._downloads.download(request).addErrback(failed)
 
+    def check_output(self, kind: PieceKind, task_id: str, output: OutputRequest) -> Deferred[None]:
+        return self._in_thread(lambda: _check_output(self._store.directory, kind, task_id, output))
+
+    def put_placeholder(self, output: OutputRequest) -> Deferred[None]:
+        def put() -> None:
+            with suppress(OSError), open(output.path, "xb"):
+                pass
+
+        return self._in_thread(put)
+
     def put_output(self, task: StoredTask, output: OutputRequest | None, digest: str) -> Deferred[None]:
         is_verified = not digest or digest == task.digest
         if output is None and is_verified:
@@ -196,6 +206,29 @@ class LocalTasks:
         except OutputExists as error:
             # The words are the reference's.
             raise OutputExists(f"output path {output.path} is already exists") from error
+
+
+def _check_output(directory: Path, kind: PieceKind, task_id: str, output: OutputRequest) -> None:
+    """
+    See whether an output can be made.
+
+    :raises OutputExists: something stands there that is not to be replaced, and is no link to the task's file.
+    :raises OutputError: there is no directory for it, or a link has to lead to another file system.
+    """
+    path = output.path
+    try:
+        is_elsewhere = os.stat(path.parent).st_dev != os.stat(directory).st_dev
+        if output.must_link and is_elsewhere:
+            raise OutputError(f"cannot link {path}: expected the file system of the storage, got another")
+        with suppress(FileNotFoundError):
+            if os.path.samefile(path, Content(directory).path(kind, task_id)):
+                return
+        check_target(path, overwrite=output.overwrite)
+    except FileExistsError as error:
+        # The words are the reference's.
+        raise OutputExists(f"output path {path} is already exists") from error
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _verify(directory: Path, task: StoredTask, digest: str, look: _Look) -> None:

@@ -45,6 +45,15 @@ class PeerTasks(Protocol):
     def prefetch(self, request: TaskRequest) -> None:
         """Have a task downloaded, however its callers end. A failure is logged."""
 
+    def check_output(self, kind: PieceKind, task_id: str, output: OutputRequest) -> Deferred[None]:
+        """
+        See whether an output can be made, before anything is downloaded for it. Fails with
+        :class:`~dragonfly_vortex.errors.OutputError` where it cannot.
+        """
+
+    def put_placeholder(self, output: OutputRequest) -> Deferred[None]:
+        """Make an empty file in the place of an output, where there is nothing."""
+
     def put_output(self, task: StoredTask, output: OutputRequest | None, digest: str) -> Deferred[None]:
         """
         Make a file with a task's content.

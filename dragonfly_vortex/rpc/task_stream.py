@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from twisted.internet.defer import succeed
 
 from dragonfly_vortex.geometry import piece_count, piece_span
-from dragonfly_vortex.model import ArrivedPiece, StoredTask, TaskRequest
+from dragonfly_vortex.model import ArrivedPiece, OutputRequest, StoredTask, TaskRequest
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.messages import fill
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks
@@ -68,18 +68,30 @@ class DownloadStream:
         Send the pieces that are there and those that come, then make the output. Messages wait until the caller reads
         them.
 
+        Nothing is said before a piece is there: dfget shows the status of a call that fails without a reply. Where it
+        fails later dfget first deletes the output, and shows the failure of that where there is none; so there is one.
+
         :raises Exception: the task cannot be downloaded, or its output not be made.
         """
-        await self._context.send_initial_metadata(())
+        request, output = self._order.request, self._order.output
+        if output is not None:
+            await self._thread.ask(self._tasks.check_output, request.kind, request.task_id, output)
+        try:
+            await self._serve(request, output)
+        except Exception:
+            if output is not None and self._wanted is not None:
+                await self._thread.ask(self._tasks.put_placeholder, output)
+            raise
+
+    async def _serve(self, request: TaskRequest, output: OutputRequest | None) -> None:
         self._peer_id = await self._thread.ask(lambda: succeed(self._tasks.new_peer_id()))
         if self._order.is_prefetch and self._order.has_range:
-            self._thread.tell(self._tasks.prefetch, self._order.request)
-        download = asyncio.ensure_future(self._thread.ask(self._tasks.download, self._order.request, self._told))
+            self._thread.tell(self._tasks.prefetch, request)
+        download = asyncio.ensure_future(self._thread.ask(self._tasks.download, request, self._told))
         try:
             task = await self._tell_pieces(download)
         finally:
             download.cancel()
-        output = self._order.output
         if output is not None and self._order.has_range:
             output = replace(output, span=self._order.span(task.content_length or 0))
         digest = "" if self._order.has_range else self._order.digest
