@@ -31,6 +31,7 @@ from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.task import waits
 from dragonfly_vortex.task.download import Progress, TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
@@ -147,8 +148,11 @@ class ProtocolTests(SynchronousTestCase):
         """
         path = self.serve("all")
         with Daemon(self.directory) as daemon:
+            there = PieceKind.STANDARD
             for kind, by in (("persistent", "TCP"), ("persistent-cache", "TCP"), ("cache", "gRPC")):
-                import_file(path, directory=self.directory, kind=PieceKind.from_label(kind))
+                remove_task(self.directory / "data", there, self.task_id)
+                there = PieceKind.from_label(kind)
+                import_file(path, directory=self.directory, kind=there)
                 arguments = ("--kind", kind, "--parent", daemon.grpc_parent, "--output", "out", "--overwrite")
                 ran = dfvortex("download", self.task_id, *arguments, directory=self.directory)
                 self.assert_same(ran, path, {by: _PIECES})

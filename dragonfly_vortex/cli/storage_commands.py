@@ -6,7 +6,6 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
-from dataclasses import fields
 from pathlib import Path
 
 from dragonfly_vortex.cli.arguments import STDOUT
@@ -124,10 +123,11 @@ def stat_task(arguments: Namespace) -> ExitStatus:
 
 def _told(origin: Origin) -> Iterator[tuple[str, str]]:
     """What is known of an origin, field by field; those of signed URLs are not named one by one."""
-    for field in fields(origin):
-        value = getattr(origin, field.name)
-        if value != field.default and value != DEFAULT_FILTERED_QUERY_PARAMS:
-            yield field.name, ", ".join(value) if isinstance(value, tuple) else str(value)
+    defaults = Origin()
+    for name in origin.__struct_fields__:
+        value = getattr(origin, name)
+        if value not in (getattr(defaults, name), DEFAULT_FILTERED_QUERY_PARAMS):
+            yield name, ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def export_task(arguments: Namespace) -> ExitStatus:

@@ -208,8 +208,10 @@ class Inquiry:
             return Status(grpc.StatusCode.INTERNAL, str(error))
         fields = reply.DESCRIPTOR.fields_by_name
         count = getattr(reply, "piece_count", 0)
-        # Where a field cannot be absent, a length of 0 is known to be meant where there is a piece nevertheless.
-        is_known = reply.HasField("content_length") if fields["content_length"].has_presence else count > 0
+        # Where a field cannot be absent, a length of 0 is known where there is a piece, or the task is said to be
+        # complete: so it is with an empty file that dfcache has imported.
+        is_complete = count > 0 or getattr(reply, "state", "") == "Succeeded"
+        is_known = reply.HasField("content_length") if fields["content_length"].has_presence else is_complete
         content_length = reply.content_length if is_known or reply.content_length else None
         piece_length = getattr(reply, "piece_length", 0) or None
         if content_length is not None and piece_length is not None:

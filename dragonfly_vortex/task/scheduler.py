@@ -217,8 +217,9 @@ class Plan:
         if self.trust.is_end_unknown:
             return EndUnknown(
                 self.task_id,
-                f"expected a parent that says how long it is, got {self.layout.prefix_length} bytes behind which no"
-                " parent has a piece, and no digest of the whole that would show that these are all",
+                "expected a parent that says how long it is, as they do over gRPC, got"
+                f" {self.layout.prefix_length} bytes behind which no parent has a piece, and no digest of the whole"
+                " that would show that these are all",
             )
         if self.trust.is_end_disputed and not self.is_complete:
             reason = f"expected an end of the task, got {self.layout.prefix_length} bytes without one"

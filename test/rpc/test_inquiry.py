@@ -180,6 +180,14 @@ class LayoutTests(_InquiryTests):
         await self.told.until_end()
         self.assertEqual((self.told.layouts, self.told.pieces, self.told.ends), ([(0, None)], [(0, 0, 0)], [True]))
 
+    async def test_empty_task_without_piece(self) -> None:
+        """Where such a message says that the task is complete, a length of 0 is known without a piece, too."""
+        stat = common_pb2.PersistentCacheTask(content_length=0, piece_length=4_194_304, state="Succeeded")
+        parent = AnnouncingParent(reactor, [stat], [says()], kind=PieceKind.PERSISTENT_CACHE)
+        self.ask(self.serve(parent).port, PieceKind.PERSISTENT_CACHE)
+        await self.told.until_end()
+        self.assertEqual((self.told.layouts, self.told.pieces), ([(0, 4_194_304)], []))
+
     async def test_not_known_yet(self) -> None:
         """A parent that does not know the length is asked for the first numbers, and for the length with each list."""
         unknown = dfdaemon_pb2.StatLocalTaskResponse(task_id=TASK_ID)

@@ -509,7 +509,7 @@ class WithoutDigestTests(DownloadTestCase):
 
     def test_end_unknown(self) -> None:
         """Where no parent says how long the task is, it may be longer than all that they have: it is refused."""
-        said = "expected a parent that says how long it is, got 1000 bytes behind which no parent has a piece"
+        said = "how long it is, as they do over gRPC, got 1000 bytes behind which no parent has a piece"
         self.assert_failed(self.start(a=self.right(), b=self.right()), EndUnknown, said)
 
     def test_no_trials(self) -> None:
