@@ -310,7 +310,6 @@ class Downloads:
                 concurrent_piece_count=parents.config.download.concurrent_piece_count,
             ),
             parents.negotiation,
-            source=source,
             scheme=GRPC.schemes[client_tls(parents.config).authority is not None],
         )
 

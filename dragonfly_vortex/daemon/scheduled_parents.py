@@ -16,6 +16,7 @@ from dragonfly_vortex.downloaders.factory import Negotiation
 from dragonfly_vortex.errors import WrongTransport
 from dragonfly_vortex.model import ArrivedPiece
 from dragonfly_vortex.task.download import TaskDownload
+from dragonfly_vortex.wire import TrafficType
 
 if TYPE_CHECKING:
     from dragonfly_vortex.cluster.membership import Membership
@@ -30,21 +31,19 @@ class ScheduledParents:
     :param membership: registers the download.
     :param request: the task, as it is announced to schedulers.
     :param negotiation: prepares to speak to parents.
-    :param source: the address of the task's source; empty for none.
     :param scheme: of the parents' addresses.
     """
 
     _log = Logger()
 
     def __init__(
-        self, membership: Membership, request: TaskAnnouncement, negotiation: Negotiation, *, source: str, scheme: str
+        self, membership: Membership, request: TaskAnnouncement, negotiation: Negotiation, *, scheme: str
     ) -> None:
         self.addresses: tuple[str, ...] = ()
         """The parents that are offered now."""
         self.reason = ""
         """Why there are none."""
         self._negotiation = negotiation
-        self._source = source
         self._scheme = scheme
         self._places: dict[str, tuple[str, int]] = {}  # IP address and port of each parent that was ever offered
         self._download: TaskDownload | None = None
@@ -76,7 +75,7 @@ class ScheduledParents:
                 cost=float(metadata.cost),
                 created_at=float(metadata.created_at),
                 parent_id="" if place is None else self._registration.peer_id_at(*place),
-                is_from_source=metadata.parent_id == self._source != "",
+                is_from_source=metadata.traffic_type == TrafficType.BACK_TO_SOURCE,
             )
         )
 

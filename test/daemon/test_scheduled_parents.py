@@ -6,8 +6,11 @@ from typing import Any
 
 from dragonfly_api import common_pb2, dfdaemon_pb2
 from grpc import StatusCode
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTCP
 
+from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin
 from test.daemon.clustered import ClusterTestCase
 from test.rpc.local_peer import LENGTH, PIECES, until
 
@@ -54,3 +57,17 @@ class ScheduledTests(ClusterTestCase):
         self.assertEqual(code, StatusCode.INTERNAL)
         self.assertIn(self.task_id, text)
         await until(lambda: all(heard.is_over for heard in self.scheduler.heard))
+
+    async def test_source(self) -> None:
+        """The pieces that come from the source are reported as such, and so is the end."""
+        origin = ScriptedOrigin(bytes(5 * 1024 * 1024))
+        origin.start(IReactorTCP(reactor))
+        self.addCleanup(origin.stop)
+        self.scheduler.default = "first child"
+        request = dfdaemon_pb2.DownloadTaskRequest()
+        request.download.url = origin.url("/file")
+        await self.call("DownloadTask", request)
+        await until(lambda: [heard.is_over for heard in self.scheduler.heard] == [True])
+        (heard,) = self.scheduler.heard
+        self.assertEqual(heard.words.count("download_piece_back_to_source_finished_request"), 2)
+        self.assertEqual(heard.words[-1], "download_peer_back_to_source_finished_request")
