@@ -5,6 +5,7 @@ requests for one task at the same time share one download.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -37,6 +38,7 @@ from dragonfly_vortex.source.policy import SourcePolicy
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.task.download import TaskDownload
+from dragonfly_vortex.task.source_choice import REASONS
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 from dragonfly_vortex.transport_table import GRPC
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
@@ -76,6 +78,8 @@ class Downloads:
     _log = Logger()
 
     def __init__(self, config: Config, reactor: IPeerReactor, store: PieceStore) -> None:
+        self.from_source: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
+        """How many pieces the downloads that are over have asked of sources, by the reason. Any thread may read it."""
         self._config = config
         self._reactor = reactor
         self._store = store
@@ -251,7 +255,10 @@ class Downloads:
             )
             if scheduled is not None:
                 scheduled.follow(download)
-            await download.start()
+            try:
+                await download.start()
+            finally:
+                self.from_source.update(download.from_source)
         except BaseException as error:
             if scheduled is not None:
                 scheduled.fail(str(error) or type(error).__name__)

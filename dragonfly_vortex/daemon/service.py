@@ -372,6 +372,7 @@ class VortexService(Service):
             tallies=lambda: chain.from_iterable(door.tallies for door in doors),
             stats=next((door.stats for door in doors if door.stats is not None), None),
             workers=lambda: chain.from_iterable(door.worker_pids for door in doors),
+            from_source=lambda: self._downloads.from_source if self._downloads is not None else {},
         )
         place = self.config.metrics.server
         reactor = cast(IMetricsReactor, self.reactor)  # it is, under a name that would have to be loaded

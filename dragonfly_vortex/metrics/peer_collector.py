@@ -2,7 +2,7 @@
 The metrics of a peer that serves, with the names, labels and help texts of the reference's.
 
 Read from dragonfly-client-metric 1.5.10, src/lib.rs. What else there is has no counterpart here; docs/metrics.md says
-what, and why.
+what, and why. Names that begin with ``dfvortex_`` are this package's own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import sysconfig
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from dragonfly_vortex import __version__
@@ -40,6 +40,8 @@ class PeerMetrics:
     :param tallies: what the doors of all its processes have counted; asked each time.
     :param stats: what the gRPC door has counted besides; None where there is none.
     :param workers: the process IDs of its workers; asked each time.
+    :param from_source: how many pieces its downloads have asked of sources, by the reason; asked each time, and empty
+        where it downloads nothing.
     """
 
     def __init__(
@@ -49,10 +51,12 @@ class PeerMetrics:
         tallies: Callable[[], Iterable[Tally]],
         stats: StatTally | None,
         workers: Callable[[], Iterable[int]],
+        from_source: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._storage = storage
         self._tallies = tallies
         self._stats = stats
+        self._from_source = from_source
         self._processes = ProcessMetrics(workers)
 
     def families(self) -> Iterator[Family]:
@@ -61,6 +65,7 @@ class PeerMetrics:
         yield from self._uploads()
         if self._stats is not None:
             yield from _stats(self._stats)
+        yield from self._sources()
         yield from self._disk()
         yield from self._processes.families()
 
@@ -78,6 +83,17 @@ class PeerMetrics:
             "Counter of the number of the upload traffic.",
             sum(tally.bytes_sent for tally in tallies),
         )
+
+    def _sources(self) -> Iterator[Family]:
+        """The pieces from sources. The reference counts requests to its backends, without a reason."""
+        counts = dict(self._from_source())
+        if counts:
+            yield Family(
+                name="dfvortex_source_piece_total",
+                kind="counter",
+                help="Counter of the pieces that were asked of a source.",
+                samples={(("reason", reason),): count for reason, count in counts.items()},
+            )
 
     def _disk(self) -> Iterator[Family]:
         try:

@@ -28,10 +28,12 @@ from dragonfly_vortex.daemon.downloads import Downloads
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.errors import NoParentKnown, PoolClosed, TaskDigestMismatch, TaskError
 from dragonfly_vortex.metrics.counters import Tally
-from dragonfly_vortex.model import ArrivedPiece, TaskRequest
+from dragonfly_vortex.model import ArrivedPiece, Origin, TaskRequest
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.task.source_choice import REASONS
+from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin
 from dragonfly_vortex.wire import PieceKind
 
 peer_reactor = cast(IPeerReactor, reactor)
@@ -158,6 +160,21 @@ class ParentTests(DownloadsTestCase):
         await self.assertFailure(downloads.download(TaskRequest(kind=PieceKind.STANDARD, task_id="0" * 64)), TaskError)
         self.assertEqual(len(downloads), 0)
         await downloads.download(self.request)
+
+
+class SourceTests(DownloadsTestCase):
+    """Downloads from a source."""
+
+    async def test_counted(self) -> None:
+        """Each piece that was asked of the source is counted by the reason; the other counts stay 0."""
+        origin = ScriptedOrigin(self.content)
+        origin.start(peer_reactor)
+        self.addCleanup(origin.stop)
+        downloads = self.downloads()
+        await downloads.download(replace(self.request, origin=Origin(url=origin.url(), piece_length=4096)))
+        self.assertEqual(downloads.from_source["no_parent"], PIECES)
+        self.assertEqual(set(downloads.from_source), set(REASONS))
+        self.assertEqual(sum(downloads.from_source.values()), PIECES)
 
 
 class SilentTests(DownloadsTestCase):

@@ -37,16 +37,23 @@ class PeerTests(SynchronousTestCase):
         self.tallies = [Tally(), Tally()]
         self.stats: StatTally | None = StatTally()
         self.storage = Path.cwd()
+        self.from_source = {"no_parent": 3, "failed": 0}
 
     def told(self) -> dict[str, Family]:
         """The metrics, by their names."""
-        metrics = PeerMetrics(storage=self.storage, tallies=lambda: self.tallies, stats=self.stats, workers=lambda: [])
+        metrics = PeerMetrics(
+            storage=self.storage,
+            tallies=lambda: self.tallies,
+            stats=self.stats,
+            workers=lambda: [],
+            from_source=lambda: self.from_source,
+        )
         return {family.name: family for family in metrics.families()}
 
     def test_names(self) -> None:
         """Names and help texts are the reference's, and those of every process."""
         told = self.told()
-        ours = {name: family.help for name, family in told.items() if not name.startswith("process_")}
+        ours = {name: family.help for name, family in told.items() if name.startswith("dragonfly_client_")}
         self.assertEqual(ours, REFERENCE)
         self.assertIn("process_cpu_seconds_total", told)
 
@@ -84,6 +91,13 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual(told["dragonfly_client_upload_traffic"].samples, {(): 12})
         self.assertEqual(told["dragonfly_client_upload_traffic"].kind, "counter")
         self.assertEqual(told["dragonfly_client_concurrent_upload_piece_total"].kind, "gauge")
+
+    def test_sources(self) -> None:
+        """Pieces from a source are counted by reason, where there are downloads."""
+        family = self.told()["dfvortex_source_piece_total"]
+        self.assertEqual(family.samples, {(("reason", "no_parent"),): 3, (("reason", "failed"),): 0})
+        self.from_source = {}
+        self.assertNotIn("dfvortex_source_piece_total", self.told())
 
     def test_stats(self) -> None:
         """Questions about tasks are counted by type, those about standard tasks apart from the others."""
