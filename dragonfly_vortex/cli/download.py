@@ -21,7 +21,7 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.cli.arguments import STDOUT
 from dragonfly_vortex.cli.configuration import read_config
-from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_signals
+from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_signals, status_of
 from dragonfly_vortex.cli.parents import Parents
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.cli.resolver import UnawaitedResolver
@@ -31,7 +31,7 @@ from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import DEFAULT_FILE, Config, default_config, server_tls
 from dragonfly_vortex.digest import digest_of_id
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
-from dragonfly_vortex.errors import TaskDigestMismatch, UsageError
+from dragonfly_vortex.errors import TaskDigestMismatch, TaskError, UsageError
 from dragonfly_vortex.interfaces import IDownloadTarget, InThread
 from dragonfly_vortex.peer_exchange import PeerExchange, askers_file
 from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
@@ -112,6 +112,8 @@ def download_task(arguments: Namespace) -> ExitStatus:
         carried.append(f"from the source: {reasons}")
     if source.origin is not None:
         carried.append(f"task {arguments.task_id}")
+    if result.found_piece_count:
+        carried.append(f"{counted(result.found_piece_count, 'piece')} there before")
     if result.fetched_twice:
         carried.append(f"{counted(result.fetched_twice, 'byte')} fetched twice")
     verified = verified_against(result.digest, "its parent's")
@@ -210,10 +212,11 @@ async def _download(
         parents.follow(download)
         try:
             done = await download.start()
-        except TaskDigestMismatch as error:
-            if isinstance(target, OutputTarget):
+        except TaskError as error:
+            # What was kept does not fit, or the source has another version by now: the next command begins anew.
+            if isinstance(target, OutputTarget) and status_of(error) is ExitStatus.DIGEST_MISMATCH:
                 await in_thread(target.forget)
-            if arguments.digest is not None:
+            if arguments.digest is not None or not isinstance(error, TaskDigestMismatch):
                 raise
             hint = f"; if the ID is not the SHA-256 of the content, give {_DIGESTS}"
             raise TaskDigestMismatch(error.task_id, error.reason + hint) from error

@@ -124,8 +124,9 @@ class KeptFile:
 
     def keep_source_version(self, version: str) -> None:
         """Record the version of the source that pieces are fetched from."""
-        self._source_version = version
-        self._write({"source_version": version})
+        if version != self._source_version:
+            self._source_version = version
+            self._write({"source_version": version})
 
     def publish(self, target: Path, *, overwrite: bool, sync: bool) -> None:
         """

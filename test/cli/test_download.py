@@ -432,6 +432,7 @@ class FailureTests(TestCase):
             ran = await deferToThread(dfvortex, *command[1:], whole.address, directory=self.directory)
             self.assertEqual((ran.returncode, ran.stderr), (0, ""))
             self.assertEqual([request.number for request in whole.requests], [3])
+            self.assertTrue(ran.stdout.endswith(", 4 pieces there before\n"), ran.stdout)
             self.assertTrue((self.directory / "out").read_bytes() == self.content)
             self.assertEqual(sorted(each.name for each in self.directory.iterdir()), ["out", "tap.yaml"])
 

@@ -89,8 +89,10 @@ class KeptFileTests(SynchronousTestCase):
         kept = self.opened()
         self.assertEqual(kept.found, Found())
         self.put(kept, 2, 0)
-        kept.keep_source_version("v1")
+        for _ in range(2):
+            kept.keep_source_version("v1")
         kept.close(sync=True)
+        self.assertEqual(self.path("journal").read_text().count("v1"), 1)
         kept = self.opened()
         self.assertEqual(self.numbers(kept.found), [0, 2])
         task = kept.found.task
