@@ -12,9 +12,9 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from dragonfly_api import common_pb2
+from dragonfly_api import common_pb2, dfdaemon_pb2
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dragonfly_vortex.digest import crc32
@@ -22,7 +22,7 @@ from dragonfly_vortex.errors import RemoteProtocolError
 from dragonfly_vortex.rpc.methods import PieceReply
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["MAX_OVERHEAD", "ReceivedPiece", "decode_piece", "encode_piece", "metadata_digest"]
+__all__ = ["MAX_OVERHEAD", "ReceivedPiece", "decode_piece", "encode_arrived", "encode_piece", "metadata_digest"]
 
 MAX_OVERHEAD = 64 * 1024
 """Bytes that a reply may have beside the content, as the metadata in a Vortex packet may have."""
@@ -33,6 +33,7 @@ _LONGEST = (1 << 63) - 1
 _FACTS = struct.Struct("!IQQ")  # number, offset, length
 
 _PIECE = PieceReply.PIECE_FIELD_NUMBER
+_ARRIVED = dfdaemon_pb2.DownloadPieceFinishedResponse.PIECE_FIELD_NUMBER
 _CONTENT = common_pb2.Piece.CONTENT_FIELD_NUMBER
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf's wire types; 3 and 4 are groups, which proto3 has not
 
@@ -90,6 +91,22 @@ def encode_piece(metadata: PieceMetadata, content: bytes) -> bytes:
             digest,
         )
     )
+
+
+def encode_arrived(reply: Message, field: str, piece: common_pb2.Piece, content: bytes) -> bytes:
+    """
+    The reply with a piece of a download. The content is copied once.
+
+    :param reply: the rest of it.
+    :param field: the field for the piece, a ``DownloadPieceFinishedResponse``.
+    :param piece: the piece without its content.
+    :param content: its bytes.
+    """
+    described = piece.SerializeToString() + _prefix(_CONTENT, len(content))
+    inner = _prefix(_ARRIVED, len(described) + len(content)) + described
+    number = reply.DESCRIPTOR.fields_by_name[field].number
+    head = reply.SerializeToString() + _prefix(number, len(inner) + len(content)) + inner
+    return b"".join((head, content))
 
 
 def decode_piece(data: bytes) -> ReceivedPiece:

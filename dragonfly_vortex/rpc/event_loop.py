@@ -43,6 +43,7 @@ class EventLoopThread:
     def start(self) -> None:
         """Start the thread. It does not keep the process alive."""
         loop = asyncio.new_event_loop()
+        loop.set_exception_handler(_handle_exception)
         thread = threading.Thread(target=self._work, args=(loop,), name=self._name, daemon=True)
         try:
             thread.start()
@@ -233,6 +234,16 @@ _shared: WeakKeyDictionary[ILoopReactor, SharedEventLoop] = WeakKeyDictionary()
 def shared_event_loop(reactor: ILoopReactor) -> SharedEventLoop:
     """The event loop that all channels of a reactor share, as they share the reactor's thread pool."""
     return _shared.setdefault(reactor, SharedEventLoop(reactor))
+
+
+def _handle_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """
+    Log what went wrong in a loop. All loops of a process share one poller of grpcio 1.85. It hands on what another loop
+    was waiting for, and raises where that loop is closed by now, which does no harm.
+    """
+    if isinstance(context.get("exception"), RuntimeError) and "PollerCompletionQueue" in context.get("message", ""):
+        return
+    loop.default_exception_handler(context)
 
 
 async def _cancel_all() -> None:

@@ -15,6 +15,7 @@ from twisted.internet.defer import succeed
 
 from dragonfly_vortex.geometry import piece_count, piece_span
 from dragonfly_vortex.model import ArrivedPiece, OutputRequest, StoredTask, TaskRequest
+from dragonfly_vortex.rpc.codec import encode_arrived
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.messages import fill
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks
@@ -24,6 +25,10 @@ from dragonfly_vortex.rpc.task_orders import DownloadOrder
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["DownloadStream"]
+
+
+_ARRIVED = "download_piece_finished_response"
+"""The field of a reply with a piece."""
 
 
 class DownloadStream:
@@ -156,22 +161,28 @@ class DownloadStream:
         if self._wanted is None or number not in self._wanted or (number in self._sent and not order.needs_content):
             return
         self._sent.add(number)
-        content = await self._content_of(order.request, metadata, self._context) if order.needs_content else None
         piece = common_pb2.Piece(
             number=number,
             parent_id=metadata.parent_id or None,
             offset=metadata.offset,
             length=metadata.length,
             digest=metadata.digest,
-            content=content,
             traffic_type=cast(common_pb2.TrafficType, metadata.traffic_type),
             cost=Duration(seconds=metadata.cost),
             created_at=Timestamp(seconds=metadata.created_at),
         )
-        finished = dfdaemon_pb2.DownloadPieceFinishedResponse(piece=piece)
-        await self._write("download_piece_finished_response", finished)
+        if not order.needs_content:
+            await self._write(_ARRIVED, dfdaemon_pb2.DownloadPieceFinishedResponse(piece=piece))
+            return
+        content = await self._content_of(order.request, metadata, self._context)
+        await self._context.write(encode_arrived(self._reply(), _ARRIVED, piece, content))
 
     async def _write(self, field: str, message: Message) -> None:
         """Send a reply, and wait until there is room for the next one."""
-        names = {"host_id": self._tasks.host_id, "task_id": self._order.request.task_id, "peer_id": self._peer_id}
-        await self._context.write(self._method.reply(**names, **{field: message}).SerializeToString())
+        await self._context.write(self._reply(**{field: message}).SerializeToString())
+
+    def _reply(self, **fields: Message) -> Message:
+        """A reply with the names that all have."""
+        task_id = self._order.request.task_id
+        names = {"host_id": self._tasks.host_id, "task_id": task_id, "peer_id": self._peer_id}
+        return self._method.reply(**names, **fields)

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import RemoteProtocolError
-from dragonfly_vortex.rpc.codec import MAX_OVERHEAD, decode_piece, encode_piece, metadata_digest
+from dragonfly_vortex.rpc.codec import MAX_OVERHEAD, decode_piece, encode_arrived, encode_piece, metadata_digest
 from dragonfly_vortex.testing.pieces import sample_piece
 from dragonfly_vortex.wire import PieceMetadata, TrafficType
 from test.rpc.by_hand import HandMadePiece, bytes_field, number_field, piece_reply, read_reply, varint
@@ -169,3 +169,22 @@ class DecodeTests(SynchronousTestCase):
             return
         reply = dfdaemon_pb2.DownloadCachePieceResponse.FromString(data)
         self.assertEqual((got.metadata.number, bytes(got.content)), (reply.piece.number, reply.piece.content))
+
+
+class ArrivedTests(SynchronousTestCase):
+    """Replies with a piece of a download."""
+
+    @given(st.binary(max_size=300), st.integers(0, 2**32 - 1))
+    def test_as_protobuf(self, content: bytes, number: int) -> None:
+        """The reply is what protobuf makes of the same facts."""
+        piece = common_pb2.Piece(number=number, offset=5, length=len(content), digest="crc32:5")
+        for kind, field in (
+            (dfdaemon_pb2.DownloadTaskResponse, "download_piece_finished_response"),
+            (dfdaemon_pb2.DownloadPersistentCacheTaskResponse, "download_piece_finished_response"),
+        ):
+            reply = kind(host_id="host", task_id="task", peer_id="peer")
+            read = kind.FromString(encode_arrived(reply, field, piece, content))
+            whole = common_pb2.Piece(number=number, offset=5, length=len(content), digest="crc32:5", content=content)
+            arrived = dfdaemon_pb2.DownloadPieceFinishedResponse(piece=whole)
+            expected = kind(host_id="host", task_id="task", peer_id="peer", download_piece_finished_response=arrived)
+            self.assertEqual(read, expected)

@@ -48,6 +48,18 @@ class EventLoopThreadTests(TestCase):
         with self.assertRaises(ValueError):
             await self.thread.run(fails)
 
+    async def test_closed_loop_of_another_user_of_grpcio(self) -> None:
+        """What grpcio hands on to a loop that is closed leaves no traceback; any other error does."""
+
+        async def handled(message: str, error: Exception) -> None:
+            asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
+
+        poller = "Exception in callback PollerCompletionQueue._handle_events()"
+        with self.assertNoLogs("asyncio"):
+            await self.thread.run(lambda: handled(poller, RuntimeError("Event loop is closed")))
+        with self.assertLogs("asyncio"):
+            await self.thread.run(lambda: handled("another", RuntimeError("expected")))
+
     async def test_cancelled_run(self) -> None:
         """Cancelling what a run gave cancels the coroutine."""
         begun, ended = threading.Event(), threading.Event()
