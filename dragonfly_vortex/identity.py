@@ -28,6 +28,7 @@ __all__ = [
     "digest_in_url",
     "filter_query",
     "normalize_url",
+    "shown_url",
     "task_id_of",
 ]
 
@@ -107,7 +108,9 @@ def _of_url(origin: Origin) -> str:
         if digest:
             return parse_digest(digest)[1]
         if _BLOB_URL.fullmatch(origin.url):
-            raise InvalidOrigin(f"expected the URL of a blob with a SHA-256 or SHA-512 at its end, got {origin.url}")
+            raise InvalidOrigin(
+                f"expected the URL of a blob with a SHA-256 or SHA-512 at its end, got {shown_url(origin.url)}"
+            )
     length = "" if origin.piece_length is None else str(origin.piece_length)
     url = filter_query(origin.url, origin.filtered_query_params)
     # Nothing stands between the parts, in the reference neither: tag "a" and application "b" are tag "ab".
@@ -120,7 +123,7 @@ def _of_object(origin: Origin) -> str:
     if not (origin.url and origin.region and origin.endpoint):
         raise InvalidOrigin(
             "expected URL, region and endpoint of an object storage, from which the ID of a persistent task is made;"
-            f" got {origin.url!r}, {origin.region!r} and {origin.endpoint!r}"
+            f" got {shown_url(origin.url)!r}, {origin.region!r} and {origin.endpoint!r}"
         )
     return hashlib.sha256("".join((origin.url, origin.region, origin.endpoint, "PERSISTENT")).encode()).hexdigest()
 
@@ -203,8 +206,22 @@ def _parsed(url: str) -> URL:
     authority, slash, path = rest.partition("/")
     try:
         return URL("".join((scheme, separator, authority, slash, path.replace("^", _CARET))))
-    except ValueError as error:
-        raise InvalidOrigin(f"expected a URL like https://example.com/file, got {url!r}") from error
+    except ValueError:
+        # Without the cause, whose text has the whole URL.
+        raise InvalidOrigin(f"expected a URL like https://example.com/file, got {shown_url(url)!r}") from None
+
+
+def shown_url(url: str) -> str:
+    """
+    A URL as messages show it. Its user, password and query may be secrets: a signed URL is as good as a password.
+
+    :param url: any text.
+    :returns: the URL without user, password and fragment, and with three dots for its query.
+    """
+    bare, _, query = url.partition("#")[0].partition("?")
+    scheme, separator, rest = bare.rpartition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}{'?...' if query else ''}"
 
 
 def _text(part: str) -> str:

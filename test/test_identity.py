@@ -19,6 +19,7 @@ from dragonfly_vortex.identity import (
     digest_in_url,
     filter_query,
     normalize_url,
+    shown_url,
     task_id_of,
 )
 from dragonfly_vortex.model import Origin
@@ -263,3 +264,30 @@ class FilterQueryTests(SynchronousTestCase):
             error = self.assertRaises(InvalidOrigin, filter_query, url, ("x",))
             self.assertIn(repr(url), str(error))
             self.assertRaises(InvalidOrigin, normalize_url, url)
+
+
+class ShownTests(SynchronousTestCase):
+    """URLs in messages."""
+
+    def test_no_secrets(self) -> None:
+        """User, password, query and fragment are not shown."""
+        for url, expected in (
+            ("https://us:secret@h:8/a@b/c?sig=secret#secret", "https://h:8/a@b/c?..."),
+            ("https://h/a?", "https://h/a"),
+            ("hf://o/r@main/f", "hf://o/r@main/f"),
+            ("us:secret@h/f?secret", "h/f?..."),
+            ("", ""),
+        ):
+            self.assertEqual(shown_url(url), expected)
+
+    def test_errors(self) -> None:
+        """What is wrong with a URL is said without its secrets, also by the cause of the error."""
+        blob = Origin(url="https://us:secret@h/v2/a/blobs/x?secret", by_blob_digest=True)
+        for act in (
+            lambda: normalize_url("ht tp://us:secret@h/f?secret"),
+            lambda: task_id_of(blob),
+            lambda: task_id_of(Origin(url="s3://us:secret@b/f?secret"), PieceKind.PERSISTENT),
+        ):
+            error = self.assertRaises(InvalidOrigin, act)
+            self.assertNotIn("secret", str(error))
+            self.assertTrue(error.__suppress_context__ or error.__context__ is None)

@@ -16,7 +16,7 @@ from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.cli.text import counted, one_line, verified_against
 from dragonfly_vortex.errors import NotStored, UsageError
 from dragonfly_vortex.geometry import SHORTEST_BY_RULE, Progress, piece_count, piece_length_for
-from dragonfly_vortex.identity import DEFAULT_FILTERED_QUERY_PARAMS
+from dragonfly_vortex.identity import DEFAULT_FILTERED_QUERY_PARAMS, shown_url
 from dragonfly_vortex.model import Origin, StoredTask
 from dragonfly_vortex.storage import exporter, importer, remover, verifier
 from dragonfly_vortex.storage.catalog import Catalog
@@ -95,7 +95,7 @@ def list_tasks(arguments: Namespace) -> ExitStatus:
     for task in tasks:
         row = f"{task.task_id:64}  {task.kind.label:16}  {_or_unknown(task.content_length):>15}  {_count(task):>7}"
         digest = task.digest[:_SHORT_DIGEST] or "none"
-        origin = one_line((task.origin and task.origin.url) or "-")
+        origin = one_line(shown_url(task.origin.url) if task.origin is not None and task.origin.url else "-")
         print(f"{row}  {_date(task)}  {digest:19}  {origin}")
     return ExitStatus.DONE
 
@@ -122,11 +122,12 @@ def stat_task(arguments: Namespace) -> ExitStatus:
 
 
 def _told(origin: Origin) -> Iterator[tuple[str, str]]:
-    """What is known of an origin, field by field; those of signed URLs are not named one by one."""
+    """What is known of an origin, field by field, without the secrets of its URL and the names of signatures."""
     defaults = Origin()
     for name in origin.__struct_fields__:
         value = getattr(origin, name)
         if value not in (getattr(defaults, name), DEFAULT_FILTERED_QUERY_PARAMS):
+            value = shown_url(value) if name == "url" else value
             yield name, ", ".join(value) if isinstance(value, tuple) else str(value)
 
 

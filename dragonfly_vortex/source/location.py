@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from dragonfly_vortex import __version__
 from dragonfly_vortex.errors import InvalidOrigin, UsageError
+from dragonfly_vortex.identity import shown_url
 from dragonfly_vortex.model import Origin
 
 __all__ = ["HF_ENDPOINT", "Header", "Location", "is_url", "locate", "name_of", "origin_from", "parse_header"]
@@ -151,8 +152,7 @@ def _split(url: str) -> SplitResult:
     except ValueError:
         is_good = False
     if not is_good or not url.isprintable() or " " in url:
-        shown = url.partition("?")[0].rpartition("@")[2]  # neither a query nor a password
-        raise InvalidOrigin(f"expected a URL of {', '.join(_SCHEMES)} with a host, got {shown!r}")
+        raise InvalidOrigin(f"expected a URL of {', '.join(_SCHEMES)} with a host, got {shown_url(url)!r}")
     return parts
 
 
