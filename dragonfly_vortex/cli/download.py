@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.cli.arguments import STDOUT
 from dragonfly_vortex.cli.configuration import read_config
 from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_signals, status_of
@@ -28,7 +29,7 @@ from dragonfly_vortex.cli.resolver import UnawaitedResolver
 from dragonfly_vortex.cli.source import SourceOptions, is_source
 from dragonfly_vortex.cli.text import counted, verified_against
 from dragonfly_vortex.clock import use_monotonic_clock
-from dragonfly_vortex.config import DEFAULT_FILE, Config, default_config, server_tls
+from dragonfly_vortex.config import DEFAULT_FILE, Config, TLSIdentity, client_tls, default_config, server_tls
 from dragonfly_vortex.digest import digest_of_id
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
 from dragonfly_vortex.errors import TaskDigestMismatch, TaskError, UsageError
@@ -73,9 +74,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
     named = (arguments.parents or ()) if is_named else config.download.parents
     if arguments.store and isinstance(arguments.output, Path):
         _check_output(arguments.output, overwrite=arguments.overwrite)
-    from twisted.internet import reactor as global_reactor
-
-    reactor = cast("IPeerReactor", global_reactor)
+    reactor = _load_reactor(needs_tls=source.is_asked or _may_need_tls(config, arguments, named))
     use_monotonic_clock(reactor)
     IReactorPluggableNameResolver(reactor).installNameResolver(UnawaitedResolver(reactor))
     # Not the reactor's pool: at its end the reactor would wait for a disk that does not answer.
@@ -128,6 +127,27 @@ def download_task(arguments: Namespace) -> ExitStatus:
         file=sys.stderr if arguments.output == STDOUT else sys.stdout,
     )
     return ExitStatus.DONE
+
+
+def _may_need_tls(config: Config, arguments: Namespace, named: Sequence[ParentAddress]) -> bool:
+    """Whether parents may speak TLS in the end: such ones can be found, or be in a list later."""
+    finds_others = arguments.parents_file is not None or config.discovery.enable or config.discovery.peer_exchange
+    return finds_others or client_tls(config) != TLSIdentity() or any(parent.is_secure for parent in named)
+
+
+def _load_reactor(*, needs_tls: bool) -> IPeerReactor:
+    """
+    Twisted's reactor. Without TLS it is loaded as it is where pyOpenSSL, which Twisted can do without, is not
+    installed: that takes two thirds of the time.
+    """
+    if not needs_tls and "OpenSSL" not in sys.modules:
+        sys.modules["OpenSSL"] = None  # type: ignore[assignment]  # an import of it fails
+    try:
+        from twisted.internet import endpoints, reactor  # noqa: F401  # the former looks for OpenSSL, too
+    finally:
+        if sys.modules.get("OpenSSL", True) is None:
+            del sys.modules["OpenSSL"]
+    return cast("IPeerReactor", reactor)
 
 
 def _config(arguments: Namespace) -> Config:

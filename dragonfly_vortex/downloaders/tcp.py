@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IReactorTCP, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IReactorTCP, IReactorTime, IStreamClientEndpoint, ITCPTransport
 from twisted.logger import Logger
 
-from dragonfly_vortex.address import CONNECT_TIMEOUT
-from dragonfly_vortex.config import Config, client_tls
+from dragonfly_vortex.address import CONNECT_TIMEOUT, ParentAddress
+from dragonfly_vortex.config import Config, TLSIdentity, client_tls
 from dragonfly_vortex.downloaders.pooled import TCPDownloader
 from dragonfly_vortex.transport.endpoints import client_endpoint
 from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -19,10 +20,13 @@ from dragonfly_vortex.transport.socket_options import (
     socket_options,
 )
 from dragonfly_vortex.transport.splice import Splicer
-from dragonfly_vortex.transport.tls import client_tls_from
+from dragonfly_vortex.transport_table import TCP
 from dragonfly_vortex.vortex.client import TCPClient
 from dragonfly_vortex.vortex.client_pool import ClientPool
 from dragonfly_vortex.vortex.client_protocol import ClientSettings
+
+if TYPE_CHECKING:
+    from dragonfly_vortex.transport.tls import ClientTLS
 
 __all__ = ["build"]
 
@@ -37,7 +41,21 @@ def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket) -> TCPDown
     """
     download = config.download
     clock = IReactorTime(reactor)
-    tls = client_tls_from(client_tls(config))
+    identity = client_tls(config)
+
+    @cache
+    def tls() -> ClientTLS:
+        from dragonfly_vortex.transport.tls import client_tls_from  # most parents are spoken to without TLS
+
+        return client_tls_from(identity)
+
+    if identity != TLSIdentity():
+        tls()
+
+    def make_endpoint(address: str) -> IStreamClientEndpoint:
+        is_plain = ParentAddress.from_text(address).scheme == TCP.scheme
+        return client_endpoint(reactor, address, CONNECT_TIMEOUT, None if is_plain else tls())
+
     splicer = Splicer()
     settings = ClientSettings(
         clock=clock,
@@ -50,7 +68,7 @@ def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket) -> TCPDown
     def make_client(address: str) -> TCPClient:
         return TCPClient(
             address,
-            partial(client_endpoint, reactor, timeout=CONNECT_TIMEOUT, tls=tls),
+            make_endpoint,
             settings,
             connections_per_address=download.tcp.connections_per_address,
             idle_timeout=download.tcp.idle_timeout,

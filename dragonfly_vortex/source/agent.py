@@ -37,8 +37,8 @@ from zope.interface import implementer
 
 from dragonfly_vortex.source.proxies import Proxies, Proxy, TunnelEndpoint
 from dragonfly_vortex.transport.endpoints import AddressNotAllowed, NameEndpoint, connect_within
-from dragonfly_vortex.transport.socket_options import plain_socket
-from dragonfly_vortex.transport.tls import ClientTLS, beneath
+from dragonfly_vortex.transport.socket_options import beneath, plain_socket
+from dragonfly_vortex.transport.tls import ClientTLS
 from dragonfly_vortex.transport.tls_endpoint import TLSEndpoint
 
 __all__ = ["ContentEncoded", "Discarding", "MayConnect", "SourceAgent", "client_over"]

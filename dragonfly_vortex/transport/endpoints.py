@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -26,9 +27,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.address import ParentAddress
-from dragonfly_vortex.transport.tls import ClientTLS
-from dragonfly_vortex.transport.tls_endpoint import TLSEndpoint
 from dragonfly_vortex.transport_table import TCP
+
+if TYPE_CHECKING:
+    from dragonfly_vortex.transport.tls import ClientTLS
 
 __all__ = ["ATTEMPT_DELAY", "NameEndpoint", "client_endpoint", "connect_within"]
 
@@ -54,6 +56,8 @@ def client_endpoint(
         raise ValueError(f"expected an address of {known}, got {address!r}")
     endpoint = _tcp_endpoint(reactor, parent, timeout)
     if parent.is_secure and tls is not None:
+        from dragonfly_vortex.transport.tls_endpoint import TLSEndpoint
+
         return TLSEndpoint(tls.to(parent.host), endpoint, IReactorTime(reactor))
     return endpoint
 

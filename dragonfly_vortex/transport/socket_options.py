@@ -14,8 +14,11 @@ from __future__ import annotations
 
 import socket
 import sys
+from typing import TypeVar, cast
 
 from msgspec import Struct
+from twisted.internet.interfaces import ITCPTransport
+from twisted.protocols.policies import ProtocolWrapper
 
 from dragonfly_vortex.config import StorageTCPConfig
 
@@ -24,10 +27,14 @@ __all__ = [
     "SocketOptions",
     "apply_connection_options",
     "apply_listening_options",
+    "beneath",
+    "hang_up",
     "plain_socket",
     "set_cork",
     "socket_options",
 ]
+
+_Transport = TypeVar("_Transport", bound=ITCPTransport)
 
 BACKLOG = 1024
 """
@@ -86,6 +93,24 @@ def plain_socket(transport: object) -> socket.socket | None:
     get_handle = getattr(transport, "getHandle", None)
     handle = get_handle() if get_handle is not None else None
     return handle if isinstance(handle, socket.socket) else None
+
+
+def beneath(transport: _Transport) -> _Transport:
+    """The transport under TLS, which has the socket; without TLS, the transport itself."""
+    if isinstance(transport, ProtocolWrapper) and transport.transport is not None:
+        return cast("_Transport", transport.transport)  # what it was connected by is as good a transport
+    return transport
+
+
+def hang_up(transport: ITCPTransport) -> None:
+    """
+    End a connection when everything that was written has been sent. Under TLS this sends a close_notify and does not
+    wait for the other side's, which may never come (RFC 8446, section 6.1, does not ask for it).
+    """
+    transport.loseConnection()
+    tcp = beneath(transport)
+    if tcp is not transport:
+        tcp.loseConnection()
 
 
 def apply_listening_options(sock: socket.socket, options: SocketOptions) -> list[str]:

@@ -10,7 +10,7 @@ certificate (:mod:`dragonfly_vortex.transport.tls_errors`), at both ends of the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import cast
 from weakref import WeakKeyDictionary
 
 from cryptography.x509 import ExtensionNotFound
@@ -33,24 +33,65 @@ from zope.interface import implementer
 
 from dragonfly_vortex.config import TLSIdentity
 from dragonfly_vortex.errors import CertificateUnusable
-from dragonfly_vortex.transport.tls_errors import CertificateRefused, why_not_verified, why_unusable
+from dragonfly_vortex.transport.tls_errors import why_unusable
 from dragonfly_vortex.transport.tls_files import names_of, read_tls_files
 
 __all__ = [
+    "CertificateRefused",
     "ClientTLS",
     "ServerTLS",
     "TLSServerFactory",
     "begins_tls",
-    "beneath",
     "client_tls_from",
-    "hang_up",
     "server_tls_from",
+    "why_not_verified",
 ]
-
-_Transport = TypeVar("_Transport", bound=ITCPTransport)
 
 _CLIENT_HELLO = b"\x16\x03"
 """How a TLS client begins: a record of a handshake, in any version. No Vortex request begins so."""
+
+
+class CertificateRefused(SSL.Error):
+    """
+    The other side's certificate was refused, by this side. It is one of OpenSSL's errors in form, because only those
+    end a handshake in Twisted.
+
+    :param refusal: what is wrong with the certificate.
+    """
+
+    def __init__(self, refusal: str) -> None:
+        self.refusal = refusal
+        super().__init__([("certificate", "", refusal)])
+
+
+_Codes = SSL.X509VerificationCodes
+
+_NOT_SIGNED = "the certificate was not signed by an authority that is trusted here"
+
+_NOT_VERIFIED: dict[int, str] = {
+    _Codes.ERR_CERT_HAS_EXPIRED: "the certificate has expired",
+    _Codes.ERR_CERT_NOT_YET_VALID: "the certificate is not valid yet: is a clock wrong?",
+    _Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: "the certificate is self-signed, and not trusted here",
+    _Codes.ERR_SELF_SIGNED_CERT_IN_CHAIN: _NOT_SIGNED,
+    _Codes.ERR_UNABLE_TO_GET_ISSUER_CERT: _NOT_SIGNED,
+    _Codes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: _NOT_SIGNED,
+    _Codes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: _NOT_SIGNED,
+    _Codes.ERR_CERT_UNTRUSTED: _NOT_SIGNED,
+    _Codes.ERR_CERT_SIGNATURE_FAILURE: "the certificate's signature does not fit its authority",
+    _Codes.ERR_INVALID_PURPOSE: "the certificate is for another purpose (extended key usage)",
+    _Codes.ERR_INVALID_CA: "the certificate was signed by a certificate that is not an authority's",
+    _Codes.ERR_CERT_CHAIN_TOO_LONG: "the certificate's chain to an authority is too long",
+    _Codes.ERR_CERT_REVOKED: "the certificate has been revoked",
+}
+
+
+def why_not_verified(code: int) -> str:
+    """
+    Describe why a certificate was not verified.
+
+    :param code: why OpenSSL did not verify it (``X509_V_ERR_...``).
+    """
+    return _NOT_VERIFIED.get(code, f"the certificate cannot be verified (OpenSSL's error {code})")
 
 
 # -- files
@@ -267,21 +308,3 @@ def begins_tls(data: bytes) -> bool:
     :param data: the bytes that have arrived so far.
     """
     return data.startswith(_CLIENT_HELLO)
-
-
-def beneath(transport: _Transport) -> _Transport:
-    """The transport under TLS, which has the socket; without TLS, the transport itself."""
-    if isinstance(transport, TLSMemoryBIOProtocol) and transport.transport is not None:
-        return cast("_Transport", transport.transport)  # what it was connected by is as good a transport
-    return transport
-
-
-def hang_up(transport: ITCPTransport) -> None:
-    """
-    End a connection when everything that was written has been sent. Under TLS this sends a close_notify and does not
-    wait for the other side's, which may never come (RFC 8446, section 6.1, does not ask for it).
-    """
-    transport.loseConnection()
-    tcp = beneath(transport)
-    if tcp is not transport:
-        tcp.loseConnection()

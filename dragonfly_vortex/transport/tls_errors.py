@@ -1,47 +1,18 @@
 """
 Describes TLS failures in a sentence. OpenSSL's own messages are terse; these name the side and what is wrong with its
 certificate.
+
+A connection without TLS is asked about, too, so this module does not load OpenSSL: an error of what has not been loaded
+does not exist.
 """
 
 from __future__ import annotations
 
-from OpenSSL import SSL
+import sys
+from typing import TypeGuard
 
-__all__ = ["CertificateRefused", "is_certificate_refused", "why_not_verified", "why_tls_failed", "why_unusable"]
+__all__ = ["is_certificate_refused", "why_tls_failed", "why_unusable"]
 
-
-class CertificateRefused(SSL.Error):
-    """
-    The other side's certificate was refused, by this side. It is one of OpenSSL's errors in form, because only those
-    end a handshake in Twisted.
-
-    :param reason: what is wrong with the certificate.
-    """
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__([("certificate", "", reason)])
-
-
-_Codes = SSL.X509VerificationCodes
-
-_NOT_SIGNED = "the certificate was not signed by an authority that is trusted here"
-
-_NOT_VERIFIED: dict[int, str] = {
-    _Codes.ERR_CERT_HAS_EXPIRED: "the certificate has expired",
-    _Codes.ERR_CERT_NOT_YET_VALID: "the certificate is not valid yet: is a clock wrong?",
-    _Codes.ERR_DEPTH_ZERO_SELF_SIGNED_CERT: "the certificate is self-signed, and not trusted here",
-    _Codes.ERR_SELF_SIGNED_CERT_IN_CHAIN: _NOT_SIGNED,
-    _Codes.ERR_UNABLE_TO_GET_ISSUER_CERT: _NOT_SIGNED,
-    _Codes.ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY: _NOT_SIGNED,
-    _Codes.ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE: _NOT_SIGNED,
-    _Codes.ERR_CERT_UNTRUSTED: _NOT_SIGNED,
-    _Codes.ERR_CERT_SIGNATURE_FAILURE: "the certificate's signature does not fit its authority",
-    _Codes.ERR_INVALID_PURPOSE: "the certificate is for another purpose (extended key usage)",
-    _Codes.ERR_INVALID_CA: "the certificate was signed by a certificate that is not an authority's",
-    _Codes.ERR_CERT_CHAIN_TOO_LONG: "the certificate's chain to an authority is too long",
-    _Codes.ERR_CERT_REVOKED: "the certificate has been revoked",
-}
 
 _FAILED: dict[str, str] = {
     # Seen by this side.
@@ -85,18 +56,9 @@ def is_certificate_refused(error: BaseException | None) -> bool:
 
     :param error: what it ended with.
     """
-    if isinstance(error, CertificateRefused):
-        return True
-    return isinstance(error, SSL.Error) and _without_version(why_unusable(error)) in _REFUSALS
-
-
-def why_not_verified(code: int) -> str:
-    """
-    Describe why a certificate was not verified.
-
-    :param code: why OpenSSL did not verify it (``X509_V_ERR_...``).
-    """
-    return _NOT_VERIFIED.get(code, f"the certificate cannot be verified (OpenSSL's error {code})")
+    if not _is_openssls(error):
+        return False
+    return hasattr(error, "refusal") or _without_version(why_unusable(error)) in _REFUSALS
 
 
 def why_tls_failed(error: BaseException | None) -> str | None:
@@ -106,12 +68,16 @@ def why_tls_failed(error: BaseException | None) -> str | None:
     :param error: what it ended with.
     :returns: None for an error that has nothing to do with TLS.
     """
-    if isinstance(error, CertificateRefused):
-        return f"TLS: {error.reason}"
-    if not isinstance(error, SSL.Error):
+    if not _is_openssls(error):
         return None
     reason = why_unusable(error)
-    return f"TLS: {_FAILED.get(_without_version(reason), reason)}"
+    return f"TLS: {getattr(error, 'refusal', None) or _FAILED.get(_without_version(reason), reason)}"
+
+
+def _is_openssls(error: BaseException | None) -> TypeGuard[Exception]:
+    """Whether an error is one of OpenSSL's."""
+    openssl = sys.modules.get("OpenSSL.SSL")
+    return openssl is not None and isinstance(error, openssl.Error)
 
 
 def _without_version(reason: str) -> str:

@@ -29,9 +29,8 @@ from dragonfly_vortex.interfaces import DownloadPieceRequest
 from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.read_pacing import Pace
-from dragonfly_vortex.transport.socket_options import plain_socket
+from dragonfly_vortex.transport.socket_options import beneath, hang_up, plain_socket
 from dragonfly_vortex.transport.splice import Splicer
-from dragonfly_vortex.transport.tls import beneath, hang_up
 from dragonfly_vortex.transport.wrong_port import LONGEST, what_is_sent
 from dragonfly_vortex.vortex.transfer import Transfer
 from dragonfly_vortex.wire import Close, Connection, ErrorCode, ErrorReply, PieceRequest, Role, State

@@ -38,8 +38,8 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.interfaces import IConnectionTransport, IPieceStore
 from dragonfly_vortex.model import FileRange, OpenPiece, piece_id
 from dragonfly_vortex.transport.sender import Sender
-from dragonfly_vortex.transport.socket_options import plain_socket, set_cork
-from dragonfly_vortex.transport.tls import begins_tls, beneath, hang_up
+from dragonfly_vortex.transport.socket_options import beneath, hang_up, plain_socket, set_cork
+from dragonfly_vortex.transport.tls import begins_tls
 from dragonfly_vortex.transport.tls_errors import why_tls_failed
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
 from dragonfly_vortex.wire import (

@@ -71,8 +71,8 @@ class CommandTests(SynchronousTestCase):
 
     def test_download_by_tcp_is_light(self) -> None:
         """
-        A download into a file from a parent by its TCP address loads no gRPC, YAML, database or server, and no progress
-        bar without a terminal.
+        A download into a file from a parent by its TCP address loads no gRPC, TLS, YAML, database or server, and no
+        progress bar without a terminal.
         """
         loaded = self.loaded("download", "0" * 64, "--parent", "127.0.0.1:1", "--output", "output")
         self.assertIn("twisted.internet.reactor", loaded)
@@ -82,6 +82,10 @@ class CommandTests(SynchronousTestCase):
             "yaml",
             "sqlite3",
             "zeroconf",
+            "OpenSSL",
+            "OpenSSL.SSL",
+            "cryptography",
+            "service_identity",
             "tqdm",
             "multiprocessing",
             "importlib.metadata",
@@ -90,6 +94,13 @@ class CommandTests(SynchronousTestCase):
             "dragonfly_vortex.vortex.server_protocol",
         }
         self.assertEqual(loaded & heavy, set())
+
+    def test_what_needs_tls(self) -> None:
+        """Where a parent may speak TLS, now or later, the reactor has it."""
+        self.directory.joinpath("parents").write_text("127.0.0.1:1\n")
+        for parents in (("--parent", "tls://127.0.0.1:1"), ("--parents", "parents")):
+            loaded = self.loaded("download", "0" * 64, *parents, "--output", "output", "--retry", "0")
+            self.assertLessEqual({"OpenSSL.SSL", "twisted.internet._newtls"}, loaded, parents)
 
     def test_storage_needs_no_reactor(self) -> None:
         """What works on the storage loads no reactor and no gRPC, and no progress bar without a terminal."""

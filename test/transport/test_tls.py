@@ -15,14 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config import TLSIdentity
 from dragonfly_vortex.errors import CertificateUnusable
-from dragonfly_vortex.transport.tls import (
-    TLSServerFactory,
-    begins_tls,
-    beneath,
-    client_tls_from,
-    hang_up,
-    server_tls_from,
-)
+from dragonfly_vortex.transport.socket_options import beneath, hang_up
+from dragonfly_vortex.transport.tls import TLSServerFactory, begins_tls, client_tls_from, server_tls_from
 from test.certificates import Authority
 
 

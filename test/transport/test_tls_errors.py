@@ -6,12 +6,8 @@ from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.transport.tls_errors import (
-    CertificateRefused,
-    why_not_verified,
-    why_tls_failed,
-    why_unusable,
-)
+from dragonfly_vortex.transport.tls import CertificateRefused, why_not_verified
+from dragonfly_vortex.transport.tls_errors import why_tls_failed, why_unusable
 
 
 def openssl_error(*reasons: str) -> SSL.Error:
