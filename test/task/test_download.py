@@ -512,6 +512,12 @@ class WithoutDigestTests(DownloadTestCase):
         said = "how long it is, as they do over gRPC, got 1000 bytes behind which no parent has a piece"
         self.assert_failed(self.start(a=self.right(), b=self.right()), EndUnknown, said)
 
+    def test_lie(self) -> None:
+        """A wrong piece with a fitting digest cannot be found; the result does not claim that the whole was verified."""
+        wrong = CONTENT[:100] + bytes(100) + CONTENT[200:950]
+        done = self.assert_complete(self.start(a=self.right(wrong)), wrong)
+        self.assertEqual((done.digest, done.lies), ("", {}))
+
     def test_no_trials(self) -> None:
         """No parent is tried alone: nothing would tell whether it is right."""
         a = PlayedParent(content=CONTENT[:950], piece_length=100, spoils={4})
