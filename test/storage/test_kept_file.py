@@ -10,13 +10,14 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.files import read_exactly
 from dragonfly_vortex.model import Found
-from dragonfly_vortex.storage import kept_file, verifier
+from dragonfly_vortex.storage import kept_file
 from dragonfly_vortex.storage.kept_file import KEPT_SECONDS, KeptFile, sweep_kept
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.storage.contents import content_of
@@ -162,13 +163,12 @@ class KeptFileTests(SynchronousTestCase):
             (lambda: os.truncate(self.path("journal"), self.path("journal").stat().st_size - 5), True, True, [0, 1, 2]),
         )
         checks: list[int] = []
-        check = verifier.checked_blocks
 
-        def counted(source: int, piece: PieceMetadata) -> Iterator[memoryview]:
-            checks.append(piece.number)
-            return check(source, piece)
+        def counted(descriptor: int, buffer: memoryview, offset: int) -> None:
+            checks.append(offset // 1000)
+            read_exactly(descriptor, buffer, offset)
 
-        self.patch(kept_file, "checked_blocks", counted)
+        self.patch(kept_file, "read_exactly", counted)
         for change, sync, is_checked, expected in changes:
             kept = self.opened()
             self.put(kept, 0, 1, 2)

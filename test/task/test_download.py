@@ -513,7 +513,7 @@ class WithoutDigestTests(DownloadTestCase):
         self.assert_failed(self.start(a=self.right(), b=self.right()), EndUnknown, said)
 
     def test_lie(self) -> None:
-        """A wrong piece with a fitting digest cannot be found; the result does not claim that the whole was verified."""
+        """A wrong piece with a fitting digest cannot be found; the result does not say that the whole was verified."""
         wrong = CONTENT[:100] + bytes(100) + CONTENT[200:950]
         done = self.assert_complete(self.start(a=self.right(wrong)), wrong)
         self.assertEqual((done.digest, done.lies), ("", {}))
