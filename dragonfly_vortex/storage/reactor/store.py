@@ -132,8 +132,14 @@ class PieceStore:
         return self._ask(lambda: self._offered(kind, task_id).get_pieces(kind, task_id))
 
     def list_tasks(self, kind: PieceKind) -> Deferred[list[StoredTask]]:
-        """All tasks of a kind, the oldest first. Fails as :meth:`get_task` does."""
-        return self._ask(lambda: [task for task in self._catalog.list_tasks() if task.kind is kind])
+        """All tasks that are offered in a kind, the oldest first. Fails as :meth:`get_task` does."""
+
+        def read() -> list[StoredTask]:
+            offered: dict[str, PieceKind] = {}  # of an ID that is there in two kinds the older task
+            tasks = self._catalog.list_tasks()
+            return [task for task in tasks if offered.setdefault(task.task_id, task.kind) is task.kind is kind]
+
+        return self._ask(read)
 
     def open_piece(
         self, kind: PieceKind, task_id: str, number: int, start: int = 0, length: int | None = None

@@ -358,6 +358,8 @@ class QuestionTests(StoreCase):
             with self.assertRaisesRegex(NotStored, f"task {TASK.task_id} is offered as standard, not as cache"):
                 await question(newer.kind, TASK.task_id)
             await question(KIND, TASK.task_id)
+        self.assertEqual(await self.store.list_tasks(KIND), [task])
+        self.assertEqual(await self.store.list_tasks(newer.kind), [])
 
     async def test_ranges(self) -> None:
         """A range counts from the piece's first byte; an empty one is a range."""
