@@ -12,7 +12,7 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from dragonfly_vortex.address import split_address
 from dragonfly_vortex.config.kinds import AddressAndPort, ListOf
@@ -31,10 +31,12 @@ class Dynconfig(Struct, frozen=True, kw_only=True):
 
     :param addresses: ``IP:PORT`` of each scheduler.
     :param name: ``NAME:PORT``, where there are no addresses.
+    :param unused: the keys of the file that are not used here.
     """
 
     addresses: tuple[str, ...] = ()
     name: str = ""
+    unused: tuple[str, ...] = ()
 
 
 def read_dynconfig(path: Path) -> Dynconfig:
@@ -46,7 +48,13 @@ def read_dynconfig(path: Path) -> Dynconfig:
     from dragonfly_vortex.config.reading import read_document  # which loads YAML
 
     file = str(path)
-    scheduler = _below(read_document(file), "scheduler")
+    document = read_document(file)
+    unused = tuple(sorted({entry.key for entry in document.entries} - {"scheduler"}))
+    return structs.replace(_schedulers(file, _below(document, "scheduler")), unused=unused)
+
+
+def _schedulers(file: str, scheduler: Node | None) -> Dynconfig:
+    """What stands under the key of the schedulers."""
     if scheduler is None or (isinstance(scheduler, Scalar) and scheduler.tag == "null"):
         return Dynconfig(name=_DEFAULT_NAME)
     if not isinstance(scheduler, Section):

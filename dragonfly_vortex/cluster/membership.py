@@ -92,7 +92,10 @@ class Membership:
                 last=_PORTS[-1],
                 port=self._port,
             )
-        dynconfig = read_dynconfig(config.dynconfig.file) if config.dynconfig.file is not None else Dynconfig()
+        dynconfig = self._read_dynconfig()
+        if dynconfig.unused:
+            text = "keys of {file} that are not used here: {keys}"
+            self.log.warn(text, file=config.dynconfig.file, keys=", ".join(dynconfig.unused))
         settings = GRPCSettings(
             reactor=self._reactor,
             credentials=channel_credentials(tls) if tls is not None else None,

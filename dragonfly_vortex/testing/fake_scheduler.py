@@ -236,6 +236,8 @@ class FakeScheduler:
                         return
                     yield self._offer(json_format.ParseDict(value, response(), ignore_unknown_fields=True))
                     position += 1
+        except asyncio.CancelledError:
+            pass  # the server stops; grpcio would write a traceback
         finally:
             heard.is_over = True
             self._tell()

@@ -32,11 +32,16 @@ class DynconfigTests(SynchronousTestCase):
             ("scheduler: {addr: 'scheduler-headless.default.svc:8002'}\n", "scheduler-headless.default.svc:8002"),
             ("scheduler: {addr: 'name:1', addrs: []}\n", "name:1"),
             ("scheduler: {addr: 'name:1', addrs: ~}\n", "name:1"),
-            ("scheduler:\nclientConfig: {blockList: {}}\n", "dragonfly-scheduler:8002"),
+            ("scheduler:\n", "dragonfly-scheduler:8002"),
             ("scheduler: {}\n", "dragonfly-scheduler:8002"),
             ("", "dragonfly-scheduler:8002"),
         ):
             self.assertEqual(self.read(text), Dynconfig(name=name))
+
+    def test_unused(self) -> None:
+        """The reference's block lists are not used, and named."""
+        read = self.read("seedClientConfig: {}\nclientConfig: {blockList: {}}\nscheduler: {addr: 'name:1'}\n")
+        self.assertEqual(read, Dynconfig(name="name:1", unused=("clientConfig", "seedClientConfig")))
 
     def test_refused(self) -> None:
         """What the reference refuses is refused, with the key."""
