@@ -8,10 +8,11 @@ trees; none imports what it judges. ``test_layout`` asks them about the project.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,8 +130,14 @@ def is_module(root: Path, name: str) -> bool:
     return path.is_dir() or path.with_suffix(".py").is_file()
 
 
-def imports_of(root: Path, path: Path) -> Iterator[Import]:
-    """Yield what a file imports, at its top and inside functions; ``from package import module`` is that module."""
+def imports_of(root: Path, path: Path) -> Sequence[Import]:
+    """Return what a file imports, at its top and inside functions; ``from package import module`` is that module."""
+    return _imports_in(root, path, path.read_bytes())
+
+
+@functools.cache
+def _imports_in(root: Path, path: Path, source: bytes) -> Sequence[Import]:
+    """Return what a file with that source imports: several rules ask, and to parse all files takes a second."""
 
     def visit(node: ast.AST, in_function: bool, for_types: bool) -> Iterator[Import]:
         if isinstance(node, ast.Import):
@@ -149,7 +156,7 @@ def imports_of(root: Path, path: Path) -> Iterator[Import]:
         for child in ast.iter_child_nodes(node):
             yield from visit(child, inside, typing)
 
-    yield from visit(ast.parse(path.read_bytes()), False, False)
+    return tuple(visit(ast.parse(source), False, False))
 
 
 def package_imports(root: Path) -> Iterator[tuple[str, Import]]:

@@ -27,10 +27,12 @@ from test.test_packaging import copy_sources
 #: What is left of ``test/`` in the copy.
 QUICK = frozenset({"__init__.py", "__main__.py", "workers", "test_errors.py"})
 
-#: ``python3`` is the one that runs these tests, outside of its environment; pip neither asks nor tries for minutes.
+#: ``python3`` is the one that runs these tests, outside of its environment; pip neither asks nor tries for minutes, and
+#: leaves it to Python to compile the few modules that are used. (To pip, "no" to no-compile means not to compile.)
 ENVIRONMENT = {
     "PATH": f"{Path(sys.base_prefix) / 'bin'}:{os.environ['PATH']}",
     "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_COMPILE": "no",
     "PIP_NO_INPUT": "1",
     "PIP_PREFER_BINARY": "1",
     "PIP_RETRIES": "2",
