@@ -28,8 +28,7 @@ from dragonfly_vortex.config import (
     UploadConfig,
     UploadServerConfig,
 )
-from dragonfly_vortex.config.ports import check_ports
-from dragonfly_vortex.config.worker_split import worker_share
+from dragonfly_vortex.config.peer import check_ports, worker_share
 from dragonfly_vortex.daemon.rlimits import peer_descriptors
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.downloaders.factory import DownloaderFactory, negotiate

@@ -28,11 +28,9 @@ from dragonfly_vortex.config.model import (
     UploadServerConfig,
     default_config,
 )
-from dragonfly_vortex.config.ports import check_ports
-from dragonfly_vortex.config.reload import reloaded
+from dragonfly_vortex.config.peer import check_ports, main_share, reloaded, worker_share
 from dragonfly_vortex.config.setting import value_at
 from dragonfly_vortex.config.tls_files import TLSIdentity, client_tls, scheduler_tls, server_tls
-from dragonfly_vortex.config.worker_split import main_share, worker_share
 
 __all__ = [
     "DEFAULT_FILE",

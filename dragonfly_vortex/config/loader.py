@@ -18,13 +18,20 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
-from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NOTES, REPLACED_VALUES, Keys
-from dragonfly_vortex.config.key_case import snake_case, spellings
+from dragonfly_vortex.config.dfdaemon import (
+    DFDAEMON_KEYS,
+    MOVED_KEYS,
+    NOTES,
+    REPLACED_VALUES,
+    Keys,
+    snake_case,
+    spellings,
+)
 from dragonfly_vortex.config.kinds import ListOf, OutOfRange
 from dragonfly_vortex.config.model import Config
+from dragonfly_vortex.config.peer import unshareable
 from dragonfly_vortex.config.setting import Setting, fields_of
 from dragonfly_vortex.config.tls_files import incomplete, surprises
-from dragonfly_vortex.config.worker_split import unshareable
 from dragonfly_vortex.config.yaml_tree import Entry, Items, KeyPath, Node, Scalar, Section, dotted, shown
 from dragonfly_vortex.errors import ConfigError
 

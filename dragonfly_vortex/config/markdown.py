@@ -9,8 +9,16 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS, MOVED_KEYS, NEVER, REPLACED_VALUES, Keys
-from dragonfly_vortex.config.key_case import camel_case, snake_case, spellings
+from dragonfly_vortex.config.dfdaemon import (
+    DFDAEMON_KEYS,
+    MOVED_KEYS,
+    NEVER,
+    REPLACED_VALUES,
+    Keys,
+    camel_case,
+    snake_case,
+    spellings,
+)
 from dragonfly_vortex.config.model import Config
 from dragonfly_vortex.config.setting import Setting, fields_of
 from dragonfly_vortex.transport_table import ALL, transports_named

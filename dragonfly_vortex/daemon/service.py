@@ -189,7 +189,7 @@ class VortexService(Service):
     def reload(self, config: Config) -> tuple[str, ...]:
         """
         Go on with another configuration, as far as that is possible while the peer runs (see
-        :func:`~dragonfly_vortex.config.reload.reloaded`). The files for TLS are read again in any case, and hold for
+        :func:`~dragonfly_vortex.config.peer.reloaded`). The files for TLS are read again in any case, and hold for
         new connections. This blocks for as long as they take to be read.
 
         :param config: the new configuration.
