@@ -1,13 +1,18 @@
-"""Reads and writes a whole range of a file; one system call may do a part only."""
+"""
+Reads and writes a whole range of a file, since one system call may do a part only; and makes memory that processes
+share: a file without a name whose descriptor they inherit.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import sys
+import tempfile
 
-from dragonfly_vortex.system_calls import read_at
+from dragonfly_vortex.system_calls import is_refused, read_at
 
-__all__ = ["read_exactly", "write_all"]
+__all__ = ["read_exactly", "shared_memory", "write_all"]
 
 
 def read_exactly(descriptor: int, buffer: memoryview, offset: int) -> None:
@@ -41,3 +46,31 @@ def write_all(descriptor: int, data: bytes | memoryview, offset: int | None = No
         left = left[written:]
         if offset is not None:
             offset += written
+
+
+def shared_memory(name: str, content: bytes) -> int:
+    """
+    Make shared memory. The kernel frees it when no process has its descriptor or a mapping of it any more.
+
+    :param name: shown in ``/proc``.
+    :param content: what is in it at first; it stays as long as that.
+    :returns: the descriptor.
+    """
+    descriptor = _memory_file(name)
+    if descriptor is None:
+        descriptor, path = tempfile.mkstemp(prefix=f"{name}-")
+        os.unlink(path)
+    write_all(descriptor, content)
+    return descriptor
+
+
+def _memory_file(name: str) -> int | None:
+    """A file that is in memory alone; None where there is none."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return os.memfd_create(name)
+    except OSError as error:
+        if not is_refused(error):
+            raise
+        return None

@@ -34,7 +34,6 @@ LAYERS = (
     ("threads",),
     ("system_calls",),
     ("files",),
-    ("shared_memory",),
     ("digest",),
     ("identity",),
     ("config",),

@@ -4,5 +4,5 @@ of the configuration, and the workers.
 
 Of workers, the main process has :mod:`~dragonfly_vortex.daemon.workers_server` and
 :mod:`~dragonfly_vortex.daemon.supervisor`, a worker has :mod:`~dragonfly_vortex.daemon.worker_main`. A worker gets a
-:mod:`~dragonfly_vortex.daemon.worker_order`, and its log comes back by :mod:`~dragonfly_vortex.daemon.log_relay`.
+:mod:`~dragonfly_vortex.daemon.worker_pipes`, and its log comes back by :mod:`~dragonfly_vortex.daemon.worker_pipes`.
 """

@@ -17,8 +17,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.daemon.log_relay import RelayedLog
-from dragonfly_vortex.daemon.worker_order import Order
+from dragonfly_vortex.daemon.worker_pipes import Order, RelayedLog
 
 __all__ = ["ISupervisingReactor", "Worker"]
 

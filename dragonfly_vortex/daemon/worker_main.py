@@ -17,11 +17,10 @@ from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.clock import use_monotonic_clock
-from dragonfly_vortex.daemon.log_relay import event_line
 from dragonfly_vortex.daemon.rlimits import WORKER_DESCRIPTORS, require_descriptors, within_descriptors
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.daemon.signals import ENDING_SIGNALS, ExitBySignal
-from dragonfly_vortex.daemon.worker_order import COUNTS, LISTENING, TALLIES, Order
+from dragonfly_vortex.daemon.worker_pipes import COUNTS, LISTENING, TALLIES, Order, event_line
 from dragonfly_vortex.errors import StorageError, TooFewDescriptors, UsageError
 from dragonfly_vortex.metrics.counters import tallies_in
 from dragonfly_vortex.vortex.accept_balance import Turns

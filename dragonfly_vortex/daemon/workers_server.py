@@ -16,7 +16,7 @@ from zope.interface import implementer
 
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.supervisor import ISupervisingReactor, Worker
-from dragonfly_vortex.daemon.worker_order import COUNTS, LISTENING, TALLIES, orders
+from dragonfly_vortex.daemon.worker_pipes import COUNTS, LISTENING, TALLIES, orders
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics.counters import Tally, shared_tallies, tallies_in
 from dragonfly_vortex.transport.socket_options import socket_options

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import mmap
 
-from dragonfly_vortex.shared_memory import shared_memory
+from dragonfly_vortex.files import shared_memory
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["StatTally", "Tally", "shared_tallies", "tallies_in"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 import sys
 
-from dragonfly_vortex.shared_memory import shared_memory
+from dragonfly_vortex.files import shared_memory
 
 __all__ = ["Turns", "shared_counts"]
 

@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 from dragonfly_vortex.config import default_config
 from dragonfly_vortex.daemon import supervisor
 from dragonfly_vortex.daemon.supervisor import ISupervisingReactor, Worker
-from dragonfly_vortex.daemon.worker_order import Order
+from dragonfly_vortex.daemon.worker_pipes import Order
 
 REACTOR = cast(ISupervisingReactor, reactor)
 

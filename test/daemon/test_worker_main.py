@@ -18,7 +18,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config import Config, StorageConfig, worker_share
-from dragonfly_vortex.daemon.worker_order import COUNTS, LISTENING, TALLIES, Order
+from dragonfly_vortex.daemon.worker_pipes import COUNTS, LISTENING, TALLIES, Order
 from dragonfly_vortex.metrics.counters import shared_tallies
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.vortex.accept_balance import shared_counts
