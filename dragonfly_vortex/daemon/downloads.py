@@ -23,6 +23,7 @@ from dragonfly_vortex.downloaders.factory import negotiate
 from dragonfly_vortex.errors import NoParentKnown, NoSourceKnown, NotStored, PoolClosed, SourceError, VortexError
 from dragonfly_vortex.geometry import piece_count, piece_length_for
 from dragonfly_vortex.interfaces import IDownloadTarget
+from dragonfly_vortex.metrics.counters import DownloadTally
 from dragonfly_vortex.model import (
     ArrivedPiece,
     BackToSource,
@@ -78,6 +79,8 @@ class Downloads:
     _log = Logger()
 
     def __init__(self, config: Config, reactor: IPeerReactor, store: PieceStore) -> None:
+        self.tally = DownloadTally()
+        """Counts the requests."""
         self.from_source: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
         """How many pieces the downloads that are over have asked of sources, by the reason. Any thread may read it."""
         self._config = config
@@ -107,7 +110,17 @@ class Downloads:
             :meth:`~dragonfly_vortex.task.download.TaskDownload.start` does, and with
             :class:`~dragonfly_vortex.errors.NoParentKnown`. Cancelling it ends the download unless others wait for it.
         """
-        return Deferred.fromCoroutine(self._download(request, tell))
+        key = (request.kind, request.priority)
+        self.tally.begun[key] += 1
+        self.tally.under_way[key] += 1
+
+        def ended(result: StoredTask | Failure) -> StoredTask | Failure:
+            self.tally.under_way[key] -= 1
+            self.tally.failed[key] += isinstance(result, Failure)
+            return result
+
+        downloading: Deferred[StoredTask] = Deferred.fromCoroutine(self._download(request, tell))
+        return downloading.addBoth(ended)
 
     async def ask_source(self, origin: Origin, headers: Mapping[str, str], *, is_foreign: bool) -> SourceStat:
         """

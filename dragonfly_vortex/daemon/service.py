@@ -159,7 +159,7 @@ class VortexService(Service):
         for transport in transports_named(self.config.storage.server.protocol):
             doors[transport.name] = load_code(transport.door)(settings)
         local_door = self._make_local_door(tasks)
-        metrics = self._make_metrics(list(doors.values()))
+        metrics = self._make_metrics(list(doors.values()), downloads)
         # A port that cannot be had leaves no thread and no open port. No child is accepted before this returns.
         with ExitStack() as unless_opened:
             if metrics is not None:
@@ -359,7 +359,7 @@ class VortexService(Service):
             return None
         return LocalDoor(server, server.socket_path, tasks, self.reactor)
 
-    def _make_metrics(self, doors: Sequence[Door]) -> IServer | None:
+    def _make_metrics(self, doors: Sequence[Door], downloads: Downloads) -> IServer | None:
         """The page of metrics, of this process and of its workers."""
         if not self.config.metrics.enable:
             return None
@@ -372,7 +372,8 @@ class VortexService(Service):
             tallies=lambda: chain.from_iterable(door.tallies for door in doors),
             stats=next((door.stats for door in doors if door.stats is not None), None),
             workers=lambda: chain.from_iterable(door.worker_pids for door in doors),
-            from_source=lambda: self._downloads.from_source if self._downloads is not None else {},
+            downloads=downloads.tally,
+            from_source=lambda: downloads.from_source,
         )
         place = self.config.metrics.server
         reactor = cast(IMetricsReactor, self.reactor)  # it is, under a name that would have to be loaded

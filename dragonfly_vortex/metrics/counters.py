@@ -14,13 +14,17 @@ ended stay, and become ever more.
 from __future__ import annotations
 
 import mmap
+from collections import Counter
 
 from dragonfly_vortex.files import shared_memory
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["StatTally", "Tally", "shared_tallies", "tallies_in"]
+__all__ = ["DownloadTally", "StatTally", "Tally", "shared_tallies", "tallies_in"]
 
 _UNDER_WAY, _SENT = range(2)
+
+_USUAL_PRIORITY = 6
+"""The priority of a download that is given none, as of ``dfget``."""
 
 _LENGTH = 16
 """Bytes of a tally: two numbers. Each is written by one thread at a time, and read as a whole."""
@@ -92,3 +96,21 @@ class StatTally:
         """How often."""
         self.failed = dict.fromkeys(PieceKind, 0)
         """How often without an answer: because it is not there, most of all."""
+
+
+class DownloadTally:
+    """
+    Counts the requests for tasks of a running peer, by the kind of the task and the priority. One thread counts, any
+    other may read.
+    """
+
+    def __init__(self) -> None:
+        self.begun: Counter[tuple[PieceKind, int]] = Counter()
+        """All requests."""
+        self.failed: Counter[tuple[PieceKind, int]] = Counter()
+        """Those that have failed, also because the caller has gone."""
+        self.under_way: Counter[tuple[PieceKind, int]] = Counter()
+        """Those that have not ended."""
+        for kind in PieceKind:
+            for count in (self.begun, self.failed, self.under_way):
+                count[kind, _USUAL_PRIORITY] = 0  # a counter is there before it counts

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from dragonfly_vortex import __version__
-from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.metrics.counters import DownloadTally, StatTally, Tally
 from dragonfly_vortex.metrics.exposition import Family, Labels, family
 from dragonfly_vortex.metrics.process_collector import ProcessMetrics
 from dragonfly_vortex.wire import PieceKind
@@ -40,6 +40,7 @@ class PeerMetrics:
     :param tallies: what the doors of all its processes have counted; asked each time.
     :param stats: what the gRPC door has counted besides; None where there is none.
     :param workers: the process IDs of its workers; asked each time.
+    :param downloads: what the downloads of the peer count; None where it downloads nothing.
     :param from_source: how many pieces its downloads have asked of sources, by the reason; asked each time, and empty
         where it downloads nothing.
     """
@@ -51,11 +52,13 @@ class PeerMetrics:
         tallies: Callable[[], Iterable[Tally]],
         stats: StatTally | None,
         workers: Callable[[], Iterable[int]],
+        downloads: DownloadTally | None = None,
         from_source: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._storage = storage
         self._tallies = tallies
         self._stats = stats
+        self._downloads = downloads
         self._from_source = from_source
         self._processes = ProcessMetrics(workers)
 
@@ -65,6 +68,8 @@ class PeerMetrics:
         yield from self._uploads()
         if self._stats is not None:
             yield from _stats(self._stats)
+        if self._downloads is not None:
+            yield from _downloads(self._downloads)
         yield from self._sources()
         yield from self._disk()
         yield from self._processes.families()
@@ -140,6 +145,28 @@ def _stats(stats: StatTally) -> Iterator[Family]:
             kind="counter",
             help=f"Counter of the number of failed of the {words}.",
             samples={_type(kind): stats.failed[kind] for kind in kinds},
+        )
+
+
+def _downloads(downloads: DownloadTally) -> Iterator[Family]:
+    """The requests for tasks. Tag and application are left empty: there may be any number of them."""
+    for name, words, counts in (
+        ("download_task_total", "Counter of the number of the download task.", downloads.begun),
+        ("download_task_failure_total", "Counter of the number of failed of the download task.", downloads.failed),
+        (
+            "concurrent_download_task_total",
+            "Gauge of the number of concurrent of the download task.",
+            downloads.under_way,
+        ),
+    ):
+        yield Family(
+            name=f"{_PREFIX}{name}",
+            kind="gauge" if counts is downloads.under_way else "counter",
+            help=words,
+            samples={
+                (*_type(kind), ("tag", ""), ("app", ""), ("priority", str(priority))): count
+                for (kind, priority), count in list(counts.items())
+            },
         )
 
 

@@ -21,7 +21,7 @@ from dragonfly_vortex.wire import PieceKind
 __all__ = ["CallRefused", "DownloadOrder", "download_order", "import_order"]
 
 _PRIORITY = 6
-"""That of a request which has none, as of ``dfget``."""
+"""The last of the priorities, and that of a request which has none, as of ``dfget``."""
 
 _RANGE = re.compile(r"\s*bytes\s*=\s*(?:([0-9]{1,19})\s*-\s*([0-9]{1,19})?|-\s*([0-9]{1,19}))\s*(?:,.*)?")
 
@@ -111,7 +111,7 @@ def download_order(method: TaskMethod, message: Any, *, is_foreign: bool) -> Dow
         may_ask_source=not getattr(message, "disable_back_to_source", False),
         must_ask_source=getattr(message, "need_back_to_source", False),
         must_ask_scheduler=getattr(message, "scheduling_policy", common_pb2.AUTO) == common_pb2.ALWAYS,
-        priority=getattr(message, "priority", _PRIORITY),
+        priority=_priority(message),
         is_foreign=is_foreign,
     )
     return DownloadOrder(
@@ -187,6 +187,12 @@ def _hub(message: Any) -> Any:
         if name in message.DESCRIPTOR.fields_by_name and message.HasField(name):
             return getattr(message, name)
     return None
+
+
+def _priority(message: Any) -> int:
+    """The priority of a request; another one than those that there are is the usual one."""
+    priority = int(getattr(message, "priority", _PRIORITY))
+    return priority if 0 <= priority <= _PRIORITY else _PRIORITY
 
 
 def _digest(text: str) -> str:

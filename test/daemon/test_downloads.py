@@ -153,6 +153,8 @@ class ParentTests(DownloadsTestCase):
         right = downloads.download(self.request)
         await self.assertFailure(wrong, TaskDigestMismatch)
         self.assertEqual((await right).content_length, LENGTH)
+        key, tally = (PieceKind.STANDARD, 6), downloads.tally
+        self.assertEqual((tally.begun[key], tally.failed[key], tally.under_way[key]), (2, 1, 0))
 
     async def test_again(self) -> None:
         """After a failure the task can be asked for again."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config import MetricsConfig, load_config
-from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.metrics.counters import DownloadTally, StatTally, Tally
 from dragonfly_vortex.metrics.exposition import Family
 from dragonfly_vortex.metrics.peer_collector import PeerMetrics
 from dragonfly_vortex.wire import PieceKind
@@ -20,6 +20,9 @@ REFERENCE = {
     "dragonfly_client_version": "Version info of the service.",
     "dragonfly_client_concurrent_upload_piece_total": "Gauge of the number of concurrent of the upload piece.",
     "dragonfly_client_upload_traffic": "Counter of the number of the upload traffic.",
+    "dragonfly_client_download_task_total": "Counter of the number of the download task.",
+    "dragonfly_client_download_task_failure_total": "Counter of the number of failed of the download task.",
+    "dragonfly_client_concurrent_download_task_total": "Gauge of the number of concurrent of the download task.",
     "dragonfly_client_stat_task_total": "Counter of the number of the stat task.",
     "dragonfly_client_stat_task_failure_total": "Counter of the number of failed of the stat task.",
     "dragonfly_client_stat_local_task_total": "Counter of the number of the stat local task.",
@@ -37,6 +40,7 @@ class PeerTests(SynchronousTestCase):
         self.tallies = [Tally(), Tally()]
         self.stats: StatTally | None = StatTally()
         self.storage = Path.cwd()
+        self.downloads = DownloadTally()
         self.from_source = {"no_parent": 3, "failed": 0}
 
     def told(self) -> dict[str, Family]:
@@ -46,6 +50,7 @@ class PeerTests(SynchronousTestCase):
             tallies=lambda: self.tallies,
             stats=self.stats,
             workers=lambda: [],
+            downloads=self.downloads,
             from_source=lambda: self.from_source,
         )
         return {family.name: family for family in metrics.families()}
@@ -56,6 +61,14 @@ class PeerTests(SynchronousTestCase):
         ours = {name: family.help for name, family in told.items() if name.startswith("dragonfly_client_")}
         self.assertEqual(ours, REFERENCE)
         self.assertIn("process_cpu_seconds_total", told)
+
+    def test_downloads(self) -> None:
+        """Requests for tasks are counted by kind and priority; the counters are there before the first one."""
+        self.downloads.begun[PieceKind.PERSISTENT, 6] += 2
+        self.downloads.begun[PieceKind.STANDARD, 3] += 1
+        samples = self.told()["dragonfly_client_download_task_total"].samples
+        counts = {(labels["type"], labels["priority"]): n for labels, n in ((dict(k), n) for k, n in samples.items())}
+        self.assertEqual(counts, {("0", "6"): 0, ("1", "6"): 2, ("2", "6"): 0, ("3", "6"): 0, ("0", "3"): 1})
 
     def test_document(self) -> None:
         """The document's table has each of them with its labels, and no other; its configuration is one."""
@@ -96,6 +109,7 @@ class PeerTests(SynchronousTestCase):
         """Pieces from a source are counted by reason, where there are downloads."""
         family = self.told()["dfvortex_source_piece_total"]
         self.assertEqual(family.samples, {(("reason", "no_parent"),): 3, (("reason", "failed"),): 0})
+        self.downloads = DownloadTally()
         self.from_source = {}
         self.assertNotIn("dfvortex_source_piece_total", self.told())
 
