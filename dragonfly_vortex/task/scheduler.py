@@ -387,7 +387,10 @@ class Plan:
         :param owner: which process, and a number that changes while it runs.
         """
         self.waits.look_at_busy(request, owner)
-        self._settle(request).asked -= 1
+        parent = self._settle(request)
+        parent.asked -= 1
+        if parent.is_source and self.pieces.source_choice is not None:
+            self.pieces.source_choice.take_back(request.number)
         self.pieces.leave_to_others(request.number)
 
     def record_lost(self, number: int) -> None:

@@ -58,6 +58,7 @@ class SourceChoice:
         self._timing = timing
         self._policy = policy
         self._began_at: float | None = None
+        self._asked: dict[int, str] = {}  # the reasons of the numbers that were picked
         self._from = 0  # no number below is for the source, as far as that was seen
 
     def look_again(self, number: int = 0) -> None:
@@ -86,15 +87,23 @@ class SourceChoice:
         """
         number = min((number for number in owed if self.source.may_have(number)), default=None)
         if number is not None:
-            self._reasons["slow"] += 1
-            return number
+            return self._pick(number, "slow")
         for number in range(max(self._from, self._layout.prefix), last + 1):
             if is_free(number) and self.source.may_have(number) and not self._is_with_another(number):
                 self._from = number
-                self._reasons[self._reason(number)] += 1
-                return number
+                return self._pick(number, self._reason(number))
         self._from = last + 1
         return None
+
+    def take_back(self, number: int) -> None:
+        """Count a piece that was picked as not asked for: another process fetches it, or has."""
+        self._reasons[self._asked.pop(number)] -= 1
+
+    def _pick(self, number: int, reason: str) -> int:
+        """Count a number that is to be asked of the source."""
+        self._asked[number] = reason
+        self._reasons[reason] += 1
+        return number
 
     def _is_with_another(self, number: int) -> bool:
         """Whether a piece is to be had of another parent, or may be soon."""

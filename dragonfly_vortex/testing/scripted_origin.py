@@ -24,8 +24,6 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from dragonfly_vortex.interfaces import IConnectionTransport
-
 __all__ = ["Asked", "Fault", "ScriptedOrigin", "cut_off", "encoded", "hang", "redirect", "say", "shifted", "whole"]
 
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]+)")
@@ -152,10 +150,7 @@ class ScriptedOrigin:
             request.setHeader("Content-Length", str(len(data) if length == -1 else length))
         request.write(data)
         if is_cut:
-            # Twisted's channel stays the producer of the connection, which then does not end behind a long answer.
-            tcp = cast(IConnectionTransport, request.channel.transport)
-            tcp.unregisterProducer()
-            tcp.loseConnection()
+            request.loseConnection()
         else:
             request.finish()
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 
 from dragonfly_vortex.errors import SourceChanged, SourceNotFound
 from dragonfly_vortex.model import SourceStat
 from test.source.origins import CONTENT, SourceCase
+from test.test_end_to_end import MEASURED
+
+_LARGE = 8 * 32 * 1024 * 1024
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/usr/local/sbin")
 
@@ -81,3 +87,18 @@ class NginxTests(SourceCase):
         stat = await source.stat()
         self.assertEqual(stat, SourceStat(content_length=len(CONTENT), has_ranges=False, version=stat.version))
         self.assertEqual(await self.fetched(source, 0, None), CONTENT)
+
+    async def test_memory(self) -> None:
+        """Eight pieces of 32 MiB at once need no more memory than small ones: nothing of them is kept."""
+        url = await self.start()
+        with (self.directory / "www" / "large").open("wb") as file:
+            file.truncate(_LARGE)
+        status, output = self.directory / "status", self.directory / "out"
+        arguments = ("--piece-length", "32MiB", "--no-sync", "--output", output)
+        command = [sys.executable, "-c", MEASURED, status, "download", f"{url}/large", *arguments]
+        done = await deferToThread(lambda: subprocess.run(command, capture_output=True, text=True, cwd=self.directory))
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(output.stat().st_size, _LARGE)
+        output.unlink()
+        (kilobytes,) = re.findall(r"(?m)^VmHWM:\s+(\d+) kB$", status.read_text(encoding="ascii"))
+        self.assertLess(int(kilobytes), 110_000)

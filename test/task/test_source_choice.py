@@ -71,6 +71,17 @@ class AloneTests(SourceCase):
         self.assertTrue(self.plan.is_complete)
         self.assertEqual(self.from_source, {"no_parent": 6})
 
+    def test_what_others_fetch_is_not_counted(self) -> None:
+        """A piece that another process fetches is not asked of the source by this one."""
+        self.begin_with(at_once=2)
+        first, second = self.ask_all()
+        self.plan.record_busy(first, (1, 1))
+        self.give(second)
+        self.assertEqual(self.from_source, {"no_parent": 1})
+        self.plan.pieces.take_from_others()
+        self.assertEqual(self.ask().number, 0)
+        self.assertEqual(self.from_source, {"no_parent": 2})
+
     def test_waits_for_its_layout(self) -> None:
         """Nothing is asked of a source that has not said yet what it has."""
         self.begin(SOURCE, source=SOURCE)
