@@ -94,8 +94,8 @@ class NginxTests(SourceCase):
         with (self.directory / "www" / "large").open("wb") as file:
             file.truncate(_LARGE)
         status, output = self.directory / "status", self.directory / "out"
-        arguments = ("--piece-length", "32MiB", "--no-sync", "--output", output)
-        command = [sys.executable, "-c", MEASURED, status, "download", f"{url}/large", *arguments]
+        arguments = ("--piece-length", "32MiB", "--no-sync", "--output", str(output))
+        command = [sys.executable, "-c", MEASURED, str(status), "download", f"{url}/large", *arguments]
         done = await deferToThread(lambda: subprocess.run(command, capture_output=True, text=True, cwd=self.directory))
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertEqual(output.stat().st_size, _LARGE)
