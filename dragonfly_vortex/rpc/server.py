@@ -206,7 +206,7 @@ class GRPCService(Service):
         """End a server and its thread."""
         try:
             await running.thread.run(lambda: running.stop(timeout))
-        except Exception:
+        except Exception:  # of grpcio, or a defect of ours: the thread is ended all the same
             self.log.failure("the {name} service did not stop in order", name=self._thread_name)
         await running.thread.stop()
 

@@ -196,7 +196,7 @@ class Requests:
             answer = await fetching
             if sink.is_held():
                 return answer
-        except Exception:
+        except Exception:  # with the claim lost, why the request failed says nothing
             if sink.is_held() or sink.is_revoked:
                 raise
         self._lost.add(request)  # so that look_at_claims() does not cancel what follows
