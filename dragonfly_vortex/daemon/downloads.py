@@ -6,29 +6,26 @@ requests for one task at the same time share one download.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.daemon.door import IPeerReactor
+from dragonfly_vortex.daemon.shared_download import ArrivedPieces, OnPiece, ReportingTarget, SharedDownload
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.downloaders.factory import negotiate
 from dragonfly_vortex.errors import NoParentKnown, NoSourceKnown, NotStored, PoolClosed, SourceError, VortexError
 from dragonfly_vortex.geometry import piece_count, piece_length_for
-from dragonfly_vortex.interfaces import IDownloadTarget
 from dragonfly_vortex.metrics.counters import DownloadTally
 from dragonfly_vortex.model import (
     ArrivedPiece,
     BackToSource,
-    Claim,
-    Found,
     Origin,
     SourceStat,
     StoredPiece,
@@ -37,23 +34,19 @@ from dragonfly_vortex.model import (
 )
 from dragonfly_vortex.source.policy import SourcePolicy
 from dragonfly_vortex.storage.reactor.store import PieceStore
-from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.source_choice import REASONS
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 from dragonfly_vortex.transport_table import GRPC
-from dragonfly_vortex.wire import PieceKind, PieceMetadata
+from dragonfly_vortex.wire import PieceKind
 
 if TYPE_CHECKING:
     from dragonfly_vortex.cluster.membership import Membership
     from dragonfly_vortex.daemon.scheduled_parents import ScheduledParents
 
-__all__ = ["Downloads", "Tell", "is_complete"]
+__all__ = ["Downloads", "is_complete"]
 
 _T = TypeVar("_T")
-
-Tell = Callable[[ArrivedPiece], None]
-"""Called for each piece that is in the storage; for one that was wrong and was fetched again, twice."""
 
 _THREADS = 10
 """Threads in which all downloads together hash and write, as many as a reactor has by itself."""
@@ -86,7 +79,7 @@ class Downloads:
         self._config = config
         self._reactor = reactor
         self._store = store
-        self._running: dict[_Key, _Running] = {}
+        self._running: dict[_Key, SharedDownload] = {}
         self._ending: set[Deferred[None]] = set()
         self._slots = DeferredSemaphore(config.download.concurrent_task_count)
         self._parents: _Parents | None = None
@@ -100,12 +93,12 @@ class Downloads:
         """How many tasks are being downloaded, or wait for that."""
         return len(self._running)
 
-    def download(self, request: TaskRequest, tell: Tell = lambda piece: None) -> Deferred[StoredTask]:
+    def download(self, request: TaskRequest, on_piece: OnPiece = lambda piece: None) -> Deferred[StoredTask]:
         """
         Have a task in the storage. One that is complete there is not asked for anywhere.
 
         :param request: which task.
-        :param tell: called in the reactor's thread for each piece, also for those that are there already.
+        :param on_piece: called in the reactor's thread for each piece, also for those that are there already.
         :returns: fires with the task when all of it is there. Fails as
             :meth:`~dragonfly_vortex.task.download.TaskDownload.start` does, and with
             :class:`~dragonfly_vortex.errors.NoParentKnown`. Cancelling it ends the download unless others wait for it.
@@ -119,7 +112,7 @@ class Downloads:
             self.tally.failed[key] += isinstance(result, Failure)
             return result
 
-        downloading: Deferred[StoredTask] = Deferred.fromCoroutine(self._download(request, tell))
+        downloading: Deferred[StoredTask] = Deferred.fromCoroutine(self._download(request, on_piece))
         return downloading.addBoth(ended)
 
     async def ask_source(self, origin: Origin, headers: Mapping[str, str], *, is_foreign: bool) -> SourceStat:
@@ -162,23 +155,23 @@ class Downloads:
         if self._pool is not None:
             self._pool.abandon()
 
-    async def _download(self, request: TaskRequest, tell: Tell) -> StoredTask:
+    async def _download(self, request: TaskRequest, on_piece: OnPiece) -> StoredTask:
         """From the storage where all of it is there; else together with all others who want it now."""
         key = (request.kind, request.task_id)
         while True:
             if key not in self._running:
-                task = await self._find_complete(request, tell)
+                task = await self._find_complete(request, on_piece)
                 if task is not None:
                     return task
             running = self._running.get(key) or self._begin(key, request)
             try:
-                return await running.join(tell)
+                return await running.join(on_piece)
             except VortexError:
                 if running.request.can_fail_for(request):
                     raise
                 # Another request had other wishes, which have failed.
 
-    async def _find_complete(self, request: TaskRequest, tell: Tell) -> StoredTask | None:
+    async def _find_complete(self, request: TaskRequest, on_piece: OnPiece) -> StoredTask | None:
         """A task that is complete in the storage, once its pieces have been reported."""
         try:
             task = await self._store.get_task(request.kind, request.task_id)
@@ -188,10 +181,10 @@ class Downloads:
         if not is_complete(task, pieces):
             return None
         for piece in pieces:
-            tell(ArrivedPiece(piece.metadata, task.piece_length, task.content_length))
+            on_piece(ArrivedPiece(piece.metadata, task.piece_length, task.content_length))
         return task
 
-    def _begin(self, key: _Key, request: TaskRequest) -> _Running:
+    def _begin(self, key: _Key, request: TaskRequest) -> SharedDownload:
         """Begin a download."""
         if self._is_stopped:
             raise PoolClosed("expected a running peer, got one that is stopped")
@@ -200,8 +193,8 @@ class Downloads:
             if self._running.get(key) is running:
                 del self._running[key]  # a request that comes now begins it anew
 
-        running = self._running[key] = _Running(request, over)
-        self._see_end(running.run(lambda: self._fetch(request, running.told)))
+        running = self._running[key] = SharedDownload(request, over)
+        self._see_end(running.run(lambda: self._fetch(request, running.arrived)))
         return running
 
     def _see_end(self, ending: Deferred[None]) -> None:
@@ -214,12 +207,12 @@ class Downloads:
 
         ending.addBoth(forget)
 
-    async def _fetch(self, request: TaskRequest, told: _Told) -> StoredTask:
+    async def _fetch(self, request: TaskRequest, arrived: ArrivedPieces) -> StoredTask:
         """Fetch a task into the storage, when there is a slot."""
         await self._slots.acquire()
         try:
             with self._known_parents() as parents:
-                await self._fetch_from(parents, request, told)
+                await self._fetch_from(parents, request, arrived)
         finally:
             self._slots.release()
         return await self._store.get_task(request.kind, request.task_id)
@@ -231,7 +224,7 @@ class Downloads:
             self._parents = _Parents(self._config, self._reactor)
         return self._parents
 
-    async def _fetch_from(self, parents: _Parents, request: TaskRequest, told: _Told) -> None:
+    async def _fetch_from(self, parents: _Parents, request: TaskRequest, arrived: ArrivedPieces) -> None:
         """Fetch a task from its parents: those of the configuration, those that a scheduler offers, and the source."""
         negotiation, config = parents.negotiation, parents.config.download
         source = self._add_source(parents, request)
@@ -240,7 +233,7 @@ class Downloads:
             named = [str(parent) for parent in config.parents]
             scheduled = await self._register(parents, request, source)
             if scheduled is not None:
-                told.listen(scheduled.arrived)
+                arrived.listen(scheduled.arrived)
                 if not named:
                     await scheduled.answer()
                 named += scheduled.addresses
@@ -257,7 +250,7 @@ class Downloads:
                 kind=request.kind,
                 task_id=request.task_id,
                 parents=[*named, source] if source else named,
-                target=_ToldTarget(target, told),
+                target=ReportingTarget(target, arrived),
                 digest=request.digest,
                 announcers=negotiation.announcers,
                 concurrent_piece_count=config.concurrent_piece_count,
@@ -388,149 +381,6 @@ class _Parents:
     def _stop_if_unused(self) -> None:
         if self._is_retired and not self._users:
             self.negotiation.downloader.stop().chainDeferred(self._stopped)
-
-
-class _Told:
-    """The pieces of a download that are in the storage, and the functions that are called for each."""
-
-    def __init__(self) -> None:
-        self.listeners: list[Tell] = []
-        self._pieces: dict[int, ArrivedPiece] = {}
-        self._piece_length = 0
-
-    def add(self, metadata: PieceMetadata, piece_length: int | None = None, content_length: int | None = None) -> None:
-        """
-        Record a piece that is in the storage.
-
-        :param piece_length: of its task; None for as before.
-        :param content_length: of its task; None while it is not known.
-        """
-        self._piece_length = piece_length or self._piece_length
-        piece = self._pieces[metadata.number] = ArrivedPiece(metadata, self._piece_length, content_length)
-        for tell in list(self.listeners):
-            tell(piece)
-
-    def forget(self, numbers: Sequence[int]) -> None:
-        """Remove pieces that are not in the storage any more."""
-        for number in numbers:
-            self._pieces.pop(number, None)
-
-    def listen(self, tell: Tell) -> None:
-        """Add a listener, which is called for all pieces from the first one on."""
-        for piece in self._pieces.values():
-            tell(piece)
-        self.listeners.append(tell)
-
-
-class _Running:
-    """
-    A download, and those who wait for it.
-
-    :param request: of the first of them.
-    :param over: called when nothing more can come of it.
-    """
-
-    def __init__(self, request: TaskRequest, over: Callable[[], None]) -> None:
-        self.request = request
-        self.told = _Told()
-        self._over = over
-        self._waiting: list[Deferred[StoredTask]] = []
-        self._work: Deferred[StoredTask] | None = None
-        self._outcome: StoredTask | Failure | None = None
-
-    def run(self, fetch: Callable[[], Coroutine[Deferred[Any], Any, StoredTask]]) -> Deferred[None]:
-        """Begin. Fires when it is over, whether it has succeeded or not."""
-        self._work = Deferred.fromCoroutine(fetch())
-        return self._work.addBoth(self._ended)
-
-    def join(self, tell: Tell) -> Deferred[StoredTask]:
-        """Wait for its end. The last one who cancels this ends it."""
-        self.told.listen(tell)
-
-        def leave(left: Deferred[StoredTask]) -> None:
-            self._waiting.remove(left)
-            self.told.listeners.remove(tell)
-            if not self._waiting:
-                self.cancel()
-
-        waiting: Deferred[StoredTask] = Deferred(leave)
-        self._waiting.append(waiting)
-        if self._outcome is not None:
-            self._ended(self._outcome)
-        return waiting
-
-    def cancel(self) -> None:
-        """End it."""
-        self._over()
-        if self._work is not None:
-            self._work.cancel()
-
-    def _ended(self, outcome: StoredTask | Failure) -> None:
-        """Tell all who wait."""
-        self._over()
-        self._outcome = outcome
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            each.callback(outcome)  # a Failure is taken as one
-
-
-@implementer(IDownloadTarget)
-class _ToldTarget:
-    """
-    A target that reports its pieces as soon as they are committed.
-
-    :param target: where they go.
-    :param told: called for each piece.
-    """
-
-    def __init__(self, target: StoredTarget, told: _Told) -> None:
-        self._target = target
-        self._told = told
-        self.directory = target.directory
-        self.is_read_in_order = target.is_read_in_order
-        self.release = target.release
-        self.renew = target.renew
-        self.keep_source_version = target.keep_source_version
-        self.hold = target.hold
-        self.publish = target.publish
-        self.close = target.close
-        self.subscribe = target.subscribe
-        self.failure = target.failure
-
-    @property
-    def descriptor(self) -> int:
-        return self._target.descriptor
-
-    @property
-    def is_behind(self) -> bool:
-        return self._target.is_behind
-
-    def open(self) -> Deferred[Found]:
-        def opened(found: Found) -> Found:
-            for metadata in found.pieces:
-                if found.task is not None:
-                    self._told.add(metadata, found.task.piece_length, found.task.content_length)
-            return found
-
-        return self._target.open().addCallback(opened)
-
-    def claim(self, number: int) -> Deferred[Claim]:
-        def claimed(claim: Claim) -> Claim:
-            if claim.piece is not None:
-                self._told.add(claim.piece)
-            return claim
-
-        return self._target.claim(number).addCallback(claimed)
-
-    def commit(self, metadata: PieceMetadata, piece_length: int, content_length: int | None) -> Deferred[None]:
-        def committed(_: None) -> None:
-            self._told.add(metadata, piece_length, content_length)
-
-        return self._target.commit(metadata, piece_length, content_length).addCallback(committed)
-
-    def drop(self, numbers: Sequence[int]) -> Deferred[None]:
-        self._told.forget(numbers)
-        return self._target.drop(numbers)
 
 
 def is_complete(task: StoredTask, pieces: Sequence[StoredPiece]) -> bool:

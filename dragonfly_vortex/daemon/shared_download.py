@@ -1,0 +1,165 @@
+"""
+A download with any number of callers: each gets all pieces from the first one on, and the last one who goes ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from dragonfly_vortex.interfaces import IDownloadTarget
+from dragonfly_vortex.model import ArrivedPiece, Claim, Found, StoredTask, TaskRequest
+from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
+from dragonfly_vortex.wire import PieceMetadata
+
+__all__ = ["ArrivedPieces", "OnPiece", "ReportingTarget", "SharedDownload"]
+
+OnPiece = Callable[[ArrivedPiece], None]
+"""Called for each piece that is in the storage; for one that was wrong and was fetched again, twice."""
+
+
+class ArrivedPieces:
+    """The pieces of a download that are in the storage, and the functions that are called for each."""
+
+    def __init__(self) -> None:
+        self.listeners: list[OnPiece] = []
+        self._pieces: dict[int, ArrivedPiece] = {}
+        self._piece_length = 0
+
+    def add(self, metadata: PieceMetadata, piece_length: int | None = None, content_length: int | None = None) -> None:
+        """
+        Record a piece that is in the storage.
+
+        :param piece_length: of its task; None for as before.
+        :param content_length: of its task; None while it is not known.
+        """
+        self._piece_length = piece_length or self._piece_length
+        piece = self._pieces[metadata.number] = ArrivedPiece(metadata, self._piece_length, content_length)
+        for on_piece in list(self.listeners):
+            on_piece(piece)
+
+    def forget(self, numbers: Sequence[int]) -> None:
+        """Remove pieces that are not in the storage any more."""
+        for number in numbers:
+            self._pieces.pop(number, None)
+
+    def listen(self, on_piece: OnPiece) -> None:
+        """Add a listener, which is called for all pieces from the first one on."""
+        for piece in self._pieces.values():
+            on_piece(piece)
+        self.listeners.append(on_piece)
+
+
+class SharedDownload:
+    """
+    A download, and its callers.
+
+    :param request: the first request for it.
+    :param over: called when nothing more can come of it.
+    """
+
+    def __init__(self, request: TaskRequest, over: Callable[[], None]) -> None:
+        self.request = request
+        self.arrived = ArrivedPieces()
+        self._over = over
+        self._waiting: list[Deferred[StoredTask]] = []
+        self._work: Deferred[StoredTask] | None = None
+        self._outcome: StoredTask | Failure | None = None
+
+    def run(self, fetch: Callable[[], Coroutine[Deferred[Any], Any, StoredTask]]) -> Deferred[None]:
+        """Begin. Fires when it is over, whether it has succeeded or not."""
+        self._work = Deferred.fromCoroutine(fetch())
+        return self._work.addBoth(self._ended)
+
+    def join(self, on_piece: OnPiece) -> Deferred[StoredTask]:
+        """Wait for its end. The last one who cancels this ends it."""
+        self.arrived.listen(on_piece)
+
+        def leave(left: Deferred[StoredTask]) -> None:
+            self._waiting.remove(left)
+            self.arrived.listeners.remove(on_piece)
+            if not self._waiting:
+                self.cancel()
+
+        waiting: Deferred[StoredTask] = Deferred(leave)
+        self._waiting.append(waiting)
+        if self._outcome is not None:
+            self._ended(self._outcome)
+        return waiting
+
+    def cancel(self) -> None:
+        """End it."""
+        self._over()
+        if self._work is not None:
+            self._work.cancel()
+
+    def _ended(self, outcome: StoredTask | Failure) -> None:
+        """Fire the Deferreds of all callers."""
+        self._over()
+        self._outcome = outcome
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.callback(outcome)  # a Failure is taken as one
+
+
+@implementer(IDownloadTarget)
+class ReportingTarget:
+    """
+    A target that reports its pieces as soon as they are committed.
+
+    :param target: where they go.
+    :param arrived: called for each piece.
+    """
+
+    def __init__(self, target: StoredTarget, arrived: ArrivedPieces) -> None:
+        self._target = target
+        self._arrived = arrived
+        self.directory = target.directory
+        self.is_read_in_order = target.is_read_in_order
+        self.release = target.release
+        self.renew = target.renew
+        self.keep_source_version = target.keep_source_version
+        self.hold = target.hold
+        self.publish = target.publish
+        self.close = target.close
+        self.subscribe = target.subscribe
+        self.failure = target.failure
+
+    @property
+    def descriptor(self) -> int:
+        return self._target.descriptor
+
+    @property
+    def is_behind(self) -> bool:
+        return self._target.is_behind
+
+    def open(self) -> Deferred[Found]:
+        def opened(found: Found) -> Found:
+            for metadata in found.pieces:
+                if found.task is not None:
+                    self._arrived.add(metadata, found.task.piece_length, found.task.content_length)
+            return found
+
+        return self._target.open().addCallback(opened)
+
+    def claim(self, number: int) -> Deferred[Claim]:
+        def claimed(claim: Claim) -> Claim:
+            if claim.piece is not None:
+                self._arrived.add(claim.piece)
+            return claim
+
+        return self._target.claim(number).addCallback(claimed)
+
+    def commit(self, metadata: PieceMetadata, piece_length: int, content_length: int | None) -> Deferred[None]:
+        def committed(_: None) -> None:
+            self._arrived.add(metadata, piece_length, content_length)
+
+        return self._target.commit(metadata, piece_length, content_length).addCallback(committed)
+
+    def drop(self, numbers: Sequence[int]) -> Deferred[None]:
+        self._arrived.forget(numbers)
+        return self._target.drop(numbers)

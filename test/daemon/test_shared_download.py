@@ -1,0 +1,77 @@
+"""One download with several callers, without a network; ``test_downloads`` has it with one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.daemon.shared_download import ArrivedPieces, SharedDownload
+from dragonfly_vortex.model import ArrivedPiece, StoredTask, TaskRequest
+from dragonfly_vortex.testing.pieces import sample_piece
+from dragonfly_vortex.wire import PieceKind
+
+TASK = StoredTask(kind=PieceKind.STANDARD, task_id="a" * 64, content_length=5, piece_length=5, created_at=0)
+
+
+class ArrivedPiecesTests(SynchronousTestCase):
+    """The pieces that are there, and those that come."""
+
+    def test_from_the_first_one_on(self) -> None:
+        """A listener gets what is there and what comes, and not what was dropped before."""
+        arrived, got = ArrivedPieces(), list[ArrivedPiece]()
+        rows = [sample_piece(10, number=number).metadata for number in range(3)]
+        arrived.add(rows[0], 10, None)
+        arrived.add(rows[1], 10, None)
+        arrived.forget([0])
+        arrived.listen(got.append)
+        arrived.add(rows[2], None, 30)
+        self.assertEqual(got, [ArrivedPiece(rows[1], 10, None), ArrivedPiece(rows[2], 10, 30)])
+
+
+class SharedDownloadTests(SynchronousTestCase):
+    """A download that this test ends."""
+
+    def setUp(self) -> None:
+        self.work: Deferred[StoredTask] = Deferred()
+        self.ends: list[str] = []
+        request = TaskRequest(kind=PieceKind.STANDARD, task_id=TASK.task_id)
+        self.download = SharedDownload(request, lambda: self.ends.append("over"))
+
+        async def fetch() -> StoredTask:
+            return await self.work
+
+        self.over = self.download.run(fetch)
+
+    def join(self) -> Deferred[Any]:
+        """One more caller."""
+        return self.download.join(lambda piece: None)
+
+    def test_success(self) -> None:
+        """All callers get the task, also one that comes when it is there."""
+        first, second = self.join(), self.join()
+        self.work.callback(TASK)
+        for each in (first, second, self.join()):
+            self.assertEqual(self.successResultOf(each), TASK)
+        self.successResultOf(self.over)
+
+    def test_failure(self) -> None:
+        """All callers get the failure, and the download itself is over without one."""
+        first, second = self.join(), self.join()
+        self.work.errback(ValueError("expected"))
+        for each in (first, second, self.join()):
+            self.failureResultOf(each, ValueError)
+        self.successResultOf(self.over)
+
+    def test_last_caller(self) -> None:
+        """The download ends with its last caller, and not before."""
+        first, second = self.join(), self.join()
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.assertNoResult(self.over)
+        self.assertEqual(self.ends, [])
+        second.cancel()
+        self.failureResultOf(second, CancelledError)
+        self.successResultOf(self.over)
+        self.assertNotEqual(self.ends, [])
