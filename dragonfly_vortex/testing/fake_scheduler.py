@@ -92,6 +92,7 @@ class FakeScheduler:
     :param reactor: where ``changed`` is called.
     :param recordings: what can be played.
     :param changed: called in the reactor's thread when a peer has said something.
+    :param credentials: for TLS; None for none.
     :ivar hosts: the hosts that have been announced, by their IDs.
     :ivar left: the IDs of hosts that have left.
     :ivar announcements: how often a host was announced.
@@ -112,10 +113,12 @@ class FakeScheduler:
         reactor: IReactorFromThreads,
         recordings: Mapping[str, Recording],
         changed: Callable[[], object] = lambda: None,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         self._thread = EventLoopThread(reactor, "fake-scheduler")
         self._recordings = recordings
         self._changed = changed
+        self._credentials = credentials
         self._server: grpc.aio.Server | None = None
         self.hosts: dict[str, Any] = {}
         self.left: list[str] = []
@@ -153,7 +156,11 @@ class FakeScheduler:
     async def _serve(self, port: int) -> int:
         server = self._server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         server.add_generic_rpc_handlers((_Handler(self),))
-        self.port = server.add_insecure_port(f"127.0.0.1:{port}")
+        address = f"127.0.0.1:{port}"
+        if self._credentials is None:
+            self.port = server.add_insecure_port(address)
+        else:
+            self.port = server.add_secure_port(address, self._credentials)
         await server.start()
         return self.port
 

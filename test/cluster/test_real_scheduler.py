@@ -12,6 +12,8 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
+from benchmarks.scheduler_conversations import RealScheduler
+from dragonfly_vortex.cluster.hash_ring import HashRing
 from dragonfly_vortex.cluster.membership import IMemberReactor, Membership
 from dragonfly_vortex.config.cluster import SchedulerConfig
 from dragonfly_vortex.config.model import HostConfig
@@ -22,30 +24,32 @@ from test.cluster.recordings import PIECE_LENGTH, TASK_ID, request_of
 PROGRAM = os.environ.get("DFVORTEX_SCHEDULER", "")
 
 
-@unittest.skipUnless(
-    os.path.isfile(PROGRAM), "expected the program of Dragonfly's scheduler 2.5.1 in DFVORTEX_SCHEDULER"
-)
-class RealSchedulerTests(MemberTestCase):
-    """Two hosts of this process and a scheduler in a process of its own."""
+class RealSchedulerTestCase(MemberTestCase):
+    """Hosts of this process, and schedulers in processes of their own."""
 
     timeout = 240
 
-    async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
-        from benchmarks.scheduler_conversations import RealScheduler
-
+    def setUp(self) -> None:
         super().setUp()
-        directory = self.directory.absolute() / "scheduler"
+        self.reals: list[RealScheduler] = []
+
+    async def scheduler_process(self, name: str) -> RealScheduler:
+        """A scheduler that serves until the end of the test."""
+        directory = self.directory.absolute() / name
         directory.mkdir()
-        self.real = RealScheduler(Path(PROGRAM), directory)
-        await deferToThread(self.real.__enter__)
-        self.addCleanup(deferToThread, self.real.__exit__)
+        real = RealScheduler(Path(PROGRAM), directory)
+        await deferToThread(real.__enter__)
+        self.addCleanup(deferToThread, real.__exit__)
+        return real
 
     async def host(self, name: str, port: int, *, is_stopped: bool = True) -> Membership:
         """A host of the cluster; with ``is_stopped`` it is stopped at the end."""
         config = replace(
             self.config([]),
             host=HostConfig(ip="127.0.0.1", hostname=name),
-            scheduler=SchedulerConfig(addrs=(f"127.0.0.1:{self.real.port}",), schedule_timeout=5.0),
+            scheduler=SchedulerConfig(
+                addrs=tuple(f"127.0.0.1:{real.port}" for real in self.reals), schedule_timeout=5.0
+            ),
         )
         membership = Membership(config, cast(IMemberReactor, reactor), port)
         await membership.start()
@@ -71,6 +75,18 @@ class RealSchedulerTests(MemberTestCase):
     def ports(self, download: Download) -> list[list[int]]:
         """The ports of the parents of each offer."""
         return [[parent.port for parent in offer] for offer in download.offers]
+
+
+@unittest.skipUnless(
+    os.path.isfile(PROGRAM), "expected the program of Dragonfly's scheduler 2.5.1 in DFVORTEX_SCHEDULER"
+)
+class RealSchedulerTests(RealSchedulerTestCase):
+    """One scheduler."""
+
+    async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
+        super().setUp()
+        self.real = await self.scheduler_process("scheduler")
+        self.reals = [self.real]
 
     async def test_owner_is_offered(self) -> None:
         """A child is offered the owner, and then the next child the first one, too."""
@@ -177,3 +193,28 @@ class RealSchedulerTests(MemberTestCase):
         self.assertEqual(self.ports(download), [[4001]])
         self.assertGreater(download.offers[0][0].content_length, PIECE_LENGTH)
         download.registration.fail("enough")
+
+
+@unittest.skipUnless(
+    os.path.isfile(PROGRAM), "expected the program of Dragonfly's scheduler 2.5.1 in DFVORTEX_SCHEDULER"
+)
+class TwoRealSchedulersTests(RealSchedulerTestCase):
+    """Two schedulers that know nothing of each other."""
+
+    async def test_other_takes_over(self) -> None:
+        """When its scheduler is killed a download is registered with the other, and so is the owner."""
+        one, two = self.reals = [await self.scheduler_process("one"), await self.scheduler_process("two")]
+        owner = await self.owner()
+        download = self.download(await self.host("child", 4002))
+        await self.until(lambda: bool(download.offers))
+        (address, *_) = HashRing(f"127.0.0.1:{each.port}" for each in (one, two)).in_order(TASK_ID)
+        (asked,) = [each for each in (one, two) if address.endswith(f":{each.port}")]
+        await deferToThread(asked.kill)
+        # The other one may be asked before the owner is announced to it, and names the source then.
+        await self.until(lambda: len(download.offers) == 2 or bool(download.reasons))
+        await self.until(lambda: owner.announced == 1 and len(owner.serving) == 1)
+        later = self.download(await self.host("later", 4003))
+        await self.until(lambda: bool(later.offers))
+        self.assertIn(4001, self.ports(later)[0])
+        for each in (download, later):
+            each.registration.fail("enough")

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import grpc
 from dragonfly_api import scheduler_pb2
+from twisted.internet import reactor
+from twisted.internet.interfaces import IReactorFromThreads
 
 from dragonfly_vortex.config.cluster import SchedulerConfig
 from dragonfly_vortex.rpc.status import CallFailed
+from dragonfly_vortex.testing.fake_scheduler import FakeScheduler
+from test.certificates import Authority
 from test.cluster.member import MemberTestCase
+from test.cluster.recordings import RECORDINGS
 
 
 class SchedulersTests(MemberTestCase):
@@ -38,3 +44,21 @@ class SchedulersTests(MemberTestCase):
             await schedulers.call(f"127.0.0.1:{scheduler.port}", "DeleteHost", request)
         with self.assertRaises(CallFailed):
             schedulers.converse(f"127.0.0.1:{scheduler.port}", "AnnouncePeer", lambda data: None)
+
+    async def test_tls(self) -> None:
+        """With certificate, key and authority both sides show who they are; without them nothing is announced."""
+        authority = Authority(self.directory)
+        server, client = authority.issue("scheduler"), authority.issue("member")
+        credentials = grpc.ssl_server_credentials(
+            [(server.key.read_bytes(), server.certificate.read_bytes())], authority.file.read_bytes(), True
+        )
+        scheduler = FakeScheduler(IReactorFromThreads(reactor), RECORDINGS, self.conditions.look, credentials)
+        await scheduler.start()
+        self.addCleanup(scheduler.stop)
+        config = self.config([scheduler])
+        membership = await self.member(config)
+        self.assertEqual(membership.serving, frozenset())
+        await membership.stop()
+        section = replace(config.scheduler, cert=client.certificate, key=client.key, ca_cert=authority.file)
+        membership = await self.member(replace(config, scheduler=section))
+        self.assertEqual(list(scheduler.hosts), ["127.0.0.1-member"])
