@@ -226,6 +226,7 @@ async def _download(
             late_after=config.download.piece_timeout,
             source=source.address,
             back_to_source=source.policy,
+            stat_source=partial(negotiation.stat_source, source.address, arguments.task_id) if source.address else None,
             on_progress=show,
             on_wait=bar.say,
         )

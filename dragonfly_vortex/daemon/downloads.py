@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
@@ -256,6 +257,7 @@ class Downloads:
                 concurrent_piece_count=config.concurrent_piece_count,
                 late_after=config.piece_timeout,
                 source=source,
+                stat_source=partial(negotiation.stat_source, source, request.task_id) if source else None,
                 back_to_source=BackToSource.ALWAYS if request.must_ask_source else config.back_to_source,
                 on_wait=scheduled.complain if scheduled is not None else lambda line: None,
             )

@@ -265,7 +265,7 @@ class Catalog:
                     there,
                     digest=there.digest or task.digest,
                     origin=there.origin or task.origin,
-                    source_version=there.source_version or task.source_version,
+                    source_version=task.source_version or there.source_version,
                 )
                 if known != there:
                     connection.execute(

@@ -18,10 +18,10 @@ from twisted.logger import Logger
 
 from dragonfly_vortex.deferreds import outlast
 from dragonfly_vortex.digest import digest_of_id, new_hash, parse_digest
-from dragonfly_vortex.errors import PieceRefused, TaskChanged, TaskError, VortexError
+from dragonfly_vortex.errors import PieceRefused, SourceError, TaskChanged, TaskError, VortexError
 from dragonfly_vortex.geometry import piece_length_for
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
-from dragonfly_vortex.model import BackToSource, Found
+from dragonfly_vortex.model import BackToSource, Found, SourceStat
 from dragonfly_vortex.task.fetcher import LOOK_AGAIN, Fetcher
 from dragonfly_vortex.task.layout import EMPTY_PIECE, VerifiedPiece
 from dragonfly_vortex.task.parent_state import STORAGE
@@ -62,6 +62,8 @@ class TaskDownload:
         task is much shorter.
     :param source: which of the parents is the source, that has everything and is asked last; empty for none.
     :param back_to_source: when it is asked. A source that is never to be asked is none of the parents.
+    :param stat_source: asks the source what it has; None where there is no source. A download without a digest, that
+        goes on with pieces of another version, drops them and begins anew.
     :param on_progress: called in the reactor's thread whenever a piece has arrived.
     :param on_wait: called with one line for each parent that is waited for.
     :raises ValueError: there is no parent, nothing may be asked, or the digest is none.
@@ -87,6 +89,7 @@ class TaskDownload:
         end_disputed_at: int = END_DISPUTED_AT,
         source: str = "",
         back_to_source: BackToSource = BackToSource.LAST_RESORT,
+        stat_source: Callable[[], Deferred[SourceStat]] | None = None,
         on_progress: Callable[[Progress], None] = lambda progress: None,
         on_wait: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -104,6 +107,7 @@ class TaskDownload:
         self._announcers = dict(announcers or {})
         self._on_progress = on_progress
         self._on_wait = on_wait
+        self._stat_source = stat_source
         self.from_source: Counter[str] = Counter()
         """How many pieces have been asked of the source so far, by the reasons."""
         self._make_plan = partial(
@@ -189,6 +193,9 @@ class TaskDownload:
         try:
             found = await outlast(self._target.open())
             digest = self.digest or (found.task.digest if found.task is not None else "")
+            if not digest and await self._is_of_another_version(found):
+                await self._drop([metadata.number for metadata in found.pieces])
+                found = Found()
             fetcher = Fetcher(
                 self._reactor,
                 self._in_thread,
@@ -223,6 +230,21 @@ class TaskDownload:
             digest=digest,
             from_source=self.from_source,
         )
+
+    async def _is_of_another_version(self, found: Found) -> bool:
+        """Whether the pieces that are there came from another version of the source than it has now."""
+        if self._stat_source is None or found.task is None or not found.task.source_version:
+            return False
+        try:
+            stat = await self._stat_source()
+        except SourceError:
+            return False  # it is asked again for pieces, and what is wrong is said then
+        if stat.version == found.task.source_version:
+            return False
+        line = "the source has another version than the pieces that are there; beginning anew"
+        self._log.info("task {task_id}: {line}", task_id=self.task_id, line=line)
+        self._on_wait(line)
+        return True
 
     async def _begin(self, fetcher: Fetcher, found: Found, digest: str) -> None:
         """Begin with what is there; pieces that do not go together are dropped."""

@@ -32,6 +32,7 @@ from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget
 from dragonfly_vortex.model import BackToSource, Origin
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.testing.scripted_origin import Asked, ScriptedOrigin, cut_off, say, whole
@@ -41,6 +42,7 @@ from test.source.origins import SourceCase, pattern
 
 LENGTH = 65_536
 CONTENT = pattern(LENGTH * 20 + 1)
+URL_TASK = "ab" * 32
 TASK_ID = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -115,6 +117,7 @@ class SourceDownloadCase(SourceCase):
                 retry=retry,
                 source=source,
                 back_to_source=policy,
+                stat_source=partial(negotiation.stat_source, source, task_id),
                 on_wait=self.lines.append,
             ).start()
         finally:
@@ -347,22 +350,55 @@ class StoredTests(SourceDownloadCase):
         self.assertEqual(self.output.read_bytes(), CONTENT)
         self.assert_each_once(origin)
 
-    async def test_another_version_on_another_day(self) -> None:
-        """A download that is resumed does not mix the pieces of two versions."""
+    async def broken_off(self, target: IDownloadTarget, digest: str = "") -> None:
+        """A download that has ended after some pieces of version 1."""
+        origin = self.origin(CONTENT, script=[None] * 8, always=say(403))
+        await self.failure_of(self.as_deferred(self.download(origin, target=target, task_id=URL_TASK, digest=digest)))
+
+    async def test_same_version_on_another_day(self) -> None:
+        """A download is resumed while the source has the same version: no piece is fetched again."""
         store = await self.store()
-        broken = self.origin(CONTENT, script=[None] * 8, always=say(403))
-        target = store.write_task(PieceKind.STANDARD, "ab" * 32, "")
-        await self.failure_of(self.as_deferred(self.download(broken, target=target, task_id="ab" * 32, digest="")))
-        self.assertEqual((await store.get_task(PieceKind.STANDARD, "ab" * 32)).source_version, '"1"')
-        for etag, is_right in (('"2"', False), ('"1"', True)):
-            target = store.write_task(PieceKind.STANDARD, "ab" * 32, "")
-            origin = self.origin(CONTENT, etag=etag)
-            resuming = self.as_deferred(self.download(origin, target=target, task_id="ab" * 32, digest=""))
-            if is_right:
-                await resuming
-            else:
-                error = await self.failure_of(resuming)
-                self.assertIn('expected version "1", as that of other pieces, got "2"', str(error))
+        await self.broken_off(store.write_task(PieceKind.STANDARD, URL_TASK, ""))
+        self.assertEqual((await store.get_task(PieceKind.STANDARD, URL_TASK)).source_version, '"1"')
+        there = len(await store.get_pieces(PieceKind.STANDARD, URL_TASK))
+        origin = self.origin(CONTENT)
+        target = store.write_task(PieceKind.STANDARD, URL_TASK, "")
+        await self.download(origin, target=target, task_id=URL_TASK, digest="")
+        self.assertEqual(len(origin.ranges), 21 - there)
+
+    async def test_another_version_on_another_day(self) -> None:
+        """A download that is resumed begins anew where the source has changed, also in its length."""
+        for content in (CONTENT[::-1], CONTENT[LENGTH:], b"short"):
+            store = await self.store()
+            for make in (self.stored_target, self.kept_target):
+                await self.broken_off(make(store))
+                origin = self.origin(content, etag='"2"')
+                await self.download(origin, target=make(store), task_id=URL_TASK, digest="")
+                self.assertEqual(len(origin.ranges), -(-len(content) // LENGTH))
+            self.assertEqual(self.output.read_bytes(), content)
+            self.output.unlink()
+            self.assertEqual((await store.get_task(PieceKind.STANDARD, URL_TASK)).source_version, '"2"')
+            await store.stop()
+            await deferToThread(remove_task, self.directory / "peer", PieceKind.STANDARD, URL_TASK)
+
+    def stored_target(self, store: PieceStore) -> IDownloadTarget:
+        """The storage."""
+        return store.write_task(PieceKind.STANDARD, URL_TASK, "")
+
+    def kept_target(self, _: PieceStore) -> IDownloadTarget:
+        """An output whose pieces are kept where a download ends early."""
+        return OutputTarget(self.output, self.in_thread, kept_for=(PieceKind.STANDARD, URL_TASK))
+
+    async def test_another_version_with_a_digest(self) -> None:
+        """With a digest the stored pieces stay: the source is of another version, and gives nothing."""
+        store = await self.store()
+        digest = f"sha256:{TASK_ID}"
+        await self.broken_off(store.write_task(PieceKind.STANDARD, URL_TASK, digest), digest)
+        target = store.write_task(PieceKind.STANDARD, URL_TASK, digest)
+        origin = self.origin(CONTENT, etag='"2"')
+        resuming = self.as_deferred(self.download(origin, target=target, task_id=URL_TASK, digest=digest))
+        error = await self.failure_of(resuming)
+        self.assertIn('expected version "1", as that of other pieces, got "2"', str(error))
 
 
 class LoadedTests(SourceCase):
