@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from test.template import Request
+from test.template import HEEDED, Request
 
 __all__ = ["PROGRAMS", "Fork", "can_fork"]
 
@@ -93,7 +93,7 @@ class Fork(subprocess.Popen[Any]):
             command=[os.fspath(word) for word in args],
             directory=os.path.abspath(cwd or "."),
             environment=dict(os.environ if env is None else env),
-            ignored=[n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_IGN],
+            ignored=[number for number, _ in HEEDED if signal.getsignal(number) is signal.SIG_IGN],
             is_leader=more[5],
         )
         own = [given if given != -1 else standard for standard, given in enumerate((stdin, stdout, stderr))]

@@ -23,6 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex.storage import importer
 from dragonfly_vortex.wire import ContentFinished, ContentReceived, Event, PacketReader, PieceKind, PieceRequest
 from test.forks import PROGRAMS, Fork, can_fork
+from test.template import HEEDED
 
 __all__ = [
     "PROGRAMS",
@@ -111,12 +112,12 @@ def import_file(
 
 def heed_signals(case: SynchronousTestCase) -> None:
     """
-    Have the programs that a test starts end by SIGINT and SIGHUP, until the test ends.
+    Have the programs that a test starts end by SIGINT, SIGQUIT and SIGHUP, until the test ends.
 
-    A shell starts programs in the background with SIGINT ignored, ``nohup`` with SIGHUP, and each program that they
-    start inherits that.
+    A shell starts programs in the background with the first two ignored, ``nohup`` with SIGHUP, and each program that
+    they start inherits that.
     """
-    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    for number, handler in HEEDED:
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
             case.addCleanup(signal.signal, number, signal.SIG_IGN)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple
 
-__all__ = ["LONGEST_REQUEST", "Request", "load", "serve"]
+__all__ = ["HEEDED", "LONGEST_REQUEST", "Request", "load", "serve"]
 
 LONGEST_REQUEST = 1 << 20
 """Bytes that a request may have."""
@@ -44,6 +44,14 @@ _LOADED = (
 """Modules that the programs load. None of them installs a reactor or starts a thread."""
 
 
+HEEDED = (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+    (signal.SIGHUP, signal.SIG_DFL),
+)
+"""The signals that a shell or ``nohup`` has a program ignore, and what Python does by itself."""
+
+
 class Request(NamedTuple):
     """
     A program that is to run.
@@ -51,7 +59,7 @@ class Request(NamedTuple):
     :param command: its command line. The first word is the path of ``dfvortex`` or of ``twistd``.
     :param directory: the directory to run it in.
     :param environment: its environment.
-    :param ignored: the signals that it ignores, of SIGINT and SIGHUP.
+    :param ignored: the signals of :data:`HEEDED` that it ignores.
     :param is_leader: whether it leads a session of its own.
     """
 
@@ -150,7 +158,7 @@ def _become(request: Request, descriptors: list[int]) -> Callable[[], int | None
     sys.stdin = open(0, closefd=False)  # noqa: SIM115  # all three to the end of the process
     sys.stdout = open(1, "w", buffering=1 if is_unbuffered else -1, closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", buffering=1, errors="backslashreplace", closefd=False)  # noqa: SIM115
-    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    for number, handler in HEEDED:
         signal.signal(number, signal.SIG_IGN if number in request.ignored else handler)
     sys.argv = request.command
     if os.path.basename(request.command[0]) == "dfvortex":

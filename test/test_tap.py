@@ -498,6 +498,7 @@ class DaemonTests(SynchronousTestCase):
 
     def test_signals(self) -> None:
         """Each signal that would end a process at once lets the piece under way come to its end, and exits 0."""
+        heed_signals(self)
         write_config(self.directory, upload="bandwidth_limit: 2MB")
         task_id = self.import_file()
         for number in ENDING_SIGNALS:
