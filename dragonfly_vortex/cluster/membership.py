@@ -23,9 +23,9 @@ from dragonfly_vortex.cluster.dynconfig import Dynconfig, in_order, read_dynconf
 from dragonfly_vortex.cluster.host import announcement, host_id
 from dragonfly_vortex.cluster.methods import METHODS
 from dragonfly_vortex.cluster.owner import Announcer
-from dragonfly_vortex.cluster.registration import Host, Registration
+from dragonfly_vortex.cluster.registration import Registration
 from dragonfly_vortex.cluster.requests import CandidateParent, TaskAnnouncement
-from dragonfly_vortex.cluster.schedulers import CONNECT_TIMEOUT, Schedulers
+from dragonfly_vortex.cluster.schedulers import CONNECT_TIMEOUT, Host, Schedulers
 from dragonfly_vortex.config import Config, scheduler_tls
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.errors import ConfigError

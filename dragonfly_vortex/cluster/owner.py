@@ -20,9 +20,8 @@ from twisted.logger import Logger
 
 from dragonfly_vortex.cluster.conversation import Conversation
 from dragonfly_vortex.cluster.methods import METHODS, AnnounceMethods
-from dragonfly_vortex.cluster.registration import Host
 from dragonfly_vortex.cluster.requests import TaskAnnouncement
-from dragonfly_vortex.cluster.schedulers import REQUEST_TIMEOUT
+from dragonfly_vortex.cluster.schedulers import REQUEST_TIMEOUT, Host
 from dragonfly_vortex.errors import RemoteProtocolError
 from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.wire import PieceKind

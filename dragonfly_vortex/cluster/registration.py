@@ -7,30 +7,32 @@ has, while another scheduler is asked, and the same one again when it has return
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import ClassVar, Final
 
 import grpc
 from google.protobuf.message import DecodeError
-from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.cluster.conversation import Conversation, EmptyTask, GoToSource, Parents
 from dragonfly_vortex.cluster.methods import METHODS
 from dragonfly_vortex.cluster.requests import CandidateParent, FinishedPiece, TaskAnnouncement
-from dragonfly_vortex.cluster.schedulers import REQUEST_TIMEOUT, Schedulers
+from dragonfly_vortex.cluster.schedulers import REQUEST_TIMEOUT, Host
 from dragonfly_vortex.errors import RemoteProtocolError
 from dragonfly_vortex.rpc.channel import TwoWayCall
 from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.wire.messages import printable
 
-__all__ = ["Host", "Registration"]
+__all__ = ["Registration"]
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0
 """Seconds before all schedulers are tried again: at first, and at most."""
+
+_DOUBT: Final = 2.0
+"""Seconds without an answer after which a scheduler is asked whether it still serves."""
 
 _REFUSALS: Final = (
     grpc.StatusCode.NOT_FOUND,
@@ -41,32 +43,6 @@ _REFUSALS: Final = (
     grpc.StatusCode.UNIMPLEMENTED,
 )
 """The statuses by which a scheduler that works refuses a download. Another scheduler would refuse it, too."""
-
-
-class Host(Struct, frozen=True, kw_only=True):
-    """
-    The parts that the registrations and announcements of this host share.
-
-    :param host_id: the ID by which schedulers know it.
-    :param new_peer_id: makes an ID for one conversation.
-    :param announce: announces the host to a scheduler that does not know it; fires with whether that was taken.
-    :param announce_owner: announces a task that this host has all of, when a scheduler is there.
-    :param settled: called with a request, a scheduler and a peer ID, once that scheduler knows that the host has all.
-    :param gave_up: called likewise, once a download has failed.
-    :param schedule_timeout: seconds in which a scheduler answers.
-    :param max_schedule_count: how often one conversation takes parents.
-    """
-
-    host_id: str
-    clock: IReactorTime
-    schedulers: Schedulers
-    new_peer_id: Callable[[], str]
-    announce: Callable[[str], Awaitable[bool]]
-    announce_owner: Callable[[TaskAnnouncement], None]
-    settled: Callable[[TaskAnnouncement, str, str], None]
-    gave_up: Callable[[TaskAnnouncement, str, str], None]
-    schedule_timeout: float
-    max_schedule_count: int
 
 
 class Registration:
@@ -317,15 +293,27 @@ class Registration:
             self._call.send(self._conversation.take())
 
     def _expect_answer(self) -> None:
-        """The scheduler is to answer soon, or has failed."""
+        """The scheduler is to answer in time. One that does not, nor says that it serves, hangs."""
         self._stop_timer()
-        self._timer = self._host.clock.callLater(
-            min(self._host.schedule_timeout, REQUEST_TIMEOUT), self._hangs, self._address
-        )
+        timeout = min(self._host.schedule_timeout, REQUEST_TIMEOUT)
+        doubt = min(_DOUBT, timeout)
+        self._timer = self._host.clock.callLater(doubt, self._doubt, timeout - doubt)
 
-    def _hangs(self, address: str) -> None:
-        """The scheduler does not answer."""
-        self._timer = None
+    def _doubt(self, left: float) -> None:
+        """No answer has come so far."""
+        address, call = self._address, self._call
+        self._timer = self._host.clock.callLater(left, self._give_up)
+
+        def checked(_: None) -> None:
+            is_waiting = self._call is call and self._timer is not None
+            if is_waiting and address not in self._host.schedulers.serving:
+                self._give_up()
+
+        self._host.schedulers.check_one(address).addCallback(checked).addErrback(self._broken)
+
+    def _give_up(self) -> None:
+        """The scheduler has not answered."""
+        self._stop_timer()
         if self._call is not None:
             self._call.ended.cancel()
 

@@ -13,18 +13,20 @@ from typing import ClassVar, Final
 import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
+from msgspec import Struct
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from dragonfly_vortex.cluster.hash_ring import HashRing
 from dragonfly_vortex.cluster.methods import path
+from dragonfly_vortex.cluster.requests import TaskAnnouncement
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.rpc.channel import Channel, GRPCSettings, TwoWayCall
 from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.transport_table import GRPC
 
-__all__ = ["CONNECT_TIMEOUT", "REQUEST_TIMEOUT", "Schedulers"]
+__all__ = ["CONNECT_TIMEOUT", "REQUEST_TIMEOUT", "Host", "Schedulers"]
 
 CONNECT_TIMEOUT: Final = 3.0
 """Seconds that connecting to a scheduler may take, as in the reference (``grpc/mod.rs``)."""
@@ -99,7 +101,7 @@ class Schedulers:
 
     def check(self) -> Deferred[None]:
         """Ask all schedulers whether they serve. Fires when all have answered, or failed to."""
-        return Deferred.fromCoroutine(_all([self._check(address) for address in sorted(self.known)]))
+        return Deferred.fromCoroutine(_all([self.check_one(address) for address in sorted(self.known)]))
 
     def suspect(self, address: str) -> None:
         """Use a scheduler no more until it says that it serves: a call to it has failed."""
@@ -145,8 +147,12 @@ class Schedulers:
 
     # -- which of them serve
 
-    def _check(self, address: str) -> Deferred[None]:
-        """Ask one scheduler; a question that is under way is not asked twice."""
+    def check_one(self, address: str) -> Deferred[None]:
+        """
+        Ask one scheduler whether it serves; a question that is under way is not asked twice.
+
+        :returns: fires when it has answered, or failed to.
+        """
         asked: Deferred[None] = Deferred()
         if address in self._checking:
             self._checking[address].addBoth(lambda _: asked.callback(None))
@@ -201,7 +207,7 @@ class Schedulers:
             return
         pause = self._pauses.get(address, _FIRST_PAUSE)
         self._pauses[address] = min(2 * pause, _LONGEST_PAUSE)
-        self._rechecks[address] = self._settings.reactor.callLater(pause, self._check, address)
+        self._rechecks[address] = self._settings.reactor.callLater(pause, self.check_one, address)
 
     def _remove(self, address: str) -> None:
         """Forget a scheduler."""
@@ -211,6 +217,32 @@ class Schedulers:
             recheck.cancel()
         self._pauses.pop(address, None)
         self._channels.pop(address).close()
+
+
+class Host(Struct, frozen=True, kw_only=True):
+    """
+    The parts that the registrations and announcements of this host share.
+
+    :param host_id: the ID by which schedulers know it.
+    :param new_peer_id: makes an ID for one conversation.
+    :param announce: announces the host to a scheduler that does not know it; fires with whether that was taken.
+    :param announce_owner: announces a task that this host has all of, when a scheduler is there.
+    :param settled: called with a request, a scheduler and a peer ID, once that scheduler knows that the host has all.
+    :param gave_up: called likewise, once a download has failed.
+    :param schedule_timeout: seconds in which a scheduler answers.
+    :param max_schedule_count: how often one conversation takes parents.
+    """
+
+    host_id: str
+    clock: IReactorTime
+    schedulers: Schedulers
+    new_peer_id: Callable[[], str]
+    announce: Callable[[str], Awaitable[bool]]
+    announce_owner: Callable[[TaskAnnouncement], None]
+    settled: Callable[[TaskAnnouncement, str, str], None]
+    gave_up: Callable[[TaskAnnouncement, str, str], None]
+    schedule_timeout: float
+    max_schedule_count: int
 
 
 async def _all(deferreds: Iterable[Deferred[None]]) -> None:

@@ -104,6 +104,7 @@ class FakeScheduler:
     :ivar parents: the IP addresses and ports of the parents that are offered, in place of the recorded ones.
     :ivar peers: the peers that have finished, by their IDs, with their tasks.
     :ivar is_hanging: whether nothing is answered.
+    :ivar delay: seconds before a register is answered.
     :ivar replicas: how many peers are said to have a task of a persistent kind.
     :ivar port: where it serves; 0 while it does not.
     """
@@ -129,6 +130,7 @@ class FakeScheduler:
         self.parents: Sequence[tuple[str, int]] = ()
         self.peers: dict[str, str] = {}
         self.is_hanging = False
+        self.delay = 0.0
         self.default = "owner"
         self.replicas = 0
         self.port = 0
@@ -224,6 +226,7 @@ class FakeScheduler:
                     if request.host_id not in self.hosts:
                         await context.abort(grpc.StatusCode.NOT_FOUND, f"peer {request.peer_id} not found")
                     steps = self._recording(request.task_id).steps
+                    await asyncio.sleep(self.delay)
                 word = request.WhichOneof("request")
                 # How many pieces a peer tells of is its own affair.
                 after = position

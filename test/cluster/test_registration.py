@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import cast
 
 from twisted.internet import reactor
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from dragonfly_vortex.cluster import registration, schedulers
 from dragonfly_vortex.cluster.membership import IMemberReactor, Membership
 from dragonfly_vortex.cluster.requests import FinishedPiece
+from dragonfly_vortex.cluster.schedulers import REQUEST_TIMEOUT
 from dragonfly_vortex.testing.fake_scheduler import FakeScheduler
 from test.cluster.member import PORT, Download, MemberTestCase
 from test.cluster.recordings import PIECE_LENGTH, TASK_ID, request_of
@@ -155,6 +158,32 @@ class FailingSchedulerTests(MemberTestCase):
         self.assertEqual(len(other.heard), 1)
         download.registration.fail("enough")
         asked.is_hanging = False
+
+    async def test_does_not_serve(self) -> None:
+        """A scheduler that answers neither a register nor the question whether it serves is left before its time."""
+        self.patch(registration, "_DOUBT", 0.1)
+        self.patch(schedulers, "CONNECT_TIMEOUT", 0.2)
+        scheduler = await self.scheduler(plays="child")
+        membership = await self.member(self.config([scheduler], schedule_timeout=1000.0))
+        scheduler.is_hanging = True
+        begun = IReactorTime(reactor).seconds()
+        download = self.download(membership)
+        await self.until(lambda: bool(download.reasons))
+        self.assertLess(IReactorTime(reactor).seconds() - begun, REQUEST_TIMEOUT)
+        scheduler.is_hanging = False
+        await self.until(lambda: bool(download.offers))
+        download.registration.fail("enough")
+
+    async def test_slow(self) -> None:
+        """A scheduler that takes its time to answer, and serves, is waited for."""
+        self.patch(registration, "_DOUBT", 0.05)
+        scheduler = await self.scheduler(plays="child")
+        scheduler.delay = 0.3
+        membership = await self.member(self.config([scheduler]))
+        download = self.download(membership)
+        await self.until(lambda: bool(download.offers))
+        self.assertEqual((download.reasons, len(scheduler.heard)), ([], 1))
+        download.registration.fail("enough")
 
     async def test_none_left(self) -> None:
         """Without any scheduler the source is named, and a scheduler that returns is asked for parents."""
