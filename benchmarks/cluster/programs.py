@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.machine import PROGRAMS, ROOT
-from benchmarks.processes import DidNotWork, Ran, Server, free_port, run_to_end
+from benchmarks.processes import DidNotWork, Ran, Server, free_port, run_to_end, wait_for_end
 
 __all__ = ["PIECE_LENGTH", "Cluster", "File", "Peer", "Program", "Scheduler"]
 
@@ -72,7 +72,7 @@ class Program(Server):
             with socket.socket(socket.AF_INET if isinstance(place, int) else socket.AF_UNIX) as sock:
                 if not sock.connect_ex(("127.0.0.1", place) if isinstance(place, int) else str(place)):
                     return
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or wait_for_end(self.pid, 0):
                 raise DidNotWork(f"expected {self._command[0]} to listen at {place}:\n{self.log()[-2000:]}")
             time.sleep(0.02)
 

@@ -171,12 +171,8 @@ class Watches:
             yield watch
         finally:
             watch.streams -= 1
-            if not watch.streams:
-                self._forget(watch)
-                if watch.complete and watch.failure is None and not watch.is_stale:
-                    self._keep(watch)
-            if not self._watches and not self._kept:
-                self._rest()
+            if not watch.streams and (watch.looked or watch.failure is not None):
+                self._put_away(watch)  # else after the first look: a child may ask others, too, and not wait for it
 
     def wake_all(self) -> None:
         """Wake all streams, which then look for changes."""
@@ -205,6 +201,8 @@ class Watches:
                     await watch.look(self._store, self._thread, self._message_of)
                     if watch.failure is not None:
                         self._forget(watch)  # the next stream asks anew
+                    if not watch.streams:
+                        self._put_away(watch)
                 await self._work.wait()
         finally:
             self._thread.tell(unsubscribe)
@@ -220,6 +218,14 @@ class Watches:
             return
         self._stale.update((key, watch) for key, watch in self._watches.items() if not watch.settled)
         self._work.set()
+
+    def _put_away(self, watch: TaskWatch) -> None:
+        """A task has no stream any more."""
+        self._forget(watch)
+        if watch.complete and watch.failure is None and not watch.is_stale:
+            self._keep(watch)
+        if not self._watches and not self._kept:
+            self._rest()
 
     def _keep(self, watch: TaskWatch) -> None:
         """Keep a complete task, and drop those that were asked for longest ago where there are too many pieces."""

@@ -122,6 +122,19 @@ class WatchesTests(TestCase):
 
         self.assertEqual(await self.watched(work), [1, 1, 2, 2])
 
+    async def test_not_awaited(self) -> None:
+        """A child that leaves before the first look has been taken does not spoil it for the next."""
+        self.store.pieces["a"] = [0, 1, 2]
+
+        async def work(watches: Watches) -> tuple[bool, list[str]]:
+            async with watches.open(_KIND, "a") as first:
+                changed = first.changed
+            await asyncio.wait_for(changed.wait(), 5)
+            async with watches.open(_KIND, "a") as second:
+                return second.complete, self.store.looks
+
+        self.assertEqual(await self.watched(work), (True, ["a"]))
+
     async def test_many_kept(self) -> None:
         """Tasks that were asked for long ago are dropped for others."""
         self.patch(task_watch, "_MOST_KEPT", 7)
