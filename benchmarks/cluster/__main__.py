@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from benchmarks.cluster.figures import FIGURES
 from benchmarks.cluster.programs import Cluster
-from benchmarks.cluster.report import read, tables, words_of, write
+from benchmarks.cluster.report import KEPT, read, tables, words_of, write
 from benchmarks.cluster.trials import TRIALS
 from benchmarks.machine import version_of
 from benchmarks.processes import DidNotWork
@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [name for name in parsed.names if name not in names]:
         _tell(f"expected some of {', '.join(names)}, got {', '.join(unknown)}")
         return 2
-    found = read(parsed.docs)
+    found = read(parsed.kept)
     wanted = parsed.names or names
     status = 0
     with ExitStack() as stack:
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     }
                     _tell(f"{figure.words}: {measured.ratio:.2f}")
                     status = max(status, int(measured.ratio > figure.most))
-    write(parsed.docs, found)
+    write(parsed.docs, found, parsed.kept)
     print(tables(found))
     return status
 
@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", metavar="N", type=int, default=5, help="how often each figure is measured; 5")
     parser.add_argument("--docs", metavar="DIR", type=Path, default=Path("docs"), help="the documents; ./docs")
+    parser.add_argument("--kept", metavar="FILE", type=Path, default=KEPT, help="where results are kept")
     parser.add_argument("--scratch", metavar="DIR", type=Path, help="where the temporary directory is made")
     return parser
 

@@ -1,4 +1,4 @@
-"""What was found, kept in ``docs/cluster.json``, and its tables in ``docs/compatibility.md``."""
+"""What was found, kept beside this module, and its tables in ``docs/compatibility.md``."""
 
 from __future__ import annotations
 
@@ -12,21 +12,23 @@ from benchmarks.cluster.figures import FIGURES
 from benchmarks.cluster.trials import TRIALS
 from benchmarks.text import table
 
-__all__ = ["read", "tables", "words_of", "write"]
+__all__ = ["KEPT", "read", "tables", "words_of", "write"]
+
+KEPT = Path(__file__).with_name("found.json")
+"""The file with all that was found."""
 
 _BEGIN, _END = "<!-- cluster: begin -->\n", "<!-- cluster: end -->\n"
 
 
-def read(docs: Path) -> dict[str, Any]:
+def read(kept: Path = KEPT) -> dict[str, Any]:
     """What was found before; empty where there is nothing."""
-    path = docs / "cluster.json"
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     return {"versions": {}, "trials": {}, "figures": {}} | found
 
 
-def write(docs: Path, found: Mapping[str, Any]) -> None:
+def write(docs: Path, found: Mapping[str, Any], kept: Path = KEPT) -> None:
     """Keep what was found, and draw the tables."""
-    (docs / "cluster.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    kept.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     page = docs / "compatibility.md"
     text = page.read_text(encoding="utf-8") if page.exists() else f"# Compatibility\n\n{_BEGIN}{_END}"
     before, _, rest = text.partition(_BEGIN)

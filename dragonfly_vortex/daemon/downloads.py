@@ -94,6 +94,10 @@ class Downloads:
         """How many tasks are being downloaded, or wait for that."""
         return len(self._running)
 
+    def is_running(self, kind: PieceKind, task_id: str) -> bool:
+        """Whether a task is being downloaded, or waits for that."""
+        return (kind, task_id) in self._running
+
     def download(self, request: TaskRequest, on_piece: OnPiece = lambda piece: None) -> Deferred[StoredTask]:
         """
         Have a task in the storage. One that is complete there is not asked for anywhere.

@@ -122,6 +122,9 @@ class LocalTasks:
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[tuple[StoredTask, bool]]:
         return Deferred.fromCoroutine(self._get_task(kind, task_id))
 
+    def is_coming(self, kind: PieceKind, task_id: str) -> bool:
+        return self._downloads.is_running(kind, task_id)
+
     def list_tasks(self, kind: PieceKind) -> Deferred[Sequence[tuple[StoredTask, bool]]]:
         return Deferred.fromCoroutine(self._list_tasks(kind))
 

@@ -73,6 +73,9 @@ class PeerTasks(Protocol):
         Ask a scheduler for a task, as the API's own message. Fires with None if no scheduler knows it.
         """
 
+    def is_coming(self, kind: PieceKind, task_id: str) -> bool:
+        """Whether a task is being downloaded, or waits for that: its pieces will come, and there may be none yet."""
+
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[tuple[StoredTask, bool]]:
         """A task of the storage, and whether all of it is there."""
 

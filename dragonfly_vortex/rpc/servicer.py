@@ -125,7 +125,7 @@ class UploadRPCs:
         self._rechecks = rechecks
         self._askers = askers
         self._scheme = scheme
-        self._watches = Watches(store, thread, self._sync_message)
+        self._watches = Watches(store, thread, self._sync_message, tasks.is_coming if tasks is not None else _never)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="upload-reader")
         self._open = Budget(_MAX_OPEN, fair=True)
         self._questions = Budget(_QUESTIONS_IN_MEMORY, fair=True)
@@ -369,6 +369,11 @@ class UploadRPCs:
 
 class _NoRoom(Exception):
     """A call is refused because too many others are under way."""
+
+
+def _never(kind: PieceKind, task_id: str) -> bool:
+    """No task is being downloaded."""
+    return False
 
 
 def _close(piece: OpenPiece) -> None:

@@ -14,7 +14,9 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.python.failure import Failure
 
+from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.geometry import piece_count
 from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.model import StoredPiece, StoredTask
@@ -28,6 +30,10 @@ _Key = tuple[PieceKind, str]
 
 _MOST_KEPT = 65_536
 """Pieces of complete tasks that are kept for the next child, at some 200 bytes."""
+
+
+_AGAIN = 0.5
+"""Seconds after which a task without a piece, which has begun to come, is looked at again."""
 
 
 class Arrival(NamedTuple):
@@ -83,12 +89,18 @@ class TaskWatch:
         self.changed = asyncio.Event()
 
     async def look(
-        self, store: ITaskStore, thread: EventLoopThread, message_of: Callable[[PieceKind, PieceMetadata], bytes]
-    ) -> None:
+        self,
+        store: ITaskStore,
+        thread: EventLoopThread,
+        message_of: Callable[[PieceKind, PieceMetadata], bytes],
+        is_coming: Callable[[PieceKind, str], bool],
+    ) -> bool:
         """
         See what is there.
 
         :param message_of: makes what is said about a piece; called in the reactor's thread.
+        :param is_coming: tells whether a task is being downloaded; called there, too.
+        :returns: whether the task has no row yet, because it has only begun to come.
         """
         is_first = self._piece_count is None  # not asked yet, or the length was not known yet
 
@@ -97,9 +109,14 @@ class TaskWatch:
             task = store.get_task(self.kind, self.task_id) if is_first else succeed(None)
             pieces = store.get_pieces(self.kind, self.task_id).addCallback(select)
             both: list[Deferred[Any]] = [task, pieces]
-            return gatherResults(both, consumeErrors=True).addCallbacks(
-                lambda found: (found[0], *found[1]), lambda failure: failure.value.subFailure
-            )
+            return gatherResults(both, consumeErrors=True).addCallbacks(lambda found: (found[0], *found[1]), not_there)
+
+        def not_there(failure: Failure) -> tuple[None, int, list[Arrival]]:
+            first: Failure = failure.value.subFailure  # type: ignore[union-attr]  # of gatherResults
+            if first.check(NotStored) and not self.arrived and is_coming(self.kind, self.task_id):
+                return None, -1, []
+            first.raiseException()
+            raise first.value  # not reached, which mypy does not know
 
         def select(pieces: list[StoredPiece]) -> tuple[int, list[Arrival]]:
             sound = [piece.metadata for piece in pieces if not piece.damage]
@@ -117,9 +134,10 @@ class TaskWatch:
             self._numbers.update(arrival.number for arrival in new)
             self.complete = self._piece_count is not None and rows >= self._piece_count
             if self.looked and not new and not self.complete:
-                return
+                return rows < 0
         self.looked = True
         self.wake()
+        return self.failure is None and rows < 0
 
 
 class Watches:
@@ -131,6 +149,7 @@ class Watches:
     :param store: where the tasks are.
     :param thread: the event loop, and the way to the storage.
     :param message_of: makes what is said about a piece; called in the reactor's thread.
+    :param is_coming: tells there whether a task is being downloaded. One without a piece yet is not unknown then.
     """
 
     def __init__(
@@ -138,7 +157,9 @@ class Watches:
         store: ITaskStore,
         thread: EventLoopThread,
         message_of: Callable[[PieceKind, PieceMetadata], bytes],
+        is_coming: Callable[[PieceKind, str], bool],
     ) -> None:
+        self._is_coming = is_coming
         self._store = store
         self._thread = thread
         self._message_of = message_of
@@ -198,7 +219,9 @@ class Watches:
                 self._work.clear()
                 while self._stale:
                     _, watch = self._stale.popitem(last=False)
-                    await watch.look(self._store, self._thread, self._message_of)
+                    if await watch.look(self._store, self._thread, self._message_of, self._is_coming):
+                        # Nothing in the storage changes where that download fails.
+                        asyncio.get_running_loop().call_later(_AGAIN, self._look_at, watch)
                     if watch.failure is not None:
                         self._forget(watch)  # the next stream asks anew
                     if not watch.streams:
@@ -218,6 +241,12 @@ class Watches:
             return
         self._stale.update((key, watch) for key, watch in self._watches.items() if not watch.settled)
         self._work.set()
+
+    def _look_at(self, watch: TaskWatch) -> None:
+        """Look at a task again, unless no stream waits for it any more."""
+        if self._watches.get(watch.key) is watch:
+            self._stale[watch.key] = watch
+            self._work.set()
 
     def _put_away(self, watch: TaskWatch) -> None:
         """A task has no stream any more."""

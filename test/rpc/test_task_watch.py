@@ -79,6 +79,7 @@ class WatchesTests(TestCase):
 
     def setUp(self) -> None:
         self.store = _Tasks()
+        self.coming: set[str] = set()
         self.thread = EventLoopThread(IReactorFromThreads(reactor), "watches")
         self.thread.start()
         self.addCleanup(self.thread.stop)
@@ -87,7 +88,14 @@ class WatchesTests(TestCase):
         """Run a coroutine with watches in the loop."""
 
         async def in_loop() -> _T:
-            return await work(Watches(self.store, self.thread, lambda kind, metadata: b"%d" % metadata.number))
+            return await work(
+                Watches(
+                    self.store,
+                    self.thread,
+                    lambda kind, metadata: b"%d" % metadata.number,
+                    lambda kind, task_id: task_id in self.coming,
+                )
+            )
 
         return self.thread.run(in_loop)
 
@@ -134,6 +142,27 @@ class WatchesTests(TestCase):
                 return second.complete, self.store.looks
 
         self.assertEqual(await self.watched(work), (True, ["a"]))
+
+    async def test_coming(self) -> None:
+        """A task that is being downloaded is waited for before its first piece; when that fails, it is unknown."""
+        self.patch(task_watch, "_AGAIN", 0.01)
+        self.coming = {"a", "b"}
+
+        async def work(watches: Watches) -> tuple[list[int], Any]:
+            async with watches.open(_KIND, "a") as good, watches.open(_KIND, "b") as bad:
+                for watch in (good, bad):
+                    while not watch.looked:
+                        await asyncio.wait_for(watch.changed.wait(), 5)
+                    self.assertEqual((watch.looked, watch.failure, watch.arrived), (True, None, []))
+                changes = good.changed, bad.changed
+                await self.change(lambda: self.store.pieces.update(a=[0]))
+                self.coming.clear()
+                for change in changes:
+                    await asyncio.wait_for(change.wait(), 5)
+                return [arrival.number for arrival in good.arrived], bad.failure
+
+        numbers, failure = await self.watched(work)
+        self.assertEqual((numbers, type(failure)), ([0], NotStored))
 
     async def test_many_kept(self) -> None:
         """Tasks that were asked for long ago are dropped for others."""
