@@ -94,7 +94,7 @@ class ExportTests(SynchronousTestCase):
         """An existing file is replaced only when that is allowed."""
         self.target.write_bytes(b"old")
         task = self.put(b"new")
-        with self.assertRaisesRegex(OutputError, "cannot write .*target: expected nothing there"):
+        with self.assertRaisesRegex(OutputError, "cannot write .*target: expected no file there"):
             self.export(task)
         self.assertEqual(self.target.read_bytes(), b"old")
         self.export(task, overwrite=True)

@@ -72,8 +72,10 @@ class RemoveTests(SynchronousTestCase):
             return catalog.list_tasks()
 
     def test_removed(self) -> None:
-        """Rows and file are gone, and the task of another kind stays; a process that has the file open keeps it."""
-        task, other = self.put(), self.put(PieceKind.CACHE)
+        """Rows and file are gone, and another task stays; a process that has the file open keeps it."""
+        task = self.put()
+        self.path.write_bytes(b"other content")
+        other = self.put(PieceKind.CACHE)
         with open(Content(self.directory).path(task.kind, task.task_id), "rb") as reader:
             remove_task(self.directory, task.kind, task.task_id)
             self.assertEqual(reader.read(), b"content")

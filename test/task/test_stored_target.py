@@ -211,7 +211,9 @@ class StoredTargetTests(TestCase):
                     parents=["a"],
                     target=self.store.write_task(KIND, task_id),
                 ).start()
-                self.assertEqual((done.content_length, done.found_piece_count), (len(content), found))
+                # The piece of an empty task is there without a parent having sent it.
+                expected = found if content else 1
+                self.assertEqual((done.content_length, done.found_piece_count), (len(content), expected))
                 self.assertEqual((await self.store.get_task(KIND, task_id)).content_length, len(content))
 
     async def test_resumes(self) -> None:

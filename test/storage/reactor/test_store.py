@@ -357,7 +357,7 @@ class QuestionTests(StoreCase):
         for question in (self.store.get_task, self.store.get_pieces, partial(self.store.open_piece, number=0)):
             with self.assertRaisesRegex(NotStored, f"task {TASK.task_id} is offered as standard, not as cache"):
                 await question(newer.kind, TASK.task_id)
-            await question(KIND, TASK.task_id)
+        self.assertEqual(read(await self.store.open_piece(KIND, TASK.task_id, 0)), CONTENT[:1000])
         self.assertEqual(await self.store.list_tasks(KIND), [task])
         self.assertEqual(await self.store.list_tasks(newer.kind), [])
 
