@@ -275,3 +275,9 @@ class _ConnectionFactory(WrappingFactory[_Connection]):
     def __init__(self, wanted: IProtocolFactory, read_size: int) -> None:
         super().__init__(wanted)  # type: ignore[no-untyped-call]
         self.read_size = read_size
+
+    def doStart(self) -> None:
+        """Start this factory alone: Twisted's own one would log each connection."""
+
+    def doStop(self) -> None:
+        """Stop this factory alone."""

@@ -77,9 +77,13 @@ class Choice:
         last = 0 if self._layout.piece_length is None else self._new_number() if end is None else end - 1
         if hold is not None and not source.announced:
             last = min(last, hold)
-        owed = [number for number in self.owed if not self._is_asked(source, number)]
-        number = self._source.next(self.is_free, owed, last)
-        return None if number is None else (source, number)
+        owed = []
+        for number in self.owed:
+            asked = [request.parent for request in self.under_way[number]]
+            if source.address not in asked and not self._source.is_patient(asked):
+                owed.append(number)
+        chosen = self._source.next(self.is_free, owed, last)
+        return None if chosen is None else (source, chosen)
 
     @property
     def is_in_swarm(self) -> bool:

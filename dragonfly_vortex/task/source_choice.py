@@ -30,6 +30,13 @@ QUIET = 5.0
 """Seconds without progress after which nothing is waited for that parents may announce."""
 
 
+STALLED = 10.0
+"""
+Seconds without a word after which a parent that has a piece is not waited for, where the source is the last resort. A
+parent with an upload limit may serve many children before this one.
+"""
+
+
 class SourceChoice:
     """
     The pieces that are asked of the source.
@@ -59,6 +66,7 @@ class SourceChoice:
         self._policy = policy
         self._began_at: float | None = None
         self._asked: dict[int, str] = {}  # the reasons of the numbers that were picked
+        self._stalled: set[str] = set()  # the parents that are not waited for
         self._from = 0  # no number below is for the source, as far as that was seen
 
     def look_again(self, number: int = 0) -> None:
@@ -82,9 +90,10 @@ class SourceChoice:
         The lowest number that is to be asked of the source; None where there is none.
 
         :param is_free: whether a piece is neither there nor under way.
-        :param owed: numbers that are under way at slow parents alone, and not at the source.
+        :param owed: numbers that are under way at stalled parents alone.
         :param last: the highest number that may be asked for.
         """
+        self._stalled = {address for address, parent in self._parents.items() if self._is_stalled(parent)}
         number = min((number for number in owed if self.source.may_have(number)), default=None)
         if number is not None:
             return self._pick(number, "slow")
@@ -94,6 +103,10 @@ class SourceChoice:
                 return self._pick(number, self._reason(number))
         self._from = last + 1
         return None
+
+    def is_patient(self, parents: Collection[str]) -> bool:
+        """Whether one of the parents that are asked for a piece is still waited for, slow as they are."""
+        return not all(self._is_stalled(self._parents[address]) for address in parents)
 
     def take_back(self, number: int) -> None:
         """Count a piece that was picked as not asked for: another process fetches it, or has."""
@@ -109,10 +122,16 @@ class SourceChoice:
         """Whether a piece is to be had of another parent, or may be soon."""
         return any(
             parent is not self.source
-            and not parent.is_left_alone
+            and parent.address not in self._stalled
             and (_has(parent, number) or (parent.may_come_to_have(number) and self._is_awaited(parent)))
             for parent in self._parents.values()
         )
+
+    def _is_stalled(self, parent: Parent) -> bool:
+        """Whether a slow parent is not waited for any more."""
+        if not parent.is_left_alone:
+            return False
+        return self._policy is BackToSource.ALWAYS or self._timing.silence(parent) >= STALLED
 
     def _is_awaited(self, parent: Parent) -> bool:
         """Whether it is waited for what a parent may announce."""
@@ -128,7 +147,7 @@ class SourceChoice:
         others = [parent for parent in self._parents.values() if parent is not self.source and not parent.is_removed]
         if not others:
             return "no_parent"
-        if any(parent.is_left_alone and _has(parent, number) for parent in others):
+        if any(parent.address in self._stalled and _has(parent, number) for parent in others):
             return "slow"
         if any(not parent.is_alive or parent.has_failed_at(number) for parent in others):
             return "failed"

@@ -82,8 +82,7 @@ class ScriptedOrigin:
 
         :param tls: for a server of ``https``.
         """
-        site = Site(_Everything(self))
-        site.noisy = False
+        site = _Site(_Everything(self))
         factory = cast(ServerFactory, site if tls is None else TLSMemoryBIOFactory(tls, False, site))
         self._scheme = "http" if tls is None else "https"
         self._port = reactor.listenTCP(0, factory, interface="127.0.0.1")
@@ -181,6 +180,15 @@ class ScriptedOrigin:
         """Whether the condition of a request is met, where it has one."""
         wanted, unmodified = asked.headers.get("if-match"), asked.headers.get("if-unmodified-since")
         return wanted in (None, self.etag) and unmodified in (None, self.last_modified)
+
+
+class _Site(Site):
+    """A site without a log: what was asked is in :attr:`ScriptedOrigin.asked`."""
+
+    noisy = False
+
+    def log(self, request: Request) -> None:
+        """See :meth:`twisted.web.http.HTTPFactory.log`."""
 
 
 class _Everything(Resource):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
+from zope.interface import implementer
+
 from dragonfly_vortex.errors import SourceChanged, SourceRefused
 from dragonfly_vortex.testing.scripted_origin import encoded
 from test.source.origins import CONTENT, SourceCase
@@ -27,6 +30,22 @@ class AgentTests(SourceCase):
         for start in range(0, 50_000, 10_000):
             await self.fetched(source, start, 10_000)
         self.assertEqual(len(origin._transports), 1)
+
+    async def test_log(self) -> None:
+        """A connection is no line of the log."""
+        lines: list[str] = []
+
+        @implementer(ILogObserver)
+        def observe(event: LogEvent) -> None:
+            lines.append(str(formatEvent(event)))
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        origin = self.origin()
+        source = self.source(origin.url("/f?sig=secret"))
+        await source.stat()
+        await self.fetched(source, 0, 1000)
+        self.assertEqual([line for line in lines if "HTTP11" in line or "secret" in line], [])
 
 
 class TLSTests(SourceCase):

@@ -206,6 +206,15 @@ class LastResortTests(SourceCase):
         self.assertIn(1, self.numbers(requests))
         self.assertEqual(set(self.from_source), {"slow"})
 
+    def test_a_peer_that_waits(self) -> None:
+        """A peer that sends nothing for less than 10 s is waited for: it may serve others before."""
+        self.begin_with("a", at_once=2)
+        self.announce("a", *range(6))
+        self.ask_all()
+        for _ in range(19):
+            self.wait(0.5)
+        self.assertEqual(self.ask_all(), [])
+
     def test_a_source_that_lies(self) -> None:
         """A source that is found to lie is asked no more, and the peers go on."""
         self.begin_with("a")
@@ -243,6 +252,16 @@ class AlwaysTests(SourceCase):
             self.give(request)
         self.assertTrue(self.plan.is_complete)
         self.assertEqual(self.from_source, {"not_announced": 3})
+
+    def test_a_peer_that_waits(self) -> None:
+        """A slow peer is not waited for."""
+        self.begin_with("a", policy=ALWAYS, at_once=2)
+        self.announce("a", *range(6))
+        self.ask_all()
+        for _ in range(9):
+            self.wait(0.5)
+        self.assertEqual({request.parent for request in self.ask_all()}, {SOURCE})
+        self.assertEqual(set(self.from_source), {"slow"})
 
     def test_a_piece_that_a_peer_gets_meanwhile(self) -> None:
         """A piece that is announced before the source is asked comes from the peer."""
