@@ -7,18 +7,16 @@ A peer's configuration: reads YAML into frozen, typed values.
 
 from __future__ import annotations
 
+from dragonfly_vortex.config.cluster import SeedPeerConfig
+from dragonfly_vortex.config.download import DownloadConfig, DownloadServerConfig, DownloadTCPConfig
 from dragonfly_vortex.config.loader import DEFAULT_FILE, LoadedConfig, beside, load_config
 from dragonfly_vortex.config.model import (
     Config,
     DiscoveryConfig,
-    DownloadConfig,
-    DownloadServerConfig,
-    DownloadTCPConfig,
     HostConfig,
     KeepaliveConfig,
     MetricsConfig,
     MetricsServerConfig,
-    SeedPeerConfig,
     StorageConfig,
     StorageServerConfig,
     StorageTCPConfig,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dragonfly_vortex.config.kinds import AddressAndPort, Duration, File, ListOf, Whole
+from dragonfly_vortex.config.kinds import FLAG, AddressAndPort, Duration, File, ListOf, Name, Whole
 from dragonfly_vortex.config.setting import file_setting, setting
 
-__all__ = ["DynconfigConfig", "SchedulerConfig"]
+__all__ = ["DynconfigConfig", "SchedulerConfig", "SeedPeerConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,4 +85,31 @@ class DynconfigConfig:
     refresh_interval: float = field(
         default=60.0,
         metadata=setting(Duration(), "How often the file is read again, and each scheduler is asked for its health."),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedPeerConfig:
+    """
+    A seed downloads tasks for others: any client of the gRPC door, such as a scheduler, can have it fetch a URL and
+    delete a task. See [Seed](local-door.md#seed).
+    """
+
+    enable: bool = field(
+        default=False,
+        metadata=setting(FLAG, "Serve these calls of the gRPC door, and announce the peer to schedulers as a seed."),
+    )
+    sources: tuple[str, ...] = field(
+        default_factory=tuple,
+        metadata=setting(
+            ListOf(
+                Name(
+                    pattern="[A-Za-z0-9_.:-]{1,253}(?:/[0-9]{1,3})?",
+                    allowed="a host name, an IP address or a network such as 10.0.0.0/8",
+                )
+            ),
+            "The hosts that a seed fetches from when the gRPC door is asked.",
+            omitted="all but this machine and link-local addresses",
+            nullable=True,
+        ),
     )

@@ -23,6 +23,8 @@ from dragonfly_vortex.config.yaml_tree import Scalar
 from dragonfly_vortex.transport_table import schemes, transports_named
 
 __all__ = [
+    "FLAG",
+    "RATE",
     "Address",
     "AddressAndPort",
     "Choice",
@@ -221,6 +223,13 @@ class Size(Struct, frozen=True, kw_only=True):
     def show(self, value: int) -> str:
         """Write a size."""
         return show_size(value)
+
+
+FLAG = Flag()
+"""Any boolean."""
+
+RATE = Size(maximum=2**63 - 1, per_second=True)
+"""Any limit of bytes per second."""
 
 
 # -- text -----------------------------------------------------------------------------

@@ -11,40 +11,31 @@ import socket
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dragonfly_vortex.address import ParentAddress
-from dragonfly_vortex.config.cluster import DynconfigConfig, SchedulerConfig
+from dragonfly_vortex.config.cluster import DynconfigConfig, SchedulerConfig, SeedPeerConfig
+from dragonfly_vortex.config.download import DownloadConfig
 from dragonfly_vortex.config.kinds import (
+    FLAG,
+    RATE,
     Address,
-    Choice,
     Directory,
     Duration,
-    File,
-    Flag,
-    ListOf,
-    Mode,
     Name,
-    Parent,
     ProtocolName,
     Size,
     Whole,
 )
 from dragonfly_vortex.config.setting import file_setting, setting
-from dragonfly_vortex.model import BackToSource
-from dragonfly_vortex.transport_table import ALL, BEST
+from dragonfly_vortex.transport_table import ALL
 
 __all__ = [
     "Config",
     "DiscoveryConfig",
-    "DownloadConfig",
-    "DownloadServerConfig",
-    "DownloadTCPConfig",
     "DynconfigConfig",
     "HostConfig",
     "KeepaliveConfig",
     "MetricsConfig",
     "MetricsServerConfig",
     "SchedulerConfig",
-    "SeedPeerConfig",
     "StorageConfig",
     "StorageServerConfig",
     "StorageTCPConfig",
@@ -55,8 +46,6 @@ __all__ = [
     "default_config",
 ]
 
-_RATE = Size(maximum=2**63 - 1, per_second=True)
-_FLAG = Flag()
 _LOCATION = Name(pattern=r"[^\x00-\x1f]{0,255}", allowed="a text of at most 255 characters")
 
 
@@ -96,116 +85,6 @@ class HostConfig:
             nullable=True,
         ),
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadTCPConfig:
-    """The pool of connections to parents."""
-
-    capacity: int = field(
-        default=2000,
-        metadata=setting(
-            Whole(minimum=1, maximum=1_000_000),
-            "How many parents, by address, the pool holds; if all are busy, another waits.",
-        ),
-    )
-    idle_timeout: float = field(
-        default=420.0,
-        metadata=setting(Duration(), "How long an unused connection to a parent is kept."),
-    )
-    connections_per_address: int = field(
-        default=32,
-        metadata=setting(Whole(minimum=1, maximum=65_535), "The most connections to one address."),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadServerConfig:
-    """
-    The local door: a Unix socket for dfget, dfcache and dfctl on the same machine. Any program that can open the socket
-    can have the peer read and write files with the peer's own rights. See [Local door](local-door.md).
-    """
-
-    socket_path: Path | None = field(
-        default=None,
-        metadata=setting(File(), "The socket; its directory is made if missing.", omitted="no local door"),
-    )
-    socket_mode: int = field(
-        default=0o600,
-        metadata=setting(Mode(), "The rights on the socket. A program needs the right to write to it."),
-    )
-    socket_group: str | None = field(
-        default=None,
-        metadata=setting(
-            Name(pattern="[A-Za-z0-9_.-]{1,32}", allowed="the name or the number of a group"),
-            "The group that the socket is given.",
-            omitted="the peer's own",
-            nullable=True,
-        ),
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadConfig:
-    """How this peer fetches, as a child."""
-
-    protocol: str = field(
-        default=BEST,
-        metadata=setting(ProtocolName(BEST), "The transport for content; auto: the best that each parent offers."),
-    )
-    piece_timeout: float = field(
-        default=360.0,
-        metadata=setting(Duration(), "The time without a byte of a piece after which its request fails."),
-    )
-    concurrent_piece_count: int = field(
-        default=8,
-        metadata=setting(Whole(minimum=1, maximum=2**32 - 1), "Pieces of a task that are fetched at once."),
-    )
-    bandwidth_limit: int = field(
-        default=50_000_000_000,
-        metadata=setting(_RATE, "Bytes of content received per second, over all connections."),
-    )
-    allow_empty_digest: bool = field(
-        default=False,
-        metadata=setting(
-            _FLAG,
-            "Accept a piece without a digest where no digest of the whole is known, either. With one, it always is.",
-        ),
-    )
-    follow_announced_addresses: bool = field(
-        default=False,
-        metadata=setting(
-            _FLAG,
-            "Fetch content from any address and port that a parent announces over gRPC. By default only from the host "
-            "by which the parent is known, at an announced port from 1024 on.",
-        ),
-    )
-    parents: tuple[ParentAddress, ...] = field(
-        default_factory=tuple,
-        metadata=setting(
-            ListOf(Parent()),
-            "The parents of `dfvortex download` where the command names none, and of all downloads of a running peer.",
-            omitted="none",
-            nullable=True,
-        ),
-    )
-    back_to_source: BackToSource = field(
-        default=BackToSource.LAST_RESORT,
-        metadata=setting(
-            Choice(BackToSource),
-            "When the source of a task is asked for a piece that no other parent has: `never`; as `last_resort`, when "
-            "no parent may announce it any more, or nothing has come for 5 s; `always`: at once, but parents have a "
-            "second to say what they have. See [A source](download.md#a-source).",
-        ),
-    )
-    concurrent_task_count: int = field(
-        default=100,
-        metadata=setting(
-            Whole(minimum=1, maximum=10_000), "Tasks that a running peer downloads at once; further ones wait."
-        ),
-    )
-    tcp: DownloadTCPConfig = field(default_factory=DownloadTCPConfig)
-    server: DownloadServerConfig = field(default_factory=DownloadServerConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,11 +142,11 @@ class UploadConfig:
 
     bandwidth_limit: int = field(
         default=50_000_000_000,
-        metadata=setting(_RATE, "Bytes of content sent per second, over all connections."),
+        metadata=setting(RATE, "Bytes of content sent per second, over all connections."),
     )
     disable_shared: bool = field(
         default=False,
-        metadata=setting(_FLAG, "Have schedulers offer this peer to no other."),
+        metadata=setting(FLAG, "Have schedulers offer this peer to no other."),
     )
     server: UploadServerConfig = field(default_factory=UploadServerConfig)
     client: UploadClientConfig = field(default_factory=UploadClientConfig)
@@ -327,11 +206,11 @@ class StorageTCPConfig:
     )
     nodelay: bool = field(
         default=True,
-        metadata=setting(_FLAG, "Send small segments at once (TCP_NODELAY)."),
+        metadata=setting(FLAG, "Send small segments at once (TCP_NODELAY)."),
     )
     cork: bool = field(
         default=False,
-        metadata=setting(_FLAG, "Hold back partial segments until a reply is complete (TCP_CORK)."),
+        metadata=setting(FLAG, "Hold back partial segments until a reply is complete (TCP_CORK)."),
     )
     keepalive: KeepaliveConfig = field(default_factory=KeepaliveConfig)
     congestion_control: str | None = field(
@@ -348,7 +227,7 @@ class StorageTCPConfig:
     )
     fastopen: bool = field(
         default=False,
-        metadata=setting(_FLAG, "Take data in a connection's first segment (TCP_FASTOPEN)."),
+        metadata=setting(FLAG, "Take data in a connection's first segment (TCP_FASTOPEN)."),
     )
 
 
@@ -406,36 +285,9 @@ class MetricsConfig:
 
     enable: bool = field(
         default=True,
-        metadata=setting(_FLAG, "Serve the page of metrics."),
+        metadata=setting(FLAG, "Serve the page of metrics."),
     )
     server: MetricsServerConfig = field(default_factory=MetricsServerConfig)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeedPeerConfig:
-    """
-    A seed downloads tasks for others: any client of the gRPC door, such as a scheduler, can have it fetch a URL and
-    delete a task. See [Seed](local-door.md#seed).
-    """
-
-    enable: bool = field(
-        default=False,
-        metadata=setting(_FLAG, "Serve these calls of the gRPC door, and announce the peer to schedulers as a seed."),
-    )
-    sources: tuple[str, ...] = field(
-        default_factory=tuple,
-        metadata=setting(
-            ListOf(
-                Name(
-                    pattern="[A-Za-z0-9_.:-]{1,253}(?:/[0-9]{1,3})?",
-                    allowed="a host name, an IP address or a network such as 10.0.0.0/8",
-                )
-            ),
-            "The hosts that a seed fetches from when the gRPC door is asked.",
-            omitted="all but this machine and link-local addresses",
-            nullable=True,
-        ),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -448,7 +300,7 @@ class DiscoveryConfig:
 
     enable: bool = field(
         default=False,
-        metadata=setting(_FLAG, "Advertise this peer, and have `dfvortex download` ask the peers that are found."),
+        metadata=setting(FLAG, "Advertise this peer, and have `dfvortex download` ask the peers that are found."),
     )
     ip: str | None = field(
         default=None,
@@ -457,7 +309,7 @@ class DiscoveryConfig:
     peer_exchange: bool = field(
         default=False,
         metadata=setting(
-            _FLAG,
+            FLAG,
             "Name to each child the other peers that ask for the same task. As a child, say where this peer serves, "
             "and ask the peers that ask it, or that a parent names.",
         ),

@@ -8,9 +8,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.cluster.host import announcement, host_id
-from dragonfly_vortex.config import default_config
+from dragonfly_vortex.config import HostConfig, SeedPeerConfig, UploadConfig, default_config
 from dragonfly_vortex.config.cluster import SchedulerConfig
-from dragonfly_vortex.config.model import HostConfig, SeedPeerConfig, UploadConfig
 from dragonfly_vortex.host_stats import HostMeter, NetworkMeter
 
 CONFIG = replace(

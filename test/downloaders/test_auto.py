@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from dragonfly_vortex.config.model import Config, DownloadConfig
+from dragonfly_vortex.config import Config, DownloadConfig
 from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.downloaders.failover import FIRST_WORDS, REST

@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.address import ParentAddress
-from dragonfly_vortex.config.model import (
+from dragonfly_vortex.config import (
     Config,
     DownloadConfig,
     DownloadTCPConfig,

@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from dragonfly_vortex.config.model import Config, DownloadConfig, TLSConfig
+from dragonfly_vortex.config import Config, DownloadConfig, TLSConfig
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.downloaders.pooled import GRPCDownloader, PooledDownloader
 from dragonfly_vortex.errors import PoolClosed

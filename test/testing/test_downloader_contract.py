@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
-from dragonfly_vortex.config.model import Config, DownloadConfig
+from dragonfly_vortex.config import Config, DownloadConfig
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IPieceSink
 from dragonfly_vortex.model import DownloadedPiece, DownloadPieceResponse
