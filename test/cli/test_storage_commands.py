@@ -107,6 +107,7 @@ class StoredTests(SynchronousTestCase):
                 b"s3://b/krePERSISTENT",
             ),
             (("--content-for-calculating-task-id", "text"), b"text"),
+            (("--content-for-calculating-task-id", "text", "--piece-length", "4MiB"), b"text"),
         ):
             said = self.assert_done("import", *arguments, "file").splitlines()
             self.assertEqual(said[-1], hashlib.sha256(expected).hexdigest())
