@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 from msgspec import Struct
 
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
@@ -178,7 +179,7 @@ class ImportRequest(Struct, frozen=True, kw_only=True):
 
     kind: PieceKind
     path: Path
-    origin: Origin = field(default_factory=Origin)
+    origin: Origin = msgspec.field(default_factory=Origin)
     ttl: float | None = None
     replica_count: int = 1
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+from msgspec import Struct
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex import model
@@ -24,6 +27,12 @@ class ValueTests(SynchronousTestCase):
         for value, field in ((piece, "damage"), (response, "content"), (METADATA, "offset")):
             with self.assertRaises(AttributeError):
                 setattr(value, field, 1)
+
+    def test_defaults(self) -> None:
+        """No default of a value is the description of a field, as msgspec takes one of dataclasses for."""
+        values = [each for each in vars(model).values() if isinstance(each, type) and issubclass(each, Struct)]
+        defaults = [default for each in values for default in getattr(each, "__struct_defaults__", ())]
+        self.assertEqual([default for default in defaults if isinstance(default, dataclasses.Field)], [])
 
     def test_a_claim_is_the_same_whatever_its_owner(self) -> None:
         """The owner's number changes while the owner runs, and so it is no part of what is compared."""
