@@ -473,7 +473,7 @@ class LateParentTests(TestCase):
         """
         It is asked again until it has the task, and waited for when it pauses; its "not found" ends no download.
         """
-        self.patch(waits, "_QUIET", 0.3)
+        self.patch(waits, "QUIET", 0.3)
         directory = Path(self.mktemp()).absolute()
         content = bytes(range(256)) * 64
         store = PieceStore(directory / "data", _REACTOR)

@@ -237,6 +237,7 @@ class KeptFile:
 
 def sweep_kept(directory: Path) -> None:
     """Delete the kept files of a directory, of any output, that have not changed for :data:`KEPT_SECONDS`."""
+    kept: list[Path] = []
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         kept = [Path(entry.path) for entry in entries if entry.name.endswith((_SUFFIX, _JOURNAL_SUFFIX))]
     for path in sorted(kept, key=lambda path: path.suffix == _JOURNAL_SUFFIX):  # a journal behind its file
