@@ -207,6 +207,8 @@ class Announcer:
         peer_id = self._host.new_peer_id()
         before, refusals = self._announced.get(key), 0
         try:
+            if before is None or before.address != address:
+                await self._clear(request, address)
             try:
                 await self._tell(request, address, peer_id)
             except CallFailed as failed:
@@ -230,6 +232,23 @@ class Announcer:
             self._announced[key] = _Announced(address, peer_id, self._host.clock.seconds(), refusals)
         if address and before is not None and before.address:
             await self._withdraw(request.kind, request.task_id, before)
+
+    async def _clear(self, request: TaskAnnouncement, address: str) -> None:
+        """
+        Have a scheduler forget the peers of this host for a task: those of an earlier process that was killed, beside
+        which this one would be offered as one more parent.
+
+        :raises CallFailed: the scheduler has failed.
+        """
+        methods = METHODS[request.kind]
+        if methods.upload:
+            return  # the scheduler would have this host delete the task
+        asked = methods.delete_request(**{"host_id": self._host.host_id, "task_id": request.task_id})
+        try:
+            await self._host.schedulers.call(address, methods.delete, asked)
+        except CallFailed as failed:
+            if failed.status.code is not grpc.StatusCode.NOT_FOUND:
+                raise
 
     async def _tell(self, request: TaskAnnouncement, address: str, peer_id: str) -> None:
         """

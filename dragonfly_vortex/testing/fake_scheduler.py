@@ -205,6 +205,11 @@ class FakeScheduler:
             return cast(Message, getattr(common_pb2, method[len("Upload") : -len("Finished")])(id=request.task_id))
         elif method.startswith("Delete") and method.endswith("Peer"):
             self.peers.pop(request.peer_id, None)
+        elif method == "DeleteTask":
+            of_host = [each for each, task in self.peers.items() if task == request.task_id]
+            for peer_id in of_host:
+                if peer_id.startswith(request.host_id):
+                    del self.peers[peer_id]
         return Empty()
 
     async def converse(

@@ -41,6 +41,18 @@ class OwnerTests(MemberTestCase):
         await self.until(lambda: membership.announced == 2)
         self.assertEqual(len(scheduler.heard), 2)
 
+    async def test_killed_before(self) -> None:
+        """The peers of an earlier process of this host, which was killed, are not offered beside the new one."""
+        scheduler = await self.scheduler()
+        scheduler.peers.update({"127.0.0.1-member-1": TASK_ID, "127.0.0.1-other-1": TASK_ID})
+        membership = await self.member(self.config([scheduler]))
+        membership.announce_stored(self.stored())
+        await self.until(lambda: membership.announced == 1)
+        peers = sorted(scheduler.peers)
+        self.assertEqual(len(peers), 2)
+        self.assertNotIn("127.0.0.1-member-1", peers)
+        self.assertIn("127.0.0.1-other-1", peers)
+
     async def test_restarted_scheduler(self) -> None:
         """A scheduler that has forgotten what it was told hears it again, without being asked for anything."""
         scheduler = await self.scheduler()

@@ -103,6 +103,15 @@ class RealSchedulerTests(RealSchedulerTestCase):
         self.assertEqual(sorted(self.ports(second)[0]), [4001, 4002])
         second.registration.fail("enough")
 
+    async def test_host_that_was_killed(self) -> None:
+        """A host that comes back without having left is offered once."""
+        await self.owner()
+        await self.owner()
+        download = self.download(await self.host("child", 4002))
+        await self.until(lambda: bool(download.offers))
+        self.assertEqual(self.ports(download), [[4001]])
+        download.registration.fail("enough")
+
     async def test_reschedule(self) -> None:
         """Parents that do not do are not offered again; without others the source is named."""
         await self.owner()
