@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -50,9 +52,17 @@ from dragonfly_vortex.wire import PieceKind
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
+    from dragonfly_vortex.cluster.membership import Membership
+
 __all__ = ["LocalTasks"]
 
 _T = TypeVar("_T")
+
+_ANNOUNCE_TIMEOUT = 5.0
+"""Seconds in which an imported task is announced to a scheduler before the import succeeds all the same."""
+
+_STAT_INTERVAL = 0.05
+"""Seconds between two questions to the scheduler about such a task."""
 
 _Look = Callable[[object], None]
 """Is called now and then by work in a thread; it raises CancelledError when the work is to end."""
@@ -63,13 +73,15 @@ class LocalTasks:
     See :class:`~dragonfly_vortex.rpc.peer_tasks.PeerTasks`.
 
     :param config: the peer's configuration.
+    :param reactor: the clock.
     :param store: the peer's storage.
     :param downloads: the peer's downloads.
     """
 
     _log = Logger()
 
-    def __init__(self, config: Config, store: PieceStore, downloads: Downloads) -> None:
+    def __init__(self, config: Config, reactor: IReactorTime, store: PieceStore, downloads: Downloads) -> None:
+        self._reactor = reactor
         suffix = "-seed" if config.seed_peer.enable else ""
         self.host_id = f"{config.host.ip}-{config.host.hostname}{suffix}"
         self._name = f"{config.host.ip}-{config.host.hostname}-{{}}{suffix}"
@@ -111,13 +123,40 @@ class LocalTasks:
         return self._store.open_piece(kind, task_id, number)
 
     def import_file(self, request: ImportRequest) -> Deferred[StoredTask]:
-        def work(look: _Look) -> StoredTask:
-            origin = request.origin
-            return import_file(
-                request.path, self._store.directory, request.kind, origin.piece_length, progress=look, origin=origin
-            )
+        return Deferred.fromCoroutine(self._import_file(request))
 
-        return self._until_cancelled(work)
+    async def _import_file(self, request: ImportRequest) -> StoredTask:
+        origin = request.origin
+
+        def work(look: _Look) -> StoredTask:
+            length = origin.piece_length
+            return import_file(request.path, self._store.directory, request.kind, length, progress=look, origin=origin)
+
+        task = await self._until_cancelled(work)
+        membership = self._downloads.membership
+        if membership is not None:
+            membership.announce_stored(task)
+            await self._until_known(membership, task)
+        return task
+
+    async def _until_known(self, membership: Membership, task: StoredTask) -> None:
+        """
+        Wait until a scheduler knows an imported task, since other peers can be asked for it from then on; for a limited
+        time, as it is announced again later.
+        """
+        from grpc import StatusCode
+
+        from dragonfly_vortex.rpc.status import CallFailed
+
+        until = self._reactor.seconds() + _ANNOUNCE_TIMEOUT
+        while self._reactor.seconds() < until:
+            try:
+                if getattr(await membership.stat(task.kind, task.task_id), "state", "") != "Uploading":
+                    return
+            except CallFailed as failed:
+                if failed.status.code is not StatusCode.NOT_FOUND:
+                    return
+            await deferLater(self._reactor, _STAT_INTERVAL)
 
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[tuple[StoredTask, bool]]:
         return Deferred.fromCoroutine(self._get_task(kind, task_id))

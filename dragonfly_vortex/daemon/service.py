@@ -140,7 +140,7 @@ class VortexService(Service):
         read_ahead = ReadAhead(self.reactor)
         rechecks = Rechecks(self.config.storage.dir, IReactorTime(self.reactor), read_ahead.in_thread)
         downloads = Downloads(self.config, self.reactor, store)
-        tasks = LocalTasks(self.config, store, downloads)
+        tasks = LocalTasks(self.config, self.reactor, store, downloads)
         settings = DoorSettings(
             config=self.config,
             reactor=self.reactor,

@@ -32,6 +32,7 @@ from dragonfly_vortex.errors import (
     NotStored,
     ProtocolError,
     SourceError,
+    TaskDigestMismatch,
     TaskError,
     VortexError,
 )
@@ -58,6 +59,9 @@ _M = TypeVar("_M", bound=Message)
 
 MAX_TASK_REQUEST = 256 * 1024
 """Bytes of a request for a task: a URL, headers, certificates."""
+
+_MISMATCH = "digest mismatch"
+"""The reference's words for a content with another digest."""
 
 _READERS = 4
 """Threads that read pieces for callers."""
@@ -345,6 +349,8 @@ def _local_status(error: Exception) -> Status:
         return Status(StatusCode.INVALID_ARGUMENT, str(error))
     if isinstance(error, CancelledError):
         return Status(StatusCode.UNAVAILABLE, "the download was given up: the peer is stopping")
+    if isinstance(error, TaskDigestMismatch) and _MISMATCH not in str(error):
+        return Status(StatusCode.INTERNAL, f"{_MISMATCH}: {error}")
     return Status(StatusCode.INTERNAL, str(error) if isinstance(error, VortexError) else "the call has failed")
 
 

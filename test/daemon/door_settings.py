@@ -32,7 +32,7 @@ def door_settings(config: Config, directory: Path) -> DoorSettings:
         limiter=UploadLimiter(10**9, peer_reactor),
         read_ahead=read_ahead,
         rechecks=Rechecks(directory, IReactorTime(reactor), read_ahead.in_thread),
-        tasks=LocalTasks(config, store, Downloads(config, peer_reactor, store)),
+        tasks=LocalTasks(config, peer_reactor, store, Downloads(config, peer_reactor, store)),
         identity=server_tls(config),
         tally=None,
         shared=None,

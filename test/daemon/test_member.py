@@ -30,6 +30,15 @@ class MemberTests(ClusterTestCase):
         await self.call("DeleteTask", dfdaemon_pb2.DeleteTaskRequest(task_id=task.task_id))
         await until(lambda: not self.scheduler.peers)
 
+    async def test_imported_by_the_local_door(self) -> None:
+        """When an import by the local door has succeeded the scheduler knows the task."""
+        member: Any = self.peer._member
+        await until(lambda: member._membership.serving)
+        request = dfdaemon_pb2.UploadPersistentCacheTaskRequest(path=str(self.directory / "file"))
+        task = await self.call("UploadPersistentCacheTask", request)
+        (started,) = self.calls("UploadPersistentCacheTaskStarted")
+        self.assertEqual((started.task_id, started.content_length), (task.id, LENGTH))
+
     async def test_asked(self) -> None:
         """The local door tells what the scheduler knows of a task, and has it forget this host."""
         member: Any = self.peer._member

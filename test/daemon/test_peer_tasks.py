@@ -35,7 +35,7 @@ class LocalTasksTests(TestCase):
         config = Config(storage=StorageConfig(dir=store.directory))
         downloads = Downloads(config, peer_reactor, store)
         self.addCleanup(downloads.stop)
-        self.tasks = LocalTasks(config, store, downloads)
+        self.tasks = LocalTasks(config, peer_reactor, store, downloads)
         self.output = self.directory / "output"
         self.request = ImportRequest(kind=PieceKind.PERSISTENT_CACHE, path=self.directory / "file")
 

@@ -22,7 +22,7 @@ class NameTests(SynchronousTestCase):
         host = HostConfig(ip="10.0.0.1", hostname="peer")
         config = Config(host=host, seed_peer=SeedPeerConfig(enable=seed))
         store = cast(PieceStore, None)
-        return LocalTasks(config, store, Downloads(config, peer_reactor, store))
+        return LocalTasks(config, peer_reactor, store, Downloads(config, peer_reactor, store))
 
     def test_names(self) -> None:
         """Host and peer IDs are formed as the reference forms them; no two downloads have one peer ID."""
