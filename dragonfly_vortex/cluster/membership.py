@@ -156,12 +156,15 @@ class Membership:
             self._early.append(registration)
         return registration
 
-    def announce_stored(self, task: StoredTask) -> None:
+    def announce_stored(self, task: StoredTask) -> Deferred[bool]:
         """
         Announce a task that the storage has all of. One that is announced already, or was registered and finished, is
         announced once.
+
+        :returns: fires with whether a scheduler knows the task, when one has answered. One that has refused it may take
+            it later. The Deferred may be cancelled, and the task is announced all the same.
         """
-        self._announcer.add(TaskAnnouncement.of_stored(task))
+        return self._announcer.add(TaskAnnouncement.of_stored(task))
 
     def forget_stored(self, kind: PieceKind, task_id: str) -> None:
         """Have schedulers offer this peer no more for a task, which has left the storage."""

@@ -8,12 +8,12 @@ fails is tried again.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import Any, ClassVar, Final, NamedTuple
 
 import grpc
 from dragonfly_api import scheduler_pb2
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.defer import TimeoutError as TwistedTimeoutError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -73,6 +73,7 @@ class Announcer:
         self._tasks: dict[_Key, TaskAnnouncement] = {}
         self._announced: dict[_Key, _Announced] = {}
         self._running: dict[_Key, Deferred[None]] = {}
+        self._waiting: defaultdict[_Key, list[Deferred[bool]]] = defaultdict(list)
         self._held: Counter[_Key] = Counter()  # tasks whose download a scheduler knows
         self._timer: IDelayedCall | None = None
         self._is_stopped = False
@@ -82,11 +83,23 @@ class Announcer:
         """The number of tasks that schedulers know this host has."""
         return sum(1 for each in self._announced.values() if each.address)
 
-    def add(self, request: TaskAnnouncement) -> None:
-        """Announce a task. Kinds that schedulers do not know, and tasks whose length is not known, are left out."""
-        if request.kind in METHODS and request.piece_count is not None and not self._is_stopped:
-            self._tasks[request.kind, request.task_id] = request
-            self.look()
+    def add(self, request: TaskAnnouncement) -> Deferred[bool]:
+        """
+        Announce a task. Kinds that schedulers do not know, and tasks whose length is not known, are left out.
+
+        :returns: fires with whether a scheduler knows it, when one has answered. It may be cancelled.
+        """
+        if request.kind not in METHODS or request.piece_count is None or self._is_stopped:
+            return succeed(False)
+        key = (request.kind, request.task_id)
+        self._tasks[key] = request
+        known = self._announced.get(key)
+        if known is not None and known.address:
+            return succeed(True)
+        answered: Deferred[bool] = Deferred(lambda cancelled: self._waiting[key].remove(cancelled))
+        self._waiting[key].append(answered)
+        self.look()
+        return answered
 
     def hold(self, request: TaskAnnouncement) -> None:
         """Delay the announcement of a task until its download has ended, which reports it to a scheduler."""
@@ -110,6 +123,7 @@ class Announcer:
             key = (request.kind, request.task_id)
             self._tasks[key] = request
             self._announced[key] = _Announced(address, peer_id, self._host.clock.seconds())
+            self._answer(key, is_known=True)
 
     def gave_up(self, request: TaskAnnouncement, address: str, peer_id: str) -> None:
         """
@@ -122,6 +136,7 @@ class Announcer:
     def remove(self, kind: PieceKind, task_id: str) -> None:
         """Announce a task no more, and have its scheduler offer this host no more for it."""
         self._tasks.pop((kind, task_id), None)
+        self._answer((kind, task_id), is_known=False)
         known = self._announced.pop((kind, task_id), None)
         if known is not None and known.address in self._host.schedulers.serving:
             self._withdraw_soon(kind, task_id, known)
@@ -176,6 +191,13 @@ class Announcer:
             self._timer.cancel()
         for running in list(self._running.values()):
             running.cancel()
+        for key in list(self._waiting):
+            self._answer(key, is_known=False)
+
+    def _answer(self, key: _Key, *, is_known: bool) -> None:
+        """Fire what waits for a task to be announced."""
+        for each in self._waiting.pop(key, []):
+            each.callback(is_known)
 
     def _due(self, key: _Key) -> str:
         """The scheduler that a task is to be announced to now; empty for none."""
@@ -230,6 +252,7 @@ class Announcer:
             address = peer_id = ""
         if key in self._tasks:
             self._announced[key] = _Announced(address, peer_id, self._host.clock.seconds(), refusals)
+        self._answer(key, is_known=bool(address))
         if address and before is not None and before.address:
             await self._withdraw(request.kind, request.task_id, before)
 

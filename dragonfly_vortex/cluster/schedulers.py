@@ -238,7 +238,7 @@ class Host(Struct, frozen=True, kw_only=True):
     schedulers: Schedulers
     new_peer_id: Callable[[], str]
     announce: Callable[[str], Awaitable[bool]]
-    announce_owner: Callable[[TaskAnnouncement], None]
+    announce_owner: Callable[[TaskAnnouncement], object]
     settled: Callable[[TaskAnnouncement, str, str], None]
     gave_up: Callable[[TaskAnnouncement, str, str], None]
     schedule_timeout: float

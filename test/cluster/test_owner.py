@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from msgspec.structs import replace
+from twisted.internet.defer import CancelledError
 
 from dragonfly_vortex.wire import PieceKind
 from test.cluster.member import MemberTestCase
@@ -40,6 +41,23 @@ class OwnerTests(MemberTestCase):
         membership.announce_stored(self.stored("c" * 64))
         await self.until(lambda: membership.announced == 2)
         self.assertEqual(len(scheduler.heard), 2)
+
+    async def test_answer(self) -> None:
+        """Who announces a task hears when a scheduler has taken it, or refused it, and need not wait for that."""
+        scheduler = await self.scheduler()
+        scheduler.script["d" * 64] = ["url that is not absolute"]
+        membership = await self.member(self.config([scheduler]))
+        self.assertTrue(await membership.announce_stored(self.stored()))
+        self.assertTrue(await membership.announce_stored(self.stored()))
+        self.assertFalse(await membership.announce_stored(self.stored("d" * 64)))
+        self.assertFalse(await membership.announce_stored(self.stored(kind=PieceKind.CACHE)))
+        scheduler.is_hanging = True
+        waiting = membership.announce_stored(self.stored("e" * 64))
+        waiting.cancel()
+        with self.assertRaises(CancelledError):
+            await waiting
+        scheduler.is_hanging = False
+        await self.until(lambda: membership.announced == 2)
 
     async def test_killed_before(self) -> None:
         """The peers of an earlier process of this host, which was killed, are not offered beside the new one."""
