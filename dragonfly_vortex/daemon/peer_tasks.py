@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
-from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -52,17 +51,12 @@ from dragonfly_vortex.wire import PieceKind
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-    from dragonfly_vortex.cluster.membership import Membership
-
 __all__ = ["LocalTasks"]
 
 _T = TypeVar("_T")
 
 _ANNOUNCE_TIMEOUT = 5.0
 """Seconds in which an imported task is announced to a scheduler before the import succeeds all the same."""
-
-_STAT_INTERVAL = 0.05
-"""Seconds between two questions to the scheduler about such a task."""
 
 _Look = Callable[[object], None]
 """Is called now and then by work in a thread; it raises CancelledError when the work is to end."""
@@ -135,28 +129,10 @@ class LocalTasks:
         task = await self._until_cancelled(work)
         membership = self._downloads.membership
         if membership is not None:
-            membership.announce_stored(task)
-            await self._until_known(membership, task)
+            # Other peers can be asked for it once a scheduler knows it. It is announced again later where that fails.
+            with suppress(TimeoutError):
+                await membership.announce_stored(task).addTimeout(_ANNOUNCE_TIMEOUT, self._reactor)
         return task
-
-    async def _until_known(self, membership: Membership, task: StoredTask) -> None:
-        """
-        Wait until a scheduler knows an imported task, since other peers can be asked for it from then on; for a limited
-        time, as it is announced again later.
-        """
-        from grpc import StatusCode
-
-        from dragonfly_vortex.rpc.status import CallFailed
-
-        until = self._reactor.seconds() + _ANNOUNCE_TIMEOUT
-        while self._reactor.seconds() < until:
-            try:
-                if getattr(await membership.stat(task.kind, task.task_id), "state", "") != "Uploading":
-                    return
-            except CallFailed as failed:
-                if failed.status.code is not StatusCode.NOT_FOUND:
-                    return
-            await deferLater(self._reactor, _STAT_INTERVAL)
 
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[tuple[StoredTask, bool]]:
         return Deferred.fromCoroutine(self._get_task(kind, task_id))
