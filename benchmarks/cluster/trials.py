@@ -202,7 +202,7 @@ def content_over_socket(cluster: Cluster) -> str:
 
 
 def range_of_a_file(cluster: Cluster) -> str:
-    """dfget with a Range header at our peer: the bytes at their place, in a file of the whole length, as at a real one"""
+    """dfget with a Range header at our peer: the bytes at their place, as at a real one"""
     file = cluster.file(20 * MB)
     first, end = 5_000_000, 12_000_001
     for is_ours in (False, True):
