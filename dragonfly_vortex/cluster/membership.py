@@ -5,6 +5,7 @@ configured (:func:`~dragonfly_vortex.cluster.is_configured`).
 
 from __future__ import annotations
 
+import ipaddress
 import uuid
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +20,7 @@ from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
+from dragonfly_vortex.address import split_address
 from dragonfly_vortex.cluster.dynconfig import Dynconfig, in_order, read_dynconfig, resolve
 from dragonfly_vortex.cluster.host import announcement, host_id
 from dragonfly_vortex.cluster.methods import METHODS
@@ -254,6 +256,12 @@ class Membership:
 
     async def _welcome(self, address: str) -> bool:
         """A scheduler begins to serve: tell it of this host, and of its tasks."""
+        if ipaddress.ip_address(self._config.host.ip).is_loopback and not _is_loopback(address):
+            self.log.warn(
+                "scheduler {address} gets {ip} as this peer's address, unreachable for other machines: set host.ip",
+                address=address,
+                ip=self._config.host.ip,
+            )
         if not await self._announce(address):
             return False
         await self._announcer.verify(address)
@@ -302,3 +310,8 @@ class Membership:
         ]
         for failure in await failures_of(leaving):
             self.log.info("a scheduler has not forgotten this host: {text}", text=failure.getErrorMessage())
+
+
+def _is_loopback(address: str) -> bool:
+    """Whether an ``IP:PORT`` is on this machine."""
+    return ipaddress.ip_address(split_address(address)[0]).is_loopback

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import cast
 
 import grpc
+from twisted.internet import reactor
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import globalLogPublisher
 
 from dragonfly_vortex.cluster import is_configured
+from dragonfly_vortex.cluster.membership import IMemberReactor, Membership
 from dragonfly_vortex.config import default_config
 from dragonfly_vortex.config.cluster import DynconfigConfig, SchedulerConfig
 from dragonfly_vortex.rpc.status import CallFailed
@@ -54,6 +59,17 @@ class HostTests(MemberTestCase):
         file.write_text("scheduler: {addrs: [nonsense]}\n")
         await self.until(lambda: bool(self.flushLoggedErrors()) or two.announcements >= 1)
         self.assertEqual(membership.serving, {f"127.0.0.1:{two.port}"})
+
+    async def test_address_of_this_machine(self) -> None:
+        """A loopback address is of no use to a scheduler on another machine: a warning says so."""
+        membership = Membership(self.config([]), cast(IMemberReactor, reactor), PORT)
+        await membership.start()
+        self.addCleanup(membership.stop)
+        observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+        await membership._welcome("192.0.2.1:8002")
+        await membership._welcome("127.0.0.1:8002")
+        warnings = [event for event in observer if "set host.ip" in str(event.get("log_format"))]
+        self.assertEqual([event["address"] for event in warnings], ["192.0.2.1:8002"])
 
     async def test_stat(self) -> None:
         """What a scheduler knows of a task can be asked, and that it does not know it, or is not there, is an error."""
