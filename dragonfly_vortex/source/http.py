@@ -7,13 +7,7 @@ The rules are those of RFC 9110: ranges 14, validators 8.8, conditional requests
 
 from __future__ import annotations
 
-import email.utils
-import re
-import time
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import NamedTuple
-from urllib.parse import urljoin, urlsplit
 
 from OpenSSL import SSL
 from treq.client import HTTPClient
@@ -25,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
+from twisted.web.iweb import IResponse
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import (
@@ -40,6 +34,16 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.interfaces import ISource
 from dragonfly_vortex.model import SourceStat
 from dragonfly_vortex.source.agent import CONNECT_TIMEOUT, ContentEncoded, Discarding, SourceAgent, client_over
+from dragonfly_vortex.source.answers import (
+    Range,
+    condition_of,
+    header,
+    length_of,
+    origin_of_url,
+    redirected,
+    retry_after,
+    version_of,
+)
 from dragonfly_vortex.source.location import Header, Location
 from dragonfly_vortex.source.proxies import ProxyRefused
 from dragonfly_vortex.transport.endpoints import AddressNotAllowed
@@ -56,15 +60,11 @@ _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 _ABSENT = frozenset({404, 410})
 
+_EXPIRED = frozenset({401, 403, 404, 410})
+"""Answers of a place to which a redirect led, after which the redirect is asked for again."""
+
 _HARMLESS = frozenset({"accept", "accept-language", "user-agent"})
 """Headers of the user that go to another host after a redirect. Any other may be a credential."""
-
-_CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)")
-
-_NUMBER = re.compile(r"[0-9]{1,19}")
-
-_LONGEST_PAUSE = 3600.0
-"""Seconds of a ``Retry-After`` at the most."""
 
 
 class _PushTransport(ITransport, IPushProducer):
@@ -86,6 +86,7 @@ class HTTPSource:
         self._client: HTTPClient = client_over(agent)
         self._stat: SourceStat | None = None
         self._validator: Header | None = None
+        self._landed: tuple[str, Sequence[Header]] | None = None  # where a redirect led, and what is sent there
 
     def stat(self) -> Deferred[SourceStat]:
         return Deferred.fromCoroutine(self._ask_for_stat())
@@ -105,8 +106,8 @@ class HTTPSource:
         response = await self._ask([("Range", "bytes=0-0")])
         await _discard(response)
         self._check_status(response, 200, 206, 416)
-        found = _Range.of(response)
-        length = _length_of(response) if response.code == 200 else None
+        found = Range.of(response.headers)
+        length = length_of(response) if response.code == 200 else None
         if response.code == 206:
             if found is None or (found.start, found.length) != (0, 1):
                 raise self._changed("expected the first byte", response)
@@ -115,11 +116,11 @@ class HTTPSource:
             length = 0
         # A source that has ranges and does not say how much there is, is read as one stream.
         has_ranges = response.code == 206 and length is not None
-        stat = SourceStat(content_length=length, has_ranges=has_ranges, version=_version(response.headers))
+        stat = SourceStat(content_length=length, has_ranges=has_ranges, version=version_of(response.headers))
         if self._stat is not None and stat != self._stat:
             raise SourceChanged(self.name, f"expected {_described(self._stat)}, got {_described(stat)}")
         self._stat = stat
-        self._validator = _condition(response.headers)
+        self._validator = condition_of(response.headers)
         return stat
 
     # -- a range of it -------------------------------------------------------------------------------------------------
@@ -149,44 +150,66 @@ class HTTPSource:
         if response.code in (412, 416):
             raise self._changed("expected the same version as before", response)
         self._check_status(response, 200, 206)
-        version = _version(response.headers)
+        version = version_of(response.headers)
         if stat is not None and version != stat.version:
             raise SourceChanged(self.name, f"expected version {stat.version or '-'}, got {version or '-'}")
         if length is None:
             if response.code != 200:
                 raise self._changed("expected the whole", response)
-            if stat is not None and _length_of(response) != stat.content_length is not None:
+            if stat is not None and length_of(response) != stat.content_length is not None:
                 raise self._changed(f"expected {stat.content_length} bytes", response)
             return
         if response.code == 200:
             raise RangesIgnored(self.name, "expected a range, got the whole")
-        found = _Range.of(response)
+        found = Range.of(response.headers)
         whole = None if stat is None else stat.content_length
         if found is None or (found.start, found.length, found.whole) != (start, length, whole):
             raise self._changed(f"expected bytes {start}-{start + length - 1} of {whole}", response)
-        if _length_of(response) not in (length, None):
+        if length_of(response) not in (length, None):
             raise self._changed(f"expected {length} bytes", response)
 
     # -- one request ---------------------------------------------------------------------------------------------------
 
     async def _ask(self, headers: Sequence[Header]) -> IResponse:
         """
-        Send a request, and follow redirects. Twisted's ``RedirectAgent`` is not used: it resolves a relative address
-        in the second redirect against the first URL (26.10).
+        Send a request, to where the last one was redirected: another mirror may have another version. Where that place
+        gives nothing any more, as a signed URL does after its time, begin at the URL of the user.
 
         :param headers: in addition to those of the user.
         :raises SourceError: there is no answer, or none that can be used.
         """
-        url, of_user = self._location.url, self._location.headers
+        landed = self._landed
+        if landed is not None:
+            try:
+                response = await self._follow(*landed, headers)
+            except SourceUnavailable:
+                self._landed = None
+                raise
+            if response.code not in _EXPIRED:
+                return response
+            self._landed = None
+            await _discard(response)
+        return await self._follow(self._location.url, self._location.headers, headers)
+
+    async def _follow(self, url: str, of_user: Sequence[Header], headers: Sequence[Header]) -> IResponse:
+        """
+        Send a request, and follow redirects. Twisted's ``RedirectAgent`` is not used: it resolves a relative address
+        in the second redirect against the first URL (26.10).
+
+        :param of_user: headers for the host of the URL.
+        :param headers: headers for all hosts.
+        """
         for _ in range(_MOST_REDIRECTS + 1):
             response = await self._send(url, [*of_user, *headers])
             if response.code not in _REDIRECTS:
+                if response.code in (200, 206) and url != self._location.url:
+                    self._landed = url, of_user
                 return response
             await _discard(response)
-            there = _redirected(url, response.headers)
+            there = redirected(url, response.headers)
             if there is None:
                 raise SourceRefused(self.name, f"expected a redirect to a URL of http, got status {response.code}")
-            if _origin(there) != _origin(url):
+            if origin_of_url(there) != origin_of_url(url):
                 of_user = tuple(each for each in of_user if each[0].lower() in _HARMLESS)
             url = there
         raise SourceRefused(self.name, f"expected at most {_MOST_REDIRECTS} redirects, got more")
@@ -219,7 +242,7 @@ class HTTPSource:
         if response.code in _ABSENT:
             error = SourceNotFound(self.name, reason)
         if response.code in _TEMPORARY:
-            error = SourceUnavailable(self.name, reason, _retry_after(response.headers))
+            error = SourceUnavailable(self.name, reason, retry_after(response.headers))
         error.status = response.code
         for name, values in response.headers.getAllRawHeaders():
             error.headers[name.decode("latin-1").lower()] = b", ".join(values).decode("latin-1")
@@ -228,7 +251,7 @@ class HTTPSource:
     def _changed(self, expected: str, response: IResponse) -> SourceChanged:
         """An answer that contradicts what was said, or what was asked for."""
         got = [f"status {response.code}"]
-        found, length = _header(response.headers, "Content-Range"), _length_of(response)
+        found, length = header(response.headers, "Content-Range"), length_of(response)
         if found:
             got.append(f"Content-Range {found[:60]!r}")
         if length is not None:
@@ -302,87 +325,10 @@ class _Body(Protocol):
         self.done.errback(CancelledError())
 
 
-class _Range(NamedTuple):
-    """
-    The range of an answer.
-
-    :param whole: bytes of the whole content; None where the source does not say.
-    """
-
-    start: int
-    length: int
-    whole: int | None
-
-    @classmethod
-    def of(cls, response: IResponse) -> _Range | None:
-        """The range that an answer names (RFC 9110, 14.4); None for none, and for several."""
-        found = _CONTENT_RANGE.fullmatch(_header(response.headers, "Content-Range"))
-        if found is None:
-            return None
-        first, last = int(found[1] or 0), int(found[2] or -1)
-        return cls(first, last - first + 1, None if found[3] == "*" else int(found[3]))
-
-
-def _length_of(response: IResponse) -> int | None:
-    """Bytes of an answer's content; None where it does not say."""
-    return None if response.length is UNKNOWN_LENGTH else int(response.length)
-
-
-def _header(headers: Headers, name: str) -> str:
-    """A header's value; empty where there is none, or more than one."""
-    values = headers.getRawHeaders(name, ())
-    return values[0].strip() if len(values) == 1 else ""
-
-
-def _version(headers: Headers) -> str:
-    """What changes when the content does: the ETag, also a weak one, or the time of the last change."""
-    return _header(headers, "ETag") or _header(headers, "Last-Modified")
-
-
-def _condition(headers: Headers) -> Header | None:
-    """
-    The header by which a range of the same version is asked for: a strong ETag, or else the time of the last change. A
-    weak ETag does not tell two contents apart byte by byte (RFC 9110, 8.8.1), so it is only compared.
-    """
-    etag, changed = _header(headers, "ETag"), _header(headers, "Last-Modified")
-    if etag.startswith('"'):
-        return "If-Match", etag
-    return ("If-Unmodified-Since", changed) if changed and not etag else None
-
-
 def _described(stat: SourceStat) -> str:
     """What a source has, for messages."""
     length = "content" if stat.content_length is None else f"{stat.content_length} bytes"
     return f"{length} of version {stat.version or '-'}"
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    """The origin that credentials are for: scheme, host and port (RFC 6454)."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def _redirected(url: str, headers: Headers) -> str | None:
-    """Where a redirect leads; None where it leads to nothing that can be asked for."""
-    try:
-        there = urljoin(url, _header(headers, "Location"))
-        parts = urlsplit(there)
-        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and bool(_header(headers, "Location"))
-        return parts._replace(fragment="").geturl() if is_good and parts.port != 0 else None
-    except ValueError:
-        return None
-
-
-def _retry_after(headers: Headers) -> float:
-    """Seconds for which a source asks not to be asked (RFC 9110, 10.2.3): a number, or a date."""
-    value = _header(headers, "Retry-After")
-    seconds = 0.0
-    if _NUMBER.fullmatch(value):
-        seconds = float(value)
-    else:
-        with suppress(ValueError, TypeError, OverflowError):
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
-    return min(max(0.0, seconds), _LONGEST_PAUSE)
 
 
 def _failure(source: str, error: Exception) -> SourceError:

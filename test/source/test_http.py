@@ -72,17 +72,6 @@ class StatTests(SourceCase):
             self.assertEqual(error.retry_after, 7.0)  # type: ignore[attr-defined]
             self.assertIn(f"expected status 200 or 206, got {status}", str(error))
 
-    async def test_retry_after_a_date(self) -> None:
-        """Retry-After may be a date, one that has passed, or nonsense."""
-        origin = self.origin()
-        for value, is_long in (("Fri, 31 Dec 2100 23:59:59 GMT", True), ("Wed, 21 Oct 2015 07:28:00 GMT", False)):
-            origin.script = [say(503, Retry_After=value)]
-            error = await self.failure_of(self.source(origin.url()).stat())
-            self.assertEqual(error.retry_after > 1000, is_long)  # type: ignore[attr-defined]
-        origin.script = [say(503, Retry_After="soon")]
-        error = await self.failure_of(self.source(origin.url()).stat())
-        self.assertEqual(error.retry_after, 0.0)  # type: ignore[attr-defined]
-
     async def test_nothing_listens(self) -> None:
         """The error names the source without what is secret of its URL."""
         origin = self.origin()
@@ -243,6 +232,29 @@ class RedirectTests(SourceCase):
         self.assertEqual(there.asked[0].headers["accept"], "a/b")
         self.assertNotIn("secret", str(there.asked[0].headers))
         self.assertNotIn("authorization", there.asked[0].headers)
+
+    async def test_one_mirror(self) -> None:
+        """All ranges come from the place of the first redirect; when that has expired, a new one is asked for."""
+        mirrors = self.origin(), self.origin()
+        hub = self.origin(script=[redirect(each.url("/blob?sig=secret")) for each in mirrors], always=say(500))
+        source = self.source(hub.url())
+        await source.stat()
+        for start in (0, 1000):
+            await self.fetched(source, start, 1000)
+        self.assertEqual(len(hub.asked), 1)
+        mirrors[0].always = say(403)
+        self.assertEqual(await self.fetched(source, 2000, 1000), CONTENT[2000:3000])
+        self.assertEqual((len(hub.asked), len(mirrors[1].asked)), (2, 1))
+
+    async def test_a_mirror_that_is_away(self) -> None:
+        """Where the place of the redirect cannot be asked, the next request begins at the hub."""
+        mirrors = self.origin(), self.origin()
+        hub = self.origin(script=[redirect(each.url()) for each in mirrors])
+        source = self.source(hub.url())
+        await source.stat()
+        await mirrors[0].stop()
+        self.assertIsInstance(await self.failure_of(self.fetched(source, 0, 1000)), SourceUnavailable)
+        self.assertEqual(await self.fetched(source, 0, 1000), CONTENT[:1000])
 
     async def test_endless(self) -> None:
         """A circle of redirects ends with an error, and so does a redirect to no source."""
