@@ -102,6 +102,7 @@ class FakeScheduler:
         one stays.
     :ivar default: the recording that is played for other tasks.
     :ivar parents: the IP addresses and ports of the parents that are offered, in place of the recorded ones.
+    :ivar offers: likewise, of the next offers, of which each is taken once.
     :ivar peers: the peers that have finished, by their IDs, with their tasks.
     :ivar is_hanging: whether nothing is answered.
     :ivar delay: seconds before a register is answered.
@@ -128,6 +129,7 @@ class FakeScheduler:
         self.calls: list[tuple[str, Any]] = []
         self.script: dict[str, list[str]] = {}
         self.parents: Sequence[tuple[str, int]] = ()
+        self.offers: list[Sequence[tuple[str, int]]] = []
         self.peers: dict[str, str] = {}
         self.is_hanging = False
         self.delay = 0.0
@@ -265,6 +267,8 @@ class FakeScheduler:
     def _offer(self, response: Any) -> Message:
         """A response with the parents of this test."""
         which = response.WhichOneof("response")
+        if self.offers and which.startswith("normal_"):
+            self.parents = self.offers.pop(0)
         if which.startswith("normal_") and self.parents:
             offer = getattr(response, which)
             peers = getattr(offer, offer.DESCRIPTOR.fields_by_number[1].name)

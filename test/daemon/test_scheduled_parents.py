@@ -10,6 +10,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTCP
 
+from benchmarks.processes import free_port
 from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin
 from test.daemon.clustered import ClusterTestCase
 from test.rpc.local_peer import LENGTH, PIECES, until
@@ -57,6 +58,25 @@ class ScheduledTests(ClusterTestCase):
         self.assertEqual(code, StatusCode.INTERNAL)
         self.assertIn(self.task_id, text)
         await until(lambda: all(heard.is_over for heard in self.scheduler.heard))
+
+    async def test_dead_parents(self) -> None:
+        """Where no offered parent can be reached, the scheduler is asked for others, and the download succeeds."""
+        await self.try_useless(free_port())
+
+    async def test_parents_that_refuse(self) -> None:
+        """Nor does a download end with parents that answer, and know nothing of the task."""
+        await self.try_useless(self.scheduler.port)
+
+    async def try_useless(self, port: int) -> None:
+        """Download where the first parents that are offered do not do."""
+        self.scheduler.script[self.task_id] = ["rescheduled to another parent"]
+        self.scheduler.offers = [[("127.0.0.1", port), ("127.0.0.1", port)], self.scheduler.parents]
+        replies = await self.blob()
+        self.assertEqual(replies[0].download_task_started_response.content_length, LENGTH)
+        (heard,) = self.scheduler.heard
+        self.assertIn("reschedule_peer_request", heard.words)
+        await until(lambda: heard.is_over)
+        self.assertEqual(heard.words[-1], "download_peer_finished_request")
 
     async def test_source(self) -> None:
         """The pieces that come from the source are reported as such, and so is the end."""
