@@ -33,6 +33,7 @@ from dragonfly_vortex.model import (
     StoredTask,
     TaskRequest,
 )
+from dragonfly_vortex.source.location import is_url
 from dragonfly_vortex.source.policy import SourcePolicy
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.task.download import TaskDownload
@@ -245,8 +246,11 @@ class Downloads:
             if source and not named:
                 await negotiation.stat_source(source, request.task_id)  # no piece is asked for where this fails
             if not named and not source:
-                reason = "expected a parent or a source, got none"
-                raise NoParentKnown(request.task_id, scheduled.reason if scheduled is not None else reason)
+                reason = scheduled.reason if scheduled is not None else "expected a parent or a source, got none"
+                if request.origin is not None and not is_url(request.origin.url):
+                    scheme = request.origin.url.partition("://")[0]
+                    reason += f"; sources of the scheme {scheme[:20]!r} cannot be asked"
+                raise NoParentKnown(request.task_id, reason)
             target = self._store.write_task(request.kind, request.task_id, digest=request.digest, origin=request.origin)
             download = TaskDownload(
                 self._reactor,
@@ -285,7 +289,7 @@ class Downloads:
     def _add_source(self, parents: _Parents, request: TaskRequest) -> str:
         """The address of the source of a task; empty where none may be asked."""
         origin = request.origin
-        if origin is None or not request.may_ask_source:
+        if origin is None or not request.may_ask_source or not is_url(origin.url):
             return ""
         if parents.config.download.back_to_source is BackToSource.NEVER:
             return ""

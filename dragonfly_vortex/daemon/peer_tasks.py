@@ -20,6 +20,7 @@ from dragonfly_vortex.daemon.downloads import Downloads, is_complete
 from dragonfly_vortex.digest import new_hash, parse_digest
 from dragonfly_vortex.errors import (
     NoSchedulerKnown,
+    NoSourceKnown,
     NotStored,
     OutputError,
     OutputExists,
@@ -163,6 +164,11 @@ class LocalTasks:
         return fail(NoSchedulerKnown()) if membership is None else membership.delete_host()
 
     def entries(self, url: str, headers: Mapping[str, str], *, is_foreign: bool) -> Deferred[SourceEntries]:
+        if url.endswith("/") or not url.startswith(("http://", "https://")):
+            return fail(
+                NoSourceKnown("expected the URL of a file, got that of a directory, or of a hub: none is listed")
+            )
+
         async def ask() -> SourceEntries:
             found = await self._downloads.ask_source(Origin(url=url), headers, is_foreign=is_foreign)
             return SourceEntries(found.content_length or 0, {}, 200)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import grpc
@@ -92,6 +93,8 @@ class LocalTests(SourceTestCase):
 
         origin = self.origin(always=only_with_key)
         wrong = self.call("DownloadTask", self.request(origin, request_header={"X-Key": "wrong"}))
+        downloads: Any = self.peer._downloads
+        await until(lambda: len(downloads) or origin.asked)  # else it would be the one who joins
         right = self.call("DownloadTask", self.request(origin, request_header={"X-Key": "right"}))
         await self.assertFailure(wrong, grpc.RpcError)
         self.assertEqual((await right)[0].download_task_started_response.content_length, LENGTH)
@@ -105,6 +108,20 @@ class LocalTests(SourceTestCase):
         entries: Any = self.channel.unary_unary(path, type(message).SerializeToString, reply)
         found = await self.in_thread(lambda: entries(message, timeout=30))
         self.assertEqual((found.content_length, len(found.entries)), (LENGTH, 0))
+        for url in (f"{origin.url()}/", "hf://owner/repository/"):
+            message.url = url
+            code, text = await self.refusal(self.in_thread(partial(entries, message, timeout=30)))
+            self.assertEqual((code, "none is listed" in text), (StatusCode.INTERNAL, True))
+
+    async def test_other_schemes(self) -> None:
+        """A source of a scheme that this peer does not know is named, where no parent has the task."""
+        request = dfdaemon_pb2.DownloadTaskRequest()
+        request.download.url = "s3://bucket/file"
+        persistent = dfdaemon_pb2.DownloadPersistentTaskRequest(url="s3://bucket/file")
+        persistent.object_storage.region, persistent.object_storage.endpoint = "region", "endpoint"
+        for name, message in (("DownloadTask", request), ("DownloadPersistentTask", persistent)):
+            code, text = await self.refusal(self.call(name, message))
+            self.assertEqual((code, "the scheme 's3' cannot be asked" in text), (StatusCode.INTERNAL, True), text)
 
 
 class SeedTests(SourceTestCase):
