@@ -111,7 +111,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
         carried.append(f"from the source: {reasons}")
     if source.origin is not None:
         carried.append(f"task {arguments.task_id}")
-    if result.found_piece_count:
+    if result.found_piece_count and result.content_length:  # an empty task needs no piece from anywhere
         carried.append(f"{counted(result.found_piece_count, 'piece')} there before")
     if result.fetched_twice:
         carried.append(f"{counted(result.fetched_twice, 'byte')} fetched twice")
