@@ -180,7 +180,7 @@ class AloneTests(SourceDownloadCase):
 
     async def test_retries(self) -> None:
         """What fails for a while is asked for again after growing pauses, also the first request."""
-        origin = self.origin(CONTENT, script=[say(503), None, say(500), cut_off(100)])
+        origin = self.origin(CONTENT, script=[say(503), say(503), None, say(500), cut_off(100)])
         await self.download(origin, retry=30.0)
         self.assertEqual(self.output.read_bytes(), CONTENT)
         self.assertIn("expected status 200 or 206, got 503", "".join(self.lines))
