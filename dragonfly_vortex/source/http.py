@@ -108,13 +108,12 @@ class HTTPSource:
         self._check_status(response, 200, 206, 416)
         found = Range.of(response.headers)
         length = length_of(response) if response.code == 200 else None
-        if response.code == 206:
-            if found is None or (found.start, found.length) != (0, 1):
-                raise self._changed("expected the first byte", response)
-            length = found.whole
-        elif found is not None and found.whole == 0:  # 416: nothing has a first byte
+        if found is not None and found.whole == 0:  # nothing has a first byte
             length = 0
-        # A source that has ranges and does not say how much there is, is read as one stream.
+        elif response.code == 206 and found is not None and (found.start, found.length) == (0, 1):
+            length = found.whole
+        # A source whose ranges are not what they should be, or that does not say how much there is, is read as one
+        # stream: some servers answer "bytes 0--1/0" for an empty file.
         has_ranges = response.code == 206 and length is not None
         stat = SourceStat(content_length=length, has_ranges=has_ranges, version=version_of(response.headers))
         if self._stat is not None and stat != self._stat:

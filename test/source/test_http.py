@@ -49,6 +49,16 @@ class StatTests(SourceCase):
         origin = self.origin(b"")
         self.assertEqual((await self.source(origin.url()).stat()).content_length, 0)
 
+    async def test_wrong_range(self) -> None:
+        """A source that sends another range than the first byte is read as one stream, which may be empty."""
+        for content in (b"", CONTENT):
+            origin = self.origin(content)
+            origin.script = [lambda origin, request, asked: origin.send(request, b"", place="bytes 0--1/0")]
+            source = self.source(origin.url())
+            stat = await source.stat()
+            self.assertEqual((stat.content_length, stat.has_ranges), (None, False))
+            self.assertEqual(await self.fetched(source, 0, None), content)
+
     async def test_another_version(self) -> None:
         """A source that is asked again must say the same."""
         origin = self.origin()
