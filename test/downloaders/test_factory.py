@@ -129,7 +129,7 @@ class ConfiguredTests(TestCase):
         self.assertEqual(first.open_connections, 1)
         await downloader.download_piece(second.address, 0, "", TASK_ID)
         await first.until_deserted()
-        self.assertEqual((first.goodbyes, second.open_connections), (1, 1))
+        self.assertEqual((first.connections, second.open_connections), (1, 1))
 
     async def test_idle_timeout(self) -> None:
         """``idle_timeout`` is how long an unused connection is kept."""
@@ -137,7 +137,7 @@ class ConfiguredTests(TestCase):
         parent = self.parent([sample_piece(10)])
         await downloader.download_piece(parent.address, 0, "", TASK_ID)
         await parent.until_deserted()
-        self.assertEqual(parent.goodbyes, 1)
+        self.assertEqual(parent.connections, 1)
 
     async def test_idle_timeout_of_a_connection(self) -> None:
         """``idle_timeout`` holds for each connection, also while another one to the same parent is busy."""
@@ -148,7 +148,7 @@ class ConfiguredTests(TestCase):
         self.addCleanup(parent.stop)
         busy = downloader.download_piece(parent.address, 1, "", TASK_ID)
         await downloader.download_piece(parent.address, 0, "", TASK_ID)
-        await parent.until(lambda: (parent.goodbyes, parent.open_connections) == (1, 1))
+        await parent.until(lambda: (parent.connections, parent.open_connections) == (2, 1))
         self.assertFalse(busy.called)
         busy.cancel()
         await self.assertFailure(busy, CancelledError)
