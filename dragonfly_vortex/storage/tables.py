@@ -36,6 +36,24 @@ __all__ = [
 VERSION = 2
 """The version of the tables below, kept in the file (``user_version``)."""
 
+_TAKEN_BACK = (
+    "CREATE TABLE taken_back (count INTEGER NOT NULL)",
+    "INSERT INTO taken_back VALUES (0)",
+    *(
+        f"CREATE TRIGGER {name} AFTER {event} BEGIN UPDATE taken_back SET count = count + 1; END"
+        for name, event in (
+            ("piece_deleted", "DELETE ON piece"),
+            ("piece_changed", "UPDATE ON piece"),
+            ("task_deleted", "DELETE ON task"),
+            ("task_added", "INSERT ON task"),  # another kind of its ID may be offered from now on
+        )
+    ),
+)
+"""
+What counts the changes by which a piece that was offered may be offered no more. Triggers count, so that every process
+does, whichever version it has. A piece that is added takes nothing back.
+"""
+
 _TABLES = (
     """
     CREATE TABLE task (
@@ -67,6 +85,7 @@ _TABLES = (
         FOREIGN KEY (kind, task_id) REFERENCES task ON DELETE CASCADE
     ) WITHOUT ROWID
     """,
+    *_TAKEN_BACK,
 )
 """What makes them, one statement each."""
 
@@ -77,6 +96,7 @@ _MIGRATIONS = (
         "ALTER TABLE task ADD COLUMN digest TEXT",
         "ALTER TABLE task ADD COLUMN origin TEXT",
         "ALTER TABLE task ADD COLUMN source_version TEXT NOT NULL DEFAULT ''",
+        *_TAKEN_BACK,
     ),
 )
 """What makes of each version, from 1, the next one."""

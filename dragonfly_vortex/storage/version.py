@@ -10,6 +10,11 @@ has ended. It takes three system calls, which set and release a lock without wai
 one page of the file, the first, again. The very first question opens the write-ahead log and its index, too: it is
 asked where the catalog is opened, and not by the reactor.
 
+A commit that adds pieces, as a download makes with each of its own, is no reason to forget what was read before. So
+where the number has changed, a second one is asked for: how many commits have taken back a piece that was offered,
+which triggers count in a table of the catalog (:mod:`~dragonfly_vortex.storage.tables`). That reads two pages of the
+file, which the commit before has left in the system's memory.
+
 The time of the catalog's file would be cheaper by a microsecond and would not do. It is touched behind each commit
 (:mod:`~dragonfly_vortex.storage.reactor.watch`): in between, or for ever where the process is killed there, others can
 read that a piece is damaged and write to its range, and here the old row would still be believed. To touch it before
@@ -85,6 +90,23 @@ class CatalogVersion:
             return None if self._connection is None else _ask(self._connection)
         except (OSError, sqlite3.Error):
             return None
+
+    def taken_back(self) -> int | None:
+        """
+        A number that is another one when any commit has taken back a piece that was offered. :meth:`current` is asked
+        first. It reads a page of the file, which the commit before has left in memory.
+
+        :returns: None if it is unknown. Of a catalog that does not count it, :meth:`current`.
+        """
+        if self._connection is None:
+            return self.current()
+        try:
+            ((count,),) = self._connection.execute("SELECT count FROM taken_back").fetchall()
+        except sqlite3.OperationalError:
+            return self.current()
+        except (ValueError, sqlite3.Error):
+            return None
+        return int(count)
 
 
 def _ask(connection: sqlite3.Connection) -> int:

@@ -16,7 +16,7 @@ from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.reading import state_of
 from dragonfly_vortex.storage.version import CatalogVersion
-from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 _COMMITTER = """
 import os, sqlite3, sys
@@ -64,6 +64,37 @@ class CatalogVersionTests(SynchronousTestCase):
             self.catalog.list_tasks()
             self.assertEqual(self.version.current(), seen[-1])
         self.assertEqual(len(set(seen)), 5)
+
+    def test_taken_back(self) -> None:
+        """Its second number changes with commits after which a piece may be offered no more, and with no others."""
+        self.add("a-task")
+        task = self.catalog.get_task(PieceKind.STANDARD, "a-task")
+        piece = PieceMetadata(number=0, offset=0, length=1, digest="crc32:1")
+        seen = []
+        for change, is_taken_back in (
+            (lambda: self.catalog.commit_pieces(task, [piece]), False),
+            (lambda: self.catalog.mark_damaged(PieceKind.STANDARD, "a-task", 0, "a test"), True),
+            (lambda: self.catalog.commit_pieces(task, [piece]), True),  # in place of the damaged one
+            (lambda: self.catalog.remove_task(PieceKind.STANDARD, "a-task"), True),
+            (lambda: self.add("a-task"), True),
+        ):
+            before = self.version.taken_back()
+            change()
+            seen.append(self.version.taken_back() != before)
+            self.assertEqual(seen[-1], is_taken_back, len(seen))
+
+    def test_taken_back_without_a_count(self) -> None:
+        """Where none is kept, as in a catalog of an earlier version, each commit may have taken back a piece."""
+        with contextlib.closing(sqlite3.connect(self.catalog.path)) as connection:
+            for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+                connection.execute(f"DROP TRIGGER {trigger}")
+            connection.execute("DROP TABLE taken_back")
+        before = self.version.taken_back()
+        self.assertIsNotNone(before)
+        self.add("a-task")
+        self.assertNotEqual(self.version.taken_back(), before)
+        self.version.close()
+        self.assertIsNone(self.version.taken_back())
 
     def test_read_only(self) -> None:
         """A reader sees the commits of others, too, while these have the catalog open."""

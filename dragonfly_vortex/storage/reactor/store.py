@@ -150,7 +150,7 @@ class PieceStore:
         :returns: fails also with :class:`~dragonfly_vortex.errors.StorageError` for a range outside the piece.
         """
         # Not while it is being closed: SQLite crashes where one thread closes what another one asks.
-        seen = self._hot.refresh() if self._thread is not None else None
+        seen = self._hot.refresh() if self._thread is not None else (None, None)
         try:
             piece = self._open_hot(kind, task_id, number, start, length)
         except StorageError as error:

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError
-from dragonfly_vortex.model import StoredPiece
+from dragonfly_vortex.model import StoredPiece, StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
@@ -26,6 +26,7 @@ from dragonfly_vortex.storage.reactor.piece_cache import (
     HotPieces,
     OpenFiles,
     PiecePages,
+    Seen,
     open_piece,
     page_of,
 )
@@ -211,7 +212,7 @@ class HotPiecesTests(SynchronousTestCase):
             os.close(descriptor)
             self.closed.append(descriptor)
 
-    def remember(self, seen: object) -> None:
+    def remember(self, seen: Seen) -> None:
         """Read the first page and remember it."""
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self.hot.remember(seen, KIND, self.task.task_id, 0, self.rows(), descriptor)
@@ -246,7 +247,7 @@ class HotPiecesTests(SynchronousTestCase):
         self.assertEqual(self.is_hot(), (True, True))
 
     def test_remembered(self) -> None:
-        """What has been read is there until something is committed, whatever that is."""
+        """What has been read is there until a piece is taken back, whichever that is."""
         self.assertEqual(self.is_hot(), (False, False))
         self.remember(self.hot.refresh())
         self.assertEqual(self.is_hot(), (True, True))
@@ -254,6 +255,37 @@ class HotPiecesTests(SynchronousTestCase):
         self.catalog.mark_damaged(KIND, self.task.task_id, 2, "a test")
         self.assertEqual(self.is_hot(), (False, False))
         self.assertEqual(len(self.closed), 1)
+
+    def test_taken_back(self) -> None:
+        """A commit that deletes a piece or a task forgets everything, and so does one that adds a task."""
+        other = StoredTask(kind=KIND, task_id="another", content_length=2, piece_length=1, created_at=1)
+        pieces = [PieceMetadata(number=number, offset=number, length=1, digest="crc32:1") for number in range(2)]
+        for change in (
+            lambda: self.catalog.put_task(other, pieces),
+            lambda: self.catalog.drop_pieces(KIND, "another", {0: "crc32:1"}),
+            lambda: self.catalog.remove_task(KIND, "another"),
+        ):
+            self.remember(self.hot.refresh())
+            self.assertEqual(self.is_hot(), (True, True))
+            change()
+            self.assertEqual(self.is_hot(), (False, False))
+
+    def test_added(self) -> None:
+        """A commit that adds a piece forgets nothing, and a piece that was not there before is asked for again."""
+        self.catalog.drop_pieces(KIND, self.task.task_id, {2: self.rows()[2].metadata.digest})
+        self.remember(self.hot.refresh())
+        self.assertEqual(self.hot.find(KIND, self.task.task_id, 2), self.rows())
+        task = self.catalog.get_task(KIND, self.task.task_id)
+        for number in (3, 4):
+            seen = self.hot.refresh()
+            piece = PieceMetadata(number=number, offset=number * 1000, length=1000, digest="crc32:1")
+            self.catalog.commit_pieces(task, [piece])
+            self.assertEqual(self.is_hot(), (True, True))
+            self.assertIsNone(self.hot.find(KIND, self.task.task_id, 2))
+            self.remember(seen)  # read around the commit: its rows are right, and there may be more by now
+            self.hot.refresh()
+            self.assertIsNone(self.hot.find(KIND, self.task.task_id, 2))
+            self.assertIsNotNone(self.hot.find(KIND, self.task.task_id, number))
 
     def test_committed_while_it_was_read(self) -> None:
         """What was read around a commit is not used, whether the commit has been noticed since or not."""
