@@ -33,6 +33,9 @@ _IMPORTS = (
 
 _HELPS = ("dfvortex --version", "dfvortex --help", "dfvortex download --help", "twistd --help")
 
+_ON_STORAGE = ("list", "stat", "import")
+"""Commands on a storage that has the file."""
+
 _DOWNLOADS = {"tcp": "`dfvortex download` of 1 MB over TCP", "grpc": "`dfvortex download` of 1 MB over gRPC"}
 
 _ROUNDS, _QUICK_ROUNDS = 20, 1
@@ -69,6 +72,10 @@ def measure(run: Run) -> Iterator[Sample]:
             parent = stack.enter_context(Peer(task.storage, run.directory / protocol, protocol))
             output = run.directory / protocol / "output"
             programs[title] = [PROGRAMS / "dfvortex", *download(task.task_id, parent, protocol, output)]
+        operands: dict[str, list[str | Path]] = {"stat": [task.task_id], "import": [run.directory / "file"]}
+        for command in _ON_STORAGE:
+            words = [command, *operands.get(command, []), "--config", parent.config]
+            programs[f"`dfvortex {command}`"] = [PROGRAMS / "dfvortex", *words]
         for _, title in run.turns(list(programs), _ROUNDS, _QUICK_ROUNDS):
             ran = run_to_end(programs[title], run.directory, _TO_END).checked(title)
             yield Sample(program=title, seconds=ran.seconds, processor=ran.processor)
@@ -76,7 +83,8 @@ def measure(run: Run) -> Iterator[Sample]:
 
 def draw(report: Report[Sample]) -> str:
     """The least and the median time; nearly all of it is processor time, which the report has."""
-    order = [_NOTHING, *(f"`{each}`" for each in (*_IMPORTS, *_HELPS)), *_DOWNLOADS.values()]
+    commands = (*_IMPORTS, *_HELPS, *(f"dfvortex {command}" for command in _ON_STORAGE))
+    order = [_NOTHING, *(f"`{each}`" for each in commands), *_DOWNLOADS.values()]
     seen = {each.program for each in report.samples}
     rows = []
     for program in [*(each for each in order if each in seen), *sorted(seen.difference(order))]:
