@@ -74,8 +74,8 @@ def measure(run: Run) -> Iterator[Sample]:
             programs[title] = [PROGRAMS / "dfvortex", *download(task.task_id, parent, protocol, output)]
         operands: dict[str, list[str | Path]] = {"stat": [task.task_id], "import": [run.directory / "file"]}
         for command in _ON_STORAGE:
-            words = [command, *operands.get(command, []), "--config", parent.config]
-            programs[f"`dfvortex {command}`"] = [PROGRAMS / "dfvortex", *words]
+            arguments_of = [*operands.get(command, []), "--config", parent.config]
+            programs[f"`dfvortex {command}`"] = [PROGRAMS / "dfvortex", command, *arguments_of]
         for _, title in run.turns(list(programs), _ROUNDS, _QUICK_ROUNDS):
             ran = run_to_end(programs[title], run.directory, _TO_END).checked(title)
             yield Sample(program=title, seconds=ran.seconds, processor=ran.processor)
