@@ -20,6 +20,7 @@ from typing import NoReturn
 import grpc
 from dragonfly_api import common_pb2, dfdaemon_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
+from twisted.internet.defer import maybeDeferred
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, RemoteProtocolError, StorageFailure
@@ -125,7 +126,8 @@ class UploadRPCs:
         self._rechecks = rechecks
         self._askers = askers
         self._scheme = scheme
-        self._watches = Watches(store, thread, self._sync_message, tasks.is_coming if tasks is not None else _never)
+        self._is_coming = tasks.is_coming if tasks is not None else _never
+        self._watches = Watches(store, thread, self._sync_message, self._is_coming)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="upload-reader")
         self._open = Budget(_MAX_OPEN, fair=True)
         self._questions = Budget(_QUESTIONS_IN_MEMORY, fair=True)
@@ -284,12 +286,16 @@ class UploadRPCs:
         Remember the peer that asks for a task, if it takes part in the exchange.
 
         :returns: the metadata that names the others to it.
-        :raises Exception: there is no such task, or the storage cannot be read.
+        :raises Exception: the storage cannot be read.
         """
         question = context.invocation_metadata() or ()
         if self._askers is None or not takes_part(question):
             return ()
-        await self._thread.ask(self._store.get_task, kind, task_id)
+        try:
+            await self._thread.ask(self._store.get_task, kind, task_id)
+        except NotStored:
+            if not await self._thread.ask(partial(maybeDeferred, self._is_coming, kind, task_id)):
+                return ()  # the stream says why
         peer = asking_peer(self._scheme, str(context.peer()), question)
         if peer is not None and self._askers.add(kind, task_id, peer):
             self._in_readers(partial(self._askers.write, kind, task_id), "the list of peers cannot be written")

@@ -630,6 +630,13 @@ class ExchangeTests(ServiceTestCase):
         await self.add(0)
         self.assertEqual(await self.child(partial(self.ask, "0")), [])
 
+    async def test_begun(self) -> None:
+        """Who asks for a task that has only begun to come is remembered."""
+        self.patch(self.service._rpcs, "_is_coming", lambda kind, task_id: True)
+        await self.child(lambda: self.refusal(lambda: self.ask("4001")))
+        await self.add(0)
+        self.assertEqual(await self.child(partial(self.ask, "0")), ["127.0.0.1:4001"])
+
     async def test_unwritable(self) -> None:
         """A storage in which no file can be made is logged, and peers are named all the same."""
         await self.add(0)
