@@ -45,8 +45,24 @@ class HashRing:
 
         :param key: a task's ID.
         """
-        place = bisect_left(self._places, siphash24(key.encode() + b"\xff"))
+        place = bisect_left(self._places, _place_of(key))
         yield from dict.fromkeys(self._names[place:] + self._names[:place])
+
+    def first(self, key: str) -> str:
+        """
+        The name that is responsible for a key; empty for a ring without names.
+
+        :param key: a task's ID.
+        """
+        if not self._names:
+            return ""
+        return self._names[bisect_left(self._places, _place_of(key)) % len(self._names)]
+
+
+@lru_cache(maxsize=16_384)
+def _place_of(key: str) -> int:
+    """The place of a key. The tasks of a storage are looked up again and again."""
+    return siphash24(key.encode() + b"\xff")
 
 
 @lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ from dragonfly_api import scheduler_pb2
 from google.protobuf.message import Message
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorThreads
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
@@ -45,6 +45,9 @@ _T = TypeVar("_T")
 
 _PORTS: Final = range(1024, 65535)
 """The ports that schedulers accept (``common.proto``)."""
+
+_IN_A_TURN: Final = 10
+"""Downloads that are registered again in one turn of the reactor; each takes some tenths of a millisecond."""
 
 _FAREWELL: Final = 2.0
 """Seconds in which a scheduler hears that this host leaves."""
@@ -271,8 +274,16 @@ class Membership:
     def _look(self) -> None:
         """Something has changed with the schedulers."""
         self._announcer.look()
-        for registration in tuple(self._registrations):
+        Deferred.fromCoroutine(self._look_at_registrations()).addErrback(
+            lambda failure: self.log.failure("downloads cannot be registered again", failure)
+        )
+
+    async def _look_at_registrations(self) -> None:
+        """Register downloads that wait for a scheduler, a few in one turn of the reactor."""
+        for number, registration in enumerate(tuple(self._registrations)):
             registration.look()
+            if number % _IN_A_TURN == _IN_A_TURN - 1:
+                await deferLater(self._reactor, 0)
 
     async def _announce(self, address: str) -> bool:
         """Announce this host to a scheduler; whether it took that."""

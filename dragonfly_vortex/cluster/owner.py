@@ -8,7 +8,7 @@ fails is tried again.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from typing import Any, ClassVar, Final, NamedTuple
 
 import grpc
@@ -75,6 +75,8 @@ class Announcer:
         self._running: dict[_Key, Deferred[None]] = {}
         self._waiting: defaultdict[_Key, list[Deferred[bool]]] = defaultdict(list)
         self._held: Counter[_Key] = Counter()  # tasks whose download a scheduler knows
+        self._queue: deque[_Key] = deque()  # tasks that may have to be announced
+        self._filling: IDelayedCall | None = None
         self._timer: IDelayedCall | None = None
         self._is_stopped = False
 
@@ -98,7 +100,7 @@ class Announcer:
             return succeed(True)
         answered: Deferred[bool] = Deferred(lambda cancelled: self._waiting[key].remove(cancelled))
         self._waiting[key].append(answered)
-        self.look()
+        self._put(key)
         return answered
 
     def hold(self, request: TaskAnnouncement) -> None:
@@ -111,7 +113,7 @@ class Announcer:
         self._held[key] -= 1
         if self._held[key] <= 0:
             del self._held[key]
-            self._host.clock.callLater(0, self.look)
+            self._put(key)
 
     def settled(self, request: TaskAnnouncement, address: str, peer_id: str) -> None:
         """
@@ -170,25 +172,21 @@ class Announcer:
         return False
 
     def look(self) -> None:
-        """Announce what is to be announced."""
+        """Compare all tasks with what schedulers know, and announce what differs."""
         if self._is_stopped:
             return
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        self._timer = None
-        for key, request in self._tasks.items():
-            if len(self._running) >= _AT_ONCE:
-                return  # the end of one looks again
-            if key not in self._running and (address := self._due(key)):
-                self._begin(key, request, address)
-        if self._tasks:
-            self._timer = self._host.clock.callLater(_RETRY, self.look)
+        self._timer = self._host.clock.callLater(_RETRY, self.look)
+        self._queue = deque(key for key in self._tasks if self._due(key))
+        self._fill()
 
     def stop(self) -> None:
         """Announce nothing more."""
         self._is_stopped = True
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        for timer in (self._timer, self._filling):
+            if timer is not None and timer.active():
+                timer.cancel()
         for running in list(self._running.values()):
             running.cancel()
         for key in list(self._waiting):
@@ -199,11 +197,32 @@ class Announcer:
         for each in self._waiting.pop(key, []):
             each.callback(is_known)
 
+    def _put(self, key: _Key) -> None:
+        """A task may have to be announced."""
+        self._queue.append(key)
+        self._fill_soon()
+
+    def _fill_soon(self) -> None:
+        """Announce the next tasks, outside of the caller's turn."""
+        if self._filling is None and self._queue and not self._is_stopped:
+            self._filling = self._host.clock.callLater(0, self._fill)
+
+    def _fill(self) -> None:
+        """Announce the next tasks, as many as may be announced at once."""
+        filling, self._filling = self._filling, None
+        if filling is not None and filling.active():
+            filling.cancel()
+        while self._queue and len(self._running) < _AT_ONCE:
+            key = self._queue.popleft()
+            request = self._tasks.get(key)
+            if request is not None and key not in self._running and (address := self._due(key)):
+                self._begin(key, request, address)
+
     def _due(self, key: _Key) -> str:
         """The scheduler that a task is to be announced to now; empty for none."""
         if key in self._held:
             return ""
-        wanted = next(iter(self._host.schedulers.in_order(key[1])), "")
+        wanted = self._host.schedulers.first(key[1])
         known = self._announced.get(key)
         if known is None or not wanted:
             return wanted
@@ -215,7 +234,7 @@ class Announcer:
     def _begin(self, key: _Key, request: TaskAnnouncement, address: str) -> None:
         def end(_: object) -> None:
             del self._running[key]
-            self._host.clock.callLater(0, self.look)
+            self._fill_soon()
 
         self._running[key] = running = Deferred.fromCoroutine(self._announce(key, request, address))
         running.addErrback(lambda failure: failure.trap(CancelledError) and None)

@@ -86,6 +86,10 @@ class Schedulers:
         """The schedulers that serve, in the order in which a task belongs to them."""
         return tuple(self._ring.in_order(task_id))
 
+    def first(self, task_id: str) -> str:
+        """The scheduler that a task belongs to; empty where none serves."""
+        return self._ring.first(task_id)
+
     def set_known(self, addresses: Iterable[str]) -> None:
         """
         Use these schedulers, and no others. Those that are new are asked whether they serve by the next

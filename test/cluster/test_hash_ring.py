@@ -31,6 +31,7 @@ class HashRingTests(SynchronousTestCase):
             expected = list(dict.fromkeys(node.rpartition("|")[0] for node in row["order"]))
             self.assertEqual(order[: len(expected)], expected, row["key"])
             self.assertEqual(sorted(order), sorted(row["names"]))
+            self.assertEqual(HashRing(row["names"]).first(row["key"]), order[0])
 
     def test_removed_name(self) -> None:
         """Without its first name a key belongs to the second one, and no other key moves."""
@@ -43,4 +44,4 @@ class HashRingTests(SynchronousTestCase):
 
     def test_empty(self) -> None:
         """A ring without names has none for any key."""
-        self.assertEqual(list(HashRing([]).in_order("task")), [])
+        self.assertEqual((list(HashRing([]).in_order("task")), HashRing([]).first("task")), ([], ""))

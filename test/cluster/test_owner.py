@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from msgspec.structs import replace
 from twisted.internet.defer import CancelledError
 
+from dragonfly_vortex.config.cluster import DynconfigConfig
 from dragonfly_vortex.wire import PieceKind
 from test.cluster.member import MemberTestCase
 from test.cluster.recordings import LENGTH, PIECE_LENGTH, TASK_ID, request_of
@@ -41,6 +44,24 @@ class OwnerTests(MemberTestCase):
         membership.announce_stored(self.stored("c" * 64))
         await self.until(lambda: membership.announced == 2)
         self.assertEqual(len(scheduler.heard), 2)
+
+    async def test_many(self) -> None:
+        """To announce one task more does not mean to look at all others."""
+        scheduler = await self.scheduler()
+        config = self.config([scheduler])
+        membership = await self.member(dataclasses.replace(config, dynconfig=DynconfigConfig()))
+        looks = 0
+
+        def first(task_id: str) -> str:
+            nonlocal looks
+            looks += 1
+            return f"127.0.0.1:{scheduler.port}"
+
+        self.patch(membership._schedulers, "first", first)
+        for number in range(200):
+            membership.announce_stored(self.stored(f"{number:064x}"))
+        await self.until(lambda: membership.announced == 200)
+        self.assertLessEqual(looks, 3 * 200)
 
     async def test_answer(self) -> None:
         """Who announces a task hears when a scheduler has taken it, or refused it, and need not wait for that."""
