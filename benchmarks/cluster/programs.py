@@ -206,12 +206,15 @@ class Cluster:
         return sum(int(line.split()[2]) for line in lines if line.split()[1] == f"/{file.path.name}")
 
     @contextmanager
-    def peer(self, *, is_ours: bool, limit: str = "50GB", more: str = "", is_seed: bool = False) -> Iterator[Peer]:
+    def peer(
+        self, *, is_ours: bool, limit: str = "50GB", download: str = "protocol: tcp", seed: str = "enable: false"
+    ) -> Iterator[Peer]:
         """
         A peer that runs inside the block.
 
         :param limit: of what it sends, for each second.
-        :param more: further lines of its configuration file.
+        :param download: what its section ``download`` has beside the socket.
+        :param seed: its section ``seedPeer``.
         """
         name = f"{'ours' if is_ours else 'real'}{next(self._numbers)}"
         place = self.directory / name
@@ -222,17 +225,13 @@ class Cluster:
         dynconfig.write_text(f"scheduler: {{addrs: ['127.0.0.1:{self.scheduler.port}']}}\n", encoding="utf-8")
         for folder in ("plugins", "cache"):
             (place / folder).mkdir()
-        config.write_text(
-            _CONFIG.format(name=name, place=place, door=door, limit=limit, base=base, seed=str(is_seed).lower())
-            + more
-            + (f"dynconfig: {{file: {dynconfig}}}\n" if is_ours else ""),
-            encoding="utf-8",
-        )
+        text = _CONFIG.format(name=name, place=place, door=door, limit=limit, base=base, download=download, seed=seed)
+        config.write_text(text, encoding="utf-8")
         if is_ours:
-            command: list[str | Path] = [PROGRAMS / "twistd", "-n", "--pidfile=", "dfvortex", "--config", config]
+            command: list[str | Path] = [PROGRAMS / "twistd", "-n", "--pidfile=", "dfvortex"]
         else:
-            command = [self.binaries / "dfdaemon", "--config", config, "--dynconfig", dynconfig]
-            command += ["--log-dir", place / "log", "--log-level", "info", "--console"]
+            command = [self.binaries / "dfdaemon", "--log-dir", place / "log", "--log-level", "info", "--console"]
+        command += ["--config", config, "--dynconfig", dynconfig]
         with Program(command, place, [base[0], base[5], door]) as program:
             yield Peer(
                 name=name,
@@ -274,13 +273,13 @@ class Cluster:
 _CONFIG = """\
 host: {{hostname: {name}, ip: 127.0.0.1}}
 server: {{pluginDir: {place}/plugins, cacheDir: {place}/cache}}
-download: {{protocol: tcp, server: {{socketPath: {door}}}}}
+download: {{{download}, server: {{socketPath: {door}}}}}
 upload: {{bandwidthLimit: {limit}, server: {{ip: 127.0.0.1, port: {base[0]}}}}}
 storage: {{dir: {place}/storage, server: {{ip: 127.0.0.1, tcpPort: {base[5]}, quicPort: {base[6]}}}}}
 proxy: {{server: {{ip: 127.0.0.1, port: {base[1]}}}, rules: [{{regex: 'blobs/sha256.*'}}]}}
 metrics: {{server: {{ip: 127.0.0.1, port: {base[2]}}}}}
 health: {{server: {{ip: 127.0.0.1, port: {base[3]}}}}}
 stats: {{server: {{ip: 127.0.0.1, port: {base[4]}}}}}
-seedPeer: {{enable: {seed}}}
+seedPeer: {{{seed}}}
 gc: {{policy: {{diskHighThresholdPercent: 99, diskLowThresholdPercent: 98}}}}
 """
