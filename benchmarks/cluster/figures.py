@@ -18,6 +18,9 @@ __all__ = ["FIGURES", "Figure", "Measured"]
 _CROWD = 8
 """Peers that fetch one task at once."""
 
+_ONLY_PEERS = "protocol: tcp, back_to_source: never"
+"""A section ``download`` of peers that wait for others, as real ones do; these skip the key."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
@@ -106,7 +109,8 @@ def _crowds(of_ours: int) -> Callable[[Cluster, int], Measured]:
             with ExitStack() as stack:
                 owner = stack.enter_context(cluster.peer(is_ours=ours == _CROWD, limit="10MB"))
                 children = [
-                    stack.enter_context(cluster.peer(is_ours=place < ours, limit="10MB")) for place in range(_CROWD)
+                    stack.enter_context(cluster.peer(is_ours=place < ours, limit="10MB", download=_ONLY_PEERS))
+                    for place in range(_CROWD)
                 ]
                 _fetch(cluster, owner, url)
                 before = cluster.asked_of_origin(file)

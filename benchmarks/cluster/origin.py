@@ -43,7 +43,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(404)
             return
         size = path.stat().st_size
-        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "") if size else None
         first = int(wanted[1]) if wanted else 0
         last = min(int(wanted[2]) if wanted and wanted[2] else size - 1, size - 1)
         self.send_response(206 if wanted else 200)

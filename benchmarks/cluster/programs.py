@@ -29,6 +29,9 @@ PIECE_LENGTH = 4 * 1024 * 1024
 _TO_LISTEN = 40.0
 """Seconds that a program has to open its ports; a real peer takes about four when nothing else runs."""
 
+_ATTEMPTS = 3
+"""How often a peer is started that does not listen."""
+
 _TIMEOUT = 120.0
 """Seconds that a command may take."""
 
@@ -216,6 +219,18 @@ class Cluster:
         :param download: what its section ``download`` has beside the socket.
         :param seed: its section ``seedPeer``.
         """
+        with ExitStack() as stack:
+            for left in reversed(range(_ATTEMPTS)):
+                try:
+                    peer = self._start(stack, is_ours=is_ours, limit=limit, download=download, seed=seed)
+                except DidNotWork:  # another program may have taken a port meanwhile
+                    if not left:
+                        raise
+                else:
+                    break
+            yield peer
+
+    def _start(self, stack: ExitStack, *, is_ours: bool, limit: str, download: str, seed: str) -> Peer:
         name = f"{'ours' if is_ours else 'real'}{next(self._numbers)}"
         place = self.directory / name
         (place / "storage").mkdir(parents=True)
@@ -232,16 +247,16 @@ class Cluster:
         else:
             command = [self.binaries / "dfdaemon", "--log-dir", place / "log", "--log-level", "info", "--console"]
         command += ["--config", config, "--dynconfig", dynconfig]
-        with Program(command, place, [base[0], base[5], door]) as program:
-            yield Peer(
-                name=name,
-                is_ours=is_ours,
-                program=program,
-                grpc_port=base[0],
-                vortex_port=base[5],
-                socket=door,
-                config=config,
-            )
+        program = stack.enter_context(Program(command, place, [base[0], base[5], door]))
+        return Peer(
+            name=name,
+            is_ours=is_ours,
+            program=program,
+            grpc_port=base[0],
+            vortex_port=base[5],
+            socket=door,
+            config=config,
+        )
 
     def run(self, program: str, *arguments: str | Path, timeout: float = _TIMEOUT) -> Ran:
         """Run one of the real programs to its end."""

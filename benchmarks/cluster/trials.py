@@ -190,7 +190,7 @@ def digests(cluster: Cluster) -> str:
         for digest in (f"sha256:{file.digest}", f"sha512:{sha512}"):
             _get(cluster, ours, file, "--digest", digest)
         ran, output = cluster.dfget(ours, f"{file.url}?other", "--digest", f"sha256:{'0' * 64}")
-        if ran.status != 1 or output.exists() or "digest" not in ran.output.lower():
+        if ran.status != 1 or output.exists() or file.digest not in ran.output:
             raise DidNotWork(f"status {ran.status}: {_plain(ran.output)[-200:]}")
     return ""
 
