@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -43,7 +43,7 @@ from zope.interface import implementer
 
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_stream import ServerStream
-from dragonfly_vortex.rpc.server_call import REPORTED, ServerCall, timeout_of, trailers_of
+from dragonfly_vortex.rpc.server_call import REPORTED, Metadata, ServerCall, timeout_of, trailers_of
 from dragonfly_vortex.rpc.status import Status
 from dragonfly_vortex.wire.messages import printable
 
@@ -104,6 +104,7 @@ class Server(typing.Protocol):
     max_request: int
     begun: int
     ended_unanswered: int
+    answer_at_once: Callable[[str, Metadata, bytes], list[bytes] | None]
 
     @property
     def calls(self) -> int:
@@ -285,7 +286,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         elif (handler := self._server.handler_of(fields[":path"], headers)) is None:
             self._end(stream, grpc.StatusCode.UNIMPLEMENTED, f"no method {printable(fields[':path'])}")
         else:
-            stream.handler = handler
+            stream.handler, stream.method = handler, fields[":path"]
             timeout = timeout_of(fields.get("grpc-timeout", ""))
             metadata = tuple(field for field in headers if not field[0].startswith(":"))
             stream.call = ServerCall(self._server.thread, self.peer, metadata, timeout, partial(self._take, stream))
@@ -310,10 +311,17 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         request, stream.request = bytes(stream.request), bytearray()
         if len(request) < 5 or int.from_bytes(request[1:5], "big") != len(request) - 5:
             self._end(stream, grpc.StatusCode.INTERNAL, "expected one message")
-        elif request[0]:
+            return
+        if request[0]:
             self._end(stream, grpc.StatusCode.UNIMPLEMENTED, "expected a message without compression")
-        else:
+            return
+        answer = self._server.answer_at_once(stream.method, stream.call.invocation_metadata(), request[5:])
+        if answer is None:
             stream.call.begin(stream.handler, request[5:])
+            return
+        for message in answer:
+            stream.put(message)
+        self._end(stream, grpc.StatusCode.OK, "")
 
     # -- what goes
 

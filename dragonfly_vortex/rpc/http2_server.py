@@ -9,7 +9,7 @@ headers; a call with one reply has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import grpc
@@ -22,6 +22,7 @@ from zope.interface import implementer
 from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_connection import GRPCServerProtocol
+from dragonfly_vortex.rpc.server_call import Metadata
 
 __all__ = ["GRPCServerFactory"]
 
@@ -67,6 +68,8 @@ class GRPCServerFactory(Factory):
         self.begun = 0  # counted in the reactor's thread
         self.ended_unanswered = 0  # so is this
         self._ended = 0  # counted in the event loop's
+        self.answer_at_once: Callable[[str, Metadata, bytes], list[bytes] | None] = lambda method, metadata, data: None
+        """Gives the whole answer to a call, in the reactor's thread; None where its handler has to give it."""
         self._numbered = 0
         self._handlers = handlers
         self._is_draining = False

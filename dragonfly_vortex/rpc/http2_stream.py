@@ -24,6 +24,7 @@ class ServerStream:
         self.number = number
         self.call: ServerCall | None = None
         self.handler: grpc.RpcMethodHandler[Any, Any] | None = None
+        self.method = ""
         self.request = bytearray()
         self.is_request_whole = False
         self.metadata: Metadata | None = None

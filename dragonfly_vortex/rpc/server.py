@@ -21,6 +21,7 @@ from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import StatTally, Tally
 from dragonfly_vortex.peer_exchange import Askers
+from dragonfly_vortex.rpc.announcements import Announcements
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.limits import MAX_REQUEST
 from dragonfly_vortex.rpc.memory_budget import PIECES_IN_MEMORY, Budget
@@ -286,6 +287,7 @@ class UploadService(GRPCService):
         self._tasks = tasks
         self._refusal = refusal
         self._make_network = make_network
+        self._announcements = Announcements(store)
         self._rpcs: UploadRPCs | None = None
 
     def make_rpcs(self, thread: EventLoopThread) -> UploadRPCs:
@@ -301,6 +303,7 @@ class UploadService(GRPCService):
             tally=self._tally,
             stats=self._stats,
             limited_log=self.limited_log,
+            announcements=self._announcements,
             rechecks=self._rechecks,
             askers=self._askers,
             tasks=self._tasks,
@@ -317,9 +320,12 @@ class UploadService(GRPCService):
         factory = GRPCServerFactory(
             thread, rpcs.handlers(), self._clock, max_calls=self._max_calls, max_request=MAX_REQUEST
         )
+        if self._rpcs is not None:
+            factory.answer_at_once = self._rpcs.answer_at_once
         port: IListeningPort = await thread.ask(maybeDeferred, self._listen_at, factory)
 
         def close(timeout: float) -> Deferred[None]:
+            self._announcements.stop()
             return maybeDeferred(port.stopListening).addCallback(lambda _: factory.drain(timeout))
 
         async def stop(timeout: float) -> None:
@@ -332,6 +338,7 @@ class UploadService(GRPCService):
 
     def _listen_at(self, factory: GRPCServerFactory) -> IListeningPort:
         """In the reactor's thread: let connections come."""
+        self._announcements.start()
         served = factory if self._tls is None else TLSServerFactory(self._tls, factory, lambda _: b"", self._clock)
         return IReactorTCP(self._reactor).listenTCP(self._port, cast(Any, served), backlog=BACKLOG, interface=self._ip)
 

@@ -60,7 +60,7 @@ class ServerCall:
         self,
         thread: EventLoopThread,
         peer: str,
-        metadata: Sequence[tuple[str, str]],
+        metadata: Metadata,
         timeout: float | None,
         take: Callable[[], None],
     ) -> None:
@@ -156,7 +156,7 @@ class ServerCall:
         """The address of the child."""
         return self._peer
 
-    def invocation_metadata(self) -> Sequence[tuple[str, str]]:
+    def invocation_metadata(self) -> Metadata:
         """The headers of the call."""
         return self._metadata
 

@@ -31,14 +31,16 @@ from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import StatTally, Tally
 from dragonfly_vortex.model import FileRange, OpenPiece, StoredTask, piece_id
 from dragonfly_vortex.peer_exchange import Askers, asking_peer, takes_part
+from dragonfly_vortex.rpc.announcements import Announcements
 from dragonfly_vortex.rpc.codec import encode_piece
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
 from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST
 from dragonfly_vortex.rpc.memory_budget import Budget, Place
 from dragonfly_vortex.rpc.messages import fill, parse
-from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest
+from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest, path
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks
+from dragonfly_vortex.rpc.server_call import Metadata
 from dragonfly_vortex.rpc.status import Status, status_of
 from dragonfly_vortex.rpc.streams import HOST_INTERVAL, Context, Interest, LoopTurns, tell_host, tell_pieces
 from dragonfly_vortex.rpc.task_servicer import TaskRPCs
@@ -58,6 +60,12 @@ _MAX_OPEN = 64
 
 _NEARLY = 0.9
 """The part of an interval after which a measurement is old: timers are not exact."""
+
+_MOST_AT_ONCE = 1024
+"""Piece numbers of a question that is answered at once: the answer, of some 40 KB, may have to wait for its child."""
+
+_KIND_OF_SYNC = {path(row.sync): kind for kind, row in METHODS.items()}
+"""The kind of piece that a method asks for, by the method's path."""
 
 _QUESTIONS_IN_MEMORY = 64 * 1024 * 1024
 """Bytes of what the open streams of pieces were asked."""
@@ -82,6 +90,7 @@ class UploadRPCs:
     :param budget: what all pieces in memory are taken from.
     :param tally: where pieces and bytes are counted.
     :param limited_log: for what a call can cause; it is used in the reactor's thread.
+    :param announcements: keeps what is said about complete tasks.
     :param stats: where questions about tasks are counted.
     :param rechecks: is called for each piece that has been sent, in the reactor's thread; None: nothing is checked.
     :param askers: remembers the peers that ask; None: peers are not named to each other.
@@ -103,6 +112,7 @@ class UploadRPCs:
         tally: Tally,
         stats: StatTally,
         limited_log: LimitedLog,
+        announcements: Announcements,
         rechecks: Rechecks | None = None,
         askers: Askers | None = None,
         scheme: str = GRPC.scheme,
@@ -127,7 +137,8 @@ class UploadRPCs:
         self._askers = askers
         self._scheme = scheme
         self._is_coming = tasks.is_coming if tasks is not None else _never
-        self._watches = Watches(store, thread, self._sync_message, self._is_coming)
+        self._announcements = announcements
+        self._watches = Watches(store, thread, self._sync_message, self._is_coming, announcements)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="upload-reader")
         self._open = Budget(_MAX_OPEN, fair=True)
         self._questions = Budget(_QUESTIONS_IN_MEMORY, fair=True)
@@ -150,6 +161,29 @@ class UploadRPCs:
             methods[row.sync] = grpc.unary_stream_rpc_method_handler(partial(self._sync, kind))
         health = HealthRPCs(frozenset({"", SERVICE}), self._closing)
         return grpc.method_handlers_generic_handler(SERVICE, methods), health.handlers()
+
+    def answer_at_once(self, method: str, metadata: Metadata, data: bytes) -> list[bytes] | None:
+        """
+        Answer a question about the pieces of a task that is kept. Called in the reactor's thread.
+
+        :param method: the method's path.
+        :param metadata: the headers of the call.
+        :returns: the whole answer; None where a handler has to give it.
+        """
+        kind = _KIND_OF_SYNC.get(method)
+        if kind is None or self._closing.is_set():
+            return None
+        if self._askers is not None and takes_part(metadata):
+            return None
+        try:
+            request = parse(METHODS[kind].sync_request, data)
+        except RemoteProtocolError:
+            return None
+        numbers = getattr(request, METHODS[kind].interested)
+        known = self._announcements.get(kind, str(getattr(request, "task_id")))  # noqa: B009  # its class is in the row
+        if known is None or len(numbers) > _MOST_AT_ONCE:
+            return None
+        return [known[number] for number in numbers if number in known]
 
     def end_streams(self) -> None:
         """End all streams soon, and say that this server stops."""

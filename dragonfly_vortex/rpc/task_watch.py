@@ -20,16 +20,13 @@ from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.geometry import piece_count
 from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.model import StoredPiece, StoredTask
+from dragonfly_vortex.rpc.announcements import Announcements
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["Arrival", "TaskWatch", "Watches"]
 
 _Key = tuple[PieceKind, str]
-
-
-_MOST_KEPT = 65_536
-"""Pieces of complete tasks that are kept for the next child, at some 200 bytes."""
 
 
 _AGAIN = 0.5
@@ -56,7 +53,6 @@ class TaskWatch:
     :ivar looked: whether the catalog has been looked at yet.
     :ivar complete: whether all pieces of the task have a row; nothing will be added then.
     :ivar failure: why nothing more can be known.
-    :ivar is_stale: whether the storage has changed since the first look.
     :ivar changed: set when one of these has changed. Take it before looking at them, for the next change has another.
     """
 
@@ -69,7 +65,6 @@ class TaskWatch:
         self.failure: Exception | None = None
         self.changed = asyncio.Event()
         self.streams = 0
-        self.is_stale = False
         self._numbers: set[int] = set()
         self._piece_count: int | None = None
 
@@ -94,12 +89,14 @@ class TaskWatch:
         thread: EventLoopThread,
         message_of: Callable[[PieceKind, PieceMetadata], bytes],
         is_coming: Callable[[PieceKind, str], bool],
+        announcements: Announcements,
     ) -> bool:
         """
         See what is there.
 
         :param message_of: makes what is said about a piece; called in the reactor's thread.
         :param is_coming: tells whether a task is being downloaded; called there, too.
+        :param announcements: keeps what is said about the pieces if the task is complete.
         :returns: whether the task has no row yet, because it has only begun to come.
         """
         is_first = self._piece_count is None  # not asked yet, or the length was not known yet
@@ -109,7 +106,15 @@ class TaskWatch:
             task = store.get_task(self.kind, self.task_id) if is_first else succeed(None)
             pieces = store.get_pieces(self.kind, self.task_id).addCallback(select)
             both: list[Deferred[Any]] = [task, pieces]
-            return gatherResults(both, consumeErrors=True).addCallbacks(lambda found: (found[0], *found[1]), not_there)
+            changes = announcements.changes
+            return gatherResults(both, consumeErrors=True).addCallbacks(lambda found: there(found, changes), not_there)
+
+        def there(found: list[Any], changes: int) -> tuple[StoredTask | None, int, list[Arrival]]:
+            task, (rows, new) = found
+            length = task.content_length if task is not None else None
+            if length is not None and rows >= piece_count(length, task.piece_length):
+                announcements.keep(self.kind, self.task_id, dict(new), changes)
+            return task, rows, new
 
         def not_there(failure: Failure) -> tuple[None, int, list[Arrival]]:
             first: Failure = failure.value.subFailure  # type: ignore[union-attr]  # of gatherResults
@@ -144,12 +149,11 @@ class Watches:
     """
     The tasks that streams are interested in. The storage's changes are listened to while there is one.
 
-    A task that is complete is kept when its streams have ended, until the storage changes: the next child asks soon.
-
     :param store: where the tasks are.
     :param thread: the event loop, and the way to the storage.
     :param message_of: makes what is said about a piece; called in the reactor's thread.
     :param is_coming: tells there whether a task is being downloaded. One without a piece yet is not unknown then.
+    :param announcements: keeps what is said about complete tasks.
     """
 
     def __init__(
@@ -158,14 +162,14 @@ class Watches:
         thread: EventLoopThread,
         message_of: Callable[[PieceKind, PieceMetadata], bytes],
         is_coming: Callable[[PieceKind, str], bool],
+        announcements: Announcements,
     ) -> None:
         self._is_coming = is_coming
+        self._announcements = announcements
         self._store = store
         self._thread = thread
         self._message_of = message_of
         self._watches: dict[_Key, TaskWatch] = {}
-        self._kept: OrderedDict[_Key, TaskWatch] = OrderedDict()  # complete, and without a stream
-        self._kept_pieces = 0
         self._stale: OrderedDict[_Key, TaskWatch] = OrderedDict()
         self._work = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
@@ -178,8 +182,6 @@ class Watches:
     async def open(self, kind: PieceKind, task_id: str) -> AsyncIterator[TaskWatch]:
         """Watch a task inside the block. The first look at it is announced as a change, too."""
         watch = self._watches.get((kind, task_id))
-        if watch is None and (watch := self._take_kept((kind, task_id))) is not None:
-            self._watches[watch.key] = watch
         if watch is None:
             watch = self._watches[kind, task_id] = TaskWatch(kind, task_id)
             self._stale[watch.key] = watch
@@ -219,7 +221,9 @@ class Watches:
                 self._work.clear()
                 while self._stale:
                     _, watch = self._stale.popitem(last=False)
-                    if await watch.look(self._store, self._thread, self._message_of, self._is_coming):
+                    if await watch.look(
+                        self._store, self._thread, self._message_of, self._is_coming, self._announcements
+                    ):
                         # Nothing in the storage changes where that download fails.
                         asyncio.get_running_loop().call_later(_AGAIN, self._look_at, watch)
                     if watch.failure is not None:
@@ -232,13 +236,6 @@ class Watches:
 
     def _changed(self) -> None:
         """Something in the storage has changed."""
-        self._kept.clear()
-        self._kept_pieces = 0
-        for watch in self._watches.values():
-            watch.is_stale = True
-        if not self._watches:
-            self._rest()
-            return
         self._stale.update((key, watch) for key, watch in self._watches.items() if not watch.settled)
         self._work.set()
 
@@ -251,23 +248,8 @@ class Watches:
     def _put_away(self, watch: TaskWatch) -> None:
         """A task has no stream any more."""
         self._forget(watch)
-        if watch.complete and watch.failure is None and not watch.is_stale:
-            self._keep(watch)
-        if not self._watches and not self._kept:
+        if not self._watches:
             self._rest()
-
-    def _keep(self, watch: TaskWatch) -> None:
-        """Keep a complete task, and drop those that were asked for longest ago where there are too many pieces."""
-        self._kept[watch.key] = watch
-        self._kept_pieces += len(watch.arrived)
-        while self._kept_pieces > _MOST_KEPT:
-            self._take_kept(next(iter(self._kept)))
-
-    def _take_kept(self, key: _Key) -> TaskWatch | None:
-        watch = self._kept.pop(key, None)
-        if watch is not None:
-            self._kept_pieces -= len(watch.arrived)
-        return watch
 
     def _forget(self, watch: TaskWatch) -> None:
         if self._watches.get(watch.key) is watch:

@@ -407,6 +407,24 @@ class SyncTests(ServiceTestCase):
                 self.assertEqual({(piece.ip, piece.tcp_port) for piece in told}, {("192.0.2.7", 4005)})
                 self.assertFalse(told[0].HasField("quic_port"))
 
+    async def test_at_once(self) -> None:
+        """A task that has been asked for is soon answered the same without a look at the storage."""
+        await self.add(0, 1, 2)
+        looks: list[Any] = []
+        real = self.store.get_pieces
+
+        def look(*arguments: Any) -> Any:
+            looks.append(arguments)
+            return real(*arguments)
+
+        self.patch(self.store, "get_pieces", look)
+        before = -1
+        while len(looks) > before:  # the change of the storage may be seen only now
+            before = len(looks)
+            told = await self.child(lambda: list(self.sync(2, 7, 0, 0)))
+            self.assertEqual([piece.number for piece in told], [2, 0, 0])
+        self.assertEqual({(piece.ip, piece.tcp_port) for piece in told}, {("192.0.2.7", 4005)})
+
     async def test_no_door(self) -> None:
         """Without a Vortex door no port is announced."""
         await self.add(0, pieces=1)

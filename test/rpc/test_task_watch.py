@@ -16,6 +16,7 @@ from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.model import OpenPiece, StoredPiece, StoredTask
 from dragonfly_vortex.rpc import task_watch
+from dragonfly_vortex.rpc.announcements import Announcements
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.task_watch import Watches
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
@@ -79,6 +80,7 @@ class WatchesTests(TestCase):
 
     def setUp(self) -> None:
         self.store = _Tasks()
+        self.announcements = Announcements(self.store)
         self.coming: set[str] = set()
         self.thread = EventLoopThread(IReactorFromThreads(reactor), "watches")
         self.thread.start()
@@ -94,6 +96,7 @@ class WatchesTests(TestCase):
                     self.thread,
                     lambda kind, metadata: b"%d" % metadata.number,
                     lambda kind, task_id: task_id in self.coming,
+                    self.announcements,
                 )
             )
 
@@ -111,37 +114,22 @@ class WatchesTests(TestCase):
         await self.thread.ask(in_reactor)
 
     async def test_kept(self) -> None:
-        """A complete task is looked at once for children that come one after the other, until the storage changes."""
-        self.store.pieces["a"] = [0, 1, 2]
+        """A complete task is kept, also where the child has left before; another is not."""
+        self.announcements.start()
+        self.addCleanup(self.announcements.stop)
+        self.store.pieces.update(a=[0, 1, 2], b=[0])
 
-        async def work(watches: Watches) -> list[int]:
-            looks = []
-            for change in (False, False, True, False):
-                if change:
-                    await self.change(lambda: None)
-                    while self.store.subscribers:
-                        await asyncio.sleep(0.001)
-                async with watches.open(_KIND, "a") as watch:
-                    if not watch.complete:
-                        await asyncio.wait_for(watch.changed.wait(), 5)
-                    self.assertEqual(len(watch.arrived), 3)
-                looks.append(len(self.store.looks))
-            return looks
+        async def work(watches: Watches) -> None:
+            changes = []
+            for name in "ab":
+                async with watches.open(_KIND, name) as watch:
+                    changes.append(watch.changed)
+            for change in changes:
+                await asyncio.wait_for(change.wait(), 5)
 
-        self.assertEqual(await self.watched(work), [1, 1, 2, 2])
-
-    async def test_not_awaited(self) -> None:
-        """A child that leaves before the first look has been taken does not spoil it for the next."""
-        self.store.pieces["a"] = [0, 1, 2]
-
-        async def work(watches: Watches) -> tuple[bool, list[str]]:
-            async with watches.open(_KIND, "a") as first:
-                changed = first.changed
-            await asyncio.wait_for(changed.wait(), 5)
-            async with watches.open(_KIND, "a") as second:
-                return second.complete, self.store.looks
-
-        self.assertEqual(await self.watched(work), (True, ["a"]))
+        await self.watched(work)
+        self.assertEqual(self.announcements.get(_KIND, "a"), {0: b"0", 1: b"1", 2: b"2"})
+        self.assertIsNone(self.announcements.get(_KIND, "b"))
 
     async def test_coming(self) -> None:
         """A task that is being downloaded is waited for before its first piece; when that fails, it is unknown."""
@@ -163,20 +151,6 @@ class WatchesTests(TestCase):
 
         numbers, failure = await self.watched(work)
         self.assertEqual((numbers, type(failure)), ([0], NotStored))
-
-    async def test_many_kept(self) -> None:
-        """Tasks that were asked for long ago are dropped for others."""
-        self.patch(task_watch, "_MOST_KEPT", 7)
-
-        async def work(watches: Watches) -> list[str]:
-            for name in "abca":
-                self.store.pieces[name] = [0, 1, 2]
-                async with watches.open(_KIND, name) as watch:
-                    if not watch.complete:
-                        await asyncio.wait_for(watch.changed.wait(), 5)
-            return self.store.looks
-
-        self.assertEqual(await self.watched(work), ["a", "b", "c", "a"])
 
     async def test_one_look_for_many(self) -> None:
         """Streams of one task share its looks, and what is said about a piece."""
