@@ -141,9 +141,8 @@ class Schedulers:
 
     def stop(self) -> Deferred[None]:
         """End all calls. Fires when nothing is left."""
-        for recheck in self._rechecks.values():
-            recheck.cancel()
-        self._rechecks.clear()
+        for address in list(self._rechecks):
+            self._cancel_recheck(address)
         self._ring = HashRing(())
         channels, self._channels = self._channels, {}
         checks = list(self._checking.values())
@@ -162,9 +161,7 @@ class Schedulers:
             self._checking[address].addBoth(lambda _: asked.callback(None))
             return asked
         self._checking[address] = asked
-        recheck = self._rechecks.pop(address, None)
-        if recheck is not None and recheck.active():
-            recheck.cancel()
+        self._cancel_recheck(address)
 
         def end(result: object) -> None:
             del self._checking[address]
@@ -213,12 +210,16 @@ class Schedulers:
         self._pauses[address] = min(2 * pause, _LONGEST_PAUSE)
         self._rechecks[address] = self._settings.reactor.callLater(pause, self.check_one, address)
 
-    def _remove(self, address: str) -> None:
-        """Forget a scheduler."""
-        self._ring = HashRing(self.serving - {address})
+    def _cancel_recheck(self, address: str) -> None:
+        """Cancel a question for later. Its time may have passed while another question was under way."""
         recheck = self._rechecks.pop(address, None)
         if recheck is not None and recheck.active():
             recheck.cancel()
+
+    def _remove(self, address: str) -> None:
+        """Forget a scheduler."""
+        self._ring = HashRing(self.serving - {address})
+        self._cancel_recheck(address)
         self._pauses.pop(address, None)
         self._channels.pop(address).close()
 

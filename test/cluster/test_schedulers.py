@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
+from typing import cast
 
 import grpc
 from dragonfly_api import scheduler_pb2
 from twisted.internet import reactor
+from twisted.internet.defer import succeed
 from twisted.internet.interfaces import IReactorFromThreads
 
+from dragonfly_vortex.cluster.schedulers import Schedulers
 from dragonfly_vortex.config.cluster import SchedulerConfig
+from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.status import CallFailed
 from dragonfly_vortex.testing.fake_scheduler import FakeScheduler
 from test.certificates import Authority
 from test.cluster.member import MemberTestCase
 from test.cluster.recordings import RECORDINGS
+from test.rpc.clocks import ClockReactor
 
 
 class SchedulersTests(MemberTestCase):
@@ -44,6 +50,22 @@ class SchedulersTests(MemberTestCase):
             await schedulers.call(f"127.0.0.1:{scheduler.port}", "DeleteHost", request)
         with self.assertRaises(CallFailed):
             schedulers.converse(f"127.0.0.1:{scheduler.port}", "AnnouncePeer", lambda data: None)
+
+    async def test_stop_after_late_question(self) -> None:
+        """The end is in order where the time of a question came while another one was under way."""
+        mute = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(mute.close)
+        clock = ClockReactor()
+        settings = GRPCSettings(reactor=cast(IRPCReactor, clock), credentials=None, connect_timeout=60.0)
+        schedulers = Schedulers(settings, lambda address: succeed(True))
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        schedulers.set_known([address])
+        checked = schedulers.check_one(address)
+        schedulers.suspect(address)
+        clock.advance(1)
+        await schedulers.stop()
+        await checked
+        self.assertEqual(clock.getDelayedCalls(), [])
 
     async def test_tls(self) -> None:
         """With certificate, key and authority both sides show who they are; without them nothing is announced."""

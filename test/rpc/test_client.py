@@ -14,8 +14,8 @@ import grpc
 from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IReactorCore, IReactorTime
-from twisted.internet.task import Clock, deferLater
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
@@ -40,6 +40,7 @@ from dragonfly_vortex.testing.pieces import TASK_ID, sample_piece
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.wire import PieceKind
 from test.rpc.by_hand import LEGACY_PATHS, piece_reply, read_fields
+from test.rpc.clocks import ClockReactor
 
 _Error = TypeVar("_Error", bound=BaseException)
 
@@ -58,14 +59,6 @@ class _Handlers(grpc.GenericRpcHandler):
         return grpc.unary_unary_rpc_method_handler(
             lambda request, context: self._answer(int(cast(int, read_fields(request).get(3, 0))))
         )
-
-
-class _ClockReactor(Clock):
-    """A clock that the test moves, with the real reactor's threads."""
-
-    callFromThread = staticmethod(_REACTOR.callFromThread)
-    addSystemEventTrigger = staticmethod(IReactorCore(reactor).addSystemEventTrigger)
-    removeSystemEventTrigger = staticmethod(IReactorCore(reactor).removeSystemEventTrigger)
 
 
 class ClientTests(TestCase):
@@ -245,7 +238,7 @@ class ClientTests(TestCase):
             (answered if number == 1 else never).wait(30)
             return piece_reply(sample_piece(1, number=number))
 
-        clock = _ClockReactor()
+        clock = ClockReactor()
         client = GRPCClient(self.parent(answer), GRPCSettings(reactor=cast(IRPCReactor, clock)))
         self.addCleanup(client.stop)
         late = client.download_piece(sample_piece(1, number=2).request(), 100.0)
