@@ -75,6 +75,7 @@ class Membership:
         self._port = port
         self._refreshing: LoopingCall | None = None
         self._announcing: LoopingCall | None = None
+        self._is_stopped = False
         self._is_checked = False  # whether schedulers have been asked once
         self._early: list[Registration] = []
         self._registrations: set[Registration] = set()
@@ -225,6 +226,8 @@ class Membership:
             addresses = dynconfig.addresses
             if dynconfig.name:
                 addresses = await self._in_thread(partial(resolve, dynconfig.name))
+            if self._is_stopped:
+                return
             self._schedulers.set_known(in_order((*self._config.scheduler.addrs, *addresses)))
         except (ConfigError, OSError) as error:
             self.log.error("the schedulers' addresses cannot be had: {error}", error=error)
@@ -289,6 +292,8 @@ class Membership:
         """Announce this host to a scheduler; whether it took that."""
         try:
             stats = await self._in_thread(self._meter.read)
+            if self._is_stopped:
+                return False  # this host has said that it leaves
             await self._schedulers.call(address, "AnnounceHost", announcement(self._config, self._port, stats))
         except (CallFailed, OSError, KeyError) as error:
             text = error.status.text if isinstance(error, CallFailed) else str(error)
@@ -301,10 +306,11 @@ class Membership:
     async def _announce_again(self) -> None:
         """Announce this host to all schedulers that serve."""
         for address in self._schedulers.serving:
-            if not await self._announce(address):
+            if not await self._announce(address) and not self._is_stopped:
                 self._schedulers.suspect(address)
 
     async def _stop(self) -> None:
+        self._is_stopped = True
         for looping in (self._refreshing, self._announcing):
             if looping is not None and looping.running:
                 looping.stop()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from threading import Event
 from typing import cast
 
 import grpc
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 
@@ -14,10 +16,27 @@ from dragonfly_vortex.cluster import is_configured
 from dragonfly_vortex.cluster.membership import IMemberReactor, Membership
 from dragonfly_vortex.config import default_config
 from dragonfly_vortex.config.cluster import DynconfigConfig, SchedulerConfig
+from dragonfly_vortex.host_stats import HostMeter, HostStats
 from dragonfly_vortex.rpc.status import CallFailed
 from dragonfly_vortex.wire import PieceKind
 from test.cluster.member import PORT, MemberTestCase
 from test.cluster.recordings import TASK_ID
+
+
+class _Measured(HostMeter):
+    """
+    A meter that has measured already.
+
+    :param stats: what it reads.
+    """
+
+    def __init__(self, stats: HostStats) -> None:
+        self.done = Event()
+        self._stats = stats
+
+    def read(self) -> HostStats:
+        self.done.set()
+        return self._stats
 
 
 class HostTests(MemberTestCase):
@@ -70,6 +89,30 @@ class HostTests(MemberTestCase):
         await membership._welcome("127.0.0.1:8002")
         warnings = [event for event in observer if "set host.ip" in str(event.get("log_format"))]
         self.assertEqual([event["address"] for event in warnings], ["192.0.2.1:8002"])
+
+    async def test_announcement_late(self) -> None:
+        """A host that leaves while it is measured is not announced after that."""
+        scheduler = await self.scheduler()
+        membership = await self.member(self.config([scheduler]))
+        announced = scheduler.announcements
+        measured = membership._meter = _Measured(membership._meter.read())
+        again = Deferred.fromCoroutine(membership._announce_again())
+        measured.done.wait()
+        stopping = membership.stop()
+        await again
+        await stopping
+        self.assertEqual(scheduler.announcements, announced)
+
+    async def test_refresh_late(self) -> None:
+        """A list of schedulers that is read while the member stops is not used."""
+        scheduler = await self.scheduler()
+        config = self.config([scheduler])
+        membership = await self.member(replace(config, scheduler=SchedulerConfig(addrs=())))
+        membership._config = config
+        refreshed = Deferred.fromCoroutine(membership._refresh())
+        await membership.stop()
+        await refreshed
+        self.assertEqual((membership._schedulers.known, scheduler.announcements), (frozenset(), 0))
 
     async def test_stat(self) -> None:
         """What a scheduler knows of a task can be asked, and that it does not know it, or is not there, is an error."""
