@@ -75,8 +75,8 @@ class Discarding(Protocol):
     transport: ITransport
 
     def __init__(self, most: int = 64 * 1024) -> None:
-        self.done: Deferred[None] = Deferred()
-        """Fires at the end of the body, however it ends."""
+        self.done: Deferred[None] = Deferred(lambda _: self.transport.loseConnection())
+        """Fires at the end of the body, however it ends. Cancelling it closes the connection."""
         self._left = most
 
     def connectionMade(self) -> None:
@@ -89,7 +89,8 @@ class Discarding(Protocol):
             self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.done.callback(None)
+        if not self.done.called:
+            self.done.callback(None)
 
 
 @implementer(IAgent, IAgentEndpointFactory)

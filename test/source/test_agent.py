@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 
+from twisted.internet.defer import CancelledError
+from twisted.internet.testing import StringTransport
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import SourceChanged, SourceRefused
+from dragonfly_vortex.source.agent import Discarding
 from dragonfly_vortex.testing.scripted_origin import encoded
 from test.source.origins import CONTENT, SourceCase
 
@@ -21,6 +24,15 @@ class AgentTests(SourceCase):
         error = await self.failure_of(self.source(origin.url()).stat())
         self.assertIsInstance(error, SourceChanged)
         self.assertIn("Content-Encoding 'gzip'", str(error))
+
+    def test_discarding_given_up(self) -> None:
+        """The connection of a body that is not waited for any more is closed."""
+        discarding, transport = Discarding(), StringTransport()
+        discarding.makeConnection(transport)
+        discarding.done.cancel()
+        self.failureResultOf(discarding.done, CancelledError)
+        self.assertTrue(transport.disconnecting)
+        discarding.connectionLost()
 
     async def test_connections_are_kept(self) -> None:
         """Ranges one after the other take one connection."""
