@@ -67,7 +67,7 @@ class SourceDownloader(ByKind):
         connections may be made share one, and with it the connections that are kept.
     :param clock: for time-outs, and for the rests that the limiter asks for.
     :param limiter: what all content is spent from.
-    :param piece_timeout: seconds without progress after which a piece fails.
+    :param piece_timeout: seconds without progress after which a piece fails, and in which a source says what it has.
     """
 
     def __init__(
@@ -114,6 +114,7 @@ class SourceDownloader(ByKind):
             HTTPSource(location, self._agents[may_connect]),
             self._clock,
             self._limiter,
+            timeout=self._piece_timeout,
             piece_length=origin.piece_length,
             version=version,
         )

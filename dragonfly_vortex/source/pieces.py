@@ -51,6 +51,7 @@ class SourcePieces:
     :param source: gives the bytes.
     :param clock: for time-outs, and for the rests that the limiter asks for.
     :param limiter: what all content is spent from.
+    :param timeout: seconds in which the source says what it has. It is asked again when that is wanted again.
     :param piece_length: bytes of every piece but the last; None: by Dragonfly's rule.
     :param version: what is known already of the version of the content; empty for nothing. Another one is refused.
     """
@@ -61,10 +62,12 @@ class SourcePieces:
         clock: IReactorTime,
         limiter: TokenBucket,
         *,
+        timeout: float,
         piece_length: int | None = None,
         version: str = "",
     ) -> None:
         self._source = source
+        self._timeout = timeout
         self._clock = clock
         self._limiter = limiter
         self._wanted_length = piece_length
@@ -105,7 +108,7 @@ class SourcePieces:
             self._asking.append(waiting)
         else:
             self._asking = [waiting]
-            self._coming = self._source.stat()
+            self._coming = self._source.stat().addTimeout(self._timeout, self._clock, self._no_answer)
             self._coming.addBoth(self._answered)
         return waiting
 
@@ -206,6 +209,10 @@ class SourcePieces:
         )
         sink = MemorySink() if request.sink is None else request.sink
         return PieceReceiver(self._source.name, self._piece_id(request), metadata, sink, is_source=True)
+
+    def _no_answer(self, _: object, timeout: float) -> Failure:
+        reason = f"expected an answer within {round(timeout, 3):g} s, got none"
+        return Failure(SourceUnavailable(self._source.name, reason))
 
     def _answered(self, result: SourceStat | Failure) -> None:
         """The source has said what it has, or cannot be asked."""

@@ -32,13 +32,20 @@ class PiecesCase(SourceCase):
     """Pieces of 64 KiB of an origin's 300000 bytes."""
 
     def pieces(
-        self, origin: ScriptedOrigin, *, piece_length: int | None = LENGTH, rate: int = 1 << 40, version: str = ""
+        self,
+        origin: ScriptedOrigin,
+        *,
+        piece_length: int | None = LENGTH,
+        rate: int = 1 << 40,
+        timeout: float = 9,
+        version: str = "",
     ) -> SourcePieces:
         """The pieces of an origin."""
         pieces = SourcePieces(
             self.source(origin.url("/f?sig=secret")),
             self.clock,
             TokenBucket(rate, self.clock),
+            timeout=timeout,
             piece_length=piece_length,
             version=version,
         )
@@ -76,6 +83,16 @@ class RangeTests(PiecesCase):
         self.assertEqual(origin.ranges, [(n * LENGTH, min((n + 1) * LENGTH, 300_000) - 1) for n in range(COUNT)])
         self.assertEqual(len(origin.asked), COUNT + 1)
         self.assertEqual(pieces.version, '"1"')
+
+    async def test_mute_at_first(self) -> None:
+        """A source that does not say what it has is asked again when that is wanted again."""
+        self.patch(pieces_of_source, "_PAUSE", 0.0)
+        origin = self.origin(script=[hang])
+        pieces = self.pieces(origin, timeout=0.2)
+        error = await self.failure_of(pieces.stat())
+        self.assertIn("expected an answer within 0.2 s", str(error))
+        pieces._timeout = 9  # so that the second answer may take its time
+        self.assertEqual((await pieces.stat()).content_length, len(CONTENT))
 
     async def test_rule(self) -> None:
         """Without a wanted length pieces are as long as Dragonfly's rule says."""
