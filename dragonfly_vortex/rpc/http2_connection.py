@@ -24,7 +24,6 @@ from h2.events import (
     RequestReceived,
     StreamEnded,
     StreamReset,
-    WindowUpdated,
 )
 from h2.exceptions import H2Error, ProtocolError
 from h2.settings import SettingCodes
@@ -42,6 +41,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
+from dragonfly_vortex.rpc.http2_frames import FrameCount
 from dragonfly_vortex.rpc.http2_stream import ServerStream
 from dragonfly_vortex.rpc.server_call import REPORTED, Metadata, ServerCall, timeout_of, trailers_of
 from dragonfly_vortex.rpc.status import Status
@@ -61,6 +61,12 @@ _SILENT = 300.0
 _ANSWER = 20.0
 """Seconds in which it has to answer that. Both are the reference's (``dragonfly-client``, ``grpc/mod.rs``)."""
 
+_PATIENCE = 60.0
+"""
+Seconds that a child has to finish a question, to take the next part of a reply (:data:`REPORTED`) or its last one, and
+to take the rest when its connection is closed. One that takes longer may never do it, and holds memory and a call.
+"""
+
 _STREAMS = 256
 """Calls on one connection. A client waits by itself where a connection has all of its calls."""
 
@@ -72,16 +78,20 @@ _HEADERS = 16 * 1024
 _STEP = 512 * 1024
 """Bytes of messages that a connection sends in one turn of the reactor."""
 
-_MOST_UNREAD = 1024 * 1024
+_MOST_UNREAD = 128 * 1024
 """Bytes of frames without messages that may wait for a child that reads nothing."""
 
 _BITE = 8 * 1024
 """Bytes of a connection that are looked at before the next look at what it sends."""
 
 _MOST_IDLE_FRAMES = 5000
-"""
-Frames that ask for nothing, as pings, settings and ends of calls, that a connection may send in :data:`_SHORT_WHILE`.
-"""
+"""Frames beyond those that calls need, such as pings and resets, that a connection may send in :data:`_SHORT_WHILE`."""
+
+_FRAMES_OF_A_CALL = 8
+"""The frames that an answered call may need beside those for its bytes."""
+
+_FRAME = 1024
+"""Bytes for which a child may send a frame: those of its questions, and those for which it makes room."""
 
 _SHORT_WHILE = 10.0
 """Seconds."""
@@ -140,8 +150,11 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._is_asked = False
         self._is_paused = False
         self._is_draining = False
+        self._is_closing = False
         self._unread = 0
-        self._idle_frames = 0
+        self._frames = FrameCount(_HEADERS)
+        self._frames_before = 0  # until the beginning of this short while
+        self._frames_allowed = 0.0  # that calls needed in it
         self._counted_since = 0.0
         self._next_turn: IDelayedCall | None = None
         # The headers of replies are ours: h2 need not look at each of them.
@@ -159,6 +172,8 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
                 SettingCodes.ENABLE_PUSH: 0,
             }
         )
+        # The setting above holds from the child's acknowledgement on, which may never come.
+        self._h2.decoder.max_header_list_size = _HEADERS
 
     # -- the connection
 
@@ -171,20 +186,21 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self.setTimeout(_HANDSHAKE)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._is_closing:
+            return
         self._is_asked = False
         if self._streams:
             self.setTimeout(_SILENT)
         try:
             for start in range(0, len(data), _BITE):
-                for event in self._h2.receive_data(data[start : start + _BITE]):
+                bite = data[start : start + _BITE]
+                self._frames.add(bite)
+                for event in self._h2.receive_data(bite):
                     self._on(event)
-                if self._idle_frames > _MOST_IDLE_FRAMES:
-                    self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-                    raise ProtocolError("too many frames without a call")
+                self._check_frames(len(bite))
         except (H2Error, UnicodeDecodeError):
             self._flush()
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
+            self._close()
             return
         self._pump()
 
@@ -198,7 +214,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._server.connection_lost(self)
 
     def timeoutConnection(self) -> None:
-        if not self._is_greeted or self._is_asked:
+        if not self._is_greeted or self._is_asked or self._is_closing:
             self.transport.abortConnection()
         elif not self._streams:
             self.drain()
@@ -236,13 +252,22 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
 
     def _close_if_drained(self) -> None:
         if self._is_draining and not self._streams:
-            self.transport.unregisterProducer()
-            self.transport.loseConnection()
+            self._close()
+
+    def _close(self) -> None:
+        """Close the connection when its child has taken what was sent. Calls that are left are cancelled."""
+        if self._is_closing:
+            return
+        self._is_closing = True
+        for stream in list(self._streams.values()):
+            self._forget(stream, is_cancelled=True)
+        self.setTimeout(_PATIENCE)
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
 
     # -- what comes
 
     def _on(self, event: Event) -> None:
-        self._count(event)
         if isinstance(event, RequestReceived):
             self._request(event.stream_id, cast("list[tuple[str, str]]", event.headers))
         elif isinstance(event, DataReceived):
@@ -252,6 +277,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         elif isinstance(event, StreamEnded):
             if (stream := self._streams.get(event.stream_id)) is not None:
                 stream.is_request_whole = True
+                stream.stop_waiting()
                 self._begin(stream)
         elif isinstance(event, StreamReset):
             if (stream := self._streams.get(event.stream_id)) is not None:
@@ -262,19 +288,26 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         elif isinstance(event, ConnectionTerminated):
             self.drain()
 
-    def _count(self, event: Event) -> None:
-        """Count a frame that asks for nothing. Those of some seconds ago count no more."""
-        if (isinstance(event, DataReceived) and event.data) or isinstance(event, (RequestReceived, WindowUpdated)):
-            return
+    def _check_frames(self, length: int) -> None:
+        """
+        See whether the child sends more frames than its calls need. Those of some seconds ago count no more.
+
+        :param length: bytes that have come.
+        :raises ProtocolError: it does.
+        """
         now = self._server.clock.seconds()
         if now - self._counted_since > _SHORT_WHILE:
-            self._counted_since, self._idle_frames = now, 0
-        self._idle_frames += 1
+            self._counted_since, self._frames_before, self._frames_allowed = now, self._frames.frames, 0
+        self._frames_allowed += length / _FRAME
+        if self._frames.frames - self._frames_before - self._frames_allowed > _MOST_IDLE_FRAMES:
+            self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+            raise ProtocolError("too many frames without a call")
 
     def _request(self, number: int, headers: list[tuple[str, str]]) -> None:
         """A call begins."""
         fields = dict(headers)
         stream = self._streams[number] = ServerStream(number)
+        stream.patience = self.callLater(_PATIENCE, lambda: self._lose_patience(stream))
         self._server.begun += 1
         self.setTimeout(_SILENT)
         if self._is_draining:
@@ -283,8 +316,8 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
             self._end(stream, grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls at once")
         elif not fields.get("content-type", "").startswith("application/grpc"):
             self._end(stream, grpc.StatusCode.UNKNOWN, "expected a call of gRPC, got another request of HTTP/2")
-        elif (handler := self._server.handler_of(fields[":path"], headers)) is None:
-            self._end(stream, grpc.StatusCode.UNIMPLEMENTED, f"no method {printable(fields[':path'])}")
+        elif (handler := self._server.handler_of(path := fields.get(":path", ""), headers)) is None:
+            self._end(stream, grpc.StatusCode.UNIMPLEMENTED, f"no method {printable(path)}")
         else:
             stream.handler, stream.method = handler, fields[":path"]
             timeout = timeout_of(fields.get("grpc-timeout", ""))
@@ -336,8 +369,14 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
                 stream.put(sent)
             else:
                 stream.metadata = sent
-        self._ready[stream.number] = stream
+        self._to_be_sent(stream)
         self._pump()
+
+    def _to_be_sent(self, stream: ServerStream) -> None:
+        """A call has something for its child."""
+        self._ready[stream.number] = stream
+        if stream.patience is None and (stream.has_content or stream.status is not None):
+            stream.patience = self.callLater(_PATIENCE, lambda: self._lose_patience(stream))
 
     def _pump(self) -> None:
         """Send as much as may be sent in this turn."""
@@ -377,9 +416,14 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         if length and stream.call is not None:
             stream.has_sent = True
             stream.unreported += length
+            self._frames_allowed += length / _FRAME
             if stream.unreported >= REPORTED:
                 stream.call.sent(stream.unreported)
                 stream.unreported = 0
+                if stream.patience is not None:
+                    stream.patience.reset(_PATIENCE)
+            if not stream.has_content:
+                stream.stop_waiting()
         if stream.status is not None and not stream.has_content:
             self._send_status(stream, stream.status)
         return length
@@ -405,6 +449,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         trailers = trailers_of(status)
         headers = trailers if stream.has_headers else [*_REPLY, *trailers]
         self._h2.send_headers(stream.number, headers, end_stream=True)
+        self._frames_allowed += _FRAMES_OF_A_CALL
         if not stream.is_request_whole:
             self._h2.reset_stream(stream.number, ErrorCodes.NO_ERROR)
         self._forget(stream, is_cancelled=False)
@@ -412,7 +457,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
     def _end(self, stream: ServerStream, code: grpc.StatusCode, text: str) -> None:
         """End a call that no handler answers."""
         stream.status = Status(code, text)
-        self._ready[stream.number] = stream
+        self._to_be_sent(stream)
 
     def _expire(self, stream: ServerStream) -> None:
         """The deadline of a call with one reply has passed."""
@@ -425,11 +470,20 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._forget(stream, is_cancelled=True)
         self._flush()
 
+    def _lose_patience(self, stream: ServerStream) -> None:
+        """The child does not finish its question, or does not take the reply."""
+        stream.patience = None
+        with contextlib.suppress(H2Error):
+            self._h2.reset_stream(stream.number, ErrorCodes.CANCEL)
+        self._forget(stream, is_cancelled=True)
+        self._flush()
+
     def _forget(self, stream: ServerStream, *, is_cancelled: bool) -> None:
         """A call is over."""
         if self._streams.pop(stream.number, None) is None:
             return
         self._ready.pop(stream.number, None)
+        stream.stop_waiting()
         if stream.deadline is not None:
             stream.deadline.cancel()
             stream.deadline = None

@@ -35,6 +35,7 @@ class ServerStream:
         self.unreported = 0
         self.status: Status | None = None
         self.deadline: IDelayedCall | None = None
+        self.patience: IDelayedCall | None = None  # while the child is to do something
 
     def put(self, message: bytes) -> None:
         """Add a message to what is to be sent. A long one is not copied."""
@@ -61,3 +62,9 @@ class ServerStream:
     def has_content(self) -> bool:
         """Whether there is something to be sent."""
         return bool(self.chunks or self.small)
+
+    def stop_waiting(self) -> None:
+        """The child has done what was waited for."""
+        if self.patience is not None:
+            self.patience.cancel()
+            self.patience = None

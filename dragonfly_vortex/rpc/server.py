@@ -338,9 +338,11 @@ class UploadService(GRPCService):
 
     def _listen_at(self, factory: GRPCServerFactory) -> IListeningPort:
         """In the reactor's thread: let connections come."""
-        self._announcements.start()
         served = factory if self._tls is None else TLSServerFactory(self._tls, factory, lambda _: b"", self._clock)
-        return IReactorTCP(self._reactor).listenTCP(self._port, cast(Any, served), backlog=BACKLOG, interface=self._ip)
+        reactor = IReactorTCP(self._reactor)
+        port = reactor.listenTCP(self._port, cast(Any, served), backlog=BACKLOG, interface=self._ip)
+        self._announcements.start()  # which nothing stops where the port is taken
+        return port
 
 
 class _Running:

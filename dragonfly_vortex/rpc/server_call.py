@@ -8,6 +8,7 @@ outbox, from which the connection takes all of it once in a turn of the loop.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -37,6 +38,8 @@ _MOST_UNSENT = 64 * 1024
 
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 """Seconds in each unit of ``grpc-timeout``."""
+
+_TIMEOUT = re.compile("[0-9]{1,8}[HMSmun]")
 
 _log = Logger()
 
@@ -229,16 +232,16 @@ def timeout_of(text: str) -> float | None:
     """
     Parse a header ``grpc-timeout``; returns seconds.
 
-    :returns: None where it says none.
+    :returns: None where it says none, or is not as the protocol has it: at most eight digits and a unit.
     """
-    if not text[:-1].isdecimal() or text[-1] not in _UNITS:
+    if _TIMEOUT.fullmatch(text) is None:
         return None
     return int(text[:-1]) * _UNITS[text[-1]]
 
 
 def trailers_of(status: Status) -> list[tuple[str, str]]:
-    """The headers behind the last message, which say how a call has ended."""
+    """The headers behind the last message, which say how a call has ended. HTTP/2 has no spaces around their values."""
     trailers = [("grpc-status", str(status.code.value[0]))]
     if status.text:
-        trailers.append(("grpc-message", quote(status.text, safe=" !\"#$&'()*+,/:;<=>?@[]^_`{|}~\\")))
+        trailers.append(("grpc-message", quote(status.text.strip(), safe=" !\"#$&'()*+,/:;<=>?@[]^_`{|}~\\")))
     return trailers

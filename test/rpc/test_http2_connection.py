@@ -9,6 +9,14 @@ from h2.events import (
     StreamReset,
 )
 from h2.settings import SettingCodes
+from hyperframe.frame import (
+    AltSvcFrame,
+    ContinuationFrame,
+    DataFrame,
+    HeadersFrame,
+    RstStreamFrame,
+    WindowUpdateFrame,
+)
 
 from test.rpc.http2_child import LONGEST, Case, Child
 
@@ -155,9 +163,114 @@ class StrangerTests(Case):
             self.lose(child)
 
     async def test_headers(self) -> None:
-        """Headers that are too long end the connection."""
+        """Headers that are too long end the connection, even if the child has not acknowledged the limit."""
         child = self.connect()
         child.ask("Echo", x="y" * 20_000)
+        self.assertTrue(child.is_closed)
+        child = self.connect(greet=False)
+        child.h2.initiate_connection()
+        fields = {":method": "POST", ":scheme": "http", ":path": "/test/Wait", ":authority": "x"}
+        child.h2.send_headers(1, [*fields.items(), *[("x", "y" * 3000)] * 6])  # only the first one has all its bytes
+        child.protocol.dataReceived(child.h2.data_to_send())
+        self.assertTrue(child.is_closed)
+
+    async def test_no_method(self) -> None:
+        """A request without a path, and one whose timeout is no timeout of gRPC, do not end the connection."""
+        child = self.connect()
+        child.h2.send_headers(1, [(":method", "CONNECT"), (":authority", "x"), ("content-type", "application/grpc")])
+        child.send()
+        self.assertEqual(child.status(1), "12")
+        for timeout in ("9" * 5000 + "S", "9" * 400 + "H"):
+            number = child.ask("Echo", grpc_timeout=timeout)
+            await self.until(lambda number=number: child.status(number))
+            self.assertEqual(child.status(number), "0")
+
+    async def test_small_frames(self) -> None:
+        """Frames that are of no use are counted, whatever h2 makes of them; those of many short calls are not."""
+        ended, going = 1, 3
+        frames = [
+            WindowUpdateFrame(0, window_increment=1),
+            WindowUpdateFrame(ended, window_increment=1),
+            RstStreamFrame(ended),
+            DataFrame(ended, data=b""),
+            DataFrame(going, data=b"\0"),
+            AltSvcFrame(0, origin=b"x", field=b"y"),
+        ]
+        for frame in frames:
+            child = self.connect()
+            child.ask("Wait", end=False)
+            child.h2.reset_stream(ended, ErrorCodes.CANCEL)
+            child.send()
+            child.ask("Wait", end=False)
+            for _ in range(60):
+                child.protocol.dataReceived(100 * frame.serialize())
+                child.transport.clear()
+            self.assertTrue(child.is_closed, frame)
+            self.lose(child)
+
+    async def test_many_short_calls(self) -> None:
+        """A connection may have any number of calls that are answered, one after the other."""
+        child = self.connect()
+        for _ in range(5100):
+            child.ask("Unknown")
+            child.events.clear()
+        self.assertFalse(child.is_closed)
+
+    async def test_unfinished_questions(self) -> None:
+        """A call whose question does not come to an end is given up after a minute, whatever its child sends."""
+        child = self.connect()
+        for _ in range(10):
+            child.ask("Wait", end=False)
+        other = self.connect()
+        self.assertEqual(other.status(other.ask("Echo")), "8")
+        for _ in range(7):
+            self.clock.advance(9)
+            child.h2.ping(b"12345678")
+            child.send()
+        await self.until(lambda: not self.factory.calls)
+        self.assertEqual(len([event for event in child.hear() if isinstance(event, StreamReset)]), 10)
+        self.assertFalse(child.is_closed)
+
+    async def test_unread_reply(self) -> None:
+        """A reply of which its child takes nothing for a minute is given up; one that it takes slowly is not."""
+        child = self.connect()
+        number = child.ask("Long", b"200000")
+        await self.until(lambda: any(isinstance(event, DataReceived) for event in child.hear()))
+        self.clock.advance(59)
+        child.h2.increment_flow_control_window(60_000)
+        child.h2.increment_flow_control_window(60_000, number)
+        child.send()
+        self.clock.advance(59)
+        self.assertEqual(self.factory.calls, 1)
+        self.clock.advance(2)
+        self.assertIn(number, [event.stream_id for event in child.hear() if isinstance(event, StreamReset)])
+        await self.until(lambda: not self.factory.calls)
+
+    async def test_close_during_a_reply(self) -> None:
+        """A connection that is closed because of an error sends no more of its replies, and ends though unread."""
+        child = self.connect()
+        child.h2.increment_flow_control_window(10_000_000)
+        child.ask("Long", b"9000000")
+        await self.until(lambda: child.transport.value())
+        child.protocol.dataReceived(bytes(9))  # a frame of data that belongs to no call
+        self.assertTrue(child.is_closed)
+        sent = len(child.transport.value())
+        child.h2.increment_flow_control_window(10_000_000, 1)
+        child.protocol.dataReceived(child.h2.data_to_send())
+        for _ in range(40):
+            self.clock.advance(0)
+        self.assertEqual(len(child.transport.value()), sent)
+        await self.until(lambda: not self.factory.calls)
+        self.assertFalse(child.transport.disconnected)
+        self.clock.advance(61)
+        self.assertTrue(child.transport.disconnected)
+
+    async def test_headers_without_end(self) -> None:
+        """Headers that are continued again and again end the connection before they take much memory."""
+        child = self.connect()
+        child.protocol.dataReceived(HeadersFrame(1, data=bytes(9000)).serialize())
+        self.assertFalse(child.is_closed)
+        child.protocol.dataReceived(ContinuationFrame(1, data=bytes(9000)).serialize())
         self.assertTrue(child.is_closed)
 
     async def test_not_reading(self) -> None:

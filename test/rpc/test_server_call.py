@@ -97,4 +97,4 @@ class TimeoutTests(SynchronousTestCase):
         """Each unit of the protocol is read; what is none means no timeout."""
         for text, expected in (("1H", 3600), ("2M", 120), ("3S", 3), ("4m", 4e-3), ("5u", 5e-6), ("6n", 6e-9)):
             self.assertAlmostEqual(timeout_of(text) or -1.0, expected, 12)
-        self.assertEqual([timeout_of(text) for text in ("", "S", "1", "-1S", "1s")], [None] * 5)
+        self.assertEqual([timeout_of(text) for text in ("", "S", "1", "-1S", "1s", "123456789S")], [None] * 6)
