@@ -207,7 +207,8 @@ class Negotiation:
 
         :param origin: what the task is made from.
         :param headers: names and values of headers that the source is to be sent.
-        :param token: the token for a hub of models; empty for that of the environment.
+        :param token: the token for a hub of models; empty for that of the environment, which is used only without
+            ``may_connect``.
         :param version: what is known already of the version of the content; empty for nothing.
         :param may_connect: whether a host may be asked at an address, which is None where a proxy finds it out; None
             where all may.

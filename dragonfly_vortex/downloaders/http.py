@@ -101,7 +101,8 @@ class SourceDownloader(ByKind):
 
         :param origin: what the task is made from.
         :param headers: what the user wants to be sent.
-        :param token: the token for a hub of models; empty for that of the environment.
+        :param token: the token for a hub of models; empty for that of the environment, which is not for the requests
+            of strangers: those with ``may_connect``.
         :param version: what is known already of the version of the content; empty for nothing.
         :param may_connect: whether a connection may be made.
         :returns: its address.
@@ -109,7 +110,10 @@ class SourceDownloader(ByKind):
         """
         if may_connect not in self._agents:
             self._agents[may_connect] = self._make_agent(may_connect)
-        location = locate(origin, headers, token=token, environment=os.environ)
+        environment = dict(os.environ)
+        if may_connect is not _anywhere:
+            environment.pop("HF_TOKEN", None)
+        location = locate(origin, headers, token=token, environment=environment)
         self._pieces[location.name, task_id] = SourcePieces(
             HTTPSource(location, self._agents[may_connect]),
             self._clock,

@@ -38,13 +38,19 @@ _DEFAULT_REVISION = "main"
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """The name of a header: a token (RFC 9110, 5.6.2)."""
 
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""The characters that no header's value has (RFC 9110, 5.5)."""
+
 _OURS = frozenset(
     (
         *("accept-encoding", "connection", "content-length", "if-match", "if-modified-since", "if-none-match"),
         *("if-range", "if-unmodified-since", "range", "te", "transfer-encoding", "upgrade"),
     )
 )
-"""Headers by which the ranges of a source are asked for, and which a user cannot set therefore."""
+"""
+Headers by which the ranges of a source are asked for, or which frame a request. A user cannot set them: a request with
+a length and without a body would make the source take the next request for that body.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,11 +108,13 @@ def locate(
     Find where an origin leads.
 
     :param origin: its URL and its revision are read.
-    :param headers: what the user wants to be sent.
+    :param headers: what the user wants to be sent. Those that a download sets itself are left out.
     :param token: the token for a hub of models; the environment's ``HF_TOKEN`` where it is empty.
     :param environment: with ``HF_TOKEN``, and with ``HF_ENDPOINT`` for the address of a mirror; None for an empty one.
-    :raises InvalidOrigin: it is no URL of a source.
+    :raises InvalidOrigin: it is no URL of a source, or a header is none.
     """
+    if not all(_NAME.fullmatch(name) and not _CONTROL.search(value) for name, value in headers):
+        raise InvalidOrigin("expected headers without control characters, each with a name, got something else")
     environment = {} if environment is None else environment
     parts = _split(origin.url)
     url, credentials = origin.url, _basic(parts)
@@ -114,7 +122,7 @@ def locate(
         url = _on_hub(origin, environment.get("HF_ENDPOINT") or HF_ENDPOINT)
         token = token or environment.get("HF_TOKEN", "")
         credentials = f"Bearer {token}" if token else ""
-    wanted = list(headers)
+    wanted = [header for header in headers if header[0].lower() not in _OURS]
     if credentials and not any(name.lower() == "authorization" for name, _ in headers):
         wanted.append(("Authorization", credentials))
     if not any(name.lower() == "user-agent" for name, _ in headers):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Coroutine, Sequence
 from functools import partial
 from pathlib import Path
@@ -146,6 +147,17 @@ class AloneTests(SourceDownloadCase):
         self.assert_each_once(origin)
         self.assertEqual(dict(done.from_source), {"no_parent": 21})
         self.assertEqual([(share.parent, share.piece_count) for share in done.shares], [(origin.url("/f"), 21)])
+
+    async def test_token_of_the_environment(self) -> None:
+        """The environment's token for a hub is not used for requests that are limited to some hosts: strangers'."""
+        origin = self.origin(CONTENT)
+        self.patch(os, "environ", {**os.environ, "HF_TOKEN": "secret", "HF_ENDPOINT": origin.url("").rstrip("/")})
+        negotiation = self.negotiation()
+        for may_connect, expected in ((None, "Bearer secret"), (lambda host, address: True, None)):
+            source = negotiation.add_source(Origin(url="hf://o/r/f"), TASK_ID, may_connect=may_connect)
+            await negotiation.stat_source(source, TASK_ID)
+            self.assertEqual(origin.asked[-1].headers.get("authorization"), expected)
+            negotiation.remove_source(source, TASK_ID)
 
     async def test_one_transport(self) -> None:
         """A source is asked whatever transport the peers are to be asked by."""

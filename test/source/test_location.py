@@ -27,6 +27,15 @@ class LocationTests(SynchronousTestCase):
         location = locate(Origin(url="http://u:p@h/"), headers)
         self.assertEqual(location.headers, tuple(headers))
 
+    def test_headers_that_end_early(self) -> None:
+        """Headers of a request that frame it, or that are none, are not sent, whoever names them."""
+        wanted = [("X-Key", "a"), ("Content-Length", "9"), ("transfer-encoding", "chunked"), ("Range", "bytes=1-")]
+        location = locate(Origin(url="http://h/"), [*wanted, ("User-Agent", "me")])
+        self.assertEqual(location.headers, (("X-Key", "a"), ("User-Agent", "me")))
+        for name, value in (("X Y", "secret"), ("", "secret"), ("X", "secret\r\nHost: other"), ("X", "secret\0")):
+            error = self.assertRaises(InvalidOrigin, locate, Origin(url="http://h/"), [(name, value)])
+            self.assertNotIn("secret", str(error))
+
     def test_no_url(self) -> None:
         """What is no URL of a source is refused, without its secrets."""
         for url in ("ftp://h/f?secret", "http:///f?secret", "http://h:x/secret?secret", "h/f", "http://us:secret@/f?"):
