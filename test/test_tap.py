@@ -316,7 +316,7 @@ class DaemonTests(SynchronousTestCase):
             needed = 3 + peer_descriptors(load_config(child / "tap.yaml").config)
             command = ("sh", "-c", f'ulimit -n {needed}; exec "$@"', "sh", *TWISTD)
             with Daemon(child, command=command) as daemon, grpc.insecure_channel(f"unix:{child}/peer.sock") as channel:
-                daemon.wait_for("serving gRPC on UNIXAddress")
+                daemon.wait_for(f"serving the local door at {re.escape(str(child))}/peer.sock")
                 request = dfdaemon_pb2.DownloadTaskRequest()
                 request.download.url = f"https://registry.example/v2/name/blobs/sha256:{task_id}"
                 request.download.enable_task_id_based_blob_digest = True

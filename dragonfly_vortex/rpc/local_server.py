@@ -85,6 +85,9 @@ class LocalService(GRPCService):
     def unbind(self) -> None:
         self._place.remove()
 
+    def log_start(self, address: IAddress) -> None:
+        self.log.info("serving the local door at {path}", path=self._place.path)
+
     def _cannot_listen(self, error: Exception) -> CannotListenError:
         reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
         return CannotListenError("unix", str(self._place.path), reason)

@@ -152,6 +152,10 @@ class GRPCService(Service):
     def unbind(self) -> None:
         """Stop listening. Called in the reactor's thread, once for each :meth:`bind` that returned."""
 
+    def log_start(self, address: IAddress) -> None:
+        """Log that the service listens at an address."""
+        self.log.info("serving gRPC on {address}", address=address)
+
     def startService(self) -> Deferred[IAddress]:
         """
         Load gRPC and listen, which takes a moment, in another thread.
@@ -192,7 +196,7 @@ class GRPCService(Service):
         self._running = running
         if self.running:  # else a stop waits for its turn
             self.address = address
-            self.log.info("serving gRPC on {address}", address=address)
+            self.log_start(address)
         return address
 
     async def _stop(self, timeout: float) -> None:
