@@ -63,6 +63,13 @@ def download_task(arguments: Namespace) -> ExitStatus:
         raise UsageError("expected --output PATH, --store or both, got neither")
     if arguments.no_sync and arguments.store:
         raise UsageError("expected --no-sync without --store, got both: a piece is offered once it is on the disk")
+    if "/" in arguments.task_id and not is_source(arguments.task_id):
+        from dragonfly_vortex.identity import shown_url
+
+        raise UsageError(
+            "expected a task ID, or a URL that begins with http://, https:// or hf://,"
+            f" got {shown_url(arguments.task_id)!r}"
+        )
     if arguments.digest is None and not digest_of_id(arguments.task_id) and not is_source(arguments.task_id):
         raise UsageError(
             f"expected a task ID that is the SHA-256 of the content, 64 hexadecimal digits, got {arguments.task_id!r};"

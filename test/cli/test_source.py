@@ -103,6 +103,15 @@ class CommandTests(SourceCase):
             self.assertIn(said, ran.stderr)
         self.assertFalse((self.directory / "out").exists())
 
+    async def test_no_source(self) -> None:
+        """A URL of another scheme, or without one, is an error that names the schemes, also with a digest."""
+        for url in ("ftp://user:secret@h/f?sig=secret", "h:80/f?sig=secret", "http:/h/f"):
+            for options in ((), ("--digest", "none")):
+                ran = await self.run_command(url, "--output", "out", *options)
+                self.assertEqual(ran.returncode, 2, ran)
+                self.assertEqual(len(ran.stderr.splitlines()), 1, ran.stderr)
+                self.assertIn("a URL that begins with http://, https:// or hf://", ran.stderr)
+
 
 class OptionTests(SynchronousTestCase):
     """The options, without a process."""
