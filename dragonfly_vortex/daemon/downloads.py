@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -83,6 +83,8 @@ class Downloads:
         self._store = store
         self._running: dict[_Key, SharedDownload] = {}
         self._ending: set[Deferred[None]] = set()
+        self._locks: dict[_Key, DeferredLock] = {}  # held by the downloads that are under way, or end
+        self._asking: set[Deferred[SourceStat]] = set()
         self._slots = DeferredSemaphore(config.download.concurrent_task_count)
         self._parents: _Parents | None = None
         self._pool: DaemonThreadPool | None = None
@@ -121,17 +123,29 @@ class Downloads:
         downloading: Deferred[StoredTask] = Deferred.fromCoroutine(self._download(request, on_piece))
         return downloading.addBoth(ended)
 
-    async def ask_source(self, origin: Origin, headers: Mapping[str, str], *, is_foreign: bool) -> SourceStat:
+    def ask_source(self, origin: Origin, headers: Mapping[str, str], *, is_foreign: bool) -> Deferred[SourceStat]:
         """
         Ask a source what it has.
 
         :param origin: its URL is asked for.
         :param headers: what is sent along.
         :param is_foreign: see :class:`~dragonfly_vortex.model.TaskRequest`.
-        :raises InvalidOrigin: it has no URL of a source.
-        :raises NoSourceKnown: sources are never asked.
-        :raises SourceError: the source does not answer well.
+        :returns: fails with :class:`~dragonfly_vortex.errors.InvalidOrigin` where it has no URL of a source, with
+            :class:`~dragonfly_vortex.errors.NoSourceKnown` where sources are never asked, and with a
+            :class:`~dragonfly_vortex.errors.SourceError` where the source does not answer well.
         """
+        if self._is_stopped:
+            return fail(PoolClosed("expected a running peer, got one that is stopped"))
+        asking = Deferred.fromCoroutine(self._ask_source(origin, headers, is_foreign=is_foreign))
+        self._asking.add(asking)
+
+        def ended(result: SourceStat | Failure) -> SourceStat | Failure:
+            self._asking.discard(asking)
+            return result
+
+        return asking.addBoth(ended)
+
+    async def _ask_source(self, origin: Origin, headers: Mapping[str, str], *, is_foreign: bool) -> SourceStat:
         name = str(uuid4())  # no task has it
         request = TaskRequest(
             kind=PieceKind.STANDARD, task_id=name, origin=origin, headers=headers, is_foreign=is_foreign
@@ -155,6 +169,8 @@ class Downloads:
         self._is_stopped = True
         for running in list(self._running.values()):
             running.cancel()
+        for asking in list(self._asking):
+            asking.cancel()
         self._forget_parents()
         for failure in await failures_of(list(self._ending)):
             self._log.failure("a download did not end in order", failure)
@@ -214,13 +230,21 @@ class Downloads:
         ending.addBoth(forget)
 
     async def _fetch(self, request: TaskRequest, arrived: ArrivedPieces) -> StoredTask:
-        """Fetch a task into the storage, when there is a slot."""
-        await self._slots.acquire()
+        """Fetch a task into the storage, when no earlier download of it is ending any more, and there is a slot."""
+        key = (request.kind, request.task_id)
+        lock = self._locks.setdefault(key, DeferredLock())
+        await lock.acquire()
         try:
-            with self._known_parents() as parents:
-                await self._fetch_from(parents, request, arrived)
+            await self._slots.acquire()
+            try:
+                with self._known_parents() as parents:
+                    await self._fetch_from(parents, request, arrived)
+            finally:
+                self._slots.release()
         finally:
-            self._slots.release()
+            lock.release()
+            if not lock.locked and self._locks.get(key) is lock:
+                del self._locks[key]
         return await self._store.get_task(request.kind, request.task_id)
 
     def _known_parents(self) -> _Parents:

@@ -32,8 +32,9 @@ from dragonfly_vortex.model import ArrivedPiece, Origin, TaskRequest
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.task.source_choice import REASONS
-from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin
+from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin, hang
 from dragonfly_vortex.wire import PieceKind
 
 peer_reactor = cast(IPeerReactor, reactor)
@@ -177,6 +178,46 @@ class SourceTests(DownloadsTestCase):
         self.assertEqual(downloads.from_source["no_parent"], PIECES)
         self.assertEqual(set(downloads.from_source), set(REASONS))
         self.assertEqual(sum(downloads.from_source.values()), PIECES)
+
+    async def test_again_at_once(self) -> None:
+        """A download that is begun while an earlier one of its task is ending succeeds."""
+        origin = ScriptedOrigin(self.content, script=[None, hang])
+        origin.start(peer_reactor)
+        self.addCleanup(origin.stop)
+        downloads = self.downloads()
+        request = replace(self.request, origin=Origin(url=origin.url()))
+        write_task, disk = self.store.write_task, Deferred[None]()
+
+        def write_slowly(*which: Any, **how: Any) -> StoredTarget:
+            target = write_task(*which, **how)
+            close = target.close
+            self.patch(target, "close", lambda: disk.addCallback(lambda _: close()))
+            return target
+
+        slow = self.patch(self.store, "write_task", write_slowly)
+        first = downloads.download(request)
+        await origin.until_asked(2)
+        slow.restore()
+        first.cancel()
+        second = downloads.download(request)
+        await self.assertFailure(first, CancelledError)
+        await until(lambda: len(downloads) == 1)
+        disk.callback(None)
+        self.assertEqual((await second).content_length, LENGTH)
+        self.assertEqual((downloads.from_source.total(), downloads._locks), (2, {}))
+
+    async def test_stop_while_asking(self) -> None:
+        """The end of the peer does not wait for a source that says nothing, which is asked no more."""
+        origin = ScriptedOrigin(self.content, always=hang)
+        origin.start(peer_reactor)
+        self.addCleanup(origin.stop)
+        downloads = self.downloads()
+        asking = downloads.ask_source(Origin(url=origin.url()), {}, is_foreign=False)
+        await origin.until_asked(1)
+        await downloads.stop()
+        await self.assertFailure(asking, CancelledError)
+        again = downloads.ask_source(Origin(url=origin.url()), {}, is_foreign=False)
+        await self.assertFailure(again, PoolClosed)
 
 
 class SilentTests(DownloadsTestCase):
