@@ -70,8 +70,6 @@ to take the rest when its connection is closed. One that takes longer may never 
 _STREAMS = 256
 """Calls on one connection. A client waits by itself where a connection has all of its calls."""
 
-_CONNECTIONS = 1024
-
 _HEADERS = 16 * 1024
 """Bytes of the headers of a call."""
 
