@@ -35,7 +35,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from dragonfly_vortex.source.proxies import Proxies, Proxy, TunnelEndpoint
+from dragonfly_vortex.source.proxies import Proxies, Proxy, ProxyEndpoint, TunnelEndpoint
 from dragonfly_vortex.transport.endpoints import AddressNotAllowed, NameEndpoint, connect_within
 from dragonfly_vortex.transport.socket_options import beneath, plain_socket
 from dragonfly_vortex.transport.tls import ClientTLS
@@ -176,7 +176,7 @@ class SourceAgent:
         return self._through[proxy]
 
     def _to_proxy(self, proxy: Proxy) -> IStreamClientEndpoint:
-        return _plain_endpoint(self._reactor, proxy.host, proxy.port, lambda address: True)
+        return ProxyEndpoint(_plain_endpoint(self._reactor, proxy.host, proxy.port, lambda address: True))
 
     def _endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
         return _plain_endpoint(self._reactor, host, port, partial(self._may_connect, host))

@@ -45,7 +45,7 @@ from dragonfly_vortex.source.answers import (
     version_of,
 )
 from dragonfly_vortex.source.location import Header, Location
-from dragonfly_vortex.source.proxies import ProxyRefused
+from dragonfly_vortex.source.proxies import ProxyRefused, ProxyUnreachable
 from dragonfly_vortex.transport.endpoints import AddressNotAllowed
 from dragonfly_vortex.transport.tls_errors import is_certificate_refused, why_tls_failed
 
@@ -343,6 +343,8 @@ def _failure(source: str, error: Exception) -> SourceError:
         return SourceRefused(source, "this host may not be asked")
     if isinstance(reason, ProxyRefused):
         return SourceUnavailable(source, str(reason))
+    if isinstance(reason, ProxyUnreachable):
+        return SourceUnavailable(source, f"the proxy of the environment: {_failure(source, reason.error).reason}")
     if isinstance(reason, TimeoutError):
         return SourceUnavailable(source, f"no connection within {CONNECT_TIMEOUT:g} s")
     return SourceUnavailable(source, _WHY.get(type(reason), f"expected an answer, got {type(reason).__name__}"))

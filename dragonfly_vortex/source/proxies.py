@@ -15,7 +15,7 @@ from typing import cast
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionClosed, ConnectionDone
 from twisted.internet.interfaces import IAddress, IProtocol, IProtocolFactory, IStreamClientEndpoint, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol, connectionDone
@@ -24,7 +24,7 @@ from zope.interface import implementer
 
 from dragonfly_vortex.errors import UsageError
 
-__all__ = ["Proxies", "Proxy", "ProxyRefused", "TunnelEndpoint"]
+__all__ = ["Proxies", "Proxy", "ProxyEndpoint", "ProxyRefused", "ProxyUnreachable", "TunnelEndpoint"]
 
 _LONGEST_HEAD = 16 * 1024
 """Bytes that a proxy's answer may have before the tunnel begins."""
@@ -32,6 +32,18 @@ _LONGEST_HEAD = 16 * 1024
 
 class ProxyRefused(ConnectionClosed):
     """A proxy does not connect to a host."""
+
+
+class ProxyUnreachable(ConnectionClosed):
+    """
+    A proxy cannot be connected to.
+
+    :ivar error: why.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        super().__init__(str(error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +101,30 @@ class Proxies:
         if proxy is None or proxy_bypass(f"{host}:{port}", self._by_scheme):
             return None
         return proxy
+
+
+@implementer(IStreamClientEndpoint)
+class ProxyEndpoint:
+    """
+    Connects to a proxy.
+
+    :param endpoint: does it; its failure becomes :class:`ProxyUnreachable`, to tell the proxy from the source.
+    """
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """See :meth:`twisted.internet.interfaces.IStreamClientEndpoint.connect`."""
+
+        def fail(failure: Failure) -> Failure:
+            error = failure.value
+            if isinstance(error, Exception) and not isinstance(error, CancelledError):
+                return Failure(ProxyUnreachable(error))
+            return failure
+
+        connecting: Deferred[IProtocol] = self._endpoint.connect(protocolFactory)
+        return connecting.addErrback(fail)
 
 
 @implementer(IStreamClientEndpoint)

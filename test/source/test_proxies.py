@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress, IReactorTCP
@@ -135,6 +135,17 @@ class ThroughProxyTests(SourceCase):
             self.assertIsInstance(error, SourceUnavailable)
             self.assertIn("proxy", str(error))
             self.assertIn(said, str(error))
+
+    async def test_not_there(self) -> None:
+        """A proxy that cannot be connected to is told apart from the source."""
+        listening = await TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1").listen(ScriptedProxy())
+        port = listening.getHost().port
+        await maybeDeferred(listening.stopListening)
+        for scheme in ("http", "https"):
+            source = self.source(f"{scheme}://origin.invalid/f", proxies={scheme: f"http://127.0.0.1:{port}"})
+            error = await self.failure_of(source.stat())
+            self.assertIsInstance(error, SourceUnavailable)
+            self.assertIn("the proxy of the environment: connection refused", str(error))
 
     async def test_tunnel_is_cancelled(self) -> None:
         """A tunnel that does not open can be given up."""
