@@ -201,6 +201,11 @@ class Membership:
         return Deferred.fromCoroutine(self._delete_host())
 
     @property
+    def address(self) -> tuple[str, int]:
+        """The IP address and the port by which schedulers know this host."""
+        return self._config.host.ip, self._port
+
+    @property
     def serving(self) -> frozenset[str]:
         """The addresses of the schedulers that serve."""
         return self._schedulers.serving

@@ -10,18 +10,22 @@ from typing import TYPE_CHECKING
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.address import LEAST_PORT, ParentAddress, plain_ip
 from dragonfly_vortex.cluster.requests import CandidateParent, FinishedPiece, TaskAnnouncement
 from dragonfly_vortex.downloaders.factory import Negotiation
 from dragonfly_vortex.errors import WrongTransport
 from dragonfly_vortex.model import ArrivedPiece
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.wire import TrafficType
+from dragonfly_vortex.wire.messages import printable
 
 if TYPE_CHECKING:
     from dragonfly_vortex.cluster.membership import Membership
 
 __all__ = ["ScheduledParents"]
+
+_MOST_OFFERED = 64
+"""Parents of one offer that are asked. A scheduler offers some twenty at the most."""
 
 
 class ScheduledParents:
@@ -49,6 +53,7 @@ class ScheduledParents:
         self._download: TaskDownload | None = None
         self._has_complained = False  # since the last offer
         self._answered: Deferred[None] | None = None
+        self._itself = membership.address
         self._registration = membership.register(request, self._offered, self._nothing_offered)
 
     def answer(self) -> Deferred[None]:
@@ -101,7 +106,8 @@ class ScheduledParents:
 
     def _offered(self, candidates: tuple[CandidateParent, ...]) -> None:
         """A scheduler offers these parents, in place of those before."""
-        before, self.addresses = self.addresses, tuple(filter(None, map(self._prepare, candidates)))
+        prepared = map(self._prepare, candidates[:_MOST_OFFERED])
+        before, self.addresses = self.addresses, tuple(dict.fromkeys(filter(None, prepared)))
         self._has_complained = False
         if not self.addresses:
             self.reason = "the scheduler offers no parent that can be asked"
@@ -116,10 +122,14 @@ class ScheduledParents:
     def _prepare(self, candidate: CandidateParent) -> str:
         """The address of a parent that can be asked; empty for one that cannot."""
         try:
-            parent = ParentAddress(scheme=self._scheme, host=candidate.ip, port=candidate.port)
+            parent = ParentAddress(scheme=self._scheme, host=str(plain_ip(candidate.ip)), port=candidate.port)
+            if not LEAST_PORT <= candidate.port <= 65535:
+                raise ValueError(f"expected a port from {LEAST_PORT} to 65535, got {candidate.port}")
+            if (parent.host, parent.port) == self._itself:
+                raise ValueError("expected another peer, got this one")
             self._negotiation.add(parent)
-        except WrongTransport as error:
-            self._log.warn("a scheduler's parent is not asked: {error}", error=error)
+        except (ValueError, WrongTransport) as error:
+            self._log.warn("a scheduler's parent is not asked: {error}", error=printable(str(error)))
             return ""
         self._places[str(parent)] = (candidate.ip, candidate.port)
         return str(parent)

@@ -67,6 +67,19 @@ class ScheduledTests(ClusterTestCase):
         """Nor does a download end with parents that answer, and know nothing of the task."""
         await self.try_useless(self.scheduler.port)
 
+    async def test_no_addresses(self) -> None:
+        """Of what a scheduler names, only other peers are asked: addresses, and no port of the system's services."""
+        itself = ("127.0.0.1", getattr(self.peer.grpc_address, "port", 0))
+        for useless in (("127.0.0.1", 0), ("127.0.0.1", 22), ("127.0.0.1", 70_000), ("no address", 4000), itself):
+            self.scheduler.script[self.task_id] = ["rescheduled to another parent"]
+            self.scheduler.offers = [[useless, useless]]
+            code, text = await self.refusal(self.blob())
+            self.assertEqual(code, StatusCode.INTERNAL)
+            self.assertIn("no parent that can be asked", text)
+        self.scheduler.script[self.task_id] = ["rescheduled to another parent"]
+        self.scheduler.offers = [[("127.0.0.1", 22), ("127.0.0.1", getattr(self.parent.grpc_address, "port", 0))]]
+        await self.blob()
+
     async def try_useless(self, port: int) -> None:
         """Download where the first parents that are offered do not do."""
         self.scheduler.script[self.task_id] = ["rescheduled to another parent"]
