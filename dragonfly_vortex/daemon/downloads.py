@@ -19,8 +19,8 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.daemon.shared_download import ArrivedPieces, OnPiece, ReportingTarget, SharedDownload
+from dragonfly_vortex.daemon.shared_parents import SharedParents
 from dragonfly_vortex.deferreds import failures_of
-from dragonfly_vortex.downloaders.factory import negotiate
 from dragonfly_vortex.errors import NoParentKnown, NoSourceKnown, NotStored, PoolClosed, SourceError, VortexError
 from dragonfly_vortex.geometry import piece_count, piece_length_for
 from dragonfly_vortex.metrics.counters import DownloadTally
@@ -56,9 +56,6 @@ _THREADS = 10
 _SMALL = 4 * 1024 * 1024
 """Bytes of a task up to which the source is asked without a scheduler, as by the reference (``task.rs``)."""
 
-_MOST_PARENTS = 1000
-"""Parents that are remembered before all is forgotten that is known of them."""
-
 _Key = tuple[PieceKind, str]
 
 
@@ -86,7 +83,7 @@ class Downloads:
         self._locks: dict[_Key, DeferredLock] = {}  # held by the downloads that are under way, or end
         self._asking: set[Deferred[SourceStat]] = set()
         self._slots = DeferredSemaphore(config.download.concurrent_task_count)
-        self._parents: _Parents | None = None
+        self._parents: SharedParents | None = None
         self._pool: DaemonThreadPool | None = None
         self._is_stopped = False
         self._policy = SourcePolicy(config.seed_peer.sources)
@@ -247,14 +244,14 @@ class Downloads:
                 del self._locks[key]
         return await self._store.get_task(request.kind, request.task_id)
 
-    def _known_parents(self) -> _Parents:
+    def _known_parents(self) -> SharedParents:
         """What is known of parents, for the next download."""
         if self._parents is None or self._parents.is_full:
             self._forget_parents()
-            self._parents = _Parents(self._config, self._reactor)
+            self._parents = SharedParents(self._config, self._reactor)
         return self._parents
 
-    async def _fetch_from(self, parents: _Parents, request: TaskRequest, arrived: ArrivedPieces) -> None:
+    async def _fetch_from(self, parents: SharedParents, request: TaskRequest, arrived: ArrivedPieces) -> None:
         """Fetch a task from its parents: those of the configuration, those that a scheduler offers, and the source."""
         negotiation, config = parents.negotiation, parents.config.download
         source = self._add_source(parents, request)
@@ -310,7 +307,7 @@ class Downloads:
             if source:
                 negotiation.remove_source(source, request.task_id)
 
-    def _add_source(self, parents: _Parents, request: TaskRequest) -> str:
+    def _add_source(self, parents: SharedParents, request: TaskRequest) -> str:
         """The address of the source of a task; empty where none may be asked."""
         origin = request.origin
         if origin is None or not request.may_ask_source or not is_url(origin.url):
@@ -325,7 +322,7 @@ class Downloads:
             may_connect=self._policy.allows if request.is_foreign else None,
         )
 
-    async def _register(self, parents: _Parents, request: TaskRequest, source: str) -> ScheduledParents | None:
+    async def _register(self, parents: SharedParents, request: TaskRequest, source: str) -> ScheduledParents | None:
         """Have schedulers offer parents, if there are schedulers, and the task is not a very small one."""
         membership, origin = self.membership, request.origin
         if membership is None or request.kind is PieceKind.CACHE:
@@ -373,48 +370,6 @@ class Downloads:
         parents, self._parents = self._parents, None
         if parents is not None:
             self._see_end(parents.retire())
-
-
-class _Parents:
-    """
-    The state of parents and the connections to them, which all downloads share. As a context manager it is in use
-    inside the block.
-
-    :param config: the peer's configuration.
-    :param reactor: connects, resolves names, and is the clock.
-    :raises CertificateUnusable: a file for TLS cannot be used.
-    """
-
-    def __init__(self, config: Config, reactor: IPeerReactor) -> None:
-        self.config = config
-        download = config.download
-        self.negotiation = negotiate(download.protocol, config, download.parents, reactor=reactor, has_source=True)
-        self._users = 0
-        self._is_retired = False
-        self._stopped: Deferred[None] = Deferred()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether so many parents are remembered that it is to be replaced."""
-        return len(self.negotiation.announcers) > _MOST_PARENTS
-
-    def __enter__(self) -> _Parents:
-        self._users += 1
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._users -= 1
-        self._stop_if_unused()
-
-    def retire(self) -> Deferred[None]:
-        """Close all connections when the last download is over that uses them. Fires then; called once."""
-        self._is_retired = True
-        self._stop_if_unused()
-        return self._stopped
-
-    def _stop_if_unused(self) -> None:
-        if self._is_retired and not self._users:
-            self.negotiation.downloader.stop().chainDeferred(self._stopped)
 
 
 def is_complete(task: StoredTask, pieces: Sequence[StoredPiece]) -> bool:
