@@ -8,7 +8,8 @@ bytes as they are, so the agent below it asks for ``identity`` alone, and passes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TypeAlias, cast
 from urllib.parse import urlsplit
@@ -48,6 +49,12 @@ MayConnect: TypeAlias = "Callable[[str, str | None], bool]"
 
 CONNECT_TIMEOUT = 10.0
 """Seconds that connecting to a source may take, with the name, a proxy and TLS. A source may be far away."""
+
+_MOST_HEADERS = 256 * 1024
+"""Bytes of the headers of an answer, those of the answers before it (1xx) included."""
+
+_HEAD_END = re.compile(rb"\n\r?\n")
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1[0-9][0-9]\b")
 
 _ENDING = 2.0
 """Seconds that connections have to end. Under TLS the other side may never answer."""
@@ -246,10 +253,34 @@ class _Endpoint:
 class _Connection(ProtocolWrapper):
     """
     A connection that ends at once when it is given up. By itself it would read on under TLS, until the other side has
-    sent all that it has.
+    sent all that it has. It also ends at headers that are too long: Twisted keeps any number of them (26.10).
     """
 
     factory: _ConnectionFactory
+    _head: bytearray | None = None
+    """What has come of the headers of an answer; None behind them."""
+    _came = 0
+
+    def write(self, data: bytes) -> None:
+        self._head, self._came = bytearray(), 0  # a request, and its answer comes next
+        ProtocolWrapper.write(self, data)
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
+    def dataReceived(self, data: bytes) -> None:
+        if self._head is not None:
+            self._head += data
+            self._came += len(data)
+            while (end := _HEAD_END.search(self._head)) is not None:
+                if not _INTERIM.match(self._head):
+                    self._head = None
+                    break
+                del self._head[: end.end()]
+            if self._head is not None and self._came > _MOST_HEADERS:
+                self.loseConnection()
+                return
+        ProtocolWrapper.dataReceived(self, data)
 
     def makeConnection(self, transport: ITransport) -> None:
         tcp = beneath(cast(ITCPTransport, transport))

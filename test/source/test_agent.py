@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import os
+from typing import Any, cast
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IAddress, IConsumer, IPullProducer, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import StringTransport
 from twisted.logger import ILogObserver, LogEvent, formatEvent, globalLogPublisher
 from zope.interface import implementer
 
-from dragonfly_vortex.errors import SourceChanged, SourceRefused
+from dragonfly_vortex.errors import SourceChanged, SourceRefused, SourceUnavailable
+from dragonfly_vortex.model import Origin
 from dragonfly_vortex.source.agent import Discarding
+from dragonfly_vortex.source.http import HTTPSource
+from dragonfly_vortex.source.location import locate
 from dragonfly_vortex.testing.scripted_origin import encoded
 from test.source.origins import CONTENT, SourceCase
 
@@ -58,6 +65,71 @@ class AgentTests(SourceCase):
         await source.stat()
         await self.fetched(source, 0, 1000)
         self.assertEqual([line for line in lines if "HTTP11" in line or "secret" in line], [])
+
+
+class _Transport(ITCPTransport, IConsumer):
+    """A connection whose producer is asked for more."""
+
+
+@implementer(IPullProducer)
+class Talker(Protocol):
+    """
+    An origin that sends a line of its answer again and again, until its connection ends.
+
+    :ivar sent: bytes.
+    """
+
+    transport: _Transport
+
+    def __init__(self, line: bytes) -> None:
+        self.sent = 0
+        self._block = line * (10_000 // len(line))
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(b"HTTP/1.1 200 OK\r\n" if self._block.startswith(b"X") else b"")
+        self.transport.registerProducer(self, False)
+
+    def resumeProducing(self) -> None:
+        """The transport has room."""
+        self.sent += len(self._block)
+        if self.sent > 50_000_000:
+            self.stopProducing()
+        else:
+            self.transport.write(self._block)
+
+    def stopProducing(self) -> None:
+        """The connection ends."""
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+
+class Talkers(Factory):
+    """Has one for each connection."""
+
+    noisy = False
+
+    def __init__(self, line: bytes) -> None:
+        self.line = line
+        self.built: list[Talker] = []
+
+    def buildProtocol(self, addr: IAddress | None) -> Talker:
+        self.built.append(Talker(self.line))
+        return self.built[-1]
+
+
+class EndlessTests(SourceCase):
+    """Answers that never come to their content."""
+
+    async def test_headers(self) -> None:
+        """Headers without end, and answers before the answer, end the connection before they take memory."""
+        for line in (b"X-Header: " + 80 * b"y" + b"\r\n", b"HTTP/1.1 103 Early Hints\r\n\r\n"):
+            talkers = Talkers(line)
+            port = self.reactor.listenTCP(0, cast(Any, talkers), interface="127.0.0.1")
+            self.addCleanup(port.stopListening)
+            url = f"http://127.0.0.1:{cast(IPv4Address, port.getHost()).port}/f"
+            with self.assertRaises(SourceUnavailable):
+                await HTTPSource(locate(Origin(url=url)), self.agent()).stat()
+            self.assertLess(sum(talker.sent for talker in talkers.built), 40_000_000)
 
 
 class TLSTests(SourceCase):
