@@ -114,14 +114,15 @@ def download_task(arguments: Namespace) -> ExitStatus:
         return result
     carried = [f"{counted(count, 'piece')} over {transport}" for transport, count in negotiation.carried.items()]
     if result.from_source:
-        reasons = " and ".join(f"{count} {reason}" for reason, count in sorted(result.from_source.items()))
-        carried.append(f"from the source: {reasons}")
-    if source.origin is not None:
-        carried.append(f"task {arguments.task_id}")
+        reasons = sorted(result.from_source.items())
+        told = ", ".join(f"{count} {reason}" for reason, count in reasons) if len(reasons) > 1 else reasons[0][0]
+        carried.append(f"{counted(sum(result.from_source.values()), 'request')} to the source ({told})")
     if result.found_piece_count and result.content_length:  # an empty task needs no piece from anywhere
         carried.append(f"{counted(result.found_piece_count, 'piece')} there before")
     if result.fetched_twice:
         carried.append(f"{counted(result.fetched_twice, 'byte')} fetched twice")
+    if source.origin is not None:
+        carried.append(f"task {arguments.task_id}")
     verified = verified_against(result.digest, "its parent's")
     if result.from_source and not result.digest:
         verified = "pieces of the source verified against nothing"

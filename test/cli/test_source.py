@@ -55,7 +55,7 @@ class CommandTests(SourceCase):
         self.assertEqual((self.directory / "out").read_bytes(), CONTENT)
         self.assertEqual({each.headers["x-key"] for each in origin.asked}, {"secret"})
         task_id = task_id_of(Origin(url=url, filtered_query_params=DEFAULT_FILTERED_QUERY_PARAMS))
-        self.assertIn(f"from the source: 1 no_parent, task {task_id}", ran.stdout)
+        self.assertTrue(ran.stdout.endswith(f", 1 request to the source (no_parent), task {task_id}\n"), ran.stdout)
         self.assertIn("verified against nothing", ran.stdout)
 
     async def test_store_and_again(self) -> None:
@@ -66,6 +66,7 @@ class CommandTests(SourceCase):
             ran = await self.run_command(origin.url(), "--store", "--digest", digest)
             self.assertEqual((ran.returncode, ran.stderr), (0, ""))
             self.assertIn(f"verified against {digest}", ran.stdout)
+            self.assertRegex(ran.stdout, r", task [0-9a-f]{64}\n\Z")
         self.assertEqual(len(origin.ranges), 1)
 
     async def test_hub(self) -> None:
