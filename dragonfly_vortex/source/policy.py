@@ -13,6 +13,12 @@ __all__ = ["SourcePolicy"]
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200", "192.0.0.192")))
+"""The addresses that are not link-local at which clouds (AWS, Alibaba, Oracle) give a machine its credentials."""
+
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+"""The addresses of IPv6 that a translator takes for those of IPv4 in their last 32 bits (RFC 6052)."""
+
 
 def _own_addresses() -> Collection[str]:
     """The addresses of this machine's network interfaces."""
@@ -24,8 +30,8 @@ class SourcePolicy:
     """
     Decides which connections to sources are made.
 
-    :param sources: the hosts that may be asked, by name, address or network; none for all hosts but this machine and
-        link-local addresses.
+    :param sources: the hosts that may be asked, by name, address or network; none for all hosts but this machine,
+        link-local addresses and those of clouds' metadata.
     :param own: gives the addresses of this machine.
     """
 
@@ -53,7 +59,7 @@ class SourcePolicy:
         if self._has_sources:
             return any(connected in network for network in self._networks)
         is_special = connected.is_loopback or connected.is_link_local or connected.is_multicast
-        return not (is_special or connected.is_unspecified or str(connected) in self._own())
+        return not (is_special or connected.is_unspecified or connected in _METADATA or str(connected) in self._own())
 
 
 def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
@@ -70,4 +76,6 @@ def _plain(text: str) -> _Address | None:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
+    if isinstance(address, ipaddress.IPv6Address) and address in _NAT64:
+        return ipaddress.IPv4Address(address.packed[-4:])
     return getattr(address, "ipv4_mapped", None) or address

@@ -18,6 +18,14 @@ from test.source.origins import CONTENT, SourceCase
 class PolicyTests(SynchronousTestCase):
     """Decisions about hosts and addresses."""
 
+    def test_metadata_elsewhere(self) -> None:
+        """Metadata of clouds at other addresses is refused, and the IPv4 address in one of NAT64 counts."""
+        policy = SourcePolicy((), lambda: ())
+        for address in ("fd00:ec2::254", "100.100.100.200", "192.0.0.192", "64:ff9b::169.254.169.254"):
+            self.assertFalse(policy.allows("name", address), address)
+        self.assertTrue(policy.allows("name", "64:ff9b::192.0.2.1"))
+        self.assertTrue(SourcePolicy(("100.100.100.200",), lambda: ()).allows("name", "100.100.100.200"))
+
     def policy(self, *sources: str) -> SourcePolicy:
         """A policy of a machine with one address."""
         return SourcePolicy(sources, lambda: {"203.0.113.5"})
