@@ -30,7 +30,7 @@ from dragonfly_vortex.daemon.service import VortexService
 from dragonfly_vortex.daemon.signals import ENDING_SIGNALS
 from dragonfly_vortex.limited_log import LINES
 from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent
-from test.metrics.page import fetched
+from test.metrics.page import answered, fetched
 from test.processes import PROGRAMS, TWISTD, Child, Daemon, dfvortex, heed_signals, import_file, write_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,12 +198,12 @@ class DaemonTests(SynchronousTestCase):
 
     def test_warnings(self) -> None:
         """What the configuration warns of is in the daemon's log, and commands do not print it."""
-        write_config(self.directory, more="health: {server: {port: 4003}}\n")
+        write_config(self.directory, more="gc: {interval: 900s}\n")
         ran = dfvortex("import", "file", directory=self.directory)
         self.assertEqual((ran.returncode, ran.stderr), (0, ""))
-        self.assertNotIn("health", ran.stdout)
+        self.assertNotIn("gc", ran.stdout)
         with Daemon(self.directory) as daemon:
-            self.assertEqual(len(re.findall(r"#warn\].*not used here: health", daemon.log)), 1, daemon.log)
+            self.assertEqual(len(re.findall(r"#warn\].*not used here: gc", daemon.log)), 1, daemon.log)
 
     # -- starting
 
@@ -291,6 +291,7 @@ class DaemonTests(SynchronousTestCase):
 
     def test_fewest_open_files(self) -> None:
         """With as few descriptors as are asked for every door works, one child at a time, and the peer ends well."""
+        write_config(self.directory, more="health: {server: {ip: 127.0.0.1, port: 0}}\n")
         task_id = self.import_file()
         needed = 3 + peer_descriptors(load_config(self.directory / "tap.yaml").config)
         with self.limited("-n", needed) as daemon:
@@ -304,6 +305,8 @@ class DaemonTests(SynchronousTestCase):
             self.assertEqual(ran.returncode, 0, ran)
             self.assertTrue(output.read_bytes() == self.content)
             self.assertIn("process_max_fds", fetched(int(daemon.wait_for(r"serving metrics on .*port=(\d+)\)")[1])))
+            port = int(daemon.wait_for(r"serving health on .*port=(\d+)\)")[1])
+            self.assertEqual(answered(port, "/readiness"), (200, "ok\n"))
             self.assertEqual(daemon.stop(), 0)
         self.assertNotRegex(daemon.log, r"EMFILE|Too many open files|Traceback")
 

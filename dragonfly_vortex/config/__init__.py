@@ -13,6 +13,8 @@ from dragonfly_vortex.config.loader import DEFAULT_FILE, LoadedConfig, beside, l
 from dragonfly_vortex.config.model import (
     Config,
     DiscoveryConfig,
+    HealthConfig,
+    HealthServerConfig,
     HostConfig,
     KeepaliveConfig,
     MetricsConfig,
@@ -37,6 +39,8 @@ __all__ = [
     "DownloadConfig",
     "DownloadServerConfig",
     "DownloadTCPConfig",
+    "HealthConfig",
+    "HealthServerConfig",
     "HostConfig",
     "KeepaliveConfig",
     "LoadedConfig",

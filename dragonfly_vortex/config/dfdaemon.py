@@ -115,6 +115,7 @@ DFDAEMON_KEYS: Keys = {
         **_values("cacheTasksCapacity"),
     },
     "metrics": {"server": _LISTENER},
+    "health": {"server": _LISTENER},
     # The last two are of earlier releases.
     "seedPeer": _values("enable", "type", "clusterID", "keepaliveInterval"),
     "scheduler": {
@@ -124,7 +125,7 @@ DFDAEMON_KEYS: Keys = {
         **_values("enableBackToSource"),
     },
     "dynconfig": _values("refreshInterval"),
-    **_values("server", "manager", "backend", "gc", "proxy", "security", "health"),
+    **_values("server", "manager", "backend", "gc", "proxy", "security"),
     **_values("stats", "tracing", "network", "log"),
     # Of earlier releases, and of the templates for Helm and docker-compose.
     **_values("verbose", "console"),

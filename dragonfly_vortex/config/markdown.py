@@ -52,7 +52,8 @@ Below, each key has its default and what is allowed.
 - Values are read as the reference reads them, but it refuses a plain number of seconds and skips merge keys (`<<`), and
   tags (`!name`) are refused here. Anchors and aliases work.
 - A peer does not start when two of its ports are equal ({ports},
-  `metrics.server.port`), unless they are 0, one is not used, or neither of their addresses includes the other.
+  `metrics.server.port`, `health.server.port`), unless they are 0, one is not used, or neither of their addresses
+  includes the other.
 """
 
 _DFDAEMON = """\

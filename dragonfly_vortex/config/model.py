@@ -31,6 +31,8 @@ __all__ = [
     "Config",
     "DiscoveryConfig",
     "DynconfigConfig",
+    "HealthConfig",
+    "HealthServerConfig",
     "HostConfig",
     "KeepaliveConfig",
     "MetricsConfig",
@@ -291,6 +293,32 @@ class MetricsConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HealthServerConfig:
+    """The address and port of the pages; they are served over HTTP at `/healthy` and `/readiness`."""
+
+    ip: str = field(
+        default="0.0.0.0",
+        metadata=setting(Address(), "The address to listen on for probes.", nullable=True),
+    )
+    port: int | None = field(
+        default=None,
+        metadata=setting(
+            Whole(minimum=0, maximum=65_535),
+            "The port to listen on for probes, 4003 by Dragonfly's convention; 0 takes a free one.",
+            omitted="no pages",
+            nullable=True,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthConfig:
+    """Pages for the probes of a supervisor. See [Health](health.md)."""
+
+    server: HealthServerConfig = field(default_factory=HealthServerConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveryConfig:
     """
     How peers find each other: in the local network by DNS-SD, and by an exchange of their addresses. See
@@ -325,6 +353,7 @@ class Config:
     upload: UploadConfig = field(default_factory=UploadConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    health: HealthConfig = field(default_factory=HealthConfig)
     tls: TLSConfig = field(default_factory=TLSConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)

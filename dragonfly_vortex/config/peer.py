@@ -11,7 +11,7 @@ from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
-from dragonfly_vortex.config.model import Config
+from dragonfly_vortex.config.model import Config, HealthConfig
 from dragonfly_vortex.config.setting import fields_of, value_at
 from dragonfly_vortex.config.tls_files import server_tls
 from dragonfly_vortex.errors import PortGivenTwice
@@ -39,6 +39,8 @@ def _listeners(config: Config) -> Iterator[tuple[str, str, int]]:
             yield transport.port_key, value_at(config, transport.ip_key), value_at(config, transport.port_key)
     if config.metrics.enable:
         yield "metrics.server.port", config.metrics.server.ip, config.metrics.server.port
+    if config.health.server.port is not None:
+        yield "health.server.port", config.health.server.ip, config.health.server.port
 
 
 def _overlap(ip: str, other: str) -> bool:
@@ -54,7 +56,7 @@ def _overlap(ip: str, other: str) -> bool:
 def worker_share(config: Config, number: int) -> Config:
     """
     The configuration of one worker: it serves as one process, by the transport that has workers alone, within its part
-    of the limits. The main process serves the metrics of all, and advertises the peer.
+    of the limits. The main process serves the metrics of all and the pages for probes, and advertises the peer.
 
     :param config: the peer's.
     :param number: of the worker, from 1.
@@ -69,6 +71,7 @@ def worker_share(config: Config, number: int) -> Config:
         storage=replace(config.storage, server=server),
         upload=upload,
         metrics=replace(config.metrics, enable=False),
+        health=HealthConfig(),
         discovery=replace(config.discovery, enable=False),
     )
 

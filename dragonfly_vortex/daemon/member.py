@@ -72,6 +72,11 @@ class Member:
             lambda failure: self._log.failure("tasks are no longer announced", failure)
         )
 
+    @property
+    def is_registered(self) -> bool:
+        """Whether a scheduler serves, and knows this host."""
+        return self._membership is not None and bool(self._membership.serving)
+
     def stop(self) -> Deferred[None]:
         """Leave the cluster."""
         membership, self._membership = self._membership, None

@@ -33,6 +33,7 @@ __all__ = [
 # (test.test_tap and test.daemon.test_worker_main do it again): grpcio 1.85, SQLite 3.45, Twisted 26.10 with epoll.
 _PEER = 14  # the reactor 7, the database 5, a port, a connection and its file, less what is closed by then
 _METRICS = 3  # the port, a connection and a file of /proc
+_HEALTH = 2  # the port and a connection
 _DISCOVERY = 5  # zeroconf's event loop 3, a socket for all interfaces and one for each
 _LOCAL_DOOR = 16  # grpcio's own, the socket, a connection, and the files of a download
 _WORKERS = 4  # memory that the workers share, and pipes while one is started
@@ -64,6 +65,8 @@ def peer_descriptors(config: Config) -> int:
     count = _PEER + sum(transport.descriptors for transport in transports_named(server.protocol))
     if config.metrics.enable:
         count += _METRICS
+    if config.health.server.port is not None:
+        count += _HEALTH
     if config.discovery.enable:
         count += _DISCOVERY
     if config.download.server.socket_path is not None:

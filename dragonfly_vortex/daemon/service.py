@@ -5,11 +5,10 @@ configuration, here only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
-from itertools import chain
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -24,6 +23,7 @@ from dragonfly_vortex.daemon.door import Door, DoorSettings, IPeerReactor
 from dragonfly_vortex.daemon.downloads import Downloads
 from dragonfly_vortex.daemon.local_door import LocalDoor
 from dragonfly_vortex.daemon.member import Member
+from dragonfly_vortex.daemon.pages import health_server, metrics_server
 from dragonfly_vortex.daemon.peer_tasks import LocalTasks
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.discovery import Advertisement, address_to_advertise, require_zeroconf
@@ -81,6 +81,8 @@ class VortexService(Service):
         self._local_door: LocalDoor | None = None
         self._member: Member | None = None
         self._metrics: IServer | None = None
+        self._health: IServer | None = None
+        self._missing: set[str] = set()  # what has still to open, or has failed, in words
         self._advertisement: Advertisement | None = None
         self._limiter: UploadLimiter | None = None
 
@@ -114,13 +116,33 @@ class VortexService(Service):
         address: IAddress | None = self._metrics.address if self._metrics is not None else None
         return address
 
+    @property
+    def health_address(self) -> IAddress | None:
+        """The address of the pages for probes, None while they are not served."""
+        address: IAddress | None = self._health.address if self._health is not None else None
+        return address
+
+    def missing(self) -> list[str]:
+        """
+        What this peer lacks to be ready: that the storage and all doors are open and, where schedulers are configured,
+        that one of them serves and knows this host.
+
+        :returns: a sentence for each thing; none when the peer is ready.
+        """
+        if not self.running:
+            return ["the peer is not running"]
+        missing = sorted(self._missing)
+        if is_configured(self.config) and (self._member is None or not self._member.is_registered):
+            missing.append("no scheduler serves and knows this host")
+        return missing
+
     def startService(self) -> None:
         """
         Open the storage and listen. This blocks for as long as it takes to open the storage's database, once, and to
         read the files for TLS.
 
         :raises DiscoveryUnavailable: the peer is to be advertised, and the package for that is not installed.
-        :raises PortGivenTwice: two doors, or one and the metrics, are to listen on the same port.
+        :raises PortGivenTwice: two of the doors, the metrics and the pages for probes are to listen on one port.
         :raises CertificateUnusable: a file for TLS cannot be used.
         :raises StorageFailure: the storage cannot be opened.
         :raises twisted.internet.error.CannotListenError: the address cannot be had.
@@ -159,12 +181,16 @@ class VortexService(Service):
         for transport in transports_named(self.config.storage.server.protocol):
             doors[transport.name] = load_code(transport.door)(settings)
         local_door = self._make_local_door(tasks)
-        metrics = self._make_metrics(list(doors.values()), downloads)
+        metrics = metrics_server(self.config, self.reactor, list(doors.values()), downloads)
+        health = health_server(self.config, self.reactor, self.missing)
         # A port that cannot be had leaves no thread and no open port. No child is accepted before this returns.
         with ExitStack() as unless_opened:
             if metrics is not None:
                 metrics.start()
                 unless_opened.callback(metrics.stop, 0.0)
+            if health is not None:
+                health.start()
+                unless_opened.callback(health.stop, 0.0)
             for door in reversed(doors.values()):  # the first one may start workers
                 door.open()
                 unless_opened.callback(door.stop, 0.0)
@@ -172,10 +198,14 @@ class VortexService(Service):
                 local_door.open()
             unless_opened.pop_all()
         self._store, self._read_ahead, self._doors = store, read_ahead, doors
-        self._metrics, self._rechecks = metrics, rechecks
+        self._metrics, self._health, self._rechecks = metrics, health, rechecks
         self._downloads, self._local_door = downloads, local_door
-        store.start().addErrback(self._storage_failed, store)
-        starting = {name: door.start() for name, door in doors.items()}
+        self._missing = set()
+        self._opens("the storage", store.start()).addErrback(self._storage_failed, store)
+        starting = {
+            transport.name: self._opens(f"the {transport.label} door", doors[transport.name].start())
+            for transport in transports_named(self.config.storage.server.protocol)
+        }
         if self.config.discovery.enable:
             self._advertise(starting)
         for name, door in doors.items():
@@ -183,7 +213,7 @@ class VortexService(Service):
         if is_configured(self.config) and self._shared is None:
             self._join(starting, store, downloads)
         if local_door is not None:
-            local_door.start().addErrback(self._local_door_failed, local_door)
+            self._opens("the local door", local_door.start()).addErrback(self._local_door_failed, local_door)
         Service.startService(self)
 
     def reload(self, config: Config) -> tuple[str, ...]:
@@ -211,7 +241,8 @@ class VortexService(Service):
     def stopService(self) -> Deferred[None]:
         """
         Stop accepting at all doors, end what is idle, finish the pieces under way for at most ``shutdown_timeout``
-        seconds of the configuration; then comes the storage, and last the metrics, which tell of the others' end.
+        seconds of the configuration; then stop the storage, and last the metrics and the pages for probes, which show
+        how the others end.
 
         :returns: fires when everything is closed. What fails to stop keeps nothing else open: the Deferred fails with
             the first failure then, and further ones are logged.
@@ -224,6 +255,7 @@ class VortexService(Service):
         store, self._store = self._store, None
         read_ahead, self._read_ahead = self._read_ahead, None
         metrics, self._metrics = self._metrics, None
+        health, self._health = self._health, None
         rechecks, self._rechecks = self._rechecks, None
         advertisement, self._advertisement = self._advertisement, None
         downloads, self._downloads = self._downloads, None
@@ -249,8 +281,7 @@ class VortexService(Service):
             failures += await failures_of([read_ahead.stop(until - clock.seconds())])
         if store is not None:
             failures += await failures_of([store.stop(max(0.0, until - clock.seconds()))])
-        if metrics is not None:
-            failures += await failures_of([metrics.stop(0.0)])
+        failures += await failures_of([server.stop(0.0) for server in (metrics, health) if server is not None])
         for failure in failures[1:]:
             self.log.failure("the peer could not be stopped in order", failure)
         if failures:
@@ -299,7 +330,20 @@ class VortexService(Service):
         if door is self._local_door:
             self.door_failed(failure)
 
+    def _opens(self, subject: str, opening: Deferred[None]) -> Deferred[None]:
+        """
+        Note that something is not open yet.
+
+        :param subject: what it is, in words.
+        :param opening: fires when it is open.
+        :returns: the same.
+        """
+        missing, sentence = self._missing, f"{subject} is not open"
+        missing.add(sentence)
+        return opening.addCallback(lambda _: missing.discard(sentence))
+
     def _worker_failed(self, reason: str) -> None:
+        self._missing.add("a worker cannot serve")
         self.door_failed(Failure(CannotServe(reason)))
 
     def door_failed(self, failure: Failure) -> None:
@@ -358,23 +402,3 @@ class VortexService(Service):
         if server.socket_path is None or self._shared is not None:
             return None
         return LocalDoor(server, server.socket_path, tasks, self.reactor)
-
-    def _make_metrics(self, doors: Sequence[Door], downloads: Downloads) -> IServer | None:
-        """The page of metrics, of this process and of its workers."""
-        if not self.config.metrics.enable:
-            return None
-        # Here, since it loads Twisted's web server, which a worker has no use for.
-        from dragonfly_vortex.metrics.http import IMetricsReactor, MetricsServer
-        from dragonfly_vortex.metrics.peer_collector import PeerMetrics
-
-        metrics = PeerMetrics(
-            storage=self.config.storage.dir.absolute(),
-            tallies=lambda: chain.from_iterable(door.tallies for door in doors),
-            stats=next((door.stats for door in doors if door.stats is not None), None),
-            workers=lambda: chain.from_iterable(door.worker_pids for door in doors),
-            downloads=downloads.tally,
-            from_source=lambda: downloads.from_source,
-        )
-        place = self.config.metrics.server
-        reactor = cast(IMetricsReactor, self.reactor)  # it is, under a name that would have to be loaded
-        return IServer(MetricsServer(reactor, metrics.families, ip=place.ip, port=place.port))

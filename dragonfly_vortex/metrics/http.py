@@ -1,8 +1,8 @@
-"""An HTTP server for the page of metrics: ``GET /metrics``, and nothing else."""
+"""An HTTP server for a few pages, and the one for the page of metrics: ``GET /metrics``, and nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
@@ -19,7 +19,7 @@ from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.exposition import CONTENT_TYPE, Family, written
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 
-__all__ = ["IMetricsReactor", "MetricsServer"]
+__all__ = ["HTTPServer", "IHTTPReactor", "IMetricsReactor", "MetricsServer"]
 
 _MAX_CONNECTIONS = 16
 """
@@ -33,12 +33,72 @@ _IDLE_TIMEOUT = 90.0
 _BAD_REQUEST = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
-class IMetricsReactor(IReactorTCP, IReactorThreads, IReactorTime):
+class IHTTPReactor(IReactorTCP, IReactorTime):
+    """The interfaces of a reactor that a server of pages uses."""
+
+
+class IMetricsReactor(IHTTPReactor, IReactorThreads):
     """The interfaces of a reactor that the metrics server uses."""
 
 
 @implementer(IServer)
-class MetricsServer:
+class HTTPServer:
+    """
+    Serves pages, each at a path of one name, to few connections.
+
+    :param reactor: where it listens.
+    :param subject: what the pages are about, for the log.
+    :param pages: the pages, by name.
+    :param ip: the address to listen on, IPv4 or IPv6.
+    :param port: 0 for any.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(
+        self, reactor: IHTTPReactor, subject: str, pages: Mapping[bytes, Resource], *, ip: str, port: int
+    ) -> None:
+        self._reactor = reactor
+        self._subject = subject
+        self._pages = pages
+        self._ip = ip
+        self._port_number = port
+        self._connections: _Connections | None = None
+        self._port: IListeningPort | None = None
+
+    @property
+    def address(self) -> IAddress | None:
+        """Where it listens, None while it does not."""
+        return self._port.getHost() if self._port is not None else None
+
+    def start(self) -> IAddress:
+        """See :meth:`IServer.start`."""
+        root = Resource()
+        for name, page in self._pages.items():
+            root.putChild(name, page)
+        site = _Site(root, _Request, parsePOSTFormSubmission=False, timeout=_IDLE_TIMEOUT, reactor=self._reactor)
+        connections = _Connections(site)
+        # Twisted wraps servers by what it declares to be a client's factory.
+        port = self._reactor.listenTCP(self._port_number, connections, interface=self._ip)  # type: ignore[arg-type]
+        self._connections, self._port = connections, port
+        address: IAddress = port.getHost()
+        self.log.info("serving {subject} on {address}", subject=self._subject, address=address)
+        return address
+
+    async def _stop(self) -> None:
+        port, self._port = self._port, None
+        connections, self._connections = self._connections, None
+        if port is not None:
+            await maybeDeferred(port.stopListening)
+        if connections is not None:
+            await connections.close()
+
+    def stop(self, timeout: float) -> Deferred[None]:
+        """See :meth:`IServer.stop`. A page that has not left by now is not waited for: there will be another one."""
+        return Deferred.fromCoroutine(self._stop())
+
+
+class MetricsServer(HTTPServer):
     """
     Serves a page of metrics.
 
@@ -53,50 +113,20 @@ class MetricsServer:
     def __init__(
         self, reactor: IMetricsReactor, families: Callable[[], Iterable[Family]], *, ip: str, port: int
     ) -> None:
-        self._reactor = reactor
-        self._families = families
-        self._ip = ip
-        self._port_number = port
         self._limited_log = LimitedLog(self.log, reactor)
-        self._connections: _Connections | None = None
-        self._port: IListeningPort | None = None
-        self._pool: DaemonThreadPool | None = None
-
-    @property
-    def address(self) -> IAddress | None:
-        """Where it listens, None while it does not."""
-        return self._port.getHost() if self._port is not None else None
+        self._page = _Page(reactor, families, self._limited_log)
+        super().__init__(reactor, "metrics", {b"metrics": self._page}, ip=ip, port=port)
 
     def start(self) -> IAddress:
         """See :meth:`IServer.start`."""
-        root = Resource()
-        pool = DaemonThreadPool(minthreads=0, maxthreads=1, name="metrics")
-        root.putChild(b"metrics", _Page(self._reactor, pool, self._families, self._limited_log))
-        site = _Site(root, _Request, parsePOSTFormSubmission=False, timeout=_IDLE_TIMEOUT, reactor=self._reactor)
-        connections = _Connections(site)
-        # Twisted wraps servers by what it declares to be a client's factory.
-        port = self._reactor.listenTCP(self._port_number, connections, interface=self._ip)  # type: ignore[arg-type]
-        pool.start()
-        self._connections, self._port, self._pool = connections, port, pool
-        address: IAddress = port.getHost()
-        self.log.info("serving metrics on {address}", address=address)
+        address = super().start()
+        self._page.start()
         return address
 
     async def _stop(self) -> None:
-        port, self._port = self._port, None
-        connections, self._connections = self._connections, None
-        pool, self._pool = self._pool, None
-        if port is not None:
-            await maybeDeferred(port.stopListening)
-        if connections is not None:
-            await connections.close()
-        if pool is not None:
-            pool.abandon()
+        await super()._stop()
+        self._page.stop()
         self._limited_log.close()
-
-    def stop(self, timeout: float) -> Deferred[None]:
-        """See :meth:`IServer.stop`. A page that has not left by now is not waited for: there will be another one."""
-        return Deferred.fromCoroutine(self._stop())
 
 
 class _Connection(ProtocolWrapper):
@@ -182,16 +212,26 @@ class _Page(Resource):
     def __init__(
         self,
         reactor: IReactorThreads,
-        pool: DaemonThreadPool,
         families: Callable[[], Iterable[Family]],
         limited_log: LimitedLog,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Twisted's
         self._log = limited_log
         self._reactor = reactor
-        self._pool = pool
+        self._pool: DaemonThreadPool | None = None
         self._families = families
         self._one_at_a_time = DeferredLock()  # a client that has disconnected meanwhile gets no page
+
+    def start(self) -> None:
+        """Be ready to collect."""
+        self._pool = DaemonThreadPool(minthreads=0, maxthreads=1, name="metrics")
+        self._pool.start()
+
+    def stop(self) -> None:
+        """Collect no more."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.abandon()
 
     def render_GET(self, request: Request) -> int:
         """Answer a request, in a moment."""
@@ -203,7 +243,7 @@ class _Page(Resource):
     async def _answer(self, request: Request, answered: Deferred[Any]) -> None:
         try:
             async with self._one_at_a_time:
-                if answered.called:  # no page for a client that has disconnected
+                if answered.called or self._pool is None:  # no page for a client that has disconnected
                     return
                 page = await run_in_pool(self._reactor, self._pool, self._collect)
         except Exception:  # a defect of ours; what it is stays here

@@ -63,6 +63,7 @@ storage:
       congestion_control: bbr
       fastopen: true
 metrics: {enable: false, server: {ip: '::1', port: 9090}}
+health: {server: {ip: '::1', port: 9091}}
 tls: {cert: /own/peer.crt, key: /own/peer.key, ca_cert: /own/ca.crt}
 discovery: {enable: true, ip: 10.0.0.1, peer_exchange: true}
 seed_peer: {enable: true, sources: [example.org, 10.0.0.0/8]}
@@ -224,6 +225,7 @@ class LoadTests(ConfigFileTestCase):
                     },
                 },
                 "metrics": {"enable": False, "server": {"ip": "::1", "port": 9090}},
+                "health": {"server": {"ip": "::1", "port": 9091}},
                 "tls": {
                     "cert": Path("/own/peer.crt"),
                     "key": Path("/own/peer.key"),
@@ -329,7 +331,7 @@ class LoadTests(ConfigFileTestCase):
         self.assertEqual(loaded.config.storage.dir, ROOT / "dfvortex-data")
         left_out = {"host.hostname", "storage.server.tcp.buffer_size", "storage.server.tcp.congestion_control"}
         left_out |= {"tls.cert", "tls.key", "tls.ca_cert", "download.parents", "discovery.ip", "seed_peer.sources"}
-        left_out |= {"download.server.socket_path", "download.server.socket_group"}
+        left_out |= {"health.server.port", "download.server.socket_path", "download.server.socket_group"}
         left_out |= {"host.idc", "host.location", "scheduler.addrs", "dynconfig.file"}
         left_out |= {"scheduler.cert", "scheduler.key", "scheduler.ca_cert"}
         elsewhere = {f"upload.{side}.{name}" for side in ("server", "client") for name in ("cert", "key", "ca_cert")}
@@ -366,6 +368,7 @@ class DfdaemonTests(ConfigFileTestCase):
         self.assertTrue(config.seed_peer.enable)
         self.assertEqual((config.metrics.enable, config.metrics.server.ip), (True, "0.0.0.0"))
         self.assertEqual(config.metrics.server.port, 4012)
+        self.assertEqual((config.health.server.ip, config.health.server.port), ("0.0.0.0", 4003))
         self.assertEqual(config.download.server.socket_path, Path("/var/run/dfdaemon.sock"))
         self.assertTrue(config.seed_peer.enable)
 
@@ -386,7 +389,7 @@ class DfdaemonTests(ConfigFileTestCase):
                 *("upload.server.requestRateLimit", "manager", "seedPeer.type"),
                 *("storage.keep (content is kept over a restart in any case", "nothing is deleted)"),
                 *("storage.writePieceTimeout", "storage.writeBufferSize", "storage.readBufferSize"),
-                *("storage.cacheCapacity", "storage.server.quicPort", "backend", "gc", "proxy", "security", "health"),
+                *("storage.cacheCapacity", "storage.server.quicPort", "backend", "gc", "proxy", "security"),
                 *("stats", "tracing", "network"),
             ],
         )
@@ -423,7 +426,7 @@ class DfdaemonTests(ConfigFileTestCase):
             for name in names:
                 del tree[section][name]
         tree["storage"]["server"] = {"quicPort": 5}
-        del tree["metrics"]["server"]
+        del tree["metrics"]["server"], tree["health"]["server"]
         self.assertEqual(len(self.load(yaml.safe_dump(tree)).warnings), 1)
 
     def test_earlier_name_of_a_limit(self) -> None:

@@ -26,11 +26,13 @@ class PortTests(ConfigFileTestCase):
         A port that is there twice is an error that names both keys, also where one of them is left out.
         """
         tcp, grpc, metrics = "storage.server.tcp.port", "upload.server.port", "metrics.server.port"
+        health = "health.server.port"
         for content, keys, port in (
             ("upload: {server: {port: 4005}}", (tcp, grpc), 4005),
             ("upload: {server: {port: 4002}}", (grpc, metrics), 4002),
             ("storage: {server: {tcpPort: 4000}}", (tcp, grpc), 4000),
             ("metrics: {server: {port: 4005}}", (tcp, metrics), 4005),
+            ("health: {server: {port: 4002}}", (metrics, health), 4002),
         ):
             error = self.assertRaises(PortGivenTwice, check_ports, self.load(content).config)
             self.assertEqual(error.keys, keys)
@@ -115,10 +117,13 @@ class ShareTests(ConfigFileTestCase):
 
     def test_one_tells_of_all(self) -> None:
         """
-        The main process has the page of metrics, and advertises the peer; its workers do neither.
+        The main process has the page of metrics and those for probes, and advertises the peer; its workers have none
+        and do not.
         """
-        config = self.load("storage: {server: {workers: 2}}\ndiscovery: {enable: true}\n").config
+        text = "storage: {server: {workers: 2}}\ndiscovery: {enable: true}\nhealth: {server: {port: 4003}}\n"
+        config = self.load(text).config
         for share in self.shares(config):
+            self.assertIsNone(share.health.server.port)
             self.assertEqual((share.metrics.enable, share.discovery.enable), (False, False))
         self.assertTrue(main_share(config).discovery.enable)
 

@@ -53,6 +53,14 @@ class MemberTests(ClusterTestCase):
         await self.in_thread(lambda: delete(Empty(), timeout=30))
         self.assertEqual((len(self.scheduler.left), self.scheduler.hosts), (1, {}))
 
+    async def test_ready(self) -> None:
+        """The peer is ready once the scheduler knows it, and no more while no scheduler serves."""
+        await until(lambda: not self.peer.missing())
+        self.assertTrue(self.scheduler.hosts)
+        member: Any = self.peer._member
+        member._membership._schedulers.suspect(f"127.0.0.1:{self.scheduler.port}")
+        self.assertEqual(self.peer.missing(), ["no scheduler serves and knows this host"])
+
     async def test_leaves(self) -> None:
         """The host is announced with the address of its gRPC door, and leaves when the peer ends."""
         member: Any = self.peer._member

@@ -16,6 +16,8 @@ from twisted.trial.unittest import TestCase
 from dragonfly_vortex.config import (
     Config,
     DiscoveryConfig,
+    HealthConfig,
+    HealthServerConfig,
     MetricsConfig,
     StorageConfig,
     StorageServerConfig,
@@ -67,10 +69,12 @@ class DescriptorTests(TestCase):
         vortex = replace(vortex, storage=StorageConfig(server=StorageServerConfig(protocol="tcp")))
         command, download = 3 + COMMAND_DESCRIPTORS, 3 + DOWNLOAD_DESCRIPTORS
         discovery = replace(config(1), discovery=DiscoveryConfig(enable=True))
+        probed = replace(config(1), health=HealthConfig(server=HealthServerConfig(port=0)))
         for words in (
             f"is {3 + peer_descriptors(config(1))} files with both doors and metrics",
             f"{3 + peer_descriptors(vortex)} with the Vortex door alone",
             f"{peer_descriptors(discovery) - peer_descriptors(config(1))} more with discovery",
+            f"{peer_descriptors(probed) - peer_descriptors(config(1))} with pages for probes",
             f"{command} for storage commands, {download} for a download,",
             f"{download + STORING_DESCRIPTORS} with `--store`",
         ):

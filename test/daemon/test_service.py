@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from twisted.internet import reactor, tcp
 from twisted.internet.address import IPv4Address
@@ -25,6 +25,8 @@ from twisted.trial.unittest import TestCase
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import (
     Config,
+    HealthConfig,
+    HealthServerConfig,
     MetricsConfig,
     MetricsServerConfig,
     StorageConfig,
@@ -35,6 +37,7 @@ from dragonfly_vortex.config import (
     UploadServerConfig,
     default_config,
 )
+from dragonfly_vortex.config.cluster import SchedulerConfig
 from dragonfly_vortex.daemon import grpc_door
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
@@ -48,7 +51,7 @@ from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.vortex.server import VortexPort
 from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
 from dragonfly_vortex.wire import PieceContent, PieceKind
-from test.metrics.page import fetched, values_in
+from test.metrics.page import answered, fetched, values_in
 from test.mounts import run_with_mounts
 from test.processes import Child
 from test.transport.cold import make_cold
@@ -429,11 +432,71 @@ class ServiceTests(TestCase):
         traffic = [(await self.values(peer))["dragonfly_client_upload_traffic"] for peer in peers]
         self.assertEqual(traffic, [1_000_000, 0])
 
-    def test_no_metrics(self) -> None:
-        """A peer that is to tell nothing has no port for it."""
-        peer = self.service(dataclasses.replace(self.config(), metrics=MetricsConfig(enable=False)))
+    def probed(self, **settings: Any) -> Config:
+        """A configuration with pages for probes."""
+        health = HealthConfig(server=HealthServerConfig(ip="127.0.0.1", port=0))
+        return dataclasses.replace(self.config(**settings), health=health)
+
+    async def readiness(self, peer: VortexService) -> tuple[int, str]:
+        """What a probe is answered."""
+        return await deferToThread(answered, cast(IPv4Address, peer.health_address).port, "/readiness")
+
+    async def test_ready(self) -> None:
+        """A peer is ready when its storage and its doors are open, and until it is stopped."""
+        peer = self.service(self.probed())
+        self.assertEqual(peer.missing(), ["the peer is not running"])
         peer.startService()
+        self.assertEqual(peer.missing(), ["the gRPC door is not open", "the storage is not open"])
+        while (await self.readiness(peer))[0] != 200:
+            self.assertNotIn("TCP", "".join(peer.missing()))
+        self.assertIsNotNone(peer.grpc_address)
+        self.assertEqual(peer.missing(), [])
+        stopped = peer.stopService()
+        self.assertEqual(peer.missing(), ["the peer is not running"])
+        await stopped
+        self.assertIsNone(peer.health_address)
+
+    async def test_not_ready_while_it_drains(self) -> None:
+        """A peer that finishes a piece before it ends is healthy, and not ready."""
+        peer = self.service(self.probed(upload=1_000_000))
+        peer.startService()
+        task_id = await deferToThread(self.import_file)
+        port = cast(IPv4Address, peer.health_address).port
+        with Child(self.address(peer)) as child:
+            child.ask(task_id)
+            await deferToThread(child.next_event)
+            stopped = peer.stopService()
+            self.assertEqual(await deferToThread(answered, port, "/readiness"), (503, "the peer is not running\n"))
+            self.assertEqual(await deferToThread(answered, port, "/healthy"), (200, "ok\n"))
+            self.assertTrue(await deferToThread(child.content) == self.content[:600_000])
+        await stopped
+
+    async def test_never_ready(self) -> None:
+        """A peer that goes on without one of its doors does not become ready."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            self.patch(grpc_door, "_try_to_listen", lambda ip, port: None)
+            peer = _Watched(self.probed(grpc_port=other.getsockname()[1]), peer_reactor)
+            self.addCleanup(peer.stopService)
+            peer.startService()
+            await peer.failed
+            self.assertEqual(await self.readiness(peer), (503, "the gRPC door is not open\n"))
+
+    async def test_scheduler_without_its_door(self) -> None:
+        """A peer that cannot join its cluster, for want of a gRPC door, is not ready."""
+        config = dataclasses.replace(self.probed(protocol="tcp"), scheduler=SchedulerConfig(addrs=("127.0.0.1:9",)))
+        peer = self.service(config)
+        peer.startService()
+        while (answer := await self.readiness(peer)) != (503, "no scheduler serves and knows this host\n"):
+            self.assertEqual(answer[0], 503)
+
+    def test_health_port_in_use(self) -> None:
+        """A port for probes that cannot be had is an error, and leaves nothing open."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            server = HealthServerConfig(ip="127.0.0.1", port=other.getsockname()[1])
+            peer = self.service(dataclasses.replace(self.config(), health=HealthConfig(server=server)))
+            self.assertRaises(CannotListenError, peer.startService)
         self.assertIsNone(peer.metrics_address)
+        self.assertIsNone(peer.address)
 
     def test_storage_that_cannot_be_opened(self) -> None:
         """A storage that cannot be opened is reported at once, and nothing listens."""

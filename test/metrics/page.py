@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import urllib.request
 
 from prometheus_client.parser import text_string_to_metric_families
 
-__all__ = ["fetched", "values_in"]
+__all__ = ["answered", "fetched", "values_in"]
+
+
+def answered(port: int, page: str, method: str = "GET") -> tuple[int, str]:
+    """Status and text of what a server on this machine answers; this blocks."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=120)) as connection:
+        connection.request(method, page)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
 
 
 def fetched(port: int) -> str:
