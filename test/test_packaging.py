@@ -32,7 +32,7 @@ PLUGIN = Path("twisted", "plugins", "dragonfly_vortex_plugin.py")
 SOURCES = (
     *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md", "SECURITY.md"),
     *("pyproject.toml", "setup.cfg", "tap.yaml"),
-    *(".ci", "benchmarks", "docs", "dragonfly_vortex", "examples", "test", "twisted"),
+    *(".ci", "benchmarks", "docs", "dragonfly_vortex", "examples", "packaging", "test", "twisted"),
 )
 
 #: Run twistd as its script does, but isolated: nothing is taken from the working directory or from PYTHONPATH.
