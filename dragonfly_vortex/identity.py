@@ -1,5 +1,6 @@
 """
-The IDs of tasks, made from their origins as the reference makes them. Nothing is read or written.
+The IDs of tasks, made from their origins as the reference makes them, and those of hosts and peers. Nothing is read or
+written.
 
 The rules are those of ``dragonfly-client-util`` 1.5.10 (``id_generator/mod.rs``, ``url/mod.rs``, ``digest/mod.rs``). A
 standard task has one of three: the SHA-256 of a given text, the digest in a registry's URL, or the SHA-256 of the URL
@@ -27,10 +28,15 @@ __all__ = [
     "default_revision",
     "digest_in_url",
     "filter_query",
+    "host_id_of",
+    "new_peer_id",
     "normalize_url",
     "shown_url",
     "task_id_of",
 ]
+
+_SEED = "-seed"
+"""The end of the IDs of a seed."""
 
 DEFAULT_FILTERED_QUERY_PARAMS = (
     *("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-Expires"),
@@ -240,3 +246,15 @@ def _escape(text: str) -> str:
     return "".join(
         chr(byte) if byte in _UNRESERVED else "+" if byte == 0x20 else f"%{byte:02X}" for byte in text.encode()
     )
+
+
+def host_id_of(ip: str, hostname: str, *, is_seed: bool) -> str:
+    """The ID by which schedulers and children know a host."""
+    return f"{ip}-{hostname}{_SEED if is_seed else ''}"
+
+
+def new_peer_id(ip: str, hostname: str, *, is_seed: bool) -> str:
+    """Make an ID for one download, or one announcement, of a host. A scheduler takes each only once."""
+    from uuid import uuid4
+
+    return f"{ip}-{hostname}-{uuid4()}{_SEED if is_seed else ''}"

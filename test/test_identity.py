@@ -18,6 +18,8 @@ from dragonfly_vortex.identity import (
     DEFAULT_FILTERED_QUERY_PARAMS,
     digest_in_url,
     filter_query,
+    host_id_of,
+    new_peer_id,
     normalize_url,
     shown_url,
     task_id_of,
@@ -291,3 +293,16 @@ class ShownTests(SynchronousTestCase):
             error = self.assertRaises(InvalidOrigin, act)
             self.assertNotIn("secret", str(error))
             self.assertTrue(error.__suppress_context__ or error.__context__ is None)
+
+
+class HostTests(SynchronousTestCase):
+    """The IDs of hosts and peers."""
+
+    def test_ids(self) -> None:
+        """An ID begins with the address and the name, and that of a seed ends with a word that says so."""
+        self.assertEqual(host_id_of("192.0.2.1", "a", is_seed=False), "192.0.2.1-a")
+        self.assertEqual(host_id_of("192.0.2.1", "a", is_seed=True), "192.0.2.1-a-seed")
+        ids = [new_peer_id("192.0.2.1", "a", is_seed=is_seed) for is_seed in (False, False, True)]
+        self.assertEqual(len(set(ids)), 3)
+        self.assertRegex(ids[0], r"\A192\.0\.2\.1-a-[0-9a-f-]{36}\Z")
+        self.assertRegex(ids[2], r"\A192\.0\.2\.1-a-[0-9a-f-]{36}-seed\Z")

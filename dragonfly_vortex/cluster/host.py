@@ -10,6 +10,7 @@ from dragonfly_api import common_pb2, scheduler_pb2
 from dragonfly_vortex import __version__
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.host_stats import HostStats
+from dragonfly_vortex.identity import host_id_of
 from dragonfly_vortex.rpc.host import host_message
 
 __all__ = ["announcement", "host_id"]
@@ -19,9 +20,8 @@ _NORMAL, _SEED = 0, 1
 
 
 def host_id(config: Config) -> str:
-    """The ID of this host, as the reference makes it (``id_generator/mod.rs``); that of a seed is another one."""
-    suffix = "-seed" if config.seed_peer.enable else ""
-    return f"{config.host.ip}-{config.host.hostname}{suffix}"
+    """The ID of this host."""
+    return host_id_of(config.host.ip, config.host.hostname, is_seed=config.seed_peer.enable)
 
 
 def announcement(config: Config, port: int, stats: HostStats) -> scheduler_pb2.AnnounceHostRequest:

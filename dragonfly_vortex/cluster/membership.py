@@ -6,7 +6,6 @@ configured (:func:`~dragonfly_vortex.cluster.is_configured`).
 from __future__ import annotations
 
 import ipaddress
-import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, Final, TypeVar
@@ -17,7 +16,6 @@ from google.protobuf.message import Message
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.task import LoopingCall, deferLater
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from dragonfly_vortex.address import split_address
@@ -32,10 +30,12 @@ from dragonfly_vortex.config import Config, scheduler_tls
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.errors import ConfigError
 from dragonfly_vortex.host_stats import HostMeter, NetworkMeter
+from dragonfly_vortex.identity import new_peer_id
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.credentials import channel_credentials
 from dragonfly_vortex.rpc.status import CallFailed, Status
+from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 from dragonfly_vortex.wire import PieceKind
 from dragonfly_vortex.wire.messages import printable
 
@@ -48,6 +48,9 @@ _PORTS: Final = range(1024, 65535)
 
 _IN_A_TURN: Final = 10
 """Downloads that are registered again in one turn of the reactor; each takes some tenths of a millisecond."""
+
+_THREADS: Final = 4
+"""Threads that measure this host, read files and resolve names."""
 
 _FAREWELL: Final = 2.0
 """Seconds in which a scheduler hears that this host leaves."""
@@ -76,6 +79,7 @@ class Membership:
         self._refreshing: LoopingCall | None = None
         self._announcing: LoopingCall | None = None
         self._is_stopped = False
+        self._pool: DaemonThreadPool | None = None
         self._is_checked = False  # whether schedulers have been asked once
         self._early: list[Registration] = []
         self._registrations: set[Registration] = set()
@@ -112,7 +116,7 @@ class Membership:
             host_id=host_id(config),
             clock=self._reactor,
             schedulers=self._schedulers,
-            new_peer_id=self._new_peer_id,
+            new_peer_id=partial(new_peer_id, config.host.ip, config.host.hostname, is_seed=config.seed_peer.enable),
             announce=self._announce,
             announce_owner=lambda request: self._announcer.add(request),
             settled=lambda request, address, peer_id: self._announcer.settled(request, address, peer_id),
@@ -124,6 +128,8 @@ class Membership:
         self._announcer = Announcer(host)
         network = NetworkMeter(config.host.ip, config.download.bandwidth_limit, config.upload.bandwidth_limit)
         self._meter = HostMeter(config.storage.dir, network)
+        self._pool = DaemonThreadPool(minthreads=0, maxthreads=_THREADS, name="membership")
+        self._pool.start()
         started = Deferred.fromCoroutine(self._refresh(dynconfig))
         self._refreshing = LoopingCall(lambda: Deferred.fromCoroutine(self._refresh()))
         self._announcing = LoopingCall(lambda: Deferred.fromCoroutine(self._announce_again()))
@@ -229,7 +235,7 @@ class Membership:
             if dynconfig is None:
                 dynconfig = await self._in_thread(self._read_dynconfig)
             addresses = dynconfig.addresses
-            if dynconfig.name:
+            if dynconfig.name and not self._is_stopped:
                 addresses = await self._in_thread(partial(resolve, dynconfig.name))
             if self._is_stopped:
                 return
@@ -255,15 +261,13 @@ class Membership:
         return result
 
     def _in_thread(self, work: Callable[[], _T]) -> Deferred[_T]:
-        return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), work)
+        """Not in the reactor's pool: at its end the reactor would wait for a disk or a name server."""
+        if self._pool is None:
+            return fail(OSError("expected a running member, got one that is stopped"))
+        result: Deferred[_T] = run_in_pool(self._reactor, self._pool, work)
+        return result
 
     # -- this host
-
-    def _new_peer_id(self) -> str:
-        """An ID for one conversation, as the reference makes it (``id_generator/mod.rs``)."""
-        host = self._config.host
-        suffix = "-seed" if self._config.seed_peer.enable else ""
-        return f"{host.ip}-{host.hostname}-{uuid.uuid4()}{suffix}"
 
     async def _welcome(self, address: str) -> bool:
         """A scheduler begins to serve: tell it of this host, and of its tasks."""
@@ -295,6 +299,8 @@ class Membership:
 
     async def _announce(self, address: str) -> bool:
         """Announce this host to a scheduler; whether it took that."""
+        if self._is_stopped:
+            return False
         try:
             stats = await self._in_thread(self._meter.read)
             if self._is_stopped:
@@ -322,8 +328,13 @@ class Membership:
         self._announcer.stop()
         for registration in list(self._registrations):
             registration.abandon()
-        await self._delete_host()
-        await self._schedulers.stop()
+        try:
+            await self._delete_host()
+            await self._schedulers.stop()
+        finally:
+            pool, self._pool = self._pool, None
+            if pool is not None:
+                pool.abandon()
 
     async def _delete_host(self) -> None:
         request = scheduler_pb2.DeleteHostRequest(host_id=self._host.host_id)

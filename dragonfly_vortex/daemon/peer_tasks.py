@@ -8,7 +8,6 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from uuid import uuid4
 
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -28,6 +27,7 @@ from dragonfly_vortex.errors import (
 )
 from dragonfly_vortex.files import read_exactly, write_all
 from dragonfly_vortex.geometry import BLOCK_LENGTH
+from dragonfly_vortex.identity import host_id_of, new_peer_id
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.model import (
     ArrivedPiece,
@@ -77,15 +77,12 @@ class LocalTasks:
 
     def __init__(self, config: Config, reactor: IReactorTime, store: PieceStore, downloads: Downloads) -> None:
         self._reactor = reactor
-        suffix = "-seed" if config.seed_peer.enable else ""
-        self.host_id = f"{config.host.ip}-{config.host.hostname}{suffix}"
-        self._name = f"{config.host.ip}-{config.host.hostname}-{{}}{suffix}"
+        host, is_seed = config.host, config.seed_peer.enable
+        self.host_id = host_id_of(host.ip, host.hostname, is_seed=is_seed)
+        self.new_peer_id = partial(new_peer_id, host.ip, host.hostname, is_seed=is_seed)
         self._store = store
         self._downloads = downloads
         self._in_thread: InThread = downloads.in_thread
-
-    def new_peer_id(self) -> str:
-        return self._name.format(uuid4())
 
     def download(self, request: TaskRequest, tell: Callable[[ArrivedPiece], None]) -> Deferred[StoredTask]:
         return self._downloads.download(request, tell)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from threading import Event
+from threading import Event, current_thread
 from typing import cast
 
 import grpc
@@ -102,6 +102,11 @@ class HostTests(MemberTestCase):
         await again
         await stopping
         self.assertEqual(scheduler.announcements, announced)
+
+    async def test_threads(self) -> None:
+        """A thread that a disk or a name server keeps does not keep the process."""
+        membership = await self.member(self.config([]))
+        self.assertTrue(await membership._in_thread(lambda: current_thread().daemon))
 
     async def test_refresh_late(self) -> None:
         """A list of schedulers that is read while the member stops is not used."""
