@@ -6,9 +6,9 @@ configured (:func:`~dragonfly_vortex.cluster.is_configured`).
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import ClassVar, Final, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 import grpc
 from dragonfly_api import scheduler_pb2
@@ -131,16 +131,14 @@ class Membership:
         self._pool = DaemonThreadPool(minthreads=0, maxthreads=_THREADS, name="membership")
         self._pool.start()
         started = Deferred.fromCoroutine(self._refresh(dynconfig))
-        self._refreshing = LoopingCall(lambda: Deferred.fromCoroutine(self._refresh()))
-        self._announcing = LoopingCall(lambda: Deferred.fromCoroutine(self._announce_again()))
+        self._refreshing = LoopingCall(lambda: self._once(self._refresh()))
+        self._announcing = LoopingCall(lambda: self._once(self._announce_again()))
         for looping, interval in (
             (self._refreshing, config.dynconfig.refresh_interval),
             (self._announcing, config.scheduler.announce_interval),
         ):
             looping.clock = self._reactor
-            looping.start(interval, now=False).addErrback(
-                lambda failure: self.log.failure("schedulers are no longer asked", failure)
-            )
+            looping.start(interval, now=False)
         return started.addBoth(self._begin)
 
     def stop(self) -> Deferred[None]:
@@ -247,6 +245,11 @@ class Membership:
             if not await self._announcer.verify(address):
                 await self._announce(address)
         self._announcer.look()
+
+    def _once(self, work: Coroutine[Deferred[Any], Any, None]) -> Deferred[None]:
+        """One turn of a loop, which goes on where a turn fails, for example because there is no thread."""
+        turn = Deferred.fromCoroutine(work)
+        return turn.addErrback(lambda failure: self.log.failure("schedulers cannot be asked now", failure))
 
     def _read_dynconfig(self) -> Dynconfig:
         file = self._config.dynconfig.file

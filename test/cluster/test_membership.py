@@ -39,6 +39,16 @@ class _Measured(HostMeter):
         return self._stats
 
 
+class _Broken(HostMeter):
+    """A meter that cannot measure."""
+
+    def __init__(self) -> None:
+        pass
+
+    def read(self) -> HostStats:
+        raise RuntimeError("no thread")
+
+
 class HostTests(MemberTestCase):
     """What schedulers hear of this host."""
 
@@ -102,6 +112,17 @@ class HostTests(MemberTestCase):
         await again
         await stopping
         self.assertEqual(scheduler.announcements, announced)
+
+    async def test_failed_turn(self) -> None:
+        """The host is announced again at the next interval where it could not be measured once."""
+        scheduler = await self.scheduler()
+        membership = await self.member(self.config([scheduler], announce_interval=0.1))
+        meter, membership._meter = membership._meter, _Broken()
+        await self.until(lambda: bool(self.flushLoggedErrors(RuntimeError)))
+        announced = scheduler.announcements
+        membership._meter = _Measured(meter.read())
+        await self.until(lambda: scheduler.announcements > announced)
+        self.flushLoggedErrors(RuntimeError)
 
     async def test_threads(self) -> None:
         """A thread that a disk or a name server keeps does not keep the process."""
