@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.door import IPeerReactor
@@ -68,9 +69,7 @@ class Member:
         membership.start().addErrback(lambda failure: self._log.failure("schedulers cannot be asked", failure))
         self._membership = self._downloads.membership = membership
         self._unsubscribe = self._store.subscribe(self._changed)
-        self._looking.start(_INTERVAL).addErrback(
-            lambda failure: self._log.failure("tasks are no longer announced", failure)
-        )
+        self._looking.start(_INTERVAL)
 
     @property
     def is_registered(self) -> bool:
@@ -114,9 +113,10 @@ class Member:
             return None
         self._has_changed = False
 
-        def cannot(failure: object) -> None:
+        def cannot(failure: Failure) -> None:
             """The next look may succeed."""
             self._has_changed = True
+            if not failure.check(StorageError):
+                self._log.failure("tasks cannot be announced now", failure)
 
-        finding: Deferred[None] = Deferred.fromCoroutine(self._find())
-        return finding.addErrback(lambda failure: cannot(failure.trap(StorageError)))
+        return Deferred.fromCoroutine(self._find()).addErrback(cannot)

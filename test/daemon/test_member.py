@@ -30,6 +30,25 @@ class MemberTests(ClusterTestCase):
         await self.call("DeleteTask", dfdaemon_pb2.DeleteTaskRequest(task_id=task.task_id))
         await until(lambda: not self.scheduler.peers)
 
+    async def test_failed_look(self) -> None:
+        """A task is announced at the next look at the storage where one look failed."""
+        peer: Any = self.peer
+        store = peer._store
+        list_tasks = store.list_tasks
+        failed: list[PieceKind] = []
+
+        def fail_once(kind: PieceKind) -> Any:
+            if not failed:
+                failed.append(kind)
+                raise RuntimeError("no thread")
+            return list_tasks(kind)
+
+        self.patch(store, "list_tasks", fail_once)
+        path, storage = self.directory / "file", self.directory / "storage"
+        task = await self.in_thread(lambda: import_file(path, storage, PieceKind.STANDARD))
+        await until(lambda: task.task_id in self.scheduler.peers.values())
+        self.assertEqual((len(failed), len(self.flushLoggedErrors(RuntimeError))), (1, 1))
+
     async def test_imported_by_the_local_door(self) -> None:
         """When an import by the local door has succeeded the scheduler knows the task."""
         member: Any = self.peer._member
