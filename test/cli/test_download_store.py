@@ -166,6 +166,7 @@ class StoreTests(TestCase):
                 self.assertEqual(child.content(), self.content[3 * _PIECE_LENGTH : 4 * _PIECE_LENGTH])
             ran = await deferToThread(dfvortex, "stat", self.task_id, directory=self.directory)
             self.assertRegex(ran.stdout, r"bytes: +unknown\n(.*\n)*pieces: +\d+ of unknown, 0 damaged")
+            await self.until_asked(12)  # so that the daemon has something to give, however soon a program starts
             output = self.directory / "second"
             second = await deferToThread(
                 dfvortex,

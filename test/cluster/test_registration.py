@@ -239,4 +239,5 @@ class MemoryTests(TestCase):
         command = [sys.executable, "-m", "test.cluster.open_streams", "1000"]
         root = Path(__file__).resolve().parents[2]
         ran = await deferToThread(subprocess.run, command, cwd=root, capture_output=True, text=True, check=True)
-        self.assertLess(int(ran.stdout), 30_000)
+        # 27.4 KB on Python 3.11; on 3.10, whose objects are larger, 30.3 KB were measured.
+        self.assertLess(int(ran.stdout), 30_000 if sys.version_info >= (3, 11) else 32_000)
