@@ -3,7 +3,7 @@ A gRPC server on Twisted.
 
 grpcio's own server ends a stream at its caller's ``grpc-timeout``, and real children send one of ten seconds that they
 mean for the headers only. It also sends each message by itself, where this one puts all messages that are ready into
-one frame. So a stream has no deadline here, as in the reference, whose library (tonic) applies the timeout to the
+one frame. Here a stream has no deadline, as in the reference, whose library (tonic) applies the timeout to the
 headers; a call with one reply has.
 """
 

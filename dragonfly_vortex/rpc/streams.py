@@ -8,7 +8,6 @@ of them do not keep another call waiting.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
@@ -18,10 +17,20 @@ import grpc
 
 from dragonfly_vortex.rpc.task_watch import Arrival, TaskWatch
 
-__all__ = ["HOST_INTERVAL", "Interest", "LoopTurns", "tell_host", "tell_pieces"]
+__all__ = ["HOST_INTERVAL", "Interest", "LoopTurns", "tell_host", "tell_pieces", "time_for"]
 
 HOST_INTERVAL = 1.0
 """Seconds between two messages about the host."""
+
+_BEFORE_DEADLINE = 0.5
+"""Seconds before a caller's deadline at which a stream ends: the caller's library would end it with an error."""
+
+_LATER_THAN_MEANT = 0.04
+"""
+The part of a caller's timeout by which the deadline that arrives can be later than the caller's own. grpcio rounds a
+timeout up by less than 1 %, and sends an earlier call's of the same connection again where that is less than 3 % more
+(``src/core/ext/transport/chttp2/transport/hpack_encoder.cc`` and ``src/core/lib/transport/timeout_encoding.cc``).
+"""
 
 _MOST_IN_A_TURN = 10
 """Streams that say something in one turn of the loop."""
@@ -132,12 +141,12 @@ async def tell_pieces(
     """
     Say which of the pieces that a stream is asked for are there, and which come, until there is nothing more to say. As
     the reference does, those that are there are sent in the order in which they are requested, twice where they are
-    requested twice (``dragonfly-client/src/grpc/dfdaemon_upload.rs``, ``sync_pieces``). As there, a caller's deadline
-    does not end it: a real child sends one of ten seconds, and waits longer for pieces that are still to come.
+    requested twice (``dragonfly-client/src/grpc/dfdaemon_upload.rs``, ``sync_pieces``).
 
     :param closing: ends the stream.
     :raises Exception: the task cannot be looked at.
     """
+    end = end_of(context)
     seen = 0
     while not closing.is_set():
         await turns.wait()
@@ -160,7 +169,9 @@ async def tell_pieces(
             raise watch.failure
         if complete or (is_looked_at and not interest.left):
             return
-        await changed.wait()
+        # However short the time is, what is there is sent.
+        if not await _happens(changed, end if is_looked_at else None):
+            return
 
 
 async def tell_host(message: Callable[[], bytes], context: Context, turns: LoopTurns, closing: asyncio.Event) -> None:
@@ -170,8 +181,52 @@ async def tell_host(message: Callable[[], bytes], context: Context, turns: LoopT
     :param message: gives what is said.
     :param closing: ends the stream.
     """
+    end = end_of(context)
+    loop = asyncio.get_running_loop()
     while not closing.is_set():
         await turns.wait()
         await context.write(message())
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(closing.wait(), HOST_INTERVAL)
+        next_one = loop.time() + HOST_INTERVAL
+        if await _happens(closing, next_one if end is None else min(end, next_one)):
+            return
+        if end is not None and loop.time() >= end:
+            return
+
+
+def time_for(remaining: float) -> float:
+    """
+    How long a stream may last so that its caller sees it end well.
+
+    :param remaining: seconds until the deadline, as it arrived here.
+    :returns: seconds; negative where there is no time.
+    """
+    return remaining * (1 - _LATER_THAN_MEANT) - _BEFORE_DEADLINE
+
+
+def end_of(context: Context) -> float | None:
+    """
+    When a stream must end so that its caller sees it end well, on the loop's clock; None for never.
+
+    A real child's deadline ends nothing. It sends one of ten seconds, which its library, tonic, applies to the headers
+    only; and it leaves a parent whose stream ends while pieces are still to come.
+    """
+    remaining: float | None = context.time_remaining()
+    if remaining is None or _is_tonic(context):
+        return None
+    return asyncio.get_running_loop().time() + time_for(remaining)
+
+
+def _is_tonic(context: Context) -> bool:
+    """Whether the caller's library is tonic, by what it says of itself."""
+    metadata = context.invocation_metadata() or ()
+    return any(name == "user-agent" and "tonic/" in str(value) for name, value in metadata)
+
+
+async def _happens(event: asyncio.Event, end: float | None) -> bool:
+    """Wait for an event; False when it has not happened in time."""
+    timeout = None if end is None else max(0.0, end - asyncio.get_running_loop().time())
+    try:
+        await asyncio.wait_for(event.wait(), timeout)
+    except asyncio.TimeoutError:
+        return False
+    return True

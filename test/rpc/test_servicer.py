@@ -527,18 +527,30 @@ class SyncTests(ServiceTestCase):
         self.assertEqual(await self.child(follow), [0, 1])
 
     async def test_deadline(self) -> None:
-        """
-        A stream stays open for as long as pieces are to come, past its caller's deadline, where grpcio ends it itself.
-        """
+        """A stream ends well before its caller's deadline, with what is there."""
+        await self.add(0)
+
+        def follow() -> tuple[list[int], StatusCode]:
+            stream = self.sync(0, 1, timeout=2)
+            return [piece.number for piece in stream], stream.code()
+
+        self.assertEqual(await self.child(follow), ([0], StatusCode.OK))
+
+    async def test_deadline_of_a_real_child(self) -> None:
+        """A real child's timeout is for the headers: its stream is open for as long as pieces are to come."""
         await self.add(0)
 
         def follow() -> tuple[list[int], StatusCode]:
             told: list[int] = []
-            stream = self.sync(0, 1, timeout=1)
-            with contextlib.suppress(grpc.RpcError):
-                for piece in stream:
-                    told.append(piece.number)
-            return told, stream.code()
+            options = [("grpc.use_local_subchannel_pool", 1), ("grpc.primary_user_agent", "tonic/0.14.6")]
+            with grpc.insecure_channel(f"127.0.0.1:{self.port}", options) as channel:
+                request = dfdaemon_pb2.SyncPiecesRequest(task_id=TASK_ID, interested_piece_numbers=[0, 1])
+                stub: Any = dfdaemon_pb2_grpc.DfdaemonUploadStub(channel)
+                stream = stub.SyncPieces(request, timeout=1)
+                with contextlib.suppress(grpc.RpcError):
+                    for piece in stream:
+                        told.append(piece.number)
+                return told, stream.code()
 
         self.assertEqual(await self.child(follow), ([0], StatusCode.DEADLINE_EXCEEDED))
 

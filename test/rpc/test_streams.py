@@ -1,16 +1,19 @@
-"""What streams are asked for, and whose turn it is to say something."""
+"""What streams are asked for, whose turn it is to say something, and how long a stream may last."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 import tracemalloc
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
+import grpc
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.rpc.streams import Interest, LoopTurns
+from dragonfly_vortex.rpc.streams import Interest, LoopTurns, time_for
 from dragonfly_vortex.rpc.task_watch import Arrival
 
 _T = TypeVar("_T")
@@ -144,3 +147,47 @@ class TurnTests(SynchronousTestCase):
             return gone
 
         self.assertEqual(self.in_loop(work), list(range(500)))
+
+
+class DeadlineTests(SynchronousTestCase):
+    """How long a stream may last."""
+
+    def test_as_grpcio_sends_it(self) -> None:
+        """It ends before its caller's deadline, by whatever timeout grpcio has sent, and not much earlier."""
+        remaining: list[float] = []
+        arrived_at = 0.0
+
+        def serve(request: bytes, context: Any) -> bytes:
+            nonlocal arrived_at
+            remaining.append(context.time_remaining())
+            arrived_at = time.monotonic()
+            return b""
+
+        server = grpc.server(ThreadPoolExecutor(1))
+        handlers: dict[str, Any] = {"Ask": grpc.unary_unary_rpc_method_handler(serve)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test", handlers),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        self.addCleanup(server.stop, None)
+        for before, timeout in (
+            (None, 20.0),
+            (20.5, 20.0),
+            (None, 100.1),
+            (None, 1001.0),
+            (1009.0, 981.0),
+            (10.01, 9.81),
+        ):
+            with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
+                call: Any = channel.unary_unary("/test/Ask")
+                if before is not None:
+                    call(b"", timeout=before)
+                begun = time.monotonic()
+                call(b"", timeout=timeout)
+            self.assertLess(time_for(remaining[-1]), timeout - 0.4, remaining)
+            on_the_way = arrived_at - begun
+            self.assertGreater(time_for(remaining[-1] + on_the_way), timeout * 0.94 - 1, remaining)
+        self.assertGreater(max(remaining), 1001.5)  # or grpcio does not do this any more
+
+    def test_short(self) -> None:
+        """A short deadline leaves no time."""
+        self.assertLess(time_for(0.4), 0)
