@@ -21,7 +21,7 @@ class TaskAnnouncement:
 
     :param origin: what the task was made from; None where that is not known.
     :param content_length: bytes of the whole; None where that is not known. A scheduler takes the length from the first
-    peer that asks, and a task without a length remains empty to it.
+        peer that asks, and a task without a length remains empty to it.
     :param piece_length: bytes of every piece but the last; None where it is not known.
     :param digest: the digest of the whole; empty where there is none.
     :param range: offset and length, where only a part is to be downloaded.

@@ -188,7 +188,7 @@ class _Site(Site):
     noisy = False
 
     def log(self, request: Request) -> None:
-        """See :meth:`twisted.web.http.HTTPFactory.log`."""
+        """Write nothing."""
 
 
 class _Everything(Resource):
