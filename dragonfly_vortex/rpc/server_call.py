@@ -188,7 +188,7 @@ class ServerCall:
             pass
         except asyncio.CancelledError:
             self._status = Status(grpc.StatusCode.CANCELLED, "the call was cancelled")
-        except Exception:
+        except Exception:  # a defect of ours: the child is to have a status all the same
             _log.failure("a call could not be answered")
             self._status = Status(grpc.StatusCode.UNKNOWN, "the call could not be answered")
         self._put(self._status)

@@ -83,7 +83,7 @@ class DownloadStream:
             await self._thread.ask(self._tasks.check_output, request.kind, request.task_id, output)
         try:
             await self._serve(request, output)
-        except Exception:
+        except Exception:  # whatever it is, dfget shows it only where there is an output; it goes on upwards
             if output is not None and self._wanted is not None:
                 await self._thread.ask(self._tasks.put_placeholder, output)
             raise

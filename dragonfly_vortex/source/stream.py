@@ -202,14 +202,14 @@ class PieceStream:
             receiver.metadata = _shortened(receiver.metadata, self._content_length)
         try:
             receiver.begin()
-        except Exception:
+        except Exception:  # of the sink, which may be a user's: the piece fails with it
             self._fail(number, Failure())
 
     def _give(self, number: int, part: bytes) -> None:
         receiver, _ = self._wanted[number]
         try:
             receiver.write(part)
-        except Exception:
+        except Exception:  # of the sink, which may be a user's: the piece fails with it
             self._fail(number, Failure())
 
     def _end(self, number: int | None) -> None:
