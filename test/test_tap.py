@@ -404,6 +404,19 @@ class DaemonTests(SynchronousTestCase):
             os.kill(pid, signal.SIGTERM)
             self.assertTrue(_is_gone_soon(pid))
 
+    def log_of_the_failed(self) -> str:
+        """
+        The log of a daemon that could not start. The starting command gets the reason before the daemon writes it into
+        the log and removes its PID file.
+        """
+        log, pid_file = self.directory / "peer.log", self.directory / "peer.pid"
+        deadline = time.monotonic() + 120
+        while pid_file.exists() or "dfvortex: " not in log.read_text():
+            if time.monotonic() > deadline:
+                self.fail(f"expected a reason in the log, and no PID file; got {log.read_text()}")
+            time.sleep(0.01)
+        return log.read_text()
+
     def test_daemonized_with_port_in_use(self) -> None:
         """Without ``-n`` the starting command fails, and tells the reason, as the log does."""
         with socket.create_server(("127.0.0.1", 0)) as other:
@@ -411,8 +424,7 @@ class DaemonTests(SynchronousTestCase):
             ran = self.daemonize()
         self.assertEqual(ran.returncode, 1)
         self.assertRegex(ran.stderr, r"dfvortex: Couldn't listen on 127.0.0.1:\d+: .*[Aa]ddress already in use")
-        self.assert_one_line((self.directory / "peer.log").read_text(), "address already in use")
-        self.assertFalse((self.directory / "peer.pid").exists())
+        self.assert_one_line(self.log_of_the_failed(), "address already in use")
 
     def test_daemonized_with_unusable_storage(self) -> None:
         """A reason with long paths names the last parts of them there."""
@@ -420,7 +432,7 @@ class DaemonTests(SynchronousTestCase):
         ran = self.daemonize()
         self.assertEqual(ran.returncode, 1)
         self.assertIn("dfvortex: cannot open .../catalog.sqlite3: File exists: .../data", ran.stderr)
-        self.assert_one_line((self.directory / "peer.log").read_text(), "cannot open .*data/catalog.sqlite3: ")
+        self.assert_one_line(self.log_of_the_failed(), "cannot open .*data/catalog.sqlite3: ")
 
     # -- ending
 
