@@ -16,7 +16,8 @@ from twisted.internet.interfaces import (
 
 from dragonfly_vortex.config import Config, TLSIdentity
 from dragonfly_vortex.daemon.supervisor import ISupervisingReactor
-from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.metrics.counters import Tally
+from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.storage.reactor.store import PieceStore
@@ -43,6 +44,7 @@ class DoorSettings(Struct, frozen=True, kw_only=True):
     :param rechecks: is called for each piece that has been sent.
     :param tasks: what is done with whole tasks.
     :param identity: the files for TLS; None for no TLS.
+    :param metrics: where questions about tasks are counted.
     :param tally: where a worker counts what it sends; None: the door counts in one of its own.
     :param shared: what a worker accepts from, instead of listening itself.
     :param port_of: gives the port of another door, by the name of its transport; None while that does not listen.
@@ -57,6 +59,7 @@ class DoorSettings(Struct, frozen=True, kw_only=True):
     rechecks: Rechecks
     tasks: PeerTasks
     identity: TLSIdentity | None
+    metrics: TaskMetrics
     tally: Tally | None
     shared: SharedSocket | None
     port_of: Callable[[str], int | None]
@@ -70,9 +73,6 @@ class Door:
     :param settings: what it is built from.
     :raises CertificateUnusable: a file for TLS, which are read now, cannot be used.
     """
-
-    stats: StatTally | None = None
-    """Where questions about tasks are counted, if children can ask them there."""
 
     def __init__(self, settings: DoorSettings) -> None:
         self.settings = settings

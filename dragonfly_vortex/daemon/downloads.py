@@ -23,7 +23,7 @@ from dragonfly_vortex.daemon.shared_parents import SharedParents
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.errors import NoParentKnown, NoSourceKnown, NotStored, PoolClosed, SourceError, VortexError
 from dragonfly_vortex.geometry import piece_count, piece_length_for
-from dragonfly_vortex.metrics.counters import DownloadTally
+from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import (
     ArrivedPiece,
     BackToSource,
@@ -66,12 +66,15 @@ class Downloads:
     :param config: the peer's configuration; its ``download`` section is used.
     :param reactor: what the peer runs on.
     :param store: the storage, which is open while anything is downloaded.
+    :param metrics: counts the requests; None: in metrics of its own.
     """
 
     _log = Logger()
 
-    def __init__(self, config: Config, reactor: IPeerReactor, store: PieceStore) -> None:
-        self.tally = DownloadTally()
+    def __init__(
+        self, config: Config, reactor: IPeerReactor, store: PieceStore, metrics: TaskMetrics | None = None
+    ) -> None:
+        self.metrics = metrics or TaskMetrics(reactor.seconds)
         """Counts the requests."""
         self.from_source: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
         """How many pieces the downloads that are over have asked of sources, by the reason. Any thread may read it."""
@@ -108,13 +111,10 @@ class Downloads:
             :meth:`~dragonfly_vortex.task.download.TaskDownload.start` does, and with
             :class:`~dragonfly_vortex.errors.NoParentKnown`. Cancelling it ends the download unless others wait for it.
         """
-        key = (request.kind, request.priority)
-        self.tally.begun[key] += 1
-        self.tally.under_way[key] += 1
+        count_end = self.metrics.download(request)
 
         def ended(result: StoredTask | Failure) -> StoredTask | Failure:
-            self.tally.under_way[key] -= 1
-            self.tally.failed[key] += isinstance(result, Failure)
+            count_end(None if isinstance(result, Failure) else result.content_length or 0)
             return result
 
         downloading: Deferred[StoredTask] = Deferred.fromCoroutine(self._download(request, on_piece))
@@ -320,6 +320,7 @@ class Downloads:
             tuple(request.headers.items()),
             token=request.token,
             may_connect=self._policy.allows if request.is_foreign else None,
+            metrics=self.metrics,
         )
 
     async def _register(self, parents: SharedParents, request: TaskRequest, source: str) -> ScheduledParents | None:

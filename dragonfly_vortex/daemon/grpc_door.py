@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IAddress
 
 from dragonfly_vortex.config import Config, TLSIdentity
 from dragonfly_vortex.daemon.door import Door, DoorSettings
-from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.peer_exchange import Askers
 from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.transport.tls import server_tls_from
@@ -32,7 +32,6 @@ class GRPCDoor(Door):
 
     def __init__(self, settings: DoorSettings) -> None:
         super().__init__(settings)
-        self.stats = StatTally()
         self._tally = Tally()
         self._tls = server_tls_from(settings.identity) if settings.identity is not None else None
         place = settings.config.upload.server
@@ -46,7 +45,7 @@ class GRPCDoor(Door):
             tls=self._tls,
             limiter=settings.limiter,
             tally=self._tally,
-            stats=self.stats,
+            metrics=settings.metrics,
             rechecks=settings.rechecks,
             askers=Askers(settings.config.storage.dir, settings.reactor.seconds)
             if settings.config.discovery.peer_exchange

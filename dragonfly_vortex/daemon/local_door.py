@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IAddress
 from dragonfly_vortex.config import DownloadServerConfig
 from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.daemon.peer_tasks import LocalTasks
+from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.rpc.local_server import LocalService
 from dragonfly_vortex.rpc.unix_socket import SocketPlace
 
@@ -24,10 +25,19 @@ class LocalDoor:
     :param path: of the socket.
     :param tasks: what is done in the peer.
     :param reactor: what the peer runs on.
+    :param metrics: where calls are counted; None: in metrics of its own.
     """
 
-    def __init__(self, server: DownloadServerConfig, path: Path, tasks: LocalTasks, reactor: IPeerReactor) -> None:
-        self._service = LocalService(tasks, reactor, SocketPlace(path, server.socket_mode, server.socket_group))
+    def __init__(
+        self,
+        server: DownloadServerConfig,
+        path: Path,
+        tasks: LocalTasks,
+        reactor: IPeerReactor,
+        metrics: TaskMetrics | None = None,
+    ) -> None:
+        place = SocketPlace(path, server.socket_mode, server.socket_group)
+        self._service = LocalService(tasks, reactor, place, metrics=metrics)
 
     @property
     def address(self) -> IAddress | None:

@@ -39,9 +39,8 @@ def metrics_server(
     metrics = PeerMetrics(
         storage=config.storage.dir.absolute(),
         tallies=lambda: chain.from_iterable(door.tallies for door in doors),
-        stats=next((door.stats for door in doors if door.stats is not None), None),
         workers=lambda: chain.from_iterable(door.worker_pids for door in doors),
-        downloads=downloads.tally,
+        tasks=downloads.metrics,
         from_source=lambda: downloads.from_source,
     )
     place = config.metrics.server

@@ -88,7 +88,10 @@ class LocalTasks:
         return self._downloads.download(request, tell)
 
     def prefetch(self, request: TaskRequest) -> None:
+        not_prefetched = self._downloads.metrics.prefetch(request)
+
         def failed(failure: Failure) -> None:
+            not_prefetched()
             if not failure.check(CancelledError):
                 text = "task {task_id} cannot be prefetched: {reason}"
                 self._log.warn(text, task_id=request.task_id, reason=failure.getErrorMessage())
@@ -124,7 +127,13 @@ class LocalTasks:
             length = origin.piece_length
             return import_file(request.path, self._store.directory, request.kind, length, progress=look, origin=origin)
 
-        task = await self._until_cancelled(work)
+        ended = self._downloads.metrics.upload(request.kind, origin)
+        length = None
+        try:
+            task = await self._until_cancelled(work)
+            length = task.content_length or 0
+        finally:
+            ended(length)
         membership = self._downloads.membership
         if membership is not None:
             # Other peers can be asked for it once a scheduler knows it. It is announced again later where that fails.

@@ -30,6 +30,7 @@ from dragonfly_vortex.discovery import Advertisement, address_to_advertise, requ
 from dragonfly_vortex.errors import CannotServe
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics.counters import Tally
+from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
@@ -161,7 +162,8 @@ class VortexService(Service):
         limiter = self._limiter = UploadLimiter(main_share(self.config).upload.bandwidth_limit, self.reactor)
         read_ahead = ReadAhead(self.reactor)
         rechecks = Rechecks(self.config.storage.dir, IReactorTime(self.reactor), read_ahead.in_thread)
-        downloads = Downloads(self.config, self.reactor, store)
+        task_metrics = TaskMetrics(self.reactor.seconds)
+        downloads = Downloads(self.config, self.reactor, store, task_metrics)
         tasks = LocalTasks(self.config, self.reactor, store, downloads)
         settings = DoorSettings(
             config=self.config,
@@ -172,6 +174,7 @@ class VortexService(Service):
             rechecks=rechecks,
             tasks=tasks,
             identity=server_tls(self.config),
+            metrics=task_metrics,
             tally=self._tally,
             shared=self._shared,
             port_of=self._port_of,
@@ -180,7 +183,7 @@ class VortexService(Service):
         doors: dict[str, Door] = {}
         for transport in transports_named(self.config.storage.server.protocol):
             doors[transport.name] = load_code(transport.door)(settings)
-        local_door = self._make_local_door(tasks)
+        local_door = self._make_local_door(tasks, task_metrics)
         metrics = metrics_server(self.config, self.reactor, list(doors.values()), downloads)
         health = health_server(self.config, self.reactor, self.missing)
         # A port that cannot be had leaves no thread and no open port. No child is accepted before this returns.
@@ -396,9 +399,9 @@ class VortexService(Service):
         port: int | None = getattr(self.address_of(transport), "port", None)
         return port
 
-    def _make_local_door(self, tasks: LocalTasks) -> LocalDoor | None:
+    def _make_local_door(self, tasks: LocalTasks, metrics: TaskMetrics) -> LocalDoor | None:
         """The door for programs on this machine; a worker has none."""
         server = self.config.download.server
         if server.socket_path is None or self._shared is not None:
             return None
-        return LocalDoor(server, server.socket_path, tasks, self.reactor)
+        return LocalDoor(server, server.socket_path, tasks, self.reactor, metrics)

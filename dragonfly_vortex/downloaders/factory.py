@@ -19,6 +19,7 @@ from dragonfly_vortex.config import Config
 from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.errors import UnknownProtocol, WrongTransport
 from dragonfly_vortex.interfaces import IDownloader, IPieceAnnouncer
+from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import Origin, SourceStat
 from dragonfly_vortex.peer_exchange import PeerExchange
 from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -201,6 +202,7 @@ class Negotiation:
         token: str = "",
         version: str = "",
         may_connect: Callable[[str, str | None], bool] | None = None,
+        metrics: TaskMetrics | None = None,
     ) -> str:
         """
         Prepare to ask the source of a task.
@@ -212,6 +214,7 @@ class Negotiation:
         :param version: what is known already of the version of the content; empty for nothing.
         :param may_connect: whether a host may be asked at an address, which is None where a proxy finds it out; None
             where all may.
+        :param metrics: where requests are counted; None: nowhere.
         :returns: its address, for :class:`~dragonfly_vortex.task.download.TaskDownload`: the URL without secrets.
         :raises InvalidOrigin: the origin has no URL of a source.
         :raises UsageError: the environment names a proxy that cannot be used.
@@ -221,7 +224,7 @@ class Negotiation:
             raise ValueError("expected a negotiation with has_source=True, got one without")
         sources = cast("SourceDownloader", self._auto.prepare(SOURCES[0].name))
         restricted = {} if may_connect is None else {"may_connect": may_connect}
-        address = sources.add(task_id, origin, headers, token=token, version=version, **restricted)
+        address = sources.add(task_id, origin, headers, token=token, version=version, metrics=metrics, **restricted)
         self.announcers[address] = sources.announcer(address)
         return address
 

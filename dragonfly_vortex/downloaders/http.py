@@ -18,6 +18,7 @@ from dragonfly_vortex.downloaders.by_kind import ByKind
 from dragonfly_vortex.errors import ParentUnreachable, PoolClosed
 from dragonfly_vortex.geometry import piece_count, piece_span
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IPieceAnnouncer
+from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import DownloadPieceResponse, Origin, SourceStat, piece_id
 from dragonfly_vortex.source.agent import MayConnect, SourceAgent
 from dragonfly_vortex.source.http import HTTPSource
@@ -95,6 +96,7 @@ class SourceDownloader(ByKind):
         token: str = "",
         version: str = "",
         may_connect: MayConnect = _anywhere,
+        metrics: TaskMetrics | None = None,
     ) -> str:
         """
         Prepare to ask a source for the pieces of a task.
@@ -105,6 +107,7 @@ class SourceDownloader(ByKind):
             of strangers: those with ``may_connect``.
         :param version: what is known already of the version of the content; empty for nothing.
         :param may_connect: whether a connection may be made.
+        :param metrics: where requests are counted; None: nowhere.
         :returns: its address.
         :raises InvalidOrigin: it is no URL of a source.
         """
@@ -115,7 +118,7 @@ class SourceDownloader(ByKind):
             environment.pop("HF_TOKEN", None)
         location = locate(origin, headers, token=token, environment=environment)
         self._pieces[location.name, task_id] = SourcePieces(
-            HTTPSource(location, self._agents[may_connect]),
+            HTTPSource(location, self._agents[may_connect], metrics),
             self._clock,
             self._limiter,
             timeout=self._piece_timeout,

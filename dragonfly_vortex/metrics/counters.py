@@ -14,17 +14,12 @@ ended stay, and become ever more.
 from __future__ import annotations
 
 import mmap
-from collections import Counter
 
 from dragonfly_vortex.files import shared_memory
-from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["DownloadTally", "StatTally", "Tally", "shared_tallies", "tallies_in"]
+__all__ = ["Tally", "shared_tallies", "tallies_in"]
 
 _UNDER_WAY, _SENT = range(2)
-
-_USUAL_PRIORITY = 6
-"""The priority of a download that is given none, as of ``dfget``."""
 
 _LENGTH = 16
 """Bytes of a tally: two numbers. Each is written by one thread at a time, and read as a whole."""
@@ -86,31 +81,3 @@ def tallies_in(descriptor: int) -> tuple[Tally, ...]:
     """
     memory = memoryview(mmap.mmap(descriptor, 0))
     return tuple(Tally(memory[start : start + _LENGTH]) for start in range(0, len(memory), _LENGTH))
-
-
-class StatTally:
-    """Counts the gRPC questions about tasks, by kind of piece. One thread counts, any other may read."""
-
-    def __init__(self) -> None:
-        self.asked = dict.fromkeys(PieceKind, 0)
-        """How often."""
-        self.failed = dict.fromkeys(PieceKind, 0)
-        """How often without an answer: because it is not there, most of all."""
-
-
-class DownloadTally:
-    """
-    Counts the requests for tasks of a running peer, by the kind of the task and the priority. One thread counts, any
-    other may read.
-    """
-
-    def __init__(self) -> None:
-        self.begun: Counter[tuple[PieceKind, int]] = Counter()
-        """All requests."""
-        self.failed: Counter[tuple[PieceKind, int]] = Counter()
-        """Those that have failed, also because the caller has gone."""
-        self.under_way: Counter[tuple[PieceKind, int]] = Counter()
-        """Those that have not ended."""
-        for kind in PieceKind:
-            for count in (self.begun, self.failed, self.under_way):
-                count[kind, _USUAL_PRIORITY] = 0  # a counter is there before it counts

@@ -7,13 +7,14 @@ Importing this loads nothing of gRPC: starting the service does, in the event lo
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import quote
 
 from twisted.internet.address import UNIXAddress
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IReactorFromThreads
+from twisted.internet.interfaces import IAddress, IReactorFromThreads, IReactorTime
 
+from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.rpc.memory_budget import PIECES_IN_MEMORY, Budget
 from dragonfly_vortex.rpc.server import DRAIN_TIMEOUT, GRPCService, RPCs
 from dragonfly_vortex.rpc.unix_socket import SocketPlace
@@ -34,6 +35,7 @@ class LocalService(GRPCService):
     :param tasks: what is done in the peer.
     :param reactor: where that is done, and Deferreds fire.
     :param place: where the socket is to be, and who may open it.
+    :param metrics: where calls are counted; None: in metrics of its own.
     :param drain_timeout: see :class:`~dragonfly_vortex.rpc.server.GRPCService`.
     :param memory: bytes of the pieces that are in memory at once; further ones wait.
     """
@@ -44,10 +46,12 @@ class LocalService(GRPCService):
         reactor: IReactorFromThreads,
         place: SocketPlace,
         *,
+        metrics: TaskMetrics | None = None,
         drain_timeout: float = DRAIN_TIMEOUT,
         memory: int = PIECES_IN_MEMORY,
     ) -> None:
         super().__init__(reactor, "local", drain_timeout=drain_timeout)
+        self._metrics = metrics or TaskMetrics(cast(IReactorTime, reactor).seconds)
         self._tasks = tasks
         self._place = place
         self._memory = memory
@@ -66,7 +70,8 @@ class LocalService(GRPCService):
     def make_rpcs(self, thread: EventLoopThread) -> RPCs:
         from dragonfly_vortex.rpc.task_servicer import LocalRPCs
 
-        return LocalRPCs(self._tasks, thread, budget=Budget(self._memory, fair=True), limited_log=self.limited_log)
+        budget = Budget(self._memory, fair=True)
+        return LocalRPCs(self._tasks, thread, budget=budget, metrics=self._metrics, limited_log=self.limited_log)
 
     def bind(self, server: grpc.aio.Server) -> IAddress:
         def listen(path: Path) -> None:

@@ -19,7 +19,8 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.limited_log import LimitedLog
-from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.metrics.counters import Tally
+from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.peer_exchange import Askers
 from dragonfly_vortex.rpc.announcements import Announcements
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
@@ -241,7 +242,7 @@ class UploadService(GRPCService):
     :param tls: what every connection speaks; None for no TLS.
     :param limiter: what all content is spent from; None for no limit.
     :param tally: where pieces and bytes are counted; None: in one of its own.
-    :param stats: where questions about tasks are counted; None: in one of its own.
+    :param metrics: where questions about tasks are counted; None: in metrics of its own.
     :param drain_timeout: see :class:`GRPCService`.
     :param memory: bytes of the pieces that are in memory at once; further ones wait.
     :param max_calls: see :class:`GRPCService`.
@@ -264,7 +265,7 @@ class UploadService(GRPCService):
         tls: ServerTLS | None = None,
         limiter: UploadLimiter | None = None,
         tally: Tally | None = None,
-        stats: StatTally | None = None,
+        metrics: TaskMetrics | None = None,
         drain_timeout: float = DRAIN_TIMEOUT,
         memory: int = PIECES_IN_MEMORY,
         max_calls: int = MAX_CALLS,
@@ -284,7 +285,7 @@ class UploadService(GRPCService):
         self._clock = cast(IReactorTime, reactor)
         self._limiter = limiter
         self._tally = tally or Tally()
-        self._stats = stats or StatTally()
+        self._metrics = metrics or TaskMetrics(self._clock.seconds)
         self._memory = memory
         self._rechecks = rechecks
         self._askers = askers
@@ -305,7 +306,7 @@ class UploadService(GRPCService):
             limiter=self._limiter,
             budget=Budget(self._memory, fair=True),
             tally=self._tally,
-            stats=self._stats,
+            metrics=self._metrics,
             limited_log=self.limited_log,
             announcements=self._announcements,
             rechecks=self._rechecks,

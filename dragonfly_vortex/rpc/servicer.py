@@ -28,7 +28,8 @@ from dragonfly_vortex.geometry import piece_count
 from dragonfly_vortex.host_stats import NetworkMeter
 from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.limited_log import LimitedLog
-from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.metrics.counters import Tally
+from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import FileRange, OpenPiece, StoredTask, piece_id
 from dragonfly_vortex.peer_exchange import Askers, asking_peer, takes_part
 from dragonfly_vortex.rpc.announcements import Announcements
@@ -91,7 +92,7 @@ class UploadRPCs:
     :param tally: where pieces and bytes are counted.
     :param limited_log: for what a call can cause; it is used in the reactor's thread.
     :param announcements: keeps what is said about complete tasks.
-    :param stats: where questions about tasks are counted.
+    :param metrics: where questions about tasks are counted.
     :param rechecks: is called for each piece that has been sent, in the reactor's thread; None: nothing is checked.
     :param askers: remembers the peers that ask; None: peers are not named to each other.
     :param scheme: of this peer's gRPC door.
@@ -110,7 +111,7 @@ class UploadRPCs:
         limiter: UploadLimiter | None,
         budget: Budget,
         tally: Tally,
-        stats: StatTally,
+        metrics: TaskMetrics,
         limited_log: LimitedLog,
         announcements: Announcements,
         rechecks: Rechecks | None = None,
@@ -131,7 +132,7 @@ class UploadRPCs:
         self._limiter = limiter
         self._budget = budget
         self._tally = tally
-        self._stats = stats
+        self._metrics = metrics
         self._limited_log = limited_log
         self._rechecks = rechecks
         self._askers = askers
@@ -148,7 +149,14 @@ class UploadRPCs:
         self._task_rpcs: TaskRPCs | None = None
         if tasks is not None:
             self._task_rpcs = TaskRPCs(
-                SERVICE, tasks, thread, budget=budget, limited_log=limited_log, spend=self._sent, refusal=refusal
+                SERVICE,
+                tasks,
+                thread,
+                budget=budget,
+                metrics=metrics,
+                limited_log=limited_log,
+                spend=self._sent,
+                refusal=refusal,
             )
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:
@@ -271,13 +279,13 @@ class UploadRPCs:
         self._turns.call_begins()
         row = METHODS[kind]
         what = "the request"
-        self._stats.asked[kind] += 1
+        call = "StatLocal" if kind is PieceKind.STANDARD else "Stat"  # as the methods are called
         try:
-            task_id = str(getattr(parse(row.stat_request, data), "task_id"))  # noqa: B009  # its class is in the row
-            what = f"task {task_id}"
-            task: StoredTask = await self._thread.ask(self._store.get_task, kind, task_id)
+            with self._metrics.call(call, kind):
+                task_id = str(getattr(parse(row.stat_request, data), "task_id"))  # noqa: B009  # its class is in the row
+                what = f"task {task_id}"
+                task: StoredTask = await self._thread.ask(self._store.get_task, kind, task_id)
         except Exception as error:
-            self._stats.failed[kind] += 1
             await self._abort(context, error, what)
         length = task.content_length  # None while a download does not know it yet: the field is left out then
         return fill(

@@ -39,6 +39,7 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.files import read_exactly
 from dragonfly_vortex.geometry import piece_count
 from dragonfly_vortex.limited_log import LimitedLog
+from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import OpenPiece, Origin, StoredTask, TaskRequest
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
@@ -75,6 +76,7 @@ class TaskRPCs:
     :param tasks: what is done in the peer.
     :param thread: the event loop, and the way to the reactor.
     :param budget: what all pieces in memory are taken from.
+    :param metrics: where calls are counted.
     :param limited_log: for what a call can cause; it is used in the reactor's thread.
     :param spend: waits until a piece of so many bytes may be sent over the network; None: it stays on this machine.
     :param refusal: why methods that change something are not for callers here; empty where they are.
@@ -87,6 +89,7 @@ class TaskRPCs:
         thread: EventLoopThread,
         *,
         budget: Budget,
+        metrics: TaskMetrics,
         limited_log: LimitedLog,
         spend: Callable[[Hashable, int], Coroutine[Any, Any, None]] | None = None,
         refusal: str = "",
@@ -95,6 +98,7 @@ class TaskRPCs:
         self._tasks = tasks
         self._thread = thread
         self._budget = budget
+        self._metrics = metrics
         self._limited_log = limited_log
         self._spend = spend
         self._refusal = refusal
@@ -117,7 +121,7 @@ class TaskRPCs:
             if method.is_stream:
                 methods[method.name] = grpc.unary_stream_rpc_method_handler(partial(self._download, method))
             else:
-                answer = partial(self._answer, method.request, partial(answers[method.verb], method))
+                answer = partial(self._answer, method.request, self._counted(method, answers[method.verb]))
                 methods[method.name] = grpc.unary_unary_rpc_method_handler(answer)
         entries = partial(self._answer, dfdaemon_pb2.ListTaskEntriesRequest, self._entries)
         methods["ListTaskEntries"] = grpc.unary_unary_rpc_method_handler(entries)
@@ -156,6 +160,19 @@ class TaskRPCs:
             return await asyncio.shield(asyncio.wrap_future(self._readers.submit(_read, piece)))
 
     # -- all other methods
+
+    def _counted(
+        self, method: TaskMethod, answer: Callable[..., Coroutine[Any, Any, Message]]
+    ) -> Callable[[Any], Coroutine[Any, Any, Message]]:
+        """The answer to a method, which is counted. The peer itself counts imports."""
+        if method.verb == "Upload":
+            return partial(answer, method)
+
+        async def counted(message: Any) -> Message:
+            with self._metrics.call(method.verb, method.kind):
+                return await answer(method, message)
+
+        return counted
 
     async def _answer(
         self,
@@ -223,15 +240,17 @@ class TaskRPCs:
         )
 
     async def _entries(self, message: Any) -> Message:
-        self._require_right()
-        ask = partial(self._tasks.entries, message.url, dict(message.request_header), is_foreign=not self._is_local)
-        found: SourceEntries = await self._thread.ask(ask)
+        with self._metrics.call("ListEntries", PieceKind.STANDARD):
+            self._require_right()
+            ask = partial(self._tasks.entries, message.url, dict(message.request_header), is_foreign=not self._is_local)
+            found: SourceEntries = await self._thread.ask(ask)
         return dfdaemon_pb2.ListTaskEntriesResponse(
             content_length=found.content_length, response_header=dict(found.headers), status_code=found.status
         )
 
     async def _leave(self, message: Any) -> Message:
-        await self._thread.ask(self._tasks.leave)
+        with self._metrics.leaving():
+            await self._thread.ask(self._tasks.leave)
         return Empty()
 
     # -- what goes wrong
@@ -270,11 +289,20 @@ class LocalRPCs:
     :param tasks: what is done in the peer.
     :param thread: the event loop, and the way to the reactor.
     :param budget: what all pieces in memory are taken from.
-    :param limited_log: see :class:`TaskRPCs`.
+    :param metrics: see :class:`TaskRPCs`.
+    :param limited_log: see there.
     """
 
-    def __init__(self, tasks: PeerTasks, thread: EventLoopThread, *, budget: Budget, limited_log: LimitedLog) -> None:
-        self._rpcs = TaskRPCs(LOCAL_SERVICE, tasks, thread, budget=budget, limited_log=limited_log)
+    def __init__(
+        self,
+        tasks: PeerTasks,
+        thread: EventLoopThread,
+        *,
+        budget: Budget,
+        metrics: TaskMetrics,
+        limited_log: LimitedLog,
+    ) -> None:
+        self._rpcs = TaskRPCs(LOCAL_SERVICE, tasks, thread, budget=budget, metrics=metrics, limited_log=limited_log)
         self._closing = asyncio.Event()
 
     def handlers(self) -> tuple[grpc.GenericRpcHandler, ...]:

@@ -8,6 +8,7 @@ The rules are those of RFC 9110: ranges 14, validators 8.8, conditional requests
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from OpenSSL import SSL
 from treq.client import HTTPClient
@@ -32,6 +33,7 @@ from dragonfly_vortex.errors import (
     SourceUnavailable,
 )
 from dragonfly_vortex.interfaces import ISource
+from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import SourceStat
 from dragonfly_vortex.source.agent import CONNECT_TIMEOUT, ContentEncoded, Discarding, SourceAgent, client_over
 from dragonfly_vortex.source.answers import (
@@ -78,10 +80,12 @@ class HTTPSource:
 
     :param location: the URL and the headers.
     :param agent: asks. Its creator closes it.
+    :param metrics: where requests are counted; None: nowhere.
     """
 
-    def __init__(self, location: Location, agent: SourceAgent) -> None:
+    def __init__(self, location: Location, agent: SourceAgent, metrics: TaskMetrics | None = None) -> None:
         self.name = location.name
+        self._metrics = metrics
         self._location = location
         self._client: HTTPClient = client_over(agent)
         self._stat: SourceStat | None = None
@@ -103,9 +107,10 @@ class HTTPSource:
 
     async def _ask_for_stat(self) -> SourceStat:
         """Ask for the first byte, as the reference does: many sources answer a HEAD in another way, or not at all."""
-        response = await self._ask([("Range", "bytes=0-0")])
-        await _discard(response)
-        self._check_status(response, 200, 206, 416)
+        with self._counted("HEAD"):  # the reference's word for it
+            response = await self._ask([("Range", "bytes=0-0")])
+            await _discard(response)
+            self._check_status(response, 200, 206, 416)
         found = Range.of(response.headers)
         length = length_of(response) if response.code == 200 else None
         if found is not None and found.whole == 0:  # nothing has a first byte
@@ -128,12 +133,13 @@ class HTTPSource:
         headers = [] if length is None else [("Range", f"bytes={start}-{start + length - 1}")]
         if self._validator is not None:
             headers.append(self._validator)
-        response = await self._ask(headers)
-        try:
-            self._check_answer(response, start, length)
-        except SourceError:
-            await _discard(response)
-            raise
+        with self._counted("GET"):
+            response = await self._ask(headers)
+            try:
+                self._check_answer(response, start, length)
+            except SourceError:
+                await _discard(response)
+                raise
         expected = length if length is not None or self._stat is None else self._stat.content_length
         body = _Body(self.name, consumer, expected)
         response.deliverBody(body)
@@ -166,6 +172,12 @@ class HTTPSource:
             raise self._changed(f"expected bytes {start}-{start + length - 1} of {whole}", response)
         if length_of(response) not in (length, None):
             raise self._changed(f"expected {length} bytes", response)
+
+    def _counted(self, method: str) -> AbstractContextManager[None]:
+        """Count a request."""
+        if self._metrics is None:
+            return nullcontext()
+        return self._metrics.backend_request(self.name.partition("://")[0], method)
 
     # -- one request ---------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from dragonfly_vortex.config import Config, server_tls
 from dragonfly_vortex.daemon.door import DoorSettings, IPeerReactor
 from dragonfly_vortex.daemon.downloads import Downloads
 from dragonfly_vortex.daemon.peer_tasks import LocalTasks
+from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
@@ -34,6 +35,7 @@ def door_settings(config: Config, directory: Path) -> DoorSettings:
         rechecks=Rechecks(directory, IReactorTime(reactor), read_ahead.in_thread),
         tasks=LocalTasks(config, peer_reactor, store, Downloads(config, peer_reactor, store)),
         identity=server_tls(config),
+        metrics=TaskMetrics(peer_reactor.seconds),
         tally=None,
         shared=None,
         port_of=lambda transport: None,

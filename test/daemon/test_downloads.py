@@ -28,6 +28,7 @@ from dragonfly_vortex.daemon.downloads import Downloads
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.errors import NoParentKnown, PoolClosed, TaskDigestMismatch, TaskError
 from dragonfly_vortex.metrics.counters import Tally
+from dragonfly_vortex.metrics.task_metrics import PREFIX
 from dragonfly_vortex.model import ArrivedPiece, Origin, TaskRequest
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.importer import import_file
@@ -36,6 +37,7 @@ from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.task.source_choice import REASONS
 from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin, hang
 from dragonfly_vortex.wire import PieceKind
+from test.metrics.page import values_of
 
 peer_reactor = cast(IPeerReactor, reactor)
 
@@ -154,8 +156,11 @@ class ParentTests(DownloadsTestCase):
         right = downloads.download(self.request)
         await self.assertFailure(wrong, TaskDigestMismatch)
         self.assertEqual((await right).content_length, LENGTH)
-        key, tally = (PieceKind.STANDARD, 6), downloads.tally
-        self.assertEqual((tally.begun[key], tally.failed[key], tally.under_way[key]), (2, 1, 0))
+        values, labels = values_of(downloads.metrics.families()), "{app=,priority=6,tag=,type=0}"
+        names = ("download_task_total", "download_task_failure_total", "concurrent_download_task_total")
+        self.assertEqual([values[PREFIX + name + labels] for name in names], [2, 1, 0])
+        took = PREFIX + "download_task_duration_milliseconds_count{task_size_level=1,task_type=0}"
+        self.assertEqual(values[took], 1)
 
     async def test_again(self) -> None:
         """After a failure the task can be asked for again."""
@@ -178,6 +183,14 @@ class SourceTests(DownloadsTestCase):
         self.assertEqual(downloads.from_source["no_parent"], PIECES)
         self.assertEqual(set(downloads.from_source), set(REASONS))
         self.assertEqual(sum(downloads.from_source.values()), PIECES)
+        values = values_of(downloads.metrics.families())
+        requests = {
+            each: values[f"{PREFIX}backend_request_total{{method={each},scheme=http}}"] for each in ("HEAD", "GET")
+        }
+        self.assertEqual(requests, {"HEAD": 1, "GET": PIECES})
+        self.assertEqual(
+            values[f"{PREFIX}backend_request_duration_milliseconds_count{{method=GET,scheme=http}}"], PIECES
+        )
 
     async def test_again_at_once(self) -> None:
         """A download that is begun while an earlier one of its task is ending succeeds."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import urllib.request
+from collections.abc import Iterable
 
 from prometheus_client.parser import text_string_to_metric_families
 
-__all__ = ["answered", "fetched", "values_in"]
+from dragonfly_vortex.metrics.exposition import Family, written
+
+__all__ = ["answered", "fetched", "values_in", "values_of"]
 
 
 def answered(port: int, page: str, method: str = "GET") -> tuple[int, str]:
@@ -42,3 +45,8 @@ def values_in(text: str) -> dict[str, float]:
             labels = ",".join(f"{label}={value}" for label, value in sorted(sample.labels.items()))
             values[f"{name}{{{labels}}}" if labels else name] = sample.value
     return values
+
+
+def values_of(families: Iterable[Family]) -> dict[str, float]:
+    """The samples of metrics, as :func:`values_in` has those of a page."""
+    return values_in(written(families).decode())

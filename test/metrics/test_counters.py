@@ -9,8 +9,7 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.metrics.counters import StatTally, Tally, shared_tallies, tallies_in
-from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.metrics.counters import Tally, shared_tallies, tallies_in
 
 COUNTS = """
 import os, signal, sys
@@ -63,13 +62,3 @@ class TallyTests(SynchronousTestCase):
         os.close(memory)
         tally.sent(1)
         self.assertEqual(tally.bytes_sent, 1)
-
-
-class StatTallyTests(SynchronousTestCase):
-    """What the gRPC door counts besides."""
-
-    def test_every_kind(self) -> None:
-        """Each kind is there from the beginning: a rate needs a first value."""
-        tally = StatTally()
-        self.assertEqual(tally.asked, dict.fromkeys(PieceKind, 0))
-        self.assertEqual(tally.failed, dict.fromkeys(PieceKind, 0))

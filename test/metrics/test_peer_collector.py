@@ -9,28 +9,65 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config import MetricsConfig, load_config
-from dragonfly_vortex.metrics.counters import DownloadTally, StatTally, Tally
+from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.exposition import Family
 from dragonfly_vortex.metrics.peer_collector import PeerMetrics
-from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.metrics.task_metrics import PREFIX, TaskMetrics
 
 ROOT = Path(__file__).resolve().parents[2]
 
-REFERENCE = {
-    "dragonfly_client_version": "Version info of the service.",
-    "dragonfly_client_concurrent_upload_piece_total": "Gauge of the number of concurrent of the upload piece.",
-    "dragonfly_client_upload_traffic": "Counter of the number of the upload traffic.",
-    "dragonfly_client_download_task_total": "Counter of the number of the download task.",
-    "dragonfly_client_download_task_failure_total": "Counter of the number of failed of the download task.",
-    "dragonfly_client_concurrent_download_task_total": "Gauge of the number of concurrent of the download task.",
-    "dragonfly_client_stat_task_total": "Counter of the number of the stat task.",
-    "dragonfly_client_stat_task_failure_total": "Counter of the number of failed of the stat task.",
-    "dragonfly_client_stat_local_task_total": "Counter of the number of the stat local task.",
-    "dragonfly_client_stat_local_task_failure_total": "Counter of the number of failed of the stat local task.",
-    "dragonfly_client_disk_space_total": "Gauge of the disk space in bytes",
-    "dragonfly_client_disk_usage_space_total": "Gauge of the disk usage space in bytes",
+_TYPED = ("type", "tag", "app")
+_URGENT = (*_TYPED, "priority")
+_SIZED = ("task_type", "task_size_level")
+_ASKED = ("scheme", "method")
+
+REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
+    "version": ("Version info of the service.", ("git_version", "git_commit", "platform", "build_time")),
+    "upload_task_total": ("Counter of the number of the upload task.", _TYPED),
+    "upload_task_failure_total": ("Counter of the number of failed of the upload task.", _TYPED),
+    "concurrent_upload_task_total": ("Gauge of the number of concurrent of the upload task.", _TYPED),
+    "upload_task_duration_milliseconds": ("Histogram of the upload task duration.", _SIZED),
+    "download_task_total": ("Counter of the number of the download task.", _URGENT),
+    "download_task_failure_total": ("Counter of the number of failed of the download task.", _URGENT),
+    "prefetch_task_total": ("Counter of the number of the prefetch task.", _URGENT),
+    "prefetch_task_failure_total": ("Counter of the number of failed of the prefetch task.", _URGENT),
+    "concurrent_download_task_total": (
+        "Gauge of the number of concurrent of the download task.",
+        (*_TYPED, "priority"),
+    ),
+    "concurrent_upload_piece_total": ("Gauge of the number of concurrent of the upload piece.", ()),
+    "upload_traffic": ("Counter of the number of the upload traffic.", ()),
+    "download_task_duration_milliseconds": ("Histogram of the download task duration.", _SIZED),
+    "backend_request_total": ("Counter of the number of the backend request.", _ASKED),
+    "backend_request_failure_total": ("Counter of the number of failed of the backend request.", _ASKED),
+    "backend_request_duration_milliseconds": ("Histogram of the backend request duration.", _ASKED),
+    "proxy_request_total": ("Counter of the number of the proxy request.", _ASKED),
+    "proxy_request_failure_total": ("Counter of the number of failed of the proxy request.", ()),
+    "update_task_total": ("Counter of the number of the update task.", ("type",)),
+    "update_task_failure_total": ("Counter of the number of failed of the update task.", ("type",)),
+    "stat_task_total": ("Counter of the number of the stat task.", ("type",)),
+    "stat_task_failure_total": ("Counter of the number of failed of the stat task.", ("type",)),
+    "stat_local_task_total": ("Counter of the number of the stat local task.", ("type",)),
+    "stat_local_task_failure_total": ("Counter of the number of failed of the stat local task.", ("type",)),
+    "list_local_tasks_total": ("Counter of the number of the list tasks.", ("type",)),
+    "list_tasks_failure_total": ("Counter of the number of failed of the list tasks.", ("type",)),
+    "list_task_entries_total": ("Counter of the number of the list task entries.", ("type",)),
+    "list_task_entries_failure_total": ("Counter of the number of failed of the list task entries.", ("type",)),
+    "delete_task_total": ("Counter of the number of the delete task.", ("type",)),
+    "delete_task_failure_total": ("Counter of the number of failed of the delete task.", ("type",)),
+    "delete_local_task_total": ("Counter of the number of the delete local task.", ("type",)),
+    "delete_local_task_failure_total": ("Counter of the number of failed of the delete local task.", ("type",)),
+    "delete_host_total": ("Counter of the number of the delete host.", ()),
+    "delete_host_failure_total": ("Counter of the number of failed of the delete host.", ()),
+    "disk_space_total": ("Gauge of the disk space in bytes", ()),
+    "disk_usage_space_total": ("Gauge of the disk usage space in bytes", ()),
 }
-"""Names and help texts, from dragonfly-client-metric 1.5.10."""
+"""Names without their prefix, help texts and labels, from dragonfly-client-metric 1.5.10, of what a peer does."""
+
+
+def labels_of(family: Family) -> tuple[str, ...]:
+    """The labels of a metric."""
+    return tuple(label for label, _ in next(iter(family.samples or family.distributions)))
 
 
 class PeerTests(SynchronousTestCase):
@@ -38,9 +75,8 @@ class PeerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.tallies = [Tally(), Tally()]
-        self.stats: StatTally | None = StatTally()
         self.storage = Path.cwd()
-        self.downloads = DownloadTally()
+        self.tasks = TaskMetrics(lambda: 0.0)
         self.from_source = {"no_parent": 3, "failed": 0}
 
     def told(self) -> dict[str, Family]:
@@ -48,27 +84,22 @@ class PeerTests(SynchronousTestCase):
         metrics = PeerMetrics(
             storage=self.storage,
             tallies=lambda: self.tallies,
-            stats=self.stats,
             workers=lambda: [],
-            downloads=self.downloads,
+            tasks=self.tasks,
             from_source=lambda: self.from_source,
         )
         return {family.name: family for family in metrics.families()}
 
     def test_names(self) -> None:
-        """Names and help texts are the reference's, and those of every process."""
+        """Names, help texts and labels are the reference's, and those of every process."""
         told = self.told()
-        ours = {name: family.help for name, family in told.items() if name.startswith("dragonfly_client_")}
+        ours = {
+            name.removeprefix(PREFIX): (family.help, labels_of(family))
+            for name, family in told.items()
+            if name.startswith(PREFIX)
+        }
         self.assertEqual(ours, REFERENCE)
         self.assertIn("process_cpu_seconds_total", told)
-
-    def test_downloads(self) -> None:
-        """Requests for tasks are counted by kind and priority; the counters are there before the first one."""
-        self.downloads.begun[PieceKind.PERSISTENT, 6] += 2
-        self.downloads.begun[PieceKind.STANDARD, 3] += 1
-        samples = self.told()["dragonfly_client_download_task_total"].samples
-        counts = {(labels["type"], labels["priority"]): n for labels, n in ((dict(k), n) for k, n in samples.items())}
-        self.assertEqual(counts, {("0", "6"): 0, ("1", "6"): 2, ("2", "6"): 0, ("3", "6"): 0, ("0", "3"): 1})
 
     def test_document(self) -> None:
         """The document's table has each of them with its labels, and no other; its configuration is one."""
@@ -77,9 +108,7 @@ class PeerTests(SynchronousTestCase):
         rows = re.findall(r"^\| (`.*?) \| .*? \| (.*?) ?\|", there, re.MULTILINE)
         documented = {name: labels for names, labels in rows for name in re.findall(r"`(\w+)`", names)}
         told = self.told()
-        labels = {
-            name: ", ".join(f"`{label}`" for label, _ in next(iter(family.samples))) for name, family in told.items()
-        }
+        labels = {name: ", ".join(f"`{label}`" for label in labels_of(family)) for name, family in told.items()}
         self.assertEqual(documented, labels)
         (_, config) = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         file = Path(self.mktemp())
@@ -109,27 +138,8 @@ class PeerTests(SynchronousTestCase):
         """Pieces from a source are counted by reason, where there are downloads."""
         family = self.told()["dfvortex_source_piece_total"]
         self.assertEqual(family.samples, {(("reason", "no_parent"),): 3, (("reason", "failed"),): 0})
-        self.downloads = DownloadTally()
         self.from_source = {}
         self.assertNotIn("dfvortex_source_piece_total", self.told())
-
-    def test_stats(self) -> None:
-        """Questions about tasks are counted by type, those about standard tasks apart from the others."""
-        if self.stats is not None:
-            self.stats.asked.update(
-                {PieceKind.STANDARD: 4, PieceKind.PERSISTENT: 5, PieceKind.PERSISTENT_CACHE: 6, PieceKind.CACHE: 7}
-            )
-            self.stats.failed[PieceKind.CACHE] = 1
-        told = self.told()
-        one, two, three = ((("type", number),) for number in "123")
-        self.assertEqual(told["dragonfly_client_stat_task_total"].samples, {one: 5, two: 6, three: 7})
-        self.assertEqual(told["dragonfly_client_stat_task_failure_total"].samples, {one: 0, two: 0, three: 1})
-        self.assertEqual(told["dragonfly_client_stat_local_task_total"].samples, {(("type", "0"),): 4})
-
-    def test_no_grpc(self) -> None:
-        """Without the gRPC door, which alone is asked about tasks, there are no metrics of such questions."""
-        self.stats = None
-        self.assertEqual([name for name in self.told() if "stat" in name.split("_")], [])
 
     def test_disk(self) -> None:
         """The disk is the storage's; if that is gone, the other metrics stay."""
@@ -140,4 +150,4 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual(total, disk.f_blocks * disk.f_frsize)
         self.assertLess(abs(total - used - disk.f_bavail * disk.f_frsize), 10**9)  # others write to it
         self.storage = Path(self.mktemp())
-        self.assertEqual([name for name in REFERENCE if name not in self.told() and "disk" not in name], [])
+        self.assertEqual([name for name in REFERENCE if PREFIX + name not in self.told() and "disk" not in name], [])

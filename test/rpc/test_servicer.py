@@ -22,7 +22,8 @@ from twisted.internet.task import deferLater
 from dragonfly_vortex.digest import crc32
 from dragonfly_vortex.errors import PieceDamaged, StorageError
 from dragonfly_vortex.host_stats import NetworkMeter
-from dragonfly_vortex.metrics.counters import StatTally, Tally
+from dragonfly_vortex.metrics.counters import Tally
+from dragonfly_vortex.metrics.task_metrics import PREFIX, TASK_TYPES, TaskMetrics
 from dragonfly_vortex.peer_exchange import PEERS_KEY, PORT_KEY, Askers, askers_file
 from dragonfly_vortex.rpc import servicer, streams
 from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST
@@ -30,6 +31,7 @@ from dragonfly_vortex.rpc.methods import METHODS
 from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.wire import PieceKind
+from test.metrics.page import values_of
 from test.rpc.by_hand import LEGACY_PATHS, piece_request, read_reply
 from test.rpc.serving import LENGTH, TASK_ID, ServiceTestCase, content_of
 
@@ -161,9 +163,9 @@ class CountTests(ServiceTestCase):
     """What is counted of what was asked."""
 
     def make_service(self, **settings: Any) -> UploadService:
-        self.tally, self.stats = Tally(), StatTally()
+        self.tally, self.metrics = Tally(), TaskMetrics(IReactorTime(reactor).seconds)
         self.limiter = UploadLimiter(1 << 40, IReactorTime(reactor))
-        return super().make_service(tally=self.tally, stats=self.stats, limiter=self.limiter)
+        return super().make_service(tally=self.tally, metrics=self.metrics, limiter=self.limiter)
 
     async def test_pieces(self) -> None:
         """A piece's content is counted, and not what there is not; nothing is under way in the end."""
@@ -200,9 +202,11 @@ class CountTests(ServiceTestCase):
             request = row.stat_request(task_id=TASK_ID)
             ask = partial(getattr(self.stub, row.stat), request)
             await self.child(lambda a=ask, k=kind: a() if k is PieceKind.CACHE else self.refusal(a))  # type: ignore[misc]  # as above
-        counted = {kind: (self.stats.asked[kind], self.stats.failed[kind]) for kind in PieceKind}
-        none = dict.fromkeys(PieceKind, (0, 0))
-        self.assertEqual(counted, none | {PieceKind.CACHE: (2, 0), PieceKind.STANDARD: (1, 1)})
+        values = values_of(self.metrics.families())
+        for name, counted in (("stat_task", (2, 0)), ("stat_local_task", (1, 1))):
+            number = TASK_TYPES[PieceKind.CACHE if name == "stat_task" else PieceKind.STANDARD]
+            totals = [values[f"{PREFIX}{name}_{which}total{{type={number}}}"] for which in ("", "failure_")]
+            self.assertEqual(tuple(totals), counted, name)
 
 
 class LimitTests(ServiceTestCase):

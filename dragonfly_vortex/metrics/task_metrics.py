@@ -1,0 +1,240 @@
+"""
+The metrics of what a peer does with whole tasks: calls, downloads, imports and requests to sources, with the names,
+labels and help texts of the reference's (dragonfly-client-metric 1.5.10, ``src/lib.rs``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from twisted.internet.defer import CancelledError
+
+from dragonfly_vortex.metrics.exposition import Family
+from dragonfly_vortex.metrics.instruments import BoundedNames, Counter, Gauge, Histogram, exponential_bounds
+from dragonfly_vortex.model import Origin, TaskRequest
+from dragonfly_vortex.wire import PieceKind
+
+__all__ = ["MILLISECONDS", "PREFIX", "TASK_TYPES", "TaskMetrics", "size_level"]
+
+PREFIX = "dragonfly_client_"
+
+TASK_TYPES = {
+    PieceKind.STANDARD: "0",
+    PieceKind.PERSISTENT: "1",
+    PieceKind.PERSISTENT_CACHE: "2",
+    PieceKind.CACHE: "3",
+}
+"""The label ``type``: the number that each kind of task has in ``common.v2.TaskType`` of Dragonfly's API."""
+
+MILLISECONDS = exponential_bounds(1, 2, 24)
+"""The bounds of the buckets of all durations, from 1 ms to some two hours and twenty minutes."""
+
+_MOST_NAMES = 100
+"""Pairs of a tag and an application that have values of their own."""
+
+_USUAL_PRIORITY = "6"
+"""The priority of a download that is given none, as of ``dfget``."""
+
+_MIB = 1024 * 1024
+_GIB = 1024 * _MIB
+
+_LEVELS = (
+    *(1, _MIB, 4 * _MIB, 8 * _MIB, 16 * _MIB, 32 * _MIB, 64 * _MIB, 128 * _MIB, 256 * _MIB, 512 * _MIB),
+    *(_GIB, 4 * _GIB, 8 * _GIB, 16 * _GIB, 32 * _GIB, 64 * _GIB, 128 * _GIB, 256 * _GIB, 512 * _GIB, 1024 * _GIB),
+)
+"""The lengths at which the levels from 1 on begin; level 0 is for a task without content."""
+
+_CALLS = {
+    "Stat": ("stat_task", "stat_task", "stat task", tuple(PieceKind)),
+    "StatLocal": ("stat_local_task", "stat_local_task", "stat local task", (PieceKind.STANDARD,)),
+    "ListLocal": ("list_local_tasks", "list_tasks", "list tasks", tuple(PieceKind)),
+    "ListEntries": ("list_task_entries", "list_task_entries", "list task entries", (PieceKind.STANDARD,)),
+    "Delete": ("delete_task", "delete_task", "delete task", tuple(PieceKind)),
+    "DeleteLocal": ("delete_local_task", "delete_local_task", "delete local task", (PieceKind.STANDARD,)),
+    "Update": ("update_task", "update_task", "update task", (PieceKind.PERSISTENT, PieceKind.PERSISTENT_CACHE)),
+}
+"""For each call: the names of its counters, that of failures being another one, what both say, and the known kinds."""
+
+
+def size_level(length: int) -> str:
+    """
+    The label ``task_size_level`` of a content.
+
+    :param length: in bytes.
+    """
+    return str(sum(length >= level for level in _LEVELS))
+
+
+class TaskMetrics:
+    """
+    Counts. Any thread may do so.
+
+    :param seconds: the clock.
+    """
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._names = BoundedNames(_MOST_NAMES)
+        named = ("type", "tag", "app", "priority")
+        usual = [(number, "", "", _USUAL_PRIORITY) for number in TASK_TYPES.values()]
+        imported = [(TASK_TYPES[kind], "", "") for kind in (PieceKind.PERSISTENT, PieceKind.PERSISTENT_CACHE)]
+        self._begun = _counter("download_task_total", "the download task", named, usual)
+        self._failed = _counter("download_task_failure_total", "failed of the download task", named, usual)
+        self._under_way = _gauge("concurrent_download_task_total", "the download task", named, usual)
+        self._took = _duration("download_task", "download task", ("task_type", "task_size_level"), ("0", "1"))
+        self._prefetched = _counter("prefetch_task_total", "the prefetch task", named, usual)
+        self._not_prefetched = _counter("prefetch_task_failure_total", "failed of the prefetch task", named, usual)
+        self._imports = _counter("upload_task_total", "the upload task", named[:3], imported)
+        self._imports_failed = _counter("upload_task_failure_total", "failed of the upload task", named[:3], imported)
+        self._imports_under_way = _gauge("concurrent_upload_task_total", "the upload task", named[:3], imported)
+        self._imports_took = _duration("upload_task", "upload task", ("task_type", "task_size_level"), ("2", "1"))
+        self._left = _counter("delete_host_total", "the delete host")
+        self._not_left = _counter("delete_host_failure_total", "failed of the delete host")
+        methods = [(scheme, method) for scheme in ("http", "https") for method in ("HEAD", "GET")]
+        by = ("scheme", "method")
+        self._asked = _counter("backend_request_total", "the backend request", by, methods)
+        self._not_answered = _counter("backend_request_failure_total", "failed of the backend request", by, methods)
+        self._answered = _duration("backend_request", "backend request", by, ("http", "GET"))
+        self._calls: dict[str, Counter] = {}
+        self._calls_failed: dict[str, Counter] = {}
+        for call, (name, failure, words, kinds) in _CALLS.items():
+            types = [(TASK_TYPES[kind],) for kind in kinds]
+            self._calls[call] = _counter(f"{name}_total", f"the {words}", ("type",), types)
+            self._calls_failed[call] = _counter(f"{failure}_failure_total", f"failed of the {words}", ("type",), types)
+        # This peer is no proxy. Dragonfly's dashboards show these all the same.
+        self._proxied = (
+            _counter("proxy_request_total", "the proxy request", by, [("", "")]),
+            _counter("proxy_request_failure_total", "failed of the proxy request"),
+        )
+
+    def families(self) -> Iterator[Family]:
+        """All metrics as they are now."""
+        for instrument in (
+            *(self._begun, self._failed, self._under_way, self._took, self._prefetched, self._not_prefetched),
+            *(self._imports, self._imports_failed, self._imports_under_way, self._imports_took),
+            *(self._asked, self._not_answered, self._answered, *self._calls.values(), *self._calls_failed.values()),
+            *(self._left, self._not_left, *self._proxied),
+        ):
+            yield instrument.family()
+
+    @contextmanager
+    def call(self, call: str, kind: PieceKind) -> Iterator[None]:
+        """
+        Count a call, and whether it fails.
+
+        :param call: what is done: ``Stat``, ``StatLocal``, ``ListLocal``, ``ListEntries``, ``Delete``, ``DeleteLocal``
+            or ``Update``.
+        :param kind: the kind of the task.
+        """
+        if call == "StatLocal" and kind is not PieceKind.STANDARD:
+            call = "Stat"  # as the reference counts it
+        number = TASK_TYPES[kind]
+        self._calls[call].add(number)
+        try:
+            yield
+        except Exception:
+            self._calls_failed[call].add(number)
+            raise
+
+    @contextmanager
+    def leaving(self) -> Iterator[None]:
+        """Count a request to have schedulers forget this peer, and whether it fails."""
+        self._left.add()
+        try:
+            yield
+        except Exception:
+            self._not_left.add()
+            raise
+
+    def download(self, request: TaskRequest) -> Callable[[int | None], None]:
+        """
+        Count a request for a task.
+
+        :returns: called once at its end, with the length of the content in bytes, or with None if it has failed.
+        """
+        labels = self._labels_of(request)
+        began = self._seconds()
+        self._begun.add(*labels)
+        self._under_way.add(*labels)
+
+        def ended(length: int | None) -> None:
+            self._under_way.add(*labels, amount=-1)
+            if length is None:
+                self._failed.add(*labels)
+            else:
+                self._took.observe(labels[0], size_level(length), amount=self._milliseconds_since(began))
+
+        return ended
+
+    def prefetch(self, request: TaskRequest) -> Callable[[], None]:
+        """
+        Count a download that goes on however its callers end.
+
+        :returns: called if it fails.
+        """
+        labels = self._labels_of(request)
+        self._prefetched.add(*labels)
+        return lambda: self._not_prefetched.add(*labels)
+
+    def upload(self, kind: PieceKind, origin: Origin) -> Callable[[int | None], None]:
+        """
+        Count an import, which the reference calls an upload.
+
+        :param kind: of the task that a file becomes.
+        :param origin: with the tag and the application.
+        :returns: as for :meth:`download`.
+        """
+        labels = (TASK_TYPES[kind], *self._names.admit(origin.tag, origin.application))
+        began = self._seconds()
+        self._imports.add(*labels)
+        self._imports_under_way.add(*labels)
+
+        def ended(length: int | None) -> None:
+            self._imports_under_way.add(*labels, amount=-1)
+            if length is None:
+                self._imports_failed.add(*labels)
+            else:
+                self._imports_took.observe(labels[0], size_level(length), amount=self._milliseconds_since(began))
+
+        return ended
+
+    @contextmanager
+    def backend_request(self, scheme: str, method: str) -> Iterator[None]:
+        """
+        Count a request to a source until its headers are there, and whether it fails.
+
+        :param scheme: of its URL.
+        :param method: ``HEAD`` where its content is not wanted, ``GET`` otherwise.
+        """
+        began = self._seconds()
+        self._asked.add(scheme, method)
+        try:
+            yield
+        except CancelledError:  # it is not wanted any more
+            raise
+        except Exception:
+            self._not_answered.add(scheme, method)
+            raise
+        self._answered.observe(scheme, method, amount=self._milliseconds_since(began))
+
+    def _labels_of(self, request: TaskRequest) -> tuple[str, ...]:
+        origin = request.origin or Origin()
+        tag, application = self._names.admit(origin.tag, origin.application)
+        return TASK_TYPES[request.kind], tag, application, str(request.priority)
+
+    def _milliseconds_since(self, began: float) -> int:
+        return int((self._seconds() - began) * 1000)
+
+
+def _counter(name: str, words: str, labels: tuple[str, ...] = (), known: Iterable[tuple[str, ...]] = ((),)) -> Counter:
+    return Counter(f"{PREFIX}{name}", f"Counter of the number of {words}.", labels, known)
+
+
+def _gauge(name: str, words: str, labels: tuple[str, ...], known: Iterable[tuple[str, ...]]) -> Gauge:
+    return Gauge(f"{PREFIX}{name}", f"Gauge of the number of concurrent of {words}.", labels, known)
+
+
+def _duration(name: str, words: str, labels: tuple[str, ...], known: tuple[str, ...]) -> Histogram:
+    name, help = f"{PREFIX}{name}_duration_milliseconds", f"Histogram of the {words} duration."
+    return Histogram(name, help, labels, [known], bounds=MILLISECONDS)
