@@ -115,6 +115,11 @@ class StoredTask(Struct, frozen=True, kw_only=True):
     :param origin: what the task was made from; None where that is not known.
     :param source_version: the version of the source that pieces were fetched from, as its ``ETag`` or
         ``Last-Modified`` tells it: pieces of two versions must not be mixed. Empty where none is known.
+    :param used_at: when it was last served or downloaded, in Unix seconds, to about a minute; 0 where it has not been
+        used since it was created.
+    :param ttl: seconds for which the task is kept: after its last use, and if its kind is persistent after its
+        creation. 0 for no end; None for what ``gc.policy`` of the configuration says for its kind.
+    :param is_pinned: whether the task is kept until its time is over, however full the disk is.
     """
 
     kind: PieceKind
@@ -125,6 +130,9 @@ class StoredTask(Struct, frozen=True, kw_only=True):
     digest: str = ""
     origin: Origin | None = None
     source_version: str = ""
+    used_at: int = 0
+    ttl: int | None = None
+    is_pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +152,8 @@ class TaskRequest:
     :param must_ask_scheduler: whether a scheduler is asked for parents of a very small task, too.
     :param priority: for schedulers, from 0 to 6 as in ``dfget``.
     :param is_foreign: whether it came over the network, from someone who need not be trusted.
+    :param ttl: seconds for which the task is kept, as in :class:`StoredTask`; None where that is not said.
+    :param is_pinned: whether it is kept for that time however full the disk is.
     """
 
     kind: PieceKind
@@ -157,6 +167,8 @@ class TaskRequest:
     must_ask_scheduler: bool = False
     priority: int = 6
     is_foreign: bool = False
+    ttl: int | None = None
+    is_pinned: bool = False
 
     def can_fail_for(self, other: TaskRequest) -> bool:
         """Whether another request for the same task fails where this one does: it wants and may do the same."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import sys
 from pathlib import Path
@@ -65,6 +66,13 @@ def make_parser() -> argparse.ArgumentParser:
     )
     importing.add_argument("--url", metavar="URL", help="where the content comes from; default: none")
     add_origin_options(importing)
+    importing.add_argument(
+        "--ttl",
+        metavar="DURATION",
+        type=_ttl,
+        help="how long the task is kept, like 24h or 7d: a standard or cache task after its last use, a persistent one "
+        "after its import; 0 for no end; default: gc.policy of the configuration",
+    )
     importing.add_argument(
         "--link", action="store_true", help="link the file, which must not be changed afterwards; default: copy it"
     )
@@ -270,6 +278,20 @@ def _piece_length(text: str) -> int:
     from dragonfly_vortex.geometry import MAX_PIECE_LENGTH
 
     return _size(text, MAX_PIECE_LENGTH)
+
+
+def _ttl(text: str) -> int:
+    """A time to live in seconds, written as in the configuration; 0 for no end."""
+    from dragonfly_vortex.config.kinds import Duration
+    from dragonfly_vortex.config.yaml_tree import Scalar
+
+    if text == "0":
+        return 0
+    duration = Duration(minimum=1)
+    try:
+        return math.ceil(duration.parse(Scalar(text=text, tag="str", line=0)))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected {duration.allowed}, or 0 for no end, got {text!r}") from error
 
 
 def _rate(text: str) -> int:

@@ -61,6 +61,7 @@ def import_task(arguments: Namespace) -> ExitStatus:
             progress=progressed,
             task_id=arguments.task_id or "",
             origin=_origin(arguments),
+            ttl=arguments.ttl,
         )
         expected = piece_length_for(task.content_length or 0)
         is_in_id = task.origin is not None and task.origin.piece_length is not None
@@ -96,7 +97,7 @@ def list_tasks(arguments: Namespace) -> ExitStatus:
         row = f"{task.task_id:64}  {task.kind.label:16}  {_or_unknown(task.content_length):>15}  {_count(task):>7}"
         digest = task.digest[:_SHORT_DIGEST] or "none"
         origin = one_line(shown_url(task.origin.url) if task.origin is not None and task.origin.url else "-")
-        print(f"{row}  {_date(task)}  {digest:19}  {origin}")
+        print(f"{row}  {_date(task.created_at)}  {digest:19}  {origin}")
     return ExitStatus.DONE
 
 
@@ -111,7 +112,11 @@ def stat_task(arguments: Namespace) -> ExitStatus:
     print(f"bytes:         {_or_unknown(task.content_length)}")
     print(f"piece length:  {task.piece_length}")
     print(f"pieces:        {len(pieces)} of {_count(task)}, {len(damaged)} damaged")
-    print(f"created:       {_date(task)}")
+    print(f"created:       {_date(task.created_at)}")
+    print(f"last used:     {_date(max(task.used_at, task.created_at))}")
+    if task.ttl is not None:
+        since = "its creation" if task.kind.is_persistent else "its last use"
+        print(f"kept:          {f'{task.ttl} s after {since}' if task.ttl else 'until it is removed'}")
     print(f"digest:        {task.digest or 'none of the whole'}")
     if task.origin is not None:
         for name, value in _told(task.origin):
@@ -254,5 +259,5 @@ def _or_unknown(number: int | None) -> str:
     return "unknown" if number is None else str(number)
 
 
-def _date(task: StoredTask) -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(task.created_at))
+def _date(seconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

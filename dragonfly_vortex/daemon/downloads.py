@@ -199,6 +199,10 @@ class Downloads:
             return None
         if not is_complete(task, pieces):
             return None
+        self._store.add_use(request.kind, request.task_id)
+        if request.ttl is not None or request.is_pinned:
+            is_pinned = request.is_pinned or None
+            await self._store.update_task(request.kind, request.task_id, ttl=request.ttl, is_pinned=is_pinned)
         for piece in pieces:
             on_piece(ArrivedPiece(piece.metadata, task.piece_length, task.content_length))
         return task
@@ -242,6 +246,7 @@ class Downloads:
             lock.release()
             if not lock.locked and self._locks.get(key) is lock:
                 del self._locks[key]
+        self._store.add_use(request.kind, request.task_id)
         return await self._store.get_task(request.kind, request.task_id)
 
     def _known_parents(self) -> SharedParents:
@@ -272,7 +277,14 @@ class Downloads:
                     scheme = request.origin.url.partition("://")[0]
                     reason += f"; sources of the scheme {scheme[:20]!r} cannot be asked"
                 raise NoParentKnown(request.task_id, reason)
-            target = self._store.write_task(request.kind, request.task_id, digest=request.digest, origin=request.origin)
+            target = self._store.write_task(
+                request.kind,
+                request.task_id,
+                digest=request.digest,
+                origin=request.origin,
+                ttl=request.ttl,
+                is_pinned=request.is_pinned,
+            )
             download = TaskDownload(
                 self._reactor,
                 self.in_thread,

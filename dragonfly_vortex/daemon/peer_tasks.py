@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -124,8 +125,16 @@ class LocalTasks:
         origin = request.origin
 
         def work(look: _Look) -> StoredTask:
-            length = origin.piece_length
-            return import_file(request.path, self._store.directory, request.kind, length, progress=look, origin=origin)
+            ttl = None if request.ttl is None else max(1, math.ceil(request.ttl))  # 0 would be no end
+            return import_file(
+                request.path,
+                self._store.directory,
+                request.kind,
+                origin.piece_length,
+                progress=look,
+                origin=origin,
+                ttl=ttl,
+            )
 
         ended = self._downloads.metrics.upload(request.kind, origin)
         length = None

@@ -24,6 +24,7 @@ from dragonfly_vortex.storage.content import is_task_id
 from dragonfly_vortex.storage.database import Access, Database
 from dragonfly_vortex.storage.reading import Place
 from dragonfly_vortex.storage.tables import (
+    ADD_TASK,
     IN_DOUBT,
     PIECE_COLUMNS,
     TASK_COLUMNS,
@@ -234,14 +235,14 @@ class Catalog:
         with self._database.change() as connection:
             self.check_kind(task.kind, task.task_id)
             connection.execute("DELETE FROM task WHERE kind = ? AND task_id = ?", key)
-            connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", task_row(task))
+            connection.execute(ADD_TASK, task_row(task))
             _insert_pieces(connection, key, pieces)
 
     def commit_pieces(self, task: StoredTask, pieces: Sequence[PieceMetadata]) -> None:
         """
         Write the rows of pieces whose bytes are on the disk, and that of their task with the content length that it is
-        given. The task's digest, origin and source version are written where there were none. A piece's row that is
-        there stays as it is, unless it is damaged, which heals it.
+        given. The task's digest, origin and source version are written where there were none, and for how long it is
+        kept where that is given. A piece's row that is there stays as it is, unless it is damaged, which heals it.
 
         :raises StorageError: the task is there with another piece length or in another kind, or a piece is not where it
             should be.
@@ -253,7 +254,7 @@ class Catalog:
                 there = self.get_task(task.kind, task.task_id)
             except NotStored:
                 self.check_kind(task.kind, task.task_id)
-                connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", task_row(task))
+                connection.execute(ADD_TASK, task_row(task))
             else:
                 if there.piece_length != task.piece_length:
                     raise StorageError(
@@ -266,12 +267,12 @@ class Catalog:
                     digest=there.digest or task.digest,
                     origin=there.origin or task.origin,
                     source_version=task.source_version or there.source_version,
+                    used_at=max(there.used_at, task.used_at),
+                    ttl=there.ttl if task.ttl is None else task.ttl,
+                    is_pinned=there.is_pinned or task.is_pinned,
                 )
                 if known != there:
-                    connection.execute(
-                        "UPDATE task SET digest = ?, origin = ?, source_version = ? WHERE kind = ? AND task_id = ?",
-                        (*task_row(known)[-3:], *key),
-                    )
+                    _update_task(connection, known)
             for piece in pieces:
                 if not fits(piece, task.content_length, task.piece_length):
                     length = "an unknown length" if task.content_length is None else f"{task.content_length} bytes"
@@ -284,6 +285,41 @@ class Catalog:
                 [(*key, signed(piece.number)) for piece in pieces],
             )
             _insert_pieces(connection, key, pieces)
+
+    def update_task(
+        self, kind: PieceKind, task_id: str, *, ttl: int | None = None, is_pinned: bool | None = None
+    ) -> None:
+        """
+        Change for how long a task is kept.
+
+        :param ttl: see :class:`~dragonfly_vortex.model.StoredTask`; None leaves it as it is.
+        :param is_pinned: see there, too; None leaves it as it is.
+        :raises NotStored: there is no such task.
+        :raises StorageFailure: it cannot be written.
+        """
+        with self._database.change() as connection:
+            there = self.get_task(kind, task_id)
+            known = replace(
+                there,
+                ttl=there.ttl if ttl is None else ttl,
+                is_pinned=there.is_pinned if is_pinned is None else is_pinned,
+            )
+            if known != there:
+                _update_task(connection, known)
+
+    def record_uses(self, tasks: Iterable[tuple[PieceKind, str]], used_at: int) -> None:
+        """
+        Write down that tasks have been used, in one transaction. One that is not there any more is left out.
+
+        :param tasks: the kind and the ID of each.
+        :param used_at: when, in Unix seconds.
+        :raises StorageFailure: it cannot be written.
+        """
+        with self._database.change() as connection:
+            connection.executemany(
+                "UPDATE task SET used_at = ?1 WHERE kind = ?2 AND task_id = ?3 AND used_at < ?1",
+                [(used_at, kind.label, task_id) for kind, task_id in tasks],
+            )
 
     def drop_pieces(self, kind: PieceKind, task_id: str, digests: Mapping[int, str]) -> None:
         """
@@ -362,6 +398,15 @@ def _insert_pieces(connection: sqlite3.Connection, key: tuple[str, str], pieces:
         f"INSERT INTO piece (kind, task_id, {PIECE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT DO NOTHING",
         ((*key, *piece_row(piece)) for piece in pieces),
+    )
+
+
+def _update_task(connection: sqlite3.Connection, task: StoredTask) -> None:
+    """Write what can change of a task that is there, but for its length."""
+    names = "digest = ?, origin = ?, source_version = ?, used_at = ?, ttl = ?, is_pinned = ?"
+    connection.execute(
+        f"UPDATE task SET {names} WHERE kind = ? AND task_id = ?",
+        (*task_row(task)[5:], *task_key(task.kind, task.task_id)),
     )
 
 

@@ -46,6 +46,7 @@ def import_file(
     *,
     task_id: str = "",
     origin: Origin | None = None,
+    ttl: int | None = None,
 ) -> StoredTask:
     """
     Put a file into a storage. What the storage already has of it is replaced, which heals damaged pieces.
@@ -65,6 +66,8 @@ def import_file(
     :param progress: called after each step of at most 1 MiB, and with nothing done before the first.
     :param task_id: the task's ID; empty where it is to be made.
     :param origin: what the task is made from, which is kept; None where that is not known.
+    :param ttl: seconds for which the task is kept, 0 for no end; None for what the configuration says for its kind. If
+        the kind is persistent, the task is kept for that time however full the disk is.
     :raises InvalidOrigin: no ID can be made from the origin.
     :raises StorageError: the file cannot be imported, not with that piece length, or not under that ID.
     :raises StorageFailure: the storage failed.
@@ -105,6 +108,8 @@ def import_file(
                 created_at=int(time.time()),
                 digest=f"sha256:{reading.content.hexdigest()}",
                 origin=origin,
+                ttl=ttl,
+                is_pinned=kind.is_persistent,
             )
             with content.lock():
                 catalog.check_kind(kind, task.task_id)  # before the file is at its place

@@ -17,6 +17,7 @@ from dragonfly_vortex.storage.content import is_task_id
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = [
+    "ADD_TASK",
     "IN_DOUBT",
     "PIECE_COLUMNS",
     "SOUND",
@@ -33,7 +34,7 @@ __all__ = [
     "task_row",
 ]
 
-VERSION = 2
+VERSION = 3
 """The version of the tables below, kept in the file (``user_version``)."""
 
 _TAKEN_BACK = (
@@ -65,6 +66,9 @@ _TABLES = (
         digest TEXT,
         origin TEXT,
         source_version TEXT NOT NULL DEFAULT '',
+        used_at INTEGER NOT NULL DEFAULT 0,
+        ttl INTEGER,
+        is_pinned INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (kind, task_id)
     ) WITHOUT ROWID
     """,
@@ -98,11 +102,26 @@ _MIGRATIONS = (
         "ALTER TABLE task ADD COLUMN source_version TEXT NOT NULL DEFAULT ''",
         *_TAKEN_BACK,
     ),
+    # In version 2 nothing expired. So a task that is there counts as used at this moment, and one of a persistent kind,
+    # whose time would be counted from its creation, is kept until a user removes it. A process of version 2, which has
+    # the file open still, writes rows with these defaults: they are used when they are created.
+    (
+        "ALTER TABLE task ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE task ADD COLUMN ttl INTEGER",
+        "ALTER TABLE task ADD COLUMN is_pinned INTEGER NOT NULL DEFAULT 0",
+        "UPDATE task SET used_at = CAST(strftime('%s', 'now') AS INTEGER)",
+        "UPDATE task SET ttl = 0, is_pinned = 1 WHERE kind IN ('persistent', 'persistent-cache')",
+    ),
 )
 """What makes of each version, from 1, the next one."""
 
-TASK_COLUMNS = "kind, task_id, content_length, piece_length, created_at, digest, origin, source_version"
+TASK_COLUMNS = (
+    "kind, task_id, content_length, piece_length, created_at, digest, origin, source_version, used_at, ttl, is_pinned"
+)
 """A task's row, as :func:`task_row` gives it and :func:`task_of` takes it."""
+
+ADD_TASK = f"INSERT INTO task ({TASK_COLUMNS}) VALUES ({', '.join('?' for _ in TASK_COLUMNS.split(', '))})"
+"""The statement that adds a row of :func:`task_row`."""
 
 PIECE_COLUMNS = "number, offset, length, digest, parent_id, traffic_type, cost, created_at, damage"
 """A piece's row without its task's key, as :func:`piece_row` gives it and :func:`piece_of` takes it."""
@@ -177,12 +196,27 @@ def task_row(task: StoredTask) -> Row:
         None if task.digest == digest_of_id(task.task_id) else task.digest,
         None if task.origin is None else _text_of(task.origin),
         task.source_version,
+        task.used_at,
+        task.ttl,
+        int(task.is_pinned),
     )
 
 
 def task_of(row: Row) -> StoredTask:
     """The task whose row it is."""
-    kind, task_id, content_length, piece_length, created_at, digest, origin, source_version = row
+    (
+        kind,
+        task_id,
+        content_length,
+        piece_length,
+        created_at,
+        digest,
+        origin,
+        source_version,
+        used_at,
+        ttl,
+        is_pinned,
+    ) = row
     return StoredTask(
         kind=PieceKind.from_label(str(kind)),
         task_id=str(task_id),
@@ -192,6 +226,9 @@ def task_of(row: Row) -> StoredTask:
         digest=digest_of_id(str(task_id)) if digest is None else str(digest),
         origin=None if origin is None else _origin_of(str(origin)),
         source_version=str(source_version),
+        used_at=int(used_at),
+        ttl=None if ttl is None else int(ttl),
+        is_pinned=bool(is_pinned),
     )
 
 

@@ -40,6 +40,8 @@ class TaskFile:
     :param catalog: its rows.
     :param digest: the digest that the whole must have; empty where none is known. None for the SHA-256 that the ID is.
     :param origin: what the task was made from; None where that is not known.
+    :param ttl: seconds for which it is to be kept; None where that is not said.
+    :param is_pinned: whether it is to be kept for that time however full the disk is.
     """
 
     def __init__(
@@ -50,6 +52,9 @@ class TaskFile:
         task_id: str,
         digest: str | None = None,
         origin: Origin | None = None,
+        *,
+        ttl: int | None = None,
+        is_pinned: bool = False,
     ) -> None:
         self.kind = kind
         self.task_id = task_id
@@ -57,6 +62,8 @@ class TaskFile:
         self.source_version = ""
         """What is kept of the version of the source, where that is not known yet."""
         self._origin = origin
+        self._ttl = ttl
+        self._is_pinned = is_pinned
         self.descriptor = -1
         self.report: Callable[[str], object] = str
         """Called with a line for the log, in the thread that calls the methods."""
@@ -246,6 +253,8 @@ class TaskFile:
                 content_length=content_length,
                 digest=task.digest or self._digest,
                 origin=task.origin or self._origin,
+                ttl=task.ttl if self._ttl is None else self._ttl,
+                is_pinned=task.is_pinned or self._is_pinned,
             )
             if done != task:
                 self._catalog.commit_pieces(done, ())
@@ -373,6 +382,8 @@ class TaskFile:
             digest=self._digest if self._digest == digest_of_id(self.task_id) else "",
             origin=self._origin,
             source_version=self.source_version,
+            ttl=self._ttl,
+            is_pinned=self._is_pinned,
         )
         self._catalog.commit_pieces(task, pieces)
         self._content_length = content_length

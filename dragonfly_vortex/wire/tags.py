@@ -43,24 +43,26 @@ ERROR_TAG = 0xFF
 
 class PieceKind(enum.Enum):
     """
-    The four kinds of piece: each with the tag of its request, the tag of its content and the folder where it is stored.
+    The four kinds of piece: each with the tag of its request, the tag of its content, the folder where it is stored,
+    and whether its task is kept for a time that begins with its creation, however often it is used.
 
     The folders are the reference's (``dragonfly-client-storage``, ``content.rs``), but for the last, which is ours:
     the reference keeps cache pieces in no file.
     """
 
-    STANDARD = ("standard", 0x00, 0x01, "tasks")
-    PERSISTENT = ("persistent", 0x02, 0x03, "persistent-tasks")
-    PERSISTENT_CACHE = ("persistent-cache", 0x04, 0x05, "persistent-cache-tasks")
-    CACHE = ("cache", 0x06, 0x07, "cache-tasks")
+    STANDARD = ("standard", 0x00, 0x01, "tasks", False)
+    PERSISTENT = ("persistent", 0x02, 0x03, "persistent-tasks", True)
+    PERSISTENT_CACHE = ("persistent-cache", 0x04, 0x05, "persistent-cache-tasks", True)
+    CACHE = ("cache", 0x06, 0x07, "cache-tasks", False)
 
     __hash__ = object.__hash__  # a kind is looked up for every piece, and the enum's own hash is a function in Python
 
-    def __init__(self, label: str, request_tag: int, content_tag: int, directory: str) -> None:
+    def __init__(self, label: str, request_tag: int, content_tag: int, directory: str, is_persistent: bool) -> None:
         self.label = label
         self.request_tag = request_tag
         self.content_tag = content_tag
         self.directory = directory
+        self.is_persistent = is_persistent
 
     @classmethod
     def from_label(cls, label: str) -> PieceKind:

@@ -175,6 +175,20 @@ class StoredTests(SynchronousTestCase):
         self.assert_done("remove", "--kind", "cache", self.task_id)
         self.assert_fails(3, "not found", "stat", "--kind", "cache", self.task_id)
 
+    def test_import_ttl(self) -> None:
+        """The time for which a task is kept is written as in the configuration, and ``stat`` shows it."""
+        for kind, text, shown in (
+            ("standard", "1.5h", "5400 s after its last use"),
+            ("persistent", "90", "90 s after its creation"),
+            ("cache", "0", "until it is removed"),
+        ):
+            self.assert_done("import", "--kind", kind, "--ttl", text, "file")
+            self.assertRegex(self.assert_done("stat", self.task_id), rf"(?m)^kept: +{shown}$")
+            self.assert_done("remove", self.task_id)
+        ran = self.run_it("import", "--ttl", "x", "file")
+        self.assertEqual(ran.returncode, 2)
+        self.assertIn("or 0 for no end, got 'x'", ran.stderr)
+
     def test_import_by_link(self) -> None:
         """With ``--link`` the storage has the file itself and no copy."""
         self.assert_done("import", "--link", "file")
@@ -205,7 +219,7 @@ class StoredTests(SynchronousTestCase):
         self.assertRegex(
             said,
             rf"\Atask: +{self.task_id}\nkind: +standard\nbytes: +2500000\npiece length: +1000000\n"
-            r"pieces: +3 of 3, 0 damaged\ncreated: +20.*\n"
+            r"pieces: +3 of 3, 0 damaged\ncreated: +20.*\nlast used: +20.*\n"
             rf"digest: +sha256:{self.task_id}\n\Z",
         )
 

@@ -16,7 +16,7 @@ from dragonfly_vortex.files import write_all
 from dragonfly_vortex.model import StoredPiece, StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
-from dragonfly_vortex.storage.tables import TASK_COLUMNS, task_row
+from dragonfly_vortex.storage.tables import ADD_TASK, task_row
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["content_of", "files_in", "piece_bytes", "put_in_two_kinds", "put_pieces", "write_at", "wrong_pieces"]
@@ -31,7 +31,7 @@ def put_in_two_kinds(directory: Path, task: StoredTask) -> StoredTask:
     """Write the row of a task once more, as a newer one of the kind cache, which the catalog itself refuses."""
     newer = replace(task, kind=PieceKind.CACHE, created_at=task.created_at + 1)
     with closing(sqlite3.connect(directory / "catalog.sqlite3")) as connection:
-        connection.execute(f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", task_row(newer))
+        connection.execute(ADD_TASK, task_row(newer))
         connection.commit()
     return newer
 

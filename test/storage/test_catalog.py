@@ -68,6 +68,35 @@ class CatalogTests(SynchronousTestCase):
             catalog.close()
         self.assertEqual(self.open().get_task(TASK.kind, TASK.task_id), TASK)
 
+    def test_lifetime(self) -> None:
+        """For how long a task is kept comes out as it was put in, and stays when more of its pieces are committed."""
+        kept = replace(TASK, used_at=5, ttl=60, is_pinned=True)
+        self.catalog.put_task(kept, [FIRST])
+        self.assertEqual(self.catalog.list_tasks(), [kept])
+        self.catalog.commit_pieces(replace(TASK, used_at=3), [LAST])
+        self.assertEqual(self.catalog.list_tasks(), [kept])
+        self.catalog.commit_pieces(replace(TASK, ttl=0), [LAST])
+        self.assertEqual(self.catalog.list_tasks(), [replace(kept, ttl=0)])
+        self.catalog.update_task(TASK.kind, TASK.task_id, ttl=7)
+        self.catalog.update_task(TASK.kind, TASK.task_id, is_pinned=False)
+        self.assertEqual(self.catalog.list_tasks(), [replace(kept, ttl=7, is_pinned=False)])
+        with self.assertRaises(NotStored):
+            self.catalog.update_task(TASK.kind, "another", ttl=7)
+
+    def test_uses(self) -> None:
+        """The last use of many tasks is written at once. It never goes back, and nothing is offered anew by that."""
+        other = replace(TASK, task_id="another")
+        self.catalog.put_task(TASK, [FIRST])
+        self.catalog.put_task(other, [])
+        version = self.catalog.version()
+        self.addCleanup(version.close)
+        before = version.taken_back()
+        keys = [(TASK.kind, TASK.task_id), (TASK.kind, "removed"), (TASK.kind, other.task_id)]
+        self.catalog.record_uses(keys, 9)
+        self.catalog.record_uses(keys[:1], 8)
+        self.assertEqual([task.used_at for task in self.catalog.list_tasks()], [9, 9])
+        self.assertEqual(version.taken_back(), before)
+
     def test_one_kind(self) -> None:
         """An ID that is there in one kind is refused in another, for an import and a download, with the kind's name."""
         self.catalog.put_task(TASK, [FIRST])

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from dragonfly_vortex.storage.database import Access, Database
 from dragonfly_vortex.storage.directories import locked
 from dragonfly_vortex.storage.tables import VERSION
 
-ADD = "INSERT INTO task VALUES ('standard', ?, 1, 1, 1, NULL, NULL, '')"
+ADD = "INSERT INTO task (kind, task_id, piece_length, created_at) VALUES ('standard', ?, 1, 1)"
 _ADD_TO_1 = "INSERT INTO task (kind, task_id, content_length, piece_length, created_at) VALUES ('standard', ?, 1, 1, 1)"
 COUNT = "SELECT count(*) FROM task"
 
@@ -54,6 +55,9 @@ Database(pathlib.Path(sys.argv[1])).open()
 
 _VERSION_1 = Path(__file__).with_name("version_1.sqlite3")
 """A catalog that dragonfly_vortex 0.1.0 has made: four tasks, one of them a download under way, and a damaged piece."""
+
+_VERSION_2 = Path(__file__).with_name("version_2.sqlite3")
+"""A catalog of version 2: a task of each kind, a download under way, digests, origins, and a damaged piece."""
 
 
 class DatabaseTestCase(SynchronousTestCase):
@@ -256,25 +260,51 @@ class OpenTests(DatabaseTestCase):
         self.assertEqual([process.communicate()[1] for process in processes], [""] * len(processes))
 
 
-class MigrationTests(DatabaseTestCase):
-    """Databases of an older version."""
+class MigrationTestCase(DatabaseTestCase):
+    """
+    A database of an older version.
+
+    ``file`` is the database, and ``columns`` are those of its table of tasks.
+    """
+
+    file: Path
+    columns: str
 
     def setUp(self) -> None:
         super().setUp()
         self.path.parent.mkdir()
-        shutil.copyfile(_VERSION_1, self.path)
+        shutil.copyfile(self.file, self.path)
         self.before = self.rows(self.path)
 
     def rows(self, path: Path) -> list[tuple[object, ...]]:
-        """The columns of version 1, of all tasks and pieces, as SQLite has them in the file."""
+        """The columns of the older version, of all tasks and pieces, as SQLite has them in the file."""
         with closing(sqlite3.connect(path)) as connection:
-            tasks = connection.execute("SELECT kind, task_id, content_length, piece_length, created_at FROM task")
-            return [*tasks.fetchall(), *connection.execute("SELECT * FROM piece").fetchall()]
+            tasks = connection.execute(f"SELECT {self.columns} FROM task").fetchall()
+            return [*tasks, *connection.execute("SELECT * FROM piece").fetchall()]
 
     def version(self) -> object:
         """The version that the file has."""
         with closing(sqlite3.connect(self.path)) as connection:
             return connection.execute("PRAGMA user_version").fetchone()[0]
+
+    def check_killed(self, *statements: str) -> None:
+        """A migration that is killed before any of these statements leaves the older version."""
+        version = self.version()
+        for statement in ("BEGIN IMMEDIATE", *statements, f"PRAGMA user_version = {VERSION}", "COMMIT"):
+            killed = subprocess.run([sys.executable, "-c", _KILLED_MIGRATION, str(self.path), statement], check=False)
+            self.assertEqual(killed.returncode, -signal.SIGKILL)
+            self.assertEqual(self.version(), version)
+            self.assertEqual(self.rows(self.path), self.before)
+        self.open()
+        self.assertEqual(self.version(), VERSION)
+        self.assertEqual(self.rows(self.path), self.before)
+
+
+class Version1Tests(MigrationTestCase):
+    """Databases of version 1."""
+
+    file = _VERSION_1
+    columns = "kind, task_id, content_length, piece_length, created_at"
 
     def test_migrated(self) -> None:
         """What version 1 has written is there after the first opening for writing, and nothing is added to it."""
@@ -315,21 +345,63 @@ class MigrationTests(DatabaseTestCase):
 
     def test_killed(self) -> None:
         """A migration that is killed at any of its steps leaves version 1; the next opening migrates it."""
-        for statement in (
-            "BEGIN IMMEDIATE",
+        self.check_killed(
             "ALTER TABLE task ADD COLUMN digest TEXT",
             "ALTER TABLE task ADD COLUMN origin TEXT",
             "ALTER TABLE task ADD COLUMN source_version TEXT NOT NULL DEFAULT ''",
-            f"PRAGMA user_version = {VERSION}",
-            "COMMIT",
-        ):
-            killed = subprocess.run([sys.executable, "-c", _KILLED_MIGRATION, str(self.path), statement], check=False)
-            self.assertEqual(killed.returncode, -signal.SIGKILL)
-            self.assertEqual(self.version(), 1)
-            self.assertEqual(self.rows(self.path), self.before)
-        self.open()
-        self.assertEqual(self.version(), VERSION)
+            "ALTER TABLE task ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0",
+        )
+
+
+class Version2Tests(MigrationTestCase):
+    """Databases of version 2."""
+
+    file = _VERSION_2
+    columns = "kind, task_id, content_length, piece_length, created_at, digest, origin, source_version"
+
+    def test_migrated(self) -> None:
+        """No row changes. A task counts as used at the migration; one of a persistent kind is kept without end."""
+        self.assertEqual(len(self.before), 12)
+        before = int(time.time())
+        database = self.open()
         self.assertEqual(self.rows(self.path), self.before)
+        self.assertEqual(self.version(), VERSION)
+        ((oldest, newest),) = database.select("SELECT min(used_at), max(used_at) FROM task")
+        self.assertTrue(before <= oldest <= newest <= time.time(), (oldest, newest))
+        self.assertEqual(
+            database.select("SELECT DISTINCT kind, ttl, is_pinned FROM task ORDER BY kind"),
+            [("cache", None, 0), ("persistent", 0, 1), ("persistent-cache", 0, 1), ("standard", None, 0)],
+        )
+
+    def test_read(self) -> None:
+        """A reader sees the present columns, and writes nothing."""
+        database = Database(self.path, Access.READ)
+        database.open()
+        self.addCleanup(database.close)
+        before = self.path.read_bytes()
+        self.assertEqual(database.select("SELECT count(*), min(ttl) FROM task"), [(5, 0)])
+        self.assertEqual(self.path.read_bytes(), before)
+
+    def test_older_process(self) -> None:
+        """A process of version 2 that has the file open still reads and writes it after the migration."""
+        with closing(sqlite3.connect(self.path)) as old:
+            old.execute("SELECT * FROM task").fetchall()
+            database = self.open()
+            old.execute(f"INSERT INTO task ({self.columns}) VALUES ('standard', 'a-task', 1, 1, 1, NULL, NULL, '')")
+            old.commit()
+            self.assertEqual(len(old.execute(f"SELECT {self.columns} FROM task").fetchall()), 6)
+        row = database.select("SELECT used_at, ttl, is_pinned FROM task WHERE task_id = 'a-task'")
+        self.assertEqual(row, [(0, None, 0)])
+
+    def test_killed(self) -> None:
+        """A migration that is killed at any of its steps leaves version 2; the next opening migrates it."""
+        self.check_killed(
+            "ALTER TABLE task ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0",
+            "ALTER TABLE task ADD COLUMN ttl INTEGER",
+            "ALTER TABLE task ADD COLUMN is_pinned INTEGER NOT NULL DEFAULT 0",
+            "UPDATE task SET used_at = CAST(strftime('%s', 'now') AS INTEGER)",
+            "UPDATE task SET ttl = 0, is_pinned = 1 WHERE kind IN ('persistent', 'persistent-cache')",
+        )
 
 
 class ReadTests(DatabaseTestCase):

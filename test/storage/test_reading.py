@@ -17,7 +17,7 @@ from dragonfly_vortex.storage.database import Database
 from dragonfly_vortex.storage.reading import FileState, open_for_reading, state_of
 from dragonfly_vortex.storage.tables import VERSION
 
-ADD = "INSERT INTO task VALUES ('standard', ?, 1, 1, 1, NULL, NULL, '')"
+ADD = "INSERT INTO task (kind, task_id, piece_length, created_at) VALUES ('standard', ?, 1, 1)"
 
 _KILLED = """
 import os, pathlib, sys
@@ -25,7 +25,7 @@ from dragonfly_vortex.storage.database import Database
 database = Database(pathlib.Path(sys.argv[1]))
 database.open()
 with database.change() as connection:
-    connection.execute("INSERT INTO task VALUES ('standard', 'a-task', 1, 1, 1, NULL, NULL, '')")
+    connection.execute("INSERT INTO task (kind, task_id, piece_length, created_at) VALUES ('standard', 'a-task', 1, 1)")
 os._exit(0)
 """
 

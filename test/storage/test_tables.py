@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex.errors import NotStored, StorageError
 from dragonfly_vortex.model import Origin, StoredPiece, StoredTask
 from dragonfly_vortex.storage.tables import (
+    ADD_TASK,
     PIECE_COLUMNS,
     TASK_COLUMNS,
     piece_of,
@@ -36,7 +37,6 @@ PIECE = PieceMetadata(
     cost=3,
     created_at=1_600_000_000,
 )
-ADD = f"INSERT INTO task ({TASK_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 NUMBERS = (0, (1 << 63) - 1, 1 << 63, (1 << 64) - 1)
 
 
@@ -53,7 +53,7 @@ class RowTests(SynchronousTestCase):
         for number in (*NUMBERS, None):
             task = replace(TASK, content_length=number, piece_length=number or 0, created_at=-(1 << 63))
             self.connection.execute("DELETE FROM task")
-            self.connection.execute(ADD, task_row(task))
+            self.connection.execute(ADD_TASK, task_row(task))
             (row,) = self.connection.execute(f"SELECT {TASK_COLUMNS} FROM task").fetchall()
             self.assertEqual(task_of(row), task)
 
@@ -76,14 +76,14 @@ class RowTests(SynchronousTestCase):
                 for origin in (None, Origin(), full):
                     task = replace(TASK, task_id=task_id, digest=digest, origin=origin, source_version=f'"{digest}"')
                     self.connection.execute("DELETE FROM task")
-                    self.connection.execute(ADD, task_row(task))
+                    self.connection.execute(ADD_TASK, task_row(task))
                     (row,) = self.connection.execute(f"SELECT {TASK_COLUMNS} FROM task").fetchall()
                     self.assertEqual(task_of(row), task)
 
     def test_digest_that_is_the_id(self) -> None:
         """A row without a digest, as version 1 writes it, is of a task whose ID is the SHA-256 of its content."""
         for task_id, expected in (("0f" * 32, f"sha256:{'0f' * 32}"), ("0F" * 32, ""), ("abc", "")):
-            row = ("standard", task_id, 1, 1, 1, None, None, "")
+            row = ("standard", task_id, 1, 1, 1, None, None, "", 0, None, 0)
             self.assertEqual(task_of(row).digest, expected)
             self.assertEqual(task_row(task_of(row)), row)
 

@@ -21,7 +21,7 @@ from dragonfly_vortex.wire import PieceKind, PieceMetadata
 _COMMITTER = """
 import os, sqlite3, sys
 connection = sqlite3.connect(sys.argv[1])
-connection.execute("INSERT INTO task VALUES ('standard', 'another', 1, 1, 1, NULL, NULL, '')")
+connection.execute("INSERT INTO task (kind, task_id, piece_length, created_at) VALUES ('standard', 'another', 1, 1)")
 connection.commit()
 os._exit(0)  # as if it was killed behind the commit
 """
@@ -126,7 +126,7 @@ class CatalogVersionTests(SynchronousTestCase):
         self.addCleanup(other.close)
         for end, same in (("ROLLBACK", True), ("COMMIT", False)):
             other.execute("BEGIN IMMEDIATE")
-            other.execute("INSERT INTO task VALUES ('standard', 'task', 1, 1, 1, NULL, NULL, '')")
+            other.execute("INSERT INTO task (kind, task_id, piece_length, created_at) VALUES ('cache', 'abc', 1, 1)")
             self.assertEqual(self.version.current(), before)
             other.execute(end)
             self.assertEqual(self.version.current() == before, same)

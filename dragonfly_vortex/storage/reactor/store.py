@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
@@ -42,6 +42,7 @@ from dragonfly_vortex.storage.failures import is_out_of_descriptors
 from dragonfly_vortex.storage.killed_holders import forget_killed_holder, killed_holders
 from dragonfly_vortex.storage.reactor.piece_cache import HotPieces, OpenedPiece, find_piece, open_piece
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
+from dragonfly_vortex.storage.reactor.uses import TaskUses
 from dragonfly_vortex.storage.reactor.watch import CatalogWatch
 from dragonfly_vortex.storage.reading import Place
 from dragonfly_vortex.storage.task_file import TaskFile
@@ -75,6 +76,7 @@ class PieceStore:
         self._content = Content(directory)
         self._catalog = Catalog(directory, Access.SERVE)
         self._hot = HotPieces(CatalogVersion(self._catalog.path), IReactorTime(reactor), self._close_files)
+        self._uses = TaskUses(IReactorTime(reactor), self._record_uses)
         self._generation = 0  # of the catalog, whose version the reactor has; the storage's thread's, as the next two
         self._place: Place | None = None
         self._read_only = ""
@@ -114,8 +116,8 @@ class PieceStore:
         thread, disk_thread = self._thread, self._disk_thread
         if thread is None:
             return succeed(None)
-        version = self._end_looks()
-        closed: Deferred[None] = run_in_pool(self._reactor, thread, self._close, version)
+        version, used = self._end_looks(), self._uses.take()
+        closed: Deferred[None] = run_in_pool(self._reactor, thread, self._close, version, used)
         synced = succeed(None) if disk_thread is None else self._at_disk(_do_nothing)
         self._thread = self._disk_thread = None
         IReactorCore(self._reactor).removeSystemEventTrigger(self._shutdown_trigger)
@@ -156,6 +158,7 @@ class PieceStore:
         except StorageError as error:
             return fail(error)
         if piece is not None:
+            self.add_use(kind, task_id)
             return succeed(piece)
         opened: Deferred[OpenPiece] = Deferred()
 
@@ -164,6 +167,7 @@ class PieceStore:
             if opened.called:  # cancelled: it is closed here or never
                 os.close(result.piece.range.descriptor)
             else:
+                self.add_use(kind, task_id)
                 opened.callback(result.piece)
 
         def ask() -> Deferred[OpenedPiece]:
@@ -183,8 +187,26 @@ class PieceStore:
         """See :meth:`IPieceStore.mark_damaged`. Fails with :class:`~dragonfly_vortex.errors.NotStored` for no piece."""
         return self._change(lambda: self._catalog.mark_damaged(kind, task_id, number, reason))
 
+    def update_task(
+        self, kind: PieceKind, task_id: str, *, ttl: int | None = None, is_pinned: bool | None = None
+    ) -> Deferred[None]:
+        """See :meth:`Catalog.update_task <dragonfly_vortex.storage.catalog.Catalog.update_task>`."""
+        return self._ask(lambda: self._catalog.update_task(kind, task_id, ttl=ttl, is_pinned=is_pinned))
+
+    def add_use(self, kind: PieceKind, task_id: str) -> None:
+        """Remember that a task is used at this moment, as it is by each :meth:`open_piece`."""
+        if self._thread is not None:
+            self._uses.add(kind, task_id)
+
     def write_task(
-        self, kind: PieceKind, task_id: str, digest: str | None = None, origin: Origin | None = None
+        self,
+        kind: PieceKind,
+        task_id: str,
+        digest: str | None = None,
+        origin: Origin | None = None,
+        *,
+        ttl: int | None = None,
+        is_pinned: bool = False,
     ) -> StoredTarget:
         """
         A task as the target of a download. Nothing is opened before its ``open``; the file is made where there is none,
@@ -195,8 +217,10 @@ class PieceStore:
         :param digest: the digest of the whole, as the download has it, too: empty where none is known. None for the
             SHA-256 that the ID is.
         :param origin: what the task was made from, which is kept; None where that is not known.
+        :param ttl: see :class:`~dragonfly_vortex.model.StoredTask`; None for what is known of the task.
+        :param is_pinned: see there, too.
         """
-        file = TaskFile(self.directory, self._catalog, kind, task_id, digest, origin)
+        file = TaskFile(self.directory, self._catalog, kind, task_id, digest, origin, ttl=ttl, is_pinned=is_pinned)
         return StoredTarget(file, self._change, self._at_disk, self._watch.subscribe)
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
@@ -238,11 +262,11 @@ class PieceStore:
         """
         thread, self._thread = self._thread, None
         disk_thread, self._disk_thread = self._disk_thread, None
-        version = self._end_looks()
+        version, used = self._end_looks(), self._uses.take()
         until = time.monotonic() + STOP_TIMEOUT
         if disk_thread is not None:
             disk_thread.finish(_do_nothing, STOP_TIMEOUT)
-        if thread is not None and not thread.finish(lambda: self._close(version), until - time.monotonic()):
+        if thread is not None and not thread.finish(lambda: self._close(version, used), until - time.monotonic()):
             self._tell_busy()
 
     def _end_looks(self) -> CatalogVersion:
@@ -262,6 +286,15 @@ class PieceStore:
             self._trouble = trouble
 
         return self._ask(self._doubt_what_was_held).addBoth(looked)
+
+    def _record_uses(self, used: Collection[tuple[PieceKind, str]]) -> None:
+        """Have it written which tasks are used. No piece is taken back by that, so it is no change to wait for."""
+
+        def failed(failure: Failure) -> None:
+            reason = failure.getErrorMessage()
+            self._log.warn("the last use of {count} tasks cannot be written: {reason}", count=len(used), reason=reason)
+
+        self._ask(lambda: self._write_uses(used)).addErrback(failed)
 
     def _switch(self, version: CatalogVersion, text: str) -> None:
         """The catalog has been opened or closed: what is remembered may be another one's."""
@@ -377,8 +410,15 @@ class PieceStore:
         self._generation, self._place, self._read_only = self._catalog.generation, place or self._place, read_only
         self._reactor.callFromThread(self._switch, version, text)
 
-    def _close(self, version: CatalogVersion) -> None:
+    def _write_uses(self, used: Collection[tuple[PieceKind, str]]) -> None:
+        """Write which tasks are used now, where the storage can be written."""
+        if used and not self._catalog.read_only:
+            self._catalog.record_uses(used, int(time.time()))
+
+    def _close(self, version: CatalogVersion, used: Collection[tuple[PieceKind, str]]) -> None:
         """Close the database."""
+        with suppress(StorageFailure):  # a full disk
+            self._write_uses(used)
         version.close()
         self._generation = 0
         self._catalog.close()

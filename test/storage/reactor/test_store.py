@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -29,8 +30,11 @@ from zope.interface.verify import verifyObject
 from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError, StorageFailure
 from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.model import OpenPiece, StoredTask
+from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.reactor import uses
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.storage.version import CatalogVersion
@@ -568,6 +572,59 @@ class HotTests(StoreCase):
             return read(await self.store.open_piece(KIND, TASK.task_id, number))
         except NotStored:
             return None
+
+
+class UseTests(StoreCase):
+    """When a task was used last."""
+
+    def used_at(self) -> int:
+        """What the catalog says."""
+        with Catalog(self.directory, Access.READ) as catalog:
+            return catalog.get_task(KIND, TASK.task_id).used_at
+
+    async def serve(self) -> None:
+        """Serve a piece twice, the second time from memory."""
+        for _ in range(2):
+            read(await self.store.open_piece(KIND, TASK.task_id, 0))
+
+    async def test_recorded(self) -> None:
+        """What is served is written down a little later, in one commit, and what is remembered stays."""
+        self.patch(uses, "RECORD_INTERVAL", 0.01)
+        self.import_it()
+        await self.started
+        self.assertEqual(self.used_at(), 0)
+        before = int(time.time())
+        await self.serve()
+        while not self.used_at():
+            await deferLater(IReactorTime(reactor), 0.01)
+        self.assertGreaterEqual(self.used_at(), before)
+        piece = self.store.open_piece(KIND, TASK.task_id, 0)
+        self.assertTrue(piece.called, "expected the piece from memory")
+        read(await piece)
+
+    async def test_stopped(self) -> None:
+        """At the end what was not written yet is written, without a commit for each piece."""
+        self.import_it()
+        await self.serve()
+        self.store.add_use(KIND, "removed")
+        self.assertEqual(self.used_at(), 0)
+        await self.store.stop()
+        self.assertGreater(self.used_at(), 0)
+        self.store.add_use(KIND, TASK.task_id)  # which schedules nothing any more
+
+    async def test_lifetime(self) -> None:
+        """A download says for how long its task is kept; that can be changed."""
+        target = self.store.write_task(KIND, TASK.task_id, ttl=60, is_pinned=True)
+        await target.open()
+        self.assertTrue((await target.claim(0)).is_ours)
+        os.pwrite(target.descriptor, CONTENT[:1000], 0)
+        await target.commit(metadata_of(0), 1000, 2500)
+        await target.close()
+        task = await self.store.get_task(KIND, TASK.task_id)
+        self.assertEqual((task.ttl, task.is_pinned), (60, True))
+        await self.store.update_task(KIND, TASK.task_id, ttl=0, is_pinned=False)
+        task = await self.store.get_task(KIND, TASK.task_id)
+        self.assertEqual((task.ttl, task.is_pinned), (0, False))
 
 
 class DamageTests(StoreCase):
