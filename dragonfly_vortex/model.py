@@ -317,12 +317,14 @@ class DownloadPieceResponse(Struct, frozen=True, kw_only=True):
     :param content: what the sink made of the bytes; ``bytes`` for a piece in memory.
     :param waited: seconds that it waited for this side's own limit of bytes per second.
     :param source_version: the version of the content that a source gave it of; empty for a piece of another parent.
+    :param transport: the name of the transport that carried it; empty where that is not known.
     """
 
     metadata: PieceMetadata
     content: object
     waited: float = 0.0
     source_version: str = ""
+    transport: str = ""
 
 
 class DownloadedPiece(NamedTuple):

@@ -23,6 +23,7 @@ LAYERS = (
     ("errors",),
     ("wire",),
     ("model",),
+    ("events",),
     ("interfaces",),
     ("transport_table",),
     ("address",),

@@ -208,8 +208,9 @@ class WallTests(SynchronousTestCase):
         self.assert_loads_no_twisted("wire")
 
     def test_the_model_loads_no_twisted(self) -> None:
-        """The values that pass between the parts work without Twisted."""
+        """The values that pass between the parts, and the events of a download, work without Twisted."""
         self.assert_loads_no_twisted("model")
+        self.assert_loads_no_twisted("events")
 
     def test_the_blocking_storage_loads_no_twisted(self) -> None:
         """The storage works without ``storage/reactor/``, and so without Twisted."""

@@ -27,13 +27,14 @@ from dragonfly_vortex.config import HostConfig, default_config
 from dragonfly_vortex.daemon.service import IPeerReactor
 from dragonfly_vortex.downloaders.factory import negotiate
 from dragonfly_vortex.errors import NotStored
+from dragonfly_vortex.events import DownloadEvent, PieceKept, Waiting, WaitReason
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.task import waits
-from dragonfly_vortex.task.download import Progress, TaskDownload
+from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.tls import ServerTLS, server_tls_from
@@ -487,8 +488,7 @@ class LateParentTests(TestCase):
         parent = ParentAddress(scheme="grpc", host="127.0.0.1", port=address.port)
         negotiation = negotiate("auto", default_config(), [parent], reactor=_REACTOR)
         self.addCleanup(negotiation.downloader.stop)
-        said: list[str] = []
-        progress: list[Progress] = []
+        events: list[DownloadEvent] = []
         download = TaskDownload(
             _REACTOR,
             deferToThread,
@@ -499,14 +499,17 @@ class LateParentTests(TestCase):
             target=OutputTarget(directory / "out", deferToThread),
             announcers=negotiation.announcers,
             retry=30.0,
-            on_wait=said.append,
-            on_progress=progress.append,
+            on_event=events.append,
         )
+
+        def has_waited(reason: WaitReason) -> bool:
+            return any(isinstance(event, Waiting) and event.reason is reason for event in events)
+
         done = download.start()
-        await until(lambda: any("does not have the task" in line for line in said))
+        await until(lambda: has_waited(WaitReason.PARENT_WITHOUT_TASK))
         await deferToThread(store_pieces, directory / "data", content, range(2), 4096)
-        await until(lambda: any(each.verified_pieces == 2 for each in progress))
-        await until(lambda: any("asking for pieces all the same" in line for line in said))
+        await until(lambda: any(isinstance(event, PieceKept) and event.kept_pieces == 2 for event in events))
+        await until(lambda: has_waited(WaitReason.PARENT_WITHOUT_NEWS))
         await deferToThread(store_pieces, directory / "data", content, range(2, 4), 4096)
         self.assertEqual((await done).piece_count, 4)
         self.assertEqual((directory / "out").read_bytes(), content)

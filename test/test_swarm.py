@@ -30,10 +30,11 @@ from dragonfly_vortex.config import (
 )
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.downloaders.factory import negotiate
+from dragonfly_vortex.events import DownloadedTask
 from dragonfly_vortex.peer_exchange import PeerExchange, askers_file
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
-from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
+from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.wire import PieceKind
 
 _REACTOR = cast(IPeerReactor, reactor)

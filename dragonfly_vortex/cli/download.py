@@ -33,9 +33,10 @@ from dragonfly_vortex.config import DEFAULT_FILE, Config, TLSIdentity, client_tl
 from dragonfly_vortex.digest import digest_of_id
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
 from dragonfly_vortex.errors import TaskDigestMismatch, TaskError, UsageError
+from dragonfly_vortex.events import DownloadedTask, DownloadEvent, PieceKept, PiecesDropped, Waiting
 from dragonfly_vortex.interfaces import IDownloadTarget, InThread
 from dragonfly_vortex.peer_exchange import PeerExchange, askers_file
-from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
+from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.output import Output, OutputTarget
 from dragonfly_vortex.task.pipe_target import PipeTarget
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
@@ -194,9 +195,6 @@ async def _download(
 ) -> DownloadedTask:
     """Run the download, and end its connections whether it succeeds or not."""
 
-    def show(progress: Progress) -> None:
-        bar.show(progress.verified_bytes, progress.content_length, progress.verified_pieces)
-
     store = _store(config, reactor) if arguments.store else None
     target: IDownloadTarget
     if store is not None:
@@ -235,8 +233,7 @@ async def _download(
             source=source.address,
             back_to_source=source.policy,
             stat_source=partial(negotiation.stat_source, source.address, arguments.task_id) if source.address else None,
-            on_progress=show,
-            on_wait=bar.say,
+            on_event=partial(_show, bar),
         )
         parents.follow(download)
         try:
@@ -260,6 +257,16 @@ async def _download(
         await negotiation.downloader.stop()
         if store is not None:
             await store.stop()
+
+
+def _show(bar: ProgressBar, event: DownloadEvent) -> None:
+    """Show an event on the bar, and the reason of a wait above it."""
+    if isinstance(event, PieceKept):
+        bar.show(event.kept_bytes, event.content_length, event.kept_pieces)
+    elif isinstance(event, PiecesDropped) and event.reason:
+        bar.say(event.reason)
+    elif isinstance(event, Waiting):
+        bar.say(event.text)
 
 
 def _store(config: Config, reactor: IPeerReactor) -> PieceStore:

@@ -22,6 +22,7 @@ from dragonfly_vortex.daemon.shared_download import ArrivedPieces, OnPiece, Repo
 from dragonfly_vortex.daemon.shared_parents import SharedParents
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.errors import NoParentKnown, NoSourceKnown, NotStored, PoolClosed, SourceError, VortexError
+from dragonfly_vortex.events import DownloadEvent, Waiting
 from dragonfly_vortex.geometry import piece_count, piece_length_for
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import (
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from dragonfly_vortex.cluster.membership import Membership
     from dragonfly_vortex.daemon.scheduled_parents import ScheduledParents
 
-__all__ = ["Downloads", "is_complete"]
+__all__ = ["Downloads", "OnRequestEvent", "is_complete"]
 
 _T = TypeVar("_T")
 
@@ -57,6 +58,10 @@ _SMALL = 4 * 1024 * 1024
 """Bytes of a task up to which the source is asked without a scheduler, as by the reference (``task.rs``)."""
 
 _Key = tuple[PieceKind, str]
+
+OnRequestEvent = Callable[[TaskRequest, DownloadEvent], None]
+"""Called in the reactor's thread with an event of a download, and the request that began it: the same object each
+time, and another one for another download of the same task."""
 
 
 class Downloads:
@@ -78,6 +83,8 @@ class Downloads:
         """Counts the requests."""
         self.from_source: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
         """How many pieces the downloads that are over have asked of sources, by the reason. Any thread may read it."""
+        self.listeners: list[OnRequestEvent] = []
+        """The functions that are called for each event of each download."""
         self._config = config
         self._reactor = reactor
         self._store = store
@@ -300,7 +307,7 @@ class Downloads:
                 source=source,
                 stat_source=partial(negotiation.stat_source, source, request.task_id) if source else None,
                 back_to_source=BackToSource.ALWAYS if request.must_ask_source else config.back_to_source,
-                on_wait=scheduled.complain if scheduled is not None else lambda line: None,
+                on_event=partial(self._report, request, scheduled),
             )
             if scheduled is not None:
                 scheduled.follow(download)
@@ -318,6 +325,16 @@ class Downloads:
         finally:
             if source:
                 negotiation.remove_source(source, request.task_id)
+
+    def _report(self, request: TaskRequest, scheduled: ScheduledParents | None, event: DownloadEvent) -> None:
+        """Report an event of a download. A listener that fails does not end it."""
+        if scheduled is not None and isinstance(event, Waiting):
+            scheduled.complain(event.text)
+        for listener in list(self.listeners):
+            try:
+                listener(request, event)
+            except Exception:
+                self._log.failure("an event of a download could not be reported")
 
     def _add_source(self, parents: SharedParents, request: TaskRequest) -> str:
         """The address of the source of a task; empty where none may be asked."""

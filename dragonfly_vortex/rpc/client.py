@@ -34,6 +34,7 @@ from dragonfly_vortex.rpc.methods import METHODS, PieceRequest, path
 from dragonfly_vortex.rpc.status import CallFailed, error_of
 from dragonfly_vortex.transport.receiver import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink
+from dragonfly_vortex.transport_table import GRPC
 from dragonfly_vortex.wire.messages import printable
 
 __all__ = ["GRPCClient"]
@@ -244,7 +245,7 @@ class GRPCClient:
             raise
         length = metadata.offset // metadata.number if metadata.number else metadata.length
         self._learnt = (request.task_id, max(length, metadata.length))
-        return DownloadPieceResponse(metadata=metadata, content=content, waited=waited)
+        return DownloadPieceResponse(metadata=metadata, content=content, waited=waited, transport=GRPC.name)
 
     def _decode(self, name: str, data: bytes) -> ReceivedPiece:
         try:

@@ -36,6 +36,7 @@ from dragonfly_vortex.source.stream import Flow, PieceStream, the_end
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.receiver import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink
+from dragonfly_vortex.transport_table import HTTP
 from dragonfly_vortex.wire import PieceMetadata, TrafficType
 
 __all__ = ["SourcePieces"]
@@ -157,6 +158,7 @@ class SourcePieces:
             content=content,
             waited=transfer.flow.rested,
             source_version=stat.version,
+            transport=HTTP.name,
         )
 
     async def _receive(self, number: int, stat: SourceStat, transfer: _Transfer) -> None:

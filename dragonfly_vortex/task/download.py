@@ -19,18 +19,26 @@ from twisted.logger import Logger
 from dragonfly_vortex.deferreds import outlast
 from dragonfly_vortex.digest import digest_of_id, new_hash, parse_digest
 from dragonfly_vortex.errors import PieceRefused, SourceError, TaskChanged, TaskError, VortexError
+from dragonfly_vortex.events import (
+    DownloadedTask,
+    DownloadEvent,
+    DownloadFailed,
+    DownloadFinished,
+    OnEvent,
+)
 from dragonfly_vortex.geometry import piece_length_for
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import BackToSource, Found, SourceStat
 from dragonfly_vortex.task.fetcher import LOOK_AGAIN, Fetcher
 from dragonfly_vortex.task.layout import EMPTY_PIECE, VerifiedPiece
 from dragonfly_vortex.task.parent_state import STORAGE
-from dragonfly_vortex.task.results import DownloadedTask, ParentShare, Progress, summary_of
+from dragonfly_vortex.task.reporter import Reporter
+from dragonfly_vortex.task.results import summary_of
 from dragonfly_vortex.task.scheduler import END_DISPUTED_AT, Plan
 from dragonfly_vortex.task.trials import Trials
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["DownloadedTask", "ParentShare", "Progress", "TaskDownload"]
+__all__ = ["TaskDownload"]
 
 RETRY = 30.0
 """Seconds without progress for which parents that failed are asked again."""
@@ -64,8 +72,8 @@ class TaskDownload:
     :param back_to_source: when it is asked. A source that is never to be asked is none of the parents.
     :param stat_source: asks the source what it has; None where there is no source. A download without a digest, that
         goes on with pieces of another version, drops them and begins anew.
-    :param on_progress: called in the reactor's thread whenever a piece has arrived.
-    :param on_wait: called with one line for each parent that is waited for.
+    :param on_event: called in the reactor's thread with each event, see :mod:`dragonfly_vortex.events`. An exception
+        that it raises ends the download, which fails with it.
     :raises ValueError: there is no parent, nothing may be asked, or the digest is none.
     """
 
@@ -90,8 +98,7 @@ class TaskDownload:
         source: str = "",
         back_to_source: BackToSource = BackToSource.LAST_RESORT,
         stat_source: Callable[[], Deferred[SourceStat]] | None = None,
-        on_progress: Callable[[Progress], None] = lambda progress: None,
-        on_wait: Callable[[str], None] = lambda line: None,
+        on_event: OnEvent = lambda event: None,
     ) -> None:
         self.kind = kind
         self.task_id = task_id
@@ -105,8 +112,8 @@ class TaskDownload:
         self._downloader = downloader
         self._target = IDownloadTarget(target)
         self._announcers = dict(announcers or {})
-        self._on_progress = on_progress
-        self._on_wait = on_wait
+        self._on_event = on_event
+        self._reporter = Reporter(on_event)
         self._stat_source = stat_source
         self.from_source: Counter[str] = Counter()
         """How many pieces have been asked of the source so far, by the reasons."""
@@ -140,7 +147,7 @@ class TaskDownload:
             what a downloader says that is about no parent, such as :class:`~dragonfly_vortex.errors.PoolClosed`.
             Cancelling it is :meth:`cancel`: it fails with ``CancelledError`` then.
         """
-        self._running = Deferred.fromCoroutine(self._run())
+        self._running = Deferred.fromCoroutine(self._run_and_report())
         return self._running
 
     def cancel(self) -> None:
@@ -177,6 +184,23 @@ class TaskDownload:
 
     # -- from the beginning to the end ---------------------------------------------------------------------------------
 
+    async def _run_and_report(self) -> DownloadedTask:
+        """Download it, and report the end."""
+        try:
+            done = await self._run()
+        except BaseException as error:
+            self._report_end(DownloadFailed(error=type(error).__name__, reason=str(error)))
+            raise
+        self._report_end(DownloadFinished(task=done))
+        return done
+
+    def _report_end(self, event: DownloadEvent) -> None:
+        """Report the last event. What a listener makes of it changes nothing any more."""
+        try:
+            self._on_event(event)
+        except Exception:
+            self._log.failure("The last event of a download could not be reported")
+
     async def _run(self) -> DownloadedTask:
         """Download it, from the beginning again where another download has changed what this one had verified."""
         started = self._reactor.seconds()
@@ -185,6 +209,7 @@ class TaskDownload:
                 return await self._attempt(started)
             except TaskChanged as error:
                 self._log.info("{reason}; it begins again", reason=str(error))
+                self._reporter.begin_anew(str(error))
             await deferLater(self._reactor, LOOK_AGAIN)
             self._trials = self._new_trials()
 
@@ -194,7 +219,10 @@ class TaskDownload:
             found = await outlast(self._target.open())
             digest = self.digest or (found.task.digest if found.task is not None else "")
             if not digest and await self._is_of_another_version(found):
-                await self._drop([metadata.number for metadata in found.pieces])
+                numbers = [metadata.number for metadata in found.pieces]
+                await self._drop(
+                    numbers, "the source has another version than the pieces that are there; beginning anew"
+                )
                 found = Found()
             fetcher = Fetcher(
                 self._reactor,
@@ -207,8 +235,7 @@ class TaskDownload:
                 digest=digest,
                 announcers=self._announcers,
                 source_version=found.task.source_version if found.task is not None else "",
-                on_progress=self._on_progress,
-                on_wait=self._on_wait,
+                reporter=self._reporter,
             )
             try:
                 await self._begin(fetcher, found, digest)
@@ -239,12 +266,7 @@ class TaskDownload:
             stat = await self._stat_source()
         except SourceError:
             return False  # it is asked again for pieces, and what is wrong is said then
-        if stat.version == found.task.source_version:
-            return False
-        line = "the source has another version than the pieces that are there; beginning anew"
-        self._log.info("task {task_id}: {line}", task_id=self.task_id, line=line)
-        self._on_wait(line)
-        return True
+        return stat.version != found.task.source_version
 
     async def _begin(self, fetcher: Fetcher, found: Found, digest: str) -> None:
         """Begin with what is there; pieces that do not go together are dropped."""
@@ -260,8 +282,9 @@ class TaskDownload:
         plan.may_be_empty = not digest
         if not found.pieces and digest in (new_hash("sha256").text(), new_hash("sha512").text()):
             await self._put_nothing(plan)  # the digest says that there is nothing to ask for
-        if plan.layout.verified:
-            fetcher.tell_progress()
+        for metadata in found.pieces:
+            if plan.has(metadata.number):
+                self._reporter.keep(plan, metadata)
         fetcher.follow(plan)
 
     async def _put_nothing(self, plan: Plan) -> None:
@@ -271,6 +294,7 @@ class TaskDownload:
         if claim.is_ours:
             await outlast(self._target.commit(EMPTY_PIECE, piece_length_for(0), 0))
         plan.record_empty()
+        self._reporter.keep(plan, EMPTY_PIECE)
 
     async def _fetch_from_all_or_one(self, fetcher: Fetcher, digest: str) -> None:
         """
@@ -342,8 +366,15 @@ class TaskDownload:
         while not await outlast(self._target.hold()):
             await deferLater(self._reactor, LOOK_AGAIN)
 
-    async def _drop(self, numbers: Sequence[int]) -> None:
-        """Have pieces dropped that are no good."""
+    async def _drop(self, numbers: Sequence[int], reason: str = "") -> None:
+        """
+        Have pieces dropped that are no good.
+
+        :param reason: why, for the log and the event, where no parent is the reason.
+        """
+        if reason:
+            self._log.info("task {task_id}: {reason}", task_id=self.task_id, reason=reason)
+        self._reporter.drop(numbers, reason)
         if numbers:
             await outlast(self._target.drop(numbers))
 

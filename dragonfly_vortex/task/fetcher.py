@@ -27,8 +27,8 @@ from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.task.disk import Allocation
 from dragonfly_vortex.task.file_hash import TaskHash
 from dragonfly_vortex.task.inquiries import Inquiries
+from dragonfly_vortex.task.reporter import Reporter
 from dragonfly_vortex.task.requests import Answer, Requests
-from dragonfly_vortex.task.results import Progress
 from dragonfly_vortex.task.scheduler import Plan, Request
 from dragonfly_vortex.task.timing import RunningTime
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
@@ -59,8 +59,7 @@ class Fetcher:
     :param digest: the digest that the whole must have; empty for none, and then nothing is hashed.
     :param announcers: the parents that say what they have.
     :param source_version: the version of the source that pieces in the target are of; empty where that is not known.
-    :param on_progress: called whenever a piece has arrived.
-    :param on_wait: called with one line for each parent that is waited for.
+    :param reporter: reports the events.
     """
 
     _log = Logger()
@@ -78,8 +77,7 @@ class Fetcher:
         digest: str,
         announcers: Mapping[str, IPieceAnnouncer],
         source_version: str,
-        on_progress: Callable[[Progress], None],
-        on_wait: Callable[[str], None],
+        reporter: Reporter,
     ) -> None:
         self.plan = plan
         """The plan that is followed."""
@@ -89,8 +87,7 @@ class Fetcher:
         self._reactor = reactor
         self._target = target
         self._source_version = source_version
-        self._on_progress = on_progress
-        self._on_wait = on_wait
+        self._reporter = reporter
         self._hash = TaskHash(target, in_thread, self._advance, digest)
         self._allocation = Allocation(target.descriptor, in_thread)
         self._requests = Requests(
@@ -113,6 +110,7 @@ class Fetcher:
         """Follow this plan from now on: ask its parents, and no others, what they have."""
         self.plan = plan
         plan.advance(self._time())
+        self._reporter.follow(plan)
         if not self._ticking.running:
             self._ticking.start(_TICK, now=False).addErrback(self._fail)
         self._inquiries.follow(plan)
@@ -158,10 +156,6 @@ class Fetcher:
         for stop in (self._requests.stop, self._hash.stop, self._allocation.stop):
             await outlast(stop(), forget_cancellation=True)
 
-    def tell_progress(self) -> None:
-        """Tell how far the download is."""
-        self._on_progress(Progress.of(self.plan))
-
     # -- one thing after the other -------------------------------------------------------------------------------------
 
     def _advance(self, record: Callable[[], None] = lambda: None) -> None:
@@ -189,9 +183,10 @@ class Fetcher:
     def _take_steps(self) -> None:
         """Take one step after the other, until there is none, or something else has changed."""
         self.plan.advance(self._time())
-        for line in self.plan.waits.take():
-            self._log.info("{line}", line=line)
-            self._on_wait(line)
+        self._reporter.look(self.plan)
+        for waiting in self.plan.waits.take():
+            self._log.info("{line}", line=waiting.text)
+            self._reporter.wait(waiting)
         while self._is_fetching and len(self._events) == 1 and self._take_step():
             pass
 
@@ -306,14 +301,13 @@ class Fetcher:
             self.plan.record_verified(request, result.metadata, result.waited)
             end = result.metadata.offset + result.metadata.length
             self._allocation.reach(end, self.plan.pieces.content_length)
-            self.tell_progress()
         elif isinstance(result, Claim):
             self.plan.record_busy(request, result.owner)
             if result.piece is None:
                 self._wait_for_others()
             else:
                 self._record_present(result.piece)
-                self.tell_progress()
+                self._reporter.keep(self.plan, result.piece)
         elif answer.refusal is not None:
             self.plan.record_refusal(request, answer.refusal)
         elif isinstance(result.value, PieceError):
@@ -337,7 +331,7 @@ class Fetcher:
             if self.plan.parents[request.parent].is_source and result.source_version:
                 self._source_version = result.source_version
                 self._target.keep_source_version(result.source_version)
-            self._commit(result.metadata, request.parent, answer.seconds)
+            self._commit(result, request.parent, answer.seconds)
         elif is_verified or request.number in self.plan.choice.under_way:
             return
         elif not isinstance(result, Claim) or result.is_ours:
@@ -361,8 +355,9 @@ class Fetcher:
 
     # -- the target ----------------------------------------------------------------------------------------------------
 
-    def _commit(self, metadata: PieceMetadata, parent: str, seconds: float) -> None:
-        """Have a verified piece committed."""
+    def _commit(self, response: DownloadPieceResponse, parent: str, seconds: float) -> None:
+        """Have a verified piece committed, and report it then."""
+        metadata = response.metadata
         is_source = self.plan.parents[parent].is_source
         row = replace(
             metadata,
@@ -374,7 +369,22 @@ class Fetcher:
         # The parent on trial may say less than there is.
         length = self.plan.layout.content_length if self.plan.comparison is None else None
         committed = self._target.commit(row, self.plan.layout.piece_length or 0, length)
-        self._finish(self._commits, committed.addErrback(self._lost, metadata.number))
+        committed.addCallbacks(
+            self._kept, self._lost, callbackArgs=(response, parent, seconds), errbackArgs=(metadata.number,)
+        )
+        self._finish(self._commits, committed)
+
+    def _kept(self, _: None, response: DownloadPieceResponse, parent: str, seconds: float) -> None:
+        """A piece has been committed; what has become known since may have shown that it is wrong."""
+        if self.plan.has(response.metadata.number):
+            self._reporter.keep(
+                self.plan,
+                response.metadata,
+                parent=parent,
+                transport=response.transport,
+                seconds=seconds,
+                throttled=response.waited,
+            )
 
     def _lost(self, failure: Failure, number: int) -> None:
         """A piece could not be committed: another download has it. It is asked for again, or there by now."""
@@ -385,6 +395,7 @@ class Fetcher:
         """Have the pieces dropped that the plan has forgotten: until that is done nothing is written in their place."""
         dropped = self.plan.pieces.take_dropped()
         if dropped:
+            self._reporter.drop(dropped)
             self._finish(self._drops, self._target.drop(dropped))
 
     def _finish(self, under_way: set[Deferred[None]], change: Deferred[None]) -> None:

@@ -73,6 +73,7 @@ class Parent(Struct, kw_only=True, eq=False):
     :param acquitted: whether its word has stood against that of liars alone before.
     :param lie: what it said that cannot be true, with what was expected; empty where there is nothing.
     :param is_caught: whether that is a lie whatever others say.
+    :param failure: why its last request failed, with what was expected; empty where none has failed.
     :param is_removed: whether it is not named as a parent any more: it is asked for nothing more.
     :param has_announcer: whether it can be asked what it has.
     :param is_open: whether it may be asked for what it has not announced.
@@ -113,6 +114,7 @@ class Parent(Struct, kw_only=True, eq=False):
     acquitted: bool = False
     lie: str = ""
     is_caught: bool = False
+    failure: str = ""
     is_removed: bool = False
     has_announcer: bool = False
     is_open: bool = True

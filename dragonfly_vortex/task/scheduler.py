@@ -173,6 +173,11 @@ class Plan:
         """The pieces that are in the file, those that are not compared yet too."""
         return {**(self.comparison.there if self.comparison is not None else {}), **self.layout.verified}
 
+    def has(self, number: int) -> bool:
+        """Whether a piece is in the file."""
+        is_compared = self.comparison is not None and number in self.comparison.there
+        return number in self.layout.verified or is_compared
+
     # -- the parents ---------------------------------------------------------------------------------------------------
 
     def add_parent(self, address: str) -> None:
@@ -349,6 +354,7 @@ class Plan:
                 self.trust.learn(parent, request.number, error.content_length, None)
         else:
             self.trust.last_error = error
+            parent.failure = error.reason
             if isinstance(error, ParentRefused):
                 parent.refuse()
                 self.pieces.withdraw(parent)

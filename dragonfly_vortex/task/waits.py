@@ -1,7 +1,7 @@
 """
 The waits of a download: for what it waits, how long at most, and what it does then. No I/O, clock or reactor.
 
-Each wait gives one line with the parent's name.
+Each wait gives one :class:`~dragonfly_vortex.events.Waiting`, with a line for people.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dragonfly_vortex.errors import PieceError, PieceTimeout
+from dragonfly_vortex.events import Waiting, WaitReason
 from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.task.picker import Choice
 from dragonfly_vortex.task.source_choice import QUIET
@@ -38,14 +39,14 @@ class Waits:
         self._reasons: dict[str, str] = {}  # why those failed that are to be asked again
         self._told: set[str] = set()
         self._owners: dict[int, tuple[int, int] | None] = {}
-        self._lines: list[str] = []
+        self._new: list[Waiting] = []
         self._inquiries: list[str] = []
         self._overdue: str | None = None  # a parent that was still announcing when the time for retries was over
 
-    def take(self) -> list[str]:
-        """Return the lines for the user that have not been returned yet."""
-        lines, self._lines = self._lines, []
-        return lines
+    def take(self) -> list[Waiting]:
+        """Return the waits that have not been returned yet."""
+        new, self._new = self._new, []
+        return new
 
     def next_inquiry(self) -> str | None:
         """A parent that is to be asked again what it has, each time once; None while there is none."""
@@ -118,7 +119,8 @@ class Waits:
                 self._silent.discard(address)
             elif silence >= _TOLD_AFTER and address not in self._silent:
                 self._silent.add(address)
-                self._tell(parent, f"has sent nothing for {silence:.0f} s; waiting for it")
+                reason = WaitReason.SILENT_PARENT
+                self._tell(parent, reason, silence, f"has sent nothing for {silence:.0f} s; waiting for it")
 
     def look_at_idle(self, quiet: float) -> None:
         """
@@ -130,12 +132,14 @@ class Waits:
             parent = self._parents[address]
             if parent.retry_at is not None and address not in self._told:
                 self._told.add(address)
-                self._tell(parent, f"failed ({reason}); asking it again for up to {self._retry:g} s without progress")
+                text = f"failed ({reason}); asking it again for up to {self._retry:g} s without progress"
+                self._tell(parent, WaitReason.FAILED_PARENT, quiet, text)
         for address, parent in self._parents.items():
             has_nothing = parent.has_announcer and not parent.announced and not parent.is_open
             if parent.look_again_at is not None and has_nothing and address not in self._told:
                 self._told.add(address)
-                self._tell(parent, f"does not have the task; asking it again for up to {self._retry:g} s")
+                text = f"does not have the task; asking it again for up to {self._retry:g} s"
+                self._tell(parent, WaitReason.PARENT_WITHOUT_TASK, quiet, text)
         if self._retry and quiet >= self._retry:
             self._lose_patience()
         elif quiet >= QUIET and not any(
@@ -145,7 +149,8 @@ class Waits:
                 if parent.is_alive and parent.is_announcing and not parent.is_open and not parent.looks:
                     parent.is_open = True
                     parent.offer_anew(self._choice.returned)
-                    self._tell(parent, f"has announced no piece for {quiet:.0f} s; asking for pieces all the same")
+                    text = f"has announced no piece for {quiet:.0f} s; asking for pieces all the same"
+                    self._tell(parent, WaitReason.PARENT_WITHOUT_NEWS, quiet, text)
 
     def look_at_busy(self, request: Request, owner: tuple[int, int] | None) -> None:
         """
@@ -170,9 +175,8 @@ class Waits:
             return f"piece {number} is being fetched by {who}, which has not gone on for {quiet:.0f} s"
         if quiet >= _TOLD_AFTER and who not in self._told:
             self._told.add(who)
-            self._lines.append(
-                f"{who} is fetching piece {number} and has not gone on for {quiet:.0f} s; waiting for it"
-            )
+            text = f"{who} is fetching piece {number} and has not gone on for {quiet:.0f} s; waiting for it"
+            self._new.append(Waiting(reason=WaitReason.OTHER_PROCESS, text=text, seconds=quiet))
         return None
 
     def _lose_patience(self) -> None:
@@ -183,6 +187,7 @@ class Waits:
             parent.wait_no_longer()
         self._choice.find_orphans()
 
-    def _tell(self, parent: Parent, what: str) -> None:
-        """Tell something about a parent."""
-        self._lines.append(f"parent {parent.address} {what}")
+    def _tell(self, parent: Parent, reason: WaitReason, seconds: float, what: str) -> None:
+        """Tell that a parent is waited for."""
+        text = f"parent {parent.address} {what}"
+        self._new.append(Waiting(reason=reason, text=text, parent=parent.address, seconds=seconds))

@@ -30,6 +30,7 @@ from dragonfly_vortex.transport.receiver import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink
 from dragonfly_vortex.transport.splice import Splicer
 from dragonfly_vortex.transport.tls_errors import is_certificate_refused, why_tls_failed
+from dragonfly_vortex.transport_table import TCP
 from dragonfly_vortex.wire import ContentFinished, ContentReceived, ErrorCode, ErrorReply, Event, PieceContent
 from dragonfly_vortex.wire.messages import printable
 
@@ -95,7 +96,9 @@ class Transfer:
         elif isinstance(event, ContentReceived):
             receiver.write(event.data)
         elif isinstance(event, ContentFinished):
-            self.outcome = DownloadPieceResponse(metadata=receiver.metadata, content=receiver.finish())
+            self.outcome = DownloadPieceResponse(
+                metadata=receiver.metadata, content=receiver.finish(), transport=TCP.name
+            )
 
     def _begin(self, packet: PieceContent) -> None:
         request, metadata = self._request, packet.metadata

@@ -29,12 +29,13 @@ from dragonfly_vortex.config.model import UploadConfig, UploadServerConfig
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
 from dragonfly_vortex.errors import NoParentLeft, ParentRefused, TaskDigestMismatch, TaskNotFound, UnexpectedPiece
+from dragonfly_vortex.events import DownloadedTask, DownloadEvent, PieceKept, Waiting
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget
 from dragonfly_vortex.model import BackToSource, Origin
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.remover import remove_task
-from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
+from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.testing.scripted_origin import Asked, ScriptedOrigin, cut_off, say, whole
 from dragonfly_vortex.transport_table import transport_of_scheme
@@ -59,7 +60,7 @@ class SourceDownloadCase(SourceCase):
         self.directory = Path(self.mktemp()).absolute()
         self.directory.mkdir()
         self.output = self.directory / "file"
-        self.lines: list[str] = []
+        self.events: list[DownloadEvent] = []
 
     async def peer(self, content: bytes = CONTENT, *, scheme: str = "grpc", name: str = "peer") -> ParentAddress:
         """A running peer that has imported a content."""
@@ -119,7 +120,7 @@ class SourceDownloadCase(SourceCase):
                 source=source,
                 back_to_source=policy,
                 stat_source=partial(negotiation.stat_source, source, task_id),
-                on_wait=self.lines.append,
+                on_event=self.events.append,
             ).start()
         finally:
             negotiation.remove_source(source, task_id)
@@ -195,8 +196,9 @@ class AloneTests(SourceDownloadCase):
         origin = self.origin(CONTENT, script=[say(503), say(503), None, say(500), cut_off(100)])
         await self.download(origin, retry=30.0)
         self.assertEqual(self.output.read_bytes(), CONTENT)
-        self.assertIn("expected status 200 or 206, got 503", "".join(self.lines))
-        self.assertNotIn("secret", "".join(self.lines))
+        lines = "".join(event.text for event in self.events if isinstance(event, Waiting))
+        self.assertIn("expected status 200 or 206, got 503", lines)
+        self.assertNotIn("secret", "".join(map(str, self.events)))
 
     async def test_retry_after(self) -> None:
         """A source that asks for a second's pause is not asked in that second."""
@@ -343,8 +345,8 @@ class StoredTests(SourceDownloadCase):
         child = self.negotiation(peer)
         arrived: Deferred[None] = Deferred()
 
-        def look(progress: Progress) -> None:
-            if progress.verified_pieces == 20 and not arrived.called:
+        def look(event: DownloadEvent) -> None:
+            if isinstance(event, PieceKept) and event.kept_pieces == 20 and not arrived.called:
                 arrived.callback(None)
 
         copying = TaskDownload(
@@ -356,7 +358,7 @@ class StoredTests(SourceDownloadCase):
             parents=[str(peer)],
             target=OutputTarget(self.output, self.in_thread),
             announcers=child.announcers,
-            on_progress=look,
+            on_event=look,
         ).start()
         await arrived
         self.assertFalse(fetching.called)

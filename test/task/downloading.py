@@ -12,8 +12,9 @@ from twisted.internet.defer import Deferred, execute
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.events import DownloadedTask, DownloadEvent, PieceKept, Waiting
 from dragonfly_vortex.interfaces import IDownloader, InThread, IPieceAnnouncer
-from dragonfly_vortex.task.download import DownloadedTask, Progress, TaskDownload
+from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.wire import PieceKind
 from test.task.parents import PlayedDownloader, PlayedParent
@@ -44,9 +45,8 @@ class DownloadTestCase(SynchronousTestCase):
         self.directory.mkdir()
         self.target = self.directory / "file"
         self.clock = Clock()
-        self.progress: list[Progress] = []
-        self.waits: list[str] = []
-        self.on_progress: Callable[[Progress], None] = self.progress.append
+        self.events: list[DownloadEvent] = []
+        self.on_event: Callable[[DownloadEvent], None] = self.events.append
 
     def play(self, *, is_held: bool = False, **parents: PlayedParent) -> PlayedDownloader:
         """Parents, by their addresses."""
@@ -79,10 +79,19 @@ class DownloadTestCase(SynchronousTestCase):
             announcers=announcers,
             concurrent_piece_count=concurrency,
             retry=retry,
-            on_progress=self.on_progress,
-            on_wait=self.waits.append,
+            on_event=self.on_event,
         )
         return self.task.start()
+
+    @property
+    def kept(self) -> list[PieceKept]:
+        """The pieces that were reported, in order."""
+        return [event for event in self.events if isinstance(event, PieceKept)]
+
+    @property
+    def waits(self) -> list[str]:
+        """The lines about waits that were reported, in order."""
+        return [event.text for event in self.events if isinstance(event, Waiting)]
 
     def names(self) -> list[str]:
         """What is in the directory."""

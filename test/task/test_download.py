@@ -33,9 +33,10 @@ from dragonfly_vortex.errors import (
     TaskDigestMismatch,
     TaskNotFound,
 )
+from dragonfly_vortex.events import DownloadedTask, DownloadEvent, ParentShare, PieceKept
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IPieceAnnouncer
 from dragonfly_vortex.model import DownloadPieceResponse
-from dragonfly_vortex.task.download import DownloadedTask, ParentShare, Progress, TaskDownload
+from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.wire import PieceKind
 from test.task.announcer import PlayedAnnouncer
@@ -106,7 +107,7 @@ class SuccessTests(DownloadTestCase):
         self.play(a=PlayedParent(content=CONTENT[:250], piece_length=100))
         self.assert_complete(self.download(CONTENT[:250]), CONTENT[:250])
         self.assertEqual(
-            [(p.verified_bytes, p.verified_pieces, p.content_length) for p in self.progress],
+            [(piece.kept_bytes, piece.kept_pieces, piece.content_length) for piece in self.kept],
             [(100, 1, None), (200, 2, None), (250, 3, 250)],
         )
 
@@ -218,13 +219,14 @@ class FailureTests(DownloadTestCase):
         self.assert_failed(started, PoolClosed)
 
     def test_hook(self) -> None:
-        """So does a progress hook that fails."""
+        """So does a listener that fails."""
         self.play(a=PlayedParent(content=CONTENT, piece_length=100))
 
-        def fail(_: Progress) -> None:
-            raise ZeroDivisionError("the hook's own fault")
+        def fail(event: DownloadEvent) -> None:
+            if isinstance(event, PieceKept):
+                raise ZeroDivisionError("the listener's own fault")
 
-        self.on_progress = fail
+        self.on_event = fail
         self.assert_failed(self.download(), ZeroDivisionError)
 
     def test_disk_full(self) -> None:
@@ -554,7 +556,7 @@ class ThreadTests(TestCase):
             task_id=sha256(content),
             parents=tuple(downloader.parents),
             target=OutputTarget(self.directory / "file", in_thread),
-            on_progress=lambda _: self.hook_threads.add(threading.get_ident()),
+            on_event=lambda _: self.hook_threads.add(threading.get_ident()),
         ).start()
 
     async def test_whole_task(self) -> None:

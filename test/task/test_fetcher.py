@@ -15,8 +15,9 @@ from dragonfly_vortex.errors import (
     ParentUnreachable,
     TaskNotFound,
 )
+from dragonfly_vortex.events import DownloadedTask
 from dragonfly_vortex.task import output
-from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
+from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.wire import PieceKind
 from test.task.announcer import PlayedAnnouncer
@@ -136,7 +137,7 @@ class HeldBackTests(DownloadTestCase):
             announcers={"a": announcer},
             concurrent_piece_count=1,
             retry=10.0,
-            on_wait=self.waits.append,
+            on_event=self.on_event,
         ).start()
         disk.run_one()
         for number in range(4):

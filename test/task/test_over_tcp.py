@@ -26,8 +26,9 @@ from dragonfly_vortex.config import (
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.errors import NoParentLeft, PieceTimeout, TaskDigestMismatch, TaskNotFound
+from dragonfly_vortex.events import DownloadedTask
 from dragonfly_vortex.storage.importer import import_file
-from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
+from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.task.scheduler import END_DISPUTED_AT
 from dragonfly_vortex.testing.scripted_parent import End, Pause, Reset, ScriptedParent, Send, Step

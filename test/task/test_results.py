@@ -1,11 +1,12 @@
-"""Tests of a download's progress and result."""
+"""Tests of a download's result."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.events import ParentShare
 from dragonfly_vortex.task.layout import VerifiedPiece
-from dragonfly_vortex.task.results import ParentShare, share_of
+from dragonfly_vortex.task.results import share_of
 
 
 class ShareTests(SynchronousTestCase):

@@ -22,6 +22,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyClass
 
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, TaskDigestMismatch
+from dragonfly_vortex.events import DownloadedTask
 from dragonfly_vortex.interfaces import IDownloadTarget
 from dragonfly_vortex.storage import piece_locks
 from dragonfly_vortex.storage.content import Content
@@ -32,7 +33,7 @@ from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.storage.verifier import verify_task
 from dragonfly_vortex.task import download
-from dragonfly_vortex.task.download import DownloadedTask, TaskDownload
+from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.storage.contents import content_of, files_in, wrong_pieces
 from test.task.parents import PlayedDownloader, PlayedParent

@@ -87,7 +87,9 @@ class SlowTests(PlanTestCase):
         for _ in range(20):
             self.wait(1)
         self.assertEqual(self.ask_all(), [])
-        self.assertEqual(self.plan.waits.take(), ["parent a has sent nothing for 7 s; waiting for it"])
+        self.assertEqual(
+            [waiting.text for waiting in self.plan.waits.take()], ["parent a has sent nothing for 7 s; waiting for it"]
+        )
         self.plan.timing.progress(requests[0], 5, 10)
         self.wait(1)
         for _ in range(6):
@@ -333,7 +335,7 @@ class RetryTests(PlanTestCase):
             self.wait(0.5)
             self.fail_with(ParentUnreachable, *self.ask_all())
         line = "parent {} failed (expected a piece, got none); asking it again for up to 10 s without progress"
-        self.assertEqual(self.plan.waits.take(), [line.format("a"), line.format("b")])
+        self.assertEqual([waiting.text for waiting in self.plan.waits.take()], [line.format("a"), line.format("b")])
 
     def test_time_out(self) -> None:
         """So is one that was silent for too long, if there was progress elsewhere; otherwise that was long enough."""

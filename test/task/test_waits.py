@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from dragonfly_vortex.errors import CertificateRejected, NoParentLeft, ParentUnreachable, PieceNotFound, TaskNotFound
+from dragonfly_vortex.events import WaitReason
 from dragonfly_vortex.task.scheduler import Request, Standing
 from test.task.planning import DIGEST, GOT, PlanTestCase
 
@@ -29,7 +30,8 @@ class AnnouncementTests(PlanTestCase):
         self.wait(0.3)
         self.assertEqual(self.numbers(self.ask_all()), [1, 2])
         self.assertEqual(
-            self.plan.waits.take(), ["parent a has announced no piece for 5 s; asking for pieces all the same"]
+            [waiting.text for waiting in self.plan.waits.take()],
+            ["parent a has announced no piece for 5 s; asking for pieces all the same"],
         )
 
     def test_announced_later(self) -> None:
@@ -156,7 +158,9 @@ class NothingYetTests(PlanTestCase):
         self.begin_without()
         self.assertEqual([at for at, _ in self.play(16, "a")], [0.5, 1.5, 3.5, 7.5, 15.5])
         self.assertIsNone(self.plan.failure())
-        self.assertEqual(self.plan.waits.take(), ["parent a does not have the task; asking it again for up to 30 s"])
+        [waiting] = self.plan.waits.take()
+        self.assertEqual(waiting.text, "parent a does not have the task; asking it again for up to 30 s")
+        self.assertEqual((waiting.reason, waiting.parent), (WaitReason.PARENT_WITHOUT_TASK, "a"))
         self.assertEqual(self.play(10), [(23.5, "a")])
         self.plan.learn_layout("a", 10, 10)
         self.plan.announce("a", 0, 0, 10)
@@ -306,8 +310,14 @@ class BusyTests(PlanTestCase):
             self.look_again((123, 1))
             self.assertIsNone(self.plan.stuck())
         self.assertEqual(
-            self.plan.waits.take(),
-            ["process 123 is fetching piece 0 and has not gone on for 8 s; waiting for it"],
+            [(waiting.text, waiting.reason, waiting.seconds) for waiting in self.plan.waits.take()],
+            [
+                (
+                    "process 123 is fetching piece 0 and has not gone on for 8 s; waiting for it",
+                    WaitReason.OTHER_PROCESS,
+                    8.0,
+                )
+            ],
         )
 
     def test_goes_on(self) -> None:

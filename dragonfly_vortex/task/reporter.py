@@ -1,0 +1,128 @@
+"""Reports the events of a download: compares what is known of the task and its parents with what it has reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from dragonfly_vortex.events import (
+    LayoutFound,
+    OnEvent,
+    ParentAdded,
+    ParentDropped,
+    PieceKept,
+    PiecesDropped,
+    Waiting,
+)
+from dragonfly_vortex.task.parent_state import Parent, Standing
+from dragonfly_vortex.task.scheduler import Plan
+from dragonfly_vortex.wire import PieceMetadata
+
+__all__ = ["Reporter"]
+
+
+class Reporter:
+    """
+    The events of one download.
+
+    :param on_event: called with each event.
+    """
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self._layout: tuple[int | None, int | None] = (None, None)
+        self._asked: set[str] = set()  # the parents that have been reported as added
+        self._kept: dict[int, int] = {}  # the lengths of the pieces that have been reported, by their numbers
+        self._kept_bytes = 0
+
+    def look(self, plan: Plan) -> None:
+        """Report what has become known of the task, and which parents are asked by now."""
+        layout = plan.pieces.content_length, plan.layout.piece_length
+        if layout != self._layout:
+            self._layout = layout
+            self._on_event(LayoutFound(content_length=layout[0], piece_length=layout[1]))
+        for address, parent in plan.parents.items():
+            if parent.is_alive != (address in self._asked):
+                if parent.is_alive:
+                    self._asked.add(address)
+                    self._on_event(ParentAdded(parent=address))
+                else:
+                    self._drop(address, _reason(parent), has_lied=not parent.is_honest)
+
+    def follow(self, plan: Plan) -> None:
+        """Another plan is followed from now on: the parents that it does not have are asked no more."""
+        for address in sorted(self._asked - plan.parents.keys()):
+            self._drop(address, f"only {', '.join(plan.parents)} is asked, to see who is right")
+        self.look(plan)
+
+    def keep(
+        self,
+        plan: Plan,
+        metadata: PieceMetadata,
+        *,
+        parent: str = "",
+        transport: str = "",
+        seconds: float = 0.0,
+        throttled: float = 0.0,
+    ) -> None:
+        """
+        Report a piece.
+
+        :param metadata: its row.
+        :param parent: what sent it, see :class:`~dragonfly_vortex.events.PieceKept`, as for the other parameters.
+        """
+        self.look(plan)
+        self._kept_bytes += metadata.length - self._kept.get(metadata.number, 0)
+        self._kept[metadata.number] = metadata.length
+        self._on_event(
+            PieceKept(
+                number=metadata.number,
+                offset=metadata.offset,
+                length=metadata.length,
+                digest=metadata.digest,
+                parent=parent,
+                transport=transport,
+                seconds=seconds,
+                throttled=throttled,
+                kept_bytes=self._kept_bytes,
+                kept_pieces=len(self._kept),
+                content_length=plan.pieces.content_length,
+            )
+        )
+
+    def drop(self, numbers: Sequence[int], reason: str = "") -> None:
+        """
+        Report that pieces are not kept any more. Those that were not reported are left out, unless there is a reason.
+
+        :param reason: in words.
+        """
+        dropped = [number for number in numbers if number in self._kept]
+        self._kept_bytes -= sum(self._kept.pop(number) for number in dropped)
+        if dropped or reason:
+            self._on_event(
+                PiecesDropped(
+                    numbers=tuple(dropped if dropped else numbers),
+                    reason=reason,
+                    kept_bytes=self._kept_bytes,
+                    kept_pieces=len(self._kept),
+                )
+            )
+
+    def begin_anew(self, reason: str) -> None:
+        """Report that the download begins anew."""
+        self.drop(tuple(self._kept), reason)
+
+    def wait(self, waiting: Waiting) -> None:
+        """Report a wait."""
+        self._on_event(waiting)
+
+    def _drop(self, address: str, reason: str, *, has_lied: bool = False) -> None:
+        """Report a parent that is not asked any more."""
+        self._asked.discard(address)
+        self._on_event(ParentDropped(parent=address, reason=reason, has_lied=has_lied))
+
+
+def _reason(parent: Parent) -> str:
+    """Why a parent is not asked any more."""
+    if parent.standing is Standing.LIED:
+        return parent.lie
+    return "removed" if parent.is_removed else parent.failure
