@@ -7,6 +7,7 @@ except in the three methods of :class:`IDownloader`, whose names the design docu
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -364,6 +365,21 @@ class IClient(Interface):
         """Give up the connections that are kept, and fail what is under way. Fires when all are gone."""
 
 
+class ISocketConsumer(IConsumer):
+    """A consumer that can also take its bytes from a socket, so that they do not pass through this process."""
+
+    def take(sock: socket.socket, length: int) -> int:
+        """
+        Take the next bytes that a socket holds. What is not taken comes by ``write``, or by this again later.
+
+        :param sock: a socket that does not block, and whose bytes are the content as it is.
+        :param length: bytes at the most.
+        :returns: how many were taken; 0 also while the consumer has its producer paused.
+        :raises ConnectionLost: the connection has failed; the socket will not say so again.
+        :raises Exception: the bytes cannot be written; some are lost.
+        """
+
+
 class ISource(Interface):
     """
     The content that a task is made from, at one place outside of Dragonfly: the interface of a backend. It knows no
@@ -387,7 +403,8 @@ class ISource(Interface):
 
         :param start: the first byte.
         :param length: bytes of the range, at least 1; None for all, from the first byte on.
-        :param consumer: an error that its ``write`` raises ends the transfer, and is what the Deferred fails with.
+        :param consumer: an error that its ``write`` raises ends the transfer, and is what the Deferred fails with. One
+            that is an :class:`ISocketConsumer` may be given the socket.
         :returns: fires when all bytes have been written to the consumer. Fails with a
             :class:`~dragonfly_vortex.errors.SourceError`; with
             :class:`~dragonfly_vortex.errors.SourceChanged` before a byte of another version is written.

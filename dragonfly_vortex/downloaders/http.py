@@ -26,6 +26,7 @@ from dragonfly_vortex.source.location import Header, locate
 from dragonfly_vortex.source.pieces import SourcePieces
 from dragonfly_vortex.source.proxies import Proxies
 from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.splice import Splicer
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["SourceDownloader", "build"]
@@ -82,6 +83,7 @@ class SourceDownloader(ByKind):
         self._agents: dict[MayConnect, SourceAgent] = {}
         self._clock = clock
         self._limiter = limiter
+        self._splicer = Splicer()
         self._piece_timeout = piece_timeout
         self._pieces: dict[tuple[str, str], SourcePieces] = {}  # by address and task
         self._under_way: set[Deferred[DownloadPieceResponse]] = set()
@@ -124,6 +126,7 @@ class SourceDownloader(ByKind):
             timeout=self._piece_timeout,
             piece_length=origin.piece_length,
             version=version,
+            splicer=self._splicer,
         )
         return location.name
 
@@ -170,6 +173,7 @@ class SourceDownloader(ByKind):
         failures = await failures_of(pieces.stop() for pieces in self._pieces.values())
         self._pieces.clear()
         failures += await failures_of(agent.close() for agent in self._agents.values())
+        self._splicer.close()
         if failures:
             failures[0].raiseException()
 

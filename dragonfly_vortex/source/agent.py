@@ -8,10 +8,9 @@ bytes as they are, so the agent below it asks for ``identity`` alone, and passes
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias, cast
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from treq.client import HTTPClient
@@ -24,21 +23,19 @@ from twisted.internet.interfaces import (
     IReactorTCP,
     IReactorTime,
     IStreamClientEndpoint,
-    ITCPTransport,
     ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions, platformTrust
-from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, HTTPConnectionPool, ProxyAgent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from dragonfly_vortex.source.connections import CONNECT_TIMEOUT, Reading, SourceEndpoint
 from dragonfly_vortex.source.proxies import Proxies, Proxy, ProxyEndpoint, TunnelEndpoint
-from dragonfly_vortex.transport.endpoints import AddressNotAllowed, NameEndpoint, connect_within
-from dragonfly_vortex.transport.socket_options import beneath, plain_socket
+from dragonfly_vortex.transport.endpoints import AddressNotAllowed, NameEndpoint
 from dragonfly_vortex.transport.tls import ClientTLS
 from dragonfly_vortex.transport.tls_endpoint import TLSEndpoint
 
@@ -46,15 +43,6 @@ __all__ = ["ContentEncoded", "Discarding", "MayConnect", "SourceAgent", "client_
 
 MayConnect: TypeAlias = "Callable[[str, str | None], bool]"
 """Whether a host may be asked at an address."""
-
-CONNECT_TIMEOUT = 10.0
-"""Seconds that connecting to a source may take, with the name, a proxy and TLS. A source may be far away."""
-
-_MOST_HEADERS = 256 * 1024
-"""Bytes of the headers of an answer, those of the answers before it (1xx) included."""
-
-_HEAD_END = re.compile(rb"\n\r?\n")
-_INTERIM = re.compile(rb"HTTP/1\.[01] 1[0-9][0-9]\b")
 
 _ENDING = 2.0
 """Seconds that connections have to end. Under TLS the other side may never answer."""
@@ -127,6 +115,8 @@ class SourceAgent:
         self._clock = IReactorTime(reactor)
         self._proxies = proxies
         self._read_size = read_size
+        self.reading = Reading()
+        """Knows the connection that is being read."""
         self._tls: ClientTLS | None = None
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = connections
@@ -156,7 +146,7 @@ class SourceAgent:
         """See :meth:`twisted.web.iweb.IAgentEndpointFactory.endpointForURI`."""
         host, port = uri.host.decode("ascii"), uri.port
         if uri.scheme != b"https":
-            return _Endpoint(self._endpoint(host, port), self._clock, self._read_size)
+            return self._prepared(self._endpoint(host, port))
         proxy = self._proxies.for_host("https", host, port)
         if proxy is None:
             endpoint = self._endpoint(host, port)
@@ -167,7 +157,7 @@ class SourceAgent:
             endpoint = TunnelEndpoint(self._to_proxy(proxy), target, proxy.authorization)
         if self._tls is None:  # only now, because the platform's authorities take time to be read
             self._tls = ClientTLS(CertificateOptions(trustRoot=platformTrust()))
-        return _Endpoint(TLSEndpoint(self._tls.to(host), endpoint, self._clock), self._clock, self._read_size)
+        return self._prepared(TLSEndpoint(self._tls.to(host), endpoint, self._clock))
 
     def close(self) -> Deferred[None]:
         """Close the connections that are kept. Fires when they have ended, or have had the time for it."""
@@ -178,12 +168,14 @@ class SourceAgent:
 
     def _agent_through(self, proxy: Proxy) -> ProxyAgent:
         if proxy not in self._through:
-            endpoint = _Endpoint(self._to_proxy(proxy), self._clock, self._read_size)
-            self._through[proxy] = ProxyAgent(endpoint, self._reactor, self._pool)
+            self._through[proxy] = ProxyAgent(self._prepared(self._to_proxy(proxy)), self._reactor, self._pool)
         return self._through[proxy]
 
     def _to_proxy(self, proxy: Proxy) -> IStreamClientEndpoint:
         return ProxyEndpoint(_plain_endpoint(self._reactor, proxy.host, proxy.port, lambda address: True))
+
+    def _prepared(self, endpoint: IStreamClientEndpoint) -> IStreamClientEndpoint:
+        return SourceEndpoint(endpoint, self._clock, self._read_size, self.reading)
 
     def _endpoint(self, host: str, port: int) -> IStreamClientEndpoint:
         return _plain_endpoint(self._reactor, host, port, partial(self._may_connect, host))
@@ -227,89 +219,3 @@ def _refuse_encoded(response: IResponse) -> IResponse | Deferred[IResponse]:
     discarding = Discarding(0)
     response.deliverBody(discarding)
     return discarding.done.addCallback(refuse)
-
-
-@implementer(IStreamClientEndpoint)
-class _Endpoint:
-    """
-    Connects within a limited time, and prepares the connection.
-
-    :param endpoint: connects.
-    :param read_size: bytes to read from the socket at a time.
-    """
-
-    def __init__(self, endpoint: IStreamClientEndpoint, clock: IReactorTime, read_size: int) -> None:
-        self._endpoint = endpoint
-        self._clock = clock
-        self._read_size = read_size
-
-    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """See :meth:`twisted.internet.interfaces.IStreamClientEndpoint.connect`."""
-        factory = _ConnectionFactory(protocolFactory, self._read_size)
-        connecting = connect_within(CONNECT_TIMEOUT, self._clock, self._endpoint, factory)
-        return connecting.addCallback(lambda protocol: cast(ProtocolWrapper, protocol).wrappedProtocol)
-
-
-class _Connection(ProtocolWrapper):
-    """
-    A connection that ends at once when it is given up. By itself it would read on under TLS, until the other side has
-    sent all that it has. It also ends at headers that are too long: Twisted keeps any number of them (26.10).
-    """
-
-    factory: _ConnectionFactory
-    _head: bytearray | None = None
-    """What has come of the headers of an answer; None behind them."""
-    _came = 0
-
-    def write(self, data: bytes) -> None:
-        self._head, self._came = bytearray(), 0  # a request, and its answer comes next
-        ProtocolWrapper.write(self, data)
-
-    def writeSequence(self, data: Iterable[bytes]) -> None:
-        self.write(b"".join(data))
-
-    def dataReceived(self, data: bytes) -> None:
-        if self._head is not None:
-            self._head += data
-            self._came += len(data)
-            while (end := _HEAD_END.search(self._head)) is not None:
-                if not _INTERIM.match(self._head):
-                    self._head = None
-                    break
-                del self._head[: end.end()]
-            if self._head is not None and self._came > _MOST_HEADERS:
-                self.loseConnection()
-                return
-        ProtocolWrapper.dataReceived(self, data)
-
-    def makeConnection(self, transport: ITransport) -> None:
-        tcp = beneath(cast(ITCPTransport, transport))
-        if plain_socket(tcp) is not None:
-            tcp.bufferSize = self.factory.read_size  # type: ignore[attr-defined]
-        ProtocolWrapper.makeConnection(self, transport)
-
-    def loseConnection(self) -> None:
-        self.disconnecting = 1
-        cast(ITCPTransport, self.transport).abortConnection()
-
-
-class _ConnectionFactory(WrappingFactory[_Connection]):
-    """
-    Makes the connections for a protocol.
-
-    :param wanted: makes the protocol.
-    :param read_size: bytes to read from the socket at a time.
-    """
-
-    noisy = False
-    protocol = _Connection
-
-    def __init__(self, wanted: IProtocolFactory, read_size: int) -> None:
-        super().__init__(wanted)  # type: ignore[no-untyped-call]
-        self.read_size = read_size
-
-    def doStart(self) -> None:
-        """Start this factory alone: Twisted's own one would log each connection."""
-
-    def doStop(self) -> None:
-        """Stop this factory alone."""

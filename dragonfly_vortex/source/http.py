@@ -7,6 +7,7 @@ The rules are those of RFC 9110: ranges 14, validators 8.8, conditional requests
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
@@ -32,10 +33,10 @@ from dragonfly_vortex.errors import (
     SourceTruncated,
     SourceUnavailable,
 )
-from dragonfly_vortex.interfaces import ISource
+from dragonfly_vortex.interfaces import ISocketConsumer, ISource
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import SourceStat
-from dragonfly_vortex.source.agent import CONNECT_TIMEOUT, ContentEncoded, Discarding, SourceAgent, client_over
+from dragonfly_vortex.source.agent import ContentEncoded, Discarding, SourceAgent, client_over
 from dragonfly_vortex.source.answers import (
     Range,
     condition_of,
@@ -46,6 +47,7 @@ from dragonfly_vortex.source.answers import (
     retry_after,
     version_of,
 )
+from dragonfly_vortex.source.connections import CONNECT_TIMEOUT, Reading, SourceConnection
 from dragonfly_vortex.source.location import Header, Location
 from dragonfly_vortex.source.proxies import ProxyRefused, ProxyUnreachable
 from dragonfly_vortex.transport.endpoints import AddressNotAllowed
@@ -88,6 +90,7 @@ class HTTPSource:
         self._metrics = metrics
         self._location = location
         self._client: HTTPClient = client_over(agent)
+        self._reading = agent.reading
         self._stat: SourceStat | None = None
         self._validator: Header | None = None
         self._landed: tuple[str, Sequence[Header]] | None = None  # where a redirect led, and what is sent there
@@ -141,7 +144,8 @@ class HTTPSource:
                 await _discard(response)
                 raise
         expected = length if length is not None or self._stat is None else self._stat.content_length
-        body = _Body(self.name, consumer, expected)
+        is_counted = expected is not None and response.length == expected  # by its header, and not in chunks
+        body = _Body(self.name, consumer, expected, self._reading if is_counted else None)
         response.deliverBody(body)
         await body.done
 
@@ -283,23 +287,36 @@ class _Body(Protocol):
 
     :param source: its name.
     :param expected: bytes; None where the end of the answer says how many there are.
+    :param reading: knows the connection, where bytes may be taken from its socket; else None.
     """
 
     transport: _PushTransport
 
-    def __init__(self, source: str, consumer: IConsumer, expected: int | None) -> None:
+    def __init__(self, source: str, consumer: IConsumer, expected: int | None, reading: Reading | None) -> None:
         self.done: Deferred[None] = Deferred(self._cancel)
         """Fires when all of it has been written to the consumer."""
         self._source = source
         self._consumer = consumer
+        self._taker: ISocketConsumer | None = ISocketConsumer(consumer, None)
         self._expected = expected
+        self._reading = reading
+        self._connection: SourceConnection | None = None
         self._received = 0
+        self._uncounted = 0  # bytes that were taken, and that the client will count
         self._error: BaseException | None = None
+
+    @property
+    def left(self) -> int:
+        """Bytes that are missing; 0 where no more are wanted."""
+        return 0 if self._expected is None or self._error is not None else self._expected - self._received
 
     def connectionMade(self) -> None:
         self._consumer.registerProducer(self.transport, True)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._uncounted:
+            self._uncounted -= len(data)
+            return
         if self._error is not None:
             return
         self._received += len(data)
@@ -310,8 +327,28 @@ class _Body(Protocol):
             self._consumer.write(data)
         except Exception as error:
             self._end(error)
+            return
+        if self._taker is not None and self._reading is not None and self._reading.connection is not None:
+            self._connection = self._reading.connection
+            self._connection.body = self
+
+    def take(self, sock: socket.socket) -> int:
+        """See :meth:`~dragonfly_vortex.source.connections.Body.take`."""
+        taken = 0
+        try:
+            if self._taker is not None and self.left:
+                taken = self._taker.take(sock, self.left)
+        except ConnectionLost:
+            self._end(self._truncated())
+        except Exception as error:
+            self._end(error)
+        self._received += taken
+        self._uncounted += taken
+        return taken
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._connection is not None and self._connection.body is self:
+            self._connection.body = None
         self._consumer.unregisterProducer()
         is_whole = reason.check(ResponseDone) is not None
         # Without a length and chunks, the end of the connection is the end of the content.
@@ -319,13 +356,16 @@ class _Body(Protocol):
         if self._error is None and self._received != self._expected is not None and is_whole:
             self._error = SourceChanged(self._source, f"expected {self._expected} bytes, got {self._received}")
         elif self._error is None and not is_whole:
-            of = "" if self._expected is None else f" of {self._expected}"
-            self._error = SourceTruncated(self._source, f"the connection ended after {self._received}{of} bytes")
+            self._error = self._truncated()
         if not self.done.called:
             if self._error is None:
                 self.done.callback(None)
             else:
                 self.done.errback(self._error)
+
+    def _truncated(self) -> SourceTruncated:
+        of = "" if self._expected is None else f" of {self._expected}"
+        return SourceTruncated(self._source, f"the connection ended after {self._received}{of} bytes")
 
     def _end(self, error: BaseException) -> None:
         self._error = error

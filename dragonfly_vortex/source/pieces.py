@@ -5,11 +5,12 @@ their bytes come.
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IProducer, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -30,12 +31,13 @@ from dragonfly_vortex.errors import (
     UnexpectedPiece,
 )
 from dragonfly_vortex.geometry import piece_count, piece_length_for, piece_span
-from dragonfly_vortex.interfaces import DownloadPieceRequest, ISource
+from dragonfly_vortex.interfaces import DownloadPieceRequest, ISocketConsumer, ISource
 from dragonfly_vortex.model import DownloadPieceResponse, SourceStat, piece_id
 from dragonfly_vortex.source.stream import Flow, PieceStream, the_end
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.receiver import PieceReceiver
 from dragonfly_vortex.transport.sinks import MemorySink
+from dragonfly_vortex.transport.splice import Splicer
 from dragonfly_vortex.transport_table import HTTP
 from dragonfly_vortex.wire import PieceMetadata, TrafficType
 
@@ -55,6 +57,7 @@ class SourcePieces:
     :param timeout: seconds in which the source says what it has. It is asked again when that is wanted again.
     :param piece_length: bytes of every piece but the last; None: by Dragonfly's rule.
     :param version: what is known already of the version of the content; empty for nothing. Another one is refused.
+    :param splicer: moves content from plain sockets to files; None: all content is read. Its creator closes it.
     """
 
     def __init__(
@@ -66,8 +69,10 @@ class SourcePieces:
         timeout: float,
         piece_length: int | None = None,
         version: str = "",
+        splicer: Splicer | None = None,
     ) -> None:
         self._source = source
+        self._splicer = splicer
         self._timeout = timeout
         self._clock = clock
         self._limiter = limiter
@@ -210,7 +215,8 @@ class SourcePieces:
             created_at=int(time.time()),
         )
         sink = MemorySink() if request.sink is None else request.sink
-        return PieceReceiver(self._source.name, self._piece_id(request), metadata, sink, is_source=True)
+        name = self._piece_id(request)
+        return PieceReceiver(self._source.name, name, metadata, sink, splicer=self._splicer, is_source=True)
 
     def _no_answer(self, _: object, timeout: float) -> Failure:
         reason = f"expected an answer within {round(timeout, 3):g} s, got none"
@@ -262,7 +268,7 @@ _KINDS: dict[type[SourceError], Callable[[str, str, str], PieceError]] = {
 """What a source's failure to give a piece is, as one of a parent's."""
 
 
-@implementer(IConsumer)
+@implementer(ISocketConsumer)
 class _Transfer:
     """
     The bytes of one piece, on their way to its receiver.
@@ -295,3 +301,10 @@ class _Transfer:
         """See :meth:`twisted.internet.interfaces.IConsumer.write`."""
         self.flow.spend(len(data))
         self.taker.write(data)
+
+    def take(self, sock: socket.socket, length: int) -> int:
+        """See :meth:`~dragonfly_vortex.interfaces.ISocketConsumer.take`."""
+        taken = self.taker.take(sock, min(length, self.flow.at_once))
+        if taken:
+            self.flow.spend(taken)
+        return taken

@@ -72,6 +72,11 @@ class Flow:
             self._pace = None
 
     @property
+    def at_once(self) -> int:
+        """Bytes that may be taken in one turn of the reactor; 0 while the producer is paused."""
+        return 0 if self._pace is None or self._is_resting or self._is_held_back else self._pace.turn
+
+    @property
     def progressed_at(self) -> float:
         """The time of the last bytes, or of the end of the last pause."""
         return self._came_at if self._pace is None else max(self._came_at, self._pace.rests_until)
