@@ -20,6 +20,7 @@ from dragonfly_vortex.wire import PieceKind, PieceMetadata
 __all__ = [
     "ArrivedPiece",
     "BackToSource",
+    "ByteRange",
     "Claim",
     "DownloadPieceResponse",
     "DownloadedPiece",
@@ -135,6 +136,28 @@ class StoredTask(Struct, frozen=True, kw_only=True):
     is_pinned: bool = False
 
 
+class ByteRange(Struct, frozen=True, kw_only=True):
+    """
+    A range of a content whose length need not be known.
+
+    :param start: the first byte; None for the last ``length`` bytes.
+    :param length: how many bytes; None for all from ``start`` on.
+    """
+
+    start: int | None = None
+    length: int | None = None
+
+    def within(self, content_length: int) -> tuple[int, int]:
+        """
+        The first of its bytes in a content, and the one behind the last. The content has none of them where the second
+        is not the greater one.
+
+        :param content_length: bytes of the content.
+        """
+        first = max(0, content_length - (self.length or 0)) if self.start is None else self.start
+        return first, content_length if self.length is None else min(content_length, first + self.length)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRequest:
     """
@@ -154,6 +177,7 @@ class TaskRequest:
     :param is_foreign: whether it came over the network, from someone who need not be trusted.
     :param ttl: seconds for which the task is kept, as in :class:`StoredTask`; None where that is not said.
     :param is_pinned: whether it is kept for that time however full the disk is.
+    :param range: what is wanted of the content, before the rest where others want that; None for all of it.
     """
 
     kind: PieceKind
@@ -169,6 +193,7 @@ class TaskRequest:
     is_foreign: bool = False
     ttl: int | None = None
     is_pinned: bool = False
+    range: ByteRange | None = None
 
     def can_fail_for(self, other: TaskRequest) -> bool:
         """Whether another request for the same task fails where this one does: it wants and may do the same."""

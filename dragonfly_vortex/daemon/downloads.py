@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.daemon.door import IPeerReactor
-from dragonfly_vortex.daemon.shared_download import ArrivedPieces, OnPiece, ReportingTarget, SharedDownload
+from dragonfly_vortex.daemon.shared_download import OnPiece, ReportingTarget, SharedDownload
 from dragonfly_vortex.daemon.shared_parents import SharedParents
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.errors import NoParentKnown, NoSourceKnown, NotStored, PoolClosed, SourceError, VortexError
@@ -191,7 +191,7 @@ class Downloads:
                     return task
             running = self._running.get(key) or self._begin(key, request)
             try:
-                return await running.join(on_piece)
+                return await running.join(on_piece, request.range)
             except VortexError:
                 if running.request.can_fail_for(request):
                     raise
@@ -224,7 +224,7 @@ class Downloads:
                 del self._running[key]  # a request that comes now begins it anew
 
         running = self._running[key] = SharedDownload(request, over)
-        self._see_end(running.run(lambda: self._fetch(request, running.arrived)))
+        self._see_end(running.run(lambda: self._fetch(request, running)))
         return running
 
     def _see_end(self, ending: Deferred[None]) -> None:
@@ -237,7 +237,7 @@ class Downloads:
 
         ending.addBoth(forget)
 
-    async def _fetch(self, request: TaskRequest, arrived: ArrivedPieces) -> StoredTask:
+    async def _fetch(self, request: TaskRequest, running: SharedDownload) -> StoredTask:
         """Fetch a task into the storage, when no earlier download of it is ending any more, and there is a slot."""
         key = (request.kind, request.task_id)
         lock = self._locks.setdefault(key, DeferredLock())
@@ -246,7 +246,7 @@ class Downloads:
             await self._slots.acquire()
             try:
                 with self._known_parents() as parents:
-                    await self._fetch_from(parents, request, arrived)
+                    await self._fetch_from(parents, request, running)
             finally:
                 self._slots.release()
         finally:
@@ -263,7 +263,7 @@ class Downloads:
             self._parents = SharedParents(self._config, self._reactor)
         return self._parents
 
-    async def _fetch_from(self, parents: SharedParents, request: TaskRequest, arrived: ArrivedPieces) -> None:
+    async def _fetch_from(self, parents: SharedParents, request: TaskRequest, running: SharedDownload) -> None:
         """Fetch a task from its parents: those of the configuration, those that a scheduler offers, and the source."""
         negotiation, config = parents.negotiation, parents.config.download
         source = self._add_source(parents, request)
@@ -272,7 +272,7 @@ class Downloads:
             named = [str(parent) for parent in config.parents]
             scheduled = await self._register(parents, request, source)
             if scheduled is not None:
-                arrived.listen(scheduled.arrived)
+                running.arrived.listen(scheduled.arrived)
                 if not named:
                     await scheduled.answer()
                 named += scheduled.addresses
@@ -299,7 +299,7 @@ class Downloads:
                 kind=request.kind,
                 task_id=request.task_id,
                 parents=[*named, source] if source else named,
-                target=ReportingTarget(target, arrived),
+                target=ReportingTarget(target, running.arrived),
                 digest=request.digest,
                 announcers=negotiation.announcers,
                 concurrent_piece_count=config.concurrent_piece_count,
@@ -309,6 +309,7 @@ class Downloads:
                 back_to_source=BackToSource.ALWAYS if request.must_ask_source else config.back_to_source,
                 on_event=partial(self._report, request, scheduled),
             )
+            running.follow_wanted(download.want)
             if scheduled is not None:
                 scheduled.follow(download)
             try:

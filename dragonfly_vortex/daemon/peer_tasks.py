@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -97,7 +98,7 @@ class LocalTasks:
                 text = "task {task_id} cannot be prefetched: {reason}"
                 self._log.warn(text, task_id=request.task_id, reason=failure.getErrorMessage())
 
-        self._downloads.download(request).addErrback(failed)
+        self._downloads.download(dataclasses.replace(request, range=None)).addErrback(failed)
 
     def check_output(self, kind: PieceKind, task_id: str, output: OutputRequest) -> Deferred[None]:
         return self._in_thread(lambda: _check_output(self._store.directory, kind, task_id, output))

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.interfaces import IDownloadTarget
-from dragonfly_vortex.model import ArrivedPiece, Claim, Found, StoredTask, TaskRequest
+from dragonfly_vortex.model import ArrivedPiece, ByteRange, Claim, Found, StoredTask, TaskRequest
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.wire import PieceMetadata
 
@@ -66,7 +66,8 @@ class SharedDownload:
         self.request = request
         self.arrived = ArrivedPieces()
         self._over = over
-        self._waiting: list[Deferred[StoredTask]] = []
+        self._waiting: dict[Deferred[StoredTask], ByteRange | None] = {}  # and what each caller wants
+        self._want: Callable[[Sequence[ByteRange], bool], None] | None = None
         self._work: Deferred[StoredTask] | None = None
         self._outcome: StoredTask | Failure | None = None
 
@@ -75,21 +76,42 @@ class SharedDownload:
         self._work = Deferred.fromCoroutine(fetch())
         return self._work.addBoth(self._ended)
 
-    def join(self, on_piece: OnPiece) -> Deferred[StoredTask]:
-        """Wait for its end. The last one who cancels this ends it."""
+    def join(self, on_piece: OnPiece, wanted: ByteRange | None = None) -> Deferred[StoredTask]:
+        """
+        Wait for its end. The last one who cancels this ends it.
+
+        :param wanted: what this caller wants of the content; None for all of it.
+        """
         self.arrived.listen(on_piece)
 
         def leave(left: Deferred[StoredTask]) -> None:
-            self._waiting.remove(left)
+            del self._waiting[left]
             self.arrived.listeners.remove(on_piece)
-            if not self._waiting:
+            if self._waiting:
+                self._tell_wanted()
+            else:
                 self.cancel()
 
         waiting: Deferred[StoredTask] = Deferred(leave)
-        self._waiting.append(waiting)
+        self._waiting[waiting] = wanted
+        self._tell_wanted()
         if self._outcome is not None:
             self._ended(self._outcome)
         return waiting
+
+    def follow_wanted(self, want: Callable[[Sequence[ByteRange], bool], None]) -> None:
+        """
+        Tell what the callers want, now and whenever that changes.
+
+        :param want: called with the ranges, and with whether a caller wants all of the content.
+        """
+        self._want = want
+        self._tell_wanted()
+
+    def _tell_wanted(self) -> None:
+        if self._want is not None:
+            ranges = tuple(dict.fromkeys(each for each in self._waiting.values() if each is not None))
+            self._want(ranges, not self._waiting or None in self._waiting.values())
 
     def cancel(self) -> None:
         """End it."""
@@ -101,7 +123,7 @@ class SharedDownload:
         """Fire the Deferreds of all callers."""
         self._over()
         self._outcome = outcome
-        waiting, self._waiting = self._waiting, []
+        waiting, self._waiting = self._waiting, {}
         for each in waiting:
             each.callback(outcome)  # a Failure is taken as one
 

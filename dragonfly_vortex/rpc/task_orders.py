@@ -13,7 +13,7 @@ from msgspec import Struct
 from dragonfly_vortex.digest import parse_digest
 from dragonfly_vortex.errors import InvalidOrigin
 from dragonfly_vortex.identity import digest_in_url, task_id_of
-from dragonfly_vortex.model import ImportRequest, Origin, OutputRequest, TaskRequest
+from dragonfly_vortex.model import ByteRange, ImportRequest, Origin, OutputRequest, TaskRequest
 from dragonfly_vortex.rpc.status import Status
 from dragonfly_vortex.rpc.task_methods import TaskMethod
 from dragonfly_vortex.wire import PieceKind
@@ -48,8 +48,6 @@ class DownloadOrder(Struct, frozen=True, kw_only=True):
     :param output: the file that is to be made, without its range; None for none.
     :param needs_content: whether the caller wants the bytes of the pieces.
     :param is_prefetch: whether the rest is to be downloaded, too, where a range is wanted.
-    :param start: the first byte that is wanted, where a range is; None for the last ``length`` bytes.
-    :param length: the number of bytes that are wanted; None for all from ``start`` on.
     """
 
     request: TaskRequest
@@ -57,13 +55,11 @@ class DownloadOrder(Struct, frozen=True, kw_only=True):
     output: OutputRequest | None = None
     needs_content: bool = False
     is_prefetch: bool = False
-    start: int | None = None
-    length: int | None = None
 
     @property
     def has_range(self) -> bool:
         """Whether only a range is wanted."""
-        return self.start is not None or self.length is not None
+        return self.request.range is not None
 
     def span(self, content_length: int) -> tuple[int, int]:
         """
@@ -71,10 +67,9 @@ class DownloadOrder(Struct, frozen=True, kw_only=True):
 
         :raises CallRefused: the content has none of them.
         """
-        first = max(0, content_length - (self.length or 0)) if self.start is None else self.start
-        if not self.has_range:
+        if self.request.range is None:
             return 0, content_length
-        end = content_length if self.length is None else min(content_length, first + self.length)
+        first, end = self.request.range.within(content_length)
         if first >= end:
             text = f"expected a range within {content_length} bytes, got one from byte {first} on"
             raise CallRefused(StatusCode.FAILED_PRECONDITION, text)
@@ -96,7 +91,7 @@ def download_order(method: TaskMethod, message: Any, *, is_foreign: bool) -> Dow
     origin = _origin(method.kind, message)
     digest = _digest(message.digest)
     headers = dict(getattr(message, "request_header", {}))
-    start, length = _range(message, headers)
+    wanted = _range(message, headers)
     output = _output(message)
     if output is not None and is_foreign:
         raise CallRefused(StatusCode.PERMISSION_DENIED, "expected no output path over the network, got one")
@@ -113,6 +108,7 @@ def download_order(method: TaskMethod, message: Any, *, is_foreign: bool) -> Dow
         must_ask_scheduler=getattr(message, "scheduling_policy", common_pb2.AUTO) == common_pb2.ALWAYS,
         priority=_priority(message),
         is_foreign=is_foreign,
+        range=wanted,
     )
     return DownloadOrder(
         request=request,
@@ -120,8 +116,6 @@ def download_order(method: TaskMethod, message: Any, *, is_foreign: bool) -> Dow
         output=output,
         needs_content=message.need_piece_content,
         is_prefetch=getattr(message, "prefetch", False),
-        start=start,
-        length=length,
     )
 
 
@@ -205,24 +199,25 @@ def _digest(text: str) -> str:
     return text
 
 
-def _range(message: Any, headers: dict[str, str]) -> tuple[int | None, int | None]:
+def _range(message: Any, headers: dict[str, str]) -> ByteRange | None:
     """
-    The range that is wanted, start and length: of the request, or else of its header ``Range``, of which only the first
+    The range that is wanted: of the request, or else of its header ``Range``, of which only the first
     range counts, as in the reference. The header is taken out.
     """
     text = ""
     for name in [name for name in headers if name.lower() == "range"]:
         text = headers.pop(name)
     if "range" in message.DESCRIPTOR.fields_by_name and message.HasField("range"):
-        return message.range.start, message.range.length
+        return ByteRange(start=message.range.start, length=message.range.length)
     if not text:
-        return None, None
+        return None
     match = _RANGE.fullmatch(text)
     if match is None or (match[2] is not None and int(match[2]) < int(match[1])):
         raise CallRefused(StatusCode.FAILED_PRECONDITION, f"expected a range such as bytes=0-99, got {text!r}")
     if match[1] is None:
-        return None, int(match[3])
-    return int(match[1]), None if match[2] is None else int(match[2]) - int(match[1]) + 1
+        return ByteRange(length=int(match[3]))
+    first, last = int(match[1]), match[2]
+    return ByteRange(start=first, length=None if last is None else int(last) - first + 1)
 
 
 def _output(message: Any) -> OutputRequest | None:

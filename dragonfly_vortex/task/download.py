@@ -28,7 +28,7 @@ from dragonfly_vortex.events import (
 )
 from dragonfly_vortex.geometry import piece_length_for
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
-from dragonfly_vortex.model import BackToSource, Found, SourceStat
+from dragonfly_vortex.model import BackToSource, ByteRange, Found, SourceStat
 from dragonfly_vortex.task.fetcher import LOOK_AGAIN, Fetcher
 from dragonfly_vortex.task.layout import EMPTY_PIECE, VerifiedPiece
 from dragonfly_vortex.task.parent_state import STORAGE
@@ -36,6 +36,7 @@ from dragonfly_vortex.task.reporter import Reporter
 from dragonfly_vortex.task.results import summary_of
 from dragonfly_vortex.task.scheduler import END_DISPUTED_AT, Plan
 from dragonfly_vortex.task.trials import Trials
+from dragonfly_vortex.task.wanted import Wanted
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["TaskDownload"]
@@ -117,6 +118,7 @@ class TaskDownload:
         self._stat_source = stat_source
         self.from_source: Counter[str] = Counter()
         """How many pieces have been asked of the source so far, by the reasons."""
+        self._wanted = Wanted()
         self._make_plan = partial(
             Plan,
             task_id,
@@ -129,6 +131,7 @@ class TaskDownload:
             source=source,
             back_to_source=back_to_source,
             from_source=self.from_source,
+            wanted=self._wanted,
         )
         self._end_disputed_at = end_disputed_at
         self._removed: set[str] = set()
@@ -181,6 +184,18 @@ class TaskDownload:
         self._trials.remove_parent(parent)
         if self._fetcher is not None:
             self._fetcher.remove_parent(parent)
+
+    def want(self, ranges: Sequence[ByteRange], is_all: bool) -> None:
+        """
+        Ask for some ranges first from now on, or for these alone. A download ends when all of the task is there: one
+        of which only ranges are wanted is cancelled when they are.
+
+        :param ranges: what is wanted first.
+        :param is_all: whether the rest is wanted, too.
+        """
+        self._wanted.ranges, self._wanted.is_all = ranges, is_all
+        if self._fetcher is not None:
+            self._fetcher.choose_anew()
 
     # -- from the beginning to the end ---------------------------------------------------------------------------------
 

@@ -126,6 +126,10 @@ class Fetcher:
         self._inquiries.end(address)
         self._advance()
 
+    def choose_anew(self) -> None:
+        """What is wanted first has changed."""
+        self._advance()
+
     async def fetch(self) -> str:
         """
         Have everything fetched, as the plan says, or learn that there is nothing to be fetched.

@@ -10,13 +10,14 @@ So no step looks at all pieces of a task.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from dragonfly_vortex.task.layout import Layout
 from dragonfly_vortex.task.parent_state import Parent, Standing
 from dragonfly_vortex.task.source_choice import SourceChoice
 from dragonfly_vortex.task.swarm import Swarm
 from dragonfly_vortex.task.timing import Request
+from dragonfly_vortex.task.wanted import Wanted
 
 __all__ = ["Choice"]
 
@@ -29,10 +30,16 @@ class Choice:
     :param layout: what is known of the task.
     :param swarm: chooses where parents announce different pieces.
     :param source: chooses what is asked of the source; None where there is no source.
+    :param wanted: what is wanted first, or alone; None for all alike.
     """
 
     def __init__(
-        self, parents: Mapping[str, Parent], layout: Layout, swarm: Swarm, source: SourceChoice | None = None
+        self,
+        parents: Mapping[str, Parent],
+        layout: Layout,
+        swarm: Swarm,
+        source: SourceChoice | None = None,
+        wanted: Wanted | None = None,
     ) -> None:
         self.under_way: dict[int, list[Request]] = {}
         """The requests for each number that is under way; more than one where all before were slow."""
@@ -48,6 +55,7 @@ class Choice:
         self._layout = layout
         self._swarm = swarm
         self._source = source
+        self._wanted = wanted or Wanted()
         self._orphans: set[int] = set()  # those of them that no parent has, or had when they were returned
         self._frontier = 0  # no number from here on has been asked for, but for some that were announced
         self._lacked: list[int] = []  # numbers that some parent lacks, and some that none does any more; a heap
@@ -57,8 +65,14 @@ class Choice:
     def next(self) -> tuple[Parent, int] | None:
         """
         A number that can be asked for now, and the parent that is to be asked: the lowest number, of the parent that
-        has least to do, or the rarest where parents announce different pieces. The source is asked last.
+        has least to do, or the rarest where parents announce different pieces. The source is asked last. What is
+        wanted before the rest comes before it.
         """
+        wanted = self._numbers_wanted()
+        if wanted is not None:
+            chosen = self._next_wanted(wanted) or self._next_of_source(wanted)
+            if chosen is not None or not self._wanted.is_all:
+                return chosen
         if self.is_in_swarm:
             chosen = self._next_in_swarm()
         else:
@@ -69,8 +83,44 @@ class Choice:
         """All parents but the source."""
         return (parent for parent in self._parents.values() if not parent.is_source)
 
-    def _next_of_source(self) -> tuple[Parent, int] | None:
-        """A number that is asked of the source, because no other parent has it."""
+    @property
+    def has_all_wanted(self) -> bool:
+        """Whether only a part of the task is wanted, and that is verified."""
+        if self._wanted.is_all:
+            return False
+        wanted = self._numbers_wanted()
+        return wanted is not None and all(number in self._layout.verified for number in wanted)
+
+    def _numbers_wanted(self) -> list[int] | None:
+        """The numbers that are wanted before the rest; None for none, or where they are not known yet."""
+        if self._wanted.is_all and not self._wanted.ranges:
+            return None
+        return self._wanted.numbers(self._layout.content_length, self._layout.piece_length)
+
+    def _next_wanted(self, wanted: Sequence[int]) -> tuple[Parent, int] | None:
+        """The lowest of these numbers that a parent can be asked for now, and the parent that has least to do."""
+        ready = self._ready_in_swarm() if self.is_in_swarm else [each for each in self._peers() if self._is_ready(each)]
+        end, hold = self.end, self._hold()
+        for number in wanted if ready else ():
+            if not (number in self.owed or self.is_free(number)):
+                continue
+            able = [
+                parent
+                for parent in ready
+                if parent.may_have(number)
+                and self._is_allowed(parent, number, end, hold)
+                and not self._is_asked(parent, number)
+            ]
+            if able:
+                return min(able, key=lambda parent: (parent.under_way, parent.asked)), number
+        return None
+
+    def _next_of_source(self, wanted: Sequence[int] | None = None) -> tuple[Parent, int] | None:
+        """
+        A number that is asked of the source, because no other parent has it.
+
+        :param wanted: the only numbers that are asked for; None for all.
+        """
         if self._source is None or not self._is_ready(self._source.source):
             return None
         source, end, hold = self._source.source, self.end, self._hold()
@@ -78,11 +128,11 @@ class Choice:
         if hold is not None and not source.announced:
             last = min(last, hold)
         owed = []
-        for number in self.owed:
+        for number in self.owed if wanted is None else self.owed.intersection(wanted):
             asked = [request.parent for request in self.under_way[number]]
             if source.address not in asked and not self._source.is_patient(asked):
                 owed.append(number)
-        chosen = self._source.next(self.is_free, owed, last)
+        chosen = self._source.next(self.is_free, owed, last, wanted)
         return None if chosen is None else (source, chosen)
 
     @property
@@ -267,7 +317,11 @@ class Choice:
         return any(parent.may_come_to_have(number) or parent.may_recover(number) for parent in self._parents.values())
 
     def _doubtful(self) -> Iterator[int]:
-        """The lowest numbers of those that may not be to be had any more."""
+        """The lowest numbers of those that may not be to be had any more. What is not wanted is not missed."""
+        wanted = None if self._wanted.is_all else self._numbers_wanted()
+        if wanted is not None:
+            yield from (number for number in wanted if self.is_free(number))
+            return
         if self._layout.piece_length is None:
             if self.is_free(0):
                 yield 0
@@ -292,21 +346,21 @@ class Choice:
 
     def _askable(self, parent: Parent, end: int | None, hold: int | None, new: int) -> Iterator[int]:
         """The lowest numbers that a parent may be asked for now: a returned one, a new one, those owed."""
-
-        def is_allowed(number: int) -> bool:
-            if self._layout.piece_length is None:
-                return number == 0
-            return (end is None or number < end) and (hold is None or number <= hold or number in parent.announced)
-
         while (offer := parent.lowest_offer()) is not None and not (self.is_free(offer) and parent.may_have(offer)):
             parent.take_offer()
-        if offer is not None and is_allowed(offer):
+        if offer is not None and self._is_allowed(parent, offer, end, hold):
             yield offer
-        if parent.may_have(new) and is_allowed(new):
+        if parent.may_have(new) and self._is_allowed(parent, new, end, hold):
             yield new
         for owed in self.owed:
-            if parent.may_have(owed) and is_allowed(owed) and not self._is_asked(parent, owed):
+            if parent.may_have(owed) and self._is_allowed(parent, owed, end, hold) and not self._is_asked(parent, owed):
                 yield owed
+
+    def _is_allowed(self, parent: Parent, number: int, end: int | None, hold: int | None) -> bool:
+        """Whether a number can be one of the task's, as far as is known, so that a parent may be asked for it."""
+        if self._layout.piece_length is None:
+            return number == 0
+        return (end is None or number < end) and (hold is None or number <= hold or number in parent.announced)
 
     def _new_number(self) -> int:
         """The lowest number that has never been asked for."""

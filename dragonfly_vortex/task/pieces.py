@@ -17,6 +17,7 @@ from dragonfly_vortex.task.picker import Choice
 from dragonfly_vortex.task.source_choice import SourceChoice
 from dragonfly_vortex.task.swarm import Swarm
 from dragonfly_vortex.task.timing import Request, Timing
+from dragonfly_vortex.task.wanted import Wanted
 
 __all__ = ["Pieces"]
 
@@ -35,6 +36,7 @@ class Pieces:
     :param is_in_order: whether the bytes are read in order while they come.
     :param back_to_source: when the source is asked, where one of the parents is the source.
     :param from_source: counts the pieces that are asked of it, by the reasons.
+    :param wanted: what is wanted first, or alone; None for all alike.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Pieces:
         is_in_order: bool = False,
         back_to_source: BackToSource = BackToSource.LAST_RESORT,
         from_source: Counter[str] | None = None,
+        wanted: Wanted | None = None,
     ) -> None:
         self.layout = Layout(sources)
         swarm = Swarm(parents, self.layout, timing, random, is_in_order=is_in_order)
@@ -56,7 +59,7 @@ class Pieces:
         if source is not None:
             reasons = Counter() if from_source is None else from_source
             self.source_choice = SourceChoice(source, parents, self.layout, timing, back_to_source, reasons)
-        self.choice = Choice(parents, self.layout, swarm, self.source_choice)
+        self.choice = Choice(parents, self.layout, swarm, self.source_choice, wanted)
         self.fetched_twice = 0
         """Bytes that came in vain, because another parent gave their piece first."""
         self.drops = 0

@@ -42,6 +42,7 @@ from dragonfly_vortex.task.pieces import Pieces
 from dragonfly_vortex.task.reputation import Trust
 from dragonfly_vortex.task.timing import Request, Timing
 from dragonfly_vortex.task.waits import Waits
+from dragonfly_vortex.task.wanted import Wanted
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["Plan", "Request", "Standing", "VerifiedPiece"]
@@ -87,6 +88,7 @@ class Plan:
     :param back_to_source: when it is asked. A source that is never to be asked is none of the parents.
     :param from_source: counts the pieces that are asked of it, by the reasons of
         :mod:`~dragonfly_vortex.task.source_choice`.
+    :param wanted: what is wanted first, or alone, which may change at any time; None for all alike.
     :raises ValueError: there is no parent, or nothing may be asked.
     """
 
@@ -106,6 +108,7 @@ class Plan:
         source: str = "",
         back_to_source: BackToSource = BackToSource.LAST_RESORT,
         from_source: Counter[str] | None = None,
+        wanted: Wanted | None = None,
     ) -> None:
         if not parents:
             raise ValueError("expected at least one parent, got none")
@@ -127,6 +130,7 @@ class Plan:
             is_in_order=is_in_order,
             back_to_source=back_to_source,
             from_source=from_source,
+            wanted=wanted,
         )
         """Which pieces are there, and which are asked for."""
         self.layout = self.pieces.layout
@@ -257,7 +261,7 @@ class Plan:
             owed = {number for number, asked in under_way if all(map(timing.is_slow, asked))}
             self.waits.look_at_silent(owed)
             self.choice.owed = self.pieces.wanted_twice(owed) if len(self.parents) > 1 else set()
-            if not (under_way or self.choice.busy or self.is_complete):
+            if not (under_way or self.choice.busy or self.is_complete or self.choice.has_all_wanted):
                 self.waits.look_at_idle(now - timing.progressed_at)
 
     # -- answers -------------------------------------------------------------------------------------------------------

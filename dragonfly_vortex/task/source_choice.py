@@ -8,7 +8,7 @@ How long is waited for the other parents is the user's choice, see :class:`~drag
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from dragonfly_vortex.model import BackToSource
 from dragonfly_vortex.task.layout import Layout
@@ -85,18 +85,25 @@ class SourceChoice:
             self._policy = BackToSource.ALWAYS
         self.look_again()
 
-    def next(self, is_free: Callable[[int], bool], owed: Collection[int], last: int) -> int | None:
+    def next(
+        self, is_free: Callable[[int], bool], owed: Collection[int], last: int, wanted: Sequence[int] | None = None
+    ) -> int | None:
         """
         The lowest number that is to be asked of the source; None where there is none.
 
         :param is_free: whether a piece is neither there nor under way.
         :param owed: numbers that are under way at stalled parents alone.
         :param last: the highest number that may be asked for.
+        :param wanted: the only numbers that are asked for, in order; None for all.
         """
         self._stalled = {address for address, parent in self._parents.items() if self._is_stalled(parent)}
         number = min((number for number in owed if self.source.may_have(number)), default=None)
         if number is not None:
             return self._pick(number, "slow")
+        if wanted is not None:
+            found = (each for each in wanted if each <= last and is_free(each) and self.source.may_have(each))
+            number = next((each for each in found if not self._is_with_another(each)), None)
+            return None if number is None else self._pick(number, self._reason(number))
         for number in range(max(self._from, self._layout.prefix), last + 1):
             if is_free(number) and self.source.may_have(number) and not self._is_with_another(number):
                 self._from = number

@@ -8,7 +8,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.daemon.shared_download import ArrivedPieces, SharedDownload
-from dragonfly_vortex.model import ArrivedPiece, StoredTask, TaskRequest
+from dragonfly_vortex.model import ArrivedPiece, ByteRange, StoredTask, TaskRequest
 from dragonfly_vortex.testing.pieces import sample_piece
 from dragonfly_vortex.wire import PieceKind
 
@@ -75,3 +75,21 @@ class SharedDownloadTests(SynchronousTestCase):
         self.failureResultOf(second, CancelledError)
         self.successResultOf(self.over)
         self.assertNotEqual(self.ends, [])
+
+    def test_what_is_wanted(self) -> None:
+        """The download follows what its callers want, as they come and go."""
+        some, other = ByteRange(start=5, length=1), ByteRange(length=9)
+        told: list[tuple[object, bool]] = []
+        first = self.download.join(lambda piece: None, some)
+        self.download.follow_wanted(lambda ranges, is_all: told.append((ranges, is_all)))
+        for caller in (self.download.join(lambda piece: None, other), self.download.join(lambda piece: None)):
+            caller.addErrback(lambda _: None)
+            self.addCleanup(caller.cancel)
+        self.failureResultOf(self.cancelled(first), CancelledError)
+        both = (some, other)
+        self.assertEqual(told, [((some,), False), (both, False), (both, True), ((other,), True)])
+
+    def cancelled(self, caller: Deferred[Any]) -> Deferred[Any]:
+        """A caller that has gone."""
+        caller.cancel()
+        return caller

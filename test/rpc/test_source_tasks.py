@@ -65,6 +65,14 @@ class LocalTests(SourceTestCase):
         await self.call("DownloadTask", self.request(origin, output_path=str(self.directory / "again")))
         self.assertEqual(len(origin.asked), asked)
 
+    async def test_range(self) -> None:
+        """The pieces that have a range are asked of the source, and no others."""
+        origin = self.origin()
+        wishes = {"piece_length": 4096, "output_path": str(self.output), "request_header": {"Range": "bytes=-9000"}}
+        await self.call("DownloadTask", self.request(origin, **wishes))
+        self.assertEqual(origin.ranges, [(90112, 94207), (94208, 98303), (98304, LENGTH - 1)])
+        self.assertEqual(self.output.read_bytes()[-9000:], self.content[-9000:])
+
     async def test_not_there(self) -> None:
         """What the source answers is told with its status, as dfget shows it."""
         call = self.call("DownloadTask", self.request(self.origin(always=say(404, X_Reason="gone"))))

@@ -107,6 +107,13 @@ class RangeTests(LocalPeerTestCase):
         for piece in pieces_in(replies):
             self.assertEqual(piece.content, self.content[piece.offset : piece.offset + piece.length])
 
+    async def test_nothing_else_is_fetched(self) -> None:
+        """What is before a range is not fetched, nor what is behind it."""
+        request = self.request()
+        request.download.request_header["Range"] = "bytes=81920-90111"
+        await self.call("DownloadTask", request)
+        self.assertEqual(self.sent.bytes_sent, 2 * 4096)
+
     async def test_output(self) -> None:
         """The output is as long as the content, and has the range."""
         output = self.directory / "output"

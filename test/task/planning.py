@@ -13,6 +13,7 @@ from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.task.pieces import Pieces
 from dragonfly_vortex.task.scheduler import Plan, Request
 from dragonfly_vortex.task.timing import Timing
+from dragonfly_vortex.task.wanted import Wanted
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["DIGEST", "GOT", "TASK_ID", "PlanTestCase", "piece", "pieces_of", "why"]
@@ -58,6 +59,7 @@ class PlanTestCase(SynchronousTestCase):
     ) -> None:
         """Plan a download from these parents, at 100 seconds."""
         self.from_source: Counter[str] = Counter()
+        self.wanted = Wanted()
         self.plan = Plan(
             TASK_ID,
             parents,
@@ -67,6 +69,7 @@ class PlanTestCase(SynchronousTestCase):
             source=source,
             back_to_source=back_to_source,
             from_source=self.from_source,
+            wanted=self.wanted,
         )
         self.now = 100.0
         self.plan.advance(self.now)
