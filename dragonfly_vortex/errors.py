@@ -58,6 +58,7 @@ __all__ = [
     "TaskDigestMismatch",
     "TaskError",
     "TaskNotFound",
+    "TimedOut",
     "TooFewDescriptors",
     "UnexpectedPiece",
     "UnknownProtocol",
@@ -237,6 +238,18 @@ class TooFewDescriptors(VortexError):
         super().__init__(f"expected a limit of open files (ulimit -n) of {needed} or more, got {limit}")
         self.needed = needed
         self.limit = limit
+
+
+class TimedOut(VortexError):
+    """
+    A command was not done in the time that it had.
+
+    :param timeout: that time, in seconds.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__(f"expected to be done within {timeout:g} s, was not")
+        self.timeout = timeout
 
 
 class NoPeerFound(VortexError):

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import math
-import re
-import sys
 from pathlib import Path
 from typing import NoReturn
 
 from dragonfly_vortex import __version__
-from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.cli import values
+from dragonfly_vortex.cli.environment import read_environment
 from dragonfly_vortex.cli.exit_status import ExitStatus
 from dragonfly_vortex.cli.origin import add_origin_options
 from dragonfly_vortex.cli.source import add_source_options
 from dragonfly_vortex.cli.text import one_line
-from dragonfly_vortex.digest import parse_digest
 from dragonfly_vortex.transport_table import BEST, transports_named
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["STDOUT", "make_parser"]
-
-STDOUT = "-"
-"""What stands for standard output."""
+__all__ = ["make_parser"]
 
 _EPILOG = "exit status: " + ", ".join(
     f"{status.value} {status.name.lower().replace('_', ' ')}" for status in ExitStatus
 )
 
-_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
 _TASK_ID_HELP = "the task's ID, or the first four or more characters of it"
-_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
-_CONCURRENCY = re.compile(r"[1-9][0-9]{0,3}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,74 +32,113 @@ class _Parser(argparse.ArgumentParser):
         self.exit(ExitStatus.USAGE, f"{one_line(f'{self.prog}: {message}')}\n")
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Keeps the lines of examples as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
+_Commands = argparse._SubParsersAction  # which is argparse's own name for what add_subparsers gives
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser for the whole command line; its result says in ``command`` which sub-command was called."""
     parser = _Parser(prog="dfvortex", description="Serve and fetch files as Dragonfly's pieces.", epilog=_EPILOG)
     parser.add_argument(
-        "--version", action="version", version=f"dfvortex {__version__}", help="show the version and exit"
+        "-V", "--version", action="version", version=f"dfvortex {__version__}", help="show the version and exit"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _add_import(commands)
+    _add_download(commands)
+    _add_list(commands)
+    _add_stat(commands)
+    _add_export(commands)
+    _add_verify(commands)
+    _add_remove(commands)
+    return parser
 
-    importing = _command(commands, "import", "put a file into the storage, and print its task ID as the last line")
-    importing.add_argument("path", metavar="PATH", type=Path, help="the file")
-    importing.add_argument(
+
+def _add_import(commands: _Commands[_Parser]) -> None:
+    parser = _command(
+        commands,
+        "import",
+        "put a file into the storage, and print its task ID as the last line",
+        "dfvortex import model.bin",
+        "dfvortex import --piece-length 4MiB --link model.bin",
+    )
+    parser.add_argument("path", metavar="PATH", type=Path, help="the file")
+    parser.add_argument(
         "--piece-length",
         metavar="N",
-        type=_piece_length,
+        type=values.piece_length,
         help="bytes of a piece, like 4194304 or 4MiB; default: by Dragonfly's rule, from 4MiB to 64MiB",
     )
-    importing.add_argument("--task-id", metavar="ID", help="the task's ID; default: the SHA-256 of the content")
-    importing.add_argument(
+    parser.add_argument("--task-id", metavar="ID", help="the task's ID; default: the SHA-256 of the content")
+    parser.add_argument(
         "--dragonfly-id",
         action="store_true",
         help="make the ID as dfget and dfcache do, from the options below and --piece-length; each of those options "
         "implies it; default: the SHA-256 of the content",
     )
-    importing.add_argument("--url", metavar="URL", help="where the content comes from; default: none")
-    add_origin_options(importing)
-    importing.add_argument(
+    parser.add_argument("--url", metavar="URL", help="where the content comes from; default: none")
+    add_origin_options(parser)
+    parser.add_argument(
         "--ttl",
         metavar="DURATION",
-        type=_ttl,
+        type=values.ttl,
         help="how long the task is kept, like 24h or 7d: a standard or cache task after its last use, a persistent one "
         "after its import; 0 for no end; default: gc.policy of the configuration",
     )
-    importing.add_argument(
+    parser.add_argument(
         "--link", action="store_true", help="link the file, which must not be changed afterwards; default: copy it"
     )
-    _add_storage(importing)
-    _add_kind(importing)
+    _add_timeout(parser)
+    _add_progress(parser)
+    _add_storage(parser)
+    _add_kind(parser)
+    names = ("--content-for-calculating-task-id", "--piece-length", "--application", "--tag")
+    read_environment(parser, "DFCACHE_IMPORT_", *names, "--ttl", "--timeout", "--no-progress")
 
+
+def _add_download(commands: _Commands[_Parser]) -> None:
     transports = transports_named(BEST)
     protocols = (*(each.name for each in transports), BEST)
-    download = _command(
-        commands, "download", "fetch a task from its parents and its source into a file or the storage, and verify it"
+    parser = _command(
+        commands,
+        "download",
+        "fetch a task from its parents and its source into a file or the storage, and verify it",
+        "dfvortex download TASK_ID --parent 127.0.0.1:4005 -O copy.bin",
+        "dfvortex download TASK_ID --parent grpc://127.0.0.1:4000 --store",
+        "dfvortex download http://127.0.0.1:8080/model.bin -O copy.bin --overwrite",
+        "dfvortex download TASK_ID --parent 127.0.0.1:4005 -O - --quiet | sha256sum",
     )
-    download.add_argument(
+    parser.add_argument(
         "task_id",
         metavar="TASK_ID|URL",
-        type=_task_id,
-        help="the SHA-256 of the content, with --digest any task ID; or the URL of its source: http, https, or "
+        type=values.task_id,
+        help="the SHA-256 of the content, with --digest any task ID, with --store the first four or more characters of "
+        "the ID of a task in the storage; or the URL of its source: http, https, or "
         "hf://[datasets/|spaces/]OWNER/REPOSITORY[@REVISION]/PATH",
     )
-    download.add_argument(
+    parser.add_argument(
         "--digest",
         metavar="sha256:HEX|sha512:HEX|crc32:DECIMAL|none",
-        type=_digest,
+        type=values.digest,
         help="the digest of the content, where the task ID is not its SHA-256; with none each piece is verified by its "
         "own digest only, and the whole by its length; default: the task ID, and none for a URL",
     )
-    download.add_argument(
+    parser.add_argument(
         "--parent",
         metavar="SCHEME://HOST:PORT",
         dest="parents",
         action="append",
-        type=_parent,
+        type=values.parent,
         help="a peer that has the task; may be given several times. "
         + "; ".join(f"{each.scheme}, or {each.tls_scheme} for TLS: {each.purpose}" for each in transports)
         + f"; a bare HOST:PORT means {transports[0].scheme}; default: download.parents of the configuration",
     )
-    download.add_argument(
+    parser.add_argument(
         "--parents",
         metavar="FILE",
         dest="parents_file",
@@ -116,114 +146,180 @@ def make_parser() -> argparse.ArgumentParser:
         help="a list of parents, a line for each, which is read again when it changes: a parent that is added is "
         "asked, one that is removed gets no more requests; default: none",
     )
-    download.add_argument(
+    parser.add_argument(
         "--protocol",
         metavar="|".join(protocols),
         choices=protocols,
         help="the transport for content; auto is the best that each parent offers; "
         "default: download.protocol of the configuration, which is auto",
     )
-    download.add_argument(
-        "--output",
-        metavar="PATH",
-        type=_output,
-        help="the file to write, or - for standard output; default: none, then --store is needed",
-    )
-    download.add_argument(
+    _add_output(parser, "the file to write, or - for standard output; default: none, then --store is needed")
+    parser.add_argument(
         "--store",
         action="store_true",
         help="put the task into the storage, of which a peer serves each piece at once; default: write the output only",
     )
-    _add_overwrite(download)
-    download.add_argument(
+    _add_overwrite(parser)
+    _add_hard_link(parser, "with --store make the output a hard link to the file in the storage, or fail")
+    parser.add_argument(
         "--no-sync",
         action="store_true",
         help="do not wait until the output is on the disk: it may be lost in a power cut; not with --store; default: "
         "wait",
     )
-    download.add_argument(
+    parser.add_argument(
         "--concurrency",
         metavar="N",
-        type=_concurrency,
+        type=values.concurrency,
         help="pieces under way at once; default: download.concurrent_piece_count of the configuration, which is 8",
     )
-    download.add_argument(
+    parser.add_argument(
         "--retry",
         metavar="SECONDS",
-        type=_seconds,
+        type=values.seconds,
         default=30.0,
         help="how long to go on without progress; meanwhile parents that fail are asked again after growing pauses. "
         "With 0 a parent that fails twice is not asked again; default: 30",
     )
-    download.add_argument(
+    _add_timeout(parser)
+    _add_progress(parser)
+    parser.add_argument(
         "--config",
         metavar="FILE",
         type=Path,
         help="the configuration; default: none, and ./tap.yaml with --store or where no parent is named",
     )
-    download.add_argument(
+    parser.add_argument(
         "--piece-length",
         metavar="N",
-        type=_piece_length,
+        type=values.piece_length,
         help="bytes of a piece of a task with a source, which makes it another task; default: by Dragonfly's rule",
     )
-    add_source_options(download)
-    _add_kind(download)
+    add_source_options(parser)
+    _add_kind(parser)
+    names = ("--overwrite", "--force-hard-link", "--content-for-calculating-task-id", "--timeout", "--piece-length")
+    origin = ("--application", "--tag", "--storage-region", "--storage-endpoint", "--disable-back-to-source")
+    hub = ("--hf-revision", "--hf-token", "--hf-base-url")
+    read_environment(parser, "DFGET_", *names, *origin, *hub, "--no-progress")
 
-    listing = _command(commands, "list", "show the tasks in the storage")
-    _add_storage(listing)
 
-    stat = _command(commands, "stat", "show a task, its pieces, and what is damaged")
-    stat.add_argument("task_id", metavar="TASK_ID", type=_task_id, help=_TASK_ID_HELP)
-    _add_storage(stat)
-    _add_optional_kind(stat)
+def _add_list(commands: _Commands[_Parser]) -> None:
+    parser = _command(commands, "list", "show the tasks in the storage", "dfvortex list")
+    _add_storage(parser)
 
-    export = _command(commands, "export", "verify a task in the storage and write its content to a file")
-    export.add_argument("task_id", metavar="TASK_ID", type=_task_id, help=_TASK_ID_HELP)
-    export.add_argument(
-        "--output",
-        metavar="PATH",
-        type=_output,
-        required=True,
-        help="the file to write, or - for standard output",
+
+def _add_stat(commands: _Commands[_Parser]) -> None:
+    parser = _command(commands, "stat", "show a task, its pieces, and what is damaged", "dfvortex stat TASK_ID")
+    parser.add_argument("task_id", metavar="TASK_ID", type=values.task_id, help=_TASK_ID_HELP)
+    _add_storage(parser)
+    _add_optional_kind(parser)
+
+
+def _add_export(commands: _Commands[_Parser]) -> None:
+    parser = _command(
+        commands,
+        "export",
+        "verify a task in the storage and write its content to a file",
+        "dfvortex export TASK_ID -O exported.bin",
+        "dfvortex export TASK_ID -O - --quiet | sha256sum",
     )
-    _add_overwrite(export)
-    _add_storage(export)
-    _add_optional_kind(export)
-
-    verify = _command(commands, "verify", "read what is in the storage and say what is damaged")
-    verify.add_argument(
-        "task_id", metavar="TASK_ID", nargs="?", type=_task_id, help=f"{_TASK_ID_HELP}; default: all tasks"
+    parser.add_argument("task_id", metavar="TASK_ID", type=values.task_id, help=_TASK_ID_HELP)
+    _add_output(parser, "the file to write, or - for standard output", is_required=True)
+    parser.add_argument(
+        "--digest",
+        metavar="sha256:HEX|sha512:HEX|crc32:DECIMAL",
+        type=values.digest,
+        help="a digest that the content must have; default: the one that the storage knows, if it knows one",
     )
-    verify.add_argument(
+    _add_overwrite(parser)
+    _add_hard_link(parser, "make the output a hard link to the file in the storage, or fail")
+    _add_timeout(parser)
+    _add_progress(parser)
+    _add_storage(parser)
+    _add_optional_kind(parser)
+    read_environment(parser, "DFCACHE_EXPORT_", "--overwrite", "--force-hard-link", "--timeout", "--no-progress")
+
+
+def _add_verify(commands: _Commands[_Parser]) -> None:
+    parser = _command(
+        commands,
+        "verify",
+        "read what is in the storage and say what is damaged",
+        "dfvortex verify TASK_ID",
+        "dfvortex verify --rate-limit 500MiB",
+    )
+    parser.add_argument(
+        "task_id", metavar="TASK_ID", nargs="?", type=values.task_id, help=f"{_TASK_ID_HELP}; default: all tasks"
+    )
+    parser.add_argument(
         "--rate-limit",
         metavar="SIZE",
-        type=_rate,
+        type=values.rate,
         help="bytes to read per second, such as 50MiB; default: unlimited",
     )
-    _add_storage(verify)
-    _add_optional_kind(verify)
-
-    remove = _command(commands, "remove", "delete a task from the storage")
-    remove.add_argument("task_id", metavar="TASK_ID", type=_task_id, help=_TASK_ID_HELP)
-    _add_storage(remove)
-    _add_optional_kind(remove)
-    return parser
+    _add_progress(parser)
+    _add_storage(parser)
+    _add_optional_kind(parser)
 
 
-def _command(commands: argparse._SubParsersAction[_Parser], name: str, summary: str) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+def _add_remove(commands: _Commands[_Parser]) -> None:
+    parser = _command(commands, "remove", "delete a task from the storage", "dfvortex remove TASK_ID")
+    parser.add_argument("task_id", metavar="TASK_ID", type=values.task_id, help=_TASK_ID_HELP)
+    _add_storage(parser)
+    _add_optional_kind(parser)
 
 
-def _add_storage(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--config", metavar="FILE", type=Path, help="the configuration, which names the storage; default: ./tap.yaml"
+# -- options of several commands
+
+
+def _command(commands: _Commands[_Parser], name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
+    """Add a sub-command with examples, which ``test.cli.test_arguments`` runs."""
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="\n".join(("examples:", *(f"  {example}" for example in examples))),
+        formatter_class=_Formatter,
     )
+
+
+def _add_output(parser: argparse.ArgumentParser, purpose: str, *, is_required: bool = False) -> None:
+    parser.add_argument("-O", "--output", metavar="PATH", type=values.output, required=is_required, help=purpose)
 
 
 def _add_overwrite(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace an existing output; default: an existing output is an error"
+    )
+
+
+def _add_hard_link(parser: argparse.ArgumentParser, purpose: str) -> None:
+    parser.add_argument(
+        "--force-hard-link",
+        action="store_true",
+        help=f"{purpose}; it must not be changed afterwards; default: a file of its own",
+    )
+
+
+def _add_timeout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout",
+        metavar="DURATION",
+        type=values.duration,
+        help="how long the command may take, such as 90s or 2h; default: as long as it goes on",
+    )
+
+
+def _add_progress(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-progress", action="store_true", help="show no bar; default: a bar on a terminal")
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="show nothing but errors, and what is asked for; default: a result"
+    )
+
+
+def _add_storage(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config", metavar="FILE", type=Path, help="the configuration, which names the storage; default: ./tap.yaml"
     )
 
 
@@ -237,101 +333,4 @@ def _add_optional_kind(parser: argparse.ArgumentParser) -> None:
 
 def _kind_argument(parser: argparse.ArgumentParser, purpose: str, default: PieceKind | None) -> None:
     names = "|".join(kind.label for kind in PieceKind)
-    parser.add_argument("--kind", metavar=names, type=_kind, default=default, help=purpose)
-
-
-def _kind(text: str) -> PieceKind:
-    try:
-        return PieceKind.from_label(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _output(text: str) -> Path | str:
-    """
-    A file; or ``-``, which is standard output, and no path: one would take ``./-`` for the same.
-
-    A path drops a slash at its end, so that a directory that is not there would become a file.
-    """
-    if not text or text.endswith("/"):
-        raise argparse.ArgumentTypeError(f"expected the path of a file, or {STDOUT}, got {text!r}")
-    if text != STDOUT:
-        return Path(text)
-    if sys.stdout is None:
-        raise argparse.ArgumentTypeError("expected standard output to be open, it is closed")
-    return text
-
-
-def _concurrency(text: str) -> int:
-    if not _CONCURRENCY.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 9999, got {text!r}")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    if not _SECONDS.fullmatch(text):
-        raise argparse.ArgumentTypeError(f"expected seconds from 0 to 999999, such as 30 or 0.5, got {text!r}")
-    return float(text)
-
-
-def _piece_length(text: str) -> int:
-    from dragonfly_vortex.geometry import MAX_PIECE_LENGTH
-
-    return _size(text, MAX_PIECE_LENGTH)
-
-
-def _ttl(text: str) -> int:
-    """A time to live in seconds, written as in the configuration; 0 for no end."""
-    from dragonfly_vortex.config.kinds import Duration
-    from dragonfly_vortex.config.yaml_tree import Scalar
-
-    if text == "0":
-        return 0
-    duration = Duration(minimum=1)
-    try:
-        return math.ceil(duration.parse(Scalar(text=text, tag="str", line=0)))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected {duration.allowed}, or 0 for no end, got {text!r}") from error
-
-
-def _rate(text: str) -> int:
-    return _size(text, 1 << 60)
-
-
-def _size(text: str, maximum: int) -> int:
-    """A number of bytes, written as in the configuration."""
-    from dragonfly_vortex.config.kinds import Size
-    from dragonfly_vortex.config.yaml_tree import Scalar
-
-    size = Size(maximum=maximum)
-    try:
-        return size.parse(Scalar(text=text, tag="str", line=0))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected {size.allowed}, got {text!r}") from error
-
-
-def _task_id(text: str) -> str:
-    """A task's ID as it is written here: a SHA-256 has small letters."""
-    return text.lower() if _SHA256.fullmatch(text) else text
-
-
-def _digest(text: str) -> str:
-    """A digest as it is written on the wire; empty for none."""
-    if text == "none":
-        return ""
-    algorithm, _, value = text.partition(":")
-    # As it is on the wire: small letters, and no zeros in front of a CRC-32.
-    value = str(int(value)) if algorithm == "crc32" and re.fullmatch("[0-9]+", value) else value.lower()
-    try:
-        parse_digest(f"{algorithm}:{value}")
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return f"{algorithm}:{value}"
-
-
-def _parent(text: str) -> ParentAddress:
-    """A parent's address, which says how it is spoken to."""
-    try:
-        return ParentAddress.from_text(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
+    parser.add_argument("--kind", metavar=names, type=values.kind, default=default, help=purpose)

@@ -20,7 +20,6 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.address import ParentAddress
-from dragonfly_vortex.cli.arguments import STDOUT
 from dragonfly_vortex.cli.configuration import read_config
 from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_signals, status_of
 from dragonfly_vortex.cli.parents import Parents
@@ -28,11 +27,12 @@ from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.cli.resolver import UnawaitedResolver
 from dragonfly_vortex.cli.source import SourceOptions, is_source
 from dragonfly_vortex.cli.text import counted, verified_against
+from dragonfly_vortex.cli.values import STDOUT
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import DEFAULT_FILE, Config, TLSIdentity, client_tls, default_config, server_tls
 from dragonfly_vortex.digest import digest_of_id
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
-from dragonfly_vortex.errors import TaskDigestMismatch, TaskError, UsageError
+from dragonfly_vortex.errors import NotStored, TaskDigestMismatch, TaskError, TimedOut, UsageError
 from dragonfly_vortex.events import DownloadedTask, DownloadEvent, PieceKept, PiecesDropped, Waiting
 from dragonfly_vortex.interfaces import IDownloadTarget, InThread
 from dragonfly_vortex.peer_exchange import PeerExchange, askers_file
@@ -55,7 +55,10 @@ _THREADS = 10
 _DIGESTS = "--digest sha256:..., or --digest none to verify each piece only"
 
 _PATIENCE = 5.0
-"""Seconds that a command has to tidy up after a signal. A storage may wait for the lock of a process that is frozen."""
+"""
+Seconds that a command has to tidy up after a signal or its time. A storage may wait for the lock of a process that is
+frozen.
+"""
 
 
 def download_task(arguments: Namespace) -> ExitStatus:
@@ -64,6 +67,8 @@ def download_task(arguments: Namespace) -> ExitStatus:
         raise UsageError("expected --output PATH, --store or both, got neither")
     if arguments.no_sync and arguments.store:
         raise UsageError("expected --no-sync without --store, got both: a piece is offered once it is on the disk")
+    if arguments.force_hard_link and not (arguments.store and isinstance(arguments.output, Path)):
+        raise UsageError("expected --force-hard-link with --store and the --output of a file, got it without them")
     if "/" in arguments.task_id and not is_source(arguments.task_id):
         from dragonfly_vortex.identity import shown_url
 
@@ -71,12 +76,9 @@ def download_task(arguments: Namespace) -> ExitStatus:
             "expected a task ID, or a URL that begins with http://, https:// or hf://,"
             f" got {shown_url(arguments.task_id)!r}"
         )
-    if arguments.digest is None and not digest_of_id(arguments.task_id) and not is_source(arguments.task_id):
-        raise UsageError(
-            f"expected a task ID that is the SHA-256 of the content, 64 hexadecimal digits, got {arguments.task_id!r};"
-            f" for another ID give {_DIGESTS}"
-        )
     config = _config(arguments)
+    if arguments.digest is None and not digest_of_id(arguments.task_id) and not is_source(arguments.task_id):
+        _complete_id(arguments, config)
     source = SourceOptions(arguments, config)
     is_named = arguments.parents or arguments.parents_file is not None
     named = (arguments.parents or ()) if is_named else config.download.parents
@@ -89,7 +91,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
     pool = DaemonThreadPool(minthreads=0, maxthreads=_THREADS, name="download")
     pool.start()
     in_thread = partial(run_in_pool, reactor, pool)
-    with ProgressBar("downloading") as bar:
+    with ProgressBar("downloading", is_hidden=arguments.no_progress, is_quiet=arguments.quiet) as bar:
         askers = None
         if config.discovery.peer_exchange and arguments.store:
             askers = askers_file(config.storage.dir, arguments.kind, arguments.task_id)
@@ -109,10 +111,12 @@ def download_task(arguments: Namespace) -> ExitStatus:
         )
         source.add_to(negotiation, arguments.task_id)
         work = partial(_download, reactor, in_thread, config, arguments, parents, source, negotiation, bar)
-        result = _run(reactor, lambda: Deferred.fromCoroutine(work()))
+        result = _run(reactor, lambda: Deferred.fromCoroutine(work()), arguments.timeout)
         pool.abandon()
     if isinstance(result, ExitStatus):
         return result
+    if arguments.quiet:
+        return ExitStatus.DONE
     carried = [f"{counted(count, 'piece')} over {transport}" for transport, count in negotiation.carried.items()]
     if result.from_source:
         reasons = sorted(result.from_source.items())
@@ -136,6 +140,26 @@ def download_task(arguments: Namespace) -> ExitStatus:
         file=sys.stderr if arguments.output == STDOUT else sys.stdout,
     )
     return ExitStatus.DONE
+
+
+def _complete_id(arguments: Namespace, config: Config) -> None:
+    """
+    Complete the beginning of the ID of a task in the storage.
+
+    :raises UsageError: nothing is stored that begins so, or several tasks are.
+    """
+    if arguments.store:
+        from dragonfly_vortex.cli.storage_commands import find_task
+        from dragonfly_vortex.storage.catalog import Catalog
+        from dragonfly_vortex.storage.database import Access
+
+        with suppress(NotStored), Catalog(config.storage.dir, Access.READ) as catalog:
+            arguments.task_id = find_task(catalog, arguments.task_id, arguments.kind).task_id
+    if not digest_of_id(arguments.task_id):
+        raise UsageError(
+            f"expected a task ID that is the SHA-256 of the content, 64 hexadecimal digits, got {arguments.task_id!r};"
+            f" for another ID give {_DIGESTS}"
+        )
 
 
 def _may_need_tls(config: Config, arguments: Namespace, named: Sequence[ParentAddress]) -> bool:
@@ -294,6 +318,7 @@ async def _export(in_thread: InThread, config: Config, arguments: Namespace) -> 
             sys.stdout.fileno() if arguments.output == STDOUT else arguments.output,
             overwrite=arguments.overwrite,
             progress=look,
+            must_link=arguments.force_hard_link,
         )
 
     try:
@@ -303,31 +328,35 @@ async def _export(in_thread: InThread, config: Config, arguments: Namespace) -> 
         raise
 
 
-def _run(reactor: IPeerReactor, work: Callable[[], Deferred[_T]]) -> _T | ExitStatus:
+def _run(reactor: IPeerReactor, work: Callable[[], Deferred[_T]], timeout: float | None) -> _T | ExitStatus:
     """
     Run the reactor until the work is done. A signal cancels it, and it has :data:`_PATIENCE` to tidy up.
 
+    :param timeout: seconds after which it is cancelled, too; None for no limit.
     :returns: what the work gave, or the status for the signal that ended it.
+    :raises TimedOut: it took too long.
     :raises Exception: what the work failed with.
     """
     outcomes: list[_T | Failure] = []
-    signals: list[ExitStatus] = []
+    causes: list[ExitStatus | TimedOut] = []  # why it was cancelled
 
     def begin() -> None:
         working = work()
 
-        def cancel() -> None:
+        def cancel(cause: ExitStatus | TimedOut) -> None:
+            causes.append(cause)
             reactor.callLater(_PATIENCE, stop)
             working.cancel()
 
         def interrupt(number: int, frame: FrameType | None) -> None:
-            signals.append(STATUS_OF_SIGNAL[signal.Signals(number)])
-            reactor.callFromThread(cancel)
+            reactor.callFromThread(cancel, STATUS_OF_SIGNAL[signal.Signals(number)])
 
         # Not earlier: a reactor sets its own handlers when it starts to run.
         on_signals(interrupt, *STATUS_OF_SIGNAL)
         working.addBoth(outcomes.append)
         working.addBoth(stop)
+        if timeout is not None and not outcomes:
+            reactor.callLater(timeout, cancel, TimedOut(timeout))
 
     def stop(_: object = None) -> None:
         with suppress(ReactorNotRunning):
@@ -335,11 +364,13 @@ def _run(reactor: IPeerReactor, work: Callable[[], Deferred[_T]]) -> _T | ExitSt
 
     reactor.callWhenRunning(begin)
     reactor.run()
-    if not outcomes:  # it was not done in time, or a signal came after the reactor's handlers and before ours
-        return signals[0] if signals else ExitStatus.INTERRUPTED
-    outcome = outcomes[0]
-    if isinstance(outcome, Failure):
-        if signals and outcome.check(CancelledError):
-            return signals[0]
-        outcome.raiseException()
-    return outcome
+    for outcome in outcomes:
+        if not isinstance(outcome, Failure):
+            return outcome
+        if not causes or not outcome.check(CancelledError):
+            outcome.raiseException()
+    # It was cancelled, or not done in time; or a signal came after the reactor's handlers and before ours.
+    cause = causes[0] if causes else ExitStatus.INTERRUPTED
+    if isinstance(cause, TimedOut):
+        raise cause
+    return cause

@@ -22,6 +22,7 @@ from dragonfly_vortex.errors import (
     PieceTimeout,
     TaskDigestMismatch,
     TaskNotFound,
+    TimedOut,
     UsageError,
     VortexError,
 )
@@ -66,6 +67,7 @@ _STATUSES: dict[type[VortexError], ExitStatus] = {
     ParentUnreachable: ExitStatus.UNREACHABLE,
     NoPeerFound: ExitStatus.UNREACHABLE,
     PieceTimeout: ExitStatus.TIMED_OUT,
+    TimedOut: ExitStatus.TIMED_OUT,
 }
 
 

@@ -25,10 +25,13 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
     Bytes done, rate, time left, and pieces.
 
     :param what: a word for the work.
+    :param is_hidden: whether there is no bar.
+    :param is_quiet: whether there are neither a bar nor lines.
     """
 
-    def __init__(self, what: str) -> None:
-        self._bar = _shown(what) if os.isatty(2) else None
+    def __init__(self, what: str, *, is_hidden: bool = False, is_quiet: bool = False) -> None:
+        self._is_quiet = is_quiet
+        self._bar = _shown(what) if os.isatty(2) and not is_hidden and not is_quiet else None
 
     def show(self, done: int, total: int | None, pieces: int) -> None:
         """
@@ -47,6 +50,8 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
     def say(self, line: str) -> None:
         """Write a line to standard error, above the bar where there is one."""
         text = f"dfvortex: {one_line(line)}"
+        if self._is_quiet:
+            return
         if self._bar is None or self._bar.last_print_t == self._bar.start_t:  # the bar has not been shown yet
             print(text, file=sys.stderr)
         else:

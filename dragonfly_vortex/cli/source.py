@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,14 @@ def add_source_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--hf-token", metavar="TOKEN", help="the token for hf://; default: HF_TOKEN of the environment, or none"
     )
+    parser.add_argument(
+        "--hf-revision", metavar="TEXT", help="the revision for hf:// where --revision gives none; default: main"
+    )
+    parser.add_argument(
+        "--hf-base-url",
+        metavar="URL",
+        help="the hub for hf://, or a mirror of it; default: HF_ENDPOINT of the environment, or https://huggingface.co",
+    )
     policies = [each.value for each in BackToSource]
     parser.add_argument(
         "--back-to-source",
@@ -47,6 +56,11 @@ def add_source_options(parser: ArgumentParser) -> None:
         type=_policy,
         help="when the source is asked for what no parent has; default: download.back_to_source of the configuration, "
         "which is last_resort",
+    )
+    parser.add_argument(
+        "--disable-back-to-source",
+        action="store_true",
+        help="the same as --back-to-source never; default: as --back-to-source says",
     )
     add_origin_options(parser)
 
@@ -65,17 +79,24 @@ class SourceOptions:
         """What the task is made from; None where the command names no URL."""
         self.policy: BackToSource = arguments.back_to_source or config.download.back_to_source
         """When the source is asked."""
+        if arguments.disable_back_to_source:
+            self.policy = BackToSource.NEVER
         self.address = ""
         """The source among the parents of the download; empty where it is not asked."""
         self._headers: list[Header] = arguments.headers or []
         self._token: str = arguments.hf_token or ""
         if not is_source(arguments.task_id):
             return
-        from dragonfly_vortex.identity import normalize_url, task_id_of
+        from dragonfly_vortex.identity import default_revision, normalize_url, task_id_of
         from dragonfly_vortex.source.location import origin_from
 
         named = origin_from(normalize_url(arguments.task_id))
+        default = default_revision(named.url)
+        if default and named.revision == default:  # the URL of a hub, which names no revision itself
+            arguments.revision = arguments.revision or arguments.hf_revision
         arguments.revision = arguments.revision or named.revision
+        if arguments.hf_base_url:
+            os.environ["HF_ENDPOINT"] = arguments.hf_base_url  # of this process, which is for this download alone
         self.origin = origin_of(arguments, named.url, arguments.piece_length)
         arguments.task_id = task_id_of(self.origin, arguments.kind)
         arguments.digest = arguments.digest or ""

@@ -8,13 +8,13 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dragonfly_vortex.cli.arguments import STDOUT
 from dragonfly_vortex.cli.configuration import read_config
 from dragonfly_vortex.cli.exit_status import ExitStatus
 from dragonfly_vortex.cli.origin import origin_of
 from dragonfly_vortex.cli.progress import ProgressBar
 from dragonfly_vortex.cli.text import counted, one_line, verified_against
-from dragonfly_vortex.errors import NotStored, UsageError
+from dragonfly_vortex.cli.values import STDOUT
+from dragonfly_vortex.errors import NotStored, TimedOut, UsageError
 from dragonfly_vortex.geometry import SHORTEST_BY_RULE, Progress, piece_count, piece_length_for
 from dragonfly_vortex.identity import DEFAULT_FILTERED_QUERY_PARAMS, shown_url
 from dragonfly_vortex.model import Origin, StoredTask
@@ -23,7 +23,15 @@ from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["export_task", "import_task", "list_tasks", "remove_task", "stat_task", "verify_tasks"]
+__all__ = [
+    "export_task",
+    "find_task",
+    "import_task",
+    "list_tasks",
+    "remove_task",
+    "stat_task",
+    "verify_tasks",
+]
 
 _SHORTEST_PREFIX = 4
 """Characters of a task ID that may stand for it."""
@@ -42,8 +50,8 @@ Pieces from which on an import is said to take long: each is a row of the catalo
 
 def import_task(arguments: Namespace) -> ExitStatus:
     """``dfvortex import``: the task ID is the last line."""
-    with ProgressBar("importing") as bar:
-        show = _shown_on(bar)
+    with _bar("importing", arguments) as bar:
+        show = _shown_on(bar, arguments.timeout)
 
         def progressed(progress: Progress) -> None:
             if progress.content_done == 0 and progress.piece_count > _MANY_PIECES:
@@ -72,7 +80,8 @@ def import_task(arguments: Namespace) -> ExitStatus:
             )
     count = piece_count(task.content_length or 0, task.piece_length)
     pieces = f"{counted(count, 'piece')} of at most {task.piece_length} bytes"
-    print(f"{arguments.path}: {counted(task.content_length or 0, 'byte')} in {pieces}")
+    if not arguments.quiet:
+        print(f"{arguments.path}: {counted(task.content_length or 0, 'byte')} in {pieces}")
     print(task.task_id)
     return ExitStatus.DONE
 
@@ -104,7 +113,7 @@ def list_tasks(arguments: Namespace) -> ExitStatus:
 def stat_task(arguments: Namespace) -> ExitStatus:
     """``dfvortex stat``: what there is of a task, and what is damaged."""
     with Catalog(_directory(arguments), Access.READ) as catalog:
-        task = _find(catalog, arguments.task_id, arguments.kind)
+        task = find_task(catalog, arguments.task_id, arguments.kind)
         pieces = catalog.get_pieces(task.kind, task.task_id)
     damaged = [piece for piece in pieces if piece.damage]
     print(f"task:          {task.task_id}")
@@ -140,22 +149,28 @@ def export_task(arguments: Namespace) -> ExitStatus:
     """``dfvortex export``: the content as a file, verified."""
     directory = _directory(arguments)
     with Catalog(directory, Access.READ) as catalog:
-        task = _find(catalog, arguments.task_id, arguments.kind)
+        task = find_task(catalog, arguments.task_id, arguments.kind)
     to_stdout = arguments.output == STDOUT
-    with ProgressBar("exporting") as bar:
+    if to_stdout and arguments.force_hard_link:
+        raise UsageError("expected a file with --force-hard-link, got standard output")
+    with _bar("exporting", arguments) as bar:
         exported = exporter.export_task(
             directory,
             task.kind,
             task.task_id,
             sys.stdout.fileno() if to_stdout else arguments.output,
             overwrite=arguments.overwrite,
-            progress=_shown_on(bar),
+            progress=_shown_on(bar, arguments.timeout),
+            digest=arguments.digest or "",
+            must_link=arguments.force_hard_link,
         )
-    length = counted(exported.content_length or 0, "byte")
-    print(
-        f"{arguments.output}: {length}, {verified_against(exported.digest)}",
-        file=sys.stderr if to_stdout else sys.stdout,
-    )
+    if not arguments.quiet:
+        length = counted(exported.task.content_length or 0, "byte")
+        verified = verified_against(arguments.digest or exported.task.digest)
+        print(
+            f"{arguments.output}: {length} {exported.way.value}, {verified}",
+            file=sys.stderr if to_stdout else sys.stdout,
+        )
     return ExitStatus.DONE
 
 
@@ -166,12 +181,12 @@ def verify_tasks(arguments: Namespace) -> ExitStatus:
         if arguments.task_id is None:
             tasks = [task for task in catalog.list_tasks() if arguments.kind in (None, task.kind)]
         else:
-            tasks = [_find(catalog, arguments.task_id, arguments.kind)]
+            tasks = [find_task(catalog, arguments.task_id, arguments.kind)]
     status = ExitStatus.DONE
     pace = verifier.Pace(arguments.rate_limit)
     for task in tasks:
         try:
-            with ProgressBar("verifying") as bar:
+            with _bar("verifying", arguments) as bar:
                 verdict = verifier.verify_task(directory, task.kind, task.task_id, pace=pace, progress=_shown_on(bar))
         except NotStored:
             if arguments.task_id is not None:
@@ -179,7 +194,8 @@ def verify_tasks(arguments: Namespace) -> ExitStatus:
             continue  # it was removed meanwhile
         if not verdict.is_sound:
             status = ExitStatus.DIGEST_MISMATCH
-        _print_verdict(verdict)
+        if not (arguments.quiet and verdict.is_sound):
+            _print_verdict(verdict)
     return status
 
 
@@ -201,7 +217,7 @@ def remove_task(arguments: Namespace) -> ExitStatus:
     """``dfvortex remove``: the task and its content."""
     directory = _directory(arguments)
     with Catalog(directory, Access.READ) as catalog:
-        task = _find(catalog, arguments.task_id, arguments.kind)
+        task = find_task(catalog, arguments.task_id, arguments.kind)
     remover.remove_task(directory, task.kind, task.task_id)
     return ExitStatus.DONE
 
@@ -211,7 +227,7 @@ def _directory(arguments: Namespace) -> Path:
     return read_config(arguments.config).storage.dir
 
 
-def _find(catalog: Catalog, task_id: str, kind: PieceKind | None) -> StoredTask:
+def find_task(catalog: Catalog, task_id: str, kind: PieceKind | None) -> StoredTask:
     """
     The task of that ID, or else the only one whose ID begins so; of that kind, where one is given.
 
@@ -243,9 +259,23 @@ def _find_by_prefix(catalog: Catalog, prefix: str) -> list[StoredTask]:
     return [task for task in catalog.list_tasks() if task.task_id.startswith(spellings)]
 
 
-def _shown_on(bar: ProgressBar) -> Callable[[Progress], None]:
+def _bar(what: str, arguments: Namespace) -> ProgressBar:
+    """The bar of a command, if it shows one."""
+    return ProgressBar(what, is_hidden=arguments.no_progress, is_quiet=arguments.quiet)
+
+
+def _shown_on(bar: ProgressBar, timeout: float | None = None) -> Callable[[Progress], None]:
+    """
+    Return what shows progress on a bar.
+
+    :param timeout: seconds from now after which it raises :class:`TimedOut`; None for no limit.
+    """
+    begun = time.monotonic()
+
     def show(progress: Progress) -> None:
         bar.show(progress.content_done, progress.content_length, progress.pieces_done)
+        if timeout is not None and time.monotonic() - begun > timeout:
+            raise TimedOut(timeout)
 
     return show
 

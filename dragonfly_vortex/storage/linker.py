@@ -8,6 +8,7 @@ from pathlib import Path
 from dragonfly_vortex.errors import OutputError, OutputExists
 from dragonfly_vortex.storage.atomic_file import check_target, hidden_path
 from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.directories import sync_directory
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["link_task"]
@@ -15,8 +16,8 @@ __all__ = ["link_task"]
 
 def link_task(directory: Path, kind: PieceKind, task_id: str, target: Path, *, overwrite: bool = False) -> None:
     """
-    Make a hard link to a task's file, all of which has to be in the storage. Where the target is such a link already,
-    nothing is done.
+    Make a hard link to a task's file, all of which has to be in the storage. Its name is on the disk then. Where the
+    target is such a link already, nothing is done.
 
     It takes no room. From then on the file is both: what is written into it damages the task's pieces.
 
@@ -33,6 +34,7 @@ def link_task(directory: Path, kind: PieceKind, task_id: str, target: Path, *, o
         check_target(target, overwrite=overwrite)
         if not overwrite:
             os.link(content, target)
+            sync_directory(target.parent)
             return
         hidden = hidden_path(target.parent, target.name)  # a link cannot replace a name, and a rename can
         os.link(content, hidden)
@@ -40,6 +42,7 @@ def link_task(directory: Path, kind: PieceKind, task_id: str, target: Path, *, o
             os.replace(hidden, target)
         finally:
             hidden.unlink(missing_ok=True)
+        sync_directory(target.parent)
     except FileExistsError as error:
         raise OutputExists(f"cannot write {target}: {error.strerror}") from error
     except OSError as error:

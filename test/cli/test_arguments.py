@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import os
 import re
+import shlex
 import sys
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import StringIO
 from pathlib import Path
 
@@ -14,6 +19,7 @@ from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.cli.arguments import make_parser
 from dragonfly_vortex.cli.exit_status import ExitStatus
 from dragonfly_vortex.wire import PieceKind
+from test.processes import PROGRAMS, Daemon, import_file, run, write_config
 
 DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "command-line.md"
 
@@ -62,7 +68,11 @@ class ParserTests(SynchronousTestCase):
                 "storage_endpoint": None,
                 "content_for_calculating_task_id": None,
                 "filtered_query_params": None,
+                "ttl": None,
                 "link": False,
+                "timeout": None,
+                "no_progress": False,
+                "quiet": False,
                 "config": None,
                 "kind": PieceKind.STANDARD,
             },
@@ -79,14 +89,21 @@ class ParserTests(SynchronousTestCase):
                 "output": Path("out"),
                 "store": False,
                 "overwrite": False,
+                "force_hard_link": False,
                 "no_sync": False,
                 "concurrency": None,
                 "retry": 30.0,
+                "timeout": None,
+                "no_progress": False,
+                "quiet": False,
                 "config": None,
                 "piece_length": None,
                 "headers": None,
                 "hf_token": None,
+                "hf_revision": None,
+                "hf_base_url": None,
                 "back_to_source": None,
+                "disable_back_to_source": False,
                 "tag": None,
                 "application": None,
                 "revision": None,
@@ -179,9 +196,9 @@ class ParserTests(SynchronousTestCase):
     def test_output(self) -> None:
         """An output is a file or standard output: no text at all, and a directory, are refused."""
         self.assertEqual(self.download("--output", "a/out").output, Path("a/out"))
-        self.assertEqual(self.download("--output", "-").output, "-")
+        self.assertEqual(self.download("-O", "-").output, "-")
         for text in ("", "out/", "/"):
-            expected = rf"argument --output: expected the path of a file, or -, got '{text}'"
+            expected = rf"argument -O/--output: expected the path of a file, or -, got '{text}'"
             self.assert_refused(expected, "download", TASK_ID, "--parent", "host:4005", "--output", text)
             self.assert_refused(expected, "export", TASK_ID, "--output", text)
 
@@ -233,3 +250,50 @@ class DocumentTests(SynchronousTestCase):
             for action in parser._actions:
                 if action.option_strings and not action.required and "--help" not in action.option_strings:
                     self.assertIn("default: ", str(action.help), f"{name} {action.option_strings}")
+
+
+class _Origin(SimpleHTTPRequestHandler):
+    """Serves the files of a directory, and writes no log."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+class ExampleTests(SynchronousTestCase):
+    """The examples of the help."""
+
+    def test_examples(self) -> None:
+        """Each sub-command has examples, and each example does what it says, in a directory with what it names."""
+        directory = Path(self.mktemp()).absolute()
+        parent = directory / "parent"
+        for each in (directory, parent):
+            write_config(each)
+            each.joinpath("model.bin").write_bytes(b"weights" * 1000)
+        task_id = import_file(parent / "model.bin", directory=parent)
+        web = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Origin, directory=str(parent)))
+        threading.Thread(target=web.serve_forever, daemon=True).start()
+        self.addCleanup(web.server_close)
+        self.addCleanup(web.shutdown)
+        with Daemon(parent) as daemon:
+            real = {
+                "TASK_ID": task_id,
+                "127.0.0.1:4005": f"127.0.0.1:{daemon.port}",
+                "127.0.0.1:4000": f"127.0.0.1:{daemon.grpc_port}",
+                "127.0.0.1:8080": f"127.0.0.1:{web.server_port}",
+            }
+            for name, parser in sub_commands().items():
+                examples = re.findall(rf"(?m)^  (dfvortex {name} .*|dfvortex {name})$", parser.format_help())
+                self.assertNotEqual(examples, [], name)
+                for example in examples:
+                    for word, value in real.items():
+                        example = example.replace(word, value)
+                    self.assert_runs(example, directory)
+
+    def assert_runs(self, example: str, directory: Path) -> None:
+        """Assert that a command line runs to its end without an error."""
+        command: list[str | Path] = [PROGRAMS / "dfvortex", *shlex.split(example)[1:]]
+        if "|" in example:
+            command = ["bash", "-c", f"set -o pipefail; {example}"]
+        environment = {**os.environ, "PATH": f"{PROGRAMS}:{os.environ['PATH']}"}
+        ran = run(command, cwd=directory, env=environment, capture_output=True, text=True, timeout=120)
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""), example)

@@ -383,6 +383,27 @@ class FailureTests(TestCase):
             6, f"piece 2 from parent {parent.address}", parent.address, config="download: {piece_timeout: 1s}"
         )
 
+    async def test_whole_timeout(self) -> None:
+        """A download that is not done within ``--timeout`` ends with one line, and keeps what it has."""
+        parent = self.parent({2: []})
+        ran = await deferToThread(
+            dfvortex,
+            *("download", self.task_id, "--parent", parent.address, "-O", "out", "--timeout", "2s"),
+            directory=self.directory,
+        )
+        self.assertEqual((ran.returncode, ran.stdout), (6, ""))
+        self.assertEqual(ran.stderr, "dfvortex: expected to be done within 2 s, was not\n")
+        self.assertNotEqual([line for line in self.journal() if line.startswith('{"piece"')], [])
+
+    async def test_quiet(self) -> None:
+        """With ``--quiet`` a download says nothing, not even that it waits; an error is said all the same."""
+        parent = self.parent({2: [Pause(8.0), *self.honest(self.request(2))]})
+        command = ("download", self.task_id, "--parent", parent.address, "-O", "out", "--quiet")
+        ran = await deferToThread(dfvortex, *command, directory=self.directory)
+        self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, "", ""))
+        ran = await deferToThread(dfvortex, *command, directory=self.directory)
+        self.assertEqual((ran.returncode, ran.stdout, ran.stderr.count("\n")), (2, "", 1))
+
     async def test_failed(self) -> None:
         """A parent that tells of a failure of its own has failed; its text cannot command the terminal."""
         said = ErrorReply(packet_id=1, code=ErrorCode.INTERNAL, text="disk\n\x1b[2Jfull").to_bytes()

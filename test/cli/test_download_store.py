@@ -232,6 +232,38 @@ class StoreTests(TestCase):
         self.assertGreaterEqual(before, 8)
         await self.assert_stored()
 
+    async def test_prefix(self) -> None:
+        """The beginning of the ID is enough for a task of which the storage has a part, and only for such a one."""
+        prefix = self.task_id[:10]
+        command = ["download", prefix, "--store", "--parent", self.parent.address]
+        ran = await deferToThread(dfvortex, *command, directory=self.directory)
+        self.assertEqual((ran.returncode, ran.stdout, len(ran.stderr.splitlines())), (2, "", 1))
+        self.assertIn(f"got '{prefix}'", ran.stderr)
+        self.seconds = 0.2
+        first = self.start("--concurrency", "1")
+        await self.until_asked(4)
+        first.kill()
+        self.seconds = 0.0
+        ran = await deferToThread(dfvortex, *command, directory=self.directory)
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        self.assertIn(f"sha256:{self.task_id}", ran.stdout)
+        await self.assert_stored()
+
+    async def test_hard_link(self) -> None:
+        """With ``--force-hard-link`` the output is the storage's file; without a storage there is nothing to link."""
+        output = self.directory / "output"
+        await self.end(self.start("--output", output, "--force-hard-link"))
+        (stored,) = (self.directory / "data" / "content").rglob(self.task_id)
+        self.assertTrue(output.samefile(stored))
+        for target in (("--store",), ("--output", "other"), ("--store", "--output", "-")):
+            ran = await deferToThread(
+                dfvortex,
+                *("download", self.task_id, "--parent", self.parent.address, "--force-hard-link", *target),
+                directory=self.directory,
+            )
+            self.assertEqual((ran.returncode, ran.stdout), (2, ""))
+            self.assertIn("expected --force-hard-link with --store and the --output of a file", ran.stderr)
+
     async def test_output_too(self) -> None:
         """With an output as well, the task is in both, and was fetched once; an output that exists stops it before."""
         output = self.directory / "output"

@@ -28,6 +28,7 @@ from dragonfly_vortex.errors import (
     StorageFailure,
     TaskDigestMismatch,
     TaskNotFound,
+    TimedOut,
     UnexpectedPiece,
     UnknownProtocol,
     UsageError,
@@ -64,7 +65,7 @@ class StatusTests(SynchronousTestCase):
                 ParentFailed("p", "t-0", "r", ErrorCode.INVALID_ARGUMENT),
                 NoPeerFound(5),
             ),
-            ExitStatus.TIMED_OUT: (PieceTimeout("p", "t-0", "r"),),
+            ExitStatus.TIMED_OUT: (PieceTimeout("p", "t-0", "r"), TimedOut(2)),
             ExitStatus.FAILED: (
                 OutputError(""),
                 StorageFailure(""),

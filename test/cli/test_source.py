@@ -87,6 +87,19 @@ class CommandTests(SourceCase):
         self.assertEqual(hub.asked[0].headers["authorization"], "Bearer secret")
         self.assertNotIn("authorization", store.asked[0].headers)
 
+    async def test_hub_as_dfget(self) -> None:
+        """The options and variables of ``dfget`` for a hub name it and the revision; a revision in the URL counts."""
+        hub = self.origin()
+        variables = {"HF_ENDPOINT": "http://127.0.0.1:1", "DFGET_HF_REVISION": "v2", "DFGET_HF_TOKEN": "secret"}
+        for url, expected in (("hf://o/r/f", "/o/r/resolve/v2/f"), ("hf://o/r@v1/f", "/o/r/resolve/v1/f")):
+            ran = await self.run_command(
+                *(url, "-O", "out", "--overwrite", "--hf-base-url", hub.url("")),
+                environment=variables,
+            )
+            self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+            self.assertEqual(hub.asked[-1].uri, expected)
+            self.assertEqual(hub.asked[-1].headers["authorization"], "Bearer secret")
+
     async def test_failures(self) -> None:
         """What goes wrong has a status, and an error of one line."""
         origin = self.origin()
@@ -96,6 +109,7 @@ class CommandTests(SourceCase):
             (say(403), (), 1, "expected status 200 or 206, got 403"),
             (None, ("--digest", wrong), 4, "expected"),
             (None, ("--back-to-source", "never"), 2, "expected a parent"),
+            (None, ("--disable-back-to-source",), 2, "expected a parent"),
         ):
             origin.always = fault
             ran = await self.run_command(origin.url("/f?sig=secret"), "--output", "out", *options)

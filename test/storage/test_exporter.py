@@ -2,27 +2,63 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from msgspec.structs import replace
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from dragonfly_vortex.errors import NotStored, OutputError, PieceDamaged, StorageFailure, TaskDigestMismatch
+from dragonfly_vortex.errors import (
+    NotStored,
+    OutputError,
+    OutputExists,
+    PieceDamaged,
+    StorageFailure,
+    TaskDigestMismatch,
+)
 from dragonfly_vortex.geometry import Progress
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
-from dragonfly_vortex.storage.exporter import export_task
+from dragonfly_vortex.storage.exporter import Way, export_task
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.wire import PieceKind
+from test.mounts import run_with_mounts
 from test.storage.contents import content_of
 
 MIB = 1 << 20
 
+#: Exports on a file system of that kind, and counts the blocks that it takes.
+ON_FILE_SYSTEM = """
+from dragonfly_vortex.storage.exporter import export_task
+from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.wire import PieceKind
+image, place, kind = Path(sys.argv[1]), Path("/mnt"), sys.argv[2]
+with image.open("wb") as file:
+    file.truncate(400 << 20)
+subprocess.run([f"mkfs.{kind}", "-q", image], check=True, capture_output=True)
+subprocess.run(["mount", "-o", "loop", image, place], check=True)
+content = os.urandom(20_000_001)
+(place / "source").write_bytes(content)
+task = import_file(place / "source", place / "data", PieceKind.STANDARD)
+os.sync()
+free = os.statvfs(place).f_bfree
+exported = export_task(place / "data", task.kind, task.task_id, place / "out")
+os.sync()
+used = (free - os.statvfs(place).f_bfree) * os.statvfs(place).f_frsize
+print(exported.way.name, used < 2_000_000, (place / "out").read_bytes() == content)
+with (place / "out").open("r+b") as file:
+    file.write(b"changed")
+print(export_task(place / "data", task.kind, task.task_id, place / "again").way.name)
+"""
 
-class ExportTests(SynchronousTestCase):
-    """A task, a target, and what is between them."""
+
+class _Exports(SynchronousTestCase):
+    """A storage and a target."""
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
@@ -49,6 +85,10 @@ class ExportTests(SynchronousTestCase):
         with Catalog(self.directory) as catalog:
             return [piece.damage for piece in catalog.get_pieces(task.kind, task.task_id)]
 
+
+class ExportTests(_Exports):
+    """A task, a target, and what is between them."""
+
     def test_takes_nothing(self) -> None:
         """A target that takes nothing and says nothing is an error, and no endless loop."""
         task = self.put(content_of(2500))
@@ -61,8 +101,8 @@ class ExportTests(SynchronousTestCase):
             return 0
 
         self.patch(os, "write", take_nothing)
-        error = self.assertRaises(OutputError, self.export, task)
-        self.assertIn("none were taken", str(error))
+        with self.assertRaisesRegex(OutputError, "none were taken"):
+            export_task(self.directory, task.kind, task.task_id, 1)
 
     def test_sizes(self) -> None:
         """What is exported is what was imported, whatever its size, and the storage keeps it."""
@@ -192,3 +232,111 @@ class ExportTests(SynchronousTestCase):
         with self.assertRaisesRegex(StorageFailure, "cannot export task .*: .*symbolic links"):
             self.export(task)
         self.assertEqual(self.damage(task), [""])
+
+
+class WayTests(_Exports):
+    """The ways in which a file gets its content. All other tests take the best one here."""
+
+    def refuse(self, number: int | None) -> Callable[..., int]:
+        """A system call that fails with that error; None: that does nothing."""
+
+        def call(*arguments: object) -> int:
+            if number is None:
+                return 0
+            raise OSError(number, os.strerror(number))
+
+        return call
+
+    def way_of(self, task: StoredTask) -> Way:
+        """Export a task, and give the way."""
+        return export_task(self.directory, task.kind, task.task_id, self.target, overwrite=True).way
+
+    def test_fallback(self) -> None:
+        """Where the file system or the kernel refuses a call, the next way is taken, and the file is right."""
+        content = content_of(3 * MIB)
+        task = self.put(content, MIB + 1)
+        for number in (errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.ENOTTY):
+            self.patch(fcntl, "ioctl", self.refuse(number))
+            self.assertIs(self.way_of(task), Way.COPY_FILE_RANGE)
+            self.assertEqual(self.target.read_bytes(), content)
+        for answer in (errno.EOPNOTSUPP, errno.EXDEV, errno.ENOSYS, errno.EPERM, None):
+            self.patch(os, "copy_file_range", self.refuse(answer))
+            self.assertIs(self.way_of(task), Way.COPY)
+            self.assertEqual(self.target.read_bytes(), content)
+
+    def test_refused_later(self) -> None:
+        """A kernel that copies a part only, and then no more, does not make a wrong file."""
+        content = content_of(3 * MIB)
+        task = self.put(content, MIB + 1)
+        copy, lengths = os.copy_file_range, [1000, 2000, 0]
+
+        def copy_little(source: int, output: int, length: int, at: int, to: int) -> int:
+            return copy(source, output, min(length, lengths.pop(0)), at, to)
+
+        self.patch(fcntl, "ioctl", self.refuse(errno.ENOTTY))
+        self.patch(os, "copy_file_range", copy_little)
+        self.assertIs(self.way_of(task), Way.COPY)
+        self.assertEqual(lengths, [])
+        self.assertTrue(self.target.read_bytes() == content)
+
+    def test_no_room(self) -> None:
+        """A full disk is an error of the output, whichever call reports it."""
+        task = self.put(content_of(2500))
+        full = self.refuse(errno.ENOSPC)
+        for name in ("copy_file_range", "pwrite"):
+            self.patch(os, name, full)
+        self.patch(fcntl, "ioctl", full)
+        with self.assertRaisesRegex(OutputError, "No space left"):
+            self.export(task)
+        self.assertEqual(os.listdir(self.outputs), [])
+
+    def test_hard_link(self) -> None:
+        """A hard link is the task's file, made once its content is verified; a pipe cannot be one."""
+        task = self.put(content_of(2500))
+        way = export_task(self.directory, task.kind, task.task_id, self.target, must_link=True).way
+        self.assertIs(way, Way.HARD_LINK)
+        self.assertTrue(os.path.samefile(self.target, self.stored_at(task)))
+        with self.assertRaises(OutputExists):
+            export_task(self.directory, task.kind, task.task_id, self.target, must_link=True)
+        with self.assertRaisesRegex(OutputError, "expected a file to link, got a pipe"):
+            export_task(self.directory, task.kind, task.task_id, 1, must_link=True)
+        self.target.unlink()
+        with self.stored_at(task).open("r+b") as file:
+            file.write(b"damage")
+        with self.assertRaises(PieceDamaged):
+            export_task(self.directory, task.kind, task.task_id, self.target, must_link=True)
+        self.assertEqual(os.listdir(self.outputs), [])
+
+    def test_digest(self) -> None:
+        """A digest that the caller names is verified beside the storage's own."""
+        task = self.put(b"123456789")
+        for digest, is_right in (("crc32:3421780262", True), ("crc32:1", False)):
+            try:
+                export_task(self.directory, task.kind, task.task_id, self.target, digest=digest)
+            except TaskDigestMismatch as error:
+                self.assertIn("expected a content with the digest crc32:1, got", str(error))
+            self.assertEqual(self.target.exists(), is_right)
+            self.target.unlink(missing_ok=True)
+
+    def on_file_system(self, kind: str) -> None:
+        """Assert that a file system of that kind makes a reflink, which takes no room and is a file of its own."""
+        if shutil.which(f"mkfs.{kind}") is None:
+            raise SkipTest(f"no mkfs.{kind} here")
+        image = Path(self.mktemp()).absolute()
+        try:
+            lines = run_with_mounts(ON_FILE_SYSTEM, image, kind)
+        except RuntimeError as error:
+            if "mount" not in str(error):
+                raise
+            raise SkipTest(f"no {kind} can be mounted here") from error
+        finally:
+            image.unlink(missing_ok=True)
+        self.assertEqual(lines, ["REFLINK True True", "REFLINK"])
+
+    def test_xfs(self) -> None:
+        """XFS makes a reflink."""
+        self.on_file_system("xfs")
+
+    def test_btrfs(self) -> None:
+        """Btrfs makes a reflink."""
+        self.on_file_system("btrfs")
