@@ -104,6 +104,12 @@ class ITaskStore(IPieceStore):
     def get_pieces(kind: PieceKind, task_id: str) -> Deferred[list[StoredPiece]]:
         """All pieces of a task, damaged ones too, by number. Fails as :meth:`get_task` does."""
 
+    def offer_mark() -> object:
+        """
+        A mark of what is offered. While it is the same object, no process has taken back a piece that was offered
+        before. It is cheap, and belongs to the reactor's thread.
+        """
+
     def subscribe(changed: Callable[[], None]) -> Callable[[], None]:
         """
         Have a function called after changes of any row, by any process.

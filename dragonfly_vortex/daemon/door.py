@@ -24,6 +24,7 @@ from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.vortex.server import SharedSocket
+from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["Door", "DoorSettings", "IPeerReactor"]
 
@@ -118,6 +119,13 @@ class Door:
         :raises CertificateUnusable: a file for TLS cannot be used; nothing has changed then.
         """
         raise NotImplementedError
+
+    def prepare(self, kind: PieceKind, task_id: str) -> None:
+        """
+        Prepare for children of a task.
+
+        :param task_id: of a complete task.
+        """
 
     def stop(self, timeout: float) -> Deferred[None]:
         """

@@ -18,6 +18,7 @@ from dragonfly_vortex.peer_exchange import Askers
 from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.transport.tls import server_tls_from
 from dragonfly_vortex.transport_table import TCP
+from dragonfly_vortex.wire import PieceKind
 
 if TYPE_CHECKING:
     from dragonfly_vortex.host_stats import NetworkMeter
@@ -74,6 +75,9 @@ class GRPCDoor(Door):
         if identity is None or self._tls is None:
             return lambda: None
         return partial(self._tls.become, server_tls_from(identity))
+
+    def prepare(self, kind: PieceKind, task_id: str) -> None:
+        self._server.prepare(kind, task_id)
 
     def stop(self, timeout: float) -> Deferred[None]:
         return self._server.stop(timeout)

@@ -38,15 +38,26 @@ class Member:
     :param reactor: what the peer runs on.
     :param store: the peer's storage.
     :param downloads: the peer's downloads, which ask schedulers for parents from then on.
+    :param prepare: called with each task that becomes complete while the peer runs: children come as soon as a
+        scheduler knows of it.
     """
 
     _log = Logger()
 
-    def __init__(self, config: Config, reactor: IPeerReactor, store: PieceStore, downloads: Downloads) -> None:
+    def __init__(
+        self,
+        config: Config,
+        reactor: IPeerReactor,
+        store: PieceStore,
+        downloads: Downloads,
+        prepare: Callable[[PieceKind, str], None],
+    ) -> None:
         self._config = config
         self._reactor = reactor
         self._store = store
         self._downloads = downloads
+        self._prepare = prepare
+        self._has_looked = False
         self._membership: Membership | None = None
         self._announced: set[tuple[PieceKind, str]] = set()
         self._has_changed = True
@@ -101,7 +112,10 @@ class Member:
                 pieces = await self._store.get_pieces(kind, task.task_id)
                 if is_complete(task, pieces) and self._membership is not None:
                     self._announced.add((kind, task.task_id))
+                    if self._has_looked:
+                        self._prepare(kind, task.task_id)
                     self._membership.announce_stored(task)
+        self._has_looked = True
         for key in self._announced - there:
             self._announced.discard(key)
             if self._membership is not None:

@@ -313,7 +313,7 @@ class VortexService(Service):
                 "schedulers are configured, and need the gRPC door, which storage.server.protocol leaves out"
             )
             return
-        member = self._member = Member(self.config, self.reactor, store, downloads)
+        member = self._member = Member(self.config, self.reactor, store, downloads, self._doors[GRPC.name].prepare)
 
         def join(_: None) -> None:
             port = self._port_of(GRPC.name)

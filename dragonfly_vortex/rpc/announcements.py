@@ -1,8 +1,9 @@
 """
 What is said about the pieces of complete tasks, kept for the next child. All in the reactor's thread.
 
-A child that asks several parents leaves out those that answer later than the others. So a task that was looked at is
-answered at once, without a look at the storage and without another thread.
+A child that asks several parents takes the pieces of those that answer first (``dragonfly-client`` 1.5.10,
+``piece_collector.rs``). So a complete task that is kept is answered at once, without a look at the storage and without
+another thread.
 """
 
 from __future__ import annotations
@@ -10,28 +11,42 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dragonfly_vortex.errors import StorageError
+from dragonfly_vortex.geometry import piece_count
 from dragonfly_vortex.interfaces import ITaskStore
-from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["Announcements"]
 
 _MOST_KEPT = 65_536
 """Pieces that are kept, at some 200 bytes each."""
 
+_Key = tuple[PieceKind, str]
+
 
 class Announcements:
     """
-    Messages of complete tasks, until the storage changes. :meth:`start` and :meth:`stop` are called once.
+    Messages of complete tasks. They hold while the storage takes no piece back; after that each kept task is looked at
+    again. :meth:`start` and :meth:`stop` are called once.
 
-    :param store: whose changes make all of them old.
-    :ivar changes: how often it has changed. A task is kept only if it has not changed since before it was looked at.
+    :param store: where the tasks are.
+    :param message_of: makes what is said about a piece.
     """
 
-    def __init__(self, store: ITaskStore) -> None:
-        self.changes = 0
+    _log = Logger()
+
+    def __init__(self, store: ITaskStore, message_of: Callable[[PieceKind, PieceMetadata], bytes]) -> None:
         self._store = store
-        self._tasks: OrderedDict[tuple[PieceKind, str], Mapping[int, bytes]] = OrderedDict()
+        self._message_of = message_of
+        self._tasks: OrderedDict[_Key, Mapping[int, bytes]] = OrderedDict()
         self._pieces = 0
+        self._mark: object = None
+        self._stale: OrderedDict[_Key, None] = OrderedDict()  # to be looked at
+        self._is_looking = False
         self._unsubscribe: Callable[[], None] | None = None
 
     def start(self) -> None:
@@ -41,18 +56,28 @@ class Announcements:
     def stop(self) -> None:
         """Keep nothing any more."""
         self._forget_all()
+        self._stale.clear()
         unsubscribe, self._unsubscribe = self._unsubscribe, None
         if unsubscribe is not None:
             unsubscribe()
 
-    def keep(self, kind: PieceKind, task_id: str, messages: Mapping[int, bytes], changes: int) -> None:
+    def mark(self) -> object:
+        """See :meth:`ITaskStore.offer_mark`. Take it before a task is looked at, for :meth:`keep`."""
+        now = self._store.offer_mark()
+        if now is not self._mark:
+            self._mark = now
+            self._stale.update(dict.fromkeys(self._tasks))
+            self._forget_all()
+        return now
+
+    def keep(self, kind: PieceKind, task_id: str, messages: Mapping[int, bytes], mark: object) -> None:
         """
         Keep a complete task, and drop those that were kept for longest where there are too many pieces.
 
         :param messages: what is said about each piece that can be had, by its number.
-        :param changes: :attr:`changes` before the task was looked at.
+        :param mark: :meth:`mark` before the task was looked at.
         """
-        if changes != self.changes or self._unsubscribe is None or len(messages) > _MOST_KEPT:
+        if mark is not self.mark() or self._unsubscribe is None or len(messages) > _MOST_KEPT:
             return
         self._pieces += len(messages) - len(self._tasks.pop((kind, task_id), ()))
         self._tasks[kind, task_id] = messages
@@ -61,11 +86,48 @@ class Announcements:
 
     def get(self, kind: PieceKind, task_id: str) -> Mapping[int, bytes] | None:
         """The messages of a task; None where they are not kept."""
+        self.mark()
         return self._tasks.get((kind, task_id))
 
+    def prepare(self, kind: PieceKind, task_id: str) -> None:
+        """Look at a task that is complete, so that its first child is answered at once, too."""
+        if self._unsubscribe is not None:
+            self._stale[kind, task_id] = None
+            self._look()
+
     def _changed(self) -> None:
-        self.changes += 1
-        self._forget_all()
+        """Something in the storage has changed."""
+        self.mark()
+        self._look()
+
+    def _look(self) -> None:
+        """Look at the tasks that are to be looked at, one after the other."""
+        if not self._is_looking:
+            self._is_looking = True
+            Deferred.fromCoroutine(self._look_at_all()).addErrback(self._failed)
+
+    async def _look_at_all(self) -> None:
+        try:
+            while self._stale:
+                (kind, task_id), _ = self._stale.popitem()
+                await self._look_at(kind, task_id)
+        finally:
+            self._is_looking = False
+
+    async def _look_at(self, kind: PieceKind, task_id: str) -> None:
+        mark = self.mark()
+        try:
+            task = await self._store.get_task(kind, task_id)
+            pieces = await self._store.get_pieces(kind, task_id)
+        except StorageError:  # it is not there any more, or cannot be read: a child that asks gets to know why
+            return
+        if task.content_length is None or len(pieces) < piece_count(task.content_length, task.piece_length):
+            return
+        sound = [piece.metadata for piece in pieces if not piece.damage]
+        self.keep(kind, task_id, {each.number: self._message_of(kind, each) for each in sound}, mark)
+
+    def _failed(self, failure: Failure) -> None:
+        self._log.failure("what is said about tasks cannot be prepared", failure)
 
     def _forget_all(self) -> None:
         self._tasks.clear()

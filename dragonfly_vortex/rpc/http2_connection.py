@@ -43,7 +43,7 @@ from zope.interface import implementer
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_frames import FrameCount
 from dragonfly_vortex.rpc.http2_stream import ServerStream
-from dragonfly_vortex.rpc.server_call import REPORTED, Metadata, ServerCall, timeout_of, trailers_of
+from dragonfly_vortex.rpc.server_call import REPORTED, Answer, Metadata, ServerCall, timeout_of, trailers_of
 from dragonfly_vortex.rpc.status import Status
 from dragonfly_vortex.wire.messages import printable
 
@@ -112,7 +112,7 @@ class Server(typing.Protocol):
     max_request: int
     begun: int
     ended_unanswered: int
-    answer_at_once: Callable[[str, Metadata, bytes], list[bytes] | None]
+    answer_at_once: Callable[[str, Metadata, bytes], Answer | None]
 
     @property
     def calls(self) -> int:
@@ -350,9 +350,13 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         if answer is None:
             stream.call.begin(stream.handler, request[5:])
             return
-        for message in answer:
+        for message in answer.messages:
             stream.put(message)
-        self._end(stream, grpc.StatusCode.OK, "")
+        if answer.linger:
+            self._to_be_sent(stream)
+            stream.deadline = self.callLater(answer.linger, lambda: self._end_answered(stream))
+        else:
+            self._end(stream, grpc.StatusCode.OK, "")
 
     # -- what goes
 
@@ -456,6 +460,12 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         """End a call that no handler answers."""
         stream.status = Status(code, text)
         self._to_be_sent(stream)
+
+    def _end_answered(self, stream: ServerStream) -> None:
+        """A call has stayed open for long enough behind its answer."""
+        stream.deadline = None
+        self._end(stream, grpc.StatusCode.OK, "")
+        self._pump()
 
     def _expire(self, stream: ServerStream) -> None:
         """The deadline of a call with one reply has passed."""

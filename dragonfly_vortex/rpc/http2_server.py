@@ -22,7 +22,7 @@ from zope.interface import implementer
 from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_connection import GRPCServerProtocol
-from dragonfly_vortex.rpc.server_call import Metadata
+from dragonfly_vortex.rpc.server_call import Answer, Metadata
 
 __all__ = ["GRPCServerFactory"]
 
@@ -68,7 +68,7 @@ class GRPCServerFactory(Factory):
         self.begun = 0  # counted in the reactor's thread
         self.ended_unanswered = 0  # so is this
         self._ended = 0  # counted in the event loop's
-        self.answer_at_once: Callable[[str, Metadata, bytes], list[bytes] | None] = lambda method, metadata, data: None
+        self.answer_at_once: Callable[[str, Metadata, bytes], Answer | None] = lambda method, metadata, data: None
         """Gives the whole answer to a call, in the reactor's thread; None where its handler has to give it."""
         self._numbered = 0
         self._handlers = handlers

@@ -22,7 +22,6 @@ from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.peer_exchange import Askers
-from dragonfly_vortex.rpc.announcements import Announcements
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.limits import MAX_REQUEST
 from dragonfly_vortex.rpc.memory_budget import PIECES_IN_MEMORY, Budget
@@ -31,6 +30,7 @@ from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.socket_options import BACKLOG
 from dragonfly_vortex.transport.tls import ServerTLS, TLSServerFactory
 from dragonfly_vortex.transport_table import GRPC
+from dragonfly_vortex.wire import PieceKind
 
 if TYPE_CHECKING:
     import grpc
@@ -292,8 +292,12 @@ class UploadService(GRPCService):
         self._tasks = tasks
         self._refusal = refusal
         self._make_network = make_network
-        self._announcements = Announcements(store)
         self._rpcs: UploadRPCs | None = None
+
+    def prepare(self, kind: PieceKind, task_id: str) -> None:
+        """Look at a task that is complete, so that its first child is answered at once. In the reactor's thread."""
+        if self.address is not None and self._rpcs is not None:
+            self._rpcs.announcements.prepare(kind, task_id)
 
     def make_rpcs(self, thread: EventLoopThread) -> UploadRPCs:
         from dragonfly_vortex.rpc.servicer import UploadRPCs
@@ -308,7 +312,6 @@ class UploadService(GRPCService):
             tally=self._tally,
             metrics=self._metrics,
             limited_log=self.limited_log,
-            announcements=self._announcements,
             rechecks=self._rechecks,
             askers=self._askers,
             tasks=self._tasks,
@@ -330,7 +333,8 @@ class UploadService(GRPCService):
         port: IListeningPort = await thread.ask(maybeDeferred, self._listen_at, factory)
 
         def close(timeout: float) -> Deferred[None]:
-            self._announcements.stop()
+            if self._rpcs is not None:
+                self._rpcs.announcements.stop()
             return maybeDeferred(port.stopListening).addCallback(lambda _: factory.drain(timeout))
 
         async def stop(timeout: float) -> None:
@@ -346,7 +350,8 @@ class UploadService(GRPCService):
         served = factory if self._tls is None else TLSServerFactory(self._tls, factory, lambda _: b"", self._clock)
         reactor = IReactorTCP(self._reactor)
         port = reactor.listenTCP(self._port, cast(Any, served), backlog=BACKLOG, interface=self._ip)
-        self._announcements.start()  # which nothing stops where the port is taken
+        if self._rpcs is not None:
+            self._rpcs.announcements.start()  # which nothing stops where the port is taken
         return port
 
 

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from inspect import isasyncgen
-from typing import Any, NoReturn, cast
+from typing import Any, NamedTuple, NoReturn, cast
 from urllib.parse import quote
 
 import grpc
@@ -22,10 +22,23 @@ from twisted.logger import Logger
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.status import Status
 
-__all__ = ["REPORTED", "Metadata", "Sent", "ServerCall", "timeout_of", "trailers_of"]
+__all__ = ["REPORTED", "Answer", "Metadata", "Sent", "ServerCall", "timeout_of", "trailers_of"]
 
 Metadata = tuple[tuple[str, str], ...]
 """Headers of the reply beside the usual ones."""
+
+
+class Answer(NamedTuple):
+    """
+    A whole answer to a call, which no handler has to give.
+
+    :param messages: in order.
+    :param linger: seconds for which the stream stays open behind the last message.
+    """
+
+    messages: list[bytes]
+    linger: float = 0.0
+
 
 Sent = bytes | Status | Metadata
 """What is in an outbox: a message, the status with which the call ends, or headers, which come first."""

@@ -41,9 +41,9 @@ from dragonfly_vortex.rpc.memory_budget import Budget, Place
 from dragonfly_vortex.rpc.messages import fill, parse
 from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest, path
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks
-from dragonfly_vortex.rpc.server_call import Metadata
+from dragonfly_vortex.rpc.server_call import Answer, Metadata
 from dragonfly_vortex.rpc.status import Status, status_of
-from dragonfly_vortex.rpc.streams import HOST_INTERVAL, Context, Interest, LoopTurns, tell_host, tell_pieces
+from dragonfly_vortex.rpc.streams import HOST_INTERVAL, Context, Interest, LoopTurns, is_tonic, tell_host, tell_pieces
 from dragonfly_vortex.rpc.task_servicer import TaskRPCs
 from dragonfly_vortex.rpc.task_watch import Watches
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
@@ -64,6 +64,17 @@ _NEARLY = 0.9
 
 _MOST_AT_ONCE = 1024
 """Piece numbers of a question that is answered at once: the answer, of some 40 KB, may have to wait for its child."""
+
+_LINGER = 0.02
+"""
+Seconds for which the stream of a real child stays open behind an answer that was given at once. A child shares each
+piece between the parents that have said that they have it, once as many have said so as have their streams open, and
+within 0.1 s in any case (``piece_collector.rs``). So a parent that ends its stream has the child do without the parents
+that answer later; and all load comes to those that answer first.
+"""
+
+_MANY = 8
+"""Pieces from which on that is worth while: so many, of 4 MiB, take longer to transfer than the stream stays open."""
 
 _KIND_OF_SYNC = {path(row.sync): kind for kind, row in METHODS.items()}
 """The kind of piece that a method asks for, by the method's path."""
@@ -91,7 +102,6 @@ class UploadRPCs:
     :param budget: what all pieces in memory are taken from.
     :param tally: where pieces and bytes are counted.
     :param limited_log: for what a call can cause; it is used in the reactor's thread.
-    :param announcements: keeps what is said about complete tasks.
     :param metrics: where questions about tasks are counted.
     :param rechecks: is called for each piece that has been sent, in the reactor's thread; None: nothing is checked.
     :param askers: remembers the peers that ask; None: peers are not named to each other.
@@ -113,7 +123,6 @@ class UploadRPCs:
         tally: Tally,
         metrics: TaskMetrics,
         limited_log: LimitedLog,
-        announcements: Announcements,
         rechecks: Rechecks | None = None,
         askers: Askers | None = None,
         scheme: str = GRPC.scheme,
@@ -138,8 +147,9 @@ class UploadRPCs:
         self._askers = askers
         self._scheme = scheme
         self._is_coming = tasks.is_coming if tasks is not None else _never
-        self._announcements = announcements
-        self._watches = Watches(store, thread, self._sync_message, self._is_coming, announcements)
+        self.announcements = Announcements(store, self._sync_message)
+        """What is said about complete tasks."""
+        self._watches = Watches(store, thread, self._sync_message, self._is_coming, self.announcements)
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="upload-reader")
         self._open = Budget(_MAX_OPEN, fair=True)
         self._questions = Budget(_QUESTIONS_IN_MEMORY, fair=True)
@@ -170,13 +180,13 @@ class UploadRPCs:
         health = HealthRPCs(frozenset({"", SERVICE}), self._closing)
         return grpc.method_handlers_generic_handler(SERVICE, methods), health.handlers()
 
-    def answer_at_once(self, method: str, metadata: Metadata, data: bytes) -> list[bytes] | None:
+    def answer_at_once(self, method: str, metadata: Metadata, data: bytes) -> Answer | None:
         """
         Answer a question about the pieces of a task that is kept. Called in the reactor's thread.
 
         :param method: the method's path.
         :param metadata: the headers of the call.
-        :returns: the whole answer; None where a handler has to give it.
+        :returns: the answer; None where a handler has to give it.
         """
         kind = _KIND_OF_SYNC.get(method)
         if kind is None or self._closing.is_set():
@@ -188,10 +198,11 @@ class UploadRPCs:
         except RemoteProtocolError:
             return None
         numbers = getattr(request, METHODS[kind].interested)
-        known = self._announcements.get(kind, str(getattr(request, "task_id")))  # noqa: B009  # its class is in the row
+        known = self.announcements.get(kind, str(getattr(request, "task_id")))  # noqa: B009  # its class is in the row
         if known is None or len(numbers) > _MOST_AT_ONCE:
             return None
-        return [known[number] for number in numbers if number in known]
+        messages = [known[number] for number in numbers if number in known]
+        return Answer(messages, _LINGER if len(messages) >= _MANY and is_tonic(metadata) else 0.0)
 
     def end_streams(self) -> None:
         """End all streams soon, and say that this server stops."""

@@ -11,13 +11,13 @@ import asyncio
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import grpc
 
 from dragonfly_vortex.rpc.task_watch import Arrival, TaskWatch
 
-__all__ = ["HOST_INTERVAL", "Interest", "LoopTurns", "tell_host", "tell_pieces", "time_for"]
+__all__ = ["HOST_INTERVAL", "Interest", "LoopTurns", "is_tonic", "tell_host", "tell_pieces", "time_for"]
 
 HOST_INTERVAL = 1.0
 """Seconds between two messages about the host."""
@@ -211,14 +211,17 @@ def end_of(context: Context) -> float | None:
     only; and it leaves a parent whose stream ends while pieces are still to come.
     """
     remaining: float | None = context.time_remaining()
-    if remaining is None or _is_tonic(context):
+    if remaining is None or is_tonic(context.invocation_metadata() or ()):
         return None
     return asyncio.get_running_loop().time() + time_for(remaining)
 
 
-def _is_tonic(context: Context) -> bool:
-    """Whether the caller's library is tonic, by what it says of itself."""
-    metadata = context.invocation_metadata() or ()
+def is_tonic(metadata: Iterable[tuple[str, str | bytes]]) -> bool:
+    """
+    Whether the caller's library is tonic, by what it says of itself.
+
+    :param metadata: the headers of a call.
+    """
     return any(name == "user-agent" and "tonic/" in str(value) for name, value in metadata)
 
 

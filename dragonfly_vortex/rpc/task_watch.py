@@ -106,14 +106,14 @@ class TaskWatch:
             task = store.get_task(self.kind, self.task_id) if is_first else succeed(None)
             pieces = store.get_pieces(self.kind, self.task_id).addCallback(select)
             both: list[Deferred[Any]] = [task, pieces]
-            changes = announcements.changes
-            return gatherResults(both, consumeErrors=True).addCallbacks(lambda found: there(found, changes), not_there)
+            mark = announcements.mark()
+            return gatherResults(both, consumeErrors=True).addCallbacks(lambda found: there(found, mark), not_there)
 
-        def there(found: list[Any], changes: int) -> tuple[StoredTask | None, int, list[Arrival]]:
+        def there(found: list[Any], mark: object) -> tuple[StoredTask | None, int, list[Arrival]]:
             task, (rows, new) = found
             length = task.content_length if task is not None else None
             if length is not None and rows >= piece_count(length, task.piece_length):
-                announcements.keep(self.kind, self.task_id, dict(new), changes)
+                announcements.keep(self.kind, self.task_id, dict(new), mark)
             return task, rows, new
 
         def not_there(failure: Failure) -> tuple[None, int, list[Arrival]]:

@@ -30,6 +30,14 @@ class MemberTests(ClusterTestCase):
         await self.call("DeleteTask", dfdaemon_pb2.DeleteTaskRequest(task_id=task.task_id))
         await until(lambda: not self.scheduler.peers)
 
+    async def test_prepared(self) -> None:
+        """What children are to be told of a task is there before a scheduler offers this peer to them."""
+        path, storage = self.directory / "file", self.directory / "storage"
+        task = await self.in_thread(lambda: import_file(path, storage, PieceKind.STANDARD))
+        await until(lambda: task.task_id in self.scheduler.peers.values())
+        door: Any = self.peer._doors["grpc"]
+        await until(lambda: door._server._rpcs.announcements.get(PieceKind.STANDARD, task.task_id) is not None)
+
     async def test_failed_look(self) -> None:
         """A task is announced at the next look at the storage where one look failed."""
         peer: Any = self.peer

@@ -18,6 +18,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
+from dragonfly_vortex.rpc.server_call import Answer
 from test.rpc.http2_child import LONGEST, Case, Child
 
 
@@ -61,6 +62,20 @@ class CallTests(Case):
         never, wait = child.ask("Never", grpc_timeout="10S"), child.ask("Wait", grpc_timeout="10S")
         self.clock.advance(11)
         self.assertEqual((child.status(never), child.status(wait)), ("4", None))
+
+    async def test_answered_at_once(self) -> None:
+        """A stream may stay open for a while behind an answer that needs no handler."""
+        answers = {b"now": Answer([b"one"]), b"soon": Answer([b"one"], 0.5)}
+        self.factory.answer_at_once = lambda method, metadata, data: answers.get(data)
+        child = self.connect()
+        now, soon = child.ask("Wait", b"now"), child.ask("Wait", b"soon")
+        self.assertEqual((child.status(now), child.status(soon), self.length(child)), ("0", None, 16))
+        self.clock.advance(0.5)
+        self.assertEqual(child.status(soon), "0")
+        gone = child.ask("Wait", b"soon")
+        child.h2.reset_stream(gone, ErrorCodes.CANCEL)
+        child.send()
+        await self.until(lambda: not self.factory.calls)
 
     async def test_many(self) -> None:
         """More calls than there may be are refused, until others have ended."""

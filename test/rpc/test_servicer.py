@@ -27,7 +27,7 @@ from dragonfly_vortex.metrics.task_metrics import PREFIX, TASK_TYPES, TaskMetric
 from dragonfly_vortex.peer_exchange import PEERS_KEY, PORT_KEY, Askers, askers_file
 from dragonfly_vortex.rpc import servicer, streams
 from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST
-from dragonfly_vortex.rpc.methods import METHODS
+from dragonfly_vortex.rpc.methods import METHODS, path
 from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.wire import PieceKind
@@ -428,6 +428,17 @@ class SyncTests(ServiceTestCase):
             told = await self.child(lambda: list(self.sync(2, 7, 0, 0)))
             self.assertEqual([piece.number for piece in told], [2, 0, 0])
         self.assertEqual({(piece.ip, piece.tcp_port) for piece in told}, {("192.0.2.7", 4005)})
+
+    async def test_open_behind_the_answer(self) -> None:
+        """A real child's stream stays open for a moment behind many pieces, so that it hears other parents, too."""
+        await self.add(*range(12), pieces=12)
+        method, tonic = path(METHODS[PieceKind.STANDARD].sync), (("user-agent", "tonic/0.14.6"),)
+        rpcs: Any = self.service._rpcs
+        await self.child(lambda: list(self.sync(0)))  # the task is kept from now on
+        for wanted, metadata, is_open in ((range(12), tonic, True), (range(12), (), False), (range(2), tonic, False)):
+            request = dfdaemon_pb2.SyncPiecesRequest(task_id=TASK_ID, interested_piece_numbers=wanted)
+            answer = rpcs.answer_at_once(method, metadata, request.SerializeToString())
+            self.assertEqual((len(answer.messages), answer.linger > 0), (len(wanted), is_open))
 
     async def test_no_door(self) -> None:
         """Without a Vortex door no port is announced."""

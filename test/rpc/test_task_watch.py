@@ -26,6 +26,11 @@ _T = TypeVar("_T")
 _KIND = PieceKind.STANDARD
 
 
+def message_of(kind: PieceKind, metadata: PieceMetadata) -> bytes:
+    """What is said about a piece."""
+    return b"%d" % metadata.number
+
+
 @implementer(ITaskStore)
 class _Tasks:
     """A store that counts what it is asked, and changes when the test says so."""
@@ -60,6 +65,9 @@ class _Tasks:
             ]
         )
 
+    def offer_mark(self) -> object:
+        return self
+
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         self.subscribers.append(changed)
         return lambda: self.subscribers.remove(changed)
@@ -80,7 +88,7 @@ class WatchesTests(TestCase):
 
     def setUp(self) -> None:
         self.store = _Tasks()
-        self.announcements = Announcements(self.store)
+        self.announcements = Announcements(self.store, message_of)
         self.coming: set[str] = set()
         self.thread = EventLoopThread(IReactorFromThreads(reactor), "watches")
         self.thread.start()
@@ -94,7 +102,7 @@ class WatchesTests(TestCase):
                 Watches(
                     self.store,
                     self.thread,
-                    lambda kind, metadata: b"%d" % metadata.number,
+                    message_of,
                     lambda kind, task_id: task_id in self.coming,
                     self.announcements,
                 )

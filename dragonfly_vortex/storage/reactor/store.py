@@ -40,7 +40,7 @@ from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.failures import is_out_of_descriptors
 from dragonfly_vortex.storage.killed_holders import forget_killed_holder, killed_holders
-from dragonfly_vortex.storage.reactor.piece_cache import HotPieces, OpenedPiece, find_piece, open_piece
+from dragonfly_vortex.storage.reactor.piece_cache import HotPieces, OpenedPiece, Seen, find_piece, open_piece
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.storage.reactor.uses import TaskUses
 from dragonfly_vortex.storage.reactor.watch import CatalogWatch
@@ -151,8 +151,7 @@ class PieceStore:
 
         :returns: fails also with :class:`~dragonfly_vortex.errors.StorageError` for a range outside the piece.
         """
-        # Not while it is being closed: SQLite crashes where one thread closes what another one asks.
-        seen = self._hot.refresh() if self._thread is not None else (None, None)
+        seen = self._seen()
         try:
             piece = self._open_hot(kind, task_id, number, start, length)
         except StorageError as error:
@@ -222,6 +221,11 @@ class PieceStore:
         """
         file = TaskFile(self.directory, self._catalog, kind, task_id, digest, origin, ttl=ttl, is_pinned=is_pinned)
         return StoredTarget(file, self._change, self._at_disk, self._watch.subscribe)
+
+    def offer_mark(self) -> object:
+        """See :meth:`ITaskStore.offer_mark`."""
+        mark, version = self._seen()
+        return object() if version is None else mark
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         """See :meth:`ITaskStore.subscribe`."""
@@ -351,6 +355,11 @@ class PieceStore:
         if descriptor is None:
             return None
         return OpenPiece(metadata=metadata, range=FileRange(descriptor, offset, length))
+
+    def _seen(self) -> Seen:
+        """What has been seen of the catalog by now."""
+        # Not while it is being closed: SQLite crashes where one thread closes what another one asks.
+        return self._hot.refresh() if self._thread is not None else (None, None)
 
     def _close_files(self, descriptors: Sequence[int]) -> None:
         """Close files that may have been deleted: to give back their space can take its time."""

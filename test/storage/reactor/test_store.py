@@ -473,6 +473,23 @@ class HotTests(StoreCase):
         connection.execute("UPDATE piece SET damage = '' WHERE number = 1")
         self.assertEqual(read(await self.store.open_piece(KIND, TASK.task_id, 1)), CONTENT[1000:2000])
 
+    async def test_mark(self) -> None:
+        """The mark of what is offered stays the same when a piece is added, and not when one is taken back."""
+        await self.warm()
+        connection = sqlite3.connect(self.directory / "catalog.sqlite3", isolation_level=None)
+        self.addCleanup(connection.close)
+        mark = self.store.offer_mark()
+        connection.execute(
+            "INSERT INTO piece"
+            " (kind, task_id, number, offset, length, digest, parent_id, traffic_type, cost, created_at)"
+            " SELECT kind, task_id, 3, 3000, 1, '', '', 0, 0, 0 FROM task"
+        )
+        self.assertIs(self.store.offer_mark(), mark)
+        connection.execute("UPDATE piece SET damage = 'a test' WHERE number = 3")
+        self.assertIsNot(self.store.offer_mark(), mark)
+        await self.store.stop()
+        self.assertIsNot(self.store.offer_mark(), self.store.offer_mark())
+
     async def test_order(self) -> None:
         """What was asked first is done first, though the piece is in memory; a change that fails is over, too."""
         await self.warm()
