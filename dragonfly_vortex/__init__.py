@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from dragonfly_vortex.task.download import TaskDownload
     from dragonfly_vortex.transport.ratelimit import TokenBucket, UploadLimiter
     from dragonfly_vortex.transport.readahead import ReadAhead
+    from dragonfly_vortex.transport.send_file import send_file
     from dragonfly_vortex.transport.sinks import FileSink
+    from dragonfly_vortex.transport.tls_server_endpoint import TLSServerEndpoint
     from dragonfly_vortex.vortex.client import TCPClient
     from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
     from dragonfly_vortex.vortex.server import TCPServer
@@ -84,6 +86,7 @@ __all__ = [
     "TCPClient",
     "TCPDownloader",
     "TCPServer",
+    "TLSServerEndpoint",
     "TaskDownload",
     "TokenBucket",
     "UploadLimiter",
@@ -94,6 +97,7 @@ __all__ = [
     "__version__",
     "default_config",
     "load_config",
+    "send_file",
     "use_monotonic_clock",
 ]
 
@@ -121,7 +125,9 @@ _MODULES = {
     "task.download": ("TaskDownload",),
     "transport.ratelimit": ("TokenBucket", "UploadLimiter"),
     "transport.readahead": ("ReadAhead",),
+    "transport.send_file": ("send_file",),
     "transport.sinks": ("FileSink",),
+    "transport.tls_server_endpoint": ("TLSServerEndpoint",),
     "wire": ("PieceKind", "Vortex"),
 }
 """Where each public name is defined. The imports above say the same to a type checker; a test compares the two."""

@@ -118,6 +118,14 @@ class FileRangeProducer(abc.ABC):
         self._register()
         return done
 
+    def cancel(self, error: Exception) -> None:
+        """
+        Send nothing more, and give the transport back.
+
+        :param error: what the Deferred of :meth:`send` fails with, unless it has fired.
+        """
+        self._end(error)
+
     def stopProducing(self) -> None:
         """Called by the transport: the connection is lost."""
         self._end(ConnectionLost("the child ended the connection inside a piece"))
