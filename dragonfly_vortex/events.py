@@ -188,11 +188,13 @@ class ParentDropped(Struct, frozen=True, kw_only=True, tag_field="event", tag="p
     :param reason: why, in words.
     :param has_lied: whether what it sent or said contradicts what is known. It is added again only where the parents
         that contradict it turn out to have lied.
+    :param has_failed: whether it has lied, or has not given what it was asked for.
     """
 
     parent: str
     reason: str
     has_lied: bool = False
+    has_failed: bool = False
 
 
 class DownloadFinished(Struct, frozen=True, kw_only=True, tag_field="event", tag="finished"):

@@ -195,13 +195,19 @@ class Conversation:
         told.created_at.FromNanoseconds(round(piece.created_at * 1e9))
         self._send(request)
 
-    def failed_piece(self, number: int, parent_id: str) -> None:
-        """Report that a parent failed to give a piece, so that the scheduler offers it to this peer no more."""
+    def failed_parent(self, parent_id: str, number: int | None = None) -> None:
+        """
+        Report that a parent failed to give a piece, so that the scheduler offers it to this peer no more.
+
+        :param number: the piece's; None for any.
+        """
         if self.state is not State.RUNNING:
             return
         request = self._request()
         failed = request.download_piece_failed_request
-        failed.piece_number, failed.parent_id = number, parent_id
+        failed.parent_id = parent_id
+        if number is not None:
+            failed.piece_number = number
         failed.temporary = True  # with false a scheduler does nothing
         self._send(request)
 

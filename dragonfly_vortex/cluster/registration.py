@@ -127,15 +127,14 @@ class Registration:
             self._conversation.finished_piece(piece)
             self._send()
 
-    def report_failure(self, number: int, parent_id: str) -> None:
+    def report_failure(self, parent_id: str) -> None:
         """
-        Report that a parent failed to give a piece. It is not offered to this download again.
+        Report that a parent does not give what it is asked for. It is not offered to this download again.
 
-        :param number: the piece's number.
         :param parent_id: the parent's ID; without one there is nothing to tell.
         """
         if self._conversation is not None and parent_id:
-            self._conversation.failed_piece(number, parent_id)
+            self._conversation.failed_parent(parent_id)
             self._send()
 
     def reschedule(self, reason: str) -> None:

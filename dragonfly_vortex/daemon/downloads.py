@@ -22,7 +22,7 @@ from dragonfly_vortex.daemon.shared_download import OnPiece, ReportingTarget, Sh
 from dragonfly_vortex.daemon.shared_parents import SharedParents
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.errors import NoParentKnown, NoSourceKnown, NotStored, PoolClosed, SourceError, VortexError
-from dragonfly_vortex.events import DownloadEvent, Waiting
+from dragonfly_vortex.events import DownloadEvent
 from dragonfly_vortex.geometry import piece_count, piece_length_for
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import (
@@ -272,7 +272,6 @@ class Downloads:
             named = [str(parent) for parent in config.parents]
             scheduled = await self._register(parents, request, source)
             if scheduled is not None:
-                running.arrived.listen(scheduled.arrived)
                 if not named:
                     await scheduled.answer()
                 named += scheduled.addresses
@@ -329,8 +328,8 @@ class Downloads:
 
     def _report(self, request: TaskRequest, scheduled: ScheduledParents | None, event: DownloadEvent) -> None:
         """Report an event of a download. A listener that fails does not end it."""
-        if scheduled is not None and isinstance(event, Waiting):
-            scheduled.complain(event.text)
+        if scheduled is not None:
+            scheduled.on_event(event)
         for listener in list(self.listeners):
             try:
                 listener(request, event)
@@ -386,6 +385,7 @@ class Downloads:
             ),
             parents.negotiation,
             scheme=GRPC.schemes[client_tls(parents.config).authority is not None],
+            source=source,
         )
 
     def in_thread(self, function: Callable[[], _T], /) -> Deferred[_T]:

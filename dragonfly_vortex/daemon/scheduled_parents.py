@@ -5,6 +5,7 @@ download is reported to the scheduler.
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
@@ -14,9 +15,8 @@ from dragonfly_vortex.address import LEAST_PORT, ParentAddress, plain_ip
 from dragonfly_vortex.cluster.requests import CandidateParent, FinishedPiece, TaskAnnouncement
 from dragonfly_vortex.downloaders.factory import Negotiation
 from dragonfly_vortex.errors import WrongTransport
-from dragonfly_vortex.model import ArrivedPiece
+from dragonfly_vortex.events import DownloadEvent, ParentDropped, PieceKept, Waiting
 from dragonfly_vortex.task.download import TaskDownload
-from dragonfly_vortex.wire import TrafficType
 from dragonfly_vortex.wire.messages import printable
 
 if TYPE_CHECKING:
@@ -36,12 +36,13 @@ class ScheduledParents:
     :param request: the task, as it is announced to schedulers.
     :param negotiation: prepares to speak to parents.
     :param scheme: of the parents' addresses.
+    :param source: the address of the source among the parents of the download; empty for none.
     """
 
     _log = Logger()
 
     def __init__(
-        self, membership: Membership, request: TaskAnnouncement, negotiation: Negotiation, *, scheme: str
+        self, membership: Membership, request: TaskAnnouncement, negotiation: Negotiation, *, scheme: str, source: str
     ) -> None:
         self.addresses: tuple[str, ...] = ()
         """The parents that are offered now."""
@@ -49,6 +50,7 @@ class ScheduledParents:
         """Why there are none."""
         self._negotiation = negotiation
         self._scheme = scheme
+        self._source = source
         self._places: dict[str, tuple[str, int]] = {}  # IP address and port of each parent that was ever offered
         self._download: TaskDownload | None = None
         self._has_complained = False  # since the last offer
@@ -67,28 +69,32 @@ class ScheduledParents:
         """Change the parents of a download from now on."""
         self._download = download
 
-    def arrived(self, piece: ArrivedPiece) -> None:
-        """Record a piece that is in the storage."""
-        metadata = piece.metadata
-        place = self._places.get(metadata.parent_id)
-        self._registration.report_piece(
-            FinishedPiece(
-                number=metadata.number,
-                offset=metadata.offset,
-                length=metadata.length,
-                digest=metadata.digest,
-                cost=float(metadata.cost),
-                created_at=float(metadata.created_at),
-                parent_id="" if place is None else self._registration.peer_id_at(*place),
-                is_from_source=metadata.traffic_type == TrafficType.BACK_TO_SOURCE,
-            )
-        )
+    def on_event(self, event: DownloadEvent) -> None:
+        """Report an event of the download to the scheduler, as far as it concerns that."""
+        match event:
+            case PieceKept(parent=parent) if parent:
+                self._registration.report_piece(
+                    FinishedPiece(
+                        number=event.number,
+                        offset=event.offset,
+                        length=event.length,
+                        digest=event.digest,
+                        cost=max(0.0, event.seconds - event.throttled),
+                        created_at=time.time(),
+                        parent_id=self._peer_id_of(parent),
+                        is_from_source=parent == self._source,
+                    )
+                )
+            case ParentDropped(has_failed=True):
+                self._registration.report_failure(self._peer_id_of(event.parent))
+            case Waiting() if self.addresses and not self._has_complained:
+                self._has_complained = True  # once for each offer
+                self._registration.reschedule(event.text)
 
-    def complain(self, line: str) -> None:
-        """Ask for other parents, because the download waits for one; once for each offer."""
-        if self.addresses and not self._has_complained:
-            self._has_complained = True
-            self._registration.reschedule(line)
+    def _peer_id_of(self, parent: str) -> str:
+        """The ID by which the scheduler knows a parent; empty for one that it did not offer."""
+        place = self._places.get(parent)
+        return "" if place is None else self._registration.peer_id_at(*place)
 
     def finish(self) -> None:
         """Report that all of the task is in the storage."""

@@ -46,7 +46,10 @@ class Reporter:
                     self._asked.add(address)
                     self._on_event(ParentAdded(parent=address))
                 else:
-                    self._drop(address, _reason(parent), has_lied=not parent.is_honest)
+                    has_lied = not parent.is_honest
+                    self._drop(
+                        address, _reason(parent), has_lied=has_lied, has_failed=has_lied or not parent.is_removed
+                    )
 
     def follow(self, plan: Plan) -> None:
         """Another plan is followed from now on: the parents that it does not have are asked no more."""
@@ -115,10 +118,10 @@ class Reporter:
         """Report a wait."""
         self._on_event(waiting)
 
-    def _drop(self, address: str, reason: str, *, has_lied: bool = False) -> None:
+    def _drop(self, address: str, reason: str, *, has_lied: bool = False, has_failed: bool = False) -> None:
         """Report a parent that is not asked any more."""
         self._asked.discard(address)
-        self._on_event(ParentDropped(parent=address, reason=reason, has_lied=has_lied))
+        self._on_event(ParentDropped(parent=address, reason=reason, has_lied=has_lied, has_failed=has_failed))
 
 
 def _reason(parent: Parent) -> str:

@@ -75,7 +75,7 @@ class ChildTests(ConversationTestCase):
         """Parents go back as they came; without others the peer goes to the source, and tells what it gets there."""
         conversation = self.begin("rescheduled to the source")
         offer = self.parents(conversation.receive(self.scheduler[0])).parents
-        conversation.failed_piece(0, offer[0].peer_id)
+        conversation.failed_parent(offer[0].peer_id, 0)
         self.assertTrue(conversation.reschedule("no parent does"))
         self.assertEqual(self.sent(conversation), self.peer[:4])
         event = conversation.receive(self.scheduler[1])

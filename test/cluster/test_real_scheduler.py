@@ -117,7 +117,7 @@ class RealSchedulerTests(RealSchedulerTestCase):
         await self.owner()
         download = self.download(await self.host("child", 4002))
         await self.until(lambda: bool(download.offers))
-        download.registration.report_failure(0, download.offers[0][0].peer_id)
+        download.registration.report_failure(download.offers[0][0].peer_id)
         download.registration.reschedule("it does not answer")
         await self.until(lambda: bool(download.reasons))
         self.assertIn("RetryBackToSourceLimit", download.reasons[0])

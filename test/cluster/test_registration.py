@@ -72,7 +72,7 @@ class ChildTests(MemberTestCase):
         download = self.download(membership)
         await self.until(lambda: bool(download.offers))
         parents = download.offers[0]
-        download.registration.report_failure(0, parents[0].peer_id)
+        download.registration.report_failure(parents[0].peer_id)
         download.registration.reschedule("it has died")
         await self.until(lambda: len(download.offers) == 2)
         messages = scheduler.heard[0].messages

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from dragonfly_api import common_pb2, dfdaemon_pb2
@@ -50,6 +51,8 @@ class ScheduledTests(ClusterTestCase):
         self.assertEqual(sum(piece.length for piece in pieces), LENGTH)
         self.assertEqual(len({piece.parent_id for piece in pieces}), 1)
         self.assertTrue(all(piece.parent_id for piece in pieces))
+        self.assertTrue(all(piece.cost.ToNanoseconds() % 10**9 for piece in pieces))  # no whole seconds
+        self.assertTrue(all(abs(piece.created_at.ToSeconds() - time.time()) < 60 for piece in pieces))
 
     async def test_nothing_offered(self) -> None:
         """Without a parent and a source the download fails with what the scheduler says, which hears of it."""
@@ -88,6 +91,9 @@ class ScheduledTests(ClusterTestCase):
         self.assertEqual(replies[0].download_task_started_response.content_length, LENGTH)
         (heard,) = self.scheduler.heard
         self.assertIn("reschedule_peer_request", heard.words)
+        await until(lambda: "download_piece_failed_request" in heard.words)
+        failed = heard.messages[heard.words.index("download_piece_failed_request")].download_piece_failed_request
+        self.assertTrue(failed.temporary and failed.parent_id)
         await until(lambda: heard.is_over)
         self.assertEqual(heard.words[-1], "download_peer_finished_request")
 

@@ -61,7 +61,7 @@ class EventTests(DownloadTestCase):
         self.play(a=PlayedParent(content=CONTENT, piece_length=100, faults=[ParentRefused]))
         self.assert_failed(self.download(), NoParentLeft)
         self.assertEqual(
-            self.of(ParentDropped), [ParentDropped(parent="a", reason="expected a piece, got a fault", has_lied=False)]
+            self.of(ParentDropped), [ParentDropped(parent="a", reason="expected a piece, got a fault", has_failed=True)]
         )
         [last] = self.of(DownloadFailed)
         self.assertIs(last, self.events[-1])
