@@ -110,7 +110,7 @@ def _add_download(commands: _Commands[_Parser]) -> None:
         "fetch a task from its parents and its source into a file or the storage, and verify it",
         "dfvortex download TASK_ID --parent 127.0.0.1:4005 -O copy.bin",
         "dfvortex download TASK_ID --parent grpc://127.0.0.1:4000 --store",
-        "dfvortex download http://127.0.0.1:8080/model.bin -O copy.bin --overwrite",
+        "dfvortex download http://127.0.0.1:8080/model.bin -O copy.bin --overwrite --progress jsonl",
         "dfvortex download TASK_ID --parent 127.0.0.1:4005 -O - --quiet | sha256sum",
     )
     parser.add_argument(
@@ -182,6 +182,14 @@ def _add_download(commands: _Commands[_Parser]) -> None:
         "With 0 a parent that fails twice is not asked again; default: 30",
     )
     _add_timeout(parser)
+    parser.add_argument(
+        "--progress",
+        metavar="bar|jsonl|none",
+        choices=("bar", "jsonl", "none"),
+        default="bar",
+        help="how to show the progress: jsonl writes a line of JSON for each event to standard output, or with "
+        "--output - to standard error, in place of all other lines; default: bar, on a terminal",
+    )
     _add_progress(parser)
     parser.add_argument(
         "--config",

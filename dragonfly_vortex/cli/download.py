@@ -23,17 +23,16 @@ from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.cli.configuration import read_config
 from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_signals, status_of
 from dragonfly_vortex.cli.parents import Parents
-from dragonfly_vortex.cli.progress import ProgressBar
+from dragonfly_vortex.cli.report import Report
 from dragonfly_vortex.cli.resolver import UnawaitedResolver
 from dragonfly_vortex.cli.source import SourceOptions, is_source
-from dragonfly_vortex.cli.text import counted, verified_against
 from dragonfly_vortex.cli.values import STDOUT
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import DEFAULT_FILE, Config, TLSIdentity, client_tls, default_config, server_tls
 from dragonfly_vortex.digest import digest_of_id
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
 from dragonfly_vortex.errors import NotStored, TaskDigestMismatch, TaskError, TimedOut, UsageError
-from dragonfly_vortex.events import DownloadedTask, DownloadEvent, PieceKept, PiecesDropped, Waiting
+from dragonfly_vortex.events import DownloadedTask
 from dragonfly_vortex.interfaces import IDownloadTarget, InThread
 from dragonfly_vortex.peer_exchange import PeerExchange, askers_file
 from dragonfly_vortex.task.download import TaskDownload
@@ -43,6 +42,7 @@ from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 
 if TYPE_CHECKING:
     from dragonfly_vortex.daemon.service import IPeerReactor
+    from dragonfly_vortex.storage.exporter import Way
     from dragonfly_vortex.storage.reactor.store import PieceStore
 
 __all__ = ["download_task"]
@@ -91,11 +91,11 @@ def download_task(arguments: Namespace) -> ExitStatus:
     pool = DaemonThreadPool(minthreads=0, maxthreads=_THREADS, name="download")
     pool.start()
     in_thread = partial(run_in_pool, reactor, pool)
-    with ProgressBar("downloading", is_hidden=arguments.no_progress, is_quiet=arguments.quiet) as bar:
+    with Report(arguments) as report:
         askers = None
         if config.discovery.peer_exchange and arguments.store:
             askers = askers_file(config.storage.dir, arguments.kind, arguments.task_id)
-        parents = Parents(reactor, in_thread, named, arguments.parents_file, config.discovery, bar.say, askers)
+        parents = Parents(reactor, in_thread, named, arguments.parents_file, config.discovery, report.say, askers)
         parents.are_needed = not source.is_asked
         # Before the reactor runs: a parent that cannot be spoken to by this protocol is a wrong command line.
         protocol = arguments.protocol or config.download.protocol
@@ -105,40 +105,17 @@ def download_task(arguments: Namespace) -> ExitStatus:
             config,
             parents.read(),
             reactor=reactor,
-            say=bar.say,
+            say=report.say,
             exchange=exchange,
             has_source=source.is_asked,
         )
         source.add_to(negotiation, arguments.task_id)
-        work = partial(_download, reactor, in_thread, config, arguments, parents, source, negotiation, bar)
+        work = partial(_download, reactor, in_thread, config, arguments, parents, source, negotiation, report)
         result = _run(reactor, lambda: Deferred.fromCoroutine(work()), arguments.timeout)
         pool.abandon()
     if isinstance(result, ExitStatus):
         return result
-    if arguments.quiet:
-        return ExitStatus.DONE
-    carried = [f"{counted(count, 'piece')} over {transport}" for transport, count in negotiation.carried.items()]
-    if result.from_source:
-        reasons = sorted(result.from_source.items())
-        told = ", ".join(f"{count} {reason}" for reason, count in reasons) if len(reasons) > 1 else reasons[0][0]
-        carried.append(f"{counted(sum(result.from_source.values()), 'request')} to the source ({told})")
-    if result.found_piece_count and result.content_length:  # an empty task needs no piece from anywhere
-        carried.append(f"{counted(result.found_piece_count, 'piece')} there before")
-    if result.fetched_twice:
-        carried.append(f"{counted(result.fetched_twice, 'byte')} fetched twice")
-    if source.origin is not None:
-        carried.append(f"task {arguments.task_id}")
-    verified = verified_against(result.digest, "its parent's")
-    if result.from_source and not result.digest:
-        verified = "pieces of the source verified against nothing"
-    print(
-        f"{arguments.output or arguments.task_id}: {counted(result.content_length, 'byte')}"
-        f" in {counted(result.piece_count, 'piece')},"
-        f" {verified}, in {result.seconds:.1f} s",
-        *carried,
-        sep=", ",
-        file=sys.stderr if arguments.output == STDOUT else sys.stdout,
-    )
+    report.finish(result, negotiation.carried, has_origin=source.origin is not None)
     return ExitStatus.DONE
 
 
@@ -215,7 +192,7 @@ async def _download(
     parents: Parents,
     source: SourceOptions,
     negotiation: Negotiation,
-    bar: ProgressBar,
+    report: Report,
 ) -> DownloadedTask:
     """Run the download, and end its connections whether it succeeds or not."""
 
@@ -233,8 +210,7 @@ async def _download(
             sync=not arguments.no_sync,
             kept_for=(arguments.kind, arguments.task_id),
         )
-    bar.show(0, None, 0)
-    ticking = LoopingCall(bar.tick)
+    ticking = LoopingCall(report.tick)
     ticking.clock = reactor
     ticking.start(1.0, now=False)
     try:
@@ -257,7 +233,7 @@ async def _download(
             source=source.address,
             back_to_source=source.policy,
             stat_source=partial(negotiation.stat_source, source.address, arguments.task_id) if source.address else None,
-            on_event=partial(_show, bar),
+            on_event=report.take,
         )
         parents.follow(download)
         try:
@@ -271,9 +247,9 @@ async def _download(
             hint = f"; if the ID is not the SHA-256 of the content, give {_DIGESTS}"
             raise TaskDigestMismatch(error.task_id, error.reason + hint) from error
         for parent, lie in done.lies.items():
-            bar.say(f"parent {parent} {'has lied' if done.digest else 'contradicts the others'}: {lie}")
+            report.say(f"parent {parent} {'has lied' if done.digest else 'contradicts the others'}: {lie}")
         if store is not None and arguments.output is not None:
-            await _export(in_thread, config, arguments)
+            report.export(await _export(in_thread, config, arguments))
         return done
     finally:
         ticking.stop()
@@ -283,16 +259,6 @@ async def _download(
             await store.stop()
 
 
-def _show(bar: ProgressBar, event: DownloadEvent) -> None:
-    """Show an event on the bar, and the reason of a wait above it."""
-    if isinstance(event, PieceKept):
-        bar.show(event.kept_bytes, event.content_length, event.kept_pieces)
-    elif isinstance(event, PiecesDropped) and event.reason:
-        bar.say(event.reason)
-    elif isinstance(event, Waiting):
-        bar.say(event.text)
-
-
 def _store(config: Config, reactor: IPeerReactor) -> PieceStore:
     """The storage. A download to an output only does not load its database."""
     from dragonfly_vortex.storage.reactor.store import PieceStore
@@ -300,8 +266,8 @@ def _store(config: Config, reactor: IPeerReactor) -> PieceStore:
     return PieceStore(config.storage.dir, reactor)
 
 
-async def _export(in_thread: InThread, config: Config, arguments: Namespace) -> None:
-    """Write what is in the storage to the output, too."""
+async def _export(in_thread: InThread, config: Config, arguments: Namespace) -> Way:
+    """Write what is in the storage to the output, too; gives how."""
     from dragonfly_vortex.storage import exporter
 
     is_given_up = False
@@ -310,8 +276,8 @@ async def _export(in_thread: InThread, config: Config, arguments: Namespace) -> 
         if is_given_up:
             raise CancelledError
 
-    def export() -> None:
-        exporter.export_task(
+    def export() -> Way:
+        exported = exporter.export_task(
             config.storage.dir,
             arguments.kind,
             arguments.task_id,
@@ -320,9 +286,10 @@ async def _export(in_thread: InThread, config: Config, arguments: Namespace) -> 
             progress=look,
             must_link=arguments.force_hard_link,
         )
+        return exported.way
 
     try:
-        await in_thread(export)
+        return await in_thread(export)
     except CancelledError:
         is_given_up = True
         raise

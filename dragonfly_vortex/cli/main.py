@@ -9,6 +9,7 @@ import signal
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -53,12 +54,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
     except (VortexError, OSError) as error:
+        is_told = _tell_as_json(namespace, error)
         _drop_output()  # it may be the output that could not be written
         if isinstance(error.__cause__, BrokenPipeError):  # of --output -
             return ExitStatus.DONE
         hint = " (--overwrite replaces a file)" if isinstance(error, OutputExists) else ""
-        print(f"dfvortex: {one_line(reason_of(error))}{hint}", file=sys.stderr)
+        if not is_told:
+            print(f"dfvortex: {one_line(reason_of(error))}{hint}", file=sys.stderr)
         return status_of(error)
+
+
+def _tell_as_json(namespace: Namespace, error: BaseException) -> bool:
+    """
+    Add an error to the lines of JSON, where a command writes such lines.
+
+    :returns: whether standard error has these lines, and is to have no others.
+    """
+    if getattr(namespace, "progress", "") != "jsonl":
+        return False
+    from dragonfly_vortex.cli.report import print_json
+    from dragonfly_vortex.cli.values import STDOUT
+
+    with suppress(OSError):
+        print_json(namespace, event="error", text=reason_of(error), status=int(status_of(error)))
+    return bool(namespace.output == STDOUT)
 
 
 def _command(namespace: Namespace) -> Callable[[Namespace], int]:

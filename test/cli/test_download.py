@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 import signal
 import socket
@@ -79,9 +80,11 @@ class FileTests(SynchronousTestCase):
                 task_id = import_file(path, directory=self.directory, piece_length=_PIECE_LENGTH)
                 said = self.assert_downloaded(content, task_id, "--parent", daemon.parent)
                 count = max(1, -(-length // _PIECE_LENGTH))
+                share = rf"from 127\.0\.0\.1:{daemon.port} over TCP: {length} bytes? in {count} pieces?\n"
                 self.assertRegex(
                     said,
-                    rf"\Aout: {length} bytes? in {count} pieces?, verified against sha256:{task_id}, in \d+\.\d s\n\Z",
+                    rf"\A{share if length else ''}"
+                    rf"out: {length} bytes? in {count} pieces?, verified against sha256:{task_id}, in \d+\.\d s\n\Z",
                 )
 
     def test_kinds(self) -> None:
@@ -403,6 +406,54 @@ class FailureTests(TestCase):
         self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, "", ""))
         ran = await deferToThread(dfvortex, *command, directory=self.directory)
         self.assertEqual((ran.returncode, ran.stdout, ran.stderr.count("\n")), (2, "", 1))
+
+    async def test_lines_of_json(self) -> None:
+        """``--progress jsonl`` writes lines of JSON and nothing else, to where the content does not go."""
+        parent = self.parent({})
+        command = ("download", self.task_id, "--parent", parent.address, "--progress", "jsonl", "-O")
+        ran = await deferToThread(dfvortex, *command, "out", directory=self.directory)
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        lines = [json.loads(line) for line in ran.stdout.splitlines()]
+        self.assertEqual({line["version"] for line in lines}, {1})
+        kept = [line for line in lines if line["event"] == "piece_kept"]
+        self.assertEqual(sorted(line["number"] for line in kept), [0, 1, 2, 3, 4])
+        self.assertEqual([line["event"] for line in lines[-2:]], ["finished", "summary"])
+        self.assertEqual(
+            lines[-1]["shares"],
+            [{"parent": parent.address, "transport": "tcp", "content_length": 450_000, "piece_count": 5}],
+        )
+        ran = await deferToThread(dfvortex, *command, "out", directory=self.directory)
+        self.assertEqual(ran.returncode, 2)
+        last = json.loads(ran.stdout.splitlines()[-1])
+        self.assertEqual((last["version"], last["event"], last["status"]), (1, "error", 2))
+        self.assertEqual(ran.stderr.count("\n"), 1)
+
+    async def test_lines_of_json_beside_content(self) -> None:
+        """With ``--output -`` the lines are all that standard error has, also when the download fails."""
+        for wrong, status in ((False, 0), (True, 4)):
+            parent = self.parent({4: self.honest(self.request(4), bytes(450_000))} if wrong else {})
+            command = ("download", self.task_id, "--parent", parent.address, "--progress", "jsonl", "-O", "-")
+            ran = await deferToThread(
+                run, [PROGRAMS / "dfvortex", *command], cwd=self.directory, capture_output=True, timeout=120
+            )
+            self.assertEqual(ran.returncode, status)
+            lines = [json.loads(line) for line in ran.stderr.splitlines()]
+            self.assertEqual(lines[-1]["event"], "error" if wrong else "summary")
+            self.assertTrue(wrong or ran.stdout == self.content)
+
+    async def test_reader_of_json_ends(self) -> None:
+        """A reader of the lines that ends, such as ``head``, does not end the download."""
+        parent = self.parent({4: [Pause(1.0), *self.honest(self.request(4))]})
+        command = f"{PROGRAMS}/dfvortex download {self.task_id} --parent {parent.address} -O out --progress jsonl"
+        ran = await deferToThread(
+            run,
+            ["bash", "-c", f"{command} | head -n 1; exit ${{PIPESTATUS[0]}}"],
+            cwd=self.directory,
+            capture_output=True,
+            timeout=120,
+        )
+        self.assertEqual((ran.returncode, ran.stderr), (0, b""))
+        self.assertTrue((self.directory / "out").read_bytes() == self.content)
 
     async def test_failed(self) -> None:
         """A parent that tells of a failure of its own has failed; its text cannot command the terminal."""
