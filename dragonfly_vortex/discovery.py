@@ -13,10 +13,11 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from twisted.internet.defer import Deferred, DeferredLock
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -39,6 +40,11 @@ MOST_PEERS = 64
 
 MOST_TOLD = 1024
 """How many peers are reported in all: a download keeps each of them until it ends."""
+
+_LOOKUP_PAUSE = 1.0
+"""Seconds after an instance has not answered until it is looked up again; each further pause is twice as long."""
+
+_LONGEST_LOOKUP_PAUSE = 60.0
 
 _LONGEST_NAME = 63
 """Bytes of a label in DNS."""
@@ -158,6 +164,8 @@ class PeerBrowser:
         self._sequence = DeferredLock()  # start and stop run in threads, one after the other
         self._found: dict[str, ParentAddress] = {}  # by the names of instances; changed in the reactor's thread
         self._told: set[ParentAddress] = set()
+        # Instances that have not answered, with the timer until the next attempt, None while it is made.
+        self._silent: dict[str, IDelayedCall | None] = {}
         self._limited_log = LimitedLog(self.log, IReactorTime(reactor))
         self._is_stopped = False
 
@@ -169,6 +177,8 @@ class PeerBrowser:
         """Stop looking for them; no callback is called from now on."""
         self._is_stopped = True
         self._limited_log.close()
+        for name in [*self._silent]:
+            self._forget_silent(name)
         return self._sequence.run(self._in_thread, self._stop)
 
     def _start(self) -> None:
@@ -186,13 +196,7 @@ class PeerBrowser:
 
     def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:
         """Called by zeroconf for a new instance."""
-        try:
-            info = zc.get_service_info(type_, name)
-            peer = None if info is None else self._peer(info)
-        except Exception:  # zeroconf would end its thread by it
-            self._reactor.callFromThread(self._unreadable, Failure())
-            return
-        self._reactor.callFromThread(self._change, name, peer)
+        self._look_up(zc, name, _LOOKUP_PAUSE)
 
     def update_service(self, zc: Zeroconf, type_: str, name: str) -> None:
         """Called by zeroconf for a changed instance."""
@@ -201,6 +205,23 @@ class PeerBrowser:
     def remove_service(self, zc: Zeroconf, type_: str, name: str) -> None:
         """Called by zeroconf for an instance that is gone."""
         self._reactor.callFromThread(self._change, name, None)
+
+    def _look_up(self, zc: Zeroconf, name: str, pause: float) -> None:
+        """
+        Ask an instance for its records. Blocks for up to three seconds.
+
+        :param pause: seconds until the next attempt, where there is no answer.
+        """
+        try:
+            info = zc.get_service_info(SERVICE_TYPE, name)
+            peer = None if info is None else self._peer(info)
+        except Exception:  # zeroconf would end its thread by it
+            self._reactor.callFromThread(self._unreadable, Failure())
+            return
+        if info is None:
+            self._reactor.callFromThread(self._look_up_later, zc, name, pause)
+        else:
+            self._reactor.callFromThread(self._change, name, peer)
 
     def _peer(self, info: ServiceInfo) -> ParentAddress | None:
         """The address of a peer that is advertised; None where it is not taken."""
@@ -218,6 +239,27 @@ class PeerBrowser:
 
     # -- in the reactor's thread
 
+    def _look_up_later(self, zc: Zeroconf, name: str, pause: float) -> None:
+        """
+        An instance that is there has not answered: a busy machine or network loses multicast packets, and zeroconf
+        names each instance only once.
+        """
+        is_gone = pause > _LOOKUP_PAUSE and name not in self._silent
+        if self._is_stopped or is_gone or len(self._silent) >= MOST_PEERS:
+            return
+
+        def look_up() -> None:
+            self._silent[name] = None
+            self._in_thread(partial(self._look_up, zc, name, min(2 * pause, _LONGEST_LOOKUP_PAUSE)))
+
+        self._forget_silent(name)
+        self._silent[name] = IReactorTime(self._reactor).callLater(pause, look_up)
+
+    def _forget_silent(self, name: str) -> None:
+        timer = self._silent.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
     def _unreadable(self, failure: Failure) -> None:
         """Something is advertised that is not as DNS-SD has it, such as a name with control characters."""
         if not self._is_stopped:
@@ -225,6 +267,7 @@ class PeerBrowser:
             self._limited_log.warn(text, reason=printable(failure.getErrorMessage()))
 
     def _change(self, name: str, peer: ParentAddress | None) -> None:
+        self._forget_silent(name)
         if self._is_stopped or self._found.get(name) == peer:
             return
         is_new = peer is not None and peer not in self._told

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread
@@ -53,6 +53,30 @@ class AddressTests(SynchronousTestCase):
     def test_of_the_machine(self) -> None:
         """The addresses of this machine are those that others can reach."""
         self.assertNotIn(_LOOPBACK, _own_addresses())
+
+
+class _Turning(Clock):
+    """A reactor whose thread is the test's."""
+
+    def callFromThread(self, call: Callable[..., object], *arguments: object) -> None:
+        """Call it."""
+        call(*arguments)
+
+
+class _SlowNetwork:
+    """Looks an instance up as zeroconf does, and finds it at the last of some attempts."""
+
+    def __init__(self, attempts: int) -> None:
+        self.attempts = attempts
+
+    def get_service_info(self, type_: str, name: str) -> ServiceInfo | None:
+        """Find nothing in time, or an instance."""
+        self.attempts -= 1
+        if self.attempts:
+            return None
+        return ServiceInfo(
+            type_, name, port=4000, parsed_addresses=["10.0.0.7"], properties={"txtvers": "1", "scheme": "grpc"}
+        )
 
 
 class TakenTests(SynchronousTestCase):
@@ -117,13 +141,6 @@ class TakenTests(SynchronousTestCase):
     def test_unreadable(self) -> None:
         """Names that zeroconf refuses fill no log, and each is one line in it."""
 
-        class Turning(Clock):
-            """A reactor whose thread is the test's."""
-
-            def callFromThread(self, call: Callable[..., object], *arguments: object) -> None:
-                """Call it."""
-                call(*arguments)
-
         class Network:
             """Looks an instance up as zeroconf does, and finds none."""
 
@@ -131,7 +148,7 @@ class TakenTests(SynchronousTestCase):
                 """Refuse a name that none can have."""
                 ServiceInfo(type_, name)
 
-        browser = PeerBrowser(cast(IReactorFromThreads, Turning()), deferToThread, None, lambda peers: None)
+        browser = PeerBrowser(cast(IReactorFromThreads, _Turning()), deferToThread, None, lambda peers: None)
         with capturedLogs() as events:
             for number in range(2 * LINES):
                 browser.add_service(cast(Zeroconf, Network()), SERVICE_TYPE, f"{number}\n\x1b[2J.{SERVICE_TYPE}")
@@ -139,6 +156,31 @@ class TakenTests(SynchronousTestCase):
         self.assertTrue(all(formatEvent(event).isprintable() for event in events))
         self.flushLoggedErrors()
         browser._limited_log.close()
+
+    def test_answer_late(self) -> None:
+        """An instance that does not answer in time is looked up again, with growing pauses, until it is gone."""
+        for goes_away in (False, True):
+            clock, network = _Turning(), _SlowNetwork(4)
+            told: list[list[ParentAddress]] = []
+            browser = PeerBrowser(cast(IReactorFromThreads, clock), _at_once, None, told.append)
+            name = f"peer.{SERVICE_TYPE}"
+            browser.add_service(cast(Zeroconf, network), SERVICE_TYPE, name)
+            clock.advance(1.0)
+            clock.advance(2.0)
+            self.assertEqual((network.attempts, told), (1, []))
+            if goes_away:
+                browser.remove_service(cast(Zeroconf, network), SERVICE_TYPE, name)
+            clock.advance(4.0)
+            self.assertEqual([str(peer) for peer in (told or [[]])[-1]], [] if goes_away else ["grpc://10.0.0.7:4000"])
+            self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_answer_late_after_the_stop(self) -> None:
+        """Nothing is looked up after the end, and no timer is left."""
+        clock, network = _Turning(), _SlowNetwork(4)
+        browser = PeerBrowser(cast(IReactorFromThreads, clock), _at_once, None, lambda peers: None)
+        browser.add_service(cast(Zeroconf, network), SERVICE_TYPE, f"peer.{SERVICE_TYPE}")
+        self.successResultOf(browser.stop())
+        self.assertEqual((network.attempts, clock.getDelayedCalls()), (3, []))
 
     def test_without_the_package(self) -> None:
         """Without zeroconf the error names what is to be installed."""
@@ -148,6 +190,11 @@ class TakenTests(SynchronousTestCase):
         self.addCleanup(sys.modules.__setitem__, "zeroconf", found)
         error = self.assertRaises(DiscoveryUnavailable, require_zeroconf)
         self.assertIn("pip install 'dragonfly-vortex[discovery]'", str(error))
+
+
+def _at_once(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+    """Call a function here, in place of a thread."""
+    return maybeDeferred(function, *arguments)
 
 
 class LoopbackTests(TestCase):

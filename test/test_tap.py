@@ -385,6 +385,8 @@ class DaemonTests(SynchronousTestCase):
         self.assertEqual(downloaded.returncode, 0, downloaded)
         self.assertTrue(output.read_bytes() == self.content)
         with Child(("127.0.0.1", port)) as idle:
+            idle.ask("0" * 64)  # a connection that is not accepted yet would be reset
+            self.assertIsInstance(idle.next_event(), ErrorReply)
             os.kill(pid, signal.SIGTERM)
             self.assertIsNone(idle.next_event())
         self.assertTrue(_is_gone_soon(pid))

@@ -210,7 +210,10 @@ class TwoWayCall:
         self._writing: asyncio.Task[None] | None = None
 
     def send(self, messages: Sequence[bytes]) -> None:
-        """Send some messages, after those before. What comes after the end of the call is dropped."""
+        """
+        Send some messages, after those before. Messages after the end of the call are dropped. While the other side
+        ends the call they can cost its status: grpcio 1.85.3 reports INTERNAL in its place, at times for a moment only.
+        """
         if messages:
             self._thread.post(partial(self._queue, messages))
 

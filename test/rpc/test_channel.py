@@ -231,11 +231,21 @@ class ChannelTests(TestCase):
         call.send([b"0", b"1"])
         await self.conditions.until(lambda: len(self.heard) == 2)
         call.send([str(number).encode() for number in range(2, 500)])
-        call.send([b"last", b"dropped"])
+        call.send([b"last"])
         await call.ended
         await self.conditions.until(lambda: len(self.heard) == 501)
         self.assertEqual(self.heard, [str(number).encode() for number in range(500)] + [b"last"])
         call.send([b"dropped"])
+
+    async def test_sent_while_it_ends(self) -> None:
+        """What is sent while the parent ends the call is dropped, whatever grpcio makes of the parent's status then."""
+        call = self.channel().converse("/talk", self.hear)
+        call.send([b"last", *[b"dropped"] * 50])
+        try:
+            await call.ended
+        except CallFailed as failed:
+            self.assertIs(failed.status.code, grpc.StatusCode.INTERNAL)
+        await self.conditions.until(lambda: self.heard == [b"last"])
 
     async def test_failed_conversation(self) -> None:
         """A conversation that the parent breaks off has its status, and the messages before are told."""
