@@ -25,7 +25,7 @@ class Wanted:
 
         :param content_length: bytes of the task; None while that is unknown.
         :param piece_length: bytes of each piece but the last; None while that is unknown.
-        :returns: None where that cannot be told yet, or nothing is wanted before the rest. Of a content that has
+        :returns: None where that is not known yet, or nothing is wanted before the rest. Of a content that has
             nothing of the ranges, the first piece.
         """
         if not self.ranges or content_length is None or not piece_length:
