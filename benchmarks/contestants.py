@@ -127,6 +127,7 @@ def _daemon(protocol: str, says: str, certificate: str = "") -> Parent:
         f"  server: {{protocol: {protocol}, ip: 127.0.0.1, tcp: {{port: $port}}}}\n"
         f"upload: {{server: {{ip: 127.0.0.1, port: $port{certificate}}}}}\n"
         "metrics: {server: {ip: 127.0.0.1, port: 0}}\n"
+        "health: {enable: false}\n"
     )
     command = "twistd -n --pidfile= dfvortex --config $turn/parent.yaml"
     return Parent(command=command, says=f"serving {says} on ", files={"parent.yaml": config})

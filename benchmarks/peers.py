@@ -56,6 +56,7 @@ class Peer(Server):
             f"  server: {{protocol: {protocol}, workers: {workers}, ip: 127.0.0.1, tcp: {{port: 0}}}}\n"
             f"upload: {{{upload}server: {{ip: 127.0.0.1, port: 0}}}}\n"
             f"metrics: {{{metrics}}}\n"
+            "health: {enable: false}\n"
         )
         self._scheme = "tcp" if protocol == "tcp" else "grpc"
 

@@ -20,7 +20,7 @@ from twisted.python.logfile import LogFile
 from dragonfly_vortex import __version__
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.cluster.dynconfig import read_dynconfig
-from dragonfly_vortex.config import DEFAULT_FILE, Config, LoadedConfig, load_config
+from dragonfly_vortex.config import DEFAULT_FILE, Config, LoadedConfig, for_daemon, load_config
 from dragonfly_vortex.daemon.rlimits import (
     allow_descriptors,
     open_standard_streams,
@@ -67,9 +67,7 @@ class Options(usage.Options):
             self.loaded = load_config(self["config"])
             if self["dynconfig"] is not None:
                 self.dynconfig = Path(os.path.abspath(self["dynconfig"]))
-            self.loaded = msgspec.structs.replace(
-                self.loaded, config=_with_dynconfig(self.loaded.config, self.dynconfig)
-            )
+            self.loaded = msgspec.structs.replace(self.loaded, config=_completed(self.loaded.config, self.dynconfig))
             if self.loaded.config.dynconfig.file is not None:
                 read_dynconfig(self.loaded.config.dynconfig.file)
             self.file = os.path.abspath(self["config"] or DEFAULT_FILE)
@@ -79,9 +77,15 @@ class Options(usage.Options):
             raise SystemExit(f"dfvortex: {error}") from error
 
 
-def _with_dynconfig(config: Config, file: Path | None) -> Config:
-    """A configuration with the file that the command line names; None: with its own."""
-    return config if file is None else replace(config, dynconfig=replace(config.dynconfig, file=file))
+def _completed(config: Config, dynconfig: Path | None) -> Config:
+    """
+    A daemon's configuration.
+
+    :param config: what its file says.
+    :param dynconfig: the file with the schedulers that the command line names; None: the configuration's own.
+    """
+    config = for_daemon(config)
+    return config if dynconfig is None else replace(config, dynconfig=replace(config.dynconfig, file=dynconfig))
 
 
 def _check_places(twistd: usage.Options | None) -> None:
@@ -203,7 +207,7 @@ class _Peer(VortexService):
 
     def reload(self, config: Config) -> tuple[str, ...]:
         """See :meth:`VortexService.reload`. The file with the schedulers stays as the command line named it."""
-        return super().reload(_with_dynconfig(self._allowed(config), self.dynconfig))
+        return super().reload(_completed(self._allowed(config), self.dynconfig))
 
     def door_failed(self, failure: Failure) -> None:
         """End the process with status 1: a peer has all doors that its configuration names."""

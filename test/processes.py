@@ -153,6 +153,8 @@ def write_config(
         f"upload: {{server: {{ip: 127.0.0.1, port: {grpc_port}}}, {upload}}}\n"
         f"metrics: {{server: {{ip: 127.0.0.1, port: {metrics_port}}}}}\n{more}"
     )
+    if "health:" not in more:
+        text += "health: {enable: false}\n"
     directory.joinpath("tap.yaml").write_text(text, encoding="utf-8")
 
 

@@ -28,7 +28,7 @@ from dragonfly_vortex.config.model import (
     UploadServerConfig,
     default_config,
 )
-from dragonfly_vortex.config.peer import check_ports, main_share, reloaded, worker_share
+from dragonfly_vortex.config.peer import check_ports, for_daemon, main_share, reloaded, worker_share
 from dragonfly_vortex.config.setting import value_at
 from dragonfly_vortex.config.tls_files import TLSIdentity, client_tls, scheduler_tls, server_tls
 
@@ -59,6 +59,7 @@ __all__ = [
     "check_ports",
     "client_tls",
     "default_config",
+    "for_daemon",
     "load_config",
     "main_share",
     "reloaded",

@@ -304,8 +304,8 @@ class HealthServerConfig:
         default=None,
         metadata=setting(
             Whole(minimum=0, maximum=65_535),
-            "The port to listen on for probes, 4003 by Dragonfly's convention; 0 takes a free one.",
-            omitted="no pages",
+            "The port to listen on for probes; 0 takes a free one.",
+            omitted="4003 for `twistd dfvortex`, no pages for a peer in another program",
             nullable=True,
         ),
     )
@@ -315,7 +315,16 @@ class HealthServerConfig:
 class HealthConfig:
     """Pages for the probes of a supervisor. See [Health](health.md)."""
 
+    enable: bool = field(
+        default=True,
+        metadata=setting(FLAG, "Serve the pages for probes."),
+    )
     server: HealthServerConfig = field(default_factory=HealthServerConfig)
+
+    @property
+    def has_pages(self) -> bool:
+        """Whether there are to be pages."""
+        return self.enable and self.server.port is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

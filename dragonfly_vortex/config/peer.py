@@ -17,7 +17,27 @@ from dragonfly_vortex.config.tls_files import server_tls
 from dragonfly_vortex.errors import PortGivenTwice
 from dragonfly_vortex.transport_table import ALL, transports_named
 
-__all__ = ["check_ports", "main_share", "reloaded", "unshareable", "worker_share"]
+__all__ = [
+    "HEALTH_PORT",
+    "check_ports",
+    "for_daemon",
+    "main_share",
+    "reloaded",
+    "unshareable",
+    "worker_share",
+]
+
+
+HEALTH_PORT = 4003
+"""The port of the reference's page for probes."""
+
+
+def for_daemon(config: Config) -> Config:
+    """The configuration of a peer that is a program of its own: like the reference it has pages for probes."""
+    health = config.health
+    if health.server.port is not None:
+        return config
+    return replace(config, health=replace(health, server=replace(health.server, port=HEALTH_PORT)))
 
 
 def check_ports(config: Config) -> None:
@@ -39,8 +59,8 @@ def _listeners(config: Config) -> Iterator[tuple[str, str, int]]:
             yield transport.port_key, value_at(config, transport.ip_key), value_at(config, transport.port_key)
     if config.metrics.enable:
         yield "metrics.server.port", config.metrics.server.ip, config.metrics.server.port
-    if config.health.server.port is not None:
-        yield "health.server.port", config.health.server.ip, config.health.server.port
+    if config.health.has_pages:
+        yield "health.server.port", config.health.server.ip, config.health.server.port or 0
 
 
 def _overlap(ip: str, other: str) -> bool:

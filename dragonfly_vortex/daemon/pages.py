@@ -56,7 +56,7 @@ def health_server(config: Config, reactor: IPeerReactor, missing: Callable[[], S
     :param missing: gives what the peer lacks to be ready, in words.
     """
     place = config.health.server
-    if place.port is None:
+    if not config.health.has_pages or place.port is None:
         return None
     from dragonfly_vortex.metrics.health import HealthServer
 

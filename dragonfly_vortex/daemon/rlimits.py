@@ -65,7 +65,7 @@ def peer_descriptors(config: Config) -> int:
     count = _PEER + sum(transport.descriptors for transport in transports_named(server.protocol))
     if config.metrics.enable:
         count += _METRICS
-    if config.health.server.port is not None:
+    if config.health.has_pages:
         count += _HEALTH
     if config.discovery.enable:
         count += _DISCOVERY

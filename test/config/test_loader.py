@@ -63,7 +63,7 @@ storage:
       congestion_control: bbr
       fastopen: true
 metrics: {enable: false, server: {ip: '::1', port: 9090}}
-health: {server: {ip: '::1', port: 9091}}
+health: {enable: false, server: {ip: '::1', port: 9091}}
 tls: {cert: /own/peer.crt, key: /own/peer.key, ca_cert: /own/ca.crt}
 discovery: {enable: true, ip: 10.0.0.1, peer_exchange: true}
 seed_peer: {enable: true, sources: [example.org, 10.0.0.0/8]}
@@ -225,7 +225,7 @@ class LoadTests(ConfigFileTestCase):
                     },
                 },
                 "metrics": {"enable": False, "server": {"ip": "::1", "port": 9090}},
-                "health": {"server": {"ip": "::1", "port": 9091}},
+                "health": {"enable": False, "server": {"ip": "::1", "port": 9091}},
                 "tls": {
                     "cert": Path("/own/peer.crt"),
                     "key": Path("/own/peer.key"),

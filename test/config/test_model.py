@@ -96,7 +96,7 @@ class DefaultTests(SynchronousTestCase):
                     },
                 },
                 "metrics": {"enable": True, "server": {"ip": "0.0.0.0", "port": 4002}},
-                "health": {"server": {"ip": "0.0.0.0", "port": None}},
+                "health": {"enable": True, "server": {"ip": "0.0.0.0", "port": None}},
                 "tls": {"cert": None, "key": None, "ca_cert": None},
                 "discovery": {"enable": False, "ip": None, "peer_exchange": False},
                 "seed_peer": {"enable": False, "sources": ()},

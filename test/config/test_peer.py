@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config import TLSConfig, reloaded
 from dragonfly_vortex.config.model import Config
-from dragonfly_vortex.config.peer import check_ports, main_share, worker_share
+from dragonfly_vortex.config.peer import check_ports, for_daemon, main_share, worker_share
 from dragonfly_vortex.errors import PortGivenTwice
 from test.config.files import ConfigFileTestCase
 
@@ -50,8 +50,22 @@ class PortTests(ConfigFileTestCase):
             "upload: {server: {port: 4005}}\nstorage: {server: {protocol: tcp}}\n",
             "upload: {server: {port: 4005}}\nstorage: {server: {protocol: grpc}}\n",
             "metrics: {enable: false, server: {port: 4005}}\n",
+            "health: {enable: false, server: {port: 4005}}\n",
         ):
             check_ports(self.load(content).config)
+
+    def test_daemon(self) -> None:
+        """
+        A daemon has pages for probes on the reference's port, unless its file says otherwise.
+        """
+        for content, port, has_pages in (
+            ("", 4003, True),
+            ("health: {server: {port: 4013}}\n", 4013, True),
+            ("health: {enable: false}\n", 4003, False),
+        ):
+            config = for_daemon(self.load(content).config)
+            self.assertEqual((config.health.server.port, config.health.has_pages), (port, has_pages), content)
+        self.assertFalse(self.load("").config.health.has_pages)
 
     def test_addresses(self) -> None:
         """

@@ -41,10 +41,11 @@ class PagesTests(SynchronousTestCase):
         self.assertEqual([self.has_metrics(enable=enable) for enable in (True, False)], [True, False])
 
     def test_health(self) -> None:
-        """There are pages for probes where the configuration has a port for them."""
-        probed = Config(health=HealthConfig(server=HealthServerConfig(port=0)))
-        self.assertIsNotNone(health_server(probed, peer_reactor, list))
+        """There are pages for probes where the configuration has a port for them, unless they are turned off."""
+        place = HealthServerConfig(port=0)
+        self.assertIsNotNone(health_server(Config(health=HealthConfig(server=place)), peer_reactor, list))
         self.assertIsNone(health_server(default_config(), peer_reactor, list))
+        self.assertIsNone(health_server(Config(health=HealthConfig(enable=False, server=place)), peer_reactor, list))
 
     def test_loaded_late(self) -> None:
         """The web server is loaded only by peers that have pages."""

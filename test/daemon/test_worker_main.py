@@ -53,7 +53,7 @@ class DaemonTests(SynchronousTestCase):
         """Write the configuration: the Vortex door alone, two workers."""
         text = f"upload: {{bandwidth_limit: {bandwidth}}}\nstorage: {{dir: data, server: "
         text += "{ip: 127.0.0.1, protocol: tcp, workers: 2, tcp: {port: 0}}}\n"
-        text += "metrics: {server: {ip: 127.0.0.1, port: 0}}\n"
+        text += "metrics: {server: {ip: 127.0.0.1, port: 0}}\nhealth: {enable: false}\n"
         self.directory.joinpath("tap.yaml").write_text(text, encoding="utf-8")
 
     @contextmanager
