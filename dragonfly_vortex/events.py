@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct, field
 
 __all__ = [
+    "DigestMismatched",
     "DownloadEvent",
     "DownloadFailed",
     "DownloadFinished",
@@ -197,6 +198,20 @@ class ParentDropped(Struct, frozen=True, kw_only=True, tag_field="event", tag="p
     has_failed: bool = False
 
 
+class DigestMismatched(Struct, frozen=True, kw_only=True, tag_field="event", tag="digest_mismatched"):
+    """
+    A piece, or the whole task, does not have its digest.
+
+    :param number: the piece's number; None for the whole task.
+    :param parent: the parent that sent the piece; empty for the whole task.
+    :param reason: what was expected and what came, in words.
+    """
+
+    number: int | None
+    parent: str = ""
+    reason: str = ""
+
+
 class DownloadFinished(Struct, frozen=True, kw_only=True, tag_field="event", tag="finished"):
     """
     The task is at its target. This is the last event.
@@ -220,7 +235,15 @@ class DownloadFailed(Struct, frozen=True, kw_only=True, tag_field="event", tag="
 
 
 DownloadEvent = (
-    LayoutFound | PieceKept | PiecesDropped | Waiting | ParentAdded | ParentDropped | DownloadFinished | DownloadFailed
+    LayoutFound
+    | PieceKept
+    | PiecesDropped
+    | Waiting
+    | ParentAdded
+    | ParentDropped
+    | DigestMismatched
+    | DownloadFinished
+    | DownloadFailed
 )
 """Any event of a download."""
 

@@ -89,6 +89,12 @@ class Door:
         raise NotImplementedError
 
     @property
+    def connections(self) -> tuple[int, int]:
+        """How many connections of children there are, and how many of them are idle. For any thread."""
+        tallies = self.tallies
+        return sum(tally.connections for tally in tallies), sum(tally.idle_connections for tally in tallies)
+
+    @property
     def worker_pids(self) -> Sequence[int]:
         """The processes that serve in place of this one."""
         return ()

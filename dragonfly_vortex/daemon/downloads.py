@@ -83,11 +83,13 @@ class Downloads:
         """Counts the requests."""
         self.from_source: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
         """How many pieces the downloads that are over have asked of sources, by the reason. Any thread may read it."""
-        self.listeners: list[OnRequestEvent] = []
+        self.listeners: list[OnRequestEvent] = [lambda request, event: self.metrics.transfers.on_event(event)]
         """The functions that are called for each event of each download."""
         self._config = config
         self._reactor = reactor
         self._store = store
+        self._fetching: set[TaskDownload] = set()
+        self.metrics.transfers.rarest = self._rarest
         self._running: dict[_Key, SharedDownload] = {}
         self._ending: set[Deferred[None]] = set()
         self._locks: dict[_Key, DeferredLock] = {}  # held by the downloads that are under way, or end
@@ -211,6 +213,7 @@ class Downloads:
             is_pinned = request.is_pinned or None
             await self._store.update_task(request.kind, request.task_id, ttl=request.ttl, is_pinned=is_pinned)
         for piece in pieces:
+            self.metrics.transfers.found(piece.metadata.length)
             on_piece(ArrivedPiece(piece.metadata, task.piece_length, task.content_length))
         return task
 
@@ -311,9 +314,11 @@ class Downloads:
             running.follow_wanted(download.want)
             if scheduled is not None:
                 scheduled.follow(download)
+            self._fetching.add(download)
             try:
                 await download.start()
             finally:
+                self._fetching.discard(download)
                 self.from_source.update(download.from_source)
         except BaseException as error:
             if scheduled is not None:
@@ -335,6 +340,11 @@ class Downloads:
                 listener(request, event)
             except Exception:
                 self._log.failure("an event of a download could not be reported")
+
+    def _rarest(self) -> list[int]:
+        """How many parents have the rarest piece of each download in a swarm. Called in any thread."""
+        found = [download.rarest_parents for download in list(self._fetching)]
+        return [count for count in found if count is not None]
 
     def _add_source(self, parents: SharedParents, request: TaskRequest) -> str:
         """The address of the source of a task; empty where none may be asked."""

@@ -64,6 +64,10 @@ class GRPCDoor(Door):
     def tallies(self) -> Sequence[Tally]:
         return (self._tally,)
 
+    @property
+    def connections(self) -> tuple[int, int]:
+        return self._server.connections
+
     def open(self) -> None:
         place = self.settings.config.upload.server
         _try_to_listen(place.ip, place.port)

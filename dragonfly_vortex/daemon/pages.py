@@ -5,14 +5,21 @@ worker has no use for: making a server does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.door import Door, IPeerReactor
 from dragonfly_vortex.daemon.downloads import Downloads
+from dragonfly_vortex.errors import StorageError
 from dragonfly_vortex.interfaces import IServer
+from dragonfly_vortex.metrics.counters import Tally
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.database import Access
+from dragonfly_vortex.wire import PieceKind
 
 if TYPE_CHECKING:
     from dragonfly_vortex.metrics.http import IHTTPReactor, IMetricsReactor
@@ -21,15 +28,16 @@ __all__ = ["health_server", "metrics_server"]
 
 
 def metrics_server(
-    config: Config, reactor: IPeerReactor, doors: Sequence[Door], downloads: Downloads
+    config: Config, reactor: IPeerReactor, doors: Mapping[str, Door], downloads: Downloads, limit: Tally
 ) -> IServer | None:
     """
     Make the server of the page of metrics, of this process and of its workers; None where there is to be none.
 
     :param config: the peer's configuration.
     :param reactor: what the peer runs on.
-    :param doors: which count what they send.
+    :param doors: which count what they send, by the names of their transports.
     :param downloads: which count what they fetch.
+    :param limit: counts how long this process's replies wait for the limit of bytes per second.
     """
     if not config.metrics.enable:
         return None
@@ -38,13 +46,24 @@ def metrics_server(
 
     metrics = PeerMetrics(
         storage=config.storage.dir.absolute(),
-        tallies=lambda: chain.from_iterable(door.tallies for door in doors),
-        workers=lambda: chain.from_iterable(door.worker_pids for door in doors),
+        tallies=lambda: chain([limit], *(door.tallies for door in doors.values())),
+        stored=partial(_stored, config.storage.dir.absolute()),
+        connections=lambda: {name: door.connections for name, door in doors.items()},
+        workers=lambda: chain.from_iterable(door.worker_pids for door in doors.values()),
         tasks=downloads.metrics,
         from_source=lambda: downloads.from_source,
     )
     place = config.metrics.server
     return IServer(MetricsServer(cast("IMetricsReactor", reactor), metrics.families, ip=place.ip, port=place.port))
+
+
+def _stored(directory: Path) -> dict[PieceKind, tuple[int, int]]:
+    """What a storage has. Blocks. Nothing where it cannot be read: the other metrics stay."""
+    try:
+        with Catalog(directory, Access.READ) as catalog:
+            return catalog.sums()
+    except StorageError:
+        return {}
 
 
 def health_server(config: Config, reactor: IPeerReactor, missing: Callable[[], Sequence[str]]) -> IServer | None:

@@ -159,7 +159,9 @@ class VortexService(Service):
                 text = "the storage {directory} can only be read, and is served: {reason}"
                 self.log.warn(text, directory=self.config.storage.dir, reason=catalog.read_only)
         store = PieceStore(self.config.storage.dir, self.reactor)
-        limiter = self._limiter = UploadLimiter(main_share(self.config).upload.bandwidth_limit, self.reactor)
+        limit = self._tally or Tally()
+        rate = main_share(self.config).upload.bandwidth_limit
+        limiter = self._limiter = UploadLimiter(rate, self.reactor, limit.waited)
         read_ahead = ReadAhead(self.reactor)
         rechecks = Rechecks(self.config.storage.dir, IReactorTime(self.reactor), read_ahead.in_thread)
         task_metrics = TaskMetrics(self.reactor.seconds)
@@ -184,7 +186,7 @@ class VortexService(Service):
         for transport in transports_named(self.config.storage.server.protocol):
             doors[transport.name] = load_code(transport.door)(settings)
         local_door = self._make_local_door(tasks, task_metrics)
-        metrics = metrics_server(self.config, self.reactor, list(doors.values()), downloads)
+        metrics = metrics_server(self.config, self.reactor, doors, downloads, limit)
         health = health_server(self.config, self.reactor, self.missing)
         # A port that cannot be had leaves no thread and no open port. No child is accepted before this returns.
         with ExitStack() as unless_opened:

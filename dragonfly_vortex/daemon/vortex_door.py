@@ -48,7 +48,10 @@ class VortexDoor(Door):
             rechecks=settings.rechecks,
         )
         connections = self._connections = ConnectionRegistry(
-            clock, max_connections=server.tcp.max_connections, idle_timeout=server.tcp.idle_timeout
+            clock,
+            max_connections=server.tcp.max_connections,
+            idle_timeout=server.tcp.idle_timeout,
+            tally=self._tally,
         )
         return TCPServer(
             settings.reactor,

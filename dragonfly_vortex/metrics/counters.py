@@ -19,10 +19,12 @@ from dragonfly_vortex.files import shared_memory
 
 __all__ = ["Tally", "shared_tallies", "tallies_in"]
 
-_UNDER_WAY, _SENT = range(2)
+_UNDER_WAY, _SENT, _CONNECTIONS, _IDLE, _WAITED = range(5)
 
-_LENGTH = 16
-"""Bytes of a tally: two numbers. Each is written by one thread at a time, and read as a whole."""
+_LENGTH = 8 * 5
+"""Bytes of a tally: five numbers. Each is written by one thread at a time, and read as a whole."""
+
+_MICROSECONDS = 1_000_000
 
 
 class Tally:
@@ -49,14 +51,43 @@ class Tally:
         """Count bytes of a piece's content that were sent."""
         self._numbers[_SENT] += length
 
+    def connections_changed(self, *, more: int = 0, more_idle: int = 0) -> None:
+        """
+        Count connections from children.
+
+        :param more: how many more there are.
+        :param more_idle: how many more of them wait for a request.
+        """
+        self._numbers[_CONNECTIONS] += more
+        self._numbers[_IDLE] += more_idle
+
+    def waited(self, seconds: float) -> None:
+        """Count the time for which a reply had to wait for the limit of bytes per second."""
+        self._numbers[_WAITED] += int(seconds * _MICROSECONDS)
+
     def nothing_under_way(self) -> None:
-        """Count no piece as under way: the process that counted here has ended."""
-        self._numbers[_UNDER_WAY] = 0
+        """Count no piece and no connection: the process that counted here has ended."""
+        self._numbers[_UNDER_WAY] = self._numbers[_CONNECTIONS] = self._numbers[_IDLE] = 0
 
     @property
     def pieces_under_way(self) -> int:
         """The number of pieces that are being sent."""
         return self._numbers[_UNDER_WAY]
+
+    @property
+    def connections(self) -> int:
+        """The number of connections from children."""
+        return self._numbers[_CONNECTIONS]
+
+    @property
+    def idle_connections(self) -> int:
+        """The number of those that wait for a request."""
+        return self._numbers[_IDLE]
+
+    @property
+    def seconds_waited(self) -> float:
+        """Seconds for which replies had to wait for the limit of bytes per second, summed over replies."""
+        return self._numbers[_WAITED] / _MICROSECONDS
 
     @property
     def bytes_sent(self) -> int:

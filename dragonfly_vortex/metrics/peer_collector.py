@@ -10,16 +10,23 @@ from __future__ import annotations
 import functools
 import os
 import sysconfig
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from dragonfly_vortex import __version__
 from dragonfly_vortex.metrics.counters import Tally
-from dragonfly_vortex.metrics.exposition import Family, family
+from dragonfly_vortex.metrics.exposition import Family, Labels, family
 from dragonfly_vortex.metrics.process_collector import ProcessMetrics
-from dragonfly_vortex.metrics.task_metrics import PREFIX, TaskMetrics
+from dragonfly_vortex.metrics.task_metrics import TASK_TYPES, TaskMetrics
+from dragonfly_vortex.metrics.transfer_metrics import PREFIX
+from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["PeerMetrics"]
+
+
+_STORED_INTERVAL = 60.0
+"""Seconds for which what the storage has is not read again."""
 
 
 class PeerMetrics:
@@ -30,6 +37,9 @@ class PeerMetrics:
     :param tallies: what the doors of all its processes have counted; asked each time.
     :param workers: the process IDs of its workers; asked each time.
     :param tasks: what the peer has counted of whole tasks.
+    :param connections: by the name of each transport, how many connections of children there are, and how many of them
+        are idle; asked each time.
+    :param stored: by the kind, how many tasks have pieces in the storage, and the bytes of these; asked once a minute.
     :param from_source: how many pieces its downloads have asked of sources, by the reason; asked each time, and empty
         where it downloads nothing.
     """
@@ -41,11 +51,17 @@ class PeerMetrics:
         tallies: Callable[[], Iterable[Tally]],
         workers: Callable[[], Iterable[int]],
         tasks: TaskMetrics,
+        connections: Callable[[], Mapping[str, tuple[int, int]]] = dict,
+        stored: Callable[[], Mapping[PieceKind, tuple[int, int]]] = dict,
         from_source: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self._storage = storage
         self._tallies = tallies
         self._tasks = tasks
+        self._connections = connections
+        self._stored = stored
+        self._content: Mapping[PieceKind, tuple[int, int]] = {}
+        self._content_read_at = float("-inf")
         self._from_source = from_source
         self._processes = ProcessMetrics(workers)
 
@@ -55,6 +71,8 @@ class PeerMetrics:
         yield from self._uploads()
         yield from self._tasks.families()
         yield from self._sources()
+        yield from self._open_connections()
+        yield from self._storage_content()
         yield from self._disk()
         yield from self._processes.families()
 
@@ -72,6 +90,36 @@ class PeerMetrics:
             "Counter of the number of the upload traffic.",
             sum(tally.bytes_sent for tally in tallies),
         )
+        yield family(
+            "dfvortex_upload_throttled_seconds_total",
+            "counter",
+            "Time for which replies waited for upload.bandwidth_limit, summed over replies.",
+            sum(tally.seconds_waited for tally in tallies),
+        )
+
+    def _open_connections(self) -> Iterator[Family]:
+        samples: dict[Labels, float] = {}
+        for transport, (count, idle) in self._connections().items():
+            samples[("transport", transport), ("state", "busy")] = max(0, count - idle)
+            samples[("transport", transport), ("state", "idle")] = idle
+        if samples:
+            help = "Connections of children: with a reply or a call under way, or without."
+            yield Family(name="dfvortex_connections", kind="gauge", help=help, samples=samples)
+
+    def _storage_content(self) -> Iterator[Family]:
+        """What the storage has. That takes a while where there are many pieces, so it is not read for each page."""
+        now = time.monotonic()
+        if now - self._content_read_at >= _STORED_INTERVAL:
+            self._content_read_at = now
+            self._content = self._stored()
+        for name, place, help in (
+            ("dfvortex_storage_tasks", 0, "Tasks of which the storage has pieces."),
+            ("dfvortex_storage_bytes", 1, "Bytes of the pieces in the storage."),
+        ):
+            samples: dict[Labels, float] = {
+                (("type", number),): self._content.get(kind, (0, 0))[place] for kind, number in TASK_TYPES.items()
+            }
+            yield Family(name=name, kind="gauge", help=help, samples=samples)
 
     def _sources(self) -> Iterator[Family]:
         """The pieces from sources. The reference counts requests to its backends, without a reason."""

@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from twisted.internet.defer import CancelledError
 
 from dragonfly_vortex.metrics.exposition import Family
-from dragonfly_vortex.metrics.instruments import BoundedNames, Counter, Gauge, Histogram, exponential_bounds
+from dragonfly_vortex.metrics.instruments import BoundedNames, Counter, Gauge, Histogram
+from dragonfly_vortex.metrics.transfer_metrics import MILLISECONDS, PREFIX, TransferMetrics
 from dragonfly_vortex.model import Origin, TaskRequest
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["MILLISECONDS", "PREFIX", "TASK_TYPES", "TaskMetrics", "size_level"]
-
-PREFIX = "dragonfly_client_"
+__all__ = ["TASK_TYPES", "TaskMetrics", "size_level"]
 
 TASK_TYPES = {
     PieceKind.STANDARD: "0",
@@ -26,9 +25,6 @@ TASK_TYPES = {
     PieceKind.CACHE: "3",
 }
 """The label ``type``: the number that each kind of task has in ``common.v2.TaskType`` of Dragonfly's API."""
-
-MILLISECONDS = exponential_bounds(1, 2, 24)
-"""The bounds of the buckets of all durations, from 1 ms to some two hours and twenty minutes."""
 
 _MOST_NAMES = 100
 """Pairs of a tag and an application that have values of their own."""
@@ -74,6 +70,8 @@ class TaskMetrics:
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
+        self.transfers = TransferMetrics()
+        """The metrics of pieces."""
         self._seconds = seconds
         self._names = BoundedNames(_MOST_NAMES)
         named = ("type", "tag", "app", "priority")
@@ -117,6 +115,7 @@ class TaskMetrics:
             *(self._left, self._not_left, *self._proxied),
         ):
             yield instrument.family()
+        yield from self.transfers.families()
 
     @contextmanager
     def call(self, call: str, kind: PieceKind) -> Iterator[None]:

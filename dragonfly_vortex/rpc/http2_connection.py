@@ -183,6 +183,11 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._flush()
         self.setTimeout(_HANDSHAKE)
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a call is under way."""
+        return bool(self._streams)
+
     def dataReceived(self, data: bytes) -> None:
         if self._is_closing:
             return

@@ -293,6 +293,13 @@ class UploadService(GRPCService):
         self._refusal = refusal
         self._make_network = make_network
         self._rpcs: UploadRPCs | None = None
+        self._factory: GRPCServerFactory | None = None
+
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many connections there are, and how many of them have no call under way. For any thread."""
+        connections = [] if self._factory is None else list(self._factory.connections)
+        return len(connections), sum(not connection.is_busy for connection in connections)
 
     def prepare(self, kind: PieceKind, task_id: str) -> None:
         """Look at a task that is complete, so that its first child is answered at once. In the reactor's thread."""
@@ -328,6 +335,7 @@ class UploadService(GRPCService):
         factory = GRPCServerFactory(
             thread, rpcs.handlers(), self._clock, max_calls=self._max_calls, max_request=MAX_REQUEST
         )
+        self._factory = factory
         if self._rpcs is not None:
             factory.answer_at_once = self._rpcs.answer_at_once
         port: IListeningPort = await thread.ask(maybeDeferred, self._listen_at, factory)

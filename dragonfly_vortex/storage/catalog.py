@@ -124,6 +124,16 @@ class Catalog:
         query = f"SELECT {TASK_COLUMNS} FROM task ORDER BY created_at, task_id, kind"
         return [task_of(row) for row in self._database.select(query)]
 
+    def sums(self) -> dict[PieceKind, tuple[int, int]]:
+        """
+        How many tasks of each kind have pieces, and the bytes of these. Reads the rows of all pieces.
+
+        :raises StorageFailure: the database cannot be read.
+        """
+        query = "SELECT kind, COUNT(DISTINCT task_id), SUM(length) FROM piece GROUP BY kind"
+        rows = self._database.select(query)
+        return {PieceKind.from_label(str(kind)): (int(tasks), int(length)) for kind, tasks, length in rows}
+
     def find_tasks(self, task_id: str) -> list[StoredTask]:
         """
         The tasks of that ID: none, or one of each kind at the most.

@@ -197,6 +197,12 @@ class TaskDownload:
         if self._fetcher is not None:
             self._fetcher.choose_anew()
 
+    @property
+    def rarest_parents(self) -> int | None:
+        """How many parents have the piece that was chosen last; None where it is in no swarm. For any thread."""
+        fetcher = self._fetcher
+        return None if fetcher is None else fetcher.plan.choice.rarest_parents
+
     # -- from the beginning to the end ---------------------------------------------------------------------------------
 
     async def _run_and_report(self) -> DownloadedTask:
@@ -348,6 +354,7 @@ class TaskDownload:
             if digest:
                 if got == digest:
                     return
+                self._reporter.mismatch(f"expected {digest}, got {got}")
                 await self._hold()
                 fetcher.plan.record_mismatch(digest, got)
             elif fetcher.plan.is_known_empty:

@@ -20,7 +20,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import outlast
-from dragonfly_vortex.errors import PieceError, PieceRefused, PieceTakenOver, SinkFailed, TaskChanged, UnexpectedPiece
+from dragonfly_vortex.errors import (
+    DigestMismatch,
+    PieceError,
+    PieceRefused,
+    PieceTakenOver,
+    SinkFailed,
+    TaskChanged,
+    UnexpectedPiece,
+)
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
 from dragonfly_vortex.system_calls import reason_of
@@ -315,6 +323,8 @@ class Fetcher:
         elif answer.refusal is not None:
             self.plan.record_refusal(request, answer.refusal)
         elif isinstance(result.value, PieceError):
+            if isinstance(result.value, DigestMismatch):
+                self._reporter.mismatch(result.value.reason, request.number, request.parent)
             self.plan.record_failure(request, result.value)
         else:
             self.plan.record_cancelled(request)

@@ -140,6 +140,11 @@ class Choice:
         """Whether parents announce different pieces."""
         return self._swarm.is_on() and self._layout.piece_length is not None
 
+    @property
+    def rarest_parents(self) -> int | None:
+        """See :attr:`~dragonfly_vortex.task.swarm.Swarm.rarest_parents`."""
+        return self._swarm.rarest_parents
+
     def better(self, *, may_fetch_twice: bool) -> tuple[Parent, int] | None:
         """
         A parent that has nothing else to give, and a piece that it would give much sooner than the one that is asked.

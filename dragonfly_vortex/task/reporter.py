@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dragonfly_vortex.events import (
+    DigestMismatched,
     LayoutFound,
     OnEvent,
     ParentAdded,
@@ -113,6 +114,10 @@ class Reporter:
     def begin_anew(self, reason: str) -> None:
         """Report that the download begins anew."""
         self.drop(tuple(self._kept), reason)
+
+    def mismatch(self, reason: str, number: int | None = None, parent: str = "") -> None:
+        """Report a digest that does not fit, see :class:`~dragonfly_vortex.events.DigestMismatched`."""
+        self._on_event(DigestMismatched(number=number, parent=parent, reason=reason))
 
     def wait(self, waiting: Waiting) -> None:
         """Report a wait."""

@@ -67,6 +67,8 @@ class Swarm:
         self._timing = timing
         self._random = random
         self._is_in_order = is_in_order
+        self.rarest_parents: int | None = None
+        """How many parents have the piece that was chosen last; None before the first one."""
         self._announcers: Counter[int] = Counter()
         self._moved: set[tuple[str, int]] = set()
 
@@ -126,6 +128,7 @@ class Swarm:
         if best is None:
             return None
         _, able, number = best
+        self.rarest_parents = self._announcers[number]
         return min(able, key=lambda parent: (parent.under_way, len(parent.announced), -(parent.rate or 0.0))), number
 
     def better(

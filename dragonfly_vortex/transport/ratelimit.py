@@ -102,10 +102,13 @@ class UploadLimiter(TokenBucket):
 
     :param rate: bytes per second.
     :param clock: the clock, on which the next reply is scheduled.
+    :param waited: called with the seconds for which a reply has waited for the limit.
     """
 
-    def __init__(self, rate: int, clock: IReactorTime) -> None:
+    def __init__(self, rate: int, clock: IReactorTime, waited: Callable[[float], None] = lambda seconds: None) -> None:
         super().__init__(rate, clock)
+        self._waited = waited
+        self._since: dict[Turn, float] = {}  # when each began to wait
         self._order = ServingOrder(clock.seconds)
         self._grants: dict[Turn, Callable[[int], None]] = {}
         self._serving: IDelayedCall | None = None
@@ -140,12 +143,14 @@ class UploadLimiter(TokenBucket):
             not.
         """
         self._grants[turn] = grant
+        self._since[turn] = self._clock.seconds()
         self._order.wait(turn)
         self._serve_later()
 
     def leave(self, turn: Turn, *, is_whole: bool) -> None:
         """See :meth:`ServingOrder.leave`."""
         self._order.leave(turn, is_whole=is_whole)
+        self._count_wait(turn)
         if self._grants.pop(turn, None) is not None and not self._grants and self._serving is not None:
             self._serving.cancel()
             self._serving = None
@@ -195,5 +200,12 @@ class UploadLimiter(TokenBucket):
         while not self.debt and (turn := self._order.next()) is not None:
             length = min(turn.left, max(self.step, self.saved))
             self.spend(length)
+            self._count_wait(turn)
             self._grants.pop(turn)(length)
         self._serve_later()
+
+    def _count_wait(self, turn: Turn) -> None:
+        """Count the time for which a reply has waited, if it has."""
+        since = self._since.pop(turn, None)
+        if since is not None:
+            self._waited(self._clock.seconds() - since)

@@ -71,11 +71,20 @@ class ConnectionRegistry:
     :param clock: for time-outs.
     :param max_connections: how many connections there may be.
     :param idle_timeout: seconds that a connection stays open without a request, or a reply without progress.
+    :param tally: where connections are counted; None: in one of its own.
     """
 
     log: ClassVar[Logger] = Logger()
 
-    def __init__(self, clock: IReactorTime, *, max_connections: int = 1000, idle_timeout: float = 300.0) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        max_connections: int = 1000,
+        idle_timeout: float = 300.0,
+        tally: Tally | None = None,
+    ) -> None:
+        self._tally = tally or Tally()
         self.max_connections = max_connections
         self.idle_timeout = idle_timeout
         self.limited_log = LimitedLog(self.log, clock)
@@ -154,19 +163,27 @@ class ConnectionRegistry:
     def opened(self, connection: ServedConnection) -> None:
         """Add a new connection. It is not idle: its first request is on its way."""
         self._all.add(connection)
+        self._tally.connections_changed(more=1)
         if self._ending.is_awaited:
             connection.finish()
 
     def became_idle(self, connection: ServedConnection) -> None:
         """Record that a connection waits for its next request."""
+        self._tally.connections_changed(more_idle=1)
         self._idle.pop(connection, None)
         self._idle[connection] = None
         if self._is_room_awaited:
             self._tell_of_room()
 
+    def became_busy(self) -> None:
+        """Record that a connection that was idle does something."""
+        self._tally.connections_changed(more_idle=-1)
+
     def closed(self, connection: ServedConnection) -> None:
-        """Remove a connection that has ended."""
+        """Remove a connection that has ended, once."""
         self._all.discard(connection)
+        self._tally.connections_changed(more=-1, more_idle=-connection.is_idle)
+        connection.is_idle = False
         self._idle.pop(connection, None)
         self._tell_of_room()
         self._ending.look()

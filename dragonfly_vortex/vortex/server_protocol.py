@@ -362,13 +362,16 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
     def _enter(self, phase: _Phase, timeout: float) -> None:
         """Enter another phase than waiting for a request, for at most that many seconds without progress."""
         self._phase = phase
-        self.is_idle = False
+        if self.is_idle:
+            self.is_idle = False
+            self._connections.became_busy()
         self.setTimeout(timeout)
 
     def _become_idle(self, timeout: float) -> None:
-        self.is_idle = True
         self.setTimeout(timeout)
-        self._connections.became_idle(self)
+        if not self.is_idle:
+            self.is_idle = True
+            self._connections.became_idle(self)
 
 
 class VortexServerFactory(Factory):

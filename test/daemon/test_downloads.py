@@ -28,7 +28,7 @@ from dragonfly_vortex.daemon.downloads import Downloads
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.errors import NoParentKnown, PoolClosed, TaskDigestMismatch, TaskError
 from dragonfly_vortex.metrics.counters import Tally
-from dragonfly_vortex.metrics.task_metrics import PREFIX
+from dragonfly_vortex.metrics.transfer_metrics import PREFIX
 from dragonfly_vortex.model import ArrivedPiece, Origin, TaskRequest
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.importer import import_file
@@ -159,6 +159,7 @@ class ParentTests(DownloadsTestCase):
         values, labels = values_of(downloads.metrics.families()), "{app=,priority=6,tag=,type=0}"
         names = ("download_task_total", "download_task_failure_total", "concurrent_download_task_total")
         self.assertEqual([values[PREFIX + name + labels] for name in names], [2, 1, 0])
+        self.assertEqual(values[PREFIX + "download_traffic{type=REMOTE_PEER}"], 2 * LENGTH)  # each fetched all
         took = PREFIX + "download_task_duration_milliseconds_count{task_size_level=1,task_type=0}"
         self.assertEqual(values[took], 1)
 

@@ -21,6 +21,7 @@ from dragonfly_vortex.config import (
 from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.daemon.downloads import Downloads
 from dragonfly_vortex.daemon.pages import health_server, metrics_server
+from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.storage.reactor.store import PieceStore
 
 peer_reactor = cast(IPeerReactor, reactor)
@@ -34,7 +35,7 @@ class PagesTests(SynchronousTestCase):
         storage = Path(self.mktemp()).absolute()
         config = Config(storage=StorageConfig(dir=storage), metrics=MetricsConfig(enable=enable))
         downloads = Downloads(config, peer_reactor, PieceStore(storage, peer_reactor))
-        return metrics_server(config, peer_reactor, [], downloads) is not None
+        return metrics_server(config, peer_reactor, {}, downloads, Tally()) is not None
 
     def test_metrics(self) -> None:
         """A peer that is to tell nothing has no server for it."""

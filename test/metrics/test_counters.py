@@ -33,6 +33,17 @@ class TallyTests(SynchronousTestCase):
         tally.piece_ended()
         self.assertEqual((tally.pieces_under_way, tally.bytes_sent), (1, 5_000_000_007))
 
+    def test_connections(self) -> None:
+        """Connections come, become idle and go; a process that has ended has none. Waits are added up."""
+        tally = Tally()
+        tally.connections_changed(more=1)
+        tally.connections_changed(more=1, more_idle=1)
+        tally.waited(0.25)
+        tally.waited(1.5)
+        self.assertEqual((tally.connections, tally.idle_connections, tally.seconds_waited), (2, 1, 1.75))
+        tally.nothing_under_way()
+        self.assertEqual((tally.connections, tally.idle_connections, tally.seconds_waited), (0, 0, 1.75))
+
     def test_apart(self) -> None:
         """Two tallies have nothing to do with each other, where their memory is shared, too."""
         memory = shared_tallies(2)

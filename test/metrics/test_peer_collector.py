@@ -12,7 +12,9 @@ from dragonfly_vortex.config import MetricsConfig, load_config
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.exposition import Family
 from dragonfly_vortex.metrics.peer_collector import PeerMetrics
-from dragonfly_vortex.metrics.task_metrics import PREFIX, TaskMetrics
+from dragonfly_vortex.metrics.task_metrics import TaskMetrics
+from dragonfly_vortex.metrics.transfer_metrics import PREFIX
+from dragonfly_vortex.wire import PieceKind
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,11 +33,10 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "download_task_failure_total": ("Counter of the number of failed of the download task.", _URGENT),
     "prefetch_task_total": ("Counter of the number of the prefetch task.", _URGENT),
     "prefetch_task_failure_total": ("Counter of the number of failed of the prefetch task.", _URGENT),
-    "concurrent_download_task_total": (
-        "Gauge of the number of concurrent of the download task.",
-        (*_TYPED, "priority"),
-    ),
+    "concurrent_download_task_total": ("Gauge of the number of concurrent of the download task.", _URGENT),
     "concurrent_upload_piece_total": ("Gauge of the number of concurrent of the upload piece.", ()),
+    "download_traffic": ("Counter of the number of the download traffic.", ("type",)),
+    "download_piece_duration_milliseconds": ("Histogram of the download piece duration.", ("type",)),
     "upload_traffic": ("Counter of the number of the upload traffic.", ()),
     "download_task_duration_milliseconds": ("Histogram of the download task duration.", _SIZED),
     "backend_request_total": ("Counter of the number of the backend request.", _ASKED),
@@ -75,9 +76,15 @@ class PeerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.tallies = [Tally(), Tally()]
+        self.looks = 0
         self.storage = Path.cwd()
         self.tasks = TaskMetrics(lambda: 0.0)
         self.from_source = {"no_parent": 3, "failed": 0}
+
+    def stored(self) -> dict[PieceKind, tuple[int, int]]:
+        """What the storage has, counted."""
+        self.looks += 1
+        return {PieceKind.PERSISTENT: (2, 7_000)}
 
     def told(self) -> dict[str, Family]:
         """The metrics, by their names."""
@@ -86,6 +93,8 @@ class PeerTests(SynchronousTestCase):
             tallies=lambda: self.tallies,
             workers=lambda: [],
             tasks=self.tasks,
+            connections=lambda: {"tcp": (5, 3)},
+            stored=self.stored,
             from_source=lambda: self.from_source,
         )
         return {family.name: family for family in metrics.families()}
@@ -133,6 +142,25 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual(told["dragonfly_client_upload_traffic"].samples, {(): 12})
         self.assertEqual(told["dragonfly_client_upload_traffic"].kind, "counter")
         self.assertEqual(told["dragonfly_client_concurrent_upload_piece_total"].kind, "gauge")
+
+    def test_connections(self) -> None:
+        """Connections are counted by transport and state, and the time that replies waited is added up."""
+        for tally, seconds in zip(self.tallies, (0.5, 0.25), strict=True):
+            tally.waited(seconds)
+        told = self.told()
+        samples = {tuple(value for _, value in labels): n for labels, n in told["dfvortex_connections"].samples.items()}
+        self.assertEqual(samples, {("tcp", "busy"): 2, ("tcp", "idle"): 3})
+        self.assertEqual(told["dfvortex_upload_throttled_seconds_total"].samples, {(): 0.75})
+
+    def test_storage(self) -> None:
+        """What the storage has is told by type, and read once a minute."""
+        metrics = PeerMetrics(storage=self.storage, tallies=tuple, workers=tuple, tasks=self.tasks, stored=self.stored)
+        for _ in range(2):
+            told = {family.name: family.samples for family in metrics.families()}
+            self.assertEqual(told["dfvortex_storage_tasks"][(("type", "1"),)], 2)
+            self.assertEqual(told["dfvortex_storage_bytes"][(("type", "1"),)], 7_000)
+            self.assertEqual(told["dfvortex_storage_bytes"][(("type", "0"),)], 0)
+        self.assertEqual(self.looks, 1)
 
     def test_sources(self) -> None:
         """Pieces from a source are counted by reason, where there are downloads."""

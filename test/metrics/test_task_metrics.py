@@ -8,7 +8,8 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.metrics.task_metrics import PREFIX, TaskMetrics, size_level
+from dragonfly_vortex.metrics.task_metrics import TaskMetrics, size_level
+from dragonfly_vortex.metrics.transfer_metrics import PREFIX
 from dragonfly_vortex.model import Origin, TaskRequest
 from dragonfly_vortex.wire import PieceKind
 from test.metrics.page import values_of

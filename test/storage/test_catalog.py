@@ -68,6 +68,15 @@ class CatalogTests(SynchronousTestCase):
             catalog.close()
         self.assertEqual(self.open().get_task(TASK.kind, TASK.task_id), TASK)
 
+    def test_sums(self) -> None:
+        """The tasks with pieces, and the bytes of these, are counted by kind."""
+        self.assertEqual(self.catalog.sums(), {})
+        other = replace(TASK, task_id="b" * 64)
+        self.catalog.put_task(TASK, [LAST, FIRST])
+        self.catalog.put_task(other, [FIRST])
+        self.catalog.put_task(replace(other, task_id="c" * 64), [])
+        self.assertEqual(self.catalog.sums(), {TASK.kind: (2, 2 * FIRST.length + LAST.length)})
+
     def test_lifetime(self) -> None:
         """For how long a task is kept comes out as it was put in, and stays when more of its pieces are committed."""
         kept = replace(TASK, used_at=5, ttl=60, is_pinned=True)

@@ -33,7 +33,7 @@ from dragonfly_vortex.errors import (
     TaskDigestMismatch,
     TaskNotFound,
 )
-from dragonfly_vortex.events import DownloadedTask, DownloadEvent, ParentShare, PieceKept
+from dragonfly_vortex.events import DigestMismatched, DownloadedTask, DownloadEvent, ParentShare, PieceKept
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IPieceAnnouncer
 from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.task.download import TaskDownload
@@ -263,6 +263,19 @@ class DigestTests(DownloadTestCase):
         self.play(a=PlayedParent(content=CONTENT[::-1], piece_length=100))
         got = f"expected sha256:{sha256(CONTENT)}, got sha256:{sha256(CONTENT[::-1])}"
         self.assert_failed(self.download(), TaskDigestMismatch, got, "from a")
+        mismatches = [event for event in self.events if isinstance(event, DigestMismatched)]
+        self.assertEqual(mismatches[0], DigestMismatched(number=None, reason=got))
+
+    def test_reported(self) -> None:
+        """A piece without its digest is reported with its parent."""
+        self.play(
+            a=PlayedParent(content=CONTENT, piece_length=100, spoils={0}),
+            b=PlayedParent(content=CONTENT, piece_length=100),
+        )
+        self.assert_complete(self.download(concurrency=1))
+        (mismatch,) = [event for event in self.events if isinstance(event, DigestMismatched)]
+        self.assertEqual((mismatch.number, mismatch.parent), (0, "a"))
+        self.assertIn("got crc32:0", mismatch.reason)
 
     def test_from_another(self) -> None:
         """If all of it came from one parent, all is fetched again from another, even with another piece length."""

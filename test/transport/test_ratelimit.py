@@ -117,7 +117,8 @@ class UploadLimiterTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         self.clock = Clock()
-        self.limiter = UploadLimiter(1000, self.clock)
+        self.waits: list[float] = []
+        self.limiter = UploadLimiter(1000, self.clock, self.waits.append)
         self.limiter.spend(50)  # what has been saved up
         self.sent: dict[str, int] = {}
 
@@ -144,6 +145,17 @@ class UploadLimiterTests(SynchronousTestCase):
         self.clock.advance(0.0101)
         self.assertTrue(self.limiter.try_spend(1))
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_waits(self) -> None:
+        """The time for which replies wait is counted, also of one that gives up."""
+        self.limiter.spend(100)
+        self.ask("a", 10)
+        given_up = self.ask("b", 10)
+        self.clock.advance(0.0625)
+        self.limiter.leave(given_up, is_whole=False)
+        self.assertEqual(self.waits, [0.0625])
+        self.clock.advance(0.0625)
+        self.assertEqual(self.waits, [0.0625, 0.125])
 
     def test_not_before_those_who_wait(self) -> None:
         """Where a reply waits, another one does not pass it without having been in the order."""

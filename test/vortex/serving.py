@@ -91,7 +91,9 @@ class ServingTestCase(TestCase):
     ) -> VortexServerFactory:
         """A factory that serves the store."""
         settings = ServerSettings(clock=REACTOR, limiter=UploadLimiter(rate, REACTOR), cork=cork)
-        connections = ConnectionRegistry(REACTOR, max_connections=max_connections, idle_timeout=idle_timeout)
+        connections = ConnectionRegistry(
+            REACTOR, max_connections=max_connections, idle_timeout=idle_timeout, tally=settings.tally
+        )
         return VortexServerFactory(store, settings, connections)
 
     def serve(

@@ -42,6 +42,23 @@ class DrainTests(ServingTestCase):
         with self.assertRaises(ConnectionResetError):
             await deferToThread(late.end)
 
+    async def test_counted(self) -> None:
+        """A connection is busy at first and during a reply, idle after it, and gone in the end."""
+        factory = self.factory(self.shelf(8 * MIB))
+        tally = factory.settings.tally
+        child = await self.child(self.serve(factory))
+        await self.until(lambda: tally.connections)
+        self.assertEqual(tally.idle_connections, 0)
+        await deferToThread(child.ask, 0)
+        await self.until(lambda: tally.pieces_under_way)
+        self.assertEqual((tally.connections, tally.idle_connections), (1, 0))
+        await deferToThread(child.replies, 1)
+        await self.until(lambda: tally.idle_connections)
+        self.assertEqual((tally.connections, tally.idle_connections), (1, 1))
+        child.close()
+        await self.until(lambda: not tally.connections)
+        self.assertEqual(tally.idle_connections, 0)
+
     async def test_requests_unread(self) -> None:
         """Requests that were sent ahead and will not be answered do not cost a child the end of its piece."""
         store = self.shelf(8 * MIB)
