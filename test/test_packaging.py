@@ -27,6 +27,7 @@ from twisted.trial.unittest import SynchronousTestCase
 ROOT = Path(__file__).resolve().parent.parent
 
 PLUGIN = Path("twisted", "plugins", "dragonfly_vortex_plugin.py")
+ENDPOINTS = Path("twisted", "plugins", "dragonfly_vortex_endpoints.py")
 
 #: What the project consists of; not everything that lies in a checkout, such as a storage of gigabytes.
 SOURCES = (
@@ -156,7 +157,7 @@ class PackagingTests(SynchronousTestCase):
             names = {name for name in archive.namelist() if not name.endswith("/")}
         modules = {name for name in build().sources if name.startswith("dragonfly_vortex/") and name.endswith(".py")}
         metadata = {name for name in names if name.partition("/")[0].endswith(".dist-info")}
-        self.assertEqual(names - metadata, modules | {"dragonfly_vortex/py.typed", str(PLUGIN)})
+        self.assertEqual(names - metadata, modules | {"dragonfly_vortex/py.typed", str(PLUGIN), str(ENDPOINTS)})
         self.assertEqual(len([name for name in metadata if name.endswith("/LICENSE")]), 1)
 
     def test_benchmarks_are_sources(self) -> None:
