@@ -56,6 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_export(commands)
     _add_verify(commands)
     _add_remove(commands)
+    _add_gc(commands)
     return parser
 
 
@@ -278,6 +279,20 @@ def _add_remove(commands: _Commands[_Parser]) -> None:
 
 
 # -- options of several commands
+
+
+def _add_gc(commands: _Commands[_Parser]) -> None:
+    parser = _command(
+        commands,
+        "gc",
+        "delete tasks by gc.policy of the configuration, as a running peer does",
+        "dfvortex gc --dry-run",
+        "dfvortex gc",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="show what would be deleted, and delete nothing; default: delete it"
+    )
+    _add_storage(parser)
 
 
 def _command(commands: _Commands[_Parser], name: str, summary: str, *examples: str) -> argparse.ArgumentParser:

@@ -28,6 +28,7 @@ _COMMANDS = {
     "export": "dragonfly_vortex.cli.storage_commands:export_task",
     "verify": "dragonfly_vortex.cli.storage_commands:verify_tasks",
     "remove": "dragonfly_vortex.cli.storage_commands:remove_task",
+    "gc": "dragonfly_vortex.cli.space:collect_garbage",
     "download": "dragonfly_vortex.cli.download:download_task",
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dragonfly_vortex.config.cluster import SeedPeerConfig
 from dragonfly_vortex.config.download import DownloadConfig, DownloadServerConfig, DownloadTCPConfig
+from dragonfly_vortex.config.gc import GCConfig, GCPolicyConfig
 from dragonfly_vortex.config.loader import DEFAULT_FILE, LoadedConfig, beside, load_config
 from dragonfly_vortex.config.model import (
     Config,
@@ -39,6 +40,8 @@ __all__ = [
     "DownloadConfig",
     "DownloadServerConfig",
     "DownloadTCPConfig",
+    "GCConfig",
+    "GCPolicyConfig",
     "HealthConfig",
     "HealthServerConfig",
     "HostConfig",

@@ -114,6 +114,15 @@ DFDAEMON_KEYS: Keys = {
         # Of earlier releases.
         **_values("cacheTasksCapacity"),
     },
+    "gc": {
+        **_values("interval"),
+        "policy": _values(
+            *("taskTTL", "persistentTaskTTL", "persistentCacheTaskTTL", "pageCacheIdleTimeout", "diskThreshold"),
+            *("diskHighThresholdPercent", "diskLowThresholdPercent"),
+            # Other names of the last three.
+            *("distThreshold", "distHighThresholdPercent", "distLowThresholdPercent"),
+        ),
+    },
     "metrics": {"server": _LISTENER},
     "health": {"server": _LISTENER},
     # The last two are of earlier releases.
@@ -125,7 +134,7 @@ DFDAEMON_KEYS: Keys = {
         **_values("enableBackToSource"),
     },
     "dynconfig": _values("refreshInterval"),
-    **_values("server", "manager", "backend", "gc", "proxy", "security"),
+    **_values("server", "manager", "backend", "proxy", "security"),
     **_values("stats", "tracing", "network", "log"),
     # Of earlier releases, and of the templates for Helm and docker-compose.
     **_values("verbose", "console"),
@@ -133,6 +142,9 @@ DFDAEMON_KEYS: Keys = {
 """Every key, in the reference's spelling."""
 
 MOVED_KEYS: Mapping[str, str] = {
+    "gc.policy.dist_threshold": "gc.policy.disk_threshold",
+    "gc.policy.dist_high_threshold_percent": "gc.policy.disk_high_threshold_percent",
+    "gc.policy.dist_low_threshold_percent": "gc.policy.disk_low_threshold_percent",
     "storage.server.tcp_port": "storage.server.tcp.port",
     "storage.server.tcp_fastopen": "storage.server.tcp.fastopen",
 }
@@ -143,7 +155,7 @@ REPLACED_VALUES: Mapping[str, Mapping[str, str]] = {"download.protocol": {"quic"
 
 NOTES: Mapping[str, str] = {
     "download.rate_limit": "earlier name of bandwidthLimit, and not taken for it",
-    "storage.keep": "content is kept over a restart in any case, nothing is deleted",
+    "storage.keep": "content is kept over a restart in any case",
     "upload.rate_limit": "earlier name of bandwidthLimit, and not taken for it",
 }
 """What to know of a key that is accepted and not used, in our spelling."""
@@ -165,6 +177,7 @@ NEVER: Mapping[str, str] = {
     "upload.server.protocol": "an earlier key",
     "upload.rateLimit": NOTES["upload.rate_limit"],
     "storage.keep": NOTES["storage.keep"],
+    "gc.policy.pageCacheIdleTimeout": "the system decides what stays in memory",
     "storage.writePieceTimeout": "a piece is written as it comes, and download.pieceTimeout bounds that",
     "storage.writeBufferSize": _BUFFERS,
     "storage.readBufferSize": _BUFFERS,

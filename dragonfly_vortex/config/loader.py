@@ -27,6 +27,7 @@ from dragonfly_vortex.config.dfdaemon import (
     snake_case,
     spellings,
 )
+from dragonfly_vortex.config.gc import unreachable
 from dragonfly_vortex.config.kinds import ListOf, OutOfRange
 from dragonfly_vortex.config.model import Config
 from dragonfly_vortex.config.peer import unshareable
@@ -84,7 +85,7 @@ def load_config(path: str | os.PathLike[str] | None) -> LoadedConfig:
     keys.sort(document, Config, DFDAEMON_KEYS, (), ())
     reader = _SettingReader(file)
     config = beside(Path(file).parent, reader.build(Config, "", keys.given))
-    for key, reason in (*incomplete(config), *unshareable(config)):
+    for key, reason in (*incomplete(config), *unshareable(config), *unreachable(config.gc)):
         place = keys.given[key][-1]
         raise ConfigError(file, place.value.line, place.key, reason)
     warnings = [f"{file}: {warning}" for warning in (*_skipped(keys), *surprises(config))] + reader.warnings

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dragonfly_vortex.config.cluster import DynconfigConfig, SchedulerConfig, SeedPeerConfig
 from dragonfly_vortex.config.download import DownloadConfig
+from dragonfly_vortex.config.gc import GCConfig
 from dragonfly_vortex.config.kinds import (
     FLAG,
     RATE,
@@ -31,6 +32,7 @@ __all__ = [
     "Config",
     "DiscoveryConfig",
     "DynconfigConfig",
+    "GCConfig",
     "HealthConfig",
     "HealthServerConfig",
     "HostConfig",
@@ -361,6 +363,7 @@ class Config:
     download: DownloadConfig = field(default_factory=DownloadConfig)
     upload: UploadConfig = field(default_factory=UploadConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
+    gc: GCConfig = field(default_factory=GCConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
     tls: TLSConfig = field(default_factory=TLSConfig)

@@ -76,7 +76,8 @@ def _overlap(ip: str, other: str) -> bool:
 def worker_share(config: Config, number: int) -> Config:
     """
     The configuration of one worker: it serves as one process, by the transport that has workers alone, within its part
-    of the limits. The main process serves the metrics of all and the pages for probes, and advertises the peer.
+    of the limits. The main process serves the metrics of all and the pages for probes, advertises the peer, and removes
+    tasks from the storage.
 
     :param config: the peer's.
     :param number: of the worker, from 1.
@@ -92,6 +93,7 @@ def worker_share(config: Config, number: int) -> Config:
         upload=upload,
         metrics=replace(config.metrics, enable=False),
         health=HealthConfig(),
+        gc=replace(config.gc, enable=False),
         discovery=replace(config.discovery, enable=False),
     )
 
@@ -142,9 +144,10 @@ def _parts(total: int, count: int) -> list[int]:
 def reloaded(running: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
     """
     Take from a new configuration what can change while a peer runs: ``upload.bandwidth_limit``, ``shutdown_timeout``,
-    ``storage.server.tcp.max_connections`` and ``idle_timeout``, the files for TLS, and ``download``. That holds for the
-    downloads that begin from then on, but for ``server`` and ``concurrent_task_count``. TLS cannot be turned on or off,
-    nor can clients be asked for certificates that were not asked before, or the reverse.
+    ``storage.server.tcp.max_connections`` and ``idle_timeout``, the files for TLS, ``gc`` but for ``gc.enable``, and
+    ``download``. That holds for the downloads that begin from then on, but for ``server`` and
+    ``concurrent_task_count``. TLS cannot be turned on or off, nor can clients be asked for certificates that were not
+    asked before, or the reverse.
 
     :param running: what the peer runs with.
     :param new: what it is to run with.
@@ -159,7 +162,14 @@ def reloaded(running: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
         server=running.download.server,
         concurrent_task_count=running.download.concurrent_task_count,
     )
-    taken = replace(running, shutdown_timeout=new.shutdown_timeout, download=download, upload=upload, storage=storage)
+    taken = replace(
+        running,
+        shutdown_timeout=new.shutdown_timeout,
+        download=download,
+        upload=upload,
+        storage=storage,
+        gc=replace(new.gc, enable=running.gc.enable),
+    )
     if _kind_of_tls(running) == _kind_of_tls(new):
         theirs = new.upload.server
         server = replace(upload.server, cert=theirs.cert, key=theirs.key, ca_cert=theirs.ca_cert)

@@ -32,7 +32,9 @@ from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.collector import policy_of
 from dragonfly_vortex.storage.database import Access
+from dragonfly_vortex.storage.reactor.collecting import GarbageCollection
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
@@ -77,6 +79,7 @@ class VortexService(Service):
         self._store: PieceStore | None = None
         self._read_ahead: ReadAhead | None = None
         self._rechecks: Rechecks | None = None
+        self._collection: GarbageCollection | None = None
         self._doors: dict[str, Door] = {}  # by the names of their transports
         self._downloads: Downloads | None = None
         self._local_door: LocalDoor | None = None
@@ -165,6 +168,8 @@ class VortexService(Service):
         read_ahead = ReadAhead(self.reactor)
         rechecks = Rechecks(self.config.storage.dir, IReactorTime(self.reactor), read_ahead.in_thread)
         task_metrics = TaskMetrics(self.reactor.seconds)
+        gc = self.config.gc
+        collection = GarbageCollection(store.directory, self.reactor, gc.interval, policy_of(gc.policy))
         downloads = Downloads(self.config, self.reactor, store, task_metrics)
         tasks = LocalTasks(self.config, self.reactor, store, downloads)
         settings = DoorSettings(
@@ -204,7 +209,9 @@ class VortexService(Service):
             unless_opened.pop_all()
         self._store, self._read_ahead, self._doors = store, read_ahead, doors
         self._metrics, self._health, self._rechecks = metrics, health, rechecks
-        self._downloads, self._local_door = downloads, local_door
+        self._downloads, self._local_door, self._collection = downloads, local_door, collection
+        if gc.enable:
+            collection.start()
         self._missing = set()
         self._opens("the storage", store.start()).addErrback(self._storage_failed, store)
         starting = {
@@ -241,6 +248,8 @@ class VortexService(Service):
             take_effect()
         if self._downloads is not None:
             self._downloads.reload(taken)
+        if self._collection is not None:
+            self._collection.change(taken.gc.interval, policy_of(taken.gc.policy))
         return left
 
     def stopService(self) -> Deferred[None]:
@@ -265,6 +274,7 @@ class VortexService(Service):
         advertisement, self._advertisement = self._advertisement, None
         downloads, self._downloads = self._downloads, None
         local_door, self._local_door = self._local_door, None
+        collection, self._collection = self._collection, None
         member, self._member = self._member, None
         if rechecks is not None:
             rechecks.stop()
@@ -279,6 +289,8 @@ class VortexService(Service):
             stopping.append(Deferred.fromCoroutine(downloads.stop()))
         if local_door is not None:
             stopping.append(local_door.stop(self.config.shutdown_timeout))
+        if collection is not None:
+            stopping.append(collection.stop(self.config.shutdown_timeout))
         failures = await failures_of(stopping)
         # A disk that does not answer is not waited for much longer than a child.
         until = max(until, clock.seconds() + _DISK_TIMEOUT)

@@ -71,12 +71,15 @@ class Content:
 
     def open(self, kind: PieceKind, task_id: str) -> int:
         """
-        A descriptor of a task's file, for reading.
+        A descriptor of a task's file, for reading. Until it and its copies are closed, the file is locked against a
+        removal for want of room or of use (:mod:`~dragonfly_vortex.storage.collector`).
 
         :raises FileNotFoundError: the task has no file.
         :raises OSError: it cannot be opened, or is no regular file.
         """
-        return _open_regular(self.path(kind, task_id), os.O_RDONLY)
+        descriptor = _open_regular(self.path(kind, task_id), os.O_RDONLY)
+        lock(descriptor, shared=True)  # where it is refused, the file is being removed, and stays as long as it is open
+        return descriptor
 
     def open_for_writing(self, kind: PieceKind, task_id: str) -> int:
         """

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from dragonfly_vortex.system_calls import fallocate, is_refused, sync_file_range
 
-__all__ = ["MOST_UNWRITTEN", "allocate", "free_run", "trim", "write_back"]
+__all__ = ["BLOCK", "MOST_UNWRITTEN", "allocate", "free_run", "trim", "write_back"]
 
 MOST_UNWRITTEN = 128 * 1024 * 1024
 """Bytes of verified pieces that may wait for the disk before no more is asked for."""
@@ -45,7 +45,7 @@ def allocate(descriptor: int, start: int, end: int) -> None:
     call(descriptor, _KEEP_SIZE, start, end - start)
 
 
-_BLOCK = 512
+BLOCK = 512
 """Bytes of a block, as stat(2) counts them, whatever the file system's own are."""
 
 _ROOM = 1024 * 1024
@@ -62,7 +62,7 @@ def trim(descriptor: int, length: int | None = None) -> None:
     :raises OSError: it cannot be done.
     """
     status = os.fstat(descriptor)
-    if length is not None and status.st_size <= length and status.st_blocks * _BLOCK - length <= _ROOM:
+    if length is not None and status.st_size <= length and status.st_blocks * BLOCK - length <= _ROOM:
         return
     if status.st_nlink == 1:
         os.ftruncate(descriptor, status.st_size if length is None else length)

@@ -41,6 +41,7 @@ __all__ = [
     "Claims",
     "PieceLock",
     "claims_path",
+    "is_claimed",
     "sweep_claims",
     "whole_record",
 ]
@@ -94,6 +95,34 @@ def sweep_claims(directory: Path, kind: PieceKind, task_id: str) -> None:
         claims = Claims(path)
         claims.open()
         claims.close()
+
+
+def is_claimed(directory: Path, kind: PieceKind, task_id: str) -> bool:
+    """
+    Tell whether any download has a task open. Nothing is written, and no lock is waited for.
+
+    :param directory: the storage's directory.
+    :raises OSError: the file of the locks cannot be opened.
+    """
+    try:
+        descriptor = os.open(
+            claims_path(directory, kind, task_id), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        )
+    except FileNotFoundError:
+        return False
+    try:
+        with contextlib.suppress(OSError):  # where that kind of lock is refused
+            if HAS_RANGES and is_byte_locked(descriptor, _PRESENCE):
+                return True
+        try:
+            # Refused where a download has claimed the whole task at once.
+            return not lock_shared_or_alone(descriptor, shared=True)
+        except OSError as error:
+            if not is_lock_refused(error):
+                raise
+            return False
+    finally:
+        os.close(descriptor)
 
 
 class PieceLock:

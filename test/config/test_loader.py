@@ -67,6 +67,16 @@ health: {enable: false, server: {ip: '::1', port: 9091}}
 tls: {cert: /own/peer.crt, key: /own/peer.key, ca_cert: /own/ca.crt}
 discovery: {enable: true, ip: 10.0.0.1, peer_exchange: true}
 seed_peer: {enable: true, sources: [example.org, 10.0.0.0/8]}
+gc:
+  enable: false
+  interval: 1m
+  policy:
+    task_ttl: 1h
+    persistent_task_ttl: 2h
+    persistent_cache_task_ttl: 3h
+    disk_threshold: 5GB
+    disk_high_threshold_percent: 50
+    disk_low_threshold_percent: 40
 scheduler:
   addrs: ['10.0.0.2:8002', '[2001:DB8::1]:8002']
   announce_interval: 1m
@@ -233,6 +243,18 @@ class LoadTests(ConfigFileTestCase):
                 },
                 "discovery": {"enable": True, "ip": "10.0.0.1", "peer_exchange": True},
                 "seed_peer": {"enable": True, "sources": ("example.org", "10.0.0.0/8")},
+                "gc": {
+                    "enable": False,
+                    "interval": 60.0,
+                    "policy": {
+                        "task_ttl": 3600.0,
+                        "persistent_task_ttl": 7200.0,
+                        "persistent_cache_task_ttl": 10800.0,
+                        "disk_threshold": 5_000_000_000,
+                        "disk_high_threshold_percent": 50,
+                        "disk_low_threshold_percent": 40,
+                    },
+                },
             },
         )
 
@@ -255,6 +277,8 @@ class LoadTests(ConfigFileTestCase):
             *("connections_per_address", "buffer_size", "max_connections", "congestion_control", "ca_cert"),
             *("back_to_source", "concurrent_task_count", "socket_path", "socket_mode", "socket_group", "seed_peer"),
             *("disable_shared", "announce_interval", "schedule_timeout", "max_schedule_count", "refresh_interval"),
+            *("disk_threshold", "disk_high_threshold_percent", "disk_low_threshold_percent"),
+            *("persistent_cache_task_ttl", "persistent_task_ttl", "task_ttl"),
         ):
             first, *others = name.split("_")
             camel = camel.replace(name, first + "".join(word.capitalize() for word in others))
@@ -371,6 +395,25 @@ class DfdaemonTests(ConfigFileTestCase):
         self.assertEqual((config.health.server.ip, config.health.server.port), ("0.0.0.0", 4003))
         self.assertEqual(config.download.server.socket_path, Path("/var/run/dfdaemon.sock"))
         self.assertTrue(config.seed_peer.enable)
+        policy = config.gc.policy
+        self.assertEqual((config.gc.interval, policy.task_ttl, policy.disk_threshold), (900.0, 720 * 3600.0, 10 << 40))
+        self.assertEqual((policy.disk_high_threshold_percent, policy.disk_low_threshold_percent), (80, 60))
+        policy = load_config(EXAMPLES / "helm-client.yaml").config.gc.policy
+        self.assertEqual((policy.disk_high_threshold_percent, policy.disk_low_threshold_percent), (90, 70))
+
+    def test_thresholds(self) -> None:
+        """
+        The lower threshold of the disk is not above the higher one, whichever of them the file has.
+        """
+        for text, key in (
+            ("{disk_low_threshold_percent: 81}", "disk_low_threshold_percent"),
+            ("{distHighThresholdPercent: 59}", "distHighThresholdPercent"),
+            ("{diskHighThresholdPercent: 50, distLowThresholdPercent: 51}", "distLowThresholdPercent"),
+        ):
+            error = self.refused(f"gc: {{policy: {text}}}")
+            self.assertEqual(error.key, f"gc.policy.{key}")
+            self.assertIn("expected disk_low_threshold_percent to be at most", str(error))
+        self.assertEqual(self.load("gc: {policy: {disk_threshold: 0}}").warnings, ())
 
     def test_one_warning(self) -> None:
         """
@@ -387,9 +430,9 @@ class DfdaemonTests(ConfigFileTestCase):
                 *("download.server.requestRateLimit", "download.backToSourceBandwidthLimit"),
                 "download.collectedPieceTimeout",
                 *("upload.server.requestRateLimit", "manager", "seedPeer.type"),
-                *("storage.keep (content is kept over a restart in any case", "nothing is deleted)"),
+                "storage.keep (content is kept over a restart in any case)",
                 *("storage.writePieceTimeout", "storage.writeBufferSize", "storage.readBufferSize"),
-                *("storage.cacheCapacity", "storage.server.quicPort", "backend", "gc", "proxy", "security"),
+                *("storage.cacheCapacity", "storage.server.quicPort", "backend", "proxy", "security"),
                 *("stats", "tracing", "network"),
             ],
         )
@@ -399,9 +442,11 @@ class DfdaemonTests(ConfigFileTestCase):
         """
         The reference's keys may be in our spelling too.
         """
-        loaded = self.load("storage: {write_buffer_size: 5, server: {tcp_port: 7}}\ngc: {policy: {task_ttl: 1h}}\n")
+        loaded = self.load(
+            "storage: {write_buffer_size: 5, server: {tcp_port: 7}}\ngc: {policy: {page_cache_idle_timeout: 1h}}\n"
+        )
         self.assertEqual(loaded.config.storage.server.tcp.port, 7)
-        self.assertIn("storage.write_buffer_size, gc", loaded.warnings[0])
+        self.assertIn("storage.write_buffer_size, gc.policy.page_cache_idle_timeout", loaded.warnings[0])
 
     def test_every_key(self) -> None:
         """
@@ -421,6 +466,7 @@ class DfdaemonTests(ConfigFileTestCase):
         ours |= {"dynconfig": ["refreshInterval"]}
         tree["upload"]["server"] = {"requestRateLimit": 5}
         tree["download"]["server"] = {"requestRateLimit": 5}
+        tree["gc"] = {"policy": {"pageCacheIdleTimeout": "5m"}}
         tree["seedPeer"] = {"type": "super"}
         for section, names in ours.items():
             for name in names:
@@ -485,7 +531,7 @@ class DfdaemonTests(ConfigFileTestCase):
         Keys that neither has are skipped in the reference's sections, and named in the one warning, with the nearest.
         """
         file = self.write(
-            "upload: {bandwithLimit: 5MB, server: {requestRateLimits: 5}}\ngc: {}\nstorge: {}\nxyzzy: [{a: 1}]\n"
+            "upload: {bandwithLimit: 5MB, server: {requestRateLimits: 5}}\nbackend: {}\nstorge: {}\nxyzzy: [{a: 1}]\n"
             "some_thing: 5\nproxy: {prefech: true}\n"
         )
         loaded = load_config(file)
@@ -493,9 +539,10 @@ class DfdaemonTests(ConfigFileTestCase):
         self.assertEqual(
             loaded.warnings,
             (
-                f"{file}: keys of dfdaemon.yaml that are accepted and not used here: gc, proxy; unknown keys, which "
-                "are skipped: upload.bandwithLimit (did you mean bandwidthLimit?), upload.server.requestRateLimits "
-                "(did you mean requestRateLimit?), storge (did you mean storage?), xyzzy, some_thing",
+                f"{file}: keys of dfdaemon.yaml that are accepted and not used here: backend, proxy; unknown keys, "
+                "which are skipped: upload.bandwithLimit (did you mean bandwidthLimit?), "
+                "upload.server.requestRateLimits (did you mean requestRateLimit?), storge (did you mean storage?), "
+                "xyzzy, some_thing",
             ),
         )
         self.assertEqual(loaded.unknown[2:], ("storge (did you mean storage?)", "xyzzy", "some_thing"))

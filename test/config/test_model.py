@@ -57,6 +57,18 @@ class DefaultTests(SynchronousTestCase):
                     "ca_cert": None,
                 },
                 "dynconfig": {"file": None, "refresh_interval": 60.0},
+                "gc": {
+                    "enable": True,
+                    "interval": 900.0,
+                    "policy": {
+                        "task_ttl": 2_592_000.0,
+                        "persistent_task_ttl": 86_400.0,
+                        "persistent_cache_task_ttl": 86_400.0,
+                        "disk_threshold": 0,
+                        "disk_high_threshold_percent": 80,
+                        "disk_low_threshold_percent": 60,
+                    },
+                },
                 "download": {
                     "protocol": "auto",
                     "piece_timeout": 360.0,

@@ -131,15 +131,16 @@ class ShareTests(ConfigFileTestCase):
 
     def test_one_tells_of_all(self) -> None:
         """
-        The main process has the page of metrics and those for probes, and advertises the peer; its workers have none
-        and do not.
+        The main process has the page of metrics and those for probes, advertises the peer, and removes tasks; its
+        workers have none and do not.
         """
         text = "storage: {server: {workers: 2}}\ndiscovery: {enable: true}\nhealth: {server: {port: 4003}}\n"
         config = self.load(text).config
         for share in self.shares(config):
             self.assertIsNone(share.health.server.port)
-            self.assertEqual((share.metrics.enable, share.discovery.enable), (False, False))
+            self.assertEqual((share.metrics.enable, share.discovery.enable, share.gc.enable), (False, False, False))
         self.assertTrue(main_share(config).discovery.enable)
+        self.assertTrue(main_share(config).gc.enable)
 
     def test_connections(self) -> None:
         """

@@ -14,7 +14,7 @@ from twisted.internet import reactor, tcp
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.internet.testing import EventLoggingObserver
 from twisted.internet.threads import deferToThread
@@ -25,6 +25,8 @@ from twisted.trial.unittest import TestCase
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import (
     Config,
+    GCConfig,
+    GCPolicyConfig,
     HealthConfig,
     HealthServerConfig,
     MetricsConfig,
@@ -46,6 +48,7 @@ from dragonfly_vortex.model import StoredPiece
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.piece_discovery import PieceDiscovery
 from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.vortex.server import VortexPort
@@ -400,6 +403,23 @@ class ServiceTests(TestCase):
     async def values(self, peer: VortexService) -> dict[str, float]:
         """What the peer's page says."""
         return values_in(await deferToThread(fetched, cast(IPv4Address, peer.metrics_address).port))
+
+    async def test_garbage(self) -> None:
+        """Tasks whose time is over are removed while the peer runs, and no thread is left at its end."""
+        import_file(self.directory / "file", self.directory / "storage", PieceKind.STANDARD, ttl=1)
+        with Catalog(self.directory / "storage") as catalog, catalog._database.change() as connection:
+            connection.execute("UPDATE task SET created_at = 1")
+        gc = GCConfig(interval=0.01, policy=GCPolicyConfig(disk_threshold=1 << 50))
+        for enable, count in ((False, 1), (True, 0)):
+            peer = self.service(dataclasses.replace(self.config(), gc=dataclasses.replace(gc, enable=enable)))
+            peer.startService()
+            self.assertEqual(peer._collection is not None and peer._collection._looping.running, enable)
+            with Catalog(self.directory / "storage", Access.READ) as catalog:
+                while len(catalog.list_tasks()) > count:
+                    await deferLater(IReactorTime(reactor), 0.01)
+            await peer.stopService()
+        while storage_threads():
+            await deferLater(IReactorTime(reactor), 0.01)
 
     async def test_metrics(self) -> None:
         """What both doors have sent is on one page, which is there until everything else has stopped."""

@@ -1,0 +1,126 @@
+"""
+Collects the garbage of a storage now and then, in a thread, while a peer serves it. The thread has a connection of its
+own to the catalog, so that questions to the storage do not wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar, TypeVar
+
+from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.storage.collector import Collected, Collector, Policy
+from dragonfly_vortex.threads import STOP_TIMEOUT, DaemonThreadPool, run_in_pool
+
+__all__ = ["GarbageCollection"]
+
+_T = TypeVar("_T")
+
+
+class GarbageCollection:
+    """
+    The collections of one peer. All of it belongs to the reactor's thread.
+
+    :param directory: the storage's directory.
+    :param reactor: the clock, and where the Deferreds fire.
+    :param interval: seconds from the start, or the beginning of a collection, to the next one.
+    :param policy: the rules.
+    """
+
+    log: ClassVar[Logger] = Logger()
+
+    def __init__(self, directory: Path, reactor: IReactorFromThreads, interval: float, policy: Policy) -> None:
+        self._directory = directory
+        self._reactor = reactor
+        self._interval = interval
+        self._policy = policy
+        self._looping = LoopingCall(self._collect)
+        self._looping.clock = IReactorTime(reactor)
+        self._pool: DaemonThreadPool | None = None
+        self._at_work = 0
+        self._ending = Ending(lambda: not self._at_work)
+        self._is_stopped = False
+        self._missing = 0
+
+    def start(self) -> None:
+        """Collect from now on, for the first time after the interval."""
+        self._looping.start(self._interval, now=False)
+
+    def change(self, interval: float, policy: Policy) -> None:
+        """Go on with other rules, from the next collection on."""
+        self._policy = policy
+        if interval != self._interval:
+            self._interval = interval
+            if self._looping.running:
+                self._looping.stop()
+                self._looping.start(interval, now=False)
+
+    def stop(self, timeout: float = STOP_TIMEOUT) -> Deferred[None]:
+        """
+        Collect no more. A collection that is under way ends at its next step.
+
+        :param timeout: seconds after which a thread that the disk does not answer is left behind.
+        :returns: fires when the thread is at work no more, or the time is over.
+        """
+        self._is_stopped = True
+        if self._looping.running:
+            self._looping.stop()
+        pool, self._pool = self._pool, None
+        if pool is None:
+            return succeed(None)
+
+        def end(result: Failure | None) -> None:
+            if isinstance(result, Failure):
+                result.trap(TimeoutError)
+            pool.abandon()
+
+        return self._ending.wait().addTimeout(timeout, IReactorTime(self._reactor)).addBoth(end)
+
+    def in_thread(self, work: Callable[[], _T]) -> Deferred[_T]:
+        """
+        Do something that must not be done during a collection.
+
+        :param work: called in the thread.
+        """
+        if self._pool is None:
+            self._pool = DaemonThreadPool(minthreads=0, maxthreads=1, name="storage-gc")
+            self._pool.start()
+
+        def ended(result: _T | Failure) -> _T | Failure:
+            self._at_work -= 1
+            self._ending.look()
+            return result
+
+        self._at_work += 1
+        working: Deferred[_T] = run_in_pool(self._reactor, self._pool, work)
+        return working.addBoth(ended)
+
+    def _collect(self) -> Deferred[None]:
+        """Collect once. A failure is logged, and the next collection may succeed."""
+        collector = Collector(self._directory, self._policy, is_wanted=lambda: not self._is_stopped)
+        return self.in_thread(collector.run).addCallbacks(self._collected, self._failed)
+
+    def _collected(self, collected: Collected) -> None:
+        """Log what a collection has done, if it has done anything."""
+        removed, missing = collected.removed, collected.missing
+        if removed:
+            text = "garbage collection: {count} tasks removed, {freed} bytes freed, {in_use} in use"
+            self.log.info(text, count=len(removed), freed=collected.freed, in_use=collected.in_use)
+        if missing and not self._missing:
+            text = (
+                "garbage collection: {missing} bytes too many are used on the disk, and no further task can be removed"
+            )
+            self.log.warn(text, missing=missing)
+        self._missing = missing
+
+    def _failed(self, failure: Failure) -> None:
+        """A collection could not be done."""
+        if not self._is_stopped:
+            self.log.error("garbage collection: {reason}", reason=failure.getErrorMessage())

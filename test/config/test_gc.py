@@ -1,0 +1,28 @@
+"""Tests of the section for the garbage collection."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+from msgspec.structs import fields as struct_fields
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.config.gc import GCConfig, GCPolicyConfig, unreachable
+from dragonfly_vortex.storage.collector import Policy, policy_of
+
+
+class GCConfigTests(SynchronousTestCase):
+    """The rules of the configuration are those of the storage."""
+
+    def test_policy(self) -> None:
+        """Names and defaults are the same in both places, and a value gets there."""
+        self.assertEqual([each.name for each in fields(GCPolicyConfig)], [each.name for each in struct_fields(Policy)])
+        self.assertEqual(policy_of(GCPolicyConfig()), Policy())
+        self.assertEqual(policy_of(GCPolicyConfig(disk_threshold=5)), Policy(disk_threshold=5))
+
+    def test_thresholds(self) -> None:
+        """A lower threshold above the higher one is found; equal ones are allowed."""
+        for high, low, key in ((50, 51, "low"), (50, 60, "high"), (50, 50, "")):
+            policy = GCPolicyConfig(disk_high_threshold_percent=high, disk_low_threshold_percent=low)
+            found = [key for key, _ in unreachable(GCConfig(policy=policy))]
+            self.assertEqual(found, [f"gc.policy.disk_{key}_threshold_percent"] if key else [])
