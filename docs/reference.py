@@ -17,7 +17,7 @@ from pydoctor.driver import main
 from pydoctor.extensions import ClassMixin, ExtRegistrar
 from pydoctor.model import Attribute, Class, Documentable, Module, PrivacyClass, System
 
-PACKAGES = ("dragonfly_vortex", "dragonfly_vortex.wire", "dragonfly_vortex.testing")
+PACKAGES = ("dragonfly_vortex", "dragonfly_vortex.events", "dragonfly_vortex.wire", "dragonfly_vortex.testing")
 SHORTENED = re.compile(r"`~([\w.]+\.(\w+))`")
 
 

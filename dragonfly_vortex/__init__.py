@@ -1,8 +1,8 @@
 """
 Dragonfly's Vortex protocol for Twisted: serve pieces of files to other peers, and fetch theirs, over TCP and gRPC.
 
-The names in ``__all__`` are the public ones, with the packages :mod:`dragonfly_vortex.wire` and
-:mod:`dragonfly_vortex.testing`. A release may change any other name without notice.
+The names in ``__all__`` are the public ones, with those of :mod:`dragonfly_vortex.events`,
+:mod:`dragonfly_vortex.wire` and :mod:`dragonfly_vortex.testing`. A release may change any other name without notice.
 
 A name is loaded when it is first asked for: ``import dragonfly_vortex`` loads no Twisted, and so
 ``import dragonfly_vortex.wire`` does without it.
@@ -16,7 +16,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from dragonfly_vortex.clock import use_monotonic_clock
     from dragonfly_vortex.config import Config, default_config, load_config
+    from dragonfly_vortex.daemon.peer import VortexPeer
     from dragonfly_vortex.daemon.service import VortexService
+    from dragonfly_vortex.daemon.task_handle import Download
     from dragonfly_vortex.downloaders.factory import DownloaderFactory
     from dragonfly_vortex.downloaders.pooled import GRPCDownloader, TCPDownloader
     from dragonfly_vortex.errors import (
@@ -58,6 +60,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "ConnectionRegistry",
+    "Download",
     "DownloadPieceRequest",
     "DownloadPieceResponse",
     "DownloaderFactory",
@@ -92,6 +95,7 @@ __all__ = [
     "UploadLimiter",
     "Vortex",
     "VortexError",
+    "VortexPeer",
     "VortexServerFactory",
     "VortexService",
     "__version__",
@@ -120,7 +124,9 @@ _MODULES = {
     "vortex.connections": ("ConnectionRegistry", "ServerSettings"),
     "vortex.server": ("TCPServer",),
     "vortex.server_protocol": ("VortexServerFactory",),
+    "daemon.peer": ("VortexPeer",),
     "daemon.service": ("VortexService",),
+    "daemon.task_handle": ("Download",),
     "storage.reactor.store": ("PieceStore",),
     "task.download": ("TaskDownload",),
     "transport.ratelimit": ("TokenBucket", "UploadLimiter"),

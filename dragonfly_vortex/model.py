@@ -177,6 +177,7 @@ class TaskRequest:
     :param is_foreign: whether it came over the network, from someone who need not be trusted.
     :param ttl: seconds for which the task is kept, as in :class:`StoredTask`; None where that is not said.
     :param is_pinned: whether it is kept for that time however full the disk is.
+    :param parents: the addresses of parents that are asked beside those of the configuration.
     :param range: what is wanted of the content, before the rest where others want that; None for all of it.
     """
 
@@ -193,6 +194,7 @@ class TaskRequest:
     is_foreign: bool = False
     ttl: int | None = None
     is_pinned: bool = False
+    parents: tuple[str, ...] = ()
     range: ByteRange | None = None
 
     def can_fail_for(self, other: TaskRequest) -> bool:
@@ -200,7 +202,7 @@ class TaskRequest:
         return self._wishes() == other._wishes()
 
     def _wishes(self) -> tuple[object, ...]:
-        return self.digest, dict(self.headers), self.token, self.may_ask_source, self.is_foreign
+        return self.digest, dict(self.headers), self.token, self.may_ask_source, self.is_foreign, self.parents
 
 
 class ImportRequest(Struct, frozen=True, kw_only=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import runpy
 import socket
 import subprocess
@@ -15,6 +16,9 @@ from zope.interface.verify import verifyObject
 
 from dragonfly_vortex import IPieceStore
 from test.processes import Daemon, import_file, write_config
+from test.readme import README
+
+_PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -32,20 +36,20 @@ class ExamplesTests(SynchronousTestCase):
         """The command line of an example."""
         return [sys.executable, EXAMPLES / f"{name}.py", *arguments]
 
-    def run_it(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run an example to its end."""
+    def run_it(self, name: str, *arguments: str, at: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """Run an example to its end, in a directory."""
         return subprocess.run(
             self.command(name, *arguments),
-            cwd=self.directory,
+            cwd=at or self.directory,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=120,
         )
 
-    def assert_says(self, expected: str, name: str, *arguments: str) -> None:
+    def assert_says(self, expected: str, name: str, *arguments: str, at: Path | None = None) -> None:
         """Assert that an example succeeds, and what its output is."""
-        ran = self.run_it(name, *arguments)
+        ran = self.run_it(name, *arguments, at=at)
         self.assertEqual((ran.returncode, ran.stderr), (0, ""))
         self.assertRegex(ran.stdout, rf"\A{expected}\n\Z")
 
@@ -64,6 +68,61 @@ class ExamplesTests(SynchronousTestCase):
             ran = self.run_it("wire_alone", "127.0.0.1", str(server.port), "0" * 64)
             self.assertEqual((ran.returncode, ran.stdout), (1, ""))
             self.assertRegex(ran.stderr, r"\Athe parent answered with error 2: piece 0{64}-0 not found\n\Z")
+
+    def test_peer(self) -> None:
+        """A peer in a program downloads a task and reports each piece; another one reads ten bytes."""
+        task_id = import_file(self.directory / "file", directory=self.directory, piece_length=65536)
+        with Daemon(self.directory, serving="gRPC") as parent:
+            piece = r"piece \d from \S+ in \d\.\d{3} s\n"
+            child = self.directory / "child"
+            child.mkdir()
+            self.assert_says(
+                rf"({piece}){{2}}100000 bytes, served at IPv4Address\(.*\)",
+                "peer",
+                parent.grpc_parent,
+                task_id,
+                at=child,
+            )
+            child = self.directory / "reader"
+            child.mkdir()
+            expected = re.escape(repr(self.content[70_000:70_010]))
+            self.assert_says(
+                f"{expected} of 100000 bytes", "read_range", parent.grpc_parent, task_id, "70000", at=child
+            )
+
+    def test_reactors(self) -> None:
+        """The README's peer runs on the reactors of epoll, select and asyncio."""
+        task_id = import_file(self.directory / "file", directory=self.directory, piece_length=65536)
+        program = next(block for block in _PYTHON.findall(README.read_text(encoding="utf-8")) if "VortexPeer" in block)
+        with Daemon(self.directory, serving="gRPC") as parent:
+            program = program.replace("TASK_ID", task_id).replace("grpc://10.0.0.7:4000", parent.grpc_parent)
+            program = program.replace("tcp:4005", "tcp:0:interface=127.0.0.1")
+            for name in ("epollreactor", "selectreactor", "asyncioreactor"):
+                child = self.directory / name
+                child.mkdir()
+                script = f"from twisted.internet import {name}\n{name}.install()\n{program}"
+                ran = subprocess.run(
+                    [sys.executable, "-c", script], cwd=child, capture_output=True, text=True, timeout=120
+                )
+                self.assertEqual((ran.returncode, ran.stderr), (0, ""), name)
+                self.assertRegex(ran.stdout, r"\A100000 bytes, served at IPv4Address\(.*\)\n\Z")
+
+    def test_send_file(self) -> None:
+        """A file is sent to each client."""
+        with subprocess.Popen(
+            self.command("send_file", "file", "tcp:0:interface=127.0.0.1"),
+            cwd=self.directory,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as program:
+            try:
+                said = program.stdout.readline() if program.stdout is not None else ""
+                port = int(re.findall(r"port=(\d+)", said)[0])
+                for _ in range(2):
+                    with socket.create_connection(("127.0.0.1", port), 60) as client, client.makefile("rb") as file:
+                        self.assertEqual(file.read(), self.content)
+            finally:
+                program.kill()
 
     def test_no_parent(self) -> None:
         """Where no process listens, an example that fetches ends with one line."""

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 import dragonfly_vortex
 
 ROOT = Path(__file__).resolve().parent.parent
-PUBLIC_PACKAGES = ("dragonfly_vortex", "dragonfly_vortex.wire", "dragonfly_vortex.testing")
+PUBLIC_PACKAGES = ("dragonfly_vortex", "dragonfly_vortex.events", "dragonfly_vortex.wire", "dragonfly_vortex.testing")
 
 
 def names_for_type_checkers() -> dict[str, str]:

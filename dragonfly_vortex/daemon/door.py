@@ -12,6 +12,7 @@ from twisted.internet.interfaces import (
     IReactorFDSet,
     IReactorTCP,
     IReactorThreads,
+    IStreamServerEndpoint,
 )
 
 from dragonfly_vortex.config import Config, TLSIdentity
@@ -48,6 +49,7 @@ class DoorSettings(Struct, frozen=True, kw_only=True):
     :param metrics: where questions about tasks are counted.
     :param tally: where a worker counts what it sends; None: the door counts in one of its own.
     :param shared: what a worker accepts from, instead of listening itself.
+    :param endpoints: where the Vortex door listens, in place of the configuration's port; None for that port.
     :param port_of: gives the port of another door, by the name of its transport; None while that does not listen.
     :param failed: called with the reason, in words, when the door cannot serve any more.
     """
@@ -65,6 +67,7 @@ class DoorSettings(Struct, frozen=True, kw_only=True):
     shared: SharedSocket | None
     port_of: Callable[[str], int | None]
     failed: Callable[[str], None]
+    endpoints: Sequence[IStreamServerEndpoint] | None = None
 
 
 class Door:

@@ -16,9 +16,10 @@ from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, fa
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.daemon.door import IPeerReactor
-from dragonfly_vortex.daemon.shared_download import OnPiece, ReportingTarget, SharedDownload
+from dragonfly_vortex.daemon.shared_download import OnPiece, ReportingTarget, SharedDownload, Wishes
 from dragonfly_vortex.daemon.shared_parents import SharedParents
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.errors import NoParentKnown, NoSourceKnown, NotStored, PoolClosed, SourceError, VortexError
@@ -40,6 +41,7 @@ from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.source_choice import REASONS
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
+from dragonfly_vortex.transport.endpoints import Dial
 from dragonfly_vortex.transport_table import GRPC
 from dragonfly_vortex.wire import PieceKind
 
@@ -72,12 +74,18 @@ class Downloads:
     :param reactor: what the peer runs on.
     :param store: the storage, which is open while anything is downloaded.
     :param metrics: counts the requests; None: in metrics of its own.
+    :param dial: makes the endpoints for parents' addresses; None for the usual ones.
     """
 
     _log = Logger()
 
     def __init__(
-        self, config: Config, reactor: IPeerReactor, store: PieceStore, metrics: TaskMetrics | None = None
+        self,
+        config: Config,
+        reactor: IPeerReactor,
+        store: PieceStore,
+        metrics: TaskMetrics | None = None,
+        dial: Dial | None = None,
     ) -> None:
         self.metrics = metrics or TaskMetrics(reactor.seconds)
         """Counts the requests."""
@@ -88,6 +96,7 @@ class Downloads:
         self._config = config
         self._reactor = reactor
         self._store = store
+        self._dial = dial
         self._fetching: set[TaskDownload] = set()
         self.metrics.transfers.rarest = self._rarest
         self._running: dict[_Key, SharedDownload] = {}
@@ -110,12 +119,15 @@ class Downloads:
         """Whether a task is being downloaded, or waits for that."""
         return (kind, task_id) in self._running
 
-    def download(self, request: TaskRequest, on_piece: OnPiece = lambda piece: None) -> Deferred[StoredTask]:
+    def download(
+        self, request: TaskRequest, on_piece: OnPiece = lambda piece: None, wishes: Wishes | None = None
+    ) -> Deferred[StoredTask]:
         """
         Have a task in the storage. One that is complete there is not asked for anywhere.
 
         :param request: which task.
         :param on_piece: called in the reactor's thread for each piece, also for those that are there already.
+        :param wishes: what is wanted of the content, which may change; None for the range of the request.
         :returns: fires with the task when all of it is there. Fails as
             :meth:`~dragonfly_vortex.task.download.TaskDownload.start` does, and with
             :class:`~dragonfly_vortex.errors.NoParentKnown`. Cancelling it ends the download unless others wait for it.
@@ -126,7 +138,7 @@ class Downloads:
             count_end(None if isinstance(result, Failure) else result.content_length or 0)
             return result
 
-        downloading: Deferred[StoredTask] = Deferred.fromCoroutine(self._download(request, on_piece))
+        downloading: Deferred[StoredTask] = Deferred.fromCoroutine(self._download(request, on_piece, wishes))
         return downloading.addBoth(ended)
 
     def ask_source(self, origin: Origin, headers: Mapping[str, str], *, is_foreign: bool) -> Deferred[SourceStat]:
@@ -183,9 +195,11 @@ class Downloads:
         if self._pool is not None:
             self._pool.abandon()
 
-    async def _download(self, request: TaskRequest, on_piece: OnPiece) -> StoredTask:
+    async def _download(self, request: TaskRequest, on_piece: OnPiece, wishes: Wishes | None) -> StoredTask:
         """From the storage where all of it is there; else together with all others who want it now."""
         key = (request.kind, request.task_id)
+        if wishes is None:
+            wishes = Wishes() if request.range is None else Wishes((request.range,), is_all=False)
         while True:
             if key not in self._running:
                 task = await self._find_complete(request, on_piece)
@@ -193,7 +207,7 @@ class Downloads:
                     return task
             running = self._running.get(key) or self._begin(key, request)
             try:
-                return await running.join(on_piece, request.range)
+                return await running.join(on_piece, wishes)
             except VortexError:
                 if running.request.can_fail_for(request):
                     raise
@@ -263,7 +277,7 @@ class Downloads:
         """What is known of parents, for the next download."""
         if self._parents is None or self._parents.is_full:
             self._forget_parents()
-            self._parents = SharedParents(self._config, self._reactor)
+            self._parents = SharedParents(self._config, self._reactor, self._dial)
         return self._parents
 
     async def _fetch_from(self, parents: SharedParents, request: TaskRequest, running: SharedDownload) -> None:
@@ -272,7 +286,10 @@ class Downloads:
         source = self._add_source(parents, request)
         scheduled: ScheduledParents | None = None
         try:
-            named = [str(parent) for parent in config.parents]
+            own = [ParentAddress.from_text(parent) for parent in request.parents]
+            for parent in own:
+                negotiation.add(parent)
+            named = [str(parent) for parent in (*config.parents, *own)]
             scheduled = await self._register(parents, request, source)
             if scheduled is not None:
                 if not named:

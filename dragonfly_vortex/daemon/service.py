@@ -5,14 +5,14 @@ configuration, here only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import ClassVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IAddress, IReactorTime, IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -37,6 +37,7 @@ from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.reactor.collecting import GarbageCollection
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.transport.endpoints import Dial
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.transport_table import BEST, GRPC, TCP, load_code, transports_named
@@ -59,6 +60,7 @@ class VortexService(Service):
     :param shared: what the Vortex door of a worker accepts from, instead of listening itself. With it the service can
         be started once.
     :param tally: where the Vortex door of a worker counts what it sends; None: in one of its own.
+    :param dial: makes the endpoints for the addresses of parents that are asked by Vortex; None for the usual ones.
     """
 
     log: ClassVar[Logger] = Logger()
@@ -70,12 +72,15 @@ class VortexService(Service):
         warnings: tuple[str, ...] = (),
         shared: SharedSocket | None = None,
         tally: Tally | None = None,
+        dial: Dial | None = None,
     ) -> None:
         self.config = config
         self.reactor = reactor
         self._warnings = warnings
         self._shared = shared
         self._tally = tally
+        self._dial = dial
+        self._endpoints: Sequence[IStreamServerEndpoint] | None = None  # in place of the configuration's port
         self._store: PieceStore | None = None
         self._read_ahead: ReadAhead | None = None
         self._rechecks: Rechecks | None = None
@@ -87,6 +92,7 @@ class VortexService(Service):
         self._metrics: IServer | None = None
         self._health: IServer | None = None
         self._missing: set[str] = set()  # what has still to open, or has failed, in words
+        self._opening: list[Deferred[None]] = []  # fire when each has opened, or failed
         self._advertisement: Advertisement | None = None
         self._limiter: UploadLimiter | None = None
 
@@ -140,6 +146,16 @@ class VortexService(Service):
             missing.append("no scheduler serves and knows this host")
         return missing
 
+    async def ready(self) -> None:
+        """
+        Wait until the storage and all doors of a started peer are open.
+
+        :raises CannotServe: one of them cannot be opened; the reason is in the log.
+        """
+        await gatherResults(self._opening)
+        if not self.running or self._missing:
+            raise CannotServe(", ".join(sorted(self._missing)) or "the peer is not running")
+
     def startService(self) -> None:
         """
         Open the storage and listen. This blocks for as long as it takes to open the storage's database, once, and to
@@ -170,7 +186,7 @@ class VortexService(Service):
         task_metrics = TaskMetrics(self.reactor.seconds)
         gc = self.config.gc
         collection = GarbageCollection(store.directory, self.reactor, gc.interval, policy_of(gc.policy))
-        downloads = Downloads(self.config, self.reactor, store, task_metrics)
+        downloads = Downloads(self.config, self.reactor, store, task_metrics, self._dial)
         tasks = LocalTasks(self.config, self.reactor, store, downloads)
         settings = DoorSettings(
             config=self.config,
@@ -185,6 +201,7 @@ class VortexService(Service):
             tally=self._tally,
             shared=self._shared,
             port_of=self._port_of,
+            endpoints=self._endpoints,
             failed=self._worker_failed,
         )
         doors: dict[str, Door] = {}
@@ -212,7 +229,7 @@ class VortexService(Service):
         self._downloads, self._local_door, self._collection = downloads, local_door, collection
         if gc.enable:
             collection.start()
-        self._missing = set()
+        self._missing, self._opening = set(), []
         self._opens("the storage", store.start()).addErrback(self._storage_failed, store)
         starting = {
             transport.name: self._opens(f"the {transport.label} door", doors[transport.name].start())
@@ -357,7 +374,16 @@ class VortexService(Service):
         """
         missing, sentence = self._missing, f"{subject} is not open"
         missing.add(sentence)
-        return opening.addCallback(lambda _: missing.discard(sentence))
+        ended: Deferred[None] = Deferred()
+        self._opening.append(ended)
+
+        def end(result: Failure | None) -> Failure | None:
+            if result is None:
+                missing.discard(sentence)
+            ended.callback(None)
+            return result
+
+        return opening.addBoth(end)
 
     def _worker_failed(self, reason: str) -> None:
         self._missing.add("a worker cannot serve")

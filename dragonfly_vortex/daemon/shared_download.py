@@ -16,7 +16,7 @@ from dragonfly_vortex.model import ArrivedPiece, ByteRange, Claim, Found, Stored
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["ArrivedPieces", "OnPiece", "ReportingTarget", "SharedDownload"]
+__all__ = ["ArrivedPieces", "OnPiece", "ReportingTarget", "SharedDownload", "Wishes"]
 
 OnPiece = Callable[[ArrivedPiece], None]
 """Called for each piece that is in the storage; for one that was wrong and was fetched again, twice."""
@@ -54,6 +54,26 @@ class ArrivedPieces:
         self.listeners.append(on_piece)
 
 
+class Wishes:
+    """
+    What one caller wants of a content; it may change while the download runs.
+
+    :param ranges: what is wanted first.
+    :param is_all: whether the rest is wanted, too.
+    """
+
+    def __init__(self, ranges: Sequence[ByteRange] = (), *, is_all: bool = True) -> None:
+        self.ranges = ranges
+        self.is_all = is_all
+        self.changed: Callable[[], None] = lambda: None
+        """Is called when the ranges have changed; the download that is joined sets it."""
+
+    def change(self, ranges: Sequence[ByteRange]) -> None:
+        """Want other ranges first from now on."""
+        self.ranges = ranges
+        self.changed()
+
+
 class SharedDownload:
     """
     A download, and its callers.
@@ -66,7 +86,7 @@ class SharedDownload:
         self.request = request
         self.arrived = ArrivedPieces()
         self._over = over
-        self._waiting: dict[Deferred[StoredTask], ByteRange | None] = {}  # and what each caller wants
+        self._waiting: dict[Deferred[StoredTask], Wishes] = {}  # and what each caller wants
         self._want: Callable[[Sequence[ByteRange], bool], None] | None = None
         self._work: Deferred[StoredTask] | None = None
         self._outcome: StoredTask | Failure | None = None
@@ -76,16 +96,16 @@ class SharedDownload:
         self._work = Deferred.fromCoroutine(fetch())
         return self._work.addBoth(self._ended)
 
-    def join(self, on_piece: OnPiece, wanted: ByteRange | None = None) -> Deferred[StoredTask]:
+    def join(self, on_piece: OnPiece, wishes: Wishes | None = None) -> Deferred[StoredTask]:
         """
         Wait for its end. The last one who cancels this ends it.
 
-        :param wanted: what this caller wants of the content; None for all of it.
+        :param wishes: what this caller wants of the content; None for all of it.
         """
         self.arrived.listen(on_piece)
 
         def leave(left: Deferred[StoredTask]) -> None:
-            del self._waiting[left]
+            self._waiting.pop(left).changed = lambda: None
             self.arrived.listeners.remove(on_piece)
             if self._waiting:
                 self._tell_wanted()
@@ -93,7 +113,9 @@ class SharedDownload:
                 self.cancel()
 
         waiting: Deferred[StoredTask] = Deferred(leave)
-        self._waiting[waiting] = wanted
+        wishes = wishes or Wishes()
+        wishes.changed = self._tell_wanted
+        self._waiting[waiting] = wishes
         self._tell_wanted()
         if self._outcome is not None:
             self._ended(self._outcome)
@@ -110,8 +132,9 @@ class SharedDownload:
 
     def _tell_wanted(self) -> None:
         if self._want is not None:
-            ranges = tuple(dict.fromkeys(each for each in self._waiting.values() if each is not None))
-            self._want(ranges, not self._waiting or None in self._waiting.values())
+            wishes = self._waiting.values()
+            ranges = tuple(dict.fromkeys(each for wish in wishes for each in wish.ranges))
+            self._want(ranges, not wishes or any(wish.is_all for wish in wishes))
 
     def cancel(self) -> None:
         """End it."""

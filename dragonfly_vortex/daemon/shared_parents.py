@@ -7,6 +7,7 @@ from twisted.internet.defer import Deferred
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.downloaders.factory import negotiate
+from dragonfly_vortex.transport.endpoints import Dial
 
 __all__ = ["SharedParents"]
 
@@ -20,13 +21,16 @@ class SharedParents:
 
     :param config: the peer's configuration.
     :param reactor: connects, resolves names, and is the clock.
+    :param dial: makes the endpoints for parents' addresses; None for the usual ones.
     :raises CertificateUnusable: a file for TLS cannot be used.
     """
 
-    def __init__(self, config: Config, reactor: IPeerReactor) -> None:
+    def __init__(self, config: Config, reactor: IPeerReactor, dial: Dial | None = None) -> None:
         self.config = config
         download = config.download
-        self.negotiation = negotiate(download.protocol, config, download.parents, reactor=reactor, has_source=True)
+        self.negotiation = negotiate(
+            download.protocol, config, download.parents, reactor=reactor, has_source=True, dial=dial
+        )
         self._users = 0
         self._is_retired = False
         self._stopped: Deferred[None] = Deferred()

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime, IStreamServerEndpoint
 
 from dragonfly_vortex.config import Config, TLSIdentity
 from dragonfly_vortex.daemon.door import Door, DoorSettings
 from dragonfly_vortex.daemon.workers_server import WorkersServer
 from dragonfly_vortex.metrics.counters import Tally
-from dragonfly_vortex.transport.socket_options import socket_options
+from dragonfly_vortex.transport.socket_options import configure_connection, socket_options
 from dragonfly_vortex.transport.tls import server_tls_from
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
+from dragonfly_vortex.vortex.endpoint_server import EndpointServer
 from dragonfly_vortex.vortex.server import TCPServer
 from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
 
@@ -30,13 +33,15 @@ class VortexDoor(Door):
         self._tally = settings.tally or Tally()
         self._connections: ConnectionRegistry | None = None
         self._workers: WorkersServer | None = None
-        self._server: TCPServer | WorkersServer
-        if settings.config.storage.server.workers > 1:
+        self._server: TCPServer | EndpointServer | WorkersServer
+        if settings.endpoints is not None:
+            self._server = self._endpoint_server(settings, settings.endpoints)
+        elif settings.config.storage.server.workers > 1:
             self._server = self._workers = WorkersServer(settings.reactor, settings.config, settings.failed)
         else:
             self._server = self._tcp_server(settings)
 
-    def _tcp_server(self, settings: DoorSettings) -> TCPServer:
+    def _factory(self, settings: DoorSettings, **more: Any) -> VortexServerFactory:
         server = settings.config.storage.server
         clock = IReactorTime(settings.reactor)
         server_settings = ServerSettings(
@@ -46,6 +51,7 @@ class VortexDoor(Door):
             read_ahead=settings.read_ahead,
             tally=self._tally,
             rechecks=settings.rechecks,
+            **more,
         )
         connections = self._connections = ConnectionRegistry(
             clock,
@@ -53,9 +59,18 @@ class VortexDoor(Door):
             idle_timeout=server.tcp.idle_timeout,
             tally=self._tally,
         )
+        return VortexServerFactory(settings.store, server_settings, connections)
+
+    def _endpoint_server(self, settings: DoorSettings, endpoints: Sequence[IStreamServerEndpoint]) -> EndpointServer:
+        configure = partial(configure_connection, options=socket_options(settings.config.storage.server.tcp))
+        factory = self._factory(settings, configure_socket=configure)
+        return EndpointServer(IReactorTime(settings.reactor), factory, endpoints, tls=self._tls)
+
+    def _tcp_server(self, settings: DoorSettings) -> TCPServer:
+        server = settings.config.storage.server
         return TCPServer(
             settings.reactor,
-            VortexServerFactory(settings.store, server_settings, connections),
+            self._factory(settings),
             ip=server.ip,
             port=server.tcp.port,
             options=socket_options(server.tcp),
@@ -79,7 +94,7 @@ class VortexDoor(Door):
         self._server.start()
 
     def start(self) -> Deferred[None]:
-        return succeed(None)
+        return self._server.listening() if isinstance(self._server, EndpointServer) else succeed(None)
 
     def prepare_reload(self, config: Config, identity: TLSIdentity | None) -> Callable[[], None]:
         tls = server_tls_from(identity) if identity is not None else None

@@ -22,6 +22,7 @@ from dragonfly_vortex.interfaces import IDownloader, IPieceAnnouncer
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import Origin, SourceStat
 from dragonfly_vortex.peer_exchange import PeerExchange
+from dragonfly_vortex.transport.endpoints import Dial
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport_table import BEST, SOURCES, Transport, load_code, transports_named
 
@@ -34,13 +35,17 @@ __all__ = ["AnnouncerBuilder", "DownloaderBuilder", "DownloaderFactory", "MakeAn
 class DownloaderBuilder(Protocol):
     """The type of what the table of transports names as ``downloader``."""
 
-    def __call__(self, config: Config, reactor: IReactorTCP, limiter: TokenBucket) -> IDownloader:
+    def __call__(
+        self, config: Config, reactor: IReactorTCP, limiter: TokenBucket, dial: Dial | None = None
+    ) -> IDownloader:
         """
         Build a downloader.
 
         :param config: the whole configuration.
         :param reactor: connects, resolves names, and is the clock.
         :param limiter: what all content is spent from.
+        :param dial: makes the endpoints for parents' addresses, for a transport that connects by endpoints; None for
+            the usual ones.
         """
 
 
@@ -105,13 +110,13 @@ def _transports(protocol: str) -> tuple[Transport, ...]:
 
 
 def _builder(
-    transport: Transport, config: Config, reactor: IReactorTCP, limiter: TokenBucket
+    transport: Transport, config: Config, reactor: IReactorTCP, limiter: TokenBucket, dial: Dial | None = None
 ) -> Callable[[], IDownloader]:
     """Return a function that builds the downloader of a transport, and loads its code when it is called."""
 
     def build() -> IDownloader:
         builder: DownloaderBuilder = load_code(transport.downloader)
-        return builder(config, reactor, limiter)
+        return builder(config, reactor, limiter, dial)
 
     return build
 
@@ -121,6 +126,7 @@ def _build_auto(
     config: Config,
     reactor: IReactorTCP,
     say: Callable[[str], None] = lambda line: None,
+    dial: Dial | None = None,
 ) -> AutoDownloader:
     """
     The downloader that takes the best transport of each parent.
@@ -131,7 +137,7 @@ def _build_auto(
     :raises CertificateUnusable: a file for TLS, which the first transport reads now, cannot be used.
     """
     limiter = _receive_limiter(config, reactor)  # one for all: the limit is that of all content
-    builders = {each.name: _builder(each, config, reactor, limiter) for each in (*transports, *SOURCES)}
+    builders = {each.name: _builder(each, config, reactor, limiter, dial) for each in (*transports, *SOURCES)}
     auto = AutoDownloader(IReactorTime(reactor), builders, piece_timeout=config.download.piece_timeout, say=say)
     auto.prepare(transports[0].name)
     return auto
@@ -263,6 +269,7 @@ def negotiate(
     say: Callable[[str], None] = lambda line: None,
     exchange: PeerExchange | None = None,
     has_source: bool = False,
+    dial: Dial | None = None,
 ) -> Negotiation:
     """
     Prepare to speak to parents. The code of a transport is loaded only if one of them needs it.
@@ -271,6 +278,7 @@ def negotiate(
     :param say: called with one line about each change of a parent's transport.
     :param exchange: the exchange of peers with parents; None for none.
     :param has_source: whether there is a source, too, see :meth:`Negotiation.add_source`.
+    :param dial: makes the endpoints for parents' addresses; None for the usual ones. gRPC and sources do without.
     :raises UnknownProtocol: there is no such protocol.
     :raises WrongTransport: content is to go over one transport alone, and a parent cannot be asked by it.
     :raises CertificateUnusable: a file for TLS, which are read now, cannot be used.
@@ -278,8 +286,8 @@ def negotiate(
     transports = _transports(protocol)
     is_announced = any(each.name in other.announces for each in transports for other in transports_named(BEST))
     downloader: IDownloader
-    if is_announced or has_source or protocol == BEST:
-        downloader = _build_auto(transports, config, reactor, say)
+    if is_announced or has_source or protocol == BEST or dial is not None:
+        downloader = _build_auto(transports, config, reactor, say, dial)
     else:
         downloader = DownloaderFactory(protocol, config, reactor=reactor).build()
     negotiation = Negotiation(transports, config, reactor, downloader, exchange)

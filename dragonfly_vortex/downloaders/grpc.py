@@ -20,13 +20,14 @@ from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.client import GRPCClient
 from dragonfly_vortex.rpc.credentials import channel_credentials
 from dragonfly_vortex.rpc.piece_discovery import PieceDiscovery
+from dragonfly_vortex.transport.endpoints import Dial
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.vortex.client_pool import ClientPool
 
 __all__ = ["announcers", "build"]
 
 
-def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket) -> GRPCDownloader:
+def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket, dial: Dial | None = None) -> GRPCDownloader:
     """
     Build the downloader. See :class:`~dragonfly_vortex.downloaders.factory.DownloaderBuilder`.
 

@@ -25,6 +25,7 @@ from dragonfly_vortex.source.http import HTTPSource
 from dragonfly_vortex.source.location import Header, locate
 from dragonfly_vortex.source.pieces import SourcePieces
 from dragonfly_vortex.source.proxies import Proxies
+from dragonfly_vortex.transport.endpoints import Dial
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.splice import Splicer
 from dragonfly_vortex.wire import PieceKind
@@ -35,7 +36,7 @@ _READ_SIZE = 256 * 1024
 """Bytes to read from a socket at a time. Twisted's default is a quarter of it."""
 
 
-def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket) -> SourceDownloader:
+def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket, dial: Dial | None = None) -> SourceDownloader:
     """
     Build the downloader. See :class:`~dragonfly_vortex.downloaders.factory.DownloaderBuilder`.
 

@@ -5,20 +5,14 @@ from __future__ import annotations
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from twisted.internet.interfaces import IReactorTCP, IReactorTime, IStreamClientEndpoint, ITCPTransport
-from twisted.logger import Logger
+from twisted.internet.interfaces import IReactorTCP, IReactorTime, IStreamClientEndpoint
 
 from dragonfly_vortex.address import CONNECT_TIMEOUT, ParentAddress
 from dragonfly_vortex.config import Config, TLSIdentity, client_tls
 from dragonfly_vortex.downloaders.pooled import TCPDownloader
-from dragonfly_vortex.transport.endpoints import client_endpoint
+from dragonfly_vortex.transport.endpoints import Dial, client_endpoint
 from dragonfly_vortex.transport.ratelimit import TokenBucket
-from dragonfly_vortex.transport.socket_options import (
-    SocketOptions,
-    apply_connection_options,
-    plain_socket,
-    socket_options,
-)
+from dragonfly_vortex.transport.socket_options import configure_connection, socket_options
 from dragonfly_vortex.transport.splice import Splicer
 from dragonfly_vortex.transport_table import TCP
 from dragonfly_vortex.vortex.client import TCPClient
@@ -30,10 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build"]
 
-_log = Logger()
 
-
-def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket) -> TCPDownloader:
+def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket, dial: Dial | None = None) -> TCPDownloader:
     """
     Build the downloader. See :class:`~dragonfly_vortex.downloaders.factory.DownloaderBuilder`.
 
@@ -59,7 +51,7 @@ def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket) -> TCPDown
     splicer = Splicer()
     settings = ClientSettings(
         clock=clock,
-        configure_socket=partial(_configure_socket, options=socket_options(config.storage.server.tcp)),
+        configure_socket=partial(configure_connection, options=socket_options(config.storage.server.tcp)),
         receive_limiter=limiter,
         allow_empty_digest=download.allow_empty_digest,
         splicer=splicer,
@@ -68,7 +60,7 @@ def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket) -> TCPDown
     def make_client(address: str) -> TCPClient:
         return TCPClient(
             address,
-            make_endpoint,
+            dial or make_endpoint,
             settings,
             connections_per_address=download.tcp.connections_per_address,
             idle_timeout=download.tcp.idle_timeout,
@@ -76,10 +68,3 @@ def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket) -> TCPDown
 
     pool = ClientPool(make_client, clock, capacity=download.tcp.capacity, idle_timeout=download.tcp.idle_timeout)
     return TCPDownloader(pool, download.piece_timeout, stopped=splicer.close)
-
-
-def _configure_socket(transport: ITCPTransport, options: SocketOptions) -> None:
-    """Set the options on a connection. An option that the kernel refuses is logged, and the piece is fetched."""
-    sock = plain_socket(transport)
-    for warning in apply_connection_options(sock, options, fastopen=False) if sock is not None else ():
-        _log.warn("connection to {peer}: {text}", peer=transport.getPeer(), text=warning)

@@ -32,10 +32,14 @@ from dragonfly_vortex.transport_table import TCP
 if TYPE_CHECKING:
     from dragonfly_vortex.transport.tls import ClientTLS
 
-__all__ = ["ATTEMPT_DELAY", "NameEndpoint", "client_endpoint", "connect_within"]
+__all__ = ["ATTEMPT_DELAY", "Dial", "NameEndpoint", "client_endpoint", "connect_within"]
 
 ATTEMPT_DELAY = 0.25
 """Seconds for which one attempt to connect goes on before the next address of a name is tried as well (RFC 8305)."""
+
+
+Dial = Callable[[str], IStreamClientEndpoint]
+"""Makes the endpoint that connects to a parent. It is given the parent's address in text."""
 
 
 def client_endpoint(

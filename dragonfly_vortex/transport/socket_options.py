@@ -18,6 +18,7 @@ from typing import TypeVar, cast
 
 from msgspec import Struct
 from twisted.internet.interfaces import ITCPTransport
+from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 
 from dragonfly_vortex.config import StorageTCPConfig
@@ -28,6 +29,7 @@ __all__ = [
     "apply_connection_options",
     "apply_listening_options",
     "beneath",
+    "configure_connection",
     "hang_up",
     "plain_socket",
     "set_cork",
@@ -41,6 +43,8 @@ BACKLOG = 1024
 Connections that may wait to be accepted, as in the reference; also those that may wait in the handshake with TCP
 fast open.
 """
+
+_log = Logger()
 
 _MAX_VALUE = 2**31 - 1
 """The largest value that an option can have in C; what is asked for beyond it is too much for every one of them."""
@@ -150,6 +154,18 @@ def apply_connection_options(sock: socket.socket, options: SocketOptions, *, fas
     if options.fastopen and fastopen:
         warnings += _set(sock, tcp, _FASTOPEN_CONNECT, 1, "fastopen")
     return warnings
+
+
+def configure_connection(transport: ITCPTransport, options: SocketOptions) -> None:
+    """
+    Set the options on a connection of TCP. One that the kernel refuses is logged, and the connection is used.
+
+    :param transport: a connection that was just made, of any kind, without TLS.
+    """
+    sock = plain_socket(transport)
+    if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+        for warning in apply_connection_options(sock, options, fastopen=False):
+            _log.warn("connection to {peer}: {text}", peer=transport.getPeer(), text=warning)
 
 
 def set_cork(sock: socket.socket, corked: bool) -> None:

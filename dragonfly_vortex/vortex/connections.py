@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 
 from msgspec import Struct, field
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, ITCPTransport
 from twisted.logger import Logger
 
 from dragonfly_vortex.deferreds import Ending
@@ -29,6 +29,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
 
     :param clock: for time-outs, and for the rests that the limiter asks for.
     :param limiter: what all content is spent from.
+    :param configure_socket: sets socket options on a transport that has just connected.
     :param cork: have the kernel send full segments only, until a reply is complete.
     :param read_ahead: waits for the disk where a piece is not in memory; None: the reactor's thread does.
     :param tally: where pieces and bytes are counted.
@@ -38,6 +39,7 @@ class ServerSettings(Struct, frozen=True, kw_only=True):
 
     clock: IReactorTime
     limiter: UploadLimiter
+    configure_socket: Callable[[ITCPTransport], None] = lambda transport: None
     cork: bool = False
     read_ahead: ReadAhead | None = None
     tally: Tally = field(default_factory=Tally)

@@ -117,6 +117,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
 
     def connectionMade(self) -> None:
         settings = self._settings
+        settings.configure_socket(beneath(self.transport))
         self._sender = Sender(self.transport, settings.clock, settings.limiter, self._progressed, settings.read_ahead)
         self.setTimeout(min(_FIRST_WORD, self._connections.idle_timeout))
         self._connections.opened(self)

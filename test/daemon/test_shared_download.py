@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.daemon.shared_download import ArrivedPieces, SharedDownload
+from dragonfly_vortex.daemon.shared_download import ArrivedPieces, SharedDownload, Wishes
 from dragonfly_vortex.model import ArrivedPiece, ByteRange, StoredTask, TaskRequest
 from dragonfly_vortex.testing.pieces import sample_piece
 from dragonfly_vortex.wire import PieceKind
@@ -80,9 +80,12 @@ class SharedDownloadTests(SynchronousTestCase):
         """The download follows what its callers want, as they come and go."""
         some, other = ByteRange(start=5, length=1), ByteRange(length=9)
         told: list[tuple[object, bool]] = []
-        first = self.download.join(lambda piece: None, some)
+        first = self.download.join(lambda piece: None, Wishes((some,), is_all=False))
         self.download.follow_wanted(lambda ranges, is_all: told.append((ranges, is_all)))
-        for caller in (self.download.join(lambda piece: None, other), self.download.join(lambda piece: None)):
+        for caller in (
+            self.download.join(lambda piece: None, Wishes((other,), is_all=False)),
+            self.download.join(lambda piece: None),
+        ):
             caller.addErrback(lambda _: None)
             self.addCleanup(caller.cancel)
         self.failureResultOf(self.cancelled(first), CancelledError)

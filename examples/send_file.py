@@ -1,0 +1,37 @@
+"""
+Send a file to each client that connects to an endpoint, without copying it where there is no TLS:
+``send_file.py FILE tcp:8000``, or with certificates
+``send_file.py FILE mtls:8000:certificate=server.pem:privateKey=server.key:trustRoots=clients.pem``.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import react
+
+from dragonfly_vortex import send_file
+
+
+class SendsOneFile(Protocol):
+    def connectionMade(self):
+        with open(self.factory.path, "rb") as file:
+            sent = send_file(self.transport, file)
+        sent.addCallbacks(
+            lambda length: self.transport.loseConnection(), lambda failure: self.transport.abortConnection()
+        )
+
+
+async def main(reactor, path, where):
+    factory = Factory.forProtocol(SendsOneFile)
+    factory.path = path
+    port = await serverFromString(reactor, where).listen(factory)
+    print("sending at", port.getHost(), flush=True)
+    await Deferred()
+
+
+if __name__ == "__main__":
+    react(lambda reactor: main(reactor, *sys.argv[1:]))

@@ -1,0 +1,193 @@
+"""What a program gets of a download: the end, the events, ranges, and the content in order."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.internet.task import deferLater
+from zope.interface import implementer
+
+from dragonfly_vortex.config import (
+    Config,
+    DownloadConfig,
+    MetricsConfig,
+    StorageConfig,
+    StorageServerConfig,
+)
+from dragonfly_vortex.errors import NoParentKnown, PoolClosed
+from dragonfly_vortex.events import (
+    DownloadFailed,
+    DownloadFinished,
+    LayoutFound,
+    ParentAdded,
+    PieceKept,
+)
+from test.daemon.peers import COUNT, PIECE, REACTOR, PeerTestCase, address_of
+
+
+class DownloadTests(PeerTestCase):
+    """What a program gets of a download."""
+
+    async def test_events(self) -> None:
+        """The events come in order, from the first to the last; the Deferred fires with the same result."""
+        parent = await self.parent()
+        child = self.peer("child", parents=[address_of(parent)])
+        download = child.download(self.task_id)
+        events = [event async for event in download]
+        done = await download.done
+        kept = [event for event in events if isinstance(event, PieceKept)]
+        self.assertEqual({event.number for event in kept}, set(range(COUNT)))
+        self.assertEqual({(event.parent, event.transport) for event in kept}, {(address_of(parent), "tcp")})
+        self.assertIsInstance(events[0], (ParentAdded, LayoutFound))
+        self.assertEqual(events[-1], DownloadFinished(task=done))
+        self.assertEqual([event async for event in download], [DownloadFinished(task=done)])
+
+    async def test_there(self) -> None:
+        """A task that is in the storage is reported, too, and nobody is asked."""
+        parent = await self.parent()
+        download = parent.download(self.task_id)
+        events = [event async for event in download]
+        self.assertEqual(len([event for event in events if isinstance(event, PieceKept)]), COUNT)
+        self.assertEqual(events[-1], DownloadFinished(task=await download.done))
+
+    async def test_failures(self) -> None:
+        """A failure is the last event, and what the Deferred fails with."""
+        parent = await self.parent()
+        child = self.peer("child")
+        download = child.download(self.task_id)
+        await self.assertFailure(download.done, NoParentKnown)
+        [last] = [event async for event in download]
+        self.assertIsInstance(last, DownloadFailed)
+        self.assertRaises(ValueError, child.download)
+        self.assertRaises(ValueError, child.download, self.task_id, parents=["no port"])
+        cancelled = child.download(self.task_id, parents=[address_of(parent)])
+        cancelled.cancel()
+        await self.assertFailure(cancelled.done, CancelledError)
+        await self.assertFailure(cancelled.read(0, 10), CancelledError)
+        await child.stopService()
+        self.assertRaises(PoolClosed, child.download, self.task_id)
+
+    async def test_read(self) -> None:
+        """A range is read while the task comes, and after it; what is behind the end is left out."""
+        parent = await self.parent()
+        child = self.peer("child", parents=[address_of(parent)])
+        download = child.download(self.task_id)
+        self.assertEqual(await download.read(3 * PIECE - 5, 10), self.content[3 * PIECE - 5 : 3 * PIECE + 5])
+        self.assertEqual(await download.size(), len(self.content))
+        await download.done
+        self.assertEqual(await download.read(), self.content)
+        self.assertEqual(await download.read(len(self.content) - 3, 10), self.content[-3:])
+        self.assertEqual(await download.read(len(self.content) + 3, 10), b"")
+        self.assertRaises(ValueError, download.read, -1)
+
+    async def test_only_what_is_read(self) -> None:
+        """Of a task that is not wanted whole, the pieces that are read come, and the first, and no other."""
+        child = self.peer("child", parents=[await self.announcing_parent()])
+        download = child.download(self.task_id, whole=False)
+        kept: set[int] = set()
+        events = aiter(download)
+        self.assertEqual(await download.read(7 * PIECE + 10, 10), self.content[7 * PIECE + 10 : 7 * PIECE + 20])
+        self.assertEqual(await download.read(12 * PIECE - 1, PIECE + 2), self.content[12 * PIECE - 1 : 13 * PIECE + 1])
+        self.assertEqual(await download.size(), len(self.content))
+        download.close()
+        async for event in events:
+            if isinstance(event, PieceKept):
+                kept.add(event.number)
+        self.assertEqual(kept - {0}, {7, 11, 12, 13})
+
+    async def test_read_first(self) -> None:
+        """Of a task that is wanted whole, what is read comes before the rest."""
+        config = Config(
+            storage=StorageConfig(server=StorageServerConfig(protocol="tcp")),
+            download=DownloadConfig(concurrent_piece_count=1),
+            metrics=MetricsConfig(enable=False),
+        )
+        child = self.peer("child", config=config, listen=[], parents=[await self.announcing_parent()])
+        download = child.download(self.task_id)
+        order: list[int] = []
+        events = aiter(download)
+        await download.read(15 * PIECE, PIECE)
+        await download.done
+        async for event in events:
+            if isinstance(event, PieceKept):
+                order.append(event.number)
+        self.assertLess(order.index(15), 3)
+
+
+@implementer(IConsumer)
+class Consumer:
+    """Takes what it is given, and pauses its producer."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.producer: IPushProducer | None = None
+        self.pauses_at: int | None = None
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Keep a push producer."""
+        if not streaming or self.producer is not None:
+            raise RuntimeError("expected one push producer")
+        self.producer = producer
+
+    def unregisterProducer(self) -> None:
+        """Forget the producer."""
+        self.producer = None
+
+    def write(self, data: bytes) -> None:
+        """Take bytes."""
+        self.data += data
+        if self.pauses_at is not None and len(self.data) >= self.pauses_at and self.producer is not None:
+            self.producer.pauseProducing()
+
+
+class FeedTests(PeerTestCase):
+    """The content in order, to a consumer."""
+
+    async def test_in_order(self) -> None:
+        """All bytes come in order."""
+        child = self.peer("child", parents=[await self.announcing_parent()])
+        consumer = Consumer()
+        download = child.download(self.task_id, whole=False)
+        self.assertEqual(await download.feed(consumer), len(self.content))
+        self.assertEqual((bytes(consumer.data), consumer.producer), (self.content, None))
+        await download.done
+
+    async def test_back_pressure(self) -> None:
+        """While the consumer is paused, only a few pieces are asked of the parents."""
+        child = self.peer("child", parents=[await self.announcing_parent()])
+        consumer = Consumer()
+        consumer.pauses_at = 1
+        download = child.download(self.task_id, whole=False)
+        events = aiter(download)
+        feeding = download.feed(consumer)
+        kept: set[int] = set()
+        while len(kept) < 8:
+            event = await anext(events)
+            if isinstance(event, PieceKept):
+                kept.add(event.number)
+        await deferLater(REACTOR, 0.5)
+        self.assertNoResult(feeding)
+        self.assertEqual((len(consumer.data), kept), (PIECE, set(range(8))))
+        consumer.pauses_at = None
+        cast(IPushProducer, consumer.producer).resumeProducing()
+        self.assertEqual(await feeding, len(self.content))
+        self.assertEqual(bytes(consumer.data), self.content)
+
+    async def test_ends(self) -> None:
+        """A consumer that stops, and a program that cancels, end the feeding and not the download."""
+        child = self.peer("child", parents=[await self.announcing_parent()])
+        download = child.download(self.task_id, whole=False)
+        consumer = Consumer()
+        feeding = download.feed(consumer)
+        cast(IPushProducer, consumer.producer).stopProducing()
+        await self.assertFailure(feeding, ConnectionLost)
+        other = Consumer()
+        feeding = download.feed(other)
+        feeding.cancel()
+        await self.assertFailure(feeding, CancelledError)
+        self.assertIsNone(other.producer)
+        self.assertEqual(await download.read(0, 5), self.content[:5])
+        download.close()
