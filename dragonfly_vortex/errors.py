@@ -25,6 +25,7 @@ __all__ = [
     "NoPeerFound",
     "NoSchedulerKnown",
     "NoSourceKnown",
+    "NoVortexPeer",
     "NotStored",
     "OutputError",
     "OutputExists",
@@ -250,6 +251,20 @@ class TimedOut(VortexError):
     def __init__(self, timeout: float) -> None:
         super().__init__(f"expected to be done within {timeout:g} s, was not")
         self.timeout = timeout
+
+
+class NoVortexPeer(VortexError):
+    """
+    No peer that speaks Vortex listens at an address.
+
+    :param address: the address.
+    :param reason: what is there.
+    """
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(f"{address}: expected a Vortex peer, got {reason}")
+        self.address = address
+        self.reason = reason
 
 
 class NoPeerFound(VortexError):

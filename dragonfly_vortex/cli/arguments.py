@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import NoReturn
 
 from dragonfly_vortex import __version__
-from dragonfly_vortex.cli import values
+from dragonfly_vortex.cli import options, values
 from dragonfly_vortex.cli.environment import read_environment
 from dragonfly_vortex.cli.exit_status import ExitStatus
 from dragonfly_vortex.cli.origin import add_origin_options
 from dragonfly_vortex.cli.source import add_source_options
 from dragonfly_vortex.cli.text import one_line
 from dragonfly_vortex.transport_table import BEST, transports_named
-from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["make_parser"]
 
@@ -57,7 +56,20 @@ def make_parser() -> argparse.ArgumentParser:
     _add_verify(commands)
     _add_remove(commands)
     _add_gc(commands)
+    _add_probe(commands)
+    _add_decode(commands)
     return parser
+
+
+def _command(commands: _Commands[_Parser], name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
+    """Add a sub-command with examples, which ``test.cli.test_arguments`` runs."""
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog="\n".join(("examples:", *(f"  {example}" for example in examples))),
+        formatter_class=_Formatter,
+    )
 
 
 def _add_import(commands: _Commands[_Parser]) -> None:
@@ -94,10 +106,10 @@ def _add_import(commands: _Commands[_Parser]) -> None:
     parser.add_argument(
         "--link", action="store_true", help="link the file, which must not be changed afterwards; default: copy it"
     )
-    _add_timeout(parser)
-    _add_progress(parser)
-    _add_storage(parser)
-    _add_kind(parser)
+    options.add_timeout(parser)
+    options.add_progress(parser)
+    options.add_storage(parser)
+    options.add_kind(parser)
     names = ("--content-for-calculating-task-id", "--piece-length", "--application", "--tag")
     read_environment(parser, "DFCACHE_IMPORT_", *names, "--ttl", "--timeout", "--no-progress")
 
@@ -154,14 +166,14 @@ def _add_download(commands: _Commands[_Parser]) -> None:
         help="the transport for content; auto is the best that each parent offers; "
         "default: download.protocol of the configuration, which is auto",
     )
-    _add_output(parser, "the file to write, or - for standard output; default: none, then --store is needed")
+    options.add_output(parser, "the file to write, or - for standard output; default: none, then --store is needed")
     parser.add_argument(
         "--store",
         action="store_true",
         help="put the task into the storage, of which a peer serves each piece at once; default: write the output only",
     )
-    _add_overwrite(parser)
-    _add_hard_link(parser, "with --store make the output a hard link to the file in the storage, or fail")
+    options.add_overwrite(parser)
+    options.add_hard_link(parser, "with --store make the output a hard link to the file in the storage, or fail")
     parser.add_argument(
         "--no-sync",
         action="store_true",
@@ -182,7 +194,7 @@ def _add_download(commands: _Commands[_Parser]) -> None:
         help="how long to go on without progress; meanwhile parents that fail are asked again after growing pauses. "
         "With 0 a parent that fails twice is not asked again; default: 30",
     )
-    _add_timeout(parser)
+    options.add_timeout(parser)
     parser.add_argument(
         "--progress",
         metavar="bar|jsonl|none",
@@ -191,7 +203,7 @@ def _add_download(commands: _Commands[_Parser]) -> None:
         help="how to show the progress: jsonl writes a line of JSON for each event to standard output, or with "
         "--output - to standard error, in place of all other lines; default: bar, on a terminal",
     )
-    _add_progress(parser)
+    options.add_progress(parser)
     parser.add_argument(
         "--config",
         metavar="FILE",
@@ -205,7 +217,7 @@ def _add_download(commands: _Commands[_Parser]) -> None:
         help="bytes of a piece of a task with a source, which makes it another task; default: by Dragonfly's rule",
     )
     add_source_options(parser)
-    _add_kind(parser)
+    options.add_kind(parser)
     names = ("--overwrite", "--force-hard-link", "--content-for-calculating-task-id", "--timeout", "--piece-length")
     origin = ("--application", "--tag", "--storage-region", "--storage-endpoint", "--disable-back-to-source")
     hub = ("--hf-revision", "--hf-token", "--hf-base-url")
@@ -214,14 +226,14 @@ def _add_download(commands: _Commands[_Parser]) -> None:
 
 def _add_list(commands: _Commands[_Parser]) -> None:
     parser = _command(commands, "list", "show the tasks in the storage", "dfvortex list")
-    _add_storage(parser)
+    options.add_storage(parser)
 
 
 def _add_stat(commands: _Commands[_Parser]) -> None:
     parser = _command(commands, "stat", "show a task, its pieces, and what is damaged", "dfvortex stat TASK_ID")
     parser.add_argument("task_id", metavar="TASK_ID", type=values.task_id, help=_TASK_ID_HELP)
-    _add_storage(parser)
-    _add_optional_kind(parser)
+    options.add_storage(parser)
+    options.add_optional_kind(parser)
 
 
 def _add_export(commands: _Commands[_Parser]) -> None:
@@ -233,19 +245,19 @@ def _add_export(commands: _Commands[_Parser]) -> None:
         "dfvortex export TASK_ID -O - --quiet | sha256sum",
     )
     parser.add_argument("task_id", metavar="TASK_ID", type=values.task_id, help=_TASK_ID_HELP)
-    _add_output(parser, "the file to write, or - for standard output", is_required=True)
+    options.add_output(parser, "the file to write, or - for standard output", is_required=True)
     parser.add_argument(
         "--digest",
         metavar="sha256:HEX|sha512:HEX|crc32:DECIMAL",
         type=values.digest,
         help="a digest that the content must have; default: the one that the storage knows, if it knows one",
     )
-    _add_overwrite(parser)
-    _add_hard_link(parser, "make the output a hard link to the file in the storage, or fail")
-    _add_timeout(parser)
-    _add_progress(parser)
-    _add_storage(parser)
-    _add_optional_kind(parser)
+    options.add_overwrite(parser)
+    options.add_hard_link(parser, "make the output a hard link to the file in the storage, or fail")
+    options.add_timeout(parser)
+    options.add_progress(parser)
+    options.add_storage(parser)
+    options.add_optional_kind(parser)
     read_environment(parser, "DFCACHE_EXPORT_", "--overwrite", "--force-hard-link", "--timeout", "--no-progress")
 
 
@@ -266,19 +278,16 @@ def _add_verify(commands: _Commands[_Parser]) -> None:
         type=values.rate,
         help="bytes to read per second, such as 50MiB; default: unlimited",
     )
-    _add_progress(parser)
-    _add_storage(parser)
-    _add_optional_kind(parser)
+    options.add_progress(parser)
+    options.add_storage(parser)
+    options.add_optional_kind(parser)
 
 
 def _add_remove(commands: _Commands[_Parser]) -> None:
     parser = _command(commands, "remove", "delete a task from the storage", "dfvortex remove TASK_ID")
     parser.add_argument("task_id", metavar="TASK_ID", type=values.task_id, help=_TASK_ID_HELP)
-    _add_storage(parser)
-    _add_optional_kind(parser)
-
-
-# -- options of several commands
+    options.add_storage(parser)
+    options.add_optional_kind(parser)
 
 
 def _add_gc(commands: _Commands[_Parser]) -> None:
@@ -292,68 +301,52 @@ def _add_gc(commands: _Commands[_Parser]) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="show what would be deleted, and delete nothing; default: delete it"
     )
-    _add_storage(parser)
+    options.add_storage(parser)
 
 
-def _command(commands: _Commands[_Parser], name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
-    """Add a sub-command with examples, which ``test.cli.test_arguments`` runs."""
-    return commands.add_parser(
-        name,
-        help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog="\n".join(("examples:", *(f"  {example}" for example in examples))),
-        formatter_class=_Formatter,
+def _add_probe(commands: _Commands[_Parser]) -> None:
+    parser = _command(
+        commands,
+        "probe",
+        "find out whether a peer speaks Vortex at an address, and how well",
+        "dfvortex probe 127.0.0.1:4005",
+        "dfvortex probe 127.0.0.1:4005 --task TASK_ID",
     )
-
-
-def _add_output(parser: argparse.ArgumentParser, purpose: str, *, is_required: bool = False) -> None:
-    parser.add_argument("-O", "--output", metavar="PATH", type=values.output, required=is_required, help=purpose)
-
-
-def _add_overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("address", metavar="HOST:PORT", type=values.parent, help="the peer; tls://HOST:PORT for TLS")
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace an existing output; default: an existing output is an error"
+        "--task",
+        metavar="TASK_ID",
+        type=values.task_id,
+        help="a task that the peer has: its pieces are fetched for up to 10 s, and dropped, to measure the rate; "
+        "default: no rate is measured",
     )
-
-
-def _add_hard_link(parser: argparse.ArgumentParser, purpose: str) -> None:
-    parser.add_argument(
-        "--force-hard-link",
-        action="store_true",
-        help=f"{purpose}; it must not be changed afterwards; default: a file of its own",
-    )
-
-
-def _add_timeout(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         metavar="DURATION",
         type=values.duration,
-        help="how long the command may take, such as 90s or 2h; default: as long as it goes on",
+        default=5.0,
+        help="how long to wait for each reply; default: 5s",
     )
-
-
-def _add_progress(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--no-progress", action="store_true", help="show no bar; default: a bar on a terminal")
     parser.add_argument(
-        "-q", "--quiet", action="store_true", help="show nothing but errors, and what is asked for; default: a result"
+        "--config", metavar="FILE", type=Path, help="the configuration, with the files for TLS; default: none"
     )
+    options.add_kind(parser)
 
 
-def _add_storage(parser: argparse.ArgumentParser) -> None:
+def _add_decode(commands: _Commands[_Parser]) -> None:
+    parser = _command(
+        commands,
+        "decode",
+        "say what captured bytes of a Vortex connection mean, packet by packet",
+        "dfvortex decode requests.bin",
+        "dfvortex decode requests.bin --replies replies.bin",
+    )
     parser.add_argument(
-        "--config", metavar="FILE", type=Path, help="the configuration, which names the storage; default: ./tap.yaml"
+        "path", metavar="FILE", type=values.output, help="the bytes that one side has sent, or - for standard input"
     )
-
-
-def _add_kind(parser: argparse.ArgumentParser) -> None:
-    _kind_argument(parser, "the kind of the task; default: standard", PieceKind.STANDARD)
-
-
-def _add_optional_kind(parser: argparse.ArgumentParser) -> None:
-    _kind_argument(parser, "the kind of the task; default: any, if only one has the ID", None)
-
-
-def _kind_argument(parser: argparse.ArgumentParser, purpose: str, default: PieceKind | None) -> None:
-    names = "|".join(kind.label for kind in PieceKind)
-    parser.add_argument("--kind", metavar=names, type=values.kind, default=default, help=purpose)
+    parser.add_argument(
+        "--replies",
+        metavar="FILE",
+        type=Path,
+        help="the bytes that the parent has sent; FILE has those of the child then; default: FILE may be from either",
+    )

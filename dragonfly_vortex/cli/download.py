@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ReactorNotRunning
-from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.internet.task import LoopingCall
-from twisted.python.failure import Failure
 
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.cli.configuration import read_config
-from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_signals, status_of
+from dragonfly_vortex.cli.exit_status import ExitStatus, status_of
 from dragonfly_vortex.cli.parents import Parents
+from dragonfly_vortex.cli.reactor import load_reactor, run_reactor
 from dragonfly_vortex.cli.report import Report
-from dragonfly_vortex.cli.resolver import UnawaitedResolver
 from dragonfly_vortex.cli.source import SourceOptions, is_source
 from dragonfly_vortex.cli.values import STDOUT
-from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.config import DEFAULT_FILE, Config, TLSIdentity, client_tls, default_config, server_tls
 from dragonfly_vortex.digest import digest_of_id
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
-from dragonfly_vortex.errors import NotStored, TaskDigestMismatch, TaskError, TimedOut, UsageError
+from dragonfly_vortex.errors import NotStored, TaskDigestMismatch, TaskError, UsageError
 from dragonfly_vortex.events import DownloadedTask
 from dragonfly_vortex.interfaces import IDownloadTarget, InThread
 from dragonfly_vortex.peer_exchange import PeerExchange, askers_file
@@ -47,18 +41,10 @@ if TYPE_CHECKING:
 
 __all__ = ["download_task"]
 
-_T = TypeVar("_T")
-
 _THREADS = 10
 """Threads that may wait for the disk at once, as many as a reactor has by itself."""
 
 _DIGESTS = "--digest sha256:..., or --digest none to verify each piece only"
-
-_PATIENCE = 5.0
-"""
-Seconds that a command has to tidy up after a signal or its time. A storage may wait for the lock of a process that is
-frozen.
-"""
 
 
 def download_task(arguments: Namespace) -> ExitStatus:
@@ -84,9 +70,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
     named = (arguments.parents or ()) if is_named else config.download.parents
     if arguments.store and isinstance(arguments.output, Path):
         _check_output(arguments.output, overwrite=arguments.overwrite)
-    reactor = _load_reactor(needs_tls=source.is_asked or _may_need_tls(config, arguments, named))
-    use_monotonic_clock(reactor)
-    IReactorPluggableNameResolver(reactor).installNameResolver(UnawaitedResolver(reactor))
+    reactor = load_reactor(needs_tls=source.is_asked or _may_need_tls(config, arguments, named))
     # Not the reactor's pool: at its end the reactor would wait for a disk that does not answer.
     pool = DaemonThreadPool(minthreads=0, maxthreads=_THREADS, name="download")
     pool.start()
@@ -111,7 +95,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
         )
         source.add_to(negotiation, arguments.task_id)
         work = partial(_download, reactor, in_thread, config, arguments, parents, source, negotiation, report)
-        result = _run(reactor, lambda: Deferred.fromCoroutine(work()), arguments.timeout)
+        result = run_reactor(reactor, lambda: Deferred.fromCoroutine(work()), arguments.timeout)
         pool.abandon()
     if isinstance(result, ExitStatus):
         return result
@@ -143,21 +127,6 @@ def _may_need_tls(config: Config, arguments: Namespace, named: Sequence[ParentAd
     """Whether parents may speak TLS in the end: such ones can be found, or be in a list later."""
     finds_others = arguments.parents_file is not None or config.discovery.enable or config.discovery.peer_exchange
     return finds_others or client_tls(config) != TLSIdentity() or any(parent.is_secure for parent in named)
-
-
-def _load_reactor(*, needs_tls: bool) -> IPeerReactor:
-    """
-    Twisted's reactor. Without TLS it is loaded as it is where pyOpenSSL, which Twisted can do without, is not
-    installed: that takes two thirds of the time.
-    """
-    if not needs_tls and "OpenSSL" not in sys.modules:
-        sys.modules["OpenSSL"] = None  # type: ignore[assignment]  # an import of it fails
-    try:
-        from twisted.internet import endpoints, reactor  # noqa: F401  # the former looks for OpenSSL, too
-    finally:
-        if sys.modules.get("OpenSSL", True) is None:
-            del sys.modules["OpenSSL"]
-    return cast("IPeerReactor", reactor)
 
 
 def _config(arguments: Namespace) -> Config:
@@ -293,51 +262,3 @@ async def _export(in_thread: InThread, config: Config, arguments: Namespace) -> 
     except CancelledError:
         is_given_up = True
         raise
-
-
-def _run(reactor: IPeerReactor, work: Callable[[], Deferred[_T]], timeout: float | None) -> _T | ExitStatus:
-    """
-    Run the reactor until the work is done. A signal cancels it, and it has :data:`_PATIENCE` to tidy up.
-
-    :param timeout: seconds after which it is cancelled, too; None for no limit.
-    :returns: what the work gave, or the status for the signal that ended it.
-    :raises TimedOut: it took too long.
-    :raises Exception: what the work failed with.
-    """
-    outcomes: list[_T | Failure] = []
-    causes: list[ExitStatus | TimedOut] = []  # why it was cancelled
-
-    def begin() -> None:
-        working = work()
-
-        def cancel(cause: ExitStatus | TimedOut) -> None:
-            causes.append(cause)
-            reactor.callLater(_PATIENCE, stop)
-            working.cancel()
-
-        def interrupt(number: int, frame: FrameType | None) -> None:
-            reactor.callFromThread(cancel, STATUS_OF_SIGNAL[signal.Signals(number)])
-
-        # Not earlier: a reactor sets its own handlers when it starts to run.
-        on_signals(interrupt, *STATUS_OF_SIGNAL)
-        working.addBoth(outcomes.append)
-        working.addBoth(stop)
-        if timeout is not None and not outcomes:
-            reactor.callLater(timeout, cancel, TimedOut(timeout))
-
-    def stop(_: object = None) -> None:
-        with suppress(ReactorNotRunning):
-            reactor.stop()
-
-    reactor.callWhenRunning(begin)
-    reactor.run()
-    for outcome in outcomes:
-        if not isinstance(outcome, Failure):
-            return outcome
-        if not causes or not outcome.check(CancelledError):
-            outcome.raiseException()
-    # It was cancelled, or not done in time; or a signal came after the reactor's handlers and before ours.
-    cause = causes[0] if causes else ExitStatus.INTERRUPTED
-    if isinstance(cause, TimedOut):
-        raise cause
-    return cause

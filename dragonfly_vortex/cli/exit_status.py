@@ -13,6 +13,7 @@ from dragonfly_vortex.errors import (
     NoParentLeft,
     NoPeerFound,
     NotStored,
+    NoVortexPeer,
     ParentFailed,
     ParentRefused,
     ParentSpokeWrongly,
@@ -66,6 +67,7 @@ _STATUSES: dict[type[VortexError], ExitStatus] = {
     ParentRefused: ExitStatus.FAILED,  # it answers, and gives nothing
     ParentUnreachable: ExitStatus.UNREACHABLE,
     NoPeerFound: ExitStatus.UNREACHABLE,
+    NoVortexPeer: ExitStatus.UNREACHABLE,
     PieceTimeout: ExitStatus.TIMED_OUT,
     TimedOut: ExitStatus.TIMED_OUT,
 }

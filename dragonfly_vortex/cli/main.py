@@ -30,6 +30,8 @@ _COMMANDS = {
     "remove": "dragonfly_vortex.cli.storage_commands:remove_task",
     "gc": "dragonfly_vortex.cli.space:collect_garbage",
     "download": "dragonfly_vortex.cli.download:download_task",
+    "probe": "dragonfly_vortex.cli.probe:probe",
+    "decode": "dragonfly_vortex.cli.decode:decode",
 }
 
 

@@ -34,7 +34,7 @@ from dragonfly_vortex.transport.tls_errors import is_certificate_refused, why_tl
 from dragonfly_vortex.vortex.client_protocol import ClientSettings, VortexClientFactory, VortexClientProtocol
 from dragonfly_vortex.wire import PieceRequest
 
-__all__ = ["TCPClient"]
+__all__ = ["TCPClient", "why_unreachable"]
 
 _SOON = 1.0
 """Seconds. A connection that ends so soon after its piece was closed because of it. One that stays longer is kept by
@@ -178,9 +178,7 @@ class TCPClient:
         except CancelledError:
             raise
         except Exception as error:
-            reason = why_tls_failed(error) or _WHY_UNREACHABLE.get(type(error), str(error))
-            if isinstance(error, TimeoutError):
-                reason = f"no connection within {self._connect_timeout:g} s"
+            reason = why_unreachable(error, self._connect_timeout)
             kind = CertificateRejected if is_certificate_refused(error) else ParentUnreachable
             raise kind(self.address, piece_id(request.task_id, request.number), reason) from error
         protocol = cast(VortexClientProtocol, connection)  # an endpoint promises any protocol; the factory makes ours
@@ -236,6 +234,18 @@ class TCPClient:
 
     def _closed(self) -> PoolClosed:
         return PoolClosed(f"the client of parent {self.address} has been stopped")
+
+
+def why_unreachable(error: Exception, timeout: float) -> str:
+    """
+    Say in few words why a parent cannot be connected to.
+
+    :param error: what connecting has failed with.
+    :param timeout: seconds that it could take.
+    """
+    if isinstance(error, TimeoutError):
+        return f"no connection within {timeout:g} s"
+    return why_tls_failed(error) or _WHY_UNREACHABLE.get(type(error), str(error))
 
 
 _WHY_UNREACHABLE: dict[type[BaseException], str] = {

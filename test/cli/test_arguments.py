@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.cli.arguments import make_parser
 from dragonfly_vortex.cli.exit_status import ExitStatus
-from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.wire import ErrorReply, PieceKind, PieceRequest
 from test.processes import PROGRAMS, Daemon, import_file, run, write_config
 
 DOCUMENT = Path(__file__).resolve().parent.parent.parent / "docs" / "command-line.md"
@@ -94,6 +94,7 @@ class ParserTests(SynchronousTestCase):
                 "concurrency": None,
                 "retry": 30.0,
                 "timeout": None,
+                "progress": "bar",
                 "no_progress": False,
                 "quiet": False,
                 "config": None,
@@ -235,7 +236,7 @@ class DocumentTests(SynchronousTestCase):
             synopsis = sections[name].split("```")[1]
             self.assertEqual(set(re.findall(r"--[a-z-]+", synopsis)), options, name)
             metavars = [str(each.metavar) for each in parser._actions if not each.option_strings]
-            positional = {word for metavar in metavars for word in metavar.split("|")}
+            positional = {word for metavar in metavars for word in re.split("[|:]", metavar)}
             self.assertLessEqual(positional, set(re.findall(r"\b[A-Z_]+\b", synopsis)), name)
 
     def test_help(self) -> None:
@@ -270,6 +271,9 @@ class ExampleTests(SynchronousTestCase):
             write_config(each)
             each.joinpath("model.bin").write_bytes(b"weights" * 1000)
         task_id = import_file(parent / "model.bin", directory=parent)
+        request = PieceRequest(packet_id=1, kind=PieceKind.STANDARD, task_id=task_id, number=9).to_bytes()
+        directory.joinpath("requests.bin").write_bytes(request)
+        directory.joinpath("replies.bin").write_bytes(ErrorReply(packet_id=1, code=2, text="no such piece").to_bytes())
         web = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Origin, directory=str(parent)))
         threading.Thread(target=web.serve_forever, daemon=True).start()
         self.addCleanup(web.server_close)

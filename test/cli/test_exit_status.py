@@ -15,6 +15,7 @@ from dragonfly_vortex.errors import (
     NoParentLeft,
     NoPeerFound,
     NotStored,
+    NoVortexPeer,
     OutputError,
     OutputExists,
     ParentFailed,
@@ -64,6 +65,7 @@ class StatusTests(SynchronousTestCase):
                 ParentSpokeWrongly("p", "t-0", "r"),
                 ParentFailed("p", "t-0", "r", ErrorCode.INVALID_ARGUMENT),
                 NoPeerFound(5),
+                NoVortexPeer("p", "r"),
             ),
             ExitStatus.TIMED_OUT: (PieceTimeout("p", "t-0", "r"), TimedOut(2)),
             ExitStatus.FAILED: (

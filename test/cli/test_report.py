@@ -8,13 +8,14 @@ import re
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.cli.arguments import make_parser
 from dragonfly_vortex.cli.report import Report
 from dragonfly_vortex.events import (
+    DigestMismatched,
     DownloadedTask,
     DownloadEvent,
     DownloadFailed,
@@ -67,6 +68,7 @@ EVENTS: tuple[DownloadEvent, ...] = (
     LayoutFound(content_length=250, piece_length=None),
     kept(0),
     PiecesDropped(numbers=(0,), reason="wrong", kept_bytes=0, kept_pieces=0),
+    DigestMismatched(number=None, parent="p:1", reason="expected another digest"),
     Waiting(reason=WaitReason.SILENT_PARENT, text="parent p:1 has sent nothing", parent="p:1", seconds=7.0),
     ParentAdded(parent="p:1"),
     ParentDropped(parent="p:1", reason="refused \udcff", has_lied=True),
@@ -76,7 +78,8 @@ EVENTS: tuple[DownloadEvent, ...] = (
 
 #: The type of each field of a line; a field that may be unknown has None, too.
 TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("version", "number", "offset", "length", "kept_bytes", "kept_pieces", "piece_count"), (int,)),
+    "number": (int, type(None)),
+    **dict.fromkeys(("version", "offset", "length", "kept_bytes", "kept_pieces", "piece_count"), (int,)),
     **dict.fromkeys(("left_to_hash", "fetched_twice", "found_piece_count"), (int,)),
     **dict.fromkeys(("content_length", "piece_length"), (int, type(None))),
     **dict.fromkeys(("event", "digest", "parent", "transport", "reason", "text", "error", "output", "way"), (str,)),
@@ -84,7 +87,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("seconds", "throttled"), (float,)),
     **dict.fromkeys(("numbers", "shares"), (list,)),
     **dict.fromkeys(("lies", "from_source", "task"), (dict,)),
-    "has_lied": (bool,),
+    **dict.fromkeys(("has_lied", "has_failed"), (bool,)),
 }
 
 
@@ -156,6 +159,7 @@ class ReportTests(SynchronousTestCase):
             report.finish(DONE, {}, has_origin=False)
         self.assertEqual(self.err.getvalue(), "")
         lines = self.lines()
+        self.assertEqual({type(event) for event in EVENTS}, set(get_args(DownloadEvent)))
         self.assertEqual({line["event"] for line in lines}, set(rows) - {"event", "error"})
         for line in lines:
             documented = set(re.findall(r"`(\w+)`", rows[str(line["event"])])) | {"version", "event"}

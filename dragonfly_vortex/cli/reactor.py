@@ -1,0 +1,101 @@
+"""Runs the reactor for one piece of work, for commands that need it."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import TYPE_CHECKING, TypeVar, cast
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IReactorPluggableNameResolver
+from twisted.python.failure import Failure
+
+from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_signals
+from dragonfly_vortex.cli.resolver import UnawaitedResolver
+from dragonfly_vortex.clock import use_monotonic_clock
+from dragonfly_vortex.errors import TimedOut
+
+if TYPE_CHECKING:
+    from dragonfly_vortex.daemon.service import IPeerReactor
+
+__all__ = ["load_reactor", "run_reactor"]
+
+_T = TypeVar("_T")
+
+_PATIENCE = 5.0
+"""
+Seconds that a command has to tidy up after a signal or its time. A storage may wait for the lock of a process that is
+frozen.
+"""
+
+
+def load_reactor(*, needs_tls: bool) -> IPeerReactor:
+    """
+    Twisted's reactor, with a clock that does not jump. Without TLS it is loaded as it is where pyOpenSSL, which Twisted
+    can do without, is not installed: that takes two thirds of the time.
+
+    :param needs_tls: whether the command may need TLS later.
+    """
+    if not needs_tls and "OpenSSL" not in sys.modules:
+        sys.modules["OpenSSL"] = None  # type: ignore[assignment]  # an import of it fails
+    try:
+        from twisted.internet import endpoints, reactor  # noqa: F401  # the former looks for OpenSSL, too
+    finally:
+        if sys.modules.get("OpenSSL", True) is None:
+            del sys.modules["OpenSSL"]
+    loaded = cast("IPeerReactor", reactor)
+    use_monotonic_clock(loaded)
+    IReactorPluggableNameResolver(loaded).installNameResolver(UnawaitedResolver(loaded))
+    return loaded
+
+
+def run_reactor(reactor: IPeerReactor, work: Callable[[], Deferred[_T]], timeout: float | None) -> _T | ExitStatus:
+    """
+    Run the reactor until the work is done. A signal cancels it, and it has :data:`_PATIENCE` to tidy up.
+
+    :param timeout: seconds after which it is cancelled, too; None for no limit.
+    :returns: what the work gave, or the status for the signal that ended it.
+    :raises TimedOut: it took too long.
+    :raises Exception: what the work failed with.
+    """
+    outcomes: list[_T | Failure] = []
+    causes: list[ExitStatus | TimedOut] = []  # why it was cancelled
+
+    def begin() -> None:
+        working = work()
+
+        def cancel(cause: ExitStatus | TimedOut) -> None:
+            causes.append(cause)
+            reactor.callLater(_PATIENCE, stop)
+            working.cancel()
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            reactor.callFromThread(cancel, STATUS_OF_SIGNAL[signal.Signals(number)])
+
+        # Not earlier: a reactor sets its own handlers when it starts to run.
+        on_signals(interrupt, *STATUS_OF_SIGNAL)
+        working.addBoth(outcomes.append)
+        working.addBoth(stop)
+        if timeout is not None and not outcomes:
+            reactor.callLater(timeout, cancel, TimedOut(timeout))
+
+    def stop(_: object = None) -> None:
+        with suppress(ReactorNotRunning):
+            reactor.stop()
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    for outcome in outcomes:
+        if not isinstance(outcome, Failure):
+            return outcome
+        if not causes or not outcome.check(CancelledError):
+            outcome.raiseException()
+    # It was cancelled, or not done in time; or a signal came after the reactor's handlers and before ours.
+    cause = causes[0] if causes else ExitStatus.INTERRUPTED
+    if isinstance(cause, TimedOut):
+        raise cause
+    return cause
