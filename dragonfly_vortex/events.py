@@ -26,6 +26,7 @@ __all__ = [
     "ParentDropped",
     "ParentShare",
     "PieceKept",
+    "PieceUnderWay",
     "PiecesDropped",
     "WaitReason",
     "Waiting",
@@ -80,6 +81,20 @@ class DownloadedTask(Struct, frozen=True, kw_only=True):
     lies: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
     from_source: Mapping[str, int] = field(default_factory=dict)
+
+
+class PieceUnderWay(Struct, frozen=True, kw_only=True):
+    """
+    A request for a piece that has no answer yet. This is no event: a download is asked for these.
+
+    :param number: of the piece.
+    :param parent: the address of the parent that is asked.
+    :param received: bytes of the piece that have come.
+    """
+
+    number: int
+    parent: str
+    received: int
 
 
 class LayoutFound(Struct, frozen=True, kw_only=True, tag_field="event", tag="layout_found"):

@@ -152,12 +152,15 @@ class PackagingTests(SynchronousTestCase):
         self.assert_shown(python, build().checkout)
 
     def test_wheel_is_whole(self) -> None:
-        """The wheel holds every module, ``py.typed``, the plugin and the licence, and nothing else."""
+        """The wheel holds every module, ``py.typed``, the page, the plugin and the licence, and nothing else."""
         with zipfile.ZipFile(build().wheel) as archive:
             names = {name for name in archive.namelist() if not name.endswith("/")}
         modules = {name for name in build().sources if name.startswith("dragonfly_vortex/") and name.endswith(".py")}
+        pages = {name for name in build().sources if name.startswith("dragonfly_vortex/metrics/static/")}
         metadata = {name for name in names if name.partition("/")[0].endswith(".dist-info")}
-        self.assertEqual(names - metadata, modules | {"dragonfly_vortex/py.typed", str(PLUGIN), str(ENDPOINTS)})
+        self.assertEqual(len(pages), 4)
+        others = {"dragonfly_vortex/py.typed", str(PLUGIN), str(ENDPOINTS)}
+        self.assertEqual(names - metadata, modules | pages | others)
         self.assertEqual(len([name for name in metadata if name.endswith("/LICENSE")]), 1)
 
     def test_benchmarks_are_sources(self) -> None:

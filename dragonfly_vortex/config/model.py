@@ -20,6 +20,7 @@ from dragonfly_vortex.config.kinds import (
     Address,
     Directory,
     Duration,
+    ListOf,
     Name,
     ProtocolName,
     Size,
@@ -40,6 +41,7 @@ __all__ = [
     "MetricsConfig",
     "MetricsServerConfig",
     "SchedulerConfig",
+    "StatusConfig",
     "StorageConfig",
     "StorageServerConfig",
     "StorageTCPConfig",
@@ -284,6 +286,34 @@ class MetricsServerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatusConfig:
+    """The status page, at `/` of the same port. See [Status page](status-page.md)."""
+
+    enable: bool = field(
+        default=True,
+        metadata=setting(FLAG, "Serve the status page."),
+    )
+    allow_remote: bool = field(
+        default=False,
+        metadata=setting(
+            FLAG,
+            "Show it to browsers on other machines, too. It names tasks, their URLs and the addresses of peers, to all "
+            "who reach the port.",
+        ),
+    )
+    hosts: tuple[str, ...] = field(
+        default_factory=tuple,
+        metadata=setting(
+            ListOf(Name(pattern=r"[A-Za-z0-9_.-]{1,255}", allowed="a host name")),
+            "Names by which browsers on other machines may call it, beside the machine's addresses and "
+            "`host.hostname`.",
+            omitted="none",
+            nullable=True,
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MetricsConfig:
     """Counters and gauges for Prometheus. See [Metrics](metrics.md)."""
 
@@ -292,6 +322,7 @@ class MetricsConfig:
         metadata=setting(FLAG, "Serve the page of metrics."),
     )
     server: MetricsServerConfig = field(default_factory=MetricsServerConfig)
+    status: StatusConfig = field(default_factory=StatusConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,9 +21,10 @@ from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.daemon.shared_download import OnPiece, ReportingTarget, SharedDownload, Wishes
 from dragonfly_vortex.daemon.shared_parents import SharedParents
+from dragonfly_vortex.daemon.transfers import Transfer, Transfers
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.errors import NoParentKnown, NoSourceKnown, NotStored, PoolClosed, SourceError, VortexError
-from dragonfly_vortex.events import DownloadEvent
+from dragonfly_vortex.events import DownloadEvent, OnEvent
 from dragonfly_vortex.geometry import piece_count, piece_length_for
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import (
@@ -91,6 +92,8 @@ class Downloads:
         """Counts the requests."""
         self.from_source: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
         """How many pieces the downloads that are over have asked of sources, by the reason. Any thread may read it."""
+        self.transfers = Transfers()
+        """What the status page shows."""
         self.listeners: list[OnRequestEvent] = [lambda request, event: self.metrics.transfers.on_event(event)]
         """The functions that are called for each event of each download."""
         self._config = config
@@ -241,7 +244,7 @@ class Downloads:
                 del self._running[key]  # a request that comes now begins it anew
 
         running = self._running[key] = SharedDownload(request, over)
-        self._see_end(running.run(lambda: self._fetch(request, running)))
+        self._see_end(running.run(lambda: self._record(request, running)))
         return running
 
     def _see_end(self, ending: Deferred[None]) -> None:
@@ -254,7 +257,18 @@ class Downloads:
 
         ending.addBoth(forget)
 
-    async def _fetch(self, request: TaskRequest, running: SharedDownload) -> StoredTask:
+    async def _record(self, request: TaskRequest, running: SharedDownload) -> StoredTask:
+        """Fetch a task, and record the beginning and the end of that."""
+        transfer = self.transfers.begin(request)
+        try:
+            task = await self._fetch(request, running, transfer)
+        except BaseException as error:
+            self.transfers.end(transfer, error)
+            raise
+        self.transfers.end(transfer)
+        return task
+
+    async def _fetch(self, request: TaskRequest, running: SharedDownload, transfer: Transfer) -> StoredTask:
         """Fetch a task into the storage, when no earlier download of it is ending any more, and there is a slot."""
         key = (request.kind, request.task_id)
         lock = self._locks.setdefault(key, DeferredLock())
@@ -263,7 +277,7 @@ class Downloads:
             await self._slots.acquire()
             try:
                 with self._known_parents() as parents:
-                    await self._fetch_from(parents, request, running)
+                    await self._fetch_from(parents, request, running, transfer)
             finally:
                 self._slots.release()
         finally:
@@ -280,7 +294,9 @@ class Downloads:
             self._parents = SharedParents(self._config, self._reactor, self._dial)
         return self._parents
 
-    async def _fetch_from(self, parents: SharedParents, request: TaskRequest, running: SharedDownload) -> None:
+    async def _fetch_from(
+        self, parents: SharedParents, request: TaskRequest, running: SharedDownload, transfer: Transfer
+    ) -> None:
         """Fetch a task from its parents: those of the configuration, those that a scheduler offers, and the source."""
         negotiation, config = parents.negotiation, parents.config.download
         source = self._add_source(parents, request)
@@ -326,9 +342,10 @@ class Downloads:
                 source=source,
                 stat_source=partial(negotiation.stat_source, source, request.task_id) if source else None,
                 back_to_source=BackToSource.ALWAYS if request.must_ask_source else config.back_to_source,
-                on_event=partial(self._report, request, scheduled),
+                on_event=partial(self._report, request, transfer, scheduled),
             )
             running.follow_wanted(download.want)
+            transfer.follow(download.under_way, source)
             if scheduled is not None:
                 scheduled.follow(download)
             self._fetching.add(download)
@@ -348,13 +365,16 @@ class Downloads:
             if source:
                 negotiation.remove_source(source, request.task_id)
 
-    def _report(self, request: TaskRequest, scheduled: ScheduledParents | None, event: DownloadEvent) -> None:
+    def _report(
+        self, request: TaskRequest, transfer: Transfer, scheduled: ScheduledParents | None, event: DownloadEvent
+    ) -> None:
         """Report an event of a download. A listener that fails does not end it."""
         if scheduled is not None:
             scheduled.on_event(event)
-        for listener in list(self.listeners):
+        listeners: list[OnEvent] = [transfer.hear, *(partial(listener, request) for listener in self.listeners)]
+        for listener in listeners:
             try:
-                listener(request, event)
+                listener(event)
             except Exception:
                 self._log.failure("an event of a download could not be reported")
 

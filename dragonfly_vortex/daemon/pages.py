@@ -11,6 +11,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from twisted.internet.interfaces import IReactorTime
+
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.door import Door, IPeerReactor
 from dragonfly_vortex.daemon.downloads import Downloads
@@ -19,25 +21,37 @@ from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.transport_table import TRANSPORTS
 from dragonfly_vortex.wire import PieceKind
 
 if TYPE_CHECKING:
     from dragonfly_vortex.metrics.http import IHTTPReactor, IMetricsReactor
+    from dragonfly_vortex.metrics.status_page import StatusPage
 
 __all__ = ["health_server", "metrics_server"]
 
 
 def metrics_server(
-    config: Config, reactor: IPeerReactor, doors: Mapping[str, Door], downloads: Downloads, limit: Tally
+    config: Config,
+    reactor: IPeerReactor,
+    doors: Mapping[str, Door],
+    downloads: Downloads,
+    limit: Tally,
+    store: PieceStore,
+    missing: Callable[[], Sequence[str]],
 ) -> IServer | None:
     """
-    Make the server of the page of metrics, of this process and of its workers; None where there is to be none.
+    Make the server of the metrics, of this process and of its workers, and of the status page; None where there is to
+    be none.
 
     :param config: the peer's configuration.
     :param reactor: what the peer runs on.
     :param doors: which count what they send, by the names of their transports.
     :param downloads: which count what they fetch.
     :param limit: counts how long this process's replies wait for the limit of bytes per second.
+    :param store: the storage.
+    :param missing: gives what the peer lacks to be ready, in words.
     """
     if not config.metrics.enable:
         return None
@@ -54,7 +68,41 @@ def metrics_server(
         from_source=lambda: downloads.from_source,
     )
     place = config.metrics.server
-    return IServer(MetricsServer(cast("IMetricsReactor", reactor), metrics.families, ip=place.ip, port=place.port))
+    status = _status_page(config, reactor, doors, downloads, store, missing) if config.metrics.status.enable else None
+    return IServer(
+        MetricsServer(cast("IMetricsReactor", reactor), metrics.families, ip=place.ip, port=place.port, status=status)
+    )
+
+
+def _status_page(
+    config: Config,
+    reactor: IPeerReactor,
+    doors: Mapping[str, Door],
+    downloads: Downloads,
+    store: PieceStore,
+    missing: Callable[[], Sequence[str]],
+) -> StatusPage:
+    """The page for browsers; see :func:`metrics_server`."""
+    from dragonfly_vortex.daemon.status import PeerStatus, ServingView
+    from dragonfly_vortex.metrics.status_page import Audience, StatusPage
+
+    def serving() -> list[ServingView]:
+        return [
+            ServingView(
+                label=transport.label,
+                address=door.address,
+                tallies=door.tallies,
+                workers=len(door.worker_pids),
+            )
+            for transport in TRANSPORTS
+            if (door := doors.get(transport.name)) is not None
+        ]
+
+    clock = IReactorTime(reactor)
+    status = PeerStatus(clock, config.host.hostname, store, downloads.transfers, serving, missing)
+    page = config.metrics.status
+    audience = Audience(allow_remote=page.allow_remote, hosts=frozenset({config.host.hostname, *page.hosts}))
+    return StatusPage(clock, status, audience)
 
 
 def _stored(directory: Path) -> dict[PieceKind, tuple[int, int]]:

@@ -208,7 +208,7 @@ class VortexService(Service):
         for transport in transports_named(self.config.storage.server.protocol):
             doors[transport.name] = load_code(transport.door)(settings)
         local_door = self._make_local_door(tasks, task_metrics)
-        metrics = metrics_server(self.config, self.reactor, doors, downloads, limit)
+        metrics = metrics_server(self.config, self.reactor, doors, downloads, limit, store, self.missing)
         health = health_server(self.config, self.reactor, self.missing)
         # A port that cannot be had leaves no thread and no open port. No child is accepted before this returns.
         with ExitStack() as unless_opened:

@@ -17,7 +17,7 @@ import mmap
 
 from dragonfly_vortex.files import shared_memory
 
-__all__ = ["Tally", "shared_tallies", "tallies_in"]
+__all__ = ["Child", "Children", "Tally", "shared_tallies", "tallies_in"]
 
 _UNDER_WAY, _SENT, _CONNECTIONS, _IDLE, _WAITED = range(5)
 
@@ -27,6 +27,46 @@ _LENGTH = 8 * 5
 _MICROSECONDS = 1_000_000
 
 
+_MOST_CHILDREN = 256
+"""Hosts that a door counts for at once."""
+
+
+class Child:
+    """
+    What a door has sent to one host.
+
+    :param host: its address.
+    """
+
+    __slots__ = ("host", "sent", "task_id")
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.sent = 0
+        """Bytes of content."""
+        self.task_id = ""
+        """The task of the last piece."""
+
+
+class Children:
+    """What a door has sent to each of the last hosts. One thread counts, any other one may read."""
+
+    def __init__(self) -> None:
+        self._children: dict[str, Child] = {}  # the one that was named last is the last
+
+    def of(self, host: str) -> Child:
+        """The counters of a host. Where there are too many, those of the host that was not named for longest go."""
+        child = self._children.pop(host, None) or Child(host)
+        self._children[host] = child
+        if len(self._children) > _MOST_CHILDREN:
+            del self._children[next(iter(self._children))]
+        return child
+
+    def all(self) -> list[Child]:
+        """All counters, those of the host that was named last first."""
+        return list(self._children.values())[::-1]
+
+
 class Tally:
     """
     The pieces that one door has sent, and is sending. One thread counts, any other one may read.
@@ -34,9 +74,11 @@ class Tally:
     :param memory: a place that :func:`tallies_in` has found; None for one that no other process knows.
     """
 
-    __slots__ = ("_numbers",)
+    __slots__ = ("_numbers", "children")
 
     def __init__(self, memory: memoryview | None = None) -> None:
+        self.children = Children()
+        """What each host was sent by this process; another process that counts here has its own."""
         self._numbers = (memoryview(bytearray(_LENGTH)) if memory is None else memory).cast("q")
 
     def piece_begun(self) -> None:

@@ -1,4 +1,4 @@
-"""An HTTP server for a few pages, and the one for the page of metrics: ``GET /metrics``, and nothing else."""
+"""An HTTP server for a few pages, and the one for metrics: ``GET /metrics``, and the status page where there is one."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.exposition import CONTENT_TYPE, Family, written
+from dragonfly_vortex.metrics.status_page import StatusPage
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 
 __all__ = ["HTTPServer", "IHTTPReactor", "IMetricsReactor", "MetricsServer"]
@@ -51,18 +52,28 @@ class HTTPServer:
     :param pages: the pages, by name.
     :param ip: the address to listen on, IPv4 or IPv6.
     :param port: 0 for any.
+    :param is_stream: whether a connection has an answer that goes on without end. Such a one, of which there are few,
+        makes no room for others.
     """
 
     log: ClassVar[Logger] = Logger()
 
     def __init__(
-        self, reactor: IHTTPReactor, subject: str, pages: Mapping[bytes, Resource], *, ip: str, port: int
+        self,
+        reactor: IHTTPReactor,
+        subject: str,
+        pages: Mapping[bytes, Resource],
+        *,
+        ip: str,
+        port: int,
+        is_stream: Callable[[object], bool] = lambda connection: False,
     ) -> None:
         self._reactor = reactor
         self._subject = subject
         self._pages = pages
         self._ip = ip
         self._port_number = port
+        self._is_stream = is_stream
         self._connections: _Connections | None = None
         self._port: IListeningPort | None = None
 
@@ -77,7 +88,7 @@ class HTTPServer:
         for name, page in self._pages.items():
             root.putChild(name, page)
         site = _Site(root, _Request, parsePOSTFormSubmission=False, timeout=_IDLE_TIMEOUT, reactor=self._reactor)
-        connections = _Connections(site)
+        connections = _Connections(site, self._is_stream)
         # Twisted wraps servers by what it declares to be a client's factory.
         port = self._reactor.listenTCP(self._port_number, connections, interface=self._ip)  # type: ignore[arg-type]
         self._connections, self._port = connections, port
@@ -106,24 +117,41 @@ class MetricsServer(HTTPServer):
     :param families: collects it; called in a thread.
     :param ip: the address to listen on, IPv4 or IPv6.
     :param port: 4002 by Dragonfly's convention; 0 for any.
+    :param status: the status page; None for none.
     """
 
     log: ClassVar[Logger] = Logger()
 
     def __init__(
-        self, reactor: IMetricsReactor, families: Callable[[], Iterable[Family]], *, ip: str, port: int
+        self,
+        reactor: IMetricsReactor,
+        families: Callable[[], Iterable[Family]],
+        *,
+        ip: str,
+        port: int,
+        status: StatusPage | None = None,
     ) -> None:
         self._limited_log = LimitedLog(self.log, reactor)
         self._page = _Page(reactor, families, self._limited_log)
-        super().__init__(reactor, "metrics", {b"metrics": self._page}, ip=ip, port=port)
+        self._status = status
+        pages: dict[bytes, Resource] = {b"metrics": self._page}
+        if status is None:
+            super().__init__(reactor, "metrics", pages, ip=ip, port=port)
+        else:
+            pages.update(status.resources)
+            super().__init__(reactor, "metrics", pages, ip=ip, port=port, is_stream=status.is_stream)
 
     def start(self) -> IAddress:
         """See :meth:`IServer.start`."""
+        if self._status is not None:
+            self._status.start()
         address = super().start()
         self._page.start()
         return address
 
     async def _stop(self) -> None:
+        if self._status is not None:
+            self._status.stop()
         await super()._stop()
         self._page.stop()
         self._limited_log.close()
@@ -158,13 +186,15 @@ class _Connections(WrappingFactory[_Connection]):
     noisy = False
     protocol = _Connection
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Site, is_stream: Callable[[object], bool]) -> None:
         super().__init__(site)  # type: ignore[no-untyped-call] # Twisted's
+        self._is_stream = is_stream
         self._ending = Ending(lambda: not self.protocols)
 
     def buildProtocol(self, addr: IAddress | None) -> _Connection:
         if len(self.protocols) >= _MAX_CONNECTIONS:
-            oldest = next(iter(self.protocols))
+            # A stream is the oldest as a rule. There are fewer of them than connections.
+            oldest = next(each for each in self.protocols if not self._is_stream(each))
             del self.protocols[oldest]  # not when it is lost, which is later: more may come in this turn
             oldest.transport.abortConnection()
         return super().buildProtocol(addr)

@@ -255,9 +255,12 @@ class UploadRPCs:
                 await self._thread.ask(self._store.mark_damaged, kind, task_id, number, str(error))
                 raise
             self._tally.sent(piece.metadata.length)  # gRPC has it now, and does not say how much of it has left
+            host = str(context.peer()).rpartition(":")[0]  # without its port
+            child = self._tally.children.of(host.removeprefix("ipv4:").removeprefix("ipv6:"))
+            child.sent += piece.metadata.length
+            child.task_id = task_id
             if self._rechecks is not None:
-                child = str(context.peer()).rpartition(":")[0]  # without its port
-                self._thread.tell(self._rechecks.sent, child, kind, task_id, number)
+                self._thread.tell(self._rechecks.sent, host, kind, task_id, number)
             return reply
 
     async def _enter(self, budget: Budget, length: int, context: Context) -> Place:

@@ -134,6 +134,29 @@ class Catalog:
         rows = self._database.select(query)
         return {PieceKind.from_label(str(kind)): (int(tasks), int(length)) for kind, tasks, length in rows}
 
+    def newest_tasks(self, most: int) -> tuple[list[StoredTask], int, int]:
+        """
+        The tasks that were added last, the newest first; how many tasks there are; and the bytes of all of them, as far
+        as their lengths are known.
+
+        :param most: how many are returned at most.
+        :raises StorageFailure: the database cannot be read.
+        """
+        query = f"SELECT {TASK_COLUMNS} FROM task ORDER BY created_at DESC, task_id, kind LIMIT ?"
+        tasks = [task_of(row) for row in self._database.select(query, most)]
+        ((count, length),) = self._database.select("SELECT COUNT(*), COALESCE(SUM(content_length), 0) FROM task")
+        return tasks, int(count), int(length)
+
+    def count_pieces(self, kind: PieceKind, task_id: str) -> int:
+        """
+        How many pieces of a task are there, damaged ones too; 0 also where there is no such task.
+
+        :raises StorageFailure: the database cannot be read.
+        """
+        query = "SELECT COUNT(*) FROM piece WHERE kind = ? AND task_id = ?"
+        ((count,),) = self._database.select(query, *task_key(kind, task_id))
+        return int(count)
+
     def find_tasks(self, task_id: str) -> list[StoredTask]:
         """
         The tasks of that ID: none, or one of each kind at the most.

@@ -25,6 +25,7 @@ from dragonfly_vortex.events import (
     DownloadFailed,
     DownloadFinished,
     OnEvent,
+    PieceUnderWay,
 )
 from dragonfly_vortex.geometry import piece_length_for
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
@@ -202,6 +203,10 @@ class TaskDownload:
         """How many parents have the piece that was chosen last; None where it is in no swarm. For any thread."""
         fetcher = self._fetcher
         return None if fetcher is None else fetcher.plan.choice.rarest_parents
+
+    def under_way(self) -> list[PieceUnderWay]:
+        """The requests without an answer, with the bytes that have come. Nothing is kept up to date between calls."""
+        return [] if self._fetcher is None else self._fetcher.under_way()
 
     # -- from the beginning to the end ---------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from dragonfly_vortex.errors import (
     TaskChanged,
     UnexpectedPiece,
 )
+from dragonfly_vortex.events import PieceUnderWay
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
 from dragonfly_vortex.system_calls import reason_of
@@ -167,6 +168,10 @@ class Fetcher:
             self._ticking.stop()
         for stop in (self._requests.stop, self._hash.stop, self._allocation.stop):
             await outlast(stop(), forget_cancellation=True)
+
+    def under_way(self) -> list[PieceUnderWay]:
+        """The requests without an answer."""
+        return self._requests.under_way()
 
     # -- one thing after the other -------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import outlast
 from dragonfly_vortex.errors import PieceRefused, SinkFailed
+from dragonfly_vortex.events import PieceUnderWay
 from dragonfly_vortex.files import read_exactly, write_all
 from dragonfly_vortex.geometry import BLOCK_LENGTH
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IDownloadTarget, InThread
@@ -148,6 +149,14 @@ class Requests:
         for request, under_way in self._under_way.items():
             if under_way.sink.length is not None and not under_way.sink.is_revoked:
                 progress(request, under_way.sink.received, under_way.sink.length)
+
+    def under_way(self) -> list[PieceUnderWay]:
+        """The requests without an answer, but for those that were given up."""
+        return [
+            PieceUnderWay(number=request.number, parent=request.parent, received=each.sink.received)
+            for request, each in self._under_way.items()
+            if not each.sink.is_revoked
+        ]
 
     def give_up(self, request: Request) -> None:
         """Cancel a request, unless it has ended. What it still writes goes nowhere."""

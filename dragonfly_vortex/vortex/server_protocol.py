@@ -119,6 +119,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         settings = self._settings
         settings.configure_socket(beneath(self.transport))
         self._sender = Sender(self.transport, settings.clock, settings.limiter, self._progressed, settings.read_ahead)
+        self._child = settings.tally.children.of(str(getattr(self.transport.getPeer(), "host", "")))
         self.setTimeout(min(_FIRST_WORD, self._connections.idle_timeout))
         self._connections.opened(self)
 
@@ -236,6 +237,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         self._enter(_Phase.REPLYING, self._connections.idle_timeout)
         self._is_new = False
         self._settings.tally.piece_begun()
+        self._child.task_id = request.task_id
         opening = self._opening = self._store.open_piece(request.kind, request.task_id, request.number)
         sending = opening.addCallbacks(self._send, self._send_error, callbackArgs=(request,), errbackArgs=(request,))
         sending.addBoth(self._counted).addCallback(self._replied).addErrback(self._broken_off, request)
@@ -291,6 +293,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
     def _progressed(self, length: int) -> None:
         self._connection.content_sent(length)
         self._settings.tally.sent(length)
+        self._child.sent += length
         self.resetTimeout()
 
     def _replied(self, _: None = None) -> None:

@@ -62,7 +62,13 @@ storage:
       keepalive: {idle: 50s, interval: 30, probes: 7}
       congestion_control: bbr
       fastopen: true
-metrics: {enable: false, server: {ip: '::1', port: 9090}}
+metrics:
+  enable: false
+  server: {ip: '::1', port: 9090}
+  status:
+    enable: false
+    allow_remote: true
+    hosts: [peer-1]
 health: {enable: false, server: {ip: '::1', port: 9091}}
 tls: {cert: /own/peer.crt, key: /own/peer.key, ca_cert: /own/ca.crt}
 discovery: {enable: true, ip: 10.0.0.1, peer_exchange: true}
@@ -234,7 +240,11 @@ class LoadTests(ConfigFileTestCase):
                         },
                     },
                 },
-                "metrics": {"enable": False, "server": {"ip": "::1", "port": 9090}},
+                "metrics": {
+                    "enable": False,
+                    "server": {"ip": "::1", "port": 9090},
+                    "status": {"enable": False, "allow_remote": True, "hosts": ("peer-1",)},
+                },
                 "health": {"enable": False, "server": {"ip": "::1", "port": 9091}},
                 "tls": {
                     "cert": Path("/own/peer.crt"),
@@ -272,6 +282,7 @@ class LoadTests(ConfigFileTestCase):
                 "allow_empty_digest",
                 "follow_announced_addresses",
                 "peer_exchange",
+                "allow_remote",
                 "idle_timeout",
             ),
             *("connections_per_address", "buffer_size", "max_connections", "congestion_control", "ca_cert"),
@@ -357,7 +368,7 @@ class LoadTests(ConfigFileTestCase):
         left_out |= {"tls.cert", "tls.key", "tls.ca_cert", "download.parents", "discovery.ip", "seed_peer.sources"}
         left_out |= {"health.server.port", "download.server.socket_path", "download.server.socket_group"}
         left_out |= {"host.idc", "host.location", "scheduler.addrs", "dynconfig.file"}
-        left_out |= {"scheduler.cert", "scheduler.key", "scheduler.ca_cert"}
+        left_out |= {"metrics.status.hosts", "scheduler.cert", "scheduler.key", "scheduler.ca_cert"}
         elsewhere = {f"upload.{side}.{name}" for side in ("server", "client") for name in ("cert", "key", "ca_cert")}
         spelled_out = set(leaves(yaml.safe_load(file.read_text())))
         self.assertEqual(spelled_out | left_out | elsewhere, set(leaves(dataclasses.asdict(default_config()))))

@@ -107,7 +107,11 @@ class DefaultTests(SynchronousTestCase):
                         },
                     },
                 },
-                "metrics": {"enable": True, "server": {"ip": "0.0.0.0", "port": 4002}},
+                "metrics": {
+                    "enable": True,
+                    "server": {"ip": "0.0.0.0", "port": 4002},
+                    "status": {"enable": True, "allow_remote": False, "hosts": ()},
+                },
                 "health": {"enable": True, "server": {"ip": "0.0.0.0", "port": None}},
                 "tls": {"cert": None, "key": None, "ca_cert": None},
                 "discovery": {"enable": False, "ip": None, "peer_exchange": False},

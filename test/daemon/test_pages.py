@@ -34,8 +34,9 @@ class PagesTests(SynchronousTestCase):
         """Whether there is a page of metrics."""
         storage = Path(self.mktemp()).absolute()
         config = Config(storage=StorageConfig(dir=storage), metrics=MetricsConfig(enable=enable))
-        downloads = Downloads(config, peer_reactor, PieceStore(storage, peer_reactor))
-        return metrics_server(config, peer_reactor, {}, downloads, Tally()) is not None
+        store = PieceStore(storage, peer_reactor)
+        downloads = Downloads(config, peer_reactor, store)
+        return metrics_server(config, peer_reactor, {}, downloads, Tally(), store, list) is not None
 
     def test_metrics(self) -> None:
         """A peer that is to tell nothing has no server for it."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import socket
 import threading
+import urllib.request
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +33,7 @@ from dragonfly_vortex.config import (
     HealthServerConfig,
     MetricsConfig,
     MetricsServerConfig,
+    StatusConfig,
     StorageConfig,
     StorageServerConfig,
     StorageTCPConfig,
@@ -441,6 +444,45 @@ class ServiceTests(TestCase):
         await peer.stopService()
         self.assertIsNone(peer.metrics_address)
         self.assertNotEqual(await deferToThread(socket.socket().connect_ex, (place.host, place.port)), 0)
+
+    async def first_event(self, peer: VortexService) -> dict[str, Any]:
+        """The first event of the peer's status page."""
+        place = cast(IPv4Address, peer.metrics_address)
+
+        def read() -> dict[str, Any]:
+            with urllib.request.urlopen(f"http://127.0.0.1:{place.port}/events", timeout=120) as stream:
+                line = next(line for line in stream if line.startswith(b"data: "))
+            return cast("dict[str, Any]", json.loads(line[6:]))
+
+        return await deferToThread(read)
+
+    async def test_status_page(self) -> None:
+        """The status page names the doors, and the children of both, with what they have had."""
+        task_id = await deferToThread(self.import_file)
+        peer = self.service()
+        peer.startService()
+        there = cast(IPv4Address, await self.until_grpc(peer))
+        await self.fetch(peer, task_id)
+        downloader = DownloaderFactory("grpc", default_config(), reactor=peer_reactor).build()
+        await downloader.download_piece(f"{there.host}:{there.port}", 0, "", task_id)
+        await downloader.stop()
+        event = await self.first_event(peer)
+        port = self.address(peer)[1]
+        self.assertEqual(event["peer"]["doors"], [f"TCP on 127.0.0.1:{port}", f"gRPC on 127.0.0.1:{there.port}"])
+        self.assertEqual(
+            [(child["name"], child["transport"], child["sent"], child["task"]) for child in event["children"]],
+            [("127.0.0.1", "TCP", 1_000_000, task_id), ("127.0.0.1", "gRPC", 600_000, task_id)],
+        )
+
+    async def test_no_status_page(self) -> None:
+        """Without the status page there are the metrics alone."""
+        config = self.config()
+        metrics = dataclasses.replace(config.metrics, status=StatusConfig(enable=False))
+        peer = self.service(dataclasses.replace(config, metrics=metrics))
+        peer.startService()
+        port = cast(IPv4Address, peer.metrics_address).port
+        answers = [(await deferToThread(answered, port, path))[0] for path in ("/", "/events", "/metrics")]
+        self.assertEqual(answers, [404, 404, 200])
 
     async def test_two_peers(self) -> None:
         """Two peers in one process count for themselves."""

@@ -9,7 +9,7 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.metrics.counters import Tally, shared_tallies, tallies_in
+from dragonfly_vortex.metrics.counters import Children, Tally, shared_tallies, tallies_in
 
 COUNTS = """
 import os, signal, sys
@@ -73,3 +73,31 @@ class TallyTests(SynchronousTestCase):
         os.close(memory)
         tally.sent(1)
         self.assertEqual(tally.bytes_sent, 1)
+
+
+class ChildrenTests(SynchronousTestCase):
+    """What each host was sent."""
+
+    def test_hosts(self) -> None:
+        """A host has one counter, however often it connects; the one that was named last comes first."""
+        children = Children()
+        first = children.of("10.0.0.1")
+        children.of("10.0.0.2").sent += 5
+        first.sent += 7
+        self.assertIs(children.of("10.0.0.1"), first)
+        self.assertEqual([(child.host, child.sent) for child in children.all()], [("10.0.0.1", 7), ("10.0.0.2", 5)])
+
+    def test_bound(self) -> None:
+        """Hosts without number take the place of those that were not named for longest."""
+        children = Children()
+        busy = children.of("busy")
+        for number in range(5000):
+            children.of(str(number))
+            self.assertIs(children.of("busy"), busy)
+        self.assertLess(len(children.all()), 300)
+
+    def test_of_a_tally(self) -> None:
+        """Each door counts its own children, and has none at first."""
+        one, other = Tally(), Tally()
+        one.children.of("10.0.0.1").sent += 1
+        self.assertEqual((len(one.children.all()), len(other.children.all())), (1, 0))

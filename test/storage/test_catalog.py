@@ -77,6 +77,24 @@ class CatalogTests(SynchronousTestCase):
         self.catalog.put_task(replace(other, task_id="c" * 64), [])
         self.assertEqual(self.catalog.sums(), {TASK.kind: (2, 2 * FIRST.length + LAST.length)})
 
+    def test_newest_tasks(self) -> None:
+        """The newest tasks come first, with the number and the bytes of all."""
+        self.assertEqual(self.catalog.newest_tasks(5), ([], 0, 0))
+        tasks = [
+            replace(TASK, task_id=f"{number:064x}", created_at=TASK.created_at + number, content_length=length)
+            for number, length in enumerate((11, None, 20))
+        ]
+        for task in tasks:
+            self.catalog.put_task(task, [])
+        self.assertEqual(self.catalog.newest_tasks(2), ([tasks[2], tasks[1]], 3, 31))
+
+    def test_count_pieces(self) -> None:
+        """The pieces of a task are counted; a task that is not there has none."""
+        self.assertEqual(self.catalog.count_pieces(TASK.kind, TASK.task_id), 0)
+        self.catalog.put_task(TASK, [FIRST, LAST])
+        self.catalog.mark_damaged(TASK.kind, TASK.task_id, 0, "zeros")
+        self.assertEqual(self.catalog.count_pieces(TASK.kind, TASK.task_id), 2)
+
     def test_lifetime(self) -> None:
         """For how long a task is kept comes out as it was put in, and stays when more of its pieces are committed."""
         kept = replace(TASK, used_at=5, ttl=60, is_pinned=True)

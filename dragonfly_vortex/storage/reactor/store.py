@@ -143,6 +143,14 @@ class PieceStore:
 
         return self._ask(read)
 
+    def newest_tasks(self, most: int) -> Deferred[tuple[list[StoredTask], int, int]]:
+        """See :meth:`~dragonfly_vortex.storage.catalog.Catalog.newest_tasks`."""
+        return self._ask(lambda: self._catalog.newest_tasks(most))
+
+    def count_pieces(self, kind: PieceKind, task_id: str) -> Deferred[int]:
+        """See :meth:`~dragonfly_vortex.storage.catalog.Catalog.count_pieces`."""
+        return self._ask(lambda: self._catalog.count_pieces(kind, task_id))
+
     def open_piece(
         self, kind: PieceKind, task_id: str, number: int, start: int = 0, length: int | None = None
     ) -> Deferred[OpenPiece]:
