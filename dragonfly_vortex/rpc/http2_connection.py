@@ -108,10 +108,7 @@ class Server(typing.Protocol):
     clock: IReactorTime
     thread: EventLoopThread
     connections: set[GRPCServerProtocol]
-    max_calls: int
     max_request: int
-    begun: int
-    ended_unanswered: int
     answer_at_once: Callable[[str, Metadata, bytes], Answer | None]
 
     @property
@@ -120,6 +117,12 @@ class Server(typing.Protocol):
 
     def handler_of(self, method: str, metadata: Sequence[tuple[str, str]]) -> grpc.RpcMethodHandler[Any, Any] | None:
         """The handler of a method; None if there is none."""
+
+    def call_begins(self, share: str) -> bool:
+        """Record the beginning of a call; False where it may not be answered."""
+
+    def call_is_over(self, share: str, *, has_handler: bool) -> None:
+        """Record that a call is over for its child."""
 
     def call_ended(self) -> None:
         """Record the end of a call. Called in the event loop's thread."""
@@ -135,13 +138,15 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
 
     :param server: what it belongs to.
     :param peer: where the child is, in grpcio's form.
+    :param share: of the server's calls, to which those of this connection count.
     """
 
     transport: _ITransport
 
-    def __init__(self, server: Server, peer: str) -> None:
+    def __init__(self, server: Server, peer: str, share: str) -> None:
         self._server = server
         self.peer = peer
+        self._share = share
         self._streams: dict[int, ServerStream] = {}
         self._ready: dict[int, ServerStream] = {}  # those that have something to send
         self._is_greeted = False
@@ -311,11 +316,11 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         fields = dict(headers)
         stream = self._streams[number] = ServerStream(number)
         stream.patience = self.callLater(_PATIENCE, lambda: self._lose_patience(stream))
-        self._server.begun += 1
+        may_begin = self._server.call_begins(self._share)
         self.setTimeout(_SILENT)
         if self._is_draining:
             self._end(stream, grpc.StatusCode.UNAVAILABLE, "the peer stops")
-        elif self._server.calls > self._server.max_calls:
+        elif not may_begin:
             self._end(stream, grpc.StatusCode.RESOURCE_EXHAUSTED, "too many calls at once")
         elif not fields.get("content-type", "").startswith("application/grpc"):
             self._end(stream, grpc.StatusCode.UNKNOWN, "expected a call of gRPC, got another request of HTTP/2")
@@ -502,8 +507,9 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
             stream.deadline = None
         stream.chunks.clear()
         if stream.call is None:
-            self._server.ended_unanswered += 1
+            self._server.call_is_over(self._share, has_handler=False)
         else:
+            self._server.call_is_over(self._share, has_handler=True)
             stream.call.end(self._server.call_ended, is_cancelled=is_cancelled)
         if not self._streams:
             self.setTimeout(_IDLE)

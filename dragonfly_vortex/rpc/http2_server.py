@@ -9,6 +9,8 @@ headers; a call with one reply has.
 
 from __future__ import annotations
 
+import ipaddress
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -19,6 +21,7 @@ from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, I
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
+from dragonfly_vortex.address import plain_ip
 from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_connection import GRPCServerProtocol
@@ -65,26 +68,27 @@ class GRPCServerFactory(Factory):
         self.max_calls = max_calls
         self.max_request = max_request
         self.connections: set[GRPCServerProtocol] = set()
-        self.begun = 0  # counted in the reactor's thread
-        self.ended_unanswered = 0  # so is this
+        self._begun = 0  # counted in the reactor's thread
+        self._ended_unanswered = 0  # so is this
         self._ended = 0  # counted in the event loop's
         self.answer_at_once: Callable[[str, Metadata, bytes], Answer | None] = lambda method, metadata, data: None
         """Gives the whole answer to a call, in the reactor's thread; None where its handler has to give it."""
         self._numbered = 0
         self._handlers = handlers
+        self._calls_of: Counter[str] = Counter()  # that are open for their children, by the shares of these
         self._is_draining = False
         self._ending = Ending(lambda: not self.connections)
 
     @property
     def calls(self) -> int:
         """The number of calls under way."""
-        return self.begun - self.ended_unanswered - self._ended
+        return self._begun - self._ended_unanswered - self._ended
 
     def buildProtocol(self, addr: IAddress | None) -> GRPCServerProtocol | None:
         if self._is_draining or len(self.connections) >= _CONNECTIONS:
             return None
         self._numbered += 1
-        protocol = GRPCServerProtocol(self, _name_of(addr, self._numbered))
+        protocol = GRPCServerProtocol(self, _name_of(addr, self._numbered), _share_of(addr))
         protocol.factory = self
         return protocol
 
@@ -97,6 +101,31 @@ class GRPCServerFactory(Factory):
         details = _Details(method, metadata)
         found = (each.service(cast(grpc.HandlerCallDetails, details)) for each in self._handlers)
         return next((handler for handler in found if handler is not None), None)
+
+    def call_begins(self, share: str) -> bool:
+        """
+        Record the beginning of a call. Each share has at most half of the calls that the others leave.
+
+        :param share: of the calls, to which this one counts; empty for none.
+        :returns: whether the call may be answered.
+        """
+        self._begun += 1
+        self._calls_of[share] += 1
+        own = self._calls_of[share]
+        left = self.max_calls - self.calls + own
+        return self.calls <= self.max_calls and (not share or own <= max(1, left // 2))
+
+    def call_is_over(self, share: str, *, has_handler: bool) -> None:
+        """
+        Record that a call is over for its child.
+
+        :param has_handler: whether its end is recorded by :meth:`call_ended`, too.
+        """
+        self._calls_of[share] -= 1
+        if not self._calls_of[share]:
+            del self._calls_of[share]
+        if not has_handler:
+            self._ended_unanswered += 1
 
     def call_ended(self) -> None:
         """Record the end of a call. Called in the event loop's thread."""
@@ -128,6 +157,19 @@ class GRPCServerFactory(Factory):
     def _abort_all(self) -> None:
         for connection in list(self.connections):
             connection.abort()
+
+
+def _share_of(address: IAddress | None) -> str:
+    """
+    The share of the calls that a connection's calls count to: that of its address, of IPv6 the network of 64 bits.
+    Empty on this machine.
+    """
+    if not isinstance(address, (IPv4Address, IPv6Address)):
+        return ""
+    ip = plain_ip(address.host)
+    if ip.is_loopback:
+        return ""
+    return str(ip) if ip.version == 4 else str(ipaddress.ip_network((int(ip), 64), strict=False))
 
 
 def _name_of(address: IAddress | None, number: int) -> str:

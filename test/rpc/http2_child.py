@@ -15,7 +15,7 @@ from h2.events import (
     TrailersReceived,
 )
 from twisted.internet import reactor
-from twisted.internet.address import IPv4Address
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.task import Clock, deferLater
 from twisted.internet.testing import StringTransport
@@ -142,9 +142,10 @@ class Case(TestCase):
         handlers = (grpc.method_handlers_generic_handler("test", METHODS),)
         self.factory = GRPCServerFactory(self.thread, handlers, self.clock, max_calls=10, max_request=LONGEST)
 
-    def connect(self, *, greet: bool = True) -> Child:
-        """A connection."""
-        protocol = self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1))
+    def connect(self, host: str = "192.0.2.1", *, greet: bool = True) -> Child:
+        """A connection from an address."""
+        kind = IPv6Address if ":" in host else IPv4Address
+        protocol = self.factory.buildProtocol(kind("TCP", host, 1))
         if protocol is None:
             raise self.failureException("expected a connection")
         child = Child(protocol)

@@ -79,7 +79,7 @@ class CallTests(Case):
 
     async def test_many(self) -> None:
         """More calls than there may be are refused, until others have ended."""
-        children = [self.connect() for _ in range(2)]
+        children = [self.connect("127.0.0.1") for _ in range(2)]
         waiting = [children[0].ask("Wait") for _ in range(10)]
         self.assertEqual(children[1].status(children[1].ask("Echo")), "8")
         for number in waiting:
@@ -89,6 +89,27 @@ class CallTests(Case):
         number = children[1].ask("Echo")
         await self.until(lambda: children[1].status(number))
         self.assertEqual(children[1].status(number), "0")
+
+    async def test_shares(self) -> None:
+        """The calls of an address are at most half of what the others leave, however many connections they come by."""
+        first = [self.connect("192.0.2.1") for _ in range(5)]
+        waiting = [child.ask("Wait") for child in first]
+        self.assertEqual(first[0].status(first[0].ask("Echo")), "8")
+        second, same_network = self.connect("2001:db8::1"), self.connect("2001:db8::2")
+        for child in (second, same_network):
+            child.ask("Wait")
+        self.assertEqual(second.status(second.ask("Echo")), "8")
+        third = self.connect("192.0.2.2")
+        number = third.ask("Echo")
+        await self.until(lambda: third.status(number))
+        self.assertEqual(third.status(number), "0")
+        for child, number in zip(first, waiting, strict=True):
+            child.h2.reset_stream(number, ErrorCodes.CANCEL)
+            child.send()
+        await self.until(lambda: self.factory.calls == 2)
+        number = first[0].ask("Echo")
+        await self.until(lambda: first[0].status(number))
+        self.assertEqual(first[0].status(number), "0")
 
     async def test_window(self) -> None:
         """A child gets as much as it has room for, and the rest when it makes room."""
