@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -30,7 +31,7 @@ class TaskAnnouncement:
     :param need_back_to_source: this peer goes to the source in any case, and becomes a parent while it downloads.
     :param concurrent_piece_count: pieces that are downloaded at once; 0 for not saying it.
     :param is_replica: this peer is to keep the task: one of the replicas of a persistent kind.
-    :param ttl: seconds that a task of a persistent kind is kept.
+    :param ttl: seconds that a task of a persistent kind is kept; 0 for what is usual.
     """
 
     kind: PieceKind
@@ -57,6 +58,8 @@ class TaskAnnouncement:
             content_length=task.content_length,
             piece_length=task.piece_length,
             digest=task.digest,
+            is_replica=task.is_pinned,
+            ttl=math.inf if task.ttl == 0 else float(task.ttl or 0),
         )
 
     @property

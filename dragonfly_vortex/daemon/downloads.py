@@ -429,6 +429,7 @@ class Downloads:
                 priority=request.priority,
                 need_back_to_source=request.must_ask_source,
                 concurrent_piece_count=parents.config.download.concurrent_piece_count,
+                is_replica=request.is_pinned,
             ),
             parents.negotiation,
             scheme=GRPC.schemes[client_tls(parents.config).authority is not None],

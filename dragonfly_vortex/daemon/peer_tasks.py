@@ -163,6 +163,9 @@ class LocalTasks:
     def remove_task(self, kind: PieceKind, task_id: str, *, is_local: bool) -> Deferred[None]:
         return self._in_thread(lambda: remove_task(self._store.directory, kind, task_id))
 
+    def update_task(self, kind: PieceKind, task_id: str, *, is_pinned: bool) -> Deferred[None]:
+        return self._store.update_task(kind, task_id, is_pinned=is_pinned)
+
     def stat(self, kind: PieceKind, task_id: str) -> Deferred[Message | None]:
         membership = self._downloads.membership
         if membership is None or kind is PieceKind.CACHE:

@@ -89,6 +89,13 @@ class PeerTasks(Protocol):
         :param is_local: whether schedulers are not told of it.
         """
 
+    def update_task(self, kind: PieceKind, task_id: str, *, is_pinned: bool) -> Deferred[None]:
+        """
+        Change for how long a task is kept. Fails with :class:`~dragonfly_vortex.errors.NotStored` for an unknown one.
+
+        :param is_pinned: whether it is kept until its time is over, however full the disk is.
+        """
+
     def leave(self) -> Deferred[None]:
         """Have schedulers forget this peer."""
 

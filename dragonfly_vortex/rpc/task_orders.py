@@ -107,6 +107,7 @@ def download_order(method: TaskMethod, message: Any, *, is_foreign: bool) -> Dow
         must_ask_source=getattr(message, "need_back_to_source", False),
         must_ask_scheduler=getattr(message, "scheduling_policy", common_pb2.AUTO) == common_pb2.ALWAYS,
         priority=_priority(message),
+        is_pinned=getattr(message, "persistent", False),
         is_foreign=is_foreign,
         range=wanted,
     )

@@ -219,9 +219,13 @@ class TaskRPCs:
         return Empty()
 
     async def _update(self, method: TaskMethod, message: Any) -> Message:
-        """Keep a task for good, or no more: all tasks are kept here."""
+        """Keep a task until its time is over, however full the disk is, or no more."""
         self._require_right()
-        await self._find(method, message.task_id)
+        update = partial(self._tasks.update_task, method.kind, message.task_id, is_pinned=message.persistent)
+        try:
+            await self._thread.ask(update)
+        except NotStored as error:
+            raise CallRefused(StatusCode.NOT_FOUND, f"task not found: {printable(message.task_id)}") from error
         return Empty()
 
     async def _import(self, method: TaskMethod, message: Any) -> Message:
@@ -235,7 +239,6 @@ class TaskRPCs:
             is_complete=True,
             tag=order.origin.tag,
             application=order.origin.application,
-            ttl=order.ttl or 0.0,
             replicas=order.replica_count,
         )
 
@@ -326,7 +329,6 @@ def _about(
     is_complete: bool,
     tag: str = "",
     application: str = "",
-    ttl: float = 0.0,
     replicas: int = 1,
 ) -> _M:
     """What is said about a task, in whichever message."""
@@ -351,7 +353,7 @@ def _about(
         persistent_replica_count=replicas,
         current_persistent_replica_count=1,
         current_replica_count=1,
-        ttl=Duration(seconds=int(ttl)),
+        ttl=Duration(seconds=task.ttl or 0),
         created_at=created,
         updated_at=created,
         finished_at=created if is_complete else None,

@@ -124,6 +124,9 @@ class DownloadOrderTests(SynchronousTestCase):
         order = download_order(method, request, is_foreign=False)
         origin = Origin(url="s3://bucket/file", region="region", endpoint="endpoint")
         self.assertEqual(order.request.task_id, task_id_of(origin, PieceKind.PERSISTENT))
+        self.assertFalse(order.request.is_pinned)
+        request.persistent = True
+        self.assertTrue(download_order(method, request, is_foreign=False).request.is_pinned)
 
 
 class ImportOrderTests(SynchronousTestCase):

@@ -79,6 +79,8 @@ class ServicerTests(LocalPeerTestCase):
         request.ttl.seconds = 3600
         task = await self.call("UploadPersistentCacheTask", request)
         self.assertEqual((task.content_length, task.ttl.seconds, task.persistent_replica_count), (7, 3600, 2))
+        stat = await self.call("StatPersistentCacheTask", dfdaemon_pb2.StatPersistentCacheTaskRequest(task_id=task.id))
+        self.assertEqual(stat.ttl.seconds, 3600)
         self.assertEqual(task.id, hashlib.sha256(b"content" + b"tag" + b"PERSISTENT_CACHE").hexdigest())
         output = self.directory / "output"
         await self.export(task_id=task.id, output_path=str(output))

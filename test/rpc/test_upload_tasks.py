@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from dragonfly_vortex.config import SeedPeerConfig
 from dragonfly_vortex.rpc.methods import SERVICE
 from dragonfly_vortex.rpc.task_methods import task_methods
+from dragonfly_vortex.wire import PieceKind
 from test.rpc.local_peer import LENGTH, PIECES, LocalPeerTestCase, until
 
 
@@ -102,10 +103,15 @@ class SeedTests(UploadTestCase):
         self.assertFalse(output.exists())
 
     async def test_keep_and_delete(self) -> None:
-        """A task that is there can be kept, which it is in any case, and deleted."""
+        """A task that is there can be kept however full the disk is, and no more, and deleted."""
         await self.export()
         task_id = self.task_id
-        await self.ask("UpdatePersistentCacheTask", dfdaemon_pb2.UpdatePersistentCacheTaskRequest(task_id=self.task_id))
+        store: Any = self.peer._store
+        for is_pinned in (True, False):
+            update = dfdaemon_pb2.UpdatePersistentCacheTaskRequest(task_id=task_id, persistent=is_pinned)
+            await self.ask("UpdatePersistentCacheTask", update)
+            task = await store.get_task(PieceKind.PERSISTENT_CACHE, task_id)
+            self.assertIs(task.is_pinned, is_pinned)
         await self.ask("DeletePersistentCacheTask", dfdaemon_pb2.DeletePersistentCacheTaskRequest(task_id=task_id))
         update = dfdaemon_pb2.UpdatePersistentCacheTaskRequest(task_id=self.task_id)
         code, _ = await self.refusal(self.ask("UpdatePersistentCacheTask", update))
