@@ -89,11 +89,13 @@ class ScheduledTests(ClusterTestCase):
         self.scheduler.offers = [[("127.0.0.1", port), ("127.0.0.1", port)], self.scheduler.parents]
         replies = await self.blob()
         self.assertEqual(replies[0].download_task_started_response.content_length, LENGTH)
-        (heard,) = self.scheduler.heard
-        self.assertIn("reschedule_peer_request", heard.words)
-        await until(lambda: "download_piece_failed_request" in heard.words)
-        failed = heard.messages[heard.words.index("download_piece_failed_request")].download_piece_failed_request
+        # A loaded machine may have the peer register a second time.
+        messages = [message for heard in self.scheduler.heard for message in heard.messages]
+        words = [message.WhichOneof("request") for message in messages]
+        self.assertIn("reschedule_peer_request", words)
+        failed = messages[words.index("download_piece_failed_request")].download_piece_failed_request
         self.assertTrue(failed.temporary and failed.parent_id)
+        heard = self.scheduler.heard[-1]
         await until(lambda: heard.is_over)
         self.assertEqual(heard.words[-1], "download_peer_finished_request")
 
