@@ -101,7 +101,7 @@ def _add_import(commands: _Commands[_Parser]) -> None:
         metavar="DURATION",
         type=values.ttl,
         help="how long the task is kept, like 24h or 7d: a standard or cache task after its last use, a persistent one "
-        "after its import; 0 for no end; default: gc.policy of the configuration",
+        "after its import; default: 0, until it is removed",
     )
     parser.add_argument(
         "--link", action="store_true", help="link the file, which must not be changed afterwards; default: copy it"

@@ -69,7 +69,8 @@ def import_task(arguments: Namespace) -> ExitStatus:
             progress=progressed,
             task_id=arguments.task_id or "",
             origin=_origin(arguments),
-            ttl=arguments.ttl,
+            # What a user imports may be the only copy.
+            ttl=0 if arguments.ttl is None else arguments.ttl,
         )
         expected = piece_length_for(task.content_length or 0)
         is_in_id = task.origin is not None and task.origin.piece_length is not None

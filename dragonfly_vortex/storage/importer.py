@@ -109,7 +109,7 @@ def import_file(
                 digest=f"sha256:{reading.content.hexdigest()}",
                 origin=origin,
                 ttl=ttl,
-                is_pinned=kind.is_persistent,
+                is_pinned=kind.is_persistent or ttl == 0,
             )
             with content.lock():
                 catalog.check_kind(kind, task.task_id)  # before the file is at its place

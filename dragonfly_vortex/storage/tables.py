@@ -102,15 +102,15 @@ _MIGRATIONS = (
         "ALTER TABLE task ADD COLUMN source_version TEXT NOT NULL DEFAULT ''",
         *_TAKEN_BACK,
     ),
-    # In version 2 nothing expired. So a task that is there counts as used at this moment, and one of a persistent kind,
-    # whose time would be counted from its creation, is kept until a user removes it. A process of version 2, which has
-    # the file open still, writes rows with these defaults: they are used when they are created.
+    # In version 2 nothing expired, and a task may be the only copy. So each one is kept until a user removes it. A
+    # process of version 2, which has the file open still, writes rows with these defaults: they are used when they are
+    # created.
     (
         "ALTER TABLE task ADD COLUMN used_at INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE task ADD COLUMN ttl INTEGER",
         "ALTER TABLE task ADD COLUMN is_pinned INTEGER NOT NULL DEFAULT 0",
         "UPDATE task SET used_at = CAST(strftime('%s', 'now') AS INTEGER)",
-        "UPDATE task SET ttl = 0, is_pinned = 1 WHERE kind IN ('persistent', 'persistent-cache')",
+        "UPDATE task SET ttl = 0, is_pinned = 1",
     ),
 )
 """What makes of each version, from 1, the next one."""

@@ -26,9 +26,9 @@ class CollectTests(SynchronousTestCase):
         return ran.stdout
 
     def age(self, seconds: float) -> None:
-        """Have all tasks been created, and used last, so long ago."""
+        """Have all tasks been downloaded, and used last, so long ago."""
         with Catalog(self.directory / "data") as catalog, catalog._database.change() as connection:
-            connection.execute("UPDATE task SET created_at = ?, used_at = 0", (int(time.time() - seconds),))
+            connection.execute("UPDATE task SET created_at = ?, used_at = 0, ttl = NULL, is_pinned = 0", (int(time.time() - seconds),))
 
     def test_collected(self) -> None:
         """A task whose time is over is deleted, or only shown; each line says what is free by that and why."""
@@ -52,7 +52,7 @@ class CollectTests(SynchronousTestCase):
         self.assertTrue((self.directory / "file").exists())
 
     def test_pinned(self) -> None:
-        """Where no more can be deleted than is needed, a line says so."""
-        write_config(self.directory, more="gc: {policy: {disk_threshold: 100KB}}\n")
-        self.run_it("import", "--kind", "persistent", "file")
+        """What was imported stays, and where no more can be deleted than is needed, a line says so."""
+        write_config(self.directory, more="gc: {policy: {task_ttl: 1ms, disk_threshold: 100KB}}\n")
+        self.run_it("import", "file")
         self.assertRegex(self.run_it("gc"), r"\n\d+ bytes too many are used, and no further task can be deleted\n$")

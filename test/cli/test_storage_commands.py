@@ -182,8 +182,9 @@ class StoredTests(SynchronousTestCase):
             ("standard", "1.5h", "5400 s after its last use"),
             ("persistent", "90", "90 s after its creation"),
             ("cache", "0", "until it is removed"),
+            ("standard", "", "until it is removed"),
         ):
-            self.assert_done("import", "--kind", kind, "--ttl", text, "file")
+            self.assert_done("import", "--kind", kind, *(["--ttl", text] if text else []), "file")
             self.assertRegex(self.assert_done("stat", self.task_id), rf"(?m)^kept: +{shown}$")
             self.assert_done("remove", self.task_id)
         ran = self.run_it("import", "--ttl", "x", "file")
