@@ -28,7 +28,9 @@ class CollectTests(SynchronousTestCase):
     def age(self, seconds: float) -> None:
         """Have all tasks been downloaded, and used last, so long ago."""
         with Catalog(self.directory / "data") as catalog, catalog._database.change() as connection:
-            connection.execute("UPDATE task SET created_at = ?, used_at = 0, ttl = NULL, is_pinned = 0", (int(time.time() - seconds),))
+            connection.execute(
+                "UPDATE task SET created_at = ?, used_at = 0, ttl = NULL, is_pinned = 0", (int(time.time() - seconds),)
+            )
 
     def test_collected(self) -> None:
         """A task whose time is over is deleted, or only shown; each line says what is free by that and why."""
