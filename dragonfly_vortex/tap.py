@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, NoReturn, TextIO, cast
@@ -11,7 +12,7 @@ from typing import ClassVar, NoReturn, TextIO, cast
 import msgspec.structs
 from twisted.application.service import IService, MultiService
 from twisted.internet.error import CannotListenError
-from twisted.logger import ILogObserver, textFileLogObserver
+from twisted.logger import ILogObserver
 from twisted.python import usage
 from twisted.python.components import Componentized
 from twisted.python.failure import Failure
@@ -21,6 +22,7 @@ from dragonfly_vortex import __version__
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.cluster.dynconfig import read_dynconfig
 from dragonfly_vortex.config import DEFAULT_FILE, Config, LoadedConfig, for_daemon, load_config
+from dragonfly_vortex.daemon.logs import DaemonLog
 from dragonfly_vortex.daemon.rlimits import (
     allow_descriptors,
     open_standard_streams,
@@ -112,10 +114,13 @@ def makeService(options: Options) -> IService:
 
     use_monotonic_clock(reactor)
     log_file = _log_file(options.parent)
-    services = _Services(log_file)
+    log = DaemonLog(options.loaded.config.log)
+    stream = log_file or _standard_output(options.parent)
+    services = _Services(None if stream is None else log.observer(cast(TextIO, stream)))
     peer = _Peer(options.loaded.config, cast(IPeerReactor, reactor), options.loaded.warnings)
     peer.dynconfig = options.dynconfig
-    ReloadBySignal(peer, options.file, log_file).setServiceParent(services)
+    log.transfer_of = peer.transfer_of
+    ReloadBySignal(peer, options.file, log_file, log.change_levels).setServiceParent(services)
     ExitBySignal(reactor, *ENDING_SIGNALS).setServiceParent(services)
     peer.setServiceParent(services)
     return services
@@ -140,21 +145,28 @@ def _log_file(twistd: usage.Options | None) -> LogFile | None:
     return log_file
 
 
+def _standard_output(twistd: usage.Options | None) -> TextIO | None:
+    """The standard output, if ``twistd`` is to log there; None where it logs elsewhere."""
+    if twistd is None or twistd["logger"] or twistd["syslog"] or not twistd["nodaemon"]:
+        return None
+    return sys.stdout if twistd["logfile"] in (None, "", "-") else None
+
+
 class _Services(MultiService):
     """
-    All services of the daemon, and its log file.
+    All services of the daemon, and its log.
 
-    :param log_file: where ``twistd`` is to log to, in place of what it would make of its options: the same file, which
-        can be opened again; None for as its options say.
+    :param observer: where events go, in place of what ``twistd`` would make of its options: to the same file; None for
+        as its options say.
     """
 
-    def __init__(self, log_file: LogFile | None) -> None:
+    def __init__(self, observer: ILogObserver | None) -> None:
         super().__init__()  # type: ignore[no-untyped-call] # Twisted's
-        self._log_file = log_file
+        self._observer = observer
 
     def setServiceParent(self, parent: object) -> None:
-        if self._log_file is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, textFileLogObserver(cast(TextIO, self._log_file)))
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)  # type: ignore[no-untyped-call] # Twisted's
 
 

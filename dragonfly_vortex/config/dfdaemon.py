@@ -135,7 +135,9 @@ DFDAEMON_KEYS: Keys = {
     },
     "dynconfig": _values("refreshInterval"),
     **_values("server", "manager", "backend", "proxy", "security"),
-    **_values("stats", "tracing", "network", "log"),
+    # In the templates for Helm and docker-compose; the reference's own level is an option of its command.
+    "log": _values("level"),
+    **_values("stats", "tracing", "network"),
     # Of earlier releases, and of the templates for Helm and docker-compose.
     **_values("verbose", "console"),
 }
@@ -192,7 +194,6 @@ NEVER: Mapping[str, str] = {
     "security": "certificates of a manager are not asked for; TLS has keys of its own",
     "stats": "profiles of a program in Rust",
     "network": "addresses of IPv4 and IPv6 are used alike",
-    "log": _LOG,
     "verbose": _LOG,
     "console": _LOG,
 }

@@ -7,6 +7,7 @@ This is the only place that knows the keys: :mod:`dragonfly_vortex.config.loader
 
 from __future__ import annotations
 
+import enum
 import socket
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from dragonfly_vortex.config.kinds import (
     FLAG,
     RATE,
     Address,
+    Choice,
     Directory,
     Duration,
     ListOf,
@@ -38,6 +40,8 @@ __all__ = [
     "HealthServerConfig",
     "HostConfig",
     "KeepaliveConfig",
+    "LogConfig",
+    "LogFormat",
     "MetricsConfig",
     "MetricsServerConfig",
     "SchedulerConfig",
@@ -51,6 +55,9 @@ __all__ = [
     "UploadServerConfig",
     "default_config",
 ]
+
+_LEVEL = "(?:trace|debug|info|warn|error|critical|off)"
+"""A level of the log; the first and the last one are of the reference's."""
 
 _LOCATION = Name(pattern=r"[^\x00-\x1f]{0,255}", allowed="a text of at most 255 characters")
 
@@ -360,6 +367,34 @@ class HealthConfig:
         return self.enable and self.server.port is not None
 
 
+class LogFormat(enum.Enum):
+    """How the log is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    """The log of `twistd dfvortex`. See [Log](log.md)."""
+
+    format: LogFormat = field(
+        default=LogFormat.TEXT,
+        metadata=setting(Choice(LogFormat), "Lines of text, or of JSON."),
+    )
+    level: str = field(
+        default="info",
+        metadata=setting(
+            Name(
+                pattern=rf"(?i:{_LEVEL}(?:,[a-z_]\w*(?:\.\w+)*={_LEVEL})*)",
+                allowed="a level (debug, info, warn, error or critical), and perhaps NAMESPACE=LEVEL behind commas",
+            ),
+            "The least level that is logged, and that of some namespaces, such as `info,dragonfly_vortex.task=debug`.",
+            nullable=True,
+        ),
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DiscoveryConfig:
     """
@@ -397,6 +432,7 @@ class Config:
     gc: GCConfig = field(default_factory=GCConfig)
     metrics: MetricsConfig = field(default_factory=MetricsConfig)
     health: HealthConfig = field(default_factory=HealthConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     tls: TLSConfig = field(default_factory=TLSConfig)
     discovery: DiscoveryConfig = field(default_factory=DiscoveryConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)

@@ -144,8 +144,8 @@ def _parts(total: int, count: int) -> list[int]:
 def reloaded(running: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
     """
     Take from a new configuration what can change while a peer runs: ``upload.bandwidth_limit``, ``shutdown_timeout``,
-    ``storage.server.tcp.max_connections`` and ``idle_timeout``, the files for TLS, ``gc`` but for ``gc.enable``, and
-    ``download``. That holds for the downloads that begin from then on, but for ``server`` and
+    ``storage.server.tcp.max_connections`` and ``idle_timeout``, ``log.level``, the files for TLS, ``gc`` but for
+    ``gc.enable``, and ``download``. That holds for the downloads that begin from then on, but for ``server`` and
     ``concurrent_task_count``. TLS cannot be turned on or off, nor can clients be asked for certificates that were not
     asked before, or the reverse.
 
@@ -169,6 +169,7 @@ def reloaded(running: Config, new: Config) -> tuple[Config, tuple[str, ...]]:
         upload=upload,
         storage=storage,
         gc=replace(new.gc, enable=running.gc.enable),
+        log=replace(running.log, level=new.log.level),
     )
     if _kind_of_tls(running) == _kind_of_tls(new):
         theirs = new.upload.server

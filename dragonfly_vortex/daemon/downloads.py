@@ -19,6 +19,7 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.daemon.door import IPeerReactor
+from dragonfly_vortex.daemon.logs import TransferLog
 from dragonfly_vortex.daemon.shared_download import OnPiece, ReportingTarget, SharedDownload, Wishes
 from dragonfly_vortex.daemon.shared_parents import SharedParents
 from dragonfly_vortex.daemon.transfers import Transfer, Transfers
@@ -100,6 +101,7 @@ class Downloads:
         self._reactor = reactor
         self._store = store
         self._dial = dial
+        self._transfer_log = TransferLog(reactor)
         self._fetching: set[TaskDownload] = set()
         self.metrics.transfers.rarest = self._rarest
         self._running: dict[_Key, SharedDownload] = {}
@@ -117,6 +119,10 @@ class Downloads:
     def __len__(self) -> int:
         """How many tasks are being downloaded, or wait for that."""
         return len(self._running)
+
+    def transfer_of(self, task_id: str) -> str:
+        """See :meth:`~dragonfly_vortex.daemon.logs.TransferLog.id_of`."""
+        return self._transfer_log.id_of(task_id)
 
     def is_running(self, kind: PieceKind, task_id: str) -> bool:
         """Whether a task is being downloaded, or waits for that."""
@@ -197,6 +203,7 @@ class Downloads:
             self._log.failure("a download did not end in order", failure)
         if self._pool is not None:
             self._pool.abandon()
+        self._transfer_log.close()
 
     async def _download(self, request: TaskRequest, on_piece: OnPiece, wishes: Wishes | None) -> StoredTask:
         """From the storage where all of it is there; else together with all others who want it now."""
@@ -276,7 +283,7 @@ class Downloads:
         try:
             await self._slots.acquire()
             try:
-                with self._known_parents() as parents:
+                with self._known_parents() as parents, self._transfer_log.transfer(request):
                     await self._fetch_from(parents, request, running, transfer)
             finally:
                 self._slots.release()

@@ -115,6 +115,10 @@ class VortexService(Service):
         door = self._doors.get(transport)
         return door.address if door is not None else None
 
+    def transfer_of(self, task_id: str) -> str:
+        """See :meth:`dragonfly_vortex.daemon.downloads.Downloads.transfer_of`."""
+        return self._downloads.transfer_of(task_id) if self._downloads is not None else ""
+
     @property
     def local_address(self) -> IAddress | None:
         """Where the local door listens, None while it does not."""

@@ -9,6 +9,7 @@ import atexit
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import ClassVar
@@ -19,7 +20,7 @@ from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.logger import Logger
 from twisted.python.logfile import LogFile
 
-from dragonfly_vortex.config import load_config
+from dragonfly_vortex.config import LogConfig, load_config
 from dragonfly_vortex.daemon.service import VortexService
 from dragonfly_vortex.errors import UsageError
 
@@ -158,11 +159,19 @@ class ReloadBySignal(Service):
     :param peer: what goes on with the new configuration.
     :param file: where the configuration is.
     :param log_file: what the process logs to; None where that is no file of ``twistd``'s.
+    :param change_levels: called with the configuration of the log.
     """
 
     log: ClassVar[Logger] = Logger()
 
-    def __init__(self, peer: VortexService, file: str, log_file: LogFile | None) -> None:
+    def __init__(
+        self,
+        peer: VortexService,
+        file: str,
+        log_file: LogFile | None,
+        change_levels: Callable[[LogConfig], None] = lambda config: None,
+    ) -> None:
+        self._change_levels = change_levels
         self._peer = peer
         self._file = file
         self._log_file = log_file
@@ -184,7 +193,8 @@ class ReloadBySignal(Service):
             return
         for warning in loaded.warnings:
             self.log.warn("{text}", text=warning)
-        self.log.info("limits and certificates have been read again")
+        self._change_levels(loaded.config.log)
+        self.log.info("limits, levels and certificates have been read again")
         if left:
             self.log.warn("changed, and needs a restart: {keys}", keys=", ".join(left))
 

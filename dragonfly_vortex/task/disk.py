@@ -124,11 +124,13 @@ class Allocation:
 
     :param descriptor: the file, open for writing; it stays open at least until :meth:`stop` has fired.
     :param in_thread: how to call a function in a thread.
+    :param task_id: the task, which lines of the log about this download name.
     """
 
     _log = Logger()
 
-    def __init__(self, descriptor: int, in_thread: InThread) -> None:
+    def __init__(self, descriptor: int, in_thread: InThread, task_id: str = "") -> None:
+        self.task_id = task_id
         self._descriptor = descriptor
         self._in_thread = in_thread
         self._reached = 0

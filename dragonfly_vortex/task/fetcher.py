@@ -92,13 +92,14 @@ class Fetcher:
         """The plan that is followed."""
         self.left_to_hash: int | None = None
         """Bytes that had not been hashed when the last piece had come; None before that."""
-        self._task_id = task_id
+        self.task_id = task_id
+        """The task, which lines of the log about this download name."""
         self._reactor = reactor
         self._target = target
         self._source_version = source_version
         self._reporter = reporter
         self._hash = TaskHash(target, in_thread, self._advance, digest)
-        self._allocation = Allocation(target.descriptor, in_thread)
+        self._allocation = Allocation(target.descriptor, in_thread, task_id)
         self._requests = Requests(
             reactor, in_thread, downloader, target, kind, task_id, self._answered, is_whole_verified=bool(digest)
         )
@@ -312,7 +313,7 @@ class Fetcher:
             self.plan.record_cancelled(request, answer.received)
         elif isinstance(result, DownloadPieceResponse) and self._is_of_another_version(request, result):
             reason = f"expected version {self._source_version}, as that of other pieces, got {result.source_version}"
-            name = piece_id(self._task_id, request.number)
+            name = piece_id(self.task_id, request.number)
             self.plan.record_failure(request, UnexpectedPiece(request.parent, name, reason))
         elif isinstance(result, DownloadPieceResponse):
             self.plan.record_verified(request, result.metadata, result.waited)
@@ -369,7 +370,7 @@ class Fetcher:
         try:
             self.plan.record_present(metadata)
         except PieceRefused as refusal:
-            name = piece_id(self._task_id, metadata.number)
+            name = piece_id(self.task_id, metadata.number)
             raise TaskChanged(f"stored piece {name} contradicts the others: {refusal}") from refusal
 
     # -- the target ----------------------------------------------------------------------------------------------------

@@ -105,7 +105,8 @@ class Requests:
         self._downloader = downloader
         self._target = target
         self._kind = kind
-        self._task_id = task_id
+        self.task_id = task_id
+        """The task, which lines of the log about this download name."""
         self._on_answer = on_answer
         self._is_whole_verified = is_whole_verified
         self._under_way: dict[Request, _UnderWay] = {}
@@ -227,7 +228,7 @@ class Requests:
             sink.is_held = claim.is_held
         wanted = DownloadPieceRequest(
             kind=self._kind,
-            task_id=self._task_id,
+            task_id=self.task_id,
             number=request.number,
             sink=sink,
             announced_length=request.announced_length,
@@ -256,7 +257,7 @@ class Requests:
         try:
             await outlast(self._in_thread(work))
         except OSError as error:
-            name = piece_id(self._task_id, request.number)
+            name = piece_id(self.task_id, request.number)
             raise SinkFailed(
                 f"piece {name} from parent {request.parent} could not be written: {reason_of(error)}"
             ) from error

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config.dfdaemon import DFDAEMON_KEYS
 from dragonfly_vortex.config.loader import LoadedConfig, load_config
-from dragonfly_vortex.config.model import Config, default_config
+from dragonfly_vortex.config.model import Config, LogFormat, default_config
 from dragonfly_vortex.errors import ConfigError, VortexError
 from dragonfly_vortex.model import BackToSource
 from test.config.files import ConfigFileTestCase
@@ -70,6 +70,7 @@ metrics:
     allow_remote: true
     hosts: [peer-1]
 health: {enable: false, server: {ip: '::1', port: 9091}}
+log: {format: json, level: 'warn,twisted=debug'}
 tls: {cert: /own/peer.crt, key: /own/peer.key, ca_cert: /own/ca.crt}
 discovery: {enable: true, ip: 10.0.0.1, peer_exchange: true}
 seed_peer: {enable: true, sources: [example.org, 10.0.0.0/8]}
@@ -246,6 +247,7 @@ class LoadTests(ConfigFileTestCase):
                     "status": {"enable": False, "allow_remote": True, "hosts": ("peer-1",)},
                 },
                 "health": {"enable": False, "server": {"ip": "::1", "port": 9091}},
+                "log": {"format": LogFormat.JSON, "level": "warn,twisted=debug"},
                 "tls": {
                     "cert": Path("/own/peer.crt"),
                     "key": Path("/own/peer.key"),
@@ -534,7 +536,8 @@ class DfdaemonTests(ConfigFileTestCase):
             self.assertEqual(loaded.config.storage.dir, Path("/srv/peer"))
             self.assertEqual(loaded.config.upload.bandwidth_limit, 40_000_000_000)
             (warning,) = loaded.warnings
-            self.assertIn(" not used here: console, log, ", warning)
+            self.assertIn(" not used here: console, ", warning)
+            self.assertEqual(loaded.config.log.level, "warn")
             self.assertNotIn("unknown", warning)
 
     def test_unknown_keys(self) -> None:

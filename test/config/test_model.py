@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.config.model import Config, HostConfig, default_config
+from dragonfly_vortex.config.model import Config, HostConfig, LogFormat, default_config
 from dragonfly_vortex.config.setting import Setting, fields_of
 from dragonfly_vortex.model import BackToSource
 from test.config.files import scalar
@@ -113,6 +113,7 @@ class DefaultTests(SynchronousTestCase):
                     "status": {"enable": True, "allow_remote": False, "hosts": ()},
                 },
                 "health": {"enable": True, "server": {"ip": "0.0.0.0", "port": None}},
+                "log": {"format": LogFormat.TEXT, "level": "info"},
                 "tls": {"cert": None, "key": None, "ca_cert": None},
                 "discovery": {"enable": False, "ip": None, "peer_exchange": False},
                 "seed_peer": {"enable": False, "sources": ()},

@@ -108,7 +108,7 @@ class FailureTests(SynchronousTestCase):
         self.run_and_fail("before")
 
 
-RELOADED = "limits and certificates have been read again"
+RELOADED = "limits, levels and certificates have been read again"
 
 
 class ReloadTests(SynchronousTestCase):

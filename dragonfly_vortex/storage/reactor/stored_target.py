@@ -58,6 +58,8 @@ class StoredTarget:
         subscribe: Callable[[Callable[[], None]], Callable[[], None]],
     ) -> None:
         self.directory: Path = file.directory
+        self.task_id = file.task_id
+        """The task, which lines of the log about this download name."""
         self._file = file
         self._in_storage = in_storage
         self._at_disk = at_disk
