@@ -48,7 +48,7 @@ LAYERS = (
     ("cluster",),
     ("downloaders",),
     ("task",),
-    ("daemon", "tap", "cli"),
+    ("daemon", "tap", "cli", "filesystem"),
     ("testing",),
 )
 

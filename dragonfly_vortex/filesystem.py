@@ -1,0 +1,214 @@
+"""
+The file system ``dragonfly://`` of fsspec: pandas, pyarrow and others read a task of a swarm as a file, and only the
+pieces that they read are fetched.
+
+A path is the ID of a task, or the URL of its source: ``dragonfly://TASK_ID``, ``dragonfly://https://HOST/FILE``. fsspec
+is synchronous; the peer runs on Twisted's reactor in a thread of its own, or where the program runs the reactor.
+"""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.threads import blockingCallFromThread
+
+from dragonfly_vortex.daemon.peer import VortexPeer
+from dragonfly_vortex.daemon.task_handle import Download
+from dragonfly_vortex.source.location import is_url
+
+if TYPE_CHECKING:
+    from dragonfly_vortex.daemon.door import IPeerReactor
+
+__all__ = ["DragonflyFileSystem"]
+
+_T = TypeVar("_T")
+
+_STOP_TIMEOUT = 10.0
+"""Seconds that the end of a program waits for the peer and the reactor."""
+
+_starting = threading.Lock()
+
+
+class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec has no types
+    """
+    Reads tasks through a peer.
+
+    :param parents: the addresses of parents, ``grpc://HOST:4000`` for ones that announce their pieces: then only what
+        is read is fetched.
+    :param storage: the directory where the pieces stay, for other reads and programs; None for one that is deleted at
+        the end of the program.
+    :param options: further keywords of :class:`~dragonfly_vortex.daemon.peer.VortexPeer`.
+    """
+
+    protocol = "dragonfly"
+    root_marker = ""
+
+    def __init__(
+        self, parents: Sequence[str] = (), storage: str | None = None, storage_options: Any = None, **options: Any
+    ) -> None:
+        own = {name: options.pop(name) for name in ("config", "listen", "schedulers", "dial") if name in options}
+        super().__init__(**options)
+        self._parents = tuple(parents)
+        self._storage = storage
+        self._options = own
+        self._peer: VortexPeer | None = None
+        self._downloads: dict[str, Download] = {}
+        self._lock = threading.Lock()
+
+    # -- what fsspec calls
+
+    @classmethod
+    def _strip_protocol(cls, path: Any) -> Any:
+        if isinstance(path, list):
+            return [cls._strip_protocol(each) for each in path]
+        return str(path).removeprefix("dragonfly://")
+
+    def info(self, path: str, **_: Any) -> dict[str, Any]:
+        """
+        What is known of a task: ``name``, ``size`` in bytes, ``type``.
+
+        :raises FileNotFoundError: it cannot be had.
+        """
+        path = self._strip_protocol(path)
+        return {"name": path, "size": self._call(path, lambda download: download.size()), "type": "file"}
+
+    def ls(self, path: str, detail: bool = True, **_: Any) -> list[Any]:
+        """A task as the only entry of its own path: a swarm cannot be listed."""
+        info = self.info(path)
+        return [info if detail else info["name"]]
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
+        """Bytes of a task, from ``start`` to before ``end``; negative ones count from its end."""
+        path = self._strip_protocol(path)
+        size = self.info(path)["size"] if end is None or end < 0 or (start or 0) < 0 else None
+        first = (start or 0) + (size if size is not None and (start or 0) < 0 else 0)
+        last = size if end is None else end + size if size is not None and end < 0 else end
+        return self.read_range(path, first, max(0, cast(int, last) - first))
+
+    def _open(self, path: str, mode: str = "rb", cache_type: str = "none", **options: Any) -> _TaskFile:
+        if mode != "rb":
+            raise NotImplementedError(f"expected mode rb, got {mode}: a task cannot be written")
+        options.pop("block_size", None)
+        options.pop("autocommit", None)
+        # Not fsspec's usual cache, which reads 5 MiB for ten bytes: what has been read is in the storage.
+        return _TaskFile(self, self._strip_protocol(path), mode, cache_type=cache_type, size=None, **options)
+
+    def created(self, path: str) -> Any:
+        """Not known of a task."""
+        raise NotImplementedError
+
+    modified = created
+
+    # -- the peer
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        """
+        Read bytes of a task.
+
+        :param path: without the protocol.
+        :param offset: the first byte.
+        :param length: how many; those behind the end are left out.
+        :raises FileNotFoundError: they cannot be had.
+        """
+        return self._call(path, lambda download: download.read(offset, length))
+
+    def stop(self) -> None:
+        """End the peer; a later read begins with a new one. At the end of a program it is called."""
+        with self._lock:
+            peer, self._peer = self._peer, None
+            self._downloads.clear()
+        if peer is not None and _is_running(peer.reactor):  # at a reactor's end the storage has been closed
+            _wait_for(peer.reactor, peer.stopService)
+
+    def _call(self, path: str, ask: Callable[[Download], Deferred[_T]]) -> _T:
+        """Ask something of a download in the reactor's thread, and wait for it."""
+        reactor = _running_reactor()
+        with self._lock:
+            if self._peer is None:
+                self._peer = self._make_peer(reactor)
+            peer = self._peer
+        try:
+            return _wait_for(reactor, lambda: ask(self._download(peer, path)))
+        except Exception as error:
+            self._downloads.pop(path, None)
+            raise FileNotFoundError(f"dragonfly://{path}: {error}") from error
+
+    def _make_peer(self, reactor: IPeerReactor) -> VortexPeer:
+        """Start a peer, whose end is at that of the program."""
+        storage = self._storage
+        if storage is None:
+            storage = tempfile.mkdtemp(prefix="dragonfly-")
+            atexit.register(shutil.rmtree, storage, ignore_errors=True)
+        peer = VortexPeer(reactor, storage=storage, parents=self._parents, **self._options)
+        _wait_for(reactor, lambda: maybeDeferred(peer.startService))
+        atexit.register(self.stop)
+        return peer
+
+    def _download(self, peer: VortexPeer, path: str) -> Download:
+        """The download of a path, which is begun at the first read. In the reactor's thread."""
+        download = self._downloads.get(path)
+        if download is None:
+            download = peer.download(url=path, whole=False) if is_url(path) else peer.download(path, whole=False)
+            download.done.addErrback(lambda failure: None)  # each read fails with it
+            self._downloads[path] = download
+        return download
+
+
+class _TaskFile(AbstractBufferedFile):  # type: ignore[misc] # fsspec has no types
+    """A task that is open for reading."""
+
+    fs: DragonflyFileSystem
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return self.fs.read_range(self.path, start, end - start)
+
+
+def _wait_for(reactor: IPeerReactor, work: Callable[[], Deferred[_T]]) -> _T:
+    """Have something done in the reactor's thread, and wait for it in this one."""
+    blocking_call: Any = blockingCallFromThread  # its type knows no function that gives a Deferred
+    return cast(_T, blocking_call(reactor, work))
+
+
+def _is_running(reactor: IPeerReactor) -> bool:
+    return bool(reactor.running)
+
+
+def _running_reactor() -> IPeerReactor:
+    """
+    Twisted's reactor, which runs: in a thread that is started here, unless the program runs it.
+
+    :raises RuntimeError: this is the reactor's thread, which must not wait.
+    """
+    from twisted.internet import reactor
+    from twisted.python.threadable import isInIOThread
+
+    from dragonfly_vortex.clock import use_monotonic_clock
+
+    running = cast("IPeerReactor", reactor)
+    with _starting:
+        if not _is_running(running):
+            use_monotonic_clock(running)
+            started = threading.Event()
+            running.callWhenRunning(started.set)
+            thread = threading.Thread(
+                target=running.run, kwargs={"installSignalHandlers": False}, name="dragonfly", daemon=True
+            )
+            thread.start()
+            started.wait()
+            atexit.register(_stop_reactor, running, thread)
+        elif isInIOThread():
+            raise RuntimeError("expected another thread than the reactor's: reading waits (deferToThread)")
+    return running
+
+
+def _stop_reactor(reactor: IPeerReactor, thread: threading.Thread) -> None:
+    """End the reactor that was started here."""
+    reactor.callFromThread(reactor.stop)
+    thread.join(_STOP_TIMEOUT)

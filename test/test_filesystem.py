@@ -1,0 +1,176 @@
+"""pandas, pyarrow and safetensors read a task through the swarm, each in a process, and only the pieces they need."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
+
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.database import Access
+from dragonfly_vortex.wire import PieceKind
+from test.processes import Daemon, import_file, write_config
+
+PIECE = 65536
+
+_BEGIN = """
+import json, os, sys
+import fsspec
+from dragonfly_vortex.filesystem import DragonflyFileSystem
+
+fsspec.register_implementation("dragonfly", DragonflyFileSystem, clobber=True)
+parent, task, more = sys.argv[1:]
+options = {"parents": [parent], "storage": "storage"}
+"""
+
+
+def needs(*modules: str) -> None:
+    """Skip the test where one of them is not installed."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise SkipTest(f"{module} is not installed")
+
+
+class FileSystemTests(SynchronousTestCase):
+    """A parent that announces its pieces, and programs that read from it."""
+
+    def setUp(self) -> None:
+        needs("fsspec")
+        self.directory = Path(self.mktemp()).absolute()
+        write_config(self.directory)
+
+    def run_program(self, script: str, path: Path, more: str = "") -> tuple[str, set[int]]:
+        """
+        Have a program read a file's task.
+
+        :returns: what it says, and the numbers of the pieces that came.
+        """
+        task_id = import_file(path, directory=self.directory, piece_length=PIECE)
+        child = self.directory / "child"
+        child.mkdir()
+        with Daemon(self.directory, serving="gRPC") as parent:
+            ran = subprocess.run(
+                [sys.executable, "-c", _BEGIN + script, parent.grpc_parent, task_id, more],
+                cwd=child,
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+        self.assertEqual((ran.returncode, ran.stderr), (0, ""))
+        if not (child / "storage").is_dir():
+            return ran.stdout, set()
+        with Catalog(child / "storage", Access.READ) as catalog:
+            pieces = catalog.get_pieces(PieceKind.STANDARD, task_id)
+        return ran.stdout, {piece.metadata.number for piece in pieces}
+
+    def test_ten_bytes(self) -> None:
+        """Ten bytes cost the piece that has them, and the first one; the rest of the interface fits a file."""
+        content = os.urandom(100 * PIECE + 5)
+        path = self.directory / "file"
+        path.write_bytes(content)
+        said, pieces = self.run_program(
+            """
+with fsspec.open(f"dragonfly://{task}", "rb", **options) as file:
+    file.seek(70 * 65536)
+    print(file.read(10).hex())
+fs = fsspec.filesystem("dragonfly", **options)
+print(json.dumps([fs.size(task), fs.isfile(task), fs.exists("0" * 64), fs.ls(task, detail=False) == [task]]))
+print(fs.cat_file(task, -5).hex(), fs.cat_file(task, 70 * 65536, 70 * 65536 + 3).hex())
+try:
+    fs.open(task, "wb")
+except NotImplementedError as error:
+    print(error)
+""",
+            path,
+        )
+        at = 70 * PIECE
+        self.assertEqual(
+            said.splitlines(),
+            [
+                content[at : at + 10].hex(),
+                json.dumps([len(content), True, False, True]),
+                f"{content[-5:].hex()} {content[at : at + 3].hex()}",
+                "expected mode rb, got wb: a task cannot be written",
+            ],
+        )
+        self.assertEqual(pieces, {0, 70, 100})
+
+    def test_two_columns(self) -> None:
+        """Of a Parquet file with ten columns, pandas and pyarrow read two: only their pieces come."""
+        needs("pyarrow", "pandas")
+        import pyarrow
+        import pyarrow.parquet
+
+        columns = {f"c{number}": os.urandom(8 * 40_000) for number in range(10)}
+        table = pyarrow.table({name: pyarrow.array(_numbers(data)) for name, data in columns.items()})
+        path = self.directory / "table.parquet"
+        pyarrow.parquet.write_table(table, path, compression="none", use_dictionary=False)
+        said, pieces = self.run_program(
+            """
+import pandas, pyarrow.parquet
+
+frame = pandas.read_parquet(f"dragonfly://{task}", columns=["c3", "c7"], storage_options=options)
+print(frame.shape, frame["c3"].sum(), frame["c7"].sum())
+fs = fsspec.filesystem("dragonfly", **options)
+print(pyarrow.parquet.read_table(task, columns=["c3"], filesystem=fs).column("c3").to_numpy().sum())
+""",
+            path,
+        )
+        sums = [table.column(name).to_numpy().sum() for name in ("c3", "c7")]
+        self.assertEqual(said.splitlines(), [f"(40000, 2) {sums[0]} {sums[1]}", str(sums[0])])
+        chunk = pyarrow.parquet.ParquetFile(path).metadata.row_group(0)
+        size = path.stat().st_size
+        needed = {0, (size - 1) // PIECE, (size - 65536) // PIECE}  # pyarrow begins with the last 64 KiB
+        for number in (3, 7):
+            column = chunk.column(number)
+            first, length = column.data_page_offset, column.total_compressed_size
+            needed |= set(range(first // PIECE, (first + length - 1) // PIECE + 1))
+        self.assertEqual(pieces, needed)
+        self.assertLess(len(pieces), size // PIECE // 2)
+
+    def test_one_tensor(self) -> None:
+        """Of a safetensors file, one tensor is read: the header and its pieces come."""
+        needs("safetensors", "numpy")
+        import numpy
+        from safetensors.numpy import save_file
+
+        tensors = {f"layer{number}": numpy.arange(number, number + 100_000, dtype="float32") for number in range(8)}
+        path = self.directory / "model.safetensors"
+        save_file(tensors, path)
+        said, pieces = self.run_program(
+            """
+from safetensors.numpy import load
+
+def read_tensor(file, name):
+    "One tensor of a safetensors file: https://github.com/huggingface/safetensors#format"
+    length = int.from_bytes(file.read(8), "little")
+    header = json.loads(file.read(length))
+    entry = header[name]
+    start, end = entry["data_offsets"]
+    file.seek(8 + length + start)
+    data = file.read(end - start)
+    alone = json.dumps({name: {**entry, "data_offsets": [0, len(data)]}}).encode()
+    return load(len(alone).to_bytes(8, "little") + alone + data)[name]
+
+with fsspec.open(f"dragonfly://{task}", "rb", **options) as file:
+    tensor = read_tensor(file, more)
+print(tensor.dtype, tensor.shape, float(tensor.sum()))
+""",
+            path,
+            "layer5",
+        )
+        self.assertEqual(said, f"float32 (100000,) {float(tensors['layer5'].sum())}\n")
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            start, end = (8 + length + at for at in json.loads(file.read(length))["layer5"]["data_offsets"])
+        self.assertEqual(pieces, {0, *range(start // PIECE, (end - 1) // PIECE + 1)})
+
+
+def _numbers(data: bytes) -> list[int]:
+    """Eight bytes each."""
+    return memoryview(data).cast("q").tolist()
