@@ -1,5 +1,5 @@
 """
-Producers that send a header and a range of a file: by sendfile, or by a copy where the transport is no plain socket.
+Producers that send a header and a range of a file: by sendfile, encrypted, or by a copy where the transport is another.
 
 The calls when content is sent by sendfile::
 
@@ -10,6 +10,9 @@ The calls when content is sent by sendfile::
     the limiter  has the reply wait    it grants the step when it is the reply's turn
     the disk     is to be waited for   a thread reads what the step needs, and the step is taken when it is back
     transport    stopProducing()       the connection is lost
+
+Under TLS the second producer takes the same calls, from the transport beneath: it encrypts each step and sends it to
+the socket itself. What the socket does not take goes into that transport's buffer.
 
 Where the content is copied, the producer takes its steps itself, one in a turn of the reactor, until the transport
 pauses it. (A pull producer would do on a plain transport; but TLS calls one again and again, even while it rests.)
@@ -29,6 +32,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Hashable
+from typing import TYPE_CHECKING, cast
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
@@ -42,8 +46,12 @@ from dragonfly_vortex.system_calls import is_refused
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import Pages
 from dragonfly_vortex.transport.serving_order import Turn
+from dragonfly_vortex.transport.socket_options import beneath
 
-__all__ = ["CopyProducer", "FileRangeProducer", "SendfileProducer"]
+if TYPE_CHECKING:
+    from dragonfly_vortex.transport.tls_transport import TLSTransport
+
+__all__ = ["CopyProducer", "EncryptingProducer", "FileRangeProducer", "SendfileProducer"]
 
 _COPY_LENGTH = 128 * 1024  # bytes per turn where the content is copied: larger writes fall out of the processor's cache
 _CONNECTION_ENDED = frozenset(
@@ -75,6 +83,7 @@ class FileRangeProducer(abc.ABC):
         sock: socket.socket | None = None,
     ) -> None:
         self._transport = transport
+        self._paced_by = transport  # calls the producer, when its buffer is empty
         self._clock = clock
         self._limiter = limiter
         self._progressed = progressed
@@ -194,6 +203,9 @@ class FileRangeProducer(abc.ABC):
         except OSError as error:
             self._fail(error)
             return
+        except ConnectionLost as error:
+            self._end(error)
+            return
         if sent is None:
             return
         if not sent:
@@ -262,7 +274,7 @@ class FileRangeProducer(abc.ABC):
             self._limiter.sent(self._piece)
         if self._pages is not None:
             self._pages.close()
-        self._transport.unregisterProducer()
+        self._paced_by.unregisterProducer()
         if error is None:
             done.callback(None)
         else:
@@ -278,10 +290,10 @@ class SendfileProducer(FileRangeProducer):
         self._take_turn()
 
     def _register(self) -> None:
-        self._transport.registerProducer(self, False)
+        self._paced_by.registerProducer(self, False)
 
     def _ask_again(self) -> None:
-        self._transport.startWriting()  # type: ignore[attr-defined] # public in FileDescriptor, in no interface
+        self._paced_by.startWriting()  # type: ignore[attr-defined] # public in FileDescriptor, in no interface
 
     def _step(self, pages: Pages, length: int) -> int | None:
         if self.copies or self._socket is None:
@@ -302,6 +314,57 @@ class SendfileProducer(FileRangeProducer):
             return self._copy(pages, length)
 
 
+class EncryptingProducer(SendfileProducer):
+    """
+    Sends under TLS, past the transport's own writes: some records are read, encrypted and sent at a time.
+
+    :param transport: TLS over a transport that has a socket.
+    :param sock: the socket.
+    """
+
+    copies = True
+
+    def __init__(
+        self,
+        transport: TLSTransport,
+        clock: IReactorTime,
+        limiter: UploadLimiter,
+        progressed: Callable[[int], None],
+        sock: socket.socket,
+    ) -> None:
+        super().__init__(cast(IConnectionTransport, transport), clock, limiter, progressed, sock)
+        self._tls = transport
+        self._plain_socket = sock
+        self._paced_by = beneath(self._transport)
+        self._window = memoryview(b"")
+
+    def _step(self, pages: Pages, length: int) -> int | None:
+        if not self._window:
+            self._window = memoryview(bytearray(min(_COPY_LENGTH, self._left)))
+        done, is_full = 0, False
+        while done < length and not is_full:
+            window = self._window[: length - done]
+            got = pages.read_into(self._offset + done, window)
+            if not got:
+                break
+            is_full = not self._send(self._tls.encrypt(window[:got]))
+            done += got
+        if done or got is not None:
+            return done
+        self._fetch(pages)
+        return None
+
+    def _send(self, data: bytes) -> bool:
+        """Send bytes, to the socket and where that is full to the transport; whether the socket has taken all."""
+        try:
+            sent = self._plain_socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self._paced_by.write(data[sent:])
+        return sent == len(data)
+
+
 @implementer(IPushProducer)
 class CopyProducer(FileRangeProducer):
     """Sends by reading and writing: for TLS, and for platforms that have no sendfile."""
@@ -319,7 +382,7 @@ class CopyProducer(FileRangeProducer):
         self._take_turn()
 
     def _register(self) -> None:
-        self._transport.registerProducer(self, True)
+        self._paced_by.registerProducer(self, True)
         self._take_turn()
 
     def _ask_again(self) -> None:

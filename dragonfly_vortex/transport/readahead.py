@@ -156,7 +156,7 @@ class Pages:
         self._fetched = end  # a socket may take the part bit by bit
         return True
 
-    def read(self, offset: int, length: int) -> bytes | bytearray | None:
+    def read(self, offset: int, length: int) -> bytearray | None:
         """
         Read a part, if that can be done without waiting for the disk.
 
@@ -167,23 +167,37 @@ class Pages:
             is not in memory (preadv2(2), "Bugs"), and a sound piece would count as damaged.
         :raises OSError: the file cannot be read.
         """
+        data = bytearray(length)
+        got = self.read_into(offset, memoryview(data))
+        if got is None:
+            return None
+        del data[got:]
+        return data
+
+    def read_into(self, offset: int, buffer: memoryview) -> int | None:
+        """
+        Read a part into memory that is there, if that can be done without waiting for the disk.
+
+        :param offset: in the file.
+        :param buffer: as many bytes are read.
+        :returns: how many bytes were read, as :meth:`read` says it.
+        :raises OSError: the file cannot be read.
+        """
         descriptor = self.source.descriptor
         if not self._probes or offset < self._fetched:
-            return os.pread(descriptor, length, offset)
+            return read_at(descriptor, buffer, offset)
         if self._is_blind():
             return None
-        data = bytearray(length)
         try:
-            if os.preadv(descriptor, [data], offset, os.RWF_NOWAIT) < length:
-                return None
+            got = os.preadv(descriptor, [buffer], offset, os.RWF_NOWAIT)
         except BlockingIOError:
             return None
         except OSError as error:
             self._cannot_probe(error)
-            return None if self._is_blind() else os.pread(descriptor, length, offset)
-        return data
+            return None if self._is_blind() else read_at(descriptor, buffer, offset)
+        return got if got == len(buffer) else None
 
-    def read_all(self) -> bytes | bytearray | None:
+    def read_all(self) -> bytearray | None:
         """
         Read the whole range and close it, if that can be done without waiting for the disk.
 

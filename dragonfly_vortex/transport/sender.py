@@ -19,10 +19,16 @@ from twisted.internet.interfaces import IReactorTime
 from dragonfly_vortex.errors import PieceDamaged, StorageFailure
 from dragonfly_vortex.interfaces import IConnectionTransport
 from dragonfly_vortex.model import FileRange
-from dragonfly_vortex.transport.producers import CopyProducer, FileRangeProducer, SendfileProducer
+from dragonfly_vortex.transport.producers import (
+    CopyProducer,
+    EncryptingProducer,
+    FileRangeProducer,
+    SendfileProducer,
+)
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import Pages, ReadAhead
-from dragonfly_vortex.transport.socket_options import plain_socket
+from dragonfly_vortex.transport.socket_options import beneath, plain_socket
+from dragonfly_vortex.transport.tls_transport import TLSTransport
 
 __all__ = ["ONE_WRITE_LENGTH", "Sender"]
 
@@ -101,8 +107,13 @@ class Sender:
 
     def _make_producer(self) -> FileRangeProducer:
         """The fastest producer that the transport and the platform allow."""
-        fastest = SendfileProducer if self._socket is not None and hasattr(os, "sendfile") else CopyProducer
-        return fastest(self._transport, self._clock, self._limiter, self._progressed, self._socket)
+        given = self._clock, self._limiter, self._progressed
+        transport, under_tls = self._transport, plain_socket(beneath(self._transport))
+        if isinstance(transport, TLSTransport) and not transport.aggregates and under_tls is not None:
+            return EncryptingProducer(transport, *given, under_tls)
+        if self._socket is not None and hasattr(os, "sendfile"):
+            return SendfileProducer(self._transport, *given, self._socket)
+        return CopyProducer(self._transport, *given)
 
     def _send_at_once(self, data: bytes, more: bool) -> None:
         """Give bytes to the socket, or where it cannot take them now, to the transport."""

@@ -35,6 +35,7 @@ from dragonfly_vortex.config import TLSIdentity
 from dragonfly_vortex.errors import CertificateUnusable
 from dragonfly_vortex.transport.tls_errors import why_unusable
 from dragonfly_vortex.transport.tls_files import names_of, read_tls_files
+from dragonfly_vortex.transport.tls_transport import TLSTransport, prefer_fast_ciphers, write_whole
 
 __all__ = [
     "CertificateRefused",
@@ -141,6 +142,8 @@ def _options(identity: TLSIdentity, platform: bool = False) -> CertificateOption
     except SSL.Error as error:
         reason = f"expected the private key of the certificate in {identity.certificate}: {why_unusable(error)}"
         raise CertificateUnusable(str(identity.key), reason) from error
+    write_whole(context)
+    prefer_fast_ciphers(context)
     store = context.get_cert_store()
     if files.authorities is not None and store is not None:
         # What is trusted need not be a root: it may be a peer's own certificate, as for gRPC.
@@ -264,7 +267,7 @@ def _shown(expected: ServiceID) -> str:
     return str(expected.ip) if isinstance(expected, IPAddress_ID) else cast(DNS_ID, expected).hostname.decode("ascii")
 
 
-class _ServerTransport(BufferingTLSTransport):
+class _ServerTransport(TLSTransport):
     """TLS at the server's end. It answers a client without TLS in that client's protocol."""
 
     factory: TLSServerFactory
@@ -275,7 +278,13 @@ class _ServerTransport(BufferingTLSTransport):
             self._heard = True
             if not _CLIENT_HELLO.startswith(bytes[: len(_CLIENT_HELLO)]):
                 cast(ITCPTransport, self.transport).write(self.factory.answer_plain(bytes))
-        super().dataReceived(bytes)  # type: ignore[no-untyped-call] # Twisted's
+        super().dataReceived(bytes)
+
+
+class _AggregatingServerTransport(BufferingTLSTransport, _ServerTransport):
+    """The same for protocols that write little at a time."""
+
+    aggregates = True
 
 
 class TLSServerFactory(TLSMemoryBIOFactory):
@@ -286,15 +295,22 @@ class TLSServerFactory(TLSMemoryBIOFactory):
     :param factory: makes the protocols; one that makes none has the connection closed, as without TLS.
     :param answer_plain: given the first bytes of a client without TLS; returns the reply to it.
     :param clock: for small writes, which are put together.
+    :param aggregates: whether the small writes of a turn of the reactor are put together. If not, each is encrypted and
+        handed to the transport beneath at once.
     """
 
-    protocol = _ServerTransport
-
     def __init__(
-        self, tls: ServerTLS, factory: IProtocolFactory, answer_plain: Callable[[bytes], bytes], clock: IReactorTime
+        self,
+        tls: ServerTLS,
+        factory: IProtocolFactory,
+        answer_plain: Callable[[bytes], bytes],
+        clock: IReactorTime,
+        *,
+        aggregates: bool = True,
     ) -> None:
         super().__init__(tls, False, factory, clock)
         self.answer_plain = answer_plain
+        self.protocol = _AggregatingServerTransport if aggregates else _ServerTransport
 
     def buildProtocol(self, addr: IAddress | None) -> TLSMemoryBIOProtocol | None:  # type: ignore[override] # None is allowed
         protocol = self.wrappedFactory.buildProtocol(addr)

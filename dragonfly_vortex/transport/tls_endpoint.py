@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.error import NoProtocol
 from twisted.internet.interfaces import (
     IAddress,
@@ -18,8 +17,11 @@ from twisted.internet.interfaces import (
     ITCPTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from dragonfly_vortex.transport.tls_transport import TLSTransport
 
 __all__ = ["TLSEndpoint"]
 
@@ -40,7 +42,9 @@ class TLSEndpoint:
     def __init__(
         self, creator: IOpenSSLClientConnectionCreator, endpoint: IStreamClientEndpoint, clock: IReactorTime
     ) -> None:
-        self._endpoint = wrapClientTLS(creator, endpoint, clock)
+        self._creator = creator
+        self._endpoint = endpoint
+        self._clock = clock
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """
@@ -51,7 +55,9 @@ class TLSEndpoint:
             for which the handshake failed. Cancelling it ends the connection.
         """
         factory = _HandshakeFactory(protocolFactory)
-        connecting = self._endpoint.connect(factory)
+        wrapper = TLSMemoryBIOFactory(self._creator, True, factory, self._clock)
+        wrapper.protocol = TLSTransport
+        connecting = self._endpoint.connect(wrapper)
 
         def give_up(_: Deferred[IProtocol]) -> None:
             connecting.cancel()

@@ -132,7 +132,7 @@ class VortexPort(tcp.Port):
         turns: Turns | None = None,
     ) -> None:
         clock = IReactorTime(reactor)
-        outer = factory if tls is None else TLSServerFactory(tls, factory, tls_expected, clock)
+        outer = factory if tls is None else TLSServerFactory(tls, factory, tls_expected, clock, aggregates=False)
         interface, port, *_ = listening.getsockname()
         super().__init__(port, outer, backlog=BACKLOG, interface=interface, reactor=reactor)
         self._preexistingSocket = listening  # as reactor.adoptStreamPort has it, which makes ports of Twisted's class

@@ -13,6 +13,7 @@ from typing import cast
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.internet.threads import deferToThread
@@ -21,10 +22,17 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex.errors import PieceDamaged, StorageFailure
 from dragonfly_vortex.interfaces import IConnectionTransport
 from dragonfly_vortex.model import FileRange
-from dragonfly_vortex.transport.producers import CopyProducer, FileRangeProducer, SendfileProducer
+from dragonfly_vortex.transport.producers import (
+    CopyProducer,
+    EncryptingProducer,
+    FileRangeProducer,
+    SendfileProducer,
+)
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.transport.sender import ONE_WRITE_LENGTH, Sender
+from dragonfly_vortex.transport.tls import TLSServerFactory, server_tls_from
+from test.certificates import Authority
 from test.transport.cold import make_cold, make_hole
 from test.vortex.serving import REACTOR, UNLIMITED, ServingTestCase, open_descriptors
 from test.vortex.shelf import Shelf
@@ -413,6 +421,27 @@ class ChosenProducerTests(ServingTestCase):
         del os.sendfile
         self.addCleanup(setattr, os, "sendfile", sendfile)
         self.assertIs(self.chosen(transport), CopyProducer)
+
+    def test_tls(self) -> None:
+        """Under TLS that encrypts at once, over a socket, content is encrypted past the transport's writes."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        tls = server_tls_from(Authority(directory).issue().identity())
+        with_socket = TransportWithSocket()
+        self.addCleanup(with_socket.handle.close)
+        for beneath, aggregates, expected in (
+            (with_socket, False, EncryptingProducer),
+            (with_socket, True, CopyProducer),
+            (StringTransport(), False, CopyProducer),
+        ):
+            factory = TLSServerFactory(
+                tls, Factory.forProtocol(Protocol), lambda _: b"", Clock(), aggregates=aggregates
+            )
+            transport = factory.buildProtocol(None)
+            if transport is None:
+                self.fail("expected a protocol")
+            transport.makeConnection(beneath)
+            self.assertIs(self.chosen(cast(StringTransport, transport)), expected)
 
 
 class TransportWithSocket(StringTransport):

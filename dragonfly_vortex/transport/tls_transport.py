@@ -1,0 +1,135 @@
+"""
+A TLS transport that moves many records at a time.
+
+Twisted's reads and writes one record of 16 KiB at a time, and hands each to the protocol by itself. A piece has some
+hundreds of records, and what is done for each of them costs more than its encryption.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionLost
+from twisted.protocols.tls import TLSMemoryBIOProtocol
+from twisted.python.failure import Failure
+
+__all__ = ["TLSTransport", "prefer_fast_ciphers", "write_whole"]
+
+_RECORD = 16 * 1024
+"""Bytes of content that a record has at most (RFC 8446, section 5.1)."""
+
+_OVERHEAD = 256
+"""More bytes than a record has beside its content."""
+
+_ENABLE_PARTIAL_WRITE = 0x1
+"""OpenSSL's ``SSL_MODE_ENABLE_PARTIAL_WRITE``, which pyOpenSSL sets and does not name."""
+
+
+def write_whole(context: SSL.Context) -> None:
+    """
+    Have all records of a write made by one call of OpenSSL, in place of one call for each record.
+
+    :param context: of connections that write into memory, which is never full.
+    """
+    context.clear_mode(_ENABLE_PARTIAL_WRITE)
+
+
+_AES, _CHACHA = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"
+"""All ciphers that TLS 1.3 has by default, in two parts."""
+
+_PRIORITIZE_CHACHA = 0x200000
+"""OpenSSL's ``SSL_OP_PRIORITIZE_CHACHA``, which pyOpenSSL does not name."""
+
+
+def prefer_fast_ciphers(context: SSL.Context, processor: Path = Path("/proc/cpuinfo")) -> None:
+    """
+    Prefer the cipher that costs least, of those that OpenSSL allows by default: AES-128-GCM where both sides have
+    instructions for AES, ChaCha20 where one of them has none. The server chooses; a client without the instructions
+    names ChaCha20 first.
+
+    :param context: of either side.
+    :param processor: Linux's description of the processor. Where there is none, nothing changes.
+    """
+    has_aes = _has_aes_instructions(processor)
+    if has_aes is not None:
+        context.set_tls13_ciphersuites(":".join((_AES, _CHACHA) if has_aes else (_CHACHA, _AES)).encode("ascii"))
+        context.set_options(_PRIORITIZE_CHACHA)
+
+
+def _has_aes_instructions(path: Path) -> bool | None:
+    """Whether the processor has instructions for AES; None where that is not known."""
+    try:
+        described = path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    flags = re.search(r"^(?:flags|Features)\s*:(.*)$", described, re.MULTILINE)
+    return None if flags is None else "aes" in flags[1].split()
+
+
+class TLSTransport(TLSMemoryBIOProtocol):
+    """
+    TLS over a connection.
+
+    :cvar aggregates: whether small writes are put together, and encrypted in the next turn of the reactor. If not, what
+        a protocol writes is encrypted at once.
+    """
+
+    aggregates = False
+    _established = False
+
+    def encrypt(self, content: bytes | memoryview) -> bytes:
+        """
+        Encrypt content for a caller that sends it itself: at once, and where nothing waits in the transport beneath.
+
+        :param content: of a connection whose handshake is complete.
+        :returns: the bytes to send.
+        :raises ConnectionLost: nothing can be sent any more.
+        """
+        connection: SSL.Connection | None = self.getHandle()
+        if connection is None:
+            raise ConnectionLost("TLS has ended")
+        try:
+            connection.sendall(content)
+            return connection.bio_read(len(content) + _OVERHEAD * (2 + len(content) // _RECORD))
+        except SSL.Error as error:
+            raise ConnectionLost("TLS has ended") from error
+
+    def dataReceived(self, bytes: bytes) -> None:
+        """
+        Decrypt all records that have come, and hand their content to the protocol as one.
+
+        The last byte goes to Twisted's method, which looks at the rest: the last record, the end of the connection.
+        """
+        if len(bytes) > _RECORD and self._is_established():
+            self._receive(memoryview(bytes)[:-1])
+            bytes = bytes[-1:]
+        if self.getHandle() is not None:
+            super().dataReceived(bytes)  # type: ignore[no-untyped-call] # Twisted's
+
+    def _is_established(self) -> bool:
+        """Whether the handshake is complete."""
+        connection = self.getHandle()
+        if not self._established and connection is not None:
+            self._established = connection.get_peer_finished() is not None
+        return self._established
+
+    def _receive(self, records: memoryview) -> None:
+        """Decrypt records and the part of one that came before; what a part of a record follows is for later."""
+        connection = self.getHandle()
+        if connection is None:
+            return
+        connection.bio_write(records)
+        parts, failure = [], None
+        try:
+            while True:
+                parts.append(connection.recv(_RECORD))
+        except (SSL.WantReadError, SSL.ZeroReturnError):
+            pass  # the end of the connection is seen again
+        except SSL.Error:  # and an error perhaps not
+            failure = Failure()
+        if parts:
+            self.wrappedProtocol.dataReceived(b"".join(parts))
+        if failure is not None:
+            self.failVerification(failure)
