@@ -31,6 +31,7 @@ __all__ = ["CONTESTANTS", "GROUPS", "NGINX", "TARGETS", "Contestant", "Parent", 
 GROUPS = {
     "file": "Into a file, with the whole file's SHA-256",
     "pieces": "Into a file, without the whole file's SHA-256",
+    "hash": "The SHA-256 of the file alone",
     "nothing": "Read by one plain client, and thrown away",
     "memory": "From memory to memory",
 }
@@ -177,6 +178,14 @@ _REFERENCE = Parent(
 
 _IPERF = Parent(command="iperf3 --server --bind 127.0.0.1 --port $port --forceflush", says="Server listening")
 
+_TLS_LOOP = Parent(
+    command=(
+        "python -m benchmarks.programs.tls_loop serve --port $port --certificate $run/certificate.pem"
+        " --key $run/key.pem"
+    ),
+    says="serving",
+)
+
 # -- children ----------------------------------------------------------------------------------------------------------
 
 _DOWNLOAD = "dfvortex download $task_id --concurrency $concurrency --output $turn/output"
@@ -211,6 +220,8 @@ _ARIA = (
 )
 """Eight connections, no allocation of the file before it comes, no configuration."""
 
+_HASH_ALONE = "python -m benchmarks.programs.sha256 $task/file $task_id"
+
 _HASH = "python -m benchmarks.programs.sha256 $turn/output $task_id"
 
 # The server sends, as every other parent does.
@@ -237,6 +248,12 @@ _ROWS = (
     ),
     _contestant("tcp-pieces", "pieces", "ours from ours, TCP", _TCP, f"{_PIECES} --protocol tcp"),
     _contestant("grpc-pieces", "pieces", "ours from ours, gRPC", _GRPC, f"{_PIECES} --protocol grpc"),
+    _contestant(
+        *("tls-pieces", "pieces", "ours from ours, TCP under TLS", _TLS),
+        f"{_PIECES.replace('127.0.0.1:$port', 'tls://127.0.0.1:$port')} --protocol tcp --config $turn/child.yaml",
+        files={"child.yaml": "tls: {ca_cert: $run/certificate.pem}\n"},
+    ),
+    _contestant("sha256", "hash", "hashlib", _TCP, _HASH_ALONE),
     _contestant("curl", "file", "nginx, curl, hashlib", NGINX, _CURL, _HASH),
     _contestant("aria2", "file", "nginx, aria2, hashlib", NGINX, _ARIA, _HASH),
     _contestant("ours-from-reference", "pieces", "ours from the reference", _REFERENCE, f"{_PIECES} --protocol tcp"),
@@ -254,6 +271,10 @@ _ROWS = (
     _contestant(
         *("plain-from-reference", "nothing", "a plain client from the reference, by Vortex", _REFERENCE),
         f"{_READ} vortex $task_id",
+    ),
+    _contestant(
+        *("tls-loop", "memory", "a loop over pyOpenSSL, one connection", _TLS_LOOP),
+        "python -m benchmarks.programs.tls_loop fetch --port $port --content-length $content_length",
     ),
     _contestant("iperf3", "memory", "iperf3, one connection", _IPERF, _RECEIVE),
 )
@@ -281,8 +302,17 @@ TARGETS = (
         title="processor time of a parent read by the plain client, ours : nginx",
         ours="plain-from-ours",
         other="plain-from-nginx",
-        at_most=1.25,
+        at_most=1.2,
     ),
+    Target(title="whole command under TLS : plain", ours="tls", other="tcp", at_least=0.75),
+    Target(title="pieces under TLS : a loop over pyOpenSSL", ours="tls-pieces", other="tls-loop", at_least=0.7),
+    Target(
+        title="processor time of a parent under TLS, ours : that loop's sender",
+        ours="tls-pieces",
+        other="tls-loop",
+        at_most=1.15,
+    ),
+    Target(title="whole command : SHA-256 of the file alone", ours="tcp", other="sha256", at_least=0.87),
     Target(title="pieces : iperf3", ours="tcp-pieces", other="iperf3", at_least=0.4),
     Target(title="whole command : iperf3", ours="tcp", other="iperf3", at_least=0.25),
 )

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTCP
 from twisted.internet.task import react
 
-from dragonfly_vortex.config import default_config
+from dragonfly_vortex.config import default_config, load_config
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.interfaces import DownloadPieceRequest
 from dragonfly_vortex.transport.sinks import FileSink
@@ -32,13 +32,15 @@ def main() -> None:
     parser.add_argument("--piece-length", metavar="BYTES", type=int, required=True)
     parser.add_argument("--concurrency", metavar="N", type=int, required=True)
     parser.add_argument("--output", metavar="PATH", type=Path, required=True)
+    parser.add_argument("--config", metavar="PATH", type=Path, help="a configuration, for TLS")
     options = parser.parse_args()
     react(lambda reactor: Deferred.fromCoroutine(_fetch(reactor, options)))
 
 
 async def _fetch(reactor: IReactorTCP, options: argparse.Namespace) -> None:
     """Fetch the task into a new file, verifying each piece."""
-    downloader = DownloaderFactory(options.protocol, default_config(), reactor=reactor).build()
+    config = default_config() if options.config is None else load_config(options.config).config
+    downloader = DownloaderFactory(options.protocol, config, reactor=reactor).build()
     descriptor = os.open(options.output, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     numbers = iter(range(max(1, -(-options.content_length // options.piece_length))))
 
