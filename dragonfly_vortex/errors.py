@@ -3,7 +3,7 @@ Every error that the package raises: one root, and a branch for each layer that 
 
 The attributes carry the facts, the messages say what was expected and what came. A message may name a path, and stays
 on this side of the connection: what a stranger gets is decided in
-:func:`dragonfly_vortex.vortex.server_protocol.error_reply`.
+:func:`dragonfly_vortex.vortex.replies.error_reply`.
 """
 
 from __future__ import annotations

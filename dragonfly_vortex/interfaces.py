@@ -92,6 +92,18 @@ class IPieceStore(Interface):
         """
 
 
+class IHotPieceStore(IPieceStore):
+    """A store that has some pieces at hand. A server asks for these first."""
+
+    def hot_piece(kind: PieceKind, task_id: str, number: int) -> OpenPiece | None:
+        """
+        A piece that can be handed out at once. Its descriptor stays the store's: it is open until the caller returns to
+        the reactor, and the caller does not close it.
+
+        :returns: None where :meth:`open_piece` is to be asked, which also says why there is no such piece.
+        """
+
+
 class ITaskStore(IPieceStore):
     """A store that can also list its pieces, which the gRPC door announces."""
 

@@ -2,7 +2,7 @@
 Two tables that turn errors into gRPC's status codes, and status codes into errors.
 
 A stranger gets the meaning of an error, without details of this side, as over Vortex
-(:func:`~dragonfly_vortex.vortex.server_protocol.error_reply`). What a stranger says is repeated in our messages on one
+(:func:`~dragonfly_vortex.vortex.replies.error_reply`). What a stranger says is repeated in our messages on one
 line and cut short.
 """
 

@@ -111,5 +111,5 @@ class CatalogVersion:
 
 def _ask(connection: sqlite3.Connection) -> int:
     """What SQLite says."""
-    ((version,),) = connection.execute("PRAGMA data_version").fetchall()
-    return int(version)
+    version: int = connection.execute("PRAGMA data_version").fetchone()[0]
+    return version

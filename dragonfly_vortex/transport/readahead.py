@@ -35,7 +35,7 @@ from dragonfly_vortex.model import FileRange
 from dragonfly_vortex.system_calls import is_refused, read_at
 from dragonfly_vortex.threads import STOP_TIMEOUT, DaemonThreadPool, run_in_pool
 
-__all__ = ["Pages", "ReadAhead"]
+__all__ = ["Pages", "ReadAhead", "read_resident"]
 
 _T = TypeVar("_T")
 
@@ -109,6 +109,28 @@ class ReadAhead:
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.abandon() if self._under_way else pool.stop()
+
+
+def read_resident(content: FileRange, read_ahead: ReadAhead | None) -> bytearray | None:
+    """
+    Read a small range at once, if all of it is in memory.
+
+    :param content: its descriptor stays the caller's.
+    :param read_ahead: as for :class:`Pages`.
+    :returns: None where it is not known to be in memory, is shorter, or cannot be read: :class:`Pages` says which.
+    """
+    descriptor, offset, length = content
+    data = bytearray(length)
+    try:
+        if read_ahead is None:
+            got = read_at(descriptor, memoryview(data), offset)
+        elif _CAN_PROBE and not read_ahead.is_blind:
+            got = os.preadv(descriptor, [data], offset, os.RWF_NOWAIT)
+        else:
+            return None
+    except OSError:
+        return None
+    return data if got == length else None
 
 
 class Pages:

@@ -26,7 +26,7 @@ from dragonfly_vortex.transport.producers import (
     SendfileProducer,
 )
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
-from dragonfly_vortex.transport.readahead import Pages, ReadAhead
+from dragonfly_vortex.transport.readahead import Pages, ReadAhead, read_resident
 from dragonfly_vortex.transport.socket_options import beneath, plain_socket
 from dragonfly_vortex.transport.tls_transport import TLSTransport
 
@@ -72,6 +72,40 @@ class Sender:
         """Whether it is our own limit or our own disk, and not the other side, that a reply waits for."""
         return self._producer is not None and self._producer.resting
 
+    def read_at_once(self, content: FileRange) -> bytearray | None:
+        """
+        Read small content for :meth:`send_at_once`. It counts as sent, for the limiter.
+
+        :param content: its descriptor stays the caller's.
+        :returns: None where it must be sent by :meth:`send`: it is large, or something is to be waited for, or it
+            cannot be read.
+        """
+        length = content.length
+        is_small = length <= min(ONE_WRITE_LENGTH, self._limiter.step)
+        if not is_small or self._unflushed + length > _MAX_UNFLUSHED or not self._limiter.try_spend(length):
+            return None
+        data = read_resident(content, self._read_ahead)
+        if data is None:
+            self._limiter.give_back(length)
+        return data
+
+    def send_at_once(self, data: bytes, more: bool) -> None:
+        """
+        Send a small reply, whose content :meth:`read_at_once` has read.
+
+        :param data: header and content.
+        :param more: as for :meth:`send`.
+        """
+        if not more and self._socket is not None and self._all_has_gone():
+            try:
+                sent = self._socket.send(data)
+            except OSError:  # it is full, or the connection is gone, which the transport will find out
+                sent = 0
+            data = data[sent:]
+        if data:
+            self._transport.write(data)
+            self._unflushed += len(data)
+
     def send(
         self, header: bytes, content: FileRange | None = None, *, piece: Hashable = None, more: bool = False
     ) -> Deferred[None]:
@@ -96,7 +130,7 @@ class Sender:
                 self._limiter.give_back(length)
                 return fail(error)
             if data is not None:
-                self._send_at_once(header + data, more)
+                self.send_at_once(header + data, more)
                 if data:
                     self._progressed(len(data))
                 return succeed(None)
@@ -114,18 +148,6 @@ class Sender:
         if self._socket is not None and hasattr(os, "sendfile"):
             return SendfileProducer(self._transport, *given, self._socket)
         return CopyProducer(self._transport, *given)
-
-    def _send_at_once(self, data: bytes, more: bool) -> None:
-        """Give bytes to the socket, or where it cannot take them now, to the transport."""
-        if not more and self._socket is not None and self._all_has_gone():
-            try:
-                sent = self._socket.send(data)
-            except OSError:  # it is full, or the connection is gone, which the transport will find out
-                sent = 0
-            data = data[sent:]
-        if data:
-            self._transport.write(data)
-            self._unflushed += len(data)
 
     def _all_has_gone(self) -> bool:
         """Whether nothing of what was sent before can be in the transport."""

@@ -170,8 +170,10 @@ class ConnectionRegistry:
             connection.finish()
 
     def became_idle(self, connection: ServedConnection) -> None:
-        """Record that a connection waits for its next request."""
-        self._tally.connections_changed(more_idle=1)
+        """Record that a connection waits for its next request, perhaps again after replies that took no time."""
+        if not connection.is_idle:
+            connection.is_idle = True
+            self._tally.connections_changed(more_idle=1)
         self._idle.pop(connection, None)
         self._idle[connection] = None
         if self._is_room_awaited:

@@ -18,7 +18,6 @@ import os
 from collections.abc import Callable, Hashable
 from typing import Any
 
-from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol
@@ -35,25 +34,23 @@ from dragonfly_vortex.errors import (
     StorageError,
     StorageFailure,
 )
-from dragonfly_vortex.interfaces import IConnectionTransport, IPieceStore
+from dragonfly_vortex.interfaces import IConnectionTransport, IHotPieceStore, IPieceStore
 from dragonfly_vortex.model import FileRange, OpenPiece, piece_id
 from dragonfly_vortex.transport.sender import Sender
 from dragonfly_vortex.transport.socket_options import beneath, hang_up, plain_socket, set_cork
 from dragonfly_vortex.transport.tls import begins_tls
 from dragonfly_vortex.transport.tls_errors import why_tls_failed
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
+from dragonfly_vortex.vortex.replies import content_reply, error_reply
 from dragonfly_vortex.wire import (
     Close,
     Connection,
     ErrorCode,
-    ErrorReply,
-    PieceContent,
     PieceRequest,
     Role,
-    TrafficType,
 )
 
-__all__ = ["VortexServerFactory", "VortexServerProtocol", "error_reply"]
+__all__ = ["VortexServerFactory", "VortexServerProtocol"]
 
 _MAX_AHEAD = 64 * 1024
 """Bytes of requests sent ahead that are kept; beyond them the connection is not read until they are answered."""
@@ -99,6 +96,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         self.is_idle = False
         """Whether the connection waits for its next request. A new one is not idle before :data:`_FIRST_WORD`."""
         self._store = store
+        self._hot_store: IHotPieceStore | None = IHotPieceStore(store, None)
         self._settings = settings
         self._connections = connections
         self._connection = Connection(Role.PARENT)
@@ -203,10 +201,13 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
                 pass
         finally:
             self._proceeding = False
+        if self._replies and self._phase is _Phase.WAITING:
+            self._is_new = False
+            self._become_idle(self._connections.idle_timeout)
         self._read_or_pause()
 
     def _next_request(self) -> bool:
-        """Take the child's next packet; False when there is none."""
+        """Take the child's next packet; False when there is none, or none behind it."""
         if self._finishing:
             self._hang_up()
             return False
@@ -216,10 +217,11 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
             self._refuse(error)
             return False
         if isinstance(event, PieceRequest):
-            self._reply(event)
+            if not self._reply_at_once(event):
+                self._reply(event)
         elif isinstance(event, Close) or self._half_closed:
             self._hang_up()
-        return event is not None
+        return event is not None and (self._connection.buffered > 0 or self._half_closed or self._finishing)
 
     def _read_or_pause(self) -> None:
         """Do not read further requests while enough of them wait."""
@@ -232,6 +234,33 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
                 self.transport.pauseProducing()
 
     # -- one reply
+
+    def _reply_at_once(self, request: PieceRequest) -> bool:
+        """
+        Reply with a small piece that is at hand. Most small pieces are, and a Deferred for each would cost more than
+        all else.
+
+        :returns: whether it could be done; nothing has been done otherwise.
+        """
+        if self._hot_store is None or self._replies == _REPLIES_AT_ONCE:
+            return False
+        piece = self._hot_store.hot_piece(request.kind, request.task_id, request.number)
+        content = self._sender.read_at_once(piece.range) if piece is not None else None
+        if piece is None or content is None:
+            return False
+        try:
+            header = self._connection.send_whole(content_reply(request, piece.metadata))
+        except LocalProtocolError:
+            self._settings.limiter.give_back(len(content))
+            return False
+        self._sender.send_at_once(header + content, self._connection.buffered > 0)
+        self._settings.tally.sent(len(content))
+        self._child.task_id = request.task_id
+        self._child.sent += len(content)
+        if self._settings.rechecks is not None:
+            self._settings.rechecks.sent(self._child.host, request.kind, request.task_id, request.number)
+        self._replies += 1
+        return True
 
     def _reply(self, request: PieceRequest) -> None:
         self._enter(_Phase.REPLYING, self._connections.idle_timeout)
@@ -248,12 +277,8 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         if self._phase is not _Phase.REPLYING:
             os.close(piece.range.descriptor)
             return None
-        metadata = piece.metadata
-        if metadata.traffic_type != TrafficType.REMOTE_PEER:
-            metadata = replace(metadata, traffic_type=TrafficType.REMOTE_PEER)
-        reply = PieceContent(packet_id=request.packet_id, kind=request.kind, metadata=metadata)
         try:
-            header = self._connection.send(reply)
+            header = self._connection.send(content_reply(request, piece.metadata))
         except LocalProtocolError:  # a row that cannot be sent: it is logged, and the descriptor must not stay open
             os.close(piece.range.descriptor)
             raise
@@ -265,8 +290,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         """Record that all of a piece was sent."""
         rechecks = self._settings.rechecks
         if rechecks is not None:
-            child = getattr(self.transport.getPeer(), "host", "")  # what is no internet address has none
-            rechecks.sent(child, request.kind, request.task_id, request.number)
+            rechecks.sent(self._child.host, request.kind, request.task_id, request.number)
 
     def _send_error(self, failure: Failure, request: PieceRequest) -> Deferred[None] | None:
         """Send an error, because the piece cannot be sent. The connection goes on."""
@@ -373,9 +397,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
 
     def _become_idle(self, timeout: float) -> None:
         self.setTimeout(timeout)
-        if not self.is_idle:
-            self.is_idle = True
-            self._connections.became_idle(self)
+        self._connections.became_idle(self)
 
 
 class VortexServerFactory(Factory):
@@ -402,19 +424,3 @@ class VortexServerFactory(Factory):
         protocol = VortexServerProtocol(self.store, self.settings, self.connections)
         protocol.factory = self
         return protocol
-
-
-def error_reply(request: PieceRequest, failure: Failure) -> ErrorReply:
-    """
-    The reply to a request that could not be fulfilled: the kind of the failure, and a text without our insides. What
-    names a path, a database or a line of ours stays in the log of this side.
-
-    :param request: what was asked for; the reply carries its packet ID.
-    :param failure: why not.
-    """
-    name = piece_id(request.task_id, request.number)
-    if failure.check(NotStored):
-        return ErrorReply(packet_id=request.packet_id, code=ErrorCode.NOT_FOUND, text=f"piece {name} not found")
-    return ErrorReply(
-        packet_id=request.packet_id, code=ErrorCode.INTERNAL, text=f"piece {name} could not be read from the storage"
-    )

@@ -14,6 +14,7 @@ The content of a piece never passes through here on its way out: :meth:`Connecti
 from __future__ import annotations
 
 import enum
+from typing import cast
 
 from dragonfly_vortex.errors import LocalProtocolError, ProtocolError, RemoteProtocolError
 from dragonfly_vortex.wire.messages import Close, ErrorReply, PieceContent, PieceRequest, Vortex
@@ -68,6 +69,16 @@ TRANSITIONS: dict[State, dict[type[Event], State]] = {
 }
 """What may come in which state, and which state follows."""
 
+_FOLLOWING = {
+    (state, what, sender): following
+    for state, row in TRANSITIONS.items()
+    for what, following in row.items()
+    for sender in SENDERS[what]
+}
+"""Both tables as one: which state follows on a packet from a side."""
+
+_REPLYING = frozenset({State.REQUESTED, State.TRANSFERRING})
+
 _TAKEN = ContentReceived(b"")
 """What content is to the tables that was taken past here."""
 
@@ -85,6 +96,8 @@ class Connection:
     def __init__(self, role: Role, max_piece_length: int | None = None) -> None:
         self.role = role
         self.state = State.IDLE
+        self._other = role.other
+        self._must_send_first = _REPLYING if role is Role.PARENT else frozenset()
         self._reader = PacketReader(max_piece_length)
         self._kind: PieceKind | None = None
         self._left_to_send = 0
@@ -114,12 +127,12 @@ class Connection:
         :raises RemoteProtocolError: the other side said what is not allowed. The conversation has failed then, for
             good.
         """
-        if self.role is Role.PARENT and self.state in (State.REQUESTED, State.TRANSFERRING):
+        if self.state in self._must_send_first:
             return None
         try:
             event = self._reader.next_event()
             if event is not None:
-                self._follow(event, self.role.other, RemoteProtocolError)
+                self._follow(event, self._other, RemoteProtocolError)
         except RemoteProtocolError as error:
             self._enter(State.FAILED, error)
             raise
@@ -143,6 +156,19 @@ class Connection:
             self._finish_sending()
         return data
 
+    def send_whole(self, packet: PieceContent) -> bytes:
+        """
+        The bytes to send before a piece's content that the caller has at hand: it sends all of it with them, and the
+        reply is complete then.
+
+        :raises LocalProtocolError: as for :meth:`send`.
+        """
+        data = self.send(packet)
+        if self._left_to_send:
+            self._left_to_send = 0
+            self._finish_sending()
+        return data
+
     def content_sent(self, length: int) -> None:
         """
         Count content that has been sent.
@@ -163,7 +189,7 @@ class Connection:
         :raises LocalProtocolError: the other side may send no content now, not so much of it is missing, or bytes that
             come before it have not been given out yet. Nothing has changed then.
         """
-        self._follow(_TAKEN, self.role.other, LocalProtocolError)
+        self._follow(_TAKEN, self._other, LocalProtocolError)
         self._reader.content_taken(length)
 
     def refuse(self, code: int, text: str) -> bytes:
@@ -186,22 +212,24 @@ class Connection:
         return data
 
     def _finish_sending(self) -> None:
-        if self.state is State.TRANSFERRING and not self._left_to_send:
+        if not self._left_to_send and self.state is State.TRANSFERRING:
             self._follow(_FINISHED, self.role, LocalProtocolError)
 
     def _follow(self, event: Event, sender: Role, error: type[ProtocolError]) -> None:
         """Change the state as the tables say, or raise."""
         what = type(event)
-        following = TRANSITIONS[self.state].get(what)
-        if following is None or sender not in SENDERS.get(what, frozenset()):
+        following = _FOLLOWING.get((self.state, what, sender))
+        if following is None:
             tag = f" (tag {event.tag})" if isinstance(event, Vortex) else ""
             raise error(f"expected no {what.__name__}{tag} from the {sender.value} while {self.state.value}")
-        if isinstance(event, PieceRequest):
-            self._kind = event.kind
+        if what is PieceRequest:
+            self._kind = cast(PieceRequest, event).kind
         elif isinstance(event, PieceContent) and event.kind is not self._kind:
             asked = self._kind.label if self._kind else "no"
             raise error(f"expected a {asked} piece, as was asked for, got a {event.kind.label} piece")
-        self._enter(following)
+        self.state = following
+        if following is State.CLOSED:
+            self._enter(following)
 
     def _enter(self, state: State, error: RemoteProtocolError | None = None) -> None:
         """Change the state; where nothing can follow, nothing more is read."""

@@ -74,15 +74,13 @@ def encode_metadata(metadata: PieceMetadata) -> bytes:
     parent_id = encode_text(metadata.parent_id, "parent ID")
     _check_created_at(metadata.created_at, LocalProtocolError)
     try:
-        encoded = b"".join(
-            (
-                _HEAD.pack(metadata.number, metadata.offset, metadata.length, len(digest)),
-                digest,
-                _PARENT_ID_LENGTH.pack(len(parent_id)),
-                parent_id,
-                _TAIL.pack(metadata.traffic_type, metadata.cost, metadata.created_at),
-                metadata.extra,
-            )
+        encoded = (
+            _HEAD.pack(metadata.number, metadata.offset, metadata.length, len(digest))
+            + digest
+            + _PARENT_ID_LENGTH.pack(len(parent_id))
+            + parent_id
+            + _TAIL.pack(metadata.traffic_type, metadata.cost, metadata.created_at)
+            + metadata.extra
         )
     except struct.error as error:
         raise LocalProtocolError(f"a field of {metadata} does not fit its place: {error}") from error

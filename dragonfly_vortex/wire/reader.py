@@ -82,11 +82,15 @@ class ReceiveBuffer:
 
         :param length: how many bytes.
         """
-        end = self._start + length
-        if end > len(self._data):
+        start, end = self._start, self._start + length
+        missing = end - len(self._data)
+        if missing > 0:
             return None
-        data = bytes(self._data[self._start : end])
-        self._skip(length)
+        data = bytes(self._data[start:end])
+        if missing:
+            self._start = end
+        else:
+            self._data, self._start = b"", 0
         return data
 
     def take_at_most(self, length: int) -> bytes | memoryview:
@@ -207,9 +211,11 @@ class PacketReader:
             return None
         self._packet_id, self._tag, self._length = decode_header(header)
         check_value_length(self._tag, self._length)
-        in_parts = self._tag in KIND_OF_CONTENT
-        self._read = PacketReader._read_metadata_length if in_parts else PacketReader._read_value
-        return None
+        if self._tag in KIND_OF_CONTENT:
+            self._read = PacketReader._read_metadata_length
+            return None
+        self._read = PacketReader._read_value
+        return self._read_value()  # which has arrived, almost always
 
     def _read_value(self) -> Event | None:
         value = self._buffer.take(self._length)

@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from dragonfly_vortex.model import FileRange
 from dragonfly_vortex.threads import DaemonThreadPool
 from dragonfly_vortex.transport import readahead
-from dragonfly_vortex.transport.readahead import Pages, ReadAhead
+from dragonfly_vortex.transport.readahead import Pages, ReadAhead, read_resident
 from test.transport.cold import cold_file, is_resident, make_hole
 from test.vortex.serving import REACTOR, open_descriptors
 
@@ -51,6 +51,20 @@ class PagesTests(TestCase):
         self.addCleanup(again.close)
         self.assertTrue(again.resident(0, 512 * KIB))
         self.assertEqual(again.read(0, 64 * KIB), content[: 64 * KIB])
+
+    def test_resident_at_once(self) -> None:
+        """A small range is read at once where all of it is in memory, and not where that is unknown."""
+        content = cold_file(self.path, 128 * KIB)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        self.addCleanup(os.close, descriptor)
+        small = FileRange(descriptor, 64 * KIB, 4 * KIB)
+        self.assertIsNone(read_resident(small, self.read_ahead))
+        self.assertEqual(read_resident(small, None), content[64 * KIB : 68 * KIB])  # which waits for the disk
+        self.assertEqual(read_resident(small, self.read_ahead), content[64 * KIB : 68 * KIB])
+        self.assertIsNone(read_resident(FileRange(descriptor, 127 * KIB, 4 * KIB), self.read_ahead))
+        self.read_ahead.is_blind = True
+        self.assertIsNone(read_resident(small, self.read_ahead))
+        self.assertIsNone(read_resident(FileRange(-1, 0, 1), None))
 
     async def test_behind(self) -> None:
         """Fetching has the kernel read what is behind, too, but not behind the range."""

@@ -12,11 +12,11 @@ from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import NotStored
-from dragonfly_vortex.interfaces import IPieceStore
+from dragonfly_vortex.interfaces import IHotPieceStore, IPieceStore
 from dragonfly_vortex.model import FileRange, OpenPiece
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
 
-__all__ = ["TASK_ID", "Shelf"]
+__all__ = ["TASK_ID", "HotShelf", "Shelf"]
 
 TASK_ID = "5e1f" * 16
 
@@ -99,3 +99,31 @@ class Shelf:
         """See :meth:`IPieceStore.mark_damaged`."""
         self.damaged.append((kind, task_id, number))
         return succeed(None)
+
+
+@implementer(IHotPieceStore)
+class HotShelf(Shelf):
+    """
+    A shelf that keeps its file open, and has all pieces at hand. The test calls :meth:`close`.
+
+    :ivar handed_out: how many pieces were handed out at once.
+    """
+
+    def __init__(self, path: Path, lengths: Sequence[int], kind: PieceKind = PieceKind.STANDARD) -> None:
+        super().__init__(path, lengths, kind)
+        self.handed_out = 0
+        kept_open = path.with_suffix(".hot")  # a name of its own, by which a test can tell its descriptor from others
+        kept_open.hardlink_to(path)
+        self._descriptor = os.open(kept_open, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+    def hot_piece(self, kind: PieceKind, task_id: str, number: int) -> OpenPiece | None:
+        """See :meth:`IHotPieceStore.hot_piece`."""
+        if kind is not self.kind or task_id != TASK_ID or number >= len(self._pieces):
+            return None
+        self.handed_out += 1
+        metadata = self._pieces[number]
+        return OpenPiece(metadata=metadata, range=FileRange(self._descriptor, metadata.offset, metadata.length))

@@ -7,63 +7,35 @@ import socket
 import ssl
 import time
 from pathlib import Path
+from typing import cast
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import EventLoggingObserver, StringTransport
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, globalLogPublisher
-from twisted.python.failure import Failure
-from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from dragonfly_vortex.errors import LocalProtocolError, NotStored, PieceDamaged, StorageFailure
+from dragonfly_vortex.errors import LocalProtocolError, PieceDamaged, StorageFailure
 from dragonfly_vortex.interfaces import IPieceStore
 from dragonfly_vortex.model import OpenPiece
 from dragonfly_vortex.transport.socket_options import SocketOptions
 from dragonfly_vortex.vortex import server_protocol
-from dragonfly_vortex.vortex.server_protocol import VortexServerFactory, VortexServerProtocol, error_reply
+from dragonfly_vortex.vortex.server_protocol import VortexServerFactory, VortexServerProtocol
 from dragonfly_vortex.wire import (
-    ErrorCode,
     ErrorReply,
     PieceContent,
     PieceKind,
-    PieceRequest,
     Reserved,
     TrafficType,
     Vortex,
 )
 from test.vortex.child import Child, request_bytes
 from test.vortex.serving import REACTOR, ServingInMemory, ServingTestCase, connection_of, open_descriptors
-from test.vortex.shelf import TASK_ID, Shelf
+from test.vortex.shelf import TASK_ID, HotShelf, Shelf
 
 KIB = 1024
 MIB = 1024 * KIB
-
-
-class ErrorReplyTests(SynchronousTestCase):
-    """An error's code and text, and nothing of our insides."""
-
-    request = PieceRequest(packet_id=200, kind=PieceKind.CACHE, task_id=TASK_ID, number=3)
-
-    def test_not_found(self) -> None:
-        """A piece that is not there is not found, by its name."""
-        reply = error_reply(self.request, Failure(NotStored("/secret/path has no row")))
-        self.assertEqual(
-            reply, ErrorReply(packet_id=200, code=ErrorCode.NOT_FOUND, text=f"piece {TASK_ID}-3 not found")
-        )
-
-    def test_internal(self) -> None:
-        """Whatever else went wrong is internal, and its text stays here."""
-        for error in (
-            StorageFailure("/secret/path: Input/output error"),
-            PieceDamaged("/secret/path is gone"),
-            OSError(5, "Input/output error", "/secret/path"),
-            RuntimeError("secret"),
-        ):
-            reply = error_reply(self.request, Failure(error))
-            text = f"piece {TASK_ID}-3 could not be read from the storage"
-            self.assertEqual(reply, ErrorReply(packet_id=200, code=ErrorCode.INTERNAL, text=text))
 
 
 class ReplyTests(ServingTestCase):
@@ -188,6 +160,90 @@ class ReplyTests(ServingTestCase):
             vanish(child)
             await self.until(lambda: not factory.connections)
             self.assertNotIn(str(store.path), open_descriptors().values())
+
+
+class HotReplyTests(ReplyTests):
+    """The same from a store that has its pieces at hand, and what is special with it."""
+
+    def shelf(self, *lengths: int) -> Shelf:
+        """A store that has its pieces at hand."""
+        store = HotShelf(Path(self.mktemp()).absolute(), lengths)
+        self.addCleanup(store.close)
+        return store
+
+    def hot_shelf(self, *lengths: int) -> HotShelf:
+        """The same."""
+        return cast(HotShelf, self.shelf(*lengths))
+
+    async def test_sizes(self) -> None:
+        """Small pieces are sent from the store's own descriptor; only large ones are opened."""
+        store = self.hot_shelf(0, 1, 4 * KIB, 64 * KIB, 64 * KIB + 1, 4 * MIB)
+        child = await self.child(self.serve(self.factory(store)))
+        await deferToThread(child.ask, *range(6))
+        for reply in await deferToThread(child.replies, 6):
+            self.assertTrue(reply.content == store.content(reply.number), f"piece {reply.number}")
+        self.assertEqual((store.handed_out, len(store.opened)), (6, 2))
+        self.assertNotIn(str(store.path), open_descriptors().values())
+
+    async def test_limit(self) -> None:
+        """Where the limit does not allow a reply at once, it comes later."""
+        store = self.hot_shelf(4 * KIB)
+        child = await self.child(self.serve(self.factory(store, rate=400 * KIB)))
+        await deferToThread(child.ask, *[0] * 20)
+        replies = await deferToThread(child.replies, 20)
+        self.assertTrue(all(reply.content == store.content(0) for reply in replies))
+        self.assertGreater(len(store.opened), 10)
+
+    async def test_short_file(self) -> None:
+        """A file that is too short for a small piece ends the connection, and the piece is marked."""
+        store = self.hot_shelf(4 * KIB, 4 * KIB)
+        os.truncate(store.path, 5 * KIB)
+        child = await self.child(self.serve(self.factory(store)))
+        await deferToThread(child.ask, 0)
+        await deferToThread(child.reply)
+        await deferToThread(child.ask, 1)
+        with self.assertRaises(OSError):
+            await deferToThread(child.reply)
+        self.assertEqual(store.damaged, [(PieceKind.STANDARD, TASK_ID, 1)])
+
+    async def test_row_that_cannot_be_sent(self) -> None:
+        """A row that is out of its range is logged, ends the connection, and leaves nothing spent or open."""
+        store = self.hot_shelf(4 * KIB)
+        store.replace(replace(store.metadata(0), created_at=1 << 60))
+        factory = self.factory(store)
+        child = await self.child(self.serve(factory))
+        await deferToThread(child.ask, 0)
+        with self.assertRaises(OSError):
+            await deferToThread(child.reply)
+        self.assertEqual(len(self.flushLoggedErrors(LocalProtocolError)), 1)
+        self.assertNotIn(str(store.path), open_descriptors().values())
+
+    async def test_counted(self) -> None:
+        """Pieces that are sent at once are counted, checked when they are asked for again, and leave the child idle."""
+        store = self.hot_shelf(4 * KIB)
+        factory = self.factory(store, idle_timeout=0.3)
+        child = await self.child(self.serve(factory))
+        await deferToThread(child.ask, 0, 0, 0)
+        await deferToThread(child.replies, 3)
+        tally = factory.settings.tally
+        self.assertEqual((tally.bytes_sent, tally.pieces_under_way), (3 * 4 * KIB, 0))
+        self.assertEqual((tally.connections, tally.idle_connections), (1, 1))
+        (counted,) = tally.children.all()
+        self.assertEqual((counted.task_id, counted.sent), (TASK_ID, 3 * 4 * KIB))
+        self.assertEqual(await deferToThread(child.end), b"")
+
+    async def test_longest_idle(self) -> None:
+        """A connection that was used last is not the one that is closed to make room."""
+        store = self.hot_shelf(4 * KIB)
+        address = self.serve(self.factory(store, max_connections=2))
+        first, second = [await self.child(address) for _ in range(2)]
+        for child in (first, second, first):
+            await deferToThread(child.ask, 0)
+            await deferToThread(child.reply)
+        await self.child(address)
+        self.assertEqual(await deferToThread(second.end), b"")
+        await deferToThread(first.ask, 0)
+        self.assertEqual((await deferToThread(first.reply)).content, store.content(0))
 
 
 class HalfCloseTests(ServingTestCase):

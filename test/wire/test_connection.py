@@ -146,6 +146,16 @@ class PieceTests(SynchronousTestCase):
             self.assertEqual((child.state, parent.state), (State.IDLE, State.IDLE))
             self.assertEqual((child.content_left, parent.content_left), (0, 0))
 
+    def test_at_hand(self) -> None:
+        """Content that is sent with its header makes the reply complete, and the next request can come."""
+        parent = Connection(Role.PARENT)
+        for packet in (CONTENT, NOTHING, CONTENT):
+            self.assertEqual(events_of(parent, REQUEST.to_bytes()), [REQUEST])
+            self.assertEqual(parent.send_whole(packet), packet.to_bytes())
+            self.assertEqual((parent.state, parent.content_left), (State.IDLE, 0))
+        with self.assertRaises(LocalProtocolError):
+            parent.send_whole(CONTENT)
+
     def test_every_kind(self) -> None:
         """A piece of each kind is answered by content of that kind and no other, on both sides."""
         for asked in PieceKind:

@@ -223,6 +223,16 @@ class OpenFiles:
             dropped.append(oldest.descriptor)
         return dropped
 
+    def find(self, kind: PieceKind, task_id: str) -> int | None:
+        """A task's file: its descriptor, which stays ours; None where the file is not kept open."""
+        key = (kind, task_id)
+        file = self._files.get(key)
+        if file is None:
+            return None
+        self._files.move_to_end(key)
+        file.looks = 0
+        return file.descriptor
+
     def open(self, kind: PieceKind, task_id: str) -> int | None:
         """
         A task's file.
@@ -230,13 +240,8 @@ class OpenFiles:
         :returns: a descriptor of the caller's own; None where the file is not kept open.
         :raises OSError: this process can have no more descriptors.
         """
-        key = (kind, task_id)
-        file = self._files.get(key)
-        if file is None:
-            return None
-        self._files.move_to_end(key)
-        file.looks = 0
-        return os.dup(file.descriptor)
+        descriptor = self.find(kind, task_id)
+        return None if descriptor is None else os.dup(descriptor)
 
     def look(self) -> list[int]:
         """
@@ -324,6 +329,10 @@ class HotPieces:
         :returns: by number, a piece that is not there has none; None where it is to be asked of the catalog.
         """
         return self._pages.find(kind, task_id, number, self._version_seen or 0)
+
+    def find_file(self, kind: PieceKind, task_id: str) -> int | None:
+        """See :meth:`OpenFiles.find`. :meth:`refresh` first. It is open until the caller returns to the reactor."""
+        return self._files.find(kind, task_id)
 
     def open(self, kind: PieceKind, task_id: str) -> int | None:
         """

@@ -77,10 +77,14 @@ class Rechecks:
         :param child: its host, whatever the connection.
         """
         piece = (kind, task_id, number)
-        now = self._clock.seconds()
-        before = self._sent.pop((child, piece), None)
-        _remember(self._sent, (child, piece), now, MOST_SENT)
-        if before is None or now - before > SOON:
+        sent, now = (child, piece), self._clock.seconds()
+        before = self._sent.pop(sent, None)
+        self._sent[sent] = now
+        if before is None:
+            if len(self._sent) > MOST_SENT:
+                self._sent.popitem(last=False)
+            return
+        if now - before > SOON:
             return
         if now - self._checked.get(piece, float("-inf")) < CHECKED_FOR:
             return

@@ -32,7 +32,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.errors import StorageError, StorageFailure
-from dragonfly_vortex.interfaces import ITaskStore
+from dragonfly_vortex.interfaces import IHotPieceStore, ITaskStore
 from dragonfly_vortex.model import FileRange, OpenPiece, Origin, StoredPiece, StoredTask
 from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
@@ -58,7 +58,7 @@ CHECK_INTERVAL = 1.0
 """Seconds between two looks at the storage's place, where nothing is asked of the catalog."""
 
 
-@implementer(ITaskStore)
+@implementer(ITaskStore, IHotPieceStore)
 class PieceStore:
     """
     A storage's tasks and pieces, without blocking the reactor.
@@ -189,6 +189,20 @@ class PieceStore:
 
         ask().addCallbacks(deliver, failed)
         return opened
+
+    def hot_piece(self, kind: PieceKind, task_id: str, number: int) -> OpenPiece | None:
+        """See :meth:`IHotPieceStore.hot_piece`: a piece that is remembered, and whose file is open."""
+        if self._thread is None or self._changes:
+            return None
+        self._hot.refresh()
+        rows = self._hot.find(kind, task_id, number)
+        row = rows.get(number) if rows is not None else None
+        descriptor = self._hot.find_file(kind, task_id)
+        if row is None or row.damage or descriptor is None:
+            return None
+        self._uses.add(kind, task_id)
+        metadata = row.metadata
+        return OpenPiece(metadata=metadata, range=FileRange(descriptor, metadata.offset, metadata.length))
 
     def mark_damaged(self, kind: PieceKind, task_id: str, number: int, reason: str) -> Deferred[None]:
         """See :meth:`IPieceStore.mark_damaged`. Fails with :class:`~dragonfly_vortex.errors.NotStored` for no piece."""

@@ -28,7 +28,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError, StorageFailure
-from dragonfly_vortex.interfaces import ITaskStore
+from dragonfly_vortex.interfaces import IHotPieceStore, ITaskStore
 from dragonfly_vortex.model import OpenPiece, StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
@@ -459,6 +459,27 @@ class HotTests(StoreCase):
         self.assertEqual(read(ranged), CONTENT[1010:1030])
         self.failureResultOf(self.store.open_piece(KIND, TASK.task_id, 3), NotStored)
         self.failureResultOf(self.store.open_piece(KIND, TASK.task_id, 1, 0, 1001), StorageError)
+
+    async def test_hot_piece(self) -> None:
+        """A piece that is remembered is handed out at once with the store's own descriptor; any other has to wait."""
+        self.assertTrue(verifyObject(IHotPieceStore, self.store))
+        self.assertIsNone(self.store.hot_piece(KIND, TASK.task_id, 1))
+        await self.warm()
+        hot = self.store.hot_piece(KIND, TASK.task_id, 1)
+        if hot is None:
+            self.fail("expected a piece")
+        self.assertEqual(hot, self.store.hot_piece(KIND, TASK.task_id, 1))
+        descriptor, offset, length = hot.range
+        self.assertEqual(os.pread(descriptor, length, offset), CONTENT[1000:2000])
+        self.assertIsNone(self.store.hot_piece(KIND, TASK.task_id, 3))
+        marking = self.store.mark_damaged(KIND, TASK.task_id, 1, "expected more")
+        self.assertIsNone(self.store.hot_piece(KIND, TASK.task_id, 0))  # the order is kept
+        await marking
+        read(await self.store.open_piece(KIND, TASK.task_id, 0))
+        self.assertIsNotNone(self.store.hot_piece(KIND, TASK.task_id, 0))
+        self.assertIsNone(self.store.hot_piece(KIND, TASK.task_id, 1))
+        await self.store.stop()
+        self.assertIsNone(self.store.hot_piece(KIND, TASK.task_id, 0))
 
     async def test_another_connection(self) -> None:
         """A row that is changed past this store is seen by the very next question, though the file is not touched."""
