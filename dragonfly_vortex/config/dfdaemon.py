@@ -185,7 +185,7 @@ NEVER: Mapping[str, str] = {
     "storage.readBufferSize": _BUFFERS,
     "storage.cacheCapacity": _BUFFERS,
     "storage.cacheTasksCapacity": "an earlier key",
-    "storage.writebackMode": "a piece is on the disk before it is offered",
+    "storage.writebackMode": "a peer brings what it downloads to the disk soon, and does not wait for it",
     "scheduler.enableBackToSource": "an earlier key",
     "seedPeer.type": "every seed is a super seed, as schedulers take it",
     "seedPeer.clusterID": "an earlier key",

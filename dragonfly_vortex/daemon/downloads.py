@@ -333,6 +333,7 @@ class Downloads:
                 origin=request.origin,
                 ttl=request.ttl,
                 is_pinned=request.is_pinned,
+                offers_early=True,
             )
             download = TaskDownload(
                 self._reactor,

@@ -239,7 +239,7 @@ class LocalTasks:
                 _copy_span(directory, task, output.path, output.span, overwrite=output.overwrite)
                 return
             try:
-                link_task(directory, task.kind, task.task_id, output.path, overwrite=output.overwrite)
+                link_task(directory, task.kind, task.task_id, output.path, overwrite=output.overwrite, sync=False)
             except OutputExists:
                 raise
             except OutputError:

@@ -2,7 +2,8 @@
 The catalog of a storage: a row for each task and piece, in an SQLite file beside the content.
 
 Every change is one transaction that is on the disk when its method returns. The bytes that a row tells of have been
-written to the disk before, so a row is never ahead of its bytes, over a power cut either.
+written to the disk before, so a row is never ahead of its bytes, over a power cut either. The exception is the row of a
+piece with the mark :func:`~dragonfly_vortex.storage.tables.unsynced_mark`, which counts until the kernel ends.
 
 How the file is opened and changed is in :mod:`~dragonfly_vortex.storage.database`, what a row is in
 :mod:`~dragonfly_vortex.storage.tables`. Everything here blocks, and belongs to one thread.
@@ -28,6 +29,7 @@ from dragonfly_vortex.storage.tables import (
     IN_DOUBT,
     PIECE_COLUMNS,
     TASK_COLUMNS,
+    UNSYNCED,
     piece_of,
     piece_row,
     signed,
@@ -35,6 +37,7 @@ from dragonfly_vortex.storage.tables import (
     task_key,
     task_of,
     task_row,
+    unsynced_mark,
 )
 from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
@@ -271,18 +274,20 @@ class Catalog:
             connection.execute(ADD_TASK, task_row(task))
             _insert_pieces(connection, key, pieces)
 
-    def commit_pieces(self, task: StoredTask, pieces: Sequence[PieceMetadata]) -> None:
+    def commit_pieces(self, task: StoredTask, pieces: Sequence[PieceMetadata], *, is_synced: bool = True) -> None:
         """
-        Write the rows of pieces whose bytes are on the disk, and that of their task with the content length that it is
+        Write the rows of pieces, and that of their task with the content length that it is
         given. The task's digest, origin and source version are written where there were none, and for how long it is
         kept where that is given. A piece's row that is there stays as it is, unless it is damaged, which heals it.
 
+        :param is_synced: whether the bytes of the pieces are on the disk. Otherwise the rows say so, and nothing is
+            waited for.
         :raises StorageError: the task is there with another piece length or in another kind, or a piece is not where it
             should be.
         :raises StorageFailure: they cannot be written.
         """
         key = task_key(task.kind, task.task_id)
-        with self._database.change() as connection:
+        with self._database.change(is_durable=is_synced) as connection:
             try:
                 there = self.get_task(task.kind, task.task_id)
             except NotStored:
@@ -314,10 +319,48 @@ class Catalog:
                         f" {task.piece_length}, got {piece.length} bytes at {piece.offset}"
                     )
             connection.executemany(
-                "DELETE FROM piece WHERE kind = ? AND task_id = ? AND number = ? AND damage <> ''",
-                [(*key, signed(piece.number)) for piece in pieces],
+                "DELETE FROM piece WHERE kind = ? AND task_id = ? AND number = ? AND damage NOT IN ('', ?)",
+                [(*key, signed(piece.number), unsynced_mark()) for piece in pieces],
             )
-            _insert_pieces(connection, key, pieces)
+            _insert_pieces(connection, key, pieces, is_synced=is_synced)
+
+    def mark_synced(
+        self, kind: PieceKind, task_id: str, digests: Mapping[int, str], *, is_durable: bool = True
+    ) -> None:
+        """
+        Write down that the bytes of pieces are on the disk, where their rows say that they may not be.
+
+        :param digests: the digest of each, by number: a row that has another is another's by now, and stays.
+        :param is_durable: whether to wait until the rows are on the disk, too, with all that was written before.
+        :raises StorageFailure: it cannot be written.
+        """
+        key = task_key(kind, task_id)
+        with self._database.change(is_durable=is_durable) as connection:
+            connection.executemany(
+                "UPDATE piece SET damage = '' WHERE kind = ? AND task_id = ? AND number = ? AND digest = ?"
+                " AND substr(damage, 1, ?) = ?",
+                [(*key, signed(number), digest, len(UNSYNCED), UNSYNCED) for number, digest in digests.items()],
+            )
+
+    def unsynced_tasks(self) -> list[tuple[PieceKind, str]]:
+        """
+        The tasks of which some pieces may not be on the disk.
+
+        :raises StorageFailure: the database cannot be read.
+        """
+        query = "SELECT DISTINCT kind, task_id FROM piece WHERE damage <> '' AND substr(damage, 1, ?) = ?"
+        rows = self._database.select(query, len(UNSYNCED), UNSYNCED)
+        return [(PieceKind.from_label(str(kind)), str(task_id)) for kind, task_id in rows]
+
+    def unsynced_pieces(self, kind: PieceKind, task_id: str) -> list[StoredPiece]:
+        """
+        The pieces of a task that may not be on the disk; those that were written before the kernel started are damaged.
+
+        :raises StorageFailure: the database cannot be read.
+        """
+        query = f"SELECT {PIECE_COLUMNS} FROM piece WHERE kind = ? AND task_id = ? AND substr(damage, 1, ?) = ?"
+        rows = self._database.select(query, *task_key(kind, task_id), len(UNSYNCED), UNSYNCED)
+        return [piece_of(kind, task_id, row) for row in rows]
 
     def update_task(
         self, kind: PieceKind, task_id: str, *, ttl: int | None = None, is_pinned: bool | None = None
@@ -410,8 +453,8 @@ class Catalog:
         """Give all pieces of a task that have one mark another one."""
         with self._database.change() as connection:
             connection.execute(
-                "UPDATE piece SET damage = ? WHERE kind = ? AND task_id = ? AND damage = ?",
-                (damage, *task_key(kind, task_id), before),
+                "UPDATE piece SET damage = ? WHERE kind = ? AND task_id = ? AND damage IN (?, ?)",
+                (damage, *task_key(kind, task_id), before, before or unsynced_mark()),
             )
 
     def remove_task(self, kind: PieceKind, task_id: str) -> bool:
@@ -425,12 +468,14 @@ class Catalog:
             return deleted.rowcount > 0
 
 
-def _insert_pieces(connection: sqlite3.Connection, key: tuple[str, str], pieces: Iterable[PieceMetadata]) -> None:
+def _insert_pieces(
+    connection: sqlite3.Connection, key: tuple[str, str], pieces: Iterable[PieceMetadata], *, is_synced: bool = True
+) -> None:
     """Write pieces' rows, but for those that are there."""
     connection.executemany(
         f"INSERT INTO piece (kind, task_id, {PIECE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT DO NOTHING",
-        ((*key, *piece_row(piece)) for piece in pieces),
+        ((*key, *piece_row(piece, is_synced=is_synced)) for piece in pieces),
     )
 
 

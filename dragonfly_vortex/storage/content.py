@@ -94,14 +94,16 @@ class Content:
         """Tell whether an open file is the task's still, and no other has been put in its place."""
         return is_named(descriptor, self.path(kind, task_id))
 
-    def create(self, kind: PieceKind, task_id: str) -> None:
+    def create(self, kind: PieceKind, task_id: str, *, sync: bool = True) -> None:
         """
         Make an empty file for a task. The caller holds :meth:`lock`, and knows that the task has no rows.
 
         A file that stands there is replaced: it is a killed process's, and may be another name of a user's own file.
+
+        :param sync: whether to wait until its name is on the disk.
         """
         with self.stage() as staged:
-            self.publish(staged, kind, task_id)
+            self.publish(staged, kind, task_id, sync=sync)
 
     def stage(self) -> StagedFile:
         """A file for a task whose ID is not known yet. Those of dead processes are swept away."""
@@ -119,15 +121,16 @@ class Content:
         with contextlib.suppress(OSError):  # there is no directory yet, or it is not ours to change
             sweep(self.directory, _STAGED_NAME)
 
-    def publish(self, staged: StagedFile, kind: PieceKind, task_id: str) -> None:
+    def publish(self, staged: StagedFile, kind: PieceKind, task_id: str, *, sync: bool = True) -> None:
         """
         Make a staged file the task's. A process that has the old one open keeps it. The caller holds :meth:`lock`.
 
         :param staged: a file of :meth:`stage`.
+        :param sync: whether to wait until it is on the disk.
         """
         path = self.path(kind, task_id)
-        make_directory(path.parent)
-        staged.publish(path, overwrite=True)
+        make_directory(path.parent, sync=sync)
+        staged.publish(path, overwrite=True, sync=sync)
 
     def link(self, source: Path, descriptor: int, kind: PieceKind, task_id: str) -> None:
         """

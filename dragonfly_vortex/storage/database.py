@@ -240,17 +240,19 @@ class Database:
         raise StorageFailure(f"cannot read {self.path}: it is being written to")
 
     @contextmanager
-    def change(self) -> Iterator[sqlite3.Connection]:
+    def change(self, *, is_durable: bool = True) -> Iterator[sqlite3.Connection]:
         """
         Run one transaction: after the block all its changes are on the disk, or none of them if an error left the
         block.
 
+        :param is_durable: whether that is waited for. Otherwise they are there for all processes, and are lost in a
+            power cut unless a later change was waited for.
         :raises StorageFailure: it cannot be written.
         """
         connection = self.connection
         if self._access is Access.READ or self.read_only:
             raise StorageFailure(f"cannot write {self.path}: {self.read_only or 'it is open for reading'}")
-        with storage_failures(f"cannot write {self.path}"), _transaction(connection):
+        with storage_failures(f"cannot write {self.path}"), _transaction(connection, is_durable=is_durable):
             yield connection
             if not self.is_current():
                 raise StorageFailure(
@@ -263,10 +265,12 @@ class Database:
 
 
 @contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def _transaction(connection: sqlite3.Connection, *, is_durable: bool = True) -> Iterator[None]:
     """Commit what is done inside the block, or nothing of it."""
-    connection.execute("BEGIN IMMEDIATE")
+    if not is_durable:
+        connection.execute("PRAGMA synchronous = NORMAL")  # in WAL mode it waits for the disk at checkpoints alone
     try:
+        connection.execute("BEGIN IMMEDIATE")
         yield
         connection.execute("COMMIT")
     except BaseException:
@@ -274,6 +278,9 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+    finally:
+        if not is_durable:
+            connection.execute("PRAGMA synchronous = FULL")
 
 
 def _room_at(directory: Path) -> int:

@@ -32,16 +32,16 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 """Seconds between two attempts: no call of the system waits for a lock for a limited time."""
 
 
-def make_directory(directory: Path) -> None:
+def make_directory(directory: Path, *, sync: bool = True) -> None:
     """
-    Make a directory and those above it, where they are not there, and write their names to the disk. Each belongs to
-    the owner of the one above.
+    Make a directory and those above it, where they are not there. Each belongs to the owner of the one above.
 
+    :param sync: whether to wait until their names are on the disk.
     :raises OSError: one cannot be made, or not for that owner.
     """
     if directory.is_dir():
         return
-    make_directory(directory.parent)
+    make_directory(directory.parent, sync=sync)
     try:
         directory.mkdir()
     except FileExistsError:  # made by another process, or a file
@@ -54,7 +54,8 @@ def make_directory(directory: Path) -> None:
             give_to_owner(descriptor, directory.parent)
         finally:
             os.close(descriptor)
-    sync_directory(directory.parent)
+    if sync:
+        sync_directory(directory.parent)
 
 
 def create_file(path: Path) -> int:

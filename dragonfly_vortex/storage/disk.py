@@ -11,11 +11,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 from dragonfly_vortex.system_calls import fallocate, is_refused, sync_file_range
 
-__all__ = ["BLOCK", "MOST_UNWRITTEN", "allocate", "free_run", "trim", "write_back"]
+__all__ = ["BLOCK", "MOST_UNWRITTEN", "allocate", "boot_id", "free_run", "trim", "write_back"]
 
 MOST_UNWRITTEN = 128 * 1024 * 1024
 """Bytes of verified pieces that may wait for the disk before no more is asked for."""
@@ -76,6 +77,8 @@ _WAIT_BEFORE, _WRITE, _WAIT_AFTER = 1, 2, 4
 
 _VMSTAT = Path("/proc/vmstat")
 
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
 
 def write_back(
     descriptor: int, ranges: Iterable[tuple[int, int]], is_wanted: Callable[[], bool] = lambda: True
@@ -115,6 +118,18 @@ def _sync_ranges(descriptor: int, steps: Sequence[tuple[int, int]], is_wanted: C
             if not is_wanted():
                 return
             sync(descriptor, start, end - start, flags)
+
+
+@cache
+def boot_id() -> str:
+    """
+    The name of this run of the kernel: what a process has written is there for others until the kernel ends, on the
+    disk or not. Empty where the system does not name it.
+    """
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def free_run() -> int:

@@ -14,16 +14,19 @@ from dragonfly_vortex.wire import PieceKind
 __all__ = ["link_task"]
 
 
-def link_task(directory: Path, kind: PieceKind, task_id: str, target: Path, *, overwrite: bool = False) -> None:
+def link_task(
+    directory: Path, kind: PieceKind, task_id: str, target: Path, *, overwrite: bool = False, sync: bool = True
+) -> None:
     """
-    Make a hard link to a task's file, all of which has to be in the storage. Its name is on the disk then. Where the
-    target is such a link already, nothing is done.
+    Make a hard link to a task's file, all of which has to be in the storage. Where the target is such a link already,
+    nothing is done.
 
     It takes no room. From then on the file is both: what is written into it damages the task's pieces.
 
     :param directory: the storage's directory.
     :param target: the new name.
     :param overwrite: whether a file that stands there is replaced.
+    :param sync: whether to wait until the name is on the disk.
     :raises OutputExists: something stands at the target already.
     :raises OutputError: it cannot be linked, for example because the target is on another file system.
     """
@@ -34,7 +37,8 @@ def link_task(directory: Path, kind: PieceKind, task_id: str, target: Path, *, o
         check_target(target, overwrite=overwrite)
         if not overwrite:
             os.link(content, target)
-            sync_directory(target.parent)
+            if sync:
+                sync_directory(target.parent)
             return
         hidden = hidden_path(target.parent, target.name)  # a link cannot replace a name, and a rename can
         os.link(content, hidden)
@@ -42,7 +46,8 @@ def link_task(directory: Path, kind: PieceKind, task_id: str, target: Path, *, o
             os.replace(hidden, target)
         finally:
             hidden.unlink(missing_ok=True)
-        sync_directory(target.parent)
+        if sync:
+            sync_directory(target.parent)
     except FileExistsError as error:
         raise OutputExists(f"cannot write {target}: {error.strerror}") from error
     except OSError as error:

@@ -14,6 +14,7 @@ from dragonfly_vortex.digest import digest_of_id
 from dragonfly_vortex.errors import NotStored, StorageError
 from dragonfly_vortex.model import Origin, StoredPiece, StoredTask
 from dragonfly_vortex.storage.content import is_task_id
+from dragonfly_vortex.storage.disk import boot_id
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "PIECE_COLUMNS",
     "SOUND",
     "TASK_COLUMNS",
+    "UNSYNCED",
     "VERSION",
     "Row",
     "piece_of",
@@ -32,6 +34,7 @@ __all__ = [
     "task_key",
     "task_of",
     "task_row",
+    "unsynced_mark",
 ]
 
 VERSION = 3
@@ -132,6 +135,9 @@ IN_DOUBT = "the task has another SHA-256 than its ID, and the download that was 
 SOUND = ("", IN_DOUBT)
 """The marks of a piece that has its digest, as far as is known."""
 
+UNSYNCED = "its bytes may not have been on the disk when the machine stopped"
+"""The beginning of the mark of a piece that was offered before its bytes were on the disk: :func:`unsynced_mark`."""
+
 Row = tuple[Any, ...]
 """What SQLite gives; what it is is known by the column."""
 
@@ -147,6 +153,14 @@ def prepare(connection: sqlite3.Connection, version: int) -> None:
     for statement in (statement for step in steps for statement in step):
         connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def unsynced_mark() -> str:
+    """
+    The mark of a piece whose bytes may be in the system's memory alone. While the kernel runs that took them
+    they are as good as on the disk, and the piece is sound. After that the mark of another run is damage.
+    """
+    return f"{UNSYNCED} (boot {boot_id()})"
 
 
 def task_key(kind: PieceKind, task_id: str) -> tuple[str, str]:
@@ -242,10 +256,11 @@ def _origin_of(text: str) -> Origin:
     return msgspec.json.decode(text, type=Origin)
 
 
-def piece_row(piece: PieceMetadata) -> Row:
+def piece_row(piece: PieceMetadata, *, is_synced: bool = True) -> Row:
     """
     A sound piece as a row of :data:`PIECE_COLUMNS`.
 
+    :param is_synced: whether its bytes are on the disk.
     :raises StorageError: it has a number that cannot be kept.
     """
     return (
@@ -257,7 +272,7 @@ def piece_row(piece: PieceMetadata) -> Row:
         piece.traffic_type,
         signed(piece.cost),
         piece.created_at,
-        "",
+        "" if is_synced else unsynced_mark(),
     )
 
 
@@ -274,4 +289,9 @@ def piece_of(kind: PieceKind, task_id: str, row: Row) -> StoredPiece:
         cost=_unsigned(cost),
         created_at=int(created_at),
     )
-    return StoredPiece(kind=kind, task_id=task_id, metadata=metadata, damage=str(damage))
+    return StoredPiece(
+        kind=kind,
+        task_id=task_id,
+        metadata=metadata,
+        damage="" if damage and damage == unsynced_mark() else str(damage),
+    )

@@ -26,6 +26,7 @@ from dragonfly_vortex.storage.disk import trim
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.piece_locks import WHOLE, Claims, claims_path
 from dragonfly_vortex.storage.tables import SOUND
+from dragonfly_vortex.storage.unsynced import note_unsynced
 from dragonfly_vortex.storage.verifier import Damage, checked_blocks, mark_if_damaged
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
@@ -42,6 +43,8 @@ class TaskFile:
     :param origin: what the task was made from; None where that is not known.
     :param ttl: seconds for which it is to be kept; None where that is not said.
     :param is_pinned: whether it is to be kept for that time however full the disk is.
+    :param sync: whether a new file's name is to be on the disk before the task has rows; for pieces that are committed
+        as unsynced it need not be.
     """
 
     def __init__(
@@ -55,7 +58,9 @@ class TaskFile:
         *,
         ttl: int | None = None,
         is_pinned: bool = False,
+        sync: bool = True,
     ) -> None:
+        self._sync = sync
         self.kind = kind
         self.task_id = task_id
         self._digest = digest_of_id(task_id) if digest is None else digest
@@ -87,6 +92,8 @@ class TaskFile:
         """
         self._content.path(self.kind, self.task_id)  # refuses an ID that would be no file's name
         with storage_failures(self._doing), self._content.lock():
+            if not self._sync:
+                note_unsynced(self.directory)
             self._catalog.check_kind(self.kind, self.task_id)
             self._check_digest()
             self._claims.open()
@@ -144,13 +151,21 @@ class TaskFile:
         with storage_failures(self._doing):
             self._claims.renew()
 
-    def commit(self, pieces: Sequence[PieceMetadata], piece_length: int, content_length: int | None = None) -> set[int]:
+    def commit(
+        self,
+        pieces: Sequence[PieceMetadata],
+        piece_length: int,
+        content_length: int | None = None,
+        *,
+        is_synced: bool = True,
+    ) -> set[int]:
         """
-        Write rows of pieces whose bytes are on the disk, and give up their claims.
+        Write rows of pieces, and give up their claims.
 
         :param piece_length: bytes of every piece of the task but the last.
         :param content_length: bytes of the whole task; None while that is not known, or not known any more. It is
             written when it is another than this download has found or written.
+        :param is_synced: whether the bytes of the pieces are on the disk; otherwise :meth:`mark_synced` tells it later.
         :returns: the numbers of those for which that was not possible, as another download has taken them over, has
             written in their places, or holds the task.
         :raises StorageError: the task is not what it was when it was opened, or they do not fit into it.
@@ -162,7 +177,7 @@ class TaskFile:
             is_held = self._claims.is_whole_claimed()
             kept = [piece for piece in pieces if not is_held and self._is_kept(piece)]
             if kept:
-                self._commit_rows(kept, piece_length, content_length)
+                self._commit_rows(kept, piece_length, content_length, is_synced=is_synced)
             for piece in kept:
                 self._digests[piece.number] = piece.digest
                 self._claims.release(piece.number)
@@ -230,11 +245,12 @@ class TaskFile:
             self._content_length = None
         return True
 
-    def publish(self, content_length: int) -> None:
+    def publish(self, content_length: int, *, is_synced: bool = True) -> None:
         """
         Write down the length of a task that is complete and right, and cut off what lies behind it, and the room that
         was made there.
 
+        :param is_synced: whether all of it is on the disk, and what is written here is to be.
         :raises TaskChanged: another process has dropped or replaced a piece since this one has verified it.
         :raises StorageError: the task is not what it was when it was opened.
         :raises StorageFailure: the storage failed.
@@ -247,6 +263,7 @@ class TaskFile:
             self._check_pieces(range(piece_count(content_length, task.piece_length)))
             # A task that is finished is not written to: not even by a change that changes nothing.
             if any(piece.damage for piece in self._rows()):
+                os.fdatasync(self.descriptor)  # a piece in doubt may not be on the disk; this is rare
                 self._catalog.settle_task(self.kind, self.task_id)
             done = replace(
                 task,
@@ -257,9 +274,33 @@ class TaskFile:
                 is_pinned=task.is_pinned or self._is_pinned,
             )
             if done != task:
-                self._catalog.commit_pieces(done, ())
+                self._catalog.commit_pieces(done, (), is_synced=is_synced)
             trim(self.descriptor, content_length)
             self._may_have_room = False
+
+    def mark_synced(self, descriptor: int, digests: Mapping[int, str], *, is_durable: bool = True) -> None:
+        """
+        Write down that the bytes of committed pieces are on the disk. This can be called when it is closed, too.
+
+        :param descriptor: the file that they are in: where it is not the task's any more, nothing is done.
+        :param digests: the digest of each, by number.
+        :param is_durable: whether to wait until that is on the disk, too.
+        :raises StorageFailure: the storage failed.
+        """
+        with storage_failures(self._doing), self._content.lock():
+            if self._content.is_current(descriptor, self.kind, self.task_id):
+                self._catalog.mark_synced(self.kind, self.task_id, digests, is_durable=is_durable)
+
+    def mark_lost(self, descriptor: int, numbers: Iterable[int], reason: str) -> None:
+        """
+        Write down that committed pieces cannot be brought to the disk. As :meth:`mark_synced`.
+
+        :param reason: what the disk said.
+        """
+        with storage_failures(self._doing), self._content.lock():
+            for number in numbers if self._content.is_current(descriptor, self.kind, self.task_id) else ():
+                with suppress(NotStored):
+                    self._catalog.mark_damaged(self.kind, self.task_id, number, reason)
 
     def close(self) -> None:
         """
@@ -317,7 +358,7 @@ class TaskFile:
     def _begin_anew(self) -> Found:
         """Make a new file, and delete the rows of the old one. Under the lock."""
         self._catalog.remove_task(self.kind, self.task_id)
-        self._content.create(self.kind, self.task_id)
+        self._content.create(self.kind, self.task_id, sync=self._sync)
         self.descriptor = self._content.open_for_writing(self.kind, self.task_id)
         return Found()
 
@@ -366,7 +407,9 @@ class TaskFile:
             self.report(f"piece {piece_id(self.task_id, piece.number)}: {damage}; it is fetched anew")
         return not damage
 
-    def _commit_rows(self, pieces: Sequence[PieceMetadata], piece_length: int, content_length: int | None) -> None:
+    def _commit_rows(
+        self, pieces: Sequence[PieceMetadata], piece_length: int, content_length: int | None, *, is_synced: bool
+    ) -> None:
         """Write the rows of pieces that are kept, and the task's with them. Under the lock."""
         there = self._row()
         row_length = content_length
@@ -385,7 +428,7 @@ class TaskFile:
             ttl=self._ttl,
             is_pinned=self._is_pinned,
         )
-        self._catalog.commit_pieces(task, pieces)
+        self._catalog.commit_pieces(task, pieces, is_synced=is_synced)
         self._content_length = content_length
 
     def _check_pieces(self, numbers: Iterable[int]) -> None:

@@ -9,6 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NotStored, StorageError
 from dragonfly_vortex.model import Origin, StoredPiece, StoredTask
+from dragonfly_vortex.storage import tables
 from dragonfly_vortex.storage.tables import (
     ADD_TASK,
     PIECE_COLUMNS,
@@ -114,3 +115,10 @@ class RowTests(SynchronousTestCase):
                 with self.assertRaisesRegex(StorageError, f"64 bits without sign, got {number}"):
                     refused(number)
         self.assertIsNone(signed_or_null(None))
+
+    def test_unsynced(self) -> None:
+        """A piece that may not be on the disk is sound while the kernel runs, and damaged in its next run."""
+        row = piece_row(PIECE, is_synced=False)
+        self.assertEqual(piece_of(TASK.kind, TASK.task_id, row).damage, "")
+        self.patch(tables, "boot_id", lambda: "another")
+        self.assertIn("when the machine stopped", piece_of(TASK.kind, TASK.task_id, row).damage)

@@ -31,6 +31,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.errors import StorageError, StorageFailure
 from dragonfly_vortex.interfaces import IHotPieceStore, ITaskStore
 from dragonfly_vortex.model import FileRange, OpenPiece, Origin, StoredPiece, StoredTask
@@ -38,6 +39,7 @@ from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
+from dragonfly_vortex.storage.disk import boot_id
 from dragonfly_vortex.storage.failures import is_out_of_descriptors
 from dragonfly_vortex.storage.killed_holders import forget_killed_holder, killed_holders
 from dragonfly_vortex.storage.reactor.piece_cache import HotPieces, OpenedPiece, Seen, find_piece, open_piece
@@ -46,6 +48,7 @@ from dragonfly_vortex.storage.reactor.uses import TaskUses
 from dragonfly_vortex.storage.reactor.watch import CatalogWatch
 from dragonfly_vortex.storage.reading import Place
 from dragonfly_vortex.storage.task_file import TaskFile
+from dragonfly_vortex.storage.unsynced import has_unsynced, settle_unsynced
 from dragonfly_vortex.storage.version import CatalogVersion
 from dragonfly_vortex.threads import STOP_TIMEOUT, DaemonThreadPool, run_in_pool
 from dragonfly_vortex.wire import PieceKind
@@ -88,6 +91,9 @@ class PieceStore:
         self._thread: DaemonThreadPool | None = None
         self._disk_thread: DaemonThreadPool | None = None
         self._shutdown_trigger: object = None
+        self._may_be_unsynced = False  # what an earlier process has offered; the storage's thread's
+        self._lingering = 0  # tasks that are closed, and not on the disk yet
+        self._synced = Ending(lambda: not self._lingering)
 
     def start(self) -> Deferred[None]:
         """
@@ -113,6 +119,18 @@ class PieceStore:
             that is as safe as in a ``kill -9``.
         :returns: fires when all that is done, or the time is over.
         """
+        if not self._lingering:
+            return self._stop(timeout)
+        clock = IReactorTime(self._reactor)
+        until = clock.seconds() + timeout
+
+        def stop(_: object) -> Deferred[None]:
+            return self._stop(max(0.0, until - clock.seconds()))
+
+        return self._synced.wait().addTimeout(timeout, clock).addBoth(stop)
+
+    def _stop(self, timeout: float) -> Deferred[None]:
+        """Stop, whether what is offered is on the disk or not."""
         thread, disk_thread = self._thread, self._disk_thread
         if thread is None:
             return succeed(None)
@@ -228,6 +246,7 @@ class PieceStore:
         *,
         ttl: int | None = None,
         is_pinned: bool = False,
+        offers_early: bool = False,
     ) -> StoredTarget:
         """
         A task as the target of a download. Nothing is opened before its ``open``; the file is made where there is none,
@@ -240,9 +259,16 @@ class PieceStore:
         :param origin: what the task was made from, which is kept; None where that is not known.
         :param ttl: see :class:`~dragonfly_vortex.model.StoredTask`; None for what is known of the task.
         :param is_pinned: see there, too.
+        :param offers_early: whether pieces are offered before they are on the disk, and the download does not wait for
+            that; :meth:`stop` does. After the end of the kernel those that are not there are fetched anew.
         """
-        file = TaskFile(self.directory, self._catalog, kind, task_id, digest, origin, ttl=ttl, is_pinned=is_pinned)
-        return StoredTarget(file, self._change, self._at_disk, self._watch.subscribe)
+        sync = not (offers_early and boot_id())
+        file = TaskFile(
+            self.directory, self._catalog, kind, task_id, digest, origin, ttl=ttl, is_pinned=is_pinned, sync=sync
+        )
+        linger = None if sync else self._linger
+        clock = IReactorTime(self._reactor)
+        return StoredTarget(file, self._change, self._at_disk, self._watch.subscribe, linger, clock)
 
     def offer_mark(self) -> object:
         """See :meth:`ITaskStore.offer_mark`."""
@@ -264,6 +290,21 @@ class PieceStore:
             raise
         if self._thread is not None:
             self._checking.start(CHECK_INTERVAL, now=False)
+            if self._may_be_unsynced:
+                settled = self._at_disk(lambda: settle_unsynced(self.directory))
+                settled.addErrback(
+                    lambda failure: self._log.failure("Pieces of a killed process are not settled", failure)
+                )
+
+    def _linger(self, synced: Deferred[None]) -> None:
+        """Have :meth:`stop` wait until a task is on the disk."""
+
+        def done(_: object) -> None:
+            self._lingering -= 1
+            self._synced.look()
+
+        self._lingering += 1
+        synced.addBoth(done)
 
     async def _end(self, finished: Deferred[None], pools: Sequence[DaemonThreadPool]) -> None:
         """End the threads when they have nothing left to do, so that this does not wait, or when the time is over."""
@@ -398,6 +439,7 @@ class PieceStore:
         if not self._catalog.read_only:
             self._content.sweep()
             keep_ballast(self.directory)
+            self._may_be_unsynced = has_unsynced(self.directory)
             self._doubt_what_was_held()
 
     def _offered(self, kind: PieceKind, task_id: str) -> Catalog:

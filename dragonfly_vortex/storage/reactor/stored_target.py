@@ -4,17 +4,23 @@ and committed pieces stay for the next download however this one ends.
 
 Waiting for the disk is done in a thread of its own, so that the storage answers questions meanwhile. Pieces that have
 been verified while it waits are committed together afterwards: one wait and one transaction for all of them.
+
+A running peer does not wait: it offers a piece at once, and then brings it to the disk
+(:mod:`~dragonfly_vortex.storage.reactor.syncing`). Its row says so until that is done, and counts until the kernel
+ends.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred, DeferredLock, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -25,8 +31,9 @@ from dragonfly_vortex.files import read_exactly
 from dragonfly_vortex.geometry import BLOCK_LENGTH, piece_length_for
 from dragonfly_vortex.interfaces import IDownloadTarget, InThread
 from dragonfly_vortex.model import Claim, Found, piece_id
-from dragonfly_vortex.storage.disk import MOST_UNWRITTEN
+from dragonfly_vortex.storage.disk import MOST_UNWRITTEN, free_run
 from dragonfly_vortex.storage.failures import storage_failures
+from dragonfly_vortex.storage.reactor.syncing import Syncing
 from dragonfly_vortex.storage.task_file import TaskFile
 from dragonfly_vortex.wire import PieceMetadata
 
@@ -44,6 +51,9 @@ class StoredTarget:
     :param in_storage: calls a function in the storage's thread, one after the other.
     :param at_disk: calls a function in a thread that may wait for the disk.
     :param subscribe: see :meth:`~dragonfly_vortex.interfaces.ITaskStore.subscribe`.
+    :param linger: what pieces are offered with before they are on the disk: it waits for what is to be done after
+        :meth:`close`. None for pieces that are on the disk before they are offered.
+    :param clock: for pauses before that.
     """
 
     _log = Logger()
@@ -56,7 +66,13 @@ class StoredTarget:
         in_storage: InThread,
         at_disk: InThread,
         subscribe: Callable[[Callable[[], None]], Callable[[], None]],
+        linger: Callable[[Deferred[None]], None] | None = None,
+        clock: IReactorTime | None = None,
     ) -> None:
+        self._linger = linger
+        self._clock = clock
+        self._syncing: Syncing | None = None
+        self._most: int | None = None  # bytes that may wait for the disk, where the download does not
         self.directory: Path = file.directory
         self.task_id = file.task_id
         """The task, which lines of the log about this download name."""
@@ -81,13 +97,22 @@ class StoredTarget:
 
     @property
     def is_behind(self) -> bool:
-        return self._unwritten > MOST_UNWRITTEN
+        waiting = 0 if self._syncing is None else self._syncing.waiting
+        return self._unwritten + waiting > (self._most or MOST_UNWRITTEN)
 
     def open(self) -> Deferred[Found]:
-        return self._in_storage(self._file.open).addCallback(self._opened)
+        return self._in_storage(self._open).addCallback(self._opened)
+
+    def _open(self) -> Found:
+        """In the storage's thread."""
+        found = self._file.open()
+        self._most = None if self._linger is None else max(MOST_UNWRITTEN, free_run())
+        return found
 
     def _opened(self, found: Found) -> Found:
         """The file is open."""
+        if self._linger is not None and self._clock is not None:
+            self._syncing = Syncing(self._file, self._at_disk, self._in_order, self._clock)
         self._descriptor = self._file.descriptor
         task = found.task
         if task is not None and task.content_length is not None and task.content_length < task.piece_length:
@@ -133,16 +158,22 @@ class StoredTarget:
 
     def drop(self, numbers: Sequence[int]) -> Deferred[None]:
         self._piece_length_there = None
+        if self._syncing is not None:
+            self._syncing.forget(numbers)
         return self._in_order(lambda: self._file.drop(numbers))
 
     def publish(self, content_length: int) -> Deferred[None]:
-        return self._in_order(lambda: self._file.publish(content_length))
+        is_synced = self._syncing is None
+        return self._in_order(lambda: self._file.publish(content_length, is_synced=is_synced))
 
     def close(self) -> Deferred[None]:
         if self._descriptor is None:
             return succeed(None)
         self._descriptor = None
-        return self._in_order(self._file.close)
+        closed = self._in_order(self._file.close)
+        if self._syncing is not None and self._linger is not None:
+            self._linger(self._syncing.finish())
+        return closed
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         return self._subscribe(changed)
@@ -160,13 +191,28 @@ class StoredTarget:
         batch, self._waiting = self._waiting, []
         lengths = self._piece_length, self._content_length
         descriptor = self._file.descriptor
-        synced = self._at_disk(lambda: self._sync(descriptor, [metadata for metadata, _ in batch]))
-        committed = synced.addCallback(lambda pieces: self._in_storage(lambda: self._file.commit(pieces, *lengths)))
-        return committed.addBoth(self._committed, batch)
+        pieces, syncing = [metadata for metadata, _ in batch], self._syncing
+        ready: Deferred[Sequence[PieceMetadata]]
+        if syncing is None or not all(piece.digest for piece in pieces):
+            ready = self._at_disk(lambda: self._sync(descriptor, pieces, is_waiting=syncing is None))
+        else:
+            ready = succeed(pieces)
 
-    def _sync(self, descriptor: int, pieces: Sequence[PieceMetadata]) -> list[PieceMetadata]:
-        """In a thread: wait for the disk. A piece whose parent has named no digest gets one."""
-        os.fdatasync(descriptor)
+        def commit(pieces: Sequence[PieceMetadata]) -> Deferred[set[int]]:
+            commit = partial(self._file.commit, pieces, *lengths, is_synced=syncing is None)
+            committed = self._in_storage(commit)
+            return committed if syncing is None else committed.addCallback(offered, pieces, syncing)
+
+        def offered(lost: set[int], pieces: Sequence[PieceMetadata], syncing: Syncing) -> set[int]:
+            syncing.add(piece for piece in pieces if piece.number not in lost)
+            return lost
+
+        return ready.addCallback(commit).addBoth(self._committed, batch)
+
+    def _sync(self, descriptor: int, pieces: Sequence[PieceMetadata], *, is_waiting: bool) -> list[PieceMetadata]:
+        """In a thread: wait for the disk, if that is to be done. A piece whose parent has named no digest gets one."""
+        if is_waiting:
+            os.fdatasync(descriptor)
         return [piece if piece.digest else replace(piece, digest=self._digest(descriptor, piece)) for piece in pieces]
 
     def _digest(self, descriptor: int, piece: PieceMetadata) -> str:

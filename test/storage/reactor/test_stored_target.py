@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -132,6 +133,51 @@ class WriterTests(TestCase):
         with self.assertRaisesRegex(OSError, "No space left"):
             await self.add(writer, 1)
         self.assertEqual(len(await self.store.get_pieces(KIND, TASK_ID)), 1)
+
+    async def test_offered_early(self) -> None:
+        """
+        Where the download does not wait for the disk, a piece is offered at once, and the task can be published and
+        closed; the end of the storage waits until it is on the disk.
+        """
+        may_sync, synced = threading.Event(), list[int]()
+        fdatasync = os.fdatasync
+
+        def held(descriptor: int) -> None:
+            may_sync.wait(60)
+            fdatasync(descriptor)
+            synced.append(descriptor)
+
+        self.addCleanup(may_sync.set)
+        await self.started
+        await self.store._at_disk(lambda: None)  # what is done at the start
+        self.patch(os, "fdatasync", held)
+        writer = self.store.write_task(KIND, TASK_ID, offers_early=True)
+        await writer.open()
+        for number in range(3):
+            await writer.claim(number)
+            await self.add(writer, number)
+        await writer.publish(2500)
+        await writer.close()
+        self.assertEqual(len([piece for piece in await self.store.get_pieces(KIND, TASK_ID) if not piece.damage]), 3)
+        self.assertEqual(synced, [])
+        stopped = self.store.stop()
+        self.assertFalse(stopped.called)
+        may_sync.set()
+        await stopped
+        with Catalog(self.directory) as catalog:
+            self.assertEqual(catalog.unsynced_tasks(), [])
+            self.assertEqual(catalog.get_task(KIND, TASK_ID).content_length, 2500)
+
+    async def test_early_without_digest(self) -> None:
+        """A piece without a digest gets one before it is offered."""
+        writer = self.store.write_task(KIND, TASK_ID, offers_early=True)
+        await writer.open()
+        self.addCleanup(writer.close)
+        await writer.claim(0)
+        os.pwrite(writer.descriptor, CONTENT[:1000], 0)
+        await writer.commit(replace(metadata_of(0), digest=""), 1000, None)
+        (piece,) = await self.store.get_pieces(KIND, TASK_ID)
+        self.assertEqual(piece.metadata.digest, metadata_of(0).digest)
 
     async def test_in_order(self) -> None:
         """What is dropped behind an adding that has not fired is not added again by it."""
