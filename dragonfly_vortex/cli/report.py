@@ -136,10 +136,12 @@ class Report(AbstractContextManager["Report"]):
             details.append(f"{counted(done.fetched_twice, 'byte')} fetched twice")
         if self._way is not None:
             details.append(f"output {self._way.value}")
-        if has_origin:
+        if has_origin and self._arguments.output:
             details.append(f"task {done.task_id}")
         verified = verified_against(done.digest, "its parent's")
-        if done.from_source and not done.digest:
+        if not done.piece_count and not done.digest:
+            verified = "nothing to verify"
+        elif done.from_source and not done.digest:
             verified = "pieces of the source verified against nothing"
         amount = f"{counted(done.content_length, 'byte')} in {counted(done.piece_count, 'piece')}"
         name = self._arguments.output or done.task_id

@@ -14,9 +14,10 @@ import grpc
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from msgspec import Struct
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dragonfly_vortex.cluster.hash_ring import HashRing
 from dragonfly_vortex.cluster.methods import path
@@ -69,6 +70,7 @@ class Schedulers:
         self._ring = HashRing(())  # of those that serve
         self._channels: dict[str, Channel] = {}  # of those that are known
         self._checking: dict[str, Deferred[None]] = {}
+        self._asking: set[Deferred[None]] = set()  # what is behind these
         self._pauses: dict[str, float] = {}
         self._rechecks: dict[str, IDelayedCall] = {}
 
@@ -146,6 +148,8 @@ class Schedulers:
         self._ring = HashRing(())
         channels, self._channels = self._channels, {}
         checks = list(self._checking.values())
+        for asking in list(self._asking):
+            asking.cancel()  # it may wait for a disk that does not answer, to announce this host
         return Deferred.fromCoroutine(_all([*(channel.close() for channel in channels.values()), *checks]))
 
     # -- which of them serve
@@ -163,13 +167,18 @@ class Schedulers:
         self._checking[address] = asked
         self._cancel_recheck(address)
 
+        def failed(failure: Failure) -> None:
+            if not failure.check(CancelledError):
+                self.log.failure("scheduler {address} cannot be asked", failure, address=address)
+
         def end(result: object) -> None:
+            self._asking.discard(asking)
             del self._checking[address]
             asked.callback(None)
 
-        Deferred.fromCoroutine(self._ask(address)).addErrback(
-            lambda failure: self.log.failure("scheduler {address} cannot be asked", failure, address=address)
-        ).addBoth(end)
+        asking = Deferred.fromCoroutine(self._ask(address))
+        self._asking.add(asking)
+        asking.addErrback(failed).addBoth(end)
         return asked
 
     async def _ask(self, address: str) -> None:

@@ -236,7 +236,7 @@ class LocalTasks:
             return
         try:
             if output.span is not None:
-                _copy_span(directory, task, output.path, output.span, overwrite=output.overwrite)
+                _copy_span(directory, task, output.path, output.span, look, overwrite=output.overwrite)
                 return
             try:
                 link_task(directory, task.kind, task.task_id, output.path, overwrite=output.overwrite, sync=False)
@@ -292,13 +292,15 @@ def _verify(directory: Path, task: StoredTask, digest: str, look: _Look) -> None
         raise TaskDigestMismatch(task.task_id, f"digest mismatch expected: {digest}, actual: {hasher.text()}")
 
 
-def _copy_span(directory: Path, task: StoredTask, target: Path, span: tuple[int, int], *, overwrite: bool) -> None:
+def _copy_span(
+    directory: Path, task: StoredTask, target: Path, span: tuple[int, int], look: _Look, *, overwrite: bool
+) -> None:
     """Make a file of the content's length with some of its bytes."""
     try:
         check_target(target, overwrite=overwrite)
         with StagedFile.create(target.parent, target.name) as staged:
             os.truncate(staged.descriptor, task.content_length or 0)
-            _copy_bytes(directory, task, staged.descriptor, span)
+            _copy_bytes(directory, task, staged.descriptor, span, look)
             staged.publish(target, overwrite=overwrite)
     except FileExistsError as error:
         raise OutputExists(f"cannot write {target}: {error.strerror}") from error
@@ -306,7 +308,7 @@ def _copy_span(directory: Path, task: StoredTask, target: Path, span: tuple[int,
         raise OutputError(f"cannot write {target}: {error.strerror}") from error
 
 
-def _copy_bytes(directory: Path, task: StoredTask, output: int, span: tuple[int, int]) -> None:
+def _copy_bytes(directory: Path, task: StoredTask, output: int, span: tuple[int, int], look: _Look) -> None:
     """Copy some bytes of a task's file to their place in another one."""
     with storage_failures(f"cannot read task {task.task_id}"):
         source = Content(directory).open(task.kind, task.task_id)
@@ -316,5 +318,6 @@ def _copy_bytes(directory: Path, task: StoredTask, output: int, span: tuple[int,
             with storage_failures(f"cannot read task {task.task_id}"):
                 read_exactly(source, block, start)
             write_all(output, block, start)
+            look(None)
     finally:
         os.close(source)

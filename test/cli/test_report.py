@@ -10,6 +10,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any, get_args
 
+from msgspec import structs
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.cli.arguments import make_parser
@@ -133,6 +134,16 @@ class ReportTests(SynchronousTestCase):
             ],
         )
         self.assertEqual(self.err.getvalue(), "")
+
+    def test_nothing_to_verify(self) -> None:
+        """An empty task without a digest is verified against nothing; a task without an output is named once."""
+        done = structs.replace(DONE, content_length=0, piece_count=0, digest="", found_piece_count=0, fetched_twice=0)
+        arguments = make_parser().parse_args(["download", "a" * 64, "--store"])
+        with Report(arguments) as report:
+            report.finish(done, {}, has_origin=True)
+        [line] = self.out.getvalue().splitlines()
+        self.assertTrue(line.startswith(f"{'a' * 64}: 0 bytes in 0 pieces, nothing to verify, in 1.2 s"), line)
+        self.assertEqual(line.count("a" * 64), 1)
 
     def test_waits(self) -> None:
         """For people, what a download waits for is a line on standard error; with ``--quiet`` it is not."""

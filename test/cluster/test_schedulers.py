@@ -9,7 +9,7 @@ from typing import cast
 import grpc
 from dragonfly_api import scheduler_pb2
 from twisted.internet import reactor
-from twisted.internet.defer import succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 
 from dragonfly_vortex.cluster.schedulers import Schedulers
@@ -66,6 +66,23 @@ class SchedulersTests(MemberTestCase):
         await schedulers.stop()
         await checked
         self.assertEqual(clock.getDelayedCalls(), [])
+
+    async def test_stop_while_the_host_is_measured(self) -> None:
+        """The end does not wait for an announcement that waits for a disk which does not answer."""
+        scheduler = await self.scheduler()
+        settings = GRPCSettings(reactor=cast(IRPCReactor, reactor), credentials=None, connect_timeout=60.0)
+        measuring: list[Deferred[bool]] = []
+
+        def welcome(address: str) -> Deferred[bool]:
+            measuring.append(Deferred())
+            return measuring[0]
+
+        schedulers = Schedulers(settings, welcome)
+        schedulers.set_known([f"127.0.0.1:{scheduler.port}"])
+        checked = schedulers.check()
+        await self.until(lambda: bool(measuring))
+        await schedulers.stop()
+        await checked
 
     async def test_tls(self) -> None:
         """With certificate, key and authority both sides show who they are; without them nothing is announced."""

@@ -54,6 +54,21 @@ class LocalTasksTests(TestCase):
         again = self.tasks.put_output(task, OutputRequest(path=self.output, span=span), "")
         await self.assertFailure(again, OutputExists)
 
+    async def test_cancelled_range(self) -> None:
+        """A copy of a range that is given up ends at its next block, and leaves nothing at its place."""
+        task = await self.imported()
+        looks: list[object] = []
+
+        def look(_: object) -> None:
+            looks.append(_)
+            if len(looks) == 2:
+                raise CancelledError
+
+        output = OutputRequest(path=self.output, span=(0, LENGTH))
+        with self.assertRaises(CancelledError):
+            self.tasks._put_output(task, output, "", look)
+        self.assertEqual([path.name for path in self.directory.iterdir() if path.is_file()], ["file"])
+
     async def test_cancelled_import(self) -> None:
         """An import that is given up ends, and leaves nothing in the storage."""
         importing = self.tasks.import_file(self.request)
