@@ -205,6 +205,17 @@ class TaskRequest:
         return self.digest, dict(self.headers), self.token, self.may_ask_source, self.is_foreign, self.parents
 
 
+class BlockSubject(Struct, frozen=True, kw_only=True):
+    """
+    The properties of a request by which an operator can block it. Each is None where the request does not have it.
+    """
+
+    url: str | None = None
+    application: str | None = None
+    tag: str | None = None
+    priority: int | None = None
+
+
 class ImportRequest(Struct, frozen=True, kw_only=True):
     """
     A request to have a file in the storage.

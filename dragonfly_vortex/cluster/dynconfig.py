@@ -1,5 +1,5 @@
 """
-The addresses of the schedulers: those of the configuration, and those of the file that the reference calls dynconfig.
+The file that the reference calls dynconfig: the addresses of the schedulers, and what is not downloaded.
 
 Read from dragonfly-client 1.5.10, ``dynconfig/local.rs``. A list of addresses there goes before a name, and a name
 stands for all addresses that it has, or for the IPv4 ones where it has both. Addresses are used once, in order.
@@ -12,9 +12,10 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 
-from msgspec import Struct, structs
+from msgspec import Struct, field, structs
 
 from dragonfly_vortex.address import split_address
+from dragonfly_vortex.cluster.block_list import BlockLists, read_block_lists
 from dragonfly_vortex.config.kinds import AddressAndPort, ListOf
 from dragonfly_vortex.config.yaml_tree import Items, Node, Scalar, Section, shown
 from dragonfly_vortex.errors import ConfigError
@@ -25,17 +26,25 @@ _DEFAULT_NAME = "dragonfly-scheduler:8002"
 """Where the schedulers are if the file does not say it."""
 
 
+_CLIENT, _SEED = "clientConfig", "seedClientConfig"
+"""The keys of what peers of the two types block."""
+
+
 class Dynconfig(Struct, frozen=True, kw_only=True):
     """
     The contents of the file.
 
     :param addresses: ``IP:PORT`` of each scheduler.
     :param name: ``NAME:PORT``, where there are no addresses.
+    :param client: what peers that are no seeds block.
+    :param seed: what seeds block.
     :param unused: the keys of the file that are not used here.
     """
 
     addresses: tuple[str, ...] = ()
     name: str = ""
+    client: BlockLists = field(default_factory=dict)
+    seed: BlockLists = field(default_factory=dict)
     unused: tuple[str, ...] = ()
 
 
@@ -49,8 +58,13 @@ def read_dynconfig(path: Path) -> Dynconfig:
 
     file = str(path)
     document = read_document(file)
-    unused = tuple(sorted({entry.key for entry in document.entries} - {"scheduler"}))
-    return structs.replace(_schedulers(file, _below(document, "scheduler")), unused=unused)
+    unused = tuple(sorted({entry.key for entry in document.entries} - {"scheduler", _CLIENT, _SEED}))
+    return structs.replace(
+        _schedulers(file, _below(document, "scheduler")),
+        client=read_block_lists(file, _below(document, _CLIENT), _CLIENT),
+        seed=read_block_lists(file, _below(document, _SEED), _SEED),
+        unused=unused,
+    )
 
 
 def _schedulers(file: str, scheduler: Node | None) -> Dynconfig:

@@ -19,6 +19,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from dragonfly_vortex.address import split_address
+from dragonfly_vortex.cluster.block_list import BlockLists
 from dragonfly_vortex.cluster.dynconfig import Dynconfig, in_order, read_dynconfig, resolve
 from dragonfly_vortex.cluster.host import announcement, host_id
 from dragonfly_vortex.cluster.methods import METHODS
@@ -31,7 +32,7 @@ from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.errors import ConfigError
 from dragonfly_vortex.host_stats import HostMeter, NetworkMeter
 from dragonfly_vortex.identity import new_peer_id
-from dragonfly_vortex.model import StoredTask
+from dragonfly_vortex.model import BlockSubject, StoredTask
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.credentials import channel_credentials
 from dragonfly_vortex.rpc.status import CallFailed, Status
@@ -81,6 +82,7 @@ class Membership:
         self._is_stopped = False
         self._pool: DaemonThreadPool | None = None
         self._is_checked = False  # whether schedulers have been asked once
+        self._block_lists: BlockLists = {}
         self._early: list[Registration] = []
         self._registrations: set[Registration] = set()
 
@@ -103,6 +105,7 @@ class Membership:
                 port=self._port,
             )
         dynconfig = self._read_dynconfig()
+        self._block_lists = self._lists_of(dynconfig)
         if dynconfig.unused:
             text = "keys of {file} that are not used here: {keys}"
             self.log.warn(text, file=config.dynconfig.file, keys=", ".join(dynconfig.unused))
@@ -227,11 +230,17 @@ class Membership:
             self._registrations.discard(registration)
             self._announcer.release(registration.request)
 
+    def blocks(self, kind: PieceKind, subject: BlockSubject, *, is_import: bool) -> bool:
+        """Whether the operator of the cluster has a download, or an import, of a kind of task blocked."""
+        block_list = self._block_lists.get((kind, is_import))
+        return block_list is not None and block_list.blocks(subject)
+
     async def _refresh(self, dynconfig: Dynconfig | None = None) -> None:
         """Find out which schedulers there are, and which serve."""
         try:
             if dynconfig is None:
                 dynconfig = await self._in_thread(self._read_dynconfig)
+            self._block_lists = self._lists_of(dynconfig)
             addresses = dynconfig.addresses
             if dynconfig.name and not self._is_stopped:
                 addresses = await self._in_thread(partial(resolve, dynconfig.name))
@@ -250,6 +259,10 @@ class Membership:
         """One turn of a loop, which goes on where a turn fails, for example because there is no thread."""
         turn = Deferred.fromCoroutine(work)
         return turn.addErrback(lambda failure: self.log.failure("schedulers cannot be asked now", failure))
+
+    def _lists_of(self, dynconfig: Dynconfig) -> BlockLists:
+        """The block lists for a peer of this type."""
+        return dynconfig.seed if self._config.seed_peer.enable else dynconfig.client
 
     def _read_dynconfig(self) -> Dynconfig:
         file = self._config.dynconfig.file

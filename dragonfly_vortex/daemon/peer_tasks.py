@@ -33,6 +33,7 @@ from dragonfly_vortex.identity import host_id_of, new_peer_id
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.model import (
     ArrivedPiece,
+    BlockSubject,
     ImportRequest,
     OpenPiece,
     Origin,
@@ -88,6 +89,10 @@ class LocalTasks:
 
     def download(self, request: TaskRequest, tell: Callable[[ArrivedPiece], None]) -> Deferred[StoredTask]:
         return self._downloads.download(request, tell)
+
+    def blocks(self, kind: PieceKind, subject: BlockSubject, *, is_import: bool) -> Deferred[bool]:
+        membership = self._downloads.membership
+        return succeed(membership is not None and membership.blocks(kind, subject, is_import=is_import))
 
     def prefetch(self, request: TaskRequest) -> None:
         not_prefetched = self._downloads.metrics.prefetch(request)

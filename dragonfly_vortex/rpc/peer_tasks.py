@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
 
-from dragonfly_vortex.model import ArrivedPiece, ImportRequest, OpenPiece, OutputRequest, StoredTask, TaskRequest
+from dragonfly_vortex.model import (
+    ArrivedPiece,
+    BlockSubject,
+    ImportRequest,
+    OpenPiece,
+    OutputRequest,
+    StoredTask,
+    TaskRequest,
+)
 from dragonfly_vortex.wire import PieceKind
 
 if TYPE_CHECKING:
@@ -41,6 +49,13 @@ class PeerTasks(Protocol):
 
     def download(self, request: TaskRequest, tell: Callable[[ArrivedPiece], None]) -> Deferred[StoredTask]:
         """See :meth:`~dragonfly_vortex.daemon.downloads.Downloads.download`."""
+
+    def blocks(self, kind: PieceKind, subject: BlockSubject, *, is_import: bool) -> Deferred[bool]:
+        """
+        Whether the operator of the cluster has a request blocked.
+
+        :param is_import: whether it is for an import, and not for a download.
+        """
 
     def prefetch(self, request: TaskRequest) -> None:
         """Have a task downloaded, however its callers end. A failure is logged."""

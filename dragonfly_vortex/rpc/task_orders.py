@@ -13,12 +13,12 @@ from msgspec import Struct
 from dragonfly_vortex.digest import parse_digest
 from dragonfly_vortex.errors import InvalidOrigin
 from dragonfly_vortex.identity import digest_in_url, task_id_of
-from dragonfly_vortex.model import ByteRange, ImportRequest, Origin, OutputRequest, TaskRequest
+from dragonfly_vortex.model import BlockSubject, ByteRange, ImportRequest, Origin, OutputRequest, TaskRequest
 from dragonfly_vortex.rpc.status import Status
 from dragonfly_vortex.rpc.task_methods import TaskMethod
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["CallRefused", "DownloadOrder", "download_order", "import_order"]
+__all__ = ["CallRefused", "DownloadOrder", "block_subject", "download_order", "import_order"]
 
 _PRIORITY = 6
 """The last of the priorities, and that of a request which has none, as of ``dfget``."""
@@ -118,6 +118,20 @@ def download_order(method: TaskMethod, message: Any, *, is_foreign: bool) -> Dow
         needs_content=message.need_piece_content,
         is_prefetch=getattr(message, "prefetch", False),
     )
+
+
+def block_subject(message: Any) -> BlockSubject:
+    """
+    Read the properties of a request by which an operator can block it.
+
+    :param message: a request for a download or an import.
+    """
+    if "download" in message.DESCRIPTOR.fields_by_name:
+        message = message.download
+    fields = message.DESCRIPTOR.fields_by_name
+    said = {name for name in ("application", "tag") if name in fields and message.HasField(name)}
+    said |= {name for name in ("url", "priority") if name in fields}
+    return BlockSubject(**{name: getattr(message, name) for name in said})
 
 
 def import_order(method: TaskMethod, message: Any) -> ImportRequest:

@@ -49,7 +49,7 @@ from dragonfly_vortex.rpc.peer_tasks import PeerTasks, SourceEntries
 from dragonfly_vortex.rpc.status import Status, status_of
 from dragonfly_vortex.rpc.streams import Context
 from dragonfly_vortex.rpc.task_methods import LOCAL_SERVICE, TaskMethod, listed_reply, task_methods
-from dragonfly_vortex.rpc.task_orders import CallRefused, download_order, import_order
+from dragonfly_vortex.rpc.task_orders import CallRefused, block_subject, download_order, import_order
 from dragonfly_vortex.rpc.task_stream import DownloadStream
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from dragonfly_vortex.wire.messages import printable
@@ -139,6 +139,7 @@ class TaskRPCs:
         try:
             self._require_right()
             message = parse(method.request, data, MAX_TASK_REQUEST)
+            await self._require_permission(method, message, is_import=False)
             order = download_order(method, message, is_foreign=not self._is_local)
             await DownloadStream(self._tasks, self._thread, method, order, context, self._content_of).serve()
         except Exception as error:
@@ -229,6 +230,7 @@ class TaskRPCs:
         return Empty()
 
     async def _import(self, method: TaskMethod, message: Any) -> Message:
+        await self._require_permission(method, message, is_import=True)
         if method.kind is PieceKind.PERSISTENT:
             raise CallRefused(StatusCode.UNIMPLEMENTED, "this peer uploads to no object storage")
         order = import_order(method, message)
@@ -266,6 +268,18 @@ class TaskRPCs:
         """
         if self._refusal:
             raise CallRefused(StatusCode.PERMISSION_DENIED, self._refusal)
+
+    async def _require_permission(self, method: TaskMethod, message: Any, *, is_import: bool) -> None:
+        """
+        See whether the operator of the cluster has a request of a program on this machine blocked.
+
+        :raises CallRefused: it is. The words are the reference's.
+        """
+        if self._is_local:
+            blocks = partial(self._tasks.blocks, method.kind, block_subject(message), is_import=is_import)
+            if await self._thread.ask(blocks):
+                act = "upload" if is_import else "download"
+                raise CallRefused(StatusCode.PERMISSION_DENIED, f"{act} rejected by blocklist policy")
 
     async def _abort(self, context: Context, error: Exception) -> NoReturn:
         """End a call with what a caller may know of an error."""

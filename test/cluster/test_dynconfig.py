@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.cluster.dynconfig import Dynconfig, in_order, read_dynconfig, resolve
 from dragonfly_vortex.errors import ConfigError
+from dragonfly_vortex.wire import PieceKind
 
 
 class DynconfigTests(SynchronousTestCase):
@@ -39,9 +40,18 @@ class DynconfigTests(SynchronousTestCase):
             self.assertEqual(self.read(text), Dynconfig(name=name))
 
     def test_unused(self) -> None:
-        """The reference's block lists are not used, and named."""
-        read = self.read("seedClientConfig: {}\nclientConfig: {blockList: {}}\nscheduler: {addr: 'name:1'}\n")
-        self.assertEqual(read, Dynconfig(name="name:1", unused=("clientConfig", "seedClientConfig")))
+        """Keys that are not used are named."""
+        read = self.read("other: {}\nclientConfig: {blockList: {}}\nscheduler: {addr: 'name:1'}\n")
+        self.assertEqual(read, Dynconfig(name="name:1", unused=("other",)))
+
+    def test_block_lists(self) -> None:
+        """Each type of peer has its block lists."""
+        read = self.read(
+            "clientConfig: {blockList: {task: {download: {tags: [a]}}}}\n"
+            "seedClientConfig: {blockList: {task: {download: {tags: [b]}}}}\n"
+        )
+        key = (PieceKind.STANDARD, False)
+        self.assertEqual((read.client[key].tags, read.seed[key].tags), ({"a"}, {"b"}))
 
     def test_refused(self) -> None:
         """What the reference refuses is refused, with the key."""

@@ -8,6 +8,7 @@ from dragonfly_api import dfdaemon_pb2
 from google.protobuf.empty_pb2 import Empty
 from grpc import StatusCode
 
+from dragonfly_vortex.cluster.dynconfig import read_dynconfig
 from dragonfly_vortex.model import Origin
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.wire import PieceKind
@@ -65,6 +66,25 @@ class MemberTests(ClusterTestCase):
         task = await self.call("UploadPersistentCacheTask", request)
         (started,) = self.calls("UploadPersistentCacheTaskStarted")
         self.assertEqual((started.task_id, started.content_length), (task.id, LENGTH))
+
+    async def test_blocked(self) -> None:
+        """What the operator of the cluster has blocked is neither downloaded nor imported for programs here."""
+        file = self.directory / "dynconfig.yaml"
+        lists = "task: {download: {urls: ['forbidden']}}, persistentCacheTask: {upload: {tags: [secret]}}"
+        file.write_text(f"clientConfig: {{blockList: {{{lists}}}}}\n", encoding="utf-8")
+        member: Any = self.peer._member
+        member._membership._block_lists = read_dynconfig(file).client
+        download = dfdaemon_pb2.DownloadTaskRequest()
+        download.download.url = "http://origin.example/forbidden"
+        upload = dfdaemon_pb2.UploadPersistentCacheTaskRequest(path=str(self.directory / "file"), tag="secret")
+        for name, request, act in (
+            ("DownloadTask", download, "download"),
+            ("UploadPersistentCacheTask", upload, "upload"),
+        ):
+            refused = await self.refusal(self.call(name, request))
+            self.assertEqual(refused, (StatusCode.PERMISSION_DENIED, f"{act} rejected by blocklist policy"))
+        upload.tag = "other"
+        await self.call("UploadPersistentCacheTask", upload)
 
     async def test_asked(self) -> None:
         """The local door tells what the scheduler knows of a task, and has it forget this host."""
