@@ -107,6 +107,10 @@ class ExamplesTests(SynchronousTestCase):
                 self.assertEqual((ran.returncode, ran.stderr), (0, ""), name)
                 self.assertRegex(ran.stdout, r"\A100000 bytes, served at IPv4Address\(.*\)\n\Z")
 
+    def test_memory_swarm(self) -> None:
+        """A swarm in memory: a child gets the task in spite of a liar."""
+        self.assert_says(r"True without liar in \d\.\d s", "memory_swarm")
+
     def test_send_file(self) -> None:
         """A file is sent to each client."""
         with subprocess.Popen(

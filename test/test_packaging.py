@@ -12,6 +12,7 @@ import atexit
 import configparser
 import email
 import functools
+import importlib.util
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -89,6 +90,39 @@ def build() -> Build:
     (sdist,) = dist.glob("*.tar.gz")
     (wheel,) = dist.glob("*.whl")
     return Build(checkout=checkout, sources=sources, sdist=sdist, wheel=wheel)
+
+
+_USERS_PROGRAM = """
+from __future__ import annotations
+
+from dragonfly_vortex import Download, PieceKind, VortexPeer, load_config
+from dragonfly_vortex.events import DownloadedTask, DownloadEvent, PieceKept, as_json
+from dragonfly_vortex.wire import PieceRequest
+
+
+async def seconds_of(peer: VortexPeer, task_id: str) -> dict[int, float]:
+    download: Download = peer.download(task_id, kind=PieceKind.STANDARD, parents=["10.0.0.7:4005"])
+    seconds: dict[int, float] = {}
+    async for event in download:
+        print(line_of(event))
+        if isinstance(event, PieceKept):
+            seconds[event.number] = event.seconds
+    first: bytes = await download.read(0, 10)
+    done: DownloadedTask = await download.done
+    return seconds if done.content_length > len(first) else {}
+
+
+def line_of(event: DownloadEvent) -> str:
+    return as_json(event).decode()
+
+
+def limit_of(path: str) -> int:
+    return load_config(path).config.upload.bandwidth_limit
+
+
+def request_of(task_id: str) -> bytes:
+    return PieceRequest(packet_id=1, kind=PieceKind.CACHE, task_id=task_id, number=0).to_bytes()
+"""
 
 
 class PackagingTests(SynchronousTestCase):
@@ -189,6 +223,28 @@ class PackagingTests(SynchronousTestCase):
         self.assertIn("Apache-2.0", (said["License-Expression"], said["License"]))
         self.assertEqual(said["Requires-Python"], ">=3.10")
         self.assertEqual(dict(commands["console_scripts"]), {"dfvortex": "dragonfly_vortex.cli:main"})
+
+    def test_types_of_a_users_project(self) -> None:
+        """A program that uses the installed wheel is checked by its types: what is wrong is found, and only that."""
+        if importlib.util.find_spec("mypy") is None:
+            raise SkipTest("mypy is not installed")
+        python = self.install(build().wheel)
+        project = Path(self.mktemp()).absolute()
+        project.mkdir()
+        project.joinpath("good.py").write_text(_USERS_PROGRAM, encoding="utf-8")
+        wrong = _USERS_PROGRAM.replace("event.seconds", "event.second").replace("read(0, 10)", "read('0', 10)")
+        project.joinpath("wrong.py").write_text(wrong, encoding="utf-8")
+
+        def check(name: str) -> list[str]:
+            mypy = (sys.executable, "-m", "mypy", "--strict", "--python-executable", python, f"{name}.py")
+            ran = subprocess.run(mypy, cwd=project, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            return ran.stdout.splitlines()
+
+        self.assertEqual(check("good"), ["Success: no issues found in 1 source file"])
+        found = check("wrong")
+        self.assertEqual(len(found), 3, found)
+        self.assertIn('"PieceKept" has no attribute "second"', found[0])
+        self.assertIn('Argument 1 to "read" of "Download" has incompatible type "str"', found[1])
 
     def test_sdist_is_whole(self) -> None:
         """The sdist holds the sources, each file of them, so that the tests can be run out of it."""
