@@ -19,15 +19,15 @@ from dragonfly_vortex.config import Config
 from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.errors import UnknownProtocol, WrongTransport
 from dragonfly_vortex.interfaces import IDownloader, IPieceAnnouncer
-from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import Origin, SourceStat
 from dragonfly_vortex.peer_exchange import PeerExchange
-from dragonfly_vortex.transport.endpoints import Dial
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport_table import BEST, SOURCES, Transport, load_code, transports_named
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the command loads the reactor later, without TLS where it can, and has no metrics
     from dragonfly_vortex.downloaders.http import SourceDownloader
+    from dragonfly_vortex.metrics.task_metrics import TaskMetrics
+    from dragonfly_vortex.transport.endpoints import Dial
 
 __all__ = ["AnnouncerBuilder", "DownloaderBuilder", "DownloaderFactory", "MakeAnnouncer", "Negotiation", "negotiate"]
 

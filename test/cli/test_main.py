@@ -91,6 +91,7 @@ class CommandTests(SynchronousTestCase):
             "importlib.metadata",
             "encodings.idna",
             "dragonfly_vortex.daemon.service",
+            "dragonfly_vortex.metrics",
             "dragonfly_vortex.vortex.server_protocol",
         }
         self.assertEqual(loaded & heavy, set())
