@@ -134,7 +134,7 @@ class Report(AbstractContextManager["Report"]):
             details.append(f"{counted(done.found_piece_count, 'piece')} there before")
         if done.fetched_twice:
             details.append(f"{counted(done.fetched_twice, 'byte')} fetched twice")
-        if self._way is not None:
+        if self._way is not None and self._arguments.output != STDOUT:  # a pipe takes a copy only
             details.append(f"output {self._way.value}")
         if has_origin and self._arguments.output:
             details.append(f"task {done.task_id}")
