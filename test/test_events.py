@@ -9,6 +9,7 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.events import (
+    DigestMismatched,
     DownloadedTask,
     DownloadEvent,
     DownloadFailed,
@@ -43,6 +44,7 @@ _EVENTS: dict[str, DownloadEvent] = {
     "waiting": Waiting(reason=WaitReason.SILENT_PARENT, text="parent a:1 is silent", parent="a:1", seconds=7.0),
     "parent_added": ParentAdded(parent="a:1"),
     "parent_dropped": ParentDropped(parent="a:1", reason="removed"),
+    "digest_mismatched": DigestMismatched(number=1, parent="a:1", reason="expected crc32:0, got crc32:1"),
     "finished": DownloadFinished(
         task=DownloadedTask(
             task_id="t",
