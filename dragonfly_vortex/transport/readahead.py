@@ -125,7 +125,12 @@ def read_resident(content: FileRange, read_ahead: ReadAhead | None) -> bytearray
         if read_ahead is None:
             got = read_at(descriptor, memoryview(data), offset)
         elif _CAN_PROBE and not read_ahead.is_blind:
-            got = os.preadv(descriptor, [data], offset, os.RWF_NOWAIT)
+            try:
+                got = os.preadv(descriptor, [data], offset, os.RWF_NOWAIT)
+            except OSError as error:
+                if error.errno != errno.EOPNOTSUPP:
+                    return None
+                got = read_at(descriptor, memoryview(data), offset)  # a file system whose pages are always there
         else:
             return None
     except OSError:

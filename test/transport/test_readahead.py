@@ -62,6 +62,15 @@ class PagesTests(TestCase):
         self.assertEqual(read_resident(small, None), content[64 * KIB : 68 * KIB])  # which waits for the disk
         self.assertEqual(read_resident(small, self.read_ahead), content[64 * KIB : 68 * KIB])
         self.assertIsNone(read_resident(FileRange(descriptor, 127 * KIB, 4 * KIB), self.read_ahead))
+        preadv = os.preadv
+
+        def preadv_of_tmpfs(descriptor: int, buffers: Sequence[bytearray], offset: int, flags: int = 0) -> int:
+            if flags:
+                raise OSError(errno.EOPNOTSUPP, "tmpfs")
+            return preadv(descriptor, buffers, offset)
+
+        self.patch(os, "preadv", preadv_of_tmpfs)
+        self.assertEqual(read_resident(small, self.read_ahead), content[64 * KIB : 68 * KIB])
         self.read_ahead.is_blind = True
         self.assertIsNone(read_resident(small, self.read_ahead))
         self.assertIsNone(read_resident(FileRange(-1, 0, 1), None))
