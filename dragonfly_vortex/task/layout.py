@@ -99,18 +99,24 @@ class Layout:
         Bytes of the whole task, as honest parents say; None where none does. More than there can be in pieces of that
         length does not count.
         """
-        most = (self.piece_length or MAX_PIECE_LENGTH) * MAX_PIECE_COUNT
         for parent in self._parents.values():  # a plain loop: this is asked many times for each piece
             told = parent.told_content_length
-            if told is not None and told <= most and parent.is_honest:
+            if told is not None and parent.is_honest and told <= self._most:
                 return told
         return None
 
     @property
+    def _most(self) -> int:
+        """The most bytes that there can be in pieces of that length."""
+        return (self.piece_length or MAX_PIECE_LENGTH) * MAX_PIECE_COUNT
+
+    @property
     def told_count(self) -> int | None:
         """How many pieces that makes."""
+        if self.piece_length is None:
+            return None
         told = self.told_length
-        return None if told is None or self.piece_length is None else _count(told, self.piece_length)
+        return None if told is None else _count(told, self.piece_length)
 
     @property
     def content_length(self) -> int | None:

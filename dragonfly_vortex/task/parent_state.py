@@ -190,8 +190,9 @@ class Parent(Struct, kw_only=True, eq=False):
 
     def denies(self, number: int) -> bool:
         """Whether it has announced all that it has, and not this piece."""
-        is_believed = self.is_honest and not self.is_removed
-        return is_believed and not self.is_open and not self.is_announcing and number not in self.announced
+        if self.is_open or self.is_announcing or number in self.announced:
+            return False
+        return self.is_honest and not self.is_removed
 
     def has_failed_at(self, number: int) -> bool:
         """Whether it has failed to give a piece so often that it is not asked for it again."""

@@ -283,8 +283,10 @@ class Choice:
         if hold and self._is_end(hold):
             return hold
         new = self._new_number()
-        is_denied = any(parent.denies(new) for parent in self._parents.values())
-        return new if new and is_denied and self._is_end(new) else None
+        for parent in self._parents.values():  # a plain loop: this is asked many times for each piece
+            if parent.denies(new):
+                return new if new and self._is_end(new) else None
+        return None
 
     def _hold(self) -> int | None:
         """The lowest number that is not verified and that some parent does not have: nothing beyond it is asked for."""

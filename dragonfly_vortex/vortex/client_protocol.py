@@ -10,6 +10,7 @@ connection is good for another piece.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import ClassVar
@@ -154,7 +155,7 @@ class VortexClientProtocol(Protocol):
             allow_empty_digest=self._settings.allow_empty_digest,
             splicer=self._settings.splicer,
         )
-        self.transport.write(data)
+        self._send(data)
         return result
 
     def close(self) -> None:
@@ -249,6 +250,17 @@ class VortexClientProtocol(Protocol):
         if transfer is not None and transfer.outcome is not None:
             self._transfer = None
             transfer.tell(self._pace.rested - self._rested_before)
+
+    def _send(self, data: bytes) -> None:
+        """
+        Send a request at once: the transport would first have the reactor ask whether the socket can take it, which is
+        almost always true. Nothing waits in the transport: the one before has been answered.
+        """
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # it is full, or the connection is gone, as the transport will find out
+                data = data[self._socket.send(data) :]
+        if data:
+            self.transport.write(data)
 
     # -- how the connection ends
 

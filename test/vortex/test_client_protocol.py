@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
@@ -15,6 +16,7 @@ from twisted.internet.endpoints import TCP4ClientEndpoint
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IReactorTCP, IReactorTime, ITCPTransport
 from twisted.internet.task import Clock, deferLater
+from twisted.internet.threads import deferToThread
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -478,6 +480,34 @@ class RealConnectionTests(TestCase):
             protocol = await self.connect(self.settings(limiter=limiter))
             self.assertEqual(protocol.transport.bufferSize, expected)
 
+    async def test_asks_at_once(self) -> None:
+        """A request is with the kernel when the call returns; one that finds no room waits in the transport."""
+        piece = sample_piece(100)
+        for is_full in (False, True):
+            with socket.create_server(("127.0.0.1", 0)) as listening:
+                endpoint = TCP4ClientEndpoint(reactor, *listening.getsockname())
+                protocol = await endpoint.connect(VortexClientFactory(PARENT, self.settings()))
+                assert isinstance(protocol, VortexClientProtocol)
+                parent, _ = listening.accept()
+                with parent:
+                    parent.settimeout(10)
+                    sock = handle(protocol.transport)
+                    filled = 0
+                    with contextlib.suppress(BlockingIOError):
+                        while is_full:
+                            filled += sock.send(bytes(1_000_000))
+                    result = protocol.download_piece(piece.request(self.sink()))
+                    request = PieceRequest(packet_id=0, kind=piece.kind, task_id=piece.task_id, number=piece.number)
+                    expected = bytes(filled) + request.to_bytes()
+                    if is_full:
+                        received = await deferToThread(receive, parent, len(expected))
+                    else:
+                        received = receive(parent, len(expected))
+                    self.assertTrue(received == expected)
+                    result.cancel()
+                    with self.assertRaises(CancelledError):
+                        await result
+
     async def test_takes(self) -> None:
         """Of a large piece most is taken past the wire into the file; one piece after the other is exact."""
         protocol = await self.connect()
@@ -693,6 +723,15 @@ class CountingFileSink(FileSink):
 def cause(error: object) -> object:
     """What an error came from."""
     return getattr(error, "__cause__", None)
+
+
+def receive(sock: socket.socket, length: int) -> bytes:
+    """Receive so many bytes, while they come."""
+    parts = []
+    while length and (part := sock.recv(min(length, 65536))):
+        parts.append(part)
+        length -= len(part)
+    return b"".join(parts)
 
 
 def handle(transport: ITCPTransport) -> socket.socket:
