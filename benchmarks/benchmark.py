@@ -41,6 +41,7 @@ class Options:
     :param size: bytes of the contest's file; None for the contest's own.
     :param only: names of the contestants that take part; all where it is empty.
     :param scratch: where temporary directories are made; None for the system's default.
+    :param against: a checkout of an earlier version, for what compares versions; None for none.
     """
 
     quick: bool = False
@@ -48,6 +49,7 @@ class Options:
     size: int | None = None
     only: Sequence[str] = ()
     scratch: Path | None = None
+    against: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.machine import PROGRAMS
-from benchmarks.processes import run_to_end
+from benchmarks.processes import run_to_end, running
 
 __all__ = [
     "Task",
@@ -60,18 +60,19 @@ def make_file(path: Path, length: int) -> None:
         os.fsync(file.fileno())  # or it would be written while something is measured
 
 
-def import_file(source: Path, piece_length: int, storage: Path) -> Task:
+def import_file(source: Path, piece_length: int, storage: Path, *, package: Path | None = None) -> Task:
     """
     Import a file by ``dfvortex import``, as a link: all storages have their bytes in the same pages.
 
     :param piece_length: bytes of a piece.
     :param storage: the storage's directory; it is made.
+    :param package: a checkout whose package runs; None for the one that is installed.
     :raises DidNotWork: it failed.
     """
     config = storage.with_suffix(".yaml")
     config.write_text(f"storage: {{dir: {storage}}}\n", encoding="utf-8")
     options: list[str | Path] = ["--link", "--config", config, "--piece-length", str(piece_length)]
-    command = [PROGRAMS / "dfvortex", "import", *options, source]
+    command = [*running(package), PROGRAMS / "dfvortex", "import", *options, source]
     ran = run_to_end(command, storage.parent, _TO_IMPORT).checked("import")
     return Task(task_id=ran.output.splitlines()[-1], source=source, storage=storage)
 

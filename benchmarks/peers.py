@@ -7,7 +7,7 @@ import urllib.request
 from pathlib import Path
 
 from benchmarks.machine import PROGRAMS
-from benchmarks.processes import DidNotWork, Server
+from benchmarks.processes import DidNotWork, Server, running
 
 __all__ = ["Peer", "download"]
 
@@ -28,6 +28,7 @@ class Peer(Server):
     :param workers: how many processes serve by Vortex.
     :param upload_limit: bytes per second that it sends at most; None for no limit, and no page of metrics. With a limit
         :attr:`uploaded` counts.
+    :param package: a checkout whose package runs; None for the one that is installed.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Peer(Server):
         workers: int = 1,
         *,
         upload_limit: int | None = None,
+        package: Path | None = None,
     ) -> None:
         says = _SERVING.format("Vortex" if protocol == "tcp" else "gRPC")
         if workers > 1:  # the main process's socket is there before its workers are
@@ -46,8 +48,12 @@ class Peer(Server):
             says = rf"{_SERVING.format('metrics')}(?s:.*?){says}"
         self.config = directory / "parent.yaml"
         """Its configuration, which commands on the same storage can use."""
+        self.prefix = running(package)
+        """What stands before a command that is to run the same package."""
         super().__init__(
-            [PROGRAMS / "twistd", "-n", "--pidfile=", "dfvortex", "--config", self.config], directory, says
+            [*self.prefix, PROGRAMS / "twistd", "-n", "--pidfile=", "dfvortex", "--config", self.config],
+            directory,
+            says,
         )
         upload = "" if upload_limit is None else f"bandwidth_limit: {upload_limit}, "
         metrics = "enable: false" if upload_limit is None else "server: {ip: 127.0.0.1, port: 0}"

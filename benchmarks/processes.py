@@ -35,6 +35,7 @@ __all__ = [
     "processor_seconds",
     "run_in_turn",
     "run_to_end",
+    "running",
     "wait_for_end",
 ]
 
@@ -107,6 +108,15 @@ def held_back(number: int) -> Iterator[None]:
         signal.signal(number, usual)
         if came:
             signal.raise_signal(number)
+
+
+def running(package: Path | None) -> list[str | Path]:
+    """
+    What stands before a command of ours that is to run another version.
+
+    :param package: a checkout whose package runs; None for the one that is installed.
+    """
+    return [] if package is None else ["env", f"PYTHONPATH={package.resolve()}"]
 
 
 def run_to_end(command: Sequence[str | Path], directory: Path, timeout: float) -> Ran:
