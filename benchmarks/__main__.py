@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import dragonfly_vortex
-from benchmarks import contest, fairness, memory, small_pieces, start_up, swarm, swarm_simulated, workers
+from benchmarks import contest, fairness, memory, small_pieces, speed, start_up, swarm, swarm_simulated, workers
 from benchmarks.benchmark import Benchmark, Options, redraw, run
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.processes import DidNotWork
@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, Benchmark[Any]] = {
         start_up.BENCHMARK,
         memory.BENCHMARK,
         small_pieces.BENCHMARK,
+        speed.BENCHMARK,
         fairness.BENCHMARK,
         workers.BENCHMARK,
         swarm.BENCHMARK,
@@ -47,7 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parsed = _parser().parse_args(given)
     options = Options(
-        quick=parsed.quick, rounds=parsed.rounds, size=parsed.size, only=parsed.only or (), scratch=parsed.scratch
+        quick=parsed.quick,
+        rounds=parsed.rounds,
+        size=parsed.size,
+        only=parsed.only or (),
+        scratch=parsed.scratch,
+        against=parsed.against,
     )
     # As pip does when it installs a package: otherwise some programs would be measured while they compile themselves.
     compileall.compile_dir(Path(dragonfly_vortex.__file__).parent, quiet=1)
@@ -85,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--redraw", action="store_true", help="measure nothing; draw again from the reports")
     parser.add_argument("--docs", metavar="DIR", type=Path, default=Path("docs"), help="the documents; ./docs")
     parser.add_argument("--scratch", metavar="DIR", type=Path, help="where temporary directories are made")
+    parser.add_argument("--against", metavar="DIR", type=Path, help="a checkout of an earlier version, for speed")
     return parser
 
 
