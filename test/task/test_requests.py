@@ -14,6 +14,7 @@ from twisted.internet.task import Clock
 from twisted.logger import ILogObserver, LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.events import PieceUnderWay
 from dragonfly_vortex.interfaces import DownloadPieceRequest
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace
 from dragonfly_vortex.task.output import OutputSink, OutputTarget
@@ -93,6 +94,18 @@ class RequestsTests(SynchronousTestCase):
         self.assertEqual(
             [(each.number, each.announced_length, each.is_whole_verified) for each in wanted], [(3, 7, True)]
         )
+
+    def test_under_way(self) -> None:
+        """The requests without an answer can be seen, with what has come; one that is given up is none of them."""
+        self.sinks[1].wrote(70)
+        expected = [
+            PieceUnderWay(number=number, parent="h:1", received=received) for number, received in ((0, 0), (1, 70))
+        ]
+        self.assertEqual(self.requests.under_way(), expected)
+        self.requests.give_up(self.asked[0])
+        self.assertEqual(self.requests.under_way(), expected[1:])
+        self.coming[1].callback(OTHERS)
+        self.assertEqual(self.requests.under_way(), [])
 
     def test_given_up(self) -> None:
         """A request that is given up is cancelled, once, its sink is taken away, and its answer says so."""

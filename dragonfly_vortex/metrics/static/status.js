@@ -116,7 +116,7 @@ function announce(text) {
 }
 
 function speak() {
-  $("news").textContent = news.length > 3 ? `${news.length} changes; ${news.at(-1)}` : news.join(". ");
+  $("news").textContent = news.length > 8 ? `${news.length} changes, the last: ${news.at(-1)}` : news.join(". ");
   news.length = 0;
   newsAt = setTimeout(() => { newsAt = 0; if (news.length) speak(); }, 5000);
 }
@@ -241,8 +241,8 @@ function makeCard(key) {
   for (const name of ["Parent", "Transport", "Pieces", "Bytes", "Rate", "Under way", "State"]) {
     head.append(make("th", { scope: "col" }, name));
   }
-  const region = { class: "scroll", tabindex: "0", role: "region", "aria-label": "Pieces by parent" };
-  const table = make("table", {}, make("caption", {}, "Which parent gave what"), make("thead", {}, head), parts.body);
+  const region = make("div", { class: "scroll", tabindex: "0", role: "region" });
+  region.append(make("table", {}, make("caption", {}, "Which parent gave what"), make("thead", {}, head), parts.body));
   const card = make(
     "article",
     { class: "card task", "aria-labelledby": id },
@@ -252,9 +252,9 @@ function makeCard(key) {
     parts.canvas,
     parts.legend,
     parts.error,
-    make("details", {}, make("summary", {}, "Pieces by parent as a table"), make("div", region, table)),
+    make("details", {}, make("summary", {}, "Pieces by parent as a table"), region),
   );
-  return { ...parts, card, map: new PieceMap(parts.canvas), state: "" };
+  return { ...parts, card, region, map: new PieceMap(parts.canvas), state: "" };
 }
 
 function showTask(key, task) {
@@ -263,9 +263,10 @@ function showTask(key, task) {
   const share = percent(task);
   const name = task.name || `Task ${task.id.slice(0, 12)}`;
   put(view.title, name);
+  view.region.setAttribute("aria-label", `Pieces by parent, ${name}, download ${task.number}`);
   put(view.id, task.name ? `${task.kind} ${task.id}` : `${task.kind}, ${task.id}`);
   put(view.pill, WORDS[task.state] || task.state);
-  view.pill.dataset.state = task.state;
+  view.pill.dataset.state = view.card.dataset.state = task.state;
   put(view.share, shown(share));
   put(view.rate, task.state === "running" ? rate(task.rate) : "");
   const size = task.content_length === null ? "of an unknown length" : `of ${bytes(task.content_length)}`;
@@ -323,7 +324,8 @@ function showLegend(list, parents) {
 function showTasks() {
   const keys = Object.keys(state).filter((key) => key.startsWith("task/"));
   const order = { running: 0, queued: 1, failed: 2, done: 2 };
-  keys.sort((a, b) => order[state[a].state] - order[state[b].state] || state[b].number - state[a].number);
+  const rank = (key) => order[state[key].state] + (state[key].state === "running" && !state[key].pieces ? 0.5 : 0);
+  keys.sort((a, b) => rank(a) - rank(b) || state[b].number - state[a].number);
   for (const [key, view] of cards) {
     if (!state[key]) {
       view.card.remove();
@@ -346,7 +348,15 @@ const waitsSaid = new Set();
 
 function showWaits(tasks, now) {
   const list = $("waits");
-  const waits = tasks.flatMap((task) => task.waits.map((wait) => ({ ...wait, task })));
+  const waits = [];
+  for (const task of tasks) {
+    const same = new Map(); // parents of which the same is said share a line
+    for (const wait of task.waits) {
+      const first = same.get(wait.text);
+      if (first) first.parent += `, ${wait.parent}`;
+      else waits.push(same.set(wait.text, { ...wait, task }).get(wait.text));
+    }
+  }
   while (list.children.length > waits.length) list.lastChild.remove();
   waits.forEach((wait, at) => {
     let item = list.children[at];
@@ -369,7 +379,7 @@ function showWaits(tasks, now) {
 
 // -- throughput over time ---------------------------------------------------------------------------------------------------
 
-const SPAN = 300; // seconds that the picture shows
+const LONGEST = 300; // seconds that the picture shows at most
 
 function samples() {
   const chunks = Object.keys(state).filter((key) => key.startsWith("history/"));
@@ -388,8 +398,9 @@ function showThroughput(now) {
   put($("rate-out"), rate(sending));
   put($("bytes-in"), bytes(received));
   put($("bytes-out"), bytes(sent));
-  const all = samples().filter(([at]) => at > now - SPAN);
-  drawChart(all, now);
+  const all = samples().filter(([at]) => at > now - LONGEST);
+  const span = all.length ? Math.min(LONGEST, Math.max(60, Math.ceil((now - all[0][0]) / 30) * 30)) : 60;
+  drawChart(all, now, span);
   const rows = [];
   for (let end = now; end > now - 60; end -= 10) {
     const part = all.filter(([at]) => at > end - 10 && at <= end);
@@ -398,11 +409,11 @@ function showThroughput(now) {
   }
   fillTable($("chart-table").tBodies[0], rows);
   $("chart").setAttribute(
-    "aria-label", `Throughput of the last five minutes; now ${rate(receiving)} received and ${rate(sending)} sent`,
+    "aria-label", `Throughput of the last minutes; now ${rate(receiving)} received and ${rate(sending)} sent`,
   );
 }
 
-function drawChart(all, now) {
+function drawChart(all, now, span) {
   const chart = $("chart");
   const width = chart.clientWidth;
   const height = chart.clientHeight;
@@ -415,7 +426,7 @@ function drawChart(all, now) {
   const low = height - 16;
   const scale = (low - 14) / (tops[0] + tops[1]);
   const zero = 14 + tops[0] * scale;
-  const x = (at) => width - ((now - at) / SPAN) * width;
+  const x = (at) => width - ((now - at) / span) * width;
   const labels = [];
   const grid = (value, y) => {
     draw(chart, "line", { class: "grid", x1: 0, x2: width, y1: y, y2: y });
@@ -435,7 +446,7 @@ function drawChart(all, now) {
   }
   draw(chart, "line", { class: "axis", x1: 0, x2: width, y1: zero, y2: zero });
   for (const [text, y] of labels) draw(chart, "text", { x: 0, y }, text);
-  draw(chart, "text", { x: 0, y: height - 3 }, "5 min ago");
+  draw(chart, "text", { x: 0, y: height - 3 }, `${duration(span)} ago`);
   draw(chart, "text", { x: width, y: height - 3, "text-anchor": "end" }, "now");
 }
 
@@ -507,7 +518,9 @@ function drawSwarm(parents, children, tasks) {
   side(picture, parents, margin, centre, height, true);
   side(picture, children, width - margin, centre, height, false);
   const running = tasks.filter((task) => task.state === "running");
-  const share = running.length ? running.reduce((sum, task) => sum + (percent(task) || 0), 0) / running.length : null;
+  const known = running.filter((task) => task.content_length);
+  const all = known.reduce((sum, task) => sum + task.content_length, 0);
+  const share = all ? (100 * known.reduce((sum, task) => sum + task.received, 0)) / all : null;
   draw(picture, "circle", { class: "core", cx: centre[0], cy: centre[1], r: 33 });
   if (share !== null) {
     const length = 2 * Math.PI * 33;
