@@ -34,7 +34,7 @@ class VortexPeer(VortexService):
     keywords stand in place of its keys.
 
     :param reactor: what it runs on: epoll, poll, select or asyncio.
-    :param config: a configuration, from :func:`~dragonfly_vortex.config.load_config` or made by hand; None for the
+    :param config: a configuration, from ``load_config`` or made by hand; None for the
         defaults.
     :param storage: the directory of the storage.
     :param listen: where children are served by Vortex: descriptions of server endpoints, such as

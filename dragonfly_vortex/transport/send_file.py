@@ -2,8 +2,7 @@
 Sends a range of a file over any Twisted transport: by ``sendfile(2)`` where the transport is a plain socket, by a copy
 elsewhere.
 
-Twisted has no such function (its ticket 585 is from 2004). Why this one is built as it is, is in
-:mod:`~dragonfly_vortex.transport.producers`, which does the work here, too.
+Twisted 26.10 has no such function. How it is done, and why so, is in :mod:`~dragonfly_vortex.transport.producers`.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ def send_file(
     :returns: fires with the number of bytes when the last one has been handed to the transport; then more may be
         written, or ``loseConnection`` called. It fails with :class:`~dragonfly_vortex.errors.PieceDamaged` when the
         file ends too early, :class:`~dragonfly_vortex.errors.StorageFailure` when it cannot be read, and
-        :class:`~twisted.internet.error.ConnectionLost` when the connection is gone. Cancelled, it fails with
+        Twisted's ``ConnectionLost`` when the connection is gone. Cancelled, it fails with
         ``CancelledError``, nothing more is sent, and the transport is free. After any failure the other side has a part
         of the range: if the protocol cannot say so, abort the connection.
     :raises ValueError: the range is none, or the transport has a producer.

@@ -175,6 +175,7 @@ class FeedTests(PeerTestCase):
         cast(IPushProducer, consumer.producer).resumeProducing()
         self.assertEqual(await feeding, len(self.content))
         self.assertEqual(bytes(consumer.data), self.content)
+        await download.done
 
     async def test_ends(self) -> None:
         """A consumer that stops, and a program that cancels, end the feeding and not the download."""
