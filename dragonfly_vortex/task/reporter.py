@@ -37,10 +37,8 @@ class Reporter:
 
     def look(self, plan: Plan) -> None:
         """Report what has become known of the task, and which parents are asked by now."""
-        layout = plan.pieces.content_length, plan.layout.piece_length
-        if layout != self._layout:
-            self._layout = layout
-            self._on_event(LayoutFound(content_length=layout[0], piece_length=layout[1]))
+        told = plan.layout.content_length  # what follows from the pieces is looked at with each piece: it takes longer
+        self._look_at_layout(plan, self._layout[0] if told is None else told)
         for address, parent in plan.parents.items():
             if parent.is_alive != (address in self._asked):
                 if parent.is_alive:
@@ -51,6 +49,13 @@ class Reporter:
                     self._drop(
                         address, _reason(parent), has_lied=has_lied, has_failed=has_lied or not parent.is_removed
                     )
+
+    def _look_at_layout(self, plan: Plan, content_length: int | None) -> None:
+        """Report the lengths where they have changed."""
+        layout = content_length, plan.layout.piece_length
+        if layout != self._layout:
+            self._layout = layout
+            self._on_event(LayoutFound(content_length=content_length, piece_length=layout[1]))
 
     def follow(self, plan: Plan) -> None:
         """Another plan is followed from now on: the parents that it does not have are asked no more."""
@@ -74,7 +79,8 @@ class Reporter:
         :param metadata: its row.
         :param parent: what sent it, see :class:`~dragonfly_vortex.events.PieceKept`, as for the other parameters.
         """
-        self.look(plan)
+        content_length = plan.pieces.content_length
+        self._look_at_layout(plan, content_length)
         self._kept_bytes += metadata.length - self._kept.get(metadata.number, 0)
         self._kept[metadata.number] = metadata.length
         self._on_event(
@@ -89,7 +95,7 @@ class Reporter:
                 throttled=throttled,
                 kept_bytes=self._kept_bytes,
                 kept_pieces=len(self._kept),
-                content_length=plan.pieces.content_length,
+                content_length=content_length,
             )
         )
 

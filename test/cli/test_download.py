@@ -164,7 +164,9 @@ class FileTests(SynchronousTestCase):
                 ran = run([*command, *more], cwd=self.directory / "child", capture_output=True, timeout=120)
                 self.assertEqual(ran.returncode, 0, ran.stderr)
                 self.assertTrue(ran.stdout == content)
-                self.assertRegex(ran.stderr, rb"\Afrom .*\n-: 9000000 bytes in 3 pieces, verified against sha256:.* s\n\Z")
+                self.assertRegex(
+                    ran.stderr, rb"\Afrom .*\n-: 9000000 bytes in 3 pieces, verified against sha256:.* s\n\Z"
+                )
             gone = start(command, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             with gone:
                 if gone.stdout is not None and gone.stderr is not None:
