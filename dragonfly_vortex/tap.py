@@ -12,6 +12,7 @@ from typing import ClassVar, NoReturn, TextIO, cast
 import msgspec.structs
 from twisted.application.service import IService, MultiService
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import ILogObserver
 from twisted.python import usage
 from twisted.python.components import Componentized
@@ -32,6 +33,7 @@ from dragonfly_vortex.daemon.rlimits import (
 )
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.daemon.signals import ENDING_SIGNALS, ExitBySignal, ReloadBySignal, end_with_failure
+from dragonfly_vortex.daemon.systemd import Notifier, inherited_sockets
 from dragonfly_vortex.errors import StorageError, TooFewDescriptors, UsageError
 
 __all__ = ["Options", "makeService"]
@@ -120,9 +122,11 @@ def makeService(options: Options) -> IService:
     peer = _Peer(options.loaded.config, cast(IPeerReactor, reactor), options.loaded.warnings)
     peer.dynconfig = options.dynconfig
     log.transfer_of = peer.transfer_of
+    peer.inherited = inherited_sockets()
     ReloadBySignal(peer, options.file, log_file, log.change_levels).setServiceParent(services)
     ExitBySignal(reactor, *ENDING_SIGNALS).setServiceParent(services)
     peer.setServiceParent(services)
+    Notifier(cast(IReactorTime, reactor), lambda: peer.is_open).setServiceParent(services)
     return services
 
 

@@ -25,6 +25,8 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from dragonfly_vortex.config import load_config
+
 ROOT = Path(__file__).resolve().parent.parent
 
 PLUGIN = Path("twisted", "plugins", "dragonfly_vortex_plugin.py")
@@ -210,6 +212,24 @@ class PackagingTests(SynchronousTestCase):
         )
         found = run(python, "-I", "-c", program, directory=Path(self.mktemp()).parent)
         self.assertRegex(found, r"\ANone ModuleSpec\(name='dragonfly_vortex'")
+
+    def test_twine(self) -> None:
+        """Both have the metadata that the package index wants."""
+        if importlib.util.find_spec("twine") is None:
+            raise SkipTest("twine is not installed")
+        what = (build().wheel, build().sdist)
+        said = run(sys.executable, "-m", "twine", "check", "--strict", *what, directory=ROOT)
+        self.assertEqual(said.count("PASSED"), 2, said)
+
+    def test_image(self) -> None:
+        """The image has a user of its own and a health check, and its configuration loads."""
+        packaging = ROOT / "packaging"
+        lines = (packaging / "Dockerfile").read_text(encoding="utf-8").splitlines()
+        self.assertRegex([line for line in lines if line.startswith("USER")][-1], r"^USER [1-9]\d*$")
+        self.assertEqual(len([line for line in lines if line.startswith("HEALTHCHECK")]), 1)
+        loaded = load_config(str(packaging / "dfdaemon.yaml"))
+        self.assertEqual(loaded.warnings, ())
+        self.assertIn(f"VOLUME {loaded.config.storage.dir.parent}", lines)
 
     def test_wheel_says_what_it_is(self) -> None:
         """The wheel's metadata names the project, its licence and its Python, and the command's entry point."""

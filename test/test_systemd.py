@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import configparser
+import os
 import shlex
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from test.processes import PROGRAMS, Daemon, write_config
+from test.processes import PROGRAMS, Daemon, dfvortex, import_file, write_config
 
-UNIT = Path(__file__).resolve().parent.parent / "packaging" / "dfvortex.service"
+ROOT = Path(__file__).resolve().parent.parent
+
+UNIT = ROOT / "packaging" / "dfvortex.service"
 
 
 def unit() -> configparser.ConfigParser:
@@ -67,3 +71,50 @@ class UnitTests(SynchronousTestCase):
             self.assertEqual(service.get("KillSignal", signal.SIGTERM.name), signal.SIGTERM.name)
             self.assertEqual(daemon.stop(), 0)
         self.assertNotIn("Traceback", daemon.log)
+
+
+class ConfinedTests(SynchronousTestCase):
+    """The peer of the unit in bubblewrap, which confines it as the unit has it, as far as that goes without systemd."""
+
+    def test_serves(self) -> None:
+        """It serves, reloads and ends well with a root that cannot be written, and no capability."""
+        bubblewrap = shutil.which("bwrap")
+        if bubblewrap is None:
+            raise SkipTest("bubblewrap is not installed")
+        state, runtime = self.directories()
+        confined: list[str | Path] = [
+            *(bubblewrap, "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"),
+            *("--ro-bind", ROOT, ROOT, "--ro-bind", sys.prefix, sys.prefix),  # they may be below /tmp
+            *("--bind", state, state, "--bind", runtime, runtime, "--unshare-user", "--uid", "991", "--gid", "991"),
+            *("--unshare-ipc", "--unshare-uts", "--cap-drop", "ALL", "--new-session", "--die-with-parent"),
+            *("--chdir", state),
+        ]
+        tried = subprocess.run([*confined, "true"], capture_output=True, text=True, timeout=120)
+        if tried.returncode:
+            raise SkipTest(f"bubblewrap cannot work here: {tried.stderr}")
+        service = unit()["Service"]
+        self.assertEqual((service["ProtectSystem"], service["PrivateTmp"]), ("strict", "yes"))
+        _, *arguments = shlex.split(service["ExecStart"])
+        write_config(state, more=f"download: {{server: {{socket_path: {runtime}/dfdaemon.sock}}}}\n")
+        ran = subprocess.run([*confined, "touch", PROGRAMS / "x"], capture_output=True, text=True, timeout=120)
+        self.assertIn("Read-only file system", ran.stderr)
+        twistd: list[str | Path] = [PROGRAMS / "twistd", *arguments[:-1], state / "tap.yaml"]
+        with Daemon(state, command=[*confined, *twistd]) as daemon:
+            daemon.wait_for("serving the local door")
+            (state / "file").write_bytes(bytes(100_000))
+            task_id = import_file(state / "file", directory=state)
+            ran = dfvortex("download", task_id, "--parent", daemon.parent, "--output", "copy", directory=state)
+            self.assertEqual(ran.returncode, 0, ran)
+            (child,) = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/children").read_text(encoding="ascii").split()
+            os.kill(int(child), signal.SIGTERM)  # bubblewrap itself passes no signal on
+            self.assertEqual(daemon.wait(), 0)
+        self.assertNotIn("Traceback", daemon.log)
+
+    def directories(self) -> tuple[Path, Path]:
+        """The directories that it may write in, outside of ``/tmp``, which is its own."""
+        name = tempfile.mkdtemp(prefix="dfl", dir="/var/tmp")  # a short path, for a socket
+        self.addCleanup(shutil.rmtree, name)
+        state, runtime = Path(name) / "state", Path(name) / "run"
+        for each in (state, runtime):
+            each.mkdir()
+        return state, runtime

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from socket import socket
 
-from msgspec import Struct
+from msgspec import Struct, field
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import (
     IAddress,
@@ -50,6 +51,7 @@ class DoorSettings(Struct, frozen=True, kw_only=True):
     :param tally: where a worker counts what it sends; None: the door counts in one of its own.
     :param shared: what a worker accepts from, instead of listening itself.
     :param endpoints: where the Vortex door listens, in place of the configuration's port; None for that port.
+    :param inherited: listening sockets, by their ports, which a door takes in place of opening its port.
     :param port_of: gives the port of another door, by the name of its transport; None while that does not listen.
     :param failed: called with the reason, in words, when the door cannot serve any more.
     """
@@ -68,6 +70,7 @@ class DoorSettings(Struct, frozen=True, kw_only=True):
     port_of: Callable[[str], int | None]
     failed: Callable[[str], None]
     endpoints: Sequence[IStreamServerEndpoint] | None = None
+    inherited: Mapping[int, socket] = field(default_factory=dict)
 
 
 class Door:

@@ -54,6 +54,7 @@ class GRPCDoor(Door):
             tasks=settings.tasks,
             refusal="" if settings.config.seed_peer.enable else _NO_SEED,
             make_network=self._make_network,
+            inherited=settings.inherited.get(place.port),
         )
 
     @property
@@ -70,6 +71,8 @@ class GRPCDoor(Door):
 
     def open(self) -> None:
         place = self.settings.config.upload.server
+        if place.port in self.settings.inherited:
+            return
         _try_to_listen(place.ip, place.port)
 
     def start(self) -> Deferred[None]:

@@ -35,6 +35,9 @@ __all__ = ["DaemonLog", "TransferLog", "json_line", "text_line"]
 _LEVELS = {"trace": LogLevel.debug, "off": LogLevel.critical, **{each.name: each for each in LogLevel.iterconstants()}}
 """Levels by their names; ``trace`` and ``off`` are the reference's."""
 
+_LEGACY = frozenset({"system", "isError", "format"})
+"""Fields that Twisted's former logger writes for itself."""
+
 TRANSFER = "transfer"
 """The field of an event with the ID of the transfer that it is about."""
 
@@ -113,7 +116,7 @@ def json_line(event: LogEvent) -> str | None:
     fields = {
         name: value
         for name, value in event.items()
-        if not name.startswith("log_") and isinstance(value, (str, int, float, bool))
+        if not name.startswith("log_") and name not in _LEGACY and isinstance(value, (str, int, float, bool))
     }
     line = {
         **fields,

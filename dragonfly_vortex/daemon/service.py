@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from socket import socket
 from typing import ClassVar
 
 from twisted.application.service import Service
@@ -81,6 +82,8 @@ class VortexService(Service):
         self._tally = tally
         self._dial = dial
         self._endpoints: Sequence[IStreamServerEndpoint] | None = None  # in place of the configuration's port
+        self.inherited: Mapping[int, socket] = {}
+        """Listening sockets that doors take in place of opening their ports, by these ports. Each serves once."""
         self._store: PieceStore | None = None
         self._read_ahead: ReadAhead | None = None
         self._rechecks: Rechecks | None = None
@@ -135,6 +138,11 @@ class VortexService(Service):
         """The address of the pages for probes, None while they are not served."""
         address: IAddress | None = self._health.address if self._health is not None else None
         return address
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the peer runs, and its storage and all doors are open."""
+        return bool(self.running) and not self._missing
 
     def missing(self) -> list[str]:
         """
@@ -206,6 +214,7 @@ class VortexService(Service):
             shared=self._shared,
             port_of=self._port_of,
             endpoints=self._endpoints,
+            inherited=self.inherited,
             failed=self._worker_failed,
         )
         doors: dict[str, Door] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from socket import socket
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -17,7 +18,7 @@ from dragonfly_vortex.transport.socket_options import configure_connection, sock
 from dragonfly_vortex.transport.tls import server_tls_from
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
 from dragonfly_vortex.vortex.endpoint_server import EndpointServer
-from dragonfly_vortex.vortex.server import TCPServer
+from dragonfly_vortex.vortex.server import SharedSocket, TCPServer, inherited_socket
 from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
 
 __all__ = ["VortexDoor"]
@@ -33,13 +34,14 @@ class VortexDoor(Door):
         self._tally = settings.tally or Tally()
         self._connections: ConnectionRegistry | None = None
         self._workers: WorkersServer | None = None
+        inherited = settings.inherited.get(settings.config.storage.server.tcp.port)
         self._server: TCPServer | EndpointServer | WorkersServer
         if settings.endpoints is not None:
             self._server = self._endpoint_server(settings, settings.endpoints)
         elif settings.config.storage.server.workers > 1:
-            self._server = self._workers = WorkersServer(settings.reactor, settings.config, settings.failed)
+            self._server = self._workers = WorkersServer(settings.reactor, settings.config, settings.failed, inherited)
         else:
-            self._server = self._tcp_server(settings)
+            self._server = self._tcp_server(settings, inherited)
 
     def _factory(self, settings: DoorSettings, **more: Any) -> VortexServerFactory:
         server = settings.config.storage.server
@@ -66,8 +68,10 @@ class VortexDoor(Door):
         factory = self._factory(settings, configure_socket=configure)
         return EndpointServer(IReactorTime(settings.reactor), factory, endpoints, tls=self._tls)
 
-    def _tcp_server(self, settings: DoorSettings) -> TCPServer:
-        server = settings.config.storage.server
+    def _tcp_server(self, settings: DoorSettings, inherited: socket | None) -> TCPServer:
+        server, shared = settings.config.storage.server, settings.shared
+        if inherited is not None:
+            shared = SharedSocket(socket=inherited_socket(inherited, socket_options(server.tcp)))
         return TCPServer(
             settings.reactor,
             self._factory(settings),
@@ -75,7 +79,7 @@ class VortexDoor(Door):
             port=server.tcp.port,
             options=socket_options(server.tcp),
             tls=self._tls,
-            shared=settings.shared,
+            shared=shared,
         )
 
     @property

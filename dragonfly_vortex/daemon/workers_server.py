@@ -21,7 +21,7 @@ from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics.counters import Tally, shared_tallies, tallies_in
 from dragonfly_vortex.transport.socket_options import socket_options
 from dragonfly_vortex.vortex.accept_balance import Turns, shared_counts
-from dragonfly_vortex.vortex.server import address_of, listening_socket
+from dragonfly_vortex.vortex.server import address_of, inherited_socket, listening_socket
 
 __all__ = ["WorkersServer"]
 
@@ -37,13 +37,19 @@ class WorkersServer:
     :param reactor: where the processes are watched.
     :param config: the peer's.
     :param failed: called with the reason, in words, when a worker cannot serve.
+    :param inherited: what listens already, in place of the configuration's port; None for that port.
     """
 
     log: ClassVar[Logger] = Logger()
 
     def __init__(
-        self, reactor: ISupervisingReactor, config: Config, failed: Callable[[str], object] = lambda reason: None
+        self,
+        reactor: ISupervisingReactor,
+        config: Config,
+        failed: Callable[[str], object] = lambda reason: None,
+        inherited: socket.socket | None = None,
     ) -> None:
+        self._inherited = inherited
         self._reactor = reactor
         self._config = config
         self._failed = failed
@@ -71,7 +77,12 @@ class WorkersServer:
     def start(self) -> IAddress:
         """See :meth:`IServer.start`. Children are accepted when the first worker is there; until then they wait."""
         server = self._config.storage.server
-        listening = self._listening = listening_socket(server.ip, server.tcp.port, socket_options(server.tcp))
+        options = socket_options(server.tcp)
+        if self._inherited is not None:
+            listening = inherited_socket(self._inherited, options)
+        else:
+            listening = listening_socket(server.ip, server.tcp.port, options)
+        self._listening = listening
         address = address_of(listening)
         self.log.info("serving Vortex on {address}, by {count} workers", address=address, count=server.workers)
         counts, tallies = self._shared = [shared_counts(server.workers), shared_tallies(server.workers)]

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from socket import socket
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from twisted.application.service import Service
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
-from twisted.internet.interfaces import IAddress, IListeningPort, IReactorFromThreads, IReactorTCP, IReactorTime
+from twisted.internet.interfaces import (
+    IAddress,
+    IListeningPort,
+    IReactorFromThreads,
+    IReactorSocket,
+    IReactorTCP,
+    IReactorTime,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -251,6 +259,7 @@ class UploadService(GRPCService):
     :param tasks: what is done with whole tasks; None: the methods for that are not served.
     :param refusal: why the methods that change something are not for callers; empty where they are.
     :param make_network: makes the measurement of the network that children get to know; None: they get no figures.
+    :param inherited: what listens already, in place of the port; None for that port.
     """
 
     def __init__(
@@ -274,6 +283,7 @@ class UploadService(GRPCService):
         tasks: PeerTasks | None = None,
         refusal: str = "",
         make_network: Callable[[], NetworkMeter] | None = None,
+        inherited: socket | None = None,
     ) -> None:
         super().__init__(reactor, "upload", drain_timeout=drain_timeout, max_calls=max_calls)
         self._store = store
@@ -292,6 +302,7 @@ class UploadService(GRPCService):
         self._tasks = tasks
         self._refusal = refusal
         self._make_network = make_network
+        self._inherited = inherited
         self._rpcs: UploadRPCs | None = None
         self._factory: GRPCServerFactory | None = None
 
@@ -356,8 +367,13 @@ class UploadService(GRPCService):
     def _listen_at(self, factory: GRPCServerFactory) -> IListeningPort:
         """In the reactor's thread: let connections come."""
         served = factory if self._tls is None else TLSServerFactory(self._tls, factory, lambda _: b"", self._clock)
-        reactor = IReactorTCP(self._reactor)
-        port = reactor.listenTCP(self._port, cast(Any, served), backlog=BACKLOG, interface=self._ip)
+        port: IListeningPort
+        if self._inherited is not None:
+            adopting = IReactorSocket(self._reactor)
+            port = adopting.adoptStreamPort(self._inherited.fileno(), self._inherited.family, cast(Any, served))
+        else:
+            reactor = IReactorTCP(self._reactor)
+            port = reactor.listenTCP(self._port, cast(Any, served), backlog=BACKLOG, interface=self._ip)
         if self._rpcs is not None:
             self._rpcs.announcements.start()  # which nothing stops where the port is taken
         return port

@@ -30,7 +30,15 @@ from dragonfly_vortex.vortex.accept_balance import Turns
 from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
 from dragonfly_vortex.wire import ErrorCode, ErrorReply
 
-__all__ = ["SharedSocket", "TCPServer", "VortexPort", "address_of", "listening_socket", "tls_expected"]
+__all__ = [
+    "SharedSocket",
+    "TCPServer",
+    "VortexPort",
+    "address_of",
+    "inherited_socket",
+    "listening_socket",
+    "tls_expected",
+]
 
 _REST = 0.1
 """Seconds without accepting when nothing could be accepted."""
@@ -90,6 +98,19 @@ def listening_socket(ip: str, port: int, options: SocketOptions) -> socket.socke
     except OSError as error:
         listening.close()
         raise CannotListenError(ip, port, error) from error
+    return listening
+
+
+def inherited_socket(listening: socket.socket, options: SocketOptions) -> socket.socket:
+    """
+    Take a socket that listens already.
+
+    :param options: as for :func:`listening_socket`.
+    :returns: the same.
+    """
+    listening.setblocking(False)
+    for warning in apply_listening_options(listening, options):
+        _log.warn("{reason}", reason=warning)
     return listening
 
 
