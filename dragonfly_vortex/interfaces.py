@@ -152,6 +152,14 @@ class IDownloadTarget(Interface):
     def open() -> Deferred[Found]:
         """Open the file. Fires with what is there already."""
 
+    def reserve(content_length: int) -> Deferred[None]:
+        """
+        Reserve room for a content. To be called once its length is known, and again where it turns out to be another.
+
+        :param content_length: bytes of the whole.
+        :returns: fires when there is room; fails where there is none.
+        """
+
     def claim(number: int) -> Deferred[Claim]:
         """
         Keep all others from fetching a piece, until :meth:`commit` has fired, :meth:`release`, :meth:`close`, or the

@@ -230,9 +230,13 @@ async def _download(
 
 def _store(config: Config, reactor: IPeerReactor) -> PieceStore:
     """The storage. A download to an output only does not load its database."""
+    from dragonfly_vortex.storage.collector import policy_of
     from dragonfly_vortex.storage.reactor.store import PieceStore
+    from dragonfly_vortex.storage.room import Room
 
-    return PieceStore(config.storage.dir, reactor)
+    store = PieceStore(config.storage.dir, reactor)
+    store.room = Room(store.directory, policy_of(config.gc.policy), is_made=config.gc.enable)
+    return store
 
 
 async def _export(in_thread: InThread, config: Config, arguments: Namespace) -> Way:

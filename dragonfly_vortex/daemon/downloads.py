@@ -334,6 +334,7 @@ class Downloads:
                 ttl=request.ttl,
                 is_pinned=request.is_pinned,
                 offers_early=True,
+                is_foreign=request.is_foreign,
             )
             download = TaskDownload(
                 self._reactor,

@@ -38,6 +38,7 @@ from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.reactor.collecting import GarbageCollection
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.storage.room import Room
 from dragonfly_vortex.transport.endpoints import Dial
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import ReadAhead
@@ -198,6 +199,7 @@ class VortexService(Service):
         task_metrics = TaskMetrics(self.reactor.seconds)
         gc = self.config.gc
         collection = GarbageCollection(store.directory, self.reactor, gc.interval, policy_of(gc.policy))
+        store.room = Room(store.directory, policy_of(gc.policy), is_made=gc.enable)
         downloads = Downloads(self.config, self.reactor, store, task_metrics, self._dial)
         tasks = LocalTasks(self.config, self.reactor, store, downloads)
         settings = DoorSettings(
@@ -280,6 +282,8 @@ class VortexService(Service):
             self._downloads.reload(taken)
         if self._collection is not None:
             self._collection.change(taken.gc.interval, policy_of(taken.gc.policy))
+        if self._store is not None:
+            self._store.room = Room(self._store.directory, policy_of(taken.gc.policy), is_made=taken.gc.enable)
         return left
 
     def stopService(self) -> Deferred[None]:

@@ -165,6 +165,7 @@ class ReportingTarget:
         self._arrived = arrived
         self.directory = target.directory
         self.is_read_in_order = target.is_read_in_order
+        self.reserve = target.reserve
         self.release = target.release
         self.renew = target.renew
         self.keep_source_version = target.keep_source_version

@@ -33,7 +33,7 @@ from dragonfly_vortex.storage.locks import try_lock
 from dragonfly_vortex.storage.piece_locks import claims_path, is_claimed, sweep_claims
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["Collected", "Collector", "Policy", "Reason", "Removed", "policy_of", "usage"]
+__all__ = ["Collected", "Collector", "Policy", "Reason", "Removed", "own_bytes", "policy_of", "usage"]
 
 _BATCH = 64
 """Tasks whose rows are deleted in one transaction."""
@@ -343,6 +343,19 @@ class Collector:
             return True  # there is no file
         stack.callback(os.close, descriptor)
         return try_lock(descriptor)
+
+
+def own_bytes(directory: Path) -> int:
+    """
+    Bytes that the content of a storage has on the disk, but for what has another name elsewhere.
+
+    :param directory: the storage's directory.
+    :raises OSError: it cannot be read.
+    """
+    place = Content(directory).directory
+    return sum(
+        _blocks(path)[0] for kind in PieceKind for part in _entries(place / kind.directory) for path in _entries(part)
+    )
 
 
 def usage(directory: Path, threshold: int, own: int) -> tuple[int, int]:

@@ -16,7 +16,17 @@ from pathlib import Path
 
 from dragonfly_vortex.system_calls import fallocate, is_refused, sync_file_range
 
-__all__ = ["BLOCK", "MOST_UNWRITTEN", "allocate", "boot_id", "free_run", "trim", "write_back"]
+__all__ = [
+    "BLOCK",
+    "MOST_UNWRITTEN",
+    "allocate",
+    "boot_id",
+    "free_at",
+    "free_run",
+    "reserve",
+    "trim",
+    "write_back",
+]
 
 MOST_UNWRITTEN = 128 * 1024 * 1024
 """Bytes of verified pieces that may wait for the disk before no more is asked for."""
@@ -67,6 +77,47 @@ def trim(descriptor: int, length: int | None = None) -> None:
         return
     if status.st_nlink == 1:
         os.ftruncate(descriptor, status.st_size if length is None else length)
+
+
+_RESERVED_AT_ONCE = 128 * 1024 * 1024
+"""Bytes that are allocated by one call; and what a disk has left for others, unless the content is shorter."""
+
+
+def reserve(descriptor: int, content_length: int, find_room: Callable[[int], int] | None = None) -> None:
+    """
+    Reserve room for a file whose length is known: a disk that is too full is reported at once, and not when half of the
+    content has come. What is reserved is allocated by the file system, so that each process sees it, and it ends with
+    the file.
+
+    :param descriptor: the file, open for writing; it stays as long as it is.
+    :param content_length: bytes that it is going to have.
+    :param find_room: returns how many bytes it may take, and is given how many it needs; None for all of its disk.
+    :raises OSError: ``ENOSPC``, with the numbers, where there is too little.
+    """
+    needed = content_length - os.fstat(descriptor).st_blocks * BLOCK
+    if needed <= 0:
+        return
+    free = free_at(os.fstatvfs(descriptor)) - min(needed, _RESERVED_AT_ONCE)
+    if find_room is not None:
+        free = min(find_room(needed), free)
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"expected room for {needed} more bytes, got {max(0, free)}")
+    for start in range(0, content_length, _RESERVED_AT_ONCE):
+        try:
+            allocate(descriptor, start, min(start + _RESERVED_AT_ONCE, content_length))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            return  # this file system allocates nothing in advance
+
+
+def free_at(disk: os.statvfs_result) -> int:
+    """
+    Bytes that are free on a disk, for users that are not root.
+
+    :param disk: what ``statvfs`` says of it.
+    """
+    return disk.f_bavail * disk.f_frsize
 
 
 _STEP = 8 * 1024 * 1024

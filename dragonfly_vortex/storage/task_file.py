@@ -22,7 +22,7 @@ from dragonfly_vortex.geometry import MAX_PIECE_COUNT, check_lengths, piece_coun
 from dragonfly_vortex.model import Claim, Found, Origin, StoredPiece, StoredTask, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
-from dragonfly_vortex.storage.disk import trim
+from dragonfly_vortex.storage.disk import reserve, trim
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.piece_locks import WHOLE, Claims, claims_path
 from dragonfly_vortex.storage.tables import SOUND
@@ -45,6 +45,7 @@ class TaskFile:
     :param is_pinned: whether it is to be kept for that time however full the disk is.
     :param sync: whether a new file's name is to be on the disk before the task has rows; for pieces that are committed
         as unsynced it need not be.
+    :param reserve: reserves room for the file, given its descriptor and the length of the content.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class TaskFile:
         ttl: int | None = None,
         is_pinned: bool = False,
         sync: bool = True,
+        reserve: Callable[[int, int], None] = reserve,
     ) -> None:
         self._sync = sync
         self.kind = kind
@@ -69,6 +71,7 @@ class TaskFile:
         self._origin = origin
         self._ttl = ttl
         self._is_pinned = is_pinned
+        self._reserve = reserve
         self.descriptor = -1
         self.report: Callable[[str], object] = str
         """Called with a line for the log, in the thread that calls the methods."""
@@ -105,6 +108,16 @@ class TaskFile:
         self._digests = {piece.number: piece.digest for piece in found.pieces}
         self._content_length = None if found.task is None else found.task.content_length
         return found
+
+    def reserve(self, content_length: int) -> None:
+        """
+        Reserve room for the whole content. This can be called in another thread than the storage's.
+
+        :raises StorageFailure: there is too little.
+        """
+        self._may_have_room = True
+        with storage_failures(self._doing):
+            self._reserve(self.descriptor, content_length)
 
     def claim(self, number: int) -> Claim:
         """

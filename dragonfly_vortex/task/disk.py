@@ -1,6 +1,7 @@
 """
-Brings a growing file to the disk: :class:`WriteBack` writes each piece's bytes there soon after they arrive, and
-:class:`Allocation` makes room a little ahead of them. Both work in a thread.
+Brings a growing file to the disk: :class:`WriteBack` writes each piece's bytes there soon after they arrive,
+:class:`Reservation` has room for the whole reserved when its length is known, and :class:`Allocation` makes room a
+little ahead while it is not. All work in a thread.
 
 With the first, the end of a download has little to wait for, and so many bytes never wait for the disk that the kernel
 would stop the reactor's thread when it writes more. With the second, a write costs the reactor's thread less, because
@@ -10,6 +11,8 @@ only at its end, and so room is made as the file grows.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred, DeferredLock
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -17,7 +20,7 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.storage.disk import allocate, write_back
 
-__all__ = ["WORTH_A_THREAD", "Allocation", "WriteBack"]
+__all__ = ["WORTH_A_THREAD", "Allocation", "Reservation", "WriteBack"]
 
 
 WORTH_A_THREAD = 1024 * 1024
@@ -150,6 +153,10 @@ class Allocation:
         self._limit = content_length
         self._run()
 
+    def skip(self, end: int) -> None:
+        """There is room up to there, without anything being done here."""
+        self._allocated = max(self._allocated, end)
+
     def stop(self) -> Deferred[None]:
         """Make no more room. Fires when no thread is at work, which is soon."""
         self._is_over = True
@@ -178,3 +185,49 @@ class Allocation:
             return
         self._allocated = end
         self._run()
+
+
+class Reservation:
+    """
+    Has room for a whole content reserved, once its length is known. It belongs to the reactor's thread.
+
+    :param reserve: see :meth:`~dragonfly_vortex.interfaces.IDownloadTarget.reserve`.
+    :param changed: called when a reservation has been made, or has failed.
+    """
+
+    def __init__(self, reserve: Callable[[int], Deferred[None]], changed: Callable[[], None]) -> None:
+        self.length = 0
+        """Bytes for which there is room."""
+        self._reserve = reserve
+        self._changed = changed
+        self._asked: int | None = None
+        self._refusal: BaseException | None = None
+        self._at_work = DeferredLock()
+
+    def ask(self, content_length: int | None) -> BaseException | None:
+        """
+        Have room reserved, unless that is being done or has been done. A few bytes need none.
+
+        :param content_length: bytes of the whole, as far as is known now.
+        :returns: why there is no room for that; None where there is, or that is not known.
+        """
+        if content_length is None or content_length < WORTH_A_THREAD or self._at_work.locked:
+            return None
+        if content_length != self._asked:
+            self._asked, self._refusal = content_length, None
+            reserving: Deferred[None] = self._at_work.run(self._reserve, content_length)
+            reserving.addBoth(self._ended, content_length)
+        return self._refusal
+
+    def stop(self) -> Deferred[None]:
+        """Fires when no thread is at work."""
+        stopped: Deferred[None] = self._at_work.run(lambda: None)
+        return stopped
+
+    def _ended(self, result: Failure | None, content_length: int) -> None:
+        """There is room, or none."""
+        if isinstance(result, Failure):
+            self._refusal = result.value
+        else:
+            self.length = content_length
+        self._changed()

@@ -33,7 +33,7 @@ from dragonfly_vortex.events import PieceUnderWay
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
 from dragonfly_vortex.system_calls import reason_of
-from dragonfly_vortex.task.disk import Allocation
+from dragonfly_vortex.task.disk import Allocation, Reservation
 from dragonfly_vortex.task.file_hash import TaskHash
 from dragonfly_vortex.task.inquiries import Inquiries
 from dragonfly_vortex.task.reporter import Reporter
@@ -100,6 +100,8 @@ class Fetcher:
         self._reporter = reporter
         self._hash = TaskHash(target, in_thread, self._advance, digest)
         self._allocation = Allocation(target.descriptor, in_thread, task_id)
+        self._reservation = Reservation(target.reserve, self._advance)
+        self._refused_at: float | None = None  # when it was first seen that there is no room
         self._requests = Requests(
             reactor, in_thread, downloader, target, kind, task_id, self._answered, is_whole_verified=bool(digest)
         )
@@ -167,7 +169,7 @@ class Fetcher:
             self._unsubscribe()
         if self._ticking.running:
             self._ticking.stop()
-        for stop in (self._requests.stop, self._hash.stop, self._allocation.stop):
+        for stop in (self._requests.stop, self._hash.stop, self._allocation.stop, self._reservation.stop):
             await outlast(stop(), forget_cancellation=True)
 
     def under_way(self) -> list[PieceUnderWay]:
@@ -234,6 +236,7 @@ class Fetcher:
         stuck = self.plan.stuck()
         if stuck is not None:
             raise self._target.failure(stuck)
+        self._check_room()
         if waiting > _MOST_WAITING or self._target.is_behind:
             self.plan.timing.hold_back()
             return False
@@ -244,6 +247,25 @@ class Fetcher:
             return False
         self._requests.ask(request, partial(self._judge, request), needs_claim=not request.is_comparison)
         return True
+
+    def _check_room(self) -> None:
+        """
+        Have room reserved for the whole, and end the download where there is none. Where there are several parents, the
+        length may be one's lie: so others have some time to name another.
+
+        :raises StorageFailure: there is no room.
+        :raises OutputError: there is no room.
+        """
+        refusal = self._reservation.ask(self.plan.layout.content_length)
+        self._allocation.skip(self._reservation.length)
+        if refusal is None:
+            self._refused_at = None
+            return
+        now = self._time()
+        self._refused_at = now if self._refused_at is None else self._refused_at
+        told = {parent.told_content_length for parent in self.plan.parents.values() if parent.is_honest} - {None}
+        if len(told) < 2 and (len(self.plan.parents) == 1 or now >= self._refused_at + LOOK_AGAIN):
+            raise refusal
 
     def _judge(self, request: Request, metadata: PieceMetadata) -> None:
         """A parent begins to answer a request: see whether that can be the piece, and how long it has taken."""

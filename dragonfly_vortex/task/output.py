@@ -23,7 +23,7 @@ from dragonfly_vortex.files import write_all
 from dragonfly_vortex.interfaces import IDownloadTarget, IFileSink, InThread
 from dragonfly_vortex.model import Claim, FilePlace, Found
 from dragonfly_vortex.storage.atomic_file import StagedFile, check_target
-from dragonfly_vortex.storage.disk import MOST_UNWRITTEN, free_run
+from dragonfly_vortex.storage.disk import MOST_UNWRITTEN, free_run, reserve
 from dragonfly_vortex.storage.kept_file import KeptFile
 from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.task.disk import WORTH_A_THREAD, WriteBack
@@ -194,6 +194,10 @@ class OutputTarget:
         least = WORTH_A_THREAD if self._sync else most // 2
         self._write_back = WriteBack(self._output.descriptor, self._in_thread, most=most, least=least)
         return found
+
+    def reserve(self, content_length: int) -> Deferred[None]:
+        descriptor = self._output.descriptor
+        return self._in_thread(lambda: reserve(descriptor, content_length)).addErrback(self._cannot_be_written)
 
     def claim(self, number: int) -> Deferred[Claim]:
         return succeed(Claim(is_ours=True))

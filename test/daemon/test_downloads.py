@@ -26,18 +26,22 @@ from dragonfly_vortex.config import (
 )
 from dragonfly_vortex.daemon.downloads import Downloads
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
-from dragonfly_vortex.errors import NoParentKnown, PoolClosed, TaskDigestMismatch, TaskError
+from dragonfly_vortex.errors import NoParentKnown, PoolClosed, StorageFailure, TaskDigestMismatch, TaskError
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.transfer_metrics import PREFIX
 from dragonfly_vortex.model import ArrivedPiece, Origin, TaskRequest
+from dragonfly_vortex.source.policy import SourcePolicy
 from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.collector import Policy
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
+from dragonfly_vortex.storage.room import Room
 from dragonfly_vortex.task.source_choice import REASONS
 from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin, hang
 from dragonfly_vortex.wire import PieceKind
 from test.metrics.page import values_of
+from test.storage.contents import files_in
 
 peer_reactor = cast(IPeerReactor, reactor)
 
@@ -192,6 +196,22 @@ class SourceTests(DownloadsTestCase):
         self.assertEqual(
             values[f"{PREFIX}backend_request_duration_milliseconds_count{{method=GET,scheme=http}}"], PIECES
         )
+
+    async def test_no_room(self) -> None:
+        """Without room for its content a download fails at once, and nothing is left of it."""
+        origin = ScriptedOrigin(os.urandom(3 << 20))
+        origin.start(peer_reactor)
+        self.addCleanup(origin.stop)
+        for is_foreign, threshold in ((False, 2 << 20), (True, 3_500_000)):
+            self.store.room = Room(self.directory / "child", Policy(disk_threshold=threshold), is_made=True)
+            request = replace(
+                self.request, origin=Origin(url=origin.url()), must_ask_source=True, is_foreign=is_foreign
+            )
+            downloads = self.downloads()
+            downloads._policy = SourcePolicy(("127.0.0.1",))
+            with self.assertRaisesRegex(StorageFailure, f"expected room for {3 << 20} more bytes, got "):
+                await downloads.download(request)
+            self.assertEqual(files_in(self.directory / "child"), [])
 
     async def test_again_at_once(self) -> None:
         """A download that is begun while an earlier one of its task is ending succeeds."""

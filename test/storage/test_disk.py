@@ -11,13 +11,13 @@ from pathlib import Path
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dragonfly_vortex.storage import disk
-from dragonfly_vortex.storage.disk import allocate, free_run, write_back
+from dragonfly_vortex.storage.disk import allocate, free_run, reserve, write_back
 
 MIB = 1024 * 1024
 
 
-class AllocateTests(SynchronousTestCase):
-    """Room in a real file."""
+class _FileTestCase(SynchronousTestCase):
+    """A real file."""
 
     def setUp(self) -> None:
         self.descriptor = os.open(self.mktemp(), os.O_RDWR | os.O_CREAT)
@@ -26,6 +26,10 @@ class AllocateTests(SynchronousTestCase):
     def room(self) -> int:
         """Bytes that the file has on the disk."""
         return os.fstat(self.descriptor).st_blocks * 512
+
+
+class AllocateTests(_FileTestCase):
+    """Room in a real file."""
 
     def test_room(self) -> None:
         """There is room afterwards, and nothing else has changed; truncating the file to its length gives it back."""
@@ -55,6 +59,44 @@ class AllocateTests(SynchronousTestCase):
         self.assertRaises(OSError, allocate, self.descriptor, 0, 1 << 62)
         self.patch(disk, "fallocate", lambda: None)
         self.assertEqual(self.assertRaises(OSError, allocate, self.descriptor, 0, 1).errno, errno.ENOSYS)
+
+
+class ReserveTests(_FileTestCase):
+    """Room for a file that is going to have some length."""
+
+    def test_reserved(self) -> None:
+        """What is reserved is on the disk, and the file is as long as before; a second time nothing is done."""
+        os.pwrite(self.descriptor, b"abc", 0)
+        reserve(self.descriptor, 3 * MIB)
+        if self.room() < 3 * MIB:
+            raise SkipTest("this file system allocates nothing in advance")
+        self.assertEqual(os.fstat(self.descriptor).st_size, 3)
+        self.patch(disk, "allocate", lambda *arguments: self.fail("expected nothing to be done"))
+        reserve(self.descriptor, 3 * MIB)
+
+    def test_full(self) -> None:
+        """Too little room is an error with the numbers, whatever the length is, and nothing is allocated."""
+        free = os.fstatvfs(self.descriptor)
+        full = os.statvfs_result((free.f_bsize, 4096, 10_000, 2000, 2000, 0, 0, 0, 0, 255))
+        self.patch(os, "fstatvfs", lambda descriptor: full)
+        error = self.assertRaises(OSError, reserve, self.descriptor, 5 * MIB)
+        self.assertEqual(error.errno, errno.ENOSPC)
+        self.assertRegex(str(error), f"expected room for {5 * MIB} more bytes, got {2000 * 4096 - 5 * MIB}")
+        self.assertRaises(OSError, reserve, self.descriptor, 1 << 60)
+        self.assertEqual(self.room(), 0)
+
+    def test_cannot_allocate(self) -> None:
+        """A file system that allocates nothing in advance is no reason to fail; one that is full meanwhile is."""
+        for number, fails in ((errno.EOPNOTSUPP, False), (errno.ENOSYS, False), (errno.ENOSPC, True)):
+
+            def refuse(descriptor: int, start: int, end: int, number: int = number) -> None:
+                raise OSError(number, os.strerror(number))
+
+            self.patch(disk, "allocate", refuse)
+            if fails:
+                self.assertRaises(OSError, reserve, self.descriptor, MIB)
+            else:
+                reserve(self.descriptor, MIB)
 
 
 class WriteBackTests(SynchronousTestCase):

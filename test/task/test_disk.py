@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
+from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.task import disk
-from dragonfly_vortex.task.disk import Allocation, WriteBack
+from dragonfly_vortex.task.disk import Allocation, Reservation, WriteBack
 from test.task.test_file_hash import HeldThreads
 
 MIB = 1024 * 1024
@@ -159,6 +160,13 @@ class AllocationTests(SynchronousTestCase):
         self.allocation.reach(MIB - 1, MIB - 1)
         self.assertEqual(self.threads.calls, [])
 
+    def test_skips(self) -> None:
+        """Where there is room already, none is made."""
+        self.allocation.skip(50 * MIB)
+        self.assertEqual(self.reach(4, 40, length=50), [])
+        self.allocation.skip(0)
+        self.assertEqual(self.reach(50, length=90), [(7, 50, 90)])
+
     def test_one_thread(self) -> None:
         """Room for bytes that arrived while a thread was at work is made by the next one."""
         for end in (4, 8, 12):
@@ -193,3 +201,52 @@ class AllocationTests(SynchronousTestCase):
         self.assertIsNone(self.successResultOf(stopped))
         self.assertEqual(self.reach(12), [])
         self.assertIsNone(self.successResultOf(self.allocation.stop()))
+
+
+class ReservationTests(SynchronousTestCase):
+    """A content whose length becomes known."""
+
+    def setUp(self) -> None:
+        self.asked: list[tuple[int, Deferred[None]]] = []
+        self.changes = 0
+        self.reservation = Reservation(self.reserve, self.change)
+
+    def reserve(self, content_length: int) -> Deferred[None]:
+        """Write down what is asked for."""
+        reserved: Deferred[None] = Deferred()
+        self.asked.append((content_length // MIB, reserved))
+        return reserved
+
+    def change(self) -> None:
+        """Something has changed."""
+        self.changes += 1
+
+    def test_once(self) -> None:
+        """Room is reserved once for each length, and a few bytes or an unknown length need none."""
+        for length in (None, MIB - 1, 5 * MIB, 5 * MIB):
+            self.assertIsNone(self.reservation.ask(length))
+        ((length, reserved),) = self.asked
+        self.assertEqual((length, self.reservation.length), (5, 0))
+        reserved.callback(None)
+        self.assertEqual((self.reservation.length, self.changes), (5 * MIB, 1))
+        self.reservation.ask(5 * MIB)
+        self.assertEqual(len(self.asked), 1)
+        self.reservation.ask(6 * MIB)
+        self.assertEqual(len(self.asked), 2)
+
+    def test_refused(self) -> None:
+        """Why there is no room is told for that length, and another one is asked for again."""
+        self.reservation.ask(5 * MIB)
+        refusal = OSError("no room")
+        self.asked[0][1].errback(refusal)
+        self.assertIs(self.reservation.ask(5 * MIB), refusal)
+        self.assertEqual(self.changes, 1)
+        self.assertIsNone(self.reservation.ask(4 * MIB))
+
+    def test_stops(self) -> None:
+        """The end waits for a thread at work."""
+        self.reservation.ask(5 * MIB)
+        stopped = self.reservation.stop()
+        self.assertNoResult(stopped)
+        self.asked[0][1].callback(None)
+        self.assertIsNone(self.successResultOf(stopped))

@@ -39,7 +39,7 @@ from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
-from dragonfly_vortex.storage.disk import boot_id
+from dragonfly_vortex.storage.disk import boot_id, reserve
 from dragonfly_vortex.storage.failures import is_out_of_descriptors
 from dragonfly_vortex.storage.killed_holders import forget_killed_holder, killed_holders
 from dragonfly_vortex.storage.reactor.piece_cache import HotPieces, OpenedPiece, Seen, find_piece, open_piece
@@ -47,6 +47,7 @@ from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.storage.reactor.uses import TaskUses
 from dragonfly_vortex.storage.reactor.watch import CatalogWatch
 from dragonfly_vortex.storage.reading import Place
+from dragonfly_vortex.storage.room import Room
 from dragonfly_vortex.storage.task_file import TaskFile
 from dragonfly_vortex.storage.unsynced import has_unsynced, settle_unsynced
 from dragonfly_vortex.storage.version import CatalogVersion
@@ -75,6 +76,8 @@ class PieceStore:
 
     def __init__(self, directory: Path, reactor: IReactorFromThreads) -> None:
         self.directory = directory
+        self.room: Room | None = None
+        """The room that downloads may use; None for what the disk has."""
         self._reactor = reactor
         self._content = Content(directory)
         self._catalog = Catalog(directory, Access.SERVE)
@@ -247,6 +250,7 @@ class PieceStore:
         ttl: int | None = None,
         is_pinned: bool = False,
         offers_early: bool = False,
+        is_foreign: bool = False,
     ) -> StoredTarget:
         """
         A task as the target of a download. Nothing is opened before its ``open``; the file is made where there is none,
@@ -261,10 +265,27 @@ class PieceStore:
         :param is_pinned: see there, too.
         :param offers_early: whether pieces are offered before they are on the disk, and the download does not wait for
             that; :meth:`stop` does. After the end of the kernel those that are not there are fetched anew.
+        :param is_foreign: whether a stranger wants it (:meth:`Room.reserve <dragonfly_vortex.storage.room.Room>`).
         """
+
+        def reserve_room(descriptor: int, content_length: int) -> None:
+            if self.room is None:
+                reserve(descriptor, content_length)
+            else:
+                self.room.reserve(descriptor, content_length, is_foreign=is_foreign)
+
         sync = not (offers_early and boot_id())
         file = TaskFile(
-            self.directory, self._catalog, kind, task_id, digest, origin, ttl=ttl, is_pinned=is_pinned, sync=sync
+            self.directory,
+            self._catalog,
+            kind,
+            task_id,
+            digest,
+            origin,
+            ttl=ttl,
+            is_pinned=is_pinned,
+            sync=sync,
+            reserve=reserve_room,
         )
         linger = None if sync else self._linger
         clock = IReactorTime(self._reactor)

@@ -119,6 +119,9 @@ class StoredTarget:
             self._piece_length_there = task.piece_length
         return found
 
+    def reserve(self, content_length: int) -> Deferred[None]:
+        return self._at_disk(lambda: self._file.reserve(content_length))
+
     def claim(self, number: int) -> Deferred[Claim]:
         return self._in_storage(lambda: self._file.claim(number))
 
