@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import sys
-import tempfile
 
 from dragonfly_vortex.system_calls import is_refused, read_at
 
@@ -58,6 +57,8 @@ def shared_memory(name: str, content: bytes) -> int:
     """
     descriptor = _memory_file(name)
     if descriptor is None:
+        import tempfile  # which takes long to load
+
         descriptor, path = tempfile.mkstemp(prefix=f"{name}-")
         os.unlink(path)
     write_all(descriptor, content)

@@ -41,23 +41,35 @@ class _Formatter(argparse.HelpFormatter):
 _Commands = argparse._SubParsersAction  # which is argparse's own name for what add_subparsers gives
 
 
-def make_parser() -> argparse.ArgumentParser:
-    """The parser for the whole command line; its result says in ``command`` which sub-command was called."""
+def make_parser(only: str | None = None) -> argparse.ArgumentParser:
+    """
+    The parser for the whole command line; its result says in ``command`` which sub-command was called.
+
+    :param only: the name of a sub-command, where no other is going to be parsed, which is faster. All are made where it
+        is the name of none.
+    """
     parser = _Parser(prog="dfvortex", description="Serve and fetch files as Dragonfly's pieces.", epilog=_EPILOG)
     parser.add_argument(
         "-V", "--version", action="version", version=f"dfvortex {__version__}", help="show the version and exit"
     )
-    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
-    _add_import(commands)
-    _add_download(commands)
-    _add_list(commands)
-    _add_stat(commands)
-    _add_export(commands)
-    _add_verify(commands)
-    _add_remove(commands)
-    _add_gc(commands)
-    _add_probe(commands)
-    _add_decode(commands)
+    # With the program's name argparse need not write the usage of the parser to find it.
+    commands = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND", prog="dfvortex"
+    )
+    adders = {
+        "import": _add_import,
+        "download": _add_download,
+        "list": _add_list,
+        "stat": _add_stat,
+        "export": _add_export,
+        "verify": _add_verify,
+        "remove": _add_remove,
+        "gc": _add_gc,
+        "probe": _add_probe,
+        "decode": _add_decode,
+    }
+    for name in [only] if only in adders else adders:
+        adders[name](commands)
     return parser
 
 

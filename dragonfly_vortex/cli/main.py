@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
     on_signals(_terminate, signal.SIGTERM, signal.SIGHUP)
-    namespace = make_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    namespace = make_parser(words[0] if words else None).parse_args(arguments)
     try:
         status = _command(namespace)(namespace)
         _flush_output()

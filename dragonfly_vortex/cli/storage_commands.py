@@ -7,6 +7,7 @@ import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from dragonfly_vortex.cli.configuration import read_config
 from dragonfly_vortex.cli.exit_status import ExitStatus
@@ -18,10 +19,12 @@ from dragonfly_vortex.errors import NotStored, TimedOut, UsageError
 from dragonfly_vortex.geometry import SHORTEST_BY_RULE, Progress, piece_count, piece_length_for
 from dragonfly_vortex.identity import DEFAULT_FILTERED_QUERY_PARAMS, shown_url
 from dragonfly_vortex.model import Origin, StoredTask
-from dragonfly_vortex.storage import exporter, importer, remover, verifier
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.wire import PieceKind
+
+if TYPE_CHECKING:  # each command loads what it uses alone
+    from dragonfly_vortex.storage.verifier import Verdict
 
 __all__ = [
     "export_task",
@@ -50,6 +53,8 @@ Pieces from which on an import is said to take long: each is a row of the catalo
 
 def import_task(arguments: Namespace) -> ExitStatus:
     """``dfvortex import``: the task ID is the last line."""
+    from dragonfly_vortex.storage import importer
+
     with _bar("importing", arguments) as bar:
         show = _shown_on(bar, arguments.timeout)
 
@@ -148,6 +153,8 @@ def _told(origin: Origin) -> Iterator[tuple[str, str]]:
 
 def export_task(arguments: Namespace) -> ExitStatus:
     """``dfvortex export``: the content as a file, verified."""
+    from dragonfly_vortex.storage import exporter
+
     directory = _directory(arguments)
     with Catalog(directory, Access.READ) as catalog:
         task = find_task(catalog, arguments.task_id, arguments.kind)
@@ -177,6 +184,8 @@ def export_task(arguments: Namespace) -> ExitStatus:
 
 def verify_tasks(arguments: Namespace) -> ExitStatus:
     """``dfvortex verify``: a line for each task, and one for each piece of it that is damaged."""
+    from dragonfly_vortex.storage import verifier
+
     directory = _directory(arguments)
     with Catalog(directory, Access.READ) as catalog:
         if arguments.task_id is None:
@@ -200,7 +209,7 @@ def verify_tasks(arguments: Namespace) -> ExitStatus:
     return status
 
 
-def _print_verdict(verdict: verifier.Verdict) -> None:
+def _print_verdict(verdict: Verdict) -> None:
     task = verdict.task
     count = _count(task)
     pieces = counted(verdict.piece_count, "piece")
@@ -216,6 +225,8 @@ def _print_verdict(verdict: verifier.Verdict) -> None:
 
 def remove_task(arguments: Namespace) -> ExitStatus:
     """``dfvortex remove``: the task and its content."""
+    from dragonfly_vortex.storage import remover
+
     directory = _directory(arguments)
     with Catalog(directory, Access.READ) as catalog:
         task = find_task(catalog, arguments.task_id, arguments.kind)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from dragonfly_vortex.config.kinds import FLAG, AddressAndPort, Duration, File, ListOf, Name, Whole
-from dragonfly_vortex.config.setting import file_setting, setting
+from dragonfly_vortex.config.setting import file_setting, section, setting
 
 __all__ = ["DynconfigConfig", "SchedulerConfig", "SeedPeerConfig"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class SchedulerConfig:
     """
     The schedulers of a Dragonfly cluster. Without `addrs`, and without `dynconfig.file`, this peer is in no cluster,
@@ -66,7 +66,7 @@ class SchedulerConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class DynconfigConfig:
     """
     The file with the addresses of the schedulers, as the reference has it: `scheduler.addrs`, a list of addresses with
@@ -88,7 +88,7 @@ class DynconfigConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class SeedPeerConfig:
     """
     A seed downloads tasks for others: any client of the gRPC door, such as a scheduler, can have it fetch a URL and

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from dragonfly_vortex.address import ParentAddress
@@ -19,14 +19,14 @@ from dragonfly_vortex.config.kinds import (
     ProtocolName,
     Whole,
 )
-from dragonfly_vortex.config.setting import setting
+from dragonfly_vortex.config.setting import section, setting
 from dragonfly_vortex.model import BackToSource
 from dragonfly_vortex.transport_table import BEST
 
 __all__ = ["DownloadConfig", "DownloadServerConfig", "DownloadTCPConfig"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class DownloadTCPConfig:
     """The pool of connections to parents."""
 
@@ -47,7 +47,7 @@ class DownloadTCPConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class DownloadServerConfig:
     """
     The local door: a Unix socket for dfget, dfcache and dfctl on the same machine. Any program that can open the socket
@@ -73,7 +73,7 @@ class DownloadServerConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class DownloadConfig:
     """How this peer fetches, as a child."""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from dragonfly_vortex.config.kinds import FLAG, Duration, Size, Whole
-from dragonfly_vortex.config.setting import setting
+from dragonfly_vortex.config.setting import section, setting
 
 __all__ = ["GCConfig", "GCPolicyConfig", "unreachable"]
 
@@ -14,7 +14,7 @@ _DAY = 24 * 3600.0
 _PERCENT = Whole(minimum=1, maximum=99)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class GCPolicyConfig:
     """The rules by which tasks are removed from the storage."""
 
@@ -54,7 +54,7 @@ class GCPolicyConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class GCConfig:
     """The removal of tasks that are not used, and of what killed processes have left. See [Space](space.md)."""
 

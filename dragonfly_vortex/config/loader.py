@@ -9,7 +9,6 @@ then the tree of values is built from the settings, with defaults for all that i
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -170,6 +169,8 @@ class _SortedKeys:
         :raises ConfigError: for a key that is certainly meant for us: in a section of ours, or very near to a name that
             we alone have.
         """
+        import difflib
+
         name, others = entry.key[:60], list(theirs or ())
         close = difflib.get_close_matches(name, [*spellings(fields), *others], n=1)
         suggestion = f" (did you mean {close[0]}?)" if close else ""

@@ -8,8 +8,8 @@ This is the only place that knows the keys: :mod:`dragonfly_vortex.config.loader
 from __future__ import annotations
 
 import enum
-import socket
-from dataclasses import dataclass, field
+import os
+from dataclasses import field
 from pathlib import Path
 
 from dragonfly_vortex.config.cluster import DynconfigConfig, SchedulerConfig, SeedPeerConfig
@@ -28,7 +28,7 @@ from dragonfly_vortex.config.kinds import (
     Size,
     Whole,
 )
-from dragonfly_vortex.config.setting import file_setting, setting
+from dragonfly_vortex.config.setting import file_setting, section, setting
 from dragonfly_vortex.transport_table import ALL
 
 __all__ = [
@@ -59,10 +59,16 @@ __all__ = [
 _LEVEL = "(?:trace|debug|info|warn|error|critical|off)"
 """A level of the log; the first and the last one are of the reference's."""
 
+
+def _host_name() -> str:
+    """The machine's host name. The socket module would say the same, and takes long to load."""
+    return os.uname().nodename
+
+
 _LOCATION = Name(pattern=r"[^\x00-\x1f]{0,255}", allowed="a text of at most 255 characters")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class HostConfig:
     """How this peer names itself to others."""
 
@@ -73,7 +79,7 @@ class HostConfig:
         ),
     )
     hostname: str = field(
-        default_factory=socket.gethostname,
+        default_factory=_host_name,
         metadata=setting(
             Name(
                 pattern="[A-Za-z0-9_](?:[A-Za-z0-9._-]{0,253}[A-Za-z0-9_])?",
@@ -100,7 +106,7 @@ class HostConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class TLSConfig:
     """
     TLS, off by default: files in PEM for both sides and both transports, where `upload.server` and `upload.client` name
@@ -124,7 +130,7 @@ class TLSConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class UploadServerConfig(TLSConfig):
     """
     The gRPC door, and this peer's TLS as a parent, on both doors: a certificate with its key turns it on. What is left
@@ -141,7 +147,7 @@ class UploadServerConfig(TLSConfig):
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class UploadClientConfig(TLSConfig):
     """
     This peer's TLS as a child, with parents that speak it. What is left out is taken from `tls`, certificate and key
@@ -149,7 +155,7 @@ class UploadClientConfig(TLSConfig):
     """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class UploadConfig:
     """How this peer serves, as a parent."""
 
@@ -165,7 +171,7 @@ class UploadConfig:
     client: UploadClientConfig = field(default_factory=UploadClientConfig)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class KeepaliveConfig:
     """TCP's probes of a silent connection; the limits are the kernel's."""
 
@@ -185,7 +191,7 @@ class KeepaliveConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class StorageTCPConfig:
     """
     The listening socket, and the connections of children. The socket options hold for connections to parents, too
@@ -244,7 +250,7 @@ class StorageTCPConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class StorageServerConfig:
     """The doors that this peer opens to children."""
 
@@ -267,7 +273,7 @@ class StorageServerConfig:
     tcp: StorageTCPConfig = field(default_factory=StorageTCPConfig)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class StorageConfig:
     """The storage, and how it is served."""
 
@@ -278,7 +284,7 @@ class StorageConfig:
     server: StorageServerConfig = field(default_factory=StorageServerConfig)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class MetricsServerConfig:
     """The page's address and port; it is served over HTTP at `/metrics`."""
 
@@ -292,7 +298,7 @@ class MetricsServerConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class StatusConfig:
     """The status page, at `/` of the same port. See [Status page](status-page.md)."""
 
@@ -320,7 +326,7 @@ class StatusConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class MetricsConfig:
     """Counters and gauges for Prometheus. See [Metrics](metrics.md)."""
 
@@ -332,7 +338,7 @@ class MetricsConfig:
     status: StatusConfig = field(default_factory=StatusConfig)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class HealthServerConfig:
     """The address and port of the pages; they are served over HTTP at `/healthy` and `/readiness`."""
 
@@ -351,7 +357,7 @@ class HealthServerConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class HealthConfig:
     """Pages for the probes of a supervisor. See [Health](health.md)."""
 
@@ -374,7 +380,7 @@ class LogFormat(enum.Enum):
     JSON = "json"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class LogConfig:
     """The log of `twistd dfvortex`. See [Log](log.md)."""
 
@@ -395,7 +401,7 @@ class LogConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class DiscoveryConfig:
     """
     How peers find each other: in the local network by DNS-SD, and by an exchange of their addresses. See
@@ -421,7 +427,7 @@ class DiscoveryConfig:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@section
 class Config:
     """A peer's whole configuration. These keys are in no section."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,7 +151,7 @@ def sweep(directory: Path, name: str) -> None:
 
 def hidden_path(directory: Path, name: str) -> Path:
     """An unused hidden name for a file that will have that name."""
-    return directory / f"{hidden_prefix(name)}{secrets.token_hex(6)}{_SUFFIX}"
+    return directory / f"{hidden_prefix(name)}{os.urandom(6).hex()}{_SUFFIX}"
 
 
 def lock(descriptor: int, *, shared: bool = False) -> bool:

@@ -17,9 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import sqlite3
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -210,6 +208,9 @@ def _empty() -> sqlite3.Connection:
 
 def _copy(path: Path) -> sqlite3.Connection:
     """A copy of file and log, in memory. No connection of this process has the file open: it would lose its locks."""
+    import shutil  # which take long to load
+    import tempfile
+
     memory = sqlite3.connect(":memory:", isolation_level=None)
     try:
         with tempfile.TemporaryDirectory(prefix="dfvortex-") as directory:

@@ -369,6 +369,9 @@ class MemoryTarget:
         self.descriptor = memory_file()
         return succeed(Found())
 
+    def reserve(self, content_length: int) -> Deferred[None]:
+        return succeed(None)
+
     def claim(self, number: int) -> Deferred[Claim]:
         return succeed(Claim(is_ours=True))
 

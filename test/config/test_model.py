@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -125,7 +125,7 @@ class DefaultTests(SynchronousTestCase):
         The machine is asked for its name when a configuration is made, not when the module is imported.
         """
         (factory,) = (each.default_factory for each in dataclasses.fields(HostConfig) if each.name == "hostname")
-        self.assertIs(factory, socket.gethostname)
+        self.assertEqual(cast(Callable[[], str], factory)(), socket.gethostname())
 
 
 class TreeTests(SynchronousTestCase):

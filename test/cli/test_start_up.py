@@ -1,0 +1,57 @@
+"""
+The budget for the start of small commands: what they load. A count does not depend on how busy the machine is.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from test.processes import import_file, write_config
+
+_LOADED = """
+import sys
+before = set(sys.modules)
+from dragonfly_vortex.cli import main
+status = main(sys.argv[1:])
+print(*sorted(set(sys.modules) - before), file=sys.stderr)
+sys.exit(status)
+"""
+
+_NEVER = {
+    *("difflib", "heapq", "random", "secrets", "select", "socket", "ssl", "tempfile", "twisted", "grpc", "tqdm"),
+    *("OpenSSL", "cryptography", "zeroconf", "dragonfly_vortex.interfaces", "dragonfly_vortex.metrics"),
+}
+"""What none of these commands needs; each takes milliseconds."""
+
+
+class BudgetTests(SynchronousTestCase):
+    """The modules that a command loads, beside those of a Python that does nothing."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        write_config(self.directory)
+        (self.directory / "file").write_bytes(b"content")
+        self.task_id = import_file(self.directory / "file", directory=self.directory)
+
+    def loaded(self, *arguments: str) -> set[str]:
+        """The modules that a command loads."""
+        command = [sys.executable, "-c", _LOADED, *arguments]
+        ran = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=True)
+        return set(ran.stderr.split())
+
+    def test_budget(self) -> None:
+        """``list``, ``stat`` and ``import`` load few modules, and none that they do not need."""
+        for command, ours, others in (
+            (("list",), 56, 130),
+            (("stat", self.task_id), 56, 130),
+            (("import", "file"), 59, 130),
+        ):
+            loaded = self.loaded(*command)
+            own = {name for name in loaded if name.partition(".")[0] == "dragonfly_vortex"}
+            self.assertEqual(loaded & _NEVER, set(), command)
+            self.assertLessEqual(len(own), ours, (command, sorted(own)))
+            self.assertLessEqual(len(loaded - own), others, (command, sorted(loaded - own)))
