@@ -89,14 +89,14 @@ class Notifier(Service):
         Service.stopService(self)
         if self._next is not None and self._next.active():
             self._next.cancel()
-        self._tell("STOPPING=1")
+        self._send("STOPPING=1")
 
     def _look(self) -> None:
         """See whether the peer serves."""
         if not self._serves():
             self._next = self._clock.callLater(_LOOK, self._look)
             return
-        self._tell("READY=1")
+        self._send("READY=1")
         self._go_on()
 
     def _go_on(self) -> None:
@@ -105,10 +105,10 @@ class Notifier(Service):
             self._next = self._clock.callLater(self._interval, self._still_there)
 
     def _still_there(self) -> None:
-        self._tell("WATCHDOG=1")
+        self._send("WATCHDOG=1")
         self._go_on()
 
-    def _tell(self, state: str) -> None:
+    def _send(self, state: str) -> None:
         if not self._address:
             return
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
@@ -117,4 +117,4 @@ class Notifier(Service):
                 notifying.setblocking(False)
                 notifying.sendto(state.encode(), address)
         except OSError as error:
-            self.log.warn("systemd cannot be told {state}: {reason}", state=state, reason=error.strerror)
+            self.log.warn("systemd does not hear {state}: {reason}", state=state, reason=error.strerror)
