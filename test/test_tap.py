@@ -198,12 +198,12 @@ class DaemonTests(SynchronousTestCase):
 
     def test_warnings(self) -> None:
         """What the configuration warns of is in the daemon's log, and commands do not print it."""
-        write_config(self.directory, more="gc: {interval: 900s}\n")
+        write_config(self.directory, more="tracing: {protocol: grpc}\n")
         ran = dfvortex("import", "file", directory=self.directory)
         self.assertEqual((ran.returncode, ran.stderr), (0, ""))
-        self.assertNotIn("gc", ran.stdout)
+        self.assertNotIn("tracing", ran.stdout)
         with Daemon(self.directory) as daemon:
-            self.assertEqual(len(re.findall(r"#warn\].*not used here: gc", daemon.log)), 1, daemon.log)
+            self.assertEqual(len(re.findall(r"#warn\].*not used here: tracing", daemon.log)), 1, daemon.log)
 
     # -- starting
 

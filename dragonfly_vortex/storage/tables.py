@@ -40,22 +40,32 @@ __all__ = [
 VERSION = 3
 """The version of the tables below, kept in the file (``user_version``)."""
 
+_COUNT = "BEGIN UPDATE taken_back SET count = count + 1; END"
+
+UNSYNCED = "its bytes may not have been on the disk when the machine stopped"
+"""The beginning of the mark of a piece that was offered before its bytes were on the disk: :func:`unsynced_mark`."""
+
+_COUNT_CHANGED = (
+    "CREATE TRIGGER piece_changed AFTER UPDATE ON piece WHEN NEW.damage <> '' OR NEW.digest <> OLD.digest"
+    f" OR substr(OLD.damage, 1, {len(UNSYNCED)}) <> '{UNSYNCED}' {_COUNT}"
+)
+
 _TAKEN_BACK = (
     "CREATE TABLE taken_back (count INTEGER NOT NULL)",
     "INSERT INTO taken_back VALUES (0)",
     *(
-        f"CREATE TRIGGER {name} AFTER {event} BEGIN UPDATE taken_back SET count = count + 1; END"
+        f"CREATE TRIGGER {name} AFTER {event} {_COUNT}"
         for name, event in (
             ("piece_deleted", "DELETE ON piece"),
-            ("piece_changed", "UPDATE ON piece"),
             ("task_deleted", "DELETE ON task"),
             ("task_added", "INSERT ON task"),  # another kind of its ID may be offered from now on
         )
     ),
+    _COUNT_CHANGED,
 )
 """
 What counts the changes by which a piece that was offered may be offered no more. Triggers count, so that every process
-does, whichever version it has. A piece that is added takes nothing back.
+does, whichever version it has. A piece that is added takes nothing back, nor does one whose bytes came to the disk.
 """
 
 _TABLES = (
@@ -114,6 +124,8 @@ _MIGRATIONS = (
         "ALTER TABLE task ADD COLUMN is_pinned INTEGER NOT NULL DEFAULT 0",
         "UPDATE task SET used_at = CAST(strftime('%s', 'now') AS INTEGER)",
         "UPDATE task SET ttl = 0, is_pinned = 1",
+        "DROP TRIGGER piece_changed",
+        _COUNT_CHANGED,
     ),
 )
 """What makes of each version, from 1, the next one."""
@@ -134,9 +146,6 @@ IN_DOUBT = "the task has another SHA-256 than its ID, and the download that was 
 
 SOUND = ("", IN_DOUBT)
 """The marks of a piece that has its digest, as far as is known."""
-
-UNSYNCED = "its bytes may not have been on the disk when the machine stopped"
-"""The beginning of the mark of a piece that was offered before its bytes were on the disk: :func:`unsynced_mark`."""
 
 Row = tuple[Any, ...]
 """What SQLite gives; what it is is known by the column."""

@@ -14,6 +14,7 @@ from dragonfly_vortex.downloaders.by_kind import ByKind
 from dragonfly_vortex.errors import NotStored, ParentUnreachable, PieceNotFound
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader
 from dragonfly_vortex.model import DownloadPieceResponse, piece_id
+from dragonfly_vortex.transport.endpoints import Dial
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.sinks import MemorySink
 from test.memory_transport.door import OPEN_DOORS
@@ -55,6 +56,6 @@ class MemoryDownloader(ByKind):
         return DownloadPieceResponse(metadata=opened.metadata, content=sink.finish())
 
 
-def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket) -> MemoryDownloader:
+def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket, dial: Dial | None = None) -> MemoryDownloader:
     """What the row names."""
     return MemoryDownloader()

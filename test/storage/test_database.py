@@ -401,6 +401,7 @@ class Version2Tests(MigrationTestCase):
             "ALTER TABLE task ADD COLUMN is_pinned INTEGER NOT NULL DEFAULT 0",
             "UPDATE task SET used_at = CAST(strftime('%s', 'now') AS INTEGER)",
             "UPDATE task SET ttl = 0, is_pinned = 1",
+            "DROP TRIGGER piece_changed",
         )
 
 

@@ -72,7 +72,8 @@ class CatalogVersionTests(SynchronousTestCase):
         piece = PieceMetadata(number=0, offset=0, length=1, digest="crc32:1")
         seen = []
         for change, is_taken_back in (
-            (lambda: self.catalog.commit_pieces(task, [piece]), False),
+            (lambda: self.catalog.commit_pieces(task, [piece], is_synced=False), False),
+            (lambda: self.catalog.mark_synced(PieceKind.STANDARD, "a-task", {0: "crc32:1"}), False),
             (lambda: self.catalog.mark_damaged(PieceKind.STANDARD, "a-task", 0, "a test"), True),
             (lambda: self.catalog.commit_pieces(task, [piece]), True),  # in place of the damaged one
             (lambda: self.catalog.remove_task(PieceKind.STANDARD, "a-task"), True),
