@@ -391,7 +391,7 @@ class IClient(Interface):
         """Give up the connections that are kept, and fail what is under way. Fires when all are gone."""
 
 
-class ISocketConsumer(IConsumer):
+class ISocketConsumer(Interface):
     """A consumer that can also take its bytes from a socket, so that they do not pass through this process."""
 
     def take(sock: socket.socket, length: int) -> int:

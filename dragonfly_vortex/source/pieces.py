@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IProducer, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -268,7 +268,7 @@ _KINDS: dict[type[SourceError], Callable[[str, str, str], PieceError]] = {
 """What a source's failure to give a piece is, as one of a parent's."""
 
 
-@implementer(ISocketConsumer)
+@implementer(IConsumer, ISocketConsumer)
 class _Transfer:
     """
     The bytes of one piece, on their way to its receiver.
