@@ -41,8 +41,7 @@ class GarbageCollection:
         self._reactor = reactor
         self._interval = interval
         self._policy = policy
-        self._looping = LoopingCall(self._collect)
-        self._looping.clock = IReactorTime(reactor)
+        self._looping = self._new_looping()
         self._pool: DaemonThreadPool | None = None
         self._at_work = 0
         self._ending = Ending(lambda: not self._at_work)
@@ -60,7 +59,9 @@ class GarbageCollection:
             self._interval = interval
             if self._looping.running:
                 self._looping.stop()
-                self._looping.start(interval, now=False)
+                # One that is started again during a collection would be scheduled by the start and by the end of that.
+                self._looping = self._new_looping()
+                self.start()
 
     def stop(self, timeout: float = STOP_TIMEOUT) -> Deferred[None]:
         """
@@ -101,6 +102,12 @@ class GarbageCollection:
         self._at_work += 1
         working: Deferred[_T] = run_in_pool(self._reactor, self._pool, work)
         return working.addBoth(ended)
+
+    def _new_looping(self) -> LoopingCall:
+        """What collects after each interval."""
+        looping = LoopingCall(self._collect)
+        looping.clock = IReactorTime(self._reactor)
+        return looping
 
     def _collect(self) -> Deferred[None]:
         """Collect once. A failure is logged, and the next collection may succeed."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel
@@ -15,7 +16,7 @@ from twisted.trial.unittest import TestCase
 from zope.interface import implementer, provider
 
 from dragonfly_vortex.storage.catalog import Catalog
-from dragonfly_vortex.storage.collector import Collector, Policy
+from dragonfly_vortex.storage.collector import Collected, Collector, Policy
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.collecting import GarbageCollection
@@ -85,6 +86,18 @@ class GarbageCollectionTests(TestCase):
         self.collection.change(10.0, POLICY)
         self.clock.advance(10)
         await self.until(0, 1)
+
+    async def test_changed_during_collection(self) -> None:
+        """Another interval that is set while a collection is under way leaves one timer, and none after the end."""
+        working: Deferred[None] = Deferred()
+        self.patch(GarbageCollection, "in_thread", lambda collection, work: working.addCallback(lambda _: Collected()))
+        self.collection.start()
+        self.clock.advance(900)
+        self.collection.change(10.0, POLICY)
+        working.callback(None)
+        self.assertEqual([call.getTime() for call in self.clock.getDelayedCalls()], [910.0])
+        await self.collection.stop()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     async def test_failed(self) -> None:
         """A collection that fails is logged, and the next one is tried."""
