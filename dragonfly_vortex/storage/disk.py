@@ -97,9 +97,8 @@ def reserve(descriptor: int, content_length: int, find_room: Callable[[int], int
     needed = content_length - os.fstat(descriptor).st_blocks * BLOCK
     if needed <= 0:
         return
-    free = free_at(os.fstatvfs(descriptor)) - min(needed, _RESERVED_AT_ONCE)
-    if find_room is not None:
-        free = min(find_room(needed), free)
+    room = needed if find_room is None else find_room(needed)
+    free = min(room, free_at(os.fstatvfs(descriptor)) - min(needed, _RESERVED_AT_ONCE))  # once room has been made
     if free < needed:
         raise OSError(errno.ENOSPC, f"expected room for {needed} more bytes, got {max(0, free)}")
     for start in range(0, content_length, _RESERVED_AT_ONCE):

@@ -85,6 +85,18 @@ class ReserveTests(_FileTestCase):
         self.assertRaises(OSError, reserve, self.descriptor, 1 << 60)
         self.assertEqual(self.room(), 0)
 
+    def test_made_meanwhile(self) -> None:
+        """Room that is made for a file counts at once."""
+        disks = [os.statvfs_result((4096, 4096, 10_000, free, free, 0, 0, 0, 0, 255)) for free in (0, 10_000)]
+        self.patch(os, "fstatvfs", lambda descriptor: disks[0])
+
+        def find(needed: int) -> int:
+            self.patch(os, "fstatvfs", lambda descriptor: disks[1])
+            return needed
+
+        reserve(self.descriptor, MIB, find)
+        self.assertRaises(OSError, reserve, self.descriptor, 5 * MIB, lambda needed: needed - 1)
+
     def test_cannot_allocate(self) -> None:
         """A file system that allocates nothing in advance is no reason to fail; one that is full meanwhile is."""
         for number, fails in ((errno.EOPNOTSUPP, False), (errno.ENOSYS, False), (errno.ENOSPC, True)):
