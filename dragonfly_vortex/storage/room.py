@@ -46,7 +46,23 @@ class Room:
         own = own_bytes(self._directory) if policy.disk_threshold or is_foreign else 0
         total, used = usage(self._directory, policy.disk_threshold, own)
         if self._is_made and (used + needed) * 100 >= high * total:
-            own -= Collector(self._directory, policy, room=needed).run().freed
-        free = free_at(os.statvfs(self._directory))
+            own = own or own_bytes(self._directory)
+            # A length may be a lie. No task is removed for one for which there is too little without all of them, too.
+            if needed <= self._free(0, self._free_on_disk() + own, is_foreign=is_foreign):
+                own -= Collector(self._directory, policy, room=needed).run().freed
+        return self._free(own, self._free_on_disk(), is_foreign=is_foreign)
+
+    def _free_on_disk(self) -> int:
+        """Bytes that are free on the storage's disk."""
+        return free_at(os.statvfs(self._directory))
+
+    def _free(self, own: int, free: int, *, is_foreign: bool) -> int:
+        """
+        How many bytes a download may take.
+
+        :param own: bytes that the storage has on the disk.
+        :param free: bytes that are free there.
+        """
+        policy = self._policy
         room = min(free, policy.disk_threshold - own) if policy.disk_threshold else free
-        return high * (own + room) // 100 - own if is_foreign else room
+        return policy.disk_high_threshold_percent * (own + room) // 100 - own if is_foreign else room

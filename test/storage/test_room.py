@@ -62,7 +62,17 @@ class RoomTests(SynchronousTestCase):
         Room(self.directory, policy, is_made=True).reserve(self.descriptor, 5 * MIB)
         self.assertEqual(self.left(), [second])
         os.ftruncate(self.descriptor, 0)
-        self.assert_full(Room(self.directory, policy, is_made=True), 11 * MIB)
+
+    def test_lie(self) -> None:
+        """For a length that the storage can never have, such as one that a source lies about, no task is removed."""
+        tasks = [self.add(2 * MIB, 1_700_000_000 + age) for age in range(2)]
+        limited = Room(self.directory, Policy(task_ttl=1e10, disk_threshold=10 * MIB), is_made=True)
+        self.assert_full(limited, 11 * MIB)
+        self.assert_full(limited, 9 * MIB, is_foreign=True)
+        self.assert_full(Room(self.directory, Policy(task_ttl=1e10), is_made=True), 1 << 60)
+        self.assertEqual(self.left(), tasks)
+        limited.reserve(self.descriptor, 9 * MIB)
+        self.assertEqual(self.left(), [])
 
     def test_strangers(self) -> None:
         """Strangers fill a storage up to the higher threshold of what it can have, and not the disk."""
