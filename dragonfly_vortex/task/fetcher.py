@@ -7,12 +7,10 @@ the target's business.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -24,7 +22,6 @@ from dragonfly_vortex.errors import (
     DigestMismatch,
     PieceError,
     PieceRefused,
-    PieceTakenOver,
     SinkFailed,
     TaskChanged,
     UnexpectedPiece,
@@ -33,6 +30,7 @@ from dragonfly_vortex.events import PieceUnderWay
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
 from dragonfly_vortex.system_calls import reason_of
+from dragonfly_vortex.task.commits import Commits
 from dragonfly_vortex.task.disk import Allocation, Reservation
 from dragonfly_vortex.task.file_hash import TaskHash
 from dragonfly_vortex.task.inquiries import Inquiries
@@ -40,7 +38,7 @@ from dragonfly_vortex.task.reporter import Reporter
 from dragonfly_vortex.task.requests import Answer, Requests
 from dragonfly_vortex.task.scheduler import Plan, Request
 from dragonfly_vortex.task.timing import RunningTime
-from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["LOOK_AGAIN", "Fetcher"]
 
@@ -111,8 +109,7 @@ class Fetcher:
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
         self._running_time = RunningTime(reactor.seconds(), 2 * _TICK)
-        self._commits: set[Deferred[None]] = set()  # that are under way at the target
-        self._drops: set[Deferred[None]] = set()  # that are under way there
+        self._commits = Commits(target, plan, reporter, self._advance, self._fail)
         self._turn: Deferred[None] | None = None  # fires when all is there and hashed, or fails
         self._ended: Callable[[], None] | None = None  # fires the turn that has ended
         self._events: deque[Callable[[], None]] = deque()  # what has changed; the first is being dealt with
@@ -122,6 +119,7 @@ class Fetcher:
         """Follow this plan from now on: ask its parents, and no others, what they have."""
         self.plan = plan
         plan.advance(self._time())
+        self._commits.follow(plan)
         self._reporter.follow(plan)
         if not self._ticking.running:
             self._ticking.start(_TICK, now=False).addErrback(self._fail)
@@ -220,8 +218,8 @@ class Fetcher:
         if inquiry is not None:
             self._inquiries.repeat(self.plan, inquiry)
             return True
-        self._drop_what_is_forgotten()
-        if self._drops:
+        self._commits.drop_what_is_forgotten()
+        if self._commits.is_dropping:
             return False
         # The bytes that have been hashed are no good any more when the plan has forgotten some.
         waiting = self._hash.follow((self.plan, self.plan.pieces.drops), self.plan.layout.prefix_length)
@@ -278,7 +276,7 @@ class Fetcher:
             self.left_to_hash = waiting
         if not self.plan.is_end_doubtful:
             self._requests.give_up_all()
-        if not waiting and not self._commits and len(self._events) == 1:
+        if not waiting and not self._commits.is_committing and len(self._events) == 1:
             self._end_turn()
         return False
 
@@ -369,11 +367,11 @@ class Fetcher:
         is_verified = request.number in self.plan.layout.verified
         if isinstance(result, DownloadPieceResponse) and not answer.is_given_up and is_verified:
             # First: what it has shown to be wrong may have told the target of another piece length.
-            self._drop_what_is_forgotten()
+            self._commits.drop_what_is_forgotten()
             if self.plan.parents[request.parent].is_source and result.source_version:
                 self._source_version = result.source_version
                 self._target.keep_source_version(result.source_version)
-            self._commit(result, request.parent, answer.seconds)
+            self._commits.commit(result, request.parent, answer.seconds)
         elif is_verified or request.number in self.plan.choice.under_way:
             return
         elif not isinstance(result, Claim) or result.is_ours:
@@ -395,63 +393,7 @@ class Fetcher:
             name = piece_id(self.task_id, metadata.number)
             raise TaskChanged(f"stored piece {name} contradicts the others: {refusal}") from refusal
 
-    # -- the target ----------------------------------------------------------------------------------------------------
-
-    def _commit(self, response: DownloadPieceResponse, parent: str, seconds: float) -> None:
-        """Have a verified piece committed, and report it then."""
-        metadata = response.metadata
-        is_source = self.plan.parents[parent].is_source
-        row = replace(
-            metadata,
-            parent_id="" if is_source else parent,  # children get it, and a URL may have secrets
-            traffic_type=TrafficType.BACK_TO_SOURCE if is_source else TrafficType.REMOTE_PEER,
-            cost=int(seconds),
-            created_at=int(time.time()),
-        )
-        # The parent on trial may say less than there is.
-        length = self.plan.layout.content_length if self.plan.comparison is None else None
-        committed = self._target.commit(row, self.plan.layout.piece_length or 0, length)
-        committed.addCallbacks(
-            self._kept, self._lost, callbackArgs=(response, parent, seconds), errbackArgs=(metadata.number,)
-        )
-        self._finish(self._commits, committed)
-
-    def _kept(self, _: None, response: DownloadPieceResponse, parent: str, seconds: float) -> None:
-        """A piece has been committed; what has become known since may have shown that it is wrong."""
-        if self.plan.has(response.metadata.number):
-            self._reporter.keep(
-                self.plan,
-                response.metadata,
-                parent=parent,
-                transport=response.transport,
-                seconds=seconds,
-                throttled=response.waited,
-            )
-
-    def _lost(self, failure: Failure, number: int) -> None:
-        """A piece could not be committed: another download has it. It is asked for again, or there by now."""
-        failure.trap(PieceTakenOver)
-        self.plan.record_lost(number)
-
-    def _drop_what_is_forgotten(self) -> None:
-        """Have the pieces dropped that the plan has forgotten: until that is done nothing is written in their place."""
-        dropped = self.plan.pieces.take_dropped()
-        if dropped:
-            self._reporter.drop(dropped)
-            self._finish(self._drops, self._target.drop(dropped))
-
-    def _finish(self, under_way: set[Deferred[None]], change: Deferred[None]) -> None:
-        """The download ends no sooner than what has been begun at its target, and fails with it."""
-        under_way.add(change)
-        change.addBoth(self._finished, under_way, change)
-
-    def _finished(self, result: Failure | None, under_way: set[Deferred[None]], change: Deferred[None]) -> None:
-        """Something has been done at the target, or could not be."""
-        under_way.discard(change)
-        if isinstance(result, Failure):
-            self._fail(result)
-        else:
-            self._advance()
+    # -- other downloads -----------------------------------------------------------------------------------------------
 
     def _wait_for_others(self) -> None:
         """Look again when another download may have fetched a piece; each tick does so, too, after a while."""

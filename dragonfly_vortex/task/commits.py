@@ -1,0 +1,123 @@
+"""What a download changes at its target: it commits verified pieces, and drops those that the plan has forgotten."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from msgspec.structs import replace
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from dragonfly_vortex.errors import PieceTakenOver
+from dragonfly_vortex.interfaces import IDownloadTarget
+from dragonfly_vortex.model import DownloadPieceResponse
+from dragonfly_vortex.task.reporter import Reporter
+from dragonfly_vortex.task.scheduler import Plan
+from dragonfly_vortex.wire import TrafficType
+
+__all__ = ["Commits"]
+
+
+class Commits:
+    """
+    The commits and drops of one download that are under way at its target.
+
+    :param target: where the pieces go.
+    :param plan: the first plan.
+    :param reporter: reports the pieces that are kept and dropped.
+    :param advance: called when a commit or a drop has been done.
+    :param fail: called with the failure of a commit or a drop, with which the download ends.
+    """
+
+    def __init__(
+        self,
+        target: IDownloadTarget,
+        plan: Plan,
+        reporter: Reporter,
+        advance: Callable[[], None],
+        fail: Callable[[Failure], None],
+    ) -> None:
+        self._target = target
+        self._plan = plan
+        self._reporter = reporter
+        self._advance = advance
+        self._fail = fail
+        self._commits: set[Deferred[None]] = set()  # that are under way
+        self._drops: set[Deferred[None]] = set()  # that are under way
+
+    @property
+    def is_committing(self) -> bool:
+        """Whether a commit is under way."""
+        return bool(self._commits)
+
+    @property
+    def is_dropping(self) -> bool:
+        """Whether a drop is under way: nothing may be written in the place of the pieces."""
+        return bool(self._drops)
+
+    def follow(self, plan: Plan) -> None:
+        """Record what has been committed in this plan from now on."""
+        self._plan = plan
+
+    def commit(self, response: DownloadPieceResponse, parent: str, seconds: float) -> None:
+        """
+        Have a verified piece committed, and report it then.
+
+        :param response: the piece.
+        :param parent: the address of the parent that sent it.
+        :param seconds: how long the request took.
+        """
+        metadata = response.metadata
+        is_source = self._plan.parents[parent].is_source
+        row = replace(
+            metadata,
+            parent_id="" if is_source else parent,  # children get it, and a URL may have secrets
+            traffic_type=TrafficType.BACK_TO_SOURCE if is_source else TrafficType.REMOTE_PEER,
+            cost=int(seconds),
+            created_at=int(time.time()),
+        )
+        # The parent on trial may say less than there is.
+        length = self._plan.layout.content_length if self._plan.comparison is None else None
+        committed = self._target.commit(row, self._plan.layout.piece_length or 0, length)
+        committed.addCallbacks(
+            self._kept, self._lost, callbackArgs=(response, parent, seconds), errbackArgs=(metadata.number,)
+        )
+        self._finish(self._commits, committed)
+
+    def drop_what_is_forgotten(self) -> None:
+        """Have the pieces dropped that the plan has forgotten."""
+        dropped = self._plan.pieces.take_dropped()
+        if dropped:
+            self._reporter.drop(dropped)
+            self._finish(self._drops, self._target.drop(dropped))
+
+    def _kept(self, _: None, response: DownloadPieceResponse, parent: str, seconds: float) -> None:
+        """A piece has been committed; what has become known since may have shown that it is wrong."""
+        if self._plan.has(response.metadata.number):
+            self._reporter.keep(
+                self._plan,
+                response.metadata,
+                parent=parent,
+                transport=response.transport,
+                seconds=seconds,
+                throttled=response.waited,
+            )
+
+    def _lost(self, failure: Failure, number: int) -> None:
+        """A piece could not be committed: another download has it. It is asked for again, or there by now."""
+        failure.trap(PieceTakenOver)
+        self._plan.record_lost(number)
+
+    def _finish(self, under_way: set[Deferred[None]], change: Deferred[None]) -> None:
+        """The download ends no sooner than what has been begun at its target, and fails with it."""
+        under_way.add(change)
+        change.addBoth(self._finished, under_way, change)
+
+    def _finished(self, result: Failure | None, under_way: set[Deferred[None]], change: Deferred[None]) -> None:
+        """Something has been done at the target, or could not be."""
+        under_way.discard(change)
+        if isinstance(result, Failure):
+            self._fail(result)
+        else:
+            self._advance()
