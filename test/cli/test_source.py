@@ -66,7 +66,7 @@ class CommandTests(SourceCase):
             ran = await self.run_command(origin.url(), "--store", "--digest", digest)
             self.assertEqual((ran.returncode, ran.stderr), (0, ""))
             self.assertIn(f"verified against {digest}", ran.stdout)
-            self.assertRegex(ran.stdout, r", task [0-9a-f]{64}\n\Z")
+            self.assertRegex(ran.stdout, r"(?m)^[0-9a-f]{64}: 300000 bytes in 1 piece, ")
         self.assertEqual(len(origin.ranges), 1)
 
     async def test_hub(self) -> None:
