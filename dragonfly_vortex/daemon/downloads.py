@@ -6,13 +6,12 @@ requests for one task at the same time share one download.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
-from uuid import uuid4
 
-from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, fail
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -22,23 +21,21 @@ from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.daemon.logs import TransferLog
 from dragonfly_vortex.daemon.shared_download import OnPiece, ReportingTarget, SharedDownload, Wishes
 from dragonfly_vortex.daemon.shared_parents import SharedParents
+from dragonfly_vortex.daemon.sources import Sources
 from dragonfly_vortex.daemon.transfers import Transfer, Transfers
 from dragonfly_vortex.deferreds import failures_of
-from dragonfly_vortex.errors import NoParentKnown, NoSourceKnown, NotStored, PoolClosed, SourceError, VortexError
+from dragonfly_vortex.errors import NoParentKnown, NotStored, PoolClosed, SourceError, VortexError
 from dragonfly_vortex.events import DownloadEvent, OnEvent
 from dragonfly_vortex.geometry import piece_count, piece_length_for
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import (
     ArrivedPiece,
     BackToSource,
-    Origin,
-    SourceStat,
     StoredPiece,
     StoredTask,
     TaskRequest,
 )
 from dragonfly_vortex.source.location import is_url
-from dragonfly_vortex.source.policy import SourcePolicy
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.source_choice import REASONS
@@ -93,6 +90,8 @@ class Downloads:
         """Counts the requests."""
         self.from_source: Counter[str] = Counter(dict.fromkeys(REASONS, 0))
         """How many pieces the downloads that are over have asked of sources, by the reason. Any thread may read it."""
+        self.sources = Sources(config, self._known_parents, self.metrics)
+        """What is asked of the tasks' sources."""
         self.transfers = Transfers()
         """What the status page shows."""
         self.listeners: list[OnRequestEvent] = [lambda request, event: self.metrics.transfers.on_event(event)]
@@ -107,12 +106,10 @@ class Downloads:
         self._running: dict[_Key, SharedDownload] = {}
         self._ending: set[Deferred[None]] = set()
         self._locks: dict[_Key, DeferredLock] = {}  # held by the downloads that are under way, or end
-        self._asking: set[Deferred[SourceStat]] = set()
         self._slots = DeferredSemaphore(config.download.concurrent_task_count)
         self._parents: SharedParents | None = None
         self._pool: DaemonThreadPool | None = None
         self._is_stopped = False
-        self._policy = SourcePolicy(config.seed_peer.sources)
         self.membership: Membership | None = None
         """What registers downloads with schedulers; None while there is nothing like that."""
 
@@ -150,42 +147,6 @@ class Downloads:
         downloading: Deferred[StoredTask] = Deferred.fromCoroutine(self._download(request, on_piece, wishes))
         return downloading.addBoth(ended)
 
-    def ask_source(self, origin: Origin, headers: Mapping[str, str], *, is_foreign: bool) -> Deferred[SourceStat]:
-        """
-        Ask a source what it has.
-
-        :param origin: its URL is asked for.
-        :param headers: what is sent along.
-        :param is_foreign: see :class:`~dragonfly_vortex.model.TaskRequest`.
-        :returns: fails with :class:`~dragonfly_vortex.errors.InvalidOrigin` where it has no URL of a source, with
-            :class:`~dragonfly_vortex.errors.NoSourceKnown` where sources are never asked, and with a
-            :class:`~dragonfly_vortex.errors.SourceError` where the source does not answer well.
-        """
-        if self._is_stopped:
-            return fail(PoolClosed("expected a running peer, got one that is stopped"))
-        asking = Deferred.fromCoroutine(self._ask_source(origin, headers, is_foreign=is_foreign))
-        self._asking.add(asking)
-
-        def ended(result: SourceStat | Failure) -> SourceStat | Failure:
-            self._asking.discard(asking)
-            return result
-
-        return asking.addBoth(ended)
-
-    async def _ask_source(self, origin: Origin, headers: Mapping[str, str], *, is_foreign: bool) -> SourceStat:
-        name = str(uuid4())  # no task has it
-        request = TaskRequest(
-            kind=PieceKind.STANDARD, task_id=name, origin=origin, headers=headers, is_foreign=is_foreign
-        )
-        with self._known_parents() as parents:
-            source = self._add_source(parents, request)
-            if not source:
-                raise NoSourceKnown("this peer asks no source (download.back_to_source)")
-            try:
-                return await parents.negotiation.stat_source(source, name)
-            finally:
-                parents.negotiation.remove_source(source, name)
-
     def reload(self, config: Config) -> None:
         """Take another configuration for downloads that begin from now on."""
         self._config = config
@@ -196,8 +157,7 @@ class Downloads:
         self._is_stopped = True
         for running in list(self._running.values()):
             running.cancel()
-        for asking in list(self._asking):
-            asking.cancel()
+        self.sources.stop()
         self._forget_parents()
         for failure in await failures_of(list(self._ending)):
             self._log.failure("a download did not end in order", failure)
@@ -306,7 +266,7 @@ class Downloads:
     ) -> None:
         """Fetch a task from its parents: those of the configuration, those that a scheduler offers, and the source."""
         negotiation, config = parents.negotiation, parents.config.download
-        source = self._add_source(parents, request)
+        source = self.sources.add(parents, request)
         scheduled: ScheduledParents | None = None
         try:
             own = [ParentAddress.from_text(parent) for parent in request.parents]
@@ -391,22 +351,6 @@ class Downloads:
         """How many parents have the rarest piece of each download in a swarm. Called in any thread."""
         found = [download.rarest_parents for download in list(self._fetching)]
         return [count for count in found if count is not None]
-
-    def _add_source(self, parents: SharedParents, request: TaskRequest) -> str:
-        """The address of the source of a task; empty where none may be asked."""
-        origin = request.origin
-        if origin is None or not request.may_ask_source or not is_url(origin.url):
-            return ""
-        if parents.config.download.back_to_source is BackToSource.NEVER:
-            return ""
-        return parents.negotiation.add_source(
-            origin,
-            request.task_id,
-            tuple(request.headers.items()),
-            token=request.token,
-            may_connect=self._policy.allows if request.is_foreign else None,
-            metrics=self.metrics,
-        )
 
     async def _register(self, parents: SharedParents, request: TaskRequest, source: str) -> ScheduledParents | None:
         """Have schedulers offer parents, if there are schedulers, and the task is not a very small one."""

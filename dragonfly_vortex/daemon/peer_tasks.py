@@ -194,7 +194,7 @@ class LocalTasks:
             )
 
         async def ask() -> SourceEntries:
-            found = await self._downloads.ask_source(Origin(url=url), headers, is_foreign=is_foreign)
+            found = await self._downloads.sources.ask(Origin(url=url), headers, is_foreign=is_foreign)
             return SourceEntries(found.content_length or 0, {}, 200)
 
         return Deferred.fromCoroutine(ask())

@@ -208,7 +208,7 @@ class SourceTests(DownloadsTestCase):
                 self.request, origin=Origin(url=origin.url()), must_ask_source=True, is_foreign=is_foreign
             )
             downloads = self.downloads()
-            downloads._policy = SourcePolicy(("127.0.0.1",))
+            downloads.sources._policy = SourcePolicy(("127.0.0.1",))
             with self.assertRaisesRegex(StorageFailure, f"expected room for {3 << 20} more bytes, got "):
                 await downloads.download(request)
             self.assertEqual(files_in(self.directory / "child"), [])
@@ -239,19 +239,6 @@ class SourceTests(DownloadsTestCase):
         disk.callback(None)
         self.assertEqual((await second).content_length, LENGTH)
         self.assertEqual((downloads.from_source.total(), downloads._locks), (2, {}))
-
-    async def test_stop_while_asking(self) -> None:
-        """The end of the peer does not wait for a source that says nothing, which is asked no more."""
-        origin = ScriptedOrigin(self.content, always=hang)
-        origin.start(peer_reactor)
-        self.addCleanup(origin.stop)
-        downloads = self.downloads()
-        asking = downloads.ask_source(Origin(url=origin.url()), {}, is_foreign=False)
-        await origin.until_asked(1)
-        await downloads.stop()
-        await self.assertFailure(asking, CancelledError)
-        again = downloads.ask_source(Origin(url=origin.url()), {}, is_foreign=False)
-        await self.assertFailure(again, PoolClosed)
 
 
 class SilentTests(DownloadsTestCase):
