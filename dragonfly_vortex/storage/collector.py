@@ -15,8 +15,10 @@ the next collection removes.
 from __future__ import annotations
 
 import enum
+import errno
 import math
 import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -40,6 +42,12 @@ _BATCH = 64
 
 _MOST_PIECES = 10_000
 """Rows of pieces that are deleted in one transaction, so that other processes can commit in between."""
+
+_NOT_OURS_TO_OPEN = frozenset({errno.EACCES, errno.ELOOP, errno.ENXIO})
+"""
+What opening a file says that no process of the storage's owner can use: a linked one from which its own owner has taken
+the right, a symbolic link, a socket. Such a one must not keep the collection from all others.
+"""
 
 _UNCHANGED = "kind = ?1 AND task_id = ?2 AND max(used_at, created_at) = ?3"
 """Finds a task if it has not been used, or stored anew, since it was chosen."""
@@ -112,7 +120,7 @@ class Collected(Struct):
     The result of a collection.
 
     :param removed: the tasks that are gone, in that order.
-    :param in_use: how many tasks have been left because they are served, read or fetched.
+    :param in_use: how many tasks have been left because they are served, read or fetched, or cannot be removed.
     :param missing: bytes that should have been freed, too, and for which no further task could be removed.
     """
 
@@ -289,9 +297,14 @@ class Collector:
             idle = [task for task in tasks if self._is_idle(stack, task[0], task[1])]
             for kind, task_id in self._delete_rows(idle):
                 self._remove_file(kind, task_id, reason)
-            self._in_use.update(task[:2] for task in tasks if task not in idle)
-            self._collected.in_use = len(self._in_use)
+            for kind, task_id, _ in set(tasks).difference(idle):
+                self._leave(kind, task_id)
         yield
+
+    def _leave(self, kind: PieceKind, task_id: str) -> None:
+        """Record that a task stays."""
+        self._in_use.add((kind, task_id))
+        self._collected.in_use = len(self._in_use)
 
     def _remove_some_pieces(self, task: _Task) -> bool:
         """Delete rows of a task that has very many pieces; False when few are left, or it is in use."""
@@ -326,23 +339,33 @@ class Collector:
         """Delete the file of a task that has no rows, and record that."""
         freed, is_linked = _blocks(self._content.path(kind, task_id))
         if not self._is_dry:
-            self._content.remove(kind, task_id)
+            try:
+                self._content.remove(kind, task_id)
+            except PermissionError:  # the next collection tries it again
+                self._leave(kind, task_id)
+                return
         self._own -= freed
         self._collected.removed.append(Removed(kind, task_id, reason, freed, is_linked))
 
     def _is_idle(self, stack: ExitStack, kind: PieceKind, task_id: str) -> bool:
         """
-        Whether no process fetches, serves or reads a task. Its file is locked until the stack is closed.
+        Whether no process fetches, serves or reads a task, and it can be removed. Its file is locked until the stack is
+        closed.
 
         :raises OSError: that cannot be found out.
         """
         if is_claimed(self._directory, kind, task_id):
             return False
-        descriptor = _open_to_lock(self._content.path(kind, task_id))
+        try:
+            descriptor = _open_to_lock(self._content.path(kind, task_id))
+        except OSError as error:
+            if error.errno not in _NOT_OURS_TO_OPEN:
+                raise
+            return True
         if descriptor is None:
             return True  # there is no file
         stack.callback(os.close, descriptor)
-        return try_lock(descriptor)
+        return not stat.S_ISDIR(os.fstat(descriptor).st_mode) and try_lock(descriptor)
 
 
 def own_bytes(directory: Path) -> int:

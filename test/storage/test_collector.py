@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import signal
@@ -225,6 +226,32 @@ class UseTests(CollectorCase):
             file.close()
         self.collect()
         self.assertEqual(self.tasks(), set())
+
+    def test_cannot_be_removed(self) -> None:
+        """A link that leads elsewhere goes, and what it leads to stays; nothing that cannot go keeps others from it."""
+        content, tasks = Content(self.directory), [self.add(seed, 100 * DAY) for seed in range(4)]
+        tasks.sort(key=lambda task: task.task_id)
+        stray = content.path(KIND, tasks[0].task_id).parent / ("0" * 64)
+        stray.mkdir()
+        other = self.directory.parent / "other"
+        other.write_bytes(b"of somebody else")
+        for task in tasks[:2]:
+            content.path(KIND, task.task_id).unlink()
+        content.path(KIND, tasks[0].task_id).mkdir()
+        content.path(KIND, tasks[1].task_id).symlink_to(other.absolute())
+        locked, unlink = content.path(KIND, tasks[2].task_id), os.unlink
+
+        def refuse(path: Path) -> None:
+            if path == locked:
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+            unlink(path)
+
+        self.patch(os, "unlink", refuse)
+        for _ in range(2):
+            self.collect()
+            self.assertEqual(other.read_bytes(), b"of somebody else")
+            left = {path.name for path in content.directory.glob("*/*/*")}
+            self.assertEqual(left, {stray.name, tasks[0].task_id, tasks[2].task_id})
 
     def test_being_imported(self) -> None:
         """The file of an import that is under way stays."""
