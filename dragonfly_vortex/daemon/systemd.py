@@ -33,15 +33,26 @@ def inherited_sockets() -> dict[int, socket.socket]:
     for descriptor in _inherited_descriptors():
         try:
             os.set_inheritable(descriptor, False)
-            given = socket.socket(fileno=os.dup(descriptor))
-        except OSError:  # it is closed, or no socket
+            own = os.dup(descriptor)
+        except OSError:  # it is closed
             continue
-        if given.family in (socket.AF_INET, socket.AF_INET6) and given.type == socket.SOCK_STREAM:
+        try:
+            given = socket.socket(fileno=own)
+        except OSError:  # it is no socket
+            os.close(own)
+            continue
+        if _listens(given):
             given.setblocking(False)
             found[int(given.getsockname()[1])] = given
         else:
             given.close()
     return found
+
+
+def _listens(given: socket.socket) -> bool:
+    """Whether it is a TCP socket that listens. At another one the reactor would wait for connections without end."""
+    is_tcp = given.family in (socket.AF_INET, socket.AF_INET6) and given.type == socket.SOCK_STREAM
+    return is_tcp and bool(given.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def _inherited_descriptors() -> list[int]:

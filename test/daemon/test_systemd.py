@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -26,6 +27,26 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(number - 2), LISTE
 os.execv(sys.argv[2], sys.argv[2:])
 """
 """A program that listens at another address than that of the configuration, and becomes a daemon."""
+
+
+_OTHERS = """
+import os, socket
+listening = socket.create_server(("127.0.0.1", 0))
+connected = socket.create_connection(listening.getsockname())
+bound = socket.socket()
+bound.bind(("127.0.0.1", 0))
+datagrams = socket.socket(type=socket.SOCK_DGRAM)
+given = [listening.detach(), connected.detach(), bound.detach(), datagrams.detach(), os.open(".", os.O_RDONLY)]
+from dragonfly_vortex.daemon.systemd import inherited_sockets
+for number, descriptor in enumerate([os.dup(each) for each in given], 30):
+    os.dup2(descriptor, number)
+import dragonfly_vortex.daemon.systemd as systemd
+systemd._inherited_descriptors = lambda: range(30, 36)
+before = len(os.listdir("/proc/self/fd"))
+sockets = inherited_sockets()
+print(len(sockets), len(os.listdir("/proc/self/fd")) == before + 1)
+"""
+"""A program that was given a socket that listens, and others."""
 
 
 class NotifierTests(SynchronousTestCase):
@@ -108,6 +129,11 @@ class InheritedTests(SynchronousTestCase):
     def test_none(self) -> None:
         """A process without systemd has no inherited sockets."""
         self.assertEqual(inherited_sockets(), {})
+
+    def test_others(self) -> None:
+        """What does not listen, or is no socket of TCP, is not taken, and no descriptor of it is left."""
+        ran = subprocess.run([sys.executable, "-c", _OTHERS], capture_output=True, text=True, check=True)
+        self.assertEqual(ran.stdout, "1 True\n", ran.stderr)
 
     def ports(self) -> list[int]:
         """Two free ports."""
