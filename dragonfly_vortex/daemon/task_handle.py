@@ -21,7 +21,7 @@ from dragonfly_vortex.daemon.shared_download import Wishes
 from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.events import DownloadedTask, DownloadEvent, DownloadFailed, DownloadFinished, PieceKept
 from dragonfly_vortex.files import read_exactly
-from dragonfly_vortex.model import ArrivedPiece, ByteRange, FileRange, StoredTask, TaskRequest
+from dragonfly_vortex.model import ArrivedPiece, ByteRange, FileRange, StoredTask, TaskRequest, piece_id
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.wire import PieceKind
 
@@ -270,6 +270,8 @@ class Download:
             number = start // piece_length if piece_length else 0
             piece = self._pieces.get(number)
             if piece is None:
+                if isinstance(self._outcome, DownloadedTask):  # nothing comes any more
+                    raise NotStored(f"piece {piece_id(self.task_id, number)} not found")
                 await self._progress()
                 continue
             try:

@@ -17,7 +17,7 @@ from dragonfly_vortex.config import (
     StorageConfig,
     StorageServerConfig,
 )
-from dragonfly_vortex.errors import NoParentKnown, PoolClosed
+from dragonfly_vortex.errors import NoParentKnown, NotStored, PoolClosed
 from dragonfly_vortex.events import (
     DownloadFailed,
     DownloadFinished,
@@ -82,6 +82,15 @@ class DownloadTests(PeerTestCase):
         self.assertEqual(await download.read(len(self.content) - 3, 10), self.content[-3:])
         self.assertEqual(await download.read(len(self.content) + 3, 10), b"")
         self.assertRaises(ValueError, download.read, -1)
+
+    async def test_lost(self) -> None:
+        """A piece that was lost while the task came, and did not come again before the end, is not waited for."""
+        parent = await self.parent()
+        download = self.peer("child", parents=[address_of(parent)]).download(self.task_id)
+        await download.done
+        del download._pieces[3]
+        error = await self.assertFailure(download.read(), NotStored)
+        self.assertIn("piece", str(error))
 
     async def test_only_what_is_read(self) -> None:
         """Of a task that is not wanted whole, the pieces that are read come, and the first, and no other."""
