@@ -101,7 +101,12 @@ class TLSTransport(TLSMemoryBIOProtocol):
         Decrypt all records that have come, and hand their content to the protocol as one.
 
         The last byte goes to Twisted's method, which looks at the rest: the last record, the end of the connection.
+
+        What comes after that end, or after an error, is dropped. Twisted's method would keep it in memory, until the
+        other side has read what was sent before.
         """
+        if self._lostTLSConnection:
+            return
         if len(bytes) > _RECORD and self._is_established():
             self._receive(memoryview(bytes)[:-1])
             bytes = bytes[-1:]

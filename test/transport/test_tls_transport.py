@@ -117,6 +117,20 @@ class TLSTransportTests(SynchronousTestCase):
         with self.assertRaises(ConnectionLost):
             self.server.encrypt(b"content")
 
+    def test_dropped_behind_the_end(self) -> None:
+        """What comes after the other side's end, or after an error, is dropped: it must not gather in memory."""
+        self.server.loseConnection()
+        forged = bytearray(self.client.encrypt(b"content"))
+        forged[-1] ^= 1
+        for side, last in ((self.client, self.server_tcp.value()), (self.server, bytes(forged))):
+            with self.subTest(side=side):
+                side.dataReceived(last)
+                kept: list[int] = []
+                self.patch(side.getHandle(), "bio_write", lambda data, kept=kept: kept.append(len(data)))
+                for length in (1, 100 * KIB):
+                    side.dataReceived(os.urandom(length))
+                self.assertEqual(kept, [])
+
     def test_nothing_behind_an_abort(self) -> None:
         """A protocol that ends the connection receives nothing more."""
         protocol = self.listener
