@@ -6,6 +6,7 @@ is about. Twisted's logger does the rest.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -37,6 +38,10 @@ _LEVELS = {"trace": LogLevel.debug, "off": LogLevel.critical, **{each.name: each
 
 _LEGACY = frozenset({"system", "isError", "format"})
 """Fields that Twisted's former logger writes for itself."""
+
+_UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+"""What a text, which may be a stranger's, must not have in a log: characters that steer a terminal or end a line, and
+halves of characters, which UTF-8 cannot write."""
 
 TRANSFER = "transfer"
 """The field of an event with the ID of the transfer that it is about."""
@@ -102,7 +107,8 @@ def text_line(event: LogEvent) -> str | None:
         level = getattr(event.get("log_level"), "name", "-")
         system = event.get("log_system") or f"{event.get('log_namespace', '-')}#{level}"
         event = {**event, "log_system": f"{system} {transfer}"}
-    return formatEventAsClassicLogText(event)
+    line = formatEventAsClassicLogText(event)
+    return None if line is None else _printable(line)
 
 
 def json_line(event: LogEvent) -> str | None:
@@ -125,7 +131,12 @@ def json_line(event: LogEvent) -> str | None:
         "namespace": event.get("log_namespace", "-"),
         "text": text,
     }
-    return json.dumps(line, ensure_ascii=False, default=str) + "\n"
+    return _printable(json.dumps(line, ensure_ascii=False, default=str)) + "\n"
+
+
+def _printable(line: str) -> str:
+    """A line, or several, with escapes in place of what a log must not have: in JSON they mean the same."""
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
 
 
 class TransferLog:

@@ -71,6 +71,21 @@ class LinesTests(SynchronousTestCase):
             },
         )
 
+    def test_strange(self) -> None:
+        """A text cannot steer a terminal, begin a line of its own, or have a line lost that UTF-8 cannot write."""
+        text = "a\x1b]0;b\x07\x9b2J\r\n\x85c\x7f\udc80"
+        for config in (JSON, LogConfig()):
+            _, logger, stream = self.written(config)
+            logger.info("{text}", text=text)
+            stream.getvalue().encode()
+            (line, *rest) = stream.getvalue().split("\n")
+            self.assertEqual([each for each in line if not each.isprintable()], [])
+            if config is JSON:
+                self.assertEqual((json.loads(line)["text"], rest), (text, [""]))
+            else:
+                self.assertTrue(line.endswith("a\\u001b]0;b\\u0007\\u009b2J\\u000d"), line)
+                self.assertEqual(rest, ["\t\\u0085c\\u007f\\udc80", ""])
+
     def test_failure(self) -> None:
         """A failure is one line with its traceback, as JSON; in text the traceback follows."""
         for config in (JSON, LogConfig()):
