@@ -138,7 +138,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
 
     :param server: what it belongs to.
     :param peer: where the child is, in grpcio's form.
-    :param share: of the server's calls, to which those of this connection count.
+    :param share: of the server's connections and calls, to which this one and its calls count.
     """
 
     transport: _ITransport
@@ -146,7 +146,8 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
     def __init__(self, server: Server, peer: str, share: str) -> None:
         self._server = server
         self.peer = peer
-        self._share = share
+        self.share = share
+        """The share."""
         self._streams: dict[int, ServerStream] = {}
         self._ready: dict[int, ServerStream] = {}  # those that have something to send
         self._is_greeted = False
@@ -316,7 +317,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         fields = dict(headers)
         stream = self._streams[number] = ServerStream(number)
         stream.patience = self.callLater(_PATIENCE, lambda: self._lose_patience(stream))
-        may_begin = self._server.call_begins(self._share)
+        may_begin = self._server.call_begins(self.share)
         self.setTimeout(_SILENT)
         if self._is_draining:
             self._end(stream, grpc.StatusCode.UNAVAILABLE, "the peer stops")
@@ -507,9 +508,9 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
             stream.deadline = None
         stream.chunks.clear()
         if stream.call is None:
-            self._server.call_is_over(self._share, has_handler=False)
+            self._server.call_is_over(self.share, has_handler=False)
         else:
-            self._server.call_is_over(self._share, has_handler=True)
+            self._server.call_is_over(self.share, has_handler=True)
             stream.call.end(self._server.call_ended, is_cancelled=is_cancelled)
         if not self._streams:
             self.setTimeout(_IDLE)

@@ -30,7 +30,7 @@ from dragonfly_vortex.rpc.server_call import Answer, Metadata
 __all__ = ["GRPCServerFactory"]
 
 _CONNECTIONS = 1024
-"""Connections at once; further ones are closed."""
+"""Connections at once; further ones are closed. Each share has at most half of those that the others leave."""
 
 
 class _Details(NamedTuple):
@@ -85,12 +85,21 @@ class GRPCServerFactory(Factory):
         return self._begun - self._ended_unanswered - self._ended
 
     def buildProtocol(self, addr: IAddress | None) -> GRPCServerProtocol | None:
-        if self._is_draining or len(self.connections) >= _CONNECTIONS:
+        share = _share_of(addr)
+        if self._is_draining or not self._has_room(share):
             return None
         self._numbered += 1
-        protocol = GRPCServerProtocol(self, _name_of(addr, self._numbered), _share_of(addr))
+        protocol = GRPCServerProtocol(self, _name_of(addr, self._numbered), share)
         protocol.factory = self
         return protocol
+
+    def _has_room(self, share: str) -> bool:
+        """Whether there may be one more connection of a share."""
+        if not share:
+            return len(self.connections) < _CONNECTIONS
+        own = sum(connection.share == share for connection in self.connections)
+        others = len(self.connections) - own
+        return own < max(1, (_CONNECTIONS - others) // 2) and others + own < _CONNECTIONS
 
     def acceptableProtocols(self) -> list[bytes]:
         """The protocols that TLS negotiates."""
@@ -161,7 +170,7 @@ class GRPCServerFactory(Factory):
 
 def _share_of(address: IAddress | None) -> str:
     """
-    The share of the calls that a connection's calls count to: that of its address, of IPv6 the network of 64 bits.
+    The share that a connection and its calls count to: that of its address, of IPv6 the network of 64 bits.
     Empty on this machine.
     """
     if not isinstance(address, (IPv4Address, IPv6Address)):

@@ -17,6 +17,7 @@ from hyperframe.frame import (
     RstStreamFrame,
     WindowUpdateFrame,
 )
+from twisted.internet.address import IPv4Address
 
 from dragonfly_vortex.rpc.server_call import Answer
 from test.rpc.http2_child import LONGEST, Case, Child
@@ -324,8 +325,15 @@ class StrangerTests(Case):
         self.assertLess(len(child.transport.value()), 2_000_000)
 
     async def test_connections(self) -> None:
-        """There are at most 1,024 connections."""
-        children = [self.connect(greet=False) for _ in range(1024)]
+        """There are at most 1,024 connections, and an address has at most half of what the others leave."""
+        address = IPv4Address("TCP", "192.0.2.1", 1)
+        children = [self.connect(greet=False) for _ in range(512)]
+        self.assertIsNone(self.factory.buildProtocol(address))
+        children += [self.connect("192.0.2.2", greet=False) for _ in range(256)]
+        self.assertIsNone(self.factory.buildProtocol(IPv4Address("TCP", "192.0.2.2", 1)))
+        self.lose(children.pop())
+        self.assertIsNone(self.factory.buildProtocol(address))
+        children += [self.connect("127.0.0.1", greet=False) for _ in range(257)]
         self.assertIsNone(self.factory.buildProtocol(None))
         self.lose(children[0])
         self.assertIsNotNone(self.factory.buildProtocol(None))
