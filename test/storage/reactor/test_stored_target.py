@@ -149,7 +149,7 @@ class WriterTests(TestCase):
 
         self.addCleanup(may_sync.set)
         await self.started
-        await self.store._at_disk(lambda: None)  # what is done at the start
+        await self.store._threads.at_disk(lambda: None)  # what is done at the start
         self.patch(os, "fdatasync", held)
         writer = self.store.write_task(KIND, TASK_ID, offers_early=True)
         await writer.open()
