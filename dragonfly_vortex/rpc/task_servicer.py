@@ -292,7 +292,7 @@ class TaskRPCs:
         if not isinstance(error, (CallRefused, VortexError, CancelledError)):
             self._thread.tell(partial(self._limited_log.failure, "A call about a task has failed", Failure(error)))
         source = _source_error(error)
-        if source is not None and source.status:
+        if self._is_local and source is not None and source.status:
             # As the reference has it (errordetails.proto, Backend, in JSON): dfget shows status, message and headers.
             backend = {"message": str(source), "header": source.headers, "status_code": source.status}
             context.set_trailing_metadata((("grpc-status-details-bin", json.dumps(backend).encode()),))

@@ -158,3 +158,11 @@ class SeedTests(SourceTestCase):
         """A source that is configured is asked."""
         replies = await (await self.ask(self.origin(), "127.0.0.1"))
         self.assertEqual(replies[0].download_task_started_response.content_length, LENGTH)
+
+    async def test_not_there(self) -> None:
+        """A stranger is told the status of the source's answer, and nothing of its headers."""
+        origin = self.origin(always=say(404, X_Reason="gone"))
+        error: Any = await self.assertFailure(await self.ask(origin, "127.0.0.1"), grpc.RpcError)
+        self.assertEqual(error.code(), StatusCode.INTERNAL)
+        self.assertIn("404", error.details())
+        self.assertNotIn("gone", f"{error.details()} {error.trailing_metadata()}")
