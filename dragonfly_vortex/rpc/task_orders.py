@@ -16,7 +16,9 @@ from dragonfly_vortex.identity import digest_in_url, task_id_of
 from dragonfly_vortex.model import BlockSubject, ByteRange, ImportRequest, Origin, OutputRequest, TaskRequest
 from dragonfly_vortex.rpc.status import Status
 from dragonfly_vortex.rpc.task_methods import TaskMethod
+from dragonfly_vortex.storage.content import is_task_id
 from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.wire.messages import printable
 
 __all__ = ["CallRefused", "DownloadOrder", "block_subject", "download_order", "import_order"]
 
@@ -182,6 +184,10 @@ def _origin(kind: PieceKind, message: Any) -> Origin:
 def _task_id(kind: PieceKind, origin: Origin, message: Any) -> str:
     """The ID of a task that is to be downloaded."""
     if "task_id" in message.DESCRIPTOR.fields_by_name:
+        if not is_task_id(message.task_id):
+            raise CallRefused(
+                StatusCode.INVALID_ARGUMENT, f"expected the ID of a task, got {printable(message.task_id)!r}"
+            )
         return str(message.task_id)
     try:
         # The reference has no rule for cache tasks: their requests have all that a standard task's ID is made from.

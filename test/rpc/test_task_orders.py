@@ -110,6 +110,16 @@ class DownloadOrderTests(SynchronousTestCase):
         self.assertEqual(self.refused(url=""), StatusCode.INVALID_ARGUMENT)
         self.assertEqual(self.refused(digest="md5:0"), StatusCode.INVALID_ARGUMENT)
 
+    def test_no_task_id(self) -> None:
+        """An ID that no task can have is refused, before it is logged."""
+        method = METHODS["DownloadPersistentCacheTask"]
+        for task_id in ("", "a/../b", "\x1b[2J", "a" * 100_000):
+            request = dfdaemon_pb2.DownloadPersistentCacheTaskRequest(task_id=task_id)
+            error: CallRefused = self.assertRaises(
+                CallRefused, lambda request=request: download_order(method, request, is_foreign=True)
+            )
+            self.assertEqual(error.status.code, StatusCode.INVALID_ARGUMENT)
+
     def test_object_storage(self) -> None:
         """A persistent task needs region and endpoint of an object storage."""
         request = dfdaemon_pb2.DownloadPersistentTaskRequest(url="s3://bucket/file")
