@@ -41,9 +41,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
-from dragonfly_vortex.rpc.http2_frames import FrameCount
-from dragonfly_vortex.rpc.http2_stream import ServerStream
-from dragonfly_vortex.rpc.server_call import REPORTED, Answer, Metadata, ServerCall, timeout_of, trailers_of
+from dragonfly_vortex.rpc.http2_frames import FrameAllowance
+from dragonfly_vortex.rpc.http2_sender import MessageSender
+from dragonfly_vortex.rpc.http2_stream import PATIENCE, ServerStream
+from dragonfly_vortex.rpc.server_call import Answer, Metadata, ServerCall, timeout_of
 from dragonfly_vortex.rpc.status import Status
 from dragonfly_vortex.wire.messages import printable
 
@@ -61,41 +62,14 @@ _SILENT = 300.0
 _ANSWER = 20.0
 """Seconds in which it has to answer that. Both are the reference's (``dragonfly-client``, ``grpc/mod.rs``)."""
 
-_PATIENCE = 60.0
-"""
-Seconds that a child has to finish a question, to take the next part of a reply (:data:`REPORTED`) or its last one, and
-to take the rest when its connection is closed. One that takes longer may never do it, and holds memory and a call.
-"""
-
 _STREAMS = 256
 """Calls on one connection. A client waits by itself where a connection has all of its calls."""
 
 _HEADERS = 16 * 1024
 """Bytes of the headers of a call."""
 
-_STEP = 512 * 1024
-"""Bytes of messages that a connection sends in one turn of the reactor."""
-
-_MOST_UNREAD = 128 * 1024
-"""Bytes of frames without messages that may wait for a child that reads nothing."""
-
 _BITE = 8 * 1024
 """Bytes of a connection that are looked at before the next look at what it sends."""
-
-_MOST_IDLE_FRAMES = 5000
-"""Frames beyond those that calls need, such as pings and resets, that a connection may send in :data:`_SHORT_WHILE`."""
-
-_FRAMES_OF_A_CALL = 8
-"""The frames that an answered call may need beside those for its bytes."""
-
-_FRAME = 1024
-"""Bytes for which a child may send a frame: those of its questions, and those for which it makes room."""
-
-_SHORT_WHILE = 10.0
-"""Seconds."""
-
-_REPLY = [(":status", "200"), ("content-type", "application/grpc")]
-"""The headers of a reply."""
 
 
 class _ITransport(ITCPTransport, IConsumer):
@@ -149,18 +123,11 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self.share = share
         """The share."""
         self._streams: dict[int, ServerStream] = {}
-        self._ready: dict[int, ServerStream] = {}  # those that have something to send
         self._is_greeted = False
         self._is_asked = False
-        self._is_paused = False
         self._is_draining = False
         self._is_closing = False
-        self._unread = 0
-        self._frames = FrameCount(_HEADERS)
-        self._frames_before = 0  # until the beginning of this short while
-        self._frames_allowed = 0.0  # that calls needed in it
-        self._counted_since = 0.0
-        self._next_turn: IDelayedCall | None = None
+        self._frames = FrameAllowance(server.clock, _HEADERS)
         # The headers of replies are ours: h2 need not look at each of them.
         configuration = H2Configuration(
             client_side=False,
@@ -182,11 +149,12 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
     # -- the connection
 
     def connectionMade(self) -> None:
+        self._sender = MessageSender(self.transport, self._h2, self._server.clock, self._frames, self._forget)
         self._server.connections.add(self)
         self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
         self._h2.initiate_connection()
-        self._flush()
+        self._sender.flush()
         self.setTimeout(_HANDSHAKE)
 
     @property
@@ -206,17 +174,17 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
                 self._frames.add(bite)
                 for event in self._h2.receive_data(bite):
                     self._on(event)
-                self._check_frames(len(bite))
+                if self._frames.are_too_many(len(bite)):
+                    self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+                    raise ProtocolError("too many frames without a call")
         except (H2Error, UnicodeDecodeError):
-            self._flush()
+            self._sender.flush()
             self._close()
             return
-        self._pump()
+        self._sender.send()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self._next_turn is not None:
-            self._next_turn.cancel()
-            self._next_turn = None
+        self._sender.stop()
         for stream in list(self._streams.values()):
             self._forget(stream, is_cancelled=True)
         self.setTimeout(None)
@@ -230,7 +198,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         else:
             self._is_asked = True
             self._h2.ping(b"are you?")
-            self._flush()
+            self._sender.flush()
             self.setTimeout(_ANSWER)
 
     def callLater(self, period: float, func: Any) -> IDelayedCall:
@@ -238,14 +206,13 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         return self._server.clock.callLater(period, func)
 
     def pauseProducing(self) -> None:
-        self._is_paused = True
+        self._sender.pause()
 
     def resumeProducing(self) -> None:
-        self._is_paused, self._unread = False, 0
-        self._pump()
+        self._sender.resume()
 
     def stopProducing(self) -> None:
-        self._is_paused = True
+        self._sender.pause()
 
     def drain(self) -> None:
         """Take no further call, and close the connection after those that it has."""
@@ -270,7 +237,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._is_closing = True
         for stream in list(self._streams.values()):
             self._forget(stream, is_cancelled=True)
-        self.setTimeout(_PATIENCE)
+        self.setTimeout(PATIENCE)
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
@@ -297,26 +264,11 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         elif isinstance(event, ConnectionTerminated):
             self.drain()
 
-    def _check_frames(self, length: int) -> None:
-        """
-        See whether the child sends more frames than its calls need. Those of some seconds ago count no more.
-
-        :param length: bytes that have come.
-        :raises ProtocolError: it does.
-        """
-        now = self._server.clock.seconds()
-        if now - self._counted_since > _SHORT_WHILE:
-            self._counted_since, self._frames_before, self._frames_allowed = now, self._frames.frames, 0
-        self._frames_allowed += length / _FRAME
-        if self._frames.frames - self._frames_before - self._frames_allowed > _MOST_IDLE_FRAMES:
-            self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-            raise ProtocolError("too many frames without a call")
-
     def _request(self, number: int, headers: list[tuple[str, str]]) -> None:
         """A call begins."""
         fields = dict(headers)
         stream = self._streams[number] = ServerStream(number)
-        stream.patience = self.callLater(_PATIENCE, lambda: self._lose_patience(stream))
+        stream.patience = self.callLater(PATIENCE, lambda: self._lose_patience(stream))
         may_begin = self._server.call_begins(self.share)
         self.setTimeout(_SILENT)
         if self._is_draining:
@@ -383,89 +335,13 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
             else:
                 stream.metadata = sent
         self._to_be_sent(stream)
-        self._pump()
+        self._sender.send()
 
     def _to_be_sent(self, stream: ServerStream) -> None:
         """A call has something for its child."""
-        self._ready[stream.number] = stream
+        self._sender.add(stream)
         if stream.patience is None and (stream.has_content or stream.status is not None):
-            stream.patience = self.callLater(_PATIENCE, lambda: self._lose_patience(stream))
-
-    def _pump(self) -> None:
-        """Send as much as may be sent in this turn."""
-        left = _STEP
-        has_sent = True
-        while has_sent and left > 0 and not self._is_paused:
-            has_sent = False
-            for stream in list(self._ready.values()):
-                if left <= 0:
-                    break
-                try:
-                    length = self._send_some(stream)
-                except H2Error:  # the child has closed the stream, or the connection
-                    self._forget(stream, is_cancelled=True)
-                    continue
-                left -= length
-                has_sent = has_sent or bool(length)
-                if self._ready.pop(stream.number, None) is not None and stream.has_content:
-                    self._ready[stream.number] = stream  # behind the others
-            self._flush()
-        self._flush()
-        if left <= 0 and not self._is_paused and self._next_turn is None:
-            self._next_turn = self.callLater(0, self._go_on)
-
-    def _go_on(self) -> None:
-        self._next_turn = None
-        self._pump()
-
-    def _send_some(self, stream: ServerStream) -> int:
-        """Send what one call has, as far as its child has room for it. Returns how many bytes."""
-        if (stream.metadata is not None or stream.has_content) and not stream.has_headers:
-            stream.has_headers = True
-            self._h2.send_headers(stream.number, [*_REPLY, *(stream.metadata or ())])
-        length = 0
-        if stream.has_content and (room := min(_STEP, self._h2.local_flow_control_window(stream.number))) > 0:
-            length = self._send_data(stream, room)
-        if length and stream.call is not None:
-            stream.has_sent = True
-            stream.unreported += length
-            self._frames_allowed += length / _FRAME
-            if stream.unreported >= REPORTED:
-                stream.call.sent(stream.unreported)
-                stream.unreported = 0
-                if stream.patience is not None:
-                    stream.patience.reset(_PATIENCE)
-            if not stream.has_content:
-                stream.stop_waiting()
-        if stream.status is not None and not stream.has_content:
-            self._send_status(stream, stream.status)
-        return length
-
-    def _send_data(self, stream: ServerStream, room: int) -> int:
-        """
-        Send messages in frames, of at most so many bytes. h2, which would copy each frame four times, learns only how
-        long they are.
-        """
-        frames: list[bytes | memoryview] = []
-        length = 0
-        address = b"\0\0" + stream.number.to_bytes(4, "big")  # a frame of data, without flags
-        while length < room and (chunk := stream.take(min(room - length, self._h2.max_outbound_frame_size))):
-            frames += (len(chunk).to_bytes(3, "big") + address, chunk)
-            length += len(chunk)
-        self._h2.outbound_flow_control_window -= length
-        self._h2.streams[stream.number].outbound_flow_control_window -= length
-        self._flush()
-        self.transport.write(b"".join(frames))
-        return length
-
-    def _send_status(self, stream: ServerStream, status: Status) -> None:
-        trailers = trailers_of(status)
-        headers = trailers if stream.has_headers else [*_REPLY, *trailers]
-        self._h2.send_headers(stream.number, headers, end_stream=True)
-        self._frames_allowed += _FRAMES_OF_A_CALL
-        if not stream.is_request_whole:
-            self._h2.reset_stream(stream.number, ErrorCodes.NO_ERROR)
-        self._forget(stream, is_cancelled=False)
+            stream.patience = self.callLater(PATIENCE, lambda: self._lose_patience(stream))
 
     def _end(self, stream: ServerStream, code: grpc.StatusCode, text: str) -> None:
         """End a call that no handler answers."""
@@ -476,7 +352,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         """A call has stayed open for long enough behind its answer."""
         stream.deadline = None
         self._end(stream, grpc.StatusCode.OK, "")
-        self._pump()
+        self._sender.send()
 
     def _expire(self, stream: ServerStream) -> None:
         """The deadline of a call with one reply has passed."""
@@ -485,9 +361,9 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
             if stream.has_sent:
                 self._h2.reset_stream(stream.number, ErrorCodes.CANCEL)
             else:
-                self._send_status(stream, Status(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed"))
+                self._sender.send_status(stream, Status(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed"))
         self._forget(stream, is_cancelled=True)
-        self._flush()
+        self._sender.flush()
 
     def _lose_patience(self, stream: ServerStream) -> None:
         """The child does not finish its question, or does not take the reply."""
@@ -495,13 +371,13 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         with contextlib.suppress(H2Error):
             self._h2.reset_stream(stream.number, ErrorCodes.CANCEL)
         self._forget(stream, is_cancelled=True)
-        self._flush()
+        self._sender.flush()
 
     def _forget(self, stream: ServerStream, *, is_cancelled: bool) -> None:
         """A call is over."""
         if self._streams.pop(stream.number, None) is None:
             return
-        self._ready.pop(stream.number, None)
+        self._sender.discard(stream)
         stream.stop_waiting()
         if stream.deadline is not None:
             stream.deadline.cancel()
@@ -515,14 +391,3 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         if not self._streams:
             self.setTimeout(_IDLE)
             self._close_if_drained()
-
-    def _flush(self) -> None:
-        data = self._h2.data_to_send()
-        if not data:
-            return
-        if self._is_paused:
-            self._unread += len(data)
-            if self._unread > _MOST_UNREAD:
-                self.transport.abortConnection()
-                return
-        self.transport.write(data)

@@ -8,14 +8,27 @@ the lengths and types of the frames (RFC 9113, section 4.1).
 from __future__ import annotations
 
 from h2.exceptions import ProtocolError
+from twisted.internet.interfaces import IReactorTime
 
-__all__ = ["FrameCount"]
+__all__ = ["FrameAllowance", "FrameCount"]
 
 _PREFACE = 24
 """Bytes with which a client begins, before its first frame."""
 
 _HEADER = 9
 """Bytes before the content of a frame."""
+
+_MOST_IDLE_FRAMES = 5000
+"""Frames beyond those that calls need, such as pings and resets, that a connection may send in :data:`_SHORT_WHILE`."""
+
+_FRAMES_OF_A_CALL = 8
+"""The frames that an answered call may need beside those for its bytes."""
+
+_FRAME = 1024
+"""Bytes for which a child may send a frame: those of its questions, and those for which it makes room."""
+
+_SHORT_WHILE = 10.0
+"""Seconds."""
 
 _BEGINS_HEADERS, _CONTINUES_HEADERS = 1, 9
 """The types of the frames that have a call's headers."""
@@ -60,3 +73,43 @@ class FrameCount:
             self._headers += length
         if kind in (_BEGINS_HEADERS, _CONTINUES_HEADERS) and self._headers > self._most_headers:
             raise ProtocolError(f"expected at most {self._most_headers} bytes of headers, got {self._headers}")
+
+
+class FrameAllowance:
+    """
+    The frames that a child may send: those that its calls need, and some more. Those of some seconds ago count no more.
+
+    :param clock: tells the time.
+    :param most_headers: bytes of the headers of a call, as they are sent.
+    """
+
+    def __init__(self, clock: IReactorTime, most_headers: int) -> None:
+        self._clock = clock
+        self._count = FrameCount(most_headers)
+        self._before = 0  # until the beginning of this short while
+        self._allowed = 0.0  # that calls needed in it
+        self._counted_since = 0.0
+
+    def add(self, data: bytes) -> None:
+        """See :meth:`FrameCount.add`."""
+        self._count.add(data)
+
+    def add_sent(self, length: int) -> None:
+        """Allow the frames that a child needs to take so many bytes of messages."""
+        self._allowed += length / _FRAME
+
+    def add_answered(self) -> None:
+        """Allow the other frames of a call that has been answered."""
+        self._allowed += _FRAMES_OF_A_CALL
+
+    def are_too_many(self, length: int) -> bool:
+        """
+        Tell whether the child has sent more frames than its calls need.
+
+        :param length: bytes that have come.
+        """
+        now = self._clock.seconds()
+        if now - self._counted_since > _SHORT_WHILE:
+            self._counted_since, self._before, self._allowed = now, self._count.frames, 0
+        self._allowed += length / _FRAME
+        return self._count.frames - self._before - self._allowed > _MOST_IDLE_FRAMES

@@ -11,7 +11,14 @@ from twisted.internet.interfaces import IDelayedCall
 from dragonfly_vortex.rpc.server_call import Metadata, ServerCall
 from dragonfly_vortex.rpc.status import Status
 
-__all__ = ["ServerStream"]
+__all__ = ["PATIENCE", "ServerStream"]
+
+PATIENCE = 60.0
+"""
+Seconds that a child has to finish a question, to take the next part of a reply
+(:data:`~dragonfly_vortex.rpc.server_call.REPORTED`) or its last one, and to take the rest when its connection is
+closed. One that takes longer may never do it, and holds memory and a call.
+"""
 
 _SMALL = 16 * 1024
 """Bytes below which messages are put together."""
