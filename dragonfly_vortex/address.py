@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from dragonfly_vortex.transport_table import Transport, schemes, transport_of_scheme
 
-__all__ = ["CONNECT_TIMEOUT", "LEAST_PORT", "ParentAddress", "is_private", "plain_ip", "split_address"]
+__all__ = ["CONNECT_TIMEOUT", "LEAST_PORT", "ParentAddress", "is_private", "plain_ip", "share_of", "split_address"]
 
 CONNECT_TIMEOUT = 2.0
 """Seconds that connecting to a parent may take, resolving a name included, as in the reference (``client/tcp.rs``)."""
@@ -115,6 +115,20 @@ def plain_ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 def is_private(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     """Whether an address is one of a private network, or of the loopback of IPv4."""
     return ip in _UNIQUE_LOCAL if ip.version == 6 else ip.is_private and not ip.is_unspecified
+
+
+def share_of(ip: str) -> str:
+    """
+    The share of what strangers can have that the connections of an IP address count to: that of the address, of IPv6
+    the network of 64 bits. Empty on this machine, and for what is no IP address.
+    """
+    try:
+        plain = plain_ip(ip)
+    except ValueError:
+        return ""
+    if plain.is_loopback:
+        return ""
+    return str(plain) if plain.version == 4 else str(ipaddress.ip_network((int(plain), 64), strict=False))
 
 
 def _ascii(name: str) -> str:

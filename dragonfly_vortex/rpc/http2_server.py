@@ -9,7 +9,6 @@ headers; a call with one reply has.
 
 from __future__ import annotations
 
-import ipaddress
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
@@ -21,7 +20,7 @@ from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, I
 from twisted.internet.protocol import Factory
 from zope.interface import implementer
 
-from dragonfly_vortex.address import plain_ip
+from dragonfly_vortex.address import share_of
 from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_connection import GRPCServerProtocol
@@ -85,7 +84,7 @@ class GRPCServerFactory(Factory):
         return self._begun - self._ended_unanswered - self._ended
 
     def buildProtocol(self, addr: IAddress | None) -> GRPCServerProtocol | None:
-        share = _share_of(addr)
+        share = share_of(str(getattr(addr, "host", "")))
         if self._is_draining or not self._has_room(share):
             return None
         self._numbered += 1
@@ -166,19 +165,6 @@ class GRPCServerFactory(Factory):
     def _abort_all(self) -> None:
         for connection in list(self.connections):
             connection.abort()
-
-
-def _share_of(address: IAddress | None) -> str:
-    """
-    The share that a connection and its calls count to: that of its address, of IPv6 the network of 64 bits.
-    Empty on this machine.
-    """
-    if not isinstance(address, (IPv4Address, IPv6Address)):
-        return ""
-    ip = plain_ip(address.host)
-    if ip.is_loopback:
-        return ""
-    return str(ip) if ip.version == 4 else str(ipaddress.ip_network((int(ip), 64), strict=False))
 
 
 def _name_of(address: IAddress | None, number: int) -> str:

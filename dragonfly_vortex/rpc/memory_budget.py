@@ -11,10 +11,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
-__all__ = ["PIECES_IN_MEMORY", "Budget", "Place"]
+from dragonfly_vortex.address import share_of
+
+__all__ = ["PIECES_IN_MEMORY", "Budget", "Place", "owner_of"]
 
 PIECES_IN_MEMORY = 256 * 1024 * 1024
 """Bytes of pieces that a peer has in memory at once for gRPC, in each direction: four of the longest."""
+
+
+def owner_of(peer: str) -> str:
+    """
+    The owner that a caller's bytes count to: all callers of one address together, on this machine each connection.
+
+    :param peer: the caller in grpcio's form, like ``ipv4:192.0.2.7:1234``.
+    """
+    host = peer.partition(":")[2].rpartition(":")[0]
+    return share_of(host.strip("[]")) or peer
 
 
 class Budget:

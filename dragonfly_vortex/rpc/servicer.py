@@ -37,7 +37,7 @@ from dragonfly_vortex.rpc.codec import encode_piece
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
 from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST
-from dragonfly_vortex.rpc.memory_budget import Budget, Place
+from dragonfly_vortex.rpc.memory_budget import Budget, Place, owner_of
 from dragonfly_vortex.rpc.messages import fill, parse
 from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest, path
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks
@@ -264,10 +264,10 @@ class UploadRPCs:
             return reply
 
     async def _enter(self, budget: Budget, length: int, context: Context) -> Place:
-        """Wait for room, which is given back when the call has ended, or before. It counts for each connection."""
+        """Wait for room, which is given back when the call has ended, or before. It counts for each owner."""
         entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         place = budget.enter(
-            length, lambda: None if entered.done() else entered.set_result(None), owner=str(context.peer())
+            length, lambda: None if entered.done() else entered.set_result(None), owner=owner_of(str(context.peer()))
         )
 
         def ended(_: Context) -> None:
@@ -379,7 +379,7 @@ class UploadRPCs:
 
         :raises _NoRoom: there is too much already.
         """
-        place = self._questions.enter(length, lambda: None, owner=str(context.peer()))
+        place = self._questions.enter(length, lambda: None, owner=owner_of(str(context.peer())))
         if not place.inside:
             place.leave()
             raise _NoRoom("too many requests at once")

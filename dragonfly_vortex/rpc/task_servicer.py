@@ -43,7 +43,7 @@ from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import OpenPiece, Origin, StoredTask, TaskRequest
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
-from dragonfly_vortex.rpc.memory_budget import Budget
+from dragonfly_vortex.rpc.memory_budget import Budget, owner_of
 from dragonfly_vortex.rpc.messages import fill, parse
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks, SourceEntries
 from dragonfly_vortex.rpc.status import Status, status_of
@@ -148,7 +148,7 @@ class TaskRPCs:
     async def _content_of(self, request: TaskRequest, metadata: PieceMetadata, context: Context) -> bytes:
         """The bytes of a piece, once there is room for them; they count until the call ends or asks for others."""
         entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        owner = str(context.peer())
+        owner = owner_of(str(context.peer()))
         length = metadata.length
         place = self._budget.enter(length, lambda: None if entered.done() else entered.set_result(None), owner=owner)
         with place:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.rpc.memory_budget import Budget, Place
+from dragonfly_vortex.rpc.memory_budget import Budget, Place, owner_of
 
 
 class BudgetTests(SynchronousTestCase):
@@ -126,3 +126,20 @@ class FairTests(SynchronousTestCase):
         with self.enter("a", 50):
             self.assertEqual(self.budget.taken, 50)
         self.assertEqual(self.budget.taken, 0)
+
+
+class OwnerTests(SynchronousTestCase):
+    """Whose the bytes of a call are."""
+
+    def test_address(self) -> None:
+        """However many connections an address, or a network of IPv6, has, it is one owner."""
+        for one, other, is_same in (
+            ("ipv4:192.0.2.1:1", "ipv4:192.0.2.1:2", True),
+            ("ipv4:192.0.2.1:1", "ipv6:[::ffff:192.0.2.1]:2", True),
+            ("ipv6:[2001:db8::1]:1", "ipv6:[2001:db8::2]:2", True),
+            ("ipv6:[2001:db8::1]:1", "ipv6:[2001:db8:0:1::1]:1", False),
+            ("ipv4:192.0.2.1:1", "ipv4:192.0.2.2:1", False),
+            ("ipv4:127.0.0.1:1", "ipv4:127.0.0.1:2", False),
+            ("unix:1", "unix:2", False),
+        ):
+            self.assertEqual(owner_of(one) == owner_of(other), is_same, (one, other))
