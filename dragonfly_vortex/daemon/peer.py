@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from twisted.internet.endpoints import serverFromString
-from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import Config, default_config
@@ -136,7 +136,7 @@ class VortexPeer(VortexService):
             headers=dict(headers or {}),
             parents=tuple(parents),
         )
-        download = Download(self._downloads, self._store, request, whole=whole)
+        download = Download(self._downloads, self._store, request, IReactorTime(self.reactor), whole=whole)
         download.start()
         return download
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -44,11 +44,14 @@ class Download:
     :param downloads: the peer's downloads.
     :param store: the peer's storage.
     :param request: which task.
+    :param clock: for the next turn of the reactor, in which code that waits goes on.
     :param whole: whether all of it is wanted. Otherwise only what :meth:`read` and :meth:`feed` ask for is fetched, and
         the first piece, with which the length of the content becomes known.
     """
 
-    def __init__(self, downloads: Downloads, store: PieceStore, request: TaskRequest, *, whole: bool) -> None:
+    def __init__(
+        self, downloads: Downloads, store: PieceStore, request: TaskRequest, clock: IReactorTime, *, whole: bool
+    ) -> None:
         self.done: Deferred[DownloadedTask] = Deferred(lambda _: self._cancel())
         """
         Fires with the result when all of the task is in the storage. Fails as
@@ -59,7 +62,9 @@ class Download:
         self._downloads = downloads
         self._store = store
         self._request = request
-        self._wishes = Wishes() if whole else Wishes((_NOTHING,), is_all=False)
+        self._clock = clock
+        self._unread: tuple[ByteRange, ...] = () if whole else (_NOTHING,)  # the wish while nothing is read
+        self._wishes = Wishes(self._unread, is_all=whole)
         self._wanted: list[ByteRange] = []  # what readers wait for
         self._pieces: dict[int, ArrivedPiece] = {}
         self._layout: tuple[int | None, int | None] = (None, None)  # of content and pieces, in bytes
@@ -102,7 +107,7 @@ class Download:
         ``DownloadFailed``. An iterator that is made in the same turn of the reactor as the download misses none. Those
         that are not taken yet wait in memory.
         """
-        events = _Events()
+        events = _Events(self._wake)
         if self._outcome is None:
             self._events.append(events)
         else:
@@ -194,8 +199,19 @@ class Download:
         """Something has come, or the end."""
         changed, self._changed = self._changed, []
         for each in changed:
-            if not each.called:
-                each.callback(None)
+            self._wake(each)
+
+    def _wake(self, waiting: Deferred[None]) -> None:
+        """
+        Fire a Deferred in the next turn of the reactor. A program's code that waits for it may cancel the download,
+        whose own coroutine may be running now: one that is cancelled from inside itself ends too early.
+        """
+
+        def fire() -> None:
+            if not waiting.called:  # not cancelled meanwhile
+                waiting.callback(None)
+
+        self._clock.callLater(0, fire)
 
     def _next_change(self) -> Deferred[None]:
         change: Deferred[None] = Deferred()
@@ -243,11 +259,16 @@ class Download:
         return length
 
     async def _progress(self) -> None:
-        """Wait for a piece; there are none to come once the download has ended."""
+        """
+        Wait for a piece, or the end.
+
+        :raises NotStored: the download has ended, and what is wanted has been removed since.
+        """
         if isinstance(self._outcome, Failure):
             self._outcome.raiseException()
-        if self._outcome is None:
-            await self._next_change()
+        if self._outcome is not None:
+            raise NotStored(f"task {self.task_id}: expected a piece of a complete task, it has been removed")
+        await self._next_change()
 
     async def _read(self, offset: int, length: int | None) -> bytes:
         wanted = ByteRange(start=offset, length=length)
@@ -281,7 +302,8 @@ class Download:
             except NotStored:
                 if self._outcome is not None:
                     raise
-                del self._pieces[number]  # it was wrong, and will be fetched again
+                if self._pieces.get(number) is piece:  # not removed by another reader, nor fetched again
+                    del self._pieces[number]  # it was wrong, and will be fetched again
                 continue
             return await self._downloads.in_thread(partial(_read_and_close, opened.range))
 
@@ -291,13 +313,9 @@ class Download:
         self._wishes.change(tuple(self._wanted))
 
     def _forget(self, wanted: ByteRange) -> None:
-        """
-        A range is not waited for any more. Where nothing else is, it goes on counting as wanted: it is there, and so
-        nothing is fetched.
-        """
+        """A range is not waited for any more."""
         self._wanted.remove(wanted)
-        if self._wanted:
-            self._wishes.change(tuple(self._wanted))
+        self._wishes.change(tuple(self._wanted) or self._unread)
 
 
 def _read_and_close(place: FileRange) -> bytes:
@@ -311,9 +329,14 @@ def _read_and_close(place: FileRange) -> bytes:
 
 
 class _Events(AsyncIterator[DownloadEvent]):
-    """Events that wait to be taken."""
+    """
+    Events that wait to be taken.
 
-    def __init__(self) -> None:
+    :param wake: fires the Deferred of a program's code that waits for an event.
+    """
+
+    def __init__(self, wake: Callable[[Deferred[None]], None]) -> None:
+        self._wake = wake
         self._events: deque[DownloadEvent] = deque()
         self._is_over = False
         self._added: Deferred[None] | None = None
@@ -322,8 +345,8 @@ class _Events(AsyncIterator[DownloadEvent]):
         """Add an event."""
         self._events.append(event)
         added, self._added = self._added, None
-        if added is not None and not added.called:
-            added.callback(None)
+        if added is not None:
+            self._wake(added)
 
     async def __anext__(self) -> DownloadEvent:
         if self._is_over:
@@ -350,6 +373,7 @@ class _Feed:
         self._wanted = _NOTHING
         self._running: Deferred[int] | None = None
         self._resumed: Deferred[None] | None = None  # fires when the consumer takes more; None while it does
+        self._is_writing = False
         self._is_stopped = False
 
     def start(self) -> Deferred[int]:
@@ -372,20 +396,22 @@ class _Feed:
     def stopProducing(self) -> None:
         """Called by the consumer: it takes nothing any more."""
         self._is_stopped = True
-        if self._running is not None:
+        if self._running is not None and not self._is_writing:  # otherwise it is seen behind the write
             self._running.cancel()
 
     async def _run(self) -> int:
         position = 0
         self._download._want(self._wanted)
         try:
+            if self._is_stopped:  # as it was registered
+                raise CancelledError
             length = await self._download._size()
             while position < length:
                 while self._resumed is not None:
                     await self._resumed
                 self._look_ahead(position, length)
                 data = await self._download._read_piece(position, min(length, position + _BLOCK))
-                self._consumer.write(data)
+                self._write(data)
                 position += len(data)
             return position
         except CancelledError:
@@ -396,6 +422,20 @@ class _Feed:
             self._download._forget(self._wanted)
             if not self._is_stopped:
                 self._consumer.unregisterProducer()
+
+    def _write(self, data: bytes) -> None:
+        """
+        Write bytes to the consumer.
+
+        :raises CancelledError: it takes nothing any more.
+        """
+        self._is_writing = True
+        try:
+            self._consumer.write(data)
+        finally:
+            self._is_writing = False
+        if self._is_stopped:
+            raise CancelledError
 
     def _look_ahead(self, position: int, length: int) -> None:
         """Have the next pieces fetched."""

@@ -25,6 +25,8 @@ from dragonfly_vortex.events import (
     ParentAdded,
     PieceKept,
 )
+from dragonfly_vortex.storage.remover import remove_task
+from dragonfly_vortex.wire import PieceKind
 from test.daemon.peers import COUNT, PIECE, REACTOR, PeerTestCase, address_of
 
 
@@ -69,6 +71,51 @@ class DownloadTests(PeerTestCase):
         await self.assertFailure(cancelled.read(0, 10), CancelledError)
         await child.stopService()
         self.assertRaises(PoolClosed, child.download, self.task_id)
+
+    async def test_cancelled_at_event(self) -> None:
+        """A program may cancel at any event, and where the length is known; nothing goes on in the peer then."""
+        parent = await self.parent()
+        for kind in (ParentAdded, LayoutFound, PieceKept):
+            child = self.peer(kind.__name__, parents=[address_of(parent)])
+            download = child.download(self.task_id)
+            async for event in download:
+                if isinstance(event, kind):
+                    download.cancel()
+            self.assertIsInstance(event, DownloadFailed)
+            await self.assertFailure(download.done, CancelledError)
+            await child.stopService()
+        self.assertEqual(self.flushLoggedErrors(), [])
+        for name in ("PieceKept", "parent"):  # some pieces are there, and all
+            peer = self.peer(name, parents=[address_of(parent)]) if name != "parent" else parent
+            download = peer.download(self.task_id)
+            await download.size()
+            download.close()
+            await peer.stopService()
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    async def test_read_cancelled(self) -> None:
+        """A range whose reading is cancelled is not fetched."""
+        child = self.peer("child", parents=[await self.announcing_parent()])
+        download = child.download(self.task_id, whole=False)
+        reading = download.read()
+        reading.cancel()
+        await self.assertFailure(reading, CancelledError)
+        events = aiter(download)
+        await download.size()
+        await deferLater(REACTOR, 0.5)
+        download.close()
+        kept = [event.number async for event in events if isinstance(event, PieceKept)]
+        self.assertEqual(kept, [0])
+
+    async def test_removed(self) -> None:
+        """What is removed after the download cannot be read, and no reading goes on for ever; nor do two at once."""
+        parent = await self.parent()
+        download = parent.download(self.task_id)
+        await download.done
+        remove_task(self.directory / "parent", PieceKind.STANDARD, self.task_id)
+        await self.assertFailure(download.read(0, 5), NotStored)
+        download._pieces.clear()
+        await self.assertFailure(download.read(0, 5), NotStored)
 
     async def test_read(self) -> None:
         """A range is read while the task comes, and after it; what is behind the end is left out."""
@@ -134,12 +181,15 @@ class Consumer:
         self.data = bytearray()
         self.producer: IPushProducer | None = None
         self.pauses_at: int | None = None
+        self.stops_at: int | None = None
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         """Keep a push producer."""
         if not streaming or self.producer is not None:
             raise RuntimeError("expected one push producer")
         self.producer = producer
+        if self.stops_at == 0:
+            producer.stopProducing()
 
     def unregisterProducer(self) -> None:
         """Forget the producer."""
@@ -150,6 +200,8 @@ class Consumer:
         self.data += data
         if self.pauses_at is not None and len(self.data) >= self.pauses_at and self.producer is not None:
             self.producer.pauseProducing()
+        if self.stops_at is not None and len(self.data) >= self.stops_at and self.producer is not None:
+            self.producer.stopProducing()
 
 
 class FeedTests(PeerTestCase):
@@ -185,6 +237,15 @@ class FeedTests(PeerTestCase):
         self.assertEqual(await feeding, len(self.content))
         self.assertEqual(bytes(consumer.data), self.content)
         await download.done
+
+    async def test_stops_inside(self) -> None:
+        """A consumer may stop its producer as it is registered, as a lost connection does, and as it is written to."""
+        parent = await self.parent()
+        for stops_at in (0, 1, 3 * PIECE):
+            consumer = Consumer()
+            consumer.stops_at = stops_at
+            await self.assertFailure(parent.download(self.task_id).feed(consumer), ConnectionLost)
+            self.assertEqual(len(consumer.data), -(-stops_at // PIECE) * PIECE)
 
     async def test_ends(self) -> None:
         """A consumer that stops, and a program that cancels, end the feeding and not the download."""
