@@ -12,12 +12,15 @@ import atexit
 import shutil
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.threads import blockingCallFromThread
+from twisted.python.failure import Failure
 
 from dragonfly_vortex.daemon.peer import VortexPeer
 from dragonfly_vortex.daemon.task_handle import Download
@@ -32,6 +35,10 @@ _T = TypeVar("_T")
 
 _STOP_TIMEOUT = 10.0
 """Seconds that the end of a program waits for the peer and the reactor."""
+
+_MOST_DOWNLOADS = 32
+"""Downloads that are kept for further reads at most. One of which a part is missing takes one of the places that
+``download.concurrent_task_count`` has, and does not end by itself."""
 
 _starting = threading.Lock()
 
@@ -59,7 +66,8 @@ class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
         self._storage = storage
         self._options = own
         self._peer: VortexPeer | None = None
-        self._downloads: dict[str, Download] = {}
+        self._downloads: dict[str, Download] = {}  # by path, the one that was read last is the last; the reactor's
+        self._reads: Counter[str] = Counter()  # that are under way, by path; the reactor's
         self._lock = threading.Lock()
 
     # -- what fsspec calls
@@ -88,7 +96,7 @@ class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
         """Bytes of a task, from ``start`` to before ``end``; negative ones count from its end."""
         path = self._strip_protocol(path)
         size = self.info(path)["size"] if end is None or end < 0 or (start or 0) < 0 else None
-        first = (start or 0) + (size if size is not None and (start or 0) < 0 else 0)
+        first = max(0, (start or 0) + (size if size is not None and (start or 0) < 0 else 0))
         last = size if end is None else end + size if size is not None and end < 0 else end
         return self.read_range(path, first, max(0, cast(int, last) - first))
 
@@ -123,9 +131,12 @@ class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
         """End the peer; a later read begins with a new one. At the end of a program it is called."""
         with self._lock:
             peer, self._peer = self._peer, None
-            self._downloads.clear()
         if peer is not None and _is_running(peer.reactor):  # at a reactor's end the storage has been closed
-            _wait_for(peer.reactor, peer.stopService)
+            _wait_for(peer.reactor, partial(self._stop_peer, peer))
+
+    def _stop_peer(self, peer: VortexPeer) -> Deferred[None]:
+        self._downloads.clear()
+        return peer.stopService()
 
     def _call(self, path: str, ask: Callable[[Download], Deferred[_T]]) -> _T:
         """Ask something of a download in the reactor's thread, and wait for it."""
@@ -135,10 +146,34 @@ class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
                 self._peer = self._make_peer(reactor)
             peer = self._peer
         try:
-            return _wait_for(reactor, lambda: ask(self._download(peer, path)))
+            return _wait_for(reactor, lambda: self._read(peer, path, ask))
         except Exception as error:
-            self._downloads.pop(path, None)
             raise FileNotFoundError(f"dragonfly://{path}: {error}") from error
+
+    def _read(self, peer: VortexPeer, path: str, ask: Callable[[Download], Deferred[_T]]) -> Deferred[_T]:
+        """Ask something of the download of a path. In the reactor's thread."""
+        download = self._download(peer, path)
+        self._reads[path] += 1
+        self._close_unread(peer)
+
+        def ended(result: _T | Failure) -> _T | Failure:
+            self._reads[path] -= 1
+            if not self._reads[path]:
+                del self._reads[path]
+            if isinstance(result, Failure) and self._downloads.get(path) is download:
+                del self._downloads[path]  # the next read begins another one
+                download.close()
+            self._close_unread(peer)
+            return result
+
+        return maybeDeferred(ask, download).addBoth(ended)
+
+    def _close_unread(self, peer: VortexPeer) -> None:
+        """Close the downloads that are too many, those that were not read for longest first."""
+        too_many = len(self._downloads) - min(_MOST_DOWNLOADS, peer.config.download.concurrent_task_count)
+        unread = [path for path in self._downloads if path not in self._reads]
+        for path in unread[: max(0, too_many)]:
+            self._downloads.pop(path).close()
 
     def _make_peer(self, reactor: IPeerReactor) -> VortexPeer:
         """Start a peer, whose end is at that of the program."""
@@ -153,11 +188,11 @@ class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
 
     def _download(self, peer: VortexPeer, path: str) -> Download:
         """The download of a path, which is begun at the first read. In the reactor's thread."""
-        download = self._downloads.get(path)
+        download = self._downloads.pop(path, None)
         if download is None:
             download = peer.download(url=path, whole=False) if is_url(path) else peer.download(path, whole=False)
             download.done.addErrback(lambda failure: None)  # each read fails with it
-            self._downloads[path] = download
+        self._downloads[path] = download
         return download
 
 

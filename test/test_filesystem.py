@@ -100,6 +100,35 @@ except NotImplementedError as error:
         )
         self.assertEqual(pieces, {0, 70, 100})
 
+    def test_many_tasks(self) -> None:
+        """More tasks may be read in part than are downloaded at once, in turn and at the same time."""
+        tasks = []
+        for number in range(4):
+            path = self.directory / str(number)
+            path.write_bytes(bytes([number]) * 3 * PIECE)
+            tasks.append(import_file(path, directory=self.directory, piece_length=PIECE))
+        said, _ = self.run_program(
+            """
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from dragonfly_vortex.config import default_config
+
+config = default_config()
+metrics, download = replace(config.metrics, enable=False), replace(config.download, concurrent_task_count=2)
+server = replace(config.storage.server, protocol="tcp")
+config = replace(config, metrics=metrics, download=download, storage=replace(config.storage, server=server))
+fs = fsspec.filesystem("dragonfly", config=config, listen=[], **options)
+tasks = json.loads(more)
+print([fs.cat_file(each, 0, 2)[1] for each in tasks], len(fs._downloads))
+with ThreadPoolExecutor(4) as threads:
+    print([data[1] for data in threads.map(lambda each: fs.cat_file(each, 2 * 65536, 2 * 65536 + 2), tasks)])
+print(fs.cat_file(tasks[0], -4 * 65536, 2))
+""",
+            self.directory / "0",
+            json.dumps(tasks),
+        )
+        self.assertEqual(said.splitlines(), ["[0, 1, 2, 3] 2", "[0, 1, 2, 3]", repr(bytes(2))])
+
     def test_two_columns(self) -> None:
         """Of a Parquet file with ten columns, pandas and pyarrow read two: only their pieces come."""
         needs("pyarrow", "pandas")
