@@ -10,7 +10,9 @@ So no step looks at all pieces of a task.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 
 from dragonfly_vortex.task.layout import Layout
 from dragonfly_vortex.task.parent_state import Parent, Standing
@@ -56,6 +58,8 @@ class Choice:
         self._swarm = swarm
         self._source = source
         self._wanted = wanted or Wanted()
+        self._numbers: Sequence[int] = ()  # the numbers that are wanted before the rest, as they were last
+        self._there = 0  # how many of these, from the first one on, are verified without a gap
         self._orphans: set[int] = set()  # those of them that no parent has, or had when they were returned
         self._frontier = 0  # no number from here on has been asked for, but for some that were announced
         self._lacked: list[int] = []  # numbers that some parent lacks, and some that none does any more; a heap
@@ -89,7 +93,7 @@ class Choice:
         if self._wanted.is_all:
             return False
         wanted = self._numbers_wanted()
-        return wanted is not None and all(number in self._layout.verified for number in wanted)
+        return wanted is not None and next(self._missing(wanted), None) is None
 
     def _numbers_wanted(self) -> list[int] | None:
         """The numbers that are wanted before the rest; None for none, or where they are not known yet."""
@@ -97,11 +101,20 @@ class Choice:
             return None
         return self._wanted.numbers(self._layout.content_length, self._layout.piece_length)
 
+    def _missing(self, wanted: Sequence[int]) -> Iterator[int]:
+        """Those of these numbers that are not verified. It does not look again at those before the first of them."""
+        verified = self._layout.verified
+        if wanted is not self._numbers:
+            self._numbers, self._there = wanted, 0
+        while self._there < len(wanted) and wanted[self._there] in verified:
+            self._there += 1
+        return (wanted[at] for at in range(self._there, len(wanted)) if wanted[at] not in verified)
+
     def _next_wanted(self, wanted: Sequence[int]) -> tuple[Parent, int] | None:
         """The lowest of these numbers that a parent can be asked for now, and the parent that has least to do."""
         ready = self._ready_in_swarm() if self.is_in_swarm else [each for each in self._peers() if self._is_ready(each)]
         end, hold = self.end, self._hold()
-        for number in wanted if ready else ():
+        for number in self._missing(wanted) if ready else ():
             if not (number in self.owed or self.is_free(number)):
                 continue
             able = [
@@ -222,6 +235,7 @@ class Choice:
 
     def put_back(self, number: int) -> None:
         """Make a number free again."""
+        self._there = min(self._there, bisect_left(self._numbers, number))
         self._look_at_source(number)
         if number < self._frontier:
             self.returned.add(number)
@@ -327,7 +341,8 @@ class Choice:
         """The lowest numbers of those that may not be to be had any more. What is not wanted is not missed."""
         wanted = None if self._wanted.is_all else self._numbers_wanted()
         if wanted is not None:
-            yield from (number for number in wanted if self.is_free(number))
+            # The next one that is asked for: those after it are looked at in their turn.
+            yield from islice((number for number in self._missing(wanted) if self.is_free(number)), 1)
             return
         if self._layout.piece_length is None:
             if self.is_free(0):

@@ -18,6 +18,8 @@ class Wanted:
         """What is wanted first."""
         self.is_all = True
         """Whether the rest is wanted, too."""
+        self._cut: tuple[Sequence[ByteRange], int, int] = (), 0, 0  # what the numbers below were calculated from
+        self._numbers: list[int] = []
 
     def numbers(self, content_length: int | None, piece_length: int | None) -> list[int] | None:
         """
@@ -26,13 +28,18 @@ class Wanted:
         :param content_length: bytes of the task; None while that is unknown.
         :param piece_length: bytes of each piece but the last; None while that is unknown.
         :returns: None where that is not known yet, or nothing is wanted before the rest. Of a content that has
-            nothing of the ranges, the first piece.
+            nothing of the ranges, the first piece. The same list as long as nothing has changed.
         """
         if not self.ranges or content_length is None or not piece_length:
             return None
+        cut = (tuple(self.ranges), content_length, piece_length)
+        if cut == self._cut:
+            return self._numbers
         numbers: set[int] = set()
         for wanted in self.ranges:
             first, end = wanted.within(content_length)
             if first < end:
                 numbers.update(range(first // piece_length, piece_count(end, piece_length)))
-        return sorted(numbers) or [0]  # with a piece a caller hears how long the content is, and that it has no more
+        # With a piece a caller hears how long the content is, and that it has no more.
+        self._cut, self._numbers = cut, sorted(numbers) or [0]
+        return self._numbers
