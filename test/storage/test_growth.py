@@ -41,19 +41,35 @@ class GrowthTests(SynchronousTestCase):
     def count(self, act: Callable[[], object]) -> int:
         """How many SQL statements something takes."""
         statements: list[str] = []
+        self.watch(lambda connection: connection.set_trace_callback(statements.append), act)
+        return len(statements)
+
+    def steps(self, act: Callable[[], object]) -> int:
+        """How many instructions SQLite runs for something, rounded down in each statement to tens."""
+        steps = 0
+
+        def step() -> int:
+            nonlocal steps
+            steps += 10
+            return 0  # go on
+
+        self.watch(lambda connection: connection.set_progress_handler(step, 10), act)
+        return steps
+
+    def watch(self, prepare: Callable[[sqlite3.Connection], object], act: Callable[[], object]) -> None:
+        """Do something, with each connection that it opens prepared."""
         connect = sqlite3.connect
 
-        def traced(*arguments: object, **named: object) -> sqlite3.Connection:
+        def prepared(*arguments: object, **named: object) -> sqlite3.Connection:
             connection: sqlite3.Connection = connect(*arguments, **named)  # type: ignore[call-overload]
-            connection.set_trace_callback(statements.append)
+            prepare(connection)
             return connection
 
-        patch = self.patch(sqlite3, "connect", traced)
+        patch = self.patch(sqlite3, "connect", prepared)
         try:
             act()
         finally:
             patch.restore()
-        return len(statements)
 
     def test_open_and_list(self) -> None:
         """To open a storage, and to list it, takes as many statements for many tasks as for few."""
@@ -103,3 +119,47 @@ class GrowthTests(SynchronousTestCase):
         (few, few_looks), (many, many_looks) = costs
         self.assertLessEqual(many - few, 9 * 180)  # with those of the triggers
         self.assertLessEqual(many_looks - few_looks, 2 * 180)
+
+    def test_nothing_to_collect(self) -> None:
+        """Neither does one that removes nothing take more of SQLite's instructions and looks a task."""
+        looks = 0
+        blocks = collector._blocks
+
+        def look(path: Path) -> tuple[int, bool]:
+            nonlocal looks
+            looks += 1
+            return blocks(path)
+
+        self.patch(collector, "_blocks", look)
+        costs = []
+        for count in (30, 300):
+            directory, looks = self.storage(count), 0
+            steps = self.steps(Collector(directory, Policy(disk_threshold=1 << 50), now=lambda: 1.0).run)
+            costs.append((steps, looks))
+            with Catalog(directory) as catalog:
+                self.assertEqual(len(catalog.list_tasks()), count)
+        (few, few_looks), (many, many_looks) = costs
+        self.assertLessEqual(many, 10 * few)
+        self.assertEqual((few_looks, many_looks), (30, 300))
+
+    def test_steps(self) -> None:
+        """To list tasks and to read the rows of pieces takes as many instructions for each, to find one no more."""
+
+        def listed(directory: Path) -> None:
+            with Catalog(directory) as catalog:
+                catalog.list_tasks()
+
+        def found(directory: Path) -> None:
+            with Catalog(directory) as catalog:
+                catalog.get_piece(KIND, "0" * 64, 0)
+
+        def read(directory: Path) -> None:
+            with Catalog(directory) as catalog:
+                catalog.get_pieces(KIND, "0" * 64)
+
+        few, many = self.storage(30), self.storage(300)
+        self.assertLessEqual(self.steps(lambda: listed(many)), 11 * self.steps(lambda: listed(few)))
+        self.assertLessEqual(self.steps(lambda: found(many)), self.steps(lambda: found(few)) + 20)
+        few, many = self.storage(1, 30), self.storage(1, 300)
+        self.assertLessEqual(self.steps(lambda: read(many)), 11 * self.steps(lambda: read(few)))
+        self.assertLessEqual(self.steps(lambda: found(many)), self.steps(lambda: found(few)) + 20)
