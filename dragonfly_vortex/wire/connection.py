@@ -134,7 +134,7 @@ class Connection:
             if event is not None:
                 self._follow(event, self._other, RemoteProtocolError)
         except RemoteProtocolError as error:
-            self._enter(State.FAILED, error)
+            self._end(State.FAILED, error)
             raise
         return event
 
@@ -208,7 +208,7 @@ class Connection:
             raise LocalProtocolError("expected the piece under way to be complete before an error is sent")
         data = ErrorReply(packet_id=self._reader.packet_id, code=code, text=text).to_bytes()
         if self.state is not State.FAILED:
-            self._enter(State.FAILED)
+            self._end(State.FAILED)
         return data
 
     def _finish_sending(self) -> None:
@@ -229,10 +229,9 @@ class Connection:
             raise error(f"expected a {asked} piece, as was asked for, got a {event.kind.label} piece")
         self.state = following
         if following is State.CLOSED:
-            self._enter(following)
+            self._end(following)
 
-    def _enter(self, state: State, error: RemoteProtocolError | None = None) -> None:
-        """Change the state; where nothing can follow, nothing more is read."""
+    def _end(self, state: State, error: RemoteProtocolError | None = None) -> None:
+        """Enter a state after which nothing can follow: nothing more is read."""
         self.state = state
-        if not TRANSITIONS[state]:
-            self._reader.end(error)
+        self._reader.end(error)
