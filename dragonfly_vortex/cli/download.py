@@ -81,6 +81,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
             askers = askers_file(config.storage.dir, arguments.kind, arguments.task_id)
         parents = Parents(reactor, in_thread, named, arguments.parents_file, config.discovery, report.say, askers)
         parents.are_needed = not source.is_asked
+        parents.source_is_refused = source.origin is not None and not source.is_asked
         # Before the reactor runs: a parent that cannot be spoken to by this protocol is a wrong command line.
         protocol = arguments.protocol or config.download.protocol
         exchange = _exchange(config, arguments, parents) if config.discovery.peer_exchange else None

@@ -62,6 +62,8 @@ class Parents:
     ) -> None:
         self.are_needed = True
         """Whether there must be a parent: without a source nothing else has the task."""
+        self.source_is_refused = False
+        """Whether that is because the source may not be asked, and not because none was named."""
         self._reactor = reactor
         self._say = say
         self._by_source: dict[str, Sequence[ParentAddress]] = {_NAMED: named}
@@ -96,10 +98,10 @@ class Parents:
         if self._file is not None:
             self._by_source[_LISTED] = self._file.read()
         if not self.all and self._browser is None and self.are_needed:
-            raise UsageError(
-                "expected a parent (--parent, --parents, or download.parents of the configuration) or the URL of a"
-                " source, got none"
-            )
+            wanted = "expected a parent (--parent, --parents, or download.parents of the configuration)"
+            if self.source_is_refused:
+                raise UsageError(f"{wanted} because back_to_source is never, got none")
+            raise UsageError(f"{wanted} or the URL of a source, got none")
         return self.all
 
     async def find(self, negotiation: Negotiation) -> None:

@@ -118,9 +118,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     :param arguments: the prefix; None for the process's own.
     """
-    parser = ArgumentParser(prog="python -m dragonfly_vortex.cli.shell_files", description="Write shell files.")
+    parser = ArgumentParser(
+        prog="python -m dragonfly_vortex.cli.shell_files",
+        description="Write the completion for shells and the man page of dfvortex.",
+    )
     parser.add_argument("prefix", metavar="PREFIX", type=Path, help="such as /usr/local")
-    for path in write_shell_files(parser.parse_args(arguments).prefix):
+    prefix = parser.parse_args(arguments).prefix
+    try:
+        paths = write_shell_files(prefix)
+    except ImportError as error:
+        sys.exit(f"expected the package {error.name}, got none: pip install 'dragonfly-vortex[shell]' has it")
+    for path in paths:
         print(path)
     return 0
 

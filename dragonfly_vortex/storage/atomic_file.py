@@ -131,10 +131,11 @@ def check_target(target: Path, *, overwrite: bool) -> None:
         mode = os.lstat(target).st_mode
     except FileNotFoundError:
         return
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+        what = "a directory" if stat.S_ISDIR(mode) else "something else"
+        raise FileExistsError(errno.EEXIST, f"expected no file or a regular one there, got {what}", str(target))
     if not overwrite:
         raise FileExistsError(errno.EEXIST, "expected no file there, got one", str(target))
-    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-        raise FileExistsError(errno.EEXIST, "expected no file or a regular one there, got something else", str(target))
 
 
 def sweep(directory: Path, name: str) -> None:

@@ -48,6 +48,18 @@ class ShellFileTests(SynchronousTestCase):
         self.assertEqual(len(told.getvalue().splitlines()), 4)
         self.assertEqual(len([path for path in (self.prefix / "again").rglob("*") if path.is_file()]), 4)
 
+    def test_without_the_extra(self) -> None:
+        """Without the packages of the extra one line says how to install them."""
+        for package in ("shtab", "argparse_manpage"):
+            program = (
+                f"import sys; sys.modules[{package!r}] = None; "
+                "from dragonfly_vortex.cli.shell_files import main; main()"
+            )
+            ran = subprocess.run([sys.executable, "-c", program, self.prefix / "none"], capture_output=True, text=True)
+            self.assertEqual((ran.returncode, ran.stdout, len(ran.stderr.splitlines())), (1, "", 1), ran.stderr)
+            self.assertIn("pip install 'dragonfly-vortex[shell]'", ran.stderr)
+        self.assertFalse((self.prefix / "none").exists())
+
     def test_syntax(self) -> None:
         """Each shell that is here reads its file without an error."""
         for shell, name in (("bash", "dfvortex"), ("zsh", "_dfvortex"), ("fish", ".fish")):

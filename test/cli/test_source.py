@@ -109,7 +109,7 @@ class CommandTests(SourceCase):
             (say(403), (), 1, "expected status 200 or 206, got 403"),
             (None, ("--digest", wrong), 4, "expected"),
             (None, ("--back-to-source", "never"), 2, "expected a parent"),
-            (None, ("--disable-back-to-source",), 2, "expected a parent"),
+            (None, ("--disable-back-to-source",), 2, "because back_to_source is never"),
         ):
             origin.always = fault
             ran = await self.run_command(origin.url("/f?sig=secret"), "--output", "out", *options)

@@ -187,7 +187,10 @@ class CheckTargetTests(SynchronousTestCase):
         """A directory, a pipe and a device are never overwritten."""
         os.mkfifo(self.directory / "pipe")
         for target in (self.directory, self.directory / "pipe", Path("/dev/null")):
-            self.assertRaises(FileExistsError, check_target, target, overwrite=True)
+            what = "got a directory" if target is self.directory else "got something else"
+            for overwrite in (True, False):
+                with self.assertRaisesRegex(FileExistsError, f"expected no file or a regular one there, {what}"):
+                    check_target(target, overwrite=overwrite)
 
 
 class LockTests(SynchronousTestCase):
