@@ -97,7 +97,7 @@ class Audience:
             return "The status page is for the peer's own machine, unless metrics.status.allow_remote is true."
         host = request.getHeader(b"host") or b""
         if not self._is_own_name(_name_in(host)):
-            return "The status page is called by an address, as localhost, or by a name in metrics.status.hosts."
+            return "Open the status page by an address, as localhost, or by a name that metrics.status.hosts has."
         origin = request.getHeader(b"origin")
         if origin is not None and origin != b"http://" + host:
             return "The status page is not for the pages of other origins."
