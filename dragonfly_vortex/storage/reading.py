@@ -134,7 +134,10 @@ def open_for_reading(path: Path) -> Reading:
         if _beside(path, "-shm").exists():  # else SQLite would make one
             with suppress(sqlite3.OperationalError):  # a process that has ended has left one that has to be written to
                 return _checked(path, Reading(connect_to_read(path), state, is_snapshot=False))
-        connection = _copy(path)
+        try:
+            connection = _copy(path)
+        except FileNotFoundError:  # the last process that had it open has ended, and removed the log
+            continue
         if state_of(path) == state:
             return _checked(path, Reading(connection, state, is_snapshot=True))
         connection.close()

@@ -133,6 +133,22 @@ class ReadingTests(SynchronousTestCase):
         with self.assertRaisesRegex(StorageFailure, "expected it to stay as it is while it is copied"):
             open_for_reading(self.path)
 
+    def test_log_gone_while_copied(self) -> None:
+        """The last process that has it open may end meanwhile, and take the log away: all is in the file then."""
+        self.kill()
+        self.path.with_name("catalog.sqlite3-shm").unlink()
+        copy = shutil.copyfile
+
+        def copy_late(source: Path, target: Path) -> None:
+            if source.name.endswith("-wal"):
+                sqlite3.connect(self.path).execute("SELECT * FROM task").connection.close()
+            copy(source, target)
+
+        self.patch(shutil, "copyfile", copy_late)
+        opened = open_for_reading(self.path)
+        self.assertEqual(opened.connection.execute("SELECT task_id FROM task").fetchall(), [("a-task",)])
+        opened.connection.close()
+
     def test_no_catalog(self) -> None:
         """Another's database, a newer version's and no database are refused, as they are for a writer."""
         self.path.parent.mkdir()

@@ -128,7 +128,7 @@ class ServingTestCase(TestCase):
         """Let the reactor go on."""
         return deferLater(REACTOR, seconds)
 
-    async def until(self, condition: Callable[[], object], seconds: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], object], seconds: float = 60.0) -> None:
         """Let the reactor go on until the condition is true."""
         waited = 0.0
         while not condition():
