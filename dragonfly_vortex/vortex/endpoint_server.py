@@ -77,6 +77,7 @@ class EndpointServer:
             else:
                 self._opening.append(opening)
         if failures:
+            self._give_up()
             ports, self._ports = self._ports, []
             for port in ports:
                 maybeDeferred(port.stopListening)
@@ -106,8 +107,6 @@ class EndpointServer:
 
     async def _stop(self, timeout: float) -> None:
         ports, self._ports = self._ports, []
-        for opening in self._opening:
-            opening.addErrback(lambda _: None).cancel()
         try:
             failures = await failures_of([maybeDeferred(port.stopListening) for port in ports])
         finally:
@@ -115,7 +114,16 @@ class EndpointServer:
         for failure in failures:
             failure.raiseException()
 
+    def _give_up(self) -> None:
+        """
+        Close each port that opens from now on. The Deferred of an endpoint is not cancelled: many endpoints cannot
+        cancel it, and then the port would be lost.
+        """
+        self._is_stopped = True
+        for opening in self._opening:
+            opening.addErrback(lambda _: None)
+
     def stop(self, timeout: float) -> Deferred[None]:
         """See :meth:`~dragonfly_vortex.interfaces.IServer.stop`."""
-        self._is_stopped = True
+        self._give_up()
         return Deferred.fromCoroutine(self._stop(timeout)) if self._endpoints else succeed(None)

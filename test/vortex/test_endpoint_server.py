@@ -80,6 +80,25 @@ class EndpointServerTests(SynchronousTestCase):
         self.assertRaises(CannotListenError, server.start)
         self.assertTrue(port.is_stopped)
 
+    def test_fails_while_another_opens(self) -> None:
+        """Where one fails at once, the port of another one that opens later is closed."""
+        late: Deferred[Any] = Deferred()
+        server = self.server(late, fail(CannotListenError("any", 1, OSError("taken"))))
+        self.assertRaises(CannotListenError, server.start)
+        port = Port(1)
+        late.callback(port)
+        self.assertTrue(port.is_stopped)
+
+    def test_stopped_before_it_is_waited_for(self) -> None:
+        """A port that comes after the end is closed, also where nothing has waited for it."""
+        late: Deferred[Any] = Deferred()
+        server = self.server(late)
+        server.start()
+        self.successResultOf(server.stop(1.0))
+        port = Port(1)
+        late.callback(port)
+        self.assertTrue(port.is_stopped)
+
     def test_fails_later(self) -> None:
         """Where one fails later, what waits for it fails."""
         late: Deferred[Any] = Deferred()
