@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
 
 from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred
@@ -119,11 +117,13 @@ class StoredTasks:
         views = []
         for task in tasks:
             views.append(await self._count(task))  # one question each: a child's does not wait for all of them
-        total, free = _disk(self._store.directory)
+        shown = {_key(task) for task in tasks}
+        self._whole = {key: count for key, count in self._whole.items() if key in shown}
+        total, free = await self._store.disk_space()
         self._view = StoredView(count=count, bytes=length, disk_total=total, disk_free=free, tasks=tuple(views))
 
     async def _count(self, task: StoredTask) -> StoredTaskView:
-        key = (task.kind, task.task_id, task.created_at)
+        key = _key(task)
         expected = None if task.content_length is None else piece_count(task.content_length, task.piece_length)
         count = self._whole.get(key)
         if count is None:
@@ -141,13 +141,9 @@ class StoredTasks:
         )
 
 
-def _disk(directory: Path) -> tuple[int, int]:
-    """Bytes of a file system, and of these those that this process can use; 0 where it does not say."""
-    try:
-        disk = os.statvfs(directory)
-    except OSError:
-        return 0, 0
-    return disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize
+def _key(task: StoredTask) -> tuple[PieceKind, str, int]:
+    """Distinguishes a task from one of the same ID that is made after its removal."""
+    return task.kind, task.task_id, task.created_at
 
 
 def _do_nothing() -> None:

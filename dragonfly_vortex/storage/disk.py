@@ -24,6 +24,7 @@ __all__ = [
     "free_at",
     "free_run",
     "reserve",
+    "space_at",
     "trim",
     "write_back",
 ]
@@ -117,6 +118,15 @@ def free_at(disk: os.statvfs_result) -> int:
     :param disk: what ``statvfs`` says of it.
     """
     return disk.f_bavail * disk.f_frsize
+
+
+def space_at(directory: Path) -> tuple[int, int]:
+    """Bytes of a file system, and of these those that this process can use; both 0 where it does not say."""
+    try:
+        disk = os.statvfs(directory)
+    except OSError:
+        return 0, 0
+    return disk.f_blocks * disk.f_frsize, free_at(disk)
 
 
 _STEP = 8 * 1024 * 1024

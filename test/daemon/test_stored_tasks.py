@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 from typing import Any, cast
 
@@ -63,6 +65,22 @@ class StoredTests(TestCase):
         self.assertEqual((newest["id"], newest["piece_count"]), (f"{2:064x}", 3))
         self.assertEqual(newest["name"], "https://origin.example/model?...")
         self.assertGreater(shown["disk_total"], shown["disk_free"])
+
+    async def test_disk_is_asked_in_a_thread(self) -> None:
+        """The reactor's thread does not wait for a disk that does not answer."""
+        asked: list[threading.Thread] = []
+
+        def statvfs(path: Any) -> os.statvfs_result:
+            asked.append(threading.current_thread())
+            return ask(path)
+
+        ask = os.statvfs
+        self.patch(os, "statvfs", statvfs)
+        self.peer.status.begin()
+        self.addCleanup(self.peer.status.end)
+        await self.until_pieces()
+        self.assertTrue(asked)
+        self.assertNotIn(threading.current_thread(), asked)
 
     async def test_another_process(self) -> None:
         """Pieces that another process adds, and tasks that it removes, are seen."""

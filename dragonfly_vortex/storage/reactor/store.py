@@ -36,7 +36,7 @@ from dragonfly_vortex.model import FileRange, OpenPiece, Origin, StoredPiece, St
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
-from dragonfly_vortex.storage.disk import boot_id, reserve
+from dragonfly_vortex.storage.disk import boot_id, reserve, space_at
 from dragonfly_vortex.storage.failures import is_out_of_descriptors
 from dragonfly_vortex.storage.reactor.current_catalog import CurrentCatalog
 from dragonfly_vortex.storage.reactor.piece_cache import HotPieces, OpenedPiece, Seen, find_piece, open_piece
@@ -154,6 +154,10 @@ class PieceStore:
     def newest_tasks(self, most: int) -> Deferred[tuple[list[StoredTask], int, int]]:
         """See :meth:`~dragonfly_vortex.storage.catalog.Catalog.newest_tasks`."""
         return self._ask(lambda: self._catalog.newest_tasks(most))
+
+    def disk_space(self) -> Deferred[tuple[int, int]]:
+        """See :func:`~dragonfly_vortex.storage.disk.space_at`."""
+        return self._ask(lambda: space_at(self.directory))
 
     def count_pieces(self, kind: PieceKind, task_id: str) -> Deferred[int]:
         """See :meth:`~dragonfly_vortex.storage.catalog.Catalog.count_pieces`."""
