@@ -13,7 +13,18 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import dragonfly_vortex
-from benchmarks import contest, fairness, memory, small_pieces, speed, start_up, swarm, swarm_simulated, workers
+from benchmarks import (
+    contest,
+    fairness,
+    growth,
+    memory,
+    small_pieces,
+    speed,
+    start_up,
+    swarm,
+    swarm_simulated,
+    workers,
+)
 from benchmarks.benchmark import Benchmark, Options, redraw, run
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.processes import DidNotWork
@@ -28,6 +39,7 @@ BENCHMARKS: dict[str, Benchmark[Any]] = {
         speed.BENCHMARK,
         fairness.BENCHMARK,
         workers.BENCHMARK,
+        growth.BENCHMARK,
         swarm.BENCHMARK,
         swarm_simulated.BENCHMARK,
     )

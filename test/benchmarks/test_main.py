@@ -51,8 +51,8 @@ class OptionsTests(MainTestCase):
             (("--only", "quic"), "invalid choice: 'quic'"),
             (
                 ("quic",),
-                "expected one of contest, start_up, memory, small_pieces, speed, fairness, workers, swarm,"
-                " swarm_simulated, got 'quic'",
+                "expected one of contest, start_up, memory, small_pieces, speed, fairness, workers, growth,"
+                " swarm, swarm_simulated, got 'quic'",
             ),
         ):
             status, said = self.run_command(*arguments)

@@ -1,0 +1,316 @@
+"""
+``python -m benchmarks.programs.growth STEP COUNT DIRECTORY``: one step of :mod:`benchmarks.growth` at one size. It
+writes, as JSON, how many seconds of processor time the step took, and by how many bytes memory grew at most.
+
+What the step needs is prepared before, and is in neither. The directory is kept from one step to the next: a storage
+that is there already is used again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.python.failure import Failure
+
+from benchmarks.processes import peak_memory
+from dragonfly_vortex.digest import new_hash
+from dragonfly_vortex.geometry import piece_count, piece_length_for
+from dragonfly_vortex.interfaces import DownloadPieceRequest
+from dragonfly_vortex.model import StoredTask
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.collector import Collector, Policy
+from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.database import Access
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.storage.tables import ADD_TASK, PIECE_COLUMNS, piece_row, task_row
+from dragonfly_vortex.task.scheduler import Plan
+from dragonfly_vortex.testing.simulation import Swarm
+from dragonfly_vortex.testing.swarm import simulate
+from dragonfly_vortex.transport.endpoints import client_endpoint
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
+from dragonfly_vortex.vortex.client import TCPClient
+from dragonfly_vortex.vortex.client_protocol import ClientSettings
+from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
+from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
+
+__all__ = ["STEPS", "fill"]
+
+_KIND = PieceKind.STANDARD
+_PIECE_LENGTH = 4096
+_GIGABYTE = 10**9
+_OPENED = 100
+"""Tasks or pieces that are opened, whatever number there is."""
+
+_PIECES_OF_A_CHILD = 4
+_PATIENCE = 600.0  # seconds that a child waits for a connection or a piece, while the process serves the others
+_FOR_EVER = 1 << 50
+
+Work = Callable[[], object]
+
+
+def _task_id(number: int) -> str:
+    """An ID for each task of a storage; the first digits, which choose the directory, differ from one to the next."""
+    return f"{number:064x}"[::-1]
+
+
+def _task(number: int, content_length: int, piece_length: int) -> StoredTask:
+    return StoredTask(
+        kind=_KIND,
+        task_id=_task_id(number),
+        content_length=content_length,
+        piece_length=piece_length,
+        created_at=int(time.time()),
+    )
+
+
+def _pieces(content_length: int, piece_length: int, digest: str = "crc32:0") -> Iterator[PieceMetadata]:
+    """The rows of all pieces of a task."""
+    for number in range(piece_count(content_length, piece_length)):
+        offset = number * piece_length
+        length = min(piece_length, content_length - offset)
+        yield PieceMetadata(number=number, offset=offset, length=length, digest=digest)
+
+
+def _make_file(directory: Path, task_id: str, length: int) -> None:
+    """Make a task's file, sparse."""
+    path = Content(directory).path(_KIND, task_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(length)
+
+
+def fill(directory: Path, count: int) -> None:
+    """
+    Make a storage of tasks that have one piece each, in one transaction, unless it is there.
+
+    :param count: how many tasks.
+    """
+    if directory.exists():
+        return
+    with Catalog(directory) as catalog:
+        path = catalog.path
+    for number in range(count):
+        _make_file(directory, _task_id(number), _PIECE_LENGTH)
+    tasks = [_task(number, _PIECE_LENGTH, _PIECE_LENGTH) for number in range(count)]
+    (piece,) = _pieces(_PIECE_LENGTH, _PIECE_LENGTH)
+    add_piece = f"INSERT INTO piece (kind, task_id, {PIECE_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany(ADD_TASK, map(task_row, tasks))
+        connection.executemany(add_piece, ((_KIND.label, task.task_id, *piece_row(piece)) for task in tasks))
+
+
+def _write_rows(directory: Path, content_length: int, piece_length: int, digest: str = "crc32:0") -> None:
+    """A storage with one task, and the rows of its pieces, which have one digest."""
+    with Catalog(directory) as catalog:
+        catalog.put_task(_task(0, content_length, piece_length), _pieces(content_length, piece_length, digest))
+
+
+# -- tasks in a storage ------------------------------------------------------------------------------------------------
+
+
+def _start(count: int, directory: Path) -> Work:
+    fill(directory, count)
+    return lambda: _with_store(directory, lambda store: _nothing())
+
+
+def _list(count: int, directory: Path) -> Work:
+    fill(directory, count)
+
+    def work() -> None:
+        with Catalog(directory, Access.READ) as catalog:
+            catalog.list_tasks()
+
+    return work
+
+
+def _open(count: int, directory: Path) -> Work:
+    fill(directory, count)
+    tasks = [_task_id(number) for number in range(0, count, count // _OPENED)]
+    return lambda: _with_store(directory, lambda store: _open_all(store, [(task_id, 0) for task_id in tasks]))
+
+
+def _collect(count: int, directory: Path) -> Work:
+    fill(directory, count)
+    return Collector(directory, Policy(disk_threshold=_FOR_EVER)).run
+
+
+# -- pieces of a task --------------------------------------------------------------------------------------------------
+
+
+def _write(count: int, directory: Path) -> Work:
+    return lambda: _write_rows(directory, count * _PIECE_LENGTH, _PIECE_LENGTH)
+
+
+def _read(count: int, directory: Path) -> Work:
+    if not directory.exists():
+        _write_rows(directory, count * _PIECE_LENGTH, _PIECE_LENGTH)
+
+    def work() -> None:
+        with Catalog(directory, Access.READ) as catalog:
+            catalog.get_pieces(_KIND, _task_id(0))
+
+    return work
+
+
+def _announce(count: int, directory: Path) -> Work:
+    def work() -> None:
+        plan = Plan(_task_id(0), parents=["parent"], concurrent_piece_count=8)
+        plan.advance(0.0)
+        plan.announcing_began("parent")
+        plan.learn_layout("parent", count * _PIECE_LENGTH, _PIECE_LENGTH)
+        for piece in _pieces(count * _PIECE_LENGTH, _PIECE_LENGTH):
+            plan.announce("parent", piece.number, piece.offset, piece.length)
+        plan.announcing_ended("parent", True)
+
+    return work
+
+
+def _plan(count: int, directory: Path) -> Work:
+    return lambda: _simulate(count * _PIECE_LENGTH, _PIECE_LENGTH)
+
+
+def _simulate(content_length: int, piece_length: int) -> None:
+    """One child fetches a task of one parent, in simulated time."""
+    swarm = Swarm(peers=1, content_length=content_length, piece_length=piece_length, rate=float(_GIGABYTE))
+    outcome = simulate(swarm, longest=float(_FOR_EVER))
+    if set(outcome.finished) != {1}:
+        raise ValueError(f"expected that the child has the task, got {outcome.failed}")
+
+
+# -- children at once --------------------------------------------------------------------------------------------------
+
+
+def _children(count: int, directory: Path) -> Work:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    length = _PIECES_OF_A_CHILD * _PIECE_LENGTH
+    if not directory.exists():
+        of_zeros = new_hash("crc32")
+        of_zeros.update(bytes(_PIECE_LENGTH))
+        _write_rows(directory, length, _PIECE_LENGTH, of_zeros.text())
+        _make_file(directory, _task_id(0), length)
+    return lambda: _with_store(directory, lambda store: _serve_children(store, count))
+
+
+async def _serve_children(store: PieceStore, count: int) -> None:
+    """Have each child fetch all pieces over a connection of its own, all at once."""
+    from twisted.internet import reactor
+
+    clock: Any = reactor
+    settings = ServerSettings(clock=clock, limiter=UploadLimiter(100 * _GIGABYTE, clock))
+    factory = VortexServerFactory(store, settings, ConnectionRegistry(clock, max_connections=count))
+    endpoint = TCP4ServerEndpoint(clock, 0, backlog=count, interface="127.0.0.1")
+    port = await endpoint.listen(factory)
+
+    async def fetch() -> None:
+        client = TCPClient(
+            f"127.0.0.1:{port.getHost().port}",
+            lambda address: client_endpoint(clock, address, _PATIENCE),
+            ClientSettings(clock=clock),
+            connect_timeout=_PATIENCE,
+        )
+        for number in range(_PIECES_OF_A_CHILD):
+            request = DownloadPieceRequest(kind=_KIND, task_id=_task_id(0), number=number)
+            await client.download_piece(request, _PATIENCE)
+        await client.stop()
+
+    await gatherResults([Deferred.fromCoroutine(fetch()) for _ in range(count)], consumeErrors=True)
+    await port.stopListening()
+
+
+# -- gigabytes ---------------------------------------------------------------------------------------------------------
+
+
+def _plan_of_gigabytes(count: int, directory: Path) -> Work:
+    length = count * _GIGABYTE
+    return lambda: _simulate(length, piece_length_for(length))
+
+
+def _open_sparse(count: int, directory: Path) -> Work:
+    length = count * _GIGABYTE
+    piece_length = piece_length_for(length)
+    if not directory.exists():
+        _write_rows(directory, length, piece_length)
+        _make_file(directory, _task_id(0), length)
+    numbers = [each * piece_count(length, piece_length) // _OPENED for each in range(_OPENED)]
+    return lambda: _with_store(directory, lambda store: _open_all(store, [(_task_id(0), each) for each in numbers]))
+
+
+# -- in a reactor ------------------------------------------------------------------------------------------------------
+
+
+async def _nothing() -> None:
+    """Only the storage is opened."""
+
+
+async def _open_all(store: PieceStore, pieces: list[tuple[str, int]]) -> None:
+    """Open pieces, one after the other."""
+    for task_id, number in pieces:
+        piece = await store.open_piece(_KIND, task_id, number)
+        os.close(piece.range.descriptor)
+
+
+def _with_store(directory: Path, use: Callable[[PieceStore], Any]) -> None:
+    """Run the reactor until a storage has been opened, used and closed."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    failures: list[Failure] = []
+
+    async def run() -> None:
+        store = PieceStore(directory, reactor)
+        await store.start()
+        try:
+            await use(store)
+        finally:
+            await store.stop()
+
+    def begin() -> None:
+        Deferred.fromCoroutine(run()).addErrback(failures.append).addBoth(lambda _: reactor.stop())
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    for failure in failures:
+        failure.raiseException()
+
+
+STEPS: dict[str, Callable[[int, Path], Work]] = {
+    "start": _start,
+    "list": _list,
+    "open": _open,
+    "collect": _collect,
+    "write": _write,
+    "read": _read,
+    "announce": _announce,
+    "plan": _plan,
+    "children": _children,
+    "gigabytes": _plan_of_gigabytes,
+    "sparse": _open_sparse,
+}
+"""For each step a function that is given a size and a directory, prepares what is needed, and returns the work."""
+
+
+def main() -> None:
+    """Run the program."""
+    name, count, directory = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    work = STEPS[name](count, directory)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is what there is now
+    peak, processor = peak_memory(os.getpid()), time.process_time()
+    work()
+    print(json.dumps({"processor": time.process_time() - processor, "grown": peak_memory(os.getpid()) - peak}))
+
+
+if __name__ == "__main__":
+    main()
