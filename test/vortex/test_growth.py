@@ -60,6 +60,6 @@ class GrowthTests(TestCase):
 
     async def test_children(self) -> None:
         """A child costs no more lines beside many others than beside few."""
-        few, many = await self.lines(10), await self.lines(50)
+        few, many = await self.lines(20), await self.lines(200)
         self.assertGreater(few, 1000)
-        self.assertLessEqual(many, 1.2 * 5 * few)
+        self.assertLessEqual(many, 1.03 * 10 * few)
