@@ -47,3 +47,8 @@ class _Page(Resource):
         if missing:
             request.setResponseCode(503)
         return "".join(f"{line}\n" for line in missing or ("ok",)).encode()
+
+    def render_HEAD(self, request: Request) -> bytes:
+        """Answer a request for the headers alone. Twisted would log a warning for each that had a body."""
+        request.setHeader(b"content-length", str(len(self.render_GET(request))).encode())
+        return b""

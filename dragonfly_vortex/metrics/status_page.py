@@ -309,6 +309,11 @@ class _File(_Guarded):
         request.setHeader(b"content-type", self._kind)
         return self.content
 
+    def render_HEAD(self, request: Request) -> bytes:
+        """Answer a request for the headers alone. Twisted would log a warning for each that had a body."""
+        request.setHeader(b"content-length", str(len(self.render_GET(request))).encode())
+        return b""
+
 
 class _Events(_Guarded):
     """

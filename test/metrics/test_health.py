@@ -7,6 +7,7 @@ from typing import cast
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
@@ -40,6 +41,12 @@ class HealthTests(TestCase):
         for page in ("/healthy", "/readiness"):
             self.assertEqual(await self.ask(page), (200, "ok\n"))
             self.assertEqual(await self.ask(page, "HEAD"), (200, ""))
+
+    async def test_quiet_head(self) -> None:
+        """A probe by HEAD writes no line to the log."""
+        with capturedLogs() as logged:
+            await self.ask("/healthy", "HEAD")
+        self.assertNotIn("HEAD", " ".join(str(formatEvent(event)) for event in logged))
 
     async def test_not_ready(self) -> None:
         """A peer that lacks something is healthy, not ready, and says what it lacks, each time anew."""

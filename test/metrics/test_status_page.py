@@ -14,6 +14,7 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.interfaces import IAddress
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.server import Request
 from twisted.web.test.requesthelper import DummyRequest
@@ -146,7 +147,9 @@ class PageTests(TestCase):
         port = self.start()
         for path in ("/", "/events"):
             self.assertEqual((await self.ask(port, path, "POST"))[0], 405)
-            self.assertEqual((await self.ask(port, path, "HEAD"))[::2], (200, b""))
+            with capturedLogs() as logged:
+                self.assertEqual((await self.ask(port, path, "HEAD"))[::2], (200, b""))
+            self.assertNotIn("HEAD", " ".join(str(formatEvent(event)) for event in logged))
         self.assertEqual(self.status.watched, [])
 
     async def test_events(self) -> None:
