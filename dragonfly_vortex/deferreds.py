@@ -64,11 +64,14 @@ async def failures_of(deferreds: Iterable[Deferred[Any]]) -> list[Failure]:
     return [result for is_success, result in results if not is_success]
 
 
-async def outlast(deferred: Deferred[_T], *, forget_cancellation: bool = False) -> _T:
+async def outlast(
+    deferred: Deferred[_T], *, forget_cancellation: bool = False, cancelled: Callable[[], None] = lambda: None
+) -> _T:
     """
     Wait for a Deferred to its end even if the wait is cancelled: a thread, for example, cannot be stopped.
 
     :param forget_cancellation: whether a cancellation is then forgotten, and not raised.
+    :param cancelled: called at a cancellation.
     :raises CancelledError: it was cancelled, and the wait then ended without an error.
     """
     outcome: list[_T | Failure] = []
@@ -88,6 +91,7 @@ async def outlast(deferred: Deferred[_T], *, forget_cancellation: bool = False) 
         except CancelledError:
             is_cancelled = True
             sleeper = Deferred()
+            cancelled()
     result = outcome[0]
     if isinstance(result, Failure):
         result.raiseException()

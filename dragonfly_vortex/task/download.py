@@ -115,7 +115,8 @@ class TaskDownload:
         self._target = IDownloadTarget(target)
         self._announcers = dict(announcers or {})
         self._on_event = on_event
-        self._reporter = Reporter(on_event)
+        self._reporter = Reporter(self._report)
+        self._is_reporting = False
         self._stat_source = stat_source
         self.from_source: Counter[str] = Counter()
         """How many pieces have been asked of the source so far, by the reasons."""
@@ -151,7 +152,7 @@ class TaskDownload:
             what a downloader says that is about no parent, such as :class:`~dragonfly_vortex.errors.PoolClosed`.
             Cancelling it is :meth:`cancel`: it fails with ``CancelledError`` then.
         """
-        self._running = Deferred.fromCoroutine(self._run_and_report())
+        self._running = Deferred.fromCoroutine(self._run_cancellably())
         return self._running
 
     def cancel(self) -> None:
@@ -210,6 +211,25 @@ class TaskDownload:
 
     # -- from the beginning to the end ---------------------------------------------------------------------------------
 
+    async def _run_cancellably(self) -> DownloadedTask:
+        """Download it. A listener may cancel it too: a coroutine cannot be cancelled while it runs, but soon after."""
+        work = Deferred.fromCoroutine(self._run_and_report())
+
+        def cancel() -> None:
+            if self._is_reporting:
+                self._reactor.callLater(0, work.cancel)
+            else:
+                work.cancel()
+
+        return await outlast(work, forget_cancellation=True, cancelled=cancel)
+
+    def _report(self, event: DownloadEvent) -> None:
+        self._is_reporting = True
+        try:
+            self._on_event(event)
+        finally:
+            self._is_reporting = False
+
     async def _run_and_report(self) -> DownloadedTask:
         """Download it, and report the end."""
         try:
@@ -223,7 +243,7 @@ class TaskDownload:
     def _report_end(self, event: DownloadEvent) -> None:
         """Report the last event. What a listener makes of it changes nothing any more."""
         try:
-            self._on_event(event)
+            self._report(event)
         except Exception:
             self._log.failure("The last event of a download could not be reported")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -18,7 +20,7 @@ from dragonfly_vortex.errors import (
     PoolClosed,
     UnexpectedPiece,
 )
-from dragonfly_vortex.events import DownloadFailed, ParentDropped, PieceKept
+from dragonfly_vortex.events import DownloadEvent, DownloadFailed, LayoutFound, ParentAdded, ParentDropped, PieceKept
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IDownloadTarget, IPieceAnnouncer
 from dragonfly_vortex.testing.contract_parent import Fault
 from dragonfly_vortex.testing.memory_swarm import MemoryAnnouncer, MemoryChild, MemorySwarm, MemoryTarget
@@ -52,6 +54,32 @@ class MemorySwarmTests(SynchronousTestCase):
         self.swarm.add_seed("seed")
         self.assert_complete(self.swarm.add_child("a", ["seed"]), self.swarm.add_child("b", ["seed"], announces=False))
         self.assertEqual(self.swarm.clock.getDelayedCalls(), [])
+
+    def test_cancelled_at_event(self) -> None:
+        """A listener may cancel the download at any event; its Deferred fires once, when nothing is left of it."""
+        self.swarm.add_seed("seed")
+        opens = MemoryTarget.open
+        self.patch(MemoryTarget, "open", lambda target: deferLater(self.swarm.clock, 0.01, opens, target))
+        for kind in (ParentAdded, LayoutFound, PieceKept):
+            child = self.swarm.add_child(kind.__name__, ["seed"])
+            events: list[DownloadEvent] = []
+
+            def hear(
+                event: DownloadEvent,
+                child: MemoryChild = child,
+                kind: type = kind,
+                events: list[DownloadEvent] = events,
+            ) -> None:
+                events.append(event)
+                if isinstance(event, kind):
+                    child.done.cancel()
+
+            child.task._on_event = hear
+            self.swarm.run(child)
+            self.swarm.clock.pump([0.01] * 20)  # a Deferred counts as called from its cancellation on
+            self.assertIsInstance(events[-1], DownloadFailed)
+            self.failureResultOf(child.done, CancelledError)
+            self.assertEqual(self.swarm.clock.getDelayedCalls(), [])
 
     def test_chain(self) -> None:
         """A child gives what it has to another one while it downloads; each piece leaves the seed once."""
