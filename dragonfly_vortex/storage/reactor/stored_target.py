@@ -175,8 +175,19 @@ class StoredTarget:
         self._descriptor = None
         closed = self._in_order(self._file.close)
         if self._syncing is not None and self._linger is not None:
-            self._linger(self._syncing.finish())
+            self._linger(self._finish_behind(closed, self._syncing))
         return closed
+
+    def _finish_behind(self, closed: Deferred[None], syncing: Syncing) -> Deferred[None]:
+        """Bring all to the disk when the last commit, which a cancellation may have left, has added its pieces."""
+        finished: Deferred[None] = Deferred()
+
+        def finish(result: Failure | None) -> Failure | None:
+            syncing.finish().chainDeferred(finished)
+            return result
+
+        closed.addBoth(finish)
+        return finished
 
     def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
         return self._subscribe(changed)
