@@ -168,6 +168,21 @@ class WriterTests(TestCase):
             self.assertEqual(catalog.unsynced_tasks(), [])
             self.assertEqual(catalog.get_task(KIND, TASK_ID).content_length, 2500)
 
+    async def test_closed_during_commit(self) -> None:
+        """A target that is closed while a commit is under way still has its pieces brought to the disk."""
+        writer = self.store.write_task(KIND, TASK_ID, offers_early=True)
+        await writer.open()
+        await writer.claim(0)
+        committed = self.add(writer, 0)
+        closed = writer.close()
+        await committed
+        await closed
+        await self.store.stop()
+        self.assertEqual(self.flushLoggedErrors(), [])
+        with Catalog(self.directory) as catalog:
+            self.assertEqual(catalog.unsynced_tasks(), [])
+            self.assertEqual(len(catalog.get_pieces(KIND, TASK_ID)), 1)
+
     async def test_early_without_digest(self) -> None:
         """A piece without a digest gets one before it is offered."""
         writer = self.store.write_task(KIND, TASK_ID, offers_early=True)
