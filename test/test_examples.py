@@ -95,8 +95,8 @@ class ExamplesTests(SynchronousTestCase):
         task_id = import_file(self.directory / "file", directory=self.directory, piece_length=65536)
         program = next(block for block in _PYTHON.findall(README.read_text(encoding="utf-8")) if "VortexPeer" in block)
         with Daemon(self.directory, serving="gRPC") as parent:
-            program = program.replace("TASK_ID", task_id).replace("grpc://10.0.0.7:4000", parent.grpc_parent)
-            program = program.replace("tcp:4005", "tcp:0:interface=127.0.0.1")
+            program = program.replace("TASK_ID", task_id).replace("grpc://127.0.0.1:4000", parent.grpc_parent)
+            program = program.replace("tcp:4006", "tcp:0:interface=127.0.0.1")
             for name in ("epollreactor", "selectreactor", "asyncioreactor"):
                 child = self.directory / name
                 child.mkdir()

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -80,8 +79,7 @@ class PieceStore:
         self._catalog = Catalog(directory, Access.SERVE)
         self._hot = HotPieces(CatalogVersion(self._catalog.path), IReactorTime(reactor), self._close_files)
         self._uses = TaskUses(IReactorTime(reactor), self._record_uses)
-        switch = partial(reactor.callFromThread, self._switch)
-        self._current = CurrentCatalog(directory, self._catalog, self._content, switch)
+        self._current = CurrentCatalog(directory, self._catalog, self._content, self._switch_from_thread)
         self._checking = LoopingCall(self._check)
         self._checking.clock = IReactorTime(reactor)
         self._trouble = ""  # that was logged, and is there still
@@ -350,6 +348,9 @@ class PieceStore:
             self._log.warn("the last use of {count} tasks cannot be written: {reason}", count=len(used), reason=reason)
 
         self._ask(lambda: self._current.write_uses(used)).addErrback(failed)
+
+    def _switch_from_thread(self, version: CatalogVersion, text: str) -> None:
+        self._reactor.callFromThread(self._switch, version, text)
 
     def _switch(self, version: CatalogVersion, text: str) -> None:
         """The catalog has been opened or closed: what is remembered may be another one's."""
