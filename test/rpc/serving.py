@@ -67,7 +67,7 @@ class ServiceTestCase(TestCase):
             f"127.0.0.1:{self.port}",
             [("grpc.max_receive_message_length", -1), ("grpc.use_local_subchannel_pool", 1)],
         )
-        self.addCleanup(self.channel.close)
+        self.addCleanup(deferToThread, self.channel.close)  # it may wait for what the reactor answers
         self.stub: Any = dfdaemon_pb2_grpc.DfdaemonUploadStub(self.channel)
 
     def make_service(self, **settings: Any) -> UploadService:

@@ -92,7 +92,7 @@ class StartTests(ServiceTestCase):
         await self.add(0, pieces=1)
         address: Any = await self.service.startService()
         channel = grpc.insecure_channel(f"127.0.0.1:{address.port}")
-        self.addCleanup(channel.close)
+        self.addCleanup(deferToThread, channel.close)  # it may wait for what the reactor answers
         call: Any = channel.unary_unary("/dfdaemon.v2.DfdaemonUpload/DownloadPiece")
         self.assertGreater(len(await self.child(lambda: call(piece_request(TASK_ID, 0)))), LENGTH)
 

@@ -18,6 +18,7 @@ from grpc import StatusCode
 from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
 
 from dragonfly_vortex.digest import crc32
 from dragonfly_vortex.errors import PieceDamaged, StorageError
@@ -264,7 +265,7 @@ class StrangerTests(ServiceTestCase):
     def another_channel(self) -> grpc.Channel:
         """A connection of its own."""
         channel = grpc.insecure_channel(f"127.0.0.1:{self.port}", [("grpc.use_local_subchannel_pool", 1)])
-        self.addCleanup(channel.close)
+        self.addCleanup(deferToThread, channel.close)  # it may wait for what the reactor answers
         return channel
 
     def ask_and_do_not_read(self, calls: int) -> None:
@@ -703,7 +704,7 @@ class HostTests(ServiceTestCase):
         self.service = self.make_service(make_network=lambda: NetworkMeter("127.0.0.1", 1000, 2000))
         address: Any = await self.service.startService()
         channel = grpc.insecure_channel(f"127.0.0.1:{address.port}")
-        self.addCleanup(channel.close)
+        self.addCleanup(deferToThread, channel.close)  # it may wait for what the reactor answers
 
         def follow() -> list[Any]:
             stream: Any = dfdaemon_pb2_grpc.DfdaemonUploadStub(channel)
