@@ -97,7 +97,7 @@ class LocalPeerTestCase(TestCase):
         self.addCleanup(self.peer.stopService)
         await until(lambda: self.peer.local_address)
         channel = grpc.insecure_channel(f"unix:{self.directory}/peer.sock", [("grpc.max_receive_message_length", -1)])
-        self.addCleanup(channel.close)
+        self.addCleanup(deferToThread, channel.close)  # it may wait for what the reactor answers
         self.channel: Any = channel
 
     def in_thread(self, function: Callable[[], _T]) -> Deferred[_T]:

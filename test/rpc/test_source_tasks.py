@@ -12,6 +12,7 @@ import grpc
 from dragonfly_api import dfdaemon_pb2
 from grpc import StatusCode
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 
 from dragonfly_vortex.config import SeedPeerConfig
 from dragonfly_vortex.rpc.methods import SERVICE
@@ -142,7 +143,7 @@ class SeedTests(SourceTestCase):
         await self.start()
         await until(lambda: self.peer.grpc_address)
         channel: Any = grpc.insecure_channel(f"127.0.0.1:{getattr(self.peer.grpc_address, 'port', 0)}")
-        self.addCleanup(channel.close)
+        self.addCleanup(deferToThread, channel.close)  # it may wait for what the reactor answers
         request, reply = self.request(origin, need_back_to_source=True), dfdaemon_pb2.DownloadTaskResponse.FromString
         stream = channel.unary_stream(f"/{SERVICE}/DownloadTask", type(request).SerializeToString, reply)
         return self.in_thread(lambda: list(stream(request, timeout=30)))

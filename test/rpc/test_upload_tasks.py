@@ -10,6 +10,7 @@ from dragonfly_api import dfdaemon_pb2
 from google.protobuf.message import Message
 from grpc import StatusCode
 from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
 
 from dragonfly_vortex.config import SeedPeerConfig
 from dragonfly_vortex.rpc.methods import SERVICE
@@ -28,7 +29,7 @@ class UploadTestCase(LocalPeerTestCase):
         await self.start()
         await until(lambda: self.peer.grpc_address)
         channel = grpc.insecure_channel(f"127.0.0.1:{getattr(self.peer.grpc_address, 'port', 0)}")
-        self.addCleanup(channel.close)
+        self.addCleanup(deferToThread, channel.close)  # it may wait for what the reactor answers
         self.door: Any = channel
 
     def ask(self, name: str, message: Message) -> Deferred[Any]:
