@@ -338,6 +338,12 @@ class EncryptingProducer(SendfileProducer):
         self._paced_by = beneath(self._transport)
         self._window = memoryview(b"")
 
+    def _take_later_turn(self) -> None:
+        # TLS may have written to the transport meanwhile: its records are numbered, and go first.
+        self._later = None
+        if self._done is not None:
+            self._ask_again()
+
     def _step(self, pages: Pages, length: int) -> int | None:
         if not self._window:
             self._window = memoryview(bytearray(min(_COPY_LENGTH, self._left)))

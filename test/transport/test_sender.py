@@ -32,9 +32,10 @@ from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.transport.sender import ONE_WRITE_LENGTH, Sender
 from dragonfly_vortex.transport.tls import TLSServerFactory, server_tls_from
+from dragonfly_vortex.vortex.server_protocol import VortexServerFactory, VortexServerProtocol
 from test.certificates import Authority
 from test.transport.cold import make_cold, make_hole
-from test.vortex.serving import REACTOR, UNLIMITED, ServingTestCase, open_descriptors
+from test.vortex.serving import REACTOR, UNLIMITED, ServingTestCase, connection_of, open_descriptors
 from test.vortex.shelf import Shelf
 
 KIB = 1024
@@ -397,6 +398,39 @@ class ColdTests(ServingTestCase):
         with self.assertRaises(ConnectionResetError):
             await deferToThread(child.end)
         self.assertNotIn(str(store.opened[-1]), open_descriptors())
+
+
+class EncryptingTests(ServingTestCase):
+    """Content that is encrypted past the transport's writes."""
+
+    async def test_behind_what_waits(self) -> None:
+        """A step that the limiter grants leaves behind what TLS itself has written in the same turn."""
+        store, clock = self.shelf(MIB), Clock()
+        factory = self.factory(store)
+        factory.settings = replace(factory.settings, limiter=UploadLimiter(100 * KIB, clock))
+        child = await self.child(self.serve_tls(factory), tls=True)
+        await deferToThread(child.ask, 0)
+        connection = await self.waiting(factory)
+        receiving = deferToThread(child.receive, MIB)
+        written = b"as an answer to a KeyUpdate"
+        connection.transport.write(written)
+        while not receiving.called:
+            clock.advance(1.0)
+            await self.pause(0.001)
+        data = await receiving
+        self.assertEqual(data.count(written), 1)
+        content = data.replace(written, b"")
+        self.assertTrue(content[-64 * KIB :] in store.content(0))
+
+    async def waiting(self, factory: VortexServerFactory) -> VortexServerProtocol:
+        """The only connection, when its producer waits for the limiter."""
+
+        def is_waiting() -> bool:
+            producer = connection_of(factory)._sender._producer if len(factory.connections) else None
+            return producer is not None and producer._is_queued
+
+        await self.until(is_waiting)
+        return connection_of(factory)
 
 
 class ChosenProducerTests(ServingTestCase):
