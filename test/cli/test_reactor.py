@@ -24,7 +24,8 @@ works = {
     "stopped": stop,
 }
 try:
-    print(run_reactor(reactor, works[sys.argv[1]], float(sys.argv[2]) or None))
+    # Written by format(): Python 3.10's str() of a member of an IntEnum is its name.
+    print(f"{run_reactor(reactor, works[sys.argv[1]], float(sys.argv[2]) or None)}")
 except VortexError as error:
     print(type(error).__name__, error)
 """
