@@ -94,6 +94,13 @@ class RefusedCallsTests(SynchronousTestCase):
         """Without locks of open files flock does."""
         self.assert_works("EPERM", "ofd_locks")
 
+    def test_room_without_ofd_locks(self) -> None:
+        """A download that makes room for itself does not remove its own file, which flock alone protects."""
+        write_config(
+            self.directory / "child", more="gc: {policy: {diskHighThresholdPercent: 2, diskLowThresholdPercent: 1}}\n"
+        )
+        self.assert_works("EPERM", "ofd_locks")
+
     def test_output_without_locks(self) -> None:
         """A download into a file needs no lock."""
         task_id = import_file(self.file, directory=self.directory)

@@ -179,7 +179,8 @@ class Claims:
 
     def open(self) -> None:
         """
-        Open the file of locks; it is made where it is not there.
+        Open the file of locks; it is made where it is not there. Where pieces cannot be claimed one by one, the whole
+        task is claimed from now on, if no other has claimed it: nothing else shows others that it is in use.
 
         :raises OSError: it cannot be opened.
         """
@@ -193,6 +194,8 @@ class Claims:
                 self._by_piece = False
             else:
                 self._share()
+        if not self._by_piece:
+            self._take_all()
 
     def _open_file(self) -> None:
         make_directory(self._path.parent)
@@ -349,9 +352,18 @@ class Claims:
         """What the file says of a piece, with zeros for what was never written."""
         return os.pread(self._descriptor, _RECORD_LENGTH, _place_of(number)).ljust(_RECORD_LENGTH, b"\0")
 
+    def is_only(self) -> bool:
+        """
+        Whether no other owner has the task open; False where that cannot be known, as an owner that waits for the whole
+        task leaves no trace.
+
+        :raises OSError: the locks do not work.
+        """
+        return self._by_piece and self.is_alone()
+
     def is_alone(self) -> bool:
         """
-        Whether no other owner has the task open.
+        Whether no other owner has the task open, or has claimed the whole.
 
         :raises OSError: the locks do not work.
         """

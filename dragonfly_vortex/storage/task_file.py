@@ -330,7 +330,7 @@ class TaskFile:
         with storage_failures(self._doing), self._content.lock():
             try:
                 if self._claims.is_alone():
-                    if self._row() is None and self._is_current():
+                    if self._row() is None and self._claims.is_only() and self._is_current():
                         self._content.remove(self.kind, self.task_id)
                     elif self._may_have_room:
                         trim(self.descriptor)

@@ -11,7 +11,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.storage.locks import lock_byte
-from dragonfly_vortex.storage.piece_locks import TAKE_OVER_AFTER, Claims, claims_path, sweep_claims
+from dragonfly_vortex.storage.piece_locks import TAKE_OVER_AFTER, Claims, claims_path, is_claimed, sweep_claims
 from dragonfly_vortex.wire import PieceKind
 
 _OWNER = """
@@ -272,6 +272,20 @@ class WholeTests(ClaimsTestCase):
     """Where open files have no locks of ranges, a task is claimed as a whole."""
 
     by_piece = False
+
+    def test_opened(self) -> None:
+        """A task is in use from the moment when it is opened, before any piece is claimed."""
+        first = self.owner()
+        self.assertTrue(is_claimed(self.directory, PieceKind.CACHE, "abcd"))
+        first.close()
+        self.assertFalse(is_claimed(self.directory, PieceKind.CACHE, "abcd"))
+
+    def test_waiting(self) -> None:
+        """No owner takes itself for the only one: another may wait."""
+        first, second = self.owner(), self.owner()
+        self.assertEqual((first.is_alone(), first.is_only()), (True, False))
+        first.close()
+        self.assertTrue(second.claim(3))
 
     def test_one_owner(self) -> None:
         """A download that has claimed one piece has claimed them all, until it closes."""
