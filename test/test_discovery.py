@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -204,6 +205,8 @@ class LoopbackTests(TestCase):
 
     def setUp(self) -> None:
         self.seen: list[list[ParentAddress]] = []
+        # Other suites may run on this loopback: only by their ports are these peers known.
+        self.ports = random.sample(range(20_000, 60_000), 3)
 
     def advertise(self, name: str, port: int) -> Advertisement:
         """An advertisement of a peer on the loopback."""
@@ -223,19 +226,19 @@ class LoopbackTests(TestCase):
         browser = PeerBrowser(cast(IReactorFromThreads, reactor), deferToThread, _LOOPBACK, self.seen.append)
         await browser.start()
         self.addCleanup(browser.stop)
-        name = f"test-{os.getpid()}"
-        first, second = self.advertise(name, 25901), self.advertise(name, 25902)
+        name, (first_port, second_port, _) = f"test-{os.getpid()}", self.ports
+        first, second = self.advertise(name, first_port), self.advertise(name, second_port)
         await first.start()
-        await self.until_seen(25901, is_there=True)
+        await self.until_seen(first_port, is_there=True)
         await second.start()
-        await self.until_seen(25902, is_there=True)
+        await self.until_seen(second_port, is_there=True)
         await first.stop()
-        await self.until_seen(25901, is_there=False)
-        await self.until_seen(25902, is_there=True)
+        await self.until_seen(first_port, is_there=False)
+        await self.until_seen(second_port, is_there=True)
 
     async def test_stopped_while_it_starts(self) -> None:
         """An advertisement and a search that are stopped at once leave nothing, and tell nothing."""
-        advertisement = self.advertise(f"early-{os.getpid()}", 25903)
+        advertisement = self.advertise(f"early-{os.getpid()}", self.ports[2])
         browser = PeerBrowser(cast(IReactorFromThreads, reactor), deferToThread, _LOOPBACK, self.seen.append)
         started: list[Deferred[None]] = [advertisement.start(), browser.start()]
         for stopped in (advertisement.stop(), browser.stop()):

@@ -77,6 +77,9 @@ class SwarmTests(TestCase):
         self.content = os.urandom(_PIECES * _PIECE_LENGTH)
         self.task_id = hashlib.sha256(self.content).hexdigest()
         self.configs: dict[str, Config] = {}
+        self.clock = _Clock()
+        self.addCleanup(self.clock.stop)
+        self.seconds = 0.0
 
     async def start(self, name: str) -> str:
         """A peer, which names peers to each other; its address."""
@@ -105,7 +108,8 @@ class SwarmTests(TestCase):
 
     async def download(self, peer: str, *parents: str, exchange: bool = False) -> DownloadedTask:
         """
-        Have a peer fetch the task into its storage, as ``dfvortex download --store`` does.
+        Have a peer fetch the task into its storage. As a daemon does, it offers pieces before they are on the disk: how
+        busy that is does not matter here.
 
         :param exchange: whether it takes part in the exchange of peers.
         """
@@ -127,11 +131,13 @@ class SwarmTests(TestCase):
                 kind=PieceKind.STANDARD,
                 task_id=self.task_id,
                 parents=parents,
-                target=store.write_task(PieceKind.STANDARD, self.task_id),
+                target=store.write_task(PieceKind.STANDARD, self.task_id, offers_early=True),
                 announcers=negotiation.announcers,
             )
             known.follow(download)
-            return await download.start()
+            done = await download.start()
+            self.seconds = self.clock.seconds
+            return done
         finally:
             await known.stop()
             await negotiation.downloader.stop()
@@ -155,18 +161,16 @@ class SwarmTests(TestCase):
         """Four that start together need less than twice the time of one, and get most from each other."""
         first = await self.start_with_task("first")
         peers = [await self.start(f"peer-{number}") for number in range(4)]
-        clock = _Clock()
-        self.addCleanup(clock.stop)
+        begun = self.clock.seconds
         done = await gatherResults(
             [
                 Deferred.fromCoroutine(self.download(peer, first, *(other for other in peers if other != peer)))
                 for peer in peers
             ]
         )
-        seconds = clock.seconds
         got = Counter[str]()
         for each in done:
             got.update({share.parent: share.content_length for share in each.shares})
         self.assertEqual(sum(got.values()), 4 * len(self.content))
         self.assertLess(got[first], sum(got.values()) / 2)
-        self.assertLess(seconds, 2 * len(self.content) / _LIMIT)
+        self.assertLess(self.seconds - begun, 2 * len(self.content) / _LIMIT)
