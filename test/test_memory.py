@@ -25,7 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
-from dragonfly_vortex.rpc.memory_budget import Budget
+from dragonfly_vortex.rpc.limits import Budget
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType

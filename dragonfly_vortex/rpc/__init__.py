@@ -1,7 +1,7 @@
 """
 The part of Dragonfly's gRPC API that concerns pieces: what both sides share, a parent's server, and a child's client.
 
-Nothing here is imported before it is needed: each module but :mod:`~dragonfly_vortex.rpc.memory_budget` loads grpcio or
+Nothing here is imported before it is needed: each module but :mod:`~dragonfly_vortex.rpc.limits` loads grpcio or
 the API's messages.
 """
 

@@ -20,7 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from dragonfly_vortex.address import CONNECT_TIMEOUT, ParentAddress
 from dragonfly_vortex.peer_exchange import Metadata
 from dragonfly_vortex.rpc.event_loop import EventLoopThread, ILoopReactor, shared_event_loop
-from dragonfly_vortex.rpc.memory_budget import Budget
+from dragonfly_vortex.rpc.limits import Budget
 from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport_table import GRPC

@@ -29,7 +29,7 @@ from dragonfly_vortex.interfaces import DownloadPieceRequest, IClient
 from dragonfly_vortex.model import DownloadPieceResponse, piece_id
 from dragonfly_vortex.rpc.channel import Channel, GRPCSettings
 from dragonfly_vortex.rpc.codec import MAX_OVERHEAD, ReceivedPiece, decode_piece, metadata_digest
-from dragonfly_vortex.rpc.memory_budget import Place
+from dragonfly_vortex.rpc.limits import Place
 from dragonfly_vortex.rpc.methods import METHODS, PieceRequest, path
 from dragonfly_vortex.rpc.status import CallFailed, error_of
 from dragonfly_vortex.transport.receiver import PieceReceiver

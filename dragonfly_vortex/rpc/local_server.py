@@ -15,7 +15,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IReactorFromThreads, IReactorTime
 
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
-from dragonfly_vortex.rpc.memory_budget import PIECES_IN_MEMORY, Budget
+from dragonfly_vortex.rpc.limits import PIECES_IN_MEMORY, Budget
 from dragonfly_vortex.rpc.server import DRAIN_TIMEOUT, GRPCService, RPCs
 from dragonfly_vortex.rpc.unix_socket import SocketPlace
 

@@ -31,8 +31,7 @@ from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.peer_exchange import Askers
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
-from dragonfly_vortex.rpc.limits import MAX_REQUEST
-from dragonfly_vortex.rpc.memory_budget import PIECES_IN_MEMORY, Budget
+from dragonfly_vortex.rpc.limits import MAX_REQUEST, PIECES_IN_MEMORY, Budget
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.socket_options import BACKLOG

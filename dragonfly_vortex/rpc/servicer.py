@@ -36,8 +36,7 @@ from dragonfly_vortex.rpc.announcements import Announcements
 from dragonfly_vortex.rpc.codec import encode_piece
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
-from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST
-from dragonfly_vortex.rpc.memory_budget import Budget, Place, owner_of
+from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST, Budget, Place, owner_of
 from dragonfly_vortex.rpc.messages import fill, parse
 from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest, path
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks

@@ -43,7 +43,7 @@ from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import OpenPiece, Origin, StoredTask, TaskRequest
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
-from dragonfly_vortex.rpc.memory_budget import Budget, owner_of
+from dragonfly_vortex.rpc.limits import Budget, owner_of
 from dragonfly_vortex.rpc.messages import fill, parse
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks, SourceEntries
 from dragonfly_vortex.rpc.status import Status, status_of

@@ -35,7 +35,7 @@ from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.client import GRPCClient
 from dragonfly_vortex.rpc.codec import encode_piece, metadata_digest
-from dragonfly_vortex.rpc.memory_budget import Budget
+from dragonfly_vortex.rpc.limits import Budget
 from dragonfly_vortex.testing.pieces import TASK_ID, sample_piece
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.wire import PieceKind
