@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from dragonfly_api import dfdaemon_pb2
 
-from dragonfly_vortex.rpc.task_methods import LOCAL_SERVICE
+from dragonfly_vortex.rpc.methods import LOCAL_SERVICE
 from test.processes import Daemon, write_config
 
 __all__ = ["DESKTOP", "PHONE", "Browser", "Orders", "status_url", "why_no_browser", "write_peer"]

@@ -14,8 +14,8 @@ from dragonfly_vortex.digest import parse_digest
 from dragonfly_vortex.errors import InvalidOrigin
 from dragonfly_vortex.identity import digest_in_url, task_id_of
 from dragonfly_vortex.model import BlockSubject, ByteRange, ImportRequest, Origin, OutputRequest, TaskRequest
+from dragonfly_vortex.rpc.methods import TaskMethod
 from dragonfly_vortex.rpc.status import Status
-from dragonfly_vortex.rpc.task_methods import TaskMethod
 from dragonfly_vortex.storage.content import is_task_id
 from dragonfly_vortex.wire import PieceKind
 from dragonfly_vortex.wire.messages import printable

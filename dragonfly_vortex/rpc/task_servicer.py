@@ -45,10 +45,10 @@ from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
 from dragonfly_vortex.rpc.limits import Budget, owner_of
 from dragonfly_vortex.rpc.messages import fill, parse
+from dragonfly_vortex.rpc.methods import LOCAL_SERVICE, TaskMethod, listed_reply, task_methods
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks, SourceEntries
 from dragonfly_vortex.rpc.status import Status, status_of
 from dragonfly_vortex.rpc.streams import Context
-from dragonfly_vortex.rpc.task_methods import LOCAL_SERVICE, TaskMethod, listed_reply, task_methods
 from dragonfly_vortex.rpc.task_orders import CallRefused, block_subject, download_order, import_order
 from dragonfly_vortex.rpc.task_stream import DownloadStream
 from dragonfly_vortex.wire import PieceKind, PieceMetadata

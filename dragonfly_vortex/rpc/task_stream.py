@@ -18,9 +18,9 @@ from dragonfly_vortex.model import ArrivedPiece, OutputRequest, StoredTask, Task
 from dragonfly_vortex.rpc.codec import encode_arrived
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.messages import fill
+from dragonfly_vortex.rpc.methods import TaskMethod, started_reply
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks
 from dragonfly_vortex.rpc.streams import Context
-from dragonfly_vortex.rpc.task_methods import TaskMethod, started_reply
 from dragonfly_vortex.rpc.task_orders import DownloadOrder
 from dragonfly_vortex.wire import PieceMetadata
 

@@ -32,7 +32,7 @@ from dragonfly_vortex.config import (
 )
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.metrics.counters import Tally
-from dragonfly_vortex.rpc.task_methods import LOCAL_SERVICE, task_methods
+from dragonfly_vortex.rpc.methods import LOCAL_SERVICE, task_methods
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.wire import PieceKind
 

@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2
 from twisted.internet.error import CannotListenError
 
 from dragonfly_vortex.daemon.service import VortexService
-from dragonfly_vortex.rpc.task_methods import LOCAL_SERVICE
+from dragonfly_vortex.rpc.methods import LOCAL_SERVICE
 from test.rpc.local_peer import LocalPeerTestCase, peer_reactor
 
 

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.identity import task_id_of
 from dragonfly_vortex.model import Origin, OutputRequest
-from dragonfly_vortex.rpc.task_methods import LOCAL_SERVICE, task_methods
+from dragonfly_vortex.rpc.methods import LOCAL_SERVICE, task_methods
 from dragonfly_vortex.rpc.task_orders import CallRefused, DownloadOrder, download_order, import_order
 from dragonfly_vortex.wire import PieceKind
 

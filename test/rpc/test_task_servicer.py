@@ -10,7 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpc import StatusCode
 from twisted.internet.defer import Deferred
 
-from dragonfly_vortex.rpc.task_methods import LOCAL_SERVICE, task_methods
+from dragonfly_vortex.rpc.methods import LOCAL_SERVICE, task_methods
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.wire import PieceKind
 from test.rpc.local_peer import LENGTH, PIECE_LENGTH, PIECES, LocalPeerTestCase

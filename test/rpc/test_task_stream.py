@@ -10,7 +10,7 @@ from dragonfly_api import dfdaemon_pb2
 from grpc import StatusCode
 from twisted.internet.task import deferLater
 
-from dragonfly_vortex.rpc.task_methods import LOCAL_SERVICE
+from dragonfly_vortex.rpc.methods import LOCAL_SERVICE
 from dragonfly_vortex.wire import PieceKind
 from test.rpc.local_peer import LENGTH, PIECES, LocalPeerTestCase, peer_reactor, until
 

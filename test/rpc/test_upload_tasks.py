@@ -13,8 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 
 from dragonfly_vortex.config import SeedPeerConfig
-from dragonfly_vortex.rpc.methods import SERVICE
-from dragonfly_vortex.rpc.task_methods import task_methods
+from dragonfly_vortex.rpc.methods import SERVICE, task_methods
 from dragonfly_vortex.wire import PieceKind
 from test.rpc.local_peer import LENGTH, PIECES, LocalPeerTestCase, until
 
