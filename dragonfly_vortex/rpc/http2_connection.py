@@ -42,8 +42,7 @@ from zope.interface import implementer
 
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_frames import FrameAllowance
-from dragonfly_vortex.rpc.http2_sender import MessageSender
-from dragonfly_vortex.rpc.http2_stream import PATIENCE, ServerStream
+from dragonfly_vortex.rpc.http2_stream import PATIENCE, MessageSender, ServerStream
 from dragonfly_vortex.rpc.server_call import Answer, Metadata, ServerCall, timeout_of
 from dragonfly_vortex.rpc.status import Status
 from dragonfly_vortex.wire.messages import printable

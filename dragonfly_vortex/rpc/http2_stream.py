@@ -1,17 +1,24 @@
-"""A call on a connection of HTTP/2: its request as far as it has come, and the messages that wait to be sent."""
+"""
+The calls on a connection of HTTP/2: each has its request as far as it has come, and the messages that wait to be sent.
+The sender sends the replies of all calls of the connection: in turn, as far as the child has room for them.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
+from typing import Any, Protocol
 
 import grpc
-from twisted.internet.interfaces import IDelayedCall
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.exceptions import H2Error
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, ITCPTransport
 
-from dragonfly_vortex.rpc.server_call import Metadata, ServerCall
+from dragonfly_vortex.rpc.http2_frames import FrameAllowance
+from dragonfly_vortex.rpc.server_call import REPORTED, Metadata, ServerCall, trailers_of
 from dragonfly_vortex.rpc.status import Status
 
-__all__ = ["PATIENCE", "ServerStream"]
+__all__ = ["PATIENCE", "MessageSender", "ServerStream"]
 
 PATIENCE = 60.0
 """
@@ -75,3 +82,157 @@ class ServerStream:
         if self.patience is not None:
             self.patience.cancel()
             self.patience = None
+
+
+_STEP = 512 * 1024
+"""Bytes of messages that a connection sends in one turn of the reactor."""
+
+_MOST_UNREAD = 128 * 1024
+"""Bytes of frames without messages that may wait for a child that reads nothing."""
+
+_REPLY = [(":status", "200"), ("content-type", "application/grpc")]
+"""The headers of a reply."""
+
+
+class Forget(Protocol):
+    """Called when a call is over."""
+
+    def __call__(self, stream: ServerStream, *, is_cancelled: bool) -> None:
+        """Forget it; it is cancelled, or has been answered."""
+
+
+class MessageSender:
+    """
+    The sending side of one connection.
+
+    :param transport: the connection.
+    :param h2: its state of HTTP/2.
+    :param clock: for the next turn.
+    :param frames: learns what has been sent, for which the child may send frames.
+    :param forget: called with each call that is over, which :meth:`discard` follows.
+    """
+
+    def __init__(
+        self, transport: ITCPTransport, h2: H2Connection, clock: IReactorTime, frames: FrameAllowance, forget: Forget
+    ) -> None:
+        self._transport = transport
+        self._h2 = h2
+        self._clock = clock
+        self._frames = frames
+        self._forget = forget
+        self._ready: dict[int, ServerStream] = {}  # those that have something to send
+        self._is_paused = False
+        self._unread = 0
+        self._next_turn: IDelayedCall | None = None
+
+    def add(self, stream: ServerStream) -> None:
+        """A call has something to send."""
+        self._ready[stream.number] = stream
+
+    def discard(self, stream: ServerStream) -> None:
+        """Send nothing more of a call."""
+        self._ready.pop(stream.number, None)
+
+    def pause(self) -> None:
+        """The transport takes no more."""
+        self._is_paused = True
+
+    def resume(self) -> None:
+        """The transport takes more again."""
+        self._is_paused, self._unread = False, 0
+        self.send()
+
+    def stop(self) -> None:
+        """Take no further turn."""
+        if self._next_turn is not None:
+            self._next_turn.cancel()
+            self._next_turn = None
+
+    def send(self) -> None:
+        """Send as much as may be sent in this turn."""
+        left = _STEP
+        has_sent = True
+        while has_sent and left > 0 and not self._is_paused:
+            has_sent = False
+            for stream in list(self._ready.values()):
+                if left <= 0:
+                    break
+                try:
+                    length = self._send_some(stream)
+                except H2Error:  # the child has closed the stream, or the connection
+                    self._forget(stream, is_cancelled=True)
+                    continue
+                left -= length
+                has_sent = has_sent or bool(length)
+                if self._ready.pop(stream.number, None) is not None and stream.has_content:
+                    self._ready[stream.number] = stream  # behind the others
+            self.flush()
+        self.flush()
+        if left <= 0 and not self._is_paused and self._next_turn is None:
+            self._next_turn = self._clock.callLater(0, self._go_on)
+
+    def _go_on(self) -> None:
+        self._next_turn = None
+        self.send()
+
+    def _send_some(self, stream: ServerStream) -> int:
+        """Send what one call has, as far as its child has room for it. Returns how many bytes."""
+        if (stream.metadata is not None or stream.has_content) and not stream.has_headers:
+            stream.has_headers = True
+            self._h2.send_headers(stream.number, [*_REPLY, *(stream.metadata or ())])
+        length = 0
+        if stream.has_content and (room := min(_STEP, self._h2.local_flow_control_window(stream.number))) > 0:
+            length = self._send_data(stream, room)
+        if length and stream.call is not None:
+            stream.has_sent = True
+            stream.unreported += length
+            self._frames.add_sent(length)
+            if stream.unreported >= REPORTED:
+                stream.call.sent(stream.unreported)
+                stream.unreported = 0
+                if stream.patience is not None:
+                    stream.patience.reset(PATIENCE)
+            if not stream.has_content:
+                stream.stop_waiting()
+        if stream.status is not None and not stream.has_content:
+            self.send_status(stream, stream.status)
+        return length
+
+    def _send_data(self, stream: ServerStream, room: int) -> int:
+        """
+        Send messages in frames, of at most so many bytes. h2, which would copy each frame four times, learns only how
+        long they are.
+        """
+        frames: list[bytes | memoryview] = []
+        length = 0
+        address = b"\0\0" + stream.number.to_bytes(4, "big")  # a frame of data, without flags
+        while length < room and (chunk := stream.take(min(room - length, self._h2.max_outbound_frame_size))):
+            frames += (len(chunk).to_bytes(3, "big") + address, chunk)
+            length += len(chunk)
+        self._h2.outbound_flow_control_window -= length
+        self._h2.streams[stream.number].outbound_flow_control_window -= length
+        self.flush()
+        self._transport.write(b"".join(frames))
+        return length
+
+    def send_status(self, stream: ServerStream, status: Status) -> None:
+        """End a call. It is over then."""
+        trailers = trailers_of(status)
+        headers = trailers if stream.has_headers else [*_REPLY, *trailers]
+        self._h2.send_headers(stream.number, headers, end_stream=True)
+        self._frames.add_answered()
+        if not stream.is_request_whole:
+            self._h2.reset_stream(stream.number, ErrorCodes.NO_ERROR)
+        self._forget(stream, is_cancelled=False)
+
+    def flush(self) -> None:
+        """Write what h2 has to send. A child that reads nothing of it is cut off."""
+        data = self._h2.data_to_send()
+        if not data:
+            return
+        if self._is_paused:
+            self._unread += len(data)
+            if self._unread > _MOST_UNREAD:
+                self._transport.abortConnection()
+                return
+        self._transport.write(data)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from h2.events import DataReceived
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.rpc.http2_stream import ServerStream
+from test.rpc.http2_child import Case, Child
 
 
 class MessageTests(SynchronousTestCase):
@@ -22,3 +24,42 @@ class MessageTests(SynchronousTestCase):
             taken.append(bytes(chunk))
         self.assertEqual(b"".join(taken), expected)
         self.assertFalse(stream.has_content)
+
+
+class SenderTests(Case):
+    """Replies of calls."""
+
+    def received(self, child: Child) -> dict[int, int]:
+        """How many bytes have come for each call."""
+        lengths: dict[int, int] = {}
+        for event in child.hear():
+            if isinstance(event, DataReceived):
+                lengths[event.stream_id] = lengths.get(event.stream_id, 0) + len(event.data or b"")
+        return lengths
+
+    async def test_turns(self) -> None:
+        """In one turn of the reactor a connection sends at most half a MiB; the rest comes in further ones."""
+        child = self.connect()
+        child.h2.increment_flow_control_window(10_000_000)
+        child.send()
+        number = child.ask("Long", b"2000000")
+        child.h2.increment_flow_control_window(10_000_000, number)
+        child.send()
+        await self.until(lambda: self.received(child).get(number))
+        self.assertEqual(self.received(child)[number], 512 * 1024)
+        for _ in range(4):
+            self.clock.advance(0)
+        self.assertEqual(self.received(child)[number], 2_000_005)
+
+    async def test_paused(self) -> None:
+        """While the transport takes no more nothing of a reply is sent; it goes on when the transport does."""
+        child = self.connect()
+        number = child.ask("Echo", b"data", end=False)
+        child.protocol.pauseProducing()
+        child.h2.end_stream(number)
+        child.send()
+        await self.until(lambda: child.protocol.is_busy)
+        self.assertEqual(self.received(child), {})
+        child.protocol.resumeProducing()
+        await self.until(lambda: child.status(number) == "0")
+        self.assertEqual(self.received(child), {number: 9})
