@@ -21,7 +21,6 @@ from twisted.logger import Logger
 from dragonfly_vortex.address import split_address
 from dragonfly_vortex.cluster.block_list import BlockLists
 from dragonfly_vortex.cluster.dynconfig import Dynconfig, in_order, read_dynconfig, resolve
-from dragonfly_vortex.cluster.host import announcement, host_id
 from dragonfly_vortex.cluster.methods import METHODS
 from dragonfly_vortex.cluster.owner import Announcer
 from dragonfly_vortex.cluster.registration import Registration
@@ -35,6 +34,7 @@ from dragonfly_vortex.identity import new_peer_id
 from dragonfly_vortex.model import BlockSubject, StoredTask
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.credentials import channel_credentials
+from dragonfly_vortex.rpc.host import announcement, host_id
 from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 from dragonfly_vortex.wire import PieceKind

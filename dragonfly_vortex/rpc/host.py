@@ -1,13 +1,22 @@
-"""A peer's description of itself: the ``Host`` message of Dragonfly's API, with the fields that this package knows."""
+"""
+A peer's description of itself: the ``Host`` message of Dragonfly's API with the fields that this package knows, and the
+``AnnounceHost`` message, by which a peer announces itself to schedulers.
+"""
 
 from __future__ import annotations
 
+import os
 import platform
 from typing import Protocol
 
-from dragonfly_api import common_pb2
+from dragonfly_api import common_pb2, scheduler_pb2
 
-__all__ = ["HostNames", "host_message"]
+from dragonfly_vortex import __version__
+from dragonfly_vortex.config import Config
+from dragonfly_vortex.host_stats import HostStats
+from dragonfly_vortex.identity import host_id_of
+
+__all__ = ["HostNames", "announcement", "host_id", "host_message"]
 
 
 class HostNames(Protocol):
@@ -41,3 +50,80 @@ def host_message(host: HostNames, port: int) -> common_pb2.Host:
         kernel_version=platform.release(),
         build=common_pb2.Build(platform=platform.machine()),
     )
+
+
+_NORMAL, _SEED = 0, 1
+"""The numbers of the types of hosts (``HostType`` in ``dfdaemon.rs``)."""
+
+
+def host_id(config: Config) -> str:
+    """The ID of this host."""
+    return host_id_of(config.host.ip, config.host.hostname, is_seed=config.seed_peer.enable)
+
+
+def announcement(config: Config, port: int, stats: HostStats) -> scheduler_pb2.AnnounceHostRequest:
+    """
+    The message that announces this host.
+
+    :param port: where its gRPC server listens.
+    :param stats: what was measured of the machine.
+    """
+    request = scheduler_pb2.AnnounceHostRequest(host=host_message(config.host, port))
+    request.interval.FromMilliseconds(round(config.scheduler.announce_interval * 1000))
+    host = request.host
+    host.id = host_id(config)
+    host.type = _SEED if config.seed_peer.enable else _NORMAL
+    host.platform_family = "unix" if os.name == "posix" else os.name
+    host.name = "-".join(filter(None, (os.environ.get("POD_NAMESPACE"), os.environ.get("POD_NAME")))) or host.hostname
+    host.disable_shared = config.upload.disable_shared
+    host.cpu.CopyFrom(
+        common_pb2.CPU(
+            logical_count=stats.logical_cpus,
+            physical_count=stats.physical_cpus,
+            percent=stats.cpu_percent,
+            process_percent=stats.process_cpu_percent,
+        )
+    )
+    host.memory.CopyFrom(
+        common_pb2.Memory(
+            total=stats.memory_total,
+            available=stats.memory_available,
+            used=stats.memory_used,
+            used_percent=stats.memory_percent,
+            process_used_percent=stats.process_memory_percent,
+            free=stats.memory_free,
+        )
+    )
+    network = stats.network
+    host.network.CopyFrom(
+        common_pb2.Network(
+            max_rx_bandwidth=network.max_rx,
+            rx_bandwidth=network.rx,
+            max_tx_bandwidth=network.max_tx,
+            tx_bandwidth=network.tx,
+        )
+    )
+    if config.host.idc:
+        host.network.idc = config.host.idc
+    if config.host.location:
+        host.network.location = config.host.location
+    host.disk.CopyFrom(
+        common_pb2.Disk(
+            total=stats.disk_total,
+            free=stats.disk_free,
+            used=stats.disk_used,
+            used_percent=stats.disk_percent,
+            inodes_total=stats.inodes_total,
+            inodes_used=stats.inodes_total - stats.inodes_free,
+            inodes_free=stats.inodes_free,
+            inodes_used_percent=_percent(stats.inodes_total - stats.inodes_free, stats.inodes_total),
+            read_bandwidth=stats.disk_read_rate,
+            write_bandwidth=stats.disk_write_rate,
+        )
+    )
+    host.build.CopyFrom(common_pb2.Build(git_version=__version__, platform=f"{host.os}-{platform.machine()}"))
+    return request
+
+
+def _percent(part: int, whole: int) -> float:
+    return min(100.0, 100.0 * part / whole) if whole else 0.0
