@@ -11,8 +11,7 @@ from dragonfly_vortex.config import DownloadServerConfig
 from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.daemon.peer_tasks import LocalTasks
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
-from dragonfly_vortex.rpc.local_server import LocalService
-from dragonfly_vortex.rpc.unix_socket import SocketPlace
+from dragonfly_vortex.rpc.local_server import LocalService, SocketPlace
 
 __all__ = ["LocalDoor"]
 
