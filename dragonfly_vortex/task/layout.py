@@ -1,6 +1,6 @@
 """
-The layout of a task as far as it is known (pieces, piece length, end), and the parents that vouch for it. No I/O, clock
-or reactor.
+The layout of a task as far as it is known (pieces, piece length, end), the parents that vouch for it, and which of its
+pieces are wanted. No I/O, clock or reactor.
 
 Two things are unknown at first, and only parents can tell them: the piece length and the end. The piece length is the
 length of piece 0, or what a parent says beforehand; the end is a piece shorter than that, or what a parent says. Each
@@ -9,16 +9,17 @@ fact is kept with its source, so that it can be forgotten when that parent turns
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
 from dragonfly_vortex.errors import PieceRefused, StorageError
-from dragonfly_vortex.geometry import MAX_PIECE_COUNT, MAX_PIECE_LENGTH, check_lengths
+from dragonfly_vortex.geometry import MAX_PIECE_COUNT, MAX_PIECE_LENGTH, check_lengths, piece_count
+from dragonfly_vortex.model import ByteRange
 from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["EMPTY_PIECE", "Contradiction", "Layout", "VerifiedPiece"]
+__all__ = ["EMPTY_PIECE", "Contradiction", "Layout", "VerifiedPiece", "Wanted"]
 
 EMPTY_PIECE = PieceMetadata(number=0, offset=0, length=0, digest="crc32:0")
 """
@@ -254,3 +255,38 @@ class Layout:
 def _count(content_length: int, piece_length: int) -> int:
     """How many pieces a content has; nothing is one piece of no bytes."""
     return max(1, -(-content_length // piece_length)) if piece_length else 1
+
+
+class Wanted:
+    """The part of a task that is wanted first, or alone. At the beginning all is wanted, and nothing first."""
+
+    def __init__(self) -> None:
+        self.ranges: Sequence[ByteRange] = ()
+        """What is wanted first."""
+        self.is_all = True
+        """Whether the rest is wanted, too."""
+        self._cut: tuple[Sequence[ByteRange], int, int] = (), 0, 0  # what the numbers below were calculated from
+        self._numbers: list[int] = []
+
+    def numbers(self, content_length: int | None, piece_length: int | None) -> list[int] | None:
+        """
+        The numbers of the pieces that are wanted first, or alone, in order.
+
+        :param content_length: bytes of the task; None while that is unknown.
+        :param piece_length: bytes of each piece but the last; None while that is unknown.
+        :returns: None where that is not known yet, or nothing is wanted before the rest. Of a content that has
+            nothing of the ranges, the first piece. The same list as long as nothing has changed.
+        """
+        if not self.ranges or content_length is None or not piece_length:
+            return None
+        cut = (tuple(self.ranges), content_length, piece_length)
+        if cut == self._cut:
+            return self._numbers
+        numbers: set[int] = set()
+        for wanted in self.ranges:
+            first, end = wanted.within(content_length)
+            if first < end:
+                numbers.update(range(first // piece_length, piece_count(end, piece_length)))
+        # With a piece a caller hears how long the content is, and that it has no more.
+        self._cut, self._numbers = cut, sorted(numbers) or [0]
+        return self._numbers

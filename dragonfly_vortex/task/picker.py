@@ -14,12 +14,11 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
-from dragonfly_vortex.task.layout import Layout
+from dragonfly_vortex.task.layout import Layout, Wanted
 from dragonfly_vortex.task.parent_state import Parent, Standing
 from dragonfly_vortex.task.source_choice import SourceChoice
 from dragonfly_vortex.task.swarm import Swarm
 from dragonfly_vortex.task.timing import Request
-from dragonfly_vortex.task.wanted import Wanted
 
 __all__ = ["Choice"]
 

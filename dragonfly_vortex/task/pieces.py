@@ -11,13 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 
 from dragonfly_vortex.model import BackToSource
-from dragonfly_vortex.task.layout import Layout, VerifiedPiece
+from dragonfly_vortex.task.layout import Layout, VerifiedPiece, Wanted
 from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.task.picker import Choice
 from dragonfly_vortex.task.source_choice import SourceChoice
 from dragonfly_vortex.task.swarm import Swarm
 from dragonfly_vortex.task.timing import Request, Timing
-from dragonfly_vortex.task.wanted import Wanted
 
 __all__ = ["Pieces"]
 
