@@ -33,8 +33,7 @@ from dragonfly_vortex.model import BackToSource, ByteRange, Found, SourceStat
 from dragonfly_vortex.task.fetcher import LOOK_AGAIN, Fetcher
 from dragonfly_vortex.task.layout import EMPTY_PIECE, VerifiedPiece, Wanted
 from dragonfly_vortex.task.parent_state import STORAGE
-from dragonfly_vortex.task.reporter import Reporter
-from dragonfly_vortex.task.results import summary_of
+from dragonfly_vortex.task.reporter import Reporter, summary_of
 from dragonfly_vortex.task.scheduler import END_DISPUTED_AT, Plan
 from dragonfly_vortex.task.trials import Trials
 from dragonfly_vortex.wire import PieceKind

@@ -1,24 +1,30 @@
-"""Reports the events of a download: compares what is known of the task and its parents with what it has reported."""
+"""
+Reports the events of a download, and its result. For the events it compares what is known of the task and its parents
+with what it has reported.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dragonfly_vortex.events import (
     DigestMismatched,
+    DownloadedTask,
     LayoutFound,
     OnEvent,
     ParentAdded,
     ParentDropped,
+    ParentShare,
     PieceKept,
     PiecesDropped,
     Waiting,
 )
-from dragonfly_vortex.task.parent_state import Parent, Standing
+from dragonfly_vortex.task.layout import VerifiedPiece
+from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
 from dragonfly_vortex.task.scheduler import Plan
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["Reporter"]
+__all__ = ["Reporter", "share_of", "summary_of"]
 
 
 class Reporter:
@@ -140,3 +146,44 @@ def _reason(parent: Parent) -> str:
     if parent.standing is Standing.LIED:
         return parent.lie
     return "removed" if parent.is_removed else parent.failure
+
+
+def share_of(parent: str, pieces: Sequence[VerifiedPiece]) -> ParentShare:
+    """Count the pieces and bytes that a parent has given."""
+    lengths = [piece.length for piece in pieces if piece.parent == parent]
+    return ParentShare(parent=parent, piece_count=len(lengths), content_length=sum(lengths))
+
+
+def summary_of(
+    plan: Plan,
+    parents: Sequence[str],
+    *,
+    seconds: float,
+    left_to_hash: int,
+    lies: Mapping[str, str],
+    digest: str,
+    from_source: Mapping[str, int],
+) -> DownloadedTask:
+    """
+    The result of a download.
+
+    :param plan: the one that was followed to its end.
+    :param parents: all parents that were named.
+    :param digest: the digest of the whole that was expected; empty for none.
+    :param from_source: how many pieces were asked of the source, by the reasons.
+    """
+    pieces = [plan.layout.verified[number] for number in range(plan.choice.end or 0)]
+    return DownloadedTask(
+        task_id=plan.task_id,
+        content_length=plan.pieces.content_length or 0,
+        piece_length=plan.layout.piece_length or 0,
+        piece_count=len(pieces),
+        seconds=seconds,
+        left_to_hash=left_to_hash,
+        shares=tuple(share_of(parent, pieces) for parent in parents),
+        fetched_twice=plan.pieces.fetched_twice,
+        found_piece_count=share_of(STORAGE, pieces).piece_count,
+        lies=dict(lies),
+        digest=digest,
+        from_source=dict(from_source),
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet.defer import CancelledError
+from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NoParentLeft, ParentRefused, ParentUnreachable
 from dragonfly_vortex.events import (
@@ -13,11 +14,14 @@ from dragonfly_vortex.events import (
     LayoutFound,
     ParentAdded,
     ParentDropped,
+    ParentShare,
     PieceKept,
     PiecesDropped,
     Waiting,
     WaitReason,
 )
+from dragonfly_vortex.task.layout import VerifiedPiece
+from dragonfly_vortex.task.reporter import share_of
 from test.task.downloading import CONTENT, DownloadTestCase
 from test.task.parents import PlayedParent
 
@@ -142,3 +146,13 @@ class EventTests(DownloadTestCase):
                 self.assertEqual(event.kept_pieces, len(there))
         self.assertEqual(sorted(there), list(range(10)))
         self.assertTrue(any(isinstance(event, ParentDropped) for event in self.events))
+
+
+class ShareTests(SynchronousTestCase):
+    """What each parent has given."""
+
+    def test_share(self) -> None:
+        """Only its own pieces count; a parent that has sent nothing has a share of nothing."""
+        pieces = [VerifiedPiece(parent=name, length=length) for name, length in (("a", 3), ("b", 5), ("a", 2))]
+        self.assertEqual(share_of("a", pieces), ParentShare(parent="a", piece_count=2, content_length=5))
+        self.assertEqual(share_of("c", pieces), ParentShare(parent="c", piece_count=0, content_length=0))
