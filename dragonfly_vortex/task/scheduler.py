@@ -35,10 +35,9 @@ from dragonfly_vortex.errors import (
     UnexpectedPiece,
 )
 from dragonfly_vortex.model import BackToSource, piece_id
-from dragonfly_vortex.task.comparison import Comparison, Described
 from dragonfly_vortex.task.layout import EMPTY_PIECE, Contradiction, VerifiedPiece, Wanted
 from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
-from dragonfly_vortex.task.pieces import Pieces
+from dragonfly_vortex.task.pieces import Comparison, Described, Pieces
 from dragonfly_vortex.task.reputation import Trust
 from dragonfly_vortex.task.timing import Request, Timing
 from dragonfly_vortex.task.waits import Waits

@@ -4,7 +4,7 @@ clock or reactor.
 
 The digest is that of the whole, so no single piece can be judged by it. But if one parent has the whole task and is
 honest, the task is right as soon as every piece of it is as that parent gives it. Pieces in the file that came from
-elsewhere are compared by their digests, see :mod:`~dragonfly_vortex.task.comparison`. A CRC-32 can be forged: so a
+elsewhere are compared by their digests, see :mod:`~dragonfly_vortex.task.pieces`. A CRC-32 can be forged: so a
 parent with which that has failed is tried once more at the end, and gives every piece itself.
 
 For n pieces and p parents that makes at most 2 times p times n comparisons and two copies of the task from each parent.
@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from dragonfly_vortex.errors import EndDisputed, TaskDigestMismatch, TaskError
-from dragonfly_vortex.task.comparison import Comparison
 from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.parent_state import STORAGE, Standing
+from dragonfly_vortex.task.pieces import Comparison
 from dragonfly_vortex.task.scheduler import END_DISPUTED_AT, Plan
 
 __all__ = ["MakeTrial", "Trials"]
