@@ -8,11 +8,10 @@ from typing import NoReturn
 
 from dragonfly_vortex import __version__
 from dragonfly_vortex.cli import options, values
-from dragonfly_vortex.cli.environment import read_environment
 from dragonfly_vortex.cli.exit_status import ExitStatus
-from dragonfly_vortex.cli.origin import add_origin_options
-from dragonfly_vortex.cli.source import add_source_options
-from dragonfly_vortex.cli.text import one_line
+from dragonfly_vortex.cli.options import read_environment
+from dragonfly_vortex.cli.source import add_origin_options, add_source_options
+from dragonfly_vortex.cli.terminal import one_line
 from dragonfly_vortex.transport_table import BEST, transports_named
 
 __all__ = ["make_parser"]

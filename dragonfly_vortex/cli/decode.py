@@ -11,7 +11,7 @@ from typing import BinaryIO
 from msgspec import Struct
 
 from dragonfly_vortex.cli.exit_status import ExitStatus
-from dragonfly_vortex.cli.text import counted
+from dragonfly_vortex.cli.terminal import counted
 from dragonfly_vortex.cli.values import STDOUT
 from dragonfly_vortex.digest import Hasher, new_hash, parse_digest, verify
 from dragonfly_vortex.errors import RemoteProtocolError, UsageError

@@ -15,8 +15,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 
 from dragonfly_vortex.address import ParentAddress
-from dragonfly_vortex.cli.configuration import read_config
 from dragonfly_vortex.cli.exit_status import ExitStatus, status_of
+from dragonfly_vortex.cli.options import read_config
 from dragonfly_vortex.cli.parents import Parents
 from dragonfly_vortex.cli.reactor import load_reactor, run_reactor
 from dragonfly_vortex.cli.report import Report

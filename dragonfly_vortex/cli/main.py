@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from dragonfly_vortex.cli.arguments import make_parser
 from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_signals, status_of
-from dragonfly_vortex.cli.text import one_line
+from dragonfly_vortex.cli.terminal import one_line
 from dragonfly_vortex.errors import OutputError, OutputExists, VortexError
 from dragonfly_vortex.system_calls import reason_of
 
@@ -28,7 +28,7 @@ _COMMANDS = {
     "export": "dragonfly_vortex.cli.storage_commands:export_task",
     "verify": "dragonfly_vortex.cli.storage_commands:verify_tasks",
     "remove": "dragonfly_vortex.cli.storage_commands:remove_task",
-    "gc": "dragonfly_vortex.cli.space:collect_garbage",
+    "gc": "dragonfly_vortex.cli.storage_commands:collect_garbage",
     "download": "dragonfly_vortex.cli.download:download_task",
     "probe": "dragonfly_vortex.cli.probe:probe",
     "decode": "dragonfly_vortex.cli.decode:decode",

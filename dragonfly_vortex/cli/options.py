@@ -1,12 +1,24 @@
-"""The options that several sub-commands of ``dfvortex`` have."""
+"""
+The options that several sub-commands of ``dfvortex`` have. Options may come from the environment, in the variables of
+``dfget`` and ``dfcache``; one of them names the configuration, which is loaded here.
+"""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser
+import os
+import sys
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dragonfly_vortex.cli import values
+from dragonfly_vortex.cli.terminal import one_line
 from dragonfly_vortex.wire import PieceKind
+
+if TYPE_CHECKING:
+    from dragonfly_vortex.config import Config
 
 __all__ = [
     "add_hard_link",
@@ -17,6 +29,8 @@ __all__ = [
     "add_progress",
     "add_storage",
     "add_timeout",
+    "read_config",
+    "read_environment",
 ]
 
 
@@ -88,3 +102,51 @@ def add_optional_kind(parser: ArgumentParser) -> None:
 def _kind_argument(parser: ArgumentParser, purpose: str, default: PieceKind | None) -> None:
     names = "|".join(kind.label for kind in PieceKind)
     parser.add_argument("--kind", metavar=names, type=values.kind, default=default, help=purpose)
+
+
+class _Text(str):
+    """The text of a variable."""
+
+
+def read_environment(parser: ArgumentParser, prefix: str, *options: str) -> None:
+    """
+    Have options take their values from the environment where the command line does not give them. A variable is read
+    when the command line has been, so that ``--help`` works with a wrong one.
+
+    :param parser: has the options already.
+    :param prefix: the beginning of the variables' names, such as ``DFGET_``.
+    :param options: such as ``--piece-length``, for which the variable is ``DFGET_PIECE_LENGTH`` then.
+    """
+    for action in parser._actions:
+        for option in set(options).intersection(action.option_strings):
+            variable = prefix + option.removeprefix("--").replace("-", "_").upper()
+            action.help = f"{action.help}; environment: {variable}"
+            text = os.environ.get(variable)
+            if text is not None:
+                read = action.type if callable(action.type) else values.flag if action.nargs == 0 else str
+                action.type = partial(_read, read, variable)
+                action.default = _Text(text)  # argparse has the type of an option read a default that is text
+
+
+def _read(read: Callable[[str], Any], variable: str, text: str) -> Any:
+    """Read the value of an option, and name the variable in an error about its value."""
+    try:
+        return read(text)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"{variable}: {error}" if isinstance(text, _Text) else str(error)) from error
+
+
+def read_config(file: str | os.PathLike[str] | None) -> Config:
+    """
+    Read a configuration, and name keys that may be misspelt on standard error. Other warnings are the daemon's to log.
+
+    :param file: the path; None for the default.
+    :raises ConfigError: it cannot be used.
+    """
+    from dragonfly_vortex.config import DEFAULT_FILE, load_config
+
+    loaded = load_config(file)
+    if loaded.unknown:
+        line = f"{file or DEFAULT_FILE}: unknown keys, which are skipped: {', '.join(loaded.unknown)}"
+        print(f"dfvortex: {one_line(line)}", file=sys.stderr)
+    return loaded.config

@@ -15,10 +15,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.address import CONNECT_TIMEOUT, ParentAddress
-from dragonfly_vortex.cli.configuration import read_config
 from dragonfly_vortex.cli.exit_status import ExitStatus
+from dragonfly_vortex.cli.options import read_config
 from dragonfly_vortex.cli.reactor import load_reactor, run_reactor
-from dragonfly_vortex.cli.text import counted
+from dragonfly_vortex.cli.terminal import counted
 from dragonfly_vortex.config import Config, client_tls, default_config
 from dragonfly_vortex.errors import NoVortexPeer, PieceNotFound, RemoteProtocolError, UsageError
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IPieceSink

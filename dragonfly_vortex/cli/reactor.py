@@ -1,28 +1,44 @@
-"""Runs the reactor for one piece of work, for commands that need it."""
+"""
+Runs the reactor for one piece of work, for commands that need it.
+
+Names are looked up in daemon threads, for which the process does not wait at its end. The system gives a name server
+half a minute, and cannot be interrupted. Twisted resolves in the reactor's pool, whose threads are all waited for in
+the end: a command would have failed, or have its file, and not end.
+"""
 
 from __future__ import annotations
 
 import signal
+import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from threading import Thread
 from types import FrameType
 from typing import TYPE_CHECKING, TypeVar, cast
 
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ReactorNotRunning
-from twisted.internet.interfaces import IReactorPluggableNameResolver
+from twisted.internet.interfaces import (
+    IAddress,
+    IHostnameResolver,
+    IHostResolution,
+    IReactorFromThreads,
+    IReactorPluggableNameResolver,
+    IResolutionReceiver,
+)
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_signals
-from dragonfly_vortex.cli.resolver import UnawaitedResolver
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.errors import TimedOut
 
 if TYPE_CHECKING:
     from dragonfly_vortex.daemon.service import IPeerReactor
 
-__all__ = ["load_reactor", "run_reactor"]
+__all__ = ["UnawaitedResolver", "load_reactor", "run_reactor"]
 
 _T = TypeVar("_T")
 
@@ -99,3 +115,69 @@ def run_reactor(reactor: IPeerReactor, work: Callable[[], Deferred[_T]], timeout
     if isinstance(cause, TimedOut):
         raise cause
     return cause
+
+
+_FAMILIES: dict[int, type[IPv4Address] | type[IPv6Address]] = {
+    socket.AF_INET: IPv4Address,
+    socket.AF_INET6: IPv6Address,
+}
+
+
+@implementer(IHostResolution)
+class _Resolution:
+    """
+    A name that is being resolved.
+
+    :param name: the name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        """Drop the result."""
+        self.is_cancelled = True
+
+
+@implementer(IHostnameResolver)
+class UnawaitedResolver:
+    """
+    Asks the system, in a thread for each name, which ends with the process at the latest.
+
+    :param reactor: receives the addresses in its thread.
+    """
+
+    def __init__(self, reactor: IReactorFromThreads) -> None:
+        self._reactor = reactor
+
+    def resolveHostName(
+        self,
+        resolutionReceiver: IResolutionReceiver,
+        hostName: str,
+        portNumber: int = 0,
+        addressTypes: Sequence[type[IAddress]] | None = None,
+        transportSemantics: str = "TCP",
+    ) -> IHostResolution:
+        """See :meth:`twisted.internet.interfaces.IHostnameResolver.resolveHostName`. All is for TCP here."""
+        resolution = _Resolution(hostName)
+        resolutionReceiver.resolutionBegan(resolution)
+
+        def look_up() -> None:
+            try:
+                found = socket.getaddrinfo(hostName, portNumber, type=socket.SOCK_STREAM)
+            except (OSError, UnicodeError):  # no host has that name, or it is no valid name
+                found = []
+            addresses = [_FAMILIES[family]("TCP", *place) for family, _, _, _, place in found if family in _FAMILIES]
+            self._reactor.callFromThread(deliver, addresses)
+
+        def deliver(addresses: Sequence[IPv4Address | IPv6Address]) -> None:
+            if resolution.is_cancelled:
+                return
+            for address in addresses:
+                if addressTypes is None or isinstance(address, tuple(addressTypes)):
+                    resolutionReceiver.addressResolved(address)
+            resolutionReceiver.resolutionComplete()
+
+        Thread(target=look_up, name=f"resolving {hostName}", daemon=True).start()
+        return resolution

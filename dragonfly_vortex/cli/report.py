@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from dragonfly_vortex.cli.progress import ProgressBar
-from dragonfly_vortex.cli.text import counted, verified_against
+from dragonfly_vortex.cli.terminal import ProgressBar, counted, verified_against
 from dragonfly_vortex.cli.values import STDOUT
 from dragonfly_vortex.events import DownloadedTask, DownloadEvent, PieceKept, PiecesDropped, Waiting
 from dragonfly_vortex.transport_table import SOURCES, TRANSPORTS

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dragonfly_vortex.cli.configuration import read_config
 from dragonfly_vortex.cli.exit_status import ExitStatus
-from dragonfly_vortex.cli.origin import origin_of
-from dragonfly_vortex.cli.progress import ProgressBar
-from dragonfly_vortex.cli.text import counted, one_line, verified_against
+from dragonfly_vortex.cli.options import read_config
+from dragonfly_vortex.cli.source import origin_of
+from dragonfly_vortex.cli.terminal import ProgressBar, counted, one_line, verified_against
 from dragonfly_vortex.cli.values import STDOUT
 from dragonfly_vortex.errors import NotStored, TimedOut, UsageError
 from dragonfly_vortex.geometry import SHORTEST_BY_RULE, Progress, piece_count, piece_length_for
@@ -23,10 +22,11 @@ from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.wire import PieceKind
 
-if TYPE_CHECKING:  # each command loads what it uses alone
+if TYPE_CHECKING:
     from dragonfly_vortex.storage.verifier import Verdict
 
 __all__ = [
+    "collect_garbage",
     "export_task",
     "find_task",
     "import_task",
@@ -303,3 +303,22 @@ def _or_unknown(number: int | None) -> str:
 
 def _date(seconds: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def collect_garbage(arguments: Namespace) -> ExitStatus:
+    """``dfvortex gc``, which makes room: a line for each task that is deleted, and one for all."""
+    from dragonfly_vortex.storage.collector import Collector, policy_of
+
+    config = read_config(arguments.config)
+    collected = Collector(config.storage.dir, policy_of(config.gc.policy), is_dry=arguments.dry_run).run()
+    if collected.removed:
+        print(f"{'TASK ID':64}  {'KIND':16}  {'FREED':>15}  REASON")
+    for task in collected.removed:
+        linked = "; a hard link, which frees nothing" if task.is_linked else ""
+        print(f"{task.task_id:64}  {task.kind.label:16}  {task.freed:>15}  {task.reason.value}{linked}")
+    would = "would be " if arguments.dry_run else ""
+    removed, freed = counted(len(collected.removed), "task"), counted(collected.freed, "byte")
+    print(f"{removed} {would}deleted, {freed} {would}freed, {counted(collected.in_use, 'task')} in use")
+    if collected.missing:
+        print(f"{counted(collected.missing, 'byte')} too many are used, and no further task can be deleted")
+    return ExitStatus.DONE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
@@ -15,8 +15,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.cli.arguments import make_parser
 from dragonfly_vortex.cli.exit_status import ExitStatus
-from dragonfly_vortex.cli.source import SourceOptions
+from dragonfly_vortex.cli.source import SourceOptions, add_origin_options, origin_of
 from dragonfly_vortex.config import default_config
+from dragonfly_vortex.errors import InvalidOrigin
 from dragonfly_vortex.identity import DEFAULT_FILTERED_QUERY_PARAMS, task_id_of
 from dragonfly_vortex.model import BackToSource, Origin
 from dragonfly_vortex.testing.scripted_origin import redirect, say
@@ -162,3 +163,50 @@ class OptionTests(SynchronousTestCase):
         arguments = make_parser().parse_args(["download", "0" * 64])
         source = SourceOptions(arguments, default_config())
         self.assertEqual((source.origin, source.is_asked, arguments.digest), (None, False, None))
+
+
+class OriginTests(SynchronousTestCase):
+    """Arguments become origins."""
+
+    def origin(self, *arguments: str, url: str = "", piece_length: int | None = None) -> Origin:
+        """The origin that a command line tells."""
+        parser = ArgumentParser()
+        add_origin_options(parser)
+        return origin_of(parser.parse_args(arguments), url, piece_length)
+
+    def test_nothing_told(self) -> None:
+        """Without options there are the defaults of dfget."""
+        self.assertEqual(self.origin(), Origin(filtered_query_params=DEFAULT_FILTERED_QUERY_PARAMS))
+
+    def test_all_told(self) -> None:
+        """Each option is a field; the URL is normalized, as dfget does it."""
+        self.assertEqual(
+            self.origin(
+                *("--tag", "t", "--application", "a", "--revision", "r"),
+                *("--content-for-calculating-task-id", "text", "--filtered-query-param", "x"),
+                *("--filtered-query-param", "y", "--storage-region", "s", "--storage-endpoint", "https://e"),
+                url="HTTPS://Example.com:443/a/../b",
+                piece_length=4 << 20,
+            ),
+            Origin(
+                url="https://example.com/b",
+                tag="t",
+                application="a",
+                filtered_query_params=("x", "y"),
+                revision="r",
+                piece_length=4 << 20,
+                content_for_calculating_task_id="text",
+                region="s",
+                endpoint="https://e",
+            ),
+        )
+
+    def test_hubs(self) -> None:
+        """A hub's repository has the revision that dfget asks for."""
+        for url, expected in (("hf://o/r/f", "main"), ("modelscope://o/r/f", "master"), ("https://o/r", "")):
+            self.assertEqual(self.origin(url=url).revision, expected)
+        self.assertEqual(self.origin("--revision", "v1", url="hf://o/r/f").revision, "v1")
+
+    def test_no_url(self) -> None:
+        """What is no URL is refused."""
+        self.assertRaises(InvalidOrigin, self.origin, url="file.txt")

@@ -1,4 +1,4 @@
-"""The progress bar, on a pseudo-terminal; and that nothing of the kind is anywhere else."""
+"""How things are put in words, and a progress bar."""
 
 from __future__ import annotations
 
@@ -17,13 +17,30 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.cli.progress import ProgressBar
+from dragonfly_vortex.cli.terminal import ProgressBar, counted, one_line
 from test.processes import PROGRAMS, Daemon, import_file, start, wait_until_open, write_config
+
+
+class LineTests(SynchronousTestCase):
+    """Texts for a terminal."""
+
+    def test_counted(self) -> None:
+        """One thing is one, none and several are many."""
+        self.assertEqual([counted(number, "piece") for number in (0, 1, 2)], ["0 pieces", "1 piece", "2 pieces"])
+
+    def test_what_can_be_printed_stays(self) -> None:
+        """Text in any language is left alone."""
+        self.assertEqual(one_line("/tmp/übergröße 文件: 'x'"), "/tmp/übergröße 文件: 'x'")
+
+    def test_what_cannot_be_printed_is_escaped(self) -> None:
+        """Ends of lines, what a terminal would obey, and bytes that are no text are shown as escapes."""
+        self.assertEqual(one_line("a\nb\r\tc\x1b[31m\x7f\udcff\u2028\x85"), r"a\nb\r\tc\x1b[31m\x7f\udcff\u2028\x85")
+
 
 #: A program that tells of work: a step of bytes at each turn, and some ticks behind it.
 PROGRAM = """
 import sys, threading
-from dragonfly_vortex.cli.progress import ProgressBar
+from dragonfly_vortex.cli.terminal import ProgressBar
 turns, ticks, seconds, total = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 with ProgressBar("working") as bar:
     for turn in range(turns):
@@ -133,7 +150,7 @@ class ProgressTests(SynchronousTestCase):
         """What is said stands on a line of its own, whether there is a bar or not; nothing in it is obeyed."""
         program = (
             "import threading\n"
-            "from dragonfly_vortex.cli.progress import ProgressBar\n"
+            "from dragonfly_vortex.cli.terminal import ProgressBar\n"
             "with ProgressBar('working') as bar:\n"
             "    bar.say('early')\n"
             "    for turn in range(4):\n"

@@ -1,4 +1,7 @@
-"""A progress bar for work that takes longer than a second, on a terminal only."""
+"""
+Shows work on a terminal: formats values in one line without control characters, and draws a progress bar for work that
+takes longer than a second.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,41 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
-from dragonfly_vortex.cli.text import counted, one_line
-
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["ProgressBar"]
+__all__ = ["ProgressBar", "counted", "one_line", "verified_against"]
+
+
+def counted(number: int, noun: str) -> str:
+    """
+    A number of things, in words: ``1 piece``, ``2 pieces``.
+
+    :param noun: what one of them is called.
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def verified_against(digest: str, by: str = "its") -> str:
+    """
+    Name the digest that a content was verified against, for a message.
+
+    :param digest: the digest of the whole; empty where none is known.
+    :param by: whose digest each piece was verified against.
+    """
+    if digest:
+        return f"verified against {digest}"
+    return f"each piece verified against {by} digest, the whole against nothing"
+
+
+def one_line(text: str) -> str:
+    """
+    A text as one line. What cannot be printed is escaped as in Python: a line's end, a colour, half a character.
+
+    :param text: an error's, say; names of files and what parents have said may be part of it.
+    """
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
 
 _DELAY = 1.0  # seconds before there is anything to see
 _COLUMNS = 80  # of a terminal that does not say how many it has: a serial line, a container's
