@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -32,7 +33,7 @@ from dragonfly_vortex.discovery import (
 )
 from dragonfly_vortex.errors import DiscoveryUnavailable
 from dragonfly_vortex.limited_log import LINES
-from test.processes import Daemon, dfvortex, import_file, write_config
+from test.processes import PROGRAMS, Daemon, dfvortex, import_file, start, write_config
 
 _LOOPBACK = "127.0.0.1"
 
@@ -246,6 +247,29 @@ class LoopbackTests(TestCase):
         for each in started:
             self.successResultOf(each)
         self.assertEqual(self.seen, [])
+
+    async def test_only_peer_goes(self) -> None:
+        """A download whose only peer has gone waits for another."""
+        directory = Path(self.mktemp()).absolute()
+        for name in ("peer", "child"):
+            write_config(directory / name, more=f"discovery: {{enable: true, ip: {_LOOPBACK}}}\n")
+        (directory / "file").write_bytes(os.urandom(1000))
+        task_id = await deferToThread(partial(import_file, directory / "file", directory=directory / "peer"))
+        browser = PeerBrowser(cast(IReactorFromThreads, reactor), deferToThread, _LOOPBACK, self.seen.append)
+        await browser.start()
+        self.addCleanup(browser.stop)
+        port = self.ports[0]  # where nothing listens
+        gone = self.advertise("gone", port)
+        await gone.start()
+        command: list[str | Path] = [PROGRAMS / "dfvortex", "download", task_id, "--output", "out"]
+        child = start(command, cwd=directory / "child", stderr=subprocess.PIPE, text=True)
+        self.addCleanup(child.communicate)
+        self.addCleanup(child.kill)
+        await deferToThread(next, (line for line in child.stderr or () if f"{_LOOPBACK}:{port} failed" in line))
+        await gone.stop()
+        await self.until_seen(port, is_there=False)
+        with Daemon(directory / "peer"):
+            self.assertEqual(await deferToThread(child.wait, 60), 0)
 
 
 class ProcessTests(TestCase):

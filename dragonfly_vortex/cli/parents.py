@@ -39,7 +39,8 @@ _MOST_MET = 64
 
 class Parents:
     """
-    All parents of one download, from whichever source. A parent stays as long as one source has it.
+    All parents of one download, from whichever source. A parent stays as long as one source has it; the last one stays
+    until there is another: a download without any parent fails, and peers come and go.
 
     :param reactor: the clock for the looks at the list; found peers are reported in its thread.
     :param in_thread: how to call a function in a thread.
@@ -81,6 +82,7 @@ class Parents:
         self._first: Deferred[None] = Deferred()  # fires when there is a parent, while that is waited for
         self._negotiation: Negotiation | None = None
         self._download: TaskDownload | None = None
+        self._asked: dict[ParentAddress, None] = {}  # those that the download has, in order
 
     def read(self) -> list[ParentAddress]:
         """
@@ -120,8 +122,12 @@ class Parents:
             await self._first
 
     def follow(self, download: TaskDownload) -> None:
-        """Pass all changes to a download from now on."""
-        self._download = download
+        """
+        Pass all changes to a download from now on.
+
+        :param download: it has been given :attr:`all`.
+        """
+        self._download, self._asked = download, dict.fromkeys(self.all)
         for each in (self._file, self._askers):
             if each is not None:
                 each.start()
@@ -144,17 +150,18 @@ class Parents:
         """A source has these parents now, and no others."""
         if self._negotiation is None:
             return
-        negotiation, download, before = self._negotiation, self._download, self.all
-        self._by_source[source] = [each for each in parents if each in before or self._can_ask(each, negotiation)]
-        after = self.all
+        negotiation, download, known = self._negotiation, self._download, {*self.all, *self._asked}
+        self._by_source[source] = [each for each in parents if each in known or self._can_ask(each, negotiation)]
+        after = dict.fromkeys(self.all)
         if after and not self._first.called:
             self._first.callback(None)
-        if download is None:
+        if download is None or not after:
             return
+        asked, self._asked = self._asked, after
         for parent in after:
-            if parent not in before:
+            if parent not in asked:
                 download.add_parent(str(parent), negotiation.announcers.get(str(parent)))
-        for parent in before:  # later: a download without any parent fails
+        for parent in asked:
             if parent not in after:
                 download.remove_parent(str(parent))
 
