@@ -30,8 +30,8 @@ _UNIQUE_LOCAL = ipaddress.ip_network("fc00::/7")
 _LONGEST_LABEL = 64
 """The length from which on a part of a name is too long for DNS."""
 
-_NAME = re.compile("[A-Za-z0-9_.-]{1,255}")
-_IPV6 = re.compile("[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?")
+_NAME = "[A-Za-z0-9_.-]{1,255}"
+_IPV6 = "[0-9A-Fa-f:.]+(?:%[A-Za-z0-9_.-]+)?"
 
 
 class ParentAddress(Struct, frozen=True, kw_only=True):
@@ -95,7 +95,7 @@ def split_address(address: str) -> tuple[str, int]:
     bracketed = host.startswith("[") and host.endswith("]")
     host = host[1:-1] if bracketed else _ascii(host)
     pattern = _IPV6 if bracketed else _NAME
-    well_formed = pattern.fullmatch(host) and bracketed is _is_ipv6(host) and port.isascii() and port.isdigit()
+    well_formed = re.fullmatch(pattern, host) and bracketed is _is_ipv6(host) and port.isascii() and port.isdigit()
     if not well_formed or not 0 < int(port) <= 65535:
         raise ValueError(f"expected an address HOST:PORT or [IPV6]:PORT with a port from 1 to 65535, got {address!r}")
     return host, int(port)

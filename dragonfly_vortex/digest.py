@@ -6,7 +6,6 @@ CRC-32 comes from ``isal`` where that can be imported, and from ``zlib`` at a se
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Protocol
 
@@ -48,6 +47,8 @@ class _Sha:
     """A hash of the SHA-2 family, written in hexadecimal."""
 
     def __init__(self, algorithm: str) -> None:
+        import hashlib  # which loads OpenSSL: commands that hash nothing do without
+
         self._hash = hashlib.new(algorithm)
         self.update = self._hash.update
 

@@ -9,7 +9,6 @@ and the options. All peers of a cluster must agree on each byte, because a task 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote, unquote_plus
@@ -55,8 +54,8 @@ of S3, GCS, OSS, OBS and COS, and containerd's (``dragonfly-client-util`` 1.5.10
 
 _DEFAULT_REVISIONS = {"hf": "main", "modelscope": "master", "opencsg": "main"}
 
-_BLOB_URL = re.compile(r".*://.*/v2/.*/blobs/([^?]+)(?:\?.*)?")
-_MANIFEST_URL = re.compile(r".*://.*/v2/.*/manifests/([^?]+)(?:\?.*)?")
+_BLOB_URL = r".*://.*/v2/.*/blobs/([^?]+)(?:\?.*)?"
+_MANIFEST_URL = r".*://.*/v2/.*/manifests/([^?]+)(?:\?.*)?"
 
 _UNRESERVED = frozenset(b"-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 """The bytes of a query that are written as they are, as in Go's ``url.QueryEscape``."""
@@ -106,14 +105,14 @@ def task_id_of(origin: Origin, kind: PieceKind = PieceKind.STANDARD, content: Co
 def _of_url(origin: Origin) -> str:
     """The ID of a standard task: by a given text, by the digest in the URL, or by the URL and the options."""
     if origin.content_for_calculating_task_id is not None:
-        return hashlib.sha256(origin.content_for_calculating_task_id.encode()).hexdigest()
+        return _sha256(origin.content_for_calculating_task_id)
     if not origin.url:
         raise InvalidOrigin("expected a URL, or a text for calculating the task ID, got neither")
     if origin.by_blob_digest:
         digest = digest_in_url(origin.url)
         if digest:
             return parse_digest(digest)[1]
-        if _BLOB_URL.fullmatch(origin.url):
+        if re.fullmatch(_BLOB_URL, origin.url):
             raise InvalidOrigin(
                 f"expected the URL of a blob with a SHA-256 or SHA-512 at its end, got {shown_url(origin.url)}"
             )
@@ -121,6 +120,13 @@ def _of_url(origin: Origin) -> str:
     url = filter_query(origin.url, origin.filtered_query_params)
     # Nothing stands between the parts, in the reference neither: tag "a" and application "b" are tag "ab".
     text = "".join((url, origin.tag, origin.application, origin.revision, length, "STANDARD"))
+    return _sha256(text)
+
+
+def _sha256(text: str) -> str:
+    """The SHA-256 of a text, in hexadecimal."""
+    import hashlib  # which loads OpenSSL: commands that make no ID do without
+
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -131,13 +137,13 @@ def _of_object(origin: Origin) -> str:
             "expected URL, region and endpoint of an object storage, from which the ID of a persistent task is made;"
             f" got {shown_url(origin.url)!r}, {origin.region!r} and {origin.endpoint!r}"
         )
-    return hashlib.sha256("".join((origin.url, origin.region, origin.endpoint, "PERSISTENT")).encode()).hexdigest()
+    return _sha256("".join((origin.url, origin.region, origin.endpoint, "PERSISTENT")))
 
 
 def _of_file(origin: Origin, content: ContentHash | None) -> str:
     """The ID of a persistent-cache task, which is a file: its content is part of the ID."""
     if origin.content_for_calculating_task_id is not None:
-        return hashlib.sha256(origin.content_for_calculating_task_id.encode()).hexdigest()
+        return _sha256(origin.content_for_calculating_task_id)
     if content is None:
         raise InvalidOrigin("expected the content, from which the ID of a persistent-cache task is made, got none")
     length = "" if origin.piece_length is None else str(origin.piece_length)
@@ -152,7 +158,7 @@ def digest_in_url(url: str) -> str:
 
     :returns: ``sha256:<hex>`` or ``sha512:<hex>``; empty where the URL names none.
     """
-    match = _BLOB_URL.fullmatch(url) or _MANIFEST_URL.fullmatch(url)
+    match = re.fullmatch(_BLOB_URL, url) or re.fullmatch(_MANIFEST_URL, url)
     if match is None:
         return ""
     try:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
@@ -158,8 +156,7 @@ class ByteRange(Struct, frozen=True, kw_only=True):
         return first, content_length if self.length is None else min(content_length, first + self.length)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskRequest:
+class TaskRequest(Struct, frozen=True, kw_only=True):
     """
     A request to have a task in the storage.
 
@@ -185,8 +182,8 @@ class TaskRequest:
     task_id: str
     origin: Origin | None = None
     digest: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
-    token: str = field(default="", repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    token: str = ""
     may_ask_source: bool = True
     must_ask_source: bool = False
     must_ask_scheduler: bool = False
@@ -196,6 +193,10 @@ class TaskRequest:
     is_pinned: bool = False
     parents: tuple[str, ...] = ()
     range: ByteRange | None = None
+
+    def __repr__(self) -> str:
+        shown = (name for name in self.__struct_fields__ if name not in ("headers", "token"))  # which may be secrets
+        return f"TaskRequest({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def can_fail_for(self, other: TaskRequest) -> bool:
         """Whether another request for the same task fails where this one does: it wants and may do the same."""
@@ -229,7 +230,7 @@ class ImportRequest(Struct, frozen=True, kw_only=True):
 
     kind: PieceKind
     path: Path
-    origin: Origin = msgspec.field(default_factory=Origin)
+    origin: Origin = field(default_factory=Origin)
     ttl: float | None = None
     replica_count: int = 1
 
@@ -305,8 +306,7 @@ class OpenPiece(Struct, frozen=True, kw_only=True):
     range: FileRange
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(Struct, frozen=True, kw_only=True):
     """
     The result of claiming a piece.
 
@@ -319,8 +319,15 @@ class Claim:
 
     is_ours: bool
     piece: PieceMetadata | None = None
-    owner: tuple[int, int] | None = field(default=None, compare=False)
-    is_held: Callable[[], bool] = field(default=lambda: True, compare=False)
+    owner: tuple[int, int] | None = None
+    is_held: Callable[[], bool] = lambda: True
+
+    def __eq__(self, other: object) -> bool:
+        """Without owner and lock, which are what they are at one moment."""
+        return isinstance(other, Claim) and (self.is_ours, self.piece) == (other.is_ours, other.piece)
+
+    def __hash__(self) -> int:
+        return hash((self.is_ours, self.piece))
 
 
 class Found(Struct, frozen=True, kw_only=True):

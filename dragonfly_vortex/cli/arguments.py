@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -31,10 +34,28 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Keeps the lines of examples as they are."""
+    """
+    Keeps the lines of examples as they are. Its width is that of argparse, which makes a formatter for each option, and
+    loads shutil for the width.
+    """
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_width() - 2)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
+@cache
+def _width() -> int:
+    """The columns of the terminal, as ``shutil.get_terminal_size`` has them."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    try:
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or 80 if sys.__stdout__ else 80
+    except (OSError, ValueError):
+        return 80
 
 
 _Commands = argparse._SubParsersAction  # which is argparse's own name for what add_subparsers gives
@@ -47,7 +68,12 @@ def make_parser(only: str | None = None) -> argparse.ArgumentParser:
     :param only: the name of a sub-command, where no other is going to be parsed, which is faster. All are made where it
         is the name of none.
     """
-    parser = _Parser(prog="dfvortex", description="Serve and fetch files as Dragonfly's pieces.", epilog=_EPILOG)
+    parser = _Parser(
+        prog="dfvortex",
+        description="Serve and fetch files as Dragonfly's pieces.",
+        epilog=_EPILOG,
+        formatter_class=_Formatter,
+    )
     parser.add_argument(
         "-V", "--version", action="version", version=f"dfvortex {__version__}", help="show the version and exit"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -13,7 +14,6 @@ from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
-from dragonfly_vortex.cli.arguments import make_parser
 from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_signals, status_of
 from dragonfly_vortex.cli.terminal import one_line
 from dragonfly_vortex.errors import OutputError, OutputExists, VortexError
@@ -46,10 +46,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
     on_signals(_terminate, signal.SIGTERM, signal.SIGHUP)
+    gc.disable()  # what is loaded stays: a collector would look for garbage in it again and again, and find none
+    from dragonfly_vortex.cli.arguments import make_parser  # not earlier, so that the collector is off
+
     words = sys.argv[1:] if arguments is None else arguments
     namespace = make_parser(words[0] if words else None).parse_args(arguments)
     try:
-        status = _command(namespace)(namespace)
+        command = _command(namespace)
+        gc.freeze()  # now, and at exit, the collector passes over what is loaded
+        gc.enable()
+        status = command(namespace)
         _flush_output()
         return status
     except BrokenPipeError:

@@ -31,9 +31,9 @@ __all__ = [
 STDOUT = "-"
 """What stands for standard output."""
 
-_SHA256 = re.compile(r"[0-9A-Fa-f]{64}")
-_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
-_CONCURRENCY = re.compile(r"[1-9][0-9]{0,3}")
+_SHA256 = r"[0-9A-Fa-f]{64}"
+_SECONDS = r"[0-9]{1,6}(\.[0-9]{1,6})?"
+_CONCURRENCY = r"[1-9][0-9]{0,3}"
 
 
 def kind(text: str) -> PieceKind:
@@ -61,14 +61,14 @@ def output(text: str) -> Path | str:
 
 def concurrency(text: str) -> int:
     """Read how many pieces are under way at once."""
-    if not _CONCURRENCY.fullmatch(text):
+    if not re.fullmatch(_CONCURRENCY, text):
         raise argparse.ArgumentTypeError(f"expected a whole number from 1 to 9999, got {text!r}")
     return int(text)
 
 
 def seconds(text: str) -> float:
     """Read a number of seconds."""
-    if not _SECONDS.fullmatch(text):
+    if not re.fullmatch(_SECONDS, text):
         raise argparse.ArgumentTypeError(f"expected seconds from 0 to 999999, such as 30 or 0.5, got {text!r}")
     return float(text)
 
@@ -130,7 +130,7 @@ def _size(text: str, maximum: int) -> int:
 
 def task_id(text: str) -> str:
     """Read a task's ID, or the beginning of one. A SHA-256 gets small letters."""
-    return text.lower() if _SHA256.fullmatch(text) else text
+    return text.lower() if re.fullmatch(_SHA256, text) else text
 
 
 def digest(text: str) -> str:

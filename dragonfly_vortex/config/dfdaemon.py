@@ -26,7 +26,7 @@ __all__ = [
     "spellings",
 ]
 
-_WORD_BOUNDARY = re.compile(
+_WORD_BOUNDARY = (
     r"(?<=[a-z0-9])(?=[A-Z])"  # pieceTimeout: piece, Timeout
     r"|(?<=[A-Z])(?=[A-Z][a-z]{2})"  # taskIDBased: ID, Based; but enableIPv6 stays IPv6
 )
@@ -50,7 +50,7 @@ def snake_case(name: str) -> str:
     :param name: such as ``persistentTaskTTL``.
     :returns: such as ``persistent_task_ttl``.
     """
-    return _WORD_BOUNDARY.sub("_", name).lower()
+    return re.sub(_WORD_BOUNDARY, "_", name).lower()
 
 
 def spellings(names: Iterable[str]) -> dict[str, str]:

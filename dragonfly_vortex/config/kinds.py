@@ -11,7 +11,6 @@ from __future__ import annotations
 import enum
 import ipaddress
 import re
-from fractions import Fraction
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -165,6 +164,8 @@ class Duration(Struct, frozen=True, kw_only=True):
         """Read a duration as the reference does, or a plain number of seconds."""
         if scalar.tag not in ("int", "float", "str"):
             raise ValueError
+        from fractions import Fraction  # not earlier: few commands read a duration
+
         text = scalar.text
         plain = len(text) <= LONGEST_TEXT and re.fullmatch(_SECONDS, text)
         seconds = Fraction(text) if plain else read_duration(text)

@@ -8,7 +8,10 @@ several hundred texts is in ``test/vectors/dfdaemon-1.5.10-values.json``.
 from __future__ import annotations
 
 import re
-from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 __all__ = ["LONGEST_TEXT", "YEAR", "read_duration", "read_size", "show_duration", "show_size"]
 
@@ -29,7 +32,7 @@ _BYTES |= {prefix + end: 1000**power for power, prefix in enumerate("kmgtp", 1) 
 _BYTES |= {prefix + end: 1024**power for power, prefix in enumerate("kmgtp", 1) for end in ("i", "ib")}
 """The units in lower case: ``K`` is ``KB``, 1000 bytes."""
 
-_SIZE = re.compile(rf"([0-9]+\.?[0-9]*|\.[0-9]+)[{_SPACE}]*([^{_SPACE}0-9.].*)", re.DOTALL)
+_SIZE = rf"(?s:([0-9]+\.?[0-9]*|\.[0-9]+)[{_SPACE}]*([^{_SPACE}0-9.].*))"
 
 
 def read_size(text: str) -> int:
@@ -45,7 +48,7 @@ def read_size(text: str) -> int:
         raise ValueError
     if re.fullmatch(r"\+?[0-9]+", text) and int(text) <= _MOST:
         return int(text)
-    match = _SIZE.fullmatch(text)
+    match = re.fullmatch(_SIZE, text)
     if match is None or match[2].lower() not in _BYTES:
         raise ValueError
     size = float(match[1]) * _BYTES[match[2].lower()]
@@ -87,7 +90,7 @@ _NANOSECONDS = {
 
 _HOUR = _NANOSECONDS["h"]
 
-_PART = re.compile(rf"[{_SPACE}]*([0-9][0-9{_SPACE}]*)(?:\.([0-9{_SPACE}]*))?([A-Za-zµ]+)(?=[{_SPACE}0-9]|\Z)")
+_PART = rf"[{_SPACE}]*([0-9][0-9{_SPACE}]*)(?:\.([0-9{_SPACE}]*))?([A-Za-zµ]+)(?=[{_SPACE}0-9]|\Z)"
 
 
 def read_duration(text: str) -> Fraction:
@@ -99,11 +102,13 @@ def read_duration(text: str) -> Fraction:
     :raises ValueError: it is not like that. A fraction must be a whole number of nanoseconds, and from hours on a whole
         number of seconds; no number and no sum may be larger than 64 bits hold.
     """
+    from fractions import Fraction  # not earlier: few commands read a duration
+
     if text == "0":
         return Fraction(0)
-    total, position = 0, 0
+    total, position, pattern = 0, 0, re.compile(_PART)
     if len(text) <= LONGEST_TEXT:
-        while (part := _PART.match(text, position)) is not None:
+        while (part := pattern.match(text, position)) is not None:
             total += _nanoseconds(*part.groups())
             position = part.end()
     if not position or not re.fullmatch(f"[{_SPACE}]*", text[position:]) or total // 10**9 > _MOST:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -103,7 +103,7 @@ class LocalTasks:
                 text = "task {task_id} cannot be prefetched: {reason}"
                 self._log.warn(text, task_id=request.task_id, reason=failure.getErrorMessage())
 
-        self._downloads.download(dataclasses.replace(request, range=None)).addErrback(failed)
+        self._downloads.download(replace(request, range=None)).addErrback(failed)
 
     def check_output(self, kind: PieceKind, task_id: str, output: OutputRequest) -> Deferred[None]:
         return self._in_thread(lambda: _check_output(self._store.directory, kind, task_id, output))

@@ -23,7 +23,7 @@ from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["Content", "is_task_id"]
 
-_TASK_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]{2,199}")
+_TASK_ID = r"[A-Za-z0-9_-][A-Za-z0-9_.-]{2,199}"
 _PREFIX_LENGTH = 3
 _STAGED_NAME = "import"
 
@@ -35,7 +35,7 @@ def is_task_id(text: str) -> bool:
     It has 3 to 200 letters, digits, ``_``, ``-`` and ``.``, and no ``.`` in front: it can be the name of a visible
     file, and has the three characters from which the file's directory takes its name.
     """
-    return _TASK_ID.fullmatch(text) is not None
+    return re.fullmatch(_TASK_ID, text) is not None
 
 
 class Content:

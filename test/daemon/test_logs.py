@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
 from twisted.internet.task import Clock
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import Logger, LogPublisher, globalLogPublisher
@@ -143,7 +144,7 @@ class TransferLogTests(SynchronousTestCase):
     def test_strangers(self) -> None:
         """Requests of strangers do not fill the log."""
         for _ in range(50):
-            with self.log.transfer(replace(self.request, is_foreign=True)):
+            with self.log.transfer(structs.replace(self.request, is_foreign=True)):
                 pass
         self.assertEqual(len(self.said()), 40)
         self.log.close()
@@ -164,7 +165,7 @@ class DownloadTests(DownloadsTestCase):
         observer = log.observer(stream)
         globalLogPublisher.addObserver(observer)
         self.addCleanup(globalLogPublisher.removeObserver, observer)
-        await downloads.download(replace(self.request, origin=Origin(url=origin.url(), piece_length=4096)))
+        await downloads.download(structs.replace(self.request, origin=Origin(url=origin.url(), piece_length=4096)))
         lines = [json.loads(line) for line in stream.getvalue().splitlines()]
         about = [line for line in lines if self.request.task_id in line["text"]]
         self.assertRegex(about[0]["text"], "is being downloaded$")
