@@ -30,8 +30,8 @@ _HEAD = """\
 
 <!-- Written by `python -m dragonfly_vortex.config` from dragonfly_vortex/config/model.py: change it there. -->
 
-One YAML file, at most 256 KiB of UTF-8. Every key may be left out; `tap.yaml` at the root of the repository has the
-defaults. A wrong value, or a misspelt key of ours, is an error of one line with file, line, key and what is allowed:
+One YAML file, at most 256 KiB of UTF-8. Every key is optional; `tap.yaml` in the repository has the defaults. A wrong
+value, or a misspelt key of ours, is an error of one line:
 
 ```
 tap.yaml:9: download.piece_timout: unknown key (did you mean piece_timeout?); expected one of protocol, ...
@@ -39,8 +39,8 @@ tap.yaml:9: download.piece_timout: unknown key (did you mean piece_timeout?); ex
 
 Below, each key has its default and what is allowed.
 
-- A key may be written as in the reference (`pieceTimeout` for `piece_timeout`). A key of ours that is there twice, in
-  either spelling, is an error.
+- A key may be written as in the reference (`pieceTimeout` for `piece_timeout`). A key of
+  ours that is there twice is an error.
 - A **duration** is numbers with units (`300s`, `5m`, `1h30m`, `500ms`), or a plain number of seconds; more than 0.
   Units: `ns`, `us` or `µs`, `ms`, `s`, `m`, `h`, `d`, `w`, `M` (30.44 days), `y` (365.25 days), and their names. A
   fraction begins with a digit: `0.5s`.
@@ -49,35 +49,30 @@ Below, each key has its default and what is allowed.
 - **Booleans** are `true` and `false`; `on`, `off`, `yes` and `no` are text. **Integers** are decimal, hexadecimal
   (`0x10`), octal (`0o17`) or binary (`0b11`); `010`, `1_000`, `4:05` and what is quoted are text.
 - A **path** is absolute or relative to the file.
-- Values are read as the reference reads them, but it refuses a plain number of seconds and skips merge keys (`<<`), and
-  tags (`!name`) are refused here. Anchors and aliases work.
-- A peer does not start when two of its ports are equal ({ports},
-  `metrics.server.port`, `health.server.port`), unless they are 0, one is not used, or neither of their addresses
-  includes the other.
+- Values are read as the reference reads them, but it refuses a plain number of seconds and skips merge keys (`<<`).
+  Tags (`!name`) are refused here.
+- Two ports of a peer ({ports}, `metrics.server.port`,
+  `health.server.port`) must differ, unless they are 0 or their addresses do not overlap.
 """
 
 _DFDAEMON = """\
 ## A `dfdaemon.yaml`
 
-The reference's configuration loads as it is, also from Dragonfly's Helm chart and docker-compose templates. Its keys
-mean the same, and {moved}.
+The reference's configuration loads as it is. Its keys mean the same, and {moved}.
 
 - **Used**: {used}.
 - **Not yet**: {later}. What is below them is not used either.
 - **Never**:
 {never}
 
-One warning in the daemon's log names the keys of a file that are not used.
-
-Unknown keys are skipped in the reference's sections and at the top level; the same warning, on standard error for
-commands, names them with the nearest known name. They are an error in our own sections
-({ours}), or if they are very near to a name that only we have, such as
-`piece_timout`.
+One warning in the daemon's log names the keys of a file that are not used, and unknown keys, which are skipped in the
+reference's sections and at the top level (commands name them on standard error). Unknown keys are an error in our own
+sections ({ours}), or if they are very near to a name that only we have, such
+as `piece_timout`.
 
 A warning names what is used for a value that cannot hold here: {replaced}; for a size or duration below
-the least that is allowed, such as 0, the default; above the most, the most. In our own keys this is an error.
+the least that is allowed the default; above the most, the most. In our own keys this is an error.
 """
-
 
 _SHORTER = (
     (", (?:such as|without quotes|absolute or).*", ""),
