@@ -53,6 +53,8 @@ class Options(usage.Options):
     """Where the configuration is, wherever the working directory is by then."""
     dynconfig: Path | None = None
     """Likewise, the file with the schedulers; None where the command line names none."""
+    has_default_health_port = False
+    """Whether the configuration does not name the port of the pages for probes."""
 
     def opt_version(self) -> NoReturn:
         """Display the version of dragonfly_vortex and exit."""
@@ -71,6 +73,7 @@ class Options(usage.Options):
             self.loaded = load_config(self["config"])
             if self["dynconfig"] is not None:
                 self.dynconfig = Path(os.path.abspath(self["dynconfig"]))
+            self.has_default_health_port = self.loaded.config.health.server.port is None
             self.loaded = msgspec.structs.replace(self.loaded, config=_completed(self.loaded.config, self.dynconfig))
             if self.loaded.config.dynconfig.file is not None:
                 read_dynconfig(self.loaded.config.dynconfig.file)
@@ -121,6 +124,7 @@ def makeService(options: Options) -> IService:
     services = _Services(None if stream is None else log.observer(cast(TextIO, stream)))
     peer = _Peer(options.loaded.config, cast(IPeerReactor, reactor), options.loaded.warnings)
     peer.dynconfig = options.dynconfig
+    peer.can_do_without_health = options.has_default_health_port
     log.transfer_of = peer.transfer_of
     peer.inherited = inherited_sockets()
     ReloadBySignal(peer, options.file, log_file, log.change_levels).setServiceParent(services)

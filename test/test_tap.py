@@ -106,6 +106,7 @@ class OptionsTests(SynchronousTestCase):
         self.assertIsInstance(made, MultiService)
         (peer,) = (each for each in IServiceCollection(made) if isinstance(each, VortexService))
         self.assertEqual(peer.config, options.loaded.config)
+        self.assertTrue(peer.can_do_without_health)
         self.assertFalse((directory / "data").exists())
 
     def test_the_repositorys_configuration(self) -> None:

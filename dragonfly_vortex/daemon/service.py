@@ -13,6 +13,7 @@ from typing import ClassVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamServerEndpoint
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -85,6 +86,8 @@ class VortexService(Service):
         self._endpoints: Sequence[IStreamServerEndpoint] | None = None  # in place of the configuration's port
         self.inherited: Mapping[int, socket] = {}
         """Listening sockets that doors take in place of opening their ports, by these ports. Each serves once."""
+        self.can_do_without_health = False
+        """Whether the peer starts without the pages for probes where their port is taken."""
         self._store: PieceStore | None = None
         self._read_ahead: ReadAhead | None = None
         self._rechecks: Rechecks | None = None
@@ -230,9 +233,10 @@ class VortexService(Service):
             if metrics is not None:
                 metrics.start()
                 unless_opened.callback(metrics.stop, 0.0)
-            if health is not None:
-                health.start()
+            if health is not None and self._start_health(health):
                 unless_opened.callback(health.stop, 0.0)
+            else:
+                health = None
             for door in reversed(doors.values()):  # the first one may start workers
                 door.open()
                 unless_opened.callback(door.stop, 0.0)
@@ -455,6 +459,22 @@ class VortexService(Service):
         """The port of a door, which another door tells to children."""
         port: int | None = getattr(self.address_of(transport), "port", None)
         return port
+
+    def _start_health(self, health: IServer) -> bool:
+        """Serve the pages for probes; False where the peer does without."""
+        try:
+            health.start()
+        except CannotListenError as error:
+            if not self.can_do_without_health:
+                raise
+            # Another peer of this machine, ours or the reference's, has the port by default, too.
+            self.log.warn(
+                "no pages for probes: port {port} cannot be listened on ({error}); health.server.port names another",
+                port=error.port,
+                error=error.socketError.strerror or str(error.socketError),
+            )
+            return False
+        return True
 
     def _make_local_door(self, tasks: LocalTasks, metrics: TaskMetrics) -> LocalDoor | None:
         """The door for programs on this machine; a worker has none."""

@@ -518,6 +518,20 @@ class ServiceTests(TestCase):
         await stopped
         self.assertIsNone(peer.health_address)
 
+    async def test_default_health_port_in_use(self) -> None:
+        """A peer does without the pages for probes where their port is taken, if it may: it was not named, then."""
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            server = HealthServerConfig(ip="127.0.0.1", port=other.getsockname()[1])
+            peer = self.service(dataclasses.replace(self.config(), health=HealthConfig(server=server)))
+            self.assertRaises(CannotListenError, peer.startService)
+            peer.can_do_without_health = True
+            log = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
+            peer.startService()
+        self.assertIsNone(peer.health_address)
+        (line,) = (formatEvent(event) for event in log if event["log_level"] is LogLevel.warn)
+        expected = f"no pages for probes: port {server.port} cannot be listened on (Address already in use);"
+        self.assertEqual(line, f"{expected} health.server.port names another")
+
     async def test_not_ready_while_it_drains(self) -> None:
         """A peer that finishes a piece before it ends is healthy, and not ready."""
         peer = self.service(self.probed(upload=1_000_000))
