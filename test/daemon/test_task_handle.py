@@ -170,7 +170,8 @@ class DownloadTests(PeerTestCase):
         async for event in events:
             if isinstance(event, PieceKept):
                 order.append(event.number)
-        self.assertLess(order.index(15), 3)
+        # In order it would be the sixteenth; a few come before its announcement.
+        self.assertLess(order.index(15), 8)
 
 
 @implementer(IConsumer)
