@@ -39,7 +39,7 @@ class SchedulerConfig:
         metadata=setting(
             Duration(),
             "How long a scheduler may take to offer parents before another one is asked. More than 10s, such as the "
-            "reference's 3h, holds as 10s: a scheduler needs at most 3s, or hangs.",
+            "reference's 3h, counts as 10s.",
         ),
     )
     max_schedule_count: int = field(

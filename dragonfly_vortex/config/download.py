@@ -121,9 +121,8 @@ class DownloadConfig:
         default=BackToSource.LAST_RESORT,
         metadata=setting(
             Choice(BackToSource),
-            "When the source of a task is asked for a piece that no other parent has: `never`; as `last_resort`, when "
-            "no parent may announce it any more, or nothing has come for 5 s; `always`: at once, but parents have a "
-            "second to say what they have. See [A source](download.md#a-source).",
+            "When the source of a task is asked for a piece that no other parent has. See [A "
+            "source](download.md#a-source).",
         ),
     )
     concurrent_task_count: int = field(
