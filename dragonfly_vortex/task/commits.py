@@ -113,11 +113,15 @@ class Commits:
         """The download ends no sooner than what has been begun at its target, and fails with it."""
         under_way.add(change)
         change.addBoth(self._finished, under_way, change)
+        if change in under_way:  # or else the steps that follow are about to be taken in any case
+            change.addCallback(self._go_on)
 
     def _finished(self, result: Failure | None, under_way: set[Deferred[None]], change: Deferred[None]) -> None:
         """Something has been done at the target, or could not be."""
         under_way.discard(change)
         if isinstance(result, Failure):
             self._fail(result)
-        else:
-            self._advance()
+
+    def _go_on(self, _: None) -> None:
+        """Something has been done at the target, and not at once: see what can be done now."""
+        self._advance()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred, fail
+from twisted.internet.task import Clock
 
 from dragonfly_vortex.errors import OutputError, PieceTakenOver
 from dragonfly_vortex.events import DownloadedTask
@@ -29,6 +30,17 @@ class SlowTarget(OutputTarget):
         self.held.append(held)
         commit = super().commit
         return held.addCallback(lambda _: commit(metadata, piece_length, content_length))
+
+
+class CountingClock(Clock):
+    """A clock that counts how often it is asked: twice in each pass over what has changed, and a few times a piece."""
+
+    count = 0
+
+    def seconds(self) -> float:
+        """The time."""
+        self.count += 1
+        return super().seconds()
 
 
 class CommitTests(DownloadTestCase):
@@ -81,3 +93,19 @@ class CommitTests(DownloadTestCase):
         """A download fails with a commit that fails."""
         started = self.start(OutputError("the disk is full"))
         self.assert_failed(started, OutputError, "the disk is full")
+
+    def test_at_once(self) -> None:
+        """A commit that is done at once brings no pass of its own over what has changed."""
+        self.play(a=PlayedParent(content=CONTENT, piece_length=100))
+        clock = CountingClock()
+        started = TaskDownload(
+            clock,
+            at_once,
+            self.downloader,
+            kind=PieceKind.STANDARD,
+            task_id=sha256(CONTENT),
+            parents=["a"],
+            target=OutputTarget(self.target, at_once),
+        ).start()
+        self.assert_complete(started)
+        self.assertLessEqual(clock.count, 9 * 10)  # 10 a piece where it does
