@@ -26,6 +26,7 @@ __all__ = [
     "FileRange",
     "Found",
     "ImportRequest",
+    "ListedFile",
     "OpenPiece",
     "Origin",
     "OutputRequest",
@@ -97,6 +98,18 @@ class SourceStat(Struct, frozen=True, kw_only=True):
     content_length: int | None
     has_ranges: bool
     version: str = ""
+
+
+class ListedFile(Struct, frozen=True, kw_only=True):
+    """
+    A file that a source lists.
+
+    :param url: where it is.
+    :param content_length: bytes; None where the source does not say.
+    """
+
+    url: str
+    content_length: int | None
 
 
 class StoredTask(Struct, frozen=True, kw_only=True):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SkipTest
 
-from dragonfly_vortex.testing.scripted_origin import say
+from dragonfly_vortex.testing.scripted_origin import say, say_text
 from test.rpc.test_source_tasks import SourceTestCase
 
 VARIABLE = "DFVORTEX_DRAGONFLY_BIN"
@@ -113,6 +115,37 @@ class DfgetTests(CommandTestCase):
         status, said = await self.dfget(self.origin().url(), self.output, "--disable-back-to-source")
         self.assertEqual(status, 1)
         self.assertIn("expected a parent or a source, got none", said)
+
+
+class DirectoryTests(CommandTestCase):
+    """``dfget --recursive``, which lists a directory first, and then downloads each file."""
+
+    async def test_repository(self) -> None:
+        """The files of a hub's repository are in the output's directory, with the directories below."""
+        names = ("config.json", "weights/a b.bin")
+        listed = say_text(json.dumps({"siblings": [{"rfilename": name, "size": 1} for name in names]}))
+        origin = self.origin(listed)
+        hub = ("--recursive", "--hf-base-url", origin.url(""), "--hf-revision", "v1", "--hf-token", "secret")
+        output = self.directory / "output"
+        output.mkdir()
+        command = ("hf://owner/repository", "--output", output, "--no-progress", *hub)
+        self.assertEqual(await self.run_command("dfget", *command), (0, ""))
+        for name in names:
+            self.assertEqual((output / name).read_bytes(), self.content)
+        self.assertEqual(origin.asked[0].uri, "/api/models/owner/repository/revision/v1")
+        files = {f"/owner/repository/resolve/v1/{quote(name)}" for name in names}
+        self.assertEqual({each.uri for each in origin.asked[1:]}, files)
+        self.assertEqual({each.headers.get("authorization") for each in origin.asked}, {"Bearer secret"})
+
+    async def test_names_that_lead_out(self) -> None:
+        """A name that would lead out of the output's directory is refused, and no file is asked for."""
+        origin = self.origin(say_text(json.dumps({"siblings": [{"rfilename": "../../out"}]})))
+        output = self.directory / "output"
+        output.mkdir()
+        command = ("hf://owner/repository/", "--output", output, "--no-progress", "--recursive")
+        status, said = await self.run_command("dfget", *command, "--hf-base-url", origin.url(""))
+        self.assertEqual((status, "expected the path of a file" in said), (1, True), said)
+        self.assertEqual(len(origin.asked), 1)
 
 
 class DfcacheTests(CommandTestCase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,6 @@ from dragonfly_vortex.daemon.downloads import Downloads, is_complete
 from dragonfly_vortex.digest import new_hash, parse_digest
 from dragonfly_vortex.errors import (
     NoSchedulerKnown,
-    NoSourceKnown,
     NotStored,
     OutputError,
     OutputExists,
@@ -36,7 +35,6 @@ from dragonfly_vortex.model import (
     BlockSubject,
     ImportRequest,
     OpenPiece,
-    Origin,
     OutputRequest,
     StoredTask,
     TaskRequest,
@@ -187,14 +185,11 @@ class LocalTasks:
         membership = self._downloads.membership
         return fail(NoSchedulerKnown()) if membership is None else membership.delete_host()
 
-    def entries(self, url: str, headers: Mapping[str, str], *, is_foreign: bool) -> Deferred[SourceEntries]:
-        if url.endswith("/") or not url.startswith(("http://", "https://")):
-            return fail(
-                NoSourceKnown("expected the URL of a file, got that of a directory, or of a hub: none is listed")
-            )
-
+    def entries(self, request: TaskRequest) -> Deferred[SourceEntries]:
         async def ask() -> SourceEntries:
-            found = await self._downloads.sources.ask(Origin(url=url), headers, is_foreign=is_foreign)
+            if request.origin is not None and request.origin.url.endswith("/"):
+                return SourceEntries(0, {}, 200, await self._downloads.sources.list_files(request))
+            found = await self._downloads.sources.ask(request)
             return SourceEntries(found.content_length or 0, {}, 200)
 
         return Deferred.fromCoroutine(ask())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 from uuid import uuid4
 
+from msgspec.structs import replace
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
@@ -12,12 +14,15 @@ from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.shared_parents import SharedParents
 from dragonfly_vortex.errors import NoSourceKnown, PoolClosed
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
-from dragonfly_vortex.model import BackToSource, Origin, SourceStat, TaskRequest
-from dragonfly_vortex.source.location import is_url
+from dragonfly_vortex.model import BackToSource, ListedFile, SourceStat, TaskRequest
+from dragonfly_vortex.source.location import is_directory, is_url
 from dragonfly_vortex.source.policy import SourcePolicy
-from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["Sources"]
+
+_T = TypeVar("_T")
+
+_NEVER = "this peer asks no source (download.back_to_source)"
 
 
 class Sources:
@@ -33,40 +38,65 @@ class Sources:
         self._policy = SourcePolicy(config.seed_peer.sources)
         self._known_parents = known_parents
         self._metrics = metrics
-        self._asking: set[Deferred[SourceStat]] = set()
+        self._asking: set[Deferred[Any]] = set()
         self._is_stopped = False
 
-    def ask(self, origin: Origin, headers: Mapping[str, str], *, is_foreign: bool) -> Deferred[SourceStat]:
+    def ask(self, request: TaskRequest) -> Deferred[SourceStat]:
         """
         Ask a source what it has.
 
-        :param origin: its URL is asked for.
-        :param headers: what is sent along.
-        :param is_foreign: see :class:`~dragonfly_vortex.model.TaskRequest`.
+        :param request: its origin is asked for. Its ID is not used.
         :returns: fails with :class:`~dragonfly_vortex.errors.InvalidOrigin` where it has no URL of a source, with
             :class:`~dragonfly_vortex.errors.NoSourceKnown` where sources are never asked, and with a
             :class:`~dragonfly_vortex.errors.SourceError` where the source does not answer well.
         """
+        return self._track(self._ask(request))
+
+    def list_files(self, request: TaskRequest) -> Deferred[list[ListedFile]]:
+        """
+        Ask a hub of models for the files of a repository, or of a directory there.
+
+        :param request: see :meth:`ask`.
+        :returns: fails as :meth:`ask` does, and with :class:`~dragonfly_vortex.errors.NoSourceKnown` for any other
+            source: none is listed.
+        """
+        return self._track(self._list(request))
+
+    def _track(self, question: Coroutine[Deferred[Any], Any, _T]) -> Deferred[_T]:
+        """Ask a question, until the peer is stopped."""
         if self._is_stopped:
+            question.close()
             return fail(PoolClosed("expected a running peer, got one that is stopped"))
-        asking = Deferred.fromCoroutine(self._ask(origin, headers, is_foreign=is_foreign))
+        asking = Deferred.fromCoroutine(question)
         self._asking.add(asking)
 
-        def ended(result: SourceStat | Failure) -> SourceStat | Failure:
+        def ended(result: _T | Failure) -> _T | Failure:
             self._asking.discard(asking)
             return result
 
         return asking.addBoth(ended)
 
-    async def _ask(self, origin: Origin, headers: Mapping[str, str], *, is_foreign: bool) -> SourceStat:
-        name = str(uuid4())  # no task has it
-        request = TaskRequest(
-            kind=PieceKind.STANDARD, task_id=name, origin=origin, headers=headers, is_foreign=is_foreign
-        )
+    async def _list(self, request: TaskRequest) -> list[ListedFile]:
+        origin = request.origin
+        if origin is None or not is_directory(origin.url):
+            raise NoSourceKnown("expected a directory of a hub of models (hf), got another one: none is listed")
         with self._known_parents() as parents:
-            source = self.add(parents, request)
+            if parents.config.download.back_to_source is BackToSource.NEVER:
+                raise NoSourceKnown(_NEVER)
+            return await parents.negotiation.list_source(
+                origin,
+                tuple(request.headers.items()),
+                token=request.token,
+                may_connect=self._policy.allows if request.is_foreign else None,
+                metrics=self._metrics,
+            )
+
+    async def _ask(self, request: TaskRequest) -> SourceStat:
+        name = str(uuid4())  # no task has it
+        with self._known_parents() as parents:
+            source = self.add(parents, replace(request, task_id=name))
             if not source:
-                raise NoSourceKnown("this peer asks no source (download.back_to_source)")
+                raise NoSourceKnown(_NEVER)
             try:
                 return await parents.negotiation.stat_source(source, name)
             finally:

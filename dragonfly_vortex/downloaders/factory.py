@@ -19,7 +19,7 @@ from dragonfly_vortex.config import Config
 from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.errors import UnknownProtocol, WrongTransport
 from dragonfly_vortex.interfaces import IDownloader, IPieceAnnouncer
-from dragonfly_vortex.model import Origin, SourceStat
+from dragonfly_vortex.model import ListedFile, Origin, SourceStat
 from dragonfly_vortex.peer_exchange import PeerExchange
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport_table import BEST, SOURCES, Transport, load_code, transports_named
@@ -226,9 +226,7 @@ class Negotiation:
         :raises UsageError: the environment names a proxy that cannot be used.
         :raises ValueError: the negotiation was made without a source.
         """
-        if self._auto is None:
-            raise ValueError("expected a negotiation with has_source=True, got one without")
-        sources = cast("SourceDownloader", self._auto.prepare(SOURCES[0].name))
+        sources = self._sources()
         restricted = {} if may_connect is None else {"may_connect": may_connect}
         address = sources.add(task_id, origin, headers, token=token, version=version, metrics=metrics, **restricted)
         self.announcers[address] = sources.announcer(address)
@@ -241,9 +239,26 @@ class Negotiation:
         :param address: as :meth:`add_source` has given it.
         :returns: fails with a :class:`~dragonfly_vortex.errors.SourceError`.
         """
-        if self._auto is None:
-            raise ValueError("expected a negotiation with has_source=True, got one without")
-        return cast("SourceDownloader", self._auto.prepare(SOURCES[0].name)).stat(address, task_id)
+        return self._sources().stat(address, task_id)
+
+    def list_source(
+        self,
+        origin: Origin,
+        headers: Sequence[tuple[str, str]] = (),
+        *,
+        token: str = "",
+        may_connect: Callable[[str, str | None], bool] | None = None,
+        metrics: TaskMetrics | None = None,
+    ) -> Deferred[list[ListedFile]]:
+        """
+        Ask a hub of models for the files of a repository. The parameters are those of :meth:`add_source`.
+
+        :returns: fails with a :class:`~dragonfly_vortex.errors.SourceError`, and with
+            :class:`~twisted.internet.defer.TimeoutError`.
+        :raises InvalidOrigin: the origin names no repository.
+        """
+        restricted = {} if may_connect is None else {"may_connect": may_connect}
+        return self._sources().list_files(origin, headers, token=token, metrics=metrics, **restricted)
 
     def remove_source(self, address: str, task_id: str) -> None:
         """
@@ -252,7 +267,13 @@ class Negotiation:
         :param address: as :meth:`add_source` has given it.
         """
         if self._auto is not None:
-            cast("SourceDownloader", self._auto.prepare(SOURCES[0].name)).remove(address, task_id)
+            self._sources().remove(address, task_id)
+
+    def _sources(self) -> SourceDownloader:
+        """What asks sources."""
+        if self._auto is None:
+            raise ValueError("expected a negotiation with has_source=True, got one without")
+        return cast("SourceDownloader", self._auto.prepare(SOURCES[0].name))
 
     def _learn(self, parent: str, address: str) -> None:
         """A parent has told where it offers another transport."""

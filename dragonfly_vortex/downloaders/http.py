@@ -19,9 +19,10 @@ from dragonfly_vortex.errors import ParentUnreachable, PoolClosed
 from dragonfly_vortex.geometry import piece_count, piece_span
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IPieceAnnouncer
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
-from dragonfly_vortex.model import DownloadPieceResponse, Origin, SourceStat, piece_id
+from dragonfly_vortex.model import DownloadPieceResponse, ListedFile, Origin, SourceStat, piece_id
 from dragonfly_vortex.source.agent import MayConnect, SourceAgent
 from dragonfly_vortex.source.http import HTTPSource
+from dragonfly_vortex.source.hub import list_files
 from dragonfly_vortex.source.location import Header, locate
 from dragonfly_vortex.source.pieces import SourcePieces
 from dragonfly_vortex.source.proxies import Proxies
@@ -114,14 +115,9 @@ class SourceDownloader(ByKind):
         :returns: its address.
         :raises InvalidOrigin: it is no URL of a source.
         """
-        if may_connect not in self._agents:
-            self._agents[may_connect] = self._make_agent(may_connect)
-        environment = dict(os.environ)
-        if may_connect is not _anywhere:
-            environment.pop("HF_TOKEN", None)
-        location = locate(origin, headers, token=token, environment=environment)
-        self._pieces[location.name, task_id] = SourcePieces(
-            HTTPSource(location, self._agents[may_connect], metrics),
+        source = self._source(origin, headers, token, may_connect, metrics)
+        self._pieces[source.name, task_id] = SourcePieces(
+            source,
             self._clock,
             self._limiter,
             timeout=self._piece_timeout,
@@ -129,7 +125,46 @@ class SourceDownloader(ByKind):
             version=version,
             splicer=self._splicer,
         )
-        return location.name
+        return source.name
+
+    def list_files(
+        self,
+        origin: Origin,
+        headers: Sequence[Header] = (),
+        *,
+        token: str = "",
+        may_connect: MayConnect = _anywhere,
+        metrics: TaskMetrics | None = None,
+    ) -> Deferred[list[ListedFile]]:
+        """
+        Ask a hub of models for the files of a repository. The parameters are those of :meth:`add`.
+
+        :returns: fails with a :class:`~dragonfly_vortex.errors.SourceError`, and with
+            :class:`~twisted.internet.defer.TimeoutError` after the time for a piece.
+        """
+        listing = list_files(self._source(origin, headers, token, may_connect, metrics), origin)
+        return listing.addTimeout(self._piece_timeout, self._clock)
+
+    def _source(
+        self,
+        origin: Origin,
+        headers: Sequence[Header],
+        token: str,
+        may_connect: MayConnect,
+        metrics: TaskMetrics | None,
+    ) -> HTTPSource:
+        """
+        What asks for an origin.
+
+        :raises InvalidOrigin: it is no URL of a source.
+        """
+        if may_connect not in self._agents:
+            self._agents[may_connect] = self._make_agent(may_connect)
+        environment = dict(os.environ)
+        if may_connect is not _anywhere:
+            environment.pop("HF_TOKEN", None)
+        location = locate(origin, headers, token=token, environment=environment)
+        return HTTPSource(location, self._agents[may_connect], metrics)
 
     def remove(self, address: str, task_id: str) -> None:
         """Forget the source of a task: what is under way of it ends."""

@@ -11,6 +11,7 @@ from dragonfly_vortex.model import (
     ArrivedPiece,
     BlockSubject,
     ImportRequest,
+    ListedFile,
     OpenPiece,
     OutputRequest,
     StoredTask,
@@ -31,11 +32,13 @@ class SourceEntries(NamedTuple):
     :param content_length: bytes of what is there; 0 where that is not known.
     :param headers: of its answer.
     :param status: its HTTP status.
+    :param files: those of a directory, and of all directories below it.
     """
 
     content_length: int
     headers: Mapping[str, str]
     status: int
+    files: Sequence[ListedFile] = ()
 
 
 class PeerTasks(Protocol):
@@ -114,5 +117,9 @@ class PeerTasks(Protocol):
     def leave(self) -> Deferred[None]:
         """Have schedulers forget this peer."""
 
-    def entries(self, url: str, headers: Mapping[str, str], *, is_foreign: bool) -> Deferred[SourceEntries]:
-        """Ask a source about a URL."""
+    def entries(self, request: TaskRequest) -> Deferred[SourceEntries]:
+        """
+        Ask a source about a URL: the files of a directory, or the length of a file.
+
+        :param request: its origin is asked for, and no task has its ID.
+        """

@@ -20,7 +20,7 @@ from dragonfly_vortex.storage.content import is_task_id
 from dragonfly_vortex.wire import PieceKind
 from dragonfly_vortex.wire.messages import printable
 
-__all__ = ["CallRefused", "DownloadOrder", "block_subject", "download_order", "import_order"]
+__all__ = ["CallRefused", "DownloadOrder", "block_subject", "download_order", "import_order", "source_question"]
 
 _PRIORITY = 6
 """The last of the priorities, and that of a request which has none, as of ``dfget``."""
@@ -104,7 +104,7 @@ def download_order(method: TaskMethod, message: Any, *, is_foreign: bool) -> Dow
         # That of the ID is the better one: it holds for all callers.
         digest=(origin.by_blob_digest and digest_in_url(origin.url)) or digest,
         headers=headers,
-        token=_hub(message).token if _hub(message) is not None else "",
+        token=_token(message),
         may_ask_source=not getattr(message, "disable_back_to_source", False),
         must_ask_source=getattr(message, "need_back_to_source", False),
         must_ask_scheduler=getattr(message, "scheduling_policy", common_pb2.AUTO) == common_pb2.ALWAYS,
@@ -149,6 +149,28 @@ def import_order(method: TaskMethod, message: Any) -> ImportRequest:
         ttl=message.ttl.ToTimedelta().total_seconds() if message.HasField("ttl") else None,
         replica_count=message.persistent_replica_count,
     )
+
+
+def source_question(message: Any, *, is_foreign: bool) -> TaskRequest:
+    """
+    Read a request for what a source lists.
+
+    :param is_foreign: whether it came over the network.
+    """
+    return TaskRequest(
+        kind=PieceKind.STANDARD,
+        task_id=message.task_id,
+        origin=_origin(PieceKind.STANDARD, message),
+        headers=dict(message.request_header),
+        token=_token(message),
+        is_foreign=is_foreign,
+    )
+
+
+def _token(message: Any) -> str:
+    """The token for a hub of models; empty for none."""
+    hub = _hub(message)
+    return "" if hub is None else str(hub.token)
 
 
 def _origin(kind: PieceKind, message: Any) -> Origin:

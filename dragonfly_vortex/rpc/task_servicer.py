@@ -49,7 +49,13 @@ from dragonfly_vortex.rpc.methods import LOCAL_SERVICE, TaskMethod, listed_reply
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks, SourceEntries
 from dragonfly_vortex.rpc.status import Status, status_of
 from dragonfly_vortex.rpc.streams import Context
-from dragonfly_vortex.rpc.task_orders import CallRefused, block_subject, download_order, import_order
+from dragonfly_vortex.rpc.task_orders import (
+    CallRefused,
+    block_subject,
+    download_order,
+    import_order,
+    source_question,
+)
 from dragonfly_vortex.rpc.task_stream import DownloadStream
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from dragonfly_vortex.wire.messages import printable
@@ -247,10 +253,13 @@ class TaskRPCs:
     async def _entries(self, message: Any) -> Message:
         with self._metrics.call("ListEntries", PieceKind.STANDARD):
             self._require_right()
-            ask = partial(self._tasks.entries, message.url, dict(message.request_header), is_foreign=not self._is_local)
+            ask = partial(self._tasks.entries, source_question(message, is_foreign=not self._is_local))
             found: SourceEntries = await self._thread.ask(ask)
         return dfdaemon_pb2.ListTaskEntriesResponse(
-            content_length=found.content_length, response_header=dict(found.headers), status_code=found.status
+            content_length=found.content_length,
+            response_header=dict(found.headers),
+            status_code=found.status,
+            entries=[dfdaemon_pb2.Entry(url=each.url, content_length=each.content_length or 0) for each in found.files],
         )
 
     async def _leave(self, message: Any) -> Message:

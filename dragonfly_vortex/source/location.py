@@ -11,6 +11,7 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from dragonfly_vortex import __version__
@@ -18,7 +19,18 @@ from dragonfly_vortex.errors import InvalidOrigin, UsageError
 from dragonfly_vortex.identity import shown_url
 from dragonfly_vortex.model import Origin
 
-__all__ = ["HF_ENDPOINT", "Header", "Location", "is_url", "locate", "name_of", "origin_from", "parse_header"]
+__all__ = [
+    "HF_ENDPOINT",
+    "Header",
+    "Location",
+    "Repository",
+    "is_directory",
+    "is_url",
+    "locate",
+    "name_of",
+    "origin_from",
+    "parse_header",
+]
 
 Header = tuple[str, str]
 """Name and value of a header of HTTP."""
@@ -30,7 +42,7 @@ _HUB = "hf"
 _SCHEMES = ("http", "https", _HUB)
 
 _REPOSITORY = re.compile(
-    r"(?:(?P<kind>models|datasets|spaces)/)?(?!models/|datasets/|spaces/)(?P<name>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<path>.+)"
+    r"(?:(?P<kind>models|datasets|spaces)/)?(?!models/|datasets/|spaces/)(?P<name>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<path>.*)"
 )
 
 _DEFAULT_REVISION = "main"
@@ -68,9 +80,69 @@ class Location:
     headers: tuple[Header, ...] = field(repr=False)
 
 
+class Repository(NamedTuple):
+    """
+    What a URL names on a hub of models.
+
+    :param kind: ``models``, ``datasets`` or ``spaces``; empty where the URL does not say, which means ``models``.
+    :param name: owner and name.
+    :param revision: a branch, a tag or a commit.
+    :param path: of the file, as URLs have it, or of a directory, with a slash at its end; empty for all of it.
+    """
+
+    kind: str
+    name: str
+    revision: str
+    path: str
+
+    @classmethod
+    def of(cls, origin: Origin) -> Repository:
+        """
+        Read an origin.
+
+        :raises InvalidOrigin: it names no repository.
+        """
+        found = _REPOSITORY.fullmatch(origin.url.partition("://")[2])
+        if found is None:
+            raise _invalid(origin.url)
+        revision = origin.revision or unquote(found["revision"] or _DEFAULT_REVISION)
+        return cls(found["kind"] or "", found["name"], revision, found["path"])
+
+    @property
+    def url(self) -> str:
+        """The URL of the whole repository, without the revision, which is a field of its own, as in the reference."""
+        return f"{_HUB}://{f'{self.kind}/' if self.kind else ''}{self.name}/"
+
+    def require_file(self) -> None:
+        """
+        See whether it is a file.
+
+        :raises InvalidOrigin: it is none.
+        """
+        if not self.path:
+            raise _invalid(self.url)
+
+    def place(self, endpoint: str) -> str:
+        """
+        The URL of a file on a hub, or of the list of files, by the hub's interface over HTTP.
+
+        :param endpoint: the hub's.
+        """
+        hub, revision = endpoint.rstrip("/"), quote(self.revision, safe="")
+        if not self.path or self.path.endswith("/"):
+            return f"{hub}/api/{self.kind or 'models'}/{self.name}/revision/{revision}"
+        kind = f"{self.kind}/" if self.kind in ("datasets", "spaces") else ""
+        return f"{hub}/{kind}{self.name}/resolve/{revision}/{self.path}"
+
+
 def is_url(text: str) -> bool:
     """Whether a text is the URL of a source, and not a task's ID."""
     return text.partition("://")[0].lower() in _SCHEMES and "://" in text
+
+
+def is_directory(url: str) -> bool:
+    """Whether a URL is that of a repository on a hub of models, or of a directory there, and not of a file."""
+    return url.lower().startswith(f"{_HUB}://") and url.endswith("/")
 
 
 def name_of(url: str) -> str:
@@ -95,10 +167,9 @@ def origin_from(url: str) -> Origin:
     parts = _split(url)
     if parts.scheme != _HUB:
         return Origin(url=url)
-    found = _repository(url)
-    kind = f"{found['kind']}/" if found["kind"] else ""
-    revision = unquote(found["revision"] or _DEFAULT_REVISION)
-    return Origin(url=f"{_HUB}://{kind}{found['name']}/{found['path']}", revision=revision)
+    found = Repository.of(Origin(url=url))
+    found.require_file()
+    return Origin(url=f"{found.url}{found.path}", revision=found.revision)
 
 
 def locate(
@@ -107,9 +178,11 @@ def locate(
     """
     Find where an origin leads.
 
-    :param origin: its URL and its revision are read.
+    :param origin: its URL, its revision and, for a hub of models, its endpoint are read. A directory of a hub leads to
+        the list of the repository's files.
     :param headers: what the user wants to be sent. Those that a download sets itself are left out.
-    :param token: the token for a hub of models; the environment's ``HF_TOKEN`` where it is empty.
+    :param token: the token for a hub of models; the environment's ``HF_TOKEN`` where it is empty, and the origin names
+        no hub of its own.
     :param environment: with ``HF_TOKEN``, and with ``HF_ENDPOINT`` for the address of a mirror; None for an empty one.
     :raises InvalidOrigin: it is no URL of a source, or a header is none.
     """
@@ -119,8 +192,9 @@ def locate(
     parts = _split(origin.url)
     url, credentials = origin.url, _basic(parts)
     if parts.scheme == _HUB:
-        url = _on_hub(origin, environment.get("HF_ENDPOINT") or HF_ENDPOINT)
-        token = token or environment.get("HF_TOKEN", "")
+        url = Repository.of(origin).place(origin.endpoint or environment.get("HF_ENDPOINT") or HF_ENDPOINT)
+        if not origin.endpoint:  # the token of the environment is for its own hub
+            token = token or environment.get("HF_TOKEN", "")
         credentials = f"Bearer {token}" if token else ""
     wanted = [header for header in headers if header[0].lower() not in _OURS]
     if credentials and not any(name.lower() == "authorization" for name, _ in headers):
@@ -178,23 +252,5 @@ def _basic(parts: SplitResult) -> str:
     return "Basic " + base64.b64encode(f"{unquote(name)}:{unquote(password)}".encode()).decode("ascii")
 
 
-def _repository(url: str) -> re.Match[str]:
-    """
-    What a hub's URL names.
-
-    :raises InvalidOrigin: it names no file.
-    """
-    found = _REPOSITORY.fullmatch(url.partition("://")[2])
-    if found is None:
-        raise InvalidOrigin(
-            f"expected {_HUB}://[datasets/|spaces/]OWNER/REPOSITORY[@REVISION]/PATH, got {name_of(url)!r}"
-        )
-    return found
-
-
-def _on_hub(origin: Origin, endpoint: str) -> str:
-    """The URL of a file on a hub, by its interface over HTTP."""
-    found = _repository(origin.url)
-    kind = f"{found['kind']}/" if found["kind"] in ("datasets", "spaces") else ""
-    revision = quote(origin.revision or unquote(found["revision"] or _DEFAULT_REVISION), safe="")
-    return f"{endpoint.rstrip('/')}/{kind}{found['name']}/resolve/{revision}/{found['path']}"
+def _invalid(url: str) -> InvalidOrigin:
+    return InvalidOrigin(f"expected {_HUB}://[datasets/|spaces/]OWNER/REPOSITORY[@REVISION]/PATH, got {name_of(url)!r}")

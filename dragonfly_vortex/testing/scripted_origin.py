@@ -24,7 +24,19 @@ from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-__all__ = ["Asked", "Fault", "ScriptedOrigin", "cut_off", "encoded", "hang", "redirect", "say", "shifted", "whole"]
+__all__ = [
+    "Asked",
+    "Fault",
+    "ScriptedOrigin",
+    "cut_off",
+    "encoded",
+    "hang",
+    "redirect",
+    "say",
+    "say_text",
+    "shifted",
+    "whole",
+]
 
 _RANGE = re.compile(r"bytes=([0-9]+)-([0-9]+)")
 
@@ -224,6 +236,15 @@ def say(status: int, **headers: str) -> Fault:
             request.setHeader(name.replace("_", "-"), value)
         request.setHeader("Content-Length", "0")
         request.finish()
+
+    return answer
+
+
+def say_text(text: str) -> Fault:
+    """Answer with a text."""
+
+    def answer(origin: ScriptedOrigin, request: Request, asked: Asked) -> None:
+        origin.send(request, text.encode())
 
     return answer
 

@@ -86,6 +86,22 @@ class HubTests(SynchronousTestCase):
         location = locate(Origin(url="http://h/f"), token="a", environment=environment)
         self.assertNotIn("Authorization", dict(location.headers))
 
+    def test_endpoint_of_a_request(self) -> None:
+        """The hub that a request names is asked, without the token of the environment, which is for another hub."""
+        origin = Origin(url="hf://o/r/f", endpoint="http://mirror")
+        for token, expected in (("a", "Bearer a"), ("", None)):
+            location = locate(origin, token=token, environment={"HF_TOKEN": "b", "HF_ENDPOINT": "http://other"})
+            self.assertEqual(location.url, "http://mirror/o/r/resolve/main/f")
+            self.assertEqual(dict(location.headers).get("Authorization"), expected)
+
+    def test_directory(self) -> None:
+        """A directory leads to the list of all files of its repository."""
+        for url, expected in (
+            ("hf://o/r/", "models/o/r/revision/main"),
+            ("hf://spaces/o/r@a/d/", "spaces/o/r/revision/a"),
+        ):
+            self.assertEqual(locate(Origin(url=url)).url, f"https://huggingface.co/api/{expected}")
+
     def test_no_file(self) -> None:
         """A whole repository is no file."""
         for url in ("hf://o/r", "hf://o", "hf://datasets/o/r", "hf://o/r/"):
