@@ -24,8 +24,12 @@ __all__ = [
 MAX_PIECE_LENGTH = 1 << 30
 """Bytes that a piece may have at the most. Dragonfly's own pieces end at 64 MiB."""
 
-MAX_PIECE_COUNT = 1 << 32
-"""Pieces that a task may have: a number has 32 bits on the wire."""
+MAX_PIECE_COUNT = 1 << 20
+"""
+Pieces that a task may have: 4 TiB in pieces of 4 MiB, the least piece length that a user of the reference may choose
+(``MIN_PIECE_LENGTH``, ``dragonfly-client-config`` 1.5.10), and 64 TiB in the longest pieces of its rule. On the wire a
+number has 32 bits, but a download keeps some state for each piece.
+"""
 
 MAX_CONTENT_LENGTH = (1 << 63) - 1
 """Bytes that a task may have: no file can be longer."""

@@ -87,7 +87,7 @@ class CheckLengthsTests(SynchronousTestCase):
 
     def test_accepted(self) -> None:
         """The limits themselves are inside them."""
-        for content_length, piece_length in ((0, 1), (1 << 32, 1), (MAX_CONTENT_LENGTH >> 2, MAX_PIECE_LENGTH)):
+        for content_length, piece_length in ((0, 1), (1 << 20, 1), (4 << 40, 4 << 20), (1 << 50, MAX_PIECE_LENGTH)):
             check_lengths(content_length, piece_length)
         check_lengths(None, MAX_PIECE_LENGTH)
 
@@ -99,7 +99,7 @@ class CheckLengthsTests(SynchronousTestCase):
             (1, 0, "of 1 to 1073741824 bytes, got 0"),
             (1, MAX_PIECE_LENGTH + 1, "of 1 to 1073741824 bytes, got 1073741825"),
             (None, 0, "of 1 to 1073741824 bytes, got 0"),
-            ((1 << 32) + 1, 1, "at most 4294967296 pieces, got 4294967297"),
+            ((1 << 20) + 1, 1, "at most 1048576 pieces, got 1048577"),
         ):
             with self.assertRaisesRegex(StorageError, message):
                 check_lengths(content_length, piece_length)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred, fail
-from twisted.internet.interfaces import IReactorTCP, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTCP, IReactorTime
 from zope.interface import implementer
 
 from dragonfly_vortex.config import Config
@@ -35,6 +35,9 @@ __all__ = ["SourceDownloader", "build"]
 
 _READ_SIZE = 256 * 1024
 """Bytes to read from a socket at a time. Twisted's default is a quarter of it."""
+
+_BATCH = 256
+"""Pieces that a source announces in one turn of the reactor."""
 
 
 def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket, dial: Dial | None = None) -> SourceDownloader:
@@ -239,28 +242,39 @@ class SourceAnnouncer:
     ) -> Callable[[], None]:
         pieces = self._pieces[self._address, task_id]
         is_ended = False
+        next_call: IDelayedCall
 
         def end() -> None:
             nonlocal is_ended
             is_ended = True
-            if asking.active():
-                asking.cancel()
+            if next_call.active():
+                next_call.cancel()
 
         def tell(stat: SourceStat) -> None:
             length, piece_length = stat.content_length, pieces.piece_length or 0
             if is_ended:
                 return
             on_layout(length, piece_length)
-            for number in range(0 if length is None else piece_count(length, piece_length)):
+            tell_pieces(0, length, piece_length)
+
+        def tell_pieces(first: int, length: int | None, piece_length: int) -> None:
+            """Announce the next batch. The rest waits for the next turn: the length of a task is not ours to choose."""
+            nonlocal next_call
+            count = 0 if length is None else piece_count(length, piece_length)
+            for number in range(first, min(first + _BATCH, count)):
                 if is_ended:
                     return
                 on_piece(number, *piece_span(number, length or 0, piece_length))
-            if not is_ended:
+            if is_ended:
+                return
+            if first + _BATCH < count:
+                next_call = self._clock.callLater(0, tell_pieces, first + _BATCH, length, piece_length)
+            else:
                 on_end(length is not None)
 
         def fail_to_tell(_: object) -> None:
             if not is_ended:
                 on_end(False)  # a request for a piece tells why
 
-        asking = self._clock.callLater(0, lambda: pieces.stat().addCallbacks(tell, fail_to_tell))
+        next_call = self._clock.callLater(0, lambda: pieces.stat().addCallbacks(tell, fail_to_tell))
         return end

@@ -28,9 +28,10 @@ from dragonfly_vortex.errors import (
     SourceRefused,
     SourceTruncated,
     SourceUnavailable,
+    StorageError,
     UnexpectedPiece,
 )
-from dragonfly_vortex.geometry import piece_count, piece_length_for, piece_span
+from dragonfly_vortex.geometry import check_lengths, piece_count, piece_length_for, piece_span
 from dragonfly_vortex.interfaces import DownloadPieceRequest, ISocketConsumer, ISource
 from dragonfly_vortex.model import DownloadPieceResponse, SourceStat, piece_id
 from dragonfly_vortex.source.stream import Flow, PieceStream, the_end
@@ -230,7 +231,9 @@ class SourcePieces:
                 reason = f"expected version {self._version}, got {result.version or '-'}"
                 result = Failure(SourceChanged(self._source.name, reason))
             else:
-                self._stat = result
+                result = self._checked(result)
+        if isinstance(result, SourceStat):
+            self._stat = result
         if isinstance(result, Failure):
             asked = result.value.retry_after if isinstance(result.value, SourceUnavailable) else 0.0
             self._failure, self._failed_until = result, self._clock.seconds() + max(_PAUSE, asked)
@@ -241,6 +244,14 @@ class SourcePieces:
                 each.errback(result)
             else:
                 each.callback(result)
+
+    def _checked(self, stat: SourceStat) -> SourceStat | Failure:
+        """What the source has said, or a refusal of a content that has too many pieces."""
+        try:
+            check_lengths(stat.content_length, self._wanted_length or piece_length_for(stat.content_length or 0))
+        except StorageError as error:
+            return Failure(SourceRefused(self._source.name, str(error)))
+        return stat
 
     # -- errors --------------------------------------------------------------------------------------------------------
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
-from twisted.internet.defer import Deferred
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IConsumer
+from twisted.internet.task import Clock, deferLater
 from twisted.internet.threads import deferToThread, deferToThreadPool
+from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.http import Request
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.address import ParentAddress
@@ -28,10 +31,13 @@ from dragonfly_vortex.config import (
 from dragonfly_vortex.config.model import UploadConfig, UploadServerConfig
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
+from dragonfly_vortex.downloaders.http import SourceAnnouncer
 from dragonfly_vortex.errors import NoParentLeft, ParentRefused, TaskDigestMismatch, TaskNotFound, UnexpectedPiece
 from dragonfly_vortex.events import DownloadedTask, DownloadEvent, PieceKept, Waiting
-from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget
-from dragonfly_vortex.model import BackToSource, Origin
+from dragonfly_vortex.geometry import MAX_PIECE_COUNT
+from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, ISource
+from dragonfly_vortex.model import BackToSource, Origin, SourceStat
+from dragonfly_vortex.source.pieces import SourcePieces
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.remover import remove_task
@@ -39,6 +45,7 @@ from dragonfly_vortex.task import source_choice
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.testing.scripted_origin import Asked, ScriptedOrigin, cut_off, say, whole
+from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport_table import transport_of_scheme
 from dragonfly_vortex.wire import PieceKind, TrafficType
 from test.source.origins import SourceCase, pattern
@@ -219,6 +226,12 @@ class AloneTests(SourceDownloadCase):
         self.assertIsInstance(error, TaskDigestMismatch)
         self.assertFalse(self.output.exists())
 
+    async def test_too_many_pieces(self) -> None:
+        """A piece length that gives too many pieces is an error in one line."""
+        origin = self.origin(bytes(MAX_PIECE_COUNT + 1))
+        error = await self.failure_of(self.as_deferred(self.download(origin, piece_length=1)))
+        self.assertRegex(str(cast(NoParentLeft, error).last), "at most 1048576 pieces, got 1048577 pieces")
+
     async def test_another_version_in_the_middle(self) -> None:
         """Where the content changes the download fails: its first half would be of another version."""
         origin = self.origin(CONTENT, script=[None, None])
@@ -256,6 +269,81 @@ class AloneTests(SourceDownloadCase):
         began = self.clock.seconds()
         await self.download(self.origin(CONTENT), negotiation=self.negotiation(rate=2_000_000))
         self.assertGreater(self.clock.seconds() - began, 0.5)
+
+
+class AnnouncerTests(SynchronousTestCase):
+    """What a source announces."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.told: list[int] = []
+        self.ended: list[bool] = []
+
+    def start(self, length: int, next_turn: Callable[[], None] = lambda: None) -> Callable[[], None]:
+        """
+        Announce a content in pieces of one byte.
+
+        :param next_turn: called in the turn after that of the first announcement.
+        :returns: ends it.
+        """
+        pieces = SourcePieces(
+            SourceOf(length), self.clock, TokenBucket(1 << 40, self.clock), timeout=10.0, piece_length=1
+        )
+        return SourceAnnouncer("source", {("source", "task"): pieces}, self.clock).start(
+            PieceKind.STANDARD,
+            "task",
+            lambda *_: cast(None, self.clock.callLater(0, next_turn)),
+            lambda number, *_: self.told.append(number),
+            self.ended.append,
+        )
+
+    def test_in_batches(self) -> None:
+        """A source of many pieces does not announce all of them in one turn of the reactor."""
+        before: list[int] = []
+        self.start(10_000, lambda: before.append(len(self.told)))
+        self.clock.advance(0)
+        self.assertLess(before[0], 1000)
+        self.assertEqual((self.told, self.ended), (list(range(10_000)), [True]))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_stopped(self) -> None:
+        """Between two batches it can be stopped."""
+        stop = self.start(10_000, lambda: stop())
+        self.clock.advance(0)
+        self.assertLess(len(self.told), 1000)
+        self.assertEqual(self.ended, [])
+
+    def test_too_many(self) -> None:
+        """A source of too many pieces announces none."""
+        self.start(MAX_PIECE_COUNT + 1)
+        self.clock.advance(0)
+        self.assertEqual((self.told, self.ended), ([], [False]))
+
+
+@implementer(ISource)
+class SourceOf:
+    """
+    A source that has metadata alone.
+
+    :param length: bytes of its content.
+    """
+
+    name = "source"
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    def stat(self) -> Deferred[SourceStat]:
+        """Say it."""
+        return succeed(SourceStat(content_length=self._length, version="1", has_ranges=True))
+
+    def fetch(self, start: int, length: int | None, consumer: IConsumer) -> Deferred[None]:
+        """Give nothing."""
+        return fail(NotImplementedError())
+
+    def stop(self) -> Deferred[None]:
+        """End."""
+        return succeed(None)
 
 
 class BesidePeersTests(SourceDownloadCase):
