@@ -30,6 +30,7 @@ from zope.interface import implementer
 from dragonfly_vortex.config import LogConfig, LogFormat
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.model import TaskRequest
+from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["DaemonLog", "TransferLog", "json_line", "text_line"]
 
@@ -150,18 +151,24 @@ class TransferLog:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._limited_log = LimitedLog(self.log, clock)
-        self._ids: dict[str, str] = {}  # by task
+        self._ids: dict[tuple[str, PieceKind], str] = {}
 
     def id_of(self, task_id: str) -> str:
-        """The ID of the download of a task that is under way; empty where there is none. For any thread."""
-        return self._ids.get(task_id, "")
+        """
+        The ID of the download of a task that is under way; empty where there is none, or where tasks of two kinds have
+        this ID and are under way: a line names the task's ID alone. For any thread.
+        """
+        found = [self._ids.get((task_id, kind), "") for kind in PieceKind]
+        ids = [each for each in found if each]
+        return ids[0] if len(ids) == 1 else ""
 
     @contextmanager
     def transfer(self, request: TaskRequest) -> Iterator[None]:
         """A download, inside the block."""
         log = self._limited_log if request.is_foreign else self.log
         task_id = request.task_id
-        self._ids[task_id] = uuid4().hex[:8]
+        key = (task_id, request.kind)
+        self._ids[key] = uuid4().hex[:8]
         try:
             log.info("task {task_id} is being downloaded", task_id=task_id)
             yield
@@ -171,7 +178,7 @@ class TransferLog:
             log.warn("task {task_id} has not been downloaded: {reason}", task_id=task_id, reason=reason)
             raise
         finally:
-            self._ids.pop(task_id, None)
+            self._ids.pop(key, None)
 
     def close(self) -> None:
         """End the limit of lines, and say what was left out."""

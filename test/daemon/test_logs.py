@@ -134,6 +134,16 @@ class TransferLogTests(SynchronousTestCase):
         self.assertEqual((len(ids), {len(each) for each in ids}), (2, {8}))
         self.assertEqual(self.log.id_of("b" * 64), "")
 
+    def test_two_kinds(self) -> None:
+        """While tasks of two kinds with one ID are under way, a line with the ID alone is of neither."""
+        other = replace(self.request, kind=PieceKind.PERSISTENT)
+        with self.log.transfer(self.request):
+            first = self.log.id_of("b" * 64)
+            with self.log.transfer(other):
+                self.assertEqual(self.log.id_of("b" * 64), "")
+            self.assertEqual(self.log.id_of("b" * 64), first)
+        self.assertEqual(self.log.id_of("b" * 64), "")
+
     def test_failed(self) -> None:
         """A transfer that fails is a warning."""
         with self.assertRaises(OSError), self.log.transfer(self.request):
