@@ -13,7 +13,16 @@ from msgspec import Struct
 
 from dragonfly_vortex.transport_table import Transport, schemes, transport_of_scheme
 
-__all__ = ["CONNECT_TIMEOUT", "LEAST_PORT", "ParentAddress", "is_private", "plain_ip", "share_of", "split_address"]
+__all__ = [
+    "CONNECT_TIMEOUT",
+    "LEAST_PORT",
+    "ParentAddress",
+    "is_private",
+    "most_of_share",
+    "plain_ip",
+    "share_of",
+    "split_address",
+]
 
 CONNECT_TIMEOUT = 2.0
 """Seconds that connecting to a parent may take, resolving a name included, as in the reference (``client/tcp.rs``)."""
@@ -129,6 +138,16 @@ def share_of(ip: str) -> str:
     if plain.is_loopback:
         return ""
     return str(plain) if plain.version == 4 else str(ipaddress.ip_network((int(plain), 64), strict=False))
+
+
+def most_of_share(total: int, others: int) -> int:
+    """
+    How much one share may have: half of what the others leave, and at least 1.
+
+    :param total: of all shares.
+    :param others: how much the other shares have.
+    """
+    return max(1, (total - others) // 2)
 
 
 def _ascii(name: str) -> str:
