@@ -282,7 +282,8 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
             stream.handler, stream.method = handler, fields[":path"]
             timeout = timeout_of(fields.get("grpc-timeout", ""))
             metadata = tuple(field for field in headers if not field[0].startswith(":"))
-            stream.call = ServerCall(self._server.thread, self.peer, metadata, timeout, partial(self._take, stream))
+            take, limited_log = partial(self._take, stream), self._server.limited_log
+            stream.call = ServerCall(self._server.thread, self.peer, metadata, timeout, take, limited_log)
             if timeout is not None and not handler.response_streaming:
                 stream.deadline = self.callLater(timeout, lambda: self._expire(stream))
 

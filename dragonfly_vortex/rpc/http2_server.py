@@ -11,17 +11,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast
 
 import grpc
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IProtocolNegotiationFactory, IReactorTime
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 from zope.interface import implementer
 
-from dragonfly_vortex.address import share_of
+from dragonfly_vortex.address import most_of_share, share_of
 from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_connection import GRPCServerProtocol
 from dragonfly_vortex.rpc.server_call import Answer, Metadata
@@ -49,7 +51,10 @@ class GRPCServerFactory(Factory):
     :param clock: for timeouts.
     :param max_calls: calls that are under way at once; further ones are refused with ``RESOURCE_EXHAUSTED``.
     :param max_request: bytes of a request.
+    :param limited_log: for what a call can cause; None for one of its own. It is used in the reactor's thread.
     """
+
+    log: ClassVar[Logger] = Logger()
 
     noisy = False
 
@@ -61,7 +66,9 @@ class GRPCServerFactory(Factory):
         *,
         max_calls: int,
         max_request: int,
+        limited_log: LimitedLog | None = None,
     ) -> None:
+        self.limited_log = limited_log or LimitedLog(self.log, clock)
         self.thread = thread
         self.clock = clock
         self.max_calls = max_calls
@@ -98,7 +105,7 @@ class GRPCServerFactory(Factory):
             return len(self.connections) < _CONNECTIONS
         own = sum(connection.share == share for connection in self.connections)
         others = len(self.connections) - own
-        return own < max(1, (_CONNECTIONS - others) // 2) and others + own < _CONNECTIONS
+        return own < most_of_share(_CONNECTIONS, others) and others + own < _CONNECTIONS
 
     def acceptableProtocols(self) -> list[bytes]:
         """The protocols that TLS negotiates."""
@@ -120,8 +127,7 @@ class GRPCServerFactory(Factory):
         self._begun += 1
         self._calls_of[share] += 1
         own = self._calls_of[share]
-        left = self.max_calls - self.calls + own
-        return self.calls <= self.max_calls and (not share or own <= max(1, left // 2))
+        return self.calls <= self.max_calls and (not share or own <= most_of_share(self.max_calls, self.calls - own))
 
     def call_is_over(self, share: str, *, has_handler: bool) -> None:
         """

@@ -343,7 +343,12 @@ class UploadService(GRPCService):
         from dragonfly_vortex.rpc.http2_server import GRPCServerFactory
 
         factory = GRPCServerFactory(
-            thread, rpcs.handlers(), self._clock, max_calls=self._max_calls, max_request=MAX_REQUEST
+            thread,
+            rpcs.handlers(),
+            self._clock,
+            max_calls=self._max_calls,
+            max_request=MAX_REQUEST,
+            limited_log=self.limited_log,
         )
         self._factory = factory
         if self._rpcs is not None:

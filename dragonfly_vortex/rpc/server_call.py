@@ -12,13 +12,15 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from inspect import isasyncgen
 from typing import Any, NamedTuple, NoReturn, cast
 from urllib.parse import quote
 
 import grpc
-from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.status import Status
 
@@ -54,8 +56,6 @@ _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 
 _TIMEOUT = re.compile("[0-9]{1,8}[HMSmun]")
 
-_log = Logger()
-
 
 class _Aborted(Exception):
     """A handler has ended its call with an error."""
@@ -70,6 +70,7 @@ class ServerCall:
     :param metadata: the headers of the call.
     :param timeout: seconds that the child says it waits; None for any time.
     :param take: called in the reactor's thread when there is something in the outbox.
+    :param limited_log: for handlers that fail, which a child may cause; it is used in the reactor's thread.
     """
 
     def __init__(
@@ -79,8 +80,10 @@ class ServerCall:
         metadata: Metadata,
         timeout: float | None,
         take: Callable[[], None],
+        limited_log: LimitedLog,
     ) -> None:
         self._thread = thread
+        self._limited_log = limited_log
         self._peer = peer
         self._metadata = metadata
         self._deadline = None if timeout is None else time.monotonic() + timeout
@@ -202,7 +205,7 @@ class ServerCall:
         except asyncio.CancelledError:
             self._status = Status(grpc.StatusCode.CANCELLED, "the call was cancelled")
         except Exception:  # a defect of ours: the child is to have a status all the same
-            _log.failure("a call could not be answered")
+            self._thread.tell(partial(self._limited_log.failure, "a call could not be answered", Failure()))
             self._status = Status(grpc.StatusCode.UNKNOWN, "the call could not be answered")
         self._put(self._status)
 

@@ -8,9 +8,11 @@ import grpc
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
+from twisted.logger import Logger
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from dragonfly_vortex.limited_log import LINES, LimitedLog
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.server_call import ServerCall, timeout_of
 from dragonfly_vortex.rpc.status import Status
@@ -26,7 +28,8 @@ class CallTests(TestCase):
         self.thread.start()
         self.addCleanup(self.thread.stop)
         self.sent: list[Any] = []
-        self.call = ServerCall(self.thread, "ipv4:192.0.2.1:1", (), 10.0, self.take)
+        self.limited_log = LimitedLog(Logger(), Clock())
+        self.call = ServerCall(self.thread, "ipv4:192.0.2.1:1", (), 10.0, self.take, self.limited_log)
 
     def take(self) -> None:
         """Take what the handler has sent."""
@@ -51,6 +54,17 @@ class CallTests(TestCase):
         self.call.sent(1_000_000)
         await self.until(lambda: isinstance(self.sent[-1], Status))
         self.assertEqual(len(self.sent), 101)
+
+    async def test_log(self) -> None:
+        """Calls that fail by an error that no handler expects do not fill the log."""
+
+        async def fail(request: bytes, context: Any) -> bytes:
+            raise ValueError("of the handler")
+
+        for _ in range(LINES + 10):
+            self.call.begin(grpc.unary_unary_rpc_method_handler(cast(Any, fail)), b"")
+        await self.until(lambda: len(self.sent) == LINES + 10)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), LINES)
 
     async def test_gone(self) -> None:
         """A child that goes away cancels the handler, and callbacks hear of the end."""
@@ -83,7 +97,7 @@ class CallTests(TestCase):
     async def test_deadline(self) -> None:
         """The time that is left is known."""
         self.assertTrue(0 < (self.call.time_remaining() or 0) <= 10)
-        self.assertIsNone(ServerCall(self.thread, "", (), None, self.take).time_remaining())
+        self.assertIsNone(ServerCall(self.thread, "", (), None, self.take, self.limited_log).time_remaining())
 
 
 async def _nothing() -> None:
