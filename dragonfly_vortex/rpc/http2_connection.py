@@ -40,6 +40,7 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_frames import FrameAllowance
 from dragonfly_vortex.rpc.http2_stream import PATIENCE, MessageSender, ServerStream
@@ -80,6 +81,7 @@ class Server(typing.Protocol):
 
     clock: IReactorTime
     thread: EventLoopThread
+    limited_log: LimitedLog
     connections: set[GRPCServerProtocol]
     max_request: int
     answer_at_once: Callable[[str, Metadata, bytes], Answer | None]
