@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
-from typing import cast
+from typing import IO, cast
+from unittest import SkipTest
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
@@ -177,13 +179,30 @@ class SendFileTests(TestCase):
         receiver.transport.abortConnection()
         await self.assertFailure(sent, ConnectionLost)
 
-    async def test_short_file(self) -> None:
-        """A file that ends too early is an error, not a short transfer."""
+    async def test_becomes_shorter(self) -> None:
+        """A file that becomes shorter during the transfer is an error, not a short transfer."""
         sender, receiver = await self.connect()
+        receiver.transport.pauseProducing()
         with self.path.open("rb") as file:
-            await self.assertFailure(send_file(sender.transport, file, 8 * MIB - 5, 10), PieceDamaged)
+            sent = send_file(sender.transport, file)
+        os.truncate(self.path, 7 * MIB)
+        receiver.transport.resumeProducing()
+        await self.assertFailure(sent, PieceDamaged)
         sender.transport.abortConnection()
-        await receiver.lost
+        self.assertEqual(await receiver.lost, self.content[: len(receiver.data)])
+
+    async def test_becomes_longer(self) -> None:
+        """What is added to a file during the transfer is not sent."""
+        sender, receiver = await self.connect()
+        receiver.transport.pauseProducing()
+        with self.path.open("rb") as file:
+            sent = send_file(sender.transport, file)
+        with self.path.open("ab") as file:
+            file.write(b"more")
+        receiver.transport.resumeProducing()
+        self.assertEqual(await sent, 8 * MIB)
+        sender.transport.loseConnection()
+        self.assertEqual(await receiver.lost, self.content)
 
     async def test_producer(self) -> None:
         """A transport that has a producer is refused, and the producer stays."""
@@ -197,12 +216,67 @@ class SendFileTests(TestCase):
 class ArgumentTests(SynchronousTestCase):
     """What it refuses."""
 
+    def assert_refused(self, reason: str, file: IO[bytes] | int, offset: int = 0, length: int | None = None) -> None:
+        """Assert that a range is refused, and nothing is sent."""
+        transport = StringTransport()
+        error = self.assertRaises(
+            ValueError, send_file, cast(IConnectionTransport, transport), file, offset, length, reactor=Clock()
+        )
+        self.assertIn(reason, str(error))
+        self.assertEqual((transport.value(), transport.producer), (b"", None))
+
     def test_range(self) -> None:
-        """A range that is none."""
-        transport = cast(IConnectionTransport, StringTransport())
-        with open(__file__, "rb") as file:
-            self.assertRaises(ValueError, send_file, transport, file, -1)
-            self.assertRaises(ValueError, send_file, transport, file, 0, -1)
+        """A range must lie in the file; one of no bytes may begin at its end."""
+        path = self.mktemp()
+        Path(path).write_bytes(b"0123456789")
+        with open(path, "rb") as file:
+            for offset in (-1, 0, 3, 10, 11):
+                for length in (None, -1, 0, 7, 8, 10, 11):
+                    end = max(10, offset) if length is None else offset + length
+                    if offset < 0 or (length or 0) < 0:
+                        self.assert_refused("expected an offset and a length of at least 0, got", file, offset, length)
+                    elif end > 10:
+                        reason = f"expected a range within the file's 10 bytes, got one from {offset} to {end}"
+                        self.assert_refused(reason, file, offset, length)
+                    else:
+                        self.assertEqual(self.sent(file, offset, length), b"0123456789"[offset:end])
+
+    def test_no_regular_file(self) -> None:
+        """A pipe, a directory, a device and a socket have no range."""
+        reading, writing = os.pipe()
+        self.addCleanup(os.close, reading)
+        self.addCleanup(os.close, writing)
+        os.write(writing, b"content")
+        directory = os.open("/", os.O_RDONLY)
+        self.addCleanup(os.close, directory)
+        for length in (None, 0, 5):
+            self.assert_refused("expected a regular file, got a pipe", reading, 0, length)
+            self.assert_refused("expected a regular file, got a directory", directory, 0, length)
+            with open("/dev/zero", "rb") as device:
+                self.assert_refused("expected a regular file, got a character device", device, 0, length)
+            with socket.socket() as sock:
+                self.assert_refused("expected a regular file, got a socket", sock.fileno(), 0, length)
+
+    def test_no_length(self) -> None:
+        """A file of /proc has content and a length of 0: it is not taken for an empty one."""
+        if not Path("/proc/version").exists():
+            raise SkipTest("this system has no /proc")
+        with open("/proc/version", "rb") as file:
+            for length in (None, 5):
+                self.assert_refused("expected a regular file whose length is known", file, 0, length)
+        empty = Path(self.mktemp())
+        empty.touch()
+        with empty.open("rb") as file:
+            self.assertEqual(self.sent(file), b"")
+
+    def sent(self, file: IO[bytes], offset: int = 0, length: int | None = None) -> bytes:
+        """What is sent of a file."""
+        transport, clock = StringTransport(), Clock()
+        sent = send_file(cast(IConnectionTransport, transport), file, offset, length, reactor=clock)
+        clock.pump([0] * 5)
+        data = bytes(transport.value())
+        self.assertEqual(self.successResultOf(sent), len(data))
+        return data
 
     def test_no_reactor(self) -> None:
         """A transport in memory needs a clock, and gets the content by a copy then."""
