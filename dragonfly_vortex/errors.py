@@ -391,7 +391,7 @@ class SinkFailed(VortexError):
 
 
 class PoolClosed(VortexError):
-    """A piece was requested from a stopped downloader."""
+    """Something was requested of a downloader, a peer or threads that are stopped."""
 
 
 # -- a source

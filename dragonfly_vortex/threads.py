@@ -13,10 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import Event, Thread
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
+
+from dragonfly_vortex.errors import PoolClosed
 
 __all__ = ["STOP_TIMEOUT", "DaemonThreadPool", "run_in_pool"]
 
@@ -85,7 +87,10 @@ def run_in_pool(
     :param reactor: in whose thread the Deferred fires.
     :returns: fires with what the function returns, or fails with what it raises. Unlike Twisted's
         ``deferToThreadPool``, this fails with :class:`RuntimeError` where the system starts no further thread, and does
-        not raise that.
+        not raise that; and it fails with :class:`~dragonfly_vortex.errors.PoolClosed` where the pool is stopped, which
+        would drop the function without a word.
     """
+    if pool.joined:
+        return fail(PoolClosed(f"expected the threads {pool.name!r} to run, they are stopped"))
     called: Deferred[_T] = maybeDeferred(deferToThreadPool, reactor, pool, function, *arguments)
     return called

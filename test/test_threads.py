@@ -11,6 +11,7 @@ from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from dragonfly_vortex.errors import PoolClosed
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 
 _FORGETFUL = """
@@ -75,6 +76,15 @@ class RunTests(TestCase):
         self.assertEqual(await run_in_pool(in_reactor, self.pool, divmod, 7, 2), (3, 1))
         with self.assertRaises(ZeroDivisionError):
             await run_in_pool(in_reactor, self.pool, divmod, 7, 0)
+
+    def test_stopped(self) -> None:
+        """Work for a pool that is stopped fails, and is not dropped without a word."""
+        pool = DaemonThreadPool(minthreads=0, maxthreads=1, name="a-test")
+        pool.start()
+        pool.stop()
+        called = run_in_pool(cast(IReactorFromThreads, reactor), pool, divmod, 7, 2)
+        error = self.failureResultOf(called, PoolClosed).value
+        self.assertIn("expected the threads 'a-test' to run", str(error))
 
     def test_no_thread(self) -> None:
         """Where the system starts no further thread that is a failure like any other, and the pool can be stopped."""

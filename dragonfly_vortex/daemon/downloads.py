@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -109,7 +109,8 @@ class Downloads:
         self._slots = DeferredSemaphore(config.download.concurrent_task_count)
         self._parents: SharedParents | None = None
         self._pool: DaemonThreadPool | None = None
-        self._is_stopped = False
+        self._is_stopped = False  # no download begins
+        self._is_closed = False  # the downloads have ended, and no thread is started
         self.membership: Membership | None = None
         """What registers downloads with schedulers; None while there is nothing like that."""
 
@@ -161,6 +162,7 @@ class Downloads:
         self._forget_parents()
         for failure in await failures_of(list(self._ending)):
             self._log.failure("a download did not end in order", failure)
+        self._is_closed = True
         if self._pool is not None:
             self._pool.abandon()
         self._transfer_log.close()
@@ -390,7 +392,12 @@ class Downloads:
         )
 
     def in_thread(self, function: Callable[[], _T], /) -> Deferred[_T]:
-        """Not in the reactor's pool: at its end the reactor would wait for a disk that does not answer."""
+        """
+        Not in the reactor's pool: at its end the reactor would wait for a disk that does not answer. Fails with
+        :class:`~dragonfly_vortex.errors.PoolClosed` after the end.
+        """
+        if self._is_closed:
+            return fail(PoolClosed("expected a running peer, got one that is stopped"))
         if self._pool is None:
             self._pool = DaemonThreadPool(minthreads=0, maxthreads=_THREADS, name="downloads")
             self._pool.start()

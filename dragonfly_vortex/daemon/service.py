@@ -99,6 +99,7 @@ class VortexService(Service):
         self._metrics: IServer | None = None
         self._health: IServer | None = None
         self._missing: set[str] = set()  # what has still to open, or has failed, in words
+        self._reasons: dict[str, str] = {}  # why that has failed, for the program and not for the health page
         self._opening: list[Deferred[None]] = []  # fire when each has opened, or failed
         self._advertisement: Advertisement | None = None
         self._limiter: UploadLimiter | None = None
@@ -166,11 +167,16 @@ class VortexService(Service):
         """
         Wait until the storage and all doors of a started peer are open.
 
-        :raises CannotServe: one of them cannot be opened; the reason is in the log.
+        :raises CannotServe: one of them cannot be opened, or the peer is stopped before. An endpoint has 30 s.
         """
         await gatherResults(self._opening)
-        if not self.running or self._missing:
-            raise CannotServe(", ".join(sorted(self._missing)) or "the peer is not running")
+        if not self.running:
+            raise CannotServe("the peer is not running")
+        if self._missing:
+            missing = sorted(self._missing)
+            raise CannotServe(
+                "; ".join(f"{each}: {self._reasons[each]}" if each in self._reasons else each for each in missing)
+            )
 
     def startService(self) -> None:
         """
@@ -248,7 +254,7 @@ class VortexService(Service):
         self._downloads, self._local_door, self._collection = downloads, local_door, collection
         if gc.enable:
             collection.start()
-        self._missing, self._opening = set(), []
+        self._missing, self._opening, self._reasons = set(), [], {}
         self._opens("the storage", store.start()).addErrback(self._storage_failed, store)
         starting = {
             transport.name: self._opens(f"the {transport.label} door", doors[transport.name].start())
@@ -393,7 +399,7 @@ class VortexService(Service):
         :param opening: fires when it is open.
         :returns: the same.
         """
-        missing, sentence = self._missing, f"{subject} is not open"
+        missing, reasons, sentence = self._missing, self._reasons, f"{subject} is not open"
         missing.add(sentence)
         ended: Deferred[None] = Deferred()
         self._opening.append(ended)
@@ -401,6 +407,8 @@ class VortexService(Service):
         def end(result: Failure | None) -> Failure | None:
             if result is None:
                 missing.discard(sentence)
+            else:
+                reasons[sentence] = result.getErrorMessage()
             ended.callback(None)
             return result
 

@@ -25,12 +25,12 @@ import os
 from collections.abc import Callable
 from typing import TypeVar
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import Ending
-from dragonfly_vortex.errors import PieceDamaged, StorageFailure
+from dragonfly_vortex.errors import PieceDamaged, PoolClosed, StorageFailure
 from dragonfly_vortex.model import FileRange
 from dragonfly_vortex.system_calls import is_refused, read_at
 from dragonfly_vortex.threads import STOP_TIMEOUT, DaemonThreadPool, run_in_pool
@@ -71,6 +71,7 @@ class ReadAhead:
         self._threads = threads
         self._pool: DaemonThreadPool | None = None
         self._under_way = 0
+        self._is_stopped = False
         self.is_blind = False
         """Whether the kernel has refused a probe, and so does not say what is in memory."""
         self._ending = Ending(lambda: not self._under_way)
@@ -89,8 +90,11 @@ class ReadAhead:
         """
         Have work done that waits for the disk.
 
-        :returns: fires with what it returns, or fails with what it raises.
+        :returns: fires with what it returns, or fails with what it raises; fails with
+            :class:`~dragonfly_vortex.errors.PoolClosed` after the end.
         """
+        if self._is_stopped:
+            return fail(PoolClosed("expected threads that read ahead, they are stopped"))
         if self._pool is None:
             self._pool = DaemonThreadPool(minthreads=0, maxthreads=self._threads, name="read-ahead")
             self._pool.start()
@@ -106,6 +110,7 @@ class ReadAhead:
         return done
 
     def _end_threads(self, _: None) -> None:
+        self._is_stopped = True
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.abandon() if self._under_way else pool.stop()

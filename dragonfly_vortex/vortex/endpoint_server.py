@@ -8,6 +8,7 @@ from typing import ClassVar
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
+    IDelayedCall,
     IListeningPort,
     IReactorTime,
     IStreamServerEndpoint,
@@ -16,11 +17,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import failures_of
+from dragonfly_vortex.errors import CannotServe
 from dragonfly_vortex.transport.tls import ServerTLS, TLSServerFactory
 from dragonfly_vortex.vortex.server import tls_expected
 from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
 
 __all__ = ["EndpointServer"]
+
+LISTEN_TIMEOUT = 30.0
+"""Seconds that an endpoint has to listen."""
 
 
 class EndpointServer:
@@ -28,7 +33,7 @@ class EndpointServer:
     Serves pieces over Vortex, at several endpoints. One that is full closes a new connection: an endpoint's listener
     cannot wait, as that of :class:`~dragonfly_vortex.vortex.server.TCPServer` does.
 
-    :param clock: for small writes under TLS, which are put together.
+    :param clock: for the time that an endpoint has to listen, and for small writes under TLS, which are put together.
     :param factory: answers the connections.
     :param endpoints: where to listen; none: nowhere.
     :param tls: what every connection speaks; None for what the endpoints make of it.
@@ -44,10 +49,12 @@ class EndpointServer:
         *,
         tls: ServerTLS | None = None,
     ) -> None:
+        self._clock = clock
         self._factory = factory
         self._endpoints = endpoints
         self._outer = factory if tls is None else TLSServerFactory(tls, factory, tls_expected, clock)
-        self._opening: list[Deferred[IListeningPort]] = []
+        self._opening: list[Deferred[None]] = []  # of the endpoints that do not listen yet
+        self._listening: list[Deferred[None]] = []  # of all endpoints, which are waited for
         self._ports: list[IListeningPort] = []
         self._is_stopped = False
 
@@ -70,12 +77,11 @@ class EndpointServer:
         """
         failures: list[Failure] = []
         for endpoint in self._endpoints:
-            opening = maybeDeferred(endpoint.listen, self._outer)
-            opening.addCallback(self._listens)
+            opening = self._listen(endpoint)
             if isinstance(getattr(opening, "result", None), Failure):
                 opening.addErrback(failures.append)
             else:
-                self._opening.append(opening)
+                self._listening.append(opening)
         if failures:
             self._give_up()
             ports, self._ports = self._ports, []
@@ -87,23 +93,52 @@ class EndpointServer:
         """
         Wait for the endpoints.
 
-        :returns: fires when all of them listen. Fails with the first failure, which is in the log then.
+        :returns: fires when all of them listen. Fails with the first failure, which is in the log then:
+            :class:`~dragonfly_vortex.errors.CannotServe` for an endpoint that has neither listened nor failed within
+            :data:`LISTEN_TIMEOUT`, and for the end of the server.
         """
         return Deferred.fromCoroutine(self._wait())
 
     async def _wait(self) -> None:
-        opening, self._opening = self._opening, []
-        for failure in await failures_of(opening):
-            self.log.error("an endpoint cannot listen: {reason}", reason=failure.getErrorMessage())
+        listening, self._listening = self._listening, []
+        for failure in await failures_of(listening):
+            if not self._is_stopped:
+                self.log.error("an endpoint cannot listen: {reason}", reason=failure.getErrorMessage())
             failure.raiseException()
 
-    def _listens(self, port: IListeningPort) -> IListeningPort:
-        if self._is_stopped:
-            maybeDeferred(port.stopListening)
-        else:
-            self._ports.append(port)
-            self.log.info("serving Vortex on {address}", address=port.getHost())
-        return port
+    def _listen(self, endpoint: IStreamServerEndpoint) -> Deferred[None]:
+        """
+        Have an endpoint listen. Its own Deferred is not cancelled when that takes too long: many endpoints cannot
+        cancel it, and then the port would be lost. A port that opens too late is closed.
+        """
+        opening: Deferred[None] = Deferred()
+        self._opening.append(opening)
+
+        def too_late() -> None:
+            reason = f"expected the endpoint {endpoint!r} to listen within {LISTEN_TIMEOUT:g} s, got nothing"
+            self._opening.remove(opening)
+            opening.errback(CannotServe(reason))
+
+        timer = self._clock.callLater(LISTEN_TIMEOUT, too_late)
+
+        def ended(result: IListeningPort | Failure) -> None:
+            if timer.active():
+                timer.cancel()
+            if opening.called:
+                if not isinstance(result, Failure):
+                    maybeDeferred(result.stopListening)
+                return
+            self._opening.remove(opening)
+            if isinstance(result, Failure):
+                opening.errback(result)
+                return
+            self._ports.append(result)
+            self.log.info("serving Vortex on {address}", address=result.getHost())
+            opening.callback(None)
+
+        maybeDeferred(endpoint.listen, self._outer).addBoth(ended)
+        opening.addErrback(_cancel, timer)
+        return opening
 
     async def _stop(self, timeout: float) -> None:
         ports, self._ports = self._ports, []
@@ -115,15 +150,22 @@ class EndpointServer:
             failure.raiseException()
 
     def _give_up(self) -> None:
-        """
-        Close each port that opens from now on. The Deferred of an endpoint is not cancelled: many endpoints cannot
-        cancel it, and then the port would be lost.
-        """
+        """Close each port that opens from now on, and do not wait for it."""
         self._is_stopped = True
-        for opening in self._opening:
-            opening.addErrback(lambda _: None)
+        opening, self._opening = self._opening, []
+        for each in opening:
+            each.errback(CannotServe("expected an endpoint to listen, the server was stopped before"))
+        for each in self._listening:  # nothing waits for them
+            each.addErrback(lambda _: None)
 
     def stop(self, timeout: float) -> Deferred[None]:
         """See :meth:`~dragonfly_vortex.interfaces.IServer.stop`."""
         self._give_up()
         return Deferred.fromCoroutine(self._stop(timeout)) if self._endpoints else succeed(None)
+
+
+def _cancel(failure: Failure, timer: IDelayedCall) -> Failure:
+    """Cancel the timer of an endpoint that is not waited for any more."""
+    if timer.active():
+        timer.cancel()
+    return failure

@@ -10,9 +10,12 @@ from typing import Any, cast
 
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import clientFromString
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.task import deferLater
+from zope.interface import implementer
 
 from dragonfly_vortex import VortexPeer
 from dragonfly_vortex.config import (
@@ -25,8 +28,9 @@ from dragonfly_vortex.config import (
     UploadConfig,
     default_config,
 )
-from dragonfly_vortex.errors import CertificateUnusable, NoParentLeft, UsageError
+from dragonfly_vortex.errors import CannotServe, CertificateUnusable, NoParentLeft, UsageError
 from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.vortex import endpoint_server
 from dragonfly_vortex.wire import PieceKind, PieceRequest
 from test.certificates import Authority
 from test.daemon.peers import COUNT, PIECE, REACTOR, PeerTestCase, address_of
@@ -151,6 +155,28 @@ class ListeningTests(PeerTestCase):
         self.assertRaises(CannotListenError, again.startService)
         await deferLater(REACTOR, 0)
         self.assertFalse(path.exists())
+
+    async def test_never_listens(self) -> None:
+        """A peer that waits for an endpoint which never listens says so, and when it is stopped meanwhile."""
+
+        @implementer(IStreamServerEndpoint)
+        class Endpoint:
+            """Never listens."""
+
+            def listen(self, protocolFactory: object) -> Deferred[Any]:
+                """Say nothing."""
+                return Deferred()
+
+        peer = self.peer("peer", listen=[Endpoint()])
+        ready = Deferred.fromCoroutine(peer.ready())
+        await peer.stopService()
+        await self.assertFailure(ready, CannotServe)
+        self.patch(endpoint_server, "LISTEN_TIMEOUT", 0.1)
+        peer = self.peer("peer", listen=[Endpoint()])
+        with self.assertRaises(CannotServe) as raised:
+            await peer.ready()
+        self.assertRegex(str(raised.exception), "the TCP door is not open: expected the endpoint <.*Endpoint object at")
+        self.assertEqual(peer.missing(), ["the TCP door is not open"])
 
     def test_refused(self) -> None:
         """A description that is none, files that are not there, and workers are refused at the start."""

@@ -17,7 +17,7 @@ from dragonfly_vortex.config import (
     StorageConfig,
     StorageServerConfig,
 )
-from dragonfly_vortex.errors import NoParentKnown, NotStored, PoolClosed
+from dragonfly_vortex.errors import NoParentKnown, NotStored, PoolClosed, StorageFailure
 from dragonfly_vortex.events import (
     DownloadFailed,
     DownloadFinished,
@@ -129,6 +129,18 @@ class DownloadTests(PeerTestCase):
         self.assertEqual(await download.read(len(self.content) - 3, 10), self.content[-3:])
         self.assertEqual(await download.read(len(self.content) + 3, 10), b"")
         self.assertRaises(ValueError, download.read, -1)
+
+    async def test_read_after_the_stop(self) -> None:
+        """A reading after the end of the peer fails, and starts no thread."""
+        parent = await self.parent()
+        download = parent.download(self.task_id)
+        await download.done
+        downloads = parent._downloads
+        await parent.stopService()
+        await self.assertFailure(download.read(0, 5), StorageFailure)
+        assert downloads is not None
+        await self.assertFailure(downloads.in_thread(lambda: None), PoolClosed)
+        self.assertIsNone(downloads._pool)
 
     async def test_lost(self) -> None:
         """A piece that was lost while the task came, and did not come again before the end, is not waited for."""

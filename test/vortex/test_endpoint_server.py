@@ -12,10 +12,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from dragonfly_vortex.errors import CannotServe
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
-from dragonfly_vortex.vortex.endpoint_server import EndpointServer
+from dragonfly_vortex.vortex.endpoint_server import LISTEN_TIMEOUT, EndpointServer
 from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
 
 
@@ -52,7 +53,7 @@ class EndpointServerTests(SynchronousTestCase):
 
     def server(self, *results: Deferred[Any]) -> EndpointServer:
         """A server at endpoints with these results."""
-        clock = Clock()
+        clock = self.clock = Clock()
         settings = ServerSettings(clock=clock, limiter=UploadLimiter(10**9, clock))
         store: Any = PieceStore.__new__(PieceStore)  # no connection asks it
         factory = VortexServerFactory(store, settings, ConnectionRegistry(clock))
@@ -108,13 +109,31 @@ class EndpointServerTests(SynchronousTestCase):
         late.errback(CannotListenError("any", 1, OSError("taken")))
         self.failureResultOf(listening, CannotListenError)
 
+    def test_never(self) -> None:
+        """One that neither listens nor fails is named after a while; a port of it that opens later is closed."""
+        never: Deferred[Any] = Deferred()
+        server = self.server(succeed(Port(1)), never)
+        server.start()
+        listening = server.listening()
+        self.clock.advance(LISTEN_TIMEOUT - 1)
+        self.assertNoResult(listening)
+        self.clock.advance(1)
+        error = self.failureResultOf(listening, CannotServe).value
+        self.assertRegex(str(error), "expected the endpoint <.*Endpoint object at .*> to listen within 30 s")
+        late = Port(2)
+        never.callback(late)
+        self.assertTrue(late.is_stopped)
+        self.assertEqual((len(server.addresses), self.clock.getDelayedCalls()), (1, []))
+
     def test_late_port(self) -> None:
         """A port that comes after the end is closed."""
         late: Deferred[Any] = Deferred()
         server = self.server(late)
         server.start()
-        server.listening()
+        listening = server.listening()
         self.successResultOf(server.stop(1.0))
+        self.failureResultOf(listening, CannotServe)
         port = Port(1)
         late.callback(port)
         self.assertTrue(port.is_stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])

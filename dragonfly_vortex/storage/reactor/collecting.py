@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from twisted.internet.defer import Deferred, TimeoutError, succeed
+from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.errors import PoolClosed
 from dragonfly_vortex.storage.collector import Collected, Collector, Policy
 from dragonfly_vortex.threads import STOP_TIMEOUT, DaemonThreadPool, run_in_pool
 
@@ -89,7 +90,10 @@ class GarbageCollection:
         Do something that must not be done during a collection.
 
         :param work: called in the thread.
+        :returns: fires with what it returns; fails with :class:`~dragonfly_vortex.errors.PoolClosed` after the end.
         """
+        if self._is_stopped:
+            return fail(PoolClosed("expected a running garbage collection, got one that is stopped"))
         if self._pool is None:
             self._pool = DaemonThreadPool(minthreads=0, maxthreads=1, name="storage-gc")
             self._pool.start()
