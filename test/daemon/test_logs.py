@@ -136,7 +136,7 @@ class TransferLogTests(SynchronousTestCase):
 
     def test_two_kinds(self) -> None:
         """While tasks of two kinds with one ID are under way, a line with the ID alone is of neither."""
-        other = replace(self.request, kind=PieceKind.PERSISTENT)
+        other = structs.replace(self.request, kind=PieceKind.PERSISTENT)
         with self.log.transfer(self.request):
             first = self.log.id_of("b" * 64)
             with self.log.transfer(other):
