@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from dragonfly_vortex.transport.readahead import ReadAhead
     from dragonfly_vortex.transport.send_file import send_file
     from dragonfly_vortex.transport.sinks import FileSink
-    from dragonfly_vortex.transport.tls_server_endpoint import TLSServerEndpoint
+    from dragonfly_vortex.transport.tls_endpoint import TLSServerEndpoint
     from dragonfly_vortex.vortex.client import TCPClient
     from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
     from dragonfly_vortex.vortex.server import TCPServer

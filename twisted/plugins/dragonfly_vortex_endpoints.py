@@ -14,13 +14,13 @@ from zope.interface import implementer
 
 @implementer(IPlugin, IStreamServerEndpointStringParser)
 class MutualTLSParser:
-    """The parser of ``mtls:``, see :func:`dragonfly_vortex.transport.tls_server_endpoint.endpoint_from_string`."""
+    """The parser of ``mtls:``, see :func:`dragonfly_vortex.transport.tls_endpoint.endpoint_from_string`."""
 
     prefix = "mtls"
 
     def parseStreamServer(self, reactor: Any, *args: Any, **kwargs: Any) -> IStreamServerEndpoint:
         """Parse the rest of a description."""
-        from dragonfly_vortex.transport.tls_server_endpoint import endpoint_from_string
+        from dragonfly_vortex.transport.tls_endpoint import endpoint_from_string
 
         return endpoint_from_string(reactor, *args, **kwargs)
 
