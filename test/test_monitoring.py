@@ -22,7 +22,7 @@ import yaml
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dragonfly_vortex.metrics.counters import Tally
-from dragonfly_vortex.metrics.exposition import Family
+from dragonfly_vortex.metrics.instruments import Family
 from dragonfly_vortex.metrics.peer_collector import PeerMetrics
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from test.processes import Daemon, write_config

@@ -16,7 +16,7 @@ from zope.interface import implementer
 from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.limited_log import LimitedLog
-from dragonfly_vortex.metrics.exposition import CONTENT_TYPE, Family, written
+from dragonfly_vortex.metrics.instruments import CONTENT_TYPE, Family, written
 from dragonfly_vortex.metrics.status_page import StatusPage
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dragonfly_vortex import __version__
 from dragonfly_vortex.metrics.counters import Tally
-from dragonfly_vortex.metrics.exposition import Family, Labels, family
+from dragonfly_vortex.metrics.instruments import Family, Labels, family
 from dragonfly_vortex.metrics.process_collector import ProcessMetrics
 from dragonfly_vortex.metrics.task_metrics import TASK_TYPES, TaskMetrics
 from dragonfly_vortex.metrics.transfer_metrics import PREFIX

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from dragonfly_vortex.metrics.exposition import Family, family
+from dragonfly_vortex.metrics.instruments import Family, family
 
 __all__ = ["ProcessMetrics"]
 

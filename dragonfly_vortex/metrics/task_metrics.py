@@ -10,8 +10,7 @@ from contextlib import contextmanager
 
 from twisted.internet.defer import CancelledError
 
-from dragonfly_vortex.metrics.exposition import Family
-from dragonfly_vortex.metrics.instruments import BoundedNames, Counter, Gauge, Histogram
+from dragonfly_vortex.metrics.instruments import BoundedNames, Counter, Family, Gauge, Histogram
 from dragonfly_vortex.metrics.transfer_metrics import MILLISECONDS, PREFIX, TransferMetrics
 from dragonfly_vortex.model import Origin, TaskRequest
 from dragonfly_vortex.wire import PieceKind

@@ -14,8 +14,7 @@ from dragonfly_vortex.events import (
     ParentDropped,
     PieceKept,
 )
-from dragonfly_vortex.metrics.exposition import Family
-from dragonfly_vortex.metrics.instruments import BoundedNames, Counter, Histogram, exponential_bounds
+from dragonfly_vortex.metrics.instruments import BoundedNames, Counter, Family, Histogram, exponential_bounds
 
 __all__ = ["MILLISECONDS", "PREFIX", "TransferMetrics"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from dragonfly_vortex.metrics.exposition import Family, written
+from dragonfly_vortex.metrics.instruments import Family, written
 
 __all__ = ["answered", "fetched", "values_in", "values_of"]
 

@@ -23,8 +23,8 @@ from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics import http as metrics_http
-from dragonfly_vortex.metrics.exposition import CONTENT_TYPE, Family, family
 from dragonfly_vortex.metrics.http import IMetricsReactor, MetricsServer
+from dragonfly_vortex.metrics.instruments import CONTENT_TYPE, Family, family
 
 REACTOR = cast(IMetricsReactor, reactor)
 

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config import MetricsConfig, load_config
 from dragonfly_vortex.metrics.counters import Tally
-from dragonfly_vortex.metrics.exposition import Family
+from dragonfly_vortex.metrics.instruments import Family
 from dragonfly_vortex.metrics.peer_collector import PeerMetrics
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.metrics.transfer_metrics import PREFIX
