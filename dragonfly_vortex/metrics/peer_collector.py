@@ -18,8 +18,7 @@ from dragonfly_vortex import __version__
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.instruments import Family, Labels, family
 from dragonfly_vortex.metrics.process_collector import ProcessMetrics
-from dragonfly_vortex.metrics.task_metrics import TASK_TYPES, TaskMetrics
-from dragonfly_vortex.metrics.transfer_metrics import PREFIX
+from dragonfly_vortex.metrics.task_metrics import PREFIX, TASK_TYPES, TaskMetrics
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["PeerMetrics"]

@@ -28,7 +28,7 @@ from dragonfly_vortex.daemon.downloads import Downloads
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.errors import NoParentKnown, PoolClosed, StorageFailure, TaskDigestMismatch, TaskError
 from dragonfly_vortex.metrics.counters import Tally
-from dragonfly_vortex.metrics.transfer_metrics import PREFIX
+from dragonfly_vortex.metrics.task_metrics import PREFIX
 from dragonfly_vortex.model import ArrivedPiece, Origin, TaskRequest
 from dragonfly_vortex.source.policy import SourcePolicy
 from dragonfly_vortex.storage.catalog import Catalog

@@ -12,8 +12,7 @@ from dragonfly_vortex.config import MetricsConfig, load_config
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.instruments import Family
 from dragonfly_vortex.metrics.peer_collector import PeerMetrics
-from dragonfly_vortex.metrics.task_metrics import TaskMetrics
-from dragonfly_vortex.metrics.transfer_metrics import PREFIX
+from dragonfly_vortex.metrics.task_metrics import PREFIX, TaskMetrics
 from dragonfly_vortex.wire import PieceKind
 
 ROOT = Path(__file__).resolve().parents[2]

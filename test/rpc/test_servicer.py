@@ -24,8 +24,7 @@ from dragonfly_vortex.digest import crc32
 from dragonfly_vortex.errors import PieceDamaged, StorageError
 from dragonfly_vortex.host_stats import NetworkMeter
 from dragonfly_vortex.metrics.counters import Tally
-from dragonfly_vortex.metrics.task_metrics import TASK_TYPES, TaskMetrics
-from dragonfly_vortex.metrics.transfer_metrics import PREFIX
+from dragonfly_vortex.metrics.task_metrics import PREFIX, TASK_TYPES, TaskMetrics
 from dragonfly_vortex.peer_exchange import PEERS_KEY, PORT_KEY, Askers, askers_file
 from dragonfly_vortex.rpc import servicer, streams
 from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST
