@@ -133,7 +133,7 @@ _MODULES = {
     "transport.readahead": ("ReadAhead",),
     "transport.send_file": ("send_file",),
     "transport.sinks": ("FileSink",),
-    "transport.tls_server_endpoint": ("TLSServerEndpoint",),
+    "transport.tls_endpoint": ("TLSServerEndpoint",),
     "wire": ("PieceKind", "Vortex"),
 }
 """Where each public name is defined. The imports above say the same to a type checker; a test compares the two."""

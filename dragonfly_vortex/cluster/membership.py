@@ -19,8 +19,7 @@ from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 
 from dragonfly_vortex.address import split_address
-from dragonfly_vortex.cluster.block_list import BlockLists
-from dragonfly_vortex.cluster.dynconfig import Dynconfig, in_order, read_dynconfig, resolve
+from dragonfly_vortex.cluster.dynconfig import BlockLists, Dynconfig, in_order, read_dynconfig, resolve
 from dragonfly_vortex.cluster.methods import METHODS
 from dragonfly_vortex.cluster.owner import Announcer
 from dragonfly_vortex.cluster.registration import Registration

@@ -125,6 +125,6 @@ def health_server(config: Config, reactor: IPeerReactor, missing: Callable[[], S
     place = config.health.server
     if not config.health.has_pages or place.port is None:
         return None
-    from dragonfly_vortex.metrics.health import HealthServer
+    from dragonfly_vortex.metrics.http import HealthServer
 
     return IServer(HealthServer(cast("IHTTPReactor", reactor), missing, ip=place.ip, port=place.port))

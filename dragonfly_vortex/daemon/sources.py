@@ -1,4 +1,8 @@
-"""What the downloads of a running peer may ask of sources, and a source that is asked what it has before a download."""
+"""
+What the downloads of a running peer may ask of sources, and a source that is asked what it has before a download.
+
+A seed connects for strangers to no source that only this machine, or its network, can reach.
+"""
 
 from __future__ import annotations
 

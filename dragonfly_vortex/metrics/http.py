@@ -1,8 +1,11 @@
-"""An HTTP server for a few pages, and the one for metrics: ``GET /metrics``, and the status page where there is one."""
+"""
+An HTTP server for a few pages; the one for metrics, ``GET /metrics``, with the status page where there is one; and the
+one for probes: ``GET /healthy`` says that the process runs, ``GET /readiness`` whether it serves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
@@ -20,7 +23,7 @@ from dragonfly_vortex.metrics.instruments import CONTENT_TYPE, Family, written
 from dragonfly_vortex.metrics.status_page import StatusPage
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 
-__all__ = ["HTTPServer", "IHTTPReactor", "IMetricsReactor", "MetricsServer"]
+__all__ = ["HTTPServer", "HealthServer", "IHTTPReactor", "IMetricsReactor", "MetricsServer"]
 
 _MAX_CONNECTIONS = 16
 """
@@ -289,3 +292,45 @@ class _Page(Resource):
     def _collect(self) -> bytes:
         """In a thread: write the page."""
         return written(self._families())
+
+
+class HealthServer(HTTPServer):
+    """
+    Serves both pages.
+
+    :param reactor: where it listens.
+    :param missing: gives what the peer lacks to be ready, in words; nothing when it is ready.
+    :param ip: the address to listen on, IPv4 or IPv6.
+    :param port: 4003 by Dragonfly's convention; 0 for any.
+    """
+
+    def __init__(self, reactor: IHTTPReactor, missing: Callable[[], Sequence[str]], *, ip: str, port: int) -> None:
+        # The reference has /healthy alone: status 200 while the process runs (dragonfly-client/src/health/mod.rs).
+        pages = {b"healthy": _Probe(lambda: ()), b"readiness": _Probe(missing)}
+        super().__init__(reactor, "health", pages, ip=ip, port=port)
+
+
+class _Probe(Resource):
+    """
+    A page with status 200 if nothing is missing, otherwise 503 and a line for each thing that is.
+
+    :param missing: gives them.
+    """
+
+    def __init__(self, missing: Callable[[], Sequence[str]]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # Twisted's
+        self._missing = missing
+
+    def render_GET(self, request: Request) -> bytes:
+        """Answer a request."""
+        missing = self._missing()
+        request.setHeader(b"content-type", b"text/plain; charset=utf-8")
+        request.setHeader(b"cache-control", b"no-store")
+        if missing:
+            request.setResponseCode(503)
+        return "".join(f"{line}\n" for line in missing or ("ok",)).encode()
+
+    def render_HEAD(self, request: Request) -> bytes:
+        """Answer a request for the headers alone. Twisted would log a warning for each that had a body."""
+        request.setHeader(b"content-length", str(len(self.render_GET(request))).encode())
+        return b""

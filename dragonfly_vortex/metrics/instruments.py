@@ -1,4 +1,11 @@
-"""Counters, gauges and histograms with labels. Any thread may count and read."""
+"""
+Counters, gauges and histograms with labels, and Prometheus's text format 0.0.4, which the reference uses, too. Any
+thread may count and read.
+
+The format is written here, and not by Prometheus's library for Python, because that puts ``_total`` behind the name of
+every counter, which the reference's ``dragonfly_client_upload_traffic`` has not.
+See https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """
-The metrics of a peer that serves, with the names, labels and help texts of the reference's.
+The metrics of a peer that serves, with the names, labels and help texts of the reference's; with the resources of its
+processes, as Linux reports them in ``/proc``.
 
 Read from dragonfly-client-metric 1.5.10, src/lib.rs. What else there is has no counterpart here; docs/metrics.md says
 what, and why. Names that begin with ``dfvortex_`` are this package's own.

@@ -1,6 +1,8 @@
 """
 The metrics of what a peer does with whole tasks: calls, downloads, imports and requests to sources, with the names,
-labels and help texts of the reference's (dragonfly-client-metric 1.5.10, ``src/lib.rs``).
+labels and help texts of the reference's (dragonfly-client-metric 1.5.10, ``src/lib.rs``); and those of the pieces of
+downloads, from the events of :mod:`dragonfly_vortex.events`: two under the reference's names, and those of this
+package, which begin with ``dfvortex_``.
 """
 
 from __future__ import annotations

@@ -17,14 +17,15 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
 from twisted.internet.testing import EventLoggingObserver
 from twisted.internet.threads import deferToThread
-from twisted.logger import formatEvent, globalLogPublisher
+from twisted.logger import capturedLogs, formatEvent, globalLogPublisher
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics import http as metrics_http
-from dragonfly_vortex.metrics.http import IMetricsReactor, MetricsServer
+from dragonfly_vortex.metrics.http import HealthServer, IHTTPReactor, IMetricsReactor, MetricsServer
 from dragonfly_vortex.metrics.instruments import CONTENT_TYPE, Family, family
+from test.metrics.page import answered
 
 REACTOR = cast(IMetricsReactor, reactor)
 
@@ -225,3 +226,50 @@ class ServerTests(TestCase):
             taken = self.make(other.getsockname()[1])
             self.assertRaises(CannotListenError, taken.start)
         self.assertIsNone(taken.address)
+
+
+class HealthTests(TestCase):
+    """A server for a peer of which the test says what it lacks."""
+
+    timeout = 120
+
+    def setUp(self) -> None:
+        self.missing: list[str] = []
+        self.server = HealthServer(cast(IHTTPReactor, reactor), lambda: self.missing, ip="127.0.0.1", port=0)
+        self.addCleanup(self.server.stop, 0.0)
+        self.port = cast(IPv4Address, self.server.start()).port
+
+    async def ask(self, page: str, method: str = "GET") -> tuple[int, str]:
+        """Status and text of an answer."""
+        return await deferToThread(answered, self.port, page, method)
+
+    def test_interface(self) -> None:
+        """It is a server."""
+        self.assertTrue(verifyObject(IServer, self.server))
+
+    async def test_ready(self) -> None:
+        """A peer that lacks nothing is healthy and ready."""
+        for page in ("/healthy", "/readiness"):
+            self.assertEqual(await self.ask(page), (200, "ok\n"))
+            self.assertEqual(await self.ask(page, "HEAD"), (200, ""))
+
+    async def test_quiet_head(self) -> None:
+        """A probe by HEAD writes no line to the log."""
+        with capturedLogs() as logged:
+            await self.ask("/healthy", "HEAD")
+        self.assertNotIn("HEAD", " ".join(str(formatEvent(event)) for event in logged))
+
+    async def test_not_ready(self) -> None:
+        """A peer that lacks something is healthy, not ready, and says what it lacks, each time anew."""
+        self.missing = ["the storage is not open", "the local door is not open"]
+        self.assertEqual(await self.ask("/healthy"), (200, "ok\n"))
+        self.assertEqual(await self.ask("/readiness"), (503, "the storage is not open\nthe local door is not open\n"))
+        self.missing = []
+        self.assertEqual(await self.ask("/readiness"), (200, "ok\n"))
+
+    async def test_nothing_else(self) -> None:
+        """No other page exists, and no other method."""
+        for page in ("/", "/healthy/", "/readiness/more", "/metrics"):
+            self.assertEqual((await self.ask(page))[0], 404, page)
+        for method in ("DELETE", "POST", "PUT"):
+            self.assertIn((await self.ask("/healthy", method))[0], (405, 501), method)

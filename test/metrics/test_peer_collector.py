@@ -13,7 +13,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config import MetricsConfig, load_config
-from dragonfly_vortex.metrics import process_collector
+from dragonfly_vortex.metrics import peer_collector
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.instruments import Family
 from dragonfly_vortex.metrics.peer_collector import PeerMetrics, ProcessMetrics
@@ -247,7 +247,7 @@ class ProcessTests(SynchronousTestCase):
 
     def test_elsewhere(self) -> None:
         """Without /proc there are no metrics."""
-        self.patch(process_collector, "_PROC", Path("/nonexistent"))
+        self.patch(peer_collector, "_PROC", Path("/nonexistent"))
         self.assertEqual(values(ProcessMetrics(lambda: [1])), {})
 
     def test_no_boot_time(self) -> None:
@@ -255,7 +255,7 @@ class ProcessTests(SynchronousTestCase):
         proc = Path(self.mktemp())
         proc.mkdir()
         (proc / str(os.getpid())).symlink_to(f"/proc/{os.getpid()}")
-        self.patch(process_collector, "_PROC", proc)
+        self.patch(peer_collector, "_PROC", proc)
         for hidden in (None, b"cpu  1 2 3\n"):
             if hidden is not None:
                 (proc / "stat").write_bytes(hidden)
