@@ -6,6 +6,7 @@ configured (:func:`~dragonfly_vortex.cluster.is_configured`).
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, ClassVar, Final, TypeVar
@@ -13,7 +14,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import grpc
 from dragonfly_api import scheduler_pb2
 from google.protobuf.message import Message
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, DeferredLock, fail
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -49,6 +50,12 @@ _PORTS: Final = range(1024, 65535)
 _IN_A_TURN: Final = 10
 """Downloads that are registered again in one turn of the reactor; each takes some tenths of a millisecond."""
 
+_HOSTS_FOR: Final = 2.0
+"""Seconds for which a host is unknown that a scheduler has not listed."""
+
+_HOSTS_KEPT: Final = 60.0
+"""Seconds for which a listed host is taken to be where it was."""
+
 _THREADS: Final = 4
 """Threads that measure this host, read files and resolve names."""
 
@@ -82,6 +89,8 @@ class Membership:
         self._pool: DaemonThreadPool | None = None
         self._is_checked = False  # whether schedulers have been asked once
         self._block_lists: BlockLists = {}
+        self._listing = DeferredLock()  # held while a scheduler lists its hosts
+        self._hosts: dict[str, tuple[float, dict[str, tuple[str, int]]]] = {}  # by scheduler, and since when
         self._early: list[Registration] = []
         self._registrations: set[Registration] = set()
 
@@ -197,6 +206,29 @@ class Membership:
         request = methods.stat_request(**{"host_id": self._host.host_id, "task_id": task_id})
         asked = self._schedulers.call(addresses[0], methods.stat, request)
         return asked.addCallback(methods.stat_reply.FromString)
+
+    def find_host(self, task_id: str, host_id: str) -> Deferred[tuple[str, int] | None]:
+        """
+        Find the gRPC door of a host of the cluster. All hosts are asked for together, and at most every
+        :data:`_HOSTS_FOR` seconds.
+
+        :param task_id: a task that the host downloads, whose scheduler is asked.
+        :param host_id: the host's ID.
+        :returns: fires with its IP address and its port, as the scheduler has them; with None for an unknown host.
+            Fails with :class:`CallFailed`, and with :class:`~google.protobuf.message.DecodeError`.
+        """
+        return self._listing.run(lambda: Deferred.fromCoroutine(self._find_host(task_id, host_id)))
+
+    async def _find_host(self, task_id: str, host_id: str) -> tuple[str, int] | None:
+        address, now = self._schedulers.first(task_id), self._reactor.seconds()
+        if not address:
+            return None
+        listed_at, hosts = self._hosts.get(address, (-math.inf, {}))
+        if now - listed_at >= (_HOSTS_KEPT if host_id in hosts else _HOSTS_FOR):
+            data = await self._schedulers.call(address, "ListHosts", scheduler_pb2.ListHostsRequest())
+            hosts = {host.id: (host.ip, host.port) for host in scheduler_pb2.ListHostsResponse.FromString(data).hosts}
+            self._hosts = {address: (now, hosts)}  # of the scheduler that was asked last
+        return hosts.get(host_id)
 
     def delete_host(self) -> Deferred[None]:
         """

@@ -102,6 +102,7 @@ class Downloads:
         self._dial = dial
         self._transfer_log = TransferLog(reactor)
         self._fetching: set[TaskDownload] = set()
+        self._scheduled: dict[_Key, ScheduledParents] = {}  # of the downloads that are registered
         self.metrics.transfers.rarest = self._rarest
         self._running: dict[_Key, SharedDownload] = {}
         self._ending: set[Deferred[None]] = set()
@@ -125,6 +126,16 @@ class Downloads:
     def is_running(self, kind: PieceKind, task_id: str) -> bool:
         """Whether a task is being downloaded, or waits for that."""
         return (kind, task_id) in self._running
+
+    def meet(self, kind: PieceKind, task_id: str, host_id: str) -> None:
+        """
+        A child asks for the pieces of a task. While that is being downloaded, the child is asked for pieces in turn.
+
+        :param host_id: the ID of the child's host, as the child says.
+        """
+        scheduled = self._scheduled.get((kind, task_id))
+        if scheduled is not None:
+            scheduled.meet(host_id)
 
     def download(
         self, request: TaskRequest, on_piece: OnPiece = lambda piece: None, wishes: Wishes | None = None
@@ -277,6 +288,7 @@ class Downloads:
             named = [str(parent) for parent in (*config.parents, *own)]
             scheduled = await self._register(parents, request, source)
             if scheduled is not None:
+                self._scheduled[request.kind, request.task_id] = scheduled
                 if not named:
                     await scheduled.answer()
                 named += scheduled.addresses
@@ -333,6 +345,7 @@ class Downloads:
             if scheduled is not None:
                 scheduled.finish()
         finally:
+            self._scheduled.pop((request.kind, request.task_id), None)
             if source:
                 negotiation.remove_source(source, request.task_id)
 

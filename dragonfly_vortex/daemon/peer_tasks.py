@@ -160,6 +160,9 @@ class LocalTasks:
     def is_coming(self, kind: PieceKind, task_id: str) -> bool:
         return self._downloads.is_running(kind, task_id)
 
+    def asked(self, kind: PieceKind, task_id: str, host_id: str) -> None:
+        self._downloads.meet(kind, task_id, host_id)
+
     def list_tasks(self, kind: PieceKind) -> Deferred[Sequence[tuple[StoredTask, bool]]]:
         return Deferred.fromCoroutine(self._list_tasks(kind))
 

@@ -1,6 +1,10 @@
 """
 The parents of a download that a scheduler offers. An offer changes the parents of the download, and the progress of the
 download is reported to the scheduler.
+
+A scheduler offers no parent that has, directly or through others, this peer as its parent (``scheduling.go``). So those
+that begin first would get all pieces from the first owner alone. Therefore a child that asks for the same task is asked
+in turn, at the address that the scheduler has for its host.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from dragonfly_vortex.address import LEAST_PORT, ParentAddress, plain_ip
 from dragonfly_vortex.cluster.requests import CandidateParent, FinishedPiece, TaskAnnouncement
@@ -26,6 +31,9 @@ __all__ = ["ScheduledParents"]
 
 _MOST_OFFERED = 64
 """Parents of one offer that are asked. A scheduler offers some twenty at the most."""
+
+_MOST_CHILDREN = 16
+"""Children of one download that are asked in turn, as many as a scheduler offers parents at the most by itself."""
 
 
 class ScheduledParents:
@@ -54,8 +62,13 @@ class ScheduledParents:
         self._places: dict[str, tuple[str, int]] = {}  # IP address and port of each parent that was ever offered
         self._download: TaskDownload | None = None
         self._has_complained = False  # since the last offer
+        self._is_over = False
         self._answered: Deferred[None] | None = None
         self._itself = membership.address
+        self._membership = membership
+        self._task_id = request.task_id
+        self._hosts: set[str] = set()  # of the children that have asked
+        self._children: list[str] = []  # the addresses of those that are asked in turn
         self._registration = membership.register(request, self._offered, self._nothing_offered)
 
     def answer(self) -> Deferred[None]:
@@ -68,6 +81,33 @@ class ScheduledParents:
     def follow(self, download: TaskDownload) -> None:
         """Change the parents of a download from now on."""
         self._download = download
+        for address in self._children:
+            download.add_parent(address, self._negotiation.announcers.get(address))
+
+    def meet(self, host_id: str) -> None:
+        """
+        Ask a child in turn, which asks for pieces of the same task. One that no scheduler knows is not asked.
+
+        :param host_id: the ID of its host, as the child says.
+        """
+        if self._is_over or host_id in self._hosts or len(self._hosts) >= _MOST_CHILDREN:
+            return
+        self._hosts.add(host_id)
+
+        def failed(failure: Failure) -> None:
+            text = "the child on host {host_id} is not asked in turn: {reason}"
+            self._log.info(text, host_id=printable(host_id), reason=printable(failure.getErrorMessage()))
+
+        self._membership.find_host(self._task_id, host_id).addCallback(self._found).addErrback(failed)
+
+    def _found(self, place: tuple[str, int] | None) -> None:
+        """A scheduler knows the host of a child, or does not."""
+        address = "" if place is None or self._is_over else self._prepare(*place)
+        if not address or address in self.addresses or address in self._children:
+            return
+        self._children.append(address)
+        if self._download is not None:
+            self._download.add_parent(address, self._negotiation.announcers.get(address))
 
     def on_event(self, event: DownloadEvent) -> None:
         """Report an event of the download to the scheduler, as far as it concerns that."""
@@ -98,7 +138,7 @@ class ScheduledParents:
 
     def finish(self) -> None:
         """Report that all of the task is in the storage."""
-        self._download = None
+        self._end()
         self._registration.finish()
 
     def fail(self, reason: str) -> None:
@@ -107,12 +147,17 @@ class ScheduledParents:
 
         :param reason: in words.
         """
-        self._download = None
+        self._end()
         self._registration.fail(reason)
+
+    def _end(self) -> None:
+        """The download is over."""
+        self._download = None
+        self._is_over = True
 
     def _offered(self, candidates: tuple[CandidateParent, ...]) -> None:
         """A scheduler offers these parents, in place of those before."""
-        prepared = map(self._prepare, candidates[:_MOST_OFFERED])
+        prepared = (self._prepare(each.ip, each.port) for each in candidates[:_MOST_OFFERED])
         before, self.addresses = self.addresses, tuple(dict.fromkeys(filter(None, prepared)))
         self._has_complained = False
         if not self.addresses:
@@ -121,23 +166,23 @@ class ScheduledParents:
             for address in self.addresses:
                 self._download.add_parent(address, self._negotiation.announcers.get(address))
             for address in before:  # later: a download without any parent fails
-                if address not in self.addresses:
+                if address not in self.addresses and address not in self._children:
                     self._download.remove_parent(address)
         self._tell_answer()
 
-    def _prepare(self, candidate: CandidateParent) -> str:
+    def _prepare(self, ip: str, port: int) -> str:
         """The address of a parent that can be asked; empty for one that cannot."""
         try:
-            parent = ParentAddress(scheme=self._scheme, host=str(plain_ip(candidate.ip)), port=candidate.port)
-            if not LEAST_PORT <= candidate.port <= 65535:
-                raise ValueError(f"expected a port from {LEAST_PORT} to 65535, got {candidate.port}")
+            parent = ParentAddress(scheme=self._scheme, host=str(plain_ip(ip)), port=port)
+            if not LEAST_PORT <= port <= 65535:
+                raise ValueError(f"expected a port from {LEAST_PORT} to 65535, got {port}")
             if (parent.host, parent.port) == self._itself:
                 raise ValueError("expected another peer, got this one")
             self._negotiation.add(parent)
         except (ValueError, WrongTransport) as error:
             self._log.warn("a scheduler's parent is not asked: {error}", error=printable(str(error)))
             return ""
-        self._places[str(parent)] = (candidate.ip, candidate.port)
+        self._places[str(parent)] = (ip, port)
         return str(parent)
 
     def _nothing_offered(self, reason: str) -> None:

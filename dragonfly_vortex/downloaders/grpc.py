@@ -12,6 +12,7 @@ from typing import cast
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
 
 from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.cluster import is_configured
 from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.downloaders.pooled import GRPCDownloader
 from dragonfly_vortex.interfaces import IPieceAnnouncer
@@ -19,6 +20,7 @@ from dragonfly_vortex.peer_exchange import PeerExchange
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.client import GRPCClient
 from dragonfly_vortex.rpc.credentials import channel_credentials
+from dragonfly_vortex.rpc.host import host_id
 from dragonfly_vortex.rpc.piece_discovery import PieceDiscovery
 from dragonfly_vortex.transport.endpoints import Dial
 from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -77,4 +79,5 @@ def _settings(config: Config, reactor: IReactorTCP, limiter: TokenBucket | None 
         credentials=channel_credentials(client_tls(config)),
         receive_limiter=limiter,
         allow_empty_digest=config.download.allow_empty_digest,
+        host_id=host_id(config) if is_configured(config) else "",
     )

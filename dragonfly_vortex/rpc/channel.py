@@ -51,6 +51,8 @@ class GRPCSettings(Struct, frozen=True, kw_only=True):
     :param receive_limiter: limits the rate of all content; None for no limit.
     :param allow_empty_digest: take pieces whose parent names no digest.
     :param connect_timeout: seconds that connecting may take.
+    :param host_id: the ID by which schedulers know this host, for parents that are asked which pieces they have; empty
+        for a host that no scheduler knows.
     """
 
     reactor: IRPCReactor
@@ -59,6 +61,7 @@ class GRPCSettings(Struct, frozen=True, kw_only=True):
     receive_limiter: TokenBucket | None = None
     allow_empty_digest: bool = False
     connect_timeout: float = CONNECT_TIMEOUT
+    host_id: str = ""
 
 
 class Channel:

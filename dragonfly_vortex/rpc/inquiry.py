@@ -229,7 +229,8 @@ class Inquiry:
         numbers = range(self._piece_count) if self._piece_count is not None else count()
         most = MAX_NUMBERS if self._piece_count is not None else _UNKNOWN_NUMBERS
         wanted = list(islice((number for number in numbers if number not in self._told), most))
-        request = self._row.sync_request(**{"task_id": self._task_id, self._row.interested: wanted})
+        said = {"host_id": self._settings.host_id, "task_id": self._task_id}
+        request = self._row.sync_request(**said, **{self._row.interested: wanted})
         self._is_new, self._repeated = False, 0
         try:
             await channel.listen(

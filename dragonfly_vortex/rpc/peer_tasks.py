@@ -94,6 +94,13 @@ class PeerTasks(Protocol):
     def is_coming(self, kind: PieceKind, task_id: str) -> bool:
         """Whether a task is being downloaded, or waits for that: its pieces will come, and there may be none yet."""
 
+    def asked(self, kind: PieceKind, task_id: str, host_id: str) -> None:
+        """
+        Record that a child has asked for the pieces of a task that is not complete here.
+
+        :param host_id: the ID by which the child says that schedulers know its host.
+        """
+
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[tuple[StoredTask, bool]]:
         """A task of the storage, and whether all of it is there."""
 

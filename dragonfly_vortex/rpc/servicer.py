@@ -146,6 +146,7 @@ class UploadRPCs:
         self._askers = askers
         self._scheme = scheme
         self._is_coming = tasks.is_coming if tasks is not None else _never
+        self._asked = tasks.asked if tasks is not None else None
         self.announcements = Announcements(store, self._sync_message)
         """What is said about complete tasks."""
         self._watches = Watches(store, thread, self._sync_message, self._is_coming, self.announcements)
@@ -297,7 +298,15 @@ class UploadRPCs:
             with self._metrics.call(call, kind):
                 task_id = str(getattr(parse(row.stat_request, data), "task_id"))  # noqa: B009  # its class is in the row
                 what = f"task {task_id}"
-                task: StoredTask = await self._thread.ask(self._store.get_task, kind, task_id)
+                try:
+                    task: StoredTask = await self._thread.ask(self._store.get_task, kind, task_id)
+                except NotStored:
+                    if not await self._thread.ask(partial(maybeDeferred, self._is_coming, kind, task_id)):
+                        raise
+                    # Nothing is known of it yet; a child that hears this waits for its pieces.
+                    return row.stat_reply(
+                        **{row.stat_reply.DESCRIPTOR.fields_by_number[1].name: task_id}
+                    ).SerializeToString()
         except Exception as error:
             await self._abort(context, error, what)
         length = task.content_length  # None while a download does not know it yet: the field is left out then
@@ -324,7 +333,10 @@ class UploadRPCs:
                 raise RemoteProtocolError(f"expected at most {MAX_NUMBERS} piece numbers, got {len(numbers)}")
             self._keep(len(data) + _BYTES_OF_A_NUMBER * len(numbers), context)
             interest = Interest(numbers)
+            host_id = str(getattr(request, "host_id"))  # noqa: B009  # its class is in the row
             del request, numbers
+            if host_id and self._asked is not None:
+                self._thread.tell(self._asked, kind, task_id, host_id)
             await context.send_initial_metadata(await self._introduce(kind, task_id, context))
             async with self._watches.open(kind, task_id) as watch:
                 await tell_pieces(watch, interest, context, self._turns, self._closing)

@@ -202,6 +202,8 @@ class FakeScheduler:
             if "current_replica_count" in known.DESCRIPTOR.fields_by_name:
                 known.current_replica_count = self.replicas
             return cast(Message, known)
+        elif method == "ListHosts":
+            return cast(Message, scheduler_pb2.ListHostsResponse(hosts=list(self.hosts.values())))
         elif method.startswith("Upload") and method.endswith("Finished"):
             self.peers[request.peer_id] = request.task_id
             return cast(Message, getattr(common_pb2, method[len("Upload") : -len("Finished")])(id=request.task_id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 from dragonfly_api import common_pb2, dfdaemon_pb2
 from grpc import StatusCode
@@ -12,6 +12,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTCP
 
 from benchmarks.processes import free_port
+from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
+from dragonfly_vortex.rpc.piece_discovery import PieceDiscovery
 from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin
 from test.daemon.clustered import ClusterTestCase
 from test.rpc.local_peer import LENGTH, PIECES, until
@@ -99,6 +102,25 @@ class ScheduledTests(ClusterTestCase):
         await until(lambda: heard.is_over)
         self.assertEqual(heard.words[-1], "download_peer_finished_request")
 
+    async def test_child_in_turn(self) -> None:
+        """A child that asks for the task is asked for pieces in turn, where the scheduler knows its host."""
+        self.scheduler.script[self.task_id] = ["child"]
+        self.scheduler.offers = [[("127.0.0.1", free_port())]]
+        port = getattr(self.parent.grpc_address, "port", 0)
+        self.scheduler.hosts["127.0.0.1-child"] = common_pb2.Host(id="127.0.0.1-child", ip="127.0.0.1", port=port)
+        downloading = self.blob()
+        await until(lambda: self.scheduler.heard)
+        for host_id in ("127.0.0.1-stranger", "127.0.0.1-child"):
+            settings = GRPCSettings(reactor=cast(IRPCReactor, reactor), host_id=host_id)
+            address = ParentAddress.from_text(f"grpc://127.0.0.1:{getattr(self.peer.grpc_address, 'port', 0)}")
+            discovery = PieceDiscovery(address, settings, lambda address: None)
+            self.addCleanup(discovery.start(self.kind, self.task_id, _ignore, _ignore, _ignore))
+        await downloading.addTimeout(30, reactor)
+        self.assertTrue(self.calls("ListHosts"))
+        (heard,) = self.scheduler.heard
+        await until(lambda: heard.is_over)
+        self.assertEqual(heard.words.count("download_piece_finished_request"), PIECES)
+
     async def test_source(self) -> None:
         """The pieces that come from the source are reported as such, and so is the end."""
         origin = ScriptedOrigin(bytes(5 * 1024 * 1024))
@@ -112,3 +134,7 @@ class ScheduledTests(ClusterTestCase):
         (heard,) = self.scheduler.heard
         self.assertEqual(heard.words.count("download_piece_back_to_source_finished_request"), 2)
         self.assertEqual(heard.words[-1], "download_peer_back_to_source_finished_request")
+
+
+def _ignore(*told: object) -> None:
+    """Do nothing with what a parent says."""
