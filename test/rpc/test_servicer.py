@@ -385,6 +385,14 @@ class StatTests(ServiceTestCase):
                 )
                 self.assertIs(refused[0], StatusCode.NOT_FOUND)
 
+    async def test_begun(self) -> None:
+        """A task that is being downloaded is known before its first piece, without a length."""
+        stat = partial(self.stub.StatLocalTask, dfdaemon_pb2.StatLocalTaskRequest(task_id=TASK_ID), timeout=10)
+        self.assertIs((await self.child(lambda: self.refusal(stat)))[0], StatusCode.NOT_FOUND)
+        self.patch(self.service._rpcs, "_is_coming", lambda kind, task_id: task_id == TASK_ID)
+        reply = await self.child(stat)
+        self.assertEqual((reply.task_id, reply.content_length, reply.piece_length), (TASK_ID, 0, 0))
+
 
 class SyncTests(ServiceTestCase):
     """The streams of pieces."""
