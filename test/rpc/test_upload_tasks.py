@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from typing import Any
 
@@ -119,6 +120,10 @@ class SeedTests(UploadTestCase):
 
     async def test_errors_tell_no_path(self) -> None:
         """What fails is told without a word about this machine."""
-        request = dfdaemon_pb2.DownloadPersistentCacheTaskRequest(task_id="no-such-task")
-        _, text = await self.refusal(self.ask("DownloadPersistentCacheTask", request))
+        content = self.peer.config.storage.dir / "content"
+        shutil.rmtree(content, ignore_errors=True)
+        content.write_text("in the way")
+        request = dfdaemon_pb2.DownloadPersistentCacheTaskRequest(task_id=self.task_id)
+        code, text = await self.refusal(self.ask("DownloadPersistentCacheTask", request))
+        self.assertIs(code, StatusCode.INTERNAL)
         self.assertNotIn(str(self.directory), text)
