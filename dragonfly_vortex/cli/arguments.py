@@ -225,11 +225,11 @@ def _add_download(commands: _Commands[_Parser]) -> None:
     )
     parser.add_argument(
         "--retry",
-        metavar="SECONDS",
-        type=values.seconds,
+        metavar="DURATION",
+        type=values.duration,
         default=30.0,
         help="how long to go on without progress; meanwhile parents that fail are asked again after growing pauses. "
-        "With 0 a parent that fails twice is not asked again; default: 30",
+        "With 0 a parent that fails twice is not asked again; default: 30s",
     )
     options.add_timeout(parser)
     parser.add_argument(

@@ -23,7 +23,6 @@ __all__ = [
     "parent",
     "piece_length",
     "rate",
-    "seconds",
     "task_id",
     "ttl",
 ]
@@ -32,7 +31,8 @@ STDOUT = "-"
 """What stands for standard output."""
 
 _SHA256 = r"[0-9A-Fa-f]{64}"
-_SECONDS = r"[0-9]{1,6}(\.[0-9]{1,6})?"
+_LONGEST = 100 * 31_557_600
+"""The longest duration: a century, in seconds."""
 _CONCURRENCY = r"[1-9][0-9]{0,3}"
 
 
@@ -66,21 +66,22 @@ def concurrency(text: str) -> int:
     return int(text)
 
 
-def seconds(text: str) -> float:
-    """Read a number of seconds."""
-    if not re.fullmatch(_SECONDS, text):
-        raise argparse.ArgumentTypeError(f"expected seconds from 0 to 999999, such as 30 or 0.5, got {text!r}")
-    return float(text)
-
-
 def duration(text: str) -> float:
-    """Read a duration as ``dfget`` does, in seconds."""
-    from dragonfly_vortex.config.units import read_duration
+    """Read a duration in seconds: as ``dfget`` does, or a plain number of seconds."""
+    from dragonfly_vortex.config.kinds import Duration, OutOfRange
+    from dragonfly_vortex.config.yaml_tree import Scalar
 
+    kind = Duration(maximum=_LONGEST)
     try:
-        return float(read_duration(text))
-    except (ValueError, OverflowError) as error:
-        raise argparse.ArgumentTypeError(f"expected a duration with a unit, such as 90s or 2h, got {text!r}") from error
+        return kind.parse(Scalar(text=text, tag="str", line=0))
+    except OutOfRange as error:
+        if error.nearest is None:
+            return 0.0
+    except (ValueError, OverflowError):
+        pass
+    raise argparse.ArgumentTypeError(
+        f"expected a duration of at most {kind.show(_LONGEST)}, such as 90s, 1h30m or 90 (seconds), got {text!r}"
+    )
 
 
 def flag(text: str) -> bool:
@@ -98,17 +99,8 @@ def piece_length(text: str) -> int:
 
 
 def ttl(text: str) -> int:
-    """Read a time to live in seconds, written as in the configuration; 0 for no end."""
-    from dragonfly_vortex.config.kinds import Duration
-    from dragonfly_vortex.config.yaml_tree import Scalar
-
-    if text == "0":
-        return 0
-    duration = Duration(minimum=1)
-    try:
-        return math.ceil(duration.parse(Scalar(text=text, tag="str", line=0)))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected {duration.allowed}, or 0 for no end, got {text!r}") from error
+    """Read a time to live in whole seconds; 0 for no end."""
+    return math.ceil(duration(text))
 
 
 def rate(text: str) -> int:

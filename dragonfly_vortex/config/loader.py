@@ -55,6 +55,9 @@ class LoadedConfig(Struct, frozen=True, kw_only=True):
     unknown: tuple[str, ...] = ()
 
 
+_SHORT = 4
+"""Characters up to which two exchanged letters make a name less similar than other misspellings do."""
+
 DEFAULT_FILE = "tap.yaml"
 """The file that the daemon and the commands read when they are given no other, in the working directory."""
 
@@ -166,15 +169,17 @@ class _SortedKeys:
         Note an unknown key. In the reference's sections it may belong to another version of the reference, which skips
         keys that it does not know.
 
-        :raises ConfigError: for a key that is certainly meant for us: in a section of ours, or very near to a name that
-            we alone have.
+        :raises ConfigError: for a key that is certainly meant for us: in a section of ours, very near to a name that
+            only we have, or at the top level very near to any name that we use.
         """
         import difflib
 
-        name, others = entry.key[:60], list(theirs or ())
-        close = difflib.get_close_matches(name, [*spellings(fields), *others], n=1)
+        name, ours, others = entry.key[:60], spellings(fields), list(theirs or ())
+        close = difflib.get_close_matches(name, [*ours, *others], n=1)
         suggestion = f" (did you mean {close[0]}?)" if close else ""
-        near_ours = any(each not in others for each in difflib.get_close_matches(name, close, cutoff=0.8))
+        near = difflib.get_close_matches(name, close, cutoff=0.8 if len(name) > _SHORT else 0.6)
+        is_top = len(key) == 1  # a whole section would be lost
+        near_ours = any(each not in others or (is_top and each in ours) for each in near)
         if theirs is None or near_ours:
             reason = f"unknown key{suggestion}; expected one of {', '.join(fields)}"
             raise ConfigError(self._file, entry.line, dotted(key), reason)

@@ -67,8 +67,8 @@ The reference's configuration loads as it is. Its keys mean the same, and {moved
 
 One warning in the daemon's log names the keys of a file that are not used, and unknown keys, which are skipped in the
 reference's sections and at the top level (commands name them on standard error). Unknown keys are an error in our own
-sections ({ours}), or if they are very near to a name that only we have, such
-as `piece_timout`.
+sections ({ours}), if they are very near to a name that only we have, such
+as `piece_timout`, and at the top level if they are very near to any name that is used here, such as `storge`.
 
 A warning names what is used for a value that cannot hold here: {replaced}; for a size or duration below
 the least that is allowed the default; above the most, the most. In our own keys this is an error.

@@ -91,7 +91,7 @@ class EnvironmentTests(SynchronousTestCase):
     def test_wrong(self) -> None:
         """A value that cannot be used is named with its variable, and only where it would count."""
         for variable, text, expected in (
-            ("DFGET_TIMEOUT", "5", "argument --timeout: DFGET_TIMEOUT: expected a duration with a unit"),
+            ("DFGET_TIMEOUT", "5 x", "argument --timeout: DFGET_TIMEOUT: expected a duration of at most 100y"),
             ("DFGET_OVERWRITE", "1", "argument --overwrite: DFGET_OVERWRITE: expected true or false, got '1'"),
             ("DFGET_PIECE_LENGTH", "", "argument --piece-length: DFGET_PIECE_LENGTH: expected a size"),
         ):
@@ -100,7 +100,7 @@ class EnvironmentTests(SynchronousTestCase):
                 self.parse(["download", TASK_ID], **{variable: text})
             self.assertIn(expected, said.getvalue())
             self.parse(["list"], **{variable: text})
-        self.parse(["download", TASK_ID, "--timeout", "1s"], DFGET_TIMEOUT="5")
+        self.parse(["download", TASK_ID, "--timeout", "1s"], DFGET_TIMEOUT="5 x")
 
     def test_told(self) -> None:
         """The help names the variables."""

@@ -190,7 +190,7 @@ class StoredTests(SynchronousTestCase):
             self.assert_done("remove", self.task_id)
         ran = self.run_it("import", "--ttl", "x", "file")
         self.assertEqual(ran.returncode, 2)
-        self.assertIn("or 0 for no end, got 'x'", ran.stderr)
+        self.assertIn("expected a duration of at most 100y, such as 90s, 1h30m or 90 (seconds), got 'x'", ran.stderr)
 
     def test_import_by_link(self) -> None:
         """With ``--link`` the storage has the file itself and no copy."""

@@ -13,11 +13,18 @@ class ValueTests(SynchronousTestCase):
     """Texts that are values, and others. Most are read in ``test_arguments``, by the whole parser."""
 
     def test_durations(self) -> None:
-        """A duration has units, as for dfget; without one it is refused, as there."""
-        self.assertEqual([values.duration(text) for text in ("2h", "1m 30s", "500ms", "0")], [7200.0, 90.0, 0.5, 0.0])
-        for text in ("5", "", "-1s", "2 hours ago", "9" * 5000 + "s"):
-            with self.assertRaisesRegex(ArgumentTypeError, "expected a duration with a unit, such as 90s or 2h, got"):
-                values.duration(text)
+        """A duration is written as for dfget, or as a plain number of seconds, in each option."""
+        texts = ("2h", "1m 30s", "500ms", "0", "0s", "90", "0.5", "10y")
+        self.assertEqual(
+            [values.duration(text) for text in texts], [7200.0, 90.0, 0.5, 0.0, 0.0, 90.0, 0.5, 315_576_000.0]
+        )
+        self.assertEqual([values.ttl(text) for text in ("2h", "0.5", "0", "0s", "5")], [7200, 1, 0, 0, 5])
+        for text in ("", "-1s", "-1", "2 hours ago", "101y", "inf", "9" * 5000 + "s", "9" * 5000):
+            for read in (values.duration, values.ttl):
+                with self.assertRaisesRegex(
+                    ArgumentTypeError, r"expected a duration of at most 100y, such as 90s, 1h30m or 90 \(seconds\), got"
+                ):
+                    read(text)
 
     def test_flags(self) -> None:
         """A flag of the environment is one of the two words that dfget takes."""

@@ -545,7 +545,7 @@ class DfdaemonTests(ConfigFileTestCase):
         Keys that neither has are skipped in the reference's sections, and named in the one warning, with the nearest.
         """
         file = self.write(
-            "upload: {bandwithLimit: 5MB, server: {requestRateLimits: 5}}\nbackend: {}\nstorge: {}\nxyzzy: [{a: 1}]\n"
+            "upload: {bandwithLimit: 5MB, server: {requestRateLimits: 5}}\nbackend: {}\nproxi: {}\nxyzzy: [{a: 1}]\n"
             "some_thing: 5\nproxy: {prefech: true}\n"
         )
         loaded = load_config(file)
@@ -555,11 +555,11 @@ class DfdaemonTests(ConfigFileTestCase):
             (
                 f"{file}: keys of dfdaemon.yaml that are accepted and not used here: backend, proxy; unknown keys, "
                 "which are skipped: upload.bandwithLimit (did you mean bandwidthLimit?), "
-                "upload.server.requestRateLimits (did you mean requestRateLimit?), storge (did you mean storage?), "
+                "upload.server.requestRateLimits (did you mean requestRateLimit?), proxi (did you mean proxy?), "
                 "xyzzy, some_thing",
             ),
         )
-        self.assertEqual(loaded.unknown[2:], ("storge (did you mean storage?)", "xyzzy", "some_thing"))
+        self.assertEqual(loaded.unknown[2:], ("proxi (did you mean proxy?)", "xyzzy", "some_thing"))
         self.assertIn(": unknown keys, which are skipped: xyzzy", self.load("xyzzy: 1").warnings[0])
 
     def test_keys_twice(self) -> None:
@@ -638,6 +638,24 @@ class RefusalTests(ConfigFileTestCase):
             self.assertEqual(error.key, key)
             self.assertIn("unknown key", error.reason)
             self.assertIn(allowed, error.reason)
+
+    def test_misspelt_sections(self) -> None:
+        """
+        A section of the top level that is near to one that is used here is an error, also if the reference has it, too.
+        """
+        for misspelt, section in (
+            ("storge", "storage"),
+            ("Download", "download"),
+            ("tsl", "tls"),
+            ("lgo", "log"),
+            ("seedPer", "seedPeer"),
+            ("discovry", "discovery"),
+            ("shutdown_timout", "shutdown_timeout"),
+        ):
+            error = self.refused(f"{misspelt}: {{}}")
+            self.assertEqual(error.key, misspelt)
+            self.assertIn(f"unknown key (did you mean {section}?); expected one of ", error.reason)
+        self.assertIn("did you mean tcp?", self.refused("storage: {server: {tpc: {}}}").reason)
 
     def test_suggestions(self) -> None:
         """
