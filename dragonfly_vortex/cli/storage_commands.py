@@ -315,7 +315,7 @@ def collect_garbage(arguments: Namespace) -> ExitStatus:
         print(f"{'TASK ID':64}  {'KIND':16}  {'FREED':>15}  REASON")
     for task in collected.removed:
         linked = "; a hard link, which frees nothing" if task.is_linked else ""
-        print(f"{task.task_id:64}  {task.kind.label:16}  {task.freed:>15}  {task.reason.value}{linked}")
+        print(f"{task.task_id:64}  {task.kind.label:16}  {task.freed:>15}  {task.reason.value} ({task.rule}){linked}")
     would = "would be " if arguments.dry_run else ""
     removed, freed = counted(len(collected.removed), "task"), counted(collected.freed, "byte")
     print(f"{removed} {would}deleted, {freed} {would}freed, {counted(collected.in_use, 'task')} in use")

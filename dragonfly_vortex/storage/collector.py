@@ -22,6 +22,8 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,11 +78,22 @@ class Policy(Struct, frozen=True, kw_only=True):
 
     def ttl_of(self, kind: PieceKind) -> int:
         """Whole seconds for which a task of a kind is kept that has no time of its own."""
-        ttls = {
-            PieceKind.PERSISTENT: self.persistent_task_ttl,
-            PieceKind.PERSISTENT_CACHE: self.persistent_cache_task_ttl,
-        }
-        return math.ceil(ttls.get(kind, self.task_ttl))
+        ttl: float = getattr(self, _ttl_key(kind))
+        return math.ceil(ttl)
+
+    def room_rule(self) -> str:
+        """The keys by which tasks are removed where room is needed."""
+        capacity = "gc.policy.disk_threshold, " if self.disk_threshold else ""
+        return f"{capacity}gc.policy.disk_high_threshold_percent"
+
+
+def _ttl_key(kind: PieceKind) -> str:
+    """The key of the policy that says how long a task of a kind is kept."""
+    keys = {
+        PieceKind.PERSISTENT: "persistent_task_ttl",
+        PieceKind.PERSISTENT_CACHE: "persistent_cache_task_ttl",
+    }
+    return keys.get(kind, "task_ttl")
 
 
 def policy_of(section: object) -> Policy:
@@ -104,6 +117,7 @@ class Removed(NamedTuple):
     """
     A task that has been removed, or would be.
 
+    :param rule: what decided: the key of the configuration, or a few words where it is none.
     :param freed: bytes that are free on the disk by that, once no process has the file open any more.
     :param is_linked: whether the file has another name, outside of the storage: nothing is free by removing this one.
     """
@@ -111,6 +125,7 @@ class Removed(NamedTuple):
     kind: PieceKind
     task_id: str
     reason: Reason
+    rule: str
     freed: int
     is_linked: bool
 
@@ -212,7 +227,7 @@ class Collector:
             if not self._is_dry:
                 stack.enter_context(self._content.lock())
             if not self._has_row(kind, task_id) and self._is_idle(stack, kind, task_id):
-                self._remove_file(kind, task_id, Reason.STRAY)
+                self._remove_file(kind, task_id, Reason.STRAY, "no row")
 
     def _ids_with(self, kind: PieceKind, prefix: str) -> set[str]:
         """The IDs of a kind that begin so, as all in one directory do."""
@@ -232,12 +247,15 @@ class Collector:
         for kind in PieceKind:
             since = "created_at" if kind.is_persistent else "max(used_at, created_at)"
             query = (
-                "SELECT task_id, max(used_at, created_at) FROM task"
-                f" WHERE kind = ?1 AND ifnull(ttl, ?2) > 0 AND {since} + ifnull(ttl, ?2) < ?3 ORDER BY 2"
+                "SELECT ttl IS NULL, task_id, max(used_at, created_at) FROM task"
+                f" WHERE kind = ?1 AND ifnull(ttl, ?2) > 0 AND {since} + ifnull(ttl, ?2) < ?3 ORDER BY 1, 3"
             )
             rows = self._database.select(query, kind.label, self._policy.ttl_of(kind), now)
-            for start in range(0, len(rows), _BATCH):
-                yield from self._remove([(kind, *row) for row in rows[start : start + _BATCH]], Reason.EXPIRED)
+            for is_by_policy, grouped in groupby(rows, key=itemgetter(0)):
+                rule = f"gc.policy.{_ttl_key(kind)}" if is_by_policy else "its own TTL"
+                tasks = [(kind, task_id, used_at) for _, task_id, used_at in grouped]
+                for start in range(0, len(tasks), _BATCH):
+                    yield from self._remove(tasks[start : start + _BATCH], Reason.EXPIRED, rule)
 
     # -- room ----------------------------------------------------------------------------------------------------------
 
@@ -246,7 +264,7 @@ class Collector:
         needed = self._bytes_to_free()
         if needed <= 0:
             return
-        target = self._collected.freed + needed
+        target, rule = self._collected.freed + needed, self._policy.room_rule()
         gone = {(each.kind, each.task_id) for each in self._collected.removed}  # in a dry run they are there still
         for is_persistent in (False, True):
             kinds = [kind.label for kind in PieceKind if kind.is_persistent is is_persistent]
@@ -266,9 +284,9 @@ class Collector:
                 batch.append((kind, task_id, used_at))
                 expected += freed
                 if len(batch) == _BATCH or self._collected.freed + expected >= target:
-                    yield from self._remove(batch, Reason.ROOM)
+                    yield from self._remove(batch, Reason.ROOM, rule)
                     batch, expected = [], 0
-            yield from self._remove(batch, Reason.ROOM)
+            yield from self._remove(batch, Reason.ROOM, rule)
         self._collected.missing = max(0, target - self._collected.freed)
 
     def _bytes_to_free(self) -> int:
@@ -285,7 +303,7 @@ class Collector:
 
     # -- removing ------------------------------------------------------------------------------------------------------
 
-    def _remove(self, tasks: Sequence[_Task], reason: Reason) -> Iterator[None]:
+    def _remove(self, tasks: Sequence[_Task], reason: Reason, rule: str) -> Iterator[None]:
         """Remove tasks that no process uses, unless they have been used since; a step for each transaction."""
         if not self._is_dry:
             for task in tasks:
@@ -296,7 +314,7 @@ class Collector:
                 stack.enter_context(self._content.lock())
             idle = [task for task in tasks if self._is_idle(stack, task[0], task[1])]
             for kind, task_id in self._delete_rows(idle):
-                self._remove_file(kind, task_id, reason)
+                self._remove_file(kind, task_id, reason, rule)
             for kind, task_id, _ in set(tasks).difference(idle):
                 self._leave(kind, task_id)
         yield
@@ -335,7 +353,7 @@ class Collector:
                 if connection.execute(delete, (kind.label, task_id, used_at)).rowcount
             ]
 
-    def _remove_file(self, kind: PieceKind, task_id: str, reason: Reason) -> None:
+    def _remove_file(self, kind: PieceKind, task_id: str, reason: Reason, rule: str) -> None:
         """Delete the file of a task that has no rows, and record that."""
         freed, is_linked = _blocks(self._content.path(kind, task_id))
         if not self._is_dry:
@@ -345,7 +363,7 @@ class Collector:
                 self._leave(kind, task_id)
                 return
         self._own -= freed
-        self._collected.removed.append(Removed(kind, task_id, reason, freed, is_linked))
+        self._collected.removed.append(Removed(kind, task_id, reason, rule, freed, is_linked))
 
     def _is_idle(self, stack: ExitStack, kind: PieceKind, task_id: str) -> bool:
         """

@@ -465,7 +465,7 @@ class CollectTests(SynchronousTestCase):
         for arguments, would in ((("gc", "--dry-run"), "would be "), (("gc",), "")):
             headings, line, last = self.run_it(*arguments).splitlines()
             self.assertEqual(headings.split(), ["TASK", "ID", "KIND", "FREED", "REASON"])
-            self.assertRegex(line, rf"^{task_id}  standard +1\d{{5}}  its time is over$")
+            self.assertRegex(line, rf"^{task_id}  standard +1\d{{5}}  its time is over \(gc.policy.task_ttl\)$")
             self.assertRegex(last, rf"^1 task {would}deleted, 1\d{{5}} bytes {would}freed, 0 tasks in use$")
         self.assertEqual(self.run_it("list"), "")
 
@@ -473,7 +473,8 @@ class CollectTests(SynchronousTestCase):
         """Content that is a hard link is said to free nothing."""
         self.run_it("import", "--link", "file")
         self.age(3610)
-        self.assertIn("  0  its time is over; a hard link, which frees nothing\n", self.run_it("gc", "--dry-run"))
+        expected = "  0  its time is over (gc.policy.task_ttl); a hard link, which frees nothing\n"
+        self.assertIn(expected, self.run_it("gc", "--dry-run"))
         self.assertIn("1 task deleted, 0 bytes freed", self.run_it("gc"))
         self.assertTrue((self.directory / "file").exists())
 

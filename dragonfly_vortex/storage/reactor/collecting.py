@@ -24,6 +24,9 @@ __all__ = ["GarbageCollection"]
 
 _T = TypeVar("_T")
 
+_MOST_LINES = 100
+"""Removed tasks that a collection names in the log; a last line has the sum of all."""
+
 
 class GarbageCollection:
     """
@@ -121,6 +124,16 @@ class GarbageCollection:
     def _collected(self, collected: Collected) -> None:
         """Log what a collection has done, if it has done anything."""
         removed, missing = collected.removed, collected.missing
+        for task in removed[:_MOST_LINES]:
+            text = "garbage collection: {kind} task {task_id} removed, {freed} bytes freed: {reason} ({rule})"
+            self.log.info(
+                text,
+                kind=task.kind.label,
+                task_id=task.task_id,
+                freed=task.freed,
+                reason=task.reason.value,
+                rule=task.rule,
+            )
         if removed:
             text = "garbage collection: {count} tasks removed, {freed} bytes freed, {in_use} in use"
             self.log.info(text, count=len(removed), freed=collected.freed, in_use=collected.in_use)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.task import Clock, deferLater
-from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer, provider
 
@@ -45,12 +46,12 @@ class GarbageCollectionTests(TestCase):
 
         @provider(ILogObserver)
         def observe(event: LogEvent) -> None:
-            self.events.append(f"{event['log_level'].name}: {event['log_format']}")
+            self.events.append(f"{event['log_level'].name}: {formatEvent(event)}")
 
         self.patch(GarbageCollection, "log", Logger(observer=observe))
         self.add(ttl=1)
 
-    def add(self, ttl: int) -> None:
+    def add(self, ttl: int | None) -> None:
         """Import a task that was created long ago."""
         path = Path(self.mktemp())
         path.write_bytes(b"content")
@@ -74,18 +75,22 @@ class GarbageCollectionTests(TestCase):
         self.clock.advance(899)
         self.assertEqual(self.count(), 1)
         self.clock.advance(1)
-        await self.until(0, 1)
-        self.add(ttl=1)
-        self.clock.advance(900)
         await self.until(0, 2)
-        self.assertEqual([event.partition(":")[0] for event in self.events], ["info", "info"])
+        self.add(ttl=None)
+        self.clock.advance(900)
+        await self.until(0, 4)
+        task = f"info: garbage collection: standard task {hashlib.sha256(b'content').hexdigest()} removed, "
+        for line, rule in ((self.events[0], "its own TTL"), (self.events[2], "gc.policy.task_ttl")):
+            self.assertRegex(line, rf"^{task}[0-9]+ bytes freed: its time is over \({rule}\)$")
+        for line in self.events[1::2]:
+            self.assertRegex(line, "^info: garbage collection: 1 tasks removed, [0-9]+ bytes freed, 0 in use$")
 
     async def test_changed(self) -> None:
         """Other rules hold from the next collection on, and another interval from now on."""
         self.collection.start()
         self.collection.change(10.0, POLICY)
         self.clock.advance(10)
-        await self.until(0, 1)
+        await self.until(0, 2)
 
     async def test_changed_during_collection(self) -> None:
         """Another interval that is set while a collection is under way leaves one timer, and none after the end."""
@@ -111,7 +116,7 @@ class GarbageCollectionTests(TestCase):
         self.assertTrue(self.events[0].startswith(LogLevel.error.name), self.events)
         catalog.write_bytes(kept)
         self.clock.advance(900)
-        await self.until(0, 2)
+        await self.until(0, 3)
 
     async def test_stopped(self) -> None:
         """The end waits for the step that is under way, and no further one is taken; no thread is left."""
