@@ -5,7 +5,6 @@ ones, and ends all of them.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import ClassVar, Protocol
 
@@ -14,7 +13,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, ITCPTransport
 from twisted.logger import Logger
 
-from dragonfly_vortex.address import most_of_share
 from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import Tally
@@ -53,11 +51,9 @@ class ServedConnection(Protocol):
     The interface of a connection for the registry.
 
     :ivar is_idle: whether it waits for its next request, so that it may be closed to make room.
-    :ivar share: of the connections, to which it counts, see :func:`~dragonfly_vortex.address.share_of`.
     """
 
     is_idle: bool
-    share: str
 
     def finish(self) -> None:
         """End: at once when idle, after the reply under way otherwise."""
@@ -73,9 +69,6 @@ class ConnectionRegistry:
     At ``max_connections`` the longest idle connection is closed to make room for a new one. When none is idle, a
     listener asks :meth:`has_room` before it accepts, and waits; a factory without such a listener closes the new
     connection.
-
-    An address, of IPv6 a network of 64 bits, has at most half of the connections that the others leave, this machine
-    excepted. At that number its new connections cost its own idle ones, or are closed.
 
     :param clock: for time-outs.
     :param max_connections: how many connections there may be.
@@ -100,7 +93,6 @@ class ConnectionRegistry:
         """Where all connections log: strangers make them."""
         self._clock = clock
         self._all: set[ServedConnection] = set()
-        self._of_share: Counter[str] = Counter()
         self._idle: dict[ServedConnection, None] = {}  # the longest idle first; some may be busy again
         self._room_made: Callable[[], None] | None = None
         self._is_room_awaited = False
@@ -154,20 +146,15 @@ class ConnectionRegistry:
         self._is_room_awaited = not has_room
         return has_room
 
-    def make_room(self, share: str = "") -> bool:
+    def make_room(self) -> bool:
         """
-        Close the longest idle connection, where there are as many as there may be, or as many of a share.
+        Close the longest idle connection, where there are as many as there may be.
 
-        :param share: to which the new connection will count; empty for none.
         :returns: whether a new connection may be made.
         """
-        own = self._of_share[share] if share else 0
-        if share and own >= most_of_share(self.max_connections, len(self._all) - own):
-            longest_idle = self._longest_idle(share)
-        elif len(self._all) < self.max_connections:
+        if len(self._all) < self.max_connections:
             return True
-        else:
-            longest_idle = self._longest_idle()
+        longest_idle = self._longest_idle()
         if longest_idle is None:
             return False
         longest_idle.finish()
@@ -178,7 +165,6 @@ class ConnectionRegistry:
     def opened(self, connection: ServedConnection) -> None:
         """Add a new connection. It is not idle: its first request is on its way."""
         self._all.add(connection)
-        self._of_share[connection.share] += 1
         self._tally.connections_changed(more=1)
         if self._ending.is_awaited:
             connection.finish()
@@ -200,19 +186,13 @@ class ConnectionRegistry:
     def closed(self, connection: ServedConnection) -> None:
         """Remove a connection that has ended, once."""
         self._all.discard(connection)
-        self._of_share[connection.share] -= 1
-        if not self._of_share[connection.share]:
-            del self._of_share[connection.share]
         self._tally.connections_changed(more=-1, more_idle=-connection.is_idle)
         connection.is_idle = False
         self._idle.pop(connection, None)
         self._tell_of_room()
         self._ending.look()
 
-    def _longest_idle(self, share: str = "") -> ServedConnection | None:
-        """The connection that is idle longest; of a share alone, where one is named."""
-        if share:
-            return next((each for each in self._idle if each.is_idle and each.share == share), None)
+    def _longest_idle(self) -> ServedConnection | None:
         while self._idle:
             connection = next(iter(self._idle))
             if connection.is_idle:

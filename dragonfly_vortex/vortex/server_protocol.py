@@ -26,7 +26,6 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dragonfly_vortex.address import share_of
 from dragonfly_vortex.errors import (
     LocalProtocolError,
     NotStored,
@@ -89,16 +88,11 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
     :param store: where pieces come from.
     :param settings: what all connections have in common.
     :param connections: all connections.
-    :param share: of these, to which this one counts; empty for none.
     """
 
     transport: IConnectionTransport
 
-    def __init__(
-        self, store: IPieceStore, settings: ServerSettings, connections: ConnectionRegistry, share: str = ""
-    ) -> None:
-        self.share = share
-        """Of the connections, to which this one counts; empty for none."""
+    def __init__(self, store: IPieceStore, settings: ServerSettings, connections: ConnectionRegistry) -> None:
         self.is_idle = False
         """Whether the connection waits for its next request. A new one is not idle before :data:`_FIRST_WORD`."""
         self._store = store
@@ -423,11 +417,10 @@ class VortexServerFactory(Factory):
         self.connections = connections
 
     def buildProtocol(self, addr: IAddress | None) -> VortexServerProtocol | None:
-        share = share_of(str(getattr(addr, "host", "")))
-        if not self.connections.make_room(share):
-            text = "no room for {peer}: all connections that it may have, of {count}, are busy"
+        if not self.connections.make_room():
+            text = "no room for {peer}: all {count} connections are busy"
             self.connections.limited_log.warn(text, peer=addr, count=len(self.connections))
             return None
-        protocol = VortexServerProtocol(self.store, self.settings, self.connections, share)
+        protocol = VortexServerProtocol(self.store, self.settings, self.connections)
         protocol.factory = self
         return protocol

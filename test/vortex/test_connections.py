@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
@@ -152,53 +151,6 @@ class RoomTests(ServingInMemory):
             protocol, _ = self.connect()
             protocol.dataReceived(request_bytes(0))
         self.assertIsNone(self.parent.buildProtocol(None))
-
-    def test_share(self) -> None:
-        """An address has at most half of the connections that the others leave, an IPv6 network of 64 bits too."""
-        self.parent = self.parent_for(max_connections=8)
-        self.store.waiting = []
-        for host in ["192.0.2.1"] * 4 + ["2001:db8::1", "2001:db8::2"]:
-            self.connect(host)[0].dataReceived(request_bytes(0))
-        for host in ("192.0.2.1", "::ffff:192.0.2.1", "2001:db8::3"):
-            self.assertIsNone(self.parent.buildProtocol(IPv4Address("TCP", host, 1)))
-        for host in ("192.0.2.2", "127.0.0.1"):
-            self.connect(host)[0].dataReceived(request_bytes(0))
-        self.assertEqual(len(self.parent.connections), 8)
-
-    def test_share_at_its_own_expense(self) -> None:
-        """An address that has its share makes room with its own idle connections, and gets it back at their end."""
-        self.parent = self.parent_for(max_connections=4)
-        other, other_transport = self.connect("192.0.2.2")
-        other.dataReceived(request_bytes(0))
-        first, first_transport = self.connect("192.0.2.1")
-        first.dataReceived(request_bytes(0))
-        self.store.waiting = []
-        second, _ = self.connect("192.0.2.1")
-        self.assertTrue(first_transport.disconnecting)
-        self.assertFalse(other_transport.disconnecting)
-        self.lose(first)
-        second.dataReceived(request_bytes(0))
-        self.assertIsNone(self.parent.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1)))
-        self.lose(second)
-        self.connect("192.0.2.1")
-
-    def test_this_machine(self) -> None:
-        """The connections of this machine have no share."""
-        self.store.waiting = []
-        for _ in range(2):
-            self.connect("127.0.0.1")[0].dataReceived(request_bytes(0))
-        self.assertEqual(len(self.parent.connections), 2)
-
-    def test_slow_requests(self) -> None:
-        """Connections whose requests come a byte at a time count as idle: they make room for others."""
-        slow = [self.connect() for _ in range(2)]
-        request = request_bytes(0)
-        for at in range(4):
-            for protocol, _ in slow:
-                protocol.dataReceived(request[at : at + 1])
-            self.clock.advance(1.0)
-        self.connect("192.0.2.1")
-        self.assertEqual([transport.disconnecting for _, transport in slow], [True, False])
 
     def test_drain_twice(self) -> None:
         """Every waiting caller learns of the end, and one that has given up waiting aborts nothing."""
