@@ -90,7 +90,7 @@ def download_order(method: TaskMethod, message: Any, *, is_foreign: bool) -> Dow
         if not message.HasField("download"):
             raise CallRefused(StatusCode.INVALID_ARGUMENT, "missing download")
         message = message.download
-    origin = _origin(method.kind, message)
+    origin = _origin(method.kind, message, is_foreign=is_foreign)
     digest = _digest(message.digest)
     headers = dict(getattr(message, "request_header", {}))
     wanted = _range(message, headers)
@@ -145,7 +145,7 @@ def import_order(method: TaskMethod, message: Any) -> ImportRequest:
     return ImportRequest(
         kind=method.kind,
         path=_absolute(message.path),
-        origin=_origin(method.kind, message),
+        origin=_origin(method.kind, message, is_foreign=False),
         ttl=message.ttl.ToTimedelta().total_seconds() if message.HasField("ttl") else None,
         replica_count=message.persistent_replica_count,
     )
@@ -160,7 +160,7 @@ def source_question(message: Any, *, is_foreign: bool) -> TaskRequest:
     return TaskRequest(
         kind=PieceKind.STANDARD,
         task_id=message.task_id,
-        origin=_origin(PieceKind.STANDARD, message),
+        origin=_origin(PieceKind.STANDARD, message, is_foreign=is_foreign),
         headers=dict(message.request_header),
         token=_token(message),
         is_foreign=is_foreign,
@@ -173,8 +173,11 @@ def _token(message: Any) -> str:
     return "" if hub is None else str(hub.token)
 
 
-def _origin(kind: PieceKind, message: Any) -> Origin:
-    """What a task is made from."""
+def _origin(kind: PieceKind, message: Any, *, is_foreign: bool) -> Origin:
+    """
+    What a task is made from. A stranger does not choose the hub: the task's ID leaves it out, and others get what is
+    fetched under that ID.
+    """
     fields = message.DESCRIPTOR.fields_by_name
     region = endpoint = ""
     if kind is PieceKind.PERSISTENT:
@@ -199,7 +202,7 @@ def _origin(kind: PieceKind, message: Any) -> Origin:
         content_for_calculating_task_id=optional("content_for_calculating_task_id"),
         by_blob_digest=getattr(message, "enable_task_id_based_blob_digest", False),
         region=region,
-        endpoint=endpoint or (hub.base_url if hub is not None else ""),
+        endpoint=endpoint or (hub.base_url if hub is not None and not is_foreign else ""),
     )
 
 

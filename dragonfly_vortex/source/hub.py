@@ -22,8 +22,14 @@ from dragonfly_vortex.source.location import Repository
 
 __all__ = ["MOST_OF_LIST", "list_files"]
 
-MOST_OF_LIST = 16 * 1024 * 1024
-"""Bytes of a list: some 100,000 files."""
+MOST_OF_LIST = 4 * 1024 * 1024
+"""Bytes of a list. They are read in one turn of the reactor."""
+
+MOST_FILES = 20_000
+"""Files of a list; the largest repositories have some thousands."""
+
+_MOST_LENGTH = 2**63 - 1
+"""Bytes that a file can have: what the API's messages take."""
 
 _SAFE = "/!$&'()*+,;=:@[]|~"
 """What stands in the path of a URL as it is, beside letters, digits and ``-._`` (WHATWG URL, path percent-encode)."""
@@ -74,8 +80,10 @@ def _files(source: str, data: bytes, repository: Repository) -> list[ListedFile]
     """
     try:
         listed = msgspec.json.decode(data, type=_List).siblings or []
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise SourceRefused(source, f"expected a list of files, got something else: {error}") from error
+    if len(listed) > MOST_FILES:
+        raise SourceRefused(source, f"expected at most {MOST_FILES} files, got {len(listed)}")
     directory = unquote(repository.path)
     files = []
     for each in listed:
@@ -83,6 +91,8 @@ def _files(source: str, data: bytes, repository: Repository) -> list[ListedFile]
             raise SourceRefused(source, f"expected the path of a file in the repository, got {each.rfilename[:80]!r}")
         if each.rfilename.startswith(directory):
             length = each.lfs.size if each.lfs is not None and each.lfs.size is not None else each.size
+            if length is not None and not 0 <= length <= _MOST_LENGTH:
+                length = None
             files.append(ListedFile(url=repository.url + quote(each.rfilename, safe=_SAFE), content_length=length))
     return files
 

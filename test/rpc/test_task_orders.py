@@ -51,6 +51,15 @@ class DownloadOrderTests(SynchronousTestCase):
             order_of(piece_length=4 << 20).request.task_id, task_id_of(Origin(url=URL, piece_length=4 << 20))
         )
 
+    def test_hub_of_a_stranger(self) -> None:
+        """A stranger does not choose the hub whose content others get by the task's ID."""
+        request = dfdaemon_pb2.DownloadTaskRequest()
+        request.download.url = "hf://o/r/f"
+        request.download.hugging_face.base_url = "https://hub.example"
+        orders = [download_order(METHODS["DownloadTask"], request, is_foreign=each) for each in (False, True)]
+        endpoints = [order.request.origin and order.request.origin.endpoint for order in orders]
+        self.assertEqual(endpoints, ["https://hub.example", ""])
+
     def test_blob(self) -> None:
         """The digest in the URL of a registry's blob is the ID, and what the download is verified against."""
         blob = "https://registry.example/v2/a/blobs/sha256:" + "a" * 64

@@ -48,6 +48,9 @@ class ListTests(TestCase):
             self.assertEqual(await self.list(text, url), files)
         self.assertEqual(await self.list(text, "hf://o/r/d/"), [ListedFile(url="hf://o/r/d/f", content_length=7)])
         self.assertEqual(await self.list("{}"), [])
+        for size in (-5, 2**63):
+            (file,) = await self.list(json.dumps({"siblings": [{"rfilename": "f", "size": size}]}))
+            self.assertIsNone(file.content_length)
 
     async def test_names_that_lead_out(self) -> None:
         """A name that is no path below the repository is refused: it becomes a path of the caller's."""
@@ -61,6 +64,11 @@ class ListTests(TestCase):
         for text in ("<html>", '{"siblings": 1}', '{"siblings": [{}]}'):
             with self.assertRaises(SourceRefused):
                 await self.list(text)
+        with self.assertRaises(SourceRefused):
+            await self.list('{"siblings": ' + "[" * 100_000)
+        self.patch(hub, "MOST_FILES", 1)
+        with self.assertRaises(SourceRefused):
+            await self.list('{"siblings": [{"rfilename": "a"}, {"rfilename": "b"}]}')
         self.patch(hub, "MOST_OF_LIST", 10)
         with self.assertRaises(SourceRefused):
             await self.list('{"siblings": []}')
