@@ -177,8 +177,11 @@ class _SortedKeys:
         name, ours, others = entry.key[:60], spellings(fields), list(theirs or ())
         close = difflib.get_close_matches(name, [*ours, *others], n=1)
         suggestion = f" (did you mean {close[0]}?)" if close else ""
-        near = difflib.get_close_matches(name, close, cutoff=0.8 if len(name) > _SHORT else 0.6)
         is_top = len(key) == 1  # a whole section would be lost
+        near = difflib.get_close_matches(name, close, cutoff=0.8 if len(name) > _SHORT else 0.6)
+        if theirs is not None and not is_top and len(name) <= _SHORT:
+            # Another short key of another version is near to ours, too: only letters that are exchanged are misspelt.
+            near = [each for each in near if sorted(each) == sorted(name)]
         near_ours = any(each not in others or (is_top and each in ours) for each in near)
         if theirs is None or near_ours:
             reason = f"unknown key{suggestion}; expected one of {', '.join(fields)}"

@@ -657,6 +657,11 @@ class RefusalTests(ConfigFileTestCase):
             self.assertIn(f"unknown key (did you mean {section}?); expected one of ", error.reason)
         self.assertIn("did you mean tcp?", self.refused("storage: {server: {tpc: {}}}").reason)
 
+    def test_short_keys_of_another_version(self) -> None:
+        """In a section of the reference a short unknown key is skipped with a warning, though one of ours is near."""
+        for text in ("gc: {policy: {ttl: 1}}", "log: {port: 1}", "health: {name: x}", "storage: {server: {cpu: 1}}"):
+            self.assertEqual(len(self.load(text).warnings), 1, text)
+
     def test_suggestions(self) -> None:
         """
         A key that is near to one is answered with it; a far one is not.
