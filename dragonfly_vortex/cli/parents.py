@@ -39,8 +39,9 @@ _MOST_MET = 64
 
 class Parents:
     """
-    All parents of one download, from whichever source. A parent stays as long as one source has it; the last one stays
-    until there is another: a download without any parent fails, and peers come and go.
+    All parents of one download, from whichever source. A parent stays as long as one source has it. Where the content
+    comes from parents alone, the last one stays until there is another: a download without any parent fails, and peers
+    come and go.
 
     :param reactor: the clock for the looks at the list; found peers are reported in its thread.
     :param in_thread: how to call a function in a thread.
@@ -155,7 +156,7 @@ class Parents:
         after = dict.fromkeys(self.all)
         if after and not self._first.called:
             self._first.callback(None)
-        if download is None or not after:
+        if download is None or (not after and self.are_needed):
             return
         asked, self._asked = self._asked, after
         for parent in after:

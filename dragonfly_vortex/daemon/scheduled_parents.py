@@ -86,22 +86,27 @@ class ScheduledParents:
 
     def meet(self, host_id: str) -> None:
         """
-        Ask a child in turn, which asks for pieces of the same task. One that no scheduler knows is not asked.
+        Ask a child in turn, which asks for pieces of the same task. One that no scheduler knows is not asked. Nor is
+        any where this peer may ask the source: the source waits for what parents may announce, and the child has
+        nothing that does not come from here.
 
         :param host_id: the ID of its host, as the child says.
         """
-        if self._is_over or host_id in self._hosts or len(self._hosts) >= _MOST_CHILDREN:
+        if self._source or self._is_over or host_id in self._hosts or len(self._hosts) >= _MOST_CHILDREN:
             return
         self._hosts.add(host_id)
 
         def failed(failure: Failure) -> None:
+            self._hosts.discard(host_id)
             text = "the child on host {host_id} is not asked in turn: {reason}"
             self._log.info(text, host_id=printable(host_id), reason=printable(failure.getErrorMessage()))
 
-        self._membership.find_host(self._task_id, host_id).addCallback(self._found).addErrback(failed)
+        self._membership.find_host(self._task_id, host_id).addCallback(self._found, host_id).addErrback(failed)
 
-    def _found(self, place: tuple[str, int] | None) -> None:
+    def _found(self, place: tuple[str, int] | None, host_id: str) -> None:
         """A scheduler knows the host of a child, or does not."""
+        if place is None:
+            self._hosts.discard(host_id)  # invented, or announced a moment later
         address = "" if place is None or self._is_over else self._prepare(*place)
         if not address or address in self.addresses or address in self._children:
             return

@@ -5,6 +5,7 @@ configuration, here only.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -473,7 +474,7 @@ class VortexService(Service):
         try:
             health.start()
         except CannotListenError as error:
-            if not self.can_do_without_health:
+            if not self.can_do_without_health or error.socketError.errno != errno.EADDRINUSE:
                 raise
             # Another peer of this machine, ours or the reference's, has the port by default, too.
             self.log.warn(

@@ -531,6 +531,10 @@ class ServiceTests(TestCase):
         (line,) = (formatEvent(event) for event in log if event["log_level"] is LogLevel.warn)
         expected = f"no pages for probes: port {server.port} cannot be listened on (Address already in use);"
         self.assertEqual(line, f"{expected} health.server.port names another")
+        wrong = HealthServerConfig(ip="203.0.113.7", port=0)  # an address of no machine
+        peer = self.service(dataclasses.replace(self.config(), health=HealthConfig(server=wrong)))
+        peer.can_do_without_health = True
+        self.assertRaises(CannotListenError, peer.startService)
 
     async def test_not_ready_while_it_drains(self) -> None:
         """A peer that finishes a piece before it ends is healthy, and not ready."""
