@@ -87,6 +87,9 @@ KIND_IN_NAME = re.compile(r"persistent|(cache|standard)_?(piece|task)", re.IGNOR
 #: The names and the schemes of transports; their table has what differs, so that no code asks for one.
 TRANSPORT_WORDS = frozenset({"tcp", "tls", "grpc", "grpcs"})
 
+#: The most lines of a module.
+LONGEST = 400
+
 METHODS_OF_THE_INTERFACE = frozenset({"download_persistent_piece", "download_persistent_cache_piece"})
 
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -316,6 +319,12 @@ def untested_modules(root: Path) -> list[str]:
         if inside.stem not in {"__init__", "__main__"} and not expected.is_file():
             missing.append(f"{path.relative_to(root)}: no {expected.relative_to(root)}")
     return missing
+
+
+def long_modules(root: Path) -> list[str]:
+    """Find modules of more than :data:`LONGEST` lines: such a module has a second idea, which belongs elsewhere."""
+    lines = {path: path.read_bytes().count(b"\n") for path in sources(root, PACKAGE)}
+    return [f"{path.relative_to(root)}: {count} lines" for path, count in lines.items() if count > LONGEST]
 
 
 def loaded_by(root: Path, part: str) -> set[str]:

@@ -15,9 +15,12 @@ from twisted.trial.unittest import SynchronousTestCase
 import dragonfly_vortex
 import test
 from test.layout import (
+    LONGEST,
+    PACKAGE,
     circle_breaches,
     docstring_breaches,
     loaded_by,
+    long_modules,
     name_breaches,
     order_breaches,
     package_breaches,
@@ -29,6 +32,35 @@ from test.layout import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
+
+#: Modules that are longer than the limit, and are still to be cut.
+STILL_LONG = frozenset(
+    {
+        "daemon/downloads.py",
+        "daemon/service.py",
+        "daemon/task_handle.py",
+        "errors.py",
+        "interfaces.py",
+        "rpc/server.py",
+        "rpc/servicer.py",
+        "rpc/task_servicer.py",
+        "source/http.py",
+        "storage/catalog.py",
+        "storage/collector.py",
+        "storage/piece_locks.py",
+        "storage/reactor/piece_cache.py",
+        "storage/reactor/store.py",
+        "storage/task_file.py",
+        "task/download.py",
+        "task/fetcher.py",
+        "task/parent_state.py",
+        "task/picker.py",
+        "task/scheduler.py",
+        "testing/memory_swarm.py",
+        "transport/producers.py",
+        "vortex/server_protocol.py",
+    }
+)
 
 
 class PlaceTests(SynchronousTestCase):
@@ -336,6 +368,16 @@ class WallTests(SynchronousTestCase):
         self.assert_breach(
             package_breaches, {"twisted/plugins/__init__.py": ""}, "twisted/plugins/__init__.py: hides the plugin"
         )
+
+    def test_length(self) -> None:
+        """No module is too long, but for those that are still to be cut."""
+        found = {line.partition(":")[0].removeprefix(f"{PACKAGE}/") for line in long_modules(ROOT)}
+        self.assertEqual(found - STILL_LONG, set())
+
+    def test_length_of_a_long_module(self) -> None:
+        """A module of more lines than the limit is found; one of as many is not."""
+        files = {"dragonfly_vortex/a.py": "0\n" * LONGEST, "dragonfly_vortex/b.py": "0\n" * (LONGEST + 1)}
+        self.assert_breach(long_modules, files, f"dragonfly_vortex/b.py: {LONGEST + 1} lines")
 
     def test_tests(self) -> None:
         """Every module has a test module of its own."""

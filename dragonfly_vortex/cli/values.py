@@ -68,7 +68,7 @@ def concurrency(text: str) -> int:
 
 def duration(text: str) -> float:
     """Read a duration in seconds: as ``dfget`` does, or a plain number of seconds."""
-    from dragonfly_vortex.config.kinds import Duration, OutOfRange
+    from dragonfly_vortex.config.quantities import Duration, OutOfRange
     from dragonfly_vortex.config.yaml_tree import Scalar
 
     kind = Duration(maximum=_LONGEST)
@@ -110,7 +110,7 @@ def rate(text: str) -> int:
 
 def _size(text: str, maximum: int) -> int:
     """Read a number of bytes, written as in the configuration."""
-    from dragonfly_vortex.config.kinds import Size
+    from dragonfly_vortex.config.quantities import Size
     from dragonfly_vortex.config.yaml_tree import Scalar
 
     size = Size(maximum=maximum)

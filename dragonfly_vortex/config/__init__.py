@@ -1,28 +1,20 @@
 """
 A peer's configuration: reads YAML into frozen, typed values.
 
-``load_config`` reads a file, ``default_config`` needs none; every key and every default is in
-:mod:`dragonfly_vortex.config.model`. Nothing here knows what a value is used for.
+``load_config`` reads a file, ``default_config`` needs none. Every key and every default is in
+:mod:`dragonfly_vortex.config.model` or :mod:`dragonfly_vortex.config.content`. Nothing here knows what a value is used
+for.
 """
 
 from __future__ import annotations
 
-from dragonfly_vortex.config.cluster import SeedPeerConfig
-from dragonfly_vortex.config.download import DownloadConfig, DownloadServerConfig, DownloadTCPConfig
-from dragonfly_vortex.config.gc import GCConfig, GCPolicyConfig
-from dragonfly_vortex.config.loader import DEFAULT_FILE, LoadedConfig, beside, load_config
-from dragonfly_vortex.config.model import (
-    Config,
-    DiscoveryConfig,
-    HealthConfig,
-    HealthServerConfig,
-    HostConfig,
+from dragonfly_vortex.config.content import (
+    DownloadConfig,
+    DownloadServerConfig,
+    DownloadTCPConfig,
+    GCConfig,
+    GCPolicyConfig,
     KeepaliveConfig,
-    LogConfig,
-    LogFormat,
-    MetricsConfig,
-    MetricsServerConfig,
-    StatusConfig,
     StorageConfig,
     StorageServerConfig,
     StorageTCPConfig,
@@ -30,11 +22,34 @@ from dragonfly_vortex.config.model import (
     UploadClientConfig,
     UploadConfig,
     UploadServerConfig,
+)
+from dragonfly_vortex.config.loader import DEFAULT_FILE, LoadedConfig, beside, load_config
+from dragonfly_vortex.config.model import (
+    Config,
+    DiscoveryConfig,
+    HealthConfig,
+    HealthServerConfig,
+    HostConfig,
+    LogConfig,
+    LogFormat,
+    MetricsConfig,
+    MetricsServerConfig,
+    SeedPeerConfig,
+    StatusConfig,
     default_config,
 )
-from dragonfly_vortex.config.peer import check_ports, for_daemon, main_share, reloaded, worker_share
+from dragonfly_vortex.config.peer import (
+    TLSIdentity,
+    check_ports,
+    client_tls,
+    for_daemon,
+    main_share,
+    reloaded,
+    scheduler_tls,
+    server_tls,
+    worker_share,
+)
 from dragonfly_vortex.config.setting import value_at
-from dragonfly_vortex.config.tls_files import TLSIdentity, client_tls, scheduler_tls, server_tls
 
 __all__ = [
     "DEFAULT_FILE",

@@ -1,5 +1,6 @@
 """
-The kinds of value that a configuration has: what each allows, how it is read from text, and how it is shown.
+The kinds of value that a configuration has: what each allows, how it is read from text, and how it is shown. Those of
+numbers are in :mod:`dragonfly_vortex.config.quantities`.
 
 A kind knows no key and no file. It reads a scalar of :mod:`dragonfly_vortex.config.yaml_tree`, and raises a
 :class:`ValueError` without words for what is not in its ``allowed``: its caller knows file, line and key and writes the
@@ -17,48 +18,27 @@ from typing import Generic, Protocol, TypeVar
 from msgspec import Struct
 
 from dragonfly_vortex.address import ParentAddress, split_address
-from dragonfly_vortex.config.units import LONGEST_TEXT, YEAR, read_duration, read_size, show_duration, show_size
 from dragonfly_vortex.config.yaml_tree import Scalar
 from dragonfly_vortex.transport_table import schemes, transports_named
 
 __all__ = [
     "FLAG",
-    "RATE",
     "Address",
     "AddressAndPort",
     "Choice",
     "Directory",
-    "Duration",
     "File",
     "Flag",
     "Kind",
     "ListOf",
     "Mode",
     "Name",
-    "OutOfRange",
     "Parent",
     "ProtocolName",
-    "Size",
-    "Whole",
 ]
 
 T = TypeVar("T")
 _E = TypeVar("_E", bound=enum.Enum)
-
-_SECONDS = r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?"
-"""A plain number of seconds."""
-
-
-class OutOfRange(ValueError):
-    """
-    A number outside of the limits.
-
-    :param nearest: the value to use instead where a warning is enough; None: the default.
-    """
-
-    def __init__(self, nearest: float | None) -> None:
-        super().__init__()
-        self.nearest = nearest
 
 
 class Kind(Protocol[T]):
@@ -77,7 +57,7 @@ class Kind(Protocol[T]):
         Read a value.
 
         :param scalar: what was written.
-        :raises OutOfRange: when it is a number that is too small or too large.
+        :raises dragonfly_vortex.config.quantities.OutOfRange: when it is a number that is too small or too large.
         :raises ValueError: when it is otherwise not what is allowed.
         """
 
@@ -102,138 +82,8 @@ class Flag(Struct, frozen=True):
         return "true" if value else "false"
 
 
-class Whole(Struct, frozen=True, kw_only=True):
-    """
-    A whole number.
-
-    :param minimum: the least that is allowed.
-    :param maximum: the most that is allowed.
-    """
-
-    minimum: int
-    maximum: int
-
-    name = "integer"
-
-    @property
-    def allowed(self) -> str:
-        """The range."""
-        return f"a whole number from {self.minimum} to {self.maximum}, without quotes"
-
-    def parse(self, scalar: Scalar) -> int:
-        """Read a whole number; a quoted one is text and not a number."""
-        if scalar.tag != "int" or scalar.text.startswith("-"):
-            raise ValueError
-        number = _integer(scalar.text)
-        if not self.minimum <= number <= self.maximum:
-            raise ValueError
-        return number
-
-    def show(self, value: int) -> str:
-        """Write a whole number."""
-        return str(value)
-
-
-# -- quantities -----------------------------------------------------------------------
-
-
-class Duration(Struct, frozen=True, kw_only=True):
-    """
-    A time, kept in seconds.
-
-    :param minimum: the least that is allowed, in seconds; 0 means that it must be more than 0.
-    :param maximum: the most that is allowed, in seconds.
-    :param whole: whether only whole seconds are allowed.
-    """
-
-    minimum: int = 0
-    maximum: int = YEAR
-    whole: bool = False
-
-    name = "duration, seconds"
-
-    @property
-    def allowed(self) -> str:
-        """The range, and how a duration is written."""
-        kind = "a duration in whole seconds" if self.whole else "a duration"
-        least = f"from {show_duration(self.minimum)}" if self.minimum else "of more than 0"
-        limits = f"{least} to {show_duration(self.maximum)}"
-        return f"{kind} {limits}, such as 300s, 5m or 1h30m (a plain number is in seconds)"
-
-    def parse(self, scalar: Scalar) -> float:
-        """Read a duration as the reference does, or a plain number of seconds."""
-        if scalar.tag not in ("int", "float", "str"):
-            raise ValueError
-        from fractions import Fraction  # not earlier: few commands read a duration
-
-        text = scalar.text
-        plain = len(text) <= LONGEST_TEXT and re.fullmatch(_SECONDS, text)
-        seconds = Fraction(text) if plain else read_duration(text)
-        if self.whole and seconds.denominator != 1:
-            raise ValueError
-        if seconds <= 0 or seconds < self.minimum:
-            raise OutOfRange(None)
-        if seconds > self.maximum:
-            raise OutOfRange(float(self.maximum))
-        return float(seconds)
-
-    def show(self, value: float) -> str:
-        """Write a duration."""
-        return show_duration(value)
-
-
-class Size(Struct, frozen=True, kw_only=True):
-    """
-    A number of bytes.
-
-    :param minimum: the least that is allowed.
-    :param maximum: the most that is allowed.
-    :param per_second: whether it is a rate.
-    """
-
-    minimum: int = 1
-    maximum: int
-    per_second: bool = False
-
-    @property
-    def name(self) -> str:
-        """The unit tells a size from a rate."""
-        return "size, bytes per second" if self.per_second else "size, bytes"
-
-    @property
-    def allowed(self) -> str:
-        """The range, and how a size is written."""
-        return f"a size from {self.minimum} to {self.maximum} bytes, such as 50GB or 4MiB (a plain number is in bytes)"
-
-    def parse(self, scalar: Scalar) -> int:
-        """Read a size as the reference does."""
-        if scalar.tag == "int":
-            size = _integer(scalar.text)
-            if not 0 <= size < 2**64:
-                raise ValueError
-        elif scalar.tag == "str":
-            size = read_size(scalar.text)
-        else:
-            raise ValueError
-        if size < self.minimum:
-            raise OutOfRange(None)
-        if size > self.maximum:
-            raise OutOfRange(self.maximum)
-        return size
-
-    def show(self, value: int) -> str:
-        """Write a size."""
-        return show_size(value)
-
-
 FLAG = Flag()
 """Any boolean."""
-
-RATE = Size(maximum=2**63 - 1, per_second=True)
-"""Any limit of bytes per second."""
-
-
-# -- text -----------------------------------------------------------------------------
 
 
 class _Text(Struct, Generic[T], frozen=True):
@@ -242,17 +92,6 @@ class _Text(Struct, Generic[T], frozen=True):
     def show(self, value: T) -> str:
         """Write a text."""
         return str(value)
-
-
-def _integer(text: str) -> int:
-    """
-    Read an integer of YAML 1.2, with ``0x``, ``0o`` and ``0b``.
-
-    :raises ValueError: it is none, or very long.
-    """
-    if len(text) > LONGEST_TEXT:
-        raise ValueError
-    return int(text, 0)
 
 
 def _written_as_text(scalar: Scalar) -> str:

@@ -26,12 +26,11 @@ from dragonfly_vortex.config.dfdaemon import (
     snake_case,
     spellings,
 )
-from dragonfly_vortex.config.gc import unreachable
-from dragonfly_vortex.config.kinds import ListOf, OutOfRange
+from dragonfly_vortex.config.kinds import ListOf
 from dragonfly_vortex.config.model import Config
-from dragonfly_vortex.config.peer import unshareable
+from dragonfly_vortex.config.peer import incomplete, surprises, unreachable, unshareable
+from dragonfly_vortex.config.quantities import OutOfRange
 from dragonfly_vortex.config.setting import Setting, fields_of
-from dragonfly_vortex.config.tls_files import incomplete, surprises
 from dragonfly_vortex.config.yaml_tree import Entry, Items, KeyPath, Node, Scalar, Section, dotted, shown
 from dragonfly_vortex.errors import ConfigError
 

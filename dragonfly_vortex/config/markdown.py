@@ -28,7 +28,7 @@ __all__ = ["reference"]
 _HEAD = """\
 # Configuration
 
-<!-- Written by `python -m dragonfly_vortex.config` from dragonfly_vortex/config/model.py: change it there. -->
+<!-- Written by `python -m dragonfly_vortex.config` from the fields in dragonfly_vortex/config/: change them there. -->
 
 One YAML file, at most 256 KiB of UTF-8. Every key is optional; `tap.yaml` in the repository has the defaults. A wrong
 value, or a misspelt key of ours, is an error of one line:

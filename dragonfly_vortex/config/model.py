@@ -1,8 +1,9 @@
 """
 The configuration as one tree of frozen values, with every default, every limit and the description of every key.
 
-This is the only place that knows the keys: :mod:`dragonfly_vortex.config.loader` reads files by it, and
-:mod:`dragonfly_vortex.config.markdown` writes the reference from it. Times are in seconds, sizes in bytes.
+The keys are only here and, for what is fetched, served and kept, in :mod:`dragonfly_vortex.config.content`:
+:mod:`dragonfly_vortex.config.loader` reads files by them, and :mod:`dragonfly_vortex.config.markdown` writes the
+reference from them. Times are in seconds, sizes in bytes.
 """
 
 from __future__ import annotations
@@ -12,47 +13,25 @@ import os
 from dataclasses import field
 from pathlib import Path
 
-from dragonfly_vortex.config.cluster import DynconfigConfig, SchedulerConfig, SeedPeerConfig
-from dragonfly_vortex.config.download import DownloadConfig
-from dragonfly_vortex.config.gc import GCConfig
-from dragonfly_vortex.config.kinds import (
-    FLAG,
-    RATE,
-    Address,
-    Choice,
-    Directory,
-    Duration,
-    ListOf,
-    Name,
-    ProtocolName,
-    Size,
-    Whole,
-)
+from dragonfly_vortex.config.content import DownloadConfig, GCConfig, StorageConfig, TLSConfig, UploadConfig
+from dragonfly_vortex.config.kinds import FLAG, Address, AddressAndPort, Choice, File, ListOf, Name
+from dragonfly_vortex.config.quantities import Duration, Whole
 from dragonfly_vortex.config.setting import file_setting, section, setting
-from dragonfly_vortex.transport_table import ALL
 
 __all__ = [
     "Config",
     "DiscoveryConfig",
     "DynconfigConfig",
-    "GCConfig",
     "HealthConfig",
     "HealthServerConfig",
     "HostConfig",
-    "KeepaliveConfig",
     "LogConfig",
     "LogFormat",
     "MetricsConfig",
     "MetricsServerConfig",
     "SchedulerConfig",
+    "SeedPeerConfig",
     "StatusConfig",
-    "StorageConfig",
-    "StorageServerConfig",
-    "StorageTCPConfig",
-    "TLSConfig",
-    "UploadClientConfig",
-    "UploadConfig",
-    "UploadServerConfig",
     "default_config",
 ]
 
@@ -104,184 +83,6 @@ class HostConfig:
             nullable=True,
         ),
     )
-
-
-@section
-class TLSConfig:
-    """
-    TLS, off by default: files in PEM for both sides and both transports, where `upload.server` and `upload.client` name
-    no others. See [TLS](tls.md).
-    """
-
-    cert: Path | None = field(
-        default=None,
-        metadata=file_setting("This side's certificate, then those that lead to an authority."),
-    )
-    key: Path | None = field(
-        default=None,
-        metadata=file_setting("The certificate's private key, without a password."),
-    )
-    ca_cert: Path | None = field(
-        default=None,
-        metadata=file_setting(
-            "The authorities trusted to sign the other side's certificate. With them a server requires one of every "
-            "client (mutual TLS); without them a client trusts those of its platform."
-        ),
-    )
-
-
-@section
-class UploadServerConfig(TLSConfig):
-    """
-    The gRPC door, and this peer's TLS as a parent, on both doors: a certificate with its key turns it on. What is left
-    out is taken from `tls`, certificate and key together.
-    """
-
-    ip: str = field(
-        default="0.0.0.0",
-        metadata=setting(Address(), "The address to listen on for gRPC.", nullable=True),
-    )
-    port: int = field(
-        default=4000,
-        metadata=setting(Whole(minimum=0, maximum=65_535), "The port to listen on for gRPC; 0 takes a free one."),
-    )
-
-
-@section
-class UploadClientConfig(TLSConfig):
-    """
-    This peer's TLS as a child, with parents that speak it. What is left out is taken from `tls`, certificate and key
-    together.
-    """
-
-
-@section
-class UploadConfig:
-    """How this peer serves, as a parent."""
-
-    bandwidth_limit: int = field(
-        default=50_000_000_000,
-        metadata=setting(RATE, "Bytes of content sent per second, over all connections."),
-    )
-    disable_shared: bool = field(
-        default=False,
-        metadata=setting(FLAG, "Have schedulers offer this peer to no other."),
-    )
-    server: UploadServerConfig = field(default_factory=UploadServerConfig)
-    client: UploadClientConfig = field(default_factory=UploadClientConfig)
-
-
-@section
-class KeepaliveConfig:
-    """TCP's probes of a silent connection; the limits are the kernel's."""
-
-    idle: float = field(
-        default=5.0,
-        metadata=setting(
-            Duration(minimum=1, maximum=32_767, whole=True), "How long a connection is silent before it is probed."
-        ),
-    )
-    interval: float = field(
-        default=3.0,
-        metadata=setting(Duration(minimum=1, maximum=32_767, whole=True), "The time between two probes."),
-    )
-    probes: int = field(
-        default=3,
-        metadata=setting(Whole(minimum=1, maximum=127), "Probes without an answer that end the connection."),
-    )
-
-
-@section
-class StorageTCPConfig:
-    """
-    The listening socket, and the connections of children. The socket options hold for connections to parents, too
-    ([measured](tuning.md#sockets)).
-    """
-
-    port: int = field(
-        default=4005,
-        metadata=setting(Whole(minimum=0, maximum=65_535), "The port to listen on; 0 takes a free one."),
-    )
-    buffer_size: int | None = field(
-        default=None,
-        metadata=setting(
-            Size(maximum=2**31 - 1),
-            "The kernel's buffers for a connection (SO_SNDBUF, SO_RCVBUF). A value ends the kernel's own tuning and is "
-            "capped by net.core.wmem_max and net.core.rmem_max.",
-            omitted="the kernel tunes",
-            nullable=True,
-        ),
-    )
-    idle_timeout: float = field(
-        default=300.0,
-        metadata=setting(Duration(), "How long a connection stays open without a request."),
-    )
-    max_connections: int = field(
-        default=1000,
-        metadata=setting(
-            Whole(minimum=1, maximum=1_000_000),
-            "The most open connections. One more closes the one that was idle longest; if all are busy, it waits.",
-        ),
-    )
-    nodelay: bool = field(
-        default=True,
-        metadata=setting(FLAG, "Send small segments at once (TCP_NODELAY)."),
-    )
-    cork: bool = field(
-        default=False,
-        metadata=setting(FLAG, "Hold back partial segments until a reply is complete (TCP_CORK)."),
-    )
-    keepalive: KeepaliveConfig = field(default_factory=KeepaliveConfig)
-    congestion_control: str | None = field(
-        default=None,
-        metadata=setting(
-            Name(
-                pattern="[A-Za-z0-9_-]{1,15}",
-                allowed="the name of a congestion control such as bbr or cubic (1 to 15 letters, digits, '_' and '-')",
-            ),
-            "The congestion control (TCP_CONGESTION).",
-            omitted="the system's",
-            nullable=True,
-        ),
-    )
-    fastopen: bool = field(
-        default=False,
-        metadata=setting(FLAG, "Take data in a connection's first segment (TCP_FASTOPEN)."),
-    )
-
-
-@section
-class StorageServerConfig:
-    """The doors that this peer opens to children."""
-
-    protocol: str = field(
-        default=ALL,
-        metadata=setting(ProtocolName(ALL), "Which doors this peer opens."),
-    )
-    ip: str = field(
-        default="0.0.0.0",
-        metadata=setting(Address(), "The address to listen on.", nullable=True),
-    )
-    workers: int = field(
-        default=1,
-        metadata=setting(
-            Whole(minimum=1, maximum=256),
-            "Processes that serve by Vortex, each with its part of the connections and of the bandwidth; 1: the main "
-            "process itself. See [More than one core](tuning.md#more-than-one-core).",
-        ),
-    )
-    tcp: StorageTCPConfig = field(default_factory=StorageTCPConfig)
-
-
-@section
-class StorageConfig:
-    """The storage, and how it is served."""
-
-    dir: Path = field(
-        default=Path("dfvortex-data"),
-        metadata=setting(Directory(), "The directory for content and metadata, which are kept over restarts."),
-    )
-    server: StorageServerConfig = field(default_factory=StorageServerConfig)
 
 
 @section
@@ -423,6 +224,110 @@ class DiscoveryConfig:
             FLAG,
             "Name to each child the other peers that ask for the same task. As a child, say where this peer serves, "
             "and ask the peers that ask it, or that a parent names.",
+        ),
+    )
+
+
+@section
+class SchedulerConfig:
+    """
+    The schedulers of a Dragonfly cluster. Without `addrs`, and without `dynconfig.file`, this peer is in no cluster,
+    and the rest of this section is not used. See [Cluster](cluster.md).
+    """
+
+    addrs: tuple[str, ...] = field(
+        default_factory=tuple,
+        metadata=setting(
+            ListOf(AddressAndPort()),
+            "The schedulers. A task belongs to one of them, chosen by consistent hashing as in the reference. Not in "
+            "`dfdaemon.yaml`: there the schedulers are in the file of `dynconfig.file`.",
+            omitted="none",
+            nullable=True,
+        ),
+    )
+    announce_interval: float = field(
+        default=300.0,
+        metadata=setting(
+            Duration(), "How often this peer announces itself. A scheduler forgets it after twice that time."
+        ),
+    )
+    schedule_timeout: float = field(
+        default=10.0,
+        metadata=setting(
+            Duration(),
+            "How long a scheduler may take to offer parents before another one is asked. More than 10s, such as the "
+            "reference's 3h, counts as 10s.",
+        ),
+    )
+    max_schedule_count: int = field(
+        default=5,
+        metadata=setting(
+            Whole(minimum=1, maximum=2**32 - 1),
+            "How often a download takes parents from a scheduler before it goes to the source.",
+        ),
+    )
+    cert: Path | None = field(
+        default=None,
+        metadata=file_setting("This side's certificate for schedulers, then those that lead to an authority."),
+    )
+    key: Path | None = field(
+        default=None,
+        metadata=file_setting("The certificate's private key, without a password."),
+    )
+    ca_cert: Path | None = field(
+        default=None,
+        metadata=file_setting(
+            "The authorities trusted to sign a scheduler's certificate. With them, `cert` and `key`, schedulers are "
+            "spoken to with TLS."
+        ),
+    )
+
+
+@section
+class DynconfigConfig:
+    """
+    The file with the addresses of the schedulers, as the reference has it: `scheduler.addrs`, a list of addresses with
+    ports, or else `scheduler.addr`, a name with a port that stands for all addresses that it has.
+    """
+
+    file: Path | None = field(
+        default=None,
+        metadata=setting(
+            File(),
+            "The file. `twistd dfvortex --dynconfig FILE` names it, too, as in the reference.",
+            omitted="none",
+            nullable=True,
+        ),
+    )
+    refresh_interval: float = field(
+        default=60.0,
+        metadata=setting(Duration(), "How often the file is read again, and each scheduler is asked for its health."),
+    )
+
+
+@section
+class SeedPeerConfig:
+    """
+    A seed downloads tasks for others: any client of the gRPC door, such as a scheduler, can have it fetch a URL and
+    delete a task. See [Seed](local-door.md#seed).
+    """
+
+    enable: bool = field(
+        default=False,
+        metadata=setting(FLAG, "Serve these calls of the gRPC door, and announce the peer to schedulers as a seed."),
+    )
+    sources: tuple[str, ...] = field(
+        default_factory=tuple,
+        metadata=setting(
+            ListOf(
+                Name(
+                    pattern="[A-Za-z0-9_.:-]{1,253}(?:/[0-9]{1,3})?",
+                    allowed="a host name, an IP address or a network such as 10.0.0.0/8",
+                )
+            ),
+            "The hosts that a seed fetches from when the gRPC door is asked.",
+            omitted="all but this machine and link-local addresses",
+            nullable=True,
         ),
     )
 

@@ -1,6 +1,7 @@
 """
-What a peer makes of its configuration: which ports it opens, which part of the limits each of its processes has, and
-what changes while it runs.
+What a peer makes of its configuration: which ports it opens, which part of the limits each of its processes has, what
+changes while it runs, and which certificates it shows and trusts: those of ``tls``, unless ``upload.server`` or
+``upload.client`` name others.
 """
 
 from __future__ import annotations
@@ -9,20 +10,30 @@ import ipaddress
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
+from dragonfly_vortex.config.content import GCConfig, GCPolicyConfig, TLSConfig
 from dragonfly_vortex.config.model import Config, HealthConfig
 from dragonfly_vortex.config.setting import fields_of, value_at
-from dragonfly_vortex.config.tls_files import server_tls
 from dragonfly_vortex.errors import PortGivenTwice
 from dragonfly_vortex.transport_table import ALL, transports_named
 
 __all__ = [
     "HEALTH_PORT",
+    "TLSIdentity",
     "check_ports",
+    "client_tls",
     "for_daemon",
+    "incomplete",
     "main_share",
     "reloaded",
+    "scheduler_tls",
+    "server_tls",
+    "surprises",
+    "unreachable",
     "unshareable",
     "worker_share",
 ]
@@ -121,6 +132,22 @@ def unshareable(config: Config) -> Iterator[tuple[str, str]]:
         yield "storage.server.workers", f"{reason}; got {server.workers} for {config.upload.bandwidth_limit}"
 
 
+def unreachable(config: GCConfig) -> Iterator[tuple[str, str]]:
+    """
+    Find a lower threshold above the higher one.
+
+    :returns: the key to blame, which the file has, and what is wrong.
+    """
+    high, low = config.policy.disk_high_threshold_percent, config.policy.disk_low_threshold_percent
+    if low > high:
+        is_low_given = low != GCPolicyConfig().disk_low_threshold_percent
+        key = f"gc.policy.disk_{'low' if is_low_given else 'high'}_threshold_percent"
+        yield (
+            key,
+            f"expected disk_low_threshold_percent to be at most disk_high_threshold_percent; got {low} and {high}",
+        )
+
+
 def _senders(config: Config) -> int:
     """How many processes send content. A main process with workers has the doors that they do not open."""
     server = config.storage.server
@@ -192,3 +219,81 @@ def _differences(one: Any, other: Any, path: str = "") -> Iterator[str]:
             yield from _differences(mine, theirs, f"{path}{name}.")
         elif mine != theirs:
             yield path + name
+
+
+# -- files for TLS
+
+
+class TLSIdentity(Struct, frozen=True, kw_only=True):
+    """
+    The files that one side of a connection needs, all in PEM; they are not read here. A certificate and its key come
+    from one section, the authority can come from another.
+
+    :param certificate: what it shows of itself, with what leads to an authority; None: it shows nothing.
+    :param key: the certificate's private key; None exactly where there is no certificate.
+    :param authority: the authorities that must have signed the other side's certificate. None: a server asks for no
+        certificate; a client trusts the platform's authorities.
+    """
+
+    certificate: Path | None = None
+    key: Path | None = None
+    authority: Path | None = None
+
+
+def server_tls(config: Config) -> TLSIdentity | None:
+    """
+    The TLS files of this peer as a parent, for all doors.
+
+    :returns: always with a certificate; None where it speaks no TLS.
+    """
+    identity = _identity(config.upload.server, config.tls)
+    return identity if identity.certificate is not None else None
+
+
+def client_tls(config: Config) -> TLSIdentity:
+    """The TLS files of this peer as a child, for parents whose addresses name TLS."""
+    return _identity(config.upload.client, config.tls)
+
+
+def scheduler_tls(config: Config) -> TLSIdentity | None:
+    """
+    What this peer is to schedulers.
+
+    :returns: None where it speaks no TLS with them: as in the reference, it does where all three files are given.
+    """
+    section = config.scheduler
+    if section.cert is None or section.key is None or section.ca_cert is None:
+        return None
+    return TLSIdentity(certificate=section.cert, key=section.key, authority=section.ca_cert)
+
+
+def incomplete(config: Config) -> Iterator[tuple[str, str]]:
+    """
+    Find files for TLS that need another one, which is not configured.
+
+    :returns: keys, dotted and in our spelling, and what is wrong with each.
+    """
+    sections = {"tls": config.tls, "upload.server": config.upload.server, "upload.client": config.upload.client}
+    for name, section in sections.items():
+        if section.cert is not None and section.key is None:
+            yield f"{name}.cert", f"expected {name}.key beside it, the certificate's private key; got none"
+        if section.key is not None and section.cert is None:
+            yield f"{name}.key", f"expected {name}.cert beside it, the key's certificate; got none"
+    if config.upload.server.ca_cert is not None and server_tls(config) is None:
+        reason = "expected upload.server.cert and upload.server.key beside it, or those of tls; got none"
+        yield "upload.server.ca_cert", f"{reason}, and without them there is no TLS"
+
+
+def surprises(config: Config) -> Iterator[str]:
+    """Find settings that do less than they seem to."""
+    if config.tls.ca_cert is not None and server_tls(config) is None:
+        yield "tls.ca_cert is for parents alone: without tls.cert and tls.key this peer serves without TLS"
+    section = config.scheduler
+    if scheduler_tls(config) is None and (section.cert or section.key or section.ca_cert):
+        yield "scheduler: without all of caCert, cert and key, schedulers are spoken to without TLS"
+
+
+def _identity(own: TLSConfig, common: TLSConfig) -> TLSIdentity:
+    shown = own if own.cert is not None else common
+    authority = own.ca_cert if own.ca_cert is not None else common.ca_cert
+    return TLSIdentity(certificate=shown.cert, key=shown.key, authority=authority)

@@ -17,8 +17,8 @@ from dragonfly_vortex.cluster.membership import IMemberReactor, Membership
 from dragonfly_vortex.cluster.registration import Registration
 from dragonfly_vortex.cluster.requests import CandidateParent, TaskAnnouncement
 from dragonfly_vortex.config import Config, default_config
-from dragonfly_vortex.config.cluster import DynconfigConfig, SchedulerConfig
-from dragonfly_vortex.config.model import HostConfig, StorageConfig
+from dragonfly_vortex.config.content import StorageConfig
+from dragonfly_vortex.config.model import DynconfigConfig, HostConfig, SchedulerConfig
 from dragonfly_vortex.model import Origin, StoredTask
 from dragonfly_vortex.testing.fake_scheduler import FakeScheduler
 from dragonfly_vortex.wire import PieceKind

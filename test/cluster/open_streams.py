@@ -26,8 +26,8 @@ from twisted.internet.task import deferLater, react
 from dragonfly_vortex.cluster.membership import IMemberReactor, Membership
 from dragonfly_vortex.cluster.registration import Registration
 from dragonfly_vortex.config import Config, default_config
-from dragonfly_vortex.config.cluster import SchedulerConfig
-from dragonfly_vortex.config.model import StorageConfig
+from dragonfly_vortex.config.content import StorageConfig
+from dragonfly_vortex.config.model import SchedulerConfig
 from dragonfly_vortex.testing.fake_scheduler import FakeScheduler
 from test.cluster.recordings import RECORDINGS, request_of
 

@@ -15,7 +15,7 @@ from twisted.logger import globalLogPublisher
 from dragonfly_vortex.cluster import is_configured
 from dragonfly_vortex.cluster.membership import IMemberReactor, Membership
 from dragonfly_vortex.config import default_config
-from dragonfly_vortex.config.cluster import DynconfigConfig, SchedulerConfig
+from dragonfly_vortex.config.model import DynconfigConfig, SchedulerConfig
 from dragonfly_vortex.host_stats import HostMeter, HostStats
 from dragonfly_vortex.rpc.status import CallFailed
 from dragonfly_vortex.wire import PieceKind

@@ -7,7 +7,7 @@ import dataclasses
 from msgspec.structs import replace
 from twisted.internet.defer import CancelledError
 
-from dragonfly_vortex.config.cluster import DynconfigConfig
+from dragonfly_vortex.config.model import DynconfigConfig
 from dragonfly_vortex.wire import PieceKind
 from test.cluster.member import MemberTestCase
 from test.cluster.recordings import LENGTH, PIECE_LENGTH, TASK_ID, request_of

@@ -15,8 +15,7 @@ from twisted.internet.threads import deferToThread
 from benchmarks.scheduler_conversations import RealScheduler
 from dragonfly_vortex.cluster.hash_ring import HashRing
 from dragonfly_vortex.cluster.membership import IMemberReactor, Membership
-from dragonfly_vortex.config.cluster import SchedulerConfig
-from dragonfly_vortex.config.model import HostConfig
+from dragonfly_vortex.config.model import HostConfig, SchedulerConfig
 from dragonfly_vortex.wire import PieceKind
 from test.cluster.member import Download, MemberTestCase
 from test.cluster.recordings import PIECE_LENGTH, TASK_ID, request_of

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 
 from dragonfly_vortex.cluster.schedulers import Schedulers
-from dragonfly_vortex.config.cluster import SchedulerConfig
+from dragonfly_vortex.config.model import SchedulerConfig
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.status import CallFailed
 from dragonfly_vortex.testing.fake_scheduler import FakeScheduler

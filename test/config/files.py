@@ -5,16 +5,18 @@ Configuration files, and single values of them, for tests.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.config.kinds import Kind
 from dragonfly_vortex.config.loader import LoadedConfig, load_config
 from dragonfly_vortex.config.reading import Loader
 from dragonfly_vortex.config.yaml_tree import Scalar
 from dragonfly_vortex.errors import ConfigError
 
-__all__ = ["ConfigFileTestCase", "scalar"]
+__all__ = ["ConfigFileTestCase", "KindTestCase", "scalar"]
 
 
 def scalar(written: str) -> Scalar:
@@ -58,3 +60,25 @@ class ConfigFileTestCase(SynchronousTestCase):
         self.assertTrue(str(error).startswith(f"{file}:{error.line}: "), str(error))
         self.assertGreaterEqual(error.line, 1)
         return error
+
+
+class KindTestCase(SynchronousTestCase):
+    """
+    A test case that reads values of one kind.
+    """
+
+    def assert_read(self, kind: Kind[Any], expected: dict[str, Any]) -> None:
+        """
+        Each text is read as the value beside it, of the same type.
+        """
+        for written, value in expected.items():
+            read = kind.parse(scalar(written))
+            self.assertEqual((read, type(read)), (value, type(value)), written)
+
+    def assert_refused(self, kind: Kind[Any], *written: str) -> None:
+        """
+        None of the texts is taken.
+        """
+        for text in written:
+            with self.assertRaises(ValueError, msg=text):
+                kind.parse(scalar(text))

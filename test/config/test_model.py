@@ -13,9 +13,11 @@ from typing import Any, cast, get_args, get_origin, get_type_hints
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config.model import Config, HostConfig, LogFormat, default_config
+from dragonfly_vortex.config.peer import scheduler_tls
 from dragonfly_vortex.config.setting import Setting, fields_of
+from dragonfly_vortex.errors import ConfigError
 from dragonfly_vortex.model import BackToSource
-from test.config.files import scalar
+from test.config.files import ConfigFileTestCase, scalar
 
 
 def sections(section: type[Any] = Config) -> Iterator[type[Any]]:
@@ -176,3 +178,29 @@ class TreeTests(SynchronousTestCase):
             for name, kind, default in fields_of(section):
                 if isinstance(kind, Setting) and default is not None:
                     self.assertEqual(kind.kind.parse(scalar(kind.kind.show(default))), default, name)
+
+
+class ClusterTests(ConfigFileTestCase):
+    """Which keys of a peer in a cluster are taken and refused."""
+
+    def test_addresses(self) -> None:
+        """Schedulers are IP addresses with ports: names are for the file of dynconfig."""
+        config = self.load("scheduler: {addrs: ['10.0.0.1:8002', '[::1]:8002']}\n").config
+        self.assertEqual(config.scheduler.addrs, ("10.0.0.1:8002", "[::1]:8002"))
+        for text, key in (
+            ("['scheduler:8002']", "scheduler.addrs[0]"),
+            ("['10.0.0.1']", "scheduler.addrs[0]"),
+            ("['999.0.0.1:8002']", "scheduler.addrs[0]"),
+            ("10.0.0.1:8002", "scheduler.addrs"),
+        ):
+            error = self.assertRaises(ConfigError, self.load, f"scheduler: {{addrs: {text}}}\n")
+            self.assertEqual(error.key, key)
+
+    def test_tls(self) -> None:
+        """As in the reference, TLS needs all three files; with fewer there is a warning, and none."""
+        loaded = self.load("scheduler: {cert: /c, key: /k, caCert: /a}\n")
+        self.assertIsNotNone(scheduler_tls(loaded.config))
+        self.assertEqual(loaded.warnings, ())
+        loaded = self.load("scheduler: {caCert: /a}\n")
+        self.assertIsNone(scheduler_tls(loaded.config))
+        self.assertIn("without TLS", loaded.warnings[0])

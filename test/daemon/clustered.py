@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorFromThreads
 
-from dragonfly_vortex.config.cluster import SchedulerConfig
+from dragonfly_vortex.config.model import SchedulerConfig
 from dragonfly_vortex.testing.fake_scheduler import FakeScheduler
 from dragonfly_vortex.wire import PieceKind
 from test.cluster.recordings import RECORDINGS

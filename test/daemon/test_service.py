@@ -42,7 +42,7 @@ from dragonfly_vortex.config import (
     UploadServerConfig,
     default_config,
 )
-from dragonfly_vortex.config.cluster import SchedulerConfig
+from dragonfly_vortex.config.model import SchedulerConfig
 from dragonfly_vortex.daemon import grpc_door
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.downloaders.factory import DownloaderFactory

@@ -28,7 +28,7 @@ from dragonfly_vortex.config import (
     StorageServerConfig,
     StorageTCPConfig,
 )
-from dragonfly_vortex.config.model import UploadConfig, UploadServerConfig
+from dragonfly_vortex.config.content import UploadConfig, UploadServerConfig
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
 from dragonfly_vortex.downloaders.http import SourceAnnouncer

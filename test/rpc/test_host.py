@@ -8,7 +8,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config import HostConfig, SeedPeerConfig, UploadConfig, default_config
-from dragonfly_vortex.config.cluster import SchedulerConfig
+from dragonfly_vortex.config.model import SchedulerConfig
 from dragonfly_vortex.host_stats import HostMeter, NetworkMeter
 from dragonfly_vortex.rpc.host import announcement, host_id, host_message
 
