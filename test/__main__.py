@@ -1,5 +1,5 @@
 """
-Run tests with trial, in as many processes as there are processors, from the root of the project::
+Run tests with trial, in two processes for each processor, from the root of the project::
 
     python -m test [ARGUMENT...]
 
@@ -9,10 +9,14 @@ The arguments are trial's. Where all of them are options, all tests are run.
 from __future__ import annotations
 
 import compileall
+import os
 import sys
 from pathlib import Path
 
 from twisted.scripts.trial import run
+
+# Half of a run's time is waits, for processes, timers and the disk: with one worker a processor it would be idle then.
+WORKERS_FOR_EACH_PROCESSOR = 2
 
 if __name__ == "__main__":
     # Where Python is not to write bytecode, each process that a test starts would compile the package again.
@@ -20,5 +24,6 @@ if __name__ == "__main__":
     # trial gives its own path to its workers.
     sys.path.insert(0, str(Path(__file__).with_name("workers")))
     names_tests = any(not argument.startswith("-") for argument in sys.argv[1:])
-    sys.argv = ["trial", "--jobs=auto", *sys.argv[1:], *([] if names_tests else ["test"])]
+    workers = WORKERS_FOR_EACH_PROCESSOR * len(os.sched_getaffinity(0))
+    sys.argv = ["trial", f"--jobs={workers}", *sys.argv[1:], *([] if names_tests else ["test"])]
     run()

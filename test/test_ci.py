@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -117,6 +118,19 @@ class RunnerTests(SynchronousTestCase):
             text=True,
         )
         self.assertTrue(outcome_of(ran.stdout).is_good, ran)
+
+    def test_processors(self) -> None:
+        """There are two workers for each processor: where one waits, another works."""
+        directory = Path(self.mktemp()).absolute()
+        subprocess.run(
+            [sys.executable, "-m", "test", f"--temp-directory={directory}", "test.test_geometry"],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            preexec_fn=partial(os.sched_setaffinity, 0, [min(os.sched_getaffinity(0))]),
+            check=True,
+        )
+        self.assertEqual(sorted(each.name for each in directory.iterdir() if each.is_dir()), ["0", "1"])
 
     def test_no_path_for_programs(self) -> None:
         """What a test starts finds its modules as it does outside of a worker."""
