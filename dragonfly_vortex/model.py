@@ -16,10 +16,12 @@ from msgspec import Struct, field
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = [
+    "NO_CREDENTIALS",
     "ArrivedPiece",
     "BackToSource",
     "ByteRange",
     "Claim",
+    "Credentials",
     "DownloadPieceResponse",
     "DownloadedPiece",
     "FilePlace",
@@ -169,6 +171,29 @@ class ByteRange(Struct, frozen=True, kw_only=True):
         return first, content_length if self.length is None else min(content_length, first + self.length)
 
 
+class Credentials(Struct, frozen=True, kw_only=True):
+    """
+    What a source is shown so that it gives its content.
+
+    :param token: for a hub of models; empty for none.
+    :param access_key_id: the name of an access key for an object storage; empty for none.
+    :param access_key_secret: the secret of that key.
+    :param session_token: what goes with a key that is good for some time only; empty for any other key.
+    """
+
+    token: str = ""
+    access_key_id: str = ""
+    access_key_secret: str = ""
+    session_token: str = ""
+
+    def __repr__(self) -> str:
+        return "Credentials(...)"  # secrets
+
+
+NO_CREDENTIALS = Credentials()
+"""For sources that show their content to all."""
+
+
 class TaskRequest(Struct, frozen=True, kw_only=True):
     """
     A request to have a task in the storage.
@@ -179,7 +204,7 @@ class TaskRequest(Struct, frozen=True, kw_only=True):
     :param digest: what the whole content must have, such as ``sha256:<hex>``; empty where none is known, None for the
         SHA-256 that the ID is.
     :param headers: what is sent to the source with each request.
-    :param token: what a hub of models is shown; empty for nothing.
+    :param credentials: what the source is shown.
     :param may_ask_source: whether a source may be asked for what no parent has.
     :param must_ask_source: whether the source is to be asked at once, as a scheduler wants it of a seed.
     :param must_ask_scheduler: whether a scheduler is asked for parents of a very small task, too.
@@ -196,7 +221,7 @@ class TaskRequest(Struct, frozen=True, kw_only=True):
     origin: Origin | None = None
     digest: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    token: str = ""
+    credentials: Credentials = NO_CREDENTIALS
     may_ask_source: bool = True
     must_ask_source: bool = False
     must_ask_scheduler: bool = False
@@ -208,7 +233,7 @@ class TaskRequest(Struct, frozen=True, kw_only=True):
     range: ByteRange | None = None
 
     def __repr__(self) -> str:
-        shown = (name for name in self.__struct_fields__ if name not in ("headers", "token"))  # which may be secrets
+        shown = (name for name in self.__struct_fields__ if name != "headers")  # which may be secrets
         return f"TaskRequest({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def can_fail_for(self, other: TaskRequest) -> bool:
@@ -216,7 +241,7 @@ class TaskRequest(Struct, frozen=True, kw_only=True):
         return self._wishes() == other._wishes()
 
     def _wishes(self) -> tuple[object, ...]:
-        return self.digest, dict(self.headers), self.token, self.may_ask_source, self.is_foreign, self.parents
+        return self.digest, dict(self.headers), self.credentials, self.may_ask_source, self.is_foreign, self.parents
 
 
 class BlockSubject(Struct, frozen=True, kw_only=True):
@@ -239,6 +264,7 @@ class ImportRequest(Struct, frozen=True, kw_only=True):
     :param origin: what the task's ID is made from, beside the content.
     :param ttl: seconds that the task is to be kept; None where that is not said.
     :param replica_count: how many peers are to keep it.
+    :param credentials: for the object storage that a persistent task is put into.
     """
 
     kind: PieceKind
@@ -246,6 +272,7 @@ class ImportRequest(Struct, frozen=True, kw_only=True):
     origin: Origin = field(default_factory=Origin)
     ttl: float | None = None
     replica_count: int = 1
+    credentials: Credentials = NO_CREDENTIALS
 
 
 class OutputRequest(Struct, frozen=True, kw_only=True):

@@ -168,7 +168,7 @@ def _add_download(commands: _Commands[_Parser]) -> None:
         metavar="TASK_ID|URL",
         type=values.task_id,
         help="the SHA-256 of the content, with --digest any task ID, with --store the first four or more characters of "
-        "the ID of a task in the storage; or the URL of its source: http, https, or "
+        "the ID of a task in the storage; or the URL of its source: http, https, s3://BUCKET/KEY or "
         "hf://[datasets/|spaces/]OWNER/REPOSITORY[@REVISION]/PATH",
     )
     parser.add_argument(

@@ -11,7 +11,7 @@ from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING
 
 from dragonfly_vortex.errors import UsageError
-from dragonfly_vortex.model import BackToSource
+from dragonfly_vortex.model import BackToSource, Credentials
 
 if TYPE_CHECKING:
     from dragonfly_vortex.config import Config
@@ -72,7 +72,7 @@ def origin_of(arguments: Namespace, url: str, piece_length: int | None) -> Origi
     )
 
 
-_SCHEMES = ("http://", "https://", "hf://")
+_SCHEMES = ("http://", "https://", "hf://", "s3://")
 
 
 def is_source(text: str) -> bool:
@@ -137,7 +137,7 @@ class SourceOptions:
         self.address = ""
         """The source among the parents of the download; empty where it is not asked."""
         self._headers: list[Header] = arguments.headers or []
-        self._token: str = arguments.hf_token or ""
+        self._credentials = Credentials(token=arguments.hf_token or "")
         if not is_source(arguments.task_id):
             return
         from dragonfly_vortex.identity import default_revision, normalize_url, task_id_of
@@ -166,7 +166,7 @@ class SourceOptions:
         :raises UsageError: the URL or a proxy of the environment cannot be used.
         """
         if self.is_asked and self.origin is not None:
-            self.address = negotiation.add_source(self.origin, task_id, self._headers, token=self._token)
+            self.address = negotiation.add_source(self.origin, task_id, self._headers, credentials=self._credentials)
 
 
 def _header(text: str) -> Header:

@@ -90,7 +90,7 @@ class Sources:
             return await parents.negotiation.list_source(
                 origin,
                 tuple(request.headers.items()),
-                token=request.token,
+                credentials=request.credentials,
                 may_connect=self._policy.allows if request.is_foreign else None,
                 metrics=self._metrics,
             )
@@ -117,7 +117,7 @@ class Sources:
             origin,
             request.task_id,
             tuple(request.headers.items()),
-            token=request.token,
+            credentials=request.credentials,
             may_connect=self._policy.allows if request.is_foreign else None,
             metrics=self._metrics,
         )

@@ -19,7 +19,7 @@ from dragonfly_vortex.config import Config
 from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.errors import UnknownProtocol, WrongTransport
 from dragonfly_vortex.interfaces import IDownloader, IPieceAnnouncer
-from dragonfly_vortex.model import ListedFile, Origin, SourceStat
+from dragonfly_vortex.model import NO_CREDENTIALS, Credentials, ListedFile, Origin, SourceStat
 from dragonfly_vortex.peer_exchange import PeerExchange
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport_table import BEST, SOURCES, Transport, load_code, transports_named
@@ -205,7 +205,7 @@ class Negotiation:
         task_id: str,
         headers: Sequence[tuple[str, str]] = (),
         *,
-        token: str = "",
+        credentials: Credentials = NO_CREDENTIALS,
         version: str = "",
         may_connect: Callable[[str, str | None], bool] | None = None,
         metrics: TaskMetrics | None = None,
@@ -215,8 +215,8 @@ class Negotiation:
 
         :param origin: what the task is made from.
         :param headers: names and values of headers that the source is to be sent.
-        :param token: the token for a hub of models; empty for that of the environment, which is used only without
-            ``may_connect``.
+        :param credentials: what the source is shown; without any, those of the environment, which are used only
+            without ``may_connect``.
         :param version: what is known already of the version of the content; empty for nothing.
         :param may_connect: whether a host may be asked at an address, which is None where a proxy finds it out; None
             where all may.
@@ -228,7 +228,9 @@ class Negotiation:
         """
         sources = self._sources()
         restricted = {} if may_connect is None else {"may_connect": may_connect}
-        address = sources.add(task_id, origin, headers, token=token, version=version, metrics=metrics, **restricted)
+        address = sources.add(
+            task_id, origin, headers, credentials=credentials, version=version, metrics=metrics, **restricted
+        )
         self.announcers[address] = sources.announcer(address)
         return address
 
@@ -246,7 +248,7 @@ class Negotiation:
         origin: Origin,
         headers: Sequence[tuple[str, str]] = (),
         *,
-        token: str = "",
+        credentials: Credentials = NO_CREDENTIALS,
         may_connect: Callable[[str, str | None], bool] | None = None,
         metrics: TaskMetrics | None = None,
     ) -> Deferred[list[ListedFile]]:
@@ -258,7 +260,7 @@ class Negotiation:
         :raises InvalidOrigin: the origin names no repository.
         """
         restricted = {} if may_connect is None else {"may_connect": may_connect}
-        return self._sources().list_files(origin, headers, token=token, metrics=metrics, **restricted)
+        return self._sources().list_files(origin, headers, credentials=credentials, metrics=metrics, **restricted)
 
     def remove_source(self, address: str, task_id: str) -> None:
         """

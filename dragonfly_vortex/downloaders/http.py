@@ -19,11 +19,19 @@ from dragonfly_vortex.errors import ParentUnreachable, PoolClosed
 from dragonfly_vortex.geometry import piece_count, piece_span
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IPieceAnnouncer
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
-from dragonfly_vortex.model import DownloadPieceResponse, ListedFile, Origin, SourceStat, piece_id
+from dragonfly_vortex.model import (
+    NO_CREDENTIALS,
+    Credentials,
+    DownloadPieceResponse,
+    ListedFile,
+    Origin,
+    SourceStat,
+    piece_id,
+)
 from dragonfly_vortex.source.agent import MayConnect, SourceAgent
 from dragonfly_vortex.source.http import HTTPSource
 from dragonfly_vortex.source.hub import list_files
-from dragonfly_vortex.source.location import Header, locate
+from dragonfly_vortex.source.location import SECRET_VARIABLES, Header, locate
 from dragonfly_vortex.source.pieces import SourcePieces
 from dragonfly_vortex.source.proxies import Proxies
 from dragonfly_vortex.transport.endpoints import Dial
@@ -100,7 +108,7 @@ class SourceDownloader(ByKind):
         origin: Origin,
         headers: Sequence[Header] = (),
         *,
-        token: str = "",
+        credentials: Credentials = NO_CREDENTIALS,
         version: str = "",
         may_connect: MayConnect = _anywhere,
         metrics: TaskMetrics | None = None,
@@ -110,15 +118,15 @@ class SourceDownloader(ByKind):
 
         :param origin: what the task is made from.
         :param headers: what the user wants to be sent.
-        :param token: the token for a hub of models; empty for that of the environment, which is not for the requests
-            of strangers: those with ``may_connect``.
+        :param credentials: what the source is shown; without any, those of the environment, which are not for the
+            requests of strangers: those with ``may_connect``.
         :param version: what is known already of the version of the content; empty for nothing.
         :param may_connect: whether a connection may be made.
         :param metrics: where requests are counted; None: nowhere.
         :returns: its address.
         :raises InvalidOrigin: it is no URL of a source.
         """
-        source = self._source(origin, headers, token, may_connect, metrics)
+        source = self._source(origin, headers, credentials, may_connect, metrics)
         self._pieces[source.name, task_id] = SourcePieces(
             source,
             self._clock,
@@ -135,7 +143,7 @@ class SourceDownloader(ByKind):
         origin: Origin,
         headers: Sequence[Header] = (),
         *,
-        token: str = "",
+        credentials: Credentials = NO_CREDENTIALS,
         may_connect: MayConnect = _anywhere,
         metrics: TaskMetrics | None = None,
     ) -> Deferred[list[ListedFile]]:
@@ -145,14 +153,14 @@ class SourceDownloader(ByKind):
         :returns: fails with a :class:`~dragonfly_vortex.errors.SourceError`, and with
             :class:`~twisted.internet.defer.TimeoutError` after the time for a piece.
         """
-        listing = list_files(self._source(origin, headers, token, may_connect, metrics), origin)
+        listing = list_files(self._source(origin, headers, credentials, may_connect, metrics), origin)
         return listing.addTimeout(self._piece_timeout, self._clock)
 
     def _source(
         self,
         origin: Origin,
         headers: Sequence[Header],
-        token: str,
+        credentials: Credentials,
         may_connect: MayConnect,
         metrics: TaskMetrics | None,
     ) -> HTTPSource:
@@ -165,8 +173,9 @@ class SourceDownloader(ByKind):
             self._agents[may_connect] = self._make_agent(may_connect)
         environment = dict(os.environ)
         if may_connect is not _anywhere:
-            environment.pop("HF_TOKEN", None)
-        location = locate(origin, headers, token=token, environment=environment)
+            for name in SECRET_VARIABLES:
+                environment.pop(name, None)
+        location = locate(origin, headers, credentials=credentials, environment=environment)
         return HTTPSource(location, self._agents[may_connect], metrics)
 
     def remove(self, address: str, task_id: str) -> None:

@@ -13,7 +13,15 @@ from msgspec import Struct
 from dragonfly_vortex.digest import parse_digest
 from dragonfly_vortex.errors import InvalidOrigin
 from dragonfly_vortex.identity import digest_in_url, task_id_of
-from dragonfly_vortex.model import BlockSubject, ByteRange, ImportRequest, Origin, OutputRequest, TaskRequest
+from dragonfly_vortex.model import (
+    BlockSubject,
+    ByteRange,
+    Credentials,
+    ImportRequest,
+    Origin,
+    OutputRequest,
+    TaskRequest,
+)
 from dragonfly_vortex.rpc.methods import TaskMethod
 from dragonfly_vortex.rpc.status import Status
 from dragonfly_vortex.storage.content import is_task_id
@@ -104,7 +112,7 @@ def download_order(method: TaskMethod, message: Any, *, is_foreign: bool) -> Dow
         # That of the ID is the better one: it holds for all callers.
         digest=(origin.by_blob_digest and digest_in_url(origin.url)) or digest,
         headers=headers,
-        token=_token(message),
+        credentials=_credentials(message),
         may_ask_source=not getattr(message, "disable_back_to_source", False),
         must_ask_source=getattr(message, "need_back_to_source", False),
         must_ask_scheduler=getattr(message, "scheduling_policy", common_pb2.AUTO) == common_pb2.ALWAYS,
@@ -162,28 +170,40 @@ def source_question(message: Any, *, is_foreign: bool) -> TaskRequest:
         task_id=message.task_id,
         origin=_origin(PieceKind.STANDARD, message, is_foreign=is_foreign),
         headers=dict(message.request_header),
-        token=_token(message),
+        credentials=_credentials(message),
         is_foreign=is_foreign,
     )
 
 
-def _token(message: Any) -> str:
-    """The token for a hub of models; empty for none."""
-    hub = _hub(message)
-    return "" if hub is None else str(hub.token)
+def _credentials(message: Any) -> Credentials:
+    """What the source of a task is shown."""
+    hub, storage = _hub(message), _object_storage(message)
+    if storage is not None:
+        return Credentials(
+            access_key_id=storage.access_key_id,
+            access_key_secret=storage.access_key_secret,
+            session_token=storage.session_token,
+        )
+    return Credentials(token="" if hub is None else hub.token)
+
+
+def _object_storage(message: Any) -> Any:
+    """What a request says about an object storage; None where it is about none."""
+    has_field = "object_storage" in message.DESCRIPTOR.fields_by_name
+    return message.object_storage if has_field and message.HasField("object_storage") else None
 
 
 def _origin(kind: PieceKind, message: Any, *, is_foreign: bool) -> Origin:
     """
-    What a task is made from. A stranger does not choose the hub: the task's ID leaves it out, and others get what is
-    fetched under that ID.
+    What a task is made from. A stranger does not choose the hub, nor the object storage of a standard task: the task's
+    ID leaves them out, and others get what is fetched under that ID.
     """
     fields = message.DESCRIPTOR.fields_by_name
-    region = endpoint = ""
+    hub, storage = _hub(message), _object_storage(message)
+    region, endpoint = (storage.region, storage.endpoint) if storage is not None else ("", "")
     if kind is PieceKind.PERSISTENT:
-        if not message.HasField("object_storage"):
+        if storage is None:
             raise CallRefused(StatusCode.INVALID_ARGUMENT, "missing object storage")
-        region, endpoint = message.object_storage.region, message.object_storage.endpoint
         for name, value in (("region", region), ("endpoint", endpoint)):
             if not value:
                 raise CallRefused(StatusCode.INVALID_ARGUMENT, f"missing object storage {name}")
@@ -191,7 +211,8 @@ def _origin(kind: PieceKind, message: Any, *, is_foreign: bool) -> Origin:
     def optional(name: str) -> Any:
         return getattr(message, name) if name in fields and message.HasField(name) else None
 
-    hub = _hub(message)
+    if hub is not None:
+        endpoint = hub.base_url
     return Origin(
         url=getattr(message, "url", ""),
         tag=optional("tag") or "",
@@ -202,7 +223,7 @@ def _origin(kind: PieceKind, message: Any, *, is_foreign: bool) -> Origin:
         content_for_calculating_task_id=optional("content_for_calculating_task_id"),
         by_blob_digest=getattr(message, "enable_task_id_based_blob_digest", False),
         region=region,
-        endpoint=endpoint or (hub.base_url if hub is not None and not is_foreign else ""),
+        endpoint="" if is_foreign and kind is not PieceKind.PERSISTENT else endpoint,
     )
 
 

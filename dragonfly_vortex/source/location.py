@@ -11,16 +11,19 @@ import base64
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from dragonfly_vortex import __version__
 from dragonfly_vortex.errors import InvalidOrigin, UsageError
 from dragonfly_vortex.identity import shown_url
-from dragonfly_vortex.model import Origin
+from dragonfly_vortex.model import NO_CREDENTIALS, Credentials, Origin
+from dragonfly_vortex.source.s3 import object_url, sign_url
 
 __all__ = [
     "HF_ENDPOINT",
+    "SECRET_VARIABLES",
     "Header",
     "Location",
     "Repository",
@@ -39,7 +42,11 @@ HF_ENDPOINT = "https://huggingface.co"
 """The hub of models, unless the environment variable of this name says another."""
 
 _HUB = "hf"
-_SCHEMES = ("http", "https", _HUB)
+_OBJECT = "s3"
+_SCHEMES = ("http", "https", _HUB, _OBJECT)
+
+SECRET_VARIABLES = ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+"""Variables of the environment with credentials."""
 
 _REPOSITORY = re.compile(
     r"(?:(?P<kind>models|datasets|spaces)/)?(?!models/|datasets/|spaces/)(?P<name>[^/@]+/[^/@]+)(?:@(?P<revision>[^/]+))?/(?P<path>.*)"
@@ -159,7 +166,7 @@ def origin_from(url: str) -> Origin:
     """
     Make the origin of a URL. A revision in the URL becomes a field of its own, as in the reference.
 
-    :param url: as :func:`~dragonfly_vortex.identity.normalize_url` writes it, ``http``, ``https`` or
+    :param url: as :func:`~dragonfly_vortex.identity.normalize_url` writes it, ``http``, ``https``, ``s3`` or
         ``hf://OWNER/REPOSITORY[@REVISION]/PATH``, with ``datasets/`` or ``spaces/`` before the owner where that is the
         kind of the repository.
     :raises InvalidOrigin: it is no URL of a source.
@@ -173,37 +180,64 @@ def origin_from(url: str) -> Origin:
 
 
 def locate(
-    origin: Origin, headers: Sequence[Header] = (), *, token: str = "", environment: Mapping[str, str] | None = None
+    origin: Origin,
+    headers: Sequence[Header] = (),
+    *,
+    credentials: Credentials = NO_CREDENTIALS,
+    environment: Mapping[str, str] | None = None,
+    method: str = "GET",
 ) -> Location:
     """
     Find where an origin leads.
 
-    :param origin: its URL, its revision and, for a hub of models, its endpoint are read. A directory of a hub leads to
-        the list of the repository's files.
+    :param origin: its URL, revision, region and endpoint are read. A directory of a hub leads to the list of the
+        repository's files, an object to a URL that is signed for some days.
     :param headers: what the user wants to be sent. Those that a download sets itself are left out.
-    :param token: the token for a hub of models; the environment's ``HF_TOKEN`` where it is empty, and the origin names
-        no hub of its own.
-    :param environment: with ``HF_TOKEN``, and with ``HF_ENDPOINT`` for the address of a mirror; None for an empty one.
+    :param credentials: what the source is shown; those of the environment where there are none, and the origin names
+        no hub or object storage of its own. An object is asked for without a signature where there are none at all.
+    :param environment: with :data:`SECRET_VARIABLES`, ``HF_ENDPOINT`` for the address of a mirror, and
+        ``AWS_ENDPOINT_URL`` and ``AWS_REGION`` for those of an object storage; None for an empty one.
+    :param method: what the signature of an object is good for.
     :raises InvalidOrigin: it is no URL of a source, or a header is none.
     """
     if not all(_NAME.fullmatch(name) and not _CONTROL.search(value) for name, value in headers):
         raise InvalidOrigin("expected headers without control characters, each with a name, got something else")
     environment = {} if environment is None else environment
     parts = _split(origin.url)
-    url, credentials = origin.url, _basic(parts)
+    url, authorization = origin.url, _basic(parts)
     if parts.scheme == _HUB:
         url = Repository.of(origin).place(origin.endpoint or environment.get("HF_ENDPOINT") or HF_ENDPOINT)
+        token = credentials.token
         if not origin.endpoint:  # the token of the environment is for its own hub
             token = token or environment.get("HF_TOKEN", "")
-        credentials = f"Bearer {token}" if token else ""
+        authorization = f"Bearer {token}" if token else ""
+    if parts.scheme == _OBJECT:
+        url, authorization = _signed(origin, credentials, environment, method), ""
     wanted = [header for header in headers if header[0].lower() not in _OURS]
-    if credentials and not any(name.lower() == "authorization" for name, _ in headers):
-        wanted.append(("Authorization", credentials))
-    if not any(name.lower() == "user-agent" for name, _ in headers):
+    given = {name.lower() for name, _ in headers}
+    if authorization and "authorization" not in given:
+        wanted.append(("Authorization", authorization))
+    if "user-agent" not in given:
         wanted.append(("User-Agent", f"dfvortex/{__version__}"))
     parts = _split(url)
     bare = parts._replace(netloc=_netloc(parts), path=parts.path or "/", fragment="").geturl()
     return Location(url=bare, name=name_of(url), headers=tuple(wanted))
+
+
+def _signed(origin: Origin, credentials: Credentials, environment: Mapping[str, str], method: str) -> str:
+    """The signed URL of an object."""
+    region = origin.region or environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or ""
+    endpoint = origin.endpoint
+    if not endpoint:  # the key of the environment is for its own storage
+        endpoint = environment.get("AWS_ENDPOINT_URL", "")
+        if not credentials.access_key_id:
+            names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+            key, secret, session = (environment.get(name, "") for name in names)
+            credentials = Credentials(access_key_id=key, access_key_secret=secret, session_token=session)
+    url = object_url(origin.url, region, endpoint)
+    if not credentials.access_key_id:
+        return url
+    return sign_url(method, url, credentials, at=datetime.now(timezone.utc), region=region)
 
 
 def parse_header(text: str) -> Header:

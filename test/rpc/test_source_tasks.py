@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import grpc
-from dragonfly_api import dfdaemon_pb2
+from dragonfly_api import common_pb2, dfdaemon_pb2
 from grpc import StatusCode
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
@@ -18,6 +18,18 @@ from dragonfly_vortex.config import SeedPeerConfig
 from dragonfly_vortex.rpc.methods import SERVICE
 from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin, say
 from test.rpc.local_peer import LENGTH, LocalPeerTestCase, peer_reactor, until
+from test.source.objects import ACCESS_KEY, REGION, signed_only
+
+
+def object_storage(origin: ScriptedOrigin) -> common_pb2.ObjectStorage:
+    """How a program describes an object storage."""
+    return common_pb2.ObjectStorage(
+        region=REGION,
+        endpoint=origin.url(""),
+        access_key_id=ACCESS_KEY.access_key_id,
+        access_key_secret=ACCESS_KEY.access_key_secret,
+        session_token=ACCESS_KEY.session_token,
+    )
 
 
 class SourceTestCase(LocalPeerTestCase):
@@ -121,15 +133,36 @@ class LocalTests(SourceTestCase):
         code, text = await self.refusal(self.in_thread(partial(entries, message, timeout=30)))
         self.assertEqual((code, "none is listed" in text), (StatusCode.INTERNAL, True))
 
+    async def test_object(self) -> None:
+        """An object is fetched with the access key of the request, once; one without the right key is refused."""
+        origin = self.origin(always=signed_only())
+        request = dfdaemon_pb2.DownloadTaskRequest()
+        request.download.url, request.download.piece_length = "s3://bucket/d/file%20name", 4 << 20
+        request.download.object_storage.CopyFrom(object_storage(origin))
+        request.download.output_path = str(self.output)
+        persistent = dfdaemon_pb2.DownloadPersistentTaskRequest(url=request.download.url)
+        persistent.object_storage.CopyFrom(request.download.object_storage)
+        persistent.output_path = str(self.directory / "persistent")
+        await self.call("DownloadTask", request)
+        await self.call("DownloadPersistentTask", persistent)
+        for name in ("output", "persistent"):
+            self.assertEqual(self.directory.joinpath(name).read_bytes(), self.content)
+        self.assertEqual({each.uri.partition("?")[0] for each in origin.asked}, {"/bucket/d/file%20name"})
+        request.download.tag, request.download.output_path = "another", ""
+        request.download.object_storage.access_key_secret = "wrong"
+        _, text = await self.refusal(self.call("DownloadTask", request))
+        self.assertIn("got 403", text)
+        self.assertNotIn("X-Amz", text)
+
     async def test_other_schemes(self) -> None:
         """A source of a scheme that this peer does not know is named, where no parent has the task."""
         request = dfdaemon_pb2.DownloadTaskRequest()
-        request.download.url = "s3://bucket/file"
-        persistent = dfdaemon_pb2.DownloadPersistentTaskRequest(url="s3://bucket/file")
+        request.download.url = "gs://bucket/file"
+        persistent = dfdaemon_pb2.DownloadPersistentTaskRequest(url="gs://bucket/file")
         persistent.object_storage.region, persistent.object_storage.endpoint = "region", "endpoint"
         for name, message in (("DownloadTask", request), ("DownloadPersistentTask", persistent)):
             code, text = await self.refusal(self.call(name, message))
-            self.assertEqual((code, "the scheme 's3' cannot be asked" in text), (StatusCode.INTERNAL, True), text)
+            self.assertEqual((code, "the scheme 'gs' cannot be asked" in text), (StatusCode.INTERNAL, True), text)
 
 
 class SeedTests(SourceTestCase):

@@ -10,7 +10,7 @@ from grpc import StatusCode
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.identity import task_id_of
-from dragonfly_vortex.model import Origin, OutputRequest
+from dragonfly_vortex.model import Credentials, Origin, OutputRequest
 from dragonfly_vortex.rpc.methods import LOCAL_SERVICE, task_methods
 from dragonfly_vortex.rpc.task_orders import CallRefused, DownloadOrder, download_order, import_order
 from dragonfly_vortex.wire import PieceKind
@@ -146,6 +146,22 @@ class DownloadOrderTests(SynchronousTestCase):
         self.assertFalse(order.request.is_pinned)
         request.persistent = True
         self.assertTrue(download_order(method, request, is_foreign=False).request.is_pinned)
+
+    def test_objects_of_strangers(self) -> None:
+        """A standard task has the key of its request; a stranger does not choose the storage, which is in no ID."""
+        request = dfdaemon_pb2.DownloadTaskRequest()
+        request.download.url = "s3://bucket/file"
+        storage = request.download.object_storage
+        storage.region, storage.endpoint, storage.access_key_id = "region", "http://h", "key"
+        storage.access_key_secret, storage.session_token = "secret", "token"
+        for is_foreign, endpoint in ((False, "http://h"), (True, "")):
+            wanted = download_order(METHODS["DownloadTask"], request, is_foreign=is_foreign).request
+            self.assertEqual(wanted.origin, Origin(url="s3://bucket/file", region="region", endpoint=endpoint))
+            self.assertEqual(
+                wanted.credentials,
+                Credentials(access_key_id="key", access_key_secret="secret", session_token="token"),
+            )
+            self.assertNotIn("secret", repr(wanted))
 
 
 class ImportOrderTests(SynchronousTestCase):

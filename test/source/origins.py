@@ -13,7 +13,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from dragonfly_vortex.model import Origin
+from dragonfly_vortex.model import NO_CREDENTIALS, Credentials, Origin
 from dragonfly_vortex.source.agent import MayConnect, SourceAgent
 from dragonfly_vortex.source.http import HTTPSource
 from dragonfly_vortex.source.location import Header, locate
@@ -92,12 +92,12 @@ class SourceCase(TestCase):
         url: str,
         headers: Sequence[Header] = (),
         *,
-        token: str = "",
+        credentials: Credentials = NO_CREDENTIALS,
         proxies: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> HTTPSource:
         """A source."""
-        location = locate(Origin(url=url), headers, token=token, environment=environment)
+        location = locate(Origin(url=url), headers, credentials=credentials, environment=environment)
         return HTTPSource(location, self.agent(proxies))
 
     def fetched(self, source: HTTPSource, start: int, length: int | None) -> Deferred[bytes]:

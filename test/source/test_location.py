@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import InvalidOrigin, UsageError
-from dragonfly_vortex.model import Origin
+from dragonfly_vortex.model import Credentials, Origin
 from dragonfly_vortex.source.location import is_url, locate, name_of, origin_from, parse_header
 
 
@@ -81,16 +83,20 @@ class HubTests(SynchronousTestCase):
         """The token is that of the command, or else that of the environment; other sources get none."""
         environment = {"HF_TOKEN": "b"}
         for token, expected in (("a", "Bearer a"), ("", "Bearer b")):
-            location = locate(origin_from("hf://o/r/f"), token=token, environment=environment)
+            location = locate(origin_from("hf://o/r/f"), credentials=Credentials(token=token), environment=environment)
             self.assertEqual(dict(location.headers)["Authorization"], expected)
-        location = locate(Origin(url="http://h/f"), token="a", environment=environment)
+        location = locate(Origin(url="http://h/f"), credentials=Credentials(token="a"), environment=environment)
         self.assertNotIn("Authorization", dict(location.headers))
 
     def test_endpoint_of_a_request(self) -> None:
         """The hub that a request names is asked, without the token of the environment, which is for another hub."""
         origin = Origin(url="hf://o/r/f", endpoint="http://mirror")
         for token, expected in (("a", "Bearer a"), ("", None)):
-            location = locate(origin, token=token, environment={"HF_TOKEN": "b", "HF_ENDPOINT": "http://other"})
+            location = locate(
+                origin,
+                credentials=Credentials(token=token),
+                environment={"HF_TOKEN": "b", "HF_ENDPOINT": "http://other"},
+            )
             self.assertEqual(location.url, "http://mirror/o/r/resolve/main/f")
             self.assertEqual(dict(location.headers).get("Authorization"), expected)
 
@@ -106,3 +112,36 @@ class HubTests(SynchronousTestCase):
         """A whole repository is no file."""
         for url in ("hf://o/r", "hf://o", "hf://datasets/o/r", "hf://o/r/"):
             self.assertRaises(InvalidOrigin, origin_from, url)
+
+
+class ObjectTests(SynchronousTestCase):
+    """URLs of objects in an object storage."""
+
+    environment: ClassVar = {"AWS_ACCESS_KEY_ID": "own", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_REGION": "eu-west-1"}
+
+    def test_signed(self) -> None:
+        """An object leads to a signed URL of its storage; the name has neither key nor signature."""
+        origin = Origin(url="s3://bucket/d/key", region="r", endpoint="http://127.0.0.1:9000")
+        credentials = Credentials(access_key_id="key", access_key_secret="secret")
+        location = locate(origin, credentials=credentials)
+        self.assertTrue(location.url.startswith("http://127.0.0.1:9000/bucket/d/key?X-Amz-Algorithm="))
+        self.assertIn("&X-Amz-Credential=key%2F", location.url)
+        self.assertIn("%2Fr%2Fs3%2Faws4_request", location.url)
+        self.assertEqual(location.name, "http://127.0.0.1:9000/bucket/d/key")
+        self.assertNotIn("Authorization", dict(location.headers))
+        self.assertNotIn("X-Amz", repr(location))
+
+    def test_environment(self) -> None:
+        """The key of the environment is for its own storage, and not for one that a request names."""
+        own = locate(Origin(url="s3://bucket/key"), environment=self.environment)
+        self.assertTrue(own.url.startswith("https://s3.eu-west-1.amazonaws.com/bucket/key?"))
+        self.assertIn("=own%2F", own.url)
+        other = locate(Origin(url="s3://bucket/key", endpoint="http://other"), environment=self.environment)
+        self.assertEqual(other.url, "http://other/bucket/key")
+        given = Credentials(access_key_id="given", access_key_secret="secret")
+        self.assertIn("=given%2F", locate(Origin(url="s3://b/k"), credentials=given, environment=self.environment).url)
+
+    def test_no_object(self) -> None:
+        """A bucket alone leads nowhere."""
+        self.assertRaises(InvalidOrigin, locate, Origin(url="s3://bucket"))
+        self.assertTrue(is_url("s3://bucket/key"))
