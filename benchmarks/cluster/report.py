@@ -45,7 +45,8 @@ def words_of(trial: Any) -> str:
 def tables(found: Mapping[str, Any]) -> str:
     """The versions, what was tried, and what was measured, in Markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
-    tried = [[words_of(each), *found["trials"].get(each.__name__, ["not tried", ""])] for each in TRIALS]
+    results = (found["trials"].get(each.__name__, ["not tried"]) for each in TRIALS)
+    tried = [[words_of(each), ": ".join(filter(None, result))] for each, result in zip(TRIALS, results, strict=True)]
     measured = []
     for figure in FIGURES:
         figures = found["figures"].get(figure.name)
@@ -69,7 +70,7 @@ def tables(found: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             f"With {versions}.",
-            table(["tried", "result", ""], tried),
+            table(["tried", "result"], tried),
             table(["measured, medians", "ours", "real", "ratio", "at most", "rounds, load"], measured),
         ]
     )

@@ -40,7 +40,7 @@ class ReportTests(SynchronousTestCase):
         text = page.read_text(encoding="utf-8")
         self.assertTrue(text.startswith("before\n") and text.endswith("behind\n"))
         self.assertNotIn("old", text)
-        self.assertIn("| works | 10 bytes |", text)
+        self.assertIn("| works: 10 bytes |", text)
         self.assertIn("| 2.00 s | 4.00 s | 0.50 | 1.1 | 3, 1-2 |", text)
         self.assertEqual(text.count("\n| "), len(TRIALS) + len(FIGURES) + 2)
         self.assertEqual(read(kept), json.loads(kept.read_text(encoding="utf-8")))
