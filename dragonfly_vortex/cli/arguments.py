@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from dragonfly_vortex import __version__
 from dragonfly_vortex.cli import options, values
+from dragonfly_vortex.cli.combinations import CheckedParser
 from dragonfly_vortex.cli.exit_status import ExitStatus
 from dragonfly_vortex.cli.options import read_environment
 from dragonfly_vortex.cli.source import add_origin_options, add_source_options
@@ -26,7 +27,7 @@ _EPILOG = "exit status: " + ", ".join(
 _TASK_ID_HELP = "the task's ID, or the first four or more characters of it"
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(CheckedParser):
     """A parser whose errors are one line, without the usage above it: ``--help`` is there for that."""
 
     def error(self, message: str) -> NoReturn:

@@ -71,7 +71,8 @@ class EnvironmentTests(SynchronousTestCase):
         for variable, (text, field, value) in OF_DFGET.items():
             got = self.parse(["download", TASK_ID], **{variable: text})
             self.assertEqual(vars(got), {**vars(self.parse(["download", TASK_ID])), field: value}, variable)
-        got = self.parse(["download", TASK_ID, "--tag", "mine", "--overwrite"], DFGET_TAG="x", DFGET_OVERWRITE="false")
+        typed = ["download", "https://h/f", "-O", "o", "--tag", "mine", "--overwrite"]
+        got = self.parse(typed, DFGET_TAG="x", DFGET_OVERWRITE="false")
         self.assertEqual((got.tag, got.overwrite), ("mine", True))
 
     def test_of_dfcache(self) -> None:
