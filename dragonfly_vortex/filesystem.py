@@ -18,12 +18,22 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import blockingCallFromThread
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.daemon.peer import VortexPeer
 from dragonfly_vortex.daemon.task_handle import Download
+from dragonfly_vortex.events import (
+    DownloadEvent,
+    LayoutFound,
+    ParentAdded,
+    ParentDropped,
+    PieceKept,
+    Waiting,
+    WaitReason,
+)
 from dragonfly_vortex.source.location import is_url
 
 if TYPE_CHECKING:
@@ -51,6 +61,8 @@ class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
         is read is fetched.
     :param storage: the directory where the pieces stay, for other reads and programs; None for one that is deleted at
         the end of the program.
+    :param retry: seconds for which parents that cannot be reached are asked again for a task of which nothing is known
+        yet. A task that all parents lack does not exist: that is not waited for, unless schedulers may offer others.
     :param options: further keywords of :class:`~dragonfly_vortex.daemon.peer.VortexPeer`.
     """
 
@@ -58,15 +70,22 @@ class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
     root_marker = ""
 
     def __init__(
-        self, parents: Sequence[str] = (), storage: str | None = None, storage_options: Any = None, **options: Any
+        self,
+        parents: Sequence[str] = (),
+        storage: str | None = None,
+        storage_options: Any = None,
+        retry: float = 5.0,
+        **options: Any,
     ) -> None:
         own = {name: options.pop(name) for name in ("config", "listen", "schedulers", "dial") if name in options}
         super().__init__(**options)
         self._parents = tuple(parents)
         self._storage = storage
+        self._retry = retry
         self._options = own
         self._peer: VortexPeer | None = None
         self._downloads: dict[str, Download] = {}  # by path, the one that was read last is the last; the reactor's
+        self._absent: dict[str, str] = {}  # why there is no such task, by path, while it is read; the reactor's
         self._reads: Counter[str] = Counter()  # that are under way, by path; the reactor's
         self._lock = threading.Lock()
 
@@ -157,13 +176,17 @@ class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
         self._close_unread(peer)
 
         def ended(result: _T | Failure) -> _T | Failure:
+            absent = self._absent.get(path)
             self._reads[path] -= 1
             if not self._reads[path]:
                 del self._reads[path]
+                self._absent.pop(path, None)
             if isinstance(result, Failure) and self._downloads.get(path) is download:
                 del self._downloads[path]  # the next read begins another one
                 download.close()
             self._close_unread(peer)
+            if absent is not None and isinstance(result, Failure) and result.check(CancelledError):
+                return Failure(FileNotFoundError(absent))
             return result
 
         return maybeDeferred(ask, download).addBoth(ended)
@@ -192,8 +215,40 @@ class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
         if download is None:
             download = peer.download(url=path, whole=False) if is_url(path) else peer.download(path, whole=False)
             download.done.addErrback(lambda failure: None)  # each read fails with it
+            Deferred.fromCoroutine(self._watch(peer, path, download))
         self._downloads[path] = download
         return download
+
+    async def _watch(self, peer: VortexPeer, path: str, download: Download) -> None:
+        """
+        End a download as soon as it is known that there is no such task. By itself it would ask for half a minute, as
+        the task may still be imported, and the parents may be starting.
+        """
+        clock = IReactorTime(peer.reactor)
+        said: dict[str, str] = {}  # by parent; empty for one that has not answered yet
+        lacking: set[str] = set()
+        began = clock.seconds()
+        async for event in download:
+            if isinstance(event, (LayoutFound, PieceKept)):
+                return
+            _note(event, said, lacking)
+            waits = clock.seconds() - began < self._retry and (lacking != said.keys() or peer.config.scheduler.addrs)
+            if said and all(said.values()) and not waits:
+                self._absent[path] = "; ".join(said.values())
+                download.close()
+                return
+
+
+def _note(event: DownloadEvent, said: dict[str, str], lacking: set[str]) -> None:
+    """Note what an event says of a parent: why nothing can be had from it, and whether it lacks the task."""
+    if isinstance(event, ParentAdded):
+        said.setdefault(event.parent, "")
+    elif isinstance(event, ParentDropped):
+        said[event.parent] = f"parent {event.parent}: {event.reason}"
+        lacking.discard(event.parent)
+    elif isinstance(event, Waiting) and event.reason is WaitReason.PARENT_WITHOUT_TASK:
+        said[event.parent] = f"parent {event.parent} does not have the task"
+        lacking.add(event.parent)
 
 
 class _TaskFile(AbstractBufferedFile):  # type: ignore[misc] # fsspec has no types

@@ -8,12 +8,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.wire import PieceKind
+from test.daemon.peers import PeerTestCase
 from test.processes import Daemon, import_file, write_config
 
 PIECE = 65536
@@ -198,6 +201,37 @@ print(tensor.dtype, tensor.shape, float(tensor.sum()))
             length = int.from_bytes(file.read(8), "little")
             start, end = (8 + length + at for at in json.loads(file.read(length))["layer5"]["data_offsets"])
         self.assertEqual(pieces, {0, *range(start // PIECE, (end - 1) // PIECE + 1)})
+
+
+class AbsentTests(PeerTestCase):
+    """A task that cannot be had, and how long that is waited for."""
+
+    def filesystem(self, *parents: str, **options: Any) -> Any:
+        """A file system that asks these parents."""
+        needs("fsspec")
+        from dragonfly_vortex.filesystem import DragonflyFileSystem
+
+        made = DragonflyFileSystem(
+            parents=parents, storage=str(self.directory / "child"), skip_instance_cache=True, **options
+        )
+        self.addCleanup(deferToThread, made.stop)
+        return made
+
+    async def test_unknown(self) -> None:
+        """A task that no parent has does not exist: that is said at once, however long others are waited for."""
+        parent = await self.announcing_parent()
+        filesystem = self.filesystem(parent, retry=1e9)
+        self.assertFalse(await deferToThread(filesystem.exists, "0" * 64))
+        error = await self.assertFailure(deferToThread(filesystem.info, "0" * 64), FileNotFoundError)
+        self.assertEqual(str(error), f"dragonfly://{'0' * 64}: parent {parent} does not have the task")
+        self.assertTrue(await deferToThread(filesystem.exists, self.task_id))
+
+    async def test_unreachable(self) -> None:
+        """A parent that cannot be reached is waited for as long as configured, beside one without the task, too."""
+        parent = await self.announcing_parent()
+        filesystem = self.filesystem(parent, "grpc://127.0.0.1:9", retry=0.2)
+        error = await self.assertFailure(deferToThread(filesystem.info, "0" * 64), FileNotFoundError)
+        self.assertIn(f"parent {parent} does not have the task; parent grpc://127.0.0.1:9: ", str(error))
 
 
 def _numbers(data: bytes) -> list[int]:
