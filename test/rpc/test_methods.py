@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from dragonfly_api import dfdaemon_pb2
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -20,6 +23,7 @@ from dragonfly_vortex.rpc.methods import (
 from dragonfly_vortex.wire import PieceKind
 from test.rpc.by_hand import LEGACY_PATHS
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 _SERVICE = dfdaemon_pb2.DESCRIPTOR.services_by_name["DfdaemonUpload"]
 
 
@@ -84,3 +88,16 @@ class TaskMethodTests(SynchronousTestCase):
     def test_unknown_service(self) -> None:
         """Another service has no table."""
         self.assertRaises(ValueError, task_methods, "dfdaemon.v2.Other")
+
+
+class DocumentTests(SynchronousTestCase):
+    """The methods that the documents name."""
+
+    def test_every_method_has_a_row(self) -> None:
+        """The pages about the two doors say of each method what the peer answers."""
+        for page, service in (("grpc.md", "DfdaemonUpload"), ("local-door.md", "DfdaemonDownload")):
+            text = (DOCS / page).read_text(encoding="utf-8")
+            (rows,) = re.findall(r"<!-- methods -->\n(.*?)<!-- end -->", text, re.DOTALL)
+            api = {method.name for method in dfdaemon_pb2.DESCRIPTOR.services_by_name[service].methods}
+            gone = {row.download for row in METHODS.values()} if service == "DfdaemonUpload" else set()
+            self.assertEqual(set(re.findall(r"`([A-Z][a-z][A-Za-z]+)`", rows)), api | gone, page)
