@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from msgspec import Struct, field
@@ -27,11 +26,9 @@ __all__ = [
     "FilePlace",
     "FileRange",
     "Found",
-    "ImportRequest",
     "ListedFile",
     "OpenPiece",
     "Origin",
-    "OutputRequest",
     "SourceStat",
     "StoredPiece",
     "StoredTask",
@@ -242,54 +239,6 @@ class TaskRequest(Struct, frozen=True, kw_only=True):
 
     def _wishes(self) -> tuple[object, ...]:
         return self.digest, dict(self.headers), self.credentials, self.may_ask_source, self.is_foreign, self.parents
-
-
-class BlockSubject(Struct, frozen=True, kw_only=True):
-    """
-    The properties of a request by which an operator can block it. Each is None where the request does not have it.
-    """
-
-    url: str | None = None
-    application: str | None = None
-    tag: str | None = None
-    priority: int | None = None
-
-
-class ImportRequest(Struct, frozen=True, kw_only=True):
-    """
-    A request to have a file in the storage.
-
-    :param kind: the kind of task that it becomes.
-    :param path: the file, absolute.
-    :param origin: what the task's ID is made from, beside the content.
-    :param ttl: seconds that the task is to be kept; None where that is not said.
-    :param replica_count: how many peers are to keep it.
-    :param credentials: for the object storage that a persistent task is put into.
-    """
-
-    kind: PieceKind
-    path: Path
-    origin: Origin = field(default_factory=Origin)
-    ttl: float | None = None
-    replica_count: int = 1
-    credentials: Credentials = NO_CREDENTIALS
-
-
-class OutputRequest(Struct, frozen=True, kw_only=True):
-    """
-    A request for a file with a task's content.
-
-    :param path: where it is to be, absolute.
-    :param overwrite: whether a file that stands there is replaced.
-    :param must_link: whether it has to be a hard link to the storage's file; otherwise a copy is good, too.
-    :param span: the bytes that are wanted, first and behind the last; None for all. The file is as long as the content
-        all the same, with holes for the rest.
-    """
-
-    path: Path
-    overwrite: bool = False
-    must_link: bool = False
-    span: tuple[int, int] | None = None
 
 
 class StoredPiece(Struct, frozen=True, kw_only=True):

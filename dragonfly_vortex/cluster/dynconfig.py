@@ -22,7 +22,7 @@ from dragonfly_vortex.address import split_address
 from dragonfly_vortex.config.kinds import AddressAndPort, ListOf
 from dragonfly_vortex.config.yaml_tree import Items, Node, Scalar, Section, shown
 from dragonfly_vortex.errors import ConfigError
-from dragonfly_vortex.model import BlockSubject
+from dragonfly_vortex.rpc.peer_tasks import BlockSubject
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["BlockList", "BlockLists", "Dynconfig", "in_order", "read_block_lists", "read_dynconfig", "resolve"]

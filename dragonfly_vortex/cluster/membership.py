@@ -31,10 +31,11 @@ from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.errors import ConfigError
 from dragonfly_vortex.host_stats import HostMeter, NetworkMeter
 from dragonfly_vortex.identity import new_peer_id
-from dragonfly_vortex.model import BlockSubject, StoredTask
+from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.credentials import channel_credentials
 from dragonfly_vortex.rpc.host import announcement, host_id
+from dragonfly_vortex.rpc.peer_tasks import BlockSubject
 from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 from dragonfly_vortex.wire import PieceKind

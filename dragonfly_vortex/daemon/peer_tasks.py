@@ -30,16 +30,8 @@ from dragonfly_vortex.files import read_exactly, write_all
 from dragonfly_vortex.geometry import BLOCK_LENGTH
 from dragonfly_vortex.identity import host_id_of, new_peer_id
 from dragonfly_vortex.interfaces import InThread
-from dragonfly_vortex.model import (
-    ArrivedPiece,
-    BlockSubject,
-    ImportRequest,
-    OpenPiece,
-    OutputRequest,
-    StoredTask,
-    TaskRequest,
-)
-from dragonfly_vortex.rpc.peer_tasks import SourceEntries
+from dragonfly_vortex.model import ArrivedPiece, OpenPiece, StoredTask, TaskRequest
+from dragonfly_vortex.rpc.peer_tasks import BlockSubject, ImportRequest, OutputRequest, SourceEntries
 from dragonfly_vortex.storage.atomic_file import StagedFile, check_target
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.exporter import export_task
@@ -144,6 +136,8 @@ class LocalTasks:
         length = None
         try:
             task = await self._until_cancelled(work)
+            if request.kind is PieceKind.PERSISTENT:
+                await self._put_object(request, task)
             length = task.content_length or 0
         finally:
             ended(length)
@@ -153,6 +147,27 @@ class LocalTasks:
             with suppress(TimeoutError):
                 await membership.announce_stored(task).addTimeout(_ANNOUNCE_TIMEOUT, self._reactor)
         return task
+
+    def has_object(self, request: ImportRequest) -> Deferred[bool]:
+        return self._downloads.sources.has_object(request.origin, request.credentials)
+
+    async def _put_object(self, request: ImportRequest, task: StoredTask) -> None:
+        """Put a task of the storage into its object storage. Where that fails, it does not stay in this one."""
+        from dragonfly_vortex.source.upload import FileBody  # a peer without sources does not load treq
+
+        try:
+            path = Content(self._store.directory)
+            descriptor = await self._in_thread(lambda: path.open(task.kind, task.task_id))
+            file = os.fdopen(descriptor, "rb")
+            try:
+                body = FileBody(file, task.content_length or 0, self._in_thread)
+                await self._downloads.sources.put_object(request.origin, request.credentials, body)
+            finally:
+                await self._in_thread(file.close)
+        except BaseException:
+            with suppress(NotStored):
+                await self.remove_task(task.kind, task.task_id, is_local=True)
+            raise
 
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[tuple[StoredTask, bool]]:
         return Deferred.fromCoroutine(self._get_task(kind, task_id))

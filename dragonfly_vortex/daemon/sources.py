@@ -1,5 +1,6 @@
 """
-What the downloads of a running peer may ask of sources, and a source that is asked what it has before a download.
+What the downloads of a running peer may ask of sources, a source that is asked what it has before a download, and
+objects that are made in an object storage.
 
 A seed connects for strangers to no source that only this machine, or its network, can reach.
 """
@@ -7,7 +8,7 @@ A seed connects for strangers to no source that only this machine, or its networ
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from msgspec.structs import replace
@@ -18,9 +19,12 @@ from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.shared_parents import SharedParents
 from dragonfly_vortex.errors import NoSourceKnown, PoolClosed
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
-from dragonfly_vortex.model import BackToSource, ListedFile, SourceStat, TaskRequest
+from dragonfly_vortex.model import BackToSource, Credentials, ListedFile, Origin, SourceStat, TaskRequest
 from dragonfly_vortex.source.location import is_directory, is_url
 from dragonfly_vortex.source.policy import SourcePolicy
+
+if TYPE_CHECKING:  # a peer without sources does not load treq
+    from dragonfly_vortex.source.upload import FileBody
 
 __all__ = ["Sources"]
 
@@ -65,6 +69,34 @@ class Sources:
             source: none is listed.
         """
         return self._track(self._list(request))
+
+    def has_object(self, origin: Origin, credentials: Credentials) -> Deferred[bool]:
+        """
+        Ask an object storage whether an object is there.
+
+        :returns: fails with :class:`~dragonfly_vortex.errors.InvalidOrigin` where the origin is no object, and with a
+            :class:`~dragonfly_vortex.errors.SourceError` where the storage does not say.
+        """
+
+        async def ask() -> bool:
+            with self._known_parents() as parents:
+                return await parents.negotiation.upload(origin, credentials, self._metrics).exists()
+
+        return self._track(ask())
+
+    def put_object(self, origin: Origin, credentials: Credentials, body: FileBody) -> Deferred[None]:
+        """
+        Make an object.
+
+        :param body: its content.
+        :returns: fails as :meth:`has_object` does.
+        """
+
+        async def put() -> None:
+            with self._known_parents() as parents:
+                await parents.negotiation.upload(origin, credentials, self._metrics).put(body)
+
+        return self._track(put())
 
     def _track(self, question: Coroutine[Deferred[Any], Any, _T]) -> Deferred[_T]:
         """Ask a question, until the peer is stopped."""

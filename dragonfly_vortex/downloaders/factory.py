@@ -27,6 +27,7 @@ from dragonfly_vortex.transport_table import BEST, SOURCES, Transport, load_code
 if TYPE_CHECKING:  # the command loads the reactor later, without TLS where it can, and has no metrics
     from dragonfly_vortex.downloaders.http import SourceDownloader
     from dragonfly_vortex.metrics.task_metrics import TaskMetrics
+    from dragonfly_vortex.source.upload import ObjectUpload
     from dragonfly_vortex.transport.endpoints import Dial
 
 __all__ = ["AnnouncerBuilder", "DownloaderBuilder", "DownloaderFactory", "MakeAnnouncer", "Negotiation", "negotiate"]
@@ -261,6 +262,14 @@ class Negotiation:
         """
         restricted = {} if may_connect is None else {"may_connect": may_connect}
         return self._sources().list_files(origin, headers, credentials=credentials, metrics=metrics, **restricted)
+
+    def upload(self, origin: Origin, credentials: Credentials, metrics: TaskMetrics | None = None) -> ObjectUpload:
+        """
+        Prepare to make an object in an object storage. The parameters are those of :meth:`add_source`.
+
+        :raises InvalidOrigin: the origin is no object.
+        """
+        return self._sources().upload(origin, credentials, metrics)
 
     def remove_source(self, address: str, task_id: str) -> None:
         """

@@ -34,6 +34,7 @@ from dragonfly_vortex.source.hub import list_files
 from dragonfly_vortex.source.location import SECRET_VARIABLES, Header, locate
 from dragonfly_vortex.source.pieces import SourcePieces
 from dragonfly_vortex.source.proxies import Proxies
+from dragonfly_vortex.source.upload import ObjectUpload
 from dragonfly_vortex.transport.endpoints import Dial
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport.splice import Splicer
@@ -156,6 +157,21 @@ class SourceDownloader(ByKind):
         listing = list_files(self._source(origin, headers, credentials, may_connect, metrics), origin)
         return listing.addTimeout(self._piece_timeout, self._clock)
 
+    def upload(self, origin: Origin, credentials: Credentials, metrics: TaskMetrics | None = None) -> ObjectUpload:
+        """
+        Prepare to make an object in an object storage. The parameters are those of :meth:`add`.
+
+        :raises InvalidOrigin: the origin is no object.
+        """
+        return ObjectUpload(
+            origin,
+            credentials,
+            self._agent(_anywhere),
+            clock=self._clock,
+            timeout=self._piece_timeout,
+            metrics=metrics,
+        )
+
     def _source(
         self,
         origin: Origin,
@@ -169,14 +185,17 @@ class SourceDownloader(ByKind):
 
         :raises InvalidOrigin: it is no URL of a source.
         """
-        if may_connect not in self._agents:
-            self._agents[may_connect] = self._make_agent(may_connect)
         environment = dict(os.environ)
         if may_connect is not _anywhere:
             for name in SECRET_VARIABLES:
                 environment.pop(name, None)
         location = locate(origin, headers, credentials=credentials, environment=environment)
-        return HTTPSource(location, self._agents[may_connect], metrics)
+        return HTTPSource(location, self._agent(may_connect), metrics)
+
+    def _agent(self, may_connect: MayConnect) -> SourceAgent:
+        if may_connect not in self._agents:
+            self._agents[may_connect] = self._make_agent(may_connect)
+        return self._agents[may_connect]
 
     def remove(self, address: str, task_id: str) -> None:
         """Forget the source of a task: what is under way of it ends."""

@@ -1,19 +1,21 @@
-"""The interface between the methods for whole tasks and the peer."""
+"""The interface between the methods for whole tasks and the peer, and the values that pass through it alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from msgspec import Struct, field
 from twisted.internet.defer import Deferred
 
 from dragonfly_vortex.model import (
+    NO_CREDENTIALS,
     ArrivedPiece,
-    BlockSubject,
-    ImportRequest,
+    Credentials,
     ListedFile,
     OpenPiece,
-    OutputRequest,
+    Origin,
     StoredTask,
     TaskRequest,
 )
@@ -22,7 +24,55 @@ from dragonfly_vortex.wire import PieceKind
 if TYPE_CHECKING:
     from google.protobuf.message import Message
 
-__all__ = ["PeerTasks", "SourceEntries"]
+__all__ = ["BlockSubject", "ImportRequest", "OutputRequest", "PeerTasks", "SourceEntries"]
+
+
+class BlockSubject(Struct, frozen=True, kw_only=True):
+    """
+    The properties of a request by which an operator can block it. Each is None where the request does not have it.
+    """
+
+    url: str | None = None
+    application: str | None = None
+    tag: str | None = None
+    priority: int | None = None
+
+
+class ImportRequest(Struct, frozen=True, kw_only=True):
+    """
+    A request to have a file in the storage.
+
+    :param kind: the kind of task that it becomes.
+    :param path: the file, absolute.
+    :param origin: what the task's ID is made from, beside the content.
+    :param ttl: seconds that the task is to be kept; None where that is not said.
+    :param replica_count: how many peers are to keep it.
+    :param credentials: for the object storage that a persistent task is put into.
+    """
+
+    kind: PieceKind
+    path: Path
+    origin: Origin = field(default_factory=Origin)
+    ttl: float | None = None
+    replica_count: int = 1
+    credentials: Credentials = NO_CREDENTIALS
+
+
+class OutputRequest(Struct, frozen=True, kw_only=True):
+    """
+    A request for a file with a task's content.
+
+    :param path: where it is to be, absolute.
+    :param overwrite: whether a file that stands there is replaced.
+    :param must_link: whether it has to be a hard link to the storage's file; otherwise a copy is good, too.
+    :param span: the bytes that are wanted, first and behind the last; None for all. The file is as long as the content
+        all the same, with holes for the rest.
+    """
+
+    path: Path
+    overwrite: bool = False
+    must_link: bool = False
+    span: tuple[int, int] | None = None
 
 
 class SourceEntries(NamedTuple):
@@ -84,7 +134,13 @@ class PeerTasks(Protocol):
         """See :meth:`~dragonfly_vortex.interfaces.IPieceStore.open_piece`."""
 
     def import_file(self, request: ImportRequest) -> Deferred[StoredTask]:
-        """Put a file into the storage."""
+        """
+        Put a file into the storage, and a persistent task into its object storage, too. Where that fails, it is not in
+        this storage either.
+        """
+
+    def has_object(self, request: ImportRequest) -> Deferred[bool]:
+        """Whether the object storage has the object of a persistent task already."""
 
     def stat(self, kind: PieceKind, task_id: str) -> Deferred[Message | None]:
         """

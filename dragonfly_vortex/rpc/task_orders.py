@@ -13,16 +13,9 @@ from msgspec import Struct
 from dragonfly_vortex.digest import parse_digest
 from dragonfly_vortex.errors import InvalidOrigin
 from dragonfly_vortex.identity import digest_in_url, task_id_of
-from dragonfly_vortex.model import (
-    BlockSubject,
-    ByteRange,
-    Credentials,
-    ImportRequest,
-    Origin,
-    OutputRequest,
-    TaskRequest,
-)
+from dragonfly_vortex.model import ByteRange, Credentials, Origin, TaskRequest
 from dragonfly_vortex.rpc.methods import TaskMethod
+from dragonfly_vortex.rpc.peer_tasks import BlockSubject, ImportRequest, OutputRequest
 from dragonfly_vortex.rpc.status import Status
 from dragonfly_vortex.storage.content import is_task_id
 from dragonfly_vortex.wire import PieceKind
@@ -156,6 +149,7 @@ def import_order(method: TaskMethod, message: Any) -> ImportRequest:
         origin=_origin(method.kind, message, is_foreign=False),
         ttl=message.ttl.ToTimedelta().total_seconds() if message.HasField("ttl") else None,
         replica_count=message.persistent_replica_count,
+        credentials=_credentials(message),
     )
 
 

@@ -237,9 +237,9 @@ class TaskRPCs:
 
     async def _import(self, method: TaskMethod, message: Any) -> Message:
         await self._require_permission(method, message, is_import=True)
-        if method.kind is PieceKind.PERSISTENT:
-            raise CallRefused(StatusCode.UNIMPLEMENTED, "this peer uploads to no object storage")
         order = import_order(method, message)
+        if method.kind is PieceKind.PERSISTENT and await self._thread.ask(partial(self._tasks.has_object, order)):
+            raise CallRefused(StatusCode.ALREADY_EXISTS, "persistent task already exists")
         task = await self._thread.ask(self._tasks.import_file, order)
         return _about(
             method.reply,

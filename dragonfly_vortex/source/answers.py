@@ -1,4 +1,7 @@
-"""What the headers of an answer say: its range, its length, its version, and where or when to ask again (RFC 9110)."""
+"""
+What an answer says: its range, its length, its version, and where or when to ask again (RFC 9110). And why there is
+none that can be used.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,30 @@ from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import urljoin, urlsplit
 
+from OpenSSL import SSL
+from twisted.internet.defer import CancelledError
+from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError, DNSLookupError, TimeoutError
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
+from dragonfly_vortex.errors import SourceChanged, SourceError, SourceNotFound, SourceRefused, SourceUnavailable
+from dragonfly_vortex.source.agent import ContentEncoded
+from dragonfly_vortex.source.connections import CONNECT_TIMEOUT
 from dragonfly_vortex.source.location import Header
+from dragonfly_vortex.source.proxies import ProxyRefused, ProxyUnreachable
+from dragonfly_vortex.transport.endpoints import AddressNotAllowed
+from dragonfly_vortex.transport.tls_errors import is_certificate_refused, why_tls_failed
 
 __all__ = [
     "Range",
     "condition_of",
+    "failure_of",
     "header",
+    "is_cancelled",
     "length_of",
     "origin_of_url",
     "redirected",
+    "refusal_of",
     "retry_after",
     "version_of",
 ]
@@ -28,6 +43,11 @@ __all__ = [
 _CONTENT_RANGE = re.compile(r"bytes (?:([0-9]{1,19})-([0-9]{1,19})|\*)/([0-9]{1,19}|\*)")
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
+
+_TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Answers after which the same request may have another one later."""
+
+_ABSENT = frozenset({404, 410})
 
 _LONGEST_PAUSE = 3600.0
 """Seconds of a ``Retry-After`` at the most."""
@@ -108,3 +128,56 @@ def retry_after(headers: Headers) -> float:
         with suppress(ValueError, TypeError, OverflowError):
             seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
     return min(max(0.0, seconds), _LONGEST_PAUSE)
+
+
+def refusal_of(source: str, response: IResponse, *expected: int) -> SourceError:
+    """
+    What the status of an answer means, which is none of those that can be used.
+
+    :param source: its name, for messages.
+    :param expected: the statuses that messages name.
+    """
+    reason = f"expected status {' or '.join(map(str, expected))}, got {response.code}"
+    error: SourceError = SourceRefused(source, reason)
+    if response.code in _ABSENT:
+        error = SourceNotFound(source, reason)
+    if response.code in _TEMPORARY:
+        error = SourceUnavailable(source, reason, retry_after(response.headers))
+    error.status = response.code
+    for name, values in response.headers.getAllRawHeaders():
+        error.headers[name.decode("latin-1").lower()] = b", ".join(values).decode("latin-1")
+    return error
+
+
+def is_cancelled(error: Exception) -> bool:
+    """Whether a request has been given up. Twisted's client says so in one of the reasons of its error."""
+    reasons = getattr(error, "reasons", ())
+    return isinstance(error, CancelledError) or any(reason.check(CancelledError) for reason in reasons)
+
+
+def failure_of(source: str, error: Exception) -> SourceError:
+    """Why there is no answer. The text of an unknown error may have the URL, so it is not repeated."""
+    reasons = [reason.value for reason in getattr(error, "reasons", ())] or [error]
+    reason = next((each for each in reasons if isinstance(each, (SSL.Error, ContentEncoded))), reasons[-1])
+    if isinstance(reason, ContentEncoded):
+        return SourceChanged(source, f"expected the content as it is, got Content-Encoding {reason.encoding[:40]!r}")
+    tls = why_tls_failed(reason)
+    if tls is not None:
+        return (SourceRefused if is_certificate_refused(reason) else SourceUnavailable)(source, tls)
+    if isinstance(reason, AddressNotAllowed):
+        return SourceRefused(source, "this host may not be asked")
+    if isinstance(reason, ProxyRefused):
+        return SourceUnavailable(source, str(reason))
+    if isinstance(reason, ProxyUnreachable):
+        return SourceUnavailable(source, f"the proxy of the environment: {failure_of(source, reason.error).reason}")
+    if isinstance(reason, TimeoutError):
+        return SourceUnavailable(source, f"no connection within {CONNECT_TIMEOUT:g} s")
+    return SourceUnavailable(source, _WHY.get(type(reason), f"expected an answer, got {type(reason).__name__}"))
+
+
+_WHY: dict[type[BaseException], str] = {
+    ConnectionRefusedError: "connection refused",
+    DNSLookupError: "the name cannot be resolved",
+    ConnectionDone: "the connection was closed before an answer",
+    ConnectionLost: "the connection was lost before an answer",
+}

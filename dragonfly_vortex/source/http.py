@@ -11,10 +11,9 @@ import socket
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 
-from OpenSSL import SSL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionDone, ConnectionLost, ConnectionRefusedError, DNSLookupError, TimeoutError
+from twisted.internet.error import ConnectionLost
 from twisted.internet.interfaces import IConsumer, IPushProducer, ITransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -28,7 +27,6 @@ from dragonfly_vortex.errors import (
     RangesIgnored,
     SourceChanged,
     SourceError,
-    SourceNotFound,
     SourceRefused,
     SourceTruncated,
     SourceUnavailable,
@@ -36,33 +34,27 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.interfaces import ISocketConsumer, ISource
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import SourceStat
-from dragonfly_vortex.source.agent import ContentEncoded, Discarding, SourceAgent, client_over
+from dragonfly_vortex.source.agent import Discarding, SourceAgent, client_over
 from dragonfly_vortex.source.answers import (
     Range,
     condition_of,
+    failure_of,
     header,
+    is_cancelled,
     length_of,
     origin_of_url,
     redirected,
-    retry_after,
+    refusal_of,
     version_of,
 )
-from dragonfly_vortex.source.connections import CONNECT_TIMEOUT, Reading, SourceConnection
+from dragonfly_vortex.source.connections import Reading, SourceConnection
 from dragonfly_vortex.source.location import Header, Location
-from dragonfly_vortex.source.proxies import ProxyRefused, ProxyUnreachable
-from dragonfly_vortex.transport.endpoints import AddressNotAllowed
-from dragonfly_vortex.transport.tls_errors import is_certificate_refused, why_tls_failed
 
 __all__ = ["HTTPSource"]
 
 _MOST_REDIRECTS = 10
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-_TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Answers after which the same request may have another one later."""
-
-_ABSENT = frozenset({404, 410})
 
 _EXPIRED = frozenset({401, 403, 404, 410})
 """Answers of a place to which a redirect led, after which the redirect is asked for again."""
@@ -236,13 +228,11 @@ class HTTPSource:
             fields.addRawHeader(name, value)
         try:
             return await self._client.request("GET", url, headers=fields, allow_redirects=False, unbuffered=True)
-        except CancelledError:
-            raise
         except Exception as error:
-            if any(reason.check(CancelledError) for reason in getattr(error, "reasons", ())):
+            if is_cancelled(error):
                 raise CancelledError from None
             # Without the cause, whose text may have the whole URL.
-            raise _failure(self.name, error) from None
+            raise failure_of(self.name, error) from None
 
     def _check_status(self, response: IResponse, *expected: int) -> None:
         """
@@ -250,18 +240,8 @@ class HTTPSource:
 
         :raises SourceError: it has another one.
         """
-        if response.code in expected:
-            return
-        reason = f"expected status {' or '.join(map(str, expected[:2]))}, got {response.code}"
-        error: SourceError = SourceRefused(self.name, reason)
-        if response.code in _ABSENT:
-            error = SourceNotFound(self.name, reason)
-        if response.code in _TEMPORARY:
-            error = SourceUnavailable(self.name, reason, retry_after(response.headers))
-        error.status = response.code
-        for name, values in response.headers.getAllRawHeaders():
-            error.headers[name.decode("latin-1").lower()] = b", ".join(values).decode("latin-1")
-        raise error
+        if response.code not in expected:
+            raise refusal_of(self.name, response, *expected[:2])
 
     def _changed(self, expected: str, response: IResponse) -> SourceChanged:
         """An answer that contradicts what was said, or what was asked for."""
@@ -380,31 +360,3 @@ def _described(stat: SourceStat) -> str:
     """What a source has, for messages."""
     length = "content" if stat.content_length is None else f"{stat.content_length} bytes"
     return f"{length} of version {stat.version or '-'}"
-
-
-def _failure(source: str, error: Exception) -> SourceError:
-    """Why there is no answer. The text of an unknown error may have the URL, so it is not repeated."""
-    reasons = [reason.value for reason in getattr(error, "reasons", ())] or [error]
-    reason = next((each for each in reasons if isinstance(each, (SSL.Error, ContentEncoded))), reasons[-1])
-    if isinstance(reason, ContentEncoded):
-        return SourceChanged(source, f"expected the content as it is, got Content-Encoding {reason.encoding[:40]!r}")
-    tls = why_tls_failed(reason)
-    if tls is not None:
-        return (SourceRefused if is_certificate_refused(reason) else SourceUnavailable)(source, tls)
-    if isinstance(reason, AddressNotAllowed):
-        return SourceRefused(source, "this host may not be asked")
-    if isinstance(reason, ProxyRefused):
-        return SourceUnavailable(source, str(reason))
-    if isinstance(reason, ProxyUnreachable):
-        return SourceUnavailable(source, f"the proxy of the environment: {_failure(source, reason.error).reason}")
-    if isinstance(reason, TimeoutError):
-        return SourceUnavailable(source, f"no connection within {CONNECT_TIMEOUT:g} s")
-    return SourceUnavailable(source, _WHY.get(type(reason), f"expected an answer, got {type(reason).__name__}"))
-
-
-_WHY: dict[type[BaseException], str] = {
-    ConnectionRefusedError: "connection refused",
-    DNSLookupError: "the name cannot be resolved",
-    ConnectionDone: "the connection was closed before an answer",
-    ConnectionLost: "the connection was lost before an answer",
-}

@@ -16,7 +16,7 @@ from dragonfly_vortex.cluster.dynconfig import (
 )
 from dragonfly_vortex.config.reading import read_document
 from dragonfly_vortex.errors import ConfigError
-from dragonfly_vortex.model import BlockSubject
+from dragonfly_vortex.rpc.peer_tasks import BlockSubject
 from dragonfly_vortex.wire import PieceKind
 
 

@@ -11,7 +11,8 @@ from dragonfly_vortex.config import Config, StorageConfig
 from dragonfly_vortex.daemon.downloads import Downloads
 from dragonfly_vortex.daemon.peer_tasks import LocalTasks
 from dragonfly_vortex.errors import OutputExists
-from dragonfly_vortex.model import ImportRequest, OutputRequest, StoredTask
+from dragonfly_vortex.model import StoredTask
+from dragonfly_vortex.rpc.peer_tasks import ImportRequest, OutputRequest
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.wire import PieceKind
 from test.rpc.local_peer import peer_reactor

@@ -21,13 +21,13 @@ from test.rpc.local_peer import LENGTH, LocalPeerTestCase, peer_reactor, until
 from test.source.objects import ACCESS_KEY, REGION, signed_only
 
 
-def object_storage(origin: ScriptedOrigin) -> common_pb2.ObjectStorage:
+def object_storage(origin: ScriptedOrigin, access_key_secret: str = "") -> common_pb2.ObjectStorage:
     """How a program describes an object storage."""
     return common_pb2.ObjectStorage(
         region=REGION,
         endpoint=origin.url(""),
         access_key_id=ACCESS_KEY.access_key_id,
-        access_key_secret=ACCESS_KEY.access_key_secret,
+        access_key_secret=access_key_secret or ACCESS_KEY.access_key_secret,
         session_token=ACCESS_KEY.session_token,
     )
 
@@ -153,6 +153,40 @@ class LocalTests(SourceTestCase):
         _, text = await self.refusal(self.call("DownloadTask", request))
         self.assertIn("got 403", text)
         self.assertNotIn("X-Amz", text)
+
+    def upload(self, origin: ScriptedOrigin, **storage: str) -> dfdaemon_pb2.UploadPersistentTaskRequest:
+        """A request to put the content into an object storage."""
+        request = dfdaemon_pb2.UploadPersistentTaskRequest(url="s3://bucket/d/key", path=str(self.directory / "file"))
+        request.object_storage.CopyFrom(object_storage(origin, **storage))
+        request.ttl.seconds, request.persistent_replica_count = 3600, 1
+        return request
+
+    async def test_upload(self) -> None:
+        """A persistent task is in the object storage and in this peer's; it is not uploaded a second time."""
+        origin = self.origin(always=signed_only(has_object=False))
+        origin.content = b""
+        task = await self.call("UploadPersistentTask", self.upload(origin))
+        self.assertEqual(origin.content, self.content)
+        expected = hashlib.sha256(f"s3://bucket/d/key{REGION}{origin.url('')}PERSISTENT".encode()).hexdigest()
+        self.assertEqual((task.id, task.content_length, task.ttl.seconds), (expected, LENGTH, 3600))
+        stat = dfdaemon_pb2.StatLocalPersistentTaskRequest(task_id=task.id)
+        self.assertEqual((await self.call("StatLocalPersistentTask", stat)).content_length, LENGTH)
+        refusal = await self.refusal(self.call("UploadPersistentTask", self.upload(origin)))
+        self.assertEqual(refusal, (StatusCode.ALREADY_EXISTS, "persistent task already exists"))
+
+    async def test_failed_upload(self) -> None:
+        """What the object storage does not take is not kept; a wrong key and a wrong URL are named."""
+        origin = self.origin(say(404), say(503))
+        code, text = await self.refusal(self.call("UploadPersistentTask", self.upload(origin)))
+        self.assertEqual((code, "got 503" in text), (StatusCode.INTERNAL, True), text)
+        kept = await self.call("ListLocalPersistentTasks", dfdaemon_pb2.ListLocalPersistentTasksRequest())
+        self.assertEqual(list(kept.tasks), [])
+        request = self.upload(self.origin(always=signed_only()), access_key_secret="wrong")
+        code, text = await self.refusal(self.call("UploadPersistentTask", request))
+        self.assertEqual((code, "got 403" in text, "X-Amz" in text), (StatusCode.INTERNAL, True, False), text)
+        request.url = "gs://bucket/key"
+        code, text = await self.refusal(self.call("UploadPersistentTask", request))
+        self.assertIn("expected s3://BUCKET/KEY", text)
 
     async def test_other_schemes(self) -> None:
         """A source of a scheme that this peer does not know is named, where no parent has the task."""

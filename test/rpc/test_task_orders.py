@@ -10,8 +10,9 @@ from grpc import StatusCode
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.identity import task_id_of
-from dragonfly_vortex.model import Credentials, Origin, OutputRequest
+from dragonfly_vortex.model import Credentials, Origin
 from dragonfly_vortex.rpc.methods import LOCAL_SERVICE, task_methods
+from dragonfly_vortex.rpc.peer_tasks import OutputRequest
 from dragonfly_vortex.rpc.task_orders import CallRefused, DownloadOrder, download_order, import_order
 from dragonfly_vortex.wire import PieceKind
 

@@ -87,14 +87,11 @@ class ServicerTests(LocalPeerTestCase):
         self.assertEqual(output.read_bytes(), b"content")
 
     async def test_import_of_nothing(self) -> None:
-        """A file that is not there cannot be imported, nor can one be put into an object storage."""
+        """A file that is not there cannot be imported."""
         request = dfdaemon_pb2.UploadPersistentCacheTaskRequest(path=str(self.directory / "missing"))
         code, text = await self.refusal(self.call("UploadPersistentCacheTask", request))
         self.assertEqual(code, StatusCode.INTERNAL)
         self.assertIn("missing", text)
-        upload = dfdaemon_pb2.UploadPersistentTaskRequest(path="/file", url="s3://bucket/file")
-        code, _ = await self.refusal(self.call("UploadPersistentTask", upload))
-        self.assertEqual(code, StatusCode.UNIMPLEMENTED)
 
     async def test_delete(self) -> None:
         """A task is removed with its file, and a second time it is not there."""

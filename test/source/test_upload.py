@@ -1,0 +1,98 @@
+"""Objects that are made in an object storage, where no call over the local door shows it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from dragonfly_vortex.errors import InvalidOrigin, SourceUnavailable
+from dragonfly_vortex.geometry import BLOCK_LENGTH
+from dragonfly_vortex.model import Origin
+from dragonfly_vortex.source.upload import FileBody, ObjectUpload
+from dragonfly_vortex.testing.scripted_origin import hang
+from test.source.objects import ACCESS_KEY, REGION
+from test.source.origins import Gathering, SourceCase, pattern
+
+_T = TypeVar("_T")
+
+CONTENT = pattern(2 * BLOCK_LENGTH + 8)
+
+
+def at_once(function: Callable[[], _T], /) -> Deferred[_T]:
+    """Call a function."""
+    return succeed(function())
+
+
+class FileBodyTests(SynchronousTestCase):
+    """The bytes of a file for a request."""
+
+    def setUp(self) -> None:
+        self.consumer = Gathering()
+        self.body = FileBody(io.BytesIO(CONTENT), len(CONTENT), at_once)
+
+    def test_pause(self) -> None:
+        """Nothing is sent while the request is paused."""
+        self.body.pauseProducing()
+        done = self.body.startProducing(self.consumer)
+        self.assertEqual((self.consumer.data, self.body.sent), (b"", 0))
+        self.body.resumeProducing()
+        self.successResultOf(done)
+        self.assertEqual(self.consumer.data, CONTENT)
+
+    def test_stop(self) -> None:
+        """A request that is over takes nothing more, and what waits for it does not fire."""
+        self.body.pauseProducing()
+        done = self.body.startProducing(self.consumer)
+        self.body.stopProducing()
+        self.body.resumeProducing()
+        self.assertNoResult(done)
+        self.assertEqual(self.consumer.data, b"")
+
+    def test_short_file(self) -> None:
+        """A file that is shorter than it was fails the request."""
+        body = FileBody(io.BytesIO(b"short"), 6, at_once)
+        self.failureResultOf(body.startProducing(self.consumer), OSError)
+
+
+class ObjectUploadTests(SourceCase):
+    """An object storage on this machine."""
+
+    def upload(self, endpoint: str, clock: IReactorTime | None = None, url: str = "s3://bucket/key") -> ObjectUpload:
+        """An object that may be made."""
+        origin = Origin(url=url, region=REGION, endpoint=endpoint)
+        return ObjectUpload(origin, ACCESS_KEY, self.agent(), clock=clock or self.clock, timeout=5.0)
+
+    async def test_silence(self) -> None:
+        """A storage that does not answer fails the request after the time for that."""
+        origin, clock = self.origin(always=hang), Clock()
+        asking = Deferred.fromCoroutine(self.upload(origin.url(""), clock).exists())
+        await origin.until_asked(1)
+        clock.pump([1.0] * 6)
+        error = await self.failure_of(asking)
+        self.assertIsInstance(error, SourceUnavailable)
+        self.assertIn("no progress for 5 s", str(error))
+
+    async def test_cancelled(self) -> None:
+        """A request that is given up ends."""
+        origin = self.origin(always=hang)
+        asking = Deferred.fromCoroutine(self.upload(origin.url("")).exists())
+        await origin.until_asked(1)
+        asking.cancel()
+        self.assertIsInstance(await self.failure_of(asking), CancelledError)
+
+    async def test_not_running(self) -> None:
+        """A storage that cannot be reached is named, without the signature."""
+        error = await self.failure_of(Deferred.fromCoroutine(self.upload("http://127.0.0.1:1").exists()))
+        self.assertIsInstance(error, SourceUnavailable)
+        self.assertNotIn("X-Amz", str(error))
+
+    def test_other_schemes(self) -> None:
+        """Nothing is put where no signature goes."""
+        for url in ("http://h/f", "gs://bucket/key", "s3://bucket"):
+            self.assertRaises(InvalidOrigin, self.upload, "http://h", url=url)
