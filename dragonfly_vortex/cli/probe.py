@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from argparse import Namespace
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,8 @@ class _Asking(Protocol):
     def __init__(self) -> None:
         self.first = b""
         """The first bytes that came."""
+        self.lost: Failure | None = None
+        """Why the other side's end of the connection has gone; None as long as it has not."""
         self.is_open = True
         self._connection = Connection(Role.CHILD)
         self._waiting: Deferred[Vortex | None] | None = None
@@ -115,6 +118,11 @@ class _Asking(Protocol):
             self._answer(None)
         return waiting
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether the connection was given up, and no byte had come."""
+        return not self.is_open and self.lost is None and not self.first
+
     def end(self) -> None:
         """Give the connection up."""
         self.is_open = False
@@ -136,6 +144,8 @@ class _Asking(Protocol):
             self._answer(event)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.is_open:
+            self.lost = reason
         self.is_open = False
         self._answer(None)
 
@@ -171,13 +181,17 @@ class _Prober:
     """
     Probes one address.
 
+    :param parent: the address.
     :param endpoint: connects to it.
     :param timeout: seconds for each answer.
     """
 
-    def __init__(self, reactor: IPeerReactor, address: str, endpoint: IStreamClientEndpoint, timeout: float) -> None:
+    def __init__(
+        self, reactor: IPeerReactor, parent: ParentAddress, endpoint: IStreamClientEndpoint, timeout: float
+    ) -> None:
         self._clock = IReactorTime(reactor)
-        self._address = address
+        self._address = str(parent)
+        self._is_secure = parent.is_secure
         self._endpoint = endpoint
         self._timeout = timeout
         self._task_id = secrets.token_hex(32)  # no peer has it
@@ -193,16 +207,15 @@ class _Prober:
         started = self._clock.seconds()
         asking = await self._connect()
         findings.connect_seconds = self._clock.seconds() - started
-        first: _Asking | None = None
+        first = asking
         try:
             for kind in PieceKind:
+                if first.is_silent or what_is_sent(first.first) is not None:
+                    break  # it is no peer; to wait for other kinds, too, would take as long again
                 if findings.is_kept is False:
                     asking.end()  # its end may be on its way
                 if not asking.is_open:
                     asking = await self._connect()
-                first = first or asking
-                if what_is_sent(first.first) is not None:
-                    break
                 if await self._does_answer(asking, kind, findings):
                     findings.kinds.append(kind)
                     if findings.is_kept is None:
@@ -222,7 +235,10 @@ class _Prober:
         except CancelledError:
             raise
         except Exception as error:
-            raise NoVortexPeer(self._address, why_unreachable(error, CONNECT_TIMEOUT)) from error
+            reason = why_unreachable(error, CONNECT_TIMEOUT)
+            if reason.startswith("TLS: "):
+                reason = f"a failure of {reason}"
+            raise NoVortexPeer(self._address, reason) from error
 
     async def _does_answer(self, asking: _Asking, kind: PieceKind, findings: _Findings) -> bool:
         """Whether a request is answered as Vortex answers it: with an error, since no peer has the task."""
@@ -242,17 +258,40 @@ class _Prober:
         answer.addTimeout(self._timeout, self._clock, lambda _, seconds: None)
         return await answer
 
-    async def _what_answers(self, first: _Asking | None) -> str:
-        """What a port speaks that does not speak Vortex."""
-        got = what_is_sent(first.first) if first is not None else None
-        if got is None:
-            asking = await self._connect()
-            await self._within(asking.send(_HTTP2))
-            got = what_is_sent(asking.first)
+    async def _what_answers(self, first: _Asking) -> str:
+        """What a port sends that does not speak Vortex: to a request, to HTTP/2, or to TLS."""
+        got = what_is_sent(first.first)
+        if got is not None:
+            return got
+        tried = [first]
+        openings = [_HTTP2] if self._is_secure else [_HTTP2, _client_hello()]
+        asked = []
+        for opening in openings:  # both at once: a silent port costs the timeout
+            tried.append(await self._connect())
+            asked.append(tried[-1].send(opening))
+        for answer in asked:
+            await self._within(answer)
+        for asking in tried:
             asking.end()
-        if got is None:
-            return "another answer" if first is not None and first.first else "no answer"
-        return got
+        named = [each for each in map(what_is_sent, (asking.first for asking in tried)) if each is not None]
+        unknown = [asking.first for asking in tried if asking.first]
+        if named or unknown:
+            return named[0] if named else f"another answer, which begins with {ascii(unknown[0])[1:]}"
+        if first.lost is None:
+            return f"no answer within {self._timeout:g} s"
+        return "a connection that was closed without an answer"
+
+
+def _client_hello() -> bytes:
+    """How a client of TLS begins."""
+    import ssl  # a peer is found without it
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    sent = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):  # the answer
+        context.wrap_bio(ssl.MemoryBIO(), sent).do_handshake()
+    return sent.read()
 
 
 def probe(arguments: Namespace) -> ExitStatus:
@@ -265,7 +304,7 @@ def probe(arguments: Namespace) -> ExitStatus:
     reactor = load_reactor(needs_tls=parent.is_secure)
 
     async def work() -> tuple[_Findings, _Rate | None]:
-        findings = await _Prober(reactor, str(parent), _endpoint(reactor, parent, config), arguments.timeout).run()
+        findings = await _Prober(reactor, parent, _endpoint(reactor, parent, config), arguments.timeout).run()
         return findings, await _measure(reactor, arguments, config) if arguments.task else None
 
     result = run_reactor(reactor, lambda: Deferred.fromCoroutine(work()), None)

@@ -7,6 +7,7 @@ each piece: then the next one gets a new connection at once. Which kind a parent
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import cast
@@ -14,6 +15,7 @@ from typing import cast
 from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail
 from twisted.internet.error import (
+    ConnectError,
     ConnectionDone,
     ConnectionLost,
     ConnectionRefusedError,
@@ -245,7 +247,10 @@ def why_unreachable(error: Exception, timeout: float) -> str:
     """
     if isinstance(error, TimeoutError):
         return f"no connection within {timeout:g} s"
-    return why_tls_failed(error) or _WHY_UNREACHABLE.get(type(error), str(error))
+    known = why_tls_failed(error) or _WHY_UNREACHABLE.get(type(error))
+    if known is None and isinstance(error, ConnectError) and isinstance(error.osError, int):
+        return os.strerror(error.osError).lower()  # Twisted's text is a sentence around it
+    return known or str(error)
 
 
 _WHY_UNREACHABLE: dict[type[BaseException], str] = {

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 import subprocess
+import threading
 from collections.abc import Iterable
+from concurrent import futures
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import grpc
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTCP
@@ -24,6 +29,20 @@ from test.processes import Daemon, dfvortex, import_file, write_config
 def not_found(request: PieceRequest) -> Send:
     """The reply of a peer that does not have the task."""
     return Send(ErrorReply(packet_id=request.packet_id, code=ErrorCode.NOT_FOUND, text="no such task").to_bytes())
+
+
+class SilentHandler(SimpleHTTPRequestHandler):
+    """Serves files, and writes no log."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+class SilentServer(ThreadingHTTPServer):
+    """A web server that writes nothing of a connection that ends."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing."""
 
 
 class ScriptedTests(TestCase):
@@ -81,14 +100,16 @@ class ScriptedTests(TestCase):
             ([Send(b"HTTP/1.1 400 Bad Request\r\n\r\n"), End()], "got what a web server sends"),
             ([Send(b"SSH-2.0-OpenSSH_9.2\r\n")], "got what an SSH server sends"),
             ([Send(b"\x15\x03\x01\0\x02\x02\x46"), End()], "got what a port with TLS sends: is it a tls:// or"),
-            ([Send(b"\xff" * 40), End()], "got another answer"),
-            ([], "got no answer"),
-            ([End()], "got no answer"),
+            ([Send(b"-ERR unknown command\r\n")], r"got another answer, which begins with '-ERR unkn'$"),
+            ([Send(b"\xff" * 40), End()], r"got another answer, which begins with '\\xff"),
+            ([], r"got no answer within 1 s$"),
+            ([End()], r"got a connection that was closed without an answer$"),
         )
         for answer, words in strangers:
             ran = await self.probe(answer, *PieceKind)
             self.assertEqual((ran.returncode, ran.stdout), (5, ""), ran)
-            self.assertRegex(ran.stderr, rf"\Adfvortex: {self.parent.address}: expected a Vortex peer, {words}.*\n\Z")
+            self.assertRegex(ran.stderr, rf"\Adfvortex: {self.parent.address}: expected a Vortex peer, {words}")
+            self.assertEqual(ran.stderr.count("\n"), 1)
             self.flushLoggedErrors(RemoteProtocolError)  # the parent understands no HTTP/2
 
 
@@ -146,3 +167,65 @@ class DaemonTests(SynchronousTestCase):
             ran = self.probe(f"127.0.0.1:{daemon.port}")
             self.assertEqual((ran.returncode, ran.stdout), (5, ""))
             self.assertIn("expected a Vortex peer, got error 1: expected TLS (tls://)", ran.stderr)
+
+
+class OtherServerTests(SynchronousTestCase):
+    """Servers of other protocols, as they are."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir()
+        issued = Authority(self.directory).issue()
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(issued.certificate, issued.key)
+        self.credentials = grpc.ssl_server_credentials([(issued.key.read_bytes(), issued.certificate.read_bytes())])
+
+    def assert_told(self, address: str, words: str) -> None:
+        """Assert that a probe ends with status 5, and says in one line what was expected and what came."""
+        ran = dfvortex("probe", address, "--timeout", "1s", directory=self.directory)
+        self.assertEqual((ran.returncode, ran.stdout), (5, ""), ran)
+        self.assertEqual(ran.stderr, f"dfvortex: {address}: expected a Vortex peer, got {words}\n")
+
+    def web_port(self, *, is_secure: bool) -> int:
+        """The port of a web server."""
+        server = SilentServer(("127.0.0.1", 0), SilentHandler)
+        if is_secure:
+            server.socket = self.context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        return server.server_port
+
+    def grpc_port(self, *, is_secure: bool) -> int:
+        """The port of a gRPC server."""
+        server = grpc.server(futures.ThreadPoolExecutor(1))
+        where = "127.0.0.1:0"
+        port = server.add_secure_port(where, self.credentials) if is_secure else server.add_insecure_port(where)
+        server.start()
+        self.addCleanup(lambda: server.stop(None).wait())
+        return port
+
+    def test_plain(self) -> None:
+        """Ports without TLS, asked with and without it."""
+        web, rpc = self.web_port(is_secure=False), self.grpc_port(is_secure=False)
+        self.assert_told(f"127.0.0.1:{web}", "what a web server sends (HTTP/0.9)")
+        self.assert_told(f"127.0.0.1:{rpc}", "what a gRPC port sends (HTTP/2): is it a grpc:// or grpcs:// address?")
+        for port in (web, rpc):
+            no_tls = "a failure of TLS: expected TLS, got something else: the other side speaks none here"
+            self.assert_told(f"tls://127.0.0.1:{port}", no_tls)
+
+    def test_tls(self) -> None:
+        """Ports with TLS, asked without it and by a child that does not know the authority."""
+        for port in (self.web_port(is_secure=True), self.grpc_port(is_secure=True)):
+            words = "what a port with TLS sends: is it a tls:// or grpcs:// address?"
+            self.assert_told(f"127.0.0.1:{port}", words)
+            untrusted = "a failure of TLS: the certificate was not signed by an authority that is trusted here"
+            self.assert_told(f"tls://127.0.0.1:{port}", untrusted)
+
+    def test_none(self) -> None:
+        """A port that accepts and is silent, one that accepts no more, and a name that does not resolve."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            port = silent.getsockname()[1]
+            self.assert_told(f"127.0.0.1:{port}", "no answer within 1 s")
+            self.assert_told(f"tls://127.0.0.1:{port}", "no connection within 2 s")
+        self.assert_told("no-such-host.invalid:4005", "the name cannot be resolved")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import weakref
 
 from msgspec.structs import replace
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectionRefusedError, DNSLookupError
+from twisted.internet.error import ConnectError, ConnectionRefusedError, DNSLookupError, NoRouteError
 from twisted.internet.interfaces import IReactorTCP, IReactorTime
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -320,6 +321,9 @@ class TCPClientTests(SynchronousTestCase):
             (ConnectionRefusedError(), "connection refused"),
             (DNSLookupError(), "cannot be resolved"),
             (OSError("no route"), "no route"),
+            (NoRouteError(errno.EHOSTUNREACH, "No route to host"), ": no route to host"),
+            (ConnectError(errno.ECONNRESET, "Connection reset by peer"), ": connection reset by peer"),
+            (ConnectError(string="odd"), "odd"),
         ):
             asked = self.ask()
             self.endpoint.refuse(cause)
