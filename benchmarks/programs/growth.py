@@ -29,9 +29,10 @@ from dragonfly_vortex.geometry import piece_count, piece_length_for
 from dragonfly_vortex.interfaces import DownloadPieceRequest
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
-from dragonfly_vortex.storage.collector import Collector, Policy
+from dragonfly_vortex.storage.collector import Collector
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
+from dragonfly_vortex.storage.policy import Policy
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.tables import ADD_TASK, PIECE_COLUMNS, piece_row, task_row
 from dragonfly_vortex.task.scheduler import Plan

@@ -231,7 +231,7 @@ async def _download(
 
 def _store(config: Config, reactor: IPeerReactor) -> PieceStore:
     """The storage. A download to an output only does not load its database."""
-    from dragonfly_vortex.storage.collector import policy_of
+    from dragonfly_vortex.storage.policy import policy_of
     from dragonfly_vortex.storage.reactor.store import PieceStore
     from dragonfly_vortex.storage.room import Room
 

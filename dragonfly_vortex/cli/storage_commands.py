@@ -307,7 +307,8 @@ def _date(seconds: int) -> str:
 
 def collect_garbage(arguments: Namespace) -> ExitStatus:
     """``dfvortex gc``, which makes room: a line for each task that is deleted, and one for all."""
-    from dragonfly_vortex.storage.collector import Collector, policy_of
+    from dragonfly_vortex.storage.collector import Collector
+    from dragonfly_vortex.storage.policy import policy_of
 
     config = read_config(arguments.config)
     collected = Collector(config.storage.dir, policy_of(config.gc.policy), is_dry=arguments.dry_run).run()

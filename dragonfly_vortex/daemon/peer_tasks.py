@@ -34,10 +34,9 @@ from dragonfly_vortex.model import ArrivedPiece, OpenPiece, StoredTask, TaskRequ
 from dragonfly_vortex.rpc.peer_tasks import BlockSubject, ImportRequest, OutputRequest, SourceEntries
 from dragonfly_vortex.storage.atomic_file import StagedFile, check_target
 from dragonfly_vortex.storage.content import Content
-from dragonfly_vortex.storage.exporter import export_task
+from dragonfly_vortex.storage.exporter import export_task, link_task
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.importer import import_file
-from dragonfly_vortex.storage.linker import link_task
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.wire import PieceKind

@@ -35,8 +35,8 @@ from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.storage.catalog import Catalog
-from dragonfly_vortex.storage.collector import policy_of
 from dragonfly_vortex.storage.database import Access
+from dragonfly_vortex.storage.policy import policy_of
 from dragonfly_vortex.storage.reactor.collecting import GarbageCollection
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.storage.reactor.store import PieceStore

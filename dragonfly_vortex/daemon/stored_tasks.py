@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from msgspec import Struct
 from twisted.internet.defer import CancelledError, Deferred
@@ -14,6 +15,8 @@ from dragonfly_vortex.errors import StorageError
 from dragonfly_vortex.geometry import piece_count
 from dragonfly_vortex.identity import shown_url
 from dragonfly_vortex.model import StoredTask
+from dragonfly_vortex.storage.disk import space_at
+from dragonfly_vortex.storage.queries import CatalogQueries
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.wire import PieceKind
 from dragonfly_vortex.wire.messages import printable
@@ -113,13 +116,13 @@ class StoredTasks:
             self._log.failure("the storage could not be shown", result)
 
     async def _look(self) -> None:
-        tasks, count, length = await self._store.newest_tasks(_MOST_STORED)
+        tasks, count, length = await self._store.query(lambda catalog: catalog.newest_tasks(_MOST_STORED))
         views = []
         for task in tasks:
             views.append(await self._count(task))  # one question each: a child's does not wait for all of them
         shown = {_key(task) for task in tasks}
         self._whole = {key: count for key, count in self._whole.items() if key in shown}
-        total, free = await self._store.disk_space()
+        total, free = await self._store.query(lambda _: space_at(self._store.directory))
         self._view = StoredView(count=count, bytes=length, disk_total=total, disk_free=free, tasks=tuple(views))
 
     async def _count(self, task: StoredTask) -> StoredTaskView:
@@ -127,7 +130,7 @@ class StoredTasks:
         expected = None if task.content_length is None else piece_count(task.content_length, task.piece_length)
         count = self._whole.get(key)
         if count is None:
-            count = await self._store.count_pieces(task.kind, task.task_id)
+            count = await self._store.query(partial(CatalogQueries.count_pieces, kind=task.kind, task_id=task.task_id))
             if count == expected:
                 self._whole[key] = count
         return StoredTaskView(

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import enum
 import errno
-import math
 import os
 import stat
 import time
@@ -29,15 +28,17 @@ from typing import NamedTuple
 
 from msgspec import Struct, field
 
+from dragonfly_vortex.storage.claim_records import claims_path, is_claimed
 from dragonfly_vortex.storage.content import Content, is_task_id
 from dragonfly_vortex.storage.database import Access, Database
 from dragonfly_vortex.storage.disk import BLOCK
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.locks import try_lock
-from dragonfly_vortex.storage.piece_locks import claims_path, is_claimed, sweep_claims
+from dragonfly_vortex.storage.piece_locks import sweep_claims
+from dragonfly_vortex.storage.policy import Policy, ttl_key, usage
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["Collected", "Collector", "Policy", "Reason", "Removed", "own_bytes", "policy_of", "usage"]
+__all__ = ["Collected", "Collector", "Reason", "Removed", "own_bytes"]
 
 _BATCH = 64
 """Tasks whose rows are deleted in one transaction."""
@@ -55,54 +56,6 @@ _UNCHANGED = "kind = ?1 AND task_id = ?2 AND max(used_at, created_at) = ?3"
 """Finds a task if it has not been used, or stored anew, since it was chosen."""
 
 _Task = tuple[PieceKind, str, int]  # its kind, its ID, and when it was used last
-
-
-class Policy(Struct, frozen=True, kw_only=True):
-    """
-    The rules. The names, the defaults and the meanings are those of ``gc.policy`` of the configuration.
-
-    :param task_ttl: seconds after its last use for which a standard or cache task is kept.
-    :param persistent_task_ttl: seconds after its creation for which a persistent task is kept.
-    :param persistent_cache_task_ttl: the same for a persistent cache task.
-    :param disk_threshold: bytes for the content of the storage; 0 for the whole disk, with what others have there.
-    :param disk_high_threshold_percent: the part of that from which on tasks are removed.
-    :param disk_low_threshold_percent: the part of it down to which they are removed then.
-    """
-
-    task_ttl: float = 30 * 24 * 3600.0
-    persistent_task_ttl: float = 24 * 3600.0
-    persistent_cache_task_ttl: float = 24 * 3600.0
-    disk_threshold: int = 0
-    disk_high_threshold_percent: int = 80
-    disk_low_threshold_percent: int = 60
-
-    def ttl_of(self, kind: PieceKind) -> int:
-        """Whole seconds for which a task of a kind is kept that has no time of its own."""
-        ttl: float = getattr(self, _ttl_key(kind))
-        return math.ceil(ttl)
-
-    def room_rule(self) -> str:
-        """The keys by which tasks are removed where room is needed."""
-        capacity = "gc.policy.disk_threshold, " if self.disk_threshold else ""
-        return f"{capacity}gc.policy.disk_high_threshold_percent"
-
-
-def _ttl_key(kind: PieceKind) -> str:
-    """The key of the policy that says how long a task of a kind is kept."""
-    keys = {
-        PieceKind.PERSISTENT: "persistent_task_ttl",
-        PieceKind.PERSISTENT_CACHE: "persistent_cache_task_ttl",
-    }
-    return keys.get(kind, "task_ttl")
-
-
-def policy_of(section: object) -> Policy:
-    """
-    The rules that a configuration has.
-
-    :param section: its ``gc.policy``, which has an attribute for each field.
-    """
-    return Policy(**{name: getattr(section, name) for name in Policy.__struct_fields__})
 
 
 class Reason(enum.Enum):
@@ -252,7 +205,7 @@ class Collector:
             )
             rows = self._database.select(query, kind.label, self._policy.ttl_of(kind), now)
             for is_by_policy, grouped in groupby(rows, key=itemgetter(0)):
-                rule = f"gc.policy.{_ttl_key(kind)}" if is_by_policy else "its own TTL"
+                rule = f"gc.policy.{ttl_key(kind)}" if is_by_policy else "its own TTL"
                 tasks = [(kind, task_id, used_at) for _, task_id, used_at in grouped]
                 for start in range(0, len(tasks), _BATCH):
                     yield from self._remove(tasks[start : start + _BATCH], Reason.EXPIRED, rule)
@@ -397,21 +350,6 @@ def own_bytes(directory: Path) -> int:
     return sum(
         _blocks(path)[0] for kind in PieceKind for part in _entries(place / kind.directory) for path in _entries(part)
     )
-
-
-def usage(directory: Path, threshold: int, own: int) -> tuple[int, int]:
-    """
-    How much room there is in all for the content of a storage, and how much of it is used.
-
-    :param directory: the storage's directory.
-    :param threshold: bytes for the content; 0 for the whole disk, with what others have there.
-    :param own: bytes that the content has on the disk.
-    :raises OSError: the disk cannot be looked at.
-    """
-    if threshold:
-        return threshold, own
-    disk = os.statvfs(directory)
-    return disk.f_blocks * disk.f_frsize, (disk.f_blocks - disk.f_bavail) * disk.f_frsize
 
 
 def _entries(directory: Path) -> list[Path]:

@@ -1,6 +1,6 @@
 """
-Allocates room on the disk for what will be written to a file, and writes what was written to the disk. Everything here
-blocks.
+Allocates room on the disk for what will be written to a file, writes what was written to the disk, and keeps the
+ballast of a storage. Everything here blocks.
 
 A file's bytes are written to memory first. Left alone, the kernel begins late to bring them to the disk. When too many
 bytes wait there it stops every writer: for seconds where the disk is slow, and a reactor with all that it does.
@@ -11,18 +11,23 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from dragonfly_vortex.storage.directories import open_file
 from dragonfly_vortex.system_calls import fallocate, is_refused, sync_file_range
 
 __all__ = [
+    "BALLAST_LENGTH",
     "BLOCK",
     "MOST_UNWRITTEN",
     "allocate",
     "boot_id",
+    "drop_ballast",
     "free_at",
     "free_run",
+    "keep_ballast",
     "reserve",
     "space_at",
     "trim",
@@ -223,3 +228,63 @@ def _steps(start: int, end: int) -> Iterator[tuple[int, int]]:
     """A range in parts."""
     for at in range(start, end, _STEP):
         yield at, min(end, at + _STEP)
+
+
+# -- the ballast: a file that reserves a little room in a storage, and is deleted when the disk is full
+#
+# To delete a task's rows SQLite writes to its log first, and without a peer it makes that log and an index. A disk
+# without any room would therefore never get some by ``remove``.
+
+
+BALLAST_LENGTH = 256 * 1024
+"""Bytes: SQLite's index has 32 KiB, and a page of 4 KiB in the log holds some 30 rows of pieces."""
+
+
+_LEAST_BALLAST = 64 * 1024
+"""Bytes that are enough for a task of few pieces."""
+
+
+def keep_ballast(directory: Path) -> None:
+    """
+    Have a storage's ballast on the disk, or as much of it as there is room for.
+
+    :param directory: the storage's directory, which is there.
+    """
+    path = _ballast_path(directory)
+    with suppress(OSError):
+        if path.exists() and path.stat().st_size == BALLAST_LENGTH:
+            return
+        descriptor = open_file(path)
+        try:
+            if not _allocate_ballast(descriptor):
+                os.unlink(path)
+        finally:
+            os.close(descriptor)
+
+
+def drop_ballast(directory: Path) -> None:
+    """
+    Give up a storage's ballast, if there is any.
+
+    :param directory: the storage's directory.
+    """
+    with suppress(OSError):
+        os.unlink(_ballast_path(directory))
+
+
+def _allocate_ballast(descriptor: int) -> bool:
+    """Make room for the ballast; False where there is not even a little."""
+    length = BALLAST_LENGTH
+    while length >= _LEAST_BALLAST:
+        try:
+            os.posix_fallocate(descriptor, 0, length)
+        except OSError:
+            length //= 2
+        else:
+            return True
+    return False
+
+
+def _ballast_path(directory: Path) -> Path:
+    """Where the ballast is."""
+    return directory / "ballast"

@@ -27,9 +27,9 @@ from dragonfly_vortex.geometry import (
 )
 from dragonfly_vortex.identity import ContentHash, task_id_of
 from dragonfly_vortex.model import Origin, StoredTask
-from dragonfly_vortex.storage.ballast import keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.disk import keep_ballast
 from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.wire import PieceKind, PieceMetadata, TrafficType
 

@@ -10,13 +10,13 @@ A lock of one kind does not keep out the other kind, and a sandbox may refuse on
 a download that claims piece by piece also shares the ``flock`` that claims the whole. Everything here blocks, though
 never for long.
 
-The file has a record for each piece: which process has claimed it, and a number that changes while that process runs,
-its beat. So another process can tell which process it waits for, and whether that one is frozen.
+The file has a record for each piece (:mod:`~dragonfly_vortex.storage.claim_records`), by which another process can tell
+which process it waits for, and whether that one is frozen.
 
-A piece whose holder is frozen is taken over. The record has :data:`_LEVELS` places, and each has a lock of its own. The
-holder of a piece has the lock of one place and writes to that place alone. A download that takes the piece over takes
-the next lock and writes to the next place. No place but the first is ever cleared: so a holder that finds a later place
-written knows for certain that it has lost the piece. It looks before and after each write (:meth:`PieceLock.is_held`).
+A piece whose holder is frozen is taken over. Each place of a record has a lock of its own. The holder of a piece has
+the lock of one place and writes to that place alone. A download that takes the piece over takes the next lock and
+writes to the next place. No place but the first is ever cleared: so a holder that finds a later place written knows for
+certain that it has lost the piece. It looks before and after each write (:meth:`PieceLock.is_held`).
 """
 
 from __future__ import annotations
@@ -24,27 +24,28 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import struct
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from dragonfly_vortex.storage.atomic_file import is_named
+from dragonfly_vortex.storage.claim_records import (
+    LEVELS,
+    OWNER,
+    PRESENCE,
+    RECORD_LENGTH,
+    WHOLE,
+    Place,
+    claims_path,
+    last_place,
+    record_place,
+)
 from dragonfly_vortex.storage.directories import make_directory, open_file
 from dragonfly_vortex.storage.locks import HAS_RANGES, is_byte_locked, is_lock_refused, lock_byte, lock_shared_or_alone
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = [
-    "TAKE_OVER_AFTER",
-    "WHOLE",
-    "Claims",
-    "PieceLock",
-    "claims_path",
-    "is_claimed",
-    "sweep_claims",
-    "whole_record",
-]
+__all__ = ["TAKE_OVER_AFTER", "Claims", "PieceLock", "sweep_claims"]
 
 TAKE_OVER_AFTER = 15.0
 """Seconds without a beat after which a piece may be taken over. A process that runs beats twice a second."""
@@ -52,40 +53,8 @@ TAKE_OVER_AFTER = 15.0
 _LONGEST_LOOK = 4.0
 """Seconds between two looks at a holder that count at the most: more have passed because the looking process slept."""
 
-_LEVELS = 4
-"""Places of a record: how often a piece can be taken over from processes that are still there, and one more."""
-
 _LEVEL_SPAN = 1 << 33
 """Bytes between the locks of one piece: more than there are pieces."""
-
-_OWNER = struct.Struct("<II")
-"""One place of a record: the process that has claimed the piece there, and a number that changes while it runs."""
-
-_RECORD_LENGTH = _LEVELS * _OWNER.size
-
-_Place = tuple[int, bytes]
-
-_PRESENCE = 1 << 32
-"""The byte behind the last piece's: each owner that has the file open shares its lock."""
-
-WHOLE = _PRESENCE + 1
-"""
-What stands for the whole task where a number stands for a piece. The download that has claimed it may drop pieces, and
-no other claims or commits any meanwhile.
-"""
-
-_RECORD_OF_WHOLE = 1 << 20
-"""Whose place the record of :data:`WHOLE` has. A piece of this number, of a task of 4 TiB or more, may share it."""
-
-
-def claims_path(directory: Path, kind: PieceKind, task_id: str) -> Path:
-    """
-    The path of the file with the locks of a task.
-
-    :param directory: the storage's directory.
-    :param task_id: an ID that a task can have.
-    """
-    return directory / "claims" / kind.directory / task_id
 
 
 def sweep_claims(directory: Path, kind: PieceKind, task_id: str) -> None:
@@ -95,34 +64,6 @@ def sweep_claims(directory: Path, kind: PieceKind, task_id: str) -> None:
         claims = Claims(path)
         claims.open()
         claims.close()
-
-
-def is_claimed(directory: Path, kind: PieceKind, task_id: str) -> bool:
-    """
-    Tell whether any download has a task open. Nothing is written, and no lock is waited for.
-
-    :param directory: the storage's directory.
-    :raises OSError: the file of the locks cannot be opened.
-    """
-    try:
-        descriptor = os.open(
-            claims_path(directory, kind, task_id), os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        )
-    except FileNotFoundError:
-        return False
-    try:
-        with contextlib.suppress(OSError):  # where that kind of lock is refused
-            if HAS_RANGES and is_byte_locked(descriptor, _PRESENCE):
-                return True
-        try:
-            # Refused where a download has claimed the whole task at once.
-            return not lock_shared_or_alone(descriptor, shared=True)
-        except OSError as error:
-            if not is_lock_refused(error):
-                raise
-            return False
-    finally:
-        os.close(descriptor)
 
 
 class PieceLock:
@@ -173,7 +114,7 @@ class Claims:
         self._clock = clock
         self._is_shared = False
         self._taken: dict[int, PieceLock] = {}
-        self._looks: dict[int, tuple[_Place, float, float]] = {}  # what was seen, when, and for how long the same
+        self._looks: dict[int, tuple[Place, float, float]] = {}  # what was seen, when, and for how long the same
         self._beat = 0
         self._in_use = threading.Lock()  # held while another thread may use the descriptor, and while it is replaced
 
@@ -187,7 +128,7 @@ class Claims:
         self._open_file()
         if self._by_piece:
             try:
-                self._set(fcntl.F_RDLCK, _PRESENCE)
+                self._set(fcntl.F_RDLCK, PRESENCE)
             except OSError as error:
                 if not is_lock_refused(error):
                     raise
@@ -219,7 +160,7 @@ class Claims:
         if self.lock(number) is not None:
             return True
         self.release(number)
-        return self._take_level(number, _last_place(self._record(number))[0])
+        return self._take_level(number, last_place(self._record(number))[0])
 
     def is_whole_claimed(self) -> bool:
         """
@@ -238,7 +179,7 @@ class Claims:
         """
         if not self._by_piece:
             return False
-        place = _last_place(self._record(number))
+        place = last_place(self._record(number))
         if not any(place[1]):
             return False  # nothing says that the holder looks before it writes
         now = self._clock()
@@ -253,9 +194,9 @@ class Claims:
 
         :raises OSError: the locks do not work.
         """
-        place = _last_place(self._record(number))
+        place = last_place(self._record(number))
         level = place[0] + 1
-        if level >= _LEVELS or number not in self._looks or place != self._looks[number][0] or not self._share():
+        if level >= LEVELS or number not in self._looks or place != self._looks[number][0] or not self._share():
             return False
         return self._take_level(number, level)
 
@@ -283,11 +224,11 @@ class Claims:
         :raises OSError: the file cannot be written.
         """
         self._beat = (self._beat + 1) % (1 << 32)
-        owner = _OWNER.pack(os.getpid() % (1 << 32), self._beat)
+        owner = OWNER.pack(os.getpid() % (1 << 32), self._beat)
         for lock in list(self._taken.values()):
             with self._in_use:
                 if self._descriptor >= 0:
-                    os.pwrite(self._descriptor, owner, _place_of(lock.number) + lock.level * _OWNER.size)
+                    os.pwrite(self._descriptor, owner, record_place(lock.number) + lock.level * OWNER.size)
 
     def is_latest(self, lock: PieceLock) -> bool:
         """
@@ -297,11 +238,11 @@ class Claims:
         """
         if not self._by_piece:
             return True
-        later = (lock.level + 1) * _OWNER.size
+        later = (lock.level + 1) * OWNER.size
         with self._in_use:
             if self._descriptor < 0:
                 return False
-            return not any(os.pread(self._descriptor, _RECORD_LENGTH - later, _place_of(lock.number) + later))
+            return not any(os.pread(self._descriptor, RECORD_LENGTH - later, record_place(lock.number) + later))
 
     def owner(self, number: int) -> tuple[int, int] | None:
         """
@@ -310,8 +251,8 @@ class Claims:
 
         :raises OSError: the file cannot be read.
         """
-        _, said = _last_place(self._record(number if self._by_piece else 0))
-        return _OWNER.unpack(said) if any(said) else None
+        _, said = last_place(self._record(number if self._by_piece else 0))
+        return OWNER.unpack(said) if any(said) else None
 
     def lock(self, number: int) -> PieceLock | None:
         """
@@ -344,13 +285,13 @@ class Claims:
         lock.lose()
         if not lock.level:
             # The next holder may be of version 0.1.0, which writes nothing and does not look: it must not seem frozen.
-            os.pwrite(self._descriptor, bytes(_OWNER.size), _place_of(number))
+            os.pwrite(self._descriptor, bytes(OWNER.size), record_place(number))
         self._set(fcntl.F_UNLCK, number + lock.level * _LEVEL_SPAN)
         return is_overtaken
 
     def _record(self, number: int) -> bytes:
         """What the file says of a piece, with zeros for what was never written."""
-        return os.pread(self._descriptor, _RECORD_LENGTH, _place_of(number)).ljust(_RECORD_LENGTH, b"\0")
+        return os.pread(self._descriptor, RECORD_LENGTH, record_place(number)).ljust(RECORD_LENGTH, b"\0")
 
     def is_only(self) -> bool:
         """
@@ -369,8 +310,8 @@ class Claims:
         """
         if not self._by_piece:
             return self._take_all()
-        is_alone = self._set(fcntl.F_WRLCK, _PRESENCE) and self._shut_out()
-        self._set(fcntl.F_RDLCK, _PRESENCE)
+        is_alone = self._set(fcntl.F_WRLCK, PRESENCE) and self._shut_out()
+        self._set(fcntl.F_RDLCK, PRESENCE)
         self._share()
         return is_alone
 
@@ -381,7 +322,7 @@ class Claims:
         try:
             self.release(WHOLE)  # whose record tells of a process that was killed
             # Where the whole task is claimed at once, others may wait at this very file.
-            if self._by_piece and self._set(fcntl.F_WRLCK, _PRESENCE) and self._shut_out():
+            if self._by_piece and self._set(fcntl.F_WRLCK, PRESENCE) and self._shut_out():
                 with contextlib.suppress(FileNotFoundError):
                     self._path.unlink()
         finally:
@@ -420,19 +361,3 @@ class Claims:
             self._close_file()
             self._open_file()
         return False
-
-
-def whole_record() -> tuple[int, int]:
-    """Where the record of :data:`WHOLE` is in the file: its offset and its length, in bytes."""
-    return _place_of(WHOLE), _OWNER.size
-
-
-def _place_of(number: int) -> int:
-    """Where the record of a piece begins in the file."""
-    return (_RECORD_OF_WHOLE if number == WHOLE else number) * _RECORD_LENGTH
-
-
-def _last_place(record: bytes) -> _Place:
-    """The last place of a record that has been written, and what it says; the first where none has been."""
-    level = max((len(record.rstrip(b"\0")) - 1) // _OWNER.size, 0)
-    return level, record[level * _OWNER.size :][: _OWNER.size]

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from dragonfly_vortex.errors import NotStored, StorageFailure
-from dragonfly_vortex.storage.ballast import drop_ballast, keep_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content, is_task_id
+from dragonfly_vortex.storage.disk import drop_ballast, keep_ballast
 from dragonfly_vortex.storage.failures import is_full, storage_failures
 from dragonfly_vortex.storage.piece_locks import sweep_claims
 from dragonfly_vortex.wire import PieceKind

@@ -7,8 +7,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from dragonfly_vortex.storage.collector import Collector, Policy, own_bytes, usage
+from dragonfly_vortex.storage.collector import Collector, own_bytes
 from dragonfly_vortex.storage.disk import free_at, reserve
+from dragonfly_vortex.storage.policy import Policy, usage
 
 __all__ = ["Room"]
 

@@ -17,17 +17,18 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from dragonfly_vortex.digest import digest_of_id
-from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, TaskChanged
+from dragonfly_vortex.errors import NotStored, StorageError, TaskChanged
 from dragonfly_vortex.geometry import MAX_PIECE_COUNT, check_lengths, piece_count
-from dragonfly_vortex.model import Claim, Found, Origin, StoredPiece, StoredTask, piece_id
+from dragonfly_vortex.model import Claim, Found, Origin, StoredPiece, StoredTask
 from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.claim_records import WHOLE
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.disk import reserve, trim
 from dragonfly_vortex.storage.failures import storage_failures
-from dragonfly_vortex.storage.piece_locks import WHOLE, Claims, claims_path
 from dragonfly_vortex.storage.tables import SOUND
+from dragonfly_vortex.storage.task_claims import TaskClaims
 from dragonfly_vortex.storage.unsynced import note_unsynced
-from dragonfly_vortex.storage.verifier import Damage, checked_blocks, mark_if_damaged
+from dragonfly_vortex.storage.verifier import damage_of
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["TaskFile"]
@@ -36,6 +37,10 @@ __all__ = ["TaskFile"]
 class TaskFile:
     """
     A task that is open for one download.
+
+    Every method raises :class:`~dragonfly_vortex.errors.StorageFailure` where the storage failed. Those that claim or
+    change pieces raise :class:`~dragonfly_vortex.errors.StorageError` where the task has been imported anew or removed
+    since it was opened.
 
     :param directory: the storage's directory.
     :param catalog: its rows.
@@ -73,16 +78,15 @@ class TaskFile:
         self._is_pinned = is_pinned
         self._reserve = reserve
         self.descriptor = -1
-        self.report: Callable[[str], object] = str
-        """Called with a line for the log, in the thread that calls the methods."""
         self.directory = directory
         self._doing = f"cannot write task {task_id}"
         self._catalog = catalog
         self._content = Content(directory)
-        self._claims = Claims(claims_path(directory, kind, task_id))
+        self.claims = TaskClaims(directory, kind, task_id)
+        """Whose ``report`` is called with a line for the log, in the thread that calls the methods."""
+        self._locks = self.claims.locks
         self._digests: dict[int, str] = {}
         self._content_length: int | None = None  # as this download has found or written it
-        self._lost: set[int] = set()  # pieces that were taken over while they were claimed here
         self._may_have_room = False  # behind its end, made here for pieces that were to come
 
     def open(self) -> Found:
@@ -91,78 +95,57 @@ class TaskFile:
 
         :returns: what its rows tell of it, as far as that can be true.
         :raises StorageError: that is no ID that a task can have, or the task is there with another digest or kind.
-        :raises StorageFailure: it cannot be opened.
         """
         self._content.path(self.kind, self.task_id)  # refuses an ID that would be no file's name
         with storage_failures(self._doing), self._content.lock():
             if not self._sync:
                 note_unsynced(self.directory)
             self._catalog.check_kind(self.kind, self.task_id)
-            self._check_digest()
-            self._claims.open()
+            self._catalog.check_digest(self.kind, self.task_id, self._digest)
+            self._locks.open()
             try:
                 found = self._open_content()
             except BaseException:
-                self._claims.close()
+                self._locks.close()
                 raise
         self._digests = {piece.number: piece.digest for piece in found.pieces}
         self._content_length = None if found.task is None else found.task.content_length
         return found
 
     def reserve(self, content_length: int) -> None:
-        """
-        Reserve room for the whole content. This can be called in another thread than the storage's.
-
-        :raises StorageFailure: there is too little.
-        """
+        """Reserve room for the whole content. This can be called in another thread than the storage's."""
         self._may_have_room = True
         with storage_failures(self._doing):
             self._reserve(self.descriptor, content_length)
 
     def claim(self, number: int) -> Claim:
-        """
-        Claim a piece, unless it is there or another has claimed it.
-
-        :raises StorageError: the task is not what it was when it was opened.
-        :raises StorageFailure: the storage failed.
-        """
+        """Claim a piece, unless it is there or another has claimed it."""
         with storage_failures(self._doing):
-            if self._claims.is_whole_claimed():
-                return Claim(is_ours=False, owner=self._claims.owner(WHOLE))
-            if number in self._claims.lost():
-                self._release(number)
-            if not self._claims.claim(number) and not self._take_over(number):
-                return Claim(is_ours=False, owner=self._claims.owner(number))
+            others = self.claims.take(number)
+            if others is not None:
+                return others
             self._check_current()
             # With the lock held: the previous owner has written the row by now.
-            try:
-                stored = self._catalog.get_piece(self.kind, self.task_id, number)
-            except NotStored:
-                return self._ours(number)
-            if stored.damage not in SOUND:
-                return self._ours(number)
-            self._release(number)
-        self._digests[number] = stored.metadata.digest
-        return Claim(is_ours=False, piece=stored.metadata)
+            rows = self._catalog.find_pieces(self.kind, self.task_id, range(number, number + 1))
+            if not rows or rows[0].damage not in SOUND:
+                self._may_have_room = True  # behind what is written, for pieces that are to come
+                return self.claims.claim_of(number)
+            self.claims.release(number)
+        self._digests[number] = rows[0].metadata.digest
+        return Claim(is_ours=False, piece=rows[0].metadata)
 
     def release(self, number: int) -> None:
-        """
-        Give up a claim, if there is one. If it has been taken over, the piece is read, and marked if it is damaged.
-
-        :raises StorageFailure: the storage failed.
-        """
+        """Give up a claim, if there is one. After a lost one the piece is read, and marked if it is damaged."""
         with storage_failures(self._doing):
-            self._release(number)
+            self.claims.release(number)
 
     def renew(self) -> None:
         """
         Show that this process runs, for what it has claimed. This can be called in the reactor's thread: it writes a
         few bytes, as a sink does, and does not wait for what the storage's thread is doing.
-
-        :raises StorageFailure: the storage failed.
         """
         with storage_failures(self._doing):
-            self._claims.renew()
+            self._locks.renew()
 
     def commit(
         self,
@@ -182,18 +165,17 @@ class TaskFile:
         :returns: the numbers of those for which that was not possible, as another download has taken them over, has
             written in their places, or holds the task.
         :raises StorageError: the task is not what it was when it was opened, or they do not fit into it.
-        :raises StorageFailure: the storage failed.
         """
         check_lengths(content_length, piece_length)
         with storage_failures(self._doing), self._content.lock():
             self._check_current()
-            is_held = self._claims.is_whole_claimed()
-            kept = [piece for piece in pieces if not is_held and self._is_kept(piece)]
+            is_held = self._locks.is_whole_claimed()
+            kept = [piece for piece in pieces if not is_held and self.claims.may_commit(piece, self.descriptor)]
             if kept:
                 self._commit_rows(kept, piece_length, content_length, is_synced=is_synced)
             for piece in kept:
                 self._digests[piece.number] = piece.digest
-                self._claims.release(piece.number)
+                self._locks.release(piece.number)
         lost = {piece.number for piece in pieces} - {piece.number for piece in kept}
         for number in lost:
             self.release(number)
@@ -204,14 +186,12 @@ class TaskFile:
         Keep all other downloads from changing the task until it is closed; False while another one does so.
 
         :raises TaskChanged: the pieces are not those that this download knows.
-        :raises StorageError: the task is not what it was when it was opened.
-        :raises StorageFailure: the storage failed.
         """
         with storage_failures(self._doing), self._content.lock():
             self._check_current()
-            if not self._claims.claim(WHOLE) and not self._claims.is_frozen(WHOLE):
+            if not self._locks.claim(WHOLE) and not self._locks.is_frozen(WHOLE):
                 return False
-            self._check_pieces(self._digests)
+            self._catalog.check_pieces(self.kind, self.task_id, self._digests, self._digests)
         return True
 
     def drop(self, numbers: Sequence[int]) -> None:
@@ -222,13 +202,12 @@ class TaskFile:
             it, however wrong it was when this download hashed it.
         :raises StorageError: the task is not what it was when it was opened, or its file is another name of a file of
             the user's, in which nothing can be written in their place.
-        :raises StorageFailure: the storage failed.
         """
         digests = {number: self._digests[number] for number in numbers if number in self._digests}
         wrong: dict[int, str] | None = None
         with storage_failures(self._doing):
             while not self._drop(digests, wrong):
-                wrong = self._rows_of_whole()
+                wrong = self._catalog.digests_of_whole(self.kind, self.task_id)
                 if wrong is not None and self._is_right():
                     raise TaskChanged(
                         f"task {self.task_id}: it is complete by now and has its digest,"
@@ -244,13 +223,13 @@ class TaskFile:
         """
         with self._content.lock():
             self._check_current()
-            if self._claims.is_whole_claimed():
+            if self._locks.is_whole_claimed():
                 raise TaskChanged(f"task {self.task_id}: another download of it tries its parents one by one")
             if os.fstat(self.descriptor).st_nlink > 1:
                 raise StorageError(
                     f"task {self.task_id}: its file was linked into the storage and has changed since; remove the task"
                 )
-            rows = self._rows_of_whole()
+            rows = self._catalog.digests_of_whole(self.kind, self.task_id)
             if rows is not None and rows != wrong:
                 return False
             self._catalog.drop_pieces(self.kind, self.task_id, digests)
@@ -265,17 +244,16 @@ class TaskFile:
 
         :param is_synced: whether all of it is on the disk, and what is written here is to be.
         :raises TaskChanged: another process has dropped or replaced a piece since this one has verified it.
-        :raises StorageError: the task is not what it was when it was opened.
-        :raises StorageFailure: the storage failed.
         """
         with storage_failures(self._doing), self._content.lock():
             self._check_current()
-            task = self._row()
+            task = self._task()
             if task is None:
                 raise TaskChanged(f"task {self.task_id}: another process has dropped all of its pieces")
-            self._check_pieces(range(piece_count(content_length, task.piece_length)))
+            numbers = range(piece_count(content_length, task.piece_length))
+            self._catalog.check_pieces(self.kind, self.task_id, numbers, self._digests)
             # A task that is finished is not written to: not even by a change that changes nothing.
-            if any(piece.damage for piece in self._rows()):
+            if any(piece.damage for piece in self._pieces()):
                 os.fdatasync(self.descriptor)  # a piece in doubt may not be on the disk; this is rare
                 self._catalog.settle_task(self.kind, self.task_id)
             done = replace(
@@ -298,7 +276,6 @@ class TaskFile:
         :param descriptor: the file that they are in: where it is not the task's any more, nothing is done.
         :param digests: the digest of each, by number.
         :param is_durable: whether to wait until that is on the disk, too.
-        :raises StorageFailure: the storage failed.
         """
         with storage_failures(self._doing), self._content.lock():
             if self._content.is_current(descriptor, self.kind, self.task_id):
@@ -324,20 +301,19 @@ class TaskFile:
         """
         if self.descriptor < 0:
             return
-        for number in self._lost.union(self._claims.lost()):
-            with suppress(StorageFailure):  # what cannot be read here is found by the next reader
-                self.release(number)
+        with storage_failures(self._doing):
+            self.claims.release_lost()
         with storage_failures(self._doing), self._content.lock():
             try:
-                if self._claims.is_alone():
-                    if self._row() is None and self._claims.is_only() and self._is_current():
+                if self._locks.is_alone():
+                    if self._task() is None and self._locks.is_only() and self._is_current():
                         self._content.remove(self.kind, self.task_id)
                     elif self._may_have_room:
                         trim(self.descriptor)
             finally:
                 os.close(self.descriptor)
                 self.descriptor = -1
-                self._claims.close()
+                self._locks.close()
 
     # -- the file and its rows -----------------------------------------------------------------------------------------
 
@@ -347,8 +323,8 @@ class TaskFile:
             self.descriptor = self._content.open_for_writing(self.kind, self.task_id)
         except FileNotFoundError:
             return self._begin_anew()
-        task, size = self._row(), os.fstat(self.descriptor).st_size
-        offered = [piece.metadata for piece in self._rows() if piece.damage in SOUND]
+        task, size = self._task(), os.fstat(self.descriptor).st_size
+        offered = [piece.metadata for piece in self._pieces() if piece.damage in SOUND]
         sound = [piece for piece in offered if piece.offset + piece.length <= size]
         if not self._may_go_on(task, len(sound)):
             os.close(self.descriptor)
@@ -366,7 +342,15 @@ class TaskFile:
             length = None if task is None else task.content_length
             return task is not None and length is not None and sound_count == piece_count(length, task.piece_length)
         # Without a row it is what a process that was killed has left, unless another download has just begun with it.
-        return task is not None or not self._claims.is_alone()
+        return task is not None or not self._locks.is_alone()
+
+    def _task(self) -> StoredTask | None:
+        """The task's row; None where there is none."""
+        return self._catalog.find_task(self.kind, self.task_id)
+
+    def _pieces(self) -> list[StoredPiece]:
+        """The rows of all pieces; none where there is no task."""
+        return self._catalog.find_pieces(self.kind, self.task_id, range(MAX_PIECE_COUNT))
 
     def _begin_anew(self) -> Found:
         """Make a new file, and delete the rows of the old one. Under the lock."""
@@ -375,56 +359,11 @@ class TaskFile:
         self.descriptor = self._content.open_for_writing(self.kind, self.task_id)
         return Found()
 
-    def _ours(self, number: int) -> Claim:
-        """A piece that will be written here, with room made for more."""
-        self._may_have_room = True
-        lock = self._claims.lock(number)
-        if lock is None:
-            return Claim(is_ours=False, owner=self._claims.owner(number))
-        return Claim(is_ours=True, is_held=lock.is_held)
-
-    def _take_over(self, number: int) -> bool:
-        """Claim a piece whose holder is frozen."""
-        if not self._claims.is_frozen(number):
-            return False
-        owner = self._claims.owner(number)
-        with self._content.lock():  # the holder is not just writing the row: it has done so, or will find the claim
-            if not self._claims.take_over(number):
-                return False
-        name, pid = piece_id(self.task_id, number), owner[0] if owner is not None else 0
-        self.report(f"piece {name} is fetched here: process {pid}, which fetched it, does not run")
-        return True
-
-    def _release(self, number: int) -> None:
-        """Give up a claim. After a lost one the piece is verified: the last write may have been too late."""
-        if self._claims.release(number):
-            self._lost.add(number)
-        if number in self._lost:
-            # Where there is no row yet, the other download reads the bytes again before it writes the row.
-            reason = mark_if_damaged(self.directory, self.kind, self.task_id, number)
-            if reason:
-                self.report(f"piece {piece_id(self.task_id, number)}: {reason}; it is fetched anew")
-
-    def _is_kept(self, piece: PieceMetadata) -> bool:
-        """
-        Whether a row can be written for a piece that was fetched here. The bytes of one that was taken over from
-        another download are read again: that one may have written since. Under the lock.
-        """
-        if piece.number in self._claims.lost():
-            return False
-        lock = self._claims.lock(piece.number)
-        if lock is None:
-            return piece.number not in self._lost
-        damage = self._damage(piece) if lock.level else ""
-        if damage:
-            self.report(f"piece {piece_id(self.task_id, piece.number)}: {damage}; it is fetched anew")
-        return not damage
-
     def _commit_rows(
         self, pieces: Sequence[PieceMetadata], piece_length: int, content_length: int | None, *, is_synced: bool
     ) -> None:
         """Write the rows of pieces that are kept, and the task's with them. Under the lock."""
-        there = self._row()
+        there = self._task()
         row_length = content_length
         if there is not None and content_length == self._content_length:
             row_length = there.content_length  # another download may have written it meanwhile
@@ -444,65 +383,11 @@ class TaskFile:
         self._catalog.commit_pieces(task, pieces, is_synced=is_synced)
         self._content_length = content_length
 
-    def _check_pieces(self, numbers: Iterable[int]) -> None:
-        """Refuse to go on with pieces that are not those that have been verified. Under the lock."""
-        rows = self._sound_rows()
-        for number in numbers:
-            if number not in rows or rows[number] != self._digests.get(number, rows[number]):
-                got = "another" if number in rows else "none"
-                raise TaskChanged(
-                    f"task {self.task_id}, piece {number}: expected the one that was verified, got {got}:"
-                    " another process downloads the task, too"
-                )
-
-    def _rows(self) -> list[StoredPiece]:
-        """The rows of all pieces; none where there is no task."""
-        return self._catalog.find_pieces(self.kind, self.task_id, range(MAX_PIECE_COUNT))
-
-    def _sound_rows(self) -> dict[int, str]:
-        """The digests of all pieces that are not damaged, by number."""
-        return {piece.metadata.number: piece.metadata.digest for piece in self._rows() if piece.damage in SOUND}
-
-    def _rows_of_whole(self) -> dict[int, str] | None:
-        """The digests of all pieces by number, if all are there, and nothing else is; else None."""
-        task = self._row()
-        if task is None or task.content_length is None:
-            return None
-        rows = self._sound_rows()
-        return rows if rows.keys() == {*range(piece_count(task.content_length, task.piece_length))} else None
-
     def _is_right(self) -> bool:
         """Whether the content, as long as the task's row says, has the digest that is known of the whole."""
         task = self._catalog.get_task(self.kind, self.task_id)
         whole = PieceMetadata(number=0, offset=0, length=task.content_length or 0, digest=task.digest or self._digest)
-        return bool(whole.digest) and not self._damage(whole)
-
-    def _damage(self, piece: PieceMetadata) -> str:
-        """What is wrong with the bytes in a piece's place; empty where they have its digest."""
-        try:
-            for _ in checked_blocks(self.descriptor, piece):
-                pass
-        except (Damage, ValueError) as damage:  # a ValueError for a digest that is none
-            return str(damage)
-        return ""
-
-    def _row(self) -> StoredTask | None:
-        """The task's row; None where there is none."""
-        try:
-            return self._catalog.get_task(self.kind, self.task_id)
-        except NotStored:
-            return None
-
-    def _check_digest(self) -> None:
-        """Refuse a digest that contradicts the one that the storage knows."""
-        task = self._row()
-        there = "" if task is None else task.digest
-        is_comparable = there.partition(":")[0] == self._digest.partition(":")[0]
-        if there and is_comparable and there != self._digest:
-            raise StorageError(
-                f"task {self.task_id}: expected the digest {self._digest}, the storage has it with {there};"
-                " remove it there to download another content"
-            )
+        return bool(whole.digest) and not damage_of(self.descriptor, whole)
 
     def _is_current(self) -> bool:
         """Whether the open file is the task's still."""

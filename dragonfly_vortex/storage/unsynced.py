@@ -16,7 +16,7 @@ from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.failures import storage_failures
-from dragonfly_vortex.storage.verifier import Damage, checked_blocks
+from dragonfly_vortex.storage.verifier import damage_of
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["has_unsynced", "note_unsynced", "settle_unsynced"]
@@ -86,8 +86,6 @@ def _settle(catalog: Catalog, content: Content, kind: PieceKind, task_id: str) -
 def _is_sound(descriptor: int, piece: StoredPiece) -> bool:
     """Whether the bytes in a piece's place have its digest."""
     try:
-        for _ in checked_blocks(descriptor, piece.metadata):
-            pass
-    except (Damage, ValueError, OSError):  # a ValueError for a digest that is none
+        return not damage_of(descriptor, piece.metadata)
+    except OSError:
         return False
-    return True

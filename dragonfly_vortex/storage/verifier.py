@@ -35,6 +35,7 @@ __all__ = [
     "WholeHash",
     "check_piece",
     "checked_blocks",
+    "damage_of",
     "mark_if_damaged",
     "verify_task",
 ]
@@ -194,6 +195,21 @@ def mark_if_damaged(directory: Path, kind: PieceKind, task_id: str, number: int)
             with contextlib.suppress(StorageFailure):
                 catalog.mark_damaged(kind, task_id, number, reason)
         return reason
+
+
+def damage_of(source: int, piece: PieceMetadata) -> str:
+    """
+    What is wrong with the bytes in a piece's place; empty where they have its digest.
+
+    :param source: the task's file.
+    :raises OSError: the file cannot be read.
+    """
+    try:
+        for _ in checked_blocks(source, piece):
+            pass
+    except (Damage, ValueError) as damage:  # a ValueError for a digest that is none
+        return str(damage)
+    return ""
 
 
 def checked_blocks(source: int, piece: PieceMetadata, read: _Reader = read_at) -> Iterator[memoryview]:

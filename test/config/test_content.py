@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import fields
 
-from msgspec.structs import fields as struct_fields
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.config import default_config
 from dragonfly_vortex.config.content import DownloadConfig, GCConfig, GCPolicyConfig
 from dragonfly_vortex.config.peer import unreachable
-from dragonfly_vortex.storage.collector import Policy, policy_of
 
 
 class GCConfigTests(SynchronousTestCase):
     """The rules of the configuration are those of the storage."""
-
-    def test_policy(self) -> None:
-        """Names and defaults are the same in both places, and a value gets there."""
-        self.assertEqual([each.name for each in fields(GCPolicyConfig)], [each.name for each in struct_fields(Policy)])
-        self.assertEqual(policy_of(GCPolicyConfig()), Policy())
-        self.assertEqual(policy_of(GCPolicyConfig(disk_threshold=5)), Policy(disk_threshold=5))
 
     def test_thresholds(self) -> None:
         """A lower threshold above the higher one is found; equal ones are allowed."""

@@ -32,8 +32,8 @@ from dragonfly_vortex.metrics.task_metrics import PREFIX
 from dragonfly_vortex.model import ArrivedPiece, Origin, TaskRequest
 from dragonfly_vortex.source.policy import SourcePolicy
 from dragonfly_vortex.storage.catalog import Catalog
-from dragonfly_vortex.storage.collector import Policy
 from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.policy import Policy
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.storage.room import Room

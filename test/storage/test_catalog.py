@@ -14,7 +14,6 @@ from dragonfly_vortex.storage import database
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.tables import IN_DOUBT
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
-from test.storage.contents import put_in_two_kinds
 
 TASK = StoredTask(
     kind=PieceKind.STANDARD,
@@ -36,8 +35,8 @@ FIRST = PieceMetadata(
 LAST = PieceMetadata(number=1, offset=10, length=1, digest="sha256:00")
 
 
-class CatalogTests(SynchronousTestCase):
-    """Tasks, pieces and marks."""
+class CatalogCase(SynchronousTestCase):
+    """A test case with an open catalog."""
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp())
@@ -58,6 +57,10 @@ class CatalogTests(SynchronousTestCase):
         """The task's pieces."""
         return self.catalog.get_pieces(TASK.kind, TASK.task_id)
 
+
+class CatalogTests(CatalogCase):
+    """Tasks, pieces and marks."""
+
     def test_round_trip(self) -> None:
         """What is put in comes out, through another connection too, and after a reopening."""
         self.catalog.put_task(TASK, [LAST, FIRST])
@@ -67,33 +70,6 @@ class CatalogTests(SynchronousTestCase):
             self.assertEqual(catalog.get_piece(TASK.kind, TASK.task_id, 1), self.stored(LAST))
             catalog.close()
         self.assertEqual(self.open().get_task(TASK.kind, TASK.task_id), TASK)
-
-    def test_sums(self) -> None:
-        """The tasks with pieces, and the bytes of these, are counted by kind."""
-        self.assertEqual(self.catalog.sums(), {})
-        other = replace(TASK, task_id="b" * 64)
-        self.catalog.put_task(TASK, [LAST, FIRST])
-        self.catalog.put_task(other, [FIRST])
-        self.catalog.put_task(replace(other, task_id="c" * 64), [])
-        self.assertEqual(self.catalog.sums(), {TASK.kind: (2, 2 * FIRST.length + LAST.length)})
-
-    def test_newest_tasks(self) -> None:
-        """The newest tasks come first, with the number and the bytes of all."""
-        self.assertEqual(self.catalog.newest_tasks(5), ([], 0, 0))
-        tasks = [
-            replace(TASK, task_id=f"{number:064x}", created_at=TASK.created_at + number, content_length=length)
-            for number, length in enumerate((11, None, 20))
-        ]
-        for task in tasks:
-            self.catalog.put_task(task, [])
-        self.assertEqual(self.catalog.newest_tasks(2), ([tasks[2], tasks[1]], 3, 31))
-
-    def test_count_pieces(self) -> None:
-        """The pieces of a task are counted; a task that is not there has none."""
-        self.assertEqual(self.catalog.count_pieces(TASK.kind, TASK.task_id), 0)
-        self.catalog.put_task(TASK, [FIRST, LAST])
-        self.catalog.mark_damaged(TASK.kind, TASK.task_id, 0, "zeros")
-        self.assertEqual(self.catalog.count_pieces(TASK.kind, TASK.task_id), 2)
 
     def test_lifetime(self) -> None:
         """For how long a task is kept comes out as it was put in, and stays when more of its pieces are committed."""
@@ -140,15 +116,6 @@ class CatalogTests(SynchronousTestCase):
         self.catalog.check_kind(TASK.kind, TASK.task_id)
         self.catalog.put_task(TASK, [FIRST])
 
-    def test_two_kinds(self) -> None:
-        """Of an ID that an earlier version has stored in two kinds the oldest is offered."""
-        self.catalog.put_task(TASK, [])
-        put_in_two_kinds(self.directory, TASK)
-        self.catalog.check_offered(TASK.kind, TASK.task_id)
-        with self.assertRaisesRegex(NotStored, f"task {TASK.task_id} is offered as standard, not as cache"):
-            self.catalog.check_offered(PieceKind.CACHE, TASK.task_id)
-        self.catalog.check_offered(PieceKind.PERSISTENT, TASK.task_id)  # it is not there at all
-
     def test_not_there(self) -> None:
         """The error for a missing task or piece, or an impossible ID, names it, and no path."""
         self.catalog.put_task(TASK, [FIRST])
@@ -163,29 +130,6 @@ class CatalogTests(SynchronousTestCase):
             with self.assertRaises(NotStored) as caught:
                 ask()
             self.assertEqual(str(caught.exception), message)
-
-    def test_find_pieces(self) -> None:
-        """The rows of a range of numbers are those that are there, damaged ones too, and those of that task alone."""
-        self.catalog.put_task(TASK, [FIRST, LAST, replace(LAST, number=31), replace(LAST, number=32)])
-        self.catalog.mark_damaged(TASK.kind, TASK.task_id, 1, "a test")
-        for numbers in (range(2), range(1, 32), range(32, 64), range(2, 31)):
-            found = self.catalog.find_pieces(TASK.kind, TASK.task_id, numbers)
-            self.assertEqual(found, [piece for piece in self.pieces() if piece.metadata.number in numbers])
-        for kind, task_id in ((PieceKind.CACHE, TASK.task_id), (TASK.kind, "another"), (TASK.kind, "../etc")):
-            self.assertEqual(self.catalog.find_pieces(kind, task_id, range(32)), [])
-
-    def test_lists(self) -> None:
-        """All tasks are listed, the oldest first, and those of one ID are found."""
-        self.assertEqual(self.catalog.list_tasks(), [])
-        older = replace(TASK, task_id="older", kind=PieceKind.PERSISTENT, created_at=-5)
-        other = replace(TASK, task_id="abc")
-        for task in (TASK, older, other):
-            self.catalog.put_task(task, [])
-        newer = put_in_two_kinds(self.directory, TASK)
-        self.assertEqual(self.catalog.list_tasks(), [older, TASK, other, newer])
-        self.assertEqual(self.catalog.find_tasks(TASK.task_id), [newer, TASK])
-        self.assertEqual(self.catalog.find_tasks("abcd"), [])
-        self.assertEqual(self.catalog.find_tasks("\udcff"), [])
 
     def test_put_again(self) -> None:
         """A task that is put again has the new rows only, and no marks."""

@@ -17,10 +17,11 @@ from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage import collector as collector_module
 from dragonfly_vortex.storage.catalog import Catalog
-from dragonfly_vortex.storage.collector import Collected, Collector, Policy, Reason
+from dragonfly_vortex.storage.collector import Collected, Collector, Reason
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.policy import Policy
 from dragonfly_vortex.storage.task_file import TaskFile
 from dragonfly_vortex.wire import PieceKind
 from test.storage.contents import content_of, files_in, wrong_pieces

@@ -11,9 +11,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from dragonfly_vortex.model import StoredTask
 from dragonfly_vortex.storage import collector
 from dragonfly_vortex.storage.catalog import Catalog
-from dragonfly_vortex.storage.collector import Collector, Policy
+from dragonfly_vortex.storage.collector import Collector
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Database
+from dragonfly_vortex.storage.policy import Policy
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 KIND = PieceKind.STANDARD

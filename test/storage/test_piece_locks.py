@@ -10,8 +10,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.storage.claim_records import claims_path, is_claimed
 from dragonfly_vortex.storage.locks import lock_byte
-from dragonfly_vortex.storage.piece_locks import TAKE_OVER_AFTER, Claims, claims_path, is_claimed, sweep_claims
+from dragonfly_vortex.storage.piece_locks import TAKE_OVER_AFTER, Claims, sweep_claims
 from dragonfly_vortex.wire import PieceKind
 
 _OWNER = """

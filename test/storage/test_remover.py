@@ -17,7 +17,7 @@ from test.mounts import run_with_mounts
 from test.storage.contents import files_in
 
 _FULL = """
-from dragonfly_vortex.storage.ballast import drop_ballast
+from dragonfly_vortex.storage.disk import drop_ballast
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.importer import import_file

@@ -9,8 +9,8 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.storage.catalog import Catalog
-from dragonfly_vortex.storage.collector import Policy
 from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.policy import Policy
 from dragonfly_vortex.storage.room import Room
 from dragonfly_vortex.wire import PieceKind
 

@@ -16,10 +16,10 @@ from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, Tas
 from dragonfly_vortex.model import Claim, Found, Origin, StoredTask
 from dragonfly_vortex.storage import piece_locks
 from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.claim_records import claims_path
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.disk import allocate
 from dragonfly_vortex.storage.importer import import_file
-from dragonfly_vortex.storage.piece_locks import claims_path
 from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.storage.task_file import TaskFile
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
@@ -282,54 +282,6 @@ class TogetherTests(WritingTestCase):
         self.assertTrue(second.hold())
         second.drop([0])
         self.assertRaises(TaskChanged, first.hold)
-
-    def take_over(self) -> tuple[TaskFile, TaskFile]:
-        """A download that has lost its first piece, and the one that fetches it now."""
-        self.patch(piece_locks, "TAKE_OVER_AFTER", 0.0)
-        first, second = self.opened(), self.opened()
-        self.addCleanup(first.close)
-        self.addCleanup(second.close)
-        claim = first.claim(0)
-        self.assertTrue(claim.is_held())
-        self.assertEqual(second.claim(0), OURS)
-        self.assertEqual((claim.is_ours, claim.is_held()), (True, False))
-        return first, second
-
-    def test_taken_over(self) -> None:
-        """A download that has lost a piece writes no row of it, and finds it once the other one has written one."""
-        first, second = self.take_over()
-        os.pwrite(first.descriptor, CONTENT[:1000], 0)
-        self.put(first, 1)
-        self.assertEqual(first.commit([metadata_of(0)], 1000), {0})
-        self.assertEqual(self.numbers(), [1])
-        self.assertEqual(second.commit([metadata_of(0)], 1000), set())
-        self.assertEqual(first.claim(0).piece, metadata_of(0))
-        self.assertEqual(self.numbers(), [0, 1])
-
-    def test_late_write(self) -> None:
-        """After a piece was lost it is read again: a write that came too late and has changed it is found."""
-        for how in ("release", "close"):
-            for wrong in (b"", b"wrong"):
-                first, second = self.take_over()
-                os.pwrite(second.descriptor, CONTENT[:1000], 0)
-                second.commit([metadata_of(0)], 1000)
-                os.pwrite(first.descriptor, wrong, 500)
-                first.release(0) if how == "release" else first.close()
-                self.assertEqual(self.numbers(), [] if wrong else [0])
-                first.close()
-                second.close()
-                remove_task(self.directory, KIND, TASK_ID)
-
-    def test_late_write_before_the_row(self) -> None:
-        """No row is written of a piece that was changed by the download that has lost it; it is fetched again."""
-        first, second = self.take_over()
-        os.pwrite(second.descriptor, CONTENT[:1000], 0)
-        os.pwrite(first.descriptor, b"wrong", 500)
-        first.release(0)
-        self.assertEqual(second.commit([metadata_of(0)], 1000), {0})
-        self.assertRaises(NotStored, self.numbers)
-        self.put(second, 0)
-        self.assertEqual(self.numbers(), [0])
 
     def test_other_lengths(self) -> None:
         """A piece that is not where the task's pieces are is refused, and so is another piece length."""

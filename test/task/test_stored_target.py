@@ -25,6 +25,7 @@ from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, Tas
 from dragonfly_vortex.events import DownloadedTask
 from dragonfly_vortex.interfaces import IDownloadTarget
 from dragonfly_vortex.storage import piece_locks
+from dragonfly_vortex.storage.claim_records import claims_path
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor import stored_target
@@ -276,7 +277,7 @@ class StoredTargetTests(TestCase):
         A process that has claimed a piece and is frozen is waited for as long as for a parent, and named, if that time
         is over before the piece may be taken over.
         """
-        frozen = piece_locks.Claims(piece_locks.claims_path(self.directory, KIND, TASK_ID))
+        frozen = piece_locks.Claims(claims_path(self.directory, KIND, TASK_ID))
         await self.started
         frozen.open()
         self.addCleanup(frozen.close)
@@ -303,7 +304,7 @@ class StoredTargetTests(TestCase):
         """A piece that is verified when it turns out to be lost is fetched again, or found."""
         self.patch(piece_locks, "TAKE_OVER_AFTER", 0.0)
         await self.started
-        taker = piece_locks.Claims(piece_locks.claims_path(self.directory, KIND, TASK_ID))
+        taker = piece_locks.Claims(claims_path(self.directory, KIND, TASK_ID))
         taker.open()
         self.addCleanup(taker.close)
         downloader = self.play()

@@ -1,28 +1,37 @@
 """
 Collects the garbage of a storage now and then, in a thread, while a peer serves it. The thread has a connection of its
-own to the catalog, so that questions to the storage do not wait for it.
+own to the catalog, so that questions to the storage do not wait for it. In any process it removes first what has not
+been used for the longest time: :class:`TaskUses` remembers which tasks are used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
 from twisted.internet.defer import Deferred, TimeoutError, fail, succeed
-from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.errors import PoolClosed
-from dragonfly_vortex.storage.collector import Collected, Collector, Policy
+from dragonfly_vortex.storage.collector import Collected, Collector
+from dragonfly_vortex.storage.policy import Policy
 from dragonfly_vortex.threads import STOP_TIMEOUT, DaemonThreadPool, run_in_pool
+from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["GarbageCollection"]
+__all__ = ["RECORD_INTERVAL", "GarbageCollection", "TaskUses"]
 
 _T = TypeVar("_T")
+
+RECORD_INTERVAL = 60.0
+"""Seconds after the first use of any task until all uses since then are written, in one commit. A ``kill -9`` loses
+them."""
+
+_Task = tuple[PieceKind, str]
 
 _MOST_LINES = 100
 """Removed tasks that a collection names in the log; a last line has the sum of all."""
@@ -148,3 +157,41 @@ class GarbageCollection:
         """A collection could not be done."""
         if not self._is_stopped:
             self.log.error("garbage collection: {reason}", reason=failure.getErrorMessage())
+
+
+class TaskUses:
+    """
+    The tasks that were used since their last use was written. All of it belongs to the reactor's thread, and nothing is
+    scheduled while no task is used. To write a use for each piece would cost a commit a piece.
+
+    :param clock: the time.
+    :param record: begins to write that tasks are used at this moment.
+    """
+
+    def __init__(self, clock: IReactorTime, record: Callable[[Collection[_Task]], object]) -> None:
+        self._clock = clock
+        self._record = record
+        self._used: set[_Task] = set()
+        self._recording: IDelayedCall | None = None
+
+    def add(self, kind: PieceKind, task_id: str) -> None:
+        """A task is used. This is called for each piece, and so it costs next to nothing."""
+        self._used.add((kind, task_id))
+        if self._recording is None:
+            self._recording = self._clock.callLater(RECORD_INTERVAL, self._tell)
+
+    def take(self) -> Collection[_Task]:
+        """
+        Schedule nothing more, for the end of the storage.
+
+        :returns: the tasks whose uses have still to be written.
+        """
+        if self._recording is not None:
+            self._recording.cancel()
+            self._recording = None
+        used, self._used = self._used, set()
+        return used
+
+    def _tell(self) -> None:
+        self._recording = None
+        self._record(self.take())

@@ -3,28 +3,31 @@ The catalog that is at the storage's path now, for the storage's thread.
 
 The storage may be replaced while it is served: deleted and made anew, restored, mounted over. Before each question to
 the catalog a look at its path shows whether that still leads to it, so what has been imported into the new storage is
-there at once.
+there at once. A piece that is not remembered is read from it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
-from dragonfly_vortex.errors import StorageFailure
-from dragonfly_vortex.storage.ballast import keep_ballast
+from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError, StorageFailure
+from dragonfly_vortex.model import FileRange, OpenPiece, StoredPiece, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.claim_records import forget_killed_holder, killed_holders
 from dragonfly_vortex.storage.content import Content
-from dragonfly_vortex.storage.killed_holders import forget_killed_holder, killed_holders
+from dragonfly_vortex.storage.disk import keep_ballast
+from dragonfly_vortex.storage.failures import storage_failures
+from dragonfly_vortex.storage.reactor.piece_cache import page_of
 from dragonfly_vortex.storage.reading import Place
 from dragonfly_vortex.storage.unsynced import has_unsynced
 from dragonfly_vortex.storage.version import CatalogVersion
-from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
-__all__ = ["CurrentCatalog"]
+__all__ = ["CurrentCatalog", "OpenedPiece", "find_piece", "open_piece"]
 
 _T = TypeVar("_T")
 
@@ -119,3 +122,63 @@ class CurrentCatalog:
         version.close()
         self._generation = 0
         self._catalog.close()
+
+
+class OpenedPiece(NamedTuple):
+    """
+    The rows and the file that were read for a request.
+
+    :param rows: of the whole page, by number.
+    :param piece: what was asked for.
+    """
+
+    rows: Mapping[int, StoredPiece]
+    piece: OpenPiece
+
+
+def open_piece(
+    catalog: Catalog, content: Content, kind: PieceKind, task_id: str, number: int, start: int, length: int | None
+) -> OpenedPiece:
+    """
+    Read a piece's row, with its neighbours, and open the file. This blocks, and belongs to the storage's thread.
+
+    :param start: the first byte of the piece that is wanted.
+    :param length: bytes; None for all from there on.
+    :raises NotStored: the piece is not there, is damaged, or is not offered in that kind.
+    :raises PieceDamaged: the task has no file.
+    :raises StorageError: the range is not in the piece.
+    :raises StorageFailure: it cannot be read.
+    """
+    catalog.check_offered(kind, task_id)
+    rows = {row.metadata.number: row for row in catalog.find_pieces(kind, task_id, page_of(number))}
+    metadata, offset, length = find_piece(rows, task_id, number, start, length)
+    name = piece_id(task_id, number)
+    with storage_failures(f"cannot open piece {name}"):
+        try:
+            descriptor = content.open(kind, task_id)
+        except FileNotFoundError as error:
+            with suppress(StorageFailure):  # a storage that can only be read
+                catalog.mark_damaged(kind, task_id, number, "expected a file, got none")
+            raise PieceDamaged(f"piece {name}: expected a file, got none") from error
+    return OpenedPiece(rows, OpenPiece(metadata=metadata, range=FileRange(descriptor, offset, length)))
+
+
+def find_piece(
+    rows: Mapping[int, StoredPiece], task_id: str, number: int, start: int, length: int | None
+) -> tuple[PieceMetadata, int, int]:
+    """
+    A piece among rows: its row, and which bytes of the file are asked for, from where and how many.
+
+    :raises NotStored: it is not there, or is damaged.
+    :raises StorageError: the range is not in the piece.
+    """
+    row = rows.get(number)
+    if row is None or row.damage:
+        raise NotStored(f"piece {piece_id(task_id, number)} not found")
+    metadata = row.metadata
+    if length is None:
+        length = metadata.length - start
+    if not 0 <= start <= start + length <= metadata.length:
+        name = piece_id(task_id, number)
+        raise StorageError(f"piece {name}: expected a range in {metadata.length} bytes, got {length} from {start}")
+    return metadata, metadata.offset + start, length

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,13 +36,14 @@ from dragonfly_vortex.model import FileRange, OpenPiece, Origin, StoredPiece, St
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
-from dragonfly_vortex.storage.disk import boot_id, reserve, space_at
+from dragonfly_vortex.storage.disk import boot_id, reserve
 from dragonfly_vortex.storage.failures import is_out_of_descriptors
-from dragonfly_vortex.storage.reactor.current_catalog import CurrentCatalog
-from dragonfly_vortex.storage.reactor.piece_cache import HotPieces, OpenedPiece, Seen, find_piece, open_piece
+from dragonfly_vortex.storage.queries import CatalogQueries
+from dragonfly_vortex.storage.reactor.collecting import TaskUses
+from dragonfly_vortex.storage.reactor.current_catalog import CurrentCatalog, OpenedPiece, find_piece, open_piece
+from dragonfly_vortex.storage.reactor.piece_cache import HotPieces, Seen
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.storage.reactor.threads import StorageThreads
-from dragonfly_vortex.storage.reactor.uses import TaskUses
 from dragonfly_vortex.storage.reactor.watch import CatalogWatch
 from dragonfly_vortex.storage.room import Room
 from dragonfly_vortex.storage.task_file import TaskFile
@@ -79,7 +81,8 @@ class PieceStore:
         self._catalog = Catalog(directory, Access.SERVE)
         self._hot = HotPieces(CatalogVersion(self._catalog.path), IReactorTime(reactor), self._close_files)
         self._uses = TaskUses(IReactorTime(reactor), self._record_uses)
-        self._current = CurrentCatalog(directory, self._catalog, self._content, self._switch_from_thread)
+        switched = partial(reactor.callFromThread, self._switch)
+        self._current = CurrentCatalog(directory, self._catalog, self._content, switched)
         self._checking = LoopingCall(self._check)
         self._checking.clock = IReactorTime(reactor)
         self._trouble = ""  # that was logged, and is there still
@@ -149,17 +152,9 @@ class PieceStore:
 
         return self._ask(read)
 
-    def newest_tasks(self, most: int) -> Deferred[tuple[list[StoredTask], int, int]]:
-        """See :meth:`~dragonfly_vortex.storage.catalog.Catalog.newest_tasks`."""
-        return self._ask(lambda: self._catalog.newest_tasks(most))
-
-    def disk_space(self) -> Deferred[tuple[int, int]]:
-        """See :func:`~dragonfly_vortex.storage.disk.space_at`."""
-        return self._ask(lambda: space_at(self.directory))
-
-    def count_pieces(self, kind: PieceKind, task_id: str) -> Deferred[int]:
-        """See :meth:`~dragonfly_vortex.storage.catalog.Catalog.count_pieces`."""
-        return self._ask(lambda: self._catalog.count_pieces(kind, task_id))
+    def query(self, question: Callable[[CatalogQueries], _T]) -> Deferred[_T]:
+        """Ask the catalog, in the storage's thread. Fires with the answer; fails as the question does."""
+        return self._ask(lambda: question(self._catalog))
 
     def open_piece(
         self, kind: PieceKind, task_id: str, number: int, start: int = 0, length: int | None = None
@@ -349,9 +344,6 @@ class PieceStore:
 
         self._ask(lambda: self._current.write_uses(used)).addErrback(failed)
 
-    def _switch_from_thread(self, version: CatalogVersion, text: str) -> None:
-        self._reactor.callFromThread(self._switch, version, text)
-
     def _switch(self, version: CatalogVersion, text: str) -> None:
         """The catalog has been opened or closed: what is remembered may be another one's."""
         if not self._threads.are_started:  # closed for good meanwhile
@@ -377,13 +369,7 @@ class PieceStore:
         return self._ask(work).addBoth(changed)
 
     def _open_hot(self, kind: PieceKind, task_id: str, number: int, start: int, length: int | None) -> OpenPiece | None:
-        """
-        A piece from memory.
-
-        :returns: None where it is to be read.
-        :raises NotStored: it is not there.
-        :raises StorageError: the range is not in the piece.
-        """
+        """A piece from memory; None where it is to be read. Raises what :meth:`open_piece` fails with."""
         if not self._threads.are_started or self._changes:
             return None
         rows = self._hot.find(kind, task_id, number)

@@ -87,7 +87,7 @@ class StoredTarget:
         self._piece_length = 0
         self._content_length: int | None = None
         self._piece_length_there: int | None = None  # of a task of one piece
-        file.report = lambda line: self._log.warn("{line}", line=line)
+        file.claims.report = lambda line: self._log.warn("{line}", line=line)
 
     @property
     def descriptor(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.task import Clock, deferLater
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
-from twisted.trial.unittest import TestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer, provider
 
 from dragonfly_vortex.storage.catalog import Catalog
-from dragonfly_vortex.storage.collector import Collected, Collector, Policy
+from dragonfly_vortex.storage.collector import Collected, Collector
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.importer import import_file
-from dragonfly_vortex.storage.reactor.collecting import GarbageCollection
+from dragonfly_vortex.storage.policy import Policy
+from dragonfly_vortex.storage.reactor.collecting import RECORD_INTERVAL, GarbageCollection, TaskUses
 from dragonfly_vortex.wire import PieceKind
 
 POLICY = Policy(disk_threshold=1 << 50)
@@ -161,3 +162,36 @@ class GarbageCollectionTests(TestCase):
         await stopped
         go_on.set()
         await working
+
+
+KIND = PieceKind.STANDARD
+
+
+class TaskUsesTests(SynchronousTestCase):
+    """What is used is recorded once for many uses."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.recorded: list[Collection[tuple[PieceKind, str]]] = []
+        self.uses = TaskUses(self.clock, self.recorded.append)
+
+    def test_recorded_together(self) -> None:
+        """All uses in a minute are recorded in one call, and nothing is scheduled before the next use."""
+        for task_id in ("one", "two", "one"):
+            self.uses.add(KIND, task_id)
+            self.clock.advance(RECORD_INTERVAL / 4)
+        self.assertEqual(self.recorded, [])
+        self.clock.advance(RECORD_INTERVAL / 4)
+        self.assertEqual(self.recorded, [{(KIND, "one"), (KIND, "two")}])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.uses.add(KIND, "one")
+        self.clock.advance(RECORD_INTERVAL)
+        self.assertEqual(self.recorded[1:], [{(KIND, "one")}])
+
+    def test_taken(self) -> None:
+        """At the end what was not recorded is taken, and nothing is scheduled."""
+        self.assertEqual(self.uses.take(), set())
+        self.uses.add(KIND, "one")
+        self.assertEqual(self.uses.take(), {(KIND, "one")})
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.assertEqual(self.uses.take(), set())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,14 @@ from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
+from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError, StorageFailure
+from dragonfly_vortex.storage.catalog import Catalog
+from dragonfly_vortex.storage.content import Content
+from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.reactor.current_catalog import open_piece
 from test.mounts import run_with_mounts
 from test.storage.reactor.test_store import CONTENT, KIND, TASK, StoreCase, descriptors, metadata_of, read
 
@@ -162,3 +168,42 @@ class ReadOnlyTests(StoreCase):
         said = await deferToThread(run_with_mounts, _READ_ONLY, self.directory.absolute(), TASK.task_id)
         refused = "StorageFailure: Read-only file system"
         self.assertEqual(said, ["2500 bytes", "piece 2 of 500 bytes", "NotStored", refused, refused])
+
+
+class OpenPieceTests(SynchronousTestCase):
+    """A task of three pieces."""
+
+    def setUp(self) -> None:
+        self.directory = Path(self.mktemp())
+        self.content = Content(self.directory)
+        path = Path(self.mktemp())
+        path.write_bytes(CONTENT)
+        self.task_id = import_file(path, self.directory, KIND, 1000).task_id
+
+    def catalog(self, access: Access = Access.WRITE) -> Catalog:
+        """The catalog, open until the test ends."""
+        catalog = Catalog(self.directory, access)
+        catalog.open()
+        self.addCleanup(catalog.close)
+        return catalog
+
+    def test_open(self) -> None:
+        """A piece comes with its neighbours' rows, and with the range that was asked for."""
+        opened = open_piece(self.catalog(), self.content, KIND, self.task_id, 1, 10, 20)
+        descriptor, offset, length = opened.piece.range
+        self.addCleanup(os.close, descriptor)
+        self.assertEqual(os.pread(descriptor, length, offset), CONTENT[1010:1030])
+        self.assertEqual(sorted(opened.rows), [0, 1, 2])
+        with self.assertRaises(NotStored):
+            open_piece(self.catalog(), self.content, KIND, self.task_id, 3, 0, None)
+        with self.assertRaises(StorageError):
+            open_piece(self.catalog(), self.content, KIND, self.task_id, 0, 1, 1000)
+
+    def test_no_file(self) -> None:
+        """A piece without a file is damaged, and is marked so where that can be written."""
+        self.content.path(KIND, self.task_id).unlink()
+        for access, damage in ((Access.READ, ""), (Access.WRITE, "expected a file, got none")):
+            catalog = self.catalog(access)
+            with self.assertRaisesRegex(PieceDamaged, "expected a file, got none"):
+                open_piece(catalog, self.content, KIND, self.task_id, 0, 0, None)
+            self.assertEqual(catalog.get_piece(KIND, self.task_id, 0).damage, damage)

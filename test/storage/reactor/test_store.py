@@ -33,7 +33,7 @@ from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.importer import import_file
-from dragonfly_vortex.storage.reactor import uses
+from dragonfly_vortex.storage.reactor import collecting
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.storage.version import CatalogVersion
@@ -562,7 +562,7 @@ class UseTests(StoreCase):
 
     async def test_recorded(self) -> None:
         """What is served is written down a little later, in one commit, and what is remembered stays."""
-        self.patch(uses, "RECORD_INTERVAL", 0.01)
+        self.patch(collecting, "RECORD_INTERVAL", 0.01)
         self.import_it()
         await self.started
         self.assertEqual(self.used_at(), 0)

@@ -10,9 +10,9 @@ from unittest import skipUnless
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.storage.killed_holders import forget_killed_holder, killed_holders
+from dragonfly_vortex.storage.claim_records import WHOLE, claims_path, forget_killed_holder, killed_holders
 from dragonfly_vortex.storage.locks import HAS_RANGES
-from dragonfly_vortex.storage.piece_locks import WHOLE, Claims, claims_path
+from dragonfly_vortex.storage.piece_locks import Claims
 from dragonfly_vortex.wire import PieceKind
 
 KIND = PieceKind.STANDARD
