@@ -189,7 +189,7 @@ class UploadServerConfig(TLSConfig):
     )
     port: int = field(
         default=4000,
-        metadata=setting(Whole(minimum=0, maximum=65_535), "The port to listen on for gRPC; 0 takes a free one."),
+        metadata=setting(Whole(minimum=0, maximum=65_535), "The port to listen on for gRPC."),
     )
 
 
@@ -246,7 +246,7 @@ class StorageTCPConfig:
 
     port: int = field(
         default=4005,
-        metadata=setting(Whole(minimum=0, maximum=65_535), "The port to listen on; 0 takes a free one."),
+        metadata=setting(Whole(minimum=0, maximum=65_535), "The port to listen on."),
     )
     buffer_size: int | None = field(
         default=None,

@@ -11,7 +11,7 @@ skips such keys.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import TypeAlias
 
 __all__ = [
@@ -162,39 +162,27 @@ NOTES: Mapping[str, str] = {
 }
 """What to know of a key that is accepted and not used, in our spelling."""
 
-_REQUESTS = "a door serves at most 1024 calls at once, and refuses further ones"
-_BUFFERS = "the system's memory serves as a cache, and content is sent from it without a copy"
-_LOG = "twistd writes the log"
-
-NEVER: Mapping[str, str] = {
-    "host.schedulerClusterID": "schedulers do not read it",
-    "download.server.requestRateLimit": _REQUESTS,
-    "download.server.requestBufferSize": _REQUESTS,
-    "download.server.requestbufferSize": "a misspelt requestBufferSize",
-    "download.rateLimit": NOTES["download.rate_limit"],
-    "download.parentSelector": "an earlier key; parents are judged by what they send",
-    "upload.server.requestRateLimit": _REQUESTS,
-    "upload.server.requestBufferSize": _REQUESTS,
-    "upload.server.requestbufferSize": "a misspelt requestBufferSize",
-    "upload.server.protocol": "an earlier key",
-    "upload.rateLimit": NOTES["upload.rate_limit"],
-    "storage.keep": NOTES["storage.keep"],
-    "gc.policy.pageCacheIdleTimeout": "the system decides what stays in memory",
-    "storage.writePieceTimeout": "a piece is written as it comes, and download.pieceTimeout bounds that",
-    "storage.writeBufferSize": _BUFFERS,
-    "storage.readBufferSize": _BUFFERS,
-    "storage.cacheCapacity": _BUFFERS,
-    "storage.cacheTasksCapacity": "an earlier key",
-    "storage.writebackMode": "a peer brings what it downloads to the disk soon, and does not wait for it",
-    "scheduler.enableBackToSource": "an earlier key",
-    "seedPeer.type": "every seed is a super seed, as schedulers take it",
-    "seedPeer.clusterID": "an earlier key",
-    "seedPeer.keepaliveInterval": "an earlier key",
-    "server": "plugins of the reference are libraries in Rust",
-    "security": "certificates of a manager are not asked for; TLS has keys of its own",
-    "stats": "profiles of a program in Rust",
-    "network": "addresses of IPv4 and IPv6 are used alike",
-    "verbose": _LOG,
-    "console": _LOG,
-}
-"""Keys that will not be used, in the reference's spelling, and why. All others that are not used are not used yet."""
+NEVER: Set[str] = frozenset(
+    {
+        # Schedulers do not read it.
+        "host.schedulerClusterID",
+        # A door serves a fixed number of calls at once, and refuses further ones. The last two are misspelt.
+        *("download.server.requestRateLimit", "download.server.requestBufferSize"),
+        *("upload.server.requestRateLimit", "upload.server.requestBufferSize"),
+        *("download.server.requestbufferSize", "upload.server.requestbufferSize"),
+        # Keys of earlier releases.
+        *("download.rateLimit", "download.parentSelector", "upload.rateLimit", "upload.server.protocol"),
+        *("storage.cacheTasksCapacity", "scheduler.enableBackToSource"),
+        *("seedPeer.clusterID", "seedPeer.keepaliveInterval"),
+        # Content is kept over a restart, written as it comes, and cached and sent by the system.
+        *("storage.keep", "storage.writePieceTimeout", "storage.writeBufferSize", "storage.readBufferSize"),
+        *("storage.cacheCapacity", "storage.writebackMode", "gc.policy.pageCacheIdleTimeout"),
+        # Every seed is a super seed, as schedulers take it.
+        "seedPeer.type",
+        # Plugins and profiles of a program in Rust; certificates of a manager; addresses of both families are used.
+        *("server", "stats", "security", "network"),
+        # twistd writes the log.
+        *("verbose", "console"),
+    }
+)
+"""Keys that will not be used, in the reference's spelling. All others that are not used are not used yet."""

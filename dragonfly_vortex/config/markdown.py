@@ -30,8 +30,8 @@ _HEAD = """\
 
 <!-- Written by `python -m dragonfly_vortex.config` from the fields in dragonfly_vortex/config/: change them there. -->
 
-One YAML file, at most 256 KiB of UTF-8. Every key is optional; `tap.yaml` in the repository has the defaults. A wrong
-value, or a misspelt key of ours, is an error of one line:
+One YAML file, at most 256 KiB of UTF-8. Every key is optional. A wrong value, or a misspelt key of ours, is an error
+of one line:
 
 ```
 tap.yaml:9: download.piece_timout: unknown key (did you mean piece_timeout?); expected one of protocol, ...
@@ -41,14 +41,14 @@ Below, each key has its default and what is allowed.
 
 - A key may be written as in the reference (`pieceTimeout` for `piece_timeout`). A key of
   ours that is there twice is an error.
-- A **duration** is numbers with units (`300s`, `5m`, `1h30m`, `500ms`), or a plain number of seconds; more than 0.
-  Units: `ns`, `us` or `µs`, `ms`, `s`, `m`, `h`, `d`, `w`, `M` (30.44 days), `y` (365.25 days), and their names. A
-  fraction begins with a digit: `0.5s`.
+- A **duration** is numbers with units (`300s`, `5m`, `1h30m`, `0.5s`), or a plain number of seconds; more than 0, and
+  at most `1y` unless a key says otherwise. Units: `ns`, `us` or `µs`, `ms`, `s`, `m`, `h`, `d`, `w`, `M` (30.44 days),
+  `y` (365.25 days), and their names.
 - A **size** is a number with a unit (`50GB`, `4MiB`, `1.5G`, `.5MB`), or of bytes. `K` and `KB` are 1000 bytes, `Ki`
   and `KiB` 1024; likewise `M`, `G`, `T`, `P`, in any case. Fractions of a byte are dropped.
 - **Booleans** are `true` and `false`; `on`, `off`, `yes` and `no` are text. **Integers** are decimal, hexadecimal
   (`0x10`), octal (`0o17`) or binary (`0b11`); `010`, `1_000`, `4:05` and what is quoted are text.
-- A **path** is absolute or relative to the file.
+- A **path** is absolute or relative to the file. A **port** is 0 to 65535; 0 takes a free one.
 - Values are read as the reference reads them, but it refuses a plain number of seconds and skips merge keys (`<<`).
   Tags (`!name`) are refused here.
 - Two ports of a peer ({ports}, `metrics.server.port`,
@@ -60,15 +60,13 @@ _DFDAEMON = """\
 
 The reference's configuration loads as it is. Its keys mean the same, and {moved}.
 
-- **Used**: {used}.
-- **Not yet**: {later}. What is below them is not used either.
-- **Never**:
-{never}
+- **Not yet used**: {later}. What is below them is not used either.
+- **Never used**: {never}.
 
 One warning in the daemon's log names the keys of a file that are not used, and unknown keys, which are skipped in the
-reference's sections and at the top level (commands name them on standard error). Unknown keys are an error in our own
-sections ({ours}), if they are very near to a name that only we have, such
-as `piece_timout`, and at the top level if they are very near to any name that is used here, such as `storge`.
+reference's sections and at the top level. Unknown keys are an error in our own sections ({ours}), if they are very near
+to a name that only we have, such as `piece_timout`, and at the top level if they are very near to any name that is used
+here, such as `storge`.
 
 A warning names what is used for a value that cannot hold here: {replaced}; for a size or duration below
 the least that is allowed the default; above the most, the most. In our own keys this is an error.
@@ -78,9 +76,11 @@ _SHORTER = (
     (", (?:such as|without quotes|absolute or).*", ""),
     ("^(?:an? |one of |the path of )", ""),
     ("^whole number from ", ""),
-    ("^duration of more than 0 to ", "up to "),
+    ("^duration of more than 0 to (?:1y)?", ""),
     ("^(?:size from |duration in )", ""),
-    ("^(IP address) such as.*", r"\1"),
+    ("^IP address such as.*", ""),
+    ("^(?:file|directory)$|^0 to 65535$", ""),
+    (" to 9223372036854775807", " or more"),
     ("^true or false$", ""),
 )
 """What of a key's allowed values the head of the page says, or its default shows."""
@@ -93,21 +93,16 @@ def reference() -> str:
     :returns: Markdown, with a newline at its end.
     """
     moved = ", ".join(f"`{_camel(old)}` means `{new}`" for old, new in MOVED_KEYS.items())
-    used = ", ".join(f"`{key}`" for key in _used(Config, DFDAEMON_KEYS, ""))
     unused = list(_unused(Config, DFDAEMON_KEYS, ""))
     later = ", ".join(f"`{key}`" for key in unused if key not in NEVER)
-    reasons: dict[str, list[str]] = {}
-    for key in unused:
-        if key in NEVER:
-            reasons.setdefault(NEVER[key], []).append(f"`{key}`")
-    never = "\n".join(f"  - {', '.join(keys)}: {reason}." for reason, keys in reasons.items())
+    never = ", ".join(f"`{key}`" for key in unused if key in NEVER)
     replaced = "; ".join(
         f"for `{_camel(key)}: {value}` `{used}`"
         for key, values in REPLACED_VALUES.items()
         for value, used in values.items()
     )
     ours = ", ".join(f"`{name}`" for name in _ours_alone(Config, DFDAEMON_KEYS, ""))
-    dfdaemon = _DFDAEMON.format(moved=moved, used=used, later=later, never=never, ours=ours, replaced=replaced)
+    dfdaemon = _DFDAEMON.format(moved=moved, later=later, never=never, ours=ours, replaced=replaced)
     ports = ", ".join(f"`{each.port_key}`" for each in transports_named(ALL) if each.port_key)
     return "\n".join([_HEAD.format(ports=ports), *_sections(Config, ""), dfdaemon])
 
@@ -136,24 +131,12 @@ def _row(key: str, setting: Setting, default: Any) -> str:
     return f"- **`{key}`**: {shown}{f' ({allowed})' if allowed else ''}. {setting.purpose}"
 
 
-def _used(section: type[Any], theirs: Keys, path: str) -> Iterator[str]:
-    """Yield the reference's keys that we have."""
-    fields = {name: kind for name, kind, _ in fields_of(section)}
-    ours = spellings(fields)
-    for key, known in theirs.items():
-        kind = fields.get(ours.get(key, ""))
-        if isinstance(kind, type) and known is not None:
-            yield from _used(kind, known, f"{path}{key}.")
-        elif kind is not None or snake_case(path + key) in MOVED_KEYS:
-            yield path + key
-
-
 def _unused(section: type[Any], theirs: Keys, path: str) -> Iterator[str]:
     """Yield the reference's keys that we do not have; of a section that we do not have, only its own."""
     fields = {name: kind for name, kind, _ in fields_of(section)}
     ours = spellings(fields)
     for key, known in theirs.items():
-        kind = fields.get(ours.get(key, ""))
+        kind = fields.get(ours.get(snake_case(key), ""))
         if isinstance(kind, type) and known is not None:
             yield from _unused(kind, known, f"{path}{key}.")
         elif kind is None and snake_case(path + key) not in MOVED_KEYS:

@@ -95,7 +95,7 @@ class MetricsServerConfig:
     )
     port: int = field(
         default=4002,
-        metadata=setting(Whole(minimum=0, maximum=65_535), "The port to listen on for metrics; 0 takes a free one."),
+        metadata=setting(Whole(minimum=0, maximum=65_535), "The port to listen on for metrics."),
     )
 
 
@@ -151,7 +151,7 @@ class HealthServerConfig:
         default=None,
         metadata=setting(
             Whole(minimum=0, maximum=65_535),
-            "The port to listen on for probes; 0 takes a free one.",
+            "The port to listen on for probes.",
             omitted="4003 for `twistd dfvortex`, no pages for a peer in another program",
             nullable=True,
         ),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from dragonfly_vortex.config.dfdaemon import snake_case
 from dragonfly_vortex.config.markdown import reference
 from dragonfly_vortex.config.model import default_config
 from test.config.test_loader import leaves
@@ -37,12 +38,23 @@ class ReferenceTests(SynchronousTestCase):
         keys = re.findall(r"\*\*`([a-z_.]+)`\*\*", reference())
         self.assertEqual(sorted(keys), sorted(leaves(dataclasses.asdict(default_config()))))
 
+    def test_unused_keys(self) -> None:
+        """
+        Of the reference's keys those are named as unused that are none here, in whichever spelling.
+        """
+        ours = set(leaves(dataclasses.asdict(default_config())))
+        unused = re.findall(
+            r"`([\w.]+)`", " ".join(re.findall(r"(?m)^- \*\*(?:Not yet|Never) used\*\*: .*$", reference()))
+        )
+        self.assertIn("storage.keep", unused)
+        self.assertEqual(ours.intersection(map(snake_case, unused)), set())
+
     def test_a_row(self) -> None:
         """
         A line has the key, the default, what is allowed and what the key does.
         """
         for line in (
-            "- **`download.tcp.idle_timeout`**: `420s` (up to 1y). How long an unused",
+            "- **`download.tcp.idle_timeout`**: `420s`. How long an unused",
             "- **`storage.server.tcp.buffer_size`**: omitted: the kernel tunes (1 to 2147483647 bytes). The kernel's",
             "- **`storage.server.tcp.keepalive.idle`**: `5s` (whole seconds from 1s to 32767s). How",
             "- **`upload.client.cert`**, **`upload.client.key`**, **`upload.client.ca_cert`**: as in `tls`.",
