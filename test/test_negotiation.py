@@ -47,13 +47,14 @@ from test.storage.contents import put_pieces
 _PIECE_LENGTH = 4 * 1024 * 1024
 _PIECES = 16
 _LENGTH = _PIECES * _PIECE_LENGTH
+_SHORT_PIECE = 256 * 1024  # for the tests in which nothing is to happen between pieces
 
 _REACTOR = cast(IPeerReactor, reactor)
 
 
 def write_content(path: Path, length: int = _LENGTH) -> None:
     """A file in which no piece is like another."""
-    block = bytes(range(256)) * 4096
+    block = bytes(range(256)) * 1024
     with path.open("wb") as file:
         for number in range(length // len(block)):
             file.write(number.to_bytes(8, "big") + block[8:])
@@ -74,8 +75,8 @@ class ProtocolTests(SynchronousTestCase):
         """The directory of a peer with these doors, and a file to be had there; gives the file."""
         write_config(self.directory, protocol=protocol)
         path = self.directory / "file"
-        write_content(path)
-        self.task_id = import_file(path, directory=self.directory)
+        write_content(path, _PIECES * _SHORT_PIECE)
+        self.task_id = import_file(path, directory=self.directory, piece_length=_SHORT_PIECE)
         return path
 
     def download(self, parent: str, protocol: str) -> subprocess.CompletedProcess[str]:
@@ -154,7 +155,7 @@ class ProtocolTests(SynchronousTestCase):
             for kind, by in (("persistent", "TCP"), ("persistent-cache", "TCP"), ("cache", "gRPC")):
                 remove_task(self.directory / "data", there, self.task_id)
                 there = PieceKind.from_label(kind)
-                import_file(path, directory=self.directory, kind=there)
+                import_file(path, directory=self.directory, kind=there, piece_length=_SHORT_PIECE)
                 arguments = ("--kind", kind, "--parent", daemon.grpc_parent, "--output", "out", "--overwrite")
                 ran = dfvortex("download", self.task_id, *arguments, directory=self.directory)
                 self.assert_same(ran, path, {by: _PIECES})
@@ -172,8 +173,8 @@ class MutualTLSTests(SynchronousTestCase):
         write_config(self.directory, more=tls)
         (self.directory / "child.yaml").write_text(tls, encoding="utf-8")
         (self.directory / "stranger.yaml").write_text(f"tls: {{ca_cert: {authority.file}}}\n", encoding="utf-8")
-        write_content(self.directory / "file")
-        self.task_id = import_file(self.directory / "file", directory=self.directory)
+        write_content(self.directory / "file", _PIECES * _SHORT_PIECE)
+        self.task_id = import_file(self.directory / "file", directory=self.directory, piece_length=_SHORT_PIECE)
 
     def download(self, parent: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Download the file."""
