@@ -55,7 +55,17 @@ LAYERS = (
 #: Layers with sides that do not know one another. A module on no side stands alone.
 SIDES = {
     "vortex": (
-        frozenset({"connections", "replies", "server_protocol", "accept_balance", "server", "endpoint_server"}),
+        frozenset(
+            {
+                "connections",
+                "replies",
+                "server_protocol",
+                "accept_balance",
+                "waiting_connections",
+                "server",
+                "endpoint_server",
+            }
+        ),
         frozenset({"transfer", "client_protocol", "client", "client_pool"}),
     ),
     "downloaders": (

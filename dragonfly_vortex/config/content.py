@@ -266,7 +266,9 @@ class StorageTCPConfig:
         default=1000,
         metadata=setting(
             Whole(minimum=1, maximum=1_000_000),
-            "The most open connections. One more closes the one that was idle longest; if all are busy, it waits.",
+            "The most open connections. One more closes the one that was idle longest; if all are busy, it waits."
+            " An address has at most half of what the others leave; its next ones close an idle one of its own, or"
+            " wait.",
         ),
     )
     nodelay: bool = field(

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime, ITCPTransport
 from twisted.logger import Logger
 
+from dragonfly_vortex.address import most_of_share
 from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import Tally
@@ -51,15 +52,25 @@ class ServedConnection(Protocol):
     The interface of a connection for the registry.
 
     :ivar is_idle: whether it waits for its next request, so that it may be closed to make room.
+    :ivar share: to which of the shares it counts, see :func:`~dragonfly_vortex.address.share_of`.
     """
 
     is_idle: bool
+    share: str
 
     def finish(self) -> None:
         """End: at once when idle, after the reply under way otherwise."""
 
     def abort(self) -> None:
         """End now, whatever is under way."""
+
+
+class _Share(Struct):
+    """The connections of an address, of IPv6 a network of 64 bits."""
+
+    count: int = 0
+    idle: dict[ServedConnection, None] = field(default_factory=dict)
+    """The longest idle first."""
 
 
 class ConnectionRegistry:
@@ -69,6 +80,10 @@ class ConnectionRegistry:
     At ``max_connections`` the longest idle connection is closed to make room for a new one. When none is idle, a
     listener asks :meth:`has_room` before it accepts, and waits; a factory without such a listener closes the new
     connection.
+
+    An address has a share of the connections: at most half of what the others leave, this machine excepted. At that
+    number its own longest idle connection is closed for a new one. When none is idle, the listener keeps the new one
+    waiting; a factory without such a listener takes it while there is room.
 
     :param clock: for time-outs.
     :param max_connections: how many connections there may be.
@@ -93,7 +108,8 @@ class ConnectionRegistry:
         """Where all connections log: strangers make them."""
         self._clock = clock
         self._all: set[ServedConnection] = set()
-        self._idle: dict[ServedConnection, None] = {}  # the longest idle first; some may be busy again
+        self._idle: dict[ServedConnection, None] = {}  # the longest idle first
+        self._shares: dict[str, _Share] = {}
         self._room_made: Callable[[], None] | None = None
         self._is_room_awaited = False
         self._ending = Ending(lambda: not self._all)
@@ -136,35 +152,52 @@ class ConnectionRegistry:
         """
         Set the listener that is called when there is room.
 
-        :param room_made: called once after each :meth:`has_room` that returned False, when there is room.
+        :param room_made: called once after each :meth:`has_room` that returned False, when there may be room.
         """
         self._room_made = room_made
 
-    def has_room(self) -> bool:
-        """Whether a new connection can be made, at the expense of an idle one perhaps."""
-        has_room = len(self._all) < self.max_connections or self._longest_idle() is not None
-        self._is_room_awaited = not has_room
+    def has_room(self, share: str = "") -> bool:
+        """
+        Return whether a new connection can be made, at the expense of an idle one perhaps.
+
+        :param share: to which it will count; empty for none.
+        """
+        if self._is_at_share(share):
+            has_room = bool(self._shares[share].idle)
+        else:
+            has_room = len(self._all) < self.max_connections or bool(self._idle)
+        self._is_room_awaited = self._is_room_awaited or not has_room
         return has_room
 
-    def make_room(self) -> bool:
+    def make_room(self, share: str = "") -> bool:
         """
-        Close the longest idle connection, where there are as many as there may be.
+        Close the longest idle connection, where there are as many as there may be, or as many of a share.
 
+        :param share: to which the new connection will count; empty for none.
         :returns: whether a new connection may be made.
         """
-        if len(self._all) < self.max_connections:
-            return True
-        longest_idle = self._longest_idle()
-        if longest_idle is None:
-            return False
-        longest_idle.finish()
+        idle = self._shares[share].idle if self._is_at_share(share) else {}
+        if not idle and len(self._all) >= self.max_connections:
+            if not self._idle:
+                return False
+            idle = self._idle
+        if idle:
+            next(iter(idle)).finish()
         return True
+
+    def _is_at_share(self, share: str) -> bool:
+        """Whether a share has as many connections as it may have."""
+        if not share or share not in self._shares:
+            return False
+        own = self._shares[share].count
+        return own >= most_of_share(self.max_connections, len(self._all) - own)
 
     # -- what the connections tell
 
     def opened(self, connection: ServedConnection) -> None:
         """Add a new connection. It is not idle: its first request is on its way."""
         self._all.add(connection)
+        self._shares.setdefault(connection.share, _Share()).count += 1
         self._tally.connections_changed(more=1)
         if self._ending.is_awaited:
             connection.finish()
@@ -174,34 +207,34 @@ class ConnectionRegistry:
         if not connection.is_idle:
             connection.is_idle = True
             self._tally.connections_changed(more_idle=1)
-        self._idle.pop(connection, None)
-        self._idle[connection] = None
-        if self._is_room_awaited:
-            self._tell_of_room()
+        for idle in (self._idle, self._shares[connection.share].idle):
+            idle.pop(connection, None)
+            idle[connection] = None
+        self._tell_of_room()
 
-    def became_busy(self) -> None:
-        """Record that a connection that was idle does something."""
-        self._tally.connections_changed(more_idle=-1)
+    def became_busy(self, connection: ServedConnection) -> None:
+        """Record that a connection does something."""
+        if connection.is_idle:
+            connection.is_idle = False
+            self._tally.connections_changed(more_idle=-1)
+            del self._idle[connection]
+            del self._shares[connection.share].idle[connection]
 
     def closed(self, connection: ServedConnection) -> None:
         """Remove a connection that has ended, once."""
+        self.became_busy(connection)
         self._all.discard(connection)
-        self._tally.connections_changed(more=-1, more_idle=-connection.is_idle)
-        connection.is_idle = False
-        self._idle.pop(connection, None)
+        share = self._shares[connection.share]
+        share.count -= 1
+        if not share.count:
+            del self._shares[connection.share]
+        self._tally.connections_changed(more=-1)
         self._tell_of_room()
         self._ending.look()
 
-    def _longest_idle(self) -> ServedConnection | None:
-        while self._idle:
-            connection = next(iter(self._idle))
-            if connection.is_idle:
-                return connection
-            del self._idle[connection]
-        return None
-
     def _tell_of_room(self) -> None:
-        if self._is_room_awaited and self._room_made is not None and self.has_room():
+        if self._is_room_awaited and self._room_made is not None:
+            self._is_room_awaited = False
             self._room_made()
 
     def _abort_all(self) -> None:

@@ -22,12 +22,14 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dragonfly_vortex.address import share_of
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.transport.socket_options import BACKLOG, SocketOptions, apply_listening_options
 from dragonfly_vortex.transport.tls import ServerTLS, TLSServerFactory
 from dragonfly_vortex.vortex.accept_balance import Turns
 from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
+from dragonfly_vortex.vortex.waiting_connections import WaitingConnections
 from dragonfly_vortex.wire import ErrorCode, ErrorReply
 
 __all__ = [
@@ -161,6 +163,7 @@ class VortexPort(tcp.Port):
         self._limited_log = LimitedLog(self.log, clock)
         self._registry = factory.connections
         self._registry.call_when_room(self._room_made)
+        self._waiting = WaitingConnections(clock, self._registry)
         self._is_full = False
         self._accepted = 0  # connections that have not ended
         self._was_polite = False  # the others have had their chance
@@ -190,10 +193,15 @@ class VortexPort(tcp.Port):
                 self._limited_log.error("no connection can be accepted: {reason}", reason=os.strerror(error.errno))
                 self._take_a_rest(_REST)
             return
-        try:
-            self._connect(connection, peer)
-        except Exception:  # a defect of ours: Twisted would close the port for it
-            self._limited_log.failure("a connection from {peer} could not be served", peer=peer[0])
+        share = share_of(peer[0])
+        if self._registry.has_room(share):
+            self._serve(connection, peer)
+            return
+        text = "{peer} has its share of the connections, the next one waits"
+        if not self._waiting.add((connection, peer), share):
+            text = "{peer} has its share of the connections and of those that wait, the next one is closed"
+        self._limited_log.info(text, peer=peer[0])
+        self._tell()
 
     def startListening(self) -> None:
         super().startListening()
@@ -208,6 +216,7 @@ class VortexPort(tcp.Port):
         if self._rest is not None:
             self._rest.cancel()
             self._rest = None
+        self._waiting.close()
         self._limited_log.close()
         super().connectionLost(reason)  # type: ignore[no-untyped-call] # Twisted's
         self._tell()
@@ -217,7 +226,7 @@ class VortexPort(tcp.Port):
         if self._turns is None:
             return
         if self.connected and not self.disconnecting and not self._is_full:
-            self._turns.tell(self._accepted)
+            self._turns.tell(self._accepted + len(self._waiting))
         else:
             self._turns.take_none()
 
@@ -225,6 +234,12 @@ class VortexPort(tcp.Port):
         """Accept no connection for a while."""
         self.pauseProducing()
         self._rest = IReactorTime(self.reactor).callLater(seconds, self._rested)
+
+    def _serve(self, connection: socket.socket, peer: tuple[str, int]) -> None:
+        try:
+            self._connect(connection, peer)
+        except Exception:  # a defect of ours: Twisted would close the port for it
+            self._limited_log.failure("a connection from {peer} could not be served", peer=peer[0])
 
     def _connect(self, connection: socket.socket, peer: tuple[str, int]) -> None:
         """Give a connection its protocol, unless there is no room for it."""
@@ -246,10 +261,13 @@ class VortexPort(tcp.Port):
             self.resumeProducing()
 
     def _room_made(self) -> None:
-        self._is_full = False
-        self._tell()
-        if self._rest is None:
-            self.resumeProducing()
+        while (accepted := self._waiting.next()) is not None:
+            self._serve(*accepted)
+        if self._is_full and self._registry.has_room():
+            self._is_full = False
+            self._tell()
+            if self._rest is None:
+                self.resumeProducing()
 
 
 @implementer(IServer)

@@ -26,6 +26,7 @@ from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dragonfly_vortex.address import share_of
 from dragonfly_vortex.errors import (
     LocalProtocolError,
     NotStored,
@@ -88,11 +89,16 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
     :param store: where pieces come from.
     :param settings: what all connections have in common.
     :param connections: all connections.
+    :param share: to which of their shares this one counts; empty for none.
     """
 
     transport: IConnectionTransport
 
-    def __init__(self, store: IPieceStore, settings: ServerSettings, connections: ConnectionRegistry) -> None:
+    def __init__(
+        self, store: IPieceStore, settings: ServerSettings, connections: ConnectionRegistry, share: str = ""
+    ) -> None:
+        self.share = share
+        """To which share of the connections this one counts; empty for none."""
         self.is_idle = False
         """Whether the connection waits for its next request. A new one is not idle before :data:`_FIRST_WORD`."""
         self._store = store
@@ -390,9 +396,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
     def _enter(self, phase: _Phase, timeout: float) -> None:
         """Enter another phase than waiting for a request, for at most that many seconds without progress."""
         self._phase = phase
-        if self.is_idle:
-            self.is_idle = False
-            self._connections.became_busy()
+        self._connections.became_busy(self)
         self.setTimeout(timeout)
 
     def _become_idle(self, timeout: float) -> None:
@@ -417,10 +421,11 @@ class VortexServerFactory(Factory):
         self.connections = connections
 
     def buildProtocol(self, addr: IAddress | None) -> VortexServerProtocol | None:
-        if not self.connections.make_room():
+        share = share_of(str(getattr(addr, "host", "")))
+        if not self.connections.make_room(share):
             text = "no room for {peer}: all {count} connections are busy"
             self.connections.limited_log.warn(text, peer=addr, count=len(self.connections))
             return None
-        protocol = VortexServerProtocol(self.store, self.settings, self.connections)
+        protocol = VortexServerProtocol(self.store, self.settings, self.connections, share)
         protocol.factory = self
         return protocol

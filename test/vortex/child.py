@@ -55,15 +55,24 @@ class Child:
     :param address: host and port.
     :param receive_buffer: bytes of the socket's receive buffer; None leaves it to the kernel.
     :param tls: speak TLS, and believe every certificate.
+    :param source: the IP address that it comes from; None leaves it to the kernel.
     """
 
-    def __init__(self, address: tuple[str, int], receive_buffer: int | None = None, tls: bool = False) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        receive_buffer: int | None = None,
+        tls: bool = False,
+        source: str | None = None,
+    ) -> None:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         if receive_buffer is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         sock.settimeout(_PATIENCE)
         try:
+            if source is not None:
+                sock.bind((source, 0))
             sock.connect(address)
             if tls:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -153,9 +153,9 @@ class ServingInMemory(SynchronousTestCase):
         connections = ConnectionRegistry(self.clock, max_connections=max_connections, idle_timeout=30.0)
         return VortexServerFactory(self.store, settings, connections)
 
-    def connect(self) -> tuple[VortexServerProtocol, StringTransport]:
-        """A connection in memory."""
-        protocol = self.parent.buildProtocol(None)
+    def connect(self, host: str = "") -> tuple[VortexServerProtocol, StringTransport]:
+        """A connection in memory, from an address or none."""
+        protocol = self.parent.buildProtocol(IPv4Address("TCP", host, 1) if host else None)
         if protocol is None:
             self.fail("expected a connection")
         transport = StringTransport()

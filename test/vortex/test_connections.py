@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.address import share_of
 from dragonfly_vortex.errors import StorageFailure
 from dragonfly_vortex.wire import PieceKind
 from test.vortex.child import request_bytes
@@ -151,6 +153,58 @@ class RoomTests(ServingInMemory):
             protocol, _ = self.connect()
             protocol.dataReceived(request_bytes(0))
         self.assertIsNone(self.parent.buildProtocol(None))
+
+    def test_share(self) -> None:
+        """An address has at most half of the connections that the others leave, an IPv6 network of 64 bits too."""
+        self.parent = self.parent_for(max_connections=8)
+        connections = self.parent.connections
+        self.store.waiting = []
+        for host in ["192.0.2.1"] * 4 + ["2001:db8::1", "2001:db8::2"]:
+            self.assertTrue(connections.has_room(share_of(host)))
+            self.connect(host)[0].dataReceived(request_bytes(0))
+        for host in ("192.0.2.1", "::ffff:192.0.2.1", "2001:db8::3"):
+            self.assertFalse(connections.has_room(share_of(host)))
+        for host in ("192.0.2.2", "127.0.0.1"):
+            self.assertTrue(connections.has_room(share_of(host)))
+            self.connect(host)[0].dataReceived(request_bytes(0))
+        self.assertFalse(connections.has_room(share_of("127.0.0.1")))
+
+    def test_share_at_its_own_expense(self) -> None:
+        """An address that has its share makes room with its own idle connection, not with that of another."""
+        self.parent = self.parent_for(max_connections=4)
+        other, other_transport = self.connect("192.0.2.2")
+        other.dataReceived(request_bytes(0))
+        first, first_transport = self.connect("192.0.2.1")
+        first.dataReceived(request_bytes(0))
+        self.store.waiting = []
+        second, _ = self.connect("192.0.2.1")
+        self.assertEqual([first_transport.disconnecting, other_transport.disconnecting], [True, False])
+        self.lose(first)
+        made: list[None] = []
+        self.parent.connections.call_when_room(lambda: made.append(None))
+        second.dataReceived(request_bytes(0))
+        self.assertFalse(self.parent.connections.has_room("192.0.2.1"))
+        self.lose(second)
+        self.assertEqual(len(made), 1)
+        self.assertTrue(self.parent.connections.has_room("192.0.2.1"))
+
+    def test_share_without_a_listener(self) -> None:
+        """Where no listener can let a connection wait, an address gets more than its share while there is room."""
+        self.store.waiting = []
+        for _ in range(2):
+            self.connect("192.0.2.1")[0].dataReceived(request_bytes(0))
+        self.assertIsNone(self.parent.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1)))
+
+    def test_slow_requests(self) -> None:
+        """Connections whose requests come a byte at a time count as idle: they make room for others."""
+        slow = [self.connect() for _ in range(2)]
+        request = request_bytes(0)
+        for at in range(4):
+            for protocol, _ in slow:
+                protocol.dataReceived(request[at : at + 1])
+            self.clock.advance(1.0)
+        self.connect("192.0.2.1")
+        self.assertEqual([transport.disconnecting for _, transport in slow], [True, False])
 
     def test_drain_twice(self) -> None:
         """Every waiting caller learns of the end, and one that has given up waiting aborts nothing."""

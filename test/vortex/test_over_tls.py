@@ -395,7 +395,8 @@ class EndTests(TLSTestCase):
     async def test_no_room_without_a_listener(self) -> None:
         """A factory that makes no protocol has the connection closed, and nothing in the log."""
         factory = self.factory(self.shelf(8 * MIB), max_connections=0)
-        factory.connections.has_room = lambda: True  # type: ignore[method-assign]  # as a listener that does not ask
+        # As a listener that does not ask.
+        factory.connections.has_room = lambda share="": True  # type: ignore[method-assign]
         port = self.serve_identity(factory, self.peer.identity())
         connection = await self.plain_socket(port)
         self.assertEqual(await deferToThread(_read_to_the_end, connection), b"")

@@ -21,7 +21,15 @@ from zope.interface.verify import verifyObject
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.transport.socket_options import SocketOptions, plain_socket
 from dragonfly_vortex.vortex.accept_balance import Turns, shared_counts
-from dragonfly_vortex.vortex.server import TCPServer, VortexPort, address_of, listening_socket, tls_expected
+from dragonfly_vortex.vortex.server import (
+    SharedSocket,
+    TCPServer,
+    VortexPort,
+    address_of,
+    listening_socket,
+    tls_expected,
+)
+from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
 from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceKind, PieceRequest, Vortex
 from test.vortex.child import Child, request_bytes
 from test.vortex.serving import REACTOR, ServingTestCase, connection_of
@@ -183,6 +191,82 @@ class RoomTests(ServingTestCase):
         tries = [event["reason"] for event in observer if event.get("log_level") is LogLevel.error]
         self.assertTrue(1 <= len(tries) <= 5, f"{len(tries)} tries")
         self.assertEqual(set(tries), {"Too many open files"})
+
+
+class _FromElsewhere(socket.socket):
+    """A listening socket on which connections from 127.0.0.N seem to come from 192.0.2.N."""
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        """Accept a connection."""
+        connection, (host, port) = super().accept()
+        return connection, (host.replace("127.0.0.", "192.0.2."), port)
+
+
+class ShareTests(ServingTestCase):
+    """The connections that one address has, and those of others beside them."""
+
+    def serve_elsewhere(self, factory: VortexServerFactory) -> tuple[str, int]:
+        """Serve children of other machines until the test ends; the address."""
+        options = SocketOptions()
+        listening = _FromElsewhere(fileno=listening_socket("127.0.0.1", 0, options).detach())
+        listening.setblocking(False)
+        shared = SharedSocket(socket=listening)
+        server = TCPServer(IReactorFDSet(REACTOR), factory, ip="127.0.0.1", port=0, options=options, shared=shared)
+        address = cast(IPv4Address, server.start())
+        self.addCleanup(server.stop, 0)
+        self.server = server
+        return address.host, address.port
+
+    async def child_of(self, address: tuple[str, int], source: str) -> Child:
+        """A child of that machine, with a small receive buffer, which is closed when the test ends."""
+        child = await deferToThread(Child, address, 64 * KIB, source=source)
+        self.addCleanup(child.close)
+        return child
+
+    async def test_slow_readers(self) -> None:
+        """However many connections an address has that do not read, a child of another one is answered at once."""
+        store = self.shelf(64 * MIB, 10)
+        factory = self.factory(store, max_connections=8, idle_timeout=600.0)
+        address = self.serve_elsewhere(factory)
+        slow = [await self.child_of(address, "127.0.0.2") for _ in range(20)]
+        for child in slow:
+            await deferToThread(child.ask, 0)
+        await self.until(lambda: factory.settings.tally.pieces_under_way >= 4)
+        other = await self.child_of(address, "127.0.0.3")
+        await deferToThread(other.ask, 1)
+        self.assertEqual((await deferToThread(other.reply)).content, store.content(1))
+        self.assertEqual(factory.settings.tally.pieces_under_way, 4)
+
+    async def test_many_of_one_address(self) -> None:
+        """Many children behind one address, with little room, are all answered, in their order."""
+        store = self.shelf(64 * MIB, 100 * KIB)
+        factory = self.factory(store, max_connections=4)
+        address = self.serve_elsewhere(factory)
+        busy = await self.child_of(address, "127.0.0.2")
+        await deferToThread(busy.ask, 0)
+        await deferToThread(busy.receive, 1)
+
+        def fetch() -> bool:
+            child = Child(address, source="127.0.0.2")
+            try:
+                child.ask(1)
+                return child.reply().content == store.content(1)
+            finally:
+                child.close()
+
+        self.assertEqual(await gatherResults([deferToThread(fetch) for _ in range(50)]), [True] * 50)
+
+    async def test_waiting_at_the_end(self) -> None:
+        """Connections that wait are closed when the port is."""
+        store = self.shelf(64 * MIB)
+        factory = self.factory(store, max_connections=2)
+        address = self.serve_elsewhere(factory)
+        busy, waiting = [await self.child_of(address, "127.0.0.2") for _ in range(2)]
+        await deferToThread(busy.ask, 0)
+        await self.until(lambda: factory.settings.tally.pieces_under_way)
+        stopped = self.server.stop(0)
+        self.assertEqual(await deferToThread(waiting.end), b"")
+        await stopped
 
 
 class SharedTests(ServingTestCase):
