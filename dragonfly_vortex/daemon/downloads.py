@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -16,17 +15,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.address import ParentAddress
-from dragonfly_vortex.config import Config, client_tls
+from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.door import IPeerReactor
+from dragonfly_vortex.daemon.exchanged_parents import ExchangedParents
 from dragonfly_vortex.daemon.logs import TransferLog
 from dragonfly_vortex.daemon.shared_download import OnPiece, ReportingTarget, SharedDownload, Wishes
 from dragonfly_vortex.daemon.shared_parents import SharedParents
 from dragonfly_vortex.daemon.sources import Sources
 from dragonfly_vortex.daemon.transfers import Transfer, Transfers
 from dragonfly_vortex.deferreds import failures_of
-from dragonfly_vortex.errors import NoParentKnown, NotStored, PoolClosed, SourceError, VortexError
+from dragonfly_vortex.errors import NoParentKnown, NotStored, PoolClosed, VortexError
 from dragonfly_vortex.events import DownloadEvent, OnEvent
-from dragonfly_vortex.geometry import piece_count, piece_length_for
+from dragonfly_vortex.geometry import piece_count
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import (
     ArrivedPiece,
@@ -41,7 +41,6 @@ from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.source_choice import REASONS
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 from dragonfly_vortex.transport.endpoints import Dial
-from dragonfly_vortex.transport_table import GRPC
 from dragonfly_vortex.wire import PieceKind
 
 if TYPE_CHECKING:
@@ -54,9 +53,6 @@ _T = TypeVar("_T")
 
 _THREADS = 10
 """Threads in which all downloads together hash and write, as many as a reactor has by itself."""
-
-_SMALL = 4 * 1024 * 1024
-"""Bytes of a task up to which the source is asked without a scheduler, as by the reference (``task.rs``)."""
 
 _Key = tuple[PieceKind, str]
 
@@ -112,6 +108,8 @@ class Downloads:
         self._pool: DaemonThreadPool | None = None
         self._is_stopped = False  # no download begins
         self._is_closed = False  # the downloads have ended, and no thread is started
+        self.grpc_port: Callable[[], int | None] = lambda: None
+        """Gives the port of this peer's gRPC door, for the exchange of peers; None where there is none."""
         self.membership: Membership | None = None
         """What registers downloads with schedulers; None while there is nothing like that."""
 
@@ -281,6 +279,8 @@ class Downloads:
         negotiation, config = parents.negotiation, parents.config.download
         source = self.sources.add(parents, request)
         scheduled: ScheduledParents | None = None
+        exchanged = self._exchange(parents, request, has_source=bool(source))
+        announcer = negotiation.announcers.get if exchanged is None else exchanged.announcer
         try:
             own = [ParentAddress.from_text(parent) for parent in request.parents]
             for parent in own:
@@ -288,6 +288,7 @@ class Downloads:
             named = [str(parent) for parent in (*config.parents, *own)]
             scheduled = await self._register(parents, request, source)
             if scheduled is not None:
+                scheduled.announcer = announcer
                 self._scheduled[request.kind, request.task_id] = scheduled
                 if not named:
                     await scheduled.answer()
@@ -319,7 +320,7 @@ class Downloads:
                 parents=[*named, source] if source else named,
                 target=ReportingTarget(target, running.arrived),
                 digest=request.digest,
-                announcers=negotiation.announcers,
+                announcers={each: found for each in (*named, source) if each and (found := announcer(each))},
                 concurrent_piece_count=config.concurrent_piece_count,
                 late_after=config.piece_timeout,
                 source=source,
@@ -331,6 +332,8 @@ class Downloads:
             transfer.follow(download.under_way, source)
             if scheduled is not None:
                 scheduled.follow(download)
+            if exchanged is not None:
+                exchanged.follow(download, named)
             self._fetching.add(download)
             try:
                 await download.start()
@@ -346,8 +349,24 @@ class Downloads:
                 scheduled.finish()
         finally:
             self._scheduled.pop((request.kind, request.task_id), None)
+            if exchanged is not None:
+                exchanged.end()
             if source:
                 negotiation.remove_source(source, request.task_id)
+
+    def _exchange(self, parents: SharedParents, request: TaskRequest, *, has_source: bool) -> ExchangedParents | None:
+        """The part of a download in the exchange of peers; None where the peer takes no part."""
+        if not parents.config.discovery.peer_exchange:
+            return None
+        return ExchangedParents(
+            parents.config,
+            request,
+            parents.negotiation,
+            self.grpc_port(),
+            self._reactor,
+            self.in_thread,
+            asks_children=not has_source,
+        )
 
     def _report(
         self, request: TaskRequest, transfer: Transfer, scheduled: ScheduledParents | None, event: DownloadEvent
@@ -368,41 +387,12 @@ class Downloads:
         return [count for count in found if count is not None]
 
     async def _register(self, parents: SharedParents, request: TaskRequest, source: str) -> ScheduledParents | None:
-        """Have schedulers offer parents, if there are schedulers, and the task is not a very small one."""
-        membership, origin = self.membership, request.origin
-        if membership is None or request.kind is PieceKind.CACHE:
+        """Have schedulers offer parents, if there are schedulers."""
+        if self.membership is None or request.kind is PieceKind.CACHE:
             return None
-        content_length = piece_length = None
-        if source:
-            with suppress(SourceError):  # a request for a piece shows why
-                content_length = (await parents.negotiation.stat_source(source, request.task_id)).content_length
-        if content_length is not None:
-            if content_length <= _SMALL and not request.must_ask_scheduler:
-                return None
-            wanted = origin.piece_length if origin is not None else None
-            piece_length = wanted or piece_length_for(content_length)
-        from dragonfly_vortex.cluster.requests import TaskAnnouncement
-        from dragonfly_vortex.daemon.scheduled_parents import ScheduledParents
+        from dragonfly_vortex.daemon.scheduled_parents import register
 
-        return ScheduledParents(
-            membership,
-            TaskAnnouncement(
-                kind=request.kind,
-                task_id=request.task_id,
-                origin=origin,
-                content_length=content_length,
-                piece_length=piece_length,
-                digest=request.digest or "",
-                headers=tuple(request.headers.items()),
-                priority=request.priority,
-                need_back_to_source=request.must_ask_source,
-                concurrent_piece_count=parents.config.download.concurrent_piece_count,
-                is_replica=request.is_pinned,
-            ),
-            parents.negotiation,
-            scheme=GRPC.schemes[client_tls(parents.config).authority is not None],
-            source=source,
-        )
+        return await register(self.membership, parents.config, parents.negotiation, request, source)
 
     def in_thread(self, function: Callable[[], _T], /) -> Deferred[_T]:
         """

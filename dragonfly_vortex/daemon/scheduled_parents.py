@@ -10,6 +10,8 @@ in turn, at the address that the scheduler has for its host.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
@@ -18,22 +20,68 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.address import LEAST_PORT, ParentAddress, plain_ip
 from dragonfly_vortex.cluster.requests import CandidateParent, FinishedPiece, TaskAnnouncement
+from dragonfly_vortex.config import Config, client_tls
 from dragonfly_vortex.downloaders.factory import Negotiation
-from dragonfly_vortex.errors import WrongTransport
+from dragonfly_vortex.errors import SourceError, WrongTransport
 from dragonfly_vortex.events import DownloadEvent, ParentDropped, PieceKept, Waiting
+from dragonfly_vortex.geometry import piece_length_for
+from dragonfly_vortex.interfaces import IPieceAnnouncer
+from dragonfly_vortex.model import TaskRequest
 from dragonfly_vortex.task.download import TaskDownload
+from dragonfly_vortex.transport_table import GRPC
 from dragonfly_vortex.wire.messages import printable
 
 if TYPE_CHECKING:
     from dragonfly_vortex.cluster.membership import Membership
 
-__all__ = ["ScheduledParents"]
+__all__ = ["ScheduledParents", "register"]
+
+_SMALL = 4 * 1024 * 1024
+"""Bytes of a task up to which the source is asked without a scheduler, as by the reference (``task.rs``)."""
 
 _MOST_OFFERED = 64
 """Parents of one offer that are asked. A scheduler offers some twenty at the most."""
 
 _MOST_CHILDREN = 16
 """Children of one download that are asked in turn, as many as a scheduler offers parents at the most by itself."""
+
+
+async def register(
+    membership: Membership, config: Config, negotiation: Negotiation, request: TaskRequest, source: str
+) -> ScheduledParents | None:
+    """
+    Have schedulers offer parents for a download.
+
+    :param membership: registers it.
+    :param config: the peer's configuration.
+    :param negotiation: prepares to speak to parents.
+    :param source: the address of the source, which says how long the task is; empty for none.
+    :returns: None for a very small task of a source: no scheduler is asked.
+    """
+    content_length = piece_length = None
+    if source:
+        with suppress(SourceError):  # a request for a piece shows why
+            content_length = (await negotiation.stat_source(source, request.task_id)).content_length
+    if content_length is not None:
+        if content_length <= _SMALL and not request.must_ask_scheduler:
+            return None
+        wanted = request.origin.piece_length if request.origin is not None else None
+        piece_length = wanted or piece_length_for(content_length)
+    announcement = TaskAnnouncement(
+        kind=request.kind,
+        task_id=request.task_id,
+        origin=request.origin,
+        content_length=content_length,
+        piece_length=piece_length,
+        digest=request.digest or "",
+        headers=tuple(request.headers.items()),
+        priority=request.priority,
+        need_back_to_source=request.must_ask_source,
+        concurrent_piece_count=config.download.concurrent_piece_count,
+        is_replica=request.is_pinned,
+    )
+    scheme = GRPC.schemes[client_tls(config).authority is not None]
+    return ScheduledParents(membership, announcement, negotiation, scheme=scheme, source=source)
 
 
 class ScheduledParents:
@@ -56,6 +104,8 @@ class ScheduledParents:
         """The parents that are offered now."""
         self.reason = ""
         """Why there are none."""
+        self.announcer: Callable[[str], IPieceAnnouncer | None] = negotiation.announcers.get
+        """Gives the announcer of a parent."""
         self._negotiation = negotiation
         self._scheme = scheme
         self._source = source
@@ -82,7 +132,7 @@ class ScheduledParents:
         """Change the parents of a download from now on."""
         self._download = download
         for address in self._children:
-            download.add_parent(address, self._negotiation.announcers.get(address))
+            download.add_parent(address, self.announcer(address))
 
     def meet(self, host_id: str) -> None:
         """
@@ -112,7 +162,7 @@ class ScheduledParents:
             return
         self._children.append(address)
         if self._download is not None:
-            self._download.add_parent(address, self._negotiation.announcers.get(address))
+            self._download.add_parent(address, self.announcer(address))
 
     def on_event(self, event: DownloadEvent) -> None:
         """Report an event of the download to the scheduler, as far as it concerns that."""
@@ -169,7 +219,7 @@ class ScheduledParents:
             self.reason = "the scheduler offers no parent that can be asked"
         if self._download is not None:
             for address in self.addresses:
-                self._download.add_parent(address, self._negotiation.announcers.get(address))
+                self._download.add_parent(address, self.announcer(address))
             for address in before:  # later: a download without any parent fails
                 if address not in self.addresses and address not in self._children:
                     self._download.remove_parent(address)

@@ -211,6 +211,7 @@ class VortexService(Service):
         collection = GarbageCollection(store.directory, self.reactor, gc.interval, policy_of(gc.policy))
         store.room = Room(store.directory, policy_of(gc.policy), is_made=gc.enable)
         downloads = Downloads(self.config, self.reactor, store, task_metrics, self._dial)
+        downloads.grpc_port = partial(self._port_of, GRPC.name)
         tasks = LocalTasks(self.config, self.reactor, store, downloads)
         settings = DoorSettings(
             config=self.config,

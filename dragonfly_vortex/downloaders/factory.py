@@ -22,7 +22,14 @@ from dragonfly_vortex.interfaces import IDownloader, IPieceAnnouncer
 from dragonfly_vortex.model import NO_CREDENTIALS, Credentials, ListedFile, Origin, SourceStat
 from dragonfly_vortex.peer_exchange import PeerExchange
 from dragonfly_vortex.transport.ratelimit import TokenBucket
-from dragonfly_vortex.transport_table import BEST, SOURCES, Transport, load_code, transports_named
+from dragonfly_vortex.transport_table import (
+    BEST,
+    SOURCES,
+    Transport,
+    load_code,
+    transport_of_address,
+    transports_named,
+)
 
 if TYPE_CHECKING:  # the command loads the reactor later, without TLS where it can, and has no metrics
     from dragonfly_vortex.downloaders.http import SourceDownloader
@@ -199,6 +206,19 @@ class Negotiation:
                 self._makers[own.name] = prepare(self._config, self._reactor)
             learn = partial(self._learn, str(parent))
             self.announcers[str(parent)] = self._makers[own.name](parent, learn, self._exchange)
+
+    def announcer(self, parent: str, exchange: PeerExchange) -> IPieceAnnouncer | None:
+        """
+        The announcer of a parent for one download.
+
+        :param parent: the address of one that has been added.
+        :param exchange: that download's exchange of peers with its parents.
+        :returns: None for a parent that announces nothing.
+        """
+        make = self._makers.get(transport_of_address(parent).name)
+        if make is None or parent not in self.announcers:
+            return self.announcers.get(parent)
+        return make(ParentAddress.from_text(parent), partial(self._learn, parent), exchange)
 
     def add_source(
         self,
