@@ -93,7 +93,7 @@ class Commits:
             self._finish(self._drops, self._target.drop(dropped))
 
     def _kept(self, _: None, response: DownloadPieceResponse, parent: str, seconds: float) -> None:
-        """A piece has been committed; what has become known since may have shown that it is wrong."""
+        """Report a committed piece, unless the plan has learned meanwhile that it is wrong."""
         if self._plan.has(response.metadata.number):
             self._reporter.keep(
                 self._plan,
@@ -110,14 +110,14 @@ class Commits:
         self._plan.record_lost(number)
 
     def _finish(self, under_way: set[Deferred[None]], change: Deferred[None]) -> None:
-        """The download ends no sooner than what has been begun at its target, and fails with it."""
+        """Keep the download from ending before a change of its target; it fails if the change fails."""
         under_way.add(change)
         change.addBoth(self._finished, under_way, change)
         if change in under_way:  # or else the steps that follow are about to be taken in any case
             change.addCallback(self._go_on)
 
     def _finished(self, result: Failure | None, under_way: set[Deferred[None]], change: Deferred[None]) -> None:
-        """Something has been done at the target, or could not be."""
+        """End a change of the target; a failed one ends the download."""
         under_way.discard(change)
         if isinstance(result, Failure):
             self._fail(result)

@@ -60,7 +60,7 @@ class WriteBack:
 
     def add(self, start: int, end: int) -> Deferred[None]:
         """
-        Bytes have been written to the file.
+        Count bytes that were written to the file.
 
         :param start: of the first of them.
         :param end: behind the last of them.
@@ -93,11 +93,11 @@ class WriteBack:
         done.addBoth(self._ran, length)
 
     def _is_going_on(self) -> bool:
-        """Whether what a thread does is wanted still. Called in the thread."""
+        """Whether the work of a thread is still wanted. Called in the thread."""
         return not self._is_stopped
 
     def _ran(self, result: Failure | None, length: int) -> None:
-        """Some more is on the disk, or will never be."""
+        """Handle the end of a thread: more of the file is on the disk, or the disk has failed."""
         self.waiting -= length
         if isinstance(result, Failure):
             self.error = result.value
@@ -105,7 +105,7 @@ class WriteBack:
         self._let_go()
 
     def _let_go(self) -> None:
-        """Tell those that were held back, if they need not be."""
+        """Fire the Deferreds of requests that were held back, if the disk has caught up."""
         if self.is_behind and self.error is None and not self._is_stopped:
             return
         held_back, self._held_back = self._held_back, []
@@ -154,7 +154,7 @@ class Allocation:
         self._run()
 
     def skip(self, end: int) -> None:
-        """There is room up to there, without anything being done here."""
+        """Record that there is room up to an offset, without allocating it."""
         self._allocated = max(self._allocated, end)
 
     def stop(self) -> Deferred[None]:
@@ -177,7 +177,7 @@ class Allocation:
             made.addBoth(self._made, end)
 
     def _made(self, result: Failure | None, end: int) -> None:
-        """There is room up to there, or none to be had."""
+        """Handle the end of a thread: room was allocated, or there is none."""
         if isinstance(result, Failure):
             self._is_over = True
             if result.check(OSError) is None:
@@ -206,7 +206,7 @@ class Reservation:
 
     def ask(self, content_length: int | None) -> BaseException | None:
         """
-        Have room reserved, unless that is being done or has been done. A few bytes need none.
+        Reserve the room in a thread, unless a thread has begun to. A few bytes need none.
 
         :param content_length: bytes of the whole, as far as is known now.
         :returns: why there is no room for that; None where there is, or that is not known.
@@ -225,7 +225,7 @@ class Reservation:
         return stopped
 
     def _ended(self, result: Failure | None, content_length: int) -> None:
-        """There is room, or none."""
+        """Handle the end of a thread: the room is reserved, or there is none."""
         if isinstance(result, Failure):
             self._refusal = result.value
         else:

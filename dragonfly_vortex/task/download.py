@@ -258,7 +258,7 @@ class TaskDownload:
             self._trials = self._new_trials()
 
     async def _attempt(self, started: float) -> DownloadedTask:
-        """Open, fetch, verify and publish; and whatever happens, tidy up."""
+        """Open the target, fetch, verify and publish; close the target in any case."""
         try:
             found = await outlast(self._target.open())
             digest = self.digest or (found.task.digest if found.task is not None else "")
@@ -313,7 +313,7 @@ class TaskDownload:
         return stat.version != found.task.source_version
 
     async def _begin(self, fetcher: Fetcher, found: Found, digest: str) -> None:
-        """Begin with what is there; pieces that do not go together are dropped."""
+        """Begin with the pieces at the target; drop those that contradict each other."""
         plan, refused = fetcher.plan, []
         if found.task is not None:
             plan.learn_layout(STORAGE, found.task.content_length, found.task.piece_length)
@@ -413,7 +413,7 @@ class TaskDownload:
 
     async def _drop(self, numbers: Sequence[int], reason: str = "") -> None:
         """
-        Have pieces dropped that are no good.
+        Drop wrong pieces from the target.
 
         :param reason: why, for the log and the event, where no parent is the reason.
         """

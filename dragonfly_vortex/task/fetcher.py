@@ -137,7 +137,7 @@ class Fetcher:
         self._advance()
 
     def choose_anew(self) -> None:
-        """What is wanted first has changed."""
+        """Choose the next requests again, because other pieces are wanted first."""
         self._advance()
 
     async def fetch(self) -> str:
@@ -160,7 +160,7 @@ class Fetcher:
         await outlast(self._requests.stop())
 
     async def end(self) -> None:
-        """Leave nothing behind: no request, no thread at work; in spite of a cancellation."""
+        """End all work: no request, no thread at work; in spite of a cancellation."""
         self._turn = None
         self._inquiries.stop()
         if self._unsubscribe is not None:
@@ -178,7 +178,7 @@ class Fetcher:
 
     def _advance(self, record: Callable[[], None] = lambda: None) -> None:
         """
-        Do all that can be done now that something has changed. What changes in the course of it comes after it, in the
+        Take steps until nothing more can be done now. What changes in the course of it comes after it, in the
         same loop.
 
         :param record: records what has changed.
@@ -286,17 +286,17 @@ class Fetcher:
         return self._turn is not None and not self._turn.called
 
     def _end_turn(self, failure: Failure | None = None) -> None:
-        """Nothing more is to be done in this turn. It fires when all that has happened by now is recorded."""
+        """End the turn: no further step is taken in it. It fires when all that has happened by now is recorded."""
         if self._turn is not None:
             self._ended = partial(_fire, self._turn, failure)
             self._turn = None
 
     def _fail(self, failure: Failure) -> None:
-        """Something that goes on beside the requests has failed: the turn ends with it."""
+        """End the turn with a failure that belongs to no request: the turn ends with it."""
         self._advance(partial(self._end_turn, failure))
 
     def _tick(self) -> None:
-        """See how far the requests are, and what time has changed."""
+        """Report the progress of the requests, and advance the time of the plan."""
         now = self._reactor.seconds()
         self._running_time.tick(now)
         self.plan.advance(self._time())
@@ -316,16 +316,16 @@ class Fetcher:
     # -- answers -------------------------------------------------------------------------------------------------------
 
     def _answered(self, answer: Answer) -> None:
-        """A request has ended."""
+        """Handle the end of a request."""
         self._advance(partial(self._record, answer))
 
     def _record(self, answer: Answer) -> None:
-        """Record what has become of a request, and do with its piece what follows."""
+        """Record the outcome of a request, and commit, keep or release its piece."""
         self._record_in_plan(answer)
         self._commit_or_release(answer)
 
     def _record_in_plan(self, answer: Answer) -> None:
-        """Tell the plan what has become of a request."""
+        """Record the outcome of a request in the plan."""
         request, result = answer.request, answer.result
         if not self.plan.choice.is_under_way(request):
             return  # it was given up with the plan before this one
@@ -386,7 +386,7 @@ class Fetcher:
         return Failure(error)
 
     def _record_present(self, metadata: PieceMetadata) -> None:
-        """A piece is there without this download having fetched it."""
+        """Record a piece that another download has put to the target."""
         try:
             self.plan.record_present(metadata)
         except PieceRefused as refusal:
@@ -401,7 +401,7 @@ class Fetcher:
             self._unsubscribe = self._target.subscribe(self._look_again)
 
     def _look_again(self) -> None:
-        """What other downloads were fetching may be there, or may not come from there any more."""
+        """Look for pieces that other downloads have fetched, or fetch no more."""
         self._look_again_at = self._reactor.seconds() + LOOK_AGAIN
         self.plan.pieces.take_from_others()
         self._advance()

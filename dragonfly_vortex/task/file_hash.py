@@ -149,7 +149,7 @@ class GrowingHash:
         return min(_THREADS, -(-self._hash.untaken // _WINDOW))
 
     def _ran(self, result: Failure | None, hash_: SharedHash) -> None:
-        """A thread has ended; that counts unless all has been forgotten meanwhile."""
+        """Handle the end of a thread, unless the hash has begun anew meanwhile."""
         self._at_work -= 1
         if isinstance(result, Failure) and hash_ is self._hash:
             self.error = self.error or result.value
@@ -186,7 +186,7 @@ class SharedHash:
 
     def grow(self, length: int) -> None:
         """
-        More is there.
+        Record that the file has grown.
 
         :param length: bytes from the first one on that will not change any more.
         """
@@ -239,13 +239,13 @@ class SharedHash:
             return start, self._taken
 
     def _is_turn(self, start: int) -> bool:
-        """Wait until all has been hashed up to there; whether that came to pass."""
+        """Wait until all bytes up to an offset are hashed; False if the hash was stopped before."""
         with self._changed:
             self._changed.wait_for(lambda: self.hashed == start or self._is_stopped)
             return not self._is_stopped
 
     def _go_on(self, end: int) -> None:
-        """All has been hashed up to there."""
+        """Record that all bytes up to an offset are hashed."""
         with self._changed:
             self.hashed = end
             self._changed.notify_all()

@@ -134,7 +134,7 @@ class Layout:
         return (self.prefix - 1) * self.piece_length + self.verified[self.prefix - 1].length
 
     def is_something_behind(self, number: int) -> bool:
-        """Whether an honest parent has sent a piece after this one."""
+        """Whether an honest parent has sent a later piece."""
         return any(parent.last > number and parent.is_honest for parent in self._parents.values())
 
     # -- vouchers ------------------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ class Layout:
     # -- what changes it -----------------------------------------------------------------------------------------------
 
     def add(self, number: int, piece: VerifiedPiece) -> None:
-        """A piece has been verified. The first one makes the piece length known, a shorter one the end."""
+        """Add a verified piece. The first one makes the piece length known, a shorter one the end."""
         if self.piece_length is None:
             self.piece_length = piece.length
         if piece.length < self.piece_length or not piece.length:

@@ -129,7 +129,7 @@ class Output:
 
     @contextlib.contextmanager
     def _told_as_output_error(self) -> Iterator[None]:
-        """Name the target in what the system says."""
+        """Turn the system's errors into errors that name the target."""
         try:
             yield
         except FileExistsError as error:
@@ -188,7 +188,7 @@ class OutputTarget:
         return self._output.open(), MOST_UNWRITTEN if self._sync else max(MOST_UNWRITTEN, free_run())
 
     def _opened(self, opened: tuple[Found, int]) -> Found:
-        """The file is open."""
+        """Take over the file that a thread has opened."""
         found, most = opened
         # Without sync nothing waits for the disk in the end: it is given work only when the kernel would begin soon.
         least = WORTH_A_THREAD if self._sync else most // 2
@@ -217,7 +217,7 @@ class OutputTarget:
         return written.addErrback(self._cannot_be_written)
 
     def _cannot_be_written(self, failure: Failure) -> None:
-        """The disk has failed."""
+        """Fail the download, because the disk has failed."""
         error = cast(BaseException, failure.value)  # a Failure that an errback gets has one
         raise self.failure(f"cannot be written: {reason_of(error)}") from error
 
@@ -237,7 +237,7 @@ class OutputTarget:
         return self._stop_writing().addCallback(lambda _: self._publish(content_length))
 
     def _publish(self, content_length: int) -> Deferred[None]:
-        """No thread writes any more. The kernel tells of a failing disk once: if it has, the file is no good."""
+        """Publish the file, unless a thread has seen that the disk fails, which the kernel reports only once."""
         if self._write_back is not None and self._write_back.error is not None:
             return fail(self._write_back.error).addErrback(self._cannot_be_written)
         return self._in_thread(lambda: self._output.publish(content_length))
@@ -246,7 +246,7 @@ class OutputTarget:
         return self._stop_writing().addCallback(lambda _: self._in_thread(self._output.close))
 
     def _stop_writing(self) -> Deferred[None]:
-        """Let go of the file."""
+        """End the threads that write to the file."""
         return succeed(None) if self._write_back is None else self._write_back.stop()
 
     def forget(self) -> None:

@@ -341,7 +341,7 @@ class Parent(Struct, kw_only=True, eq=False):
         return is_inquiry
 
     def wait_no_longer(self) -> None:
-        """Neither a pause nor an announcement of it is waited for any more."""
+        """End the wait for a pause or an announcement of this parent."""
         self.retry_at = self.look_again_at = None
         self.is_announcing = False
 

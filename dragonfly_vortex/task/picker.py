@@ -267,7 +267,7 @@ class Choice:
         self._orphans.update(number for number in numbers & self.returned if not self._may_be_had(number))
 
     def _look_at_source(self, number: int) -> None:
-        """What other parents had from a number on may be for the source now."""
+        """Let the source be asked again for pieces from a number on, which other parents had."""
         if self._source is not None:
             self._source.look_again(number)
 

@@ -42,7 +42,7 @@ _BATCH = 8 * 1024 * 1024
 @implementer(IDownloadTarget)
 class PipeTarget:
     """
-    A pipe, or whatever else takes bytes in order. It begins with nothing.
+    A pipe, or another file that takes bytes in order only. It begins with nothing.
 
     :param pipe: the descriptor that is written to; it stays open.
     :param task_id: the task, for errors.
@@ -141,14 +141,14 @@ class PipeTarget:
         return OutputError(f"standard output: {reason}")
 
     def _wait(self, is_done: Callable[[], bool]) -> Deferred[None]:
-        """Fires when that is so, fails when no more can be written."""
+        """Wait for a condition; the Deferred fails when nothing more can be written."""
         waiting: Deferred[None] = Deferred()
         self._waiting.append((is_done, waiting))
         self._look()
         return waiting
 
     def _look(self) -> None:
-        """Fire what need not wait any longer."""
+        """Fire the Deferreds whose condition holds."""
         waiting, self._waiting = self._waiting, []
         for is_done, deferred in waiting:
             if self._error is not None:
@@ -159,7 +159,7 @@ class PipeTarget:
                 self._waiting.append((is_done, deferred))
 
     def _run(self) -> None:
-        """Have what is ready written, unless a thread is at it."""
+        """Write what is ready in a thread, unless one is at work."""
         if self._is_writing or self._is_stopped or self._error is not None or self._written == self._ready:
             return
         self._is_writing = True
@@ -167,7 +167,7 @@ class PipeTarget:
         maybeDeferred(self._in_thread, lambda: self._write(start, end)).addBoth(self._ran)
 
     def _ran(self, result: int | Failure) -> None:
-        """A thread has ended."""
+        """Handle the end of a thread."""
         self._is_writing = False
         if not isinstance(result, Failure):
             self._written = result

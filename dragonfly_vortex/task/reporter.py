@@ -42,7 +42,7 @@ class Reporter:
         self._kept_bytes = 0
 
     def look(self, plan: Plan) -> None:
-        """Report what has become known of the task, and which parents are asked by now."""
+        """Report the lengths of the task and its parents, where they have changed."""
         told = plan.layout.content_length  # what follows from the pieces is looked at with each piece: it takes longer
         self._look_at_layout(plan, self._layout[0] if told is None else told)
         for address, parent in plan.parents.items():
@@ -64,7 +64,7 @@ class Reporter:
             self._on_event(LayoutFound(content_length=content_length, piece_length=layout[1]))
 
     def follow(self, plan: Plan) -> None:
-        """Another plan is followed from now on: the parents that it does not have are asked no more."""
+        """Report on another plan from now on: the parents that it does not have are asked no more."""
         for address in sorted(self._asked - plan.parents.keys()):
             self._drop(address, f"only {', '.join(plan.parents)} is asked, to see who is right")
         self.look(plan)

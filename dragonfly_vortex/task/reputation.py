@@ -99,7 +99,7 @@ class Trust:
 
     def judge(self, request: Request, metadata: PieceMetadata) -> None:
         """
-        See whether the piece that a parent announces can be the one that was asked for.
+        Judge whether the piece that a parent announces can be the requested one.
 
         :raises Contradiction: it cannot.
         """
@@ -114,7 +114,7 @@ class Trust:
         self._compare(VerifiedPiece.of(request.parent, metadata), request.number)
 
     def _compare(self, piece: VerifiedPiece, number: int) -> None:
-        """Note it where two parents that are asked for one piece name different digests."""
+        """Record that two parents name different digests for one piece."""
         first = self._named.setdefault(number, piece)
         if first.parent != piece.parent and first.digest and piece.digest and first.digest != piece.digest:
             self.disagreements.setdefault(
@@ -206,7 +206,7 @@ class Trust:
             self.expose(self._storage, "all parents contradict it")
 
     def _check_vouchers(self) -> None:
-        """If no parent vouches for the piece length any more, no piece's place is known."""
+        """Forget the piece length and all places, if no parent vouches for them any more."""
         if self._layout.piece_length is None or self._layout.vouchers():
             return
         self._pieces.start_anew()

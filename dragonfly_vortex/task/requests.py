@@ -263,7 +263,7 @@ class Requests:
             ) from error
 
     def _answered(self, result: DownloadPieceResponse | Claim | Failure, request: Request) -> None:
-        """A request has ended."""
+        """Handle the end of a request."""
         under_way = self._under_way.pop(request)
         self._lost.discard(request)
         answer = Answer(
@@ -292,7 +292,7 @@ class Requests:
 
 
 def _end_delay(result: None, delay: IDelayedCall) -> None:
-    """Call off what was to be called later, if it has not been called."""
+    """Cancel a delayed call that has not been called."""
     if delay.active():
         delay.cancel()
 
@@ -347,7 +347,7 @@ class SparePlace:
             write_all(place.descriptor, block, place.offset + start)
 
     def close(self) -> None:
-        """Give the room back. Blocks; closed already, nothing is done."""
+        """Close the file, which frees its room. Blocks; closed already, nothing is done."""
         file, self._file = self._file, None
         if file is not None:
             file.close()

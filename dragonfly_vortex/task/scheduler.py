@@ -279,7 +279,7 @@ class Plan:
 
     def record_verified(self, request: Request, metadata: PieceMetadata, waited: float = 0.0) -> None:
         """
-        A piece has arrived, and fits its digest. What is known by now may still make it a lie.
+        Record a piece that fits its digest. What is known by now may still make it a lie.
 
         :param waited: seconds that it waited for this side's own limit.
         """
@@ -299,7 +299,7 @@ class Plan:
 
     def record_present(self, metadata: PieceMetadata) -> None:
         """
-        A piece is there already. The piece length is known by then, see :meth:`learn_layout`.
+        Record a piece that is in the file already. The piece length is known by then, see :meth:`learn_layout`.
 
         :raises PieceRefused: it cannot be a piece of the task that is being downloaded.
         """
@@ -432,13 +432,13 @@ class Plan:
 
     def announcing_began(self, parent: str) -> None:
         """
-        A parent is asked what it has. From now on it is asked only for what it has announced, see :meth:`announce`.
+        Record that a parent is asked what it has. From now on it gives announced pieces only, see :meth:`announce`.
         """
         self.parents[parent].begin_announcing()
 
     def announce(self, parent: str, number: int, offset: int, length: int) -> None:
         """
-        A parent says that it has a piece. That says something about the layout, too.
+        Record a piece that a parent announces. That says something about the layout, too.
 
         :param offset: where the piece starts, in bytes.
         :param length: bytes of it.
@@ -449,8 +449,8 @@ class Plan:
 
     def announcing_ended(self, parent: str, finished: bool) -> None:
         """
-        A parent announces nothing more. Where parents are asked again, it is asked again what it has, unless it has
-        announced all of the task, see :meth:`~dragonfly_vortex.task.waits.Waits.next_inquiry`.
+        Record the end of a parent's announcements. Where parents are asked again, it is asked what it has, unless it
+        has announced all of the task, see :meth:`~dragonfly_vortex.task.waits.Waits.next_inquiry`.
 
         :param finished: whether it has what it has announced and nothing else. Otherwise that is not known, and it may
             be asked for anything.
@@ -466,7 +466,7 @@ class Plan:
 
     def learn_layout(self, parent: str, content_length: int | None, piece_length: int | None) -> None:
         """
-        A parent says how a task is cut, or the storage does.
+        Record the lengths that a parent or the storage names.
 
         :param parent: its address; :data:`~dragonfly_vortex.task.parent_state.STORAGE` for what is there already.
         :param content_length: bytes of the whole; None for what it does not say.
@@ -478,12 +478,12 @@ class Plan:
         self._place()
 
     def _settle(self, request: Request) -> Parent:
-        """A request is under way no more. Its parent."""
+        """Remove a request that has ended. Its parent."""
         self.timing.end(request)
         return self.pieces.settle(request)
 
     def _expose(self, parent: Parent, request: Request, error: InvalidPiece, accusers: set[str] | None = None) -> None:
-        """A parent has lied by what it answered."""
+        """Exclude a parent whose answer was a lie."""
         self.trust.last_error = error
         self.trust.expose(parent, f"piece {request.number}: {error.reason}", accusers)
 

@@ -81,7 +81,7 @@ class Swarm:
         )
 
     def announced(self, number: int) -> None:
-        """One more parent has a piece."""
+        """Record that one more parent has a piece."""
         self._announcers[number] += 1
 
     def moved(self, request: Request) -> None:

@@ -42,12 +42,12 @@ class RunningTime:
         self._lost = 0.0
 
     def tick(self, now: float) -> None:
-        """This process runs. To be called more often than ``longest_tick``."""
+        """Record that this process runs. To be called more often than ``longest_tick``."""
         self._lost += max(0.0, now - self._ticked_at - self._longest_tick)
         self._ticked_at = now
 
     def at(self, now: float) -> float:
-        """The running time, in seconds, when it is so late by the clock."""
+        """The running time, in seconds, at a time of the clock."""
         return min(now, self._ticked_at + self._longest_tick) - self._lost
 
 
@@ -214,7 +214,7 @@ class Timing:
         return True
 
     def _wait(self, request: Request, course: _Course) -> None:
-        """No content of a piece has arrived yet."""
+        """Look at a request of whose piece no content has arrived."""
         course.waited_until, course.parent_had_sent = self.now, self._parents[request.parent].received
 
     def _is_silent(self, request: Request, course: _Course) -> bool:
@@ -252,7 +252,7 @@ class Timing:
         return seconds > max(SILENCE, _FAR_LONGER * min(known, default=age))
 
     def _set_slow(self, request: Request, course: _Course, is_slow: bool) -> None:
-        """Note whether a request is slow, at its parent as well."""
+        """Mark a request, and its parent, as slow or not."""
         self._parents[request.parent].slow += is_slow - course.is_slow
         course.is_slow = is_slow
 
@@ -278,6 +278,6 @@ class Timing:
             parent.widen(self._limit)
 
     def overtaken(self, request: Request) -> None:
-        """Another parent has given the piece first. If this request was slow, its parent is left alone for a while."""
+        """Record that another parent gave the piece first. If this one was slow, its parent is left alone a while."""
         if self.is_slow(request):
             self._parents[request.parent].pause(self.now, self.jitter())

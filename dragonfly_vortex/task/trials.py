@@ -90,14 +90,14 @@ class Trials:
         return None
 
     def add_parent(self, address: str) -> None:
-        """One more parent may have the task. While another one is tried alone, it is tried after that."""
+        """Add a parent that may have the task. While another one is tried alone, it is tried after that."""
         is_new = address not in self._together.parents
         self._together.add_parent(address)
         if is_new and self.plan is not self._together:
             self._candidates.append((address, True, self._end_disputed_at))
 
     def remove_parent(self, address: str) -> None:
-        """A parent is asked for nothing more, and not tried any more."""
+        """Remove a parent, which is not asked or tried any more."""
         self._together.remove_parent(address)
         self._candidates = [candidate for candidate in self._candidates if candidate[0] != address]
         if self.plan is not self._together:
@@ -147,7 +147,7 @@ class Trials:
         return TaskDigestMismatch(first.task_id, f"{first.reason}; it is wrong as each parent alone gives it{lies}")
 
     def _fail(self, plan: Plan, comparison: Comparison, failure: TaskError) -> None:
-        """A trial has failed."""
+        """Record a failed trial."""
         self._learn(comparison)
         (parent,) = plan.parents.values()
         is_certain = (

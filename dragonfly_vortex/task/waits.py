@@ -100,7 +100,7 @@ class Waits:
                 self._ask_again(parent)
 
     def _ask_again(self, parent: Parent) -> None:
-        """A parent may be asked for what it was not to be asked for before."""
+        """Let a parent be asked again for what it lacked."""
         parent.offer_anew(self._choice.returned)
         self._choice.find_orphans()
 
@@ -108,7 +108,7 @@ class Waits:
 
     def look_at_silent(self, owed: set[int]) -> None:
         """
-        See which parents are waited for though nothing comes from them.
+        Report the parents that have sent nothing for some time.
 
         :param owed: numbers of pieces that are under way in slow requests alone.
         """
@@ -188,6 +188,6 @@ class Waits:
         self._choice.find_orphans()
 
     def _tell(self, parent: Parent, reason: WaitReason, seconds: float, what: str) -> None:
-        """Tell that a parent is waited for."""
+        """Report that a parent is waited for."""
         text = f"parent {parent.address} {what}"
         self._new.append(Waiting(reason=reason, text=text, parent=parent.address, seconds=seconds))

@@ -157,7 +157,7 @@ class _Addresses:
             self.resolved.callback(self._found)
 
     def _cancel(self, _: object) -> None:
-        """Only some of Twisted's resolvers can cancel; the others go on to their end, for nothing."""
+        """Cancel the resolution, where Twisted's resolver can."""
         if self._resolution is not None:
             with contextlib.suppress(NotImplementedError):
                 self._resolution.cancel()
@@ -196,7 +196,7 @@ class _Attempts:
             self.first.errback(failure)
 
     def _ended(self, result: IProtocol | Failure, attempt: Deferred[IProtocol]) -> None:
-        """An attempt has ended."""
+        """Handle the end of an attempt."""
         self._under_way.discard(attempt)
         if self.first.called:
             return  # it was cancelled
@@ -207,7 +207,7 @@ class _Attempts:
             self._end()
 
     def _end(self) -> None:
-        """Give up what is under way."""
+        """Cancel the attempts under way."""
         self._stop_waiting()
         self._endpoints = iter(())
         attempts, self._under_way = self._under_way, set()

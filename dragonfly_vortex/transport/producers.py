@@ -222,7 +222,7 @@ class FileRangeProducer(abc.ABC):
                 self._end(None)
 
     def _fetch(self, pages: Pages) -> None:
-        """What the limiter has granted is not in memory."""
+        """Fetch granted bytes that are not in memory."""
         self._fetching = True
         pages.fetch(self._offset, self._granted).addCallbacks(self._fetched, self._not_fetched)
 
@@ -239,7 +239,7 @@ class FileRangeProducer(abc.ABC):
             self._end(StorageFailure(f"reading a piece's file failed: {error}"))
 
     def _copy(self, pages: Pages, length: int) -> int | None:
-        """A step that is read and written."""
+        """Send a step by reading and writing."""
         data = pages.read(self._offset, min(length, _COPY_LENGTH))
         if data is None:
             self._fetch(pages)

@@ -145,7 +145,7 @@ class PieceReceiver:
         return content
 
     def fail(self) -> None:
-        """The piece will not be completed. Said to the sink once, and only if it has begun."""
+        """Give the piece up, because it will not be completed. Said to the sink once, and only if it has begun."""
         if self._begun:
             self._begun = False
             try:

@@ -150,5 +150,5 @@ class Sender:
         return CopyProducer(self._transport, *given)
 
     def _all_has_gone(self) -> bool:
-        """Whether nothing of what was sent before can be in the transport."""
+        """Whether the transport holds nothing that was sent before."""
         return not self._unflushed and not (self._producer is not None and self._producer.copies)

@@ -180,7 +180,7 @@ def set_cork(sock: socket.socket, corked: bool) -> None:
 
 
 def _whole_seconds(seconds: float) -> int:
-    """The kernel counts whole seconds, from 1."""
+    """Round a time up to whole seconds, from 1, as the kernel counts them."""
     return max(1, round(seconds))
 
 
@@ -194,7 +194,7 @@ def _set(sock: socket.socket, level: int, option: int, value: int, name: str) ->
 
 
 def _set_buffer(sock: socket.socket, option: int, size: int, which: str) -> list[str]:
-    """Linux doubles what it is asked for, for its own book-keeping, and caps it by ``net.core.{w,r}mem_max``."""
+    """Set a buffer's length, which Linux doubles for its own use and caps by ``net.core.{w,r}mem_max``."""
     name = f"buffer_size ({which})"
     try:
         sock.setsockopt(socket.SOL_SOCKET, option, min(size, _MAX_VALUE))

@@ -168,7 +168,7 @@ class ServerTLS:
         self._options = options
 
     def become(self, other: ServerTLS) -> None:
-        """Make connections as another one does, from the next one on."""
+        """Take over the settings of another one, for new connections."""
         self.mutual = other.mutual
         self._options = other._options
 
@@ -256,7 +256,7 @@ def _verify_by(options: CertificateOptions, verify: _Verify) -> None:
 
 
 def _verify(connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int) -> bool:
-    """OpenSSL has looked at one certificate of the chain; pyOpenSSL passes on what is raised here."""
+    """Judge one certificate of the chain after OpenSSL; pyOpenSSL passes on what is raised here."""
     if not ok:
         raise CertificateRefused(why_not_verified(code))
     return True

@@ -106,7 +106,7 @@ class _HandshakeFactory(Factory):
             self._handshake.transport.abortConnection()
 
     def fail(self, reason: Failure) -> None:
-        """There is no connection, or none under TLS."""
+        """Fail the handshake: there is no connection, or none under TLS."""
         if not self.connected.called:
             self.connected.errback(reason)
 

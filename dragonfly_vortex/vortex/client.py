@@ -143,7 +143,7 @@ class TCPClient:
 
     async def _download(self, request: DownloadPieceRequest, used: list[VortexClientProtocol]) -> DownloadPieceResponse:
         """
-        Wait for a place, and fetch a piece over a connection that is kept, or else over a new one.
+        Wait for a place, and fetch a piece over a kept connection, or else over a new one.
 
         :param used: takes the connections.
         """
@@ -219,7 +219,7 @@ class TCPClient:
         connection.close()
 
     def _forget(self, connection: VortexClientProtocol) -> bool:
-        """Keep it no longer; tells whether it was kept."""
+        """Forget a kept connection; returns whether it was kept."""
         kept = self._kept.pop(connection, None)
         if kept is not None and kept.giving_up.active():
             kept.giving_up.cancel()

@@ -195,7 +195,7 @@ def _closed() -> PoolClosed:
 
 
 def _after(ending: Deferred[None]) -> Deferred[None]:
-    """Fires when another has fired, which others may wait for, too."""
+    """A Deferred that fires with another one, for which others may wait, too."""
     after: Deferred[None] = Deferred()
 
     def pass_on(_: None) -> None:

@@ -223,7 +223,7 @@ class VortexClientProtocol(Protocol):
                     self._hang_up()  # as the parent does, which goes on after "not found" only
 
     def _take_on(self) -> None:
-        """Have the receiver of the piece under way take what the socket still holds of it, before that is read."""
+        """Let the receiver splice what the socket still holds of the piece, before it is read."""
         left = self._conversation.content_left
         transfer = self._transfer
         if not left or not self._open or self._pace.rest is not None or self._socket is None:
@@ -301,7 +301,7 @@ class VortexClientProtocol(Protocol):
         self.transport.abortConnection()
 
     def _hang_up(self) -> None:
-        """End the connection when everything that was written has gone."""
+        """End the connection when everything that was written has been sent."""
         self._end_here()
         hang_up(self.transport)
 

@@ -293,7 +293,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         return self._transmit(header, piece.range, name).addCallback(self._sent_whole, request)
 
     def _sent_whole(self, _: None, request: PieceRequest) -> None:
-        """Record that all of a piece was sent."""
+        """Record that a whole piece was sent."""
         rechecks = self._settings.rechecks
         if rechecks is not None:
             rechecks.sent(self._child.host, request.kind, request.task_id, request.number)
@@ -316,7 +316,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         return self._sender.send(header, content, piece=piece, more=self._connection.buffered > 0)
 
     def _counted(self, result: Any) -> Any:
-        """The reply ended, complete or not."""
+        """Count a reply that has ended, complete or not."""
         self._settings.tally.piece_ended()
         return result
 
@@ -342,8 +342,8 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
 
     def _broken_off(self, failure: Failure, request: PieceRequest) -> None:
         """
-        The reply ended before it was complete. Only an abort tells the child that what it has is not all. What is not
-        foreseen ends here, too: it must not leave the connection hanging.
+        Abort the connection, because a reply ended before it was complete: only an abort tells the child that its piece
+        is not complete. An unexpected failure is handled here, too, so that it does not leave the connection open.
         """
         if failure.check(PieceDamaged, StorageFailure):
             piece = piece_id(request.task_id, request.number)
@@ -387,7 +387,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
             self.transport.loseConnection()
 
     def _close(self) -> None:
-        """Close when everything that was written has gone."""
+        """Close when everything that was written has been sent."""
         self._enter(_Phase.ENDING, self._connections.idle_timeout)
         hang_up(self.transport)
 

@@ -117,7 +117,7 @@ class Transfer:
         self.receiver.begin()
 
     def _refuse(self, packet: ErrorReply) -> None:
-        """The parent answered with an error."""
+        """Handle an error reply of the parent."""
         reason = f"expected the piece, got error {packet.code}: {printable(packet.text)}"
         if packet.code == ErrorCode.NOT_FOUND:
             self.outcome = PieceNotFound(self._parent, self._piece_id, reason)
@@ -144,7 +144,7 @@ class Transfer:
 
     def tell(self, waited: float = 0.0) -> None:
         """
-        Fire the result with how it has ended.
+        Fire the result with the outcome.
 
         :param waited: seconds that it waited for this side's own limit.
         """
