@@ -336,7 +336,6 @@ class EncryptingProducer(SendfileProducer):
         self._tls = transport
         self._plain_socket = sock
         self._paced_by = beneath(self._transport)
-        self._window = memoryview(b"")
 
     def _take_later_turn(self) -> None:
         # TLS may have written to the transport meanwhile: its records are numbered, and go first.
@@ -345,11 +344,9 @@ class EncryptingProducer(SendfileProducer):
             self._ask_again()
 
     def _step(self, pages: Pages, length: int) -> int | None:
-        if not self._window:
-            self._window = memoryview(bytearray(min(_COPY_LENGTH, self._left)))
         done, is_full = 0, False
         while done < length and not is_full:
-            window = self._window[: length - done]
+            window = self._tls.window(min(_COPY_LENGTH, length - done))
             got = pages.read_into(self._offset + done, window)
             if not got:
                 break
@@ -360,14 +357,14 @@ class EncryptingProducer(SendfileProducer):
         self._fetch(pages)
         return None
 
-    def _send(self, data: bytes) -> bool:
+    def _send(self, data: bytes | memoryview) -> bool:
         """Send bytes, to the socket and where that is full to the transport; whether the socket has taken all."""
         try:
             sent = self._plain_socket.send(data)
         except BlockingIOError:
             sent = 0
         if sent < len(data):
-            self._paced_by.write(data[sent:])
+            self._paced_by.write(bytes(data[sent:]))
         return sent == len(data)
 
 

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import cast
 
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionLost
+from twisted.internet.interfaces import ITransport
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.transport import tls_records
+from dragonfly_vortex.transport.tls_records import RECORD
+
 __all__ = ["TLSTransport", "prefer_fast_ciphers", "write_whole"]
-
-_RECORD = 16 * 1024
-"""Bytes of content that a record has at most (RFC 8446, section 5.1)."""
-
-_OVERHEAD = 256
-"""More bytes than a record has beside its content."""
 
 _ENABLE_PARTIAL_WRITE = 0x1
 """OpenSSL's ``SSL_MODE_ENABLE_PARTIAL_WRITE``, which pyOpenSSL sets and does not name."""
@@ -79,20 +78,28 @@ class TLSTransport(TLSMemoryBIOProtocol):
     aggregates = False
     _established = False
 
-    def encrypt(self, content: bytes | memoryview) -> bytes:
+    def window(self, length: int) -> memoryview:
+        """
+        Memory for content that is to be encrypted. It is hot in the processor's cache, and this thread's next caller
+        gets the same.
+
+        :param length: bytes, at most 320 KiB.
+        """
+        return tls_records.window(length)
+
+    def encrypt(self, content: bytes | memoryview) -> bytes | memoryview:
         """
         Encrypt content for a caller that sends it itself: at once, and where nothing waits in the transport beneath.
 
         :param content: of a connection whose handshake is complete.
-        :returns: the bytes to send.
+        :returns: the bytes to send. They are good until this thread encrypts or decrypts again.
         :raises ConnectionLost: nothing can be sent any more.
         """
         connection: SSL.Connection | None = self.getHandle()
         if connection is None:
             raise ConnectionLost("TLS has ended")
         try:
-            connection.sendall(content)
-            return connection.bio_read(len(content) + _OVERHEAD * (2 + len(content) // _RECORD))
+            return tls_records.encrypt(connection, content)
         except SSL.Error as error:
             raise ConnectionLost("TLS has ended") from error
 
@@ -100,17 +107,14 @@ class TLSTransport(TLSMemoryBIOProtocol):
         """
         Decrypt all records that have come, and hand their content to the protocol as one.
 
-        The last byte goes to Twisted's method, which looks at the rest: the last record, the end of the connection.
-
         What comes after that end, or after an error, is dropped. Twisted's method would keep it in memory, until the
         other side has read what was sent before.
         """
         if self._lostTLSConnection:
             return
-        if len(bytes) > _RECORD and self._is_established():
-            self._receive(memoryview(bytes)[:-1])
-            bytes = bytes[-1:]
-        if self.getHandle() is not None:
+        if len(bytes) > RECORD and not self._appSendBuffer and self._is_established():
+            self._receive(bytes)
+        elif self.getHandle() is not None:
             super().dataReceived(bytes)  # type: ignore[no-untyped-call] # Twisted's
 
     def _is_established(self) -> bool:
@@ -120,21 +124,19 @@ class TLSTransport(TLSMemoryBIOProtocol):
             self._established = connection.get_peer_finished() is not None
         return self._established
 
-    def _receive(self, records: memoryview) -> None:
+    def _receive(self, records: bytes) -> None:
         """Decrypt records and the part of one that came before; what a part of a record follows is for later."""
         connection = self.getHandle()
         if connection is None:
             return
-        connection.bio_write(records)
-        parts, failure = [], None
-        try:
-            while True:
-                parts.append(connection.recv(_RECORD))
-        except (SSL.WantReadError, SSL.ZeroReturnError):
-            pass  # the end of the connection is seen again
-        except SSL.Error:  # and an error perhaps not
-            failure = Failure()
-        if parts:
-            self.wrappedProtocol.dataReceived(b"".join(parts))
-        if failure is not None:
-            self.failVerification(failure)
+        content, error = tls_records.decrypt(connection, records)
+        if content:
+            self.wrappedProtocol.dataReceived(content)
+        if self.getHandle() is None:
+            return
+        if isinstance(error, SSL.ZeroReturnError):
+            self._flushReceiveBIO()  # Twisted's, which finds the end again
+        elif error is not None:
+            self.failVerification(Failure(error))
+        elif output := tls_records.take_output(connection):  # an answer to a change of the keys
+            cast(ITransport, self.transport).write(output)

@@ -71,7 +71,7 @@ class TLSTransportTests(SynchronousTestCase):
     def test_many_records(self) -> None:
         """The content of many records is handed over as one; of the last, which may be the end, by itself."""
         content = os.urandom(200 * KIB)
-        records = self.server.encrypt(content)
+        records = bytes(self.server.encrypt(content))
         self.client.dataReceived(records)
         self.assertLessEqual(len(self.listener.received), 2)
         self.assertTrue(b"".join(self.listener.received) == content)
@@ -79,7 +79,7 @@ class TLSTransportTests(SynchronousTestCase):
     def test_cut_anywhere(self) -> None:
         """It does not matter how records are cut."""
         content = os.urandom(300 * KIB)
-        records = self.server.encrypt(content)
+        records = bytes(self.server.encrypt(content))
         for start in range(0, len(records), 40_001):
             self.client.dataReceived(records[start : start + 40_001])
         self.assertTrue(b"".join(self.listener.received) == content)
@@ -88,7 +88,7 @@ class TLSTransportTests(SynchronousTestCase):
     def test_end(self) -> None:
         """What comes before the end is handed over, and then the connection ends."""
         content = os.urandom(100 * KIB)
-        records = self.server.encrypt(content)
+        records = bytes(self.server.encrypt(content))
         self.server.loseConnection()
         self.client.dataReceived(records + self.server_tcp.value())
         self.assertTrue(b"".join(self.listener.received) == content)
@@ -140,7 +140,7 @@ class TLSTransportTests(SynchronousTestCase):
             self.client.abortConnection()
 
         self.patch(protocol, "dataReceived", receive)
-        self.client.dataReceived(self.server.encrypt(os.urandom(100 * KIB)))
+        self.client.dataReceived(bytes(self.server.encrypt(os.urandom(100 * KIB))))
         self.assertEqual(len(protocol.received), 1)
 
 
