@@ -106,6 +106,11 @@ class HTTPSource:
             response = await self._ask([("Range", "bytes=0-0")])
             await _discard(response)
             self._check_status(response, 200, 206, 416)
+            if response.code == 416 and Range.of(response.headers) is None:
+                # Storages of S3's kind say nothing else of an empty object.
+                response = await self._ask([])
+                await _discard(response)
+                self._check_status(response, 200)
         found = Range.of(response.headers)
         length = length_of(response) if response.code == 200 else None
         if found is not None and found.whole == 0:  # nothing has a first byte

@@ -283,7 +283,8 @@ class PieceStream:
     def _fail_all(self, failure: Failure) -> None:
         wanted, self._wanted, self._writing = self._wanted, {}, None
         for _, done in wanted.values():
-            done.errback(failure)
+            if not done.called:  # the failure of another piece may have it given up
+                done.errback(failure)
 
 
 def _shortened(metadata: PieceMetadata, content_length: int) -> PieceMetadata:

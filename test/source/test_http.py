@@ -49,6 +49,14 @@ class StatTests(SourceCase):
         origin = self.origin(b"")
         self.assertEqual((await self.source(origin.url()).stat()).content_length, 0)
 
+    async def test_empty_object(self) -> None:
+        """A storage of S3's kind names neither length nor version where it refuses a range of an empty object."""
+        origin = self.origin(b"", last_modified="Mon, 30 Nov 2026 09:55:57 GMT", script=[say(416)])
+        source = self.source(origin.url())
+        stat = await source.stat()
+        self.assertEqual((stat.content_length, stat.version), (0, '"1"'))
+        self.assertEqual(await self.fetched(source, 0, None), b"")
+
     async def test_wrong_range(self) -> None:
         """A source that sends another range than the first byte is read as one stream, which may be empty."""
         for content in (b"", CONTENT):

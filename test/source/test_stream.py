@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
@@ -103,6 +104,21 @@ class PieceStreamTests(SynchronousTestCase):
     def content(self, number: int) -> object:
         """What a piece has become."""
         return self.receivers[number].finish()
+
+    def test_failure_that_ends_all(self) -> None:
+        """A piece whose failure makes another one be given up fails, and the other is given up."""
+        first, second = self.fetch(0), self.fetch(1)
+
+        def give_up(failure: Failure) -> Failure:
+            second.cancel()
+            return failure
+
+        first.addErrback(give_up)
+        fetching = self.source.fetches[-1]
+        fetching.errback(SourceUnavailable("played", "it is away"))
+        self.failureResultOf(first, SourceUnavailable)
+        self.failureResultOf(second, CancelledError)
+        self.successResultOf(fetching)  # nothing has failed in it
 
     def test_waits_for_requests(self) -> None:
         """What comes before it is asked for is held, once, and the stream is paused."""
