@@ -24,17 +24,17 @@ Trial = Callable[[Cluster], str]
 
 
 def url_to_real(cluster: Cluster) -> str:
-    """a real peer gets a URL task from ours: nothing from the origin but the first byte"""
+    """a real peer gets a URL task from ours"""
     return _passed_on(cluster, parent_is_ours=True, child_is_ours=False)
 
 
 def url_to_ours(cluster: Cluster) -> str:
-    """our peer gets a URL task from a real one: nothing from the origin but the first byte"""
+    """our peer gets a URL task from a real one"""
     return _passed_on(cluster, parent_is_ours=False, child_is_ours=True)
 
 
 def url_between_ours(cluster: Cluster) -> str:
-    """our peer gets a URL task from ours: nothing from the origin but the first byte"""
+    """our peer gets a URL task from ours"""
     return _passed_on(cluster, parent_is_ours=True, child_is_ours=True)
 
 
@@ -112,7 +112,7 @@ def host_network(cluster: Cluster) -> str:
 
 
 def clean_log(cluster: Cluster) -> str:
-    """a real parent's log has no ERROR and no WARN line after a thousand pieces to ours"""
+    """a real parent's log has no ERROR or WARN after 1,000 pieces to ours"""
     file = cluster.file(300 * MB)
     with cluster.peer(is_ours=False) as parent, cluster.peer(is_ours=True) as child:
         _get(cluster, parent, file)
@@ -137,7 +137,7 @@ def empty_file(cluster: Cluster) -> str:
 
 
 def first_hand_cache(cluster: Cluster) -> str:
-    """pieces of dfcache import at a real peer have no digest: ours takes them with allow_empty_digest, or says so"""
+    """our peer takes dfcache import's pieces without a digest with allow_empty_digest, or says so"""
     with cluster.peer(is_ours=False) as real, cluster.peer(is_ours=True) as strict:
         file = cluster.file(20 * MB)
         task, output = _imported(cluster, real, file), cluster.output()
@@ -172,7 +172,7 @@ def cache_alone(cluster: Cluster) -> str:
 
 
 def link(cluster: Cluster) -> str:
-    """dfget's output is a hard link to the content, as with a real peer"""
+    """dfget's output is a hard link to the content"""
     file = cluster.file(20 * MB)
     with cluster.peer(is_ours=True) as ours:
         ran, output = cluster.dfget(ours, file.url)
@@ -183,7 +183,7 @@ def link(cluster: Cluster) -> str:
 
 
 def digests(cluster: Cluster) -> str:
-    """dfget --digest at our peer: the right ones are taken, a wrong one ends with status 1 and says why"""
+    """dfget --digest at our peer: a wrong one ends with status 1 and says why"""
     file = cluster.file(20 * MB)
     sha512 = hashlib.sha512(file.path.read_bytes()).hexdigest()
     with cluster.peer(is_ours=True) as ours:
@@ -196,7 +196,7 @@ def digests(cluster: Cluster) -> str:
 
 
 def content_over_socket(cluster: Cluster) -> str:
-    """dfget --transfer-from-dfdaemon: the content comes through our local door"""
+    """dfget --transfer-from-dfdaemon at our local door"""
     file = cluster.file(20 * MB)
     with cluster.peer(is_ours=True) as ours:
         _get(cluster, ours, file, "--transfer-from-dfdaemon")
@@ -204,7 +204,7 @@ def content_over_socket(cluster: Cluster) -> str:
 
 
 def range_of_a_file(cluster: Cluster) -> str:
-    """dfget with a Range header at our peer: the bytes at their place, as at a real one"""
+    """dfget with a Range header at our peer"""
     file = cluster.file(20 * MB)
     first, end = 5_000_000, 12_000_001
     for is_ours in (False, True):
@@ -218,7 +218,7 @@ def range_of_a_file(cluster: Cluster) -> str:
 
 
 def missing(cluster: Cluster) -> str:
-    """dfget of a URL that is not there ends with status 1, and names the status of the origin, as with a real peer"""
+    """dfget of a URL that is not there: status 1, and the origin's status"""
     url = cluster.file(0).url + "-not-there"
     with cluster.peer(is_ours=True) as ours:
         ran, output = cluster.dfget(ours, url)
@@ -239,7 +239,7 @@ def list_and_remove(cluster: Cluster) -> str:
 
 
 def scheduler_killed(cluster: Cluster) -> str:
-    """the scheduler is killed in the middle, and returns after 10 s: no download fails, and later ones find parents"""
+    """the scheduler is killed for 10 s: no download fails, and later ones find parents"""
     file = cluster.file(80 * MB)
     with ExitStack() as stack:
         parent = stack.enter_context(cluster.peer(is_ours=True, limit="10MB"))
@@ -261,7 +261,7 @@ def scheduler_killed(cluster: Cluster) -> str:
 
 
 def seed(cluster: Cluster) -> str:
-    """our peer as a seed: the scheduler has it fetch what a real child wants, once from the origin"""
+    """our peer as a seed, for a real child, once from the origin"""
     file = cluster.file(60 * MB)
     with cluster.peer(is_ours=True, seed="enable: true, sources: ['127.0.0.1']"), cluster.peer(is_ours=False) as child:
         time.sleep(35)  # a scheduler looks for seeds each half minute
@@ -287,7 +287,7 @@ def foreign_storage(cluster: Cluster) -> str:
 
 
 def other_piece_length(cluster: Cluster) -> str:
-    """an import with pieces of a length that real children cannot use is warned of"""
+    """a warning of imported pieces that real children cannot use"""
     file = cluster.file(20 * MB)
     config = cluster.directory / "lengths.yaml"
     config.write_text(f"storage: {{dir: {cluster.directory}/lengths}}\n", encoding="utf-8")
