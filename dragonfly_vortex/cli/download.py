@@ -37,6 +37,7 @@ from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 if TYPE_CHECKING:
     from dragonfly_vortex.daemon.service import IPeerReactor
     from dragonfly_vortex.storage.exporter import Way
+    from dragonfly_vortex.storage.reactor.collecting import room_for
     from dragonfly_vortex.storage.reactor.store import PieceStore
 
 __all__ = ["download_task"]
@@ -233,10 +234,9 @@ def _store(config: Config, reactor: IPeerReactor) -> PieceStore:
     """The storage. A download to an output only does not load its database."""
     from dragonfly_vortex.storage.policy import policy_of
     from dragonfly_vortex.storage.reactor.store import PieceStore
-    from dragonfly_vortex.storage.room import Room
 
     store = PieceStore(config.storage.dir, reactor)
-    store.room = Room(store.directory, policy_of(config.gc.policy), is_made=config.gc.enable)
+    store.room = room_for(store.directory, reactor, policy_of(config.gc.policy), is_made=config.gc.enable)
     return store
 
 

@@ -210,8 +210,7 @@ class Membership:
 
     def find_host(self, task_id: str, host_id: str) -> Deferred[tuple[str, int] | None]:
         """
-        Find the gRPC door of a host of the cluster. All hosts are asked for together, and at most every
-        :data:`_HOSTS_FOR` seconds.
+        Find a host's gRPC door. All hosts are asked for together, at most every :data:`_HOSTS_FOR` seconds.
 
         :param task_id: a task that the host downloads, whose scheduler is asked.
         :param host_id: the host's ID.
@@ -226,9 +225,12 @@ class Membership:
             return None
         listed_at, hosts = self._hosts.get(address, (-math.inf, {}))
         if now - listed_at >= (_HOSTS_KEPT if host_id in hosts else _HOSTS_FOR):
-            data = await self._schedulers.call(address, "ListHosts", scheduler_pb2.ListHostsRequest())
-            hosts = {host.id: (host.ip, host.port) for host in scheduler_pb2.ListHostsResponse.FromString(data).hosts}
-            self._hosts = {address: (now, hosts)}  # of the scheduler that was asked last
+            hosts = {}
+            try:
+                data = await self._schedulers.call(address, "ListHosts", scheduler_pb2.ListHostsRequest())
+                hosts = {one.id: (one.ip, one.port) for one in scheduler_pb2.ListHostsResponse.FromString(data).hosts}
+            finally:  # after a failure no host is known for a while
+                self._hosts = {address: (self._reactor.seconds(), hosts)}  # of the scheduler that was asked last
         return hosts.get(host_id)
 
     def delete_host(self) -> Deferred[None]:

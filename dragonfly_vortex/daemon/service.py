@@ -37,10 +37,9 @@ from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.policy import policy_of
-from dragonfly_vortex.storage.reactor.collecting import GarbageCollection
+from dragonfly_vortex.storage.reactor.collecting import GarbageCollection, room_for
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
 from dragonfly_vortex.storage.reactor.store import PieceStore
-from dragonfly_vortex.storage.room import Room
 from dragonfly_vortex.transport.endpoints import Dial
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import ReadAhead
@@ -209,7 +208,7 @@ class VortexService(Service):
         task_metrics = TaskMetrics(self.reactor.seconds)
         gc = self.config.gc
         collection = GarbageCollection(store.directory, self.reactor, gc.interval, policy_of(gc.policy))
-        store.room = Room(store.directory, policy_of(gc.policy), is_made=gc.enable)
+        store.room = room_for(store.directory, self.reactor, policy_of(gc.policy), is_made=gc.enable)
         downloads = Downloads(self.config, self.reactor, store, task_metrics, self._dial)
         downloads.grpc_port = partial(self._port_of, GRPC.name)
         tasks = LocalTasks(self.config, self.reactor, store, downloads)
@@ -295,7 +294,8 @@ class VortexService(Service):
         if self._collection is not None:
             self._collection.change(taken.gc.interval, policy_of(taken.gc.policy))
         if self._store is not None:
-            self._store.room = Room(self._store.directory, policy_of(taken.gc.policy), is_made=taken.gc.enable)
+            policy = policy_of(taken.gc.policy)
+            self._store.room = room_for(self._store.directory, self.reactor, policy, is_made=taken.gc.enable)
         return left
 
     def stopService(self) -> Deferred[None]:

@@ -276,8 +276,7 @@ class Negotiation:
         """
         Ask a hub of models for the files of a repository. The parameters are those of :meth:`add_source`.
 
-        :returns: fails with a :class:`~dragonfly_vortex.errors.SourceError`, and with
-            :class:`~twisted.internet.defer.TimeoutError`.
+        :returns: fails with a :class:`~dragonfly_vortex.errors.SourceError`.
         :raises InvalidOrigin: the origin names no repository.
         """
         restricted = {} if may_connect is None else {"may_connect": may_connect}

@@ -10,12 +10,13 @@ from collections.abc import Callable, Sequence
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTCP, IReactorTime
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.downloaders.by_kind import ByKind
-from dragonfly_vortex.errors import ParentUnreachable, PoolClosed
+from dragonfly_vortex.errors import ParentUnreachable, PoolClosed, SourceUnavailable
 from dragonfly_vortex.geometry import piece_count, piece_span
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IPieceAnnouncer
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
@@ -151,11 +152,15 @@ class SourceDownloader(ByKind):
         """
         Ask a hub of models for the files of a repository. The parameters are those of :meth:`add`.
 
-        :returns: fails with a :class:`~dragonfly_vortex.errors.SourceError`, and with
-            :class:`~twisted.internet.defer.TimeoutError` after the time for a piece.
+        :returns: fails with a :class:`~dragonfly_vortex.errors.SourceError`, at the latest after the time for a piece.
         """
-        listing = list_files(self._source(origin, headers, credentials, may_connect, metrics), origin)
-        return listing.addTimeout(self._piece_timeout, self._clock)
+        source = self._source(origin, headers, credentials, may_connect, metrics)
+
+        def too_late(result: object, timeout: float) -> Failure:
+            reason = f"expected the list of files within {timeout:g} s, got a part or nothing"
+            return Failure(SourceUnavailable(source.name, reason))
+
+        return list_files(source, origin).addTimeout(self._piece_timeout, self._clock, too_late)
 
     def upload(self, origin: Origin, credentials: Credentials, metrics: TaskMetrics | None = None) -> ObjectUpload:
         """

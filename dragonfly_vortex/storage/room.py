@@ -5,9 +5,10 @@ Reserves room in a storage for a download, and removes tasks for it where that i
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
-from dragonfly_vortex.storage.collector import Collector, own_bytes
+from dragonfly_vortex.storage.collector import Collected, Collector, own_bytes
 from dragonfly_vortex.storage.disk import free_at, reserve
 from dragonfly_vortex.storage.policy import Policy, usage
 
@@ -21,12 +22,21 @@ class Room:
     :param directory: the storage's directory.
     :param policy: how much room there is.
     :param is_made: whether tasks are removed for a download that needs room.
+    :param collected: is called with what was removed, in the thread that needs the room.
     """
 
-    def __init__(self, directory: Path, policy: Policy, *, is_made: bool) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        policy: Policy,
+        *,
+        is_made: bool,
+        collected: Callable[[Collected], object] = lambda collected: None,
+    ) -> None:
         self._directory = directory
         self._policy = policy
         self._is_made = is_made
+        self._collected = collected
 
     def reserve(self, descriptor: int, content_length: int, *, is_foreign: bool = False) -> None:
         """
@@ -50,7 +60,9 @@ class Room:
             own = own or own_bytes(self._directory)
             # A length may be a lie. No task is removed for one for which there is too little without all of them, too.
             if needed <= self._free(0, self._free_on_disk() + own, is_foreign=is_foreign):
-                own -= Collector(self._directory, policy, room=needed).run().freed
+                collected = Collector(self._directory, policy, room=needed).run()
+                self._collected(collected)
+                own -= collected.freed
         return self._free(own, self._free_on_disk(), is_foreign=is_foreign)
 
     def _free_on_disk(self) -> int:

@@ -105,6 +105,7 @@ class FakeScheduler:
     :ivar offers: likewise, of the next offers, of which each is taken once.
     :ivar peers: the peers that have finished, by their IDs, with their tasks.
     :ivar is_hanging: whether nothing is answered.
+    :ivar refused: methods that are answered with ``UNIMPLEMENTED``.
     :ivar delay: seconds before a register is answered.
     :ivar replicas: how many peers are said to have a task of a persistent kind.
     :ivar port: where it serves; 0 while it does not.
@@ -132,6 +133,7 @@ class FakeScheduler:
         self.offers: list[Sequence[tuple[str, int]]] = []
         self.peers: dict[str, str] = {}
         self.is_hanging = False
+        self.refused: set[str] = set()
         self.delay = 0.0
         self.default = "owner"
         self.replicas = 0
@@ -180,6 +182,8 @@ class FakeScheduler:
             return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
         self.calls.append((method, request))
         self._tell()
+        if method in self.refused:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"unknown method {method}")
         if method == "AnnounceHost":
             if not request.host.HasField("cpu"):
                 await context.abort(grpc.StatusCode.INTERNAL, "a new host without cpu")

@@ -32,7 +32,14 @@ from dragonfly_vortex.config.content import UploadConfig, UploadServerConfig
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
 from dragonfly_vortex.downloaders.http import SourceAnnouncer
-from dragonfly_vortex.errors import NoParentLeft, ParentRefused, TaskDigestMismatch, TaskNotFound, UnexpectedPiece
+from dragonfly_vortex.errors import (
+    NoParentLeft,
+    ParentRefused,
+    SourceUnavailable,
+    TaskDigestMismatch,
+    TaskNotFound,
+    UnexpectedPiece,
+)
 from dragonfly_vortex.events import DownloadedTask, DownloadEvent, PieceKept, Waiting
 from dragonfly_vortex.geometry import MAX_PIECE_COUNT
 from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, ISource
@@ -44,7 +51,7 @@ from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.task import source_choice
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
-from dragonfly_vortex.testing.scripted_origin import Asked, ScriptedOrigin, cut_off, say, whole
+from dragonfly_vortex.testing.scripted_origin import Asked, ScriptedOrigin, cut_off, hang, say, whole
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 from dragonfly_vortex.transport_table import transport_of_scheme
 from dragonfly_vortex.wire import PieceKind, TrafficType
@@ -90,9 +97,11 @@ class SourceDownloadCase(SourceCase):
             await deferLater(self.clock, 0.01)
         return ParentAddress.from_text(f"{scheme}://127.0.0.1:{cast(IPv4Address, address).port}")
 
-    def negotiation(self, *peers: ParentAddress, protocol: str = "auto", rate: int = 1 << 40) -> Negotiation:
+    def negotiation(
+        self, *peers: ParentAddress, protocol: str = "auto", rate: int = 1 << 40, piece_timeout: float = 10.0
+    ) -> Negotiation:
         """What speaks to peers and a source."""
-        config = Config(download=DownloadConfig(bandwidth_limit=rate, piece_timeout=10.0))
+        config = Config(download=DownloadConfig(bandwidth_limit=rate, piece_timeout=piece_timeout))
         negotiation = negotiate(protocol, config, peers, reactor=self.reactor, has_source=True)
         self.addCleanup(negotiation.downloader.stop)
         return negotiation
@@ -167,6 +176,14 @@ class AloneTests(SourceDownloadCase):
             await negotiation.stat_source(source, TASK_ID)
             self.assertEqual(origin.asked[-1].headers.get("authorization"), expected)
             negotiation.remove_source(source, TASK_ID)
+
+    async def test_list_without_an_answer(self) -> None:
+        """A hub that does not answer when it is asked for a list is a source's failure, which says how long it took."""
+        origin = self.origin(CONTENT, always=hang)
+        asked = Origin(url="hf://o/r/", endpoint=origin.url("").rstrip("/"))
+        listing = self.negotiation(piece_timeout=0.2).list_source(asked)
+        error = await self.assertFailure(listing, SourceUnavailable)
+        self.assertIn("expected the list of files within 0.2 s", str(error))
 
     async def test_one_transport(self) -> None:
         """A source is asked whatever transport the peers are to be asked by."""

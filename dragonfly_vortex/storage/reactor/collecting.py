@@ -7,6 +7,7 @@ been used for the longest time: :class:`TaskUses` remembers which tasks are used
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -20,10 +21,11 @@ from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.errors import PoolClosed
 from dragonfly_vortex.storage.collector import Collected, Collector
 from dragonfly_vortex.storage.policy import Policy
+from dragonfly_vortex.storage.room import Room
 from dragonfly_vortex.threads import STOP_TIMEOUT, DaemonThreadPool, run_in_pool
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["RECORD_INTERVAL", "GarbageCollection", "TaskUses"]
+__all__ = ["RECORD_INTERVAL", "GarbageCollection", "TaskUses", "room_for"]
 
 _T = TypeVar("_T")
 
@@ -132,20 +134,8 @@ class GarbageCollection:
 
     def _collected(self, collected: Collected) -> None:
         """Log what a collection has done, if it has done anything."""
-        removed, missing = collected.removed, collected.missing
-        for task in removed[:_MOST_LINES]:
-            text = "garbage collection: {kind} task {task_id} removed, {freed} bytes freed: {reason} ({rule})"
-            self.log.info(
-                text,
-                kind=task.kind.label,
-                task_id=task.task_id,
-                freed=task.freed,
-                reason=task.reason.value,
-                rule=task.rule,
-            )
-        if removed:
-            text = "garbage collection: {count} tasks removed, {freed} bytes freed, {in_use} in use"
-            self.log.info(text, count=len(removed), freed=collected.freed, in_use=collected.in_use)
+        missing = collected.missing
+        _log_removed(collected)
         if missing and not self._missing:
             text = (
                 "garbage collection: {missing} bytes too many are used on the disk, and no further task can be removed"
@@ -157,6 +147,35 @@ class GarbageCollection:
         """A collection could not be done."""
         if not self._is_stopped:
             self.log.error("garbage collection: {reason}", reason=failure.getErrorMessage())
+
+
+def _log_removed(collected: Collected) -> None:
+    """Log what a collection has removed, a line for each of the first tasks."""
+    log, removed = GarbageCollection.log, collected.removed
+    for task in removed[:_MOST_LINES]:
+        text = "garbage collection: {kind} task {task_id} removed, {freed} bytes freed: {reason} ({rule})"
+        log.info(
+            text,
+            kind=task.kind.label,
+            task_id=task.task_id,
+            freed=task.freed,
+            reason=task.reason.value,
+            rule=task.rule,
+        )
+    if removed:
+        text = "garbage collection: {count} tasks removed, {freed} bytes freed, {in_use} in use"
+        log.info(text, count=len(removed), freed=collected.freed, in_use=collected.in_use)
+
+
+def room_for(directory: Path, reactor: IReactorFromThreads, policy: Policy, *, is_made: bool) -> Room:
+    """
+    Make the room of a storage, which logs what it removes. The parameters are those of
+    :class:`~dragonfly_vortex.storage.room.Room`.
+
+    :param reactor: in whose thread it logs.
+    """
+    collected = partial(reactor.callFromThread, _log_removed)
+    return Room(directory, policy, is_made=is_made, collected=collected)
 
 
 class TaskUses:

@@ -12,6 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads, IReactorTime
 from twisted.internet.task import Clock, deferLater
+from twisted.internet.threads import deferToThread
 from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer, provider
@@ -21,7 +22,7 @@ from dragonfly_vortex.storage.collector import Collected, Collector
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.policy import Policy
-from dragonfly_vortex.storage.reactor.collecting import RECORD_INTERVAL, GarbageCollection, TaskUses
+from dragonfly_vortex.storage.reactor.collecting import RECORD_INTERVAL, GarbageCollection, TaskUses, room_for
 from dragonfly_vortex.wire import PieceKind
 
 POLICY = Policy(disk_threshold=1 << 50)
@@ -69,6 +70,18 @@ class GarbageCollectionTests(TestCase):
         """Wait until there are so many tasks and lines of the log."""
         while (self.count(), len(self.events)) != (count, logged):
             await deferLater(IReactorTime(reactor), 0.01)
+
+    async def test_for_a_download(self) -> None:
+        """What is removed to make room for a download is logged like the rest, in the reactor's thread."""
+        room = room_for(self.directory, self.clock, POLICY, is_made=True)
+        with open(self.mktemp(), "wb") as file:
+            await deferToThread(room.reserve, file.fileno(), 1)
+        self.assertEqual(self.events, [])
+        room = room_for(self.directory, self.clock, Policy(disk_threshold=1 << 20), is_made=True)
+        with open(self.mktemp(), "wb") as file:
+            await deferToThread(room.reserve, file.fileno(), (1 << 20) - 1)
+        await self.until(0, 2)
+        self.assertIn(f"standard task {hashlib.sha256(b'content').hexdigest()} removed", self.events[0])
 
     async def test_now_and_then(self) -> None:
         """The first collection comes after the interval, and so does each further one; a line says what has gone."""
