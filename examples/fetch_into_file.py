@@ -11,26 +11,27 @@ from dragonfly_vortex import (
     DownloaderFactory,
     DownloadPieceRequest,
     FileSink,
-    PieceError,
     PieceKind,
+    VortexError,
     default_config,
 )
 
 
 async def main(reactor, parent, task_id, number, path):
     downloader = DownloaderFactory("tcp", default_config(), reactor=reactor).build()
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        sink = FileSink(descriptor, 0)
-        request = DownloadPieceRequest(kind=PieceKind.STANDARD, task_id=task_id, number=int(number), sink=sink)
-        response = await downloader.download(parent, request)
+        with open(path, "r+b" if os.path.exists(path) else "w+b") as file:
+            sink = FileSink(file.fileno(), 0)
+            request = DownloadPieceRequest(kind=PieceKind.STANDARD, task_id=task_id, number=int(number), sink=sink)
+            response = await downloader.download(parent, request)
         print(response.metadata.length, "bytes")
-    except PieceError as error:
+    except (VortexError, OSError, ValueError) as error:
         sys.exit(str(error))
     finally:
-        os.close(descriptor)
         await downloader.stop()
 
 
 if __name__ == "__main__":
-    react(lambda reactor: main(reactor, *sys.argv[1:]))
+    if len(sys.argv) != 5:
+        sys.exit("usage: fetch_into_file.py HOST:PORT TASK_ID NUMBER FILE")
+    react(main, sys.argv[1:])

@@ -21,4 +21,6 @@ async def main(reactor, parent, task_id):
 
 
 if __name__ == "__main__":
-    react(lambda reactor: main(reactor, *sys.argv[1:]))
+    if len(sys.argv) != 3:
+        sys.exit("usage: fetch_piece.py HOST:PORT TASK_ID")
+    react(main, sys.argv[1:])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.error import CannotListenError
 from twisted.internet.task import react
 from zope.interface import implementer
 
@@ -47,13 +48,18 @@ class OneFile:
 
 
 async def main(reactor, path, port):
-    store = OneFile(Path(path))
     settings = ServerSettings(clock=reactor, limiter=UploadLimiter(10**9, reactor))
-    factory = VortexServerFactory(store, settings, ConnectionRegistry(reactor))
-    listening = await TCP4ServerEndpoint(reactor, int(port), interface="127.0.0.1").listen(factory)
+    try:
+        store = OneFile(Path(path))
+        factory = VortexServerFactory(store, settings, ConnectionRegistry(reactor))
+        listening = await TCP4ServerEndpoint(reactor, int(port), interface="127.0.0.1").listen(factory)
+    except (CannotListenError, OSError, ValueError) as error:
+        sys.exit(str(error).strip())
     print("serving", store.task_id, "\nserving Vortex on", listening.getHost(), flush=True)
     await Deferred()
 
 
 if __name__ == "__main__":
-    react(lambda reactor: main(reactor, *sys.argv[1:]))
+    if len(sys.argv) != 3:
+        sys.exit("usage: own_store.py FILE PORT")
+    react(main, sys.argv[1:])

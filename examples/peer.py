@@ -9,21 +9,30 @@ import sys
 
 from twisted.internet.task import react
 
-from dragonfly_vortex import VortexPeer
+from dragonfly_vortex import VortexError, VortexPeer
 from dragonfly_vortex.events import PieceKept
 
 
 async def main(reactor, parent, task_id):
-    peer = VortexPeer(reactor, storage="data", listen=["tcp:0:interface=127.0.0.1"], parents=[parent])
+    try:
+        peer = VortexPeer(reactor, storage="data", listen=["tcp:0:interface=127.0.0.1"], parents=[parent])
+    except ValueError as error:
+        sys.exit(str(error))
     peer.startService()
-    download = peer.download(task_id)
-    async for event in download:
-        if isinstance(event, PieceKept):
-            print(f"piece {event.number} from {event.parent} in {event.seconds:.3f} s")
-    done = await download.done
-    print(f"{done.content_length} bytes, served at {peer.address}")
-    await peer.stopService()
+    try:
+        download = peer.download(task_id)
+        async for event in download:
+            if isinstance(event, PieceKept):
+                print(f"piece {event.number} from {event.parent} in {event.seconds:.3f} s")
+        done = await download.done
+        print(f"{done.content_length} bytes, served at {peer.address}")
+    except VortexError as error:
+        sys.exit(str(error))
+    finally:
+        await peer.stopService()
 
 
 if __name__ == "__main__":
-    react(lambda reactor: main(reactor, *sys.argv[1:]))
+    if len(sys.argv) != 3:
+        sys.exit("usage: peer.py PARENT TASK_ID")
+    react(main, sys.argv[1:])

@@ -9,17 +9,26 @@ import sys
 
 from twisted.internet.task import react
 
-from dragonfly_vortex import VortexPeer
+from dragonfly_vortex import VortexError, VortexPeer
 
 
 async def main(reactor, parent, task_id, offset):
-    peer = VortexPeer(reactor, storage="data", parents=[parent])
+    try:
+        peer = VortexPeer(reactor, storage="data", parents=[parent])
+    except ValueError as error:
+        sys.exit(str(error))
     peer.startService()
     download = peer.download(task_id, whole=False)
-    print(await download.read(int(offset), 10), "of", await download.size(), "bytes")
-    download.close()
-    await peer.stopService()
+    try:
+        print(await download.read(int(offset), 10), "of", await download.size(), "bytes")
+    except (VortexError, ValueError) as error:
+        sys.exit(str(error))
+    finally:
+        download.close()
+        await peer.stopService()
 
 
 if __name__ == "__main__":
-    react(lambda reactor: main(reactor, *sys.argv[1:]))
+    if len(sys.argv) != 4:
+        sys.exit("usage: read_range.py PARENT TASK_ID OFFSET")
+    react(main, sys.argv[1:])

@@ -6,10 +6,12 @@ Send a file to each client that connects to an endpoint, without copying it wher
 
 from __future__ import annotations
 
+import os
 import sys
 
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import react
 
@@ -28,10 +30,16 @@ class SendsOneFile(Protocol):
 async def main(reactor, path, where):
     factory = Factory.forProtocol(SendsOneFile)
     factory.path = path
-    port = await serverFromString(reactor, where).listen(factory)
+    try:
+        os.stat(path)
+        port = await serverFromString(reactor, where).listen(factory)
+    except (CannotListenError, OSError, ValueError) as error:
+        sys.exit(str(error).strip())
     print("sending at", port.getHost(), flush=True)
     await Deferred()
 
 
 if __name__ == "__main__":
-    react(lambda reactor: main(reactor, *sys.argv[1:]))
+    if len(sys.argv) != 3:
+        sys.exit("usage: send_file.py FILE ENDPOINT")
+    react(main, sys.argv[1:])

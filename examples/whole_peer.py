@@ -5,23 +5,29 @@ from __future__ import annotations
 import sys
 
 from twisted.application.service import MultiService
+from twisted.internet.error import CannotListenError
 from twisted.internet.task import react
 from twisted.internet.threads import deferToThread
 
-from dragonfly_vortex import VortexService, load_config, use_monotonic_clock
+from dragonfly_vortex import VortexError, VortexService, load_config, use_monotonic_clock
 
 
 async def main(reactor, path):
     use_monotonic_clock(reactor)  # before anything else uses the reactor
     program = MultiService()
-    loaded = load_config(path)
-    peer = VortexService(loaded.config, reactor, loaded.warnings)
-    peer.setServiceParent(program)
-    program.startService()
+    try:
+        loaded = load_config(path)
+        peer = VortexService(loaded.config, reactor, loaded.warnings)
+        peer.setServiceParent(program)
+        program.startService()
+    except (VortexError, CannotListenError) as error:
+        sys.exit(str(error).strip())
     print("serving Vortex on", peer.address, flush=True)
     await deferToThread(sys.stdin.read)
     await program.stopService()
 
 
 if __name__ == "__main__":
-    react(lambda reactor: main(reactor, *sys.argv[1:]))
+    if len(sys.argv) != 2:
+        sys.exit("usage: whole_peer.py CONFIG")
+    react(main, sys.argv[1:])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 
+from dragonfly_vortex.errors import VortexError
 from dragonfly_vortex.wire import (
     Connection,
     ContentFinished,
@@ -37,7 +38,9 @@ def main(host, port, task_id):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 4:
+        sys.exit("usage: wire_alone.py HOST PORT TASK_ID")
     try:
         main(*sys.argv[1:])
-    except OSError as error:
+    except (OSError, ValueError, VortexError) as error:
         sys.exit(str(error))

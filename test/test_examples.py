@@ -128,6 +128,40 @@ class ExamplesTests(SynchronousTestCase):
             finally:
                 program.kill()
 
+    def test_wrong_use(self) -> None:
+        """Each example with arguments ends with a line that names them, where their number is another."""
+        for path in sorted(EXAMPLES.glob("*.py")):
+            if "sys.argv" not in path.read_text(encoding="utf-8"):
+                continue
+            ran = self.run_it(path.stem, *("too many",) * 7)
+            self.assertEqual((ran.returncode, ran.stdout), (1, ""), path)
+            self.assertRegex(ran.stderr, rf"\Ausage: {path.name}( [A-Z_:]+)+\n\Z")
+
+    def test_used_port(self) -> None:
+        """An example that cannot listen, or cannot use what it is given, ends with one line."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = str(server.getsockname()[1])
+            write_config(self.directory, port=int(port))
+            config = self.directory.joinpath("tap.yaml")
+            self.directory.joinpath("vortex.yaml").write_text(config.read_text(encoding="utf-8"), encoding="utf-8")
+            write_config(self.directory, grpc_port=int(port))
+            used = rf"Couldn't listen on 127\.0\.0\.1:{port}: .*in use\."
+            for expected, name, *arguments in (
+                (used, "serve_storage", "data", port),
+                (used, "own_store", "file", port),
+                (used, "send_file", "file", f"tcp:{port}:interface=127.0.0.1"),
+                (used, "whole_peer", "vortex.yaml"),
+                (used, "whole_peer", "tap.yaml"),
+                (".*No such file.*", "own_store", "none", "0"),
+                (".*No such file.*", "send_file", "none", "tcp:0"),
+                (".*No such file.*", "whole_peer", "none.yaml"),
+                ("expected an address.*", "peer", "nonsense", "0" * 64),
+                ("invalid literal.*", "read_range", "grpc://127.0.0.1:1", "0" * 64, "x"),
+            ):
+                ran = self.run_it(name, *arguments)
+                self.assertEqual((ran.returncode, ran.stdout), (1, ""), (name, arguments))
+                self.assertRegex(ran.stderr, rf"\A{expected}\n\Z")
+
     def test_no_parent(self) -> None:
         """Where no process listens, an example that fetches ends with one line."""
         with socket.socket() as free:
