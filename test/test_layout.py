@@ -38,7 +38,6 @@ STILL_LONG = frozenset(
     {
         "daemon/downloads.py",
         "daemon/service.py",
-        "daemon/task_handle.py",
         "errors.py",
         "model.py",
         "interfaces.py",

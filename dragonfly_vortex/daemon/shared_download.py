@@ -47,6 +47,10 @@ class ArrivedPieces:
         for number in numbers:
             self._pieces.pop(number, None)
 
+    def clear(self) -> None:
+        """Remove all pieces."""
+        self._pieces.clear()
+
     def listen(self, on_piece: OnPiece) -> None:
         """Add a listener, which is called for all pieces from the first one on."""
         for piece in self._pieces.values():
@@ -185,6 +189,7 @@ class ReportingTarget:
 
     def open(self) -> Deferred[Found]:
         def opened(found: Found) -> Found:
+            self._arrived.clear()  # a download that begins again may find others than before
             for metadata in found.pieces:
                 if found.task is not None:
                     self._arrived.add(metadata, found.task.piece_length, found.task.content_length)

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 from twisted.internet.defer import CancelledError
-from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.internet.task import deferLater
-from zope.interface import implementer
 
 from dragonfly_vortex.config import (
     Config,
@@ -114,7 +109,7 @@ class DownloadTests(PeerTestCase):
         await download.done
         remove_task(self.directory / "parent", PieceKind.STANDARD, self.task_id)
         await self.assertFailure(download.read(0, 5), NotStored)
-        download._pieces.clear()
+        download._content.pieces.clear()
         await self.assertFailure(download.read(0, 5), NotStored)
 
     async def test_read(self) -> None:
@@ -147,7 +142,7 @@ class DownloadTests(PeerTestCase):
         parent = await self.parent()
         download = self.peer("child", parents=[address_of(parent)]).download(self.task_id)
         await download.done
-        del download._pieces[3]
+        del download._content.pieces[3]
         error = await self.assertFailure(download.read(), NotStored)
         self.assertIn("piece", str(error))
 
@@ -184,94 +179,3 @@ class DownloadTests(PeerTestCase):
                 order.append(event.number)
         # In order it would be the sixteenth; a few come before its announcement.
         self.assertLess(order.index(15), 8)
-
-
-@implementer(IConsumer)
-class Consumer:
-    """Takes what it is given, and pauses its producer."""
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.producer: IPushProducer | None = None
-        self.pauses_at: int | None = None
-        self.stops_at: int | None = None
-
-    def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Keep a push producer."""
-        if not streaming or self.producer is not None:
-            raise RuntimeError("expected one push producer")
-        self.producer = producer
-        if self.stops_at == 0:
-            producer.stopProducing()
-
-    def unregisterProducer(self) -> None:
-        """Forget the producer."""
-        self.producer = None
-
-    def write(self, data: bytes) -> None:
-        """Take bytes."""
-        self.data += data
-        if self.pauses_at is not None and len(self.data) >= self.pauses_at and self.producer is not None:
-            self.producer.pauseProducing()
-        if self.stops_at is not None and len(self.data) >= self.stops_at and self.producer is not None:
-            self.producer.stopProducing()
-
-
-class FeedTests(PeerTestCase):
-    """The content in order, to a consumer."""
-
-    async def test_in_order(self) -> None:
-        """All bytes come in order."""
-        child = self.peer("child", parents=[await self.announcing_parent()])
-        consumer = Consumer()
-        download = child.download(self.task_id, whole=False)
-        self.assertEqual(await download.feed(consumer), len(self.content))
-        self.assertEqual((bytes(consumer.data), consumer.producer), (self.content, None))
-        await download.done
-
-    async def test_back_pressure(self) -> None:
-        """While the consumer is paused, only a few pieces are asked of the parents."""
-        child = self.peer("child", parents=[await self.announcing_parent()])
-        consumer = Consumer()
-        consumer.pauses_at = 1
-        download = child.download(self.task_id, whole=False)
-        events = aiter(download)
-        feeding = download.feed(consumer)
-        kept: set[int] = set()
-        while len(kept) < 8:
-            event = await anext(events)
-            if isinstance(event, PieceKept):
-                kept.add(event.number)
-        await deferLater(REACTOR, 0.5)
-        self.assertNoResult(feeding)
-        self.assertEqual((len(consumer.data), kept), (PIECE, set(range(8))))
-        consumer.pauses_at = None
-        cast(IPushProducer, consumer.producer).resumeProducing()
-        self.assertEqual(await feeding, len(self.content))
-        self.assertEqual(bytes(consumer.data), self.content)
-        await download.done
-
-    async def test_stops_inside(self) -> None:
-        """A consumer may stop its producer as it is registered, as a lost connection does, and as it is written to."""
-        parent = await self.parent()
-        for stops_at in (0, 1, 3 * PIECE):
-            consumer = Consumer()
-            consumer.stops_at = stops_at
-            await self.assertFailure(parent.download(self.task_id).feed(consumer), ConnectionLost)
-            self.assertEqual(len(consumer.data), -(-stops_at // PIECE) * PIECE)
-
-    async def test_ends(self) -> None:
-        """A consumer that stops, and a program that cancels, end the feeding and not the download."""
-        child = self.peer("child", parents=[await self.announcing_parent()])
-        download = child.download(self.task_id, whole=False)
-        consumer = Consumer()
-        feeding = download.feed(consumer)
-        cast(IPushProducer, consumer.producer).stopProducing()
-        await self.assertFailure(feeding, ConnectionLost)
-        other = Consumer()
-        feeding = download.feed(other)
-        feeding.cancel()
-        await self.assertFailure(feeding, CancelledError)
-        self.assertIsNone(other.producer)
-        self.assertEqual(await download.read(0, 5), self.content[:5])
-        download.close()
