@@ -83,7 +83,7 @@ class Parents:
         self._first: Deferred[None] = Deferred()  # fires when there is a parent, while that is waited for
         self._negotiation: Negotiation | None = None
         self._download: TaskDownload | None = None
-        self._asked: dict[ParentAddress, None] = {}  # those that the download has, in order
+        self._asked: dict[ParentAddress, bool] = {}  # those that the download has: whether the source waits for them
 
     def read(self) -> list[ParentAddress]:
         """
@@ -128,7 +128,7 @@ class Parents:
 
         :param download: it has been given :attr:`all`.
         """
-        self._download, self._asked = download, dict.fromkeys(self.all)
+        self._download, self._asked = download, dict.fromkeys(self.all, True)
         for each in (self._file, self._askers):
             if each is not None:
                 each.start()
@@ -153,15 +153,16 @@ class Parents:
             return
         negotiation, download, known = self._negotiation, self._download, {*self.all, *self._asked}
         self._by_source[source] = [each for each in parents if each in known or self._can_ask(each, negotiation)]
-        after = dict.fromkeys(self.all)
+        after = self._whether_awaited()
         if after and not self._first.called:
             self._first.callback(None)
         if download is None or (not after and self.are_needed):
             return
         asked, self._asked = self._asked, after
-        for parent in after:
-            if parent not in asked:
-                download.add_parent(str(parent), negotiation.announcers.get(str(parent)))
+        for parent, is_awaited in after.items():
+            if parent not in asked or (is_awaited and not asked[parent]):
+                announcer = negotiation.announcers.get(str(parent))
+                download.add_parent(str(parent), announcer, is_awaited=is_awaited)
         for parent in asked:
             if parent not in after:
                 download.remove_parent(str(parent))
@@ -174,6 +175,11 @@ class Parents:
             self._say(str(error))
             return False
         return True
+
+    def _whether_awaited(self) -> dict[ParentAddress, bool]:
+        """All parents there are now, and whether the source waits for them: not for those that only ask, too."""
+        awaited = {each for source in (_NAMED, _LISTED, _FOUND) for each in self._by_source.get(source, ())}
+        return {parent: parent in awaited for parent in self.all}
 
     @property
     def all(self) -> list[ParentAddress]:

@@ -279,7 +279,7 @@ class Downloads:
         negotiation, config = parents.negotiation, parents.config.download
         source = self.sources.add(parents, request)
         scheduled: ScheduledParents | None = None
-        exchanged = self._exchange(parents, request, has_source=bool(source))
+        exchanged = self._exchange(parents, request)
         announcer = negotiation.announcers.get if exchanged is None else exchanged.announcer
         try:
             own = [ParentAddress.from_text(parent) for parent in request.parents]
@@ -354,7 +354,7 @@ class Downloads:
             if source:
                 negotiation.remove_source(source, request.task_id)
 
-    def _exchange(self, parents: SharedParents, request: TaskRequest, *, has_source: bool) -> ExchangedParents | None:
+    def _exchange(self, parents: SharedParents, request: TaskRequest) -> ExchangedParents | None:
         """The part of a download in the exchange of peers; None where the peer takes no part."""
         if not parents.config.discovery.peer_exchange:
             return None
@@ -365,7 +365,6 @@ class Downloads:
             self.grpc_port(),
             self._reactor,
             self.in_thread,
-            asks_children=not has_source,
         )
 
     def _report(

@@ -38,8 +38,6 @@ class ExchangedParents:
     :param port: of this peer's gRPC door; None where there is none.
     :param clock: for the looks at the list of those that ask this peer.
     :param in_thread: reads that list.
-    :param asks_children: whether those that ask this peer are asked in turn. Where there is a source, it would wait for
-        what they may announce, and they may have nothing that does not come from here.
     """
 
     _log: ClassVar[Logger] = Logger()
@@ -52,8 +50,6 @@ class ExchangedParents:
         port: int | None,
         clock: IReactorTime,
         in_thread: InThread,
-        *,
-        asks_children: bool,
     ) -> None:
         self._negotiation = negotiation
         self._download: TaskDownload | None = None
@@ -64,10 +60,8 @@ class ExchangedParents:
             follow=config.download.follow_announced_addresses,
             on_peers=self._meet,
         )
-        self._askers: ParentsFile | None = None
-        if asks_children:
-            askers = askers_file(config.storage.dir, request.kind, request.task_id)
-            self._askers = ParentsFile(askers, clock, in_thread, self._meet, lambda line: None)
+        askers = askers_file(config.storage.dir, request.kind, request.task_id)
+        self._askers = ParentsFile(askers, clock, in_thread, self._meet, lambda line: None)
 
     def announcer(self, parent: str) -> IPieceAnnouncer | None:
         """The announcer of a parent, which takes part in the exchange; None where the parent has none."""
@@ -81,17 +75,15 @@ class ExchangedParents:
         """
         self._download = download
         self._met.update(parents)
-        if self._askers is not None:
-            self._askers.start()
+        self._askers.start()
 
     def end(self) -> None:
         """Add no more parents: the download is over."""
         self._download = None
-        if self._askers is not None:
-            self._askers.stop()
+        self._askers.stop()
 
     def _meet(self, peers: Iterable[ParentAddress]) -> None:
-        """Ask these peers, too."""
+        """Ask these peers, too. The source does not wait for what they may announce."""
         for peer in peers:
             address = str(peer)
             if self._download is None or address in self._met or len(self._met) >= _MOST_MET:
@@ -102,4 +94,4 @@ class ExchangedParents:
             except WrongTransport as error:
                 self._log.info("a peer that another one names is not asked: {error}", error=printable(str(error)))
             else:
-                self._download.add_parent(address, self.announcer(address))
+                self._download.add_parent(address, self.announcer(address), is_awaited=False)

@@ -132,17 +132,15 @@ class ScheduledParents:
         """Change the parents of a download from now on."""
         self._download = download
         for address in self._children:
-            download.add_parent(address, self.announcer(address))
+            self._ask_in_turn(download, address)
 
     def meet(self, host_id: str) -> None:
         """
-        Ask a child in turn, which asks for pieces of the same task. One that no scheduler knows is not asked. Nor is
-        any where this peer may ask the source: the source waits for what parents may announce, and the child has
-        nothing that does not come from here.
+        Ask a child in turn, which asks for pieces of the same task. One that no scheduler knows is not asked.
 
         :param host_id: the ID of its host, as the child says.
         """
-        if self._source or self._is_over or host_id in self._hosts or len(self._hosts) >= _MOST_CHILDREN:
+        if self._is_over or host_id in self._hosts or len(self._hosts) >= _MOST_CHILDREN:
             return
         self._hosts.add(host_id)
 
@@ -162,7 +160,11 @@ class ScheduledParents:
             return
         self._children.append(address)
         if self._download is not None:
-            self._download.add_parent(address, self.announcer(address))
+            self._ask_in_turn(self._download, address)
+
+    def _ask_in_turn(self, download: TaskDownload, address: str) -> None:
+        """Ask a child for what it announces. The source does not wait for that."""
+        download.add_parent(address, self.announcer(address), is_awaited=False)
 
     def on_event(self, event: DownloadEvent) -> None:
         """Report an event of the download to the scheduler, as far as it concerns that."""

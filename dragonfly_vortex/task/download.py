@@ -135,6 +135,7 @@ class TaskDownload:
         )
         self._end_disputed_at = end_disputed_at
         self._removed: set[str] = set()
+        self._not_awaited: set[str] = set()
         self._trials = self._new_trials()
         self._running: Deferred[DownloadedTask] | None = None
         self._fetcher: Fetcher | None = None
@@ -158,19 +159,24 @@ class TaskDownload:
         if self._running is not None:
             self._running.cancel()
 
-    def add_parent(self, parent: str, announcer: IPieceAnnouncer | None = None) -> None:
+    def add_parent(self, parent: str, announcer: IPieceAnnouncer | None = None, *, is_awaited: bool = True) -> None:
         """
         Ask one more parent from now on, or one again that was removed or did not answer.
 
         :param parent: its address.
         :param announcer: what tells which pieces it has; None where it is asked for anything.
+        :param is_awaited: whether the source waits for what it may announce.
         """
+        if is_awaited:
+            self._not_awaited.discard(parent)
+        elif parent not in self.parents or parent in self._removed:
+            self._not_awaited.add(parent)
         if parent not in self.parents:
             self.parents = (*self.parents, parent)
         if announcer is not None:
             self._announcers[parent] = announcer
         self._removed.discard(parent)
-        self._trials.add_parent(parent)
+        self._trials.add_parent(parent, is_awaited=is_awaited)
         if self._fetcher is not None:
             self._fetcher.add_parent(parent)
 
@@ -393,7 +399,11 @@ class TaskDownload:
 
     def _new_trials(self) -> Trials:
         """All parents together, and then each of them alone."""
-        trials = Trials(self._make_plan(parents=self.parents), self._make_trial, self._end_disputed_at)
+        awaited = [parent for parent in self.parents if parent not in self._not_awaited]
+        plan = self._make_plan(parents=awaited or self.parents)
+        trials = Trials(plan, self._make_trial, self._end_disputed_at)
+        for parent in self._not_awaited:
+            trials.add_parent(parent, is_awaited=False)
         for parent in self._removed:
             trials.remove_parent(parent)
         return trials

@@ -99,6 +99,8 @@ class Parent(Struct, kw_only=True, eq=False):
     :param look_again_at: when it is asked again for what it did not have; None where it has all, or where nothing is
         tried again.
     :param looks: how often that was put off since it last gave or announced anything.
+    :param is_awaited: whether the source waits for what it may announce, see
+        :mod:`~dragonfly_vortex.task.source_choice`.
     :param is_source: whether it is the source, which has everything and is asked last, see
         :mod:`~dragonfly_vortex.task.source_choice`.
     """
@@ -137,6 +139,7 @@ class Parent(Struct, kw_only=True, eq=False):
     paused_until: float | None = None
     look_again_at: float | None = None
     looks: int = 0
+    is_awaited: bool = True
     is_source: bool = False
     _offers: list[int] = field(default_factory=list)
 
@@ -353,8 +356,13 @@ class Parent(Struct, kw_only=True, eq=False):
         self.lacks.clear()
         self.wait_no_longer()
 
-    def name_again(self) -> None:
-        """Add this parent again: it is asked again, even where it was given up, unless it has lied."""
+    def name_again(self, *, is_awaited: bool = True) -> None:
+        """
+        Add this parent again: it is asked again, even where it was given up, unless it has lied.
+
+        :param is_awaited: whether the source waits for what it may announce. What is awaited stays awaited.
+        """
+        self.is_awaited = is_awaited or (self.is_awaited and not self.is_removed)
         self.is_removed = False
         self.recover()
 

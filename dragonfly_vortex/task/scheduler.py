@@ -182,12 +182,12 @@ class Plan:
 
     # -- the parents ---------------------------------------------------------------------------------------------------
 
-    def add_parent(self, address: str) -> None:
-        """Ask one more parent, or one again that was removed or did not answer."""
+    def add_parent(self, address: str, *, is_awaited: bool = True) -> None:
+        """Ask one more parent, or one again that was removed or did not answer. See :meth:`.Parent.name_again`."""
         if address in self.parents:
-            self.parents[address].name_again()
+            self.parents[address].name_again(is_awaited=is_awaited)
         else:
-            self.parents[address] = self._sources[address] = Parent(address=address)
+            self.parents[address] = self._sources[address] = Parent(address=address, is_awaited=is_awaited)
         self.parents[address].offer_anew(self.choice.returned)
         self.choice.find_orphans()
 

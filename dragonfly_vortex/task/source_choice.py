@@ -141,8 +141,11 @@ class SourceChoice:
         return self._policy is BackToSource.ALWAYS or self._timing.silence(parent) >= STALLED
 
     def _is_awaited(self, parent: Parent) -> bool:
-        """Whether it is waited for what a parent may announce."""
-        if not parent.is_announcing:
+        """
+        Whether it is waited for what a parent may announce. A child that is asked in turn is not waited for: what it
+        has comes from this peer, or from parents that this peer has, too.
+        """
+        if not (parent.is_announcing and parent.is_awaited):
             return False
         if self._policy is BackToSource.LAST_RESORT:
             return True

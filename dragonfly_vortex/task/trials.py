@@ -89,10 +89,14 @@ class Trials:
             return self.plan
         return None
 
-    def add_parent(self, address: str) -> None:
-        """Add a parent that may have the task. While another one is tried alone, it is tried after that."""
+    def add_parent(self, address: str, *, is_awaited: bool = True) -> None:
+        """
+        Add a parent that may have the task. While another one is tried alone, it is tried after that.
+
+        :param is_awaited: see :meth:`~dragonfly_vortex.task.parent_state.Parent.name_again`.
+        """
         is_new = address not in self._together.parents
-        self._together.add_parent(address)
+        self._together.add_parent(address, is_awaited=is_awaited)
         if is_new and self.plan is not self._together:
             self._candidates.append((address, True, self._end_disputed_at))
 

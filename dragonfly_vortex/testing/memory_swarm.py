@@ -67,6 +67,8 @@ class MemoryPeer:
         """What is wrong with single pieces, by their numbers."""
         self.is_away = False
         """Whether it cannot be reached."""
+        self.rate: float | None = None
+        """Bytes per second at which each of its pieces arrives; None for the rate of the swarm."""
         self.asked: list[int] = []
         """The numbers of the pieces that it was asked for, in order."""
         self.content_length: int | None = None
@@ -267,7 +269,7 @@ class MemoryDownloader(ByKind):
                         raise await self._timeout(addr, name)
                     raise ParentUnreachable(addr, name, f"the connection ended after {start} bytes")
                 part = content[start : start + step]
-                await self._rest(len(part) / swarm.rate)
+                await self._rest(len(part) / (peer.rate or swarm.rate))
                 if peer.is_away:
                     raise ParentUnreachable(addr, name, f"the connection ended after {start} bytes")
                 receiver.write(part)

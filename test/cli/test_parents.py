@@ -27,7 +27,9 @@ from dragonfly_vortex.daemon.service import IPeerReactor
 from dragonfly_vortex.downloaders.factory import negotiate
 from dragonfly_vortex.errors import NoPeerFound
 from dragonfly_vortex.peer_exchange import PEERS_KEY, PORT_KEY, askers_file
+from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
+from dragonfly_vortex.testing.memory_swarm import MemoryChild, MemorySwarm, MemoryTarget
 from dragonfly_vortex.testing.pieces import sample_piece
 from dragonfly_vortex.wire import PieceKind
 from test.processes import PROGRAMS, dfvortex, start, write_config
@@ -242,6 +244,29 @@ class FindTests(SynchronousTestCase):
         """With a parent that is named nothing is waited for; what is found comes behind it."""
         self.successResultOf(self.find("auto", ParentAddress.from_text("h:1")))
         self.assertEqual(self.found("10.0.0.7:4005", "h:1"), ["h:1", "10.0.0.7:4005"])
+
+    def test_awaited(self) -> None:
+        """The source waits for peers that are found, and not for those that only ask, as long as that is all."""
+        self.successResultOf(self.find("auto", ParentAddress.from_text("h:1")))
+        child, swarm = MemoryChild("child"), MemorySwarm(b"", 1)
+        download = TaskDownload(
+            self.clock,
+            self.not_at_all,
+            swarm.downloader,
+            kind=PieceKind.STANDARD,
+            task_id=_TASK_ID,
+            parents=["h:1", "source"],
+            target=MemoryTarget(child),
+            source="source",
+        )
+        self.parents.follow(download)
+        parents = download._trials.plan.parents
+        asking, met = (ParentAddress.from_text(text) for text in ("10.0.0.7:4005", "10.0.0.8:4005"))
+        self.parents._change("asking", [asking])
+        self.parents.meet([met])
+        self.assertEqual([name for name, each in parents.items() if not each.is_awaited], [str(asking), str(met)])
+        self.found(str(asking))
+        self.assertEqual([name for name, each in parents.items() if not each.is_awaited], [str(met)])
 
     def test_wrong_transport(self) -> None:
         """A peer that cannot be asked by the transport that carries content is told, and is no parent."""

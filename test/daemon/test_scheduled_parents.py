@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from dragonfly_api import common_pb2, dfdaemon_pb2
@@ -10,13 +12,15 @@ from grpc import StatusCode
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTCP
+from twisted.web.http import Request
 
 from benchmarks.processes import free_port
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.piece_discovery import PieceDiscovery
-from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin
+from dragonfly_vortex.testing.scripted_origin import Asked, ScriptedOrigin
 from test.daemon.clustered import ClusterTestCase
+from test.rpc.announcing_parent import AnnouncingParent, says_and_waits
 from test.rpc.local_peer import LENGTH, PIECES, until
 
 
@@ -111,15 +115,50 @@ class ScheduledTests(ClusterTestCase):
         downloading = self.blob()
         await until(lambda: self.scheduler.heard)
         for host_id in ("127.0.0.1-stranger", "127.0.0.1-child"):
-            settings = GRPCSettings(reactor=cast(IRPCReactor, reactor), host_id=host_id)
-            address = ParentAddress.from_text(f"grpc://127.0.0.1:{getattr(self.peer.grpc_address, 'port', 0)}")
-            discovery = PieceDiscovery(address, settings, lambda address: None)
-            self.addCleanup(discovery.start(self.kind, self.task_id, _ignore, _ignore, _ignore))
+            self.ask_for(self.task_id, host_id)
         await downloading.addTimeout(30, reactor)
         self.assertTrue(self.calls("ListHosts"))
         (heard,) = self.scheduler.heard
         await until(lambda: heard.is_over)
         self.assertEqual(heard.words.count("download_piece_finished_request"), PIECES)
+
+    def ask_for(self, task_id: str, host_id: str) -> None:
+        """Ask the peer for a task, as a child on this host."""
+        settings = GRPCSettings(reactor=cast(IRPCReactor, reactor), host_id=host_id)
+        address = ParentAddress.from_text(f"grpc://127.0.0.1:{getattr(self.peer.grpc_address, 'port', 0)}")
+        discovery = PieceDiscovery(address, settings, lambda address: None)
+        self.addCleanup(discovery.start(self.kind, task_id, _ignore, _ignore, _ignore))
+
+    async def test_child_beside_a_source(self) -> None:
+        """Beside a source a child is asked in turn as well, and the source does not wait for what it may announce."""
+        held: list[Callable[[], None]] = []
+
+        def hold(origin: ScriptedOrigin, request: Request, asked: Asked) -> None:
+            if asked.range == (0, 0):  # what it has
+                origin.answer_well(request, asked)
+            else:
+                held.append(partial(origin.answer_well, request, asked))
+
+        origin = ScriptedOrigin(bytes(5 * 1024 * 1024), always=hold)
+        origin.start(IReactorTCP(reactor))
+        self.addCleanup(origin.stop)
+        stat = dfdaemon_pb2.StatLocalTaskResponse(content_length=5 * 1024 * 1024, piece_length=4 * 1024 * 1024)
+        child = AnnouncingParent(reactor, [stat], [says_and_waits()])
+        child.start()
+        self.addCleanup(child.stop)
+        self.scheduler.default = "first child"
+        self.scheduler.hosts["127.0.0.1-child"] = common_pb2.Host(id="127.0.0.1-child", ip="127.0.0.1", port=child.port)
+        request = dfdaemon_pb2.DownloadTaskRequest()
+        request.download.url = origin.url("/file")
+        downloading = self.call("DownloadTask", request)
+        await until(lambda: held)
+        self.ask_for(self.scheduler.heard[0].messages[0].task_id, "127.0.0.1-child")
+        await until(lambda: child.asked)
+        origin.always = None
+        for answer in held:
+            answer()
+        await downloading.addTimeout(30, reactor)
+        self.assertEqual(len(origin.ranges), 2)
 
     async def test_source(self) -> None:
         """The pieces that come from the source are reported as such, and so is the end."""

@@ -121,6 +121,16 @@ class DownloadTests(DownloadTestCase):
         self.task.remove_parent("a")
         self.assertEqual({asked.addr for asked in downloader.asked}, {"a"})
 
+    def test_begun_anew(self) -> None:
+        """A download that begins anew still knows for which parents the source does not wait."""
+        self.play(a=PlayedParent(content=CONTENT, piece_length=100))
+        self.assert_complete(self.download())
+        self.task.add_parent("b", is_awaited=False)
+        self.task.add_parent("c", is_awaited=False)
+        self.task.add_parent("c")
+        parents = self.task._new_trials().plan.parents
+        self.assertEqual({name: each.is_awaited for name, each in parents.items()}, {"a": True, "b": False, "c": True})
+
     def test_tried_alone(self) -> None:
         """A parent that is added while another one is tried alone is tried after that, and gives the right whole."""
         wrong = bytes(1000)

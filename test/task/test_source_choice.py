@@ -226,6 +226,41 @@ class LastResortTests(SourceCase):
         self.assertTrue(self.plan.parents["a"].is_alive)
 
 
+class ChildTests(SourceCase):
+    """A child that is asked in turn: the source does not wait for it."""
+
+    def meet(self, child: str) -> None:
+        """A child asks, and is asked in turn."""
+        self.plan.add_parent(child, is_awaited=False)
+        self.plan.announcing_began(child)
+
+    def test_not_awaited(self) -> None:
+        """The source is asked at once for what a child may announce."""
+        for policy in (LAST_RESORT, ALWAYS):
+            self.begin_with(policy=policy)
+            self.meet("child")
+            self.assertEqual(self.of(SOURCE, self.ask_all()), [0, 1, 2, 3, 4, 5])
+
+    def test_asked_first(self) -> None:
+        """What a child has announced is asked of it, and not of the source."""
+        self.begin_with()
+        self.meet("child")
+        self.announce("child", 1, 4)
+        requests = self.ask_all()
+        self.assertEqual((self.of("child", requests), self.of(SOURCE, requests)), ([1, 4], [0, 2, 3, 5]))
+
+    def test_beside_a_parent(self) -> None:
+        """A parent beside the child is awaited as before, whether it asks, too, or is offered after it has asked."""
+        self.begin_with("a")
+        self.meet("a")
+        self.assertEqual(self.ask_all(), [])
+        self.begin_with()
+        self.meet("child")
+        self.plan.add_parent("child")
+        self.plan.announcing_began("child")
+        self.assertEqual(self.ask_all(), [])
+
+
 class AlwaysTests(SourceCase):
     """A source that is asked at once for what no peer has."""
 

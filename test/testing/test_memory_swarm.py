@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
@@ -54,6 +55,28 @@ class MemorySwarmTests(SynchronousTestCase):
         self.swarm.add_seed("seed")
         self.assert_complete(self.swarm.add_child("a", ["seed"]), self.swarm.add_child("b", ["seed"], announces=False))
         self.assertEqual(self.swarm.clock.getDelayedCalls(), [])
+
+    def test_crowd_beside_a_source(self) -> None:
+        """
+        Four peers have a source. One asks it, the others ask that one, and all ask each other in turn: the source is
+        asked at once and for one copy, and the others get pieces from each other.
+        """
+        source = self.swarm.add_seed("source")
+        names = ["a", "b", "c", "d"]
+        options: dict[str, Any] = {"source": "source", "concurrent_piece_count": 4}
+        children = [self.swarm.add_child("a", ["source"], **options)]
+        children += [self.swarm.add_child(name, ["a", "source"], **options) for name in names[1:]]
+        for child in children:
+            child.rate = 5000.0
+            for name in names:
+                if name not in (child.name, "a"):
+                    child.task.add_parent(name, MemoryAnnouncer(self.swarm, name), is_awaited=False)
+        self.swarm.clock.pump([0.01] * 50)
+        self.assertTrue(source.asked)
+        self.assert_complete(*children)
+        self.assertEqual(sorted(source.asked), list(range(COUNT)))
+        for child in children[1:]:
+            self.assertTrue({event.parent for event in child.events if isinstance(event, PieceKept)} - {"a"})
 
     def test_cancelled_at_event(self) -> None:
         """A listener may cancel the download at any event; its Deferred fires once, when nothing is left of it."""
