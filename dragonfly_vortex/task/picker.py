@@ -116,15 +116,9 @@ class Choice:
         for number in self._missing(wanted) if ready else ():
             if not (number in self.owed or self.is_free(number)):
                 continue
-            able = [
-                parent
-                for parent in ready
-                if parent.may_have(number)
-                and self._is_allowed(parent, number, end, hold)
-                and not self._is_asked(parent, number)
-            ]
+            able = [each for each in self._able(ready, number) if self._is_allowed(each, number, end, hold)]
             if able:
-                return min(able, key=lambda parent: (parent.under_way, parent.asked)), number
+                return min(able, key=_load), number
         return None
 
     def _next_of_source(self, wanted: Sequence[int] | None = None) -> tuple[Parent, int] | None:
@@ -177,9 +171,8 @@ class Choice:
         if not ready:
             return None
         for number in sorted(self.owed):
-            for parent in ready:
-                if parent.may_have(number) and not self._is_asked(parent, number):
-                    return parent, number
+            if able := self._able(ready, number):
+                return min(able, key=_load), number
         return self._swarm.rarest(ready, self.is_free, self.end) or self._lowest(ready)
 
     def _ready_in_swarm(self) -> list[Parent]:
@@ -194,8 +187,11 @@ class Choice:
         number = min((n for parent in ready for n in self._askable(parent, end, hold, new)), default=None)
         if number is None:
             return None
-        able = [parent for parent in ready if parent.may_have(number) and not self._is_asked(parent, number)]
-        return min(able, key=lambda parent: (parent.under_way, parent.asked)), number
+        return min(self._able(ready, number), key=_load), number
+
+    def _able(self, ready: list[Parent], number: int) -> list[Parent]:
+        """Those of these parents that can be asked for a number, and are not."""
+        return [parent for parent in ready if parent.may_have(number) and not self._is_asked(parent, number)]
 
     def lost(self) -> int | None:
         """A number that no parent can give, and that is part of the task for certain; None where there is none."""
@@ -404,3 +400,8 @@ class Choice:
             for requests in self.under_way.values()
             for request in requests
         )
+
+
+def _load(parent: Parent) -> tuple[int, int, int]:
+    """The parent with the least is asked: with least to do, then left alone least often since it last gave a piece."""
+    return parent.under_way, parent.backoffs, parent.asked

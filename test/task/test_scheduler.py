@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -521,6 +521,18 @@ class TimedPropertyTests(SynchronousTestCase):
         Fails if :attr:`Choice.owed` stays empty.
         """
         self.assertLessEqual(course.play(60.0), 2 * course.count + 30)
+
+    def test_those_that_never_answer(self) -> None:
+        """
+        Where one piece is asked for at once, parents that never answer are not asked before one that gives, each time
+        they have rested.
+
+        Fails if pieces are asked of the parent that was asked for least, as long as it has nothing to do.
+        """
+        silent = Habit(seconds=0.0, silent_from=0, trickles=True)
+        habits = {"p": silent, "steady": Habit(seconds=1.0), "q": silent, "r": replace(silent, down=(0.0, 20.0))}
+        plan = Plan(TASK_ID, list(habits), 1, retry=30.0)
+        self.assertLess(TimedCourse(plan=plan, habits=habits, count=9, at_once=1).play(60.0), 25.0)
 
     @PROFILE
     @given(timed_courses(lone=True))
