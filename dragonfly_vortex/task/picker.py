@@ -231,7 +231,8 @@ class Choice:
     def put_back(self, number: int) -> None:
         """Make a number free again."""
         self._there = min(self._there, bisect_left(self._numbers, number))
-        self._look_at_source(number)
+        if self._source is not None:
+            self._source.look_at(number)
         if number < self._frontier:
             self.returned.add(number)
         for parent in self._parents.values():
@@ -244,7 +245,7 @@ class Choice:
         """Record that a parent lacks a piece."""
         parent.lacks.add(number)
         heapq.heappush(self._lacked, number)
-        self._look_at_source(number)
+        self._look_from(number)
 
     def offer(self, parent: Parent, number: int) -> None:
         """Record that a parent has a piece now."""
@@ -257,15 +258,15 @@ class Choice:
         """See which of the returned numbers no parent has: of these, or of all."""
         if numbers is None:
             self._swarm.count_anew()
-            self._look_at_source(0)
+            self._look_from(0)
             self._orphans.clear()
             numbers = self.returned
         self._orphans.update(number for number in numbers & self.returned if not self._may_be_had(number))
 
-    def _look_at_source(self, number: int) -> None:
+    def _look_from(self, number: int) -> None:
         """Let the source be asked again for pieces from a number on, which other parents had."""
         if self._source is not None:
-            self._source.look_again(number)
+            self._source.look_from(number)
 
     def start_anew(self) -> None:
         """Begin anew: every number is new, except those under way."""
@@ -274,7 +275,7 @@ class Choice:
         self.busy.clear()
         self.is_end_refuted = False
         self._frontier = 0
-        self._look_at_source(0)
+        self._look_from(0)
         for parent in self._parents.values():
             parent.offer_anew(set())
 

@@ -7,6 +7,7 @@ How long is waited for the other parents is the user's choice, see :class:`~drag
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -67,11 +68,18 @@ class SourceChoice:
         self._began_at: float | None = None
         self._asked: dict[int, str] = {}  # the reasons of the numbers that were picked
         self._stalled: set[str] = set()  # the parents that are not waited for
-        self._from = 0  # no number below is for the source, as far as that was seen
+        self._from = 0  # no number below is for the source, as far as that was seen, but for some of those
+        self._again: list[int] = []  # numbers below that are to be looked at again; a heap
+        self._seen: list[tuple[bool, bool, bool, bool]] = []  # what was seen of each parent when that was looked at
 
-    def look_again(self, number: int = 0) -> None:
+    def look_from(self, number: int) -> None:
         """Look again at the pieces from a number on: the source may be asked for one that others had."""
         self._from = min(self._from, number)
+
+    def look_at(self, number: int) -> None:
+        """Look again at one piece: the source may be asked for it."""
+        if number < self._from:
+            heapq.heappush(self._again, number)
 
     def advance(self, *, is_idle: bool) -> None:
         """
@@ -83,7 +91,6 @@ class SourceChoice:
         self._began_at = timing.now if self._began_at is None else self._began_at
         if is_idle and timing.progressed_at is not None and timing.now - timing.progressed_at >= QUIET:
             self._policy = BackToSource.ALWAYS
-        self.look_again()
 
     def next(
         self, is_free: Callable[[int], bool], owed: Collection[int], last: int, wanted: Sequence[int] | None = None
@@ -96,7 +103,7 @@ class SourceChoice:
         :param last: the highest number that may be asked for.
         :param wanted: the only numbers that are asked for, in order; None for all.
         """
-        self._stalled = {address for address, parent in self._parents.items() if self._is_stalled(parent)}
+        self._look_at_parents()
         number = min((number for number in owed if self.source.may_have(number)), default=None)
         if number is not None:
             return self._pick(number, "slow")
@@ -104,12 +111,31 @@ class SourceChoice:
             found = (each for each in wanted if each <= last and is_free(each) and self.source.may_have(each))
             number = next((each for each in found if not self._is_with_another(each)), None)
             return None if number is None else self._pick(number, self._reason(number))
+        while self._again and self._again[0] <= last:
+            number = self._again[0]
+            if is_free(number) and self.source.may_have(number) and not self._is_with_another(number):
+                return self._pick(number, self._reason(number))
+            heapq.heappop(self._again)
         for number in range(max(self._from, self._layout.prefix), last + 1):
             if is_free(number) and self.source.may_have(number) and not self._is_with_another(number):
                 self._from = number
                 return self._pick(number, self._reason(number))
         self._from = last + 1
         return None
+
+    def _look_at_parents(self) -> None:
+        """
+        See which parents are not waited for. All numbers are looked at again only where anything has changed that says
+        of a parent which pieces are to be had of it, not at each step.
+        """
+        self._stalled = {address for address, parent in self._parents.items() if self._is_stalled(parent)}
+        seen = [
+            (each.is_alive, each.is_open, each.address in self._stalled, self._is_awaited(each))
+            for each in self._parents.values()
+        ]
+        if seen != self._seen:
+            self._seen = seen
+            self.look_from(0)
 
     def is_patient(self, parents: Collection[str]) -> bool:
         """Whether one of the parents that are asked for a piece is still waited for, slow as they are."""

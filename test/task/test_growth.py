@@ -68,6 +68,26 @@ class GrowthTests(PlanTestCase):
 
         self.assert_linear(memory, 2000, 10_000, 1.5)  # dictionaries grow in leaps
 
+    def test_beside_a_source(self) -> None:
+        """Neither does a download from a parent that announces piece by piece, while a source waits for that."""
+
+        def fetch_beside_source(count: int) -> None:
+            self.begin("a", "source", source="source")
+            self.plan.announcing_began("a")
+            self.plan.announcing_began("source")
+            self.plan.learn_layout("source", count * 10, 10)
+            for number in range(count):
+                self.plan.announce("source", number, number * 10, 10)
+            self.plan.announcing_ended("source", True)
+            for number in range(count):
+                self.plan.announce("a", number, number * 10, 10)
+                (request,) = self.ask_all()
+                self.wait(0.5)
+                self.give(request)
+            self.assertFalse(self.from_source)
+
+        self.assert_linear(lambda count: lines(lambda: fetch_beside_source(count)))
+
     def test_gigabytes(self) -> None:
         """As many pieces of a hundred times as many bytes, 107 GB in all, take as many lines."""
         short = lines(lambda: fetch(100, 10 << 20))
