@@ -107,12 +107,8 @@ class Membership:
         config = self._config
         tls = scheduler_tls(config)
         if self._port not in _PORTS:
-            self.log.error(
-                "schedulers accept hosts with a port from {first} to {last}, and not {port}",
-                first=_PORTS[0],
-                last=_PORTS[-1],
-                port=self._port,
-            )
+            text = "schedulers accept hosts with a port from {first} to {last}, and not {port}"
+            self.log.error(text, first=_PORTS[0], last=_PORTS[-1], port=self._port)
         dynconfig = self._read_dynconfig()
         self._block_lists = self._lists_of(dynconfig)
         if dynconfig.unused:
@@ -178,15 +174,22 @@ class Membership:
             self._early.append(registration)
         return registration
 
-    def announce_stored(self, task: StoredTask) -> Deferred[bool]:
+    def announce_stored(self, task: StoredTask, replica_count: int = 1) -> Deferred[bool]:
         """
         Announce a task that the storage has all of. One that is announced already, or was registered and finished, is
         announced once.
 
+        :param replica_count: how many peers are to keep it, of a persistent kind.
         :returns: fires with whether a scheduler knows the task, when one has answered. One that has refused it may take
             it later. The Deferred may be cancelled, and the task is announced all the same.
         """
-        return self._announcer.add(TaskAnnouncement.of_stored(task))
+        return self._announcer.add(TaskAnnouncement.of_stored(task, replica_count))
+
+    def hold_stored(self, task: StoredTask) -> Callable[[], None]:
+        """Delay the announcement of a task. Returns what ends that; to be called once."""
+        announcement = TaskAnnouncement.of_stored(task)
+        self._announcer.hold(announcement)
+        return partial(self._announcer.release, announcement)
 
     def forget_stored(self, kind: PieceKind, task_id: str) -> None:
         """Have schedulers offer this peer no more for a task, which has left the storage."""
@@ -205,8 +208,7 @@ class Membership:
             return fail(CallFailed(Status(grpc.StatusCode.UNAVAILABLE, "no scheduler can be reached")))
         methods = METHODS[kind]
         request = methods.stat_request(**{"host_id": self._host.host_id, "task_id": task_id})
-        asked = self._schedulers.call(addresses[0], methods.stat, request)
-        return asked.addCallback(methods.stat_reply.FromString)
+        return self._schedulers.call(addresses[0], methods.stat, request).addCallback(methods.stat_reply.FromString)
 
     def find_host(self, task_id: str, host_id: str) -> Deferred[tuple[str, int] | None]:
         """

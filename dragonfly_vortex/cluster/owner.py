@@ -329,7 +329,7 @@ class Announcer:
         :raises CallFailed: it did not take that.
         """
         ids = {"host_id": self._host.host_id, "task_id": request.task_id}
-        replicas, ttl = 1, request.ttl or _TTL
+        replicas, ttl = request.replica_count, request.ttl or _TTL
         try:
             reply: Any = methods.stat_reply.FromString(
                 await self._host.schedulers.call(address, methods.stat, methods.stat_request(**ids))

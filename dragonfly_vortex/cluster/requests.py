@@ -31,6 +31,7 @@ class TaskAnnouncement:
     :param need_back_to_source: this peer goes to the source in any case, and becomes a parent while it downloads.
     :param concurrent_piece_count: pieces that are downloaded at once; 0 for not saying it.
     :param is_replica: this peer is to keep the task: one of the replicas of a persistent kind.
+    :param replica_count: how many peers are to keep a task of a persistent kind, where this one makes it known.
     :param ttl: seconds that a task of a persistent kind is kept; 0 for what is usual.
     """
 
@@ -46,10 +47,11 @@ class TaskAnnouncement:
     need_back_to_source: bool = False
     concurrent_piece_count: int = 0
     is_replica: bool = False
+    replica_count: int = 1
     ttl: float = 0.0
 
     @classmethod
-    def of_stored(cls, task: StoredTask) -> TaskAnnouncement:
+    def of_stored(cls, task: StoredTask, replica_count: int = 1) -> TaskAnnouncement:
         """The request that announces a task of the storage."""
         return cls(
             kind=task.kind,
@@ -59,6 +61,7 @@ class TaskAnnouncement:
             piece_length=task.piece_length,
             digest=task.digest,
             is_replica=task.is_pinned,
+            replica_count=replica_count,
             ttl=math.inf if task.ttl == 0 else float(task.ttl or 0),
         )
 

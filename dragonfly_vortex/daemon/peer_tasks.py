@@ -144,16 +144,22 @@ class LocalTasks:
         if membership is not None:
             # Other peers can be asked for it once a scheduler knows it. It is announced again later where that fails.
             with suppress(TimeoutError):
-                await membership.announce_stored(task).addTimeout(_ANNOUNCE_TIMEOUT, self._reactor)
+                announced = membership.announce_stored(task, request.replica_count)
+                await announced.addTimeout(_ANNOUNCE_TIMEOUT, self._reactor)
         return task
 
     def has_object(self, request: ImportRequest) -> Deferred[bool]:
         return self._downloads.sources.has_object(request.origin, request.credentials)
 
     async def _put_object(self, request: ImportRequest, task: StoredTask) -> None:
-        """Put a task of the storage into its object storage. Where that fails, it does not stay in this one."""
+        """
+        Put a task of the storage into its object storage; it is not announced before. Where that fails, it does not
+        stay in this storage.
+        """
         from dragonfly_vortex.source.upload import FileBody  # a peer without sources does not load treq
 
+        membership = self._downloads.membership
+        announce = membership.hold_stored(task) if membership is not None else lambda: None
         try:
             path = Content(self._store.directory)
             descriptor = await self._in_thread(lambda: path.open(task.kind, task.task_id))
@@ -166,7 +172,11 @@ class LocalTasks:
         except BaseException:
             with suppress(NotStored):
                 await self.remove_task(task.kind, task.task_id, is_local=True)
+            if membership is not None:
+                membership.forget_stored(task.kind, task.task_id)
             raise
+        finally:
+            announce()
 
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[tuple[StoredTask, bool]]:
         return Deferred.fromCoroutine(self._get_task(kind, task_id))

@@ -11,9 +11,10 @@ from grpc import StatusCode
 from dragonfly_vortex.cluster.dynconfig import read_dynconfig
 from dragonfly_vortex.model import Origin
 from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin, hang, say
 from dragonfly_vortex.wire import PieceKind
 from test.daemon.clustered import ClusterTestCase
-from test.rpc.local_peer import LENGTH, until
+from test.rpc.local_peer import LENGTH, peer_reactor, until
 
 
 class MemberTests(ClusterTestCase):
@@ -62,10 +63,37 @@ class MemberTests(ClusterTestCase):
         """When an import by the local door has succeeded the scheduler knows the task."""
         member: Any = self.peer._member
         await until(lambda: member._membership.serving)
-        request = dfdaemon_pb2.UploadPersistentCacheTaskRequest(path=str(self.directory / "file"))
+        path = str(self.directory / "file")
+        request = dfdaemon_pb2.UploadPersistentCacheTaskRequest(path=path, persistent_replica_count=2)
         task = await self.call("UploadPersistentCacheTask", request)
         (started,) = self.calls("UploadPersistentCacheTaskStarted")
         self.assertEqual((started.task_id, started.content_length), (task.id, LENGTH))
+        self.assertEqual(started.persistent_replica_count, 2)
+
+    async def test_announced_after_its_object(self) -> None:
+        """A persistent task is announced when its object storage has it, and not before."""
+        member: Any = self.peer._member
+        await until(lambda: member._membership.serving)
+        origin = ScriptedOrigin(b"", script=[say(404), hang])
+        origin.start(peer_reactor)
+        self.addCleanup(origin.stop)
+        request = dfdaemon_pb2.UploadPersistentTaskRequest(url="s3://bucket/key", path=str(self.directory / "file"))
+        request.persistent_replica_count = 3
+        request.object_storage.region, request.object_storage.endpoint = "region", origin.url("")
+        uploading = self.call("UploadPersistentTask", request)
+        await origin.until_asked(2)
+        await member._find()
+        self.assertEqual(self.calls("UploadPersistentTaskStarted"), [])
+        await origin.stop()
+        await self.refusal(uploading)
+        self.assertEqual(self.calls("UploadPersistentTaskStarted"), [])
+        again = ScriptedOrigin(b"", script=[say(404), say(200)])
+        again.start(peer_reactor)
+        self.addCleanup(again.stop)
+        request.object_storage.endpoint = again.url("")
+        task = await self.call("UploadPersistentTask", request)
+        (started,) = self.calls("UploadPersistentTaskStarted")
+        self.assertEqual((started.task_id, started.persistent_replica_count), (task.id, 3))
 
     async def test_blocked(self) -> None:
         """What the operator of the cluster has blocked is neither downloaded nor imported for programs here."""
