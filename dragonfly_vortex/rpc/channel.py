@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import grpc
 from msgspec import Struct, field
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred, fail, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 
 from dragonfly_vortex.address import CONNECT_TIMEOUT, ParentAddress
 from dragonfly_vortex.peer_exchange import Metadata
-from dragonfly_vortex.rpc.event_loop import EventLoopThread, ILoopReactor, shared_event_loop
+from dragonfly_vortex.rpc.event_loop import EventLoopEnded, EventLoopThread, ILoopReactor, shared_event_loop
 from dragonfly_vortex.rpc.limits import Budget
 from dragonfly_vortex.rpc.status import CallFailed, Status
 from dragonfly_vortex.transport.ratelimit import TokenBucket
@@ -180,7 +181,7 @@ class Channel:
             except asyncio.CancelledError:  # by this side: the channel has been closed
                 raise CallFailed(Status(grpc.StatusCode.CANCELLED, "")) from None
 
-        return self._thread.run(run)
+        return self._thread.run(run).addErrback(_cut_off)
 
     def _opened(self) -> grpc.aio.Channel:
         """In the event loop's thread: the channel, which is made on first use."""
@@ -267,6 +268,12 @@ def channel_target(address: str) -> str:
     if isIPv6Address(parent.host):
         return f"ipv6:{parent.host_and_port.replace('%', '%25')}"  # a zone, in a URI
     return f"dns:///{parent.host_and_port}"
+
+
+def _cut_off(failure: Failure) -> NoReturn:
+    """A call that the end of the event loop has cut off: the reactor stops."""
+    failure.trap(EventLoopEnded)
+    raise CallFailed(Status(grpc.StatusCode.CANCELLED, failure.getErrorMessage())) from None
 
 
 def _parsed(address: str) -> ParentAddress:

@@ -17,9 +17,13 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorCore, IReactorFromThreads
 from twisted.python.failure import Failure
 
-__all__ = ["EventLoopThread", "ILoopReactor", "SharedEventLoop", "shared_event_loop"]
+__all__ = ["EventLoopEnded", "EventLoopThread", "ILoopReactor", "SharedEventLoop", "shared_event_loop"]
 
 _T = TypeVar("_T")
+
+
+class EventLoopEnded(RuntimeError):
+    """A coroutine was not finished, or not begun, because its loop has ended."""
 
 
 class EventLoopThread:
@@ -58,7 +62,7 @@ class EventLoopThread:
 
         :param work: makes it, in the loop's thread.
         :returns: fires in the reactor's thread with what the coroutine returns, or fails with what it raises, or with
-            :class:`RuntimeError` where the loop has ended before. Cancelling it cancels the coroutine.
+            :class:`EventLoopEnded`. Cancelling it cancels the coroutine.
         """
         tasks: set[asyncio.Task[None]] = set()
 
@@ -87,7 +91,7 @@ class EventLoopThread:
         if self.post(lambda: begin(asyncio.get_running_loop())):
             self._unfinished.add(finished)
         else:
-            finished.errback(RuntimeError("the event loop is not running"))
+            finished.errback(EventLoopEnded("the event loop is not running"))
         return finished
 
     def stop(self) -> Deferred[None]:
@@ -185,7 +189,7 @@ class EventLoopThread:
         """
         unfinished, self._unfinished = self._unfinished, set()
         for run in unfinished:
-            run.errback(RuntimeError("the event loop has ended"))
+            run.errback(EventLoopEnded("the event loop has ended"))
         self._stopped.callback(None)
 
 

@@ -206,6 +206,8 @@ class Inquiry:
             return failed.status
         except DecodeError as error:
             return Status(grpc.StatusCode.INTERNAL, str(error))
+        if self._is_over:  # the reply had arrived when the asking was stopped
+            return Status(grpc.StatusCode.CANCELLED, "")
         fields = reply.DESCRIPTOR.fields_by_name
         count = getattr(reply, "piece_count", 0)
         # Where a field cannot be absent, a length of 0 is known where there is a piece, or the task is said to be

@@ -17,6 +17,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.rpc.channel import Channel, GRPCSettings, IRPCReactor, channel_target
+from dragonfly_vortex.rpc.event_loop import shared_event_loop
 from dragonfly_vortex.rpc.status import CallFailed, Status
 from test.rpc.conditions import Conditions
 
@@ -279,6 +280,16 @@ class ChannelTests(TestCase):
         for each in waiting:
             self.assertIs((await each).code, grpc.StatusCode.CANCELLED)
         self.assertIs((await self.status(channel.call("/echo", b"", 10.0))).code, grpc.StatusCode.CANCELLED)
+
+    async def test_reactor_stops(self) -> None:
+        """Where a reactor stops, and the event loop with it, the calls of an open channel are cancelled."""
+        channel = Channel(self.address, _SETTINGS, _LONGEST)
+        waiting = Deferred.fromCoroutine(self.status(channel.call("/never", b"", 1000.0)))
+        await channel.call("/echo", b"", 10.0)
+        await shared_event_loop(_SETTINGS.reactor)._end()
+        self.assertIs((await waiting).code, grpc.StatusCode.CANCELLED)
+        self.assertIs((await self.status(channel.call("/echo", b"", 10.0))).code, grpc.StatusCode.CANCELLED)
+        await channel.close()
 
     async def test_one_thread(self) -> None:
         """Channels share one thread, which ends with the last of them and begins anew with the next."""

@@ -6,6 +6,7 @@ parent whose list ends early is asked again after longer and longer pauses.
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
 from typing import cast
 
@@ -13,6 +14,7 @@ import grpc
 from dragonfly_api import common_pb2, dfdaemon_pb2
 from google.protobuf.message import Message
 from twisted.internet import reactor
+from twisted.internet.base import ReactorBase
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs, formatEvent
@@ -212,6 +214,19 @@ class LayoutTests(_InquiryTests):
         self.ask(parent.port)
         await self.told.until_end()
         self.assertEqual((self.told.ends, parent.asked), ([True], [[0, 1], [2]]))
+
+    async def test_stopped_before_it_is_heard(self) -> None:
+        """A length that has arrived when the asking is stopped is not reported."""
+        parent = self.parent(says_and_waits(*_PIECES))
+        self.ask(parent.port)
+        queue = cast(ReactorBase, reactor).threadCallQueue
+        until = time.monotonic() + 60
+        while not queue and time.monotonic() < until:  # the reply waits while this thread is not in the reactor
+            time.sleep(0.001)
+        self.assertEqual(len(queue), 1)
+        self.stop()
+        await deferLater(_CLOCK, 0.01)
+        self.assertEqual((self.told.layouts, self.told.ends), ([], []))
 
     async def test_no_stat(self) -> None:
         """A parent that cannot say how long a task is may still tell its pieces."""
