@@ -187,9 +187,8 @@ class Membership:
 
     def hold_stored(self, task: StoredTask) -> Callable[[], None]:
         """Delay the announcement of a task. Returns what ends that; to be called once."""
-        announcement = TaskAnnouncement.of_stored(task)
-        self._announcer.hold(announcement)
-        return partial(self._announcer.release, announcement)
+        self._announcer.hold(held := TaskAnnouncement.of_stored(task))
+        return partial(self._announcer.release, held)
 
     def forget_stored(self, kind: PieceKind, task_id: str) -> None:
         """Have schedulers offer this peer no more for a task, which has left the storage."""
@@ -203,8 +202,7 @@ class Membership:
         :returns: fires with a ``Task``, ``PersistentTask`` or ``PersistentCacheTask``; fails with :class:`CallFailed`:
             with ``UNAVAILABLE`` where no scheduler serves.
         """
-        addresses = self._schedulers.in_order(task_id)
-        if not addresses:
+        if not (addresses := self._schedulers.in_order(task_id)):
             return fail(CallFailed(Status(grpc.StatusCode.UNAVAILABLE, "no scheduler can be reached")))
         methods = METHODS[kind]
         request = methods.stat_request(**{"host_id": self._host.host_id, "task_id": task_id})
