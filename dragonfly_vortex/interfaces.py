@@ -113,8 +113,12 @@ class ITaskStore(IPieceStore):
         :class:`~dragonfly_vortex.errors.StorageFailure`.
         """
 
-    def get_pieces(kind: PieceKind, task_id: str) -> Deferred[list[StoredPiece]]:
-        """All pieces of a task, damaged ones too, by number. Fails as :meth:`get_task` does."""
+    def get_pieces(kind: PieceKind, task_id: str, first: int = 0) -> Deferred[list[StoredPiece]]:
+        """
+        The pieces of a task from a number on, damaged ones too, by number. Fails as :meth:`get_task` does.
+
+        :param first: the lowest number that is asked for.
+        """
 
     def offer_mark() -> object:
         """

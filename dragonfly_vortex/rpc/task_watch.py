@@ -66,6 +66,7 @@ class TaskWatch:
         self.changed = asyncio.Event()
         self.streams = 0
         self._numbers: set[int] = set()
+        self._prefix = 0  # how many pieces from the first one on have arrived without a gap
         self._piece_count: int | None = None
 
     @property
@@ -92,7 +93,7 @@ class TaskWatch:
         announcements: Announcements,
     ) -> bool:
         """
-        See what is there.
+        See what is there: of the rows those behind the pieces that have arrived without a gap.
 
         :param message_of: makes what is said about a piece; called in the reactor's thread.
         :param is_coming: tells whether a task is being downloaded; called there, too.
@@ -104,7 +105,7 @@ class TaskWatch:
         def news() -> Deferred[tuple[StoredTask | None, int, list[Arrival]]]:
             # Both at once: the storage answers in a thread of its own, and each way there and back takes time.
             task = store.get_task(self.kind, self.task_id) if is_first else succeed(None)
-            pieces = store.get_pieces(self.kind, self.task_id).addCallback(select)
+            pieces = store.get_pieces(self.kind, self.task_id, self._prefix).addCallback(select)
             both: list[Deferred[Any]] = [task, pieces]
             mark = announcements.mark()
             return gatherResults(both, consumeErrors=True).addCallbacks(lambda found: there(found, mark), not_there)
@@ -113,7 +114,10 @@ class TaskWatch:
             task, (rows, new) = found
             length = task.content_length if task is not None else None
             if length is not None and rows >= piece_count(length, task.piece_length):
-                announcements.keep(self.kind, self.task_id, dict(new), mark)
+                if self.arrived:  # some of these may have been taken back
+                    announcements.prepare(self.kind, self.task_id)
+                else:
+                    announcements.keep(self.kind, self.task_id, dict(new), mark)
             return task, rows, new
 
         def not_there(failure: Failure) -> tuple[None, int, list[Arrival]]:
@@ -126,7 +130,8 @@ class TaskWatch:
         def select(pieces: list[StoredPiece]) -> tuple[int, list[Arrival]]:
             sound = [piece.metadata for piece in pieces if not piece.damage]
             new = [metadata for metadata in sound if metadata.number not in self._numbers]
-            return len(pieces), [Arrival(metadata.number, message_of(self.kind, metadata)) for metadata in new]
+            rows = self._prefix + len(pieces)
+            return rows, [Arrival(metadata.number, message_of(self.kind, metadata)) for metadata in new]
 
         try:
             task, rows, new = await thread.ask(news)
@@ -137,6 +142,8 @@ class TaskWatch:
         else:
             self.arrived.extend(new)
             self._numbers.update(arrival.number for arrival in new)
+            while self._prefix in self._numbers:
+                self._prefix += 1
             self.complete = self._piece_count is not None and rows >= self._piece_count
             if self.looked and not new and not self.complete:
                 return rows < 0

@@ -157,15 +157,17 @@ class CatalogQueries:
             raise NotStored(f"task {task_id} not found")
         return task_of(rows[0])
 
-    def get_pieces(self, kind: PieceKind, task_id: str) -> list[StoredPiece]:
+    def get_pieces(self, kind: PieceKind, task_id: str, first: int = 0) -> list[StoredPiece]:
         """
-        All rows of a task's pieces, damaged ones too, by number.
+        The rows of a task's pieces from a number on, damaged ones too, by number.
 
+        :param first: the lowest number that is asked for.
         :raises NotStored: there is no such task.
         :raises StorageFailure: the database cannot be read.
         """
-        query = f"SELECT {PIECE_COLUMNS} FROM piece WHERE kind = ? AND task_id = ? ORDER BY number"
-        pieces = [piece_of(kind, task_id, row) for row in self._database.select(query, *task_key(kind, task_id))]
+        query = f"SELECT {PIECE_COLUMNS} FROM piece WHERE kind = ? AND task_id = ? AND number >= ? ORDER BY number"
+        rows = self._database.select(query, *task_key(kind, task_id), signed(first))
+        pieces = [piece_of(kind, task_id, row) for row in rows]
         if not pieces:
             self.get_task(kind, task_id)
         return pieces

@@ -48,7 +48,7 @@ class _Store:
             return fail(NotStored(task_id))
         return succeed(StoredTask(kind=kind, task_id=task_id, content_length=30, piece_length=10, created_at=0))
 
-    def get_pieces(self, kind: PieceKind, task_id: str) -> Deferred[list[StoredPiece]]:
+    def get_pieces(self, kind: PieceKind, task_id: str, first: int = 0) -> Deferred[list[StoredPiece]]:
         """Its pieces, as soon as the test lets them come."""
         pieces = [
             StoredPiece(

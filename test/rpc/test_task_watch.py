@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from twisted.internet import reactor
@@ -41,6 +42,7 @@ class _Tasks:
         self.pieces: dict[str, list[int]] = {}
         self.damaged: set[int] = set()
         self.content_length: int | None = 30
+        self.rows = 0
 
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[StoredTask]:
         if task_id not in self.pieces:
@@ -49,10 +51,12 @@ class _Tasks:
             StoredTask(kind=kind, task_id=task_id, content_length=self.content_length, piece_length=10, created_at=0)
         )
 
-    def get_pieces(self, kind: PieceKind, task_id: str) -> Deferred[list[StoredPiece]]:
+    def get_pieces(self, kind: PieceKind, task_id: str, first: int = 0) -> Deferred[list[StoredPiece]]:
         self.looks.append(task_id)
         if task_id not in self.pieces:
             return fail(NotStored(task_id))
+        numbers = [number for number in sorted(self.pieces[task_id]) if number >= first]
+        self.rows += len(numbers)
         return succeed(
             [
                 StoredPiece(
@@ -61,7 +65,7 @@ class _Tasks:
                     metadata=PieceMetadata(number=number, offset=0, length=1, digest=""),
                     damage="gone" if number in self.damaged else "",
                 )
-                for number in self.pieces[task_id]
+                for number in numbers
             ]
         )
 
@@ -177,6 +181,47 @@ class WatchesTests(TestCase):
         before, after, complete = await self.watched(work)
         self.assertEqual((before, after, complete), ([(0, b"0")], [(0, b"0"), (1, b"1")], False))
         self.assertEqual(self.store.looks, ["a", "a"])
+
+    async def test_rows(self) -> None:
+        """A task that comes piece by piece costs a few rows a piece, whatever order the pieces of a window come in."""
+        count, window = 64, 8
+        self.store.content_length = count * 10
+        order = [first + number for first in range(0, count, window) for number in reversed(range(window))]
+
+        async def work(watches: Watches) -> Any:
+            self.store.pieces["a"] = []
+            async with watches.open(_KIND, "a") as watch:
+                for number in order:
+                    changed = watch.changed
+                    await self.change(partial(self.store.pieces["a"].append, number))
+                    if number not in [arrival.number for arrival in watch.arrived]:
+                        await asyncio.wait_for(changed.wait(), 5)
+                return [arrival.number for arrival in watch.arrived], watch.complete
+
+        numbers, complete = await self.watched(work)
+        self.assertEqual((numbers, complete), (order, True))
+        self.assertLess(self.store.rows, window * count)
+
+    async def test_kept_when_its_length_is_known(self) -> None:
+        """All pieces of a task are kept whose length becomes known with the last one."""
+        self.announcements.start()
+        self.addCleanup(self.announcements.stop)
+        self.store.pieces["a"] = [0, 1]
+        self.store.content_length = None
+
+        def end() -> None:
+            self.store.pieces["a"] = [0, 1, 2]
+            self.store.content_length = 30
+
+        async def work(watches: Watches) -> None:
+            async with watches.open(_KIND, "a") as watch:
+                await asyncio.wait_for(watch.changed.wait(), 5)
+                changed = watch.changed
+                await self.change(end)
+                await asyncio.wait_for(changed.wait(), 5)
+
+        await self.watched(work)
+        self.assertEqual(self.announcements.get(_KIND, "a"), {0: b"0", 1: b"1", 2: b"2"})
 
     async def test_complete(self) -> None:
         """A task with all its rows is complete, damaged ones too; it is not looked at again."""

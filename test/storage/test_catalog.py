@@ -67,6 +67,8 @@ class CatalogTests(CatalogCase):
         for catalog in (self.catalog, self.open()):
             self.assertEqual(catalog.get_task(TASK.kind, TASK.task_id), TASK)
             self.assertEqual(catalog.get_pieces(TASK.kind, TASK.task_id), [self.stored(FIRST), self.stored(LAST)])
+            self.assertEqual(catalog.get_pieces(TASK.kind, TASK.task_id, 1), [self.stored(LAST)])
+            self.assertEqual(catalog.get_pieces(TASK.kind, TASK.task_id, 2), [])
             self.assertEqual(catalog.get_piece(TASK.kind, TASK.task_id, 1), self.stored(LAST))
             catalog.close()
         self.assertEqual(self.open().get_task(TASK.kind, TASK.task_id), TASK)

@@ -138,9 +138,9 @@ class PieceStore:
         """See :meth:`ITaskStore.get_task`."""
         return self._ask(lambda: self._current.offered(kind, task_id).get_task(kind, task_id))
 
-    def get_pieces(self, kind: PieceKind, task_id: str) -> Deferred[list[StoredPiece]]:
+    def get_pieces(self, kind: PieceKind, task_id: str, first: int = 0) -> Deferred[list[StoredPiece]]:
         """See :meth:`ITaskStore.get_pieces`."""
-        return self._ask(lambda: self._current.offered(kind, task_id).get_pieces(kind, task_id))
+        return self._ask(lambda: self._current.offered(kind, task_id).get_pieces(kind, task_id, first))
 
     def list_tasks(self, kind: PieceKind) -> Deferred[list[StoredTask]]:
         """All tasks that are offered in a kind, the oldest first. Fails as :meth:`get_task` does."""
