@@ -64,8 +64,9 @@ def encrypt(connection: SSL.Connection, content: bytes | memoryview) -> bytes | 
     if session is None or output is None or not content or space > _KEPT:
         connection.sendall(content)
         return connection.bio_read(space)
-    if _openssl.SSL_write(session, _ffi.from_buffer(content), len(content)) <= 0:
-        connection.sendall(content)  # which fails again
+    written = max(0, _openssl.SSL_write(session, _ffi.from_buffer(content), len(content)))
+    if written < len(content):  # the context lets OpenSSL take a part; or it has failed, and fails again
+        connection.sendall(content[written:])
     got = _openssl.BIO_read(output, _kept.output_start, space)
     return _kept.output[:got] if got > 0 else connection.bio_read(space)
 

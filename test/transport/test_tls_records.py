@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
@@ -34,7 +35,11 @@ class RecordsTests(SynchronousTestCase):
     """Two ends of a connection whose handshake is complete."""
 
     def setUp(self) -> None:
-        """Complete the handshake."""
+        """As the contexts of a peer are."""
+        self.connect(write_whole)
+
+    def connect(self, prepare: Callable[[SSL.Context], object]) -> None:
+        """Complete the handshake of two connections with contexts of one kind."""
         directory = Path(self.mktemp())
         directory.mkdir()
         identity = Authority(directory).issue().identity()
@@ -42,7 +47,7 @@ class RecordsTests(SynchronousTestCase):
         for is_server in (True, False):
             context = SSL.Context(SSL.TLS_METHOD)
             context.set_min_proto_version(SSL.TLS1_3_VERSION)
-            write_whole(context)
+            prepare(context)
             if is_server:
                 context.use_certificate_file(str(identity.certificate))
                 context.use_privatekey_file(str(identity.key))
@@ -73,6 +78,13 @@ class RecordsTests(SynchronousTestCase):
                 with self.subTest(sender=sender, receiver=receiver, length=length):
                     content = os.urandom(length)
                     self.assertEqual(decrypt(receiver, encrypt(sender, content)), (content, None))
+
+    def test_partial_writes(self) -> None:
+        """All of the content is encrypted with a context, too, by which a call of OpenSSL may take a part."""
+        self.connect(lambda context: None)
+        for sender, receiver in self.ways():
+            content = os.urandom(100 * KIB)
+            self.assertEqual(decrypt(receiver, encrypt(sender, content)), (content, None))
 
     def test_in_parts(self) -> None:
         """A part of a record is kept until its rest has come."""
