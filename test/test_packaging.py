@@ -25,6 +25,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from dragonfly_vortex import __version__
 from dragonfly_vortex.config import load_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,8 +36,16 @@ ENDPOINTS = Path("twisted", "plugins", "dragonfly_vortex_endpoints.py")
 #: What the project consists of; not everything that lies in a checkout, such as a storage of gigabytes.
 SOURCES = (
     *("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "MANIFEST.in", "README.md", "SECURITY.md"),
-    *("pyproject.toml", "setup.cfg", "tap.yaml"),
+    *("pyproject.toml", "setup.cfg", "setup.py", "tap.yaml"),
     *(".ci", "benchmarks", "docs", "dragonfly_vortex", "examples", "packaging", "test", "twisted"),
+)
+
+#: What a wheel installs below the prefix of an environment.
+SHELL_FILES = (
+    "share/bash-completion/completions/dfvortex",
+    "share/fish/vendor_completions.d/dfvortex.fish",
+    "share/man/man1/dfvortex.1",
+    "share/zsh/site-functions/_dfvortex",
 )
 
 #: Run twistd as its script does, but isolated: nothing is taken from the working directory or from PYTHONPATH.
@@ -177,6 +186,16 @@ class PackagingTests(SynchronousTestCase):
         python = self.install(build().wheel)
         self.assert_shown(python, self.site_packages(python))
 
+    def test_command(self) -> None:
+        """The installed wheel has the command, its completion for shells, and its man page."""
+        prefix = self.install(build().wheel).parent.parent
+        elsewhere = Path(self.mktemp())
+        elsewhere.mkdir()
+        said = run(prefix / "bin" / "dfvortex", "--version", directory=elsewhere)
+        self.assertEqual(said, f"dfvortex {__version__}\n")
+        for name in SHELL_FILES:
+            self.assertIn("dfvortex", prefix.joinpath(name).read_text(encoding="utf-8"))
+
     def test_sdist_is_shown(self) -> None:
         """The installed sdist shows the plugin in ``twistd --help``."""
         python = self.install(build().sdist)
@@ -188,7 +207,7 @@ class PackagingTests(SynchronousTestCase):
         self.assert_shown(python, build().checkout)
 
     def test_wheel_is_whole(self) -> None:
-        """The wheel holds every module, ``py.typed``, the page, the plugin and the licence, and nothing else."""
+        """The wheel holds each module, ``py.typed``, the page, plugin, licence and shells' files, and nothing else."""
         with zipfile.ZipFile(build().wheel) as archive:
             names = {name for name in archive.namelist() if not name.endswith("/")}
         modules = {name for name in build().sources if name.startswith("dragonfly_vortex/") and name.endswith(".py")}
@@ -196,7 +215,9 @@ class PackagingTests(SynchronousTestCase):
         metadata = {name for name in names if name.partition("/")[0].endswith(".dist-info")}
         self.assertEqual(len(pages), 4)
         others = {"dragonfly_vortex/py.typed", str(PLUGIN), str(ENDPOINTS)}
-        self.assertEqual(names - metadata, modules | pages | others)
+        data = {name.partition(".data/data/")[2]: name for name in names if ".data/data/" in name}
+        self.assertEqual(set(data), set(SHELL_FILES))
+        self.assertEqual(names - metadata - set(data.values()), modules | pages | others)
         self.assertEqual(len([name for name in metadata if name.endswith("/LICENSE")]), 1)
 
     def test_benchmarks_are_sources(self) -> None:
