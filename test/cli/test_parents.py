@@ -28,6 +28,7 @@ from dragonfly_vortex.downloaders.factory import negotiate
 from dragonfly_vortex.errors import NoPeerFound
 from dragonfly_vortex.peer_exchange import PEERS_KEY, PORT_KEY, askers_file
 from dragonfly_vortex.task.download import TaskDownload
+from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
 from dragonfly_vortex.testing.memory_swarm import MemoryChild, MemorySwarm, MemoryTarget
 from dragonfly_vortex.testing.pieces import sample_piece
@@ -276,3 +277,64 @@ class FindTests(SynchronousTestCase):
         self.assertIn("for the protocol grpc, got 10.0.0.7:4005", self.said[0])
         self.clock.advance(FIND_TIMEOUT)
         self.failureResultOf(finding, NoPeerFound)
+
+
+class FollowTests(SynchronousTestCase):
+    """The parents of a download that has begun, while peers come and go."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+
+    def follow(self, *, are_needed: bool) -> None:
+        """Have a download follow the parents, of which one is there."""
+        reactor = cast(IPeerReactor, self.clock)
+        self.parents = Parents(reactor, FindTests.not_at_all, (), None, DiscoveryConfig(enable=True), self.fail)
+        self.parents.are_needed = are_needed
+        negotiation = negotiate("auto", default_config(), [], reactor=MemoryReactorClock())
+        self.finding = Deferred.fromCoroutine(self.parents.find(negotiation))
+        self.change("10.0.0.1:4005")
+        self.successResultOf(self.finding)
+        source = [] if are_needed else ["https://h/f"]
+        self.download = TaskDownload(
+            self.clock,
+            FindTests.not_at_all,
+            negotiation.downloader,
+            kind=PieceKind.STANDARD,
+            task_id=_TASK_ID,
+            parents=[*map(str, self.parents.all), *source],
+            target=OutputTarget(Path(self.mktemp()), FindTests.not_at_all),
+            source="".join(source),
+        )
+        self.parents.follow(self.download)
+
+    def change(self, *texts: str) -> None:
+        """These peers are there now, and no others."""
+        self.parents._change("found", [ParentAddress.from_text(text) for text in texts])
+
+    def asked(self) -> list[str]:
+        """The parents that the download asks."""
+        plan = self.download._trials.plan
+        return [address for address, parent in plan.parents.items() if not parent.is_removed]
+
+    def test_gone(self) -> None:
+        """A peer that has gone is asked no more, where there is another one."""
+        self.follow(are_needed=True)
+        self.change("10.0.0.1:4005", "10.0.0.2:4005")
+        self.assertEqual(self.asked(), ["10.0.0.1:4005", "10.0.0.2:4005"])
+        self.change("10.0.0.2:4005")
+        self.assertEqual(self.asked(), ["10.0.0.2:4005"])
+
+    def test_last(self) -> None:
+        """The last peer stays until there is another one: without any the download would fail."""
+        self.follow(are_needed=True)
+        self.change()
+        self.assertEqual(self.asked(), ["10.0.0.1:4005"])
+        self.change("10.0.0.2:4005")
+        self.assertEqual(self.asked(), ["10.0.0.2:4005"])
+
+    def test_last_beside_a_source(self) -> None:
+        """Beside a source the last peer goes, too."""
+        self.follow(are_needed=False)
+        self.assertEqual(self.asked(), ["10.0.0.1:4005", "https://h/f"])
+        self.change()
+        self.assertEqual(self.asked(), ["https://h/f"])

@@ -134,13 +134,19 @@ class TimeTests(CollectorCase):
         self.assertEqual(self.tasks(), {*kept, used[0].task_id})
         self.assertEqual({each.task_id for each in collected.removed}, {*gone, used[1].task_id})
         self.assertEqual({each.reason for each in collected.removed}, {Reason.EXPIRED})
+        keys = {
+            PieceKind.PERSISTENT: "gc.policy.persistent_task_ttl",
+            PieceKind.PERSISTENT_CACHE: "gc.policy.persistent_cache_task_ttl",
+        }
+        for each in collected.removed:
+            self.assertEqual(each.rule, keys.get(each.kind, "gc.policy.task_ttl"))
         self.assertEqual(collected.freed, 5 * MIB)
 
     def test_own_time(self) -> None:
         """A task with a time of its own is kept for that, and with 0 without end."""
         kept = [self.add(0, 100 * DAY, ttl=101 * DAY), self.add(1, 100 * DAY, PieceKind.PERSISTENT, ttl=0)]
         self.add(2, 61, ttl=60)
-        self.collect()
+        self.assertEqual([each.rule for each in self.collect().removed], ["its own TTL"])
         self.assertEqual(self.tasks(), {task.task_id for task in kept})
 
     def test_dry(self) -> None:
@@ -153,7 +159,8 @@ class TimeTests(CollectorCase):
         dry = self.collect(is_dry=True)
         self.assertEqual([path.stat().st_mtime_ns for path in sorted(self.directory.rglob("*"))], before)
         self.assertEqual(dry, self.collect())
-        self.assertEqual([each.reason for each in dry.removed], [Reason.STRAY, Reason.EXPIRED])
+        removed = [(each.reason, each.rule) for each in dry.removed]
+        self.assertEqual(removed, [(Reason.STRAY, "no row"), (Reason.EXPIRED, "gc.policy.task_ttl")])
         self.assertEqual(self.tasks(), set())
         self.directory = Path(self.mktemp())
         self.assertEqual(self.collect(is_dry=True), Collected())
@@ -277,7 +284,8 @@ class RoomTests(CollectorCase):
         tasks.append(self.add(7, 50))
         collected = self.collect(self.policy)
         self.assertEqual([each.task_id for each in collected.removed], [tasks[4].task_id, tasks[3].task_id])
-        self.assertEqual({each.reason for each in collected.removed}, {Reason.ROOM})
+        rule = "gc.policy.disk_threshold, gc.policy.disk_high_threshold_percent"
+        self.assertEqual({(each.reason, each.rule) for each in collected.removed}, {(Reason.ROOM, rule)})
         small = Policy(disk_threshold=MIB)
         collected = self.collect(small)
         self.assertEqual(collected.removed[-1].task_id, persistent.task_id)

@@ -11,6 +11,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from dragonfly_vortex.errors import PoolClosed
 from dragonfly_vortex.model import FileRange
 from dragonfly_vortex.threads import DaemonThreadPool
 from dragonfly_vortex.transport import readahead
@@ -234,6 +235,12 @@ class PagesTests(TestCase):
         self.successResultOf(fetching)
         self.assertEqual([thread for thread in threading.enumerate() if "read-ahead" in thread.name], [])
         pages.close()
+
+    async def test_stopped(self) -> None:
+        """After the end no work is taken: a pool that has ended would drop it, and a new one would not end."""
+        await self.read_ahead.stop()
+        self.failureResultOf(self.read_ahead.in_thread(lambda: None), PoolClosed)
+        self.assertEqual([thread for thread in threading.enumerate() if "read-ahead" in thread.name], [])
 
     async def test_stop_while_the_disk_hangs(self) -> None:
         """A read that does not end is waited for no longer than a stop may take."""
