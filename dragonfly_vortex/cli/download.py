@@ -37,7 +37,6 @@ from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 if TYPE_CHECKING:
     from dragonfly_vortex.daemon.service import IPeerReactor
     from dragonfly_vortex.storage.exporter import Way
-    from dragonfly_vortex.storage.reactor.collecting import room_for
     from dragonfly_vortex.storage.reactor.store import PieceStore
 
 __all__ = ["download_task"]
@@ -233,6 +232,7 @@ async def _download(
 def _store(config: Config, reactor: IPeerReactor) -> PieceStore:
     """The storage. A download to an output only does not load its database."""
     from dragonfly_vortex.storage.policy import policy_of
+    from dragonfly_vortex.storage.reactor.collecting import room_for
     from dragonfly_vortex.storage.reactor.store import PieceStore
 
     store = PieceStore(config.storage.dir, reactor)
