@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 
-from dragonfly_vortex.errors import VortexError
+from dragonfly_vortex import VortexError
 from dragonfly_vortex.wire import (
     Connection,
     ContentFinished,
