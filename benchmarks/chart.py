@@ -19,6 +19,7 @@ __all__ = ["Bar", "draw_chart", "panels"]
 _COLOURS = {
     "file": ("#2a6f97", "#89c2d9"),
     "pieces": ("#606c38", "#a3b18a"),
+    "hash": ("#6d597a", "#b8a9c9"),
     "nothing": ("#bc6c25", "#e9c46a"),
     "memory": ("#555555", "#aaaaaa"),
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.chart import Bar, draw_chart, panels
-from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants import CONTESTANTS, GROUPS
 from test.benchmarks.reports import contest_report
 
 
@@ -59,6 +59,16 @@ class DrawTests(SynchronousTestCase):
 
     if importlib.util.find_spec("matplotlib") is None:
         skip = "matplotlib is not installed: it comes with the extra bench"
+
+    def test_every_group(self) -> None:
+        """A contestant of each group has its bar."""
+        report = contest_report()
+        for group in GROUPS:
+            with self.subTest(group=group):
+                entries = [dataclasses.replace(entry, group=group) for entry in report.entries]
+                path = Path(self.mktemp())
+                draw_chart(dataclasses.replace(report, entries=entries), path)
+                self.assertIn(GROUPS[group], texts(path))
 
     def test_draw(self) -> None:
         """Every figure and title is written as text, and the same report gives the same bytes."""
