@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from dragonfly_vortex.errors import StorageError
+from dragonfly_vortex.model import StoredPiece, StoredTask
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "Progress",
     "check_lengths",
     "fits",
+    "is_complete",
     "piece_count",
     "piece_length_for",
     "piece_span",
@@ -128,3 +131,14 @@ def check_lengths(content_length: int | None, piece_length: int) -> None:
     count = piece_count(content_length, piece_length)
     if count > MAX_PIECE_COUNT:
         raise StorageError(f"expected a piece length that gives at most {MAX_PIECE_COUNT} pieces, got {count} pieces")
+
+
+def is_complete(task: StoredTask, pieces: Sequence[StoredPiece]) -> bool:
+    """
+    Whether a storage has all of a task, and none of its pieces is damaged.
+
+    :param pieces: the rows of all pieces that it has.
+    """
+    if task.content_length is None or any(piece.damage for piece in pieces):
+        return False
+    return len(pieces) >= piece_count(task.content_length, task.piece_length)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from socket import socket
 
 from msgspec import Struct, field
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import (
     IAddress,
     IReactorCore,
@@ -15,9 +15,10 @@ from twisted.internet.interfaces import (
     IReactorThreads,
     IStreamServerEndpoint,
 )
+from twisted.python.failure import Failure
 
 from dragonfly_vortex.config import Config, TLSIdentity
-from dragonfly_vortex.daemon.supervisor import ISupervisingReactor
+from dragonfly_vortex.daemon.workers_server import ISupervisingReactor
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks
@@ -28,7 +29,7 @@ from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.vortex.server import SharedSocket
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["Door", "DoorSettings", "IPeerReactor"]
+__all__ = ["Door", "DoorSettings", "IPeerReactor", "Openings"]
 
 
 class IPeerReactor(IReactorCore, IReactorFDSet, IReactorTCP, IReactorThreads, ISupervisingReactor):
@@ -146,3 +147,42 @@ class Door:
         :param timeout: seconds after which what is still under way is aborted.
         """
         raise NotImplementedError
+
+
+class Openings:
+    """What of a peer has still to open, or has failed to."""
+
+    def __init__(self) -> None:
+        self.missing: set[str] = set()
+        """The sentences that say what is not open; only a program is told why."""
+        self._reasons: dict[str, str] = {}
+        self._ended: list[Deferred[None]] = []
+
+    def add(self, subject: str, opening: Deferred[None]) -> Deferred[None]:
+        """
+        Note that something is not open yet.
+
+        :param subject: what it is, in words.
+        :param opening: fires when it is open.
+        :returns: the same.
+        """
+        sentence = f"{subject} is not open"
+        self.missing.add(sentence)
+        ended: Deferred[None] = Deferred()
+        self._ended.append(ended)
+
+        def end(result: Failure | None) -> Failure | None:
+            if result is None:
+                self.missing.discard(sentence)
+            else:
+                self._reasons[sentence] = result.getErrorMessage()
+            ended.callback(None)
+            return result
+
+        return opening.addBoth(end)
+
+    async def wait(self) -> list[str]:
+        """Wait until each has opened or failed. Returns what is not open, with the reasons; nothing if all is."""
+        await gatherResults(self._ended)
+        missing = sorted(self.missing)
+        return [f"{each}: {self._reasons[each]}" if each in self._reasons else each for each in missing]

@@ -6,7 +6,7 @@ requests for one task at the same time share one download.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -19,19 +19,17 @@ from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.daemon.exchanged_parents import ExchangedParents
 from dragonfly_vortex.daemon.logs import TransferLog
-from dragonfly_vortex.daemon.shared_download import OnPiece, ReportingTarget, SharedDownload, Wishes
-from dragonfly_vortex.daemon.shared_parents import SharedParents
+from dragonfly_vortex.daemon.shared_download import OnPiece, ReportingTarget, SharedDownload, SharedParents, Wishes
 from dragonfly_vortex.daemon.sources import Sources
 from dragonfly_vortex.daemon.transfers import Transfer, Transfers
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.errors import NoParentKnown, NotStored, PoolClosed, VortexError
 from dragonfly_vortex.events import DownloadEvent, OnEvent
-from dragonfly_vortex.geometry import piece_count
+from dragonfly_vortex.geometry import is_complete
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import (
     ArrivedPiece,
     BackToSource,
-    StoredPiece,
     StoredTask,
     TaskRequest,
 )
@@ -47,7 +45,7 @@ if TYPE_CHECKING:
     from dragonfly_vortex.cluster.membership import Membership
     from dragonfly_vortex.daemon.scheduled_parents import ScheduledParents
 
-__all__ = ["Downloads", "OnRequestEvent", "is_complete"]
+__all__ = ["Downloads", "OnRequestEvent"]
 
 _T = TypeVar("_T")
 
@@ -411,10 +409,3 @@ class Downloads:
         parents, self._parents = self._parents, None
         if parents is not None:
             self._see_end(parents.retire())
-
-
-def is_complete(task: StoredTask, pieces: Sequence[StoredPiece]) -> bool:
-    """Whether a storage has all of a task, and none of its pieces is damaged."""
-    if task.content_length is None or any(piece.damage for piece in pieces):
-        return False
-    return len(pieces) >= piece_count(task.content_length, task.piece_length)

@@ -1,27 +1,37 @@
-"""A peer that is a member of a cluster: it announces the tasks of its storage to schedulers."""
+"""
+How others learn of a peer: as a member of a cluster it announces the tasks of its storage to schedulers, and to the
+local network it is advertised.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
+from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.config import Config
+from dragonfly_vortex.config import Config, server_tls, value_at
 from dragonfly_vortex.daemon.door import IPeerReactor
-from dragonfly_vortex.daemon.downloads import Downloads, is_complete
+from dragonfly_vortex.daemon.downloads import Downloads
+from dragonfly_vortex.discovery import Advertisement, address_to_advertise
 from dragonfly_vortex.errors import StorageError
+from dragonfly_vortex.geometry import is_complete
 from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.transport_table import BEST, Transport, transports_named
 from dragonfly_vortex.wire import PieceKind
 
 if TYPE_CHECKING:
     from dragonfly_vortex.cluster.membership import IMemberReactor, Membership
 
-__all__ = ["Member"]
+__all__ = ["Advertiser", "Member"]
+
+_log = Logger()
 
 _INTERVAL = 2.0
 """Seconds between two looks at the storage, where something has changed in it."""
@@ -41,8 +51,6 @@ class Member:
     :param prepare: called with each task that becomes complete while the peer runs: children come as soon as a
         scheduler knows of it.
     """
-
-    _log = Logger()
 
     def __init__(
         self,
@@ -77,7 +85,7 @@ class Member:
         from dragonfly_vortex.cluster.membership import Membership
 
         membership = Membership(self._config, cast("IMemberReactor", self._reactor), port)
-        membership.start().addErrback(lambda failure: self._log.failure("schedulers cannot be asked", failure))
+        membership.start().addErrback(lambda failure: _log.failure("schedulers cannot be asked", failure))
         self._membership = self._downloads.membership = membership
         self._unsubscribe = self._store.subscribe(self._changed)
         self._looking.start(_INTERVAL)
@@ -131,6 +139,60 @@ class Member:
             """The next look may succeed."""
             self._has_changed = True
             if not failure.check(StorageError):
-                self._log.failure("tasks cannot be announced now", failure)
+                _log.failure("tasks cannot be announced now", failure)
 
         return Deferred.fromCoroutine(self._find()).addErrback(cannot)
+
+
+class Advertiser:
+    """
+    Tells the local network of a peer's door as soon as that serves: the first one that tells children what there is, or
+    else the first one.
+
+    :param config: the peer's configuration.
+    :param reactor: what the peer runs on.
+    :param port_of: the port of a transport's door; None while that does not listen.
+    """
+
+    def __init__(self, config: Config, reactor: IPeerReactor, port_of: Callable[[str], int | None]) -> None:
+        self._config = config
+        self._reactor = reactor
+        self._port_of = port_of
+        self._advertisement: Advertisement | None = None
+
+    def start(self, starting: Mapping[str, Deferred[None]]) -> None:
+        """
+        Wait for the door.
+
+        :param starting: the doors, each with a Deferred that fires when it serves.
+        """
+        transports = [each for each in transports_named(BEST) if each.name in starting and each.port_key]
+        advertised = next((each for each in transports if each.announcers), transports[0] if transports else None)
+        if advertised is not None:
+            starting[advertised.name].addCallback(lambda _: self._advertise(advertised))
+
+    def stop(self) -> Deferred[None]:
+        """Take the advertisement back."""
+        return succeed(None) if self._advertisement is None else self._advertisement.stop()
+
+    def _advertise(self, transport: Transport) -> None:
+        port, discovery = self._port_of(transport.name), self._config.discovery
+        if port is None:
+            return  # it has been stopped since
+        self._advertisement = Advertisement(
+            partial(deferToThreadPool, self._reactor, self._reactor.getThreadPool()),
+            interface=discovery.ip,
+            name=f"{self._config.host.hostname[:50]}-{port}",
+            addresses=address_to_advertise(
+                value_at(self._config, transport.ip_key), discovery.ip, self._config.host.ip
+            ),
+            scheme=transport.schemes[server_tls(self._config) is not None],
+            port=port,
+        )
+        where = f"{transport.label} port {port}"
+        self._advertisement.start().addCallbacks(
+            lambda _: _log.info("advertised on the local network: {where}", where=where),
+            lambda failure: _log.error(
+                "the peer is not advertised on the local network: {reason}", reason=failure.getErrorMessage()
+            ),
+        )

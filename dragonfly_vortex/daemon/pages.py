@@ -5,13 +5,16 @@ worker has no use for: making a server does.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.door import Door, IPeerReactor
@@ -29,7 +32,9 @@ if TYPE_CHECKING:
     from dragonfly_vortex.metrics.http import IHTTPReactor, IMetricsReactor
     from dragonfly_vortex.metrics.status_page import StatusPage
 
-__all__ = ["health_server", "metrics_server"]
+__all__ = ["health_server", "metrics_server", "start_health"]
+
+_log = Logger()
 
 
 def metrics_server(
@@ -128,3 +133,27 @@ def health_server(config: Config, reactor: IPeerReactor, missing: Callable[[], S
     from dragonfly_vortex.metrics.http import HealthServer
 
     return IServer(HealthServer(cast("IHTTPReactor", reactor), missing, ip=place.ip, port=place.port))
+
+
+def start_health(health: IServer | None, *, can_do_without: bool) -> IServer | None:
+    """
+    Serve the pages for probes, if there are to be any.
+
+    :param can_do_without: whether the peer does without where the port is taken.
+    :returns: the same server; None where they are not served.
+    :raises CannotListenError: the port cannot be had, and is needed.
+    """
+    try:
+        if health is not None:
+            health.start()
+    except CannotListenError as error:
+        if not can_do_without or error.socketError.errno != errno.EADDRINUSE:
+            raise
+        # Another peer of this machine, ours or the reference's, has the port by default, too.
+        _log.warn(
+            "no pages for probes: port {port} cannot be listened on ({error}); health.server.port names another",
+            port=error.port,
+            error=error.socketError.strerror or str(error.socketError),
+        )
+        return None
+    return health

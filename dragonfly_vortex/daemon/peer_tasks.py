@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.config import Config
-from dragonfly_vortex.daemon.downloads import Downloads, is_complete
+from dragonfly_vortex.daemon.downloads import Downloads
 from dragonfly_vortex.digest import new_hash, parse_digest
 from dragonfly_vortex.errors import (
     NoSchedulerKnown,
@@ -27,7 +27,7 @@ from dragonfly_vortex.errors import (
     TaskDigestMismatch,
 )
 from dragonfly_vortex.files import read_exactly, write_all
-from dragonfly_vortex.geometry import BLOCK_LENGTH
+from dragonfly_vortex.geometry import BLOCK_LENGTH, is_complete
 from dragonfly_vortex.identity import host_id_of, new_peer_id
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.model import ArrivedPiece, OpenPiece, StoredTask, TaskRequest

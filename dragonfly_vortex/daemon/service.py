@@ -5,35 +5,31 @@ configuration, here only.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from socket import socket
 from typing import ClassVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.error import CannotListenError
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IReactorTime, IStreamServerEndpoint
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.cluster import is_configured
-from dragonfly_vortex.config import Config, check_ports, main_share, reloaded, server_tls, value_at
-from dragonfly_vortex.daemon.door import Door, DoorSettings, IPeerReactor
+from dragonfly_vortex.config import Config, check_ports, main_share, reloaded, server_tls
+from dragonfly_vortex.daemon.door import Door, DoorSettings, IPeerReactor, Openings
 from dragonfly_vortex.daemon.downloads import Downloads
-from dragonfly_vortex.daemon.local_door import LocalDoor
-from dragonfly_vortex.daemon.member import Member
-from dragonfly_vortex.daemon.pages import health_server, metrics_server
+from dragonfly_vortex.daemon.member import Advertiser, Member
+from dragonfly_vortex.daemon.pages import health_server, metrics_server, start_health
 from dragonfly_vortex.daemon.peer_tasks import LocalTasks
 from dragonfly_vortex.deferreds import failures_of
-from dragonfly_vortex.discovery import Advertisement, address_to_advertise, require_zeroconf
+from dragonfly_vortex.discovery import require_zeroconf
 from dragonfly_vortex.errors import CannotServe
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
+from dragonfly_vortex.rpc.local_server import LocalService, SocketPlace
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.policy import policy_of
@@ -43,7 +39,7 @@ from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.endpoints import Dial
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import ReadAhead
-from dragonfly_vortex.transport_table import BEST, GRPC, TCP, load_code, transports_named
+from dragonfly_vortex.transport_table import GRPC, TCP, load_code, transports_named
 from dragonfly_vortex.vortex.server import SharedSocket
 
 __all__ = ["IPeerReactor", "VortexService"]
@@ -94,14 +90,12 @@ class VortexService(Service):
         self._collection: GarbageCollection | None = None
         self._doors: dict[str, Door] = {}  # by the names of their transports
         self._downloads: Downloads | None = None
-        self._local_door: LocalDoor | None = None
+        self._local_door: LocalService | None = None
         self._member: Member | None = None
         self._metrics: IServer | None = None
         self._health: IServer | None = None
-        self._missing: set[str] = set()  # what has still to open, or has failed, in words
-        self._reasons: dict[str, str] = {}  # why that has failed, for the program and not for the health page
-        self._opening: list[Deferred[None]] = []  # fire when each has opened, or failed
-        self._advertisement: Advertisement | None = None
+        self._openings = Openings()
+        self._advertiser: Advertiser | None = None
         self._limiter: UploadLimiter | None = None
 
     @property
@@ -147,7 +141,7 @@ class VortexService(Service):
     @property
     def is_open(self) -> bool:
         """Whether the peer runs, and its storage and all doors are open."""
-        return bool(self.running) and not self._missing
+        return bool(self.running) and not self._openings.missing
 
     def missing(self) -> list[str]:
         """
@@ -158,7 +152,7 @@ class VortexService(Service):
         """
         if not self.running:
             return ["the peer is not running"]
-        missing = sorted(self._missing)
+        missing = sorted(self._openings.missing)
         if is_configured(self.config) and (self._member is None or not self._member.is_registered):
             missing.append("no scheduler serves and knows this host")
         return missing
@@ -169,14 +163,11 @@ class VortexService(Service):
 
         :raises CannotServe: one of them cannot be opened, or the peer is stopped before. An endpoint has 30 s.
         """
-        await gatherResults(self._opening)
+        reasons = await self._openings.wait()
         if not self.running:
             raise CannotServe("the peer is not running")
-        if self._missing:
-            missing = sorted(self._missing)
-            raise CannotServe(
-                "; ".join(f"{each}: {self._reasons[each]}" if each in self._reasons else each for each in missing)
-            )
+        if reasons:
+            raise CannotServe("; ".join(reasons))
 
     def startService(self) -> None:
         """
@@ -232,7 +223,10 @@ class VortexService(Service):
         doors: dict[str, Door] = {}
         for transport in transports_named(self.config.storage.server.protocol):
             doors[transport.name] = load_code(transport.door)(settings)
-        local_door = self._make_local_door(tasks, task_metrics)
+        local, local_door = self.config.download.server, None
+        if local.socket_path is not None and self._shared is None:  # a worker has none
+            place = SocketPlace(local.socket_path, local.socket_mode, local.socket_group)
+            local_door = LocalService(tasks, self.reactor, place, metrics=task_metrics)
         metrics = metrics_server(self.config, self.reactor, doors, downloads, limit, store, self.missing)
         health = health_server(self.config, self.reactor, self.missing)
         # A port that cannot be had leaves no thread and no open port. No child is accepted before this returns.
@@ -240,35 +234,36 @@ class VortexService(Service):
             if metrics is not None:
                 metrics.start()
                 unless_opened.callback(metrics.stop, 0.0)
-            if health is not None and self._start_health(health):
+            health = start_health(health, can_do_without=self.can_do_without_health)
+            if health is not None:
                 unless_opened.callback(health.stop, 0.0)
-            else:
-                health = None
             for door in reversed(doors.values()):  # the first one may start workers
                 door.open()
                 unless_opened.callback(door.stop, 0.0)
             if local_door is not None:
-                local_door.open()
+                local_door.check()
             unless_opened.pop_all()
         self._store, self._read_ahead, self._doors = store, read_ahead, doors
         self._metrics, self._health, self._rechecks = metrics, health, rechecks
         self._downloads, self._local_door, self._collection = downloads, local_door, collection
         if gc.enable:
             collection.start()
-        self._missing, self._opening, self._reasons = set(), [], {}
-        self._opens("the storage", store.start()).addErrback(self._storage_failed, store)
+        openings = self._openings = Openings()
+        openings.add("the storage", store.start()).addErrback(self._part_failed, store)
         starting = {
-            transport.name: self._opens(f"the {transport.label} door", doors[transport.name].start())
+            transport.name: openings.add(f"the {transport.label} door", doors[transport.name].start())
             for transport in transports_named(self.config.storage.server.protocol)
         }
         if self.config.discovery.enable:
-            self._advertise(starting)
+            self._advertiser = Advertiser(self.config, self.reactor, self._port_of)
+            self._advertiser.start(starting)
         for name, door in doors.items():
-            starting[name].addErrback(self._does_not_serve, name, door)
+            starting[name].addErrback(self._part_failed, door)
         if is_configured(self.config) and self._shared is None:
             self._join(starting, store, downloads)
         if local_door is not None:
-            self._opens("the local door", local_door.start()).addErrback(self._local_door_failed, local_door)
+            opened = openings.add("the local door", local_door.startService().addCallback(lambda _: None))
+            opened.addErrback(self._part_failed, local_door)
         Service.startService(self)
 
     def reload(self, config: Config) -> tuple[str, ...]:
@@ -317,7 +312,7 @@ class VortexService(Service):
         metrics, self._metrics = self._metrics, None
         health, self._health = self._health, None
         rechecks, self._rechecks = self._rechecks, None
-        advertisement, self._advertisement = self._advertisement, None
+        advertiser, self._advertiser = self._advertiser, None
         downloads, self._downloads = self._downloads, None
         local_door, self._local_door = self._local_door, None
         collection, self._collection = self._collection, None
@@ -327,8 +322,8 @@ class VortexService(Service):
         clock = IReactorTime(self.reactor)
         until = clock.seconds() + self.config.shutdown_timeout
         stopping = [door.stop(self.config.shutdown_timeout) for door in doors.values()]
-        if advertisement is not None:
-            stopping.append(advertisement.stop())
+        if advertiser is not None:
+            stopping.append(advertiser.stop())
         if member is not None:
             stopping.append(member.stop())
         if downloads is not None:
@@ -350,23 +345,16 @@ class VortexService(Service):
         if failures:
             failures[0].raiseException()
 
-    def _storage_failed(self, failure: Failure, store: PieceStore) -> None:
-        """The storage could not be opened after all, unless it was to be closed by then."""
-        if store is self._store:
+    def _part_failed(self, failure: Failure, part: object) -> None:
+        """The storage or a door could not be opened after all, unless it was to be closed by then."""
+        if all(part is not each for each in (self._store, self._local_door, *self._doors.values())):
+            return
+        if isinstance(part, PieceStore):
             self.log.error("the storage could not be opened: {reason}", reason=failure.getErrorMessage())
-            self.door_failed(failure)
-
-    def _does_not_serve(self, failure: Failure, name: str, door: Door) -> None:
-        """A door could not be opened after all, unless it was to be closed by then."""
-        if door is self._doors.get(name):
-            self.door_failed(failure)
+        self.door_failed(failure)
 
     def _join(self, starting: Mapping[str, Deferred[None]], store: PieceStore, downloads: Downloads) -> None:
-        """
-        Become a member of a cluster as soon as the gRPC door serves.
-
-        :param starting: the doors, each with a Deferred that fires when it serves.
-        """
+        """Become a member of a cluster as soon as the gRPC door serves. Each door has a Deferred that fires then."""
         door = starting.get(GRPC.name)
         if door is None:
             self.log.error(
@@ -388,36 +376,8 @@ class VortexService(Service):
         if member is self._member:
             self.door_failed(failure)
 
-    def _local_door_failed(self, failure: Failure, door: LocalDoor) -> None:
-        """The local door could not be opened after all, unless it was to be closed by then."""
-        if door is self._local_door:
-            self.door_failed(failure)
-
-    def _opens(self, subject: str, opening: Deferred[None]) -> Deferred[None]:
-        """
-        Note that something is not open yet.
-
-        :param subject: what it is, in words.
-        :param opening: fires when it is open.
-        :returns: the same.
-        """
-        missing, reasons, sentence = self._missing, self._reasons, f"{subject} is not open"
-        missing.add(sentence)
-        ended: Deferred[None] = Deferred()
-        self._opening.append(ended)
-
-        def end(result: Failure | None) -> Failure | None:
-            if result is None:
-                missing.discard(sentence)
-            else:
-                reasons[sentence] = result.getErrorMessage()
-            ended.callback(None)
-            return result
-
-        return opening.addBoth(end)
-
     def _worker_failed(self, reason: str) -> None:
-        self._missing.add("a worker cannot serve")
+        self._openings.missing.add("a worker cannot serve")
         self.door_failed(Failure(CannotServe(reason)))
 
     def door_failed(self, failure: Failure) -> None:
@@ -428,67 +388,7 @@ class VortexService(Service):
         :param failure: which is in the log by now.
         """
 
-    def _advertise(self, starting: Mapping[str, Deferred[None]]) -> None:
-        """
-        Tell the local network of a door as soon as it serves: the first one that tells children what there is, or else
-        the first one.
-
-        :param starting: the doors, each with a Deferred that fires when it serves.
-        """
-        transports = [each for each in transports_named(BEST) if each.name in starting and each.port_key]
-        advertised = next((each for each in transports if each.announcers), transports[0] if transports else None)
-        if advertised is None:
-            return
-        discovery, transport = self.config.discovery, advertised
-
-        def advertise(served: None) -> None:
-            port = self._port_of(transport.name)
-            if port is None:
-                return  # it has been stopped since
-            self._advertisement = Advertisement(
-                partial(deferToThreadPool, self.reactor, self.reactor.getThreadPool()),
-                interface=discovery.ip,
-                name=f"{self.config.host.hostname[:50]}-{port}",
-                addresses=address_to_advertise(
-                    value_at(self.config, transport.ip_key), discovery.ip, self.config.host.ip
-                ),
-                scheme=transport.schemes[server_tls(self.config) is not None],
-                port=port,
-            )
-            where = f"{transport.label} port {port}"
-            self._advertisement.start().addCallbacks(
-                lambda _: self.log.info("advertised on the local network: {where}", where=where),
-                lambda failure: self.log.error(
-                    "the peer is not advertised on the local network: {reason}", reason=failure.getErrorMessage()
-                ),
-            )
-
-        starting[transport.name].addCallback(advertise)
-
     def _port_of(self, transport: str) -> int | None:
         """The port of a door, which another door tells to children."""
         port: int | None = getattr(self.address_of(transport), "port", None)
         return port
-
-    def _start_health(self, health: IServer) -> bool:
-        """Serve the pages for probes; False where the peer does without."""
-        try:
-            health.start()
-        except CannotListenError as error:
-            if not self.can_do_without_health or error.socketError.errno != errno.EADDRINUSE:
-                raise
-            # Another peer of this machine, ours or the reference's, has the port by default, too.
-            self.log.warn(
-                "no pages for probes: port {port} cannot be listened on ({error}); health.server.port names another",
-                port=error.port,
-                error=error.socketError.strerror or str(error.socketError),
-            )
-            return False
-        return True
-
-    def _make_local_door(self, tasks: LocalTasks, metrics: TaskMetrics) -> LocalDoor | None:
-        """The door for programs on this machine; a worker has none."""
-        server = self.config.download.server
-        if server.socket_path is None or self._shared is not None:
-            return None
-        return LocalDoor(server, server.socket_path, tasks, self.reactor, metrics)

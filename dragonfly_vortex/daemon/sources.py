@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.config import Config
-from dragonfly_vortex.daemon.shared_parents import SharedParents
+from dragonfly_vortex.daemon.shared_download import SharedParents
 from dragonfly_vortex.errors import NoSourceKnown, PoolClosed
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import BackToSource, Credentials, ListedFile, Origin, SourceStat, TaskRequest

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from dragonfly_vortex.daemon.shared_download import ArrivedPieces, SharedDownload, Wishes
+from dragonfly_vortex.address import ParentAddress
+from dragonfly_vortex.config import Config
+from dragonfly_vortex.daemon import shared_download
+from dragonfly_vortex.daemon.service import IPeerReactor
+from dragonfly_vortex.daemon.shared_download import ArrivedPieces, SharedDownload, SharedParents, Wishes
 from dragonfly_vortex.model import ArrivedPiece, ByteRange, StoredTask, TaskRequest
 from dragonfly_vortex.testing.pieces import sample_piece
 from dragonfly_vortex.wire import PieceKind
@@ -96,3 +101,28 @@ class SharedDownloadTests(SynchronousTestCase):
         """A caller that has gone."""
         caller.cancel()
         return caller
+
+
+class SharedParentsTests(TestCase):
+    """How long connections to parents stay."""
+
+    timeout = 60
+
+    async def test_retire(self) -> None:
+        """The connections are closed when the last download that uses them is over."""
+        parents = SharedParents(Config(), cast(IPeerReactor, reactor))
+        with parents:
+            with parents:
+                retired = parents.retire()
+            self.assertNoResult(retired)
+        await retired
+
+    async def test_full(self) -> None:
+        """What is known of parents is to be replaced when there are very many."""
+        self.patch(shared_download, "_MOST_PARENTS", 1)
+        parents = SharedParents(Config(), cast(IPeerReactor, reactor))
+        for port in (1, 2):
+            self.assertFalse(parents.is_full)
+            parents.negotiation.add(ParentAddress.from_text(f"grpc://127.0.0.1:{port}"))
+        self.assertTrue(parents.is_full)
+        await parents.retire()

@@ -6,19 +6,22 @@ import errno
 import os
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from grpc_health.v1 import health_pb2
 from twisted.internet.error import CannotListenError
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from dragonfly_vortex.daemon.peer_tasks import LocalTasks
 from dragonfly_vortex.daemon.service import VortexService
-from dragonfly_vortex.rpc.local_server import SocketPlace
+from dragonfly_vortex.rpc.local_server import LocalService, SocketPlace
 from dragonfly_vortex.rpc.methods import LOCAL_SERVICE
 from test.rpc.local_peer import LocalPeerTestCase, peer_reactor
 
@@ -164,3 +167,36 @@ class SocketPlaceTests(SynchronousTestCase):
         for place in (SocketPlace(self.directory / ("n" * 100), 0o600), SocketPlace(self.path, 0o600, "no-such-group")):
             self.assertRaises(ValueError, place.check)
             self.assertRaises(ValueError, place.bind, self.listen)
+
+
+class SocketTests(TestCase):
+    """A door without a peer."""
+
+    timeout = 60
+
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory(prefix="dfl")
+        self.addCleanup(directory.cleanup)
+        self.path = Path(directory.name, "peer.sock")
+
+    def door(self) -> LocalService:
+        """A door at the path."""
+        return LocalService(cast(LocalTasks, None), peer_reactor, SocketPlace(self.path, 0o600))
+
+    async def test_start(self) -> None:
+        """Opening it leaves nothing; once it has started it listens, and no more when it has stopped."""
+        door = self.door()
+        door.check()
+        self.assertFalse(self.path.exists())
+        await door.startService()
+        self.assertIsNotNone(door.address)
+        self.assertRaises(CannotListenError, self.door().check)
+        await door.stop(0.0)
+        self.assertIsNone(door.address)
+        self.assertFalse(self.path.exists())
+
+    def test_import(self) -> None:
+        """Importing the module imports no grpc."""
+        code = "import sys, dragonfly_vortex.rpc.local_server; print('grpc' in sys.modules)"
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        self.assertEqual(ran.stdout, "False\n")
