@@ -52,8 +52,7 @@ if TYPE_CHECKING:
     from dragonfly_vortex.transport.tls_endpoint import TLSServerEndpoint
     from dragonfly_vortex.vortex.client import TCPClient
     from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
-    from dragonfly_vortex.vortex.server import TCPServer
-    from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
+    from dragonfly_vortex.vortex.server import TCPServer, VortexServerFactory
     from dragonfly_vortex.wire import PieceKind, Vortex
 
 __all__ = [
@@ -122,8 +121,7 @@ _MODULES = {
     "model": ("DownloadPieceResponse", "FileRange", "OpenPiece"),
     "vortex.client": ("TCPClient",),
     "vortex.connections": ("ConnectionRegistry", "ServerSettings"),
-    "vortex.server": ("TCPServer",),
-    "vortex.server_protocol": ("VortexServerFactory",),
+    "vortex.server": ("TCPServer", "VortexServerFactory"),
     "daemon.peer": ("VortexPeer",),
     "daemon.service": ("VortexService",),
     "daemon.task_handle": ("Download",),

@@ -25,6 +25,7 @@ LAYERS = (
     ("model",),
     ("events",),
     ("interfaces",),
+    ("download_target",),
     ("transport_table",),
     ("address",),
     ("deferreds",),

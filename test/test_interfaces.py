@@ -22,8 +22,7 @@ from dragonfly_vortex.transport.socket_options import SocketOptions
 from dragonfly_vortex.vortex.client import TCPClient
 from dragonfly_vortex.vortex.client_protocol import ClientSettings
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
-from dragonfly_vortex.vortex.server import TCPServer
-from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
+from dragonfly_vortex.vortex.server import TCPServer, VortexServerFactory
 from dragonfly_vortex.wire import PieceKind
 
 

@@ -37,20 +37,11 @@ ROOT = Path(__file__).resolve().parent.parent
 STILL_LONG = frozenset(
     {
         "errors.py",
-        "model.py",
-        "interfaces.py",
-        "rpc/server.py",
-        "rpc/servicer.py",
-        "rpc/task_servicer.py",
-        "source/http.py",
         "task/download.py",
         "task/fetcher.py",
         "task/parent_state.py",
         "task/picker.py",
         "task/scheduler.py",
-        "testing/memory_swarm.py",
-        "transport/producers.py",
-        "vortex/server_protocol.py",
     }
 )
 

@@ -43,7 +43,7 @@ from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.vortex.client import TCPClient
 from dragonfly_vortex.vortex.client_protocol import ClientSettings
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
-from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
+from dragonfly_vortex.vortex.server import VortexServerFactory
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["STEPS", "fill"]

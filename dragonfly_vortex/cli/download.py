@@ -24,10 +24,11 @@ from dragonfly_vortex.cli.source import SourceOptions, is_source
 from dragonfly_vortex.cli.values import STDOUT
 from dragonfly_vortex.config import DEFAULT_FILE, Config, TLSIdentity, client_tls, default_config, server_tls
 from dragonfly_vortex.digest import digest_of_id
+from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
 from dragonfly_vortex.errors import NotStored, TaskDigestMismatch, TaskError, UsageError
 from dragonfly_vortex.events import DownloadedTask
-from dragonfly_vortex.interfaces import IDownloadTarget, InThread
+from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.peer_exchange import PeerExchange, askers_file
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.output import Output, OutputTarget

@@ -13,8 +13,8 @@ from zope.interface import implementer
 
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.door import IPeerReactor
+from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.downloaders.factory import negotiate
-from dragonfly_vortex.interfaces import IDownloadTarget
 from dragonfly_vortex.model import ArrivedPiece, ByteRange, Claim, Found, StoredTask, TaskRequest
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.transport.endpoints import Dial

@@ -18,8 +18,7 @@ from dragonfly_vortex.transport.socket_options import configure_connection, sock
 from dragonfly_vortex.transport.tls import server_tls_from
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
 from dragonfly_vortex.vortex.endpoint_server import EndpointServer
-from dragonfly_vortex.vortex.server import SharedSocket, TCPServer, inherited_socket
-from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
+from dragonfly_vortex.vortex.server import SharedSocket, TCPServer, VortexServerFactory, inherited_socket
 
 __all__ = ["VortexDoor"]
 

@@ -15,15 +15,35 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.errors import StorageError
+from dragonfly_vortex.errors import RemoteProtocolError, StorageError
 from dragonfly_vortex.geometry import piece_count
 from dragonfly_vortex.interfaces import ITaskStore
+from dragonfly_vortex.rpc.messages import parse
+from dragonfly_vortex.rpc.methods import METHODS, path
+from dragonfly_vortex.rpc.server_call import Answer, Metadata, is_tonic
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["Announcements"]
 
 _MOST_KEPT = 65_536
 """Pieces that are kept, at some 200 bytes each."""
+
+_MOST_AT_ONCE = 1024
+"""Piece numbers of a question that is answered at once: the answer, of some 40 KB, may have to wait for its child."""
+
+_LINGER = 0.02
+"""
+Seconds for which the stream of a real child stays open behind an answer that was given at once. A child shares each
+piece between the parents that have said that they have it, once as many have said so as have their streams open, and
+within 0.1 s in any case (``piece_collector.rs``). So a parent that ends its stream has the child do without the parents
+that answer later; and all load comes to those that answer first.
+"""
+
+_MANY = 8
+"""Pieces from which on that is worth while: so many, of 4 MiB, take longer to transfer than the stream stays open."""
+
+_KIND_OF_SYNC = {path(row.sync): kind for kind, row in METHODS.items()}
+"""The kind of piece that a method asks for, by the method's path."""
 
 _Key = tuple[PieceKind, str]
 
@@ -88,6 +108,29 @@ class Announcements:
         """The messages of a task; None where they are not kept."""
         self.mark()
         return self._tasks.get((kind, task_id))
+
+    def answer(self, method: str, metadata: Metadata, data: bytes) -> Answer | None:
+        """
+        Answer a question about the pieces of a task that is kept. Called in the reactor's thread.
+
+        :param method: the method's path.
+        :param metadata: the headers of the call.
+        :param data: the message of the call.
+        :returns: the answer; None where a handler has to give it.
+        """
+        kind = _KIND_OF_SYNC.get(method)
+        if kind is None:
+            return None
+        try:
+            request = parse(METHODS[kind].sync_request, data)
+        except RemoteProtocolError:
+            return None
+        numbers = getattr(request, METHODS[kind].interested)
+        known = self.get(kind, str(getattr(request, "task_id")))  # noqa: B009  # its class is in the row
+        if known is None or len(numbers) > _MOST_AT_ONCE:
+            return None
+        messages = [known[number] for number in numbers if number in known]
+        return Answer(messages, _LINGER if len(messages) >= _MANY and is_tonic(metadata) else 0.0)
 
     def prepare(self, kind: PieceKind, task_id: str) -> None:
         """Look at a task that is complete, so that its first child is answered at once, too."""

@@ -8,6 +8,7 @@ where fields stand in any order.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,11 +19,21 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from dragonfly_vortex.digest import crc32
-from dragonfly_vortex.errors import RemoteProtocolError
+from dragonfly_vortex.errors import PieceDamaged, RemoteProtocolError, StorageFailure
+from dragonfly_vortex.model import FileRange, OpenPiece
 from dragonfly_vortex.rpc.methods import PieceReply
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["MAX_OVERHEAD", "ReceivedPiece", "decode_piece", "encode_arrived", "encode_piece", "metadata_digest"]
+__all__ = [
+    "MAX_OVERHEAD",
+    "ReceivedPiece",
+    "close_piece",
+    "decode_piece",
+    "encode_arrived",
+    "encode_piece",
+    "metadata_digest",
+    "read_reply",
+]
 
 MAX_OVERHEAD = 64 * 1024
 """Bytes that a reply may have beside the content, as the metadata in a Vortex packet may have."""
@@ -221,3 +232,43 @@ def _prefix(number: int, length: int) -> bytes:
             value >>= 7
         encoded.append(value)
     return bytes(encoded)
+
+
+def close_piece(piece: OpenPiece) -> None:
+    """Close the file of a piece."""
+    os.close(piece.range.descriptor)
+
+
+def read_reply(piece: OpenPiece) -> bytes:
+    """
+    Read a piece, and close its file. Blocks.
+
+    :returns: the reply that the piece is sent in.
+    :raises PieceDamaged: the file ends before the piece does.
+    :raises StorageFailure: the disk fails.
+    """
+    try:
+        return encode_piece(piece.metadata, _read(piece.range))
+    finally:
+        close_piece(piece)
+
+
+def _read(range: FileRange) -> bytes:
+    """
+    Bytes of a file, read at once wherever the system does.
+
+    :raises PieceDamaged: the file ends before.
+    :raises StorageFailure: the disk fails.
+    """
+    chunks: list[bytes] = []
+    left = range.length
+    while left:
+        try:
+            chunk = os.pread(range.descriptor, left, range.offset + range.length - left)
+        except OSError as error:
+            raise StorageFailure(f"expected {range.length} bytes at {range.offset}: {error}") from error
+        if not chunk:
+            raise PieceDamaged(f"expected {range.length} bytes at {range.offset}, got {range.length - left}")
+        chunks.append(chunk)
+        left -= len(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

@@ -5,6 +5,7 @@ A peer's description of itself: the ``Host`` message of Dragonfly's API with the
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 from typing import Protocol
@@ -13,10 +14,16 @@ from dragonfly_api import common_pb2, scheduler_pb2
 
 from dragonfly_vortex import __version__
 from dragonfly_vortex.config import Config
-from dragonfly_vortex.host_stats import HostStats
+from dragonfly_vortex.host_stats import HostStats, NetworkMeter
 from dragonfly_vortex.identity import host_id_of
 
-__all__ = ["HostNames", "announcement", "host_id", "host_message"]
+__all__ = ["HOST_INTERVAL", "HostNames", "HostStatus", "announcement", "host_id", "host_message"]
+
+HOST_INTERVAL = 1.0
+"""Seconds between two messages about the host."""
+
+_NEARLY = 0.9
+"""The part of an interval after which a measurement is old: timers are not exact."""
 
 
 class HostNames(Protocol):
@@ -127,3 +134,28 @@ def announcement(config: Config, port: int, stats: HostStats) -> scheduler_pb2.A
 
 def _percent(part: int, whole: int) -> float:
     return min(100.0, 100.0 * part / whole) if whole else 0.0
+
+
+class HostStatus:
+    """
+    What a parent says about its host. All streams share one measurement of a second. Belongs to the event loop.
+
+    :param network: measures the network interface; None: nothing is said about it.
+    """
+
+    def __init__(self, network: NetworkMeter | None) -> None:
+        self.message = common_pb2.Host()
+        """The host; its network is filled in."""
+        self._network = network
+        self._measured_at = -HOST_INTERVAL
+
+    def current(self) -> bytes:
+        """The host as it is now."""
+        now = asyncio.get_running_loop().time()
+        if self._network is not None and now - self._measured_at >= HOST_INTERVAL * _NEARLY:
+            self._measured_at = now
+            stats = self._network.read()
+            network = self.message.network
+            network.max_rx_bandwidth, network.rx_bandwidth = stats.max_rx, stats.rx
+            network.max_tx_bandwidth, network.tx_bandwidth = stats.max_tx, stats.tx
+        return self.message.SerializeToString()

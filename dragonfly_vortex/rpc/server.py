@@ -224,8 +224,8 @@ class GRPCService(Service):
         await running.thread.stop()
 
     def _does_not_listen(self, failure: Failure) -> Failure:
-        text = "the {name} service cannot listen: {reason}"
-        self.log.error(text, name=self._thread_name, reason=failure.getErrorMessage())
+        reason = failure.getErrorMessage()
+        self.log.error("the {name} service cannot listen: {reason}", name=self._thread_name, reason=reason)
         return failure
 
     async def _listen(self, running: _Running) -> IAddress:
@@ -342,7 +342,7 @@ class UploadService(GRPCService):
         from dragonfly_vortex.rpc.host import host_message
         from dragonfly_vortex.rpc.http2_server import GRPCServerFactory
 
-        factory = GRPCServerFactory(
+        factory = self._factory = GRPCServerFactory(
             thread,
             rpcs.handlers(),
             self._clock,
@@ -350,7 +350,6 @@ class UploadService(GRPCService):
             max_request=MAX_REQUEST,
             limited_log=self.limited_log,
         )
-        self._factory = factory
         if self._rpcs is not None:
             factory.answer_at_once = self._rpcs.answer_at_once
         port: IListeningPort = await thread.ask(maybeDeferred, self._listen_at, factory)
@@ -365,7 +364,7 @@ class UploadService(GRPCService):
 
         address = cast("IPv4Address | IPv6Address", port.getHost())
         if self._rpcs is not None:
-            self._rpcs.host = host_message(self._host, address.port)
+            self._rpcs.host.message = host_message(self._host, address.port)
         return address, stop
 
     def _listen_at(self, factory: GRPCServerFactory) -> IListeningPort:

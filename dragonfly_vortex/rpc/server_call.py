@@ -11,7 +11,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from inspect import isasyncgen
 from typing import Any, NamedTuple, NoReturn, cast
@@ -261,3 +261,12 @@ def trailers_of(status: Status) -> list[tuple[str, str]]:
     if status.text:
         trailers.append(("grpc-message", quote(status.text.strip(), safe=" !\"#$&'()*+,/:;<=>?@[]^_`{|}~\\")))
     return trailers
+
+
+def is_tonic(metadata: Iterable[tuple[str, str | bytes]]) -> bool:
+    """
+    Whether the caller's library is tonic, by what it says of itself.
+
+    :param metadata: the headers of a call.
+    """
+    return any(name == "user-agent" and "tonic/" in str(value) for name, value in metadata)

@@ -1,7 +1,6 @@
 """
 The gRPC servicer of a parent, with the methods of ``dfdaemon.v2.DfdaemonUpload``: for each kind of piece those of its
-row in
-:data:`~dragonfly_vortex.rpc.methods.METHODS`, the one about the host, and those about whole tasks
+row in :data:`~dragonfly_vortex.rpc.methods.METHODS`, the one about the host, and those about whole tasks
 (:mod:`~dragonfly_vortex.rpc.task_servicer`).
 
 Everything here runs in the event loop's thread; what the storage knows is asked in the reactor's, and what is read from
@@ -11,38 +10,38 @@ files is read in a few threads besides. How many there are does not depend on ho
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NoReturn
 
 import grpc
-from dragonfly_api import common_pb2, dfdaemon_pb2
+from dragonfly_api import dfdaemon_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 from twisted.internet.defer import maybeDeferred
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.errors import NotStored, PieceDamaged, RemoteProtocolError, StorageFailure
+from dragonfly_vortex.errors import NotStored, PieceDamaged, RemoteProtocolError
 from dragonfly_vortex.geometry import piece_count
 from dragonfly_vortex.host_stats import NetworkMeter
 from dragonfly_vortex.interfaces import ITaskStore
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
-from dragonfly_vortex.model import FileRange, OpenPiece, StoredTask, piece_id
+from dragonfly_vortex.model import StoredTask, piece_id
 from dragonfly_vortex.peer_exchange import Askers, asking_peer, takes_part
 from dragonfly_vortex.rpc.announcements import Announcements
-from dragonfly_vortex.rpc.codec import encode_piece
+from dragonfly_vortex.rpc.codec import close_piece, read_reply
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
+from dragonfly_vortex.rpc.host import HostStatus
 from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST, Budget, Place, owner_of
 from dragonfly_vortex.rpc.messages import fill, parse
-from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest, path
+from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks
 from dragonfly_vortex.rpc.server_call import Answer, Metadata
 from dragonfly_vortex.rpc.status import Status, status_of
-from dragonfly_vortex.rpc.streams import HOST_INTERVAL, Context, Interest, LoopTurns, is_tonic, tell_host, tell_pieces
+from dragonfly_vortex.rpc.streams import Context, Interest, LoopTurns, tell_host, tell_pieces
 from dragonfly_vortex.rpc.task_servicer import TaskRPCs
 from dragonfly_vortex.rpc.task_watch import Watches
 from dragonfly_vortex.storage.reactor.rechecks import Rechecks
@@ -57,26 +56,6 @@ _READERS = 4
 
 _MAX_OPEN = 64
 """Pieces whose file is open at once, waiting for memory or being read."""
-
-_NEARLY = 0.9
-"""The part of an interval after which a measurement is old: timers are not exact."""
-
-_MOST_AT_ONCE = 1024
-"""Piece numbers of a question that is answered at once: the answer, of some 40 KB, may have to wait for its child."""
-
-_LINGER = 0.02
-"""
-Seconds for which the stream of a real child stays open behind an answer that was given at once. A child shares each
-piece between the parents that have said that they have it, once as many have said so as have their streams open, and
-within 0.1 s in any case (``piece_collector.rs``). So a parent that ends its stream has the child do without the parents
-that answer later; and all load comes to those that answer first.
-"""
-
-_MANY = 8
-"""Pieces from which on that is worth while: so many, of 4 MiB, take longer to transfer than the stream stays open."""
-
-_KIND_OF_SYNC = {path(row.sync): kind for kind, row in METHODS.items()}
-"""The kind of piece that a method asks for, by the method's path."""
 
 _QUESTIONS_IN_MEMORY = 64 * 1024 * 1024
 """Bytes of what the open streams of pieces were asked."""
@@ -129,10 +108,8 @@ class UploadRPCs:
         refusal: str = "",
         network: NetworkMeter | None = None,
     ) -> None:
-        self.host = common_pb2.Host()
+        self.host = HostStatus(network)
         """What is said about the host."""
-        self._network = network
-        self._measured_at = -HOST_INTERVAL
         self._store = store
         self._thread = thread
         self._ip = ip
@@ -181,28 +158,10 @@ class UploadRPCs:
         return grpc.method_handlers_generic_handler(SERVICE, methods), health.handlers()
 
     def answer_at_once(self, method: str, metadata: Metadata, data: bytes) -> Answer | None:
-        """
-        Answer a question about the pieces of a task that is kept. Called in the reactor's thread.
-
-        :param method: the method's path.
-        :param metadata: the headers of the call.
-        :returns: the answer; None where a handler has to give it.
-        """
-        kind = _KIND_OF_SYNC.get(method)
-        if kind is None or self._closing.is_set():
+        """See :meth:`Announcements.answer`. A call of a peer that takes part in the exchange needs a handler."""
+        if self._closing.is_set() or (self._askers is not None and takes_part(metadata)):
             return None
-        if self._askers is not None and takes_part(metadata):
-            return None
-        try:
-            request = parse(METHODS[kind].sync_request, data)
-        except RemoteProtocolError:
-            return None
-        numbers = getattr(request, METHODS[kind].interested)
-        known = self.announcements.get(kind, str(getattr(request, "task_id")))  # noqa: B009  # its class is in the row
-        if known is None or len(numbers) > _MOST_AT_ONCE:
-            return None
-        messages = [known[number] for number in numbers if number in known]
-        return Answer(messages, _LINGER if len(messages) >= _MANY and is_tonic(metadata) else 0.0)
+        return self.announcements.answer(method, metadata, data)
 
     def end_streams(self) -> None:
         """End all streams soon, and say that this server stops."""
@@ -240,15 +199,15 @@ class UploadRPCs:
 
     async def _reply(self, kind: PieceKind, task_id: str, number: int, context: Context) -> bytes:
         with await self._enter(self._open, 1, context):
-            piece = await self._thread.ask(self._store.open_piece, kind, task_id, number, unwanted=_close)
+            piece = await self._thread.ask(self._store.open_piece, kind, task_id, number, unwanted=close_piece)
             try:
                 await self._enter(self._budget, piece.metadata.length, context)
                 await self._spend((kind, task_id, number), piece.metadata.length)
             except BaseException:
-                _close(piece)
+                close_piece(piece)
                 raise
             # The job closes the file, so that it has to be done even if the call has been cancelled.
-            reading = asyncio.wrap_future(self._readers.submit(_read_reply, piece))
+            reading = asyncio.wrap_future(self._readers.submit(read_reply, piece))
             try:
                 reply = await asyncio.shield(reading)
             except PieceDamaged as error:
@@ -416,18 +375,7 @@ class UploadRPCs:
         except RemoteProtocolError as error:
             await self._abort(context, error, "the request")
         await context.send_initial_metadata(())
-        await tell_host(self._host_message, context, self._turns, self._closing)
-
-    def _host_message(self) -> bytes:
-        """What is said about the host now. All streams share one measurement of a second."""
-        now = asyncio.get_running_loop().time()
-        if self._network is not None and now - self._measured_at >= HOST_INTERVAL * _NEARLY:
-            self._measured_at = now
-            stats = self._network.read()
-            network = self.host.network
-            network.max_rx_bandwidth, network.rx_bandwidth = stats.max_rx, stats.rx
-            network.max_tx_bandwidth, network.tx_bandwidth = stats.max_tx, stats.tx
-        return self.host.SerializeToString()
+        await tell_host(self.host.current, context, self._turns, self._closing)
 
     # -- what goes wrong
 
@@ -447,36 +395,3 @@ class _NoRoom(Exception):
 def _never(kind: PieceKind, task_id: str) -> bool:
     """No task is being downloaded."""
     return False
-
-
-def _close(piece: OpenPiece) -> None:
-    os.close(piece.range.descriptor)
-
-
-def _read_reply(piece: OpenPiece) -> bytes:
-    """A piece's content, in the reply that it is sent in; the file is closed."""
-    try:
-        return encode_piece(piece.metadata, _read(piece.range))
-    finally:
-        _close(piece)
-
-
-def _read(range: FileRange) -> bytes:
-    """
-    Bytes of a file, read at once wherever the system does.
-
-    :raises PieceDamaged: the file ends before.
-    :raises StorageFailure: the disk fails.
-    """
-    chunks: list[bytes] = []
-    left = range.length
-    while left:
-        try:
-            chunk = os.pread(range.descriptor, left, range.offset + range.length - left)
-        except OSError as error:
-            raise StorageFailure(f"expected {range.length} bytes at {range.offset}: {error}") from error
-        if not chunk:
-            raise PieceDamaged(f"expected {range.length} bytes at {range.offset}, got {range.length - left}")
-        chunks.append(chunk)
-        left -= len(chunk)
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)

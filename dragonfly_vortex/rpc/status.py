@@ -15,6 +15,8 @@ from twisted.internet.defer import CancelledError
 
 from dragonfly_vortex.errors import (
     CertificateRejected,
+    NoParentLeft,
+    NoSourceKnown,
     NotStored,
     ParentFailed,
     ParentUnreachable,
@@ -22,12 +24,19 @@ from dragonfly_vortex.errors import (
     PieceNotFound,
     PieceTimeout,
     ProtocolError,
+    SourceError,
+    TaskDigestMismatch,
+    TaskError,
     UnexpectedPiece,
+    VortexError,
 )
 from dragonfly_vortex.wire import ErrorCode
 from dragonfly_vortex.wire.messages import printable
 
-__all__ = ["CallFailed", "Status", "error_of", "status_of"]
+__all__ = ["CallFailed", "Status", "error_of", "foreign_status", "local_status", "source_error", "status_of"]
+
+_MISMATCH = "digest mismatch"
+"""The reference's words for a content with another digest."""
 
 
 class Status(NamedTuple):
@@ -149,3 +158,37 @@ def error_of(status: Status, parent: str, piece_id: str) -> PieceError:
     if kind is not None:
         return kind(parent, piece_id, reason)
     return ParentFailed(parent, piece_id, reason, _CODE_OF_STATUS.get(status.code, ErrorCode.UNKNOWN))
+
+
+def source_error(error: BaseException | None) -> SourceError | None:
+    """What a source has answered, where that is the reason of an error."""
+    seen: set[int] = set()  # an error can be its own cause
+    while error is not None and id(error) not in seen:
+        if isinstance(error, SourceError):
+            return error
+        seen.add(id(error))
+        error = error.last if isinstance(error, NoParentLeft) else error.__cause__
+    return None
+
+
+def local_status(error: Exception) -> Status:
+    """
+    What to say on the same machine about an error. The code is nearly always the reference's, which is INTERNAL.
+    """
+    if isinstance(error, ProtocolError):
+        return Status(StatusCode.INVALID_ARGUMENT, str(error))
+    if isinstance(error, CancelledError):
+        return Status(StatusCode.UNAVAILABLE, "the download was given up: the peer is stopping")
+    if isinstance(error, TaskDigestMismatch) and _MISMATCH not in str(error):
+        return Status(StatusCode.INTERNAL, f"{_MISMATCH}: {error}")
+    return Status(StatusCode.INTERNAL, str(error) if isinstance(error, VortexError) else "the call has failed")
+
+
+def foreign_status(error: Exception) -> Status:
+    """What to say over the network about an error: nothing of this machine, nor of other peers."""
+    source = source_error(error)
+    if source is not None:
+        return Status(StatusCode.INTERNAL, printable(str(source)))
+    if isinstance(error, (TaskError, NoSourceKnown)):
+        return Status(StatusCode.INTERNAL, "the task cannot be downloaded")
+    return status_of(error, "the task")

@@ -11,16 +11,15 @@ import asyncio
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import grpc
 
+from dragonfly_vortex.rpc.host import HOST_INTERVAL
+from dragonfly_vortex.rpc.server_call import is_tonic
 from dragonfly_vortex.rpc.task_watch import Arrival, TaskWatch
 
-__all__ = ["HOST_INTERVAL", "Interest", "LoopTurns", "is_tonic", "tell_host", "tell_pieces", "time_for"]
-
-HOST_INTERVAL = 1.0
-"""Seconds between two messages about the host."""
+__all__ = ["HOST_INTERVAL", "Interest", "LoopTurns", "tell_host", "tell_pieces", "time_for"]
 
 _BEFORE_DEADLINE = 0.5
 """Seconds before a caller's deadline at which a stream ends: the caller's library would end it with an error."""
@@ -214,15 +213,6 @@ def end_of(context: Context) -> float | None:
     if remaining is None or is_tonic(context.invocation_metadata() or ()):
         return None
     return asyncio.get_running_loop().time() + time_for(remaining)
-
-
-def is_tonic(metadata: Iterable[tuple[str, str | bytes]]) -> bool:
-    """
-    Whether the caller's library is tonic, by what it says of itself.
-
-    :param metadata: the headers of a call.
-    """
-    return any(name == "user-agent" and "tonic/" in str(value) for name, value in metadata)
 
 
 async def _happens(event: asyncio.Event, end: float | None) -> bool:

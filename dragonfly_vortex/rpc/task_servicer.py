@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Callable, Coroutine, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -27,13 +26,7 @@ from twisted.internet.defer import CancelledError
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import (
-    NoParentLeft,
-    NoSourceKnown,
     NotStored,
-    ProtocolError,
-    SourceError,
-    TaskDigestMismatch,
-    TaskError,
     VortexError,
 )
 from dragonfly_vortex.files import read_exactly
@@ -41,13 +34,14 @@ from dragonfly_vortex.geometry import piece_count
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import OpenPiece, Origin, StoredTask, TaskRequest
+from dragonfly_vortex.rpc.codec import close_piece
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.health import HealthRPCs
 from dragonfly_vortex.rpc.limits import Budget, owner_of
 from dragonfly_vortex.rpc.messages import fill, parse
 from dragonfly_vortex.rpc.methods import LOCAL_SERVICE, TaskMethod, listed_reply, task_methods
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks, SourceEntries
-from dragonfly_vortex.rpc.status import Status, status_of
+from dragonfly_vortex.rpc.status import foreign_status, local_status, source_error
 from dragonfly_vortex.rpc.streams import Context
 from dragonfly_vortex.rpc.task_orders import (
     CallRefused,
@@ -66,9 +60,6 @@ _M = TypeVar("_M", bound=Message)
 
 MAX_TASK_REQUEST = 256 * 1024
 """Bytes of a request for a task: a URL, headers, certificates."""
-
-_MISMATCH = "digest mismatch"
-"""The reference's words for a content with another digest."""
 
 _READERS = 4
 """Threads that read pieces for callers."""
@@ -162,7 +153,7 @@ class TaskRPCs:
             if self._spend is not None:
                 await self._spend((request.kind, request.task_id, metadata.number), length)
             opened = partial(self._tasks.open_piece, request.kind, request.task_id, metadata.number)
-            piece: OpenPiece = await self._thread.ask(opened, unwanted=_close)
+            piece: OpenPiece = await self._thread.ask(opened, unwanted=close_piece)
             # It closes the file, so that it has to be done even if the call has been cancelled.
             return await asyncio.shield(asyncio.wrap_future(self._readers.submit(_read, piece)))
 
@@ -295,12 +286,12 @@ class TaskRPCs:
         if isinstance(error, CallRefused):
             status = error.status
         elif self._is_local:
-            status = _local_status(error)
+            status = local_status(error)
         else:
-            status = _foreign_status(error)
+            status = foreign_status(error)
         if not isinstance(error, (CallRefused, VortexError, CancelledError)):
             self._thread.tell(partial(self._limited_log.failure, "A call about a task has failed", Failure(error)))
-        source = _source_error(error)
+        source = source_error(error)
         if self._is_local and source is not None and source.status:
             # As the reference has it (errordetails.proto, Backend, in JSON): dfget shows status, message and headers.
             backend = {"message": str(source), "header": source.headers, "status_code": source.status}
@@ -383,44 +374,6 @@ def _about(
     )
 
 
-def _source_error(error: BaseException | None) -> SourceError | None:
-    """What a source has answered, where that is the reason of an error."""
-    seen: set[int] = set()  # an error can be its own cause
-    while error is not None and id(error) not in seen:
-        if isinstance(error, SourceError):
-            return error
-        seen.add(id(error))
-        error = error.last if isinstance(error, NoParentLeft) else error.__cause__
-    return None
-
-
-def _local_status(error: Exception) -> Status:
-    """
-    What to say on the same machine about an error. The code is nearly always the reference's, which is INTERNAL.
-    """
-    if isinstance(error, ProtocolError):
-        return Status(StatusCode.INVALID_ARGUMENT, str(error))
-    if isinstance(error, CancelledError):
-        return Status(StatusCode.UNAVAILABLE, "the download was given up: the peer is stopping")
-    if isinstance(error, TaskDigestMismatch) and _MISMATCH not in str(error):
-        return Status(StatusCode.INTERNAL, f"{_MISMATCH}: {error}")
-    return Status(StatusCode.INTERNAL, str(error) if isinstance(error, VortexError) else "the call has failed")
-
-
-def _foreign_status(error: Exception) -> Status:
-    """What to say over the network about an error: nothing of this machine, nor of other peers."""
-    source = _source_error(error)
-    if source is not None:
-        return Status(StatusCode.INTERNAL, printable(str(source)))
-    if isinstance(error, (TaskError, NoSourceKnown)):
-        return Status(StatusCode.INTERNAL, "the task cannot be downloaded")
-    return status_of(error, "the task")
-
-
-def _close(piece: OpenPiece) -> None:
-    os.close(piece.range.descriptor)
-
-
 def _read(piece: OpenPiece) -> bytes:
     """A piece's content; the file is closed."""
     try:
@@ -428,4 +381,4 @@ def _read(piece: OpenPiece) -> bytes:
         read_exactly(piece.range.descriptor, memoryview(content), piece.range.offset)
         return bytes(content)
     finally:
-        _close(piece)
+        close_piece(piece)

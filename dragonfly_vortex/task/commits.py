@@ -9,8 +9,8 @@ from msgspec.structs import replace
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import PieceTakenOver
-from dragonfly_vortex.interfaces import IDownloadTarget
 from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.task.reporter import Reporter
 from dragonfly_vortex.task.scheduler import Plan

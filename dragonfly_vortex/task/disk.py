@@ -191,7 +191,7 @@ class Reservation:
     """
     Has room for a whole content reserved, once its length is known. It belongs to the reactor's thread.
 
-    :param reserve: see :meth:`~dragonfly_vortex.interfaces.IDownloadTarget.reserve`.
+    :param reserve: see :meth:`~dragonfly_vortex.download_target.IDownloadTarget.reserve`.
     :param changed: called when a reservation has been made, or has failed.
     """
 

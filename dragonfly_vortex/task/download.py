@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from dragonfly_vortex.deferreds import outlast
 from dragonfly_vortex.digest import digest_of_id, new_hash, parse_digest
+from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import PieceRefused, SourceError, TaskChanged, TaskError, VortexError
 from dragonfly_vortex.events import (
     DownloadedTask,
@@ -28,7 +29,7 @@ from dragonfly_vortex.events import (
     PieceUnderWay,
 )
 from dragonfly_vortex.geometry import piece_length_for
-from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, InThread, IPieceAnnouncer
+from dragonfly_vortex.interfaces import IDownloader, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import BackToSource, ByteRange, Found, SourceStat
 from dragonfly_vortex.task.fetcher import LOOK_AGAIN, Fetcher
 from dragonfly_vortex.task.layout import EMPTY_PIECE, VerifiedPiece, Wanted
@@ -55,7 +56,7 @@ class TaskDownload:
     :param kind: the kind of the task's pieces.
     :param task_id: the task.
     :param parents: the addresses, ``HOST:PORT``, of parents that may have it.
-    :param target: an :class:`~dragonfly_vortex.interfaces.IDownloadTarget`.
+    :param target: an :class:`~dragonfly_vortex.download_target.IDownloadTarget`.
     :param digest: the digest that the whole must have: ``sha256:<hex>``, ``sha512:<hex>`` or ``crc32:<decimal>``. Empty
         where none is known: then the target's decides, if it knows one, or else the length that parents say and the
         digest of each piece. None for the SHA-256 that the task's ID is.

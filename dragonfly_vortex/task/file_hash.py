@@ -16,8 +16,9 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.digest import new_hash, parse_digest
+from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.files import read_exactly
-from dragonfly_vortex.interfaces import IDownloadTarget, InThread
+from dragonfly_vortex.interfaces import InThread
 
 __all__ = ["GrowingHash", "SharedHash", "TaskHash"]
 

@@ -18,9 +18,10 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import OutputError, OutputExists, PieceRefused, VortexError
 from dragonfly_vortex.files import write_all
-from dragonfly_vortex.interfaces import IDownloadTarget, IFileSink, InThread
+from dragonfly_vortex.interfaces import IFileSink, InThread
 from dragonfly_vortex.model import Claim, FilePlace, Found
 from dragonfly_vortex.storage.atomic_file import StagedFile, check_target
 from dragonfly_vortex.storage.disk import MOST_UNWRITTEN, free_run, reserve

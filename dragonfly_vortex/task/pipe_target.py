@@ -22,8 +22,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import OutputError, TaskDigestMismatch, VortexError
-from dragonfly_vortex.interfaces import IDownloadTarget, InThread
+from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.model import Claim, Found
 from dragonfly_vortex.storage.disk import MOST_UNWRITTEN
 from dragonfly_vortex.wire import PieceMetadata

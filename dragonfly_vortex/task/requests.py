@@ -23,11 +23,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import outlast
+from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import PieceRefused, SinkFailed
 from dragonfly_vortex.events import PieceUnderWay
 from dragonfly_vortex.files import read_exactly, write_all
 from dragonfly_vortex.geometry import BLOCK_LENGTH
-from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IDownloadTarget, InThread
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, InThread
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, FilePlace, piece_id
 from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.task.output import OutputSink

@@ -1,21 +1,27 @@
-"""A store of pieces in memory, for tests of what serves pieces."""
+"""Pieces in memory: a store for tests of what serves pieces, and the peers of a swarm in memory."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from twisted.internet.defer import Deferred, fail, succeed
 from zope.interface import implementer
 
 from dragonfly_vortex.digest import new_hash
-from dragonfly_vortex.errors import NotStored, StorageFailure
+from dragonfly_vortex.download_target import IDownloadTarget
+from dragonfly_vortex.errors import NotStored, OutputError, StorageFailure, VortexError
+from dragonfly_vortex.events import DownloadedTask, DownloadEvent
 from dragonfly_vortex.interfaces import IPieceStore
-from dragonfly_vortex.model import FileRange, OpenPiece, piece_id
+from dragonfly_vortex.model import Claim, FileRange, Found, OpenPiece, piece_id
+from dragonfly_vortex.task.download import TaskDownload
+from dragonfly_vortex.testing.contract_parent import Fault
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
-__all__ = ["MemoryStore", "memory_file", "pieces_of"]
+__all__ = ["MemoryChild", "MemoryPeer", "MemoryStore", "MemoryTarget", "memory_file", "pieces_of"]
 
 _Key = tuple[PieceKind, str, int]
 
@@ -101,3 +107,126 @@ class MemoryStore:
     def mark_damaged(self, kind: PieceKind, task_id: str, number: int, reason: str) -> Deferred[None]:
         self.damaged[kind, task_id, number] = reason
         return succeed(None)
+
+
+class MemoryPeer:
+    """
+    A peer of a swarm, and what it has of one task.
+
+    :param name: its address.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.fault = Fault.NONE
+        """What is wrong with every piece that it gives."""
+        self.faults: dict[int, Fault] = {}
+        """What is wrong with single pieces, by their numbers."""
+        self.is_away = False
+        """Whether it cannot be reached."""
+        self.rate: float | None = None
+        """Bytes per second at which each of its pieces arrives; None for the rate of the swarm."""
+        self.asked: list[int] = []
+        """The numbers of the pieces that it was asked for, in order."""
+        self.content_length: int | None = None
+        self.piece_length: int | None = None
+        self.pieces: dict[int, tuple[PieceMetadata, bytes]] = {}
+        self.is_complete = False
+        self.listeners: list[Callable[[], None]] = []
+
+    def add(self, metadata: PieceMetadata, content: bytes) -> None:
+        """Have one piece more."""
+        self.pieces[metadata.number] = metadata, content
+        for listener in list(self.listeners):
+            listener()
+
+    def complete(self) -> None:
+        """Have all that it will have."""
+        self.is_complete = True
+        for listener in list(self.listeners):
+            listener()
+
+
+class MemoryChild(MemoryPeer):
+    """A peer that downloads the task, and gives others what it has."""
+
+    task: TaskDownload
+    """The download: parents can be added to it and removed."""
+    done: Deferred[DownloadedTask]
+    """Fires with the result of the download."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.events: list[DownloadEvent] = []
+        """The events of the download so far."""
+        self.content = b""
+        """What was downloaded, once it is complete."""
+
+
+@implementer(IDownloadTarget)
+class MemoryTarget:
+    """
+    A target in memory. What is committed is the child's to give.
+
+    :param child: whose download it belongs to.
+    """
+
+    directory = Path(tempfile.gettempdir())
+    is_read_in_order = False
+    is_behind = False
+
+    def __init__(self, child: MemoryChild) -> None:
+        self.descriptor = -1
+        self._child = child
+
+    def open(self) -> Deferred[Found]:
+        self.descriptor = memory_file()
+        return succeed(Found())
+
+    def reserve(self, content_length: int) -> Deferred[None]:
+        return succeed(None)
+
+    def claim(self, number: int) -> Deferred[Claim]:
+        return succeed(Claim(is_ours=True))
+
+    def release(self, number: int) -> None:
+        """Do nothing: there is no other download."""
+
+    def renew(self) -> None:
+        """Do nothing: there is no other download."""
+
+    def commit(self, metadata: PieceMetadata, piece_length: int, content_length: int | None) -> Deferred[None]:
+        child = self._child
+        child.piece_length = piece_length
+        child.content_length = content_length if content_length is not None else child.content_length
+        child.add(metadata, os.pread(self.descriptor, metadata.length, metadata.offset))
+        return succeed(None)
+
+    def keep_source_version(self, version: str) -> None:
+        """Do nothing: there is no source."""
+
+    def hold(self) -> Deferred[bool]:
+        return succeed(True)
+
+    def drop(self, numbers: Sequence[int]) -> Deferred[None]:
+        for number in numbers:
+            self._child.pieces.pop(number, None)
+        return succeed(None)
+
+    def publish(self, content_length: int) -> Deferred[None]:
+        self._child.content = os.pread(self.descriptor, content_length, 0)
+        self._child.content_length = content_length
+        self._child.complete()
+        return succeed(None)
+
+    def close(self) -> Deferred[None]:
+        descriptor, self.descriptor = self.descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+        return succeed(None)
+
+    def subscribe(self, changed: Callable[[], None]) -> Callable[[], None]:
+        return lambda: None
+
+    def failure(self, reason: str) -> VortexError:
+        return OutputError(f"memory: {reason}")

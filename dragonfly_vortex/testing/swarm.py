@@ -32,8 +32,7 @@ from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.scheduler import Plan, Request
 from dragonfly_vortex.task.trials import Trials
 from dragonfly_vortex.testing.pieces import TASK_ID
-from dragonfly_vortex.testing.simulated_upload import Transfer, Upload
-from dragonfly_vortex.testing.simulation import Event, Lie, Outcome, Simulation, Swarm
+from dragonfly_vortex.testing.simulation import Event, Lie, Outcome, Simulation, Swarm, Transfer, Upload
 from dragonfly_vortex.wire import ErrorCode, PieceMetadata
 
 __all__ = ["simulate"]

@@ -128,11 +128,7 @@ class FileRangeProducer(abc.ABC):
         return done
 
     def cancel(self, error: Exception) -> None:
-        """
-        Send nothing more, and give the transport back.
-
-        :param error: what the Deferred of :meth:`send` fails with, unless it has fired.
-        """
+        """Send nothing more, and give the transport back; :meth:`send` fails with this error, unless it has fired."""
         self._end(error)
 
     def stopProducing(self) -> None:

@@ -19,8 +19,7 @@ from twisted.python.failure import Failure
 from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.errors import CannotServe
 from dragonfly_vortex.transport.tls import ServerTLS, TLSServerFactory
-from dragonfly_vortex.vortex.server import tls_expected
-from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
+from dragonfly_vortex.vortex.server import VortexServerFactory, tls_expected
 
 __all__ = ["EndpointServer"]
 

@@ -18,17 +18,19 @@ from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorFDSet, IReactorTime
+from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.address import share_of
-from dragonfly_vortex.interfaces import IServer
+from dragonfly_vortex.interfaces import IPieceStore, IServer
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.transport.socket_options import BACKLOG, SocketOptions, apply_listening_options
 from dragonfly_vortex.transport.tls import ServerTLS, TLSServerFactory
 from dragonfly_vortex.vortex.accept_balance import Turns
-from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
+from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
+from dragonfly_vortex.vortex.server_protocol import VortexServerProtocol
 from dragonfly_vortex.vortex.waiting_connections import WaitingConnections
 from dragonfly_vortex.wire import ErrorCode, ErrorReply
 
@@ -36,6 +38,7 @@ __all__ = [
     "SharedSocket",
     "TCPServer",
     "VortexPort",
+    "VortexServerFactory",
     "address_of",
     "inherited_socket",
     "listening_socket",
@@ -336,3 +339,30 @@ class TCPServer:
     def stop(self, timeout: float) -> Deferred[None]:
         """See :meth:`IServer.stop`."""
         return Deferred.fromCoroutine(self._stop(timeout))
+
+
+class VortexServerFactory(Factory):
+    """
+    Connections from children.
+
+    :param store: where pieces come from.
+    :param settings: what all connections have in common.
+    :param connections: where each connection is entered, and which says whether there may be one more.
+    """
+
+    noisy = False
+
+    def __init__(self, store: IPieceStore, settings: ServerSettings, connections: ConnectionRegistry) -> None:
+        self.store = store
+        self.settings = settings
+        self.connections = connections
+
+    def buildProtocol(self, addr: IAddress | None) -> VortexServerProtocol | None:
+        share = share_of(str(getattr(addr, "host", "")))
+        if not self.connections.make_room(share):
+            text = "no room for {peer}: all {count} connections are busy"
+            self.connections.limited_log.warn(text, peer=addr, count=len(self.connections))
+            return None
+        protocol = VortexServerProtocol(self.store, self.settings, self.connections, share)
+        protocol.factory = self
+        return protocol

@@ -1,6 +1,5 @@
 """
-A parent's side of Vortex: :class:`VortexServerProtocol` answers the requests of one connection in their order,
-:class:`VortexServerFactory` makes the connections.
+A parent's side of one connection of Vortex: :class:`VortexServerProtocol` answers its requests in their order.
 
 The protocol sends one reply at a time, applies the idle timeout and ends the connection. :mod:`dragonfly_vortex.wire`
 checks the packets, an :class:`~dragonfly_vortex.interfaces.IPieceStore` opens the pieces,
@@ -20,13 +19,12 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionLost
-from twisted.internet.interfaces import IAddress, IDelayedCall, IHalfCloseableProtocol
-from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from dragonfly_vortex.address import share_of
 from dragonfly_vortex.errors import (
     LocalProtocolError,
     NotStored,
@@ -43,15 +41,9 @@ from dragonfly_vortex.transport.tls import begins_tls
 from dragonfly_vortex.transport.tls_errors import why_tls_failed
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
 from dragonfly_vortex.vortex.replies import content_reply, error_reply
-from dragonfly_vortex.wire import (
-    Close,
-    Connection,
-    ErrorCode,
-    PieceRequest,
-    Role,
-)
+from dragonfly_vortex.wire import Close, Connection, ErrorCode, PieceRequest, Role
 
-__all__ = ["VortexServerFactory", "VortexServerProtocol"]
+__all__ = ["VortexServerProtocol"]
 
 _MAX_AHEAD = 64 * 1024
 """Bytes of requests sent ahead that are kept; beyond them the connection is not read until they are answered."""
@@ -402,30 +394,3 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
     def _become_idle(self, timeout: float) -> None:
         self.setTimeout(timeout)
         self._connections.became_idle(self)
-
-
-class VortexServerFactory(Factory):
-    """
-    Connections from children.
-
-    :param store: where pieces come from.
-    :param settings: what all connections have in common.
-    :param connections: where each connection is entered, and which says whether there may be one more.
-    """
-
-    noisy = False
-
-    def __init__(self, store: IPieceStore, settings: ServerSettings, connections: ConnectionRegistry) -> None:
-        self.store = store
-        self.settings = settings
-        self.connections = connections
-
-    def buildProtocol(self, addr: IAddress | None) -> VortexServerProtocol | None:
-        share = share_of(str(getattr(addr, "host", "")))
-        if not self.connections.make_room(share):
-            text = "no room for {peer}: all {count} connections are busy"
-            self.connections.limited_log.warn(text, peer=addr, count=len(self.connections))
-            return None
-        protocol = VortexServerProtocol(self.store, self.settings, self.connections, share)
-        protocol.factory = self
-        return protocol

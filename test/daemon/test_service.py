@@ -54,8 +54,7 @@ from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
-from dragonfly_vortex.vortex.server import VortexPort
-from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
+from dragonfly_vortex.vortex.server import VortexPort, VortexServerFactory
 from dragonfly_vortex.wire import PieceContent, PieceKind
 from test.metrics.page import answered, fetched, values_in
 from test.mounts import run_with_mounts

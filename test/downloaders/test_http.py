@@ -30,6 +30,7 @@ from dragonfly_vortex.config import (
 )
 from dragonfly_vortex.config.content import UploadConfig, UploadServerConfig
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
 from dragonfly_vortex.downloaders.http import SourceAnnouncer
 from dragonfly_vortex.errors import (
@@ -42,7 +43,7 @@ from dragonfly_vortex.errors import (
 )
 from dragonfly_vortex.events import DownloadedTask, DownloadEvent, PieceKept, Waiting
 from dragonfly_vortex.geometry import MAX_PIECE_COUNT
-from dragonfly_vortex.interfaces import IDownloader, IDownloadTarget, ISource
+from dragonfly_vortex.interfaces import IDownloader, ISource
 from dragonfly_vortex.model import BackToSource, Origin, SourceStat
 from dragonfly_vortex.source.pieces import SourcePieces
 from dragonfly_vortex.storage.importer import import_file

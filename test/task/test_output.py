@@ -13,8 +13,9 @@ from twisted.internet.defer import execute
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyClass, verifyObject
 
+from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import OutputError, PieceRefused
-from dragonfly_vortex.interfaces import IDownloadTarget, IFileSink
+from dragonfly_vortex.interfaces import IFileSink
 from dragonfly_vortex.model import Claim, FilePlace, Found
 from dragonfly_vortex.storage.disk import MOST_UNWRITTEN
 from dragonfly_vortex.task import disk

@@ -16,8 +16,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import OutputError, TaskDigestMismatch
-from dragonfly_vortex.interfaces import IDownloadTarget
 from dragonfly_vortex.storage.disk import MOST_UNWRITTEN
 from dragonfly_vortex.task.pipe_target import PipeTarget
 from dragonfly_vortex.wire import PieceMetadata

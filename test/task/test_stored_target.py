@@ -21,9 +21,9 @@ from twisted.python.threadpool import ThreadPool
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyClass
 
+from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure, TaskDigestMismatch
 from dragonfly_vortex.events import DownloadedTask
-from dragonfly_vortex.interfaces import IDownloadTarget
 from dragonfly_vortex.storage import piece_locks
 from dragonfly_vortex.storage.claim_records import claims_path
 from dragonfly_vortex.storage.content import Content

@@ -10,6 +10,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import (
     DigestMismatch,
     NoParentLeft,
@@ -22,7 +23,7 @@ from dragonfly_vortex.errors import (
     UnexpectedPiece,
 )
 from dragonfly_vortex.events import DownloadEvent, DownloadFailed, LayoutFound, ParentAdded, ParentDropped, PieceKept
-from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IDownloadTarget, IPieceAnnouncer
+from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IPieceAnnouncer
 from dragonfly_vortex.testing.contract_parent import Fault
 from dragonfly_vortex.testing.memory_swarm import MemoryAnnouncer, MemoryChild, MemorySwarm, MemoryTarget
 from dragonfly_vortex.wire import PieceKind

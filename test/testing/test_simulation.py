@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.testing.simulation import Outcome, Simulation, Swarm
+from dragonfly_vortex.task.scheduler import Request
+from dragonfly_vortex.testing.simulation import Outcome, Simulation, Swarm, Transfer, Upload
 
 
 class SimulationTests(SynchronousTestCase):
@@ -51,3 +55,62 @@ class ValueTests(SynchronousTestCase):
         """The time of a swarm is that of its last child; of none it is nothing."""
         self.assertEqual(Outcome(finished={1: 2.0, 2: 3.0}).seconds, 3.0)
         self.assertEqual(Outcome().seconds, 0.0)
+
+
+def transfer(number: int, length: int = 1000, child: int = 1) -> Transfer:
+    """A piece that a child has asked for."""
+    request = Request(parent="peer-0", number=number, round=0)
+    return Transfer(child=child, number=number, length=length, request=request)
+
+
+class UploadTests(SynchronousTestCase):
+    """A link of 100 bytes per second, and so of one byte a step."""
+
+    def setUp(self) -> None:
+        self.clock = Clock()
+        self.ended: list[tuple[int, float]] = []
+
+        def later(seconds: float, call: Callable[[], None]) -> None:
+            self.clock.callLater(seconds, call)
+
+        def end(each: Transfer) -> None:
+            self.ended.append((each.number, round(self.clock.seconds(), 3)))
+
+        self.upload = Upload(100.0, self.clock.seconds, later, end)
+
+    def wait(self, seconds: float) -> None:
+        """Let time go by, step by step."""
+        self.clock.pump([0.01] * round(seconds * 100))
+
+    def test_alone(self) -> None:
+        """One piece has the whole rate."""
+        self.upload.add(transfer(0))
+        self.wait(11)
+        self.assertEqual(self.ended, [(0, 10.0)])
+
+    def test_in_turn(self) -> None:
+        """One piece is sent after the other, in the order of the requests."""
+        for number in range(3):
+            self.upload.add(transfer(number, 100))
+        self.wait(4)
+        self.assertEqual(self.ended, [(0, 1.0), (1, 2.0), (2, 3.0)])
+
+    def test_first_copies(self) -> None:
+        """A piece that has left is sent again after those that have not."""
+        for number, child in ((0, 1), (0, 2), (1, 3)):
+            self.upload.add(transfer(number, 100, child))
+        self.wait(4)
+        self.assertEqual([number for number, _ in self.ended], [0, 1, 0])
+
+    def test_remove(self) -> None:
+        """A piece that is not wanted any more makes room for others; what has left of it is counted."""
+        given_up, other = transfer(0, 200), transfer(1, 100)
+        self.upload.add(given_up)
+        self.upload.add(other)
+        self.wait(1)
+        self.upload.remove(given_up)
+        self.assertEqual((given_up.sent, self.upload.transfers), (100, [other]))
+        self.wait(2)
+        self.assertEqual([number for number, _ in self.ended], [1])
+        self.upload.remove(other)
+        self.assertEqual(self.upload.transfers, [])

@@ -32,7 +32,8 @@ from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.transport.sender import ONE_WRITE_LENGTH, Sender
 from dragonfly_vortex.transport.tls import TLSServerFactory, server_tls_from
-from dragonfly_vortex.vortex.server_protocol import VortexServerFactory, VortexServerProtocol
+from dragonfly_vortex.vortex.server import VortexServerFactory
+from dragonfly_vortex.vortex.server_protocol import VortexServerProtocol
 from test.certificates import Authority
 from test.transport.cold import make_cold, make_hole
 from test.vortex.serving import REACTOR, UNLIMITED, ServingTestCase, connection_of, open_descriptors

@@ -25,8 +25,8 @@ from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.socket_options import SocketOptions
 from dragonfly_vortex.transport.tls import server_tls_from
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
-from dragonfly_vortex.vortex.server import TCPServer
-from dragonfly_vortex.vortex.server_protocol import VortexServerFactory, VortexServerProtocol
+from dragonfly_vortex.vortex.server import TCPServer, VortexServerFactory
+from dragonfly_vortex.vortex.server_protocol import VortexServerProtocol
 from test.certificates import Authority
 from test.vortex.child import Child
 from test.vortex.shelf import Shelf

@@ -17,7 +17,7 @@ from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
 from dragonfly_vortex.vortex.endpoint_server import LISTEN_TIMEOUT, EndpointServer
-from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
+from dragonfly_vortex.vortex.server import VortexServerFactory
 
 
 class Port:

@@ -22,7 +22,7 @@ from dragonfly_vortex.errors import CertificateRejected, ParentFailed, ParentUnr
 from dragonfly_vortex.interfaces import IDownloader
 from dragonfly_vortex.transport.read_pacing import LowWaterMark
 from dragonfly_vortex.transport.sinks import FileSink
-from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
+from dragonfly_vortex.vortex.server import VortexServerFactory
 from test.certificates import Authority, Issued, self_signed
 from test.vortex.child import request_bytes
 from test.vortex.serving import REACTOR, ServingTestCase

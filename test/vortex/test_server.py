@@ -25,11 +25,11 @@ from dragonfly_vortex.vortex.server import (
     SharedSocket,
     TCPServer,
     VortexPort,
+    VortexServerFactory,
     address_of,
     listening_socket,
     tls_expected,
 )
-from dragonfly_vortex.vortex.server_protocol import VortexServerFactory
 from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceKind, PieceRequest, Vortex
 from test.vortex.child import Child, request_bytes
 from test.vortex.serving import REACTOR, ServingTestCase, connection_of

@@ -21,7 +21,8 @@ from dragonfly_vortex.interfaces import IPieceStore
 from dragonfly_vortex.model import OpenPiece
 from dragonfly_vortex.transport.socket_options import SocketOptions
 from dragonfly_vortex.vortex import server_protocol
-from dragonfly_vortex.vortex.server_protocol import VortexServerFactory, VortexServerProtocol
+from dragonfly_vortex.vortex.server import VortexServerFactory
+from dragonfly_vortex.vortex.server_protocol import VortexServerProtocol
 from dragonfly_vortex.wire import (
     ErrorReply,
     PieceContent,

@@ -26,10 +26,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.digest import new_hash
+from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import PieceTakenOver, StorageFailure, VortexError
 from dragonfly_vortex.files import read_exactly
 from dragonfly_vortex.geometry import BLOCK_LENGTH, piece_length_for
-from dragonfly_vortex.interfaces import IDownloadTarget, InThread
+from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.model import Claim, Found, piece_id
 from dragonfly_vortex.storage.disk import MOST_UNWRITTEN, free_run
 from dragonfly_vortex.storage.failures import storage_failures

@@ -16,8 +16,8 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
+from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import NotStored, StorageError, StorageFailure
-from dragonfly_vortex.interfaces import IDownloadTarget
 from dragonfly_vortex.model import Claim
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.reactor import stored_target
