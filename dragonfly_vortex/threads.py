@@ -20,7 +20,7 @@ from twisted.python.threadpool import ThreadPool
 
 from dragonfly_vortex.errors import PoolClosed
 
-__all__ = ["STOP_TIMEOUT", "DaemonThreadPool", "run_in_pool"]
+__all__ = ["STOP_TIMEOUT", "DaemonThreadPool", "LazyThreads", "run_in_pool"]
 
 STOP_TIMEOUT = 5.0
 """Seconds that a stop waits for threads that are at work. A disk that does not answer would keep them for ever."""
@@ -94,3 +94,36 @@ def run_in_pool(
         return fail(PoolClosed(f"expected the threads {pool.name!r} to run, they are stopped"))
     called: Deferred[_T] = maybeDeferred(deferToThreadPool, reactor, pool, function, *arguments)
     return called
+
+
+class LazyThreads:
+    """
+    Threads that are started when they are needed. Calling this calls a function in one of them.
+
+    :param reactor: where the Deferreds fire.
+    :param most: threads at the most.
+    :param name: of the threads.
+    """
+
+    def __init__(self, reactor: IReactorFromThreads, most: int, name: str) -> None:
+        self._reactor = reactor
+        self._most = most
+        self._name = name
+        self._pool: DaemonThreadPool | None = None
+        self._is_closed = False
+
+    def __call__(self, function: Callable[[], _T], /) -> Deferred[_T]:
+        """Fires with what the function returns; fails with :class:`~dragonfly_vortex.errors.PoolClosed` at the end."""
+        if self._is_closed:
+            return fail(PoolClosed("expected a running peer, got one that is stopped"))
+        if self._pool is None:
+            self._pool = DaemonThreadPool(minthreads=0, maxthreads=self._most, name=self._name)
+            self._pool.start()
+        result: Deferred[_T] = run_in_pool(self._reactor, self._pool, function)
+        return result
+
+    def close(self) -> None:
+        """Start no thread any more, and wait for none: a disk may not answer."""
+        self._is_closed = True
+        if self._pool is not None:
+            self._pool.abandon()

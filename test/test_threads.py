@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorFromThreads
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.errors import PoolClosed
-from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
+from dragonfly_vortex.threads import DaemonThreadPool, LazyThreads, run_in_pool
 
 _FORGETFUL = """
 import threading
@@ -95,3 +95,25 @@ class RunTests(TestCase):
         self.patch(self.pool, "threadFactory", refuse)
         refused = run_in_pool(cast(IReactorFromThreads, reactor), self.pool, divmod, 7, 2)
         self.failureResultOf(refused, RuntimeError)
+
+
+class LazyThreadsTests(TestCase):
+    """Threads that are started when they are needed."""
+
+    timeout = 60
+
+    async def test_calls(self) -> None:
+        """The first call starts a thread, a failure is passed on, and after the end nothing is called."""
+        threads = LazyThreads(cast(IReactorFromThreads, reactor), 1, "test")
+        self.assertIsNone(threads._pool)
+        self.assertEqual(await threads(lambda: 7), 7)
+        await self.assertFailure(threads(lambda: 1 // 0), ZeroDivisionError)
+        threads.close()
+        await self.assertFailure(threads(lambda: 7), PoolClosed)
+
+    async def test_never_needed(self) -> None:
+        """Threads that are never needed are never started, nor after the end."""
+        threads = LazyThreads(cast(IReactorFromThreads, reactor), 1, "test")
+        threads.close()
+        await self.assertFailure(threads(lambda: 7), PoolClosed)
+        self.assertIsNone(threads._pool)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore, fail
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -37,7 +37,7 @@ from dragonfly_vortex.source.location import is_url
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.source_choice import REASONS
-from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
+from dragonfly_vortex.threads import LazyThreads
 from dragonfly_vortex.transport.endpoints import Dial
 from dragonfly_vortex.wire import PieceKind
 
@@ -103,9 +103,9 @@ class Downloads:
         self._locks: dict[_Key, DeferredLock] = {}  # held by the downloads that are under way, or end
         self._slots = DeferredSemaphore(config.download.concurrent_task_count)
         self._parents: SharedParents | None = None
-        self._pool: DaemonThreadPool | None = None
         self._is_stopped = False  # no download begins
-        self._is_closed = False  # the downloads have ended, and no thread is started
+        self.in_thread = LazyThreads(reactor, _THREADS, "downloads")
+        """Calls a function in a thread. Not in the reactor's pool, which at its end waits for a disk without answer."""
         self.grpc_port: Callable[[], int | None] = lambda: None
         """Gives the port of this peer's gRPC door, for the exchange of peers; None where there is none."""
         self.membership: Membership | None = None
@@ -169,9 +169,7 @@ class Downloads:
         self._forget_parents()
         for failure in await failures_of(list(self._ending)):
             self._log.failure("a download did not end in order", failure)
-        self._is_closed = True
-        if self._pool is not None:
-            self._pool.abandon()
+        self.in_thread.close()
         self._transfer_log.close()
 
     async def _download(self, request: TaskRequest, on_piece: OnPiece, wishes: Wishes | None) -> StoredTask:
@@ -390,19 +388,6 @@ class Downloads:
         from dragonfly_vortex.daemon.scheduled_parents import register
 
         return await register(self.membership, parents.config, parents.negotiation, request, source)
-
-    def in_thread(self, function: Callable[[], _T], /) -> Deferred[_T]:
-        """
-        Not in the reactor's pool: at its end the reactor would wait for a disk that does not answer. Fails with
-        :class:`~dragonfly_vortex.errors.PoolClosed` after the end.
-        """
-        if self._is_closed:
-            return fail(PoolClosed("expected a running peer, got one that is stopped"))
-        if self._pool is None:
-            self._pool = DaemonThreadPool(minthreads=0, maxthreads=_THREADS, name="downloads")
-            self._pool.start()
-        result: Deferred[_T] = run_in_pool(self._reactor, self._pool, function)
-        return result
 
     def _forget_parents(self) -> None:
         """Have the next download make connections of its own."""

@@ -135,7 +135,7 @@ class DownloadTests(PeerTestCase):
         await self.assertFailure(download.read(0, 5), StorageFailure)
         assert downloads is not None
         await self.assertFailure(downloads.in_thread(lambda: None), PoolClosed)
-        self.assertIsNone(downloads._pool)
+        self.assertIsNone(downloads.in_thread._pool)
 
     async def test_lost(self) -> None:
         """A piece that was lost while the task came, and did not come again before the end, is not waited for."""

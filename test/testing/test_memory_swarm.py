@@ -25,7 +25,8 @@ from dragonfly_vortex.errors import (
 from dragonfly_vortex.events import DownloadEvent, DownloadFailed, LayoutFound, ParentAdded, ParentDropped, PieceKept
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IPieceAnnouncer
 from dragonfly_vortex.testing.contract_parent import Fault
-from dragonfly_vortex.testing.memory_swarm import MemoryAnnouncer, MemoryChild, MemorySwarm, MemoryTarget
+from dragonfly_vortex.testing.memory_store import MemoryChild, MemoryTarget
+from dragonfly_vortex.testing.memory_swarm import MemoryAnnouncer, MemorySwarm
 from dragonfly_vortex.wire import PieceKind
 
 COUNT = 20
