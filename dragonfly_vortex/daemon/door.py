@@ -154,7 +154,7 @@ class Openings:
 
     def __init__(self) -> None:
         self.missing: set[str] = set()
-        """The sentences that say what is not open; only a program is told why."""
+        """The sentences that say what is not open, without the reasons, which only a program gets."""
         self._reasons: dict[str, str] = {}
         self._ended: list[Deferred[None]] = []
 

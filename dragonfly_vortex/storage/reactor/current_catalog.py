@@ -14,20 +14,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageError, StorageFailure
+from dragonfly_vortex.errors import PieceDamaged, StorageFailure
 from dragonfly_vortex.model import FileRange, OpenPiece, StoredPiece, piece_id
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.claim_records import forget_killed_holder, killed_holders
 from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.disk import keep_ballast
 from dragonfly_vortex.storage.failures import storage_failures
-from dragonfly_vortex.storage.reactor.piece_cache import page_of
+from dragonfly_vortex.storage.reactor.piece_cache import find_piece, page_of
 from dragonfly_vortex.storage.reading import Place
 from dragonfly_vortex.storage.unsynced import has_unsynced
 from dragonfly_vortex.storage.version import CatalogVersion
-from dragonfly_vortex.wire import PieceKind, PieceMetadata
+from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["CurrentCatalog", "OpenedPiece", "find_piece", "open_piece"]
+__all__ = ["CurrentCatalog", "OpenedPiece", "open_piece"]
 
 _T = TypeVar("_T")
 
@@ -161,24 +161,3 @@ def open_piece(
                 catalog.mark_damaged(kind, task_id, number, "expected a file, got none")
             raise PieceDamaged(f"piece {name}: expected a file, got none") from error
     return OpenedPiece(rows, OpenPiece(metadata=metadata, range=FileRange(descriptor, offset, length)))
-
-
-def find_piece(
-    rows: Mapping[int, StoredPiece], task_id: str, number: int, start: int, length: int | None
-) -> tuple[PieceMetadata, int, int]:
-    """
-    A piece among rows: its row, and which bytes of the file are asked for, from where and how many.
-
-    :raises NotStored: it is not there, or is damaged.
-    :raises StorageError: the range is not in the piece.
-    """
-    row = rows.get(number)
-    if row is None or row.damage:
-        raise NotStored(f"piece {piece_id(task_id, number)} not found")
-    metadata = row.metadata
-    if length is None:
-        length = metadata.length - start
-    if not 0 <= start <= start + length <= metadata.length:
-        name = piece_id(task_id, number)
-        raise StorageError(f"piece {name}: expected a range in {metadata.length} bytes, got {length} from {start}")
-    return metadata, metadata.offset + start, length

@@ -27,9 +27,10 @@ from collections.abc import Callable, Mapping, Sequence
 from msgspec import Struct
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from dragonfly_vortex.model import StoredPiece
+from dragonfly_vortex.errors import NotStored, StorageError
+from dragonfly_vortex.model import StoredPiece, piece_id
 from dragonfly_vortex.storage.version import CatalogVersion
-from dragonfly_vortex.wire import PieceKind
+from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = [
     "LOOK_INTERVAL",
@@ -41,6 +42,7 @@ __all__ = [
     "OpenFiles",
     "PiecePages",
     "Seen",
+    "find_piece",
     "page_of",
 ]
 
@@ -56,6 +58,27 @@ def page_of(number: int) -> range:
     """
     first = number - number % PAGE_LENGTH
     return range(first, first + PAGE_LENGTH)
+
+
+def find_piece(
+    rows: Mapping[int, StoredPiece], task_id: str, number: int, start: int, length: int | None
+) -> tuple[PieceMetadata, int, int]:
+    """
+    A piece among rows: its row, and which bytes of the file are asked for, from where and how many.
+
+    :raises NotStored: it is not there, or is damaged.
+    :raises StorageError: the range is not in the piece.
+    """
+    row = rows.get(number)
+    if row is None or row.damage:
+        raise NotStored(f"piece {piece_id(task_id, number)} not found")
+    metadata = row.metadata
+    if length is None:
+        length = metadata.length - start
+    if not 0 <= start <= start + length <= metadata.length:
+        name = piece_id(task_id, number)
+        raise StorageError(f"piece {name}: expected a range in {metadata.length} bytes, got {length} from {start}")
+    return metadata, metadata.offset + start, length
 
 
 MAX_PAGES = 256

@@ -40,8 +40,8 @@ from dragonfly_vortex.storage.disk import boot_id, reserve
 from dragonfly_vortex.storage.failures import is_out_of_descriptors
 from dragonfly_vortex.storage.queries import CatalogQueries
 from dragonfly_vortex.storage.reactor.collecting import TaskUses
-from dragonfly_vortex.storage.reactor.current_catalog import CurrentCatalog, OpenedPiece, find_piece, open_piece
-from dragonfly_vortex.storage.reactor.piece_cache import HotPieces, Seen
+from dragonfly_vortex.storage.reactor.current_catalog import CurrentCatalog, OpenedPiece, open_piece
+from dragonfly_vortex.storage.reactor.piece_cache import HotPieces, Seen, find_piece
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.storage.reactor.threads import StorageThreads
 from dragonfly_vortex.storage.reactor.watch import CatalogWatch
