@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Modules that are longer than the limit, and are still to be cut.
 STILL_LONG = frozenset(
     {
+        "cluster/membership.py",
         "errors.py",
         "task/download.py",
         "task/fetcher.py",
