@@ -1,8 +1,7 @@
 """
 Follows the plan of a download: sends its requests, records the answers, commits and hashes the pieces.
 
-Everything that is known changes in the reactor's thread alone. Where the bytes go, and what is done with them there, is
-the target's business.
+What is known changes in the reactor's thread alone. Where the bytes go is the target's business.
 """
 
 from __future__ import annotations
@@ -19,15 +18,7 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.deferreds import outlast
 from dragonfly_vortex.download_target import IDownloadTarget
-from dragonfly_vortex.errors import (
-    DigestMismatch,
-    PieceError,
-    PieceRefused,
-    SinkFailed,
-    TaskChanged,
-    UnexpectedPiece,
-)
-from dragonfly_vortex.events import PieceUnderWay
+from dragonfly_vortex.errors import DigestMismatch, PieceError, PieceRefused, SinkFailed, TaskChanged, UnexpectedPiece
 from dragonfly_vortex.interfaces import IDownloader, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
 from dragonfly_vortex.system_calls import reason_of
@@ -101,7 +92,7 @@ class Fetcher:
         self._allocation = Allocation(target.descriptor, in_thread, task_id)
         self._reservation = Reservation(target.reserve, self._advance)
         self._refused_at: float | None = None  # when it was first seen that there is no room
-        self._requests = Requests(
+        self.requests = Requests(
             reactor, in_thread, downloader, target, kind, task_id, self._answered, is_whole_verified=bool(digest)
         )
         self._inquiries = Inquiries(announcers, kind, task_id, self._advance)
@@ -158,7 +149,7 @@ class Fetcher:
     async def stop(self) -> None:
         """Ask nothing more of the parents of this plan. Nothing is written to the target when this has returned."""
         self._inquiries.stop()
-        await outlast(self._requests.stop())
+        await outlast(self.requests.stop())
 
     async def end(self) -> None:
         """End all work: no request, no thread at work; in spite of a cancellation."""
@@ -168,19 +159,14 @@ class Fetcher:
             self._unsubscribe()
         if self._ticking.running:
             self._ticking.stop()
-        for stop in (self._requests.stop, self._hash.stop, self._allocation.stop, self._reservation.stop):
+        for stop in (self.requests.stop, self._hash.stop, self._allocation.stop, self._reservation.stop):
             await outlast(stop(), forget_cancellation=True)
-
-    def under_way(self) -> list[PieceUnderWay]:
-        """The requests without an answer."""
-        return self._requests.under_way()
 
     # -- one thing after the other -------------------------------------------------------------------------------------
 
     def _advance(self, record: Callable[[], None] = lambda: None) -> None:
         """
-        Take steps until nothing more can be done now. What changes in the course of it comes after it, in the
-        same loop.
+        Take steps until nothing more can be done now. What changes meanwhile comes after it, in the same loop.
 
         :param record: records what has changed.
         """
@@ -213,7 +199,7 @@ class Fetcher:
         """Do the next thing; return whether there may be another."""
         withdrawn = self.plan.pieces.next_withdrawn()
         if withdrawn is not None:
-            self._requests.give_up(withdrawn)
+            self.requests.give_up(withdrawn)
             return True
         inquiry = self.plan.waits.next_inquiry()
         if inquiry is not None:
@@ -240,11 +226,11 @@ class Fetcher:
             self.plan.timing.hold_back()
             return False
         if self.plan.choice.is_in_swarm:
-            self._requests.report(self.plan.timing.progress)  # a piece of which something has arrived does not move
+            self.requests.report(self.plan.timing.progress)  # a piece of which something has arrived does not move
         request = self.plan.next_request()
         if request is None:
             return False
-        self._requests.ask(request, partial(self._judge, request), needs_claim=not request.is_comparison)
+        self.requests.ask(request, partial(self._judge, request), needs_claim=not request.is_comparison)
         return True
 
     def _check_room(self) -> None:
@@ -276,7 +262,7 @@ class Fetcher:
         if self.left_to_hash is None:
             self.left_to_hash = waiting
         if not self.plan.is_end_doubtful:
-            self._requests.give_up_all()
+            self.requests.give_up_all()
         if not waiting and not self._commits.is_committing and len(self._events) == 1:
             self._end_turn()
         return False
@@ -301,10 +287,10 @@ class Fetcher:
         now = self._reactor.seconds()
         self._running_time.tick(now)
         self.plan.advance(self._time())
-        self._requests.report(self.plan.timing.progress)
+        self.requests.report(self.plan.timing.progress)
         if self._is_fetching:
             self._target.renew()
-            self._requests.look_at_claims()
+            self.requests.look_at_claims()
         if now >= self._look_again_at:
             self._look_again()
         else:

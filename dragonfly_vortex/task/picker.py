@@ -54,7 +54,8 @@ class Choice:
         """Numbers below the frontier that can be asked for again."""
         self._parents = parents
         self._layout = layout
-        self._swarm = swarm
+        self.swarm = swarm
+        """Chooses where parents announce different pieces."""
         self._source = source
         self._wanted = wanted or Wanted()
         self._numbers: Sequence[int] = ()  # the numbers that are wanted before the rest, as they were last
@@ -144,12 +145,7 @@ class Choice:
     @property
     def is_in_swarm(self) -> bool:
         """Whether parents announce different pieces."""
-        return self._swarm.is_on() and self._layout.piece_length is not None
-
-    @property
-    def rarest_parents(self) -> int | None:
-        """See :attr:`~dragonfly_vortex.task.swarm.Swarm.rarest_parents`."""
-        return self._swarm.rarest_parents
+        return self.swarm.is_on() and self._layout.piece_length is not None
 
     def better(self, *, may_fetch_twice: bool) -> tuple[Parent, int] | None:
         """
@@ -159,11 +155,7 @@ class Choice:
         """
         if not self.is_in_swarm:
             return None
-        return self._swarm.better(self._ready_in_swarm(), self.under_way, may_fetch_twice=may_fetch_twice)
-
-    def moved(self, request: Request) -> None:
-        """See :meth:`~dragonfly_vortex.task.swarm.Swarm.moved`."""
-        self._swarm.moved(request)
+        return self.swarm.better(self._ready_in_swarm(), self.under_way, may_fetch_twice=may_fetch_twice)
 
     def _next_in_swarm(self) -> tuple[Parent, int] | None:
         """As :meth:`next`: what slow parents owe comes first, then the rarest piece, then what is far ahead."""
@@ -173,11 +165,11 @@ class Choice:
         for number in sorted(self.owed):
             if able := self._able(ready, number):
                 return min(able, key=_load), number
-        return self._swarm.rarest(ready, self.is_free, self.end) or self._lowest(ready)
+        return self.swarm.rarest(ready, self.is_free, self.end) or self._lowest(ready)
 
     def _ready_in_swarm(self) -> list[Parent]:
         """The parents that can be asked for anything now, and have room."""
-        return [parent for parent in self._peers() if self._swarm.has_room(parent) and self._is_ready(parent)]
+        return [parent for parent in self._peers() if self.swarm.has_room(parent) and self._is_ready(parent)]
 
     def _lowest(self, ready: list[Parent]) -> tuple[Parent, int] | None:
         """
@@ -249,7 +241,7 @@ class Choice:
 
     def offer(self, parent: Parent, number: int) -> None:
         """Record that a parent has a piece now."""
-        self._swarm.announced(number)
+        self.swarm.announced(number)
         if parent.is_alive and self.is_free(number):
             self._orphans.discard(number)
             parent.offer(number)
@@ -257,7 +249,7 @@ class Choice:
     def find_orphans(self, numbers: set[int] | None = None) -> None:
         """See which of the returned numbers no parent has: of these, or of all."""
         if numbers is None:
-            self._swarm.count_anew()
+            self.swarm.count_anew()
             self._look_from(0)
             self._orphans.clear()
             numbers = self.returned

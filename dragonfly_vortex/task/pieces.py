@@ -179,7 +179,7 @@ class Pieces:
             return False
         for request in requests:
             self._withdraw(request)
-            self.choice.moved(request)
+            self.choice.swarm.moved(request)
         return True
 
     def wanted_twice(self, owed: set[int]) -> set[int]:

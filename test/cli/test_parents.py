@@ -30,7 +30,8 @@ from dragonfly_vortex.peer_exchange import PEERS_KEY, PORT_KEY, askers_file
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
 from dragonfly_vortex.testing.contract_parent import Fault, Offer, VortexContractParent
-from dragonfly_vortex.testing.memory_swarm import MemoryChild, MemorySwarm, MemoryTarget
+from dragonfly_vortex.testing.memory_store import MemoryChild, MemoryTarget
+from dragonfly_vortex.testing.memory_swarm import MemorySwarm
 from dragonfly_vortex.testing.pieces import sample_piece
 from dragonfly_vortex.wire import PieceKind
 from test.processes import PROGRAMS, dfvortex, start, write_config

@@ -57,9 +57,9 @@ class WhichPieceTests(SwarmTestCase):
     def test_rarest(self) -> None:
         """The piece that fewest parents have comes first."""
         self.join(a=range(10), b=[n for n in range(10) if n != 7], c=[n for n in range(10) if n != 7])
-        self.assertIsNone(self.plan.choice.rarest_parents)
+        self.assertIsNone(self.plan.choice.swarm.rarest_parents)
         first = self.ask()
-        self.assertEqual((first.number, self.plan.choice.rarest_parents), (7, 1))
+        self.assertEqual((first.number, self.plan.choice.swarm.rarest_parents), (7, 1))
         self.assertEqual(first.parent, "a")
 
     def test_at_random(self) -> None:
