@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,8 +80,9 @@ class PieceStore:
         self._catalog = Catalog(directory, Access.SERVE)
         self._hot = HotPieces(CatalogVersion(self._catalog.path), IReactorTime(reactor), self._close_files)
         self._uses = TaskUses(IReactorTime(reactor), self._record_uses)
-        switched = partial(reactor.callFromThread, self._switch)
-        self._current = CurrentCatalog(directory, self._catalog, self._content, switched)
+        self._current = CurrentCatalog(
+            directory, self._catalog, self._content, lambda *what: reactor.callFromThread(self._switch, *what)
+        )
         self._checking = LoopingCall(self._check)
         self._checking.clock = IReactorTime(reactor)
         self._trouble = ""  # that was logged, and is there still
