@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -45,6 +45,9 @@ _LOOKUP_PAUSE = 1.0
 """Seconds after an instance has not answered until it is looked up again; each further pause is twice as long."""
 
 _LONGEST_LOOKUP_PAUSE = 60.0
+
+_LOOKUPS_AT_ONCE = 4
+"""Instances that are looked up at once: each may take three seconds, and a thread."""
 
 _LONGEST_NAME = 63
 """Bytes of a label in DNS."""
@@ -164,8 +167,9 @@ class PeerBrowser:
         self._sequence = DeferredLock()  # start and stop run in threads, one after the other
         self._found: dict[str, ParentAddress] = {}  # by the names of instances; changed in the reactor's thread
         self._told: set[ParentAddress] = set()
-        # Instances that have not answered, with the timer until the next attempt, None while it is made.
-        self._silent: dict[str, IDelayedCall | None] = {}
+        self._slots = DeferredSemaphore(_LOOKUPS_AT_ONCE)
+        self._asked: dict[str, object] = {}  # the last lookup of each instance that is looked up, or is to be
+        self._silent: dict[str, IDelayedCall] = {}  # instances that have not answered, until the next attempt
         self._limited_log = LimitedLog(self.log, IReactorTime(reactor))
         self._is_stopped = False
 
@@ -177,6 +181,7 @@ class PeerBrowser:
         """Stop looking for them; no callback is called from now on."""
         self._is_stopped = True
         self._limited_log.close()
+        self._asked.clear()
         for name in [*self._silent]:
             self._forget_silent(name)
         return self._sequence.run(self._in_thread, self._stop)
@@ -196,7 +201,7 @@ class PeerBrowser:
 
     def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:
         """Called by zeroconf for a new instance."""
-        self._look_up(zc, name, _LOOKUP_PAUSE)
+        self._reactor.callFromThread(self._look_up, zc, name, _LOOKUP_PAUSE)
 
     def update_service(self, zc: Zeroconf, type_: str, name: str) -> None:
         """Called by zeroconf for a changed instance."""
@@ -206,22 +211,12 @@ class PeerBrowser:
         """Called by zeroconf for an instance that is gone."""
         self._reactor.callFromThread(self._change, name, None)
 
-    def _look_up(self, zc: Zeroconf, name: str, pause: float) -> None:
-        """
-        Ask an instance for its records. Blocks for up to three seconds.
+    # -- in any thread
 
-        :param pause: seconds until the next attempt, where there is no answer.
-        """
-        try:
-            info = zc.get_service_info(SERVICE_TYPE, name)
-            peer = None if info is None else self._peer(info)
-        except Exception:  # zeroconf would end its thread by it
-            self._reactor.callFromThread(self._unreadable, Failure())
-            return
-        if info is None:
-            self._reactor.callFromThread(self._look_up_later, zc, name, pause)
-        else:
-            self._reactor.callFromThread(self._change, name, peer)
+    def _ask(self, zc: Zeroconf, name: str) -> tuple[bool, ParentAddress | None]:
+        """Ask an instance for its records: whether it answered, and what is taken. Blocks for up to three seconds."""
+        info = zc.get_service_info(SERVICE_TYPE, name)
+        return (False, None) if info is None else (True, self._peer(info))
 
     def _peer(self, info: ServiceInfo) -> ParentAddress | None:
         """The address of a peer that is advertised; None where it is not taken."""
@@ -239,18 +234,46 @@ class PeerBrowser:
 
     # -- in the reactor's thread
 
+    def _look_up(self, zc: Zeroconf, name: str, pause: float) -> None:
+        """
+        Look an instance up, beside a few others.
+
+        :param pause: seconds until the next attempt, where there is no answer.
+        """
+        if not self._is_stopped and len(self._slots.waiting) < MOST_TOLD:
+            Deferred.fromCoroutine(self._take(zc, name, pause))
+
+    async def _take(self, zc: Zeroconf, name: str, pause: float) -> None:
+        lookup = self._asked[name] = object()
+        await self._slots.acquire()
+        try:
+            if self._asked.get(name) is not lookup:  # it is gone, or has changed and is looked up again
+                return
+            is_there, peer = await self._in_thread(partial(self._ask, zc, name))
+        except Exception:  # also for a name that zeroconf refuses
+            self._unreadable(Failure())
+            return
+        finally:
+            self._slots.release()
+            is_last = self._asked.get(name) is lookup
+            if is_last:
+                del self._asked[name]
+        if is_last and is_there:
+            self._change(name, peer)
+        elif is_last:
+            self._look_up_later(zc, name, pause)
+
     def _look_up_later(self, zc: Zeroconf, name: str, pause: float) -> None:
         """
         An instance that is there has not answered: a busy machine or network loses multicast packets, and zeroconf
         names each instance only once.
         """
-        is_gone = pause > _LOOKUP_PAUSE and name not in self._silent
-        if self._is_stopped or is_gone or len(self._silent) >= MOST_PEERS:
+        if self._is_stopped or len(self._silent) >= MOST_PEERS:
             return
 
         def look_up() -> None:
-            self._silent[name] = None
-            self._in_thread(partial(self._look_up, zc, name, min(2 * pause, _LONGEST_LOOKUP_PAUSE)))
+            del self._silent[name]
+            self._look_up(zc, name, min(2 * pause, _LONGEST_LOOKUP_PAUSE))
 
         self._forget_silent(name)
         self._silent[name] = IReactorTime(self._reactor).callLater(pause, look_up)
@@ -268,6 +291,7 @@ class PeerBrowser:
 
     def _change(self, name: str, peer: ParentAddress | None) -> None:
         self._forget_silent(name)
+        self._asked.pop(name, None)
         if self._is_stopped or self._found.get(name) == peer:
             return
         is_new = peer is not None and peer not in self._told

@@ -150,7 +150,7 @@ class TakenTests(SynchronousTestCase):
                 """Refuse a name that none can have."""
                 ServiceInfo(type_, name)
 
-        browser = PeerBrowser(cast(IReactorFromThreads, _Turning()), deferToThread, None, lambda peers: None)
+        browser = PeerBrowser(cast(IReactorFromThreads, _Turning()), _at_once, None, lambda peers: None)
         with capturedLogs() as events:
             for number in range(2 * LINES):
                 browser.add_service(cast(Zeroconf, Network()), SERVICE_TYPE, f"{number}\n\x1b[2J.{SERVICE_TYPE}")
@@ -175,6 +175,30 @@ class TakenTests(SynchronousTestCase):
             clock.advance(4.0)
             self.assertEqual([str(peer) for peer in (told or [[]])[-1]], [] if goes_away else ["grpc://10.0.0.7:4000"])
             self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_slow_beside_others(self) -> None:
+        """An instance that does not answer holds up no other; a few are looked up at once, and one that goes is not."""
+        waiting: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+
+        def in_thread(function: Callable[[], Any]) -> Deferred[Any]:
+            waiting.append((function, Deferred()))
+            return waiting[-1][1]
+
+        told: list[list[ParentAddress]] = []
+        browser = PeerBrowser(cast(IReactorFromThreads, _Turning()), in_thread, None, told.append)
+        network = cast(Zeroconf, _SlowNetwork(1))
+        names = [f"{number}.{SERVICE_TYPE}" for number in range(6)]
+        for name in names:
+            browser.add_service(network, SERVICE_TYPE, name)
+        self.assertEqual(len(waiting), 4)
+        browser.remove_service(network, SERVICE_TYPE, names[4])
+        function, deferred = waiting[2]
+        deferred.callback(function())
+        self.assertEqual([str(peer) for peer in told[-1]], ["grpc://10.0.0.7:4000"])
+        self.assertEqual(len(waiting), 5)
+        browser.remove_service(network, SERVICE_TYPE, names[0])
+        waiting[0][1].callback(function())  # it was there a moment ago
+        self.assertEqual((len(told), browser._found.keys()), (1, {names[2]}))
 
     def test_answer_late_after_the_stop(self) -> None:
         """Nothing is looked up after the end, and no timer is left."""

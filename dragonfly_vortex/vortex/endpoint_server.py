@@ -24,7 +24,10 @@ from dragonfly_vortex.vortex.server import VortexServerFactory, tls_expected
 __all__ = ["EndpointServer"]
 
 LISTEN_TIMEOUT = 30.0
-"""Seconds that an endpoint has to listen."""
+"""
+Seconds that an endpoint has to listen. It is no setting: Twisted's endpoints listen at once, this only ends the wait
+for a program's own endpoint that never does. A program with a slower one waits for that before it starts the peer.
+"""
 
 
 class EndpointServer:
