@@ -47,6 +47,10 @@ class State(enum.Enum):
     ENDED = enum.auto()
 
 
+_MOST_OFFERED = 64
+"""Parents of one offer that are taken, in one turn of the reactor. A scheduler offers some twenty at the most."""
+
+
 class Parents(NamedTuple):
     """The scheduler offers these parents, in place of those before."""
 
@@ -263,7 +267,7 @@ class Conversation:
         self.state = State.RUNNING
         self._offer = offer.SerializeToString()
         peers = getattr(offer, offer.DESCRIPTOR.fields_by_number[1].name)
-        return self._unless_over(Parents(_candidates(peers)))
+        return self._unless_over(Parents(_candidates(peers[:_MOST_OFFERED])))
 
     def _unless_over(self, event: Event | None) -> Event | None:
         """What there is to do, unless the peer has ended meanwhile, and says so now."""

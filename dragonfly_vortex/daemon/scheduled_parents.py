@@ -39,9 +39,6 @@ __all__ = ["ScheduledParents", "register"]
 _SMALL = 4 * 1024 * 1024
 """Bytes of a task up to which the source is asked without a scheduler, as by the reference (``task.rs``)."""
 
-_MOST_OFFERED = 64
-"""Parents of one offer that are asked. A scheduler offers some twenty at the most."""
-
 _MOST_CHILDREN = 16
 """Children of one download that are asked in turn, as many as a scheduler offers parents at the most by itself."""
 
@@ -214,7 +211,7 @@ class ScheduledParents:
 
     def _offered(self, candidates: tuple[CandidateParent, ...]) -> None:
         """A scheduler offers these parents, in place of those before."""
-        prepared = (self._prepare(each.ip, each.port) for each in candidates[:_MOST_OFFERED])
+        prepared = (self._prepare(each.ip, each.port) for each in candidates)
         before, self.addresses = self.addresses, tuple(dict.fromkeys(filter(None, prepared)))
         self._has_complained = False
         if not self.addresses:

@@ -105,6 +105,14 @@ class ChildTests(ConversationTestCase):
         self.assertTrue(conversation.reschedule("first"))
         self.assertFalse(conversation.reschedule("second"))
 
+    def test_long_offer(self) -> None:
+        """Of an offer of very many parents the first are taken."""
+        conversation = self.begin("child")
+        offer = scheduler_pb2.AnnouncePeerResponse.FromString(self.scheduler[0])
+        candidates = offer.normal_task_response.candidate_parents
+        candidates.extend([candidates[0]] * 1000)
+        self.assertEqual(len(self.parents(conversation.receive(offer.SerializeToString())).parents), 64)
+
     def test_first_child(self) -> None:
         """Sent to the source at once, it says that it goes there, and what it gets."""
         conversation = self.begin("first child")
