@@ -60,7 +60,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
         from dragonfly_vortex.identity import shown_url
 
         raise UsageError(
-            "expected a task ID, or a URL that begins with http://, https:// or hf://,"
+            "expected a task ID, or a URL that begins with http://, https://, hf:// or s3://,"
             f" got {shown_url(arguments.task_id)!r}"
         )
     config = _config(arguments)

@@ -104,7 +104,7 @@ class VortexPeer(VortexService):
         share the work.
 
         :param task_id: the task; may be left out where there is a URL or an origin.
-        :param url: the source: ``http://``, ``https://`` or ``hf://``; short for an origin with nothing else.
+        :param url: the source: ``http://``, ``https://``, ``hf://`` or ``s3://``; short for an origin of it alone.
         :param origin: what the task is made from.
         :param kind: the kind of the task.
         :param digest: the digest of the whole, such as ``sha256:<hex>``; empty for none; None for the SHA-256 that the

@@ -126,7 +126,7 @@ class CommandTests(SourceCase):
                 ran = await self.run_command(url, "--output", "out", *options)
                 self.assertEqual(ran.returncode, 2, ran)
                 self.assertEqual(len(ran.stderr.splitlines()), 1, ran.stderr)
-                self.assertIn("a URL that begins with http://, https:// or hf://", ran.stderr)
+                self.assertIn("a URL that begins with http://, https://, hf:// or s3://", ran.stderr)
 
 
 class OptionTests(SynchronousTestCase):

@@ -178,6 +178,21 @@ class AloneTests(SourceDownloadCase):
             self.assertEqual(origin.asked[-1].headers.get("authorization"), expected)
             negotiation.remove_source(source, TASK_ID)
 
+    async def test_key_of_the_environment(self) -> None:
+        """Nor is the environment's access key for an object storage."""
+        origin = self.origin(CONTENT)
+        key = {"AWS_ACCESS_KEY_ID": "own", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_SESSION_TOKEN": "session"}
+        self.patch(os, "environ", {**os.environ, **key, "AWS_ENDPOINT_URL": origin.url("")})
+        negotiation = self.negotiation()
+        for may_connect, is_signed in ((None, True), (lambda host, address: True, False)):
+            source = negotiation.add_source(Origin(url="s3://bucket/key"), TASK_ID, may_connect=may_connect)
+            await negotiation.stat_source(source, TASK_ID)
+            path, _, query = origin.asked[-1].uri.partition("?")
+            self.assertEqual(
+                (path, "X-Amz-Credential=own%2F" in query, bool(query)), ("/bucket/key", is_signed, is_signed)
+            )
+            negotiation.remove_source(source, TASK_ID)
+
     async def test_list_without_an_answer(self) -> None:
         """A hub that does not answer when it is asked for a list is a source's failure, which says how long it took."""
         origin = self.origin(CONTENT, always=hang)
