@@ -91,13 +91,13 @@ class ExamplesTests(SynchronousTestCase):
             )
 
     def test_reactors(self) -> None:
-        """The README's peer runs on the reactors of epoll, select and asyncio."""
+        """The README's peer runs on the reactors of epoll, poll, select and asyncio."""
         task_id = import_file(self.directory / "file", directory=self.directory, piece_length=65536)
         program = next(block for block in _PYTHON.findall(README.read_text(encoding="utf-8")) if "VortexPeer" in block)
         with Daemon(self.directory, serving="gRPC") as parent:
             program = program.replace("TASK_ID", task_id).replace("grpc://127.0.0.1:4000", parent.grpc_parent)
             program = program.replace("tcp:4006", "tcp:0:interface=127.0.0.1")
-            for name in ("epollreactor", "selectreactor", "asyncioreactor"):
+            for name in ("epollreactor", "pollreactor", "selectreactor", "asyncioreactor"):
                 child = self.directory / name
                 child.mkdir()
                 script = f"from twisted.internet import {name}\n{name}.install()\n{program}"

@@ -101,6 +101,17 @@ class ListeningTests(PeerTestCase):
         error = await self.assertFailure(stranger.download(self.task_id, parents=[address]).done, NoParentLeft)
         self.assertIn("certificate", str(error))
 
+    async def test_tls(self) -> None:
+        """So at Twisted's own endpoint of TLS, which takes a directory of certificates, and asks for none."""
+        authority = Authority(self.directory)
+        own = authority.issue()
+        certificates = self.directory / "certificates"
+        certificates.mkdir()
+        (certificates / "localhost.pem").write_bytes(own.key.read_bytes() + own.certificate.read_bytes())
+        parent = await self.parent(f"tls:{certificates}:port=0:interface=\\:\\:ffff\\:127.0.0.1")
+        child = self.child_under_tls("child", TLSIdentity(authority=authority.file))
+        await self.assert_serves(child, f"tls://localhost:{cast(IPv4Address, parent.address).port}")
+
     def child_under_tls(self, name: str, identity: TLSIdentity) -> VortexPeer:
         """A peer that shows and trusts certificates as a child."""
         client = UploadClientConfig(cert=identity.certificate, key=identity.key, ca_cert=identity.authority)
