@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -49,8 +50,8 @@ __all__ = ["Downloads", "OnRequestEvent"]
 
 _T = TypeVar("_T")
 
-_THREADS = 10
-"""Threads in which all downloads together hash and write, as many as a reactor has by itself."""
+_THREADS, _IN_A_TURN = 10, 256
+"""Threads in which all downloads hash and write, as many as a reactor has; stored pieces told of in one turn of it."""
 
 _Key = tuple[PieceKind, str]
 
@@ -201,11 +202,13 @@ class Downloads:
             return None
         self._store.add_use(request.kind, request.task_id)
         if request.ttl is not None or request.is_pinned:
-            is_pinned = request.is_pinned or None
-            await self._store.update_task(request.kind, request.task_id, ttl=request.ttl, is_pinned=is_pinned)
-        for piece in pieces:
+            pin = request.is_pinned or None
+            await self._store.update_task(request.kind, request.task_id, ttl=request.ttl, is_pinned=pin)
+        for count, piece in enumerate(pieces, 1):
             self.metrics.transfers.found(piece.metadata.length)
             on_piece(ArrivedPiece(piece.metadata, task.piece_length, task.content_length))
+            if count % _IN_A_TURN == 0:
+                await deferLater(self._reactor, 0)
         return task
 
     def _begin(self, key: _Key, request: TaskRequest) -> SharedDownload:

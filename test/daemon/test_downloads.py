@@ -142,6 +142,22 @@ class ParentTests(DownloadsTestCase):
         self.assertEqual([piece.metadata.number for piece in told], list(range(PIECES)))
         self.assertEqual({piece.content_length for piece in told}, {LENGTH})
 
+    async def test_many_stored(self) -> None:
+        """The pieces of a complete task are told of in steps: the reactor does other things between them."""
+        file = self.directory / "file"
+        task = import_file(file, self.directory / "child", PieceKind.STANDARD, piece_length=LENGTH // 1000)
+        told: list[ArrivedPiece] = []
+        meanwhile: list[int] = []
+
+        def on_piece(piece: ArrivedPiece) -> None:
+            if not told:
+                peer_reactor.callLater(0, lambda: meanwhile.append(len(told)))
+            told.append(piece)
+
+        await self.downloads().download(replace(self.request, task_id=task.task_id), on_piece)
+        self.assertGreaterEqual(len(told), 1000)
+        self.assertEqual(meanwhile, [256])
+
     async def test_twice_at_once(self) -> None:
         """Two requests for one task at the same time are one download; both are told of all pieces."""
         downloads = self.downloads(self.start_parent())
