@@ -72,6 +72,7 @@ class StoreTests(TestCase):
         self.content = random.Random(5).randbytes((_COUNT - 1) * _PIECE_LENGTH + 1)
         self.task_id = hashlib.sha256(self.content).hexdigest()
         self.seconds = 0.0
+        self.processes: list[subprocess.Popen[str]] = []
         self.parent = ScriptedParent(IReactorTCP(reactor), self.answer)
         self.parent.start()
         self.addCleanup(self.parent.stop)
@@ -105,6 +106,7 @@ class StoreTests(TestCase):
         )
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)
+        self.processes.append(process)
         return process
 
     def start_quick(self, *options: str | Path) -> subprocess.Popen[str]:
@@ -119,6 +121,7 @@ class StoreTests(TestCase):
         )
         self.addCleanup(process.communicate)
         self.addCleanup(process.kill)
+        self.processes.append(process)
         return process
 
     async def assert_sound(self) -> None:
@@ -134,8 +137,11 @@ class StoreTests(TestCase):
         self.assertEqual((process.returncode, err), (0, ""), out)
 
     async def until_asked(self, count: int) -> None:
-        """Wait until the parent has been asked so often."""
+        """Wait until the parent has been asked so often, unless a process fails before."""
         while len(self.parent.requests) < count:
+            for process in self.processes:
+                if (process.poll() or 0) > 0:
+                    raise self.failureException(process.communicate())
             await deferLater(IReactorTime(reactor), 0.01)
 
     def asked(self) -> Counter[int]:
