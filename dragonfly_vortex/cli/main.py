@@ -68,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _drop_output()  # it may be the output that could not be written
         if isinstance(error.__cause__, BrokenPipeError):  # of --output -
             return ExitStatus.DONE
-        hint = " (--overwrite replaces a file)" if isinstance(error, OutputExists) else ""
+        is_file = isinstance(error, OutputExists) and not os.path.isdir(namespace.output)
+        hint = " (--overwrite replaces a file)" if is_file else ""
         if not is_told:
             print(f"dfvortex: {one_line(reason_of(error))}{hint}", file=sys.stderr)
         return status_of(error)

@@ -186,7 +186,11 @@ class FileTests(SynchronousTestCase):
             self.assertRegex(ran.stderr, r"\Adfvortex: out: .* \(--overwrite replaces a file\)\n\Z")
             self.assertEqual(out.read_text(), "another")
             self.assertEqual(dfvortex(*command, "--overwrite", directory=self.directory).returncode, 0)
-        self.assertTrue(out.read_bytes() == content)
+            self.assertTrue(out.read_bytes() == content)
+            for overwrite in ((), ("--overwrite",)):  # no hint: a directory is not replaced
+                ran = dfvortex(*command[:-1], ".", *overwrite, directory=self.directory)
+                self.assertEqual((ran.returncode, ran.stdout), (2, ""), ran)
+                self.assertRegex(ran.stderr, r"\Adfvortex: \.: .* got a directory\n\Z")
 
     def test_no_sync(self) -> None:
         """With ``--no-sync`` the disk is not waited for, and without it is."""
