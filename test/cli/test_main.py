@@ -74,7 +74,7 @@ class CommandTests(SynchronousTestCase):
         A download into a file from a parent by its TCP address loads no gRPC, TLS, YAML, database or server, and no
         progress bar without a terminal.
         """
-        loaded = self.loaded("download", "0" * 64, "--parent", "127.0.0.1:1", "--output", "output")
+        loaded = self.loaded("download", "0" * 64, "--parent", "127.0.0.1:1", "--output", "output", "--retry", "0")
         self.assertIn("twisted.internet.reactor", loaded)
         heavy = {
             "grpc",
