@@ -130,6 +130,11 @@ class Pieces:
         verified = self.layout.verified
         new = [number for number in there if number not in verified]
         self.drop([n for n, piece in verified.items() if n not in there or not piece.is_like(there[n])])
+        # A forged piece has the digest of the right one: the parent that sent what is there by now counts.
+        others = [n for n, piece in verified.items() if piece.parent != there[n].parent]
+        self.layout.drop(others)
+        for number in others:
+            self.layout.add(number, there[number])
         self.forget(new)
 
     def take_dropped(self) -> list[int]:

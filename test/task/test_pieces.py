@@ -53,6 +53,7 @@ class PiecesTests(SynchronousTestCase):
             self.pieces.layout.verified[number] = VerifiedPiece(parent="a", length=10, digest="crc32:1")
         self.pieces.replace(there)
         self.assertEqual((sorted(self.pieces.layout.verified), self.pieces.take_dropped()), ([0], [1, 2, 5]))
+        self.assertEqual((self.pieces.layout.verified[0].parent, self.pieces.layout.verified_length), ("b", 10))
 
     def test_all_there(self) -> None:
         """All are there when those up to the last one are, which is a shorter one."""
