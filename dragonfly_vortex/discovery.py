@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from twisted.internet.defer import Deferred, DeferredLock, DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorFromThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -167,8 +167,9 @@ class PeerBrowser:
         self._sequence = DeferredLock()  # start and stop run in threads, one after the other
         self._found: dict[str, ParentAddress] = {}  # by the names of instances; changed in the reactor's thread
         self._told: set[ParentAddress] = set()
-        self._slots = DeferredSemaphore(_LOOKUPS_AT_ONCE)
-        self._asked: dict[str, object] = {}  # the last lookup of each instance that is looked up, or is to be
+        self._waiting: dict[str, float] = {}  # instances that are to be looked up, and the pause after no answer
+        self._asked: dict[str, object] = {}  # the lookup of each instance whose answer is waited for
+        self._workers = 0
         self._silent: dict[str, IDelayedCall] = {}  # instances that have not answered, until the next attempt
         self._limited_log = LimitedLog(self.log, IReactorTime(reactor))
         self._is_stopped = False
@@ -181,6 +182,7 @@ class PeerBrowser:
         """Stop looking for them; no callback is called from now on."""
         self._is_stopped = True
         self._limited_log.close()
+        self._waiting.clear()
         self._asked.clear()
         for name in [*self._silent]:
             self._forget_silent(name)
@@ -240,22 +242,32 @@ class PeerBrowser:
 
         :param pause: seconds until the next attempt, where there is no answer.
         """
-        if not self._is_stopped and len(self._slots.waiting) < MOST_TOLD:
-            Deferred.fromCoroutine(self._take(zc, name, pause))
+        if self._is_stopped or (name not in self._waiting and len(self._waiting) >= MOST_TOLD):
+            return
+        self._asked.pop(name, None)  # it has changed since
+        self._waiting[name] = pause
+        if self._workers < _LOOKUPS_AT_ONCE:
+            Deferred.fromCoroutine(self._work(zc))
+
+    async def _work(self, zc: Zeroconf) -> None:
+        """Look up what waits, one after the other. A semaphore would call itself for each that is left out."""
+        self._workers += 1
+        try:
+            while self._waiting:
+                name = next(iter(self._waiting))
+                await self._take(zc, name, self._waiting.pop(name))
+        finally:
+            self._workers -= 1
 
     async def _take(self, zc: Zeroconf, name: str, pause: float) -> None:
         lookup = self._asked[name] = object()
-        await self._slots.acquire()
         try:
-            if self._asked.get(name) is not lookup:  # it is gone, or has changed and is looked up again
-                return
             is_there, peer = await self._in_thread(partial(self._ask, zc, name))
         except Exception:  # also for a name that zeroconf refuses
             self._unreadable(Failure())
             return
         finally:
-            self._slots.release()
-            is_last = self._asked.get(name) is lookup
+            is_last = self._asked.get(name) is lookup  # it is not gone, nor changed
             if is_last:
                 del self._asked[name]
         if is_last and is_there:
@@ -291,6 +303,7 @@ class PeerBrowser:
 
     def _change(self, name: str, peer: ParentAddress | None) -> None:
         self._forget_silent(name)
+        self._waiting.pop(name, None)
         self._asked.pop(name, None)
         if self._is_stopped or self._found.get(name) == peer:
             return

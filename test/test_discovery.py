@@ -200,6 +200,32 @@ class TakenTests(SynchronousTestCase):
         waiting[0][1].callback(function())  # it was there a moment ago
         self.assertEqual((len(told), browser._found.keys()), (1, {names[2]}))
 
+    def test_many_left_out(self) -> None:
+        """Of hundreds of lookups that wait, those that are not needed any more are left out, and the next is done."""
+        waiting: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+
+        def in_thread(function: Callable[[], Any]) -> Deferred[Any]:
+            waiting.append((function, Deferred()))
+            return waiting[-1][1]
+
+        told: list[list[ParentAddress]] = []
+        browser = PeerBrowser(cast(IReactorFromThreads, _Turning()), in_thread, None, told.append)
+        network = cast(Zeroconf, _SlowNetwork(1))
+        for number in range(4):
+            browser.add_service(network, SERVICE_TYPE, f"{number}.{SERVICE_TYPE}")
+        for _ in range(600):
+            browser.update_service(network, SERVICE_TYPE, f"changing.{SERVICE_TYPE}")
+        waiting[0][1].callback((True, None))
+        self.assertEqual(len(waiting), 5)
+        for number in range(600):
+            browser.add_service(network, SERVICE_TYPE, f"late-{number}.{SERVICE_TYPE}")
+        function, deferred = waiting[4]
+        deferred.callback(function())
+        self.assertEqual((told, len(waiting)), ([told[0]], 6))
+        browser.stop()
+        waiting[5][1].callback((True, None))
+        self.assertEqual((len(told), len(waiting)), (1, 7))  # the browser's own end is the last call
+
     def test_answer_late_after_the_stop(self) -> None:
         """Nothing is looked up after the end, and no timer is left."""
         clock, network = _Turning(), _SlowNetwork(4)
