@@ -199,8 +199,9 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
                 pass
         finally:
             self._proceeding = False
-        if self._replies and self._phase is _Phase.WAITING:
+        if self._replies:
             self._is_new = False
+        if self._phase is _Phase.WAITING and (self._replies or not (self._is_new or self.is_idle)):
             self._become_idle(self._connections.idle_timeout)
         self._read_or_pause()
 
@@ -329,8 +330,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         self._replies += 1
         self._cork(False)
         self._phase = _Phase.WAITING
-        self._become_idle(self._connections.idle_timeout)
-        self._proceed()
+        self._proceed()  # idle only behind the requests sent ahead: what waits for room ends an idle connection
 
     def _broken_off(self, failure: Failure, request: PieceRequest) -> None:
         """

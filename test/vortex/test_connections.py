@@ -188,6 +188,24 @@ class RoomTests(ServingInMemory):
         self.assertEqual(len(made), 1)
         self.assertTrue(self.parent.connections.has_room("192.0.2.1"))
 
+    def test_share_with_requests_ahead(self) -> None:
+        """A connection that has sent requests ahead is not idle between two replies: one that waits does not end it."""
+        self.parent = self.parent_for(max_connections=2)
+        self.store.waiting = []
+        first, transport = self.connect("192.0.2.1")
+        first.dataReceived(request_bytes(0) + request_bytes(2))
+        made: list[bool] = []
+        connections = self.parent.connections
+        connections.call_when_room(lambda: made.append(connections.make_room("192.0.2.1")))
+        self.assertFalse(connections.has_room("192.0.2.1"))
+        self.store.waiting[0].callback(self.store.open(0))
+        self.assertEqual((made, transport.disconnecting, len(self.store.waiting)), ([], False, 2))
+        self.store.waiting[1].callback(self.store.open(2))
+        self.assertTrue(transport.value().endswith(self.store.content(2)))
+        self.assertEqual((made, transport.disconnecting), ([True], True))
+        self.lose(first)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_share_without_a_listener(self) -> None:
         """Where no listener can let a connection wait, an address gets more than its share while there is room."""
         self.store.waiting = []
