@@ -14,6 +14,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -23,10 +24,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import blockingCallFromThread
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.cluster import is_configured
 from dragonfly_vortex.daemon.peer import VortexPeer
 from dragonfly_vortex.daemon.task_handle import Download
 from dragonfly_vortex.events import (
     DownloadEvent,
+    DownloadFailed,
     LayoutFound,
     ParentAdded,
     ParentDropped,
@@ -228,15 +231,17 @@ class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
         said: dict[str, str] = {}  # by parent; empty for one that has not answered yet
         lacking: set[str] = set()
         began = clock.seconds()
-        async for event in download:
-            if isinstance(event, (LayoutFound, PieceKept)):
-                return
-            _note(event, said, lacking)
-            waits = clock.seconds() - began < self._retry and (lacking != said.keys() or peer.config.scheduler.addrs)
-            if said and all(said.values()) and not waits:
-                self._absent[path] = "; ".join(said.values())
-                download.close()
-                return
+        async with aclosing(aiter(download)) as events:  # closed, so that no later events are kept for it
+            async for event in events:
+                if isinstance(event, (LayoutFound, PieceKept, DownloadFailed)):
+                    return
+                _note(event, said, lacking)
+                may_come = lacking != said.keys() or is_configured(peer.config)
+                waits = clock.seconds() - began < self._retry and may_come
+                if said and all(said.values()) and not waits:
+                    self._absent[path] = "; ".join(said.values())
+                    download.close()
+                    return
 
 
 def _note(event: DownloadEvent, said: dict[str, str], lacking: set[str]) -> None:

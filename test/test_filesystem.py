@@ -7,12 +7,16 @@ import json
 import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from dragonfly_vortex.config import default_config
+from dragonfly_vortex.config.model import DynconfigConfig
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.wire import PieceKind
@@ -232,6 +236,28 @@ class AbsentTests(PeerTestCase):
         filesystem = self.filesystem(parent, "grpc://127.0.0.1:9", retry=0.2)
         error = await self.assertFailure(deferToThread(filesystem.info, "0" * 64), FileNotFoundError)
         self.assertIn(f"parent {parent} does not have the task; parent grpc://127.0.0.1:9: ", str(error))
+
+    async def test_watched(self) -> None:
+        """What a task that is there or a download that fails by itself says later is not kept in memory."""
+        parent = await self.announcing_parent()
+        filesystem = self.filesystem(parent)
+        await deferToThread(filesystem.info, self.task_id)
+        self.assertEqual(filesystem._downloads[self.task_id]._events, [])
+        filesystem._downloads[self.task_id].close()
+        filesystem = self.filesystem(retry=1e9)
+        await self.assertFailure(deferToThread(filesystem.info, "0" * 64), FileNotFoundError)
+        self.assertEqual(filesystem._absent, {})
+
+    async def test_schedulers(self) -> None:
+        """Other parents may come of schedulers, also of those that a file names: they are waited for."""
+        parent = await self.announcing_parent()
+        file = self.directory / "dynconfig.yaml"
+        file.write_text("scheduler:\n  addrs:\n  - 127.0.0.1:9\n")
+        config = replace(default_config(), dynconfig=DynconfigConfig(file=file))
+        filesystem = self.filesystem(parent, retry=1.0, config=config)
+        start = time.monotonic()
+        await self.assertFailure(deferToThread(filesystem.info, "0" * 64), FileNotFoundError)
+        self.assertGreaterEqual(time.monotonic() - start, 1.0)
 
 
 def _numbers(data: bytes) -> list[int]:

@@ -88,18 +88,24 @@ class Download:
 
     # -- events
 
-    def __aiter__(self) -> AsyncIterator[DownloadEvent]:
+    def __aiter__(self) -> _Events:
         """
         The events from now on; see :mod:`dragonfly_vortex.events`. They end with a ``DownloadFinished`` or a
         ``DownloadFailed``. An iterator that is made in the same turn of the reactor as the download misses none. Those
-        that are not taken yet wait in memory.
+        that are not taken yet wait in memory until the download ends; a program that takes no more of them before
+        closes the iterator (``contextlib.aclosing``).
         """
-        events = _Events(self._wake)
+        events = _Events(self._wake, self._ignore)
         if self._outcome is None:
             self._events.append(events)
         else:
             events.add(self._last_event())
         return events
+
+    def _ignore(self, events: _Events) -> None:
+        """Add no more events to an iterator."""
+        if events in self._events:
+            self._events.remove(events)
 
     def _hear(self, request: TaskRequest, event: DownloadEvent) -> None:
         """Pass on an event of the task. The last one of this download is passed on by its end."""
@@ -231,10 +237,12 @@ class _Events(AsyncIterator[DownloadEvent]):
     Events that wait to be taken.
 
     :param wake: fires the Deferred of a program's code that waits for an event.
+    :param closed: called when no more events are wanted.
     """
 
-    def __init__(self, wake: Callable[[Deferred[None]], None]) -> None:
+    def __init__(self, wake: Callable[[Deferred[None]], None], closed: Callable[[_Events], None]) -> None:
         self._wake = wake
+        self._closed = closed
         self._events: deque[DownloadEvent] = deque()
         self._is_over = False
         self._added: Deferred[None] | None = None
@@ -242,14 +250,25 @@ class _Events(AsyncIterator[DownloadEvent]):
     def add(self, event: DownloadEvent) -> None:
         """Add an event."""
         self._events.append(event)
+        self._go_on()
+
+    async def aclose(self) -> None:
+        """Take no more events. Code that waits for one gets none."""
+        self._is_over = True
+        self._events.clear()
+        self._closed(self)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Wake the code that waits for an event."""
         added, self._added = self._added, None
         if added is not None:
             self._wake(added)
 
     async def __anext__(self) -> DownloadEvent:
-        if self._is_over:
-            raise StopAsyncIteration
         while not self._events:
+            if self._is_over:
+                raise StopAsyncIteration
             self._added = Deferred()
             await self._added
         event = self._events.popleft()

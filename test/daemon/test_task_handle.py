@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import CancelledError
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 
 from dragonfly_vortex.config import (
@@ -14,6 +17,7 @@ from dragonfly_vortex.config import (
 )
 from dragonfly_vortex.errors import NoParentKnown, NotStored, PoolClosed, StorageFailure
 from dragonfly_vortex.events import (
+    DownloadEvent,
     DownloadFailed,
     DownloadFinished,
     LayoutFound,
@@ -41,6 +45,25 @@ class DownloadTests(PeerTestCase):
         self.assertIsInstance(events[0], (ParentAdded, LayoutFound))
         self.assertEqual(events[-1], DownloadFinished(task=done))
         self.assertEqual([event async for event in download], [DownloadFinished(task=done)])
+
+    async def test_closed_events(self) -> None:
+        """An iterator that is closed keeps no more events in memory, and code that waits for one goes on."""
+        parent = await self.parent()
+        download = self.peer("child", parents=[address_of(parent)]).download(self.task_id)
+        events = aiter(download)
+        waiting = Deferred.fromCoroutine(self.all_of(events))
+        await events.aclose()
+        self.assertEqual(await waiting, [])
+        async with aclosing(aiter(download)) as some:
+            await anext(some)
+        self.assertEqual(download._events, [])
+        await download.done
+        self.assertEqual(await self.all_of(events), [])
+        await events.aclose()
+
+    async def all_of(self, events: AsyncIterator[DownloadEvent]) -> list[DownloadEvent]:
+        """The events that there are still."""
+        return [event async for event in events]
 
     async def test_there(self) -> None:
         """A task that is in the storage is reported, too, and nobody is asked."""
