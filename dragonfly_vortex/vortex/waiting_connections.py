@@ -5,7 +5,6 @@ from __future__ import annotations
 import resource
 import socket
 import sys
-from collections import deque
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -35,7 +34,7 @@ class WaitingConnections:
     def __init__(self, clock: IReactorTime, registry: ConnectionRegistry) -> None:
         self._clock = clock
         self._registry = registry
-        self._of_share: dict[str, deque[tuple[_Accepted, IDelayedCall]]] = {}  # the next address first
+        self._of_share: dict[str, dict[_Accepted, IDelayedCall]] = {}  # the next address and connection first
         self._count = 0
 
     def __len__(self) -> int:
@@ -52,8 +51,8 @@ class WaitingConnections:
         if own >= most or accepted[0].fileno() >= _most_descriptors():
             accepted[0].close()
             return False
-        timer = self._clock.callLater(self._registry.idle_timeout, self._too_long, share)
-        self._of_share.setdefault(share, deque()).append((accepted, timer))
+        timer = self._clock.callLater(self._registry.idle_timeout, self._close, share, accepted)
+        self._of_share.setdefault(share, {})[accepted] = timer
         self._count += 1
         return True
 
@@ -61,7 +60,8 @@ class WaitingConnections:
         """Take out the next connection for which there is room; None where there is none."""
         for share in self._of_share:
             if self._registry.has_room(share):
-                accepted = self._take(share)
+                accepted = next(iter(self._of_share[share]))
+                self._take(share, accepted)
                 if share in self._of_share:  # behind the other addresses
                     self._of_share[share] = self._of_share.pop(share)
                 return accepted
@@ -69,22 +69,21 @@ class WaitingConnections:
 
     def close(self) -> None:
         """Close all of them."""
-        for share in list(self._of_share):
-            while share in self._of_share:
-                self._take(share)[0].close()
+        for share, waiting in list(self._of_share.items()):
+            for accepted in list(waiting):
+                self._close(share, accepted)
 
-    def _take(self, share: str) -> _Accepted:
-        accepted, timer = self._of_share[share].popleft()
+    def _close(self, share: str, accepted: _Accepted) -> None:
+        self._take(share, accepted)
+        accepted[0].close()
+
+    def _take(self, share: str, accepted: _Accepted) -> None:
+        timer = self._of_share[share].pop(accepted)
         self._count -= 1
         if not self._of_share[share]:
             del self._of_share[share]
         if timer.active():
             timer.cancel()
-        return accepted
-
-    def _too_long(self, share: str) -> None:
-        """Close the first connection of an address, whose time is over."""
-        self._take(share)[0].close()
 
 
 def _most_descriptors() -> int:

@@ -53,6 +53,16 @@ class WaitingTests(SynchronousTestCase):
         self.assertEqual((first.fileno(), len(self.waiting)), (-1, 1))
         self.assertNotEqual(second.fileno(), -1)
 
+    def test_shorter_timeout(self) -> None:
+        """Each is closed after the timeout that held when it came, also behind one that came before a change."""
+        first = cast(socket.socket, self.wait("a"))
+        self.registry.change_limits(max_connections=1000, idle_timeout=5.0)
+        second = cast(socket.socket, self.wait("a"))
+        self.clock.advance(5.0)
+        self.assertEqual((first.fileno() == -1, second.fileno(), len(self.waiting)), (False, -1, 1))
+        self.clock.advance(25.0)
+        self.assertEqual((first.fileno(), len(self.waiting)), (-1, 0))
+
     def test_most(self) -> None:
         """One address has at most half of the places, and one descriptor in four is left to the peer."""
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
