@@ -28,12 +28,7 @@ from dragonfly_vortex.errors import NoParentKnown, NotStored, PoolClosed, Vortex
 from dragonfly_vortex.events import DownloadEvent, OnEvent
 from dragonfly_vortex.geometry import is_complete
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
-from dragonfly_vortex.model import (
-    ArrivedPiece,
-    BackToSource,
-    StoredTask,
-    TaskRequest,
-)
+from dragonfly_vortex.model import ArrivedPiece, BackToSource, StoredTask, TaskRequest
 from dragonfly_vortex.source.location import is_url
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.task.download import TaskDownload
@@ -251,8 +246,11 @@ class Downloads:
         lock = self._locks.setdefault(key, DeferredLock())
         await lock.acquire()
         try:
+            has_to_wait = not self._slots.tokens
             await self._slots.acquire()
             try:
+                if has_to_wait:  # begin in a turn of its own: the download before calls this from its end
+                    await deferLater(self._reactor, 0)
                 with self._known_parents() as parents, self._transfer_log.transfer(request):
                     await self._fetch_from(parents, request, running, transfer)
             finally:

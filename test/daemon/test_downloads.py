@@ -298,6 +298,23 @@ class SilentTests(DownloadsTestCase):
         first.cancel()
         await self.assertFailure(first, CancelledError)
 
+    async def test_many_fail_at_once(self) -> None:
+        """Hundreds that wait for a slot and fail in it at once fail one after the other; the next one is downloaded."""
+        address, connections = self.silent_parent()
+        downloads = self.downloads(tasks=1)
+        first = downloads.download(TaskRequest(kind=PieceKind.STANDARD, task_id="1" * 64, parents=(address,)))
+        await until(lambda: connections)
+        others = [
+            downloads.download(TaskRequest(kind=PieceKind.STANDARD, task_id=f"{number:064x}"))
+            for number in range(16, 416)
+        ]
+        await until(lambda: len(downloads._slots.waiting) == len(others))
+        first.cancel()
+        await self.assertFailure(first, CancelledError)
+        for each in others:
+            await self.assertFailure(each, NoParentKnown)
+        self.assertEqual(downloads._slots.tokens, 1)
+
     async def test_stop(self) -> None:
         """When the peer ends, all downloads do, and nothing begins any more."""
         address, connections = self.silent_parent()
