@@ -125,5 +125,6 @@ class LazyThreads:
     def close(self) -> None:
         """Start no thread any more, and wait for none: a disk may not answer."""
         self._is_closed = True
-        if self._pool is not None:
-            self._pool.abandon()
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.abandon()

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.daemon.shared_download import Wishes
-from dragonfly_vortex.errors import NotStored, TaskChanged
+from dragonfly_vortex.errors import NotStored, PoolClosed, TaskChanged
 from dragonfly_vortex.files import read_exactly
 from dragonfly_vortex.interfaces import InThread
 from dragonfly_vortex.model import ArrivedPiece, ByteRange, FileRange, TaskRequest, piece_id
@@ -163,7 +163,11 @@ class TaskContent:
                 if self.pieces.get(number) is piece:  # not removed by another reader, nor fetched again
                     del self.pieces[number]  # it was wrong, and will be fetched again
                 continue
-            data = await self._in_thread(partial(_read_and_close, opened.range))
+            try:
+                data = await self._in_thread(partial(_read_and_close, opened.range))
+            except PoolClosed:  # it is not called
+                os.close(opened.range.descriptor)
+                raise
             return data if drops == len(self.drops) else b""
         return b""
 

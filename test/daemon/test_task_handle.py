@@ -27,6 +27,7 @@ from dragonfly_vortex.events import (
 from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.wire import PieceKind
 from test.daemon.peers import COUNT, PIECE, REACTOR, PeerTestCase, address_of
+from test.vortex.serving import open_descriptors
 
 
 class DownloadTests(PeerTestCase):
@@ -159,6 +160,16 @@ class DownloadTests(PeerTestCase):
         assert downloads is not None
         await self.assertFailure(downloads.in_thread(lambda: None), PoolClosed)
         self.assertIsNone(downloads.in_thread._pool)
+
+    async def test_read_while_it_stops(self) -> None:
+        """A reading that the end of the threads cuts off leaves no file open."""
+        parent = await self.parent()
+        download = parent.download(self.task_id)
+        await download.read()  # the storage keeps a descriptor of its own
+        download._downloads.in_thread.close()
+        before = open_descriptors()
+        await self.assertFailure(download.read(0, 5), PoolClosed)
+        self.assertEqual(open_descriptors(), before)
 
     async def test_lost(self) -> None:
         """A piece that was lost while the task came, and did not come again before the end, is not waited for."""
