@@ -45,13 +45,7 @@ class Download:
     def __init__(
         self, downloads: Downloads, store: PieceStore, request: TaskRequest, clock: IReactorTime, *, whole: bool
     ) -> None:
-        self.done: Deferred[DownloadedTask] = Deferred(lambda _: self._cancel())
-        """
-        Fires with the result when all of the task is in the storage. Fails as
-        :meth:`~dragonfly_vortex.task.download.TaskDownload.start` does, with
-        :class:`~dragonfly_vortex.errors.NoParentKnown`, and with ``CancelledError`` when it is cancelled. Cancelling it
-        ends the download, unless another one wants the same task.
-        """
+        self._done: Deferred[DownloadedTask] | None = None
         self._downloads = downloads
         self._request = request
         self._clock = clock
@@ -60,6 +54,21 @@ class Download:
         self._result: DownloadedTask | None = None
         self._outcome: DownloadedTask | Failure | None = None
         self._downloading: Deferred[StoredTask] | None = None
+
+    @property
+    def done(self) -> Deferred[DownloadedTask]:
+        """
+        Fires with the result when all of the task is in the storage. Fails as
+        :meth:`~dragonfly_vortex.task.download.TaskDownload.start` does, with
+        :class:`~dragonfly_vortex.errors.NoParentKnown`, and with ``CancelledError`` when it is cancelled. Cancelling it
+        ends the download, unless another one wants the same task. It is made when it is first wanted: the failure of a
+        program that takes the events, or reads, is no unhandled error.
+        """
+        if self._done is None:
+            self._done = Deferred(lambda _: self._cancel())
+            if self._outcome is not None:
+                self._done.callback(self._outcome)  # a Failure is taken as one
+        return self._done
 
     @property
     def task_id(self) -> str:
@@ -79,11 +88,15 @@ class Download:
 
     def cancel(self) -> None:
         """End the download, unless it has ended: :attr:`done` fails with ``CancelledError``."""
-        self.done.cancel()
+        if self._done is None:
+            self._cancel()
+        else:
+            self._done.cancel()
 
     def close(self) -> None:
-        """As :meth:`cancel`, for a program that does not look at :attr:`done`."""
-        self.done.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        """As :meth:`cancel`, for a program that does not wait for :attr:`done` any more."""
+        if self._done is not None:
+            self._done.addErrback(lambda failure: failure.trap(CancelledError) and None)
         self.cancel()
 
     # -- events
@@ -180,7 +193,8 @@ class Download:
         for events in ended:
             events.add(self._last_event())
         self._content.end(outcome)
-        self.done.callback(outcome)  # a Failure is taken as one
+        if self._done is not None:
+            self._done.callback(outcome)
 
     def _wake(self, waiting: Deferred[None]) -> None:
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
@@ -90,6 +91,25 @@ class DownloadTests(PeerTestCase):
         await self.assertFailure(cancelled.read(0, 10), CancelledError)
         await child.stopService()
         self.assertRaises(PoolClosed, child.download, self.task_id)
+
+    async def test_failure_that_is_not_awaited(self) -> None:
+        """The failure of a program that takes the events, or nothing, is no unhandled error; it can be had later."""
+        child = self.peer("child")
+        download = child.download(self.task_id)
+        last = [event async for event in download][-1]
+        self.assertIsInstance(last, DownloadFailed)
+        await self.assertFailure(download.done, NoParentKnown)
+        silent = self.peer("silent", parents=[address_of(await self.parent())])
+        for turns in (0, 1, 10):
+            silent.download("0" * 64)
+            for _ in range(turns):
+                await deferLater(REACTOR, 0)
+        await silent.stopService()
+        another = child.download(self.task_id)
+        self.assertIsInstance([event async for event in another][-1], DownloadFailed)
+        del another
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     async def test_cancelled_at_event(self) -> None:
         """A program may cancel at any event, and where the length is known; nothing goes on in the peer then."""
