@@ -35,13 +35,14 @@ def object_url(url: str, region: str = "", endpoint: str = "") -> str:
     :param url: ``s3://BUCKET/KEY``.
     :param region: of the bucket; empty for :data:`DEFAULT_REGION`.
     :param endpoint: the URL of the storage; empty for that of AWS in the region.
-    :raises InvalidOrigin: the URL names no object, or the endpoint is no URL of HTTP.
+    :raises InvalidOrigin: the URL names no object, or the endpoint is no URL of HTTP, or has a user or a
+        query.
     """
     bucket, _, key = url.partition("://")[2].partition("?")[0].partition("#")[0].partition("/")
     if not bucket or "@" in bucket or not key:
         raise InvalidOrigin(f"expected s3://BUCKET/KEY, got {shown_url(url)!r}")
     endpoint = endpoint or f"https://s3.{region or DEFAULT_REGION}.amazonaws.com"
-    if not endpoint.lower().startswith(("http://", "https://")):
+    if not endpoint.lower().startswith(("http://", "https://")) or any(mark in endpoint for mark in "@?#"):
         raise InvalidOrigin(f"expected an endpoint http://HOST or https://HOST, got {shown_url(endpoint)!r}")
     return f"{endpoint.rstrip('/')}/{bucket}/{_escaped(unquote(key))}"
 

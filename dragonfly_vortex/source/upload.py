@@ -16,7 +16,7 @@ from twisted.web.iweb import IBodyProducer, IResponse
 from zope.interface import implementer
 
 from dragonfly_vortex.deferreds import add_deadline
-from dragonfly_vortex.errors import InvalidOrigin, SourceUnavailable
+from dragonfly_vortex.errors import InvalidOrigin, SourceUnavailable, StorageFailure
 from dragonfly_vortex.geometry import BLOCK_LENGTH
 from dragonfly_vortex.identity import shown_url
 from dragonfly_vortex.interfaces import InThread
@@ -25,6 +25,7 @@ from dragonfly_vortex.model import Credentials, Origin
 from dragonfly_vortex.source.agent import Discarding, SourceAgent
 from dragonfly_vortex.source.answers import failure_of, is_cancelled, refusal_of
 from dragonfly_vortex.source.location import locate
+from dragonfly_vortex.system_calls import reason_of
 
 __all__ = ["FileBody", "ObjectUpload"]
 
@@ -79,11 +80,15 @@ class ObjectUpload:
         Make the object.
 
         :param body: its content.
-        :raises SourceError: the storage does not take it.
+        :raises SourceError: the storage does not take it, or says that it has it before all of it was sent.
+        :raises StorageFailure: the content cannot be read.
         """
         response = await self._ask("PUT", body)
         if response.code not in (200, 201, 204):
             raise refusal_of(self._name, response, 200)
+        if body.sent < body.length:
+            reason = f"expected an answer after {body.length} bytes, got {response.code} after {body.sent}"
+            raise SourceUnavailable(self._name, reason)
 
     def _ask(self, method: str, body: FileBody | None = None) -> Deferred[IResponse]:
         """Send a request, for as long as there is progress."""
@@ -109,6 +114,8 @@ class ObjectUpload:
             except Exception as error:
                 if is_cancelled(error):
                     raise CancelledError from None
+                if body is not None and body.error is not None:
+                    raise StorageFailure(f"cannot put {self._name}: {reason_of(body.error)}") from body.error
                 # Without the cause, whose text may have the whole URL.
                 raise failure_of(self._name, error) from None
             discarding = Discarding()
@@ -137,6 +144,8 @@ class FileBody:
         self.length = length
         self.sent = 0
         """Bytes that were sent so far."""
+        self.error: BaseException | None = None
+        """Why the file cannot be read; None as long as it can."""
         self._file = file
         self._in_thread = in_thread
         self._sending: Deferred[None] | None = None
@@ -148,6 +157,8 @@ class FileBody:
         done: Deferred[None] = Deferred()
 
         def ended(result: Failure | None) -> None:
+            if isinstance(result, Failure):
+                self.error = result.value
             if not self._is_stopped:  # then it must not fire
                 done.callback(result)  # a Failure is taken as one
 

@@ -69,6 +69,9 @@ class ObjectTests(SynchronousTestCase):
             self.assertEqual(object_url(url, region, endpoint), expected)
 
     def test_no_object(self) -> None:
-        """A bucket alone is no object, and an endpoint is a URL of HTTP."""
-        for url, endpoint in (("s3://b", ""), ("s3://b/", ""), ("s3:///k", ""), ("s3://b/k", "h:9000")):
-            self.assertRaises(InvalidOrigin, object_url, url, "", endpoint)
+        """A bucket alone is no object, and an endpoint is a URL of HTTP, without a user, who would not be signed."""
+        for url in ("s3://b", "s3://b/", "s3:///k"):
+            self.assertRaises(InvalidOrigin, object_url, url)
+        for endpoint in ("h:9000", "http://u:secret@h", "http://h?a=secret", "http://h/#secret"):
+            error = self.assertRaises(InvalidOrigin, object_url, "s3://b/k", "", endpoint)
+            self.assertNotIn("secret", str(error))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.errors import InvalidOrigin, SourceUnavailable
+from dragonfly_vortex.errors import InvalidOrigin, SourceUnavailable, StorageFailure
 from dragonfly_vortex.geometry import BLOCK_LENGTH
 from dragonfly_vortex.model import Origin
 from dragonfly_vortex.source.upload import FileBody, ObjectUpload
@@ -60,6 +61,18 @@ class FileBodyTests(SynchronousTestCase):
         self.failureResultOf(body.startProducing(self.consumer), OSError)
 
 
+_LONG = 1 << 26
+"""Bytes: more than the sockets of both sides take."""
+
+
+class Hasty(Protocol):
+    """A storage that answers a request at once, and reads no more."""
+
+    def dataReceived(self, data: bytes) -> None:
+        cast(Any, self.transport).pauseProducing()
+        cast(Any, self.transport).write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
 class ObjectUploadTests(SourceCase):
     """An object storage on this machine."""
 
@@ -91,6 +104,24 @@ class ObjectUploadTests(SourceCase):
         error = await self.failure_of(Deferred.fromCoroutine(self.upload("http://127.0.0.1:1").exists()))
         self.assertIsInstance(error, SourceUnavailable)
         self.assertNotIn("X-Amz", str(error))
+
+    async def test_short_file(self) -> None:
+        """A file that cannot be read is no failure of the object storage."""
+        origin = self.origin(always=hang)
+        body = FileBody(io.BytesIO(b"short"), 6, at_once)
+        error = await self.failure_of(Deferred.fromCoroutine(self.upload(origin.url("")).put(body)))
+        self.assertIsInstance(error, StorageFailure)
+        self.assertIn("expected a file of 6 bytes, got one of 5", str(error))
+
+    async def test_early_answer(self) -> None:
+        """A storage that has an object before all of it was sent does not have it; the rest is not sent."""
+        port = self.reactor.listenTCP(0, Factory.forProtocol(Hasty), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        body = FileBody(io.BytesIO(bytes(_LONG)), _LONG, at_once)
+        upload = self.upload(f"http://127.0.0.1:{port.getHost().port}")
+        error = await self.failure_of(Deferred.fromCoroutine(upload.put(body)))
+        self.assertIsInstance(error, SourceUnavailable)
+        self.assertIn(f"expected an answer after {_LONG} bytes, got 200 after {body.sent}", str(error))
 
     def test_other_schemes(self) -> None:
         """Nothing is put where no signature goes."""
