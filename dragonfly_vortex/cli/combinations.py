@@ -52,7 +52,7 @@ def _is_hub(typed: Namespace) -> bool:
 
 def _names_revision(typed: Namespace) -> bool:
     """Whether the URL of a hub has a revision, as ``hf://owner/repository@v1/file`` has."""
-    return re.match(r"(?i)hf://(datasets/|spaces/)?[^/@]+/[^/@]+@", typed.task_id) is not None
+    return re.match(r"(?i)hf://(models/|datasets/|spaces/)?[^/@]+/[^/@]+@", typed.task_id) is not None
 
 
 _NEVER_PERSISTENT = Rule(

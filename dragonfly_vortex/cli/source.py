@@ -130,9 +130,11 @@ class SourceOptions:
     def __init__(self, arguments: Namespace, config: Config) -> None:
         self.origin: Origin | None = None
         """What the task is made from; None where the command names no URL."""
-        self.policy: BackToSource = arguments.back_to_source or config.download.back_to_source
+        self.policy: BackToSource = config.download.back_to_source
         """When the source is asked."""
-        if arguments.disable_back_to_source:
+        if arguments.back_to_source:  # also where the environment disables it
+            self.policy = arguments.back_to_source
+        elif arguments.disable_back_to_source:
             self.policy = BackToSource.NEVER
         self.address = ""
         """The source among the parents of the download; empty where it is not asked."""

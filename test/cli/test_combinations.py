@@ -45,6 +45,7 @@ REFUSED: dict[tuple[str, ...], str] = {
     ("download", HUB, "--hf-revision", "x", "--revision", "y"): "--hf-revision has no effect with --revision",
     ("download", "hf://o/r@v1/f", "--hf-revision", "x"): "with this URL, which names a revision itself",
     ("download", "HF://datasets/o/r@v1/f", "--hf-revision", "x"): "with this URL, which names a revision itself",
+    ("download", "hf://models/o/r@v1/f", "--hf-revision", "x"): "with this URL, which names a revision itself",
     ("download", URL, "--disable-back-to-source", "--back-to-source", "always"): "which says the contrary",
     ("download", URL, "-H", "A: b", "--back-to-source", "never"): "--header has no effect where the source is never",
     ("download", HUB, "--hf-token", "x", "--disable-back-to-source"): "--hf-token has no effect where the source",

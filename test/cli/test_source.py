@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from argparse import ArgumentParser, Namespace
@@ -157,6 +158,13 @@ class OptionTests(SynchronousTestCase):
         expected = hashlib.sha256(b"https://h/f?a=1t8388608STANDARD").hexdigest()
         self.assertEqual(arguments.task_id, expected)
         self.assertFalse(SourceOptions(self.parse("--back-to-source", "never"), default_config()).is_asked)
+
+    def test_policy(self) -> None:
+        """A policy that the user types counts where a variable of the environment disables the source."""
+        self.patch(os, "environ", {**os.environ, "DFGET_DISABLE_BACK_TO_SOURCE": "true"})
+        self.assertEqual(SourceOptions(self.parse(), default_config()).policy, BackToSource.NEVER)
+        source = SourceOptions(self.parse("--back-to-source", "always"), default_config())
+        self.assertEqual(source.policy, BackToSource.ALWAYS)
 
     def test_no_url(self) -> None:
         """A task's ID names no source."""
