@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory, Protocol
@@ -115,10 +116,10 @@ class ObjectUploadTests(SourceCase):
 
     async def test_early_answer(self) -> None:
         """A storage that has an object before all of it was sent does not have it; the rest is not sent."""
-        port = self.reactor.listenTCP(0, Factory.forProtocol(Hasty), interface="127.0.0.1")
+        port = self.reactor.listenTCP(0, cast(Any, Factory.forProtocol(Hasty)), interface="127.0.0.1")
         self.addCleanup(port.stopListening)
         body = FileBody(io.BytesIO(bytes(_LONG)), _LONG, at_once)
-        upload = self.upload(f"http://127.0.0.1:{port.getHost().port}")
+        upload = self.upload(f"http://127.0.0.1:{cast(IPv4Address, port.getHost()).port}")
         error = await self.failure_of(Deferred.fromCoroutine(upload.put(body)))
         self.assertIsInstance(error, SourceUnavailable)
         self.assertIn(f"expected an answer after {_LONG} bytes, got 200 after {body.sent}", str(error))
