@@ -30,8 +30,12 @@ def add_origin_options(parser: ArgumentParser) -> None:
         ("--tag", "TEXT", "distinguishes tasks of the same URL; default: none"),
         ("--application", "TEXT", "distinguishes tasks of the same URL, too; default: none"),
         ("--revision", "TEXT", "the revision of a hub's repository; default: that of the hub, such as main for hf"),
-        ("--storage-region", "TEXT", "the region of an object storage, for --kind persistent; default: none"),
-        ("--storage-endpoint", "URL", "the address of an object storage, for --kind persistent; default: none"),
+        ("--storage-region", "TEXT", "the region of an object storage, for s3:// or --kind persistent; default: none"),
+        (
+            "--storage-endpoint",
+            "URL",
+            "the URL of an object storage, for s3:// or --kind persistent; default: none",
+        ),
         ("--content-for-calculating-task-id", "TEXT", "the text whose SHA-256 is the task ID; default: none"),
     ):
         parser.add_argument(option, metavar=value, help=purpose)
