@@ -1,6 +1,6 @@
 """
-Helpers that wait for Deferreds: until a count is zero, until all have fired, to the end in spite of a cancellation, or
-only as long as there is progress.
+Helpers that wait for Deferreds: until a count is zero, until all have fired, to the end in spite of a cancellation,
+only as long as there is progress, or for a lock that many wait for.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-__all__ = ["Ending", "add_deadline", "failures_of", "outlast"]
+__all__ = ["Ending", "FlatLock", "add_deadline", "failures_of", "outlast"]
 
 _T = TypeVar("_T")
 
@@ -52,6 +52,25 @@ class Ending:
             waiting, self._waiting = self._waiting, []
             for over in waiting:
                 over.callback(None)
+
+
+class FlatLock(DeferredLock):
+    """
+    A lock for any number of holders that release it at once. Twisted's calls the next holder from inside
+    :meth:`release`: some hundred that do not wait for anything then exceed Python's depth of calls, and the lock stays
+    locked.
+    """
+
+    _releases = 0
+
+    def release(self) -> None:
+        """Release the lock. Inside the release of the holder before, that is done when this one has returned."""
+        self._releases += 1
+        if self._releases > 1:
+            return
+        while self._releases:
+            super().release()
+            self._releases -= 1
 
 
 async def failures_of(deferreds: Iterable[Deferred[Any]]) -> list[Failure]:

@@ -9,7 +9,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.deferreds import Ending, add_deadline, failures_of, outlast
+from dragonfly_vortex.deferreds import Ending, FlatLock, add_deadline, failures_of, outlast
 
 
 class EndingTests(SynchronousTestCase):
@@ -62,6 +62,32 @@ class EndingTests(SynchronousTestCase):
         self.left.clear()
         self.ending.look()
         self.assertEqual(told, ["first", "second"])
+
+
+class FlatLockTests(SynchronousTestCase):
+    """A lock that many wait for."""
+
+    def test_many(self) -> None:
+        """Hundreds that release it at once hold it one after the other, and it is free then."""
+        lock, first = FlatLock(), Deferred[int]()
+        done: list[int] = []
+        holding = 0
+
+        async def hold(number: int) -> None:
+            nonlocal holding
+            async with lock:
+                holding += 1
+                self.assertEqual(holding, 1)
+                if not number:
+                    await first
+                holding -= 1
+                done.append(number)
+
+        holders = [Deferred.fromCoroutine(hold(number)) for number in range(600)]
+        first.callback(0)
+        for each in holders:
+            self.successResultOf(each)
+        self.assertEqual((done, lock.locked), ([*range(600)], False))
 
 
 class FailuresTests(SynchronousTestCase):

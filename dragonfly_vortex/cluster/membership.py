@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import grpc
 from dragonfly_api import scheduler_pb2
 from google.protobuf.message import Message
-from twisted.internet.defer import Deferred, DeferredLock, fail
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorThreads
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
@@ -27,7 +27,7 @@ from dragonfly_vortex.cluster.registration import Registration
 from dragonfly_vortex.cluster.requests import CandidateParent, TaskAnnouncement
 from dragonfly_vortex.cluster.schedulers import CONNECT_TIMEOUT, Host, Schedulers
 from dragonfly_vortex.config import Config, scheduler_tls
-from dragonfly_vortex.deferreds import failures_of
+from dragonfly_vortex.deferreds import FlatLock, failures_of
 from dragonfly_vortex.errors import ConfigError
 from dragonfly_vortex.host_stats import HostMeter, NetworkMeter
 from dragonfly_vortex.identity import new_peer_id
@@ -90,7 +90,7 @@ class Membership:
         self._pool: DaemonThreadPool | None = None
         self._is_checked = False  # whether schedulers have been asked once
         self._block_lists: BlockLists = {}
-        self._listing = DeferredLock()  # held while a scheduler lists its hosts
+        self._listing = FlatLock()  # held while a scheduler lists its hosts
         self._hosts: dict[str, tuple[float, dict[str, tuple[str, int]]]] = {}  # by scheduler, and since when
         self._early: list[Registration] = []
         self._registrations: set[Registration] = set()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IAddress, IListeningPort, IReactorTCP, IReactorThreads, IReactorTime
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
@@ -16,7 +16,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
-from dragonfly_vortex.deferreds import Ending
+from dragonfly_vortex.deferreds import Ending, FlatLock
 from dragonfly_vortex.interfaces import IServer
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.metrics.instruments import CONTENT_TYPE, Family, written
@@ -253,7 +253,7 @@ class _Page(Resource):
         self._reactor = reactor
         self._pool: DaemonThreadPool | None = None
         self._families = families
-        self._one_at_a_time = DeferredLock()  # a client that has disconnected meanwhile gets no page
+        self._one_at_a_time = FlatLock()  # a client that has disconnected meanwhile gets no page
 
     def start(self) -> None:
         """Be ready to collect."""

@@ -8,7 +8,7 @@ from typing import cast
 
 import grpc
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.internet.testing import EventLoggingObserver
@@ -174,6 +174,14 @@ class HostTests(MemberTestCase):
 
         while not await found():
             await deferLater(cast(IReactorTime, reactor), 0.05)
+
+    async def test_many_hosts(self) -> None:
+        """Hundreds of children are found by one question to the scheduler."""
+        scheduler = await self.scheduler()
+        membership = await self.member(self.config([scheduler]))
+        places = [membership.find_host(TASK_ID, f"child-{number}") for number in range(400)]
+        self.assertEqual(await gatherResults(places), [None] * 400)
+        self.assertEqual([method for method, _ in scheduler.calls].count("ListHosts"), 1)
 
     async def test_delete_host(self) -> None:
         """The host can leave for a while."""
