@@ -6,7 +6,7 @@ import sys
 
 from twisted.internet.task import react
 
-from dragonfly_vortex import DownloaderFactory, PieceError, default_config
+from dragonfly_vortex import DownloaderFactory, VortexError, default_config
 
 
 async def main(reactor, parent, task_id):
@@ -14,7 +14,7 @@ async def main(reactor, parent, task_id):
     try:
         content, offset, digest = await downloader.download_piece(parent, 0, "", task_id)
         print(len(content), "bytes at", offset, "with", digest)
-    except PieceError as error:
+    except (VortexError, ValueError) as error:
         sys.exit(str(error))
     finally:
         await downloader.stop()

@@ -53,7 +53,7 @@ async def main(reactor, path, port):
         store = OneFile(Path(path))
         factory = VortexServerFactory(store, settings, ConnectionRegistry(reactor))
         listening = await TCP4ServerEndpoint(reactor, int(port), interface="127.0.0.1").listen(factory)
-    except (CannotListenError, OSError, ValueError) as error:
+    except (CannotListenError, OSError, OverflowError, ValueError) as error:
         sys.exit(str(error).strip())
     print("serving", store.task_id, "\nserving Vortex on", listening.getHost(), flush=True)
     await Deferred()

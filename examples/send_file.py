@@ -33,7 +33,7 @@ async def main(reactor, path, where):
     try:
         os.stat(path)
         port = await serverFromString(reactor, where).listen(factory)
-    except (CannotListenError, OSError, ValueError) as error:
+    except (CannotListenError, OSError, OverflowError, ValueError) as error:
         sys.exit(str(error).strip())
     print("sending at", port.getHost(), flush=True)
     await Deferred()

@@ -27,7 +27,7 @@ async def main(reactor, directory, port):
     try:
         await store.start()
         listening = await TCP4ServerEndpoint(reactor, int(port), interface="127.0.0.1").listen(factory)
-    except (VortexError, CannotListenError, OSError, ValueError) as error:
+    except (VortexError, CannotListenError, OSError, OverflowError, ValueError) as error:
         sys.exit(str(error).strip())
     print("serving Vortex on", listening.getHost(), flush=True)
     await Deferred()

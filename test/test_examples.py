@@ -162,6 +162,19 @@ class ExamplesTests(SynchronousTestCase):
                 self.assertEqual((ran.returncode, ran.stdout), (1, ""), (name, arguments))
                 self.assertRegex(ran.stderr, rf"\A{expected}\n\Z")
 
+    def test_wrong_values(self) -> None:
+        """A port that is none and a task ID that Vortex cannot ask for end an example with one line, too."""
+        for expected, name, *arguments in (
+            ("expected a task ID of 64 bytes, got 1: 'x'", "fetch_piece", "127.0.0.1:1", "x"),
+            (".*expected an address HOST:PORT.*", "fetch_piece", "nonsense", "0" * 64),
+            (".*port must be 0-65535.*", "own_store", "file", "99999"),
+            (".*port must be 0-65535.*", "send_file", "file", "tcp:99999"),
+            (".*port must be 0-65535.*", "serve_storage", "data", "99999"),
+        ):
+            ran = self.run_it(name, *arguments)
+            self.assertEqual((ran.returncode, ran.stdout), (1, ""), name)
+            self.assertRegex(ran.stderr, rf"\A{expected}\n\Z")
+
     def test_no_parent(self) -> None:
         """Where no process listens, an example that fetches ends with one line."""
         with socket.socket() as free:
