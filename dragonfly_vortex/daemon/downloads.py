@@ -156,6 +156,16 @@ class Downloads:
         self._config = config
         self._forget_parents()
 
+    def see_end(self, ending: Deferred[None]) -> None:
+        """Have :meth:`stop` wait for something, which its callers end."""
+        self._ending.add(ending)
+
+        def forget(result: _T) -> _T:
+            self._ending.discard(ending)
+            return result
+
+        ending.addBoth(forget)
+
     async def stop(self) -> None:
         """Give up all downloads. What was committed stays in the storage."""
         self._is_stopped = True
@@ -216,18 +226,8 @@ class Downloads:
                 del self._running[key]  # a request that comes now begins it anew
 
         running = self._running[key] = SharedDownload(request, over)
-        self._see_end(running.run(lambda: self._record(request, running)))
+        self.see_end(running.run(lambda: self._record(request, running)))
         return running
-
-    def _see_end(self, ending: Deferred[None]) -> None:
-        """Have the peer's end wait for something."""
-        self._ending.add(ending)
-
-        def forget(result: _T) -> _T:
-            self._ending.discard(ending)
-            return result
-
-        ending.addBoth(forget)
 
     async def _record(self, request: TaskRequest, running: SharedDownload) -> StoredTask:
         """Fetch a task, and record the beginning and the end of that."""
@@ -394,4 +394,4 @@ class Downloads:
         """Have the next download make connections of its own."""
         parents, self._parents = self._parents, None
         if parents is not None:
-            self._see_end(parents.retire())
+            self.see_end(parents.retire())

@@ -39,6 +39,7 @@ from dragonfly_vortex.storage.failures import storage_failures
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.remover import remove_task
+from dragonfly_vortex.threads import STOP_TIMEOUT
 from dragonfly_vortex.wire import PieceKind
 
 if TYPE_CHECKING:
@@ -160,14 +161,17 @@ class LocalTasks:
 
         membership = self._downloads.membership
         announce = membership.hold_stored(task) if membership is not None else lambda: None
+        ended: Deferred[None] = Deferred()
         try:
             path = Content(self._store.directory)
             descriptor = await self._in_thread(lambda: path.open(task.kind, task.task_id))
             file = os.fdopen(descriptor, "rb")
+            self._downloads.see_end(ended)  # it gives up the upload, and the task is removed then
             try:
                 body = FileBody(file, task.content_length or 0, self._in_thread)
                 await self._downloads.sources.put_object(request.origin, request.credentials, body)
             finally:
+                ended.addTimeout(STOP_TIMEOUT, self._reactor).addErrback(lambda _: None)  # a disk may not answer
                 await self._in_thread(file.close)
         except BaseException:
             with suppress(NotStored):
@@ -177,6 +181,7 @@ class LocalTasks:
             raise
         finally:
             announce()
+            ended.callback(None)
 
     def get_task(self, kind: PieceKind, task_id: str) -> Deferred[tuple[StoredTask, bool]]:
         return Deferred.fromCoroutine(self._get_task(kind, task_id))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from msgspec.structs import replace
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import TestCase
 
@@ -11,9 +12,10 @@ from dragonfly_vortex.config import Config, StorageConfig
 from dragonfly_vortex.daemon.downloads import Downloads
 from dragonfly_vortex.daemon.peer_tasks import LocalTasks
 from dragonfly_vortex.errors import OutputExists
-from dragonfly_vortex.model import StoredTask
+from dragonfly_vortex.model import Credentials, Origin, StoredTask
 from dragonfly_vortex.rpc.peer_tasks import ImportRequest, OutputRequest
 from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin, hang
 from dragonfly_vortex.wire import PieceKind
 from test.rpc.local_peer import peer_reactor
 
@@ -34,7 +36,7 @@ class LocalTasksTests(TestCase):
         await store.start()
         self.addCleanup(store.stop)
         config = Config(storage=StorageConfig(dir=store.directory))
-        downloads = Downloads(config, peer_reactor, store)
+        downloads = self.downloads = Downloads(config, peer_reactor, store)
         self.addCleanup(downloads.stop)
         self.tasks = LocalTasks(config, peer_reactor, store, downloads)
         self.output = self.directory / "output"
@@ -69,6 +71,22 @@ class LocalTasksTests(TestCase):
         with self.assertRaises(CancelledError):
             self.tasks._put_output(task, output, "", look)
         self.assertEqual([path.name for path in self.directory.iterdir() if path.is_file()], ["file"])
+
+    async def test_stop_while_uploading(self) -> None:
+        """A persistent task whose object is not made because the peer stops does not stay in the storage."""
+        storage = ScriptedOrigin(b"", script=[hang])
+        storage.start(peer_reactor)
+        self.addCleanup(storage.stop)
+        origin = Origin(url="s3://bucket/key", region="region", endpoint=storage.url(""))
+        credentials = Credentials(access_key_id="key", access_key_secret="secret")
+        uploading = self.tasks.import_file(
+            replace(self.request, kind=PieceKind.PERSISTENT, origin=origin, credentials=credentials)
+        )
+        await storage.until_asked(1)
+        self.assertEqual(len(await self.tasks.list_tasks(PieceKind.PERSISTENT)), 1)
+        await self.downloads.stop()
+        self.assertEqual(await self.tasks.list_tasks(PieceKind.PERSISTENT), [])
+        await self.assertFailure(uploading, CancelledError)
 
     async def test_cancelled_import(self) -> None:
         """An import that is given up ends, and leaves nothing in the storage."""
