@@ -230,18 +230,29 @@ class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
         clock = IReactorTime(peer.reactor)
         said: dict[str, str] = {}  # by parent; empty for one that has not answered yet
         lacking: set[str] = set()
-        began = clock.seconds()
-        async with aclosing(aiter(download)) as events:  # closed, so that no later events are kept for it
-            async for event in events:
-                if isinstance(event, (LayoutFound, PieceKept, DownloadFailed)):
-                    return
-                _note(event, said, lacking)
-                may_come = lacking != said.keys() or is_configured(peer.config)
-                waits = clock.seconds() - began < self._retry and may_come
-                if said and all(said.values()) and not waits:
-                    self._absent[path] = "; ".join(said.values())
-                    download.close()
-                    return
+
+        def look() -> bool:
+            """End the download where nothing can be had, and nothing is waited for any more; return whether it was."""
+            may_come = lacking != said.keys() or is_configured(peer.config)
+            if not said or not all(said.values()) or (waiting.active() and may_come):
+                return False
+            if self._reads[path]:
+                self._absent[path] = "; ".join(said.values())
+            download.close()
+            return True
+
+        waiting = clock.callLater(self._retry, look)
+        try:
+            async with aclosing(aiter(download)) as events:  # closed, so that no later events are kept for it
+                async for event in events:
+                    if isinstance(event, (LayoutFound, PieceKept, DownloadFailed)):
+                        return
+                    _note(event, said, lacking)
+                    if look():
+                        return
+        finally:
+            if waiting.active():
+                waiting.cancel()
 
 
 def _note(event: DownloadEvent, said: dict[str, str], lacking: set[str]) -> None:
