@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
-__all__ = ["Ending", "FlatLock", "add_deadline", "failures_of", "outlast"]
+__all__ = ["Ending", "FlatLock", "FlatSemaphore", "add_deadline", "failures_of", "outlast"]
 
 _T = TypeVar("_T")
 
@@ -54,23 +54,31 @@ class Ending:
                 over.callback(None)
 
 
-class FlatLock(DeferredLock):
+class _Flat:
     """
-    A lock for any number of holders that release it at once. Twisted's calls the next holder from inside
-    :meth:`release`: some hundred that do not wait for anything then exceed Python's depth of calls, and the lock stays
-    locked.
+    Releases to any number of holders that release at once. Twisted's :meth:`release` calls the next holder from inside
+    itself: some hundred that do not wait for anything then exceed Python's depth of calls, and nothing is released any
+    more.
     """
 
     _releases = 0
 
     def release(self) -> None:
-        """Release the lock. Inside the release of the holder before, that is done when this one has returned."""
+        """Release. Inside the release of the holder before, that is done when this one has returned."""
         self._releases += 1
         if self._releases > 1:
             return
         while self._releases:
-            super().release()
+            super().release()  # type: ignore[misc] # that of the class beside this one
             self._releases -= 1
+
+
+class FlatLock(_Flat, DeferredLock):
+    """A :class:`DeferredLock` for which any number may wait."""
+
+
+class FlatSemaphore(_Flat, DeferredSemaphore):
+    """A :class:`DeferredSemaphore` for which any number may wait."""
 
 
 async def failures_of(deferreds: Iterable[Deferred[Any]]) -> list[Failure]:

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import IO
 
 from msgspec import Struct
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from dragonfly_vortex.deferreds import outlast
+from dragonfly_vortex.deferreds import FlatLock, outlast
 from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import PieceRefused, SinkFailed
 from dragonfly_vortex.events import PieceUnderWay
@@ -111,7 +111,7 @@ class Requests:
         self._on_answer = on_answer
         self._is_whole_verified = is_whole_verified
         self._under_way: dict[Request, _UnderWay] = {}
-        self._copying = DeferredLock()  # held while a thread writes to the target
+        self._copying = FlatLock()  # held while a thread writes to the target
         self._lost: set[Request] = set()  # those that have been cancelled as another download fetches the piece
         self._quiet: Deferred[None] | None = None  # fires when nothing is under way
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import cast
 
 from msgspec import Struct
-from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore, fail
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import (
     ConnectError,
     ConnectionDone,
@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.address import CONNECT_TIMEOUT
-from dragonfly_vortex.deferreds import Ending, add_deadline
+from dragonfly_vortex.deferreds import Ending, FlatSemaphore, add_deadline
 from dragonfly_vortex.errors import CertificateRejected, LocalProtocolError, ParentUnreachable, PieceTimeout, PoolClosed
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IClient
 from dragonfly_vortex.model import DownloadPieceResponse, piece_id
@@ -85,7 +85,7 @@ class TCPClient:
         self._factory = VortexClientFactory(address, settings, self._connection_ended)
         self._idle_timeout = idle_timeout
         self._connect_timeout = connect_timeout
-        self._places = DeferredSemaphore(connections_per_address)
+        self._places = FlatSemaphore(connections_per_address)
         self._open: dict[VortexClientProtocol, float | None] = {}  # when each has had its last piece, None: none yet
         self._kept: OrderedDict[VortexClientProtocol, _Kept] = OrderedDict()  # the longest idle first
         self._under_way: set[Deferred[DownloadPieceResponse]] = set()

@@ -473,6 +473,15 @@ class TCPClientTests(SynchronousTestCase):
         self.failureResultOf(self.ask(), PoolClosed)
         self.assertEqual(len(self.endpoint.connections), 2)
 
+    def test_stop_with_many_waiting(self) -> None:
+        """Any number of requests may wait when a client is stopped."""
+        self.client = self.make_client(connections_per_address=1)
+        self.endpoint.at_once = False
+        asked = [self.ask() for _ in range(1000)]
+        self.successResultOf(self.client.stop())
+        for each in asked:
+            self.failureResultOf(each, PoolClosed)
+
     def test_stop_while_connecting_and_waiting(self) -> None:
         """Stopping gives up connecting, and waiting requests do not begin."""
         self.client = self.make_client(connections_per_address=1)

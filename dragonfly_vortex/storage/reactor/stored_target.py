@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from msgspec.structs import replace
-from twisted.internet.defer import Deferred, DeferredLock, succeed
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from dragonfly_vortex.deferreds import FlatLock
 from dragonfly_vortex.digest import new_hash
 from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import PieceTakenOver, StorageFailure, VortexError
@@ -82,7 +83,7 @@ class StoredTarget:
         self._at_disk = at_disk
         self._subscribe = subscribe
         self._descriptor: int | None = None
-        self._order = DeferredLock()  # what changes rows is done in the order in which it was asked for
+        self._order = FlatLock()  # what changes rows is done in the order in which it was asked for
         self._waiting: list[tuple[PieceMetadata, Deferred[None]]] = []
         self._unwritten = 0  # bytes of the pieces that are to be committed
         self._piece_length = 0
