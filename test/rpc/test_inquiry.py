@@ -6,15 +6,14 @@ parent whose list ends early is asked again after longer and longer pauses.
 from __future__ import annotations
 
 import socket
-import time
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import grpc
 from dragonfly_api import common_pb2, dfdaemon_pb2
 from google.protobuf.message import Message
 from twisted.internet import reactor
-from twisted.internet.base import ReactorBase
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import capturedLogs, formatEvent
@@ -23,7 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.peer_exchange import PEERS_KEY, PORT_KEY, PeerExchange
 from dragonfly_vortex.rpc import inquiry
-from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
+from dragonfly_vortex.rpc.channel import Channel, GRPCSettings, IRPCReactor
 from dragonfly_vortex.rpc.inquiry import Announced, Inquiry, Patience
 from dragonfly_vortex.testing.pieces import TASK_ID
 from dragonfly_vortex.wire import PieceKind
@@ -217,15 +216,21 @@ class LayoutTests(_InquiryTests):
 
     async def test_stopped_before_it_is_heard(self) -> None:
         """A length that has arrived when the asking is stopped is not reported."""
-        parent = self.parent(says_and_waits(*_PIECES))
-        self.ask(parent.port)
-        queue = cast(ReactorBase, reactor).threadCallQueue
-        until = time.monotonic() + 60
-        while not queue and time.monotonic() < until:  # the reply waits while this thread is not in the reactor
-            time.sleep(0.001)
-        self.assertEqual(len(queue), 1)
-        self.stop()
-        await deferLater(_CLOCK, 0.01)
+        call = Channel.call
+        replies: list[bytes] = []
+
+        def stopped_by_the_reply(channel: Channel, *arguments: Any) -> Deferred[bytes]:
+            def stop(reply: bytes) -> bytes:
+                self.stop()
+                replies.append(reply)
+                return reply
+
+            return call(channel, *arguments).addCallback(stop)
+
+        self.patch(Channel, "call", stopped_by_the_reply)
+        self.ask(self.parent(says_and_waits(*_PIECES)).port)
+        while not replies:
+            await deferLater(_CLOCK, 0.01)
         self.assertEqual((self.told.layouts, self.told.ends), ([], []))
 
     async def test_no_stat(self) -> None:
