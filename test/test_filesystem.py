@@ -15,7 +15,7 @@ from typing import Any
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
-from dragonfly_vortex.config import default_config
+from dragonfly_vortex.config import MetricsConfig, UploadConfig, UploadServerConfig, default_config
 from dragonfly_vortex.config.model import DynconfigConfig
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
@@ -253,8 +253,13 @@ class AbsentTests(PeerTestCase):
         parent = await self.announcing_parent()
         file = self.directory / "dynconfig.yaml"
         file.write_text("scheduler:\n  addrs:\n  - 127.0.0.1:9\n")
-        config = replace(default_config(), dynconfig=DynconfigConfig(file=file))
-        filesystem = self.filesystem(parent, retry=3.0, config=config)
+        config = replace(
+            default_config(),
+            dynconfig=DynconfigConfig(file=file),
+            upload=UploadConfig(server=UploadServerConfig(ip="127.0.0.1", port=0)),
+            metrics=MetricsConfig(enable=False),
+        )
+        filesystem = self.filesystem(parent, retry=3.0, config=config, listen=[])
         start = time.monotonic()
         error = await self.assertFailure(deferToThread(filesystem.info, "0" * 64), FileNotFoundError)
         self.assertEqual(str(error), f"dragonfly://{'0' * 64}: parent {parent} does not have the task")
