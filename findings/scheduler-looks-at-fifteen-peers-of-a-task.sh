@@ -9,14 +9,10 @@
 set -euo pipefail
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
-cat >"$work/go.mod" <<'MOD'
-module show
-
-go 1.25.5
-
-require d7y.io/dragonfly/v2 v2.5.1
-MOD
-cat >"$work/show.go" <<'GO'
+cd "$work"
+go mod init show 2>/dev/null
+go get d7y.io/dragonfly/v2@v2.5.1 2>/dev/null
+cat >show.go <<'GO'
 package main
 
 import (
@@ -81,7 +77,6 @@ func main() {
 	fmt.Println("SEEN", offers(10, 200), offers(300, 200))
 }
 GO
-cd "$work"
 read -r few many < <(GOFLAGS=-mod=mod go run . 2>/dev/null | sed -n 's/^SEEN //p')
 grep -E 'd7y.io/(api|dragonfly)/v2 ' go.mod
 echo "offered the owner, of 200 tries: beside 10 failed peers $few, beside 300 failed peers $many"

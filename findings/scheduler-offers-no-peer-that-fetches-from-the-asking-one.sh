@@ -8,14 +8,10 @@
 set -euo pipefail
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
-cat >"$work/go.mod" <<'MOD'
-module show
-
-go 1.25.5
-
-require d7y.io/dragonfly/v2 v2.5.1
-MOD
-cat >"$work/show.go" <<'GO'
+cd "$work"
+go mod init show 2>/dev/null
+go get d7y.io/dragonfly/v2@v2.5.1 2>/dev/null
+cat >show.go <<'GO'
 package main
 
 import (
@@ -86,7 +82,6 @@ func main() {
 	fmt.Println("SEEN first asks after second has finished:", offer(first))
 }
 GO
-cd "$work"
 seen="$(GOFLAGS=-mod=mod go run . 2>/dev/null | sed -n 's/^SEEN //p')"
 grep -E 'd7y.io/(api|dragonfly)/v2 ' go.mod
 echo "$seen"
