@@ -106,7 +106,7 @@ class TaskContent:
         self._change()
 
     def _change(self) -> None:
-        """Something has come, or the end."""
+        """Something arrives, or the content ends."""
         changed, self._changed = self._changed, []
         for each in changed:
             self._wake(each)
@@ -138,7 +138,7 @@ class TaskContent:
 
     async def read_piece(self, start: int, end: int, drops: int) -> bytes:
         """
-        Read the bytes of one piece, when it has come.
+        Read the bytes of one piece as soon as it is there.
 
         :param start: the first byte.
         :param end: bytes from here on are left out.

@@ -143,7 +143,7 @@ class ParentTests(DownloadsTestCase):
         self.assertEqual({piece.content_length for piece in told}, {LENGTH})
 
     async def test_many_stored(self) -> None:
-        """The pieces of a complete task are told of in steps: the reactor does other things between them."""
+        """A complete task's pieces are announced in steps: the reactor does other things between them."""
         file = self.directory / "file"
         task = import_file(file, self.directory / "child", PieceKind.STANDARD, piece_length=LENGTH // 1000)
         told: list[ArrivedPiece] = []

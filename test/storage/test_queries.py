@@ -73,7 +73,7 @@ class QueryTests(CatalogCase):
         self.assertEqual(self.catalog.find_tasks("\udcff"), [])
 
     def test_digests(self) -> None:
-        """The digests of the sound pieces are told, and those of a task that has all of them and nothing else."""
+        """The digests of the sound pieces are reported, and those of the whole where no piece is missing or damaged."""
         key = (TASK.kind, TASK.task_id)
         self.assertEqual((self.catalog.sound_digests(*key), self.catalog.digests_of_whole(*key)), ({}, None))
         self.catalog.put_task(TASK, [FIRST, LAST])

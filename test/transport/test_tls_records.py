@@ -87,7 +87,7 @@ class RecordsTests(SynchronousTestCase):
             self.assertEqual(decrypt(receiver, encrypt(sender, content)), (content, None))
 
     def test_in_parts(self) -> None:
-        """A part of a record is kept until its rest has come."""
+        """A part of a record is kept until its rest arrives."""
         for sender, receiver in self.ways():
             content = os.urandom(100 * KIB)
             records = bytes(encrypt(sender, content))
@@ -124,7 +124,7 @@ class RecordsTests(SynchronousTestCase):
         self.assertIn("bad record mac", str(error))
 
     def test_end(self) -> None:
-        """The end of what the other side sends is told behind its last content."""
+        """The end of what the other side sends is reported after its last content."""
         records = bytes(encrypt(self.server, b"last"))
         self.server.shutdown()
         content, error = decrypt(self.client, records + self.server.bio_read(RECORD))
