@@ -144,7 +144,6 @@ class OutcomeTests(SynchronousTestCase):
         """A run in which nothing passed is a failure, however many passed in the others."""
         self.assertEqual(total([Outcome(passed=3), Outcome()]), Outcome(passed=3, failed=1))
 
-
     def test_cut_off(self) -> None:
         """A run that the script ended has failed, whatever trial wrote."""
         outcome = outcome_of("PASSED (successes=2)\ncut off: by the time limit of 30m\n")
