@@ -60,7 +60,9 @@ class ExitBySignal(Service):
         is left alone.
 
     A reactor that begins to run sets its own handler for SIGTERM. A signal that came between that and the next call of
-    ours would reach it. So the signal is blocked meanwhile: the kernel delivers it when our handler is set again.
+    ours would reach it. So the signal is blocked until then: the kernel delivers it when our handler is set again. It
+    is blocked from the start of this service on, because a thread inherits what is blocked, and the kernel gives a
+    signal to any thread that takes it. So this service is started before those that start threads.
 
     SIGINT that is not among the numbers keeps Twisted's handler, by which the process ends by that signal. Twisted
     calls it for each SIGINT, and logs a traceback for each one after the first: those are left out.
@@ -75,10 +77,10 @@ class ExitBySignal(Service):
 
     def startService(self) -> None:
         Service.startService(self)
-        # Once now, because the log says that the peer serves before the reactor runs. And once more, because a
-        # reactor sets its own handlers when it starts to run.
+        # Once now, for signals that are not blocked. And once more, because a reactor sets its own handlers when it
+        # starts to run.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _OF_REACTOR.intersection(self._numbers))
         self._install()
-        self._reactor.addSystemEventTrigger("before", "startup", self._block)
         self._reactor.callWhenRunning(self._install_again)
         if signal.SIGINT not in self._numbers:
             self._reactor.callWhenRunning(self._interrupt_once)
@@ -88,10 +90,6 @@ class ExitBySignal(Service):
         for number in self._numbers:
             if number in (signal.SIGTERM, signal.SIGINT) or signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, self._end)
-
-    def _block(self) -> None:
-        """The reactor sets its own handlers next."""
-        signal.pthread_sigmask(signal.SIG_BLOCK, _OF_REACTOR.intersection(self._numbers))
 
     def _install_again(self) -> None:
         """The reactor has set its own handlers."""

@@ -17,7 +17,7 @@ from test.certificates import Authority
 from test.processes import PROGRAMS, Child, Daemon, heed_signals, import_file, write_config
 
 PROGRAM = """
-import os, signal, sys
+import os, signal, sys, threading, time
 from twisted.internet import reactor
 from twisted.logger import globalLogBeginner, textFileLogObserver
 from dragonfly_vortex.daemon.signals import ExitBySignal
@@ -31,6 +31,16 @@ if sys.argv[1] == "before":
     os.kill(os.getpid(), number)
 elif sys.argv[1] == "starting":  # the reactor has set its own handlers, and has called nothing else yet
     reactor.addSystemEventTrigger("during", "startup", os.kill, os.getpid(), number)
+elif sys.argv[1] == "threaded":  # the same, and a thread of a service could take the signal
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+
+    def kill_and_wait():
+        os.kill(os.getpid(), number)
+        deadline = time.monotonic() + 0.3
+        while time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    reactor.addSystemEventTrigger("during", "startup", kill_and_wait)
 else:
     for each in sys.argv[2:]:
         reactor.callLater(0, os.kill, os.getpid(), int(each))
@@ -64,6 +74,10 @@ class ExitTests(SynchronousTestCase):
     def test_while_the_reactor_starts(self) -> None:
         """So does one that comes when the reactor has set its own handlers, and ours are not set again yet."""
         self.assertIn("asked to end by SIGTERM", self.run_and_end("starting", signal.SIGTERM))
+
+    def test_while_the_reactor_starts_beside_threads(self) -> None:
+        """So does one that the kernel could give to another thread then."""
+        self.assertIn("asked to end by SIGTERM", self.run_and_end("threaded", signal.SIGTERM))
 
     def test_interrupted_twice(self) -> None:
         """Another Control-C, also after SIGTERM, changes nothing and logs no traceback."""
