@@ -158,12 +158,12 @@ def _before_last(sizes: Sequence[float]) -> int:
 
 
 def draw(report: Report[Sample]) -> str:
-    """For each subject the median time and the most memory of each step by size, and the slopes."""
+    """For each subject the median time and most memory of each step, at the least and largest size, and the slopes."""
     loads = [each.load for each in report.samples]
     legend = (
-        "Processor time in ms, the median, and the MB by which memory grows, the most. Behind them the slopes of both"
-        f" up to the largest size, from one that is at most 1/{_FAR_ENOUGH} of it: 1 for linear growth, none where a"
-        f" figure is too small. The machine's load average was {min(loads):.1f} to {max(loads):.1f}."
+        "Median processor time in ms, and the MB by which memory grows. Slopes of both up to the largest size, from one"
+        f" that is at most 1/{_FAR_ENOUGH} of it: 1 is linear, none where a figure is too small. The load average was"
+        f" {min(loads):.1f} to {max(loads):.1f}."
     )
     parts = [report.origin, legend]
     for subject in SUBJECTS:
@@ -176,7 +176,7 @@ def draw(report: Report[Sample]) -> str:
                 for step, title in subject.steps.items()
                 if step in seen
             ]
-            parts.append(table([subject.title, *(f"{size:,}" for size in sizes), "slopes"], rows))
+            parts.append(table([subject.title, f"{sizes[0]:,}", f"{sizes[-1]:,}", "slopes"], rows))
     return "\n\n".join(parts)
 
 
@@ -187,7 +187,7 @@ def _row(title: str, samples: Sequence[Sample]) -> list[str]:
     memory = [max(each.grown for each in samples if each.size == size) for size in sizes]
     figures = [f"{time * 1e3:,.0f}, {grown / 1e6:.1f}" for time, grown in zip(times, memory, strict=True)]
     slopes = f"{_slope_text(sizes, times, _LEAST_TIME)}, {_slope_text(sizes, memory, _LEAST_MEMORY)}"
-    return [title, *figures, slopes]
+    return [title, figures[0], figures[-1], slopes]
 
 
 def _slope_text(sizes: Sequence[int], values: Sequence[float], least: float) -> str:

@@ -26,6 +26,9 @@ _COUNTS: dict[int, tuple[int, ...]] = {
 _QUICK_COUNTS: dict[int, tuple[int, ...]] = {4 * _MIB: (1, 4)}
 """Numbers of peers, by bytes of a piece; four times as many pieces take four times as long to simulate."""
 
+_SHOWN = (1, 8, 32, 128)
+"""The numbers of peers that the table has, beside the largest."""
+
 _NEIGHBOURS = 16
 """Peers that each child knows besides the first: a child of hundreds would not ask them all."""
 
@@ -48,14 +51,15 @@ def measure(run: Run) -> Iterator[Sample]:
 
 
 def draw(report: Report[Sample]) -> str:
-    """For each number of peers the time, and what the first has sent. The chart has the least time, too."""
+    """For some numbers of peers the time, and what the first has sent. The chart has all, and the least time."""
     samples = report.samples
+    most = max(each.peers for each in samples)
     lengths = sorted({each.piece_length for each in samples})
     head = ["N"]
     for piece_length in lengths:
         head += [f"{length(piece_length)}: N : 1", "sent by the first, copies"]
     rows = []
-    for peers in sorted({each.peers for each in samples}):
+    for peers in sorted({each.peers for each in samples}.intersection((*_SHOWN, most))):
         cells = [str(peers)]
         for piece_length in lengths:
             taken = [each for each in samples if (each.peers, each.piece_length) == (peers, piece_length)]
@@ -65,7 +69,6 @@ def draw(report: Report[Sample]) -> str:
             sent = median([each.first_sent for each in taken]) / taken[0].content_length
             cells += [f"{_times(samples, peers, piece_length):.2f}", f"{sent:.2f}"]
         rows.append(cells)
-    most = max(each.peers for each in samples)
     largest = [each for each in samples if each.peers == most]
     reached = all(_times(samples, most, each.piece_length) <= _MOST for each in largest)
     verdict = "reached" if reached else "**not reached**"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from benchmarks.benchmark import Report
-from benchmarks.contestants import GROUPS
 from benchmarks.figures import START_UP_LENGTH, Cell, Result, Sample, cells, others, results, scatter
 from benchmarks.text import length, spread_text, table
 
@@ -15,9 +14,9 @@ _COSTS = ("MB/s", "s/GB, parent", "s/GB, child", "MB, parent", "MB, child")
 
 
 def draw(report: Report[Sample]) -> str:
-    """The circumstances, the targets, a table for each group, and other shapes."""
+    """The circumstances, the targets, and other shapes. The chart has each contestant's figures."""
     found = cells(report.samples)
-    parts = [_circumstances(report, found), _results(results(report.samples)), _groups(report, found)]
+    parts = [_circumstances(report, found), _results(results(report.samples))]
     return "\n\n".join([*parts, *_other_shapes(report, found)])
 
 
@@ -55,7 +54,10 @@ def _shared_shape(report: Report[Sample]) -> tuple[int, int]:
 
 def _results(found: Sequence[Result]) -> str:
     head = ("", "target", "best by best", "median of the rounds")
-    legend = "*Whole command*: with the file's SHA-256; *pieces*: without it; both over TCP. Bold: not reached."
+    legend = (
+        "*Whole command*: with the file's SHA-256; *pieces*: without it; both over TCP. Start-up, the least time of a"
+        f" task of {length(START_UP_LENGTH)}, is subtracted everywhere. Bold: not reached."
+    )
     return f"### Targets\n\n{legend}\n\n{table(head, [list(_result(each)) for each in found])}"
 
 
@@ -68,23 +70,6 @@ def _result(result: Result) -> Iterator[str]:
     else:
         yield f"{result.of_minima:.2f}" if result.is_reached else f"**{result.of_minima:.2f}**"
     yield spread_text(result.of_rounds, ".2f")
-
-
-def _groups(report: Report[Sample], found: Sequence[Cell]) -> str:
-    """A line for each contestant, group by group: its rate and its start-up. The chart has the costs, too."""
-    rows = []
-    for group, heading in GROUPS.items():
-        mine = [
-            [entry.title, spread_text(cell.rate, ",.0f", 10**6), f"{cell.start_up:.2f}"]
-            for entry in report.entries
-            for cell in found
-            if (entry.group, entry.name) == (group, cell.contestant)
-            and (cell.piece_length, cell.concurrency) == _shared_shape(report)
-        ]
-        if mine:
-            rows += [[f"**{heading}**", "", ""], *mine]
-    legend = f"Start-up is the least time of a task of {length(START_UP_LENGTH)}, and subtracted everywhere."
-    return f"### All contestants\n\n{legend}\n\n{table(['', 'MB/s: median (least-most)', 'start-up, s'], rows)}"
 
 
 def _costs(cell: Cell) -> Iterator[str]:

@@ -99,8 +99,12 @@ def _take_turn(
 
 
 def draw(report: Report[Sample]) -> str:
-    """For each length of pieces the rate, and what it cost."""
-    samples = report.samples
+    """
+    For each length of pieces the rate, and what it cost. The report has other numbers of connections than the middle
+    one, which show the same.
+    """
+    counts = sorted({each.connections for each in report.samples})
+    samples = [each for each in report.samples if each.connections == counts[len(counts) // 2]]
     lengths = sorted({each.piece_length for each in samples}, reverse=True)
     head = ["workers", "connections"]
     for piece_length in lengths:

@@ -34,7 +34,7 @@ class GrowthTests(SynchronousTestCase):
             for size, grown, load in ((10, 1_000_000, 0.5), (100, 10_000_000, 2.0))
             for seconds in (size**2 / 100, size**2 / 50, size**2 / 200)
         ]
-        samples += [Sample(step="sparse", size=size, processor=0.001, grown=0, load=1.0) for size in (1, 10)]
+        samples += [Sample(step="sparse", size=size, processor=0.001, grown=0, load=1.0) for size in (1, 5, 10)]
         text = draw(report_of(samples))
         self.assertIn("load average was 0.5 to 2.0", text)
         self.assertIn("| 1,000, 1.0 | 100,000, 10.0 | **2.00**, 1.00 |", text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from benchmarks.workers import BENCHMARK, Sample, draw
@@ -33,6 +35,7 @@ class WorkersTests(SynchronousTestCase):
         self.assertTrue(all(each.seconds > 0 and each.processor_seconds > 0 for each in samples))
 
     def test_draw(self) -> None:
-        """For each length of pieces the best and the median rate, and the least cost."""
+        """For each length of pieces the best and the median rate, and the least cost, of the middle connections."""
         samples = [*(sample(1 << 20, seconds) for seconds in (1.0, 2.0, 4.0)), sample(1 << 16, 5.0)]
+        samples.append(dataclasses.replace(samples[0], connections=1))
         self.assertEqual(draw(report_of(samples)).splitlines()[4:], ["| 2 | 4 | 1000, 500 | 0.25 | 200, 200 | 1.25 |"])
