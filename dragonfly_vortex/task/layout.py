@@ -74,6 +74,16 @@ class VerifiedPiece(Struct, frozen=True, kw_only=True):
         same = (self.offset, self.length, self.digest) == (other.offset, other.length, other.digest)
         return same and bool(self.digest)
 
+    def differs(self, other: VerifiedPiece) -> bool:
+        """
+        Whether another piece certainly lies at another place or has another content. Digests of two algorithms do not
+        tell, nor does a piece without one.
+        """
+        if (self.offset, self.length) != (other.offset, other.length):
+            return True
+        algorithms = self.digest.partition(":")[0], other.digest.partition(":")[0]
+        return algorithms[0] == algorithms[1] and self.digest != other.digest
+
 
 class Layout:
     """

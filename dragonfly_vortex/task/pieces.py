@@ -69,6 +69,8 @@ class Pieces:
         """Bytes that came in vain, because another parent gave their piece first."""
         self.drops = 0
         """How often verified pieces have been forgotten."""
+        self.removed: set[tuple[int, VerifiedPiece]] = set()
+        """All pieces that were in the file and are not to be offered any more, with their numbers."""
         self._parents = parents
         self._timing = timing
         self._withdrawn: set[Request] = set()
@@ -107,8 +109,8 @@ class Pieces:
 
     def drop(self, numbers: list[int]) -> None:
         """Forget verified pieces: they are not to be offered any more, and to be fetched again."""
+        self.forget({number: self.layout.verified[number] for number in numbers})
         self.lose(numbers)
-        self._dropped += numbers
 
     def lose(self, numbers: list[int]) -> None:
         """Forget verified pieces that have not been offered: they are to be fetched again."""
@@ -117,9 +119,10 @@ class Pieces:
             self.choice.put_back(number)
         self.drops += bool(numbers)
 
-    def forget(self, numbers: Sequence[int]) -> None:
-        """Pieces that are in the file and were not counted as verified are not to be offered any more."""
-        self._dropped += numbers
+    def forget(self, pieces: Mapping[int, VerifiedPiece]) -> None:
+        """Record that pieces which are in the file are not to be offered any more."""
+        self.removed.update(pieces.items())
+        self._dropped += pieces
 
     def replace(self, there: Mapping[int, VerifiedPiece]) -> None:
         """
@@ -128,8 +131,10 @@ class Pieces:
         :param there: the pieces that are in the file by now.
         """
         verified = self.layout.verified
-        new = [number for number in there if number not in verified]
-        self.drop([n for n, piece in verified.items() if n not in there or not piece.is_like(there[n])])
+        new = {number: piece for number, piece in there.items() if number not in verified}
+        other = [n for n, piece in verified.items() if n not in there or not piece.is_like(there[n])]
+        self.removed.update((number, there[number]) for number in other if number in there)
+        self.drop(other)
         # A forged piece has the digest of the right one: the parent that sent what is there by now counts.
         others = [n for n, piece in verified.items() if piece.parent != there[n].parent]
         self.layout.drop(others)
@@ -283,8 +288,6 @@ class Comparison:
         """The pieces in the file that are not known to be as the parent gives them, by number."""
         self.confirmed: set[int] = set()
         """Numbers of the pieces of others that the parent describes in the same way."""
-        self.replaced: dict[int, VerifiedPiece] = {}
-        """The pieces that are fetched from the parent instead, by number."""
         self._pieces = pieces
         self._placed_for: int | None = None
         self._by_digest = by_digest
@@ -333,6 +336,4 @@ class Comparison:
 
     def _replace(self, numbers: Sequence[int]) -> None:
         """These pieces are to be fetched from the parent."""
-        for number in numbers:
-            self.replaced[number] = self.there.pop(number)
-        self._pieces.forget(numbers)
+        self._pieces.forget({number: self.there.pop(number) for number in numbers})

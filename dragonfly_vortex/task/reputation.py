@@ -116,7 +116,7 @@ class Trust:
     def _compare(self, piece: VerifiedPiece, number: int) -> None:
         """Record that two parents name different digests for one piece."""
         first = self._named.setdefault(number, piece)
-        if first.parent != piece.parent and first.digest and piece.digest and first.digest != piece.digest:
+        if first.parent != piece.parent and first.differs(piece):
             self.disagreements.setdefault(
                 piece.parent, f"its piece {number} has the digest {piece.digest}, that of {first.parent} {first.digest}"
             )

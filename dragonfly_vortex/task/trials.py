@@ -58,7 +58,7 @@ class Trials:
         self._candidates: list[tuple[str, bool, int]] = []
         self._most = end_disputed_at
         self._confirmed: set[int] = set()
-        self._replaced: dict[tuple[str, int], VerifiedPiece] = {}
+        self._removed: set[tuple[int, VerifiedPiece]] = set()  # what has been in the file, of any plan
 
     def next(self, failure: TaskError) -> Plan | None:
         """
@@ -67,6 +67,7 @@ class Trials:
         :param failure: what it has failed with.
         """
         plan, comparison = self.plan, self.plan.comparison
+        self._removed |= plan.pieces.removed
         if comparison is None:
             self.failure = failure
             self.lies.update(
@@ -114,9 +115,9 @@ class Trials:
         :returns: the numbers of pieces that are in the file and are no part of it.
         """
         comparison = self.plan.comparison
+        self._removed |= self.plan.pieces.removed
         if comparison is not None:
-            self._learn(comparison)
-            self._replaced.update(((piece.parent, number), piece) for number, piece in comparison.there.items())
+            self._removed.update(comparison.there.items())
         self._name_senders(self.plan.layout.verified)
         for parent in self._together.parents.values():
             # The storage may know another piece length of a task of one piece, and be right.
@@ -133,7 +134,7 @@ class Trials:
         disagree about them, or because the whole is wrong and they are known from a liar alone.
         """
         there = self.plan.there
-        disputed = {n for (_, n), piece in self._replaced.items() if n in there and not piece.is_like(there[n])}
+        disputed = {n for n, piece in self._removed if n in there and not piece.is_like(there[n])}
         liars = self.lies if isinstance(self.failure, TaskDigestMismatch) else {}
         of_liars = {n for n, piece in there.items() if piece.parent in liars and n not in self._confirmed}
         return sorted(disputed | of_liars)
@@ -152,7 +153,7 @@ class Trials:
 
     def _fail(self, plan: Plan, comparison: Comparison, failure: TaskError) -> None:
         """Record a failed trial."""
-        self._learn(comparison)
+        self._confirmed |= comparison.confirmed
         (parent,) = plan.parents.values()
         is_certain = (
             plan.layout.content_length is not None
@@ -168,17 +169,12 @@ class Trials:
         elif plan.trust.got is not None and is_certain and not comparison.confirmed:
             self.lies[parent.address] = f"all pieces as it gives them have the digest {plan.trust.got}"
 
-    def _learn(self, comparison: Comparison) -> None:
-        """Take from a trial that has ended which pieces it was about."""
-        self._confirmed |= comparison.confirmed
-        self._replaced.update(((piece.parent, number), piece) for number, piece in comparison.replaced.items())
-
     def _name_senders(self, right: Mapping[int, VerifiedPiece]) -> None:
-        """Name the senders of pieces that have been replaced by others."""
-        wrong: dict[str, list[int]] = {}
-        for (sender, number), piece in self._replaced.items():
-            if sender != STORAGE and (number not in right or not piece.is_like(right[number])):
-                wrong.setdefault(sender, []).append(number)
+        """Name the senders of pieces that have been in the file and are not right."""
+        wrong: dict[str, set[int]] = {}
+        for number, piece in self._removed:
+            if piece.parent != STORAGE and (number not in right or piece.differs(right[number])):
+                wrong.setdefault(piece.parent, set()).add(number)
         self.lies.update(
             (sender, f"it sent {_named(sorted(numbers))} with other content") for sender, numbers in wrong.items()
         )

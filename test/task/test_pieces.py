@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.task.layout import VerifiedPiece
@@ -51,7 +52,10 @@ class PiecesTests(SynchronousTestCase):
         there = {number: VerifiedPiece(parent="b", length=10, digest="crc32:1") for number in (0, 1, 5)}
         for number in (0, 2):
             self.pieces.layout.verified[number] = VerifiedPiece(parent="a", length=10, digest="crc32:1")
+        self.pieces.layout.verified[1] = mine = VerifiedPiece(parent="a", length=10, digest="crc32:2")
         self.pieces.replace(there)
+        gone = {(1, mine), (2, replace(mine, digest="crc32:1")), (1, there[1]), (5, there[5])}
+        self.assertEqual(self.pieces.removed, gone)
         self.assertEqual((sorted(self.pieces.layout.verified), self.pieces.take_dropped()), ([0], [1, 2, 5]))
         self.assertEqual((self.pieces.layout.verified[0].parent, self.pieces.layout.verified_length), ("b", 10))
 
@@ -182,7 +186,8 @@ class ComparisonTests(SynchronousTestCase):
             self.begin(("b", there))
             self.pieces.settle(self.ask())
             self.comparison.compare(told)
-            self.assertEqual((self.pieces.take_dropped(), set(self.comparison.replaced)), ([0], {0}))
+            self.assertEqual(self.pieces.take_dropped(), [0])
+            self.assertEqual(self.pieces.removed, {(0, VerifiedPiece.of("b", there))})
             request = self.ask()
             self.assertEqual(request.number, 0)
             self.assertFalse(request.is_comparison)

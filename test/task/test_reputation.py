@@ -315,6 +315,8 @@ class MismatchTests(PlanTestCase):
         self.assertEqual((second.number, second.is_spare), (first.number, True))
         self.plan.judge(first, piece(first.number))
         self.plan.judge(second, piece(first.number))
+        for digest in ("", f"sha256:{'0' * 64}"):  # they cannot be compared
+            self.plan.judge(second, replace(piece(first.number), digest=digest))
         self.assertEqual(self.plan.trust.disagreements, {})
         self.plan.judge(second, replace(piece(first.number), digest="crc32:9"))
         said = f"its piece {first.number} has the digest crc32:9, that of {first.parent} crc32:0"
