@@ -67,8 +67,8 @@ class DownloadTCPConfig:
 @section
 class DownloadServerConfig:
     """
-    The local door: a Unix socket for dfget, dfcache and dfctl on the same machine. Any program that can open the socket
-    can have the peer read and write files with the peer's own rights. See [Local door](local-door.md).
+    The [local door](local-door.md): a Unix socket for dfget, dfcache and dfctl. A program that can open it can have the
+    peer read and write files with the peer's rights.
     """
 
     socket_path: Path | None = field(
@@ -77,7 +77,7 @@ class DownloadServerConfig:
     )
     socket_mode: int = field(
         default=0o600,
-        metadata=setting(Mode(), "The rights on the socket. A program needs the right to write to it."),
+        metadata=setting(Mode(), "The rights on the socket. A program needs to write to it."),
     )
     socket_group: str | None = field(
         default=None,
@@ -121,8 +121,8 @@ class DownloadConfig:
         default=False,
         metadata=setting(
             FLAG,
-            "Fetch content from any address and port that a parent announces over gRPC. By default only from the host "
-            "by which the parent is known, at an announced port from 1024 on.",
+            "Fetch content from any address and port that a parent announces over gRPC; by default only from the "
+            "parent's own host, at an announced port from 1024 on.",
         ),
     )
     parents: tuple[ParentAddress, ...] = field(
@@ -138,8 +138,7 @@ class DownloadConfig:
         default=BackToSource.LAST_RESORT,
         metadata=setting(
             Choice(BackToSource),
-            "When the source of a task is asked for a piece that no other parent has. See [A "
-            "source](download.md#a-source).",
+            "When [the source of a task](download.md#a-source) is asked for a piece that no other parent has.",
         ),
     )
     concurrent_task_count: int = field(
@@ -155,8 +154,8 @@ class DownloadConfig:
 @section
 class TLSConfig:
     """
-    TLS, off by default: files in PEM for both sides and both transports, where `upload.server` and `upload.client` name
-    no others. See [TLS](tls.md).
+    [TLS](tls.md), off by default: files in PEM for both sides and both transports, where `upload.server` and
+    `upload.client` name no others.
     """
 
     cert: Path | None = field(
@@ -180,7 +179,7 @@ class TLSConfig:
 class UploadServerConfig(TLSConfig):
     """
     The gRPC door, and this peer's TLS as a parent, on both doors: a certificate with its key turns it on. What is left
-    out is taken from `tls`, certificate and key together.
+    out is taken from `tls`.
     """
 
     ip: str = field(
@@ -196,8 +195,7 @@ class UploadServerConfig(TLSConfig):
 @section
 class UploadClientConfig(TLSConfig):
     """
-    This peer's TLS as a child, with parents that speak it. What is left out is taken from `tls`, certificate and key
-    together.
+    This peer's TLS as a child. What is left out is taken from `tls`; certificate and key go together.
     """
 
 
@@ -240,8 +238,8 @@ class KeepaliveConfig:
 @section
 class StorageTCPConfig:
     """
-    The listening socket, and the connections of children. The socket options hold for connections to parents, too
-    ([measured](tuning.md#sockets)).
+    The listening socket, and the connections of children. The [socket options](tuning.md#sockets) hold for connections
+    to parents, too.
     """
 
     port: int = field(
@@ -267,8 +265,7 @@ class StorageTCPConfig:
         metadata=setting(
             Whole(minimum=1, maximum=1_000_000),
             "The most open connections. One more closes the one that was idle longest; if all are busy, it waits."
-            " An address has at most half of what the others leave; its next ones close an idle one of its own, or"
-            " wait.",
+            " The same holds for an address, which has at most half of what the others leave.",
         ),
     )
     nodelay: bool = field(
@@ -314,8 +311,7 @@ class StorageServerConfig:
         default=1,
         metadata=setting(
             Whole(minimum=1, maximum=256),
-            "Processes that serve by Vortex, each with its part of the connections and of the bandwidth; 1: the main "
-            "process itself. See [More than one core](tuning.md#more-than-one-core).",
+            "[Processes that serve by Vortex](tuning.md#more-than-one-core); 1: the main process itself.",
         ),
     )
     tcp: StorageTCPConfig = field(default_factory=StorageTCPConfig)
@@ -327,7 +323,7 @@ class StorageConfig:
 
     dir: Path = field(
         default=Path("dfvortex-data"),
-        metadata=setting(Directory(), "The directory for content and metadata, which are kept over restarts."),
+        metadata=setting(Directory(), "The directory for content and metadata."),
     )
     server: StorageServerConfig = field(default_factory=StorageServerConfig)
 
@@ -359,7 +355,7 @@ class GCPolicyConfig:
         metadata=setting(
             Size(minimum=0, maximum=2**63 - 1),
             "The room for the storage's content, in bytes on the disk: no download may need more, and the two keys "
-            "below are parts of it. 0: the whole disk, with what others have there.",
+            "below are parts of it. 0: the whole disk.",
         ),
     )
     disk_high_threshold_percent: int = field(
@@ -368,13 +364,13 @@ class GCPolicyConfig:
     )
     disk_low_threshold_percent: int = field(
         default=60,
-        metadata=setting(_PERCENT, "The part of the room down to which they are removed then."),
+        metadata=setting(_PERCENT, "The part of the room down to which they are removed."),
     )
 
 
 @section
 class GCConfig:
-    """The removal of tasks that are not used, and of what killed processes have left. See [Space](space.md)."""
+    """The [removal](space.md) of tasks that are not used, and of what killed processes have left."""
 
     enable: bool = field(
         default=True,
@@ -385,6 +381,6 @@ class GCConfig:
     )
     interval: float = field(
         default=900.0,
-        metadata=setting(Duration(minimum=1), "How often that is done; for the first time so long after the start."),
+        metadata=setting(Duration(minimum=1), "How often that is done, for the first time after the start."),
     )
     policy: GCPolicyConfig = field(default_factory=GCPolicyConfig)

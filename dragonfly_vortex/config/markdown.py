@@ -30,27 +30,25 @@ _HEAD = """\
 
 <!-- Written by `python -m dragonfly_vortex.config` from the fields in dragonfly_vortex/config/: change them there. -->
 
-One YAML file, at most 256 KiB of UTF-8. Every key is optional. A wrong value, or a misspelt key of ours, is an error
-of one line:
+One YAML file, at most 256 KiB of UTF-8. Every key is optional. A wrong value, or a misspelt key, is an error of one
+line:
 
 ```
 tap.yaml:9: download.piece_timout: unknown key (did you mean piece_timeout?); expected one of protocol, ...
 ```
 
-Below, each key has its default and what is allowed.
+Each key has its default, then what is allowed.
 
-- A key may be written as in the reference (`pieceTimeout` for `piece_timeout`). A key of
-  ours that is there twice is an error.
-- A **duration** is numbers with units (`300s`, `5m`, `1h30m`, `0.5s`), or a plain number of seconds; more than 0, and
-  at most `1y` unless a key says otherwise. Units: `ns`, `us` or `µs`, `ms`, `s`, `m`, `h`, `d`, `w`, `M` (30.44 days),
-  `y` (365.25 days), and their names.
-- A **size** is a number with a unit (`50GB`, `4MiB`, `1.5G`, `.5MB`), or of bytes. `K` and `KB` are 1000 bytes, `Ki`
-  and `KiB` 1024; likewise `M`, `G`, `T`, `P`, in any case. Fractions of a byte are dropped.
-- **Booleans** are `true` and `false`; `on`, `off`, `yes` and `no` are text. **Integers** are decimal, hexadecimal
-  (`0x10`), octal (`0o17`) or binary (`0b11`); `010`, `1_000`, `4:05` and what is quoted are text.
+- A key may be written as in the reference (`pieceTimeout`). A key of ours that is there twice is an error.
+- A **duration** is numbers with units (`300s`, `1h30m`, `0.5s`), or a plain number of seconds; more than 0, and at most
+  `1y` unless a key says otherwise. Units: `ns`, `us` or `µs`, `ms`, `s`, `m`, `h`, `d`, `w`, `M` (30.44 days), `y`
+  (365.25 days), and their names.
+- A **size** is a number with a unit (`50GB`, `4MiB`, `.5MB`), or of bytes. `K` and `KB` are 1000 bytes, `Ki` and `KiB`
+  1024; likewise `M`, `G`, `T`, `P`, in any case.
+- **Booleans** are `true` and `false`. **Integers** are decimal, hexadecimal (`0x10`), octal (`0o17`) or binary
+  (`0b11`). `on`, `off`, `yes`, `no`, `010`, `1_000`, `4:05` and what is quoted are text.
 - A **path** is absolute or relative to the file. A **port** is 0 to 65535; 0 takes a free one.
-- Values are read as the reference reads them, but it refuses a plain number of seconds and skips merge keys (`<<`).
-  Tags (`!name`) are refused here.
+- The reference refuses a plain number of seconds, and skips merge keys (`<<`). Tags (`!name`) are refused here.
 - Two ports of a peer ({ports}, `metrics.server.port`,
   `health.server.port`) must differ, unless they are 0 or their addresses do not overlap.
 """
@@ -63,10 +61,9 @@ The reference's configuration loads as it is. Its keys mean the same, and {moved
 - **Not yet used**: {later}. What is below them is not used either.
 - **Never used**: {never}.
 
-One warning in the daemon's log names the keys of a file that are not used, and unknown keys, which are skipped in the
-reference's sections and at the top level. Unknown keys are an error in our own sections ({ours}), if they are very near
-to a name that only we have, such as `piece_timout`, and at the top level if they are very near to any name that is used
-here, such as `storge`.
+One warning in the daemon's log names the keys that are not used, and unknown keys of the reference's sections and of
+the top level. An unknown key is an error in our own sections ({ours}), and where it is very near to a name that only we
+have, such as `piece_timout`, or at the top level to any name that is used here, such as `storge`.
 
 A warning names what is used for a value that cannot hold here: {replaced}; for a size or duration below
 the least that is allowed the default; above the most, the most. In our own keys this is an error.
@@ -124,7 +121,8 @@ def _sections(section: type[Any], path: str) -> Iterator[str]:
 
 def _row(key: str, setting: Setting, default: Any) -> str:
     """Write one key. The head of the page says how a value of its kind is written."""
-    shown = f"omitted: {setting.omitted}" if default is None else f"`{setting.kind.show(default)}`"
+    omitted = "none" if setting.omitted == "none" else f"omitted: {setting.omitted}"
+    shown = omitted if default is None else f"`{setting.kind.show(default)}`"
     allowed = setting.kind.allowed
     for pattern, instead in _SHORTER:
         allowed = re.sub(pattern, instead, allowed)

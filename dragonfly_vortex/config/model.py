@@ -87,7 +87,7 @@ class HostConfig:
 
 @section
 class MetricsServerConfig:
-    """The page's address and port; it is served over HTTP at `/metrics`."""
+    """Where the page is served, over HTTP at `/metrics`."""
 
     ip: str = field(
         default="0.0.0.0",
@@ -101,7 +101,7 @@ class MetricsServerConfig:
 
 @section
 class StatusConfig:
-    """The status page, at `/` of the same port. See [Status page](status-page.md)."""
+    """The [status page](status-page.md), at `/` of the same port."""
 
     enable: bool = field(
         default=True,
@@ -111,8 +111,7 @@ class StatusConfig:
         default=False,
         metadata=setting(
             FLAG,
-            "Show it to browsers on other machines, too. It names tasks, their URLs and the addresses of peers, to all "
-            "who reach the port.",
+            "Show it, with tasks, their URLs and addresses of peers, to all who reach the port.",
         ),
     )
     hosts: tuple[str, ...] = field(
@@ -129,7 +128,7 @@ class StatusConfig:
 
 @section
 class MetricsConfig:
-    """Counters and gauges for Prometheus. See [Metrics](metrics.md)."""
+    """[Metrics](metrics.md) for Prometheus."""
 
     enable: bool = field(
         default=True,
@@ -141,7 +140,7 @@ class MetricsConfig:
 
 @section
 class HealthServerConfig:
-    """The address and port of the pages; they are served over HTTP at `/healthy` and `/readiness`."""
+    """Where the pages are served, over HTTP at `/healthy` and `/readiness`."""
 
     ip: str = field(
         default="0.0.0.0",
@@ -160,7 +159,7 @@ class HealthServerConfig:
 
 @section
 class HealthConfig:
-    """Pages for the probes of a supervisor. See [Health](health.md)."""
+    """[Pages for the probes](health.md) of a supervisor."""
 
     enable: bool = field(
         default=True,
@@ -183,7 +182,7 @@ class LogFormat(enum.Enum):
 
 @section
 class LogConfig:
-    """The log of `twistd dfvortex`. See [Log](log.md)."""
+    """The [log](log.md) of `twistd dfvortex`."""
 
     format: LogFormat = field(
         default=LogFormat.TEXT,
@@ -205,9 +204,8 @@ class LogConfig:
 @section
 class DiscoveryConfig:
     """
-    How peers find each other: in the local network by DNS-SD, and by an exchange of their addresses. See
-    [Peers of the local network](negotiation.md#peers-of-the-local-network) and
-    [Peers that other peers know](negotiation.md#peers-that-other-peers-know).
+    How peers find each other: [in the local network](negotiation.md#peers-of-the-local-network) by DNS-SD, and by an
+    [exchange of their addresses](negotiation.md#peers-that-other-peers-know).
     """
 
     enable: bool = field(
@@ -222,8 +220,8 @@ class DiscoveryConfig:
         default=False,
         metadata=setting(
             FLAG,
-            "Name to each child the other peers that ask for the same task. As a child, say where this peer serves, "
-            "and ask the peers that ask it, or that a parent names.",
+            "Name to each child the other peers of the same task. As a child, say where this peer serves, and ask the "
+            "peers that ask it, or that a parent names.",
         ),
     )
 
@@ -231,16 +229,15 @@ class DiscoveryConfig:
 @section
 class SchedulerConfig:
     """
-    The schedulers of a Dragonfly cluster. Without `addrs`, and without `dynconfig.file`, this peer is in no cluster,
-    and the rest of this section is not used. See [Cluster](cluster.md).
+    The schedulers of a Dragonfly [cluster](cluster.md). Without `addrs` and `dynconfig.file` this peer is in no
+    cluster, and the rest of this section is not used.
     """
 
     addrs: tuple[str, ...] = field(
         default_factory=tuple,
         metadata=setting(
             ListOf(AddressAndPort()),
-            "The schedulers. A task belongs to one of them, chosen by consistent hashing as in the reference. Not in "
-            "`dfdaemon.yaml`: there the schedulers are in the file of `dynconfig.file`.",
+            "The schedulers. A `dfdaemon.yaml` has them in the file of `dynconfig.file`.",
             omitted="none",
             nullable=True,
         ),
@@ -255,8 +252,7 @@ class SchedulerConfig:
         default=10.0,
         metadata=setting(
             Duration(),
-            "How long a scheduler may take to offer parents before another one is asked. More than 10s, such as the "
-            "reference's 3h, counts as 10s.",
+            "How long a scheduler may take to offer parents before another one is asked. More than 10s counts as 10s.",
         ),
     )
     max_schedule_count: int = field(
@@ -277,8 +273,8 @@ class SchedulerConfig:
     ca_cert: Path | None = field(
         default=None,
         metadata=file_setting(
-            "The authorities trusted to sign a scheduler's certificate. With them, `cert` and `key`, schedulers are "
-            "spoken to with TLS."
+            "The authorities trusted to sign a scheduler's certificate. With all three, schedulers are spoken to with "
+            "TLS."
         ),
     )
 
@@ -286,15 +282,15 @@ class SchedulerConfig:
 @section
 class DynconfigConfig:
     """
-    The file with the addresses of the schedulers, as the reference has it: `scheduler.addrs`, a list of addresses with
-    ports, or else `scheduler.addr`, a name with a port that stands for all addresses that it has.
+    The reference's file with the addresses of the schedulers: `scheduler.addrs`, a list of addresses with ports, or
+    else `scheduler.addr`, a name with a port, for all its addresses.
     """
 
     file: Path | None = field(
         default=None,
         metadata=setting(
             File(),
-            "The file. `twistd dfvortex --dynconfig FILE` names it, too, as in the reference.",
+            "The file. `twistd dfvortex --dynconfig FILE` names it, too.",
             omitted="none",
             nullable=True,
         ),
@@ -308,8 +304,8 @@ class DynconfigConfig:
 @section
 class SeedPeerConfig:
     """
-    A seed downloads tasks for others: any client of the gRPC door, such as a scheduler, can have it fetch a URL and
-    delete a task. See [Seed](local-door.md#seed).
+    A [seed](local-door.md#seed) downloads tasks for others: any client of the gRPC door, such as a scheduler, can have
+    it fetch a URL and delete a task.
     """
 
     enable: bool = field(
@@ -353,8 +349,8 @@ class Config:
         default=7.0,
         metadata=setting(
             Duration(),
-            "How long pieces under way may take when the peer ends; the rest is aborted. Workers can take 2 s longer. "
-            "Containers are killed after 10 s by default.",
+            "How long pieces under way may take when the peer ends; workers can take 2 s longer. Containers are killed "
+            "after 10 s by default.",
         ),
     )
 
