@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,7 +17,6 @@ from dragonfly_vortex.wire import (
     PacketReader,
     PieceContent,
     PieceKind,
-    PieceMetadata,
     PieceRequest,
     Role,
     TrafficType,
@@ -137,22 +135,6 @@ class ExampleTests(SynchronousTestCase):
         self.assertEqual(Vortex.from_bytes(deployed[:-5]).to_bytes(), deployed[:-5])
         self.assertEqual(Vortex.from_bytes(specified).to_bytes(), specified)
         self.assertEqual(len(deployed), len(specified))
-
-
-class ProgramTests(SynchronousTestCase):
-    """The program in the document does what it says."""
-
-    def test_reads(self) -> None:
-        """It asks for a piece, and hears what comes."""
-        (program,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
-        names: dict[str, Any] = {}
-        exec(program, names)
-        request = Vortex.from_bytes(names["to_send"])
-        metadata = PieceMetadata(number=0, offset=0, length=5, digest="crc32:907060870")
-        reply = PieceContent(packet_id=request.packet_id, kind=PieceKind.STANDARD, metadata=metadata)
-        names["data_received"](reply.to_bytes())
-        names["data_received"](b"hello")
-        self.assertEqual(names["heard"], [reply, ContentReceived(b"hello"), ContentFinished()])
 
 
 class TableTests(SynchronousTestCase):
