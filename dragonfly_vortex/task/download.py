@@ -208,7 +208,7 @@ class TaskDownload:
     def rarest_parents(self) -> int | None:
         """How many parents have the piece that was chosen last; None where it is in no swarm. For any thread."""
         fetcher = self._fetcher
-        return None if fetcher is None else fetcher.plan.choice.swarm.rarest_parents
+        return None if fetcher is None else fetcher.plan.pieces.swarm.rarest_parents
 
     def under_way(self) -> list[PieceUnderWay]:
         """The requests without an answer, with the bytes that have come. Nothing is kept up to date between calls."""

@@ -225,7 +225,7 @@ class Fetcher:
         if waiting > _MOST_WAITING or self._target.is_behind:
             self.plan.timing.hold_back()
             return False
-        if self.plan.choice.is_in_swarm:
+        if self.plan.pieces.swarm.is_on:
             self.requests.report(self.plan.timing.progress)  # a piece of which something has arrived does not move
         request = self.plan.next_request()
         if request is None:
@@ -314,7 +314,7 @@ class Fetcher:
     def _record_in_plan(self, answer: Answer) -> None:
         """Record the outcome of a request in the plan."""
         request, result = answer.request, answer.result
-        if not self.plan.choice.is_under_way(request):
+        if not self.plan.numbers.is_under_way(request):
             return  # it was given up with the plan before this one
         if answer.is_given_up:
             self.plan.record_cancelled(request, answer.received)
@@ -359,7 +359,7 @@ class Fetcher:
                 self._source_version = result.source_version
                 self._target.keep_source_version(result.source_version)
             self._commits.commit(result, request.parent, answer.seconds)
-        elif is_verified or request.number in self.plan.choice.under_way:
+        elif is_verified or request.number in self.plan.numbers.under_way:
             return
         elif not isinstance(result, Claim) or result.is_ours:
             self._target.release(request.number)

@@ -18,7 +18,8 @@ from dragonfly_vortex.errors import PieceRefused
 from dragonfly_vortex.model import BackToSource
 from dragonfly_vortex.task.layout import Layout, VerifiedPiece, Wanted
 from dragonfly_vortex.task.parent_state import Parent
-from dragonfly_vortex.task.picker import Choice
+from dragonfly_vortex.task.picker import Picker
+from dragonfly_vortex.task.piece_numbers import PieceNumbers
 from dragonfly_vortex.task.source_choice import SourceChoice
 from dragonfly_vortex.task.swarm import Swarm
 from dragonfly_vortex.task.timing import Request, Timing
@@ -57,14 +58,19 @@ class Pieces:
         wanted: Wanted | None = None,
     ) -> None:
         self.layout = Layout(sources)
-        swarm = Swarm(parents, self.layout, timing, random, is_in_order=is_in_order)
+        """What is known of the task."""
+        self.swarm = Swarm(parents, self.layout, timing, random, is_in_order=is_in_order)
+        """Chooses where parents announce different pieces."""
         source = next((parent for parent in parents.values() if parent.is_source), None)
         self.source_choice: SourceChoice | None = None
         """Chooses what is asked of the source; None where there is no source."""
         if source is not None:
             reasons = Counter() if from_source is None else from_source
             self.source_choice = SourceChoice(source, parents, self.layout, timing, back_to_source, reasons)
-        self.choice = Choice(parents, self.layout, swarm, self.source_choice, wanted)
+        self.numbers = PieceNumbers(parents, self.layout, self.swarm, self.source_choice, wanted)
+        """Which pieces are free, and where the task ends."""
+        self.picker = Picker(parents, self.layout, self.numbers, self.swarm, self.source_choice)
+        """Chooses the next piece and its parent."""
         self.fetched_twice = 0
         """Bytes that came in vain, because another parent gave their piece first."""
         self.drops = 0
@@ -82,7 +88,7 @@ class Pieces:
     @property
     def are_all_there(self) -> bool:
         """Whether every piece up to the end is verified."""
-        end = self.choice.end
+        end = self.numbers.end
         return end is not None and self.layout.prefix >= end
 
     @property
@@ -91,7 +97,7 @@ class Pieces:
         known = self.layout.content_length
         if known is not None:
             return known
-        end, piece_length, verified = self.choice.end, self.layout.piece_length, self.layout.verified
+        end, piece_length, verified = self.numbers.end, self.layout.piece_length, self.layout.verified
         if end is None or piece_length is None or end - 1 not in verified:
             return None
         return (end - 1) * piece_length + verified[end - 1].length
@@ -102,9 +108,9 @@ class Pieces:
         if self.layout.short == number:
             # Only liars have sent pieces after the last one: from others they would have contradicted it.
             self.drop([later for later in self.layout.verified if later > number])
-        self.choice.forget(number)
-        self.choice.busy.discard(number)
-        for request in self.choice.under_way.get(number, ()):  # another copy of it
+        self.numbers.forget(number)
+        self.numbers.busy.discard(number)
+        for request in self.numbers.under_way.get(number, ()):  # another copy of it
             self._withdraw(request)
 
     def drop(self, numbers: list[int]) -> None:
@@ -116,7 +122,7 @@ class Pieces:
         """Forget verified pieces that have not been offered: they are to be fetched again."""
         self.layout.drop(numbers)
         for number in numbers:
-            self.choice.put_back(number)
+            self.numbers.put_back(number)
         self.drops += bool(numbers)
 
     def forget(self, pieces: Mapping[int, VerifiedPiece]) -> None:
@@ -152,7 +158,7 @@ class Pieces:
         for parent in self._parents.values():
             self.withdraw(parent)
         self.drop(list(self.layout.verified))
-        self.choice.start_anew()
+        self.numbers.start_anew()
         self.layout.piece_length = None
 
     # -- what is asked for ---------------------------------------------------------------------------------------------
@@ -163,7 +169,7 @@ class Pieces:
 
         :param compared: numbers of which only the digest is asked for.
         """
-        chosen = self.choice.next() or self.choice.better(may_fetch_twice=self.may_fetch_twice())
+        chosen = self.picker.next() or self.picker.better(may_fetch_twice=self.may_fetch_twice())
         if chosen is None:
             return None
         parent, number = chosen
@@ -173,23 +179,23 @@ class Pieces:
             parent=parent.address,
             number=number,
             round=parent.round,
-            is_spare=number in self.choice.under_way and not is_moved,
+            is_spare=number in self.numbers.under_way and not is_moved,
             is_comparison=number in compared,
             announced_length=announced_length,
         )
         parent.asked += 1
         parent.under_way += 1
-        self.choice.take(request)
+        self.numbers.take(request)
         return request
 
     def _move(self, number: int) -> bool:
         """In a swarm, cancel the requests for a piece of which nothing has arrived; whether no other is under way."""
-        requests = self.choice.under_way.get(number, ())
-        if not self.choice.is_in_swarm or any(map(self._timing.has_begun, requests)):
+        requests = self.numbers.under_way.get(number, ())
+        if not self.swarm.is_on or any(map(self._timing.has_begun, requests)):
             return False
         for request in requests:
             self._withdraw(request)
-            self.choice.swarm.moved(request)
+            self.swarm.moved(request)
         return True
 
     def wanted_twice(self, owed: set[int]) -> set[int]:
@@ -197,15 +203,15 @@ class Pieces:
         Of the pieces that are under way in slow requests alone, those that are to be asked of other parents as well.
         Where too much was fetched in vain, a piece that still arrives is waited for in a swarm while others come, too.
         """
-        under_way = self.choice.under_way
-        if not self.choice.is_in_swarm or len(owed) == len(under_way) or self.may_fetch_twice():
+        under_way = self.numbers.under_way
+        if not self.swarm.is_on or len(owed) == len(under_way) or self.may_fetch_twice():
             return owed
         return {number for number in owed if not any(map(self._timing.has_begun, under_way[number]))}
 
     def may_fetch_twice(self) -> bool:
         """Whether another copy of a piece, and those under way, may be in vain: what is in vain is at most so much."""
         content_length, piece_length = self.content_length, self.layout.piece_length or 0
-        copies = sum(len(requests) - 1 for requests in self.choice.under_way.values())
+        copies = sum(len(requests) - 1 for requests in self.numbers.under_way.values())
         return content_length is not None and (
             self.fetched_twice + (1 + copies) * piece_length <= _MOST_TWICE * content_length
         )
@@ -216,14 +222,14 @@ class Pieces:
             self._withdrawn.discard(request)
             # It may have had its answer before it could be cancelled.
             self._to_withdraw = [other for other in self._to_withdraw if other is not request]
-        self.choice.settle(request)
+        self.numbers.settle(request)
         parent = self._parents[request.parent]
         parent.under_way -= 1
         return parent
 
     def withdraw(self, parent: Parent) -> None:
         """Have the requests of a parent cancelled."""
-        for requests in self.choice.under_way.values():
+        for requests in self.numbers.under_way.values():
             for request in requests:
                 if request.parent == parent.address:
                     self._withdraw(request)
@@ -246,16 +252,16 @@ class Pieces:
 
     def leave_to_others(self, number: int) -> None:
         """Another process is fetching a piece: it is neither requested nor missed until :meth:`take_from_others`."""
-        if number not in self.choice.under_way:
-            self.choice.forget(number)
-            self.choice.busy.add(number)
+        if number not in self.numbers.under_way:
+            self.numbers.forget(number)
+            self.numbers.busy.add(number)
 
     def take_from_others(self) -> None:
         """Make the pieces that other processes are fetching free again."""
-        busy = sorted(self.choice.busy)
-        self.choice.busy.clear()
+        busy = sorted(self.numbers.busy)
+        self.numbers.busy.clear()
         for number in busy:
-            self.choice.put_back(number)
+            self.numbers.put_back(number)
 
 
 class Described(PieceRefused):

@@ -172,7 +172,7 @@ def summary_of(
     :param digest: the digest of the whole that was expected; empty for none.
     :param from_source: how many pieces were asked of the source, by the reasons.
     """
-    pieces = [plan.layout.verified[number] for number in range(plan.choice.end or 0)]
+    pieces = [plan.layout.verified[number] for number in range(plan.numbers.end or 0)]
     return DownloadedTask(
         task_id=plan.task_id,
         content_length=plan.pieces.content_length or 0,

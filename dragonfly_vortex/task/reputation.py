@@ -93,7 +93,7 @@ class Trust:
         self._storage = sources[STORAGE]
         self._pieces = pieces
         self._layout = pieces.layout
-        self._choice = pieces.choice
+        self._numbers = pieces.numbers
 
     # -- contradictions ------------------------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ class Trust:
         if length > piece_length:
             self.record_lie(parent, number, Contradiction(f"expected at most {piece_length} bytes, got {length}"))
         else:
-            self._choice.offer(parent, number)
+            self._numbers.offer(parent, number)
         return True
 
     def learn(self, parent: Parent, number: int, content_length: int | None, piece_length: int | None) -> None:
@@ -193,14 +193,14 @@ class Trust:
         self._pieces.withdraw(parent)
         for other in self._parents.values():
             if other.lose_accuser(parent.address):
-                other.offer_anew(self._choice.returned)
+                other.offer_anew(self._numbers.returned)
         short = self._layout.short
         if parent is self._storage:
             self._pieces.drop([number for number, piece in self._layout.verified.items() if piece.parent == STORAGE])
         elif short is not None and not self._sources[self._layout.verified[short].parent].is_honest:
             self._pieces.drop([short])
         self._check_vouchers()
-        self._choice.find_orphans()
+        self._numbers.find_orphans()
         is_anybody_left = any(other.is_alive for other in self._parents.values())
         if not is_anybody_left and self._storage.is_honest and STORAGE in (parent.accusers or ()):
             self.expose(self._storage, "all parents contradict it")
@@ -254,7 +254,7 @@ class Trust:
         :param got: the digest that they have.
         """
         layout = self._layout
-        end, length = self._choice.end or 0, self._pieces.content_length
+        end, length = self._numbers.end or 0, self._pieces.content_length
         senders = sorted({layout.verified[number].parent for number in range(end)})
         self.mismatch = TaskDigestMismatch(self._task_id, self._reason(expected, got, length, end, senders))
         self.got = got
@@ -273,7 +273,7 @@ class Trust:
         counts = Counter(piece.parent for piece in self._layout.verified.values())
         if self.is_hopeless:
             able = [parent for parent in self._suspects() if self._may_be_right_about_pieces(parent)]
-        elif (lost := self._choice.lost()) is not None:
+        elif (lost := self._numbers.lost()) is not None:
             able = [parent for parent in self._suspects() if self._may_be_right_about_loss(parent, lost)]
         else:
             able = [parent for parent in self._suspects() if self._may_be_right_about_end(parent)]
@@ -292,7 +292,7 @@ class Trust:
 
     def _may_be_right_about_pieces(self, parent: Parent) -> bool:
         """Whether a parent alone may give the right whole, where all together gave a wrong one."""
-        end, verified = self._choice.end or 0, self._layout.verified
+        end, verified = self._numbers.end or 0, self._layout.verified
         is_its_end = self._layout.short is not None or end in parent.lacks or parent.denies(end)
         is_its_end = is_its_end and not self._announces_more(parent, end)
         return not is_its_end or any(verified[number].parent != parent.address for number in range(end))

@@ -133,11 +133,11 @@ class Plan:
         """Which pieces are there, and which are asked for."""
         self.layout = self.pieces.layout
         """What is known of the task."""
-        self.choice = self.pieces.choice
-        """Picks pieces and parents, and knows where the task ends."""
+        self.numbers = self.pieces.numbers
+        """Which pieces are free, and where the task ends."""
         self.trust = Trust(task_id, self.parents, sources, self.pieces, end_disputed_at)
         """The reputation of parents."""
-        self.waits = Waits(self.parents, self.choice, self.timing, retry)
+        self.waits = Waits(self.parents, self.numbers, self.timing, retry)
         """What is waited for."""
         self.comparison = None if there is None else Comparison(parents[0], self.pieces, there, by_digest=compares)
         """The pieces that are compared; None where all parents are believed."""
@@ -157,13 +157,13 @@ class Plan:
     def is_known_empty(self) -> bool:
         """Whether a parent says that the task has no bytes, which is believed, and its one piece is not there yet."""
         is_empty = self.may_be_empty and self.layout.told_length == 0
-        return is_empty and 0 not in self.layout.verified and not self.choice.under_way
+        return is_empty and 0 not in self.layout.verified and not self.numbers.under_way
 
     @property
     def is_end_doubtful(self) -> bool:
         """Whether the task ends where a parent lacks a piece, and another parent may have it that rests or is slow."""
-        end = self.choice.end
-        return end is not None and self.layout.content_length is None and self.choice.may_turn_up(end)
+        end = self.numbers.end
+        return end is not None and self.layout.content_length is None and self.numbers.may_turn_up(end)
 
     @property
     def requests_under_way(self) -> int:
@@ -188,23 +188,23 @@ class Plan:
             self.parents[address].name_again(is_awaited=is_awaited)
         else:
             self.parents[address] = self._sources[address] = Parent(address=address, is_awaited=is_awaited)
-        self.parents[address].offer_anew(self.choice.returned)
-        self.choice.find_orphans()
+        self.parents[address].offer_anew(self.numbers.returned)
+        self.numbers.find_orphans()
 
     def remove_parent(self, address: str) -> None:
         """Ask a parent for nothing more. Its requests that are under way go on, and its pieces stay."""
         if address in self.parents:
             self.parents[address].remove()
-            self.choice.find_orphans()
+            self.numbers.find_orphans()
 
     # -- what is to be done --------------------------------------------------------------------------------------------
 
     def next_request(self) -> Request | None:
         """The next request, which counts as under way from now on; None while there is nothing to ask."""
         at_once, limit = self.requests_under_way - self.timing.slow_count, self._limit
-        if self.choice.end is None:
+        if self.numbers.end is None:
             limit = min(limit, max(_AT_ONCE_WITHOUT_END, len(self.layout.verified)))
-        if at_once >= limit or len(self.choice.busy) >= _MOST_BUSY or self.is_complete:
+        if at_once >= limit or len(self.numbers.busy) >= _MOST_BUSY or self.is_complete:
             return None
         request = self.pieces.ask(compared=() if self.comparison is None else self.comparison.there)
         if request is not None:
@@ -213,7 +213,7 @@ class Plan:
 
     def stuck(self) -> str | None:
         """Why it is in vain to wait for what other processes fetch; None where it is not, or nothing is waited for."""
-        if self.requests_under_way or not self.choice.busy or self.timing.progressed_at is None:
+        if self.requests_under_way or not self.numbers.busy or self.timing.progressed_at is None:
             return None
         return self.waits.stuck(self.timing.now - self.timing.progressed_at)
 
@@ -231,7 +231,7 @@ class Plan:
         if self.trust.is_end_disputed and not self.is_complete:
             reason = f"expected an end of the task, got {self.layout.prefix_length} bytes without one"
             return EndDisputed(self.task_id, reason)
-        lost = self.choice.lost()
+        lost = self.numbers.lost()
         if lost is None:
             return None
         return self.trust.loss(lost, self.waits.overdue(piece_id(self.task_id, lost)))
@@ -255,11 +255,11 @@ class Plan:
         if timing.look():
             if self.pieces.source_choice is not None:
                 self.pieces.source_choice.advance(is_idle=not self.requests_under_way)
-            under_way = self.choice.under_way.items()
+            under_way = self.numbers.under_way.items()
             owed = {number for number, asked in under_way if all(map(timing.is_slow, asked))}
             self.waits.look_at_silent(owed)
-            self.choice.owed = self.pieces.wanted_twice(owed) if len(self.parents) > 1 else set()
-            if not (under_way or self.choice.busy or self.is_complete or self.choice.has_all_wanted):
+            self.numbers.owed = self.pieces.wanted_twice(owed) if len(self.parents) > 1 else set()
+            if not (under_way or self.numbers.busy or self.is_complete or self.numbers.has_all_wanted):
                 self.waits.look_at_idle(now - timing.progressed_at)
 
     # -- answers -------------------------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ class Plan:
         if isinstance(error, PieceNotFound):
             self.trust.last_error = self.trust.last_error or error
             parent.answer()
-            self.choice.lack(parent, request.number)
+            self.numbers.lack(parent, request.number)
             self.waits.lacked(parent)
             if error.content_length is not None:
                 self.trust.learn(parent, request.number, error.content_length, None)
@@ -360,7 +360,7 @@ class Plan:
             if isinstance(error, ParentRefused):
                 parent.refuse()
                 self.pieces.withdraw(parent)
-                self.choice.find_orphans()
+                self.numbers.find_orphans()
                 return
             if isinstance(error, ParentUnreachable) and error.retry_after:
                 parent.give_up()
@@ -372,8 +372,8 @@ class Plan:
                 self.pieces.withdraw(parent)
         if not parent.is_alive or parent.has_failed_at(request.number):
             self.waits.failed(parent, error)
-            self.choice.find_orphans()
-        self.choice.find_orphans({request.number})
+            self.numbers.find_orphans()
+        self.numbers.find_orphans({request.number})
 
     def record_cancelled(self, request: Request, received: int = 0) -> None:
         """
@@ -382,7 +382,7 @@ class Plan:
         :param received: bytes of the piece that have arrived.
         """
         number = request.number
-        if number in self.layout.verified or len(self.choice.under_way[number]) > 1:
+        if number in self.layout.verified or len(self.numbers.under_way[number]) > 1:
             self.pieces.fetched_twice += received
             self.timing.overtaken(request)
         self._settle(request)
@@ -414,7 +414,7 @@ class Plan:
         :param got: the digest that the pieces have together.
         """
         if self.is_end_doubtful:
-            self.choice.is_end_refuted = True  # it is the end because a parent lacks it, and another one may have it
+            self.numbers.is_end_refuted = True  # it is the end because a parent lacks it, and another one may have it
         else:
             self.trust.record_mismatch(expected, got)
 
@@ -424,7 +424,7 @@ class Plan:
         is its :meth:`failure`, unless another parent may have the piece.
         """
         if self.is_end_doubtful:
-            self.choice.is_end_refuted = True
+            self.numbers.is_end_refuted = True
         else:
             self.trust.is_end_unknown = True
 
@@ -457,12 +457,12 @@ class Plan:
         """
         told_by = self.parents[parent]
         told_by.end_announcing(is_open=not finished)
-        told_by.offer_anew(self.choice.returned)
+        told_by.offer_anew(self.numbers.returned)
         if len(told_by.announced) != self.layout.told_count:
             self.waits.lacked(told_by)
         elif 2 * len(self.layout.verified) < len(told_by.announced):
             told_by.was_whole = True
-        self.choice.find_orphans()
+        self.numbers.find_orphans()
 
     def learn_layout(self, parent: str, content_length: int | None, piece_length: int | None) -> None:
         """

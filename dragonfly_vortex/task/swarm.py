@@ -72,8 +72,11 @@ class Swarm:
         self._announcers: Counter[int] = Counter()
         self._moved: set[tuple[str, int]] = set()
 
+    @property
     def is_on(self) -> bool:
-        """Whether there are several parents, and one of them announces less than the whole task."""
+        """Whether there are several parents, one of which has less than the whole, in pieces of a known length."""
+        if self._layout.piece_length is None:
+            return False
         peers = [parent for parent in self._parents.values() if not parent.is_source]
         count = self._layout.told_count
         return len(peers) > 1 and any(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dragonfly_vortex.errors import PieceError, PieceTimeout
 from dragonfly_vortex.events import Waiting, WaitReason
 from dragonfly_vortex.task.parent_state import Parent
-from dragonfly_vortex.task.picker import Choice
+from dragonfly_vortex.task.piece_numbers import PieceNumbers
 from dragonfly_vortex.task.source_choice import QUIET
 from dragonfly_vortex.task.timing import Request, Timing
 
@@ -30,9 +30,9 @@ class Waits:
         for; 0: parents that failed are not asked again, and announcements are waited for without end.
     """
 
-    def __init__(self, parents: Mapping[str, Parent], choice: Choice, timing: Timing, retry: float) -> None:
+    def __init__(self, parents: Mapping[str, Parent], numbers: PieceNumbers, timing: Timing, retry: float) -> None:
         self._parents = parents
-        self._choice = choice
+        self._numbers = numbers
         self._timing = timing
         self._retry = retry
         self._silent: set[str] = set()
@@ -70,7 +70,7 @@ class Waits:
         if self._retry:
             parent.rest(self._timing.now, self._timing.jitter(), error.retry_after)
             self._reasons.setdefault(parent.address, error.reason)
-            self._choice.find_orphans()
+            self._numbers.find_orphans()
 
     def lacked(self, parent: Parent) -> None:
         """
@@ -101,8 +101,8 @@ class Waits:
 
     def _ask_again(self, parent: Parent) -> None:
         """Let a parent be asked again for what it lacked."""
-        parent.offer_anew(self._choice.returned)
-        self._choice.find_orphans()
+        parent.offer_anew(self._numbers.returned)
+        self._numbers.find_orphans()
 
     # -- what is waited for --------------------------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ class Waits:
 
         :param owed: numbers of pieces that are under way in slow requests alone.
         """
-        debtors = {request.parent for number in owed for request in self._choice.under_way[number]}
+        debtors = {request.parent for number in owed for request in self._numbers.under_way[number]}
         for address, parent in self._parents.items():
             silence = self._timing.silence(parent) if parent.is_slow and address in debtors else None
             if silence is None:
@@ -148,7 +148,7 @@ class Waits:
             for parent in self._parents.values():
                 if parent.is_alive and parent.is_announcing and not parent.is_open and not parent.looks:
                     parent.is_open = True
-                    parent.offer_anew(self._choice.returned)
+                    parent.offer_anew(self._numbers.returned)
                     text = f"has announced no piece for {quiet:.0f} s; asking for pieces all the same"
                     self._tell(parent, WaitReason.PARENT_WITHOUT_NEWS, quiet, text)
 
@@ -168,7 +168,7 @@ class Waits:
 
         :param quiet: seconds without progress, here or in those processes.
         """
-        number = min(self._choice.busy)
+        number = min(self._numbers.busy)
         pid, _ = self._owners.get(number) or (None, 0)
         who = "another process" if pid is None else f"process {pid}"
         if self._retry and quiet >= self._retry:
@@ -185,7 +185,7 @@ class Waits:
             if parent.is_announcing:
                 self._overdue = parent.address
             parent.wait_no_longer()
-        self._choice.find_orphans()
+        self._numbers.find_orphans()
 
     def _tell(self, parent: Parent, reason: WaitReason, seconds: float, what: str) -> None:
         """Report that a parent is waited for."""

@@ -307,7 +307,7 @@ class _Child:
             if failure is not None:
                 self._try_next(failure)
             elif not plan.is_complete:
-                if plan.choice.is_in_swarm:
+                if plan.pieces.swarm.is_on:
                     self._report()
                 request = plan.next_request()
                 if request is None:

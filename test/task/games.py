@@ -233,7 +233,7 @@ class Game:
 
     def blame(self) -> None:
         """The whole is wrong: note whose pieces are, where their digests show it."""
-        for number in range(self.plan.choice.end or 0):
+        for number in range(self.plan.numbers.end or 0):
             right = self.true.give(number).metadata if number < self.true.count else None
             parent = self.plan.layout.verified[number].parent
             if parent and self.file[number].metadata != right:
@@ -241,7 +241,7 @@ class Game:
 
     def is_right(self) -> bool:
         """Whether the file has the right SHA-256."""
-        count = self.plan.choice.end or 0
+        count = self.plan.numbers.end or 0
         contents = [self.file[number].content for number in range(count)]
         for number in range(count):
             if self.plan.layout.verified[number].offset != self.file[number].metadata.offset:

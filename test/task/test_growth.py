@@ -100,7 +100,7 @@ class GrowthTests(PlanTestCase):
             self.begin("a")
             self.wanted.ranges, self.wanted.is_all = (ByteRange(start=0, length=count * 10),), False
             self.plan.learn_layout("a", 2 * count * 10, 10)
-            while not self.plan.choice.has_all_wanted:
+            while not self.plan.numbers.has_all_wanted:
                 self.plan.record_verified(request := self.ask(), piece(request.number))
 
         self.assert_linear(lambda count: lines(lambda: fetch_range(count)))

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.task.layout import VerifiedPiece
-from dragonfly_vortex.task.parent_state import Parent, Standing
+from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.task.timing import Request
 from test.task.planning import pieces_of
 
 
-class ChoiceTests(SynchronousTestCase):
+class PickerTests(SynchronousTestCase):
     """Two parents, and a piece length of ten bytes that one of them has told."""
 
     def setUp(self) -> None:
         self.a, self.b = Parent(address="a", told_piece_length=10), Parent(address="b")
         parents = {"a": self.a, "b": self.b}
         pieces = pieces_of(parents)
-        self.layout, self.choice = pieces.layout, pieces.choice
-        self.layout.piece_length = 10
+        self.numbers, self.picker = pieces.numbers, pieces.picker
+        pieces.layout.piece_length = 10
 
     def take(self) -> int:
         """Take the next number, for any parent."""
-        chosen = self.choice.next()
+        chosen = self.picker.next()
         if chosen is None:
             raise self.failureException("expected a number, got none")
         parent, number = chosen
-        self.choice.take(Request(parent=parent.address, number=number, round=parent.round))
+        self.numbers.take(Request(parent=parent.address, number=number, round=parent.round))
         return number
 
     def put_back(self, number: int) -> None:
         """A request comes to nothing."""
-        del self.choice.under_way[number]
-        self.choice.put_back(number)
+        del self.numbers.under_way[number]
+        self.numbers.put_back(number)
 
     def test_order(self) -> None:
         """New numbers follow one another; returned ones are taken first, the lowest before the others."""
@@ -44,38 +43,6 @@ class ChoiceTests(SynchronousTestCase):
     def test_least_to_do(self) -> None:
         """The parent with the fewest requests under way is asked, and of equals the one with the fewest so far."""
         self.a.under_way = 1
-        self.assertEqual(self.choice.next(), (self.b, 0))
+        self.assertEqual(self.picker.next(), (self.b, 0))
         self.b.under_way, self.b.asked = 1, 5
-        self.assertEqual(self.choice.next(), (self.a, 0))
-
-    def test_free(self) -> None:
-        """A number is free unless it is verified, under way or busy."""
-        self.layout.add(0, VerifiedPiece(parent="a", length=10))
-        self.choice.busy.add(1)
-        self.assertEqual(self.take(), 2)
-        self.assertEqual([self.choice.is_free(number) for number in range(4)], [False, False, False, True])
-
-    def test_orphans(self) -> None:
-        """A returned number that no parent has is lost once it is needed; a parent that gets it is asked."""
-        for parent in (self.a, self.b):
-            parent.is_open, parent.is_announcing = False, True
-            parent.announced[0] = 0, 10
-            self.choice.offer(parent, 0)
-        self.take()
-        self.layout.add(4, VerifiedPiece(parent="a", length=10))
-        self.a.standing = self.b.standing = Standing.OUT
-        self.choice.next()
-        self.put_back(0)
-        self.choice.find_orphans({0, 7})
-        self.assertEqual(self.choice.lost(), 0)
-        self.b.standing = Standing.GOOD
-        self.choice.offer(self.b, 0)
-        self.assertEqual((self.choice.lost(), self.choice.next()), (None, (self.b, 0)))
-
-    def test_start_anew(self) -> None:
-        """Started anew, the first number is the next."""
-        self.assertEqual([self.take() for _ in range(3)], [0, 1, 2])
-        self.put_back(1)
-        self.choice.under_way.clear()
-        self.choice.start_anew()
-        self.assertEqual(([self.take() for _ in range(2)], self.choice.returned), ([0, 1], set()))
+        self.assertEqual(self.picker.next(), (self.a, 0))

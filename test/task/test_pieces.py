@@ -72,7 +72,7 @@ class PiecesTests(SynchronousTestCase):
         self.add(0, 1)
         self.a.lacks.add(2)
         self.assertIsNone(self.pieces.content_length)
-        self.pieces.choice.lack(self.b, 2)
+        self.pieces.numbers.lack(self.b, 2)
         self.assertEqual((self.pieces.are_all_there, self.pieces.content_length), (True, 20))
 
     def test_announced_length(self) -> None:
@@ -136,7 +136,7 @@ class PiecesTests(SynchronousTestCase):
         self.pieces.start_anew()
         self.assertTrue(all(self.pieces.is_withdrawn(request) for request in requests))
         self.assertEqual((self.pieces.layout.verified, self.pieces.layout.piece_length), ({}, None))
-        self.assertEqual((self.pieces.take_dropped(), self.pieces.choice.busy), ([5, 6], set()))
+        self.assertEqual((self.pieces.take_dropped(), self.pieces.numbers.busy), ([5, 6], set()))
         self.assertIsNone(self.pieces.ask())
         for request in requests:
             self.pieces.settle(request)

@@ -112,12 +112,12 @@ class BusyTests(PlanTestCase):
         """A busy piece is neither asked for nor missed; others are asked for meanwhile."""
         requests = self.begin_with_first("a", at_once=2)
         self.plan.record_busy(requests[0])
-        self.assertTrue(self.plan.choice.busy)
+        self.assertTrue(self.plan.numbers.busy)
         self.give(requests[1], length=3)
         self.assertEqual((self.ask_all(), self.plan.failure(), self.plan.is_complete), ([], None, False))
         self.plan.record_present(piece(1))
         self.assertTrue(self.plan.is_complete)
-        self.assertFalse(self.plan.choice.busy)
+        self.assertFalse(self.plan.numbers.busy)
 
     def test_asked_again(self) -> None:
         """Released, busy pieces come first, and the parent has not been asked for nothing."""
@@ -179,7 +179,7 @@ class AnnounceTests(PlanTestCase):
         self.assertEqual(self.numbers(requests := self.ask_all()), [1, 3])
         for request in requests:
             self.give(request)
-        self.assertEqual((self.ask_all(), self.plan.failure(), self.plan.choice.end), ([], None, None))
+        self.assertEqual((self.ask_all(), self.plan.failure(), self.plan.numbers.end), ([], None, None))
         self.announce("a", 0, 2)
         for request in self.ask_all():
             self.give(request)
@@ -192,7 +192,7 @@ class AnnounceTests(PlanTestCase):
         self.begin_announcing("a")
         self.announce("a", 0, 1)
         self.plan.announce("a", 2, 20, 3)
-        self.assertEqual((self.plan.choice.end, self.plan.pieces.content_length), (3, 23))
+        self.assertEqual((self.plan.numbers.end, self.plan.pieces.content_length), (3, 23))
         for request in self.ask_all():
             self.give(request, length=3 if request.number == 2 else 10)
         self.assertTrue(self.plan.is_complete)
@@ -202,7 +202,7 @@ class AnnounceTests(PlanTestCase):
         self.begin_announcing("a", others=("b",))
         self.plan.learn_layout("a", 35, 10)
         self.assertEqual(
-            (self.plan.layout.piece_length, self.plan.choice.end, self.plan.pieces.content_length), (10, 4, 35)
+            (self.plan.layout.piece_length, self.plan.numbers.end, self.plan.pieces.content_length), (10, 4, 35)
         )
         for number in range(4):
             (request,) = self.ask_all()
@@ -338,7 +338,7 @@ class AnnounceTests(PlanTestCase):
         self.plan.learn_layout("a", 1 << 60, None)
         self.give(self.ask())
         self.assertIsNone(self.plan.layout.content_length)
-        self.assertIsNone(self.plan.choice.end)
+        self.assertIsNone(self.plan.numbers.end)
 
     def test_not_as_announced(self) -> None:
         """A piece that is not as its own parent announced it is a lie of that parent."""
@@ -413,7 +413,7 @@ class PropertyTests(SynchronousTestCase):
         """
         With a parent that announces all of it in the end it succeeds, whatever honest others do; with liars it ends.
 
-        Fails if :meth:`Choice._may_be_had` does not wait for what may be announced yet.
+        Fails if :meth:`PieceNumbers._may_be_had` does not wait for what may be announced yet.
         """
         has_liars = data.draw(st.booleans(), label="liars")
         parents = [
@@ -456,8 +456,8 @@ class PropertyTests(SynchronousTestCase):
                 under_way.remove(withdrawn)
                 plan.record_cancelled(withdrawn)
             if plan.is_complete:
-                senders = {plan.layout.verified[number].parent for number in range(plan.choice.end or 0)}
-                if plan.choice.end == COUNT and all(not name or by_name[name].piece_length == 10 for name in senders):
+                senders = {plan.layout.verified[number].parent for number in range(plan.numbers.end or 0)}
+                if plan.numbers.end == COUNT and all(not name or by_name[name].piece_length == 10 for name in senders):
                     return None
                 for request in under_way:
                     plan.record_cancelled(request)
@@ -477,7 +477,7 @@ class PropertyTests(SynchronousTestCase):
             choices = [
                 *telling,
                 *(["answer"] if under_way else []),
-                *(["release"] if plan.choice.busy else []),
+                *(["release"] if plan.numbers.busy else []),
             ]
             if not choices:
                 raise AssertionError(f"hangs: {vars(plan)}")

@@ -167,7 +167,7 @@ class LieTests(PlanTestCase):
         self.give(requests[1], length=2)
         self.assertEqual(self.plan.pieces.content_length, 22)
         self.fail_with(DigestMismatch, requests[3])
-        self.assertIsNone(self.plan.choice.end)
+        self.assertIsNone(self.plan.numbers.end)
         self.assertEqual(set(self.plan.layout.verified), {0, 1})
         again = self.ask_all()
         self.assertEqual(self.numbers(again), [2, 4, 5])

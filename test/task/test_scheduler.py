@@ -136,7 +136,7 @@ class EndTests(PlanTestCase):
         """A shorter piece is the last: nothing beyond it is asked for, and with all before it the task is complete."""
         requests = self.begin_with_first("a", at_once=2)
         self.give(requests[1], length=4)
-        self.assertEqual((self.plan.choice.end, self.plan.pieces.content_length), (3, 24))
+        self.assertEqual((self.plan.numbers.end, self.plan.pieces.content_length), (3, 24))
         self.assertEqual(self.ask_all(), [])
         self.assertFalse(self.plan.is_complete)
         self.give(requests[0])
@@ -147,7 +147,7 @@ class EndTests(PlanTestCase):
         """After several full pieces the end is the first number that the only parent does not have."""
         self.fail_with(PieceNotFound, *self.begin_with_first("a"))
         self.assertTrue(self.plan.is_complete)
-        self.assertEqual((self.plan.choice.end, self.plan.pieces.content_length), (1, 10))
+        self.assertEqual((self.plan.numbers.end, self.plan.pieces.content_length), (1, 10))
         self.assertIsNone(self.plan.next_request())
 
     def test_empty(self) -> None:
@@ -162,7 +162,7 @@ class EndTests(PlanTestCase):
         requests = self.begin_with_first("a", at_once=1)
         self.give(requests[0], length=0)
         self.assertTrue(self.plan.is_complete)
-        self.assertEqual((self.plan.choice.end, self.plan.pieces.content_length), (2, 10))
+        self.assertEqual((self.plan.numbers.end, self.plan.pieces.content_length), (2, 10))
 
     def test_nothing_beyond(self) -> None:
         """After a "not found" nothing beyond it is asked for; each other parent is asked for this number."""
@@ -175,9 +175,9 @@ class EndTests(PlanTestCase):
         self.fail_with(PieceNotFound, *again)
         (third,) = self.ask_all()
         self.assertEqual({first.parent, again[0].parent, third.parent}, {"a", "b", "c"})
-        self.assertIsNone(self.plan.choice.end)
+        self.assertIsNone(self.plan.numbers.end)
         self.fail_with(PieceNotFound, third, *requests[1:])
-        self.assertEqual(self.plan.choice.end, 1)
+        self.assertEqual(self.plan.numbers.end, 1)
 
     def test_hold_is_lifted(self) -> None:
         """If another parent has the piece it goes on, and the one that lacks it is asked for others."""
@@ -363,7 +363,7 @@ class Course:
     def got(self) -> str | None:
         """The task's digest, None if it is right: if the pieces are the true content, and all of it."""
         true = next(parent for name, parent in self.parents.items() if self.true[name])
-        pieces = [self.plan.layout.verified[number] for number in range(self.plan.choice.end or 0)]
+        pieces = [self.plan.layout.verified[number] for number in range(self.plan.numbers.end or 0)]
         is_right = len(pieces) == true.count and all(self.true[sent.parent] for sent in pieces)
         return None if is_right else "cd" * 32
 
@@ -518,7 +518,7 @@ class TimedPropertyTests(SynchronousTestCase):
         With one parent that answers, the download is complete soon, whatever others owe; no request ever writes where
         another one does.
 
-        Fails if :attr:`Choice.owed` stays empty.
+        Fails if :attr:`PieceNumbers.owed` stays empty.
         """
         self.assertLessEqual(course.play(60.0), 2 * course.count + 30)
 
@@ -555,7 +555,7 @@ class PropertyTests(SynchronousTestCase):
         With whole and honest parents it succeeds, and no parent is asked in vain more often than pieces may be under
         way.
 
-        Fails if :meth:`Choice._askable` does not stop at the hold.
+        Fails if :meth:`Picker._askable` does not stop at the hold.
         """
         self.assertIsNone(course.play(order))
         self.assertLessEqual(max(course.in_vain.values(), default=0), course.at_once)
@@ -567,7 +567,7 @@ class PropertyTests(SynchronousTestCase):
         With one parent that is steady it succeeds, however the others fail, as long as they do not agree on another
         content.
 
-        Fails if :meth:`Choice._is_end` does not ask whether a parent may have the piece.
+        Fails if :meth:`PieceNumbers._is_end` does not ask whether a parent may have the piece.
         """
         self.assertIsNone(course.play(order))
 

@@ -34,7 +34,7 @@ class SwarmTestCase(PlanTestCase):
         """The requests to a parent that are under way."""
         return [
             request
-            for requests in self.plan.choice.under_way.values()
+            for requests in self.plan.numbers.under_way.values()
             for request in requests
             if request.parent == parent
         ]
@@ -57,9 +57,9 @@ class WhichPieceTests(SwarmTestCase):
     def test_rarest(self) -> None:
         """The piece that fewest parents have comes first."""
         self.join(a=range(10), b=[n for n in range(10) if n != 7], c=[n for n in range(10) if n != 7])
-        self.assertIsNone(self.plan.choice.swarm.rarest_parents)
+        self.assertIsNone(self.plan.pieces.swarm.rarest_parents)
         first = self.ask()
-        self.assertEqual((first.number, self.plan.choice.swarm.rarest_parents), (7, 1))
+        self.assertEqual((first.number, self.plan.pieces.swarm.rarest_parents), (7, 1))
         self.assertEqual(first.parent, "a")
 
     def test_at_random(self) -> None:
@@ -109,7 +109,7 @@ class WhichPieceTests(SwarmTestCase):
         """What a parent has that is not asked any more does not count."""
         self.join(a=[0, 1], b=[0, 1, 2], c=[2])
         self.plan.parents["c"].give_up()
-        self.plan.choice.find_orphans()
+        self.plan.numbers.find_orphans()
         self.assertIn(("b", 2), [(request.parent, request.number) for request in self.ask_all()])
 
 
@@ -163,7 +163,7 @@ class FromWhomTests(SwarmTestCase):
         self.plan.record_cancelled(first)
         self.wait(1.0)
         self.assertNotIn(0, self.numbers(self.ask_all()))
-        self.assertEqual((self.withdrawn(), self.plan.choice.is_under_way(second)), ([], True))
+        self.assertEqual((self.withdrawn(), self.plan.numbers.is_under_way(second)), ([], True))
 
     def test_not_to_a_slower_one(self) -> None:
         """It does not move to a parent that takes as long."""

@@ -277,7 +277,7 @@ class SlowEndTests(PlanTestCase):
 
     def plan_requests(self) -> list[Request]:
         """What is under way."""
-        return [asked for asked in self.asked if self.plan.choice.is_under_way(asked)]
+        return [asked for asked in self.asked if self.plan.numbers.is_under_way(asked)]
 
     def ask_all(self) -> list[Request]:
         """All requests that can be made now, which are remembered."""
