@@ -38,8 +38,6 @@ STILL_LONG = frozenset(
     {
         "errors.py",
         "task/download.py",
-        "task/parent_state.py",
-        "task/scheduler.py",
     }
 )
 

@@ -169,11 +169,11 @@ def _announce(count: int, directory: Path) -> Work:
     def work() -> None:
         plan = Plan(_task_id(0), parents=["parent"], concurrent_piece_count=8)
         plan.advance(0.0)
-        plan.announcing_began("parent")
-        plan.learn_layout("parent", count * _PIECE_LENGTH, _PIECE_LENGTH)
+        plan.announcements.begin("parent")
+        plan.announcements.learn("parent", count * _PIECE_LENGTH, _PIECE_LENGTH)
         for piece in _pieces(count * _PIECE_LENGTH, _PIECE_LENGTH):
-            plan.announce("parent", piece.number, piece.offset, piece.length)
-        plan.announcing_ended("parent", True)
+            plan.announcements.add("parent", piece.number, piece.offset, piece.length)
+        plan.announcements.end("parent", True)
 
     return work
 

@@ -107,7 +107,7 @@ class Commits:
     def _lost(self, failure: Failure, number: int) -> None:
         """A piece could not be committed: another download has it. It is asked for again, or there by now."""
         failure.trap(PieceTakenOver)
-        self._plan.record_lost(number)
+        self._plan.pieces.lose([number])
 
     def _finish(self, under_way: set[Deferred[None]], change: Deferred[None]) -> None:
         """Keep the download from ending before a change of its target; it fails if the change fails."""

@@ -323,7 +323,7 @@ class TaskDownload:
         """Begin with the pieces at the target; drop those that contradict each other."""
         plan, refused = fetcher.plan, []
         if found.task is not None:
-            plan.learn_layout(STORAGE, found.task.content_length, found.task.piece_length)
+            plan.announcements.learn(STORAGE, found.task.content_length, found.task.piece_length)
         for metadata in found.pieces:
             try:
                 plan.record_present(metadata)
@@ -344,7 +344,7 @@ class TaskDownload:
             await deferLater(self._reactor, LOOK_AGAIN)
         if claim.is_ours:
             await outlast(self._target.commit(EMPTY_PIECE, piece_length_for(0), 0))
-        plan.record_empty()
+        plan.pieces.add(0, VerifiedPiece.of(STORAGE, EMPTY_PIECE))
         self._reporter.keep(plan, EMPTY_PIECE)
 
     async def _fetch_from_all_or_one(self, fetcher: Fetcher, digest: str) -> None:
@@ -386,13 +386,13 @@ class TaskDownload:
                     return
                 self._reporter.mismatch(f"expected {digest}, got {got}")
                 await self._hold()
-                fetcher.plan.record_mismatch(digest, got)
+                fetcher.plan.trust.record_mismatch(digest, got)
             elif fetcher.plan.is_known_empty:
                 await self._put_nothing(fetcher.plan)
             elif fetcher.plan.layout.content_length is not None:
                 return
             else:
-                fetcher.plan.record_unknown_end()
+                fetcher.plan.trust.record_unknown_end()
 
     def _lies(self, plan: Plan, digest: str) -> dict[str, str]:
         """What parents have said that others contradict; without a digest it is not known which of them are right."""

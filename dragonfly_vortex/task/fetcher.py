@@ -22,10 +22,10 @@ from dragonfly_vortex.errors import DigestMismatch, PieceError, PieceRefused, Si
 from dragonfly_vortex.interfaces import IDownloader, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
 from dragonfly_vortex.system_calls import reason_of
+from dragonfly_vortex.task.announcements import Inquiries
 from dragonfly_vortex.task.commits import Commits
 from dragonfly_vortex.task.disk import Allocation, Reservation
 from dragonfly_vortex.task.file_hash import TaskHash
-from dragonfly_vortex.task.inquiries import Inquiries
 from dragonfly_vortex.task.reporter import Reporter
 from dragonfly_vortex.task.requests import Answer, Requests
 from dragonfly_vortex.task.scheduler import Plan, Request
@@ -95,7 +95,7 @@ class Fetcher:
         self.requests = Requests(
             reactor, in_thread, downloader, target, kind, task_id, self._answered, is_whole_verified=bool(digest)
         )
-        self._inquiries = Inquiries(announcers, kind, task_id, self._advance)
+        self._inquiries = Inquiries(announcers, plan.announcements, kind, task_id, self._advance)
         self._unsubscribe: Callable[[], None] | None = None
         self._look_again_at = 0.0
         self._ticking = LoopingCall(self._tick)
@@ -115,12 +115,12 @@ class Fetcher:
         self._reporter.follow(plan)
         if not self._ticking.running:
             self._ticking.start(_TICK, now=False).addErrback(self._fail)
-        self._inquiries.follow(plan)
+        self._inquiries.follow(plan.announcements)
 
     def add_parent(self, address: str) -> None:
         """A parent has been added to the plan that is followed: ask what it has."""
         if address in self.plan.parents:
-            self._inquiries.begin(self.plan, address)
+            self._inquiries.begin(address)
         self._advance()
 
     def remove_parent(self, address: str) -> None:
@@ -203,7 +203,7 @@ class Fetcher:
             return True
         inquiry = self.plan.waits.next_inquiry()
         if inquiry is not None:
-            self._inquiries.repeat(self.plan, inquiry)
+            self._inquiries.repeat(inquiry)
             return True
         self._commits.drop_what_is_forgotten()
         if self._commits.is_dropping:
@@ -261,7 +261,7 @@ class Fetcher:
         """All pieces are there: what is still under way is superfluous, and when all is hashed this turn ends."""
         if self.left_to_hash is None:
             self.left_to_hash = waiting
-        if not self.plan.is_end_doubtful:
+        if not self.plan.trust.is_end_doubtful:
             self.requests.give_up_all()
         if not waiting and not self._commits.is_committing and len(self._events) == 1:
             self._end_turn()

@@ -20,12 +20,11 @@ anything, and says itself what it does not have.
 from __future__ import annotations
 
 import enum
-import heapq
 from collections import Counter
 
 from msgspec import Struct, field
 
-__all__ = ["STORAGE", "Parent", "Standing", "backoff"]
+__all__ = ["STORAGE", "Parent", "Standing"]
 
 STORAGE = ""
 """The source of pieces that were stored already. No parent has this name, and nothing is asked of it."""
@@ -33,23 +32,8 @@ STORAGE = ""
 _TRIES = 2
 """How often a parent may fail to give a piece: it is asked once more, and then not for that piece again."""
 
-_FIRST_BACKOFF = 0.5
-_LONGEST_BACKOFF = 8.0
-
 _NEWEST = 0.3
 """The weight of the newest piece in an average of late."""
-
-
-def backoff(failures: int, jitter: float) -> float:
-    """
-    The pause after a failure, in seconds: it doubles up to 8 s, and is shortened at random by up to a half.
-
-    :param failures: how often it was left alone before.
-    :param jitter: from 0 to 1, at random, so that the children of a parent do not all come back at the same moment.
-    :returns: seconds.
-    """
-    longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(failures, 16))
-    return longest * (0.5 + 0.5 * jitter)
 
 
 class Standing(enum.Enum):
@@ -141,7 +125,6 @@ class Parent(Struct, kw_only=True, eq=False):
     looks: int = 0
     is_awaited: bool = True
     is_source: bool = False
-    _offers: list[int] = field(default_factory=list)
 
     # -- what it may be asked for --------------------------------------------------------------------------------------
 
@@ -252,14 +235,15 @@ class Parent(Struct, kw_only=True, eq=False):
         self.give_up()
         self.wait_no_longer()
 
-    def rest(self, now: float, jitter: float, least: float = 0.0) -> None:
+    def rest(self, now: float, backoff: float, least: float = 0.0) -> None:
         """
         Let this parent rest after a failure; it is asked again after a pause.
 
+        :param backoff: seconds of the pause, where it does not rest yet.
         :param least: seconds of the pause at least, because it asks for so many.
         """
         if self.retry_at is None:
-            self.retry_at = now + max(least, backoff(self.backoffs, jitter))
+            self.retry_at = now + max(least, backoff)
             self.backoffs += 1
         elif least:
             self.retry_at = max(self.retry_at, now + least)
@@ -274,10 +258,10 @@ class Parent(Struct, kw_only=True, eq=False):
 
     # -- how it takes its time -----------------------------------------------------------------------------------------
 
-    def pause(self, now: float, jitter: float) -> None:
+    def pause(self, now: float, backoff: float) -> None:
         """Another parent gave what it owed: it is left alone for a while, and asked for one piece at a time then."""
         self.most = 1
-        self.paused_until = now + backoff(self.backoffs, jitter)
+        self.paused_until = now + backoff
         self.backoffs += 1
 
     def narrow(self, now: float, seconds: float) -> bool:
@@ -329,10 +313,10 @@ class Parent(Struct, kw_only=True, eq=False):
         self.is_announcing = False
         self.is_open = is_open
 
-    def put_off(self, now: float, jitter: float) -> None:
+    def put_off(self, now: float, backoff: float) -> None:
         """Have this parent asked again after a pause for what it lacks."""
         if self.look_again_at is None:
-            self.look_again_at = now + backoff(self.looks, jitter)
+            self.look_again_at = now + backoff
             self.looks += 1
 
     def look_again(self) -> bool:
@@ -407,25 +391,6 @@ class Parent(Struct, kw_only=True, eq=False):
         self.round += 1
         self.acquitted = True
         return True
-
-    # -- what it may be asked for, besides new numbers: each number once or more, until it is found to be no use -------
-
-    def offer(self, number: int) -> None:
-        """Offer a piece: no other request for it is under way."""
-        if self.may_have(number):
-            heapq.heappush(self._offers, number)
-
-    def lowest_offer(self) -> int | None:
-        """The lowest number that was offered and has not been taken away, None where there is none."""
-        return self._offers[0] if self._offers else None
-
-    def take_offer(self) -> None:
-        """Take the lowest offer away: it is no use now."""
-        heapq.heappop(self._offers)
-
-    def offer_anew(self, numbers: set[int]) -> None:
-        """Forget all offers but what it has announced, and these."""
-        self._offers = sorted({*self.announced, *numbers})
 
 
 def _newest(average: float | None, value: float) -> float:

@@ -154,8 +154,7 @@ class Picker:
     def _askable(self, parent: Parent, end: int | None, hold: int | None, new: int) -> Iterator[int]:
         """The lowest numbers that a parent may be asked for now: a returned one, a new one, those owed."""
         numbers = self._numbers
-        while (offer := parent.lowest_offer()) is not None and not (numbers.is_free(offer) and parent.may_have(offer)):
-            parent.take_offer()
+        offer = numbers.lowest_offer(parent)
         if offer is not None and self._is_allowed(parent, offer, end, hold):
             yield offer
         if parent.may_have(new) and self._is_allowed(parent, new, end, hold):

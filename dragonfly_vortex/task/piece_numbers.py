@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
@@ -61,6 +62,7 @@ class PieceNumbers:
         self._source = source
         self._wanted_first: Sequence[int] = ()  # the numbers that are wanted before the rest, as they were last
         self._there = 0  # how many of these, from the first one on, are verified without a gap
+        self._offers: defaultdict[str, list[int]] = defaultdict(list)  # a heap for each parent, by its address
         self._orphans: set[int] = set()  # the returned numbers that no parent has, or had when they were returned
         self._frontier = 0  # no number from here on has been asked for, but for some that were announced
         self._lacked: list[int] = []  # numbers that some parent lacks, and some that none does any more; a heap
@@ -139,7 +141,7 @@ class PieceNumbers:
         if number < self._frontier:
             self.returned.add(number)
         for parent in self._parents.values():
-            parent.offer(number)
+            self._offer(parent, number)
         if self._is_lacked(number):
             heapq.heappush(self._lacked, number)
         self.find_orphans({number})
@@ -155,7 +157,23 @@ class PieceNumbers:
         self._swarm.announced(number)
         if parent.is_alive and self.is_free(number):
             self._orphans.discard(number)
-            parent.offer(number)
+            self._offer(parent, number)
+
+    def offer_anew(self, parent: Parent) -> None:
+        """Let a parent be asked for what it has announced and for the returned numbers, and for no others again."""
+        self._offers[parent.address] = sorted({*parent.announced, *self.returned})
+
+    def lowest_offer(self, parent: Parent) -> int | None:
+        """The lowest number that a parent can be asked for again, None where there is none."""
+        offers = self._offers[parent.address]
+        while offers and not (self.is_free(offers[0]) and parent.may_have(offers[0])):
+            heapq.heappop(offers)
+        return offers[0] if offers else None
+
+    def _offer(self, parent: Parent, number: int) -> None:
+        """Let a parent be asked for a number that is free."""
+        if parent.may_have(number):
+            heapq.heappush(self._offers[parent.address], number)
 
     def find_orphans(self, numbers: set[int] | None = None) -> None:
         """See which of the returned numbers no parent has: of these, or of all."""
@@ -180,7 +198,7 @@ class PieceNumbers:
         self._frontier = 0
         self._look_from(0)
         for parent in self._parents.values():
-            parent.offer_anew(set())
+            self.offer_anew(parent)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

@@ -119,7 +119,8 @@ class Pieces:
         self.lose(numbers)
 
     def lose(self, numbers: list[int]) -> None:
-        """Forget verified pieces that have not been offered: they are to be fetched again."""
+        """Forget those of these pieces that are verified, and have not been offered: they are to be fetched again."""
+        numbers = [number for number in numbers if number in self.layout.verified]
         self.layout.drop(numbers)
         for number in numbers:
             self.numbers.put_back(number)

@@ -18,9 +18,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from dragonfly_vortex.errors import (
+    InvalidPiece,
     NoParentLeft,
+    ParentRefused,
+    ParentUnreachable,
     PieceError,
+    PieceLate,
     PieceNotFound,
+    PieceTimeout,
     TaskDigestMismatch,
     TaskError,
     TaskNotFound,
@@ -125,33 +130,6 @@ class Trust:
         """A piece is verified: no other parent will be heard about it."""
         self._named.pop(number, None)
 
-    def hear(self, parent: Parent, number: int, offset: int, length: int) -> bool:
-        """
-        A parent says that it has a piece, which says something about the layout, too.
-
-        :param offset: where the piece starts, in bytes.
-        :param length: bytes of it.
-        :returns: whether it has not said so before.
-        """
-        got = f"got {length} bytes at {offset}"
-        if number in parent.announced:
-            if parent.announced[number] != (offset, length):
-                self.record_lie(parent, number, Contradiction(f"expected what it has announced, {got}"))
-            return False
-        parent.announce(number, offset, length)
-        if offset % number if number else offset:
-            self.record_lie(parent, number, Contradiction(f"expected a piece at its place, {got}"))
-            return True
-        # A first piece that is shorter than the piece length is the only one, and then its length is the piece length.
-        piece_length = offset // number if number else parent.told_piece_length or length
-        content_length = offset + length if length < piece_length or not length else None
-        self.learn(parent, number, content_length, piece_length)
-        if length > piece_length:
-            self.record_lie(parent, number, Contradiction(f"expected at most {piece_length} bytes, got {length}"))
-        else:
-            self._numbers.offer(parent, number)
-        return True
-
     def learn(self, parent: Parent, number: int, content_length: int | None, piece_length: int | None) -> None:
         """Take over what a parent says of the layout, unless it cannot be true."""
         for contradiction in self._layout.contradictions_of_telling(content_length, piece_length):
@@ -182,6 +160,33 @@ class Trust:
             return None
         return {name for name in contradiction.accusers if self._sources[name].is_honest}
 
+    def record_false_answer(
+        self, parent: Parent, number: int, error: InvalidPiece, accusers: set[str] | None = None
+    ) -> None:
+        """Exclude a parent whose answer to a request was a lie, see :meth:`expose`."""
+        self.last_error = error
+        self.expose(parent, f"piece {number}: {error.reason}", accusers)
+
+    def record_failure(self, parent: Parent, request: Request, error: PieceError, now: float, seconds: float) -> None:
+        """
+        Record that a parent did not give a piece, for a reason that is no lie.
+
+        :param now: the time of the download, in seconds.
+        :param seconds: since the request.
+        """
+        self.last_error = error
+        parent.failure = error.reason
+        if isinstance(error, ParentRefused):
+            parent.refuse()
+        elif isinstance(error, PieceLate) and parent.narrow(now, seconds):
+            return
+        elif isinstance(error, PieceTimeout) or (isinstance(error, ParentUnreachable) and error.retry_after):
+            parent.give_up()
+        else:
+            parent.fail(request.number, request.round)
+            return
+        self._pieces.withdraw(parent)
+
     def expose(self, parent: Parent, lie: str, accusers: set[str] | None = None) -> None:
         """
         Exclude a parent that has lied, and forget what is known from it alone.
@@ -193,7 +198,7 @@ class Trust:
         self._pieces.withdraw(parent)
         for other in self._parents.values():
             if other.lose_accuser(parent.address):
-                other.offer_anew(self._numbers.returned)
+                self._numbers.offer_anew(other)
         short = self._layout.short
         if parent is self._storage:
             self._pieces.drop([number for number, piece in self._layout.verified.items() if piece.parent == STORAGE])
@@ -245,14 +250,34 @@ class Trust:
 
     # -- when the whole is wrong ---------------------------------------------------------------------------------------
 
+    @property
+    def is_end_doubtful(self) -> bool:
+        """Whether the task ends where a parent lacks a piece, and another parent may have it that rests or is slow."""
+        end = self._numbers.end
+        return end is not None and self._layout.content_length is None and self._numbers.may_turn_up(end)
+
+    def record_unknown_end(self) -> None:
+        """
+        Record that the task has no digest, and ends where no parent has a piece: that is not known to be the end. From
+        now on the download has failed, unless another parent may have the piece.
+        """
+        if self.is_end_doubtful:
+            self._numbers.is_end_refuted = True
+        else:
+            self.is_end_unknown = True
+
     def record_mismatch(self, expected: str, got: str) -> None:
         """
-        All pieces are there, and together they do not have the task's digest. A parent that has sent all of it, and
-        says where it ends, has lied.
+        Record that all pieces are there, and together they do not have the task's digest: from now on the download has
+        failed, unless another parent may have the piece at the end. A parent that has sent all of the task, and says
+        where it ends, has lied.
 
         :param expected: the task's digest.
         :param got: the digest that they have.
         """
+        if self.is_end_doubtful:
+            self._numbers.is_end_refuted = True  # it is the end because a parent lacks it, and another may have it
+            return
         layout = self._layout
         end, length = self._numbers.end or 0, self._pieces.content_length
         senders = sorted({layout.verified[number].parent for number in range(end)})

@@ -27,7 +27,6 @@ from dragonfly_vortex.errors import (
     ParentRefused,
     ParentUnreachable,
     PieceError,
-    PieceLate,
     PieceNotFound,
     PieceRefused,
     PieceTimeout,
@@ -35,7 +34,8 @@ from dragonfly_vortex.errors import (
     UnexpectedPiece,
 )
 from dragonfly_vortex.model import BackToSource, piece_id
-from dragonfly_vortex.task.layout import EMPTY_PIECE, Contradiction, VerifiedPiece, Wanted
+from dragonfly_vortex.task.announcements import Announcements
+from dragonfly_vortex.task.layout import Contradiction, VerifiedPiece, Wanted
 from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
 from dragonfly_vortex.task.pieces import Comparison, Described, Pieces
 from dragonfly_vortex.task.reputation import Trust
@@ -141,6 +141,10 @@ class Plan:
         """What is waited for."""
         self.comparison = None if there is None else Comparison(parents[0], self.pieces, there, by_digest=compares)
         """The pieces that are compared; None where all parents are believed."""
+        self.announcements = Announcements(
+            self.parents, sources, self.pieces, self.trust, self.timing, self.waits, self.comparison
+        )
+        """What parents say that they have."""
         self.may_be_empty = False
         """Whether a parent is believed that says that the task has no bytes, because there is no digest to tell."""
         self._sources = sources
@@ -158,12 +162,6 @@ class Plan:
         """Whether a parent says that the task has no bytes, which is believed, and its one piece is not there yet."""
         is_empty = self.may_be_empty and self.layout.told_length == 0
         return is_empty and 0 not in self.layout.verified and not self.numbers.under_way
-
-    @property
-    def is_end_doubtful(self) -> bool:
-        """Whether the task ends where a parent lacks a piece, and another parent may have it that rests or is slow."""
-        end = self.numbers.end
-        return end is not None and self.layout.content_length is None and self.numbers.may_turn_up(end)
 
     @property
     def requests_under_way(self) -> int:
@@ -188,7 +186,7 @@ class Plan:
             self.parents[address].name_again(is_awaited=is_awaited)
         else:
             self.parents[address] = self._sources[address] = Parent(address=address, is_awaited=is_awaited)
-        self.parents[address].offer_anew(self.numbers.returned)
+        self.numbers.offer_anew(self.parents[address])
         self.numbers.find_orphans()
 
     def remove_parent(self, address: str) -> None:
@@ -299,7 +297,8 @@ class Plan:
 
     def record_present(self, metadata: PieceMetadata) -> None:
         """
-        Record a piece that is in the file already. The piece length is known by then, see :meth:`learn_layout`.
+        Record a piece that is in the file already. The piece length is known by then, see
+        :meth:`.Announcements.learn`.
 
         :raises PieceRefused: it cannot be a piece of the task that is being downloaded.
         """
@@ -314,10 +313,6 @@ class Plan:
         else:
             self.comparison.there[metadata.number] = piece
             self.pieces.take_from_others()
-
-    def record_empty(self) -> None:
-        """The task has no bytes: its one piece is there without a parent having sent it."""
-        self.pieces.add(0, VerifiedPiece.of(STORAGE, EMPTY_PIECE))
 
     def record_refusal(self, request: Request, refusal: PieceRefused) -> None:
         """:meth:`judge` has refused the piece: unless it was not wanted, its parent has lied."""
@@ -334,7 +329,7 @@ class Plan:
             accusers = self.trust.accusers(parent, refusal)
             if accusers is None or accusers:  # or else it was refused on the word of liars alone
                 error = UnexpectedPiece(request.parent, piece_id(self.task_id, request.number), str(refusal))
-                self._expose(parent, request, error, accusers)
+                self.trust.record_false_answer(parent, request.number, error, accusers)
 
     def record_failure(self, request: Request, error: PieceError) -> None:
         """The parent did not give the piece: what follows depends on why."""
@@ -345,7 +340,7 @@ class Plan:
         if not isinstance(error, (ParentUnreachable, PieceTimeout)):
             parent.heard_at = self.timing.now
         if isinstance(error, InvalidPiece):
-            self._expose(parent, request, error)
+            self.trust.record_false_answer(parent, request.number, error)
             return
         if isinstance(error, PieceNotFound):
             self.trust.last_error = self.trust.last_error or error
@@ -355,21 +350,10 @@ class Plan:
             if error.content_length is not None:
                 self.trust.learn(parent, request.number, error.content_length, None)
         else:
-            self.trust.last_error = error
-            parent.failure = error.reason
-            if isinstance(error, ParentRefused):
-                parent.refuse()
-                self.pieces.withdraw(parent)
-                self.numbers.find_orphans()
-                return
-            if isinstance(error, ParentUnreachable) and error.retry_after:
-                parent.give_up()
-                self.pieces.withdraw(parent)
-            elif not isinstance(error, PieceTimeout):
-                parent.fail(request.number, request.round)
-            elif not (isinstance(error, PieceLate) and parent.narrow(self.timing.now, seconds)):
-                parent.give_up()
-                self.pieces.withdraw(parent)
+            self.trust.record_failure(parent, request, error, self.timing.now, seconds)
+        if isinstance(error, ParentRefused):
+            self.numbers.find_orphans()
+            return
         if not parent.is_alive or parent.has_failed_at(request.number):
             self.waits.failed(parent, error)
             self.numbers.find_orphans()
@@ -401,91 +385,12 @@ class Plan:
             self.pieces.source_choice.take_back(request.number)
         self.pieces.leave_to_others(request.number)
 
-    def record_lost(self, number: int) -> None:
-        """A verified piece could not be kept, as another download has taken it over: it can be asked for again."""
-        if number in self.layout.verified:
-            self.pieces.lose([number])
-
-    def record_mismatch(self, expected: str, got: str) -> None:
-        """
-        The task is complete, and does not have its digest: from now on that is its :meth:`failure`.
-
-        :param expected: its digest.
-        :param got: the digest that the pieces have together.
-        """
-        if self.is_end_doubtful:
-            self.numbers.is_end_refuted = True  # it is the end because a parent lacks it, and another one may have it
-        else:
-            self.trust.record_mismatch(expected, got)
-
-    def record_unknown_end(self) -> None:
-        """
-        The task has no digest, and ends where no parent has a piece: that is not known to be the end. From now on that
-        is its :meth:`failure`, unless another parent may have the piece.
-        """
-        if self.is_end_doubtful:
-            self.numbers.is_end_refuted = True
-        else:
-            self.trust.is_end_unknown = True
-
-    # -- announcements -------------------------------------------------------------------------------------------------
-
-    def announcing_began(self, parent: str) -> None:
-        """
-        Record that a parent is asked what it has. From now on it gives announced pieces only, see :meth:`announce`.
-        """
-        self.parents[parent].begin_announcing()
-
-    def announce(self, parent: str, number: int, offset: int, length: int) -> None:
-        """
-        Record a piece that a parent announces. That says something about the layout, too.
-
-        :param offset: where the piece starts, in bytes.
-        :param length: bytes of it.
-        """
-        if self.trust.hear(self.parents[parent], number, offset, length):
-            self.timing.progressed_at = self.timing.now
-            self._place()
-
-    def announcing_ended(self, parent: str, finished: bool) -> None:
-        """
-        Record the end of a parent's announcements. Where parents are asked again, it is asked what it has, unless it
-        has announced all of the task, see :meth:`~dragonfly_vortex.task.waits.Waits.next_inquiry`.
-
-        :param finished: whether it has what it has announced and nothing else. Otherwise that is not known, and it may
-            be asked for anything.
-        """
-        told_by = self.parents[parent]
-        told_by.end_announcing(is_open=not finished)
-        told_by.offer_anew(self.numbers.returned)
-        if len(told_by.announced) != self.layout.told_count:
-            self.waits.lacked(told_by)
-        elif 2 * len(self.layout.verified) < len(told_by.announced):
-            told_by.was_whole = True
-        self.numbers.find_orphans()
-
-    def learn_layout(self, parent: str, content_length: int | None, piece_length: int | None) -> None:
-        """
-        Record the lengths that a parent or the storage names.
-
-        :param parent: its address; :data:`~dragonfly_vortex.task.parent_state.STORAGE` for what is there already.
-        :param content_length: bytes of the whole; None for what it does not say.
-        :param piece_length: bytes of every piece but the last; None for what it does not say.
-        """
-        if content_length is not None and piece_length is not None:
-            piece_length = min(piece_length, content_length)  # of a task of one piece that is the piece's own length
-        self.trust.learn(self._sources[parent], 0, content_length, piece_length)
-        self._place()
+    # -- what several answers have in common ---------------------------------------------------------------------------
 
     def _settle(self, request: Request) -> Parent:
         """Remove a request that has ended. Its parent."""
         self.timing.end(request)
         return self.pieces.settle(request)
-
-    def _expose(self, parent: Parent, request: Request, error: InvalidPiece, accusers: set[str] | None = None) -> None:
-        """Exclude a parent whose answer was a lie."""
-        self.trust.last_error = error
-        self.trust.expose(parent, f"piece {request.number}: {error.reason}", accusers)
 
     def _place(self) -> None:
         """Something has become known of the task: pieces that are there may turn out to lie at other places."""

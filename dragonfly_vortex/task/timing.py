@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from dragonfly_vortex.task.parent_state import Parent
 
-__all__ = ["SILENCE", "Request", "RunningTime", "Timing"]
+__all__ = ["SILENCE", "Request", "RunningTime", "Timing", "backoff"]
 
 SILENCE = 3.0
 """Seconds without a byte after which a request is slow."""
@@ -26,6 +26,21 @@ _FAR_LONGER = 4.0
 
 _LOOK_INTERVAL = 0.25
 """Seconds between two looks at the requests."""
+
+_FIRST_BACKOFF = 0.5
+_LONGEST_BACKOFF = 8.0
+
+
+def backoff(failures: int, jitter: float) -> float:
+    """
+    The pause after a failure, in seconds: it doubles up to 8 s, and is shortened at random by up to a half.
+
+    :param failures: how often it was left alone before.
+    :param jitter: from 0 to 1, at random, so that the children of a parent do not all come back at the same moment.
+    :returns: seconds.
+    """
+    longest = min(_LONGEST_BACKOFF, _FIRST_BACKOFF * 2.0 ** min(failures, 16))
+    return longest * (0.5 + 0.5 * jitter)
 
 
 class RunningTime:
@@ -116,7 +131,7 @@ class Timing:
         self._parents = parents
         self._limit = limit
         self._late_after = late_after
-        self.jitter = jitter
+        self._jitter = jitter
         self._courses: dict[Request, _Course] = {}
         self._look_at = 0.0
 
@@ -279,5 +294,10 @@ class Timing:
 
     def overtaken(self, request: Request) -> None:
         """Record that another parent gave the piece first. If this one was slow, its parent is left alone a while."""
+        parent = self._parents[request.parent]
         if self.is_slow(request):
-            self._parents[request.parent].pause(self.now, self.jitter())
+            parent.pause(self.now, self.backoff(parent.backoffs))
+
+    def backoff(self, failures: int) -> float:
+        """The pause after a failure, in seconds, see :func:`backoff`."""
+        return backoff(failures, self._jitter())

@@ -68,7 +68,7 @@ class Waits:
     def failed(self, parent: Parent, error: PieceError) -> None:
         """A parent has failed: it is asked again after a pause, if anything is."""
         if self._retry:
-            parent.rest(self._timing.now, self._timing.jitter(), error.retry_after)
+            parent.rest(self._timing.now, self._timing.backoff(parent.backoffs), error.retry_after)
             self._reasons.setdefault(parent.address, error.reason)
             self._numbers.find_orphans()
 
@@ -78,7 +78,7 @@ class Waits:
         come later.
         """
         if self._retry and not parent.is_source:
-            parent.put_off(self._timing.now, self._timing.jitter())
+            parent.put_off(self._timing.now, self._timing.backoff(parent.looks))
 
     def came(self, parent: Parent) -> None:
         """Record that a parent has given something."""
@@ -101,7 +101,7 @@ class Waits:
 
     def _ask_again(self, parent: Parent) -> None:
         """Let a parent be asked again for what it lacked."""
-        parent.offer_anew(self._numbers.returned)
+        self._numbers.offer_anew(parent)
         self._numbers.find_orphans()
 
     # -- what is waited for --------------------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ class Waits:
             for parent in self._parents.values():
                 if parent.is_alive and parent.is_announcing and not parent.is_open and not parent.looks:
                     parent.is_open = True
-                    parent.offer_anew(self._numbers.returned)
+                    self._numbers.offer_anew(parent)
                     text = f"has announced no piece for {quiet:.0f} s; asking for pieces all the same"
                     self._tell(parent, WaitReason.PARENT_WITHOUT_NEWS, quiet, text)
 

@@ -210,7 +210,7 @@ class _Child:
     def _ask_for_announcements(self) -> None:
         for name in self._plan.parents:
             if self._parents[name].number not in self.peer.swarm.mute:
-                self._plan.announcing_began(name)
+                self._plan.announcements.begin(name)
                 self._inquire(name)
 
     def _inquire(self, name: str) -> None:
@@ -230,18 +230,18 @@ class _Child:
         if self.is_over or parent.name not in plan.parents:
             return
         plan.advance(self._simulation.now)
-        plan.learn_layout(parent.name, swarm.content_length, swarm.piece_length)
+        plan.announcements.learn(parent.name, swarm.content_length, swarm.piece_length)
         for number in numbers:
-            plan.announce(parent.name, number, number * swarm.piece_length, swarm.length(number))
+            plan.announcements.add(parent.name, number, number * swarm.piece_length, swarm.length(number))
         if is_whole:
-            plan.announcing_ended(parent.name, True)
+            plan.announcements.end(parent.name, True)
         self._step()
 
     def hear_end(self, parent: _Peer, is_final: bool) -> None:
         """A parent announces nothing any more."""
         if not self.is_over and parent.name in self._plan.parents:
             self._plan.advance(self._simulation.now)
-            self._plan.announcing_ended(parent.name, is_final)
+            self._plan.announcements.end(parent.name, is_final)
             self._step()
 
     def begin(self, transfer: Transfer, digest: str, number: int) -> None:
@@ -302,7 +302,7 @@ class _Child:
                 if all(digest == _RIGHT for digest in self.peer.has.values()):
                     self._finish()
                     return
-                plan.record_mismatch("the right pieces", "wrong ones")
+                plan.trust.record_mismatch("the right pieces", "wrong ones")
             failure = plan.failure()
             if failure is not None:
                 self._try_next(failure)

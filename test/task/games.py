@@ -146,7 +146,7 @@ class Game:
         self.wrong: set[str] = set()
         self.disputes = 0
         if there:
-            self.plan.learn_layout(STORAGE, None, true.piece_length)
+            self.plan.announcements.learn(STORAGE, None, true.piece_length)
             for given_ in there.values():
                 self.plan.record_present(given_.metadata)
                 self.file[given_.metadata.number] = given_
@@ -162,12 +162,12 @@ class Game:
         parent = self.parents[name]
         if not parent.announces:
             return
-        self.plan.announcing_began(name)
-        self.plan.learn_layout(name, parent.task.length, parent.task.piece_length)
+        self.plan.announcements.begin(name)
+        self.plan.announcements.learn(name, parent.task.length, parent.task.piece_length)
         for number in range(parent.task.count):
             metadata = parent.task.give(number).metadata
-            self.plan.announce(name, number, metadata.offset, metadata.length)
-        self.plan.announcing_ended(name, True)
+            self.plan.announcements.add(name, number, metadata.offset, metadata.length)
+        self.plan.announcements.end(name, True)
 
     def play(self) -> TaskError | None:
         """Play it to its end. The error that it ends with, None for success."""
@@ -184,7 +184,7 @@ class Game:
                     self.left_over = self.trials.succeed()
                     return None
                 self.blame()
-                self.plan.record_mismatch(f"sha256:{TASK_ID}", GOT)
+                self.plan.trust.record_mismatch(f"sha256:{TASK_ID}", GOT)
                 continue
             failure = self.plan.failure()
             if failure is not None:

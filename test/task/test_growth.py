@@ -43,11 +43,11 @@ class GrowthTests(PlanTestCase):
         """A plan that has heard of all pieces by one parent."""
         plan = Plan(TASK_ID, ["a"], 8)
         plan.advance(100.0)
-        plan.announcing_began("a")
-        plan.learn_layout("a", count * 10, 10)
+        plan.announcements.begin("a")
+        plan.announcements.learn("a", count * 10, 10)
         for number in range(count):
-            plan.announce("a", number, number * 10, 10)
-        plan.announcing_ended("a", True)
+            plan.announcements.add("a", number, number * 10, 10)
+        plan.announcements.end("a", True)
         return plan
 
     def test_pieces(self) -> None:
@@ -73,14 +73,14 @@ class GrowthTests(PlanTestCase):
 
         def fetch_beside_source(count: int) -> None:
             self.begin("a", "source", source="source")
-            self.plan.announcing_began("a")
-            self.plan.announcing_began("source")
-            self.plan.learn_layout("source", count * 10, 10)
+            self.plan.announcements.begin("a")
+            self.plan.announcements.begin("source")
+            self.plan.announcements.learn("source", count * 10, 10)
             for number in range(count):
-                self.plan.announce("source", number, number * 10, 10)
-            self.plan.announcing_ended("source", True)
+                self.plan.announcements.add("source", number, number * 10, 10)
+            self.plan.announcements.end("source", True)
             for number in range(count):
-                self.plan.announce("a", number, number * 10, 10)
+                self.plan.announcements.add("a", number, number * 10, 10)
                 (request,) = self.ask_all()
                 self.wait(0.5)
                 self.give(request)
@@ -99,7 +99,7 @@ class GrowthTests(PlanTestCase):
         def fetch_range(count: int) -> None:
             self.begin("a")
             self.wanted.ranges, self.wanted.is_all = (ByteRange(start=0, length=count * 10),), False
-            self.plan.learn_layout("a", 2 * count * 10, 10)
+            self.plan.announcements.learn("a", 2 * count * 10, 10)
             while not self.plan.numbers.has_all_wanted:
                 self.plan.record_verified(request := self.ask(), piece(request.number))
 

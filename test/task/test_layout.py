@@ -152,11 +152,11 @@ class PlanTests(PlanTestCase):
         self.begin(*parents, at_once=at_once, source=source)
         self.wanted.ranges, self.wanted.is_all = (ByteRange(start=50, length=30),), False
         for parent in parents:
-            self.plan.announcing_began(parent)
-            self.plan.learn_layout(parent, 100, 10)
+            self.plan.announcements.begin(parent)
+            self.plan.announcements.learn(parent, 100, 10)
             for number in range(10):
-                self.plan.announce(parent, number, number * 10, 10)
-            self.plan.announcing_ended(parent, True)
+                self.plan.announcements.add(parent, number, number * 10, 10)
+            self.plan.announcements.end(parent, True)
 
     def test_alone(self) -> None:
         """The pieces of the range are asked for, each once, and no others; then nothing is waited for."""
@@ -205,10 +205,10 @@ class PlanTests(PlanTestCase):
         self.begin("a", "b", at_once=4)
         self.wanted.ranges, self.wanted.is_all = (ByteRange(start=50, length=30),), False
         for parent, numbers in (("a", (0, 1, 6)), ("b", (2, 3, 7))):
-            self.plan.announcing_began(parent)
-            self.plan.learn_layout(parent, 100, 10)
+            self.plan.announcements.begin(parent)
+            self.plan.announcements.learn(parent, 100, 10)
             for number in numbers:
-                self.plan.announce(parent, number, number * 10, 10)
+                self.plan.announcements.add(parent, number, number * 10, 10)
         self.assertEqual({(request.parent, request.number) for request in self.ask_all()}, {("a", 6), ("b", 7)})
 
     def test_what_is_not_wanted_is_not_missed(self) -> None:
@@ -216,10 +216,10 @@ class PlanTests(PlanTestCase):
         for wanted, fails in ((50, False), (0, True)):
             self.begin("a")
             self.wanted.ranges, self.wanted.is_all = (ByteRange(start=wanted, length=10),), False
-            self.plan.announcing_began("a")
-            self.plan.learn_layout("a", 100, 10)
-            self.plan.announce("a", 5, 50, 10)
-            self.plan.announcing_ended("a", True)
+            self.plan.announcements.begin("a")
+            self.plan.announcements.learn("a", 100, 10)
+            self.plan.announcements.add("a", 5, 50, 10)
+            self.plan.announcements.end("a", True)
             for request in self.ask_all():
                 self.give(request)
             self.assertEqual(self.plan.failure() is not None, fails)

@@ -42,20 +42,6 @@ class ParentTests(SynchronousTestCase):
         parent.is_open = True
         self.assertFalse(parent.denies(0))
 
-    def test_offers(self) -> None:
-        """Offers come lowest first, and only of what it may have."""
-        parent = Parent(address="a", lacks={2})
-        for number in (5, 2, 3, 9):
-            parent.offer(number)
-        lowest = []
-        while (number := parent.lowest_offer() or 0) != 0:
-            lowest.append(number)
-            parent.take_offer()
-        self.assertEqual(lowest, [3, 5, 9])
-        parent.offer(7)
-        parent.offer_anew({4, 1})
-        self.assertEqual(parent.lowest_offer(), 1)
-
 
 class TransitionTests(SynchronousTestCase):
     """What a parent does, and what is thought of it then."""
@@ -75,12 +61,13 @@ class TransitionTests(SynchronousTestCase):
         self.assertEqual((self.parent.standing, self.parent.has_failed_at(1)), (Standing.OUT, True))
 
     def test_rests(self) -> None:
-        """After a pause it is in doubt, and may be asked for what it failed to give; each pause is longer."""
+        """After a pause it is in doubt, and may be asked for what it failed to give; its pauses are counted."""
         self.parent.failures[1] = 2
         self.parent.give_up()
-        for expected in (100.5, 101.0):
+        for count in (1, 2):
             self.parent.rest(100.0, 1.0)
-            self.assertEqual(self.parent.retry_at, expected)
+            self.parent.rest(100.0, 4.0)
+            self.assertEqual((self.parent.retry_at, self.parent.backoffs), (101.0, count))
             self.parent.recover()
         self.assertEqual((self.parent.standing, self.parent.may_have(1)), (Standing.DOUBTED, True))
 

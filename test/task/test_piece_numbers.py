@@ -65,3 +65,19 @@ class PieceNumbersTests(SynchronousTestCase):
         self.numbers.under_way.clear()
         self.numbers.start_anew()
         self.assertEqual(([self.take() for _ in range(2)], self.numbers.returned), ([0, 1], set()))
+
+    def test_offers(self) -> None:
+        """A parent is asked again for the lowest number first, and only for what it may have and is free."""
+        self.a.lacks = {2}
+        self.assertEqual([self.take() for _ in range(10)], [*range(10)])
+        for number in (5, 2, 3, 9):
+            self.put_back(number)
+        for lowest in (3, 5, 9):
+            self.assertEqual(self.numbers.lowest_offer(self.a), lowest)
+            self.numbers.busy.add(lowest)
+        self.assertIsNone(self.numbers.lowest_offer(self.a))
+        self.numbers.busy.clear()
+        self.a.announced[1] = 10, 10
+        self.layout.add(3, VerifiedPiece(parent="b", length=10))
+        self.numbers.offer_anew(self.a)
+        self.assertEqual(self.numbers.lowest_offer(self.a), 5)

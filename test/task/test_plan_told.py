@@ -32,7 +32,7 @@ class PresentTests(PlanTestCase):
     def begin_with(self, *numbers: int, parents: tuple[str, ...] = ("a",), length: int = 10) -> None:
         """Plan a download of which some pieces are there."""
         self.begin(*parents)
-        self.plan.learn_layout(STORAGE, None, length)
+        self.plan.announcements.learn(STORAGE, None, length)
         for number in numbers:
             self.plan.record_present(piece(number, length, piece_length=length))
 
@@ -48,7 +48,7 @@ class PresentTests(PlanTestCase):
     def test_all_of_it(self) -> None:
         """A task that is stored as a whole needs no request."""
         self.begin("a")
-        self.plan.learn_layout(STORAGE, 25, 10)
+        self.plan.announcements.learn(STORAGE, 25, 10)
         for number in range(3):
             self.plan.record_present(piece(number, 5 if number == 2 else 10))
         self.assertTrue(self.plan.is_complete)
@@ -70,7 +70,7 @@ class PresentTests(PlanTestCase):
         for request in others:
             self.plan.record_cancelled(request)
         self.assertTrue(self.plan.is_complete)
-        self.plan.record_mismatch(DIGEST, GOT)
+        self.plan.trust.record_mismatch(DIGEST, GOT)
         self.assertEqual((self.plan.pieces.take_dropped(), self.plan.pieces.drops), ([], 0))
         self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
         self.assertEqual(self.plan.trust.may_be_right_alone(), ["a"])
@@ -85,7 +85,7 @@ class PresentTests(PlanTestCase):
         self.assertEqual(
             (self.plan.is_complete, self.plan.pieces.content_length, self.plan.layout.content_length), (True, 20, None)
         )
-        self.plan.record_mismatch(DIGEST, GOT)
+        self.plan.trust.record_mismatch(DIGEST, GOT)
         self.assertEqual((self.plan.pieces.take_dropped(), self.plan.pieces.drops), ([], 0))
         self.assertIn("; no parent has piece 2, but the task may have it", str(self.plan.failure()))
         self.assertIs(self.plan.parents["a"].standing, Standing.GOOD)
@@ -164,12 +164,12 @@ class AnnounceTests(PlanTestCase):
         """Plan a download from parents that announce and from others that do not."""
         self.begin(*parents, *others, at_once=at_once)
         for parent in parents:
-            self.plan.announcing_began(parent)
+            self.plan.announcements.begin(parent)
 
     def announce(self, parent: str, *numbers: int, length: int = 10) -> None:
         """A parent has pieces of ten bytes."""
         for number in numbers:
-            self.plan.announce(parent, number, number * 10, length)
+            self.plan.announcements.add(parent, number, number * 10, length)
 
     def test_only_what_is_announced(self) -> None:
         """It is asked for what it has announced, in any order, as it announces it; meanwhile the plan waits."""
@@ -184,14 +184,14 @@ class AnnounceTests(PlanTestCase):
         for request in self.ask_all():
             self.give(request)
         self.assertEqual((self.plan.is_complete, self.plan.failure()), (False, None))
-        self.plan.announcing_ended("a", True)
+        self.plan.announcements.end("a", True)
         self.assertEqual((self.plan.is_complete, self.plan.pieces.content_length), (True, 40))
 
     def test_short(self) -> None:
         """A short piece that is announced is the last."""
         self.begin_announcing("a")
         self.announce("a", 0, 1)
-        self.plan.announce("a", 2, 20, 3)
+        self.plan.announcements.add("a", 2, 20, 3)
         self.assertEqual((self.plan.numbers.end, self.plan.pieces.content_length), (3, 23))
         for request in self.ask_all():
             self.give(request, length=3 if request.number == 2 else 10)
@@ -200,7 +200,7 @@ class AnnounceTests(PlanTestCase):
     def test_told_lengths(self) -> None:
         """What a parent says of the lengths is enough to begin with any piece, and to know the end."""
         self.begin_announcing("a", others=("b",))
-        self.plan.learn_layout("a", 35, 10)
+        self.plan.announcements.learn("a", 35, 10)
         self.assertEqual(
             (self.plan.layout.piece_length, self.plan.numbers.end, self.plan.pieces.content_length), (10, 4, 35)
         )
@@ -213,8 +213,8 @@ class AnnounceTests(PlanTestCase):
     def test_one_piece(self) -> None:
         """A task of one piece may have a longer piece length, which cannot be seen."""
         self.begin_announcing("a")
-        self.plan.learn_layout("a", 5, 4096)
-        self.plan.announce("a", 0, 0, 5)
+        self.plan.announcements.learn("a", 5, 4096)
+        self.plan.announcements.add("a", 0, 0, 5)
         self.give(self.ask(), length=5)
         self.assertEqual((self.plan.is_complete, self.plan.pieces.content_length), (True, 5))
 
@@ -254,7 +254,7 @@ class AnnounceTests(PlanTestCase):
         self.fail_with(PieceNotFound, self.ask())
         self.announce("a", 0)
         self.assertIsNone(self.plan.next_request())
-        self.plan.announcing_ended("a", True)
+        self.plan.announcements.end("a", True)
         self.assertIsInstance(self.plan.failure(), TaskNotFound)
 
     def test_returned(self) -> None:
@@ -267,9 +267,9 @@ class AnnounceTests(PlanTestCase):
     def test_nothing(self) -> None:
         """When all announcing has ended and nothing was announced, the task is not found."""
         self.begin_announcing("a", "b")
-        self.plan.announcing_ended("a", True)
+        self.plan.announcements.end("a", True)
         self.assertIsNone(self.plan.failure())
-        self.plan.announcing_ended("b", True)
+        self.plan.announcements.end("b", True)
         self.assertIsInstance(self.plan.failure(), TaskNotFound)
 
     def test_hole(self) -> None:
@@ -279,7 +279,7 @@ class AnnounceTests(PlanTestCase):
         for request in self.ask_all():
             self.give(request)
         self.assertIsNone(self.plan.failure())
-        self.plan.announcing_ended("a", True)
+        self.plan.announcements.end("a", True)
         failure = self.plan.failure()
         self.assertIsInstance(failure, NoParentLeft)
         self.assertIn("piece 1 from parent a: expected one of them to have it", str(failure))
@@ -289,7 +289,7 @@ class AnnounceTests(PlanTestCase):
         self.begin_announcing("a")
         self.announce("a", 0)
         self.give(self.ask())
-        self.plan.announcing_ended("a", False)
+        self.plan.announcements.end("a", False)
         self.assertEqual(self.numbers(requests := self.ask_all()), [1, 2, 3, 4])
         self.fail_with(PieceNotFound, *requests)
         self.assertTrue(self.plan.is_complete)
@@ -313,9 +313,9 @@ class AnnounceTests(PlanTestCase):
             ((0, 1, 5), None),
         ):
             self.begin_announcing("a")
-            self.plan.announce("a", *first)
+            self.plan.announcements.add("a", *first)
             if second is not None:
-                self.plan.announce("a", *second)
+                self.plan.announcements.add("a", *second)
             self.assertIs(self.plan.parents["a"].standing, Standing.LIED)
             failure = self.plan.failure()
             self.assertIsInstance(failure, NoParentLeft)
@@ -325,17 +325,17 @@ class AnnounceTests(PlanTestCase):
         """Lengths that no task can have are a lie, whatever is known."""
         for content_length, piece_length in ((None, 1 << 40), (1 << 63, None), (1 << 40, 1), (1 << 62, 1 << 62)):
             self.begin_announcing("a", others=("b",))
-            self.plan.learn_layout("a", content_length, piece_length)
+            self.plan.announcements.learn("a", content_length, piece_length)
             self.assertIs(self.plan.parents["a"].standing, Standing.LIED, (content_length, piece_length))
             self.assertIsNone(self.plan.layout.piece_length)
         self.begin_announcing("a", others=("b",))
-        self.plan.announce("a", 1, 1 << 62, 10)
+        self.plan.announcements.add("a", 1, 1 << 62, 10)
         self.assertIs(self.plan.parents["a"].standing, Standing.LIED)
 
     def test_impossible_by_another(self) -> None:
         """A length of the whole that turns out to be impossible, when the pieces' is known, does not count."""
         self.begin_announcing("a", others=("b",))
-        self.plan.learn_layout("a", 1 << 60, None)
+        self.plan.announcements.learn("a", 1 << 60, None)
         self.give(self.ask())
         self.assertIsNone(self.plan.layout.content_length)
         self.assertIsNone(self.plan.numbers.end)
@@ -352,11 +352,11 @@ class AnnounceTests(PlanTestCase):
     def test_contradicts_another(self) -> None:
         """A parent that contradicts an honest one has lied; if that one has lied, it is believed after all."""
         self.begin_announcing("a", others=("b",))
-        self.plan.learn_layout("a", 35, 10)
+        self.plan.announcements.learn("a", 35, 10)
         (request, *_) = self.ask_all()
         self.refuse(request, piece(0, length=7))
         self.assertIs(self.plan.parents["b"].standing, Standing.LIED)
-        self.plan.announce("a", 1, 11, 10)
+        self.plan.announcements.add("a", 1, 11, 10)
         self.assertEqual(
             (self.plan.parents["a"].standing, self.plan.parents["b"].standing), (Standing.LIED, Standing.GOOD)
         )
@@ -365,28 +365,28 @@ class AnnounceTests(PlanTestCase):
     def test_lie_about_the_length(self) -> None:
         """Where a length that one parent told makes the whole wrong, the parent that gave the pieces may be right."""
         self.begin_announcing("a", others=("b",))
-        self.plan.learn_layout("a", 20, 10)
+        self.plan.announcements.learn("a", 20, 10)
         while requests := self.ask_all():
             self.give(requests[0])
         self.assertTrue(self.plan.is_complete)
-        self.plan.record_mismatch(DIGEST, GOT)
+        self.plan.trust.record_mismatch(DIGEST, GOT)
         self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
         self.assertEqual(self.plan.trust.may_be_right_alone(), ["b", "a"])
 
     def test_end_of_a_liar(self) -> None:
         """A piece that is short by a liar's piece length is not the end that a parent gives which announces more."""
         self.begin_announcing("a", "b", "honest")
-        self.plan.learn_layout("a", None, 12)
-        self.plan.learn_layout("honest", 57, 10)
+        self.plan.announcements.learn("a", None, 12)
+        self.plan.announcements.learn("honest", 57, 10)
         self.announce("honest", 0, 1, 2)
-        self.plan.announce("b", 1, 12, 12)
-        self.plan.announce("a", 1, 12, 12)
-        self.plan.announce("a", 1, 12, 11)
+        self.plan.announcements.add("b", 1, 12, 12)
+        self.plan.announcements.add("a", 1, 12, 12)
+        self.plan.announcements.add("a", 1, 12, 11)
         self.assertEqual(self.plan.layout.piece_length, 12)
         while requests := [request for request in self.ask_all() if request.parent == "honest"]:
             self.give(requests[0])
         self.assertEqual((self.plan.is_complete, self.plan.layout.short), (True, 0))
-        self.plan.record_mismatch(DIGEST, GOT)
+        self.plan.trust.record_mismatch(DIGEST, GOT)
         self.assertIn("honest", self.plan.trust.may_be_right_alone())
 
 
@@ -444,11 +444,11 @@ class PropertyTests(SynchronousTestCase):
         by_name = {parent.name: parent for parent in parents}
         there = data.draw(st.sets(st.integers(0, COUNT - 1)), label="there")
         if there:
-            plan.learn_layout(STORAGE, None, 10)
+            plan.announcements.learn(STORAGE, None, 10)
         for number in there:
             plan.record_present(self.piece(number, 10))
         for parent in parents:
-            plan.announcing_began(parent.name)
+            plan.announcements.begin(parent.name)
         telling = {parent.name: [*parent.has] for parent in parents}
         under_way: list[Request] = []
         for _ in range(3000):
@@ -462,7 +462,7 @@ class PropertyTests(SynchronousTestCase):
                 for request in under_way:
                     plan.record_cancelled(request)
                 under_way.clear()
-                plan.record_mismatch(DIGEST, GOT)
+                plan.trust.record_mismatch(DIGEST, GOT)
                 continue
             failure = plan.failure()
             if failure is not None:
@@ -489,10 +489,10 @@ class PropertyTests(SynchronousTestCase):
             elif telling[choice]:
                 number = telling[choice].pop(0)
                 metadata = self.piece(number, by_name[choice].piece_length)
-                plan.announce(choice, number, metadata.offset, metadata.length)
+                plan.announcements.add(choice, number, metadata.offset, metadata.length)
             else:
                 del telling[choice]
-                plan.announcing_ended(choice, by_name[choice].is_finished)
+                plan.announcements.end(choice, by_name[choice].is_finished)
         raise AssertionError("does not come to an end")
 
     def piece(self, number: int, piece_length: int) -> PieceMetadata:

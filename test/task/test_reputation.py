@@ -326,7 +326,7 @@ class MismatchTests(PlanTestCase):
     def test_one_parent(self) -> None:
         """A task that one parent sent and that is wrong is refused; the error says what was expected and got."""
         self.complete("a", "a")
-        self.plan.record_mismatch(DIGEST, GOT)
+        self.plan.trust.record_mismatch(DIGEST, GOT)
         failure = self.plan.failure()
         self.assertIsInstance(failure, TaskDigestMismatch)
         self.assertIn(f"expected {DIGEST}, got {GOT}, of 15 bytes in 2 pieces from a", str(failure))
@@ -335,7 +335,7 @@ class MismatchTests(PlanTestCase):
         """If it all came from one of several parents, that one has lied, and another may be right."""
         self.begin("a", "b", at_once=1)
         self.give(self.ask(), length=0)
-        self.plan.record_mismatch(DIGEST, GOT)
+        self.plan.trust.record_mismatch(DIGEST, GOT)
         self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
         self.assertIs(self.plan.parents["a"].standing, Standing.LIED)
         self.assertEqual(self.plan.trust.may_be_right_alone(), ["b"])
@@ -343,7 +343,7 @@ class MismatchTests(PlanTestCase):
     def test_who_knows(self) -> None:
         """If several parents sent it, each of them may be right, the one that sent most first."""
         self.complete("a", "b", "b")
-        self.plan.record_mismatch(DIGEST, GOT)
+        self.plan.trust.record_mismatch(DIGEST, GOT)
         self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
         counts = Counter(piece.parent for piece in self.plan.layout.verified.values())
         self.assertEqual(self.plan.trust.may_be_right_alone(), [parent for parent, _ in counts.most_common()])
@@ -358,7 +358,7 @@ class MismatchTests(PlanTestCase):
         out = late()
         self.fail_with(PieceTimeout, out)
         self.give(self.ask(), length=5)
-        self.plan.record_mismatch(DIGEST, GOT)
+        self.plan.trust.record_mismatch(DIGEST, GOT)
         self.assertEqual({lie.parent, out.parent, *self.plan.trust.may_be_right_alone()}, {"a", "b", "c"})
         self.assertEqual(len(self.plan.trust.may_be_right_alone()), 1)
 

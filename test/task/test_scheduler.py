@@ -62,7 +62,7 @@ class LayoutTests(PlanTestCase):
     def test_many_allowed_and_announced(self) -> None:
         """With a known end as many pieces are asked for as are allowed."""
         self.begin("a", at_once=9999)
-        self.plan.learn_layout("a", 10_000, 10)
+        self.plan.announcements.learn("a", 10_000, 10)
         self.assertEqual(len(self.ask_all()), 1000)
 
     def test_lost(self) -> None:
@@ -71,7 +71,7 @@ class LayoutTests(PlanTestCase):
         self.give(requests[0])
         drops = self.plan.pieces.drops
         for _ in range(2):
-            self.plan.record_lost(1)
+            self.plan.pieces.lose([1])
         self.assertEqual(
             (self.plan.layout.prefix, self.plan.pieces.drops, self.plan.pieces.take_dropped()), (1, drops + 1, [])
         )
@@ -302,7 +302,7 @@ class Course:
                 if got is None:
                     return None
                 self.cancel_all()
-                self.plan.record_mismatch(DIGEST, got)
+                self.plan.trust.record_mismatch(DIGEST, got)
                 continue
             failure = self.plan.failure()
             if failure is not None:

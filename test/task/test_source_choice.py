@@ -35,21 +35,21 @@ class SourceCase(PlanTestCase):
         """Plan a download from peers, which announce, and from the source, which has told the layout."""
         self.begin(*peers, SOURCE, at_once=at_once, retry=retry, source=SOURCE, back_to_source=policy)
         for peer in peers if announces else ():
-            self.plan.announcing_began(peer)
-        self.plan.announcing_began(SOURCE)
+            self.plan.announcements.begin(peer)
+        self.plan.announcements.begin(SOURCE)
         self.tell_of_source()
 
     def tell_of_source(self) -> None:
         """The source tells what it has."""
-        self.plan.learn_layout(SOURCE, self.count * 10, 10)
+        self.plan.announcements.learn(SOURCE, self.count * 10, 10)
         for number in range(self.count):
-            self.plan.announce(SOURCE, number, number * 10, 10)
-        self.plan.announcing_ended(SOURCE, True)
+            self.plan.announcements.add(SOURCE, number, number * 10, 10)
+        self.plan.announcements.end(SOURCE, True)
 
     def announce(self, peer: str, *numbers: int) -> None:
         """A peer tells what it has."""
         for number in numbers:
-            self.plan.announce(peer, number, number * 10, 10)
+            self.plan.announcements.add(peer, number, number * 10, 10)
 
     def of(self, parent: str, requests: list[Request]) -> list[int]:
         """The numbers that are asked of a parent."""
@@ -85,16 +85,16 @@ class AloneTests(SourceCase):
     def test_waits_for_its_layout(self) -> None:
         """Nothing is asked of a source that has not said yet what it has."""
         self.begin(SOURCE, source=SOURCE)
-        self.plan.announcing_began(SOURCE)
+        self.plan.announcements.begin(SOURCE)
         self.assertEqual(self.ask_all(), [])
         self.assertIsNone(self.plan.failure())
 
     def test_without_a_length(self) -> None:
         """A source that does not say how much it has is asked until it says that there is no more."""
         self.begin(SOURCE, source=SOURCE, at_once=3)
-        self.plan.announcing_began(SOURCE)
-        self.plan.learn_layout(SOURCE, None, 10)
-        self.plan.announcing_ended(SOURCE, False)
+        self.plan.announcements.begin(SOURCE)
+        self.plan.announcements.learn(SOURCE, None, 10)
+        self.plan.announcements.end(SOURCE, False)
         requests = self.ask_all()
         self.assertEqual(self.numbers(requests), [0, 1, 2])
         self.give(requests[0])
@@ -109,8 +109,8 @@ class AloneTests(SourceCase):
     def test_not_found(self) -> None:
         """What a source lacks is not waited for, however long is retried."""
         self.begin(SOURCE, source=SOURCE, retry=30.0)
-        self.plan.announcing_began(SOURCE)
-        self.plan.announcing_ended(SOURCE, False)
+        self.plan.announcements.begin(SOURCE)
+        self.plan.announcements.end(SOURCE, False)
         self.fail_with(PieceNotFound, self.ask())
         self.assertIsInstance(self.plan.failure(), TaskNotFound)
 
@@ -128,8 +128,8 @@ class AloneTests(SourceCase):
     def test_retry_after(self) -> None:
         """A source that asks for a pause gets it at once, and is asked for its layout again if it has not told that."""
         self.begin(SOURCE, source=SOURCE, retry=60.0)
-        self.plan.announcing_began(SOURCE)
-        self.plan.announcing_ended(SOURCE, False)
+        self.plan.announcements.begin(SOURCE)
+        self.plan.announcements.end(SOURCE, False)
         request = self.ask()
         error = why(ParentUnreachable, request)
         error.retry_after = 20.0
@@ -150,7 +150,7 @@ class LastResortTests(SourceCase):
         self.announce("a", 0, 1)
         requests = self.ask_all()
         self.assertEqual((self.of("a", requests), self.of(SOURCE, requests)), ([0, 1], []))
-        self.plan.announcing_ended("a", True)
+        self.plan.announcements.end("a", True)
         self.assertEqual(self.of(SOURCE, self.ask_all()), [2, 3, 4, 5])
         self.assertEqual(self.from_source, {"not_found": 4})
 
@@ -166,7 +166,7 @@ class LastResortTests(SourceCase):
     def test_a_peer_without_the_task(self) -> None:
         """A peer that lacks the task is not waited for, even where it would be asked again after a while."""
         self.begin_with("a", retry=30.0)
-        self.plan.announcing_ended("a", True)
+        self.plan.announcements.end("a", True)
         self.assertEqual(self.of(SOURCE, self.ask_all()), [0, 1, 2, 3, 4, 5])
 
     def test_a_peer_that_cannot_say(self) -> None:
@@ -182,7 +182,7 @@ class LastResortTests(SourceCase):
         """The pieces of a peer that dies come from the source at once; those that have come stay."""
         self.begin_with("a", retry=30.0, at_once=3)
         self.announce("a", *range(6))
-        self.plan.announcing_ended("a", True)
+        self.plan.announcements.end("a", True)
         requests = self.ask_all()
         self.assertEqual(self.of("a", requests), [0, 1, 2])
         self.give(requests[0])
@@ -219,7 +219,7 @@ class LastResortTests(SourceCase):
         """A source that is found to lie is asked no more, and the peers go on."""
         self.begin_with("a")
         self.announce("a", 0)
-        self.plan.announcing_ended("a", True)
+        self.plan.announcements.end("a", True)
         requests = self.ask_all()
         self.fail_with(UnexpectedPiece, next(each for each in requests if each.parent == SOURCE))
         self.assertFalse(self.plan.parents[SOURCE].is_alive)
@@ -232,7 +232,7 @@ class ChildTests(SourceCase):
     def meet(self, child: str) -> None:
         """A child asks, and is asked in turn."""
         self.plan.add_parent(child, is_awaited=False)
-        self.plan.announcing_began(child)
+        self.plan.announcements.begin(child)
 
     def test_not_awaited(self) -> None:
         """The source is asked at once for what a child may announce."""
@@ -257,7 +257,7 @@ class ChildTests(SourceCase):
         self.begin_with()
         self.meet("child")
         self.plan.add_parent("child")
-        self.plan.announcing_began("child")
+        self.plan.announcements.begin("child")
         self.assertEqual(self.ask_all(), [])
 
 
@@ -314,7 +314,7 @@ class AlwaysTests(SourceCase):
         self.count = 20_000
         self.begin_with("a", policy=ALWAYS, at_once=4)
         self.announce("a", *range(self.count))
-        self.plan.announcing_ended("a", True)
+        self.plan.announcements.end("a", True)
         while requests := self.ask_all():
             for request in requests:
                 self.give(request)

@@ -21,14 +21,14 @@ class SwarmTestCase(PlanTestCase):
         self.now = 100.0
         self.plan.advance(self.now)
         for parent, numbers in announced.items():
-            self.plan.announcing_began(parent)
-            self.plan.learn_layout(parent, count * 10, 10)
+            self.plan.announcements.begin(parent)
+            self.plan.announcements.learn(parent, count * 10, 10)
             self.announce(parent, *numbers)
 
     def announce(self, parent: str, *numbers: int) -> None:
         """A parent has pieces."""
         for number in numbers:
-            self.plan.announce(parent, number, number * 10, 10)
+            self.plan.announcements.add(parent, number, number * 10, 10)
 
     def asked_of(self, parent: str) -> list[Request]:
         """The requests to a parent that are under way."""

@@ -16,9 +16,9 @@ class AnnouncementTests(PlanTestCase):
     def begin_announcing(self, retry: float = 30.0) -> None:
         """Plan a download of three pieces from a parent that has announced one of them, which has arrived."""
         self.begin("a", retry=retry)
-        self.plan.announcing_began("a")
-        self.plan.learn_layout("a", 30, 10)
-        self.plan.announce("a", 0, 0, 10)
+        self.plan.announcements.begin("a")
+        self.plan.announcements.learn("a", 30, 10)
+        self.plan.announcements.add("a", 0, 0, 10)
         self.give(self.ask())
         self.assertEqual(self.ask_all(), [])
 
@@ -40,7 +40,7 @@ class AnnouncementTests(PlanTestCase):
         self.wait(6)
         self.fail_with(PieceNotFound, *self.ask_all())
         self.assertEqual((self.ask_all(), self.plan.failure()), ([], None))
-        self.plan.announce("a", 1, 10, 10)
+        self.plan.announcements.add("a", 1, 10, 10)
         self.assertEqual(self.numbers(self.ask_all()), [1])
 
     def test_limit(self) -> None:
@@ -56,7 +56,7 @@ class AnnouncementTests(PlanTestCase):
     def test_never_heard(self) -> None:
         """A parent that has said nothing at all by then has not said that it lacks the task: that is a time-out."""
         self.begin("a", retry=1.0)
-        self.plan.announcing_began("a")
+        self.plan.announcements.begin("a")
         self.assertEqual(self.ask_all(), [])
         self.wait(1.1)
         failure = self.plan.failure()
@@ -76,7 +76,7 @@ class AnnouncementTests(PlanTestCase):
         self.begin_announcing()
         self.wait(6)
         self.fail_with(PieceNotFound, *self.ask_all())
-        self.plan.announce("a", 2, 20, 10)
+        self.plan.announcements.add("a", 2, 20, 10)
         self.give(self.ask())
         self.wait(4)
         self.assertEqual(self.ask_all(), [])
@@ -111,8 +111,8 @@ class RejectedTests(PlanTestCase):
     def test_announcing_parent(self) -> None:
         """The same for a parent that could not be asked what it has."""
         self.begin("a", retry=1000.0)
-        self.plan.announcing_began("a")
-        self.plan.announcing_ended("a", finished=False)
+        self.plan.announcements.begin("a")
+        self.plan.announcements.end("a", finished=False)
         self.fail_with(CertificateRejected, self.ask())
         self.assertIsInstance(self.plan.failure(), NoParentLeft)
 
@@ -141,7 +141,7 @@ class NothingYetTests(PlanTestCase):
             while (inquiry := self.plan.waits.next_inquiry()) is not None:
                 asked.append((self.now - 100, inquiry))
                 if inquiry in parents:
-                    self.plan.announcing_ended(inquiry, True)
+                    self.plan.announcements.end(inquiry, True)
             for request in self.ask_all():
                 self.fail_with(PieceNotFound, request)
             self.wait(0.25)
@@ -150,8 +150,8 @@ class NothingYetTests(PlanTestCase):
     def begin_without(self, retry: float = 30.0) -> None:
         """Plan a download from a parent that says, when it is asked what it has, that it does not have the task."""
         self.begin("a", retry=retry)
-        self.plan.announcing_began("a")
-        self.plan.announcing_ended("a", True)
+        self.plan.announcements.begin("a")
+        self.plan.announcements.end("a", True)
 
     def test_asked_again(self) -> None:
         """It is asked again after growing pauses, and one line says so; what it announces then is fetched."""
@@ -162,8 +162,8 @@ class NothingYetTests(PlanTestCase):
         self.assertEqual(waiting.text, "parent a does not have the task; asking it again for up to 30 s")
         self.assertEqual((waiting.reason, waiting.parent), (WaitReason.PARENT_WITHOUT_TASK, "a"))
         self.assertEqual(self.play(10), [(23.5, "a")])
-        self.plan.learn_layout("a", 10, 10)
-        self.plan.announce("a", 0, 0, 10)
+        self.plan.announcements.learn("a", 10, 10)
+        self.plan.announcements.add("a", 0, 0, 10)
         self.give(self.ask())
         self.assertTrue(self.plan.is_complete)
 
@@ -204,8 +204,8 @@ class NothingYetTests(PlanTestCase):
     def test_comes_up(self) -> None:
         """A parent that could not be asked what it has is asked again, and meanwhile for any piece."""
         self.begin("a", retry=30.0)
-        self.plan.announcing_began("a")
-        self.plan.announcing_ended("a", False)
+        self.plan.announcements.begin("a")
+        self.plan.announcements.end("a", False)
         self.fail_with(PieceNotFound, self.ask())
         self.assertIsNone(self.plan.failure())
         self.assertEqual(self.play(1), [(0.5, "a")])
@@ -213,10 +213,10 @@ class NothingYetTests(PlanTestCase):
     def test_has_all(self) -> None:
         """A parent that has announced all of the task is not asked again."""
         self.begin("a", retry=30.0)
-        self.plan.announcing_began("a")
-        self.plan.learn_layout("a", 10, 10)
-        self.plan.announce("a", 0, 0, 10)
-        self.plan.announcing_ended("a", True)
+        self.plan.announcements.begin("a")
+        self.plan.announcements.learn("a", 10, 10)
+        self.plan.announcements.add("a", 0, 0, 10)
+        self.plan.announcements.end("a", True)
         self.ask()
         self.assertEqual(self.play(2), [])
 
@@ -240,7 +240,7 @@ class EndTests(PlanTestCase):
     def test_refuted(self) -> None:
         """If the digest is wrong, the parent that rests is waited for, and no parent is suspected."""
         self.begin_half()
-        self.plan.record_mismatch(DIGEST, GOT)
+        self.plan.trust.record_mismatch(DIGEST, GOT)
         self.assertEqual((self.plan.is_complete, self.plan.failure()), (False, None))
         self.wait(1)
         again = self.ask()
@@ -268,7 +268,7 @@ class SlowEndTests(PlanTestCase):
             self.wait(1)
             if self.plan.is_complete:
                 refuted += 1
-                self.plan.record_mismatch(DIGEST, GOT)
+                self.plan.trust.record_mismatch(DIGEST, GOT)
             if self.now % 5 == 0:
                 for asked in list(self.plan_requests()):
                     self.give(asked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.task.inquiries import Inquiries
+from dragonfly_vortex.task.announcements import Inquiries
 from dragonfly_vortex.task.scheduler import Plan
 from dragonfly_vortex.wire import PieceKind
 from test.task.announcer import PlayedAnnouncer
@@ -18,8 +18,8 @@ class InquiriesTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.announcers = {name: PlayedAnnouncer() for name in ("a", "b")}
         self.told = 0
-        self.inquiries = Inquiries(self.announcers, PieceKind.STANDARD, TASK_ID, self.count)
         self.plan = self.make_plan("a", "c")
+        self.inquiries = Inquiries(self.announcers, self.plan.announcements, PieceKind.STANDARD, TASK_ID, self.count)
 
     def make_plan(self, *parents: str) -> Plan:
         """A plan of these parents, whose time has begun."""
@@ -33,7 +33,7 @@ class InquiriesTests(SynchronousTestCase):
 
     def test_follow(self) -> None:
         """The parents of a plan are asked, and what they say is known to the plan before anybody hears of it."""
-        self.inquiries.follow(self.plan)
+        self.inquiries.follow(self.plan.announcements)
         self.assertEqual(self.announcers["a"].asked, (PieceKind.STANDARD, TASK_ID))
         self.assertIsNone(self.announcers["b"].asked)
         self.announcers["a"].tell_layout(950, 100)
@@ -44,8 +44,8 @@ class InquiriesTests(SynchronousTestCase):
 
     def test_another_plan(self) -> None:
         """With another plan the parents of the one before are asked no more."""
-        self.inquiries.follow(self.plan)
-        self.inquiries.follow(self.make_plan("b"))
+        self.inquiries.follow(self.plan.announcements)
+        self.inquiries.follow(self.make_plan("b").announcements)
         self.assertTrue(self.announcers["a"].is_stopped)
         self.assertEqual(self.announcers["b"].asked, (PieceKind.STANDARD, TASK_ID))
         self.inquiries.stop()
@@ -53,12 +53,12 @@ class InquiriesTests(SynchronousTestCase):
 
     def test_one_parent(self) -> None:
         """One parent can be left out, and asked again; one that is asked is not asked a second time."""
-        self.inquiries.follow(self.plan)
+        self.inquiries.follow(self.plan.announcements)
         self.announcers["a"].asked = None
-        self.inquiries.begin(self.plan, "a")
+        self.inquiries.begin("a")
         self.assertIsNone(self.announcers["a"].asked)
         self.inquiries.end("a")
         self.inquiries.end("a")
         self.assertTrue(self.announcers["a"].is_stopped)
-        self.inquiries.begin(self.plan, "a")
+        self.inquiries.begin("a")
         self.assertEqual(self.announcers["a"].asked, (PieceKind.STANDARD, TASK_ID))
