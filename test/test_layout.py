@@ -37,7 +37,6 @@ ROOT = Path(__file__).resolve().parent.parent
 STILL_LONG = frozenset(
     {
         "errors.py",
-        "task/download.py",
     }
 )
 

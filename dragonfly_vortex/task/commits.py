@@ -1,28 +1,39 @@
-"""What a download changes at its target: it commits verified pieces, and drops those that the plan has forgotten."""
+"""What a download changes at its target: it commits verified pieces, and drops wrong ones."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from dragonfly_vortex.deferreds import outlast
 from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import PieceTakenOver
+from dragonfly_vortex.geometry import piece_length_for
 from dragonfly_vortex.model import DownloadPieceResponse
+from dragonfly_vortex.task.layout import EMPTY_PIECE, VerifiedPiece
+from dragonfly_vortex.task.parent_state import STORAGE
 from dragonfly_vortex.task.reporter import Reporter
 from dragonfly_vortex.task.scheduler import Plan
 from dragonfly_vortex.wire import TrafficType
 
-__all__ = ["Commits"]
+__all__ = ["LOOK_AGAIN", "Commits"]
+
+LOOK_AGAIN = 2.0
+"""Seconds between two tries to claim what other processes fetch: one that is killed reports nothing."""
 
 
 class Commits:
     """
     The commits and drops of one download that are under way at its target.
 
+    :param reactor: the clock.
     :param target: where the pieces go.
     :param plan: the first plan.
     :param reporter: reports the pieces that are kept and dropped.
@@ -30,14 +41,18 @@ class Commits:
     :param fail: called with the failure of a commit or a drop, with which the download ends.
     """
 
+    _log = Logger()
+
     def __init__(
         self,
+        reactor: IReactorTime,
         target: IDownloadTarget,
         plan: Plan,
         reporter: Reporter,
         advance: Callable[[], None],
         fail: Callable[[Failure], None],
     ) -> None:
+        self._reactor = reactor
         self._target = target
         self._plan = plan
         self._reporter = reporter
@@ -91,6 +106,36 @@ class Commits:
         if dropped:
             self._reporter.drop(dropped)
             self._finish(self._drops, self._target.drop(dropped))
+
+    async def drop(self, numbers: Sequence[int], reason: str = "") -> None:
+        """
+        Drop wrong pieces from the target.
+
+        :param reason: why, for the log and the event, where no parent is the reason.
+        """
+        if reason:
+            self._log.info("task {task_id}: {reason}", task_id=self._plan.task_id, reason=reason)
+        self._reporter.drop(numbers, reason)
+        if numbers:
+            await outlast(self._target.drop(numbers))
+
+    async def hold(self) -> None:
+        """
+        Keep other downloads from changing the task, before anything is concluded from what is wrong with it.
+
+        :raises TaskChanged: another one has changed it by now.
+        """
+        while not await outlast(self._target.hold()):
+            await deferLater(self._reactor, LOOK_AGAIN)
+
+    async def put_nothing(self) -> None:
+        """Put the one piece of a task without bytes to the target, unless another download has done so."""
+        while not (claim := await outlast(self._target.claim(0))).is_ours and claim.piece is None:
+            await deferLater(self._reactor, LOOK_AGAIN)
+        if claim.is_ours:
+            await outlast(self._target.commit(EMPTY_PIECE, piece_length_for(0), 0))
+        self._plan.pieces.add(0, VerifiedPiece.of(STORAGE, EMPTY_PIECE))
+        self._reporter.keep(self._plan, EMPTY_PIECE)
 
     def _kept(self, _: None, response: DownloadPieceResponse, parent: str, seconds: float) -> None:
         """Report a committed piece, unless the plan has learned meanwhile that it is wrong."""

@@ -22,17 +22,16 @@ from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.errors import PieceRefused, SourceError, TaskChanged, TaskError, VortexError
 from dragonfly_vortex.events import (
     DownloadedTask,
-    DownloadEvent,
     DownloadFailed,
     DownloadFinished,
     OnEvent,
     PieceUnderWay,
 )
-from dragonfly_vortex.geometry import piece_length_for
 from dragonfly_vortex.interfaces import IDownloader, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import BackToSource, ByteRange, Found, SourceStat
-from dragonfly_vortex.task.fetcher import LOOK_AGAIN, Fetcher
-from dragonfly_vortex.task.layout import EMPTY_PIECE, VerifiedPiece, Wanted
+from dragonfly_vortex.task.commits import LOOK_AGAIN
+from dragonfly_vortex.task.fetcher import Fetcher
+from dragonfly_vortex.task.layout import VerifiedPiece, Wanted
 from dragonfly_vortex.task.parent_state import STORAGE
 from dragonfly_vortex.task.reporter import Reporter, summary_of
 from dragonfly_vortex.task.scheduler import END_DISPUTED_AT, Plan
@@ -107,15 +106,12 @@ class TaskDownload:
         """The digest that the whole must have; empty where none is known."""
         if self.digest:
             parse_digest(self.digest)
-        self.parents = tuple(dict.fromkeys(parents))
         self._reactor = reactor
         self._in_thread = in_thread
         self._downloader = downloader
         self._target = IDownloadTarget(target)
         self._announcers = dict(announcers or {})
-        self._on_event = on_event
-        self._reporter = Reporter(self._report)
-        self._is_reporting = False
+        self._reporter = Reporter(on_event)
         self._stat_source = stat_source
         self.from_source: Counter[str] = Counter()
         """How many pieces have been asked of the source so far, by the reasons."""
@@ -134,10 +130,7 @@ class TaskDownload:
             from_source=self.from_source,
             wanted=self._wanted,
         )
-        self._end_disputed_at = end_disputed_at
-        self._removed: set[str] = set()
-        self._not_awaited: set[str] = set()
-        self._trials = self._new_trials()
+        self._trials = Trials(self._make_plan(parents=parents), self._make_trial, end_disputed_at)
         self._running: Deferred[DownloadedTask] | None = None
         self._fetcher: Fetcher | None = None
 
@@ -168,15 +161,8 @@ class TaskDownload:
         :param announcer: what tells which pieces it has; None where it is asked for anything.
         :param is_awaited: whether the source waits for what it may announce.
         """
-        if is_awaited:
-            self._not_awaited.discard(parent)
-        elif parent not in self.parents or parent in self._removed:
-            self._not_awaited.add(parent)
-        if parent not in self.parents:
-            self.parents = (*self.parents, parent)
         if announcer is not None:
             self._announcers[parent] = announcer
-        self._removed.discard(parent)
         self._trials.add_parent(parent, is_awaited=is_awaited)
         if self._fetcher is not None:
             self._fetcher.add_parent(parent)
@@ -187,7 +173,6 @@ class TaskDownload:
 
         :param parent: its address.
         """
-        self._removed.add(parent)
         self._trials.remove_parent(parent)
         if self._fetcher is not None:
             self._fetcher.remove_parent(parent)
@@ -221,36 +206,22 @@ class TaskDownload:
         work = Deferred.fromCoroutine(self._run_and_report())
 
         def cancel() -> None:
-            if self._is_reporting:
+            if self._reporter.is_reporting:
                 self._reactor.callLater(0, work.cancel)
             else:
                 work.cancel()
 
         return await outlast(work, forget_cancellation=True, cancelled=cancel)
 
-    def _report(self, event: DownloadEvent) -> None:
-        self._is_reporting = True
-        try:
-            self._on_event(event)
-        finally:
-            self._is_reporting = False
-
     async def _run_and_report(self) -> DownloadedTask:
         """Download it, and report the end."""
         try:
             done = await self._run()
         except BaseException as error:
-            self._report_end(DownloadFailed(error=type(error).__name__, reason=str(error)))
+            self._reporter.end(DownloadFailed(error=type(error).__name__, reason=str(error)))
             raise
-        self._report_end(DownloadFinished(task=done))
+        self._reporter.end(DownloadFinished(task=done))
         return done
-
-    def _report_end(self, event: DownloadEvent) -> None:
-        """Report the last event. What a listener makes of it changes nothing any more."""
-        try:
-            self._report(event)
-        except Exception:
-            self._log.failure("The last event of a download could not be reported")
 
     async def _run(self) -> DownloadedTask:
         """Download it, from the beginning again where another download has changed what this one had verified."""
@@ -262,18 +233,16 @@ class TaskDownload:
                 self._log.info("{reason}; it begins again", reason=str(error))
                 self._reporter.begin_anew(str(error))
             await deferLater(self._reactor, LOOK_AGAIN)
-            self._trials = self._new_trials()
+            self._trials = self._trials.anew(self._make_plan(parents=[*self._trials.parents]))
 
     async def _attempt(self, started: float) -> DownloadedTask:
         """Open the target, fetch, verify and publish; close the target in any case."""
         try:
             found = await outlast(self._target.open())
             digest = self.digest or (found.task.digest if found.task is not None else "")
+            outdated: list[int] = []
             if not digest and await self._is_of_another_version(found):
-                numbers = [metadata.number for metadata in found.pieces]
-                await self._drop(
-                    numbers, "the source has another version than the pieces that are there; beginning anew"
-                )
+                outdated = [metadata.number for metadata in found.pieces]
                 found = Found()
             fetcher = Fetcher(
                 self._reactor,
@@ -289,7 +258,7 @@ class TaskDownload:
                 reporter=self._reporter,
             )
             try:
-                await self._begin(fetcher, found, digest)
+                await self._begin(fetcher, found, outdated, digest)
                 self._fetcher = fetcher
                 await self._fetch_from_all_or_one(fetcher, digest)
             finally:
@@ -301,7 +270,7 @@ class TaskDownload:
             await self._close()
         return summary_of(
             fetcher.plan,
-            self.parents,
+            [*self._trials.parents],
             seconds=self._reactor.seconds() - started,
             left_to_hash=fetcher.left_to_hash or 0,
             lies=self._lies(fetcher.plan, digest),
@@ -319,8 +288,11 @@ class TaskDownload:
             return False  # it is asked again for pieces, and what is wrong is said then
         return stat.version != found.task.source_version
 
-    async def _begin(self, fetcher: Fetcher, found: Found, digest: str) -> None:
-        """Begin with the pieces at the target; drop those that contradict each other."""
+    async def _begin(self, fetcher: Fetcher, found: Found, outdated: Sequence[int], digest: str) -> None:
+        """Begin with the pieces at the target; drop those of an earlier version, and those that contradict others."""
+        if outdated:
+            reason = "the source has another version than the pieces that are there; beginning anew"
+            await fetcher.commits.drop(outdated, reason)
         plan, refused = fetcher.plan, []
         if found.task is not None:
             plan.announcements.learn(STORAGE, found.task.content_length, found.task.piece_length)
@@ -329,23 +301,14 @@ class TaskDownload:
                 plan.record_present(metadata)
             except PieceRefused:
                 refused.append(metadata.number)
-        await self._drop(refused)
+        await fetcher.commits.drop(refused)
         plan.may_be_empty = not digest
         if not found.pieces and digest in (new_hash("sha256").text(), new_hash("sha512").text()):
-            await self._put_nothing(plan)  # the digest says that there is nothing to ask for
+            await fetcher.commits.put_nothing()  # the digest says that there is nothing to ask for
         for metadata in found.pieces:
             if plan.has(metadata.number):
                 self._reporter.keep(plan, metadata)
         fetcher.follow(plan)
-
-    async def _put_nothing(self, plan: Plan) -> None:
-        """Put the one piece of a task without bytes to the target, unless another download has done so."""
-        while not (claim := await outlast(self._target.claim(0))).is_ours and claim.piece is None:
-            await deferLater(self._reactor, LOOK_AGAIN)
-        if claim.is_ours:
-            await outlast(self._target.commit(EMPTY_PIECE, piece_length_for(0), 0))
-        plan.pieces.add(0, VerifiedPiece.of(STORAGE, EMPTY_PIECE))
-        self._reporter.keep(plan, EMPTY_PIECE)
 
     async def _fetch_from_all_or_one(self, fetcher: Fetcher, digest: str) -> None:
         """
@@ -357,11 +320,11 @@ class TaskDownload:
                 await self._fetch(fetcher, digest)
             except TaskError as failure:
                 await fetcher.stop()
-                await self._hold()
-                await self._drop(fetcher.plan.pieces.take_dropped())
+                await fetcher.commits.hold()
+                await fetcher.commits.drop(fetcher.plan.pieces.take_dropped())
                 plan = self._trials.next(failure) if digest else None
                 if plan is None:
-                    await self._drop(self._trials.doubtful())
+                    await fetcher.commits.drop(self._trials.doubtful())
                     raise self._trials.verdict(failure) from failure
                 self._log.info(
                     "task {task_id}: believing {parents} from now on",
@@ -371,7 +334,7 @@ class TaskDownload:
                 fetcher.follow(plan)
             else:
                 await fetcher.stop()
-                await self._drop(self._trials.succeed())
+                await fetcher.commits.drop(self._trials.succeed())
                 for parent, lie in self._lies(fetcher.plan, digest).items():
                     what = "has lied" if digest else "contradicts the other parents"
                     self._log.warn("parent {parent} {what}: {lie}", parent=parent, what=what, lie=lie)
@@ -385,10 +348,10 @@ class TaskDownload:
                 if got == digest:
                     return
                 self._reporter.mismatch(f"expected {digest}, got {got}")
-                await self._hold()
+                await fetcher.commits.hold()
                 fetcher.plan.trust.record_mismatch(digest, got)
             elif fetcher.plan.is_known_empty:
-                await self._put_nothing(fetcher.plan)
+                await fetcher.commits.put_nothing()
             elif fetcher.plan.layout.content_length is not None:
                 return
             else:
@@ -398,41 +361,9 @@ class TaskDownload:
         """What parents have said that others contradict; without a digest it is not known which of them are right."""
         return self._trials.lies if digest else plan.trust.disagreements | self._trials.lies
 
-    def _new_trials(self) -> Trials:
-        """All parents together, and then each of them alone."""
-        awaited = [parent for parent in self.parents if parent not in self._not_awaited]
-        plan = self._make_plan(parents=awaited or self.parents)
-        trials = Trials(plan, self._make_trial, self._end_disputed_at)
-        for parent in self._not_awaited:
-            trials.add_parent(parent, is_awaited=False)
-        for parent in self._removed:
-            trials.remove_parent(parent)
-        return trials
-
     def _make_trial(self, parent: str, there: Mapping[int, VerifiedPiece], compares: bool, most: int) -> Plan:
         """The plan of one parent alone."""
         return self._make_plan(parents=[parent], there=there, compares=compares, end_disputed_at=most)
-
-    async def _hold(self) -> None:
-        """
-        Keep other downloads from changing the task, before anything is concluded from what is wrong with it.
-
-        :raises TaskChanged: another one has changed it by now.
-        """
-        while not await outlast(self._target.hold()):
-            await deferLater(self._reactor, LOOK_AGAIN)
-
-    async def _drop(self, numbers: Sequence[int], reason: str = "") -> None:
-        """
-        Drop wrong pieces from the target.
-
-        :param reason: why, for the log and the event, where no parent is the reason.
-        """
-        if reason:
-            self._log.info("task {task_id}: {reason}", task_id=self.task_id, reason=reason)
-        self._reporter.drop(numbers, reason)
-        if numbers:
-            await outlast(self._target.drop(numbers))
 
     async def _close(self) -> None:
         """Close the target, in spite of a cancellation."""

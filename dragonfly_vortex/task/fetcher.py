@@ -23,7 +23,7 @@ from dragonfly_vortex.interfaces import IDownloader, InThread, IPieceAnnouncer
 from dragonfly_vortex.model import Claim, DownloadPieceResponse, piece_id
 from dragonfly_vortex.system_calls import reason_of
 from dragonfly_vortex.task.announcements import Inquiries
-from dragonfly_vortex.task.commits import Commits
+from dragonfly_vortex.task.commits import LOOK_AGAIN, Commits
 from dragonfly_vortex.task.disk import Allocation, Reservation
 from dragonfly_vortex.task.file_hash import TaskHash
 from dragonfly_vortex.task.reporter import Reporter
@@ -32,16 +32,13 @@ from dragonfly_vortex.task.scheduler import Plan, Request
 from dragonfly_vortex.task.timing import RunningTime
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
-__all__ = ["LOOK_AGAIN", "Fetcher"]
+__all__ = ["Fetcher"]
 
 _MOST_WAITING = 32 * 1024 * 1024
 """
 Bytes that may wait to be hashed before no more is asked for. With as much under way, 8 pieces of 4 MiB, at most 64 MiB
 are left to be hashed when the last piece comes.
 """
-
-LOOK_AGAIN = 2.0
-"""Seconds between two tries to claim what other processes fetch: one that is killed reports nothing."""
 
 _TICK = 0.5
 """Seconds between two looks at how far the requests are."""
@@ -101,7 +98,8 @@ class Fetcher:
         self._ticking = LoopingCall(self._tick)
         self._ticking.clock = reactor
         self._running_time = RunningTime(reactor.seconds(), 2 * _TICK)
-        self._commits = Commits(target, plan, reporter, self._advance, self._fail)
+        self.commits = Commits(reactor, target, plan, reporter, self._advance, self._fail)
+        """What is changed at the target."""
         self._turn: Deferred[None] | None = None  # fires when all is there and hashed, or fails
         self._ended: Callable[[], None] | None = None  # fires the turn that has ended
         self._events: deque[Callable[[], None]] = deque()  # what has changed; the first is being dealt with
@@ -111,7 +109,7 @@ class Fetcher:
         """Follow this plan from now on: ask its parents, and no others, what they have."""
         self.plan = plan
         plan.advance(self._time())
-        self._commits.follow(plan)
+        self.commits.follow(plan)
         self._reporter.follow(plan)
         if not self._ticking.running:
             self._ticking.start(_TICK, now=False).addErrback(self._fail)
@@ -205,8 +203,8 @@ class Fetcher:
         if inquiry is not None:
             self._inquiries.repeat(inquiry)
             return True
-        self._commits.drop_what_is_forgotten()
-        if self._commits.is_dropping:
+        self.commits.drop_what_is_forgotten()
+        if self.commits.is_dropping:
             return False
         # The bytes that have been hashed are no good any more when the plan has forgotten some.
         waiting = self._hash.follow((self.plan, self.plan.pieces.drops), self.plan.layout.prefix_length)
@@ -263,7 +261,7 @@ class Fetcher:
             self.left_to_hash = waiting
         if not self.plan.trust.is_end_doubtful:
             self.requests.give_up_all()
-        if not waiting and not self._commits.is_committing and len(self._events) == 1:
+        if not waiting and not self.commits.is_committing and len(self._events) == 1:
             self._end_turn()
         return False
 
@@ -354,11 +352,11 @@ class Fetcher:
         is_verified = request.number in self.plan.layout.verified
         if isinstance(result, DownloadPieceResponse) and not answer.is_given_up and is_verified:
             # First: what it has shown to be wrong may have told the target of another piece length.
-            self._commits.drop_what_is_forgotten()
+            self.commits.drop_what_is_forgotten()
             if self.plan.parents[request.parent].is_source and result.source_version:
                 self._source_version = result.source_version
                 self._target.keep_source_version(result.source_version)
-            self._commits.commit(result, request.parent, answer.seconds)
+            self.commits.commit(result, request.parent, answer.seconds)
         elif is_verified or request.number in self.plan.numbers.under_way:
             return
         elif not isinstance(result, Claim) or result.is_ours:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from twisted.logger import Logger
+
 from dragonfly_vortex.events import (
     DigestMismatched,
     DownloadedTask,
+    DownloadEvent,
     LayoutFound,
     OnEvent,
     ParentAdded,
@@ -34,7 +37,11 @@ class Reporter:
     :param on_event: called with each event.
     """
 
+    _log = Logger()
+
     def __init__(self, on_event: OnEvent) -> None:
+        self.is_reporting = False
+        """Whether the listener is being called: it may do what cannot be done while the download runs."""
         self._on_event = on_event
         self._layout: tuple[int | None, int | None] = (None, None)
         self._asked: set[str] = set()  # the parents that have been reported as added
@@ -49,7 +56,7 @@ class Reporter:
             if parent.is_alive != (address in self._asked):
                 if parent.is_alive:
                     self._asked.add(address)
-                    self._on_event(ParentAdded(parent=address))
+                    self._report(ParentAdded(parent=address))
                 else:
                     has_lied = not parent.is_honest
                     self._drop(
@@ -61,7 +68,7 @@ class Reporter:
         layout = content_length, plan.layout.piece_length
         if layout != self._layout:
             self._layout = layout
-            self._on_event(LayoutFound(content_length=content_length, piece_length=layout[1]))
+            self._report(LayoutFound(content_length=content_length, piece_length=layout[1]))
 
     def follow(self, plan: Plan) -> None:
         """Report on another plan from now on: the parents that it does not have are asked no more."""
@@ -89,7 +96,7 @@ class Reporter:
         self._look_at_layout(plan, content_length)
         self._kept_bytes += metadata.length - self._kept.get(metadata.number, 0)
         self._kept[metadata.number] = metadata.length
-        self._on_event(
+        self._report(
             PieceKept(
                 number=metadata.number,
                 offset=metadata.offset,
@@ -114,7 +121,7 @@ class Reporter:
         dropped = [number for number in numbers if number in self._kept]
         self._kept_bytes -= sum(self._kept.pop(number) for number in dropped)
         if dropped or reason:
-            self._on_event(
+            self._report(
                 PiecesDropped(
                     numbers=tuple(dropped if dropped else numbers),
                     reason=reason,
@@ -129,16 +136,31 @@ class Reporter:
 
     def mismatch(self, reason: str, number: int | None = None, parent: str = "") -> None:
         """Report a digest that does not fit, see :class:`~dragonfly_vortex.events.DigestMismatched`."""
-        self._on_event(DigestMismatched(number=number, parent=parent, reason=reason))
+        self._report(DigestMismatched(number=number, parent=parent, reason=reason))
 
     def wait(self, waiting: Waiting) -> None:
         """Report a wait."""
-        self._on_event(waiting)
+        self._report(waiting)
 
     def _drop(self, address: str, reason: str, *, has_lied: bool = False, has_failed: bool = False) -> None:
         """Report a parent that is not asked any more."""
         self._asked.discard(address)
-        self._on_event(ParentDropped(parent=address, reason=reason, has_lied=has_lied, has_failed=has_failed))
+        self._report(ParentDropped(parent=address, reason=reason, has_lied=has_lied, has_failed=has_failed))
+
+    def end(self, event: DownloadEvent) -> None:
+        """Report the last event. What the listener makes of it changes nothing any more."""
+        try:
+            self._report(event)
+        except Exception:
+            self._log.failure("The last event of a download could not be reported")
+
+    def _report(self, event: DownloadEvent) -> None:
+        """Report an event."""
+        self.is_reporting = True
+        try:
+            self._on_event(event)
+        finally:
+            self.is_reporting = False
 
 
 def _reason(parent: Parent) -> str:

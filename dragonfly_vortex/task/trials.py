@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from dragonfly_vortex.errors import EndDisputed, TaskDigestMismatch, TaskError
 from dragonfly_vortex.task.layout import VerifiedPiece
-from dragonfly_vortex.task.parent_state import STORAGE, Standing
+from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
 from dragonfly_vortex.task.pieces import Comparison
 from dragonfly_vortex.task.scheduler import END_DISPUTED_AT, Plan
 
@@ -59,6 +59,23 @@ class Trials:
         self._most = end_disputed_at
         self._confirmed: set[int] = set()
         self._removed: set[tuple[int, VerifiedPiece]] = set()  # what has been in the file, of any plan
+
+    @property
+    def parents(self) -> Mapping[str, Parent]:
+        """All parents that have been named, by address."""
+        return self._together.parents
+
+    def anew(self, plan: Plan) -> Trials:
+        """
+        Begin anew with the same parents.
+
+        :param plan: a new one of all of them together.
+        """
+        for address, parent in self.parents.items():
+            plan.parents[address].is_awaited = parent.is_awaited
+            if parent.is_removed:
+                plan.remove_parent(address)
+        return Trials(plan, self._make_trial, self._end_disputed_at)
 
     def next(self, failure: TaskError) -> Plan | None:
         """

@@ -128,7 +128,8 @@ class DownloadTests(DownloadTestCase):
         self.task.add_parent("b", is_awaited=False)
         self.task.add_parent("c", is_awaited=False)
         self.task.add_parent("c")
-        parents = self.task._new_trials().plan.parents
+        trials = self.task._trials
+        parents = trials.anew(self.task._make_plan(parents=[*trials.parents])).parents
         self.assertEqual({name: each.is_awaited for name, each in parents.items()}, {"a": True, "b": False, "c": True})
 
     def test_tried_alone(self) -> None:

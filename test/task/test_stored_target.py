@@ -33,7 +33,7 @@ from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.storage.reactor.stored_target import StoredTarget
 from dragonfly_vortex.storage.remover import remove_task
 from dragonfly_vortex.storage.verifier import verify_task
-from dragonfly_vortex.task import download
+from dragonfly_vortex.task import commits, download
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 from test.storage.contents import content_of, files_in, wrong_pieces
@@ -516,6 +516,7 @@ class StoredTargetTests(TestCase):
 
     async def test_of_liars_beside_a_finished_one(self) -> None:
         """A download that knows liars alone finds what another one has finished meanwhile, and leaves it as it is."""
+        self.patch(commits, "LOOK_AGAIN", 0.01)
         self.patch(download, "LOOK_AGAIN", 0.01)
         wrong = bytearray(CONTENT)
         wrong[150] ^= 1
@@ -544,6 +545,7 @@ class StoredTargetTests(TestCase):
         Of two downloads at once whose parents disagree the one with an honest parent always succeeds, and does not
         name that parent; the other one fails, or has what the first one has fetched.
         """
+        self.patch(commits, "LOOK_AGAIN", 0.01)
         self.patch(download, "LOOK_AGAIN", 0.01)
         wrong = bytes(byte ^ (number % 100 == 5) for number, byte in enumerate(CONTENT))
         for seed in range(6):

@@ -24,6 +24,7 @@ from dragonfly_vortex.errors import (
 )
 from dragonfly_vortex.events import DownloadEvent, DownloadFailed, LayoutFound, ParentAdded, ParentDropped, PieceKept
 from dragonfly_vortex.interfaces import DownloadPieceRequest, IDownloader, IPieceAnnouncer
+from dragonfly_vortex.task.reporter import Reporter
 from dragonfly_vortex.testing.contract_parent import Fault
 from dragonfly_vortex.testing.memory_store import MemoryChild, MemoryTarget
 from dragonfly_vortex.testing.memory_swarm import MemoryAnnouncer, MemorySwarm
@@ -99,7 +100,7 @@ class MemorySwarmTests(SynchronousTestCase):
                 if isinstance(event, kind):
                     child.done.cancel()
 
-            child.task._on_event = hear
+            child.task._reporter = Reporter(hear)
             self.swarm.run(child)
             self.swarm.clock.pump([0.01] * 20)  # a Deferred counts as called from its cancellation on
             self.assertIsInstance(events[-1], DownloadFailed)
