@@ -8,66 +8,6 @@ on this side of the connection: what a stranger gets is decided in
 
 from __future__ import annotations
 
-__all__ = [
-    "CannotServe",
-    "CertificateRejected",
-    "CertificateUnusable",
-    "ConfigError",
-    "DigestMismatch",
-    "DiscoveryUnavailable",
-    "EndDisputed",
-    "EndUnknown",
-    "InvalidOrigin",
-    "InvalidPiece",
-    "LocalProtocolError",
-    "NoParentKnown",
-    "NoParentLeft",
-    "NoPeerFound",
-    "NoSchedulerKnown",
-    "NoSourceKnown",
-    "NoVortexPeer",
-    "NotStored",
-    "OutputError",
-    "OutputExists",
-    "ParentFailed",
-    "ParentRefused",
-    "ParentSpokeWrongly",
-    "ParentUnreachable",
-    "PieceDamaged",
-    "PieceError",
-    "PieceLate",
-    "PieceNotFound",
-    "PieceRefused",
-    "PieceTakenOver",
-    "PieceTimeout",
-    "PieceTruncated",
-    "PoolClosed",
-    "PortGivenTwice",
-    "ProtocolError",
-    "RangesIgnored",
-    "RemoteProtocolError",
-    "SinkFailed",
-    "SourceChanged",
-    "SourceError",
-    "SourceNotFound",
-    "SourceRefused",
-    "SourceTruncated",
-    "SourceUnavailable",
-    "StorageError",
-    "StorageFailure",
-    "TaskChanged",
-    "TaskDigestMismatch",
-    "TaskError",
-    "TaskNotFound",
-    "TimedOut",
-    "TooFewDescriptors",
-    "UnexpectedPiece",
-    "UnknownProtocol",
-    "UsageError",
-    "VortexError",
-    "WrongTransport",
-]
-
 
 class VortexError(Exception):
     """The root of all errors of this package. They can be pickled, with their attributes."""
@@ -108,17 +48,7 @@ class ConfigError(UsageError):
 
 
 class PortGivenTwice(UsageError):
-    """
-    Two listeners of a peer are given one port.
-
-    :param keys: the keys of the two ports, dotted.
-    :param reason: the port and the addresses.
-    """
-
-    def __init__(self, keys: tuple[str, str], reason: str) -> None:
-        self.keys = keys
-        self.reason = reason
-        super().__init__(f"{keys[0]} and {keys[1]}: expected two ports; got {reason}")
+    """Two listeners of a peer are given one port."""
 
 
 class CertificateUnusable(UsageError):
@@ -140,34 +70,11 @@ class InvalidOrigin(UsageError):
 
 
 class UnknownProtocol(UsageError):
-    """
-    A transport protocol was asked for that this package does not speak.
-
-    :param protocol: the name that was asked for.
-    :param known: the names of all protocols.
-    """
-
-    def __init__(self, protocol: str, known: tuple[str, ...]) -> None:
-        self.protocol = protocol
-        self.known = known
-        super().__init__(f"unknown download protocol {protocol!r}: expected one of {', '.join(known)}")
+    """A transport protocol was asked for that this package does not speak."""
 
 
 class WrongTransport(UsageError):
-    """
-    A parent cannot be asked over the only transport that is allowed.
-
-    :param parent: the parent's address.
-    :param protocol: the name of the transport.
-    :param schemes: of the addresses of parents that can be asked by it.
-    """
-
-    def __init__(self, parent: str, protocol: str, schemes: tuple[str, ...]) -> None:
-        self.parent = parent
-        self.protocol = protocol
-        self.schemes = schemes
-        expected = " or ".join(f"{scheme}://HOST:PORT" for scheme in schemes)
-        super().__init__(f"expected parents {expected} for the protocol {protocol}, got {parent}")
+    """A parent cannot be asked over the only transport that is allowed."""
 
 
 class DiscoveryUnavailable(UsageError):
@@ -228,17 +135,7 @@ class PieceTakenOver(StorageError):
 
 
 class TooFewDescriptors(VortexError):
-    """
-    The limit of open files is lower than this process needs.
-
-    :param needed: the least limit of open files (``ulimit -n``) that is enough.
-    :param limit: the limit that there is.
-    """
-
-    def __init__(self, needed: int, limit: int) -> None:
-        super().__init__(f"expected a limit of open files (ulimit -n) of {needed} or more, got {limit}")
-        self.needed = needed
-        self.limit = limit
+    """The limit of open files is lower than this process needs."""
 
 
 class TimedOut(VortexError):
@@ -268,15 +165,7 @@ class NoVortexPeer(VortexError):
 
 
 class NoPeerFound(VortexError):
-    """
-    No parent is named, and no peer was found on the local network in time.
-
-    :param timeout: seconds within which one was expected.
-    """
-
-    def __init__(self, timeout: float) -> None:
-        super().__init__(f"expected a peer on the local network within {timeout:g} s, or a named parent, got none")
-        self.timeout = timeout
+    """No parent is named, and no peer was found on the local network in time."""
 
 
 class NoSchedulerKnown(VortexError):

@@ -34,8 +34,9 @@ class FamilyTests(SynchronousTestCase):
             self.assertTrue(issubclass(error, errors.VortexError), name)
 
     def test_all_are_public(self) -> None:
-        """Every error is offered, in order, and nothing that is not there is."""
-        self.assertEqual(errors.__all__, sorted(public_errors()))
+        """The module offers errors alone."""
+        offered = {name for name in vars(errors) if not name.startswith("_")} - {"annotations"}
+        self.assertEqual(offered, public_errors().keys())
 
     def test_documented(self) -> None:
         """Every error says itself when it is raised: a description is not inherited."""
@@ -94,7 +95,7 @@ class PickleTests(SynchronousTestCase):
 
     def test_every_error(self) -> None:
         """Every error has the same type, message, arguments and attributes afterwards."""
-        examples: dict[str, object] = {"code": 3, "keys": ("a", "b"), "known": ("tcp",), "line": 3, "timeout": 5.0}
+        examples: dict[str, object] = {"code": 3, "line": 3, "timeout": 5.0}
         examples["last"] = errors.PieceTimeout(PARENT, PIECE_ID, "no content for 360 s")
         for name, kind in public_errors().items():
             takes_facts = kind.__init__ is not Exception.__init__
@@ -130,12 +131,6 @@ class MessageTests(SynchronousTestCase):
         error = errors.CertificateUnusable("/peer.key", "expected a private key, found none")
         self.assertEqual(str(error), "/peer.key: expected a private key, found none")
         self.assertEqual((error.file, error.reason), ("/peer.key", "expected a private key, found none"))
-
-    def test_unknown_protocol(self) -> None:
-        """The error for an unknown protocol names the known ones."""
-        error = errors.UnknownProtocol("quic", ("grpc", "tcp"))
-        self.assertEqual(str(error), "unknown download protocol 'quic': expected one of grpc, tcp")
-        self.assertEqual((error.protocol, error.known), ("quic", ("grpc", "tcp")))
 
     def test_piece(self) -> None:
         """An error about a piece names parent and piece, whichever it is."""

@@ -16,7 +16,6 @@ import dragonfly_vortex
 import test
 from test.layout import (
     LONGEST,
-    PACKAGE,
     circle_breaches,
     docstring_breaches,
     loaded_by,
@@ -32,13 +31,6 @@ from test.layout import (
 )
 
 ROOT = Path(__file__).resolve().parent.parent
-
-#: Modules that are longer than the limit, and are still to be cut.
-STILL_LONG = frozenset(
-    {
-        "errors.py",
-    }
-)
 
 
 class PlaceTests(SynchronousTestCase):
@@ -348,9 +340,8 @@ class WallTests(SynchronousTestCase):
         )
 
     def test_length(self) -> None:
-        """No module is too long, but for those that are still to be cut."""
-        found = {line.partition(":")[0].removeprefix(f"{PACKAGE}/") for line in long_modules(ROOT)}
-        self.assertEqual(found - STILL_LONG, set())
+        """No module is too long."""
+        self.assertEqual(long_modules(ROOT), [])
 
     def test_length_of_a_long_module(self) -> None:
         """A module of more lines than the limit is found; one of as many is not."""

@@ -188,4 +188,6 @@ class Parents:
 
 
 def _nothing_found(_: object, seconds: float) -> Failure:
-    return Failure(NoPeerFound(seconds))
+    return Failure(
+        NoPeerFound(f"expected a peer on the local network within {seconds:g} s, or a named parent, got none")
+    )

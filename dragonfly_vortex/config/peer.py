@@ -60,7 +60,7 @@ def check_ports(config: Config) -> None:
     for (key, ip, port), (other, other_ip, other_port) in combinations(_listeners(config), 2):
         if port == other_port != 0 and _overlap(ip, other_ip):
             where = f"on {ip}" if ip == other_ip else f"on {ip} and {other_ip}, of which one includes the other"
-            raise PortGivenTwice((key, other), f"{port} for both, {where}")
+            raise PortGivenTwice(f"{key} and {other}: expected two ports; got {port} for both, {where}")
 
 
 def _listeners(config: Config) -> Iterator[tuple[str, str, int]]:

@@ -95,7 +95,7 @@ def require_descriptors(count: int) -> None:
     if soft == resource.RLIM_INFINITY or number <= soft:
         return
     if hard != resource.RLIM_INFINITY and number > hard:
-        raise TooFewDescriptors(number, hard)
+        raise TooFewDescriptors(f"expected a limit of open files (ulimit -n) of {number} or more, got {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (number, hard))
 
 

@@ -113,7 +113,7 @@ def _transports(protocol: str) -> tuple[Transport, ...]:
     """
     names = (*(each.name for each in transports_named(BEST)), BEST)
     if protocol not in names:
-        raise UnknownProtocol(protocol, names)
+        raise UnknownProtocol(f"unknown download protocol {protocol!r}: expected one of {', '.join(names)}")
     return transports_named(protocol)
 
 
@@ -199,7 +199,8 @@ class Negotiation:
         """
         own, names = parent.transport, [each.name for each in self._transports]
         if own.name not in names and not set(own.announces).intersection(names):
-            raise WrongTransport(str(parent), names[0], _schemes_for(self._transports[0]))
+            expected = " or ".join(f"{scheme}://HOST:PORT" for scheme in _schemes_for(self._transports[0]))
+            raise WrongTransport(f"expected parents {expected} for the protocol {names[0]}, got {parent}")
         if own.announcers and str(parent) not in self.announcers:
             if own.name not in self._makers:
                 prepare: AnnouncerBuilder = load_code(own.announcers)

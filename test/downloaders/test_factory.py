@@ -71,8 +71,7 @@ class DownloaderFactoryTests(SynchronousTestCase):
         for protocol in ("quic", "", "TCP"):
             factory = DownloaderFactory(protocol, Config(), reactor=MemoryReactorClock())
             error = self.assertRaises(UnknownProtocol, factory.build)
-            self.assertEqual((error.protocol, error.known), (protocol, ("tcp", "grpc", "auto")))
-            self.assertIn("tcp", str(error))
+            self.assertEqual(str(error), f"unknown download protocol {protocol!r}: expected one of tcp, grpc, auto")
 
     def test_unusable_certificate(self) -> None:
         """A TLS file that cannot be used is reported when a downloader is built, whatever its protocol."""
@@ -273,7 +272,6 @@ class NegotiateTests(SynchronousTestCase):
         """With gRPC alone a parent that has no gRPC address is refused, and named."""
         for parent in (_TCP, _TLS):
             error = self.assertRaises(WrongTransport, self.negotiate, "grpc", (_GRPC, parent))
-            self.assertEqual(error.parent, parent)
             self.assertIn(f"got {parent}", str(error))
 
     def test_unknown(self) -> None:
