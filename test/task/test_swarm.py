@@ -121,6 +121,20 @@ class FromWhomTests(SwarmTestCase):
         self.join(seed=range(20), a=range(19))
         self.assertEqual({request.parent: request.number for request in self.ask_all()}["seed"], 19)
 
+    def test_partial_before_seed(self) -> None:
+        """Of two idle parents the one that has announced less is asked: the seed stays free for what it alone has."""
+        self.join(count=3, seed=range(3), a=range(2), b=[2], c=[2])
+        first = self.ask()
+        self.assertEqual((first.parent, first.number in (0, 1)), ("a", True))
+
+    def test_faster(self) -> None:
+        """Of two idle parents that have announced as much the faster one is asked."""
+        self.join(slow=range(20), fast=range(20), c=[])
+        requests = {request.parent: request for request in self.ask_all()}
+        self.serve(requests["fast"], 0.1, 0.1)
+        self.serve(requests["slow"], 0.1, 1.0)
+        self.assertEqual(self.ask().parent, "fast")
+
     def test_one_at_first(self) -> None:
         """Before a parent has given anything it is asked for one piece at a time."""
         self.join(a=range(20), b=range(10))
