@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from msgspec.structs import replace
 from twisted.internet.defer import CancelledError, Deferred, TimeoutError, fail, succeed
@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.downloads import Downloads
+from dragonfly_vortex.deferreds import outlast
 from dragonfly_vortex.digest import new_hash, parse_digest
 from dragonfly_vortex.errors import (
     NoSchedulerKnown,
@@ -162,17 +163,21 @@ class LocalTasks:
         membership = self._downloads.membership
         announce = membership.hold_stored(task) if membership is not None else lambda: None
         ended: Deferred[None] = Deferred()
+        files: list[BinaryIO] = []  # filled by the thread: a cancellation would lose what it returns
+
+        def open_file() -> None:
+            files.append(os.fdopen(Content(self._store.directory).open(task.kind, task.task_id), "rb"))
+
         try:
-            path = Content(self._store.directory)
-            descriptor = await self._in_thread(lambda: path.open(task.kind, task.task_id))
-            file = os.fdopen(descriptor, "rb")
-            self._downloads.see_end(ended)  # it gives up the upload, and the task is removed then
             try:
-                body = FileBody(file, task.content_length or 0, self._in_thread)
+                await outlast(self._in_thread(open_file))
+                self._downloads.see_end(ended)  # it gives up the upload, and the task is removed then
+                body = FileBody(files[0], task.content_length or 0, self._in_thread)
                 await self._downloads.sources.put_object(request.origin, request.credentials, body)
             finally:
                 ended.addTimeout(STOP_TIMEOUT, self._reactor).addErrback(lambda _: None)  # a disk may not answer
-                await self._in_thread(file.close)
+                for file in files:
+                    await self._in_thread(file.close)
         except BaseException:
             with suppress(NotStored):
                 await self.remove_task(task.kind, task.task_id, is_local=True)

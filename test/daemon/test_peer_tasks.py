@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
+from threading import Event
 
 from msgspec.structs import replace
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import TestCase
 
 from dragonfly_vortex.config import Config, StorageConfig
@@ -14,6 +17,7 @@ from dragonfly_vortex.daemon.peer_tasks import LocalTasks
 from dragonfly_vortex.errors import OutputExists
 from dragonfly_vortex.model import Credentials, Origin, StoredTask
 from dragonfly_vortex.rpc.peer_tasks import ImportRequest, OutputRequest
+from dragonfly_vortex.storage.content import Content
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin, hang
 from dragonfly_vortex.wire import PieceKind
@@ -87,6 +91,31 @@ class LocalTasksTests(TestCase):
         await self.downloads.stop()
         self.assertEqual(await self.tasks.list_tasks(PieceKind.PERSISTENT), [])
         await self.assertFailure(uploading, CancelledError)
+
+    async def test_cancelled_while_opening(self) -> None:
+        """An upload that is cancelled while its file is opened closes the file, and the task does not stay."""
+        task = await self.imported()
+        opened: list[os.stat_result] = []
+        opening: Deferred[None] = Deferred()
+        may_open = Event()
+
+        def open_late(content: Content, kind: PieceKind, task_id: str) -> int:
+            peer_reactor.callFromThread(opening.callback, None)
+            may_open.wait(30.0)
+            descriptor = os.open(content.path(kind, task_id), os.O_RDONLY)
+            opened.append(os.fstat(descriptor))
+            return descriptor
+
+        self.patch(Content, "open", open_late)
+        uploading = Deferred.fromCoroutine(self.tasks._put_object(self.request, task))
+        await opening
+        uploading.cancel()
+        may_open.set()
+        await self.assertFailure(uploading, CancelledError)
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                self.assertFalse(os.path.samestat(os.fstat(int(name)), opened[0]))
+        self.assertEqual(await self.tasks.list_tasks(PieceKind.PERSISTENT_CACHE), [])
 
     async def test_cancelled_import(self) -> None:
         """An import that is given up ends, and leaves nothing in the storage."""
