@@ -166,7 +166,7 @@ class VortexPort(tcp.Port):
         self._limited_log = LimitedLog(self.log, clock)
         self._registry = factory.connections
         self._registry.call_when_room(self._room_made)
-        self._waiting = WaitingConnections(clock, self._registry)
+        self._waiting = WaitingConnections(clock, self._registry, self._tell)
         self._is_full = False
         self._accepted = 0  # connections that have not ended
         self._was_polite = False  # the others have had their chance

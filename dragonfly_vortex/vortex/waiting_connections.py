@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import socket
 import sys
+from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
@@ -29,11 +30,15 @@ class WaitingConnections:
 
     :param clock: for the time that a connection waits at most, the registry's ``idle_timeout``.
     :param registry: says whether there is room.
+    :param timed_out: called after a connection has waited for too long and was closed.
     """
 
-    def __init__(self, clock: IReactorTime, registry: ConnectionRegistry) -> None:
+    def __init__(
+        self, clock: IReactorTime, registry: ConnectionRegistry, timed_out: Callable[[], None] = lambda: None
+    ) -> None:
         self._clock = clock
         self._registry = registry
+        self._timed_out = timed_out
         self._of_share: dict[str, dict[_Accepted, IDelayedCall]] = {}  # the next address and connection first
         self._count = 0
 
@@ -51,7 +56,7 @@ class WaitingConnections:
         if own >= most or accepted[0].fileno() >= _most_descriptors():
             accepted[0].close()
             return False
-        timer = self._clock.callLater(self._registry.idle_timeout, self._close, share, accepted)
+        timer = self._clock.callLater(self._registry.idle_timeout, self._give_up, share, accepted)
         self._of_share.setdefault(share, {})[accepted] = timer
         self._count += 1
         return True
@@ -72,6 +77,10 @@ class WaitingConnections:
         for share, waiting in list(self._of_share.items()):
             for accepted in list(waiting):
                 self._close(share, accepted)
+
+    def _give_up(self, share: str, accepted: _Accepted) -> None:
+        self._close(share, accepted)
+        self._timed_out()
 
     def _close(self, share: str, accepted: _Accepted) -> None:
         self._take(share, accepted)

@@ -9,18 +9,22 @@ from typing import cast
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import gatherResults, maybeDeferred
-from twisted.internet.error import CannotListenError
+from twisted.internet.error import CannotListenError, ConnectionDone
 from twisted.internet.interfaces import IReactorFDSet
 from twisted.internet.protocol import ServerFactory
-from twisted.internet.testing import EventLoggingObserver
+from twisted.internet.tcp import Connection
+from twisted.internet.testing import EventLoggingObserver, MemoryReactorClock
 from twisted.internet.threads import deferToThread
 from twisted.logger import LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from dragonfly_vortex.interfaces import IServer
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.transport.socket_options import SocketOptions, plain_socket
 from dragonfly_vortex.vortex.accept_balance import Turns, shared_counts
+from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
 from dragonfly_vortex.vortex.server import (
     SharedSocket,
     TCPServer,
@@ -32,7 +36,7 @@ from dragonfly_vortex.vortex.server import (
 )
 from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceKind, PieceRequest, Vortex
 from test.vortex.child import Child, request_bytes
-from test.vortex.serving import REACTOR, ServingTestCase, connection_of
+from test.vortex.serving import REACTOR, UNLIMITED, ServingTestCase, connection_of
 from test.vortex.shelf import TASK_ID, Shelf
 
 KIB = 1024
@@ -255,6 +259,36 @@ class ShareTests(ServingTestCase):
                 child.close()
 
         self.assertEqual(await gatherResults([deferToThread(fetch) for _ in range(50)]), [True] * 50)
+
+    async def test_waited_too_long(self) -> None:
+        """A connection that has waited for the idle timeout is closed, and no longer counts for other processes."""
+        clock = MemoryReactorClock()
+        settings = ServerSettings(clock=clock, limiter=UploadLimiter(UNLIMITED, clock))
+        registry = ConnectionRegistry(clock, max_connections=2, idle_timeout=600.0)
+        factory = VortexServerFactory(self.shelf(MIB), settings, registry)
+        listening = _FromElsewhere(fileno=listening_socket("127.0.0.1", 0, SocketOptions()).detach())
+        counts = shared_counts(1)
+        turns = Turns(counts, 1)
+        os.close(counts)
+        self.addCleanup(turns.close)
+        port = VortexPort(cast(IReactorFDSet, clock), factory, listening, turns=turns)
+        port.startListening()
+        address = listening.getsockname()
+        busy = await self.child_of(address, "127.0.0.2")
+        port.doRead()
+        busy.ask(0)
+        cast(Connection, connection_of(factory).transport).doRead()
+        registry.change_limits(max_connections=2, idle_timeout=5.0)
+        waiting = await self.child_of(address, "127.0.0.2")
+        port.doRead()
+        self.assertEqual(turns.counts, (2,))
+        registry.change_limits(max_connections=2, idle_timeout=600.0)
+        clock.advance(5.0)
+        self.assertEqual(turns.counts, (1,))
+        self.assertEqual(await deferToThread(waiting.end), b"")
+        connection_of(factory).abort()
+        clock.advance(0)
+        port.connectionLost(Failure(ConnectionDone()))
 
     async def test_waiting_at_the_end(self) -> None:
         """Connections that wait are closed when the port is."""
