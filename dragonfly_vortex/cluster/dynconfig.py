@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from msgspec import Struct, field, structs
+from twisted.logger import Logger
 
 from dragonfly_vortex.address import split_address
 from dragonfly_vortex.config.kinds import AddressAndPort, ListOf
@@ -25,7 +26,18 @@ from dragonfly_vortex.errors import ConfigError
 from dragonfly_vortex.rpc.peer_tasks import BlockSubject
 from dragonfly_vortex.wire import PieceKind
 
-__all__ = ["BlockList", "BlockLists", "Dynconfig", "in_order", "read_block_lists", "read_dynconfig", "resolve"]
+__all__ = [
+    "MOST_ADDRESSES",
+    "BlockList",
+    "BlockLists",
+    "Dynconfig",
+    "in_order",
+    "read_block_lists",
+    "read_dynconfig",
+    "resolve",
+]
+
+_log = Logger()
 
 _KINDS = {
     "task": PieceKind.STANDARD,
@@ -123,6 +135,11 @@ def _under(file: str, node: Node | None, path: str, key: str) -> Node | None:
 _DEFAULT_NAME = "dragonfly-scheduler:8002"
 """Where the schedulers are if the file does not say it."""
 
+MOST_ADDRESSES = 64
+"""
+Addresses of a name that are used. All peers take the same ones. A DNS answer has up to some thousands, and each costs
+a connection.
+"""
 
 _CLIENT, _SEED = "clientConfig", "seedClientConfig"
 """The keys of what peers of the two types block."""
@@ -189,7 +206,7 @@ def _schedulers(file: str, scheduler: Node | None) -> Dynconfig:
 
 def resolve(name: str) -> tuple[str, ...]:
     """
-    Return the addresses that a name stands for. This blocks.
+    Return the addresses that a name stands for, at most :data:`MOST_ADDRESSES`. This blocks.
 
     :param name: ``NAME:PORT``.
     :raises OSError: the name is not known.
@@ -198,7 +215,11 @@ def resolve(name: str) -> tuple[str, ...]:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     families = {family for family, *_ in found}
     wanted = socket.AF_INET if socket.AF_INET in families else socket.AF_INET6
-    return in_order(_joined(str(address[0]), port) for family, _, _, _, address in found if family == wanted)
+    addresses = in_order(_joined(str(address[0]), port) for family, _, _, _, address in found if family == wanted)
+    if len(addresses) > MOST_ADDRESSES:
+        text = "{name} stands for {count} addresses of schedulers; the first {most} are used"
+        _log.warn(text, name=name, count=len(addresses), most=MOST_ADDRESSES)
+    return addresses[:MOST_ADDRESSES]
 
 
 def in_order(addresses: Iterable[str]) -> tuple[str, ...]:

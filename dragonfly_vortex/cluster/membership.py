@@ -6,7 +6,6 @@ configured (:func:`~dragonfly_vortex.cluster.is_configured`).
 from __future__ import annotations
 
 import ipaddress
-import math
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, ClassVar, Final, TypeVar
@@ -21,13 +20,14 @@ from twisted.logger import Logger
 
 from dragonfly_vortex.address import split_address
 from dragonfly_vortex.cluster.dynconfig import BlockLists, Dynconfig, in_order, read_dynconfig, resolve
+from dragonfly_vortex.cluster.hosts import Hosts
 from dragonfly_vortex.cluster.methods import METHODS
 from dragonfly_vortex.cluster.owner import Announcer
 from dragonfly_vortex.cluster.registration import Registration
 from dragonfly_vortex.cluster.requests import CandidateParent, TaskAnnouncement
 from dragonfly_vortex.cluster.schedulers import CONNECT_TIMEOUT, Host, Schedulers
 from dragonfly_vortex.config import Config, scheduler_tls
-from dragonfly_vortex.deferreds import FlatLock, failures_of
+from dragonfly_vortex.deferreds import failures_of
 from dragonfly_vortex.errors import ConfigError
 from dragonfly_vortex.host_stats import HostMeter, NetworkMeter
 from dragonfly_vortex.identity import new_peer_id
@@ -50,12 +50,6 @@ _PORTS: Final = range(1024, 65535)
 
 _IN_A_TURN: Final = 10
 """Downloads that are registered again in one turn of the reactor; each takes some tenths of a millisecond."""
-
-_HOSTS_FOR: Final = 2.0
-"""Seconds for which a host is unknown that a scheduler has not listed."""
-
-_HOSTS_KEPT: Final = 60.0
-"""Seconds for which a listed host is taken to be where it was."""
 
 _THREADS: Final = 4
 """Threads that measure this host, read files and resolve names."""
@@ -90,8 +84,6 @@ class Membership:
         self._pool: DaemonThreadPool | None = None
         self._is_checked = False  # whether schedulers have been asked once
         self._block_lists: BlockLists = {}
-        self._listing = FlatLock()  # held while a scheduler lists its hosts
-        self._hosts: dict[str, tuple[float, dict[str, tuple[str, int]]]] = {}  # by scheduler, and since when
         self._early: list[Registration] = []
         self._registrations: set[Registration] = set()
 
@@ -134,6 +126,7 @@ class Membership:
         )
         self._host = host
         self._announcer = Announcer(host)
+        self._hosts = Hosts(self._schedulers, self._reactor, self._in_thread)
         network = NetworkMeter(config.host.ip, config.download.bandwidth_limit, config.upload.bandwidth_limit)
         self._meter = HostMeter(config.storage.dir, network)
         self._pool = DaemonThreadPool(minthreads=0, maxthreads=_THREADS, name="membership")
@@ -210,28 +203,14 @@ class Membership:
 
     def find_host(self, task_id: str, host_id: str) -> Deferred[tuple[str, int] | None]:
         """
-        Find a host's gRPC door. All hosts are asked for together, at most every :data:`_HOSTS_FOR` seconds.
+        Find a host's gRPC door. All hosts are asked for together, at most every two seconds.
 
         :param task_id: a task that the host downloads, whose scheduler is asked.
         :param host_id: the host's ID.
         :returns: fires with its IP address and its port, as the scheduler has them; with None for an unknown host.
             Fails with :class:`CallFailed`, and with :class:`~google.protobuf.message.DecodeError`.
         """
-        return self._listing.run(lambda: Deferred.fromCoroutine(self._find_host(task_id, host_id)))
-
-    async def _find_host(self, task_id: str, host_id: str) -> tuple[str, int] | None:
-        address, now = self._schedulers.first(task_id), self._reactor.seconds()
-        if not address:
-            return None
-        listed_at, hosts = self._hosts.get(address, (-math.inf, {}))
-        if now - listed_at >= (_HOSTS_KEPT if host_id in hosts else _HOSTS_FOR):
-            hosts = {}
-            try:
-                data = await self._schedulers.call(address, "ListHosts", scheduler_pb2.ListHostsRequest())
-                hosts = {one.id: (one.ip, one.port) for one in scheduler_pb2.ListHostsResponse.FromString(data).hosts}
-            finally:  # after a failure no host is known for a while
-                self._hosts = {address: (self._reactor.seconds(), hosts)}  # of the scheduler that was asked last
-        return hosts.get(host_id)
+        return self._hosts.find(task_id, host_id)
 
     def delete_host(self) -> Deferred[None]:
         """

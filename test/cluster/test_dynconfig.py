@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
+from twisted.internet.testing import EventLoggingObserver
+from twisted.logger import formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.cluster.dynconfig import (
+    MOST_ADDRESSES,
     BlockLists,
     Dynconfig,
     in_order,
@@ -81,6 +85,18 @@ class DynconfigTests(SynchronousTestCase):
         """A name stands for its addresses: the IPv4 ones where there are any."""
         self.assertEqual(resolve("localhost:8002"), ("127.0.0.1:8002",))
         self.assertEqual(resolve("[::1]:8002"), ("[::1]:8002",))
+
+    def test_many_addresses(self) -> None:
+        """Of a name's addresses a bounded number is used, the same ones whatever their order; a line says so."""
+        observer = EventLoggingObserver()
+        globalLogPublisher.addObserver(observer)
+        self.addCleanup(globalLogPublisher.removeObserver, observer)
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"192.0.{n >> 8}.{n & 255}", 8002)) for n in range(4000)]
+        self.patch(socket, "getaddrinfo", lambda *_, **__: found[::-1])
+        used = resolve("name:8002")
+        self.assertEqual(used, tuple(f"192.0.0.{number}:8002" for number in range(MOST_ADDRESSES)))
+        texts = [formatEvent(event) for event in observer]
+        self.assertEqual(texts, ["name:8002 stands for 4000 addresses of schedulers; the first 64 are used"])
 
     def test_in_order(self) -> None:
         """Addresses are ordered by their numbers, and not by their letters."""

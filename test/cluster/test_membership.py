@@ -8,14 +8,11 @@ from typing import cast
 
 import grpc
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
+from twisted.internet.defer import Deferred
 from twisted.internet.testing import EventLoggingObserver
 from twisted.logger import globalLogPublisher
 
 from dragonfly_vortex.cluster import is_configured
-from dragonfly_vortex.cluster import membership as membership_module
 from dragonfly_vortex.cluster.membership import IMemberReactor, Membership
 from dragonfly_vortex.config import default_config
 from dragonfly_vortex.config.model import DynconfigConfig, SchedulerConfig
@@ -156,32 +153,6 @@ class HostTests(MemberTestCase):
             with self.assertRaises(CallFailed) as raised:
                 await membership.stat(PieceKind.STANDARD, task_id)
             self.assertIs(raised.exception.status.code, code)
-
-    async def test_hosts_not_listed(self) -> None:
-        """A scheduler that fails to list its hosts is not asked again for each child, but after a pause."""
-        self.patch(membership_module, "_HOSTS_FOR", 0.5)
-        scheduler = await self.scheduler()
-        scheduler.refused = {"ListHosts"}
-        membership = await self.member(self.config([scheduler]))
-        await self.assertFailure(membership.find_host(TASK_ID, "127.0.0.1-member"), CallFailed)
-        for _ in range(5):
-            self.assertIsNone(await membership.find_host(TASK_ID, "127.0.0.1-member"))
-        self.assertEqual([method for method, _ in scheduler.calls].count("ListHosts"), 1)
-        scheduler.refused = set()
-
-        async def found() -> bool:
-            return await membership.find_host(TASK_ID, "127.0.0.1-member") is not None
-
-        while not await found():
-            await deferLater(cast(IReactorTime, reactor), 0.05)
-
-    async def test_many_hosts(self) -> None:
-        """Hundreds of children are found by one question to the scheduler."""
-        scheduler = await self.scheduler()
-        membership = await self.member(self.config([scheduler]))
-        places = [membership.find_host(TASK_ID, f"child-{number}") for number in range(400)]
-        self.assertEqual(await gatherResults(places), [None] * 400)
-        self.assertEqual([method for method, _ in scheduler.calls].count("ListHosts"), 1)
 
     async def test_delete_host(self) -> None:
         """The host can leave for a while."""
