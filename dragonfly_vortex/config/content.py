@@ -114,7 +114,7 @@ class DownloadConfig:
         default=False,
         metadata=setting(
             FLAG,
-            "Accept a piece without a digest where no digest of the whole is known, either. With one, it always is.",
+            "Accept a piece without a digest where no digest of the whole is known, either.",
         ),
     )
     follow_announced_addresses: bool = field(
@@ -129,7 +129,7 @@ class DownloadConfig:
         default_factory=tuple,
         metadata=setting(
             ListOf(Parent()),
-            "The parents of `dfvortex download` where the command names none, and of all downloads of a running peer.",
+            "The parents of a running peer's downloads, and of `dfvortex download` where it names none.",
             omitted="none",
             nullable=True,
         ),
@@ -143,9 +143,7 @@ class DownloadConfig:
     )
     concurrent_task_count: int = field(
         default=100,
-        metadata=setting(
-            Whole(minimum=1, maximum=10_000), "Tasks that a running peer downloads at once; further ones wait."
-        ),
+        metadata=setting(Whole(minimum=1, maximum=10_000), "Tasks that a peer downloads at once; further ones wait."),
     )
     tcp: DownloadTCPConfig = field(default_factory=DownloadTCPConfig)
     server: DownloadServerConfig = field(default_factory=DownloadServerConfig)
@@ -335,20 +333,17 @@ class GCPolicyConfig:
     task_ttl: float = field(
         default=30 * _DAY,
         metadata=setting(
-            Duration(minimum=1), "How long a standard or cache task is kept after its last use, unless it has its own."
+            Duration(minimum=1),
+            "How long a standard or cache task is kept after its last use, unless it has its own time.",
         ),
     )
     persistent_task_ttl: float = field(
         default=_DAY,
-        metadata=setting(
-            Duration(minimum=1), "How long a persistent task is kept after its creation, unless it has its own."
-        ),
+        metadata=setting(Duration(minimum=1), "The same of a persistent task, after its creation."),
     )
     persistent_cache_task_ttl: float = field(
         default=_DAY,
-        metadata=setting(
-            Duration(minimum=1), "How long a persistent cache task is kept after its creation, unless it has its own."
-        ),
+        metadata=setting(Duration(minimum=1), "The same of a persistent cache task, after its creation."),
     )
     disk_threshold: int = field(
         default=0,

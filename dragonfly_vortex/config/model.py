@@ -118,8 +118,7 @@ class StatusConfig:
         default_factory=tuple,
         metadata=setting(
             ListOf(Name(pattern=r"[A-Za-z0-9_.-]{1,255}", allowed="a host name")),
-            "Names by which browsers on other machines may call it, beside the machine's addresses and "
-            "`host.hostname`.",
+            "Names by which browsers may call it, beside the machine's addresses and `host.hostname`.",
             omitted="none",
             nullable=True,
         ),
@@ -264,18 +263,15 @@ class SchedulerConfig:
     )
     cert: Path | None = field(
         default=None,
-        metadata=file_setting("This side's certificate for schedulers, then those that lead to an authority."),
+        metadata=file_setting("As `tls.cert`, for schedulers."),
     )
     key: Path | None = field(
         default=None,
-        metadata=file_setting("The certificate's private key, without a password."),
+        metadata=file_setting("As `tls.key`."),
     )
     ca_cert: Path | None = field(
         default=None,
-        metadata=file_setting(
-            "The authorities trusted to sign a scheduler's certificate. With all three, schedulers are spoken to with "
-            "TLS."
-        ),
+        metadata=file_setting("As `tls.ca_cert`, for schedulers. With all three, schedulers are spoken to with TLS."),
     )
 
 
