@@ -114,7 +114,7 @@ def _is_here(run: Run, contestant: Contestant) -> bool:
 
 
 def _entry(contestant: Contestant, cases: list[Case]) -> Entry:
-    """A contestant's commands as the report tells them: with the figures of what is fetched, and names for paths."""
+    """A contestant's commands as the report has them: with the figures of what is fetched, and names for paths."""
     case = next(each for each in cases if each.contestant == contestant.name and not each.is_start_up)
     figures = _figures(case)
     return Entry(

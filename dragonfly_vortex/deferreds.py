@@ -140,7 +140,7 @@ def add_deadline(
     Cancel a Deferred when there has been no progress for too long.
 
     :param timeout: seconds without progress.
-    :param since: tells when there was progress last, or when there can have been any at the earliest.
+    :param since: says when there was progress last, or when there can have been any at the earliest.
     :param too_late: makes what it fails with then, of what it would have fired with.
     :param look: called about once a second, before ``since``: see whether there is progress. The Deferred may fire
         because of it.

@@ -58,7 +58,7 @@ class DownloadedTask(Struct, frozen=True, kw_only=True):
     :param seconds: how long it took, publishing included.
     :param left_to_hash: bytes that had not been hashed when the last piece arrived.
     :param shares: what each parent has given, in the order in which they were named.
-    :param fetched_twice: bytes that came in vain, because another parent gave their piece first.
+    :param fetched_twice: bytes that arrived twice, because another parent gave their piece first.
     :param found_piece_count: pieces that no parent sent in this download: they were stored already, or came from
         another download.
     :param lies: parents that are known to have lied, by address, and what each lie was. Where there is no digest of the
@@ -89,7 +89,7 @@ class PieceUnderWay(Struct, frozen=True, kw_only=True):
 
     :param number: of the piece.
     :param parent: the address of the parent that is asked.
-    :param received: bytes of the piece that have come.
+    :param received: bytes of the piece that have arrived.
     """
 
     number: int
@@ -165,7 +165,7 @@ class WaitReason(enum.Enum):
     PARENT_WITHOUT_TASK = "parent_without_task"
     """A parent does not have the task, and will be asked again."""
     PARENT_WITHOUT_NEWS = "parent_without_news"
-    """A parent has announced no piece for seconds; it is asked for pieces all the same."""
+    """A parent has announced no piece for seconds; it is asked for pieces anyway."""
     OTHER_PROCESS = "other_process"
     """Another process of this machine fetches the pieces that are missing, and does not go on."""
 
@@ -177,7 +177,7 @@ class Waiting(Struct, frozen=True, kw_only=True, tag_field="event", tag="waiting
     :param reason: what it waits for.
     :param text: a line about it, for people.
     :param parent: the parent that is waited for; empty for another process.
-    :param seconds: how long nothing has come by now.
+    :param seconds: how long nothing has arrived by now.
     """
 
     reason: WaitReason

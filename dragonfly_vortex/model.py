@@ -80,7 +80,7 @@ class BackToSource(enum.Enum):
     NEVER = "never"
     """Not at all."""
     LAST_RESORT = "last_resort"
-    """When no other parent may announce it any more, or nothing has come for 5 s."""
+    """When no other parent may announce it any more, or nothing has arrived for 5 s."""
     ALWAYS = "always"
     """At once; but a parent has a second to say what it has."""
 
@@ -125,7 +125,7 @@ class StoredTask(Struct, frozen=True, kw_only=True):
         and then each piece is verified by its own digest only.
     :param origin: what the task was made from; None where that is not known.
     :param source_version: the version of the source that pieces were fetched from, as its ``ETag`` or
-        ``Last-Modified`` tells it: pieces of two versions must not be mixed. Empty where none is known.
+        ``Last-Modified`` says it: pieces of two versions must not be mixed. Empty where none is known.
     :param used_at: when it was last served or downloaded, in Unix seconds, to about a minute; 0 where it has not been
         used since it was created.
     :param ttl: seconds for which the task is kept: after its last use, and if its kind is persistent after its

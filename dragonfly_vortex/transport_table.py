@@ -50,7 +50,7 @@ class Transport(Struct, frozen=True, kw_only=True):
     :param shows_progress: whether a piece is seen to arrive before it is complete.
     :param announcers: the code that asks parents which pieces they have, an
         :class:`~dragonfly_vortex.downloaders.factory.AnnouncerBuilder`; empty where a parent is asked for pieces only.
-    :param announces: the names of the transports whose addresses a parent tells there.
+    :param announces: the names of the transports whose addresses a parent announces there.
     :param door: the code that serves pieces by it, a :class:`~dragonfly_vortex.daemon.door.Door`; empty where a peer
         of this package only fetches by it.
     :param ip_key: the dotted key of the address that its door listens on; empty where it listens on no port.

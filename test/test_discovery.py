@@ -126,7 +126,7 @@ class TakenTests(SynchronousTestCase):
         self.assertIsNotNone(self.peer("::ffff:10.0.0.7"))
 
     def test_most(self) -> None:
-        """So many peers are told of at once, and so many in all, however often they come and go."""
+        """So many peers are reported at once, and so many in all, however often they come and go."""
         told: list[list[ParentAddress]] = []
         browser = PeerBrowser(cast(IReactorFromThreads, reactor), deferToThread, None, told.append)
         for port in range(2000, 2000 + MOST_PEERS + 1):

@@ -54,7 +54,7 @@ class ExamplesTests(SynchronousTestCase):
         self.assertRegex(ran.stdout, rf"\A{expected}\n\Z")
 
     def test_storage(self) -> None:
-        """A storage is served; pieces are fetched into memory, into a file, and without Twisted. Errors are told."""
+        """A storage is served; pieces are fetched into memory, into a file, and without Twisted. Errors are shown."""
         task_id = import_file(self.directory / "file", directory=self.directory, piece_length=65536)
         with Daemon(self.directory, command=self.command("serve_storage", "data", "0")) as server:
             address = f"127.0.0.1:{server.port}"

@@ -449,7 +449,7 @@ class DaemonTests(SynchronousTestCase):
             self.assertIsNone(child.next_event())
 
     def test_ends_as_soon_as_it_serves(self) -> None:
-        """SIGTERM right after the log says that the peer serves, before anybody has asked, makes it exit 0 too."""
+        """SIGTERM right after the log says that the peer serves, before a child has asked, makes it exit 0 too."""
         for _ in range(3):
             with Daemon(self.directory) as daemon:
                 self.assertEqual(daemon.stop(), 0, daemon.log)

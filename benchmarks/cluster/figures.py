@@ -25,7 +25,7 @@ _ONLY_PEERS = "protocol: tcp, back_to_source: never"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """
-    What a figure has come to.
+    The result of a figure.
 
     :param ours: seconds of each round.
     :param real: the same with real peers in the place of ours.

@@ -204,7 +204,7 @@ class Cluster:
         return File(path=path, url=url, digest=digest.hexdigest())
 
     def asked_of_origin(self, file: File) -> int:
-        """Bytes of a file that have come from the origin."""
+        """Bytes of a file that have arrived from the origin."""
         lines = self._origin_log.read_text(encoding="utf-8").splitlines() if self._origin_log.exists() else []
         return sum(int(line.split()[2]) for line in lines if line.split()[1] == f"/{file.path.name}")
 

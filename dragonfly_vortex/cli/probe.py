@@ -120,7 +120,7 @@ class _Asking(Protocol):
 
     @property
     def is_silent(self) -> bool:
-        """Whether the connection was given up, and no byte had come."""
+        """Whether the connection was given up before a byte arrived."""
         return not self.is_open and self.lost is None and not self.first
 
     def end(self) -> None:
@@ -136,7 +136,7 @@ class _Asking(Protocol):
         except RemoteProtocolError:
             event = None
             if what_is_sent(self.first) is None and len(self.first) < LONGEST:
-                return  # the rest of what tells another protocol is on its way
+                return  # the rest of the bytes that show another protocol is on its way
             self.end()
         if isinstance(event, PieceContent):  # the peer has such a task after all; its bytes are not wanted
             self.end()

@@ -102,7 +102,7 @@ class Report(AbstractContextManager["Report"]):
             print_json(self._arguments, **msgspec.to_builtins(event))
 
     def say(self, line: str) -> None:
-        """Show a line that no event tells."""
+        """Show a line that belongs to no event."""
         self._bar.say(line)
         self._add("message", text=line)
 

@@ -111,7 +111,7 @@ def _shown(what: str) -> tqdm[NoReturn]:
         unit_scale=True,
         unit_divisor=1000,
         delay=_DELAY,
-        miniters=0,  # or a call that tells of nothing new would show nothing, not even the time
+        miniters=0,  # or a call without anything new would show nothing, not even the time
         smoothing=0,  # or such a call would count as a moment in which nothing was to be done
         file=sys.stderr,
         leave=False,

@@ -2,7 +2,7 @@
 What a peer and a scheduler say to each other about one task, without I/O: the scheduler's messages go in, and the
 peer's messages and what it is to do come out.
 
-As a child a peer registers, is given parents or is sent to the source, tells the pieces that it gets, asks for other
+As a child a peer registers, is given parents or is sent to the source, reports the pieces that it gets, asks for other
 parents, and says in the end that it has all or has failed. As an owner it registers a task that it has: it finishes
 before it is answered. After that the scheduler ends the call, and a peer that cancels it earlier may lose its last
 words.
@@ -80,7 +80,7 @@ class Conversation:
     :param is_owner: this peer has all of the task.
     :param most_answers: how often parents are taken before the peer gives up.
     :ivar ids: the three IDs, by the names of their fields.
-    :ivar state: what it has come to.
+    :ivar state: the state of the conversation.
     :ivar has_all: whether the peer has all of the task, and has said so or will.
     """
 

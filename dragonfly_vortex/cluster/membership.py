@@ -156,7 +156,7 @@ class Membership:
         Register a download; see :class:`Registration`. Neither callback is called before this returns.
 
         :param request: the task, of a kind that schedulers know.
-        :returns: what the download tells its progress to. One of its methods ``finish`` and ``fail`` must be called.
+        :returns: what the download reports its progress to. One of its methods ``finish`` and ``fail`` must be called.
         """
         registration = Registration(self._host, request, on_parents, on_back_to_source, self._over)
         self._registrations.add(registration)
@@ -174,7 +174,7 @@ class Membership:
 
         :param replica_count: how many peers are to keep it, of a persistent kind.
         :returns: fires with whether a scheduler knows the task, when one has answered. One that has refused it may take
-            it later. The Deferred may be cancelled, and the task is announced all the same.
+            it later. The Deferred may be cancelled, and the task is announced anyway.
         """
         return self._announcer.add(TaskAnnouncement.of_stored(task, replica_count))
 

@@ -56,7 +56,7 @@ class AnnounceMethods(Struct, frozen=True, kw_only=True):
     :param request: the message of the peer in it.
     :param response: the message of the scheduler.
     :param register: fills the message that a peer begins with.
-    :param stat: tells what the scheduler knows of a task.
+    :param stat: asks what the scheduler knows of a task.
     :param has_source: whether a peer can be sent to the source.
     :param delete: has a scheduler forget a task.
     :param delete_peer: has it forget one peer of a task.

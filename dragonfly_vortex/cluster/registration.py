@@ -119,7 +119,7 @@ class Registration:
         """The ID of the parent at an address, by which a scheduler knows it; empty where none was offered there."""
         return self._parents.get((ip, port), "")
 
-    # -- what the download tells
+    # -- what the download reports
 
     def report_piece(self, piece: FinishedPiece) -> None:
         """Report a downloaded piece."""
@@ -299,7 +299,7 @@ class Registration:
         self._timer = self._host.clock.callLater(doubt, self._doubt, timeout - doubt)
 
     def _doubt(self, left: float) -> None:
-        """No answer has come so far."""
+        """No answer has arrived so far."""
         address, call = self._address, self._call
         self._timer = self._host.clock.callLater(left, self._give_up)
 

@@ -282,7 +282,7 @@ class Size(Struct, frozen=True, kw_only=True):
 
     @property
     def name(self) -> str:
-        """The unit tells a size from a rate."""
+        """A size and a rate differ by their units."""
         return "size, bytes per second" if self.per_second else "size, bytes"
 
     @property

@@ -146,7 +146,7 @@ class Member:
 
 class Advertiser:
     """
-    Tells the local network of a peer's door as soon as that serves: the first one that tells children what there is, or
+    Advertises a peer's door in the local network as soon as that serves: the first one that announces pieces, or
     else the first one.
 
     :param config: the peer's configuration.

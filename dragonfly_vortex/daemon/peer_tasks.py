@@ -51,7 +51,7 @@ __all__ = ["LocalTasks"]
 _T = TypeVar("_T")
 
 _ANNOUNCE_TIMEOUT = 5.0
-"""Seconds in which an imported task is announced to a scheduler before the import succeeds all the same."""
+"""Seconds in which an imported task is announced to a scheduler before the import succeeds anyway."""
 
 _Look = Callable[[object], None]
 """Is called now and then by work in a thread; it raises CancelledError when the work is to end."""

@@ -390,6 +390,6 @@ class VortexService(Service):
         """
 
     def _port_of(self, transport: str) -> int | None:
-        """The port of a door, which another door tells to children."""
+        """The port of a door, which another door announces to children."""
         port: int | None = getattr(self.address_of(transport), "port", None)
         return port

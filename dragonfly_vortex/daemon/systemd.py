@@ -71,7 +71,7 @@ def _inherited_descriptors() -> list[int]:
 
 class Notifier(Service):
     """
-    Tells systemd that the peer serves, that it goes on doing so (``WatchdogSec=``), and that it ends.
+    Reports to systemd that the peer serves, that it goes on doing so (``WatchdogSec=``), and that it ends.
 
     :param clock: for the next look.
     :param serves: whether the peer serves now.

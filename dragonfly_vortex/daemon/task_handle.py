@@ -224,7 +224,7 @@ class Download:
 
         :param offset: the first byte.
         :param length: bytes; None for all to the end. What is behind the end is left out.
-        :returns: fires with the bytes, which are in memory then, when their pieces have come; fails as the download.
+        :returns: fires with the bytes, which are in memory then, when their pieces have arrived; fails as the download.
             Cancelling it ends the reading, and not the download. When pieces are dropped, for example because the
             source has another version now, it reads the range from its beginning.
         :raises ValueError: the range is none.

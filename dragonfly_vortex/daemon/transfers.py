@@ -280,7 +280,7 @@ class Transfer:
         return self._parents[place].pieces * length - missing
 
     def received(self) -> int:
-        """Bytes that have come from parents, of the pieces that are there and of those under way."""
+        """Bytes that have arrived from parents, of the pieces that are there and of those under way."""
         there = sum(self._bytes(place) for place in range(1, len(self._parents)))
         return there + sum(piece.received for piece in self._under_way())
 

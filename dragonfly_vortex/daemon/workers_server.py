@@ -149,7 +149,7 @@ class Worker:
     """
     A worker of this peer.
 
-    :param reactor: starts processes, and tells of their end, for which its signal handlers must be installed.
+    :param reactor: starts processes, and reports their end, for which its signal handlers must be installed.
     :param order: what the worker is to do.
     :param inherited: the descriptors that it is given, by the numbers that they have there; they must stay open until
         :meth:`stop`.
@@ -282,7 +282,7 @@ class _Run(ProcessProtocol):
 
     def connectionMade(self) -> None:
         self.pid = self.transport.pid
-        # The pipe stays open behind the order, for others; its end tells the worker that this process has ended.
+        # The pipe stays open behind the order, for others; its end shows the worker that this process has ended.
         self.tell(self._order)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:

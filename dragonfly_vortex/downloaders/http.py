@@ -307,7 +307,7 @@ class SourceAnnouncer:
 
         def fail_to_tell(_: object) -> None:
             if not is_ended:
-                on_end(False)  # a request for a piece tells why
+                on_end(False)  # a request for a piece says why
 
         next_call = self._clock.callLater(0, lambda: pieces.stat().addCallbacks(tell, fail_to_tell))
         return end

@@ -36,7 +36,7 @@ MOST_STREAMS = 8
 """Streams that there may be. One more gets status 503, and its page tries again."""
 
 _KEPT_ALIVE = 15.0
-"""Seconds without a change after which a line is sent all the same, so that the end of a connection is noticed."""
+"""Seconds without a change after which a line is sent anyway, so that the end of a connection is noticed."""
 
 _PATIENCE = 30.0
 """Seconds that a browser may leave its connection unread before the stream ends."""

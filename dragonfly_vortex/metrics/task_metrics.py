@@ -92,7 +92,7 @@ class TransferMetrics:
         )
         self._duplicates = Counter(
             "dfvortex_swarm_duplicate_bytes_total",
-            "Bytes that came in vain in downloads that succeeded: another parent gave their piece first.",
+            "Bytes that arrived twice in downloads that succeeded: another parent gave their piece first.",
         )
 
     def families(self) -> Iterator[Family]:
@@ -226,7 +226,7 @@ class TaskMetrics:
             types = [(TASK_TYPES[kind],) for kind in kinds]
             self._calls[call] = _counter(f"{name}_total", f"the {words}", ("type",), types)
             self._calls_failed[call] = _counter(f"{failure}_failure_total", f"failed of the {words}", ("type",), types)
-        # This peer is no proxy. Dragonfly's dashboards show these all the same.
+        # This peer is no proxy. Dragonfly's dashboards show these anyway.
         self._proxied = (
             _counter("proxy_request_total", "the proxy request", by, [("", "")]),
             _counter("proxy_request_failure_total", "failed of the proxy request"),

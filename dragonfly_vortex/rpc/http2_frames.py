@@ -79,7 +79,7 @@ class FrameAllowance:
     """
     The frames that a child may send: those that its calls need, and some more. Those of some seconds ago count no more.
 
-    :param clock: tells the time.
+    :param clock: gives the time.
     :param most_headers: bytes of the headers of a call, as they are sent.
     """
 
@@ -106,7 +106,7 @@ class FrameAllowance:
         """
         Tell whether the child has sent more frames than its calls need.
 
-        :param length: bytes that have come.
+        :param length: bytes that have arrived.
         """
         now = self._clock.seconds()
         if now - self._counted_since > _SHORT_WHILE:

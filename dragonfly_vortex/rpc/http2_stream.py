@@ -1,5 +1,5 @@
 """
-The calls on a connection of HTTP/2: each has its request as far as it has come, and the messages that wait to be sent.
+The calls on a connection of HTTP/2: each has what has arrived of its request, and the messages that wait to be sent.
 The sender sends the replies of all calls of the connection: in turn, as far as the child has room for them.
 """
 

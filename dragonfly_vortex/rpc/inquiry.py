@@ -226,7 +226,7 @@ class Inquiry:
 
     async def _listen(self, channel: Channel) -> Status:
         """Ask which pieces there are, and report them; returns the status of the stream's end."""
-        # A parent tells of the pieces that it is asked for, and of none where it is asked for none. Where it does not
+        # A parent announces the pieces that it is asked for, and none where it is asked for none. Where it does not
         # know how many there are, it is asked for some that there may be; the next question asks for those that follow.
         numbers = range(self._piece_count) if self._piece_count is not None else count()
         most = MAX_NUMBERS if self._piece_count is not None else _UNKNOWN_NUMBERS

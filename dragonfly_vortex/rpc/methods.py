@@ -53,11 +53,11 @@ class PieceMethods(Struct, frozen=True, kw_only=True):
     The methods for one kind of piece.
 
     :param download: carries a piece; unary.
-    :param sync: tells which pieces there are; a stream.
+    :param sync: announces pieces; a stream.
     :param sync_request: what it is asked with.
     :param interested: the field of that which has the numbers of the wanted pieces.
     :param sync_reply: what it says about a piece.
-    :param stat: tells about a task; unary.
+    :param stat: describes a task; unary.
     :param stat_request: what it is asked with.
     :param stat_reply: what it says.
     """
@@ -77,7 +77,7 @@ def _methods(name: str, stat: str, stat_reply: str, *, interested: str = "intere
     The row of a kind.
 
     :param name: the kind's name in the names of methods and messages, empty for standard pieces.
-    :param stat: the method that tells about a task.
+    :param stat: the method that describes a task.
     :param stat_reply: the message that it answers with, in one of the two modules.
     :param interested: as in :class:`PieceMethods`.
     """

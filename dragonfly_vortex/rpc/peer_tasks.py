@@ -66,7 +66,7 @@ class OutputRequest(Struct, frozen=True, kw_only=True):
     :param overwrite: whether a file that stands there is replaced.
     :param must_link: whether it has to be a hard link to the storage's file; otherwise a copy is good, too.
     :param span: the bytes that are wanted, first and behind the last; None for all. The file is as long as the content
-        all the same, with holes for the rest.
+        anyway, with holes for the rest.
     """
 
     path: Path

@@ -219,7 +219,7 @@ class GRPCService(Service):
         """End a server and its thread."""
         try:
             await running.thread.run(lambda: running.stop(timeout))
-        except Exception:  # of grpcio, or a defect of ours: the thread is ended all the same
+        except Exception:  # of grpcio, or a defect of ours: the thread is ended anyway
             self.log.failure("the {name} service did not stop in order", name=self._thread_name)
         await running.thread.stop()
 

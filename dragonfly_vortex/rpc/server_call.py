@@ -204,7 +204,7 @@ class ServerCall:
             pass
         except asyncio.CancelledError:
             self._status = Status(grpc.StatusCode.CANCELLED, "the call was cancelled")
-        except Exception:  # a defect of ours: the child is to have a status all the same
+        except Exception:  # a defect of ours: the child is to have a status anyway
             self._thread.tell(partial(self._limited_log.failure, "a call could not be answered", Failure()))
             self._status = Status(grpc.StatusCode.UNKNOWN, "the call could not be answered")
         self._put(self._status)

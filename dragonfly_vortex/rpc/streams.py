@@ -41,7 +41,7 @@ _QUIET = 0.002
 """Seconds since the last call came in, before which the streams that wait let other calls come in first."""
 
 _LONGEST_PAUSE = 0.005
-"""Seconds after which they go on all the same."""
+"""Seconds after which they go on anyway."""
 
 _MOST_ARRIVALS = 1000
 """Pieces that are looked up, or told, for one stream in one turn of the loop."""
@@ -124,7 +124,7 @@ class Interest:
 
         :param first: how many pieces came before these.
         :returns: a number for each time that one of the pieces is asked for, of 8 bytes. Sorted, they are in the order
-            in which the pieces are asked for. The lower 32 bits say how many pieces had come before that piece.
+            in which the pieces are asked for. The lower 32 bits say how many pieces had arrived before that piece.
         """
         found = array("Q")
         for at, arrival in enumerate(arrivals, first):

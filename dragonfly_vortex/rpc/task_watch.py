@@ -96,7 +96,7 @@ class TaskWatch:
         See what is there: of the rows those behind the pieces that have arrived without a gap.
 
         :param message_of: makes what is said about a piece; called in the reactor's thread.
-        :param is_coming: tells whether a task is being downloaded; called there, too.
+        :param is_coming: says whether a task is being downloaded; called there, too.
         :param announcements: keeps what is said about the pieces if the task is complete.
         :returns: whether the task has no row yet, because it has only begun to come.
         """
@@ -159,7 +159,7 @@ class Watches:
     :param store: where the tasks are.
     :param thread: the event loop, and the way to the storage.
     :param message_of: makes what is said about a piece; called in the reactor's thread.
-    :param is_coming: tells there whether a task is being downloaded. One without a piece yet is not unknown then.
+    :param is_coming: says there whether a task is being downloaded. One without a piece yet is not unknown then.
     :param announcements: keeps what is said about complete tasks.
     """
 

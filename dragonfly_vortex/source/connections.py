@@ -82,7 +82,7 @@ class SourceConnection(ProtocolWrapper):
     body: Body | None = None
     """What takes bytes of an answer past the client; None for all bytes to pass through the client."""
     _head: bytearray | None = None
-    """What has come of the headers of an answer; None behind them."""
+    """The part of an answer's headers that has arrived; None behind them."""
     _came = 0
     _socket: socket.socket | None = None
     _mark: LowWaterMark | None = None

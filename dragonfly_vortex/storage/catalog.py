@@ -1,7 +1,7 @@
 """
 The catalog of a storage: a row for each task and piece, in an SQLite file beside the content.
 
-Every change is one transaction that is on the disk when its method returns. The bytes that a row tells of have been
+Every change is one transaction that is on the disk when its method returns. The bytes that a row describes have been
 written to the disk before, so a row is never ahead of its bytes, over a power cut either. The exception is the row of a
 piece with the mark :func:`~dragonfly_vortex.storage.tables.unsynced_mark`, which counts until the kernel ends.
 

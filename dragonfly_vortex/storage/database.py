@@ -128,7 +128,7 @@ class Database:
         # is there is not opened here: to close it would give up this process's locks of it.
         with suppress(FileExistsError):
             os.close(create_file(self.path))
-        # SQLite opens what it must not write to all the same, and says so at the first change.
+        # SQLite opens what it must not write to anyway, and says so at the first change.
         for place in (self.path, self.path.parent):
             if not os.access(place, os.W_OK):
                 number = errno.EROFS if os.statvfs(place).f_flag & os.ST_RDONLY else errno.EACCES
@@ -198,7 +198,7 @@ class Database:
         """
         Close it, if it is open.
 
-        :raises StorageFailure: what was left to do cannot be done; it is closed all the same.
+        :raises StorageFailure: what was left to do cannot be done; it is closed anyway.
         """
         connection, self._connection = self._connection, None
         self._state = None

@@ -92,7 +92,7 @@ _RESERVED_AT_ONCE = 128 * 1024 * 1024
 def reserve(descriptor: int, content_length: int, find_room: Callable[[int], int] | None = None) -> None:
     """
     Reserve room for a file whose length is known: a disk that is too full is reported at once, and not when half of the
-    content has come. What is reserved is allocated by the file system, so that each process sees it, and it ends with
+    content has arrived. What is reserved is allocated by the file system, so that each process sees it, and ends with
     the file.
 
     :param descriptor: the file, open for writing; it stays as long as it is.

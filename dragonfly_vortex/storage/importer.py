@@ -204,7 +204,7 @@ def _source_errors(path: Path) -> Iterator[None]:
 
 
 def _blocks(path: Path, source: int, expected: int) -> Iterator[memoryview]:
-    """The file's bytes, each block good until the next is asked for. A file that grows and grows ends all the same."""
+    """The file's bytes, each block good until the next is asked for. A file that grows and grows ends anyway."""
     block = memoryview(bytearray(BLOCK_LENGTH))
     done = 0
     while done <= expected:

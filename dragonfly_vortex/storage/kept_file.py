@@ -165,7 +165,7 @@ class KeptFile:
     # -- the journal ---------------------------------------------------------------------------------------------------
 
     def _read(self) -> None:
-        """Take what the journal tells, as far as it is whole, and what is in the file."""
+        """Take what the journal says, as far as it is whole, and what is in the file."""
         header = {"version": _VERSION, "kind": self._kind.label, "task_id": self._task_id}
         lines = _read_all(self._journal).split(b"\n")
         length, is_clean, is_first = 0, False, True

@@ -320,7 +320,7 @@ class Claims:
         if self._descriptor < 0:
             return
         try:
-            self.release(WHOLE)  # whose record tells of a process that was killed
+            self.release(WHOLE)  # whose record names a process that was killed
             # Where the whole task is claimed at once, others may wait at this very file.
             if self._by_piece and self._set(fcntl.F_WRLCK, PRESENCE) and self._shut_out():
                 with contextlib.suppress(FileNotFoundError):

@@ -85,7 +85,7 @@ class CatalogQueries:
         """
         Close the database, if it is open.
 
-        :raises StorageFailure: what was left to do cannot be done; it is closed all the same.
+        :raises StorageFailure: what was left to do cannot be done; it is closed anyway.
         """
         self._database.close()
 

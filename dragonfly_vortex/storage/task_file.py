@@ -161,7 +161,7 @@ class TaskFile:
         :param piece_length: bytes of every piece of the task but the last.
         :param content_length: bytes of the whole task; None while that is not known, or not known any more. It is
             written when it is another than this download has found or written.
-        :param is_synced: whether the bytes of the pieces are on the disk; otherwise :meth:`mark_synced` tells it later.
+        :param is_synced: whether the bytes of the pieces are on the disk; otherwise :meth:`mark_synced` says so later.
         :returns: the numbers of those for which that was not possible, as another download has taken them over, has
             written in their places, or holds the task.
         :raises StorageError: the task is not what it was when it was opened, or they do not fit into it.
@@ -297,7 +297,7 @@ class TaskFile:
         Give up all claims. If no other download writes to the file, it is deleted if there is nothing in it, and
         otherwise the room behind its end is given back. Nothing is done for a task that is not open.
 
-        :raises StorageFailure: the storage failed; it is closed all the same.
+        :raises StorageFailure: the storage failed; it is closed anyway.
         """
         if self.descriptor < 0:
             return

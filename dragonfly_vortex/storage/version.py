@@ -1,6 +1,6 @@
 """
-Tells whether any process has committed to the catalog since the last look. It is cheap enough for every piece, and does
-not block the reactor.
+Finds out whether any process has committed to the catalog since the last look. It is cheap enough for every piece, and
+does not block the reactor.
 
 SQLite answers it itself, by ``PRAGMA data_version``: a connection's number changes when any other connection, in this
 process or in another, has committed. It compares what a commit writes into the memory that all connections share, last

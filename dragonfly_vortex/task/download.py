@@ -158,7 +158,7 @@ class TaskDownload:
         Ask one more parent from now on, or one again that was removed or did not answer.
 
         :param parent: its address.
-        :param announcer: what tells which pieces it has; None where it is asked for anything.
+        :param announcer: what says which pieces it has; None where it is asked for anything.
         :param is_awaited: whether the source waits for what it may announce.
         """
         if announcer is not None:
@@ -196,7 +196,7 @@ class TaskDownload:
         return None if fetcher is None else fetcher.plan.pieces.swarm.rarest_parents
 
     def under_way(self) -> list[PieceUnderWay]:
-        """The requests without an answer, with the bytes that have come. Nothing is kept up to date between calls."""
+        """The requests without an answer, with the bytes that arrived. Nothing is kept up to date between calls."""
         return [] if self._fetcher is None else self._fetcher.requests.under_way()
 
     # -- from the beginning to the end ---------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ class Fetcher:
         self.plan = plan
         """The plan that is followed."""
         self.left_to_hash: int | None = None
-        """Bytes that had not been hashed when the last piece had come; None before that."""
+        """Bytes that had not been hashed when the last piece had arrived; None before that."""
         self.task_id = task_id
         """The task, which lines of the log about this download name."""
         self._reactor = reactor

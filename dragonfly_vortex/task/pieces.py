@@ -72,7 +72,7 @@ class Pieces:
         self.picker = Picker(parents, self.layout, self.numbers, self.swarm, self.source_choice)
         """Chooses the next piece and its parent."""
         self.fetched_twice = 0
-        """Bytes that came in vain, because another parent gave their piece first."""
+        """Bytes that arrived twice, because another parent gave their piece first."""
         self.drops = 0
         """How often verified pieces have been forgotten."""
         self.removed: set[tuple[int, VerifiedPiece]] = set()
@@ -202,7 +202,7 @@ class Pieces:
     def wanted_twice(self, owed: set[int]) -> set[int]:
         """
         Of the pieces that are under way in slow requests alone, those that are to be asked of other parents as well.
-        Where too much was fetched in vain, a piece that still arrives is waited for in a swarm while others come, too.
+        Where too much was fetched twice, a piece that still arrives is waited for in a swarm while others come, too.
         """
         under_way = self.numbers.under_way
         if not self.swarm.is_on or len(owed) == len(under_way) or self.may_fetch_twice():
@@ -210,7 +210,7 @@ class Pieces:
         return {number for number in owed if not any(map(self._timing.has_begun, under_way[number]))}
 
     def may_fetch_twice(self) -> bool:
-        """Whether another copy of a piece, and those under way, may be in vain: what is in vain is at most so much."""
+        """Whether the limit of bytes that arrive twice allows another copy of a piece, beside those under way."""
         content_length, piece_length = self.content_length, self.layout.piece_length or 0
         copies = sum(len(requests) - 1 for requests in self.numbers.under_way.values())
         return content_length is not None and (

@@ -146,7 +146,7 @@ class Requests:
         Report the progress of the requests to the plan.
 
         :param progress: called with each request whose parent has said how long the piece is, with the bytes that have
-            come, and with that length.
+            arrived, and with that length.
         """
         for request, under_way in self._under_way.items():
             if under_way.sink.length is not None and not under_way.sink.is_revoked:

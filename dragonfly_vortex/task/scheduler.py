@@ -210,7 +210,7 @@ class Plan:
         return request
 
     def stuck(self) -> str | None:
-        """Why it is in vain to wait for what other processes fetch; None where it is not, or nothing is waited for."""
+        """Why it is useless to wait for what other processes fetch; None where it is not, or nothing is waited for."""
         if self.requests_under_way or not self.numbers.busy or self.timing.progressed_at is None:
             return None
         return self.waits.stuck(self.timing.now - self.timing.progressed_at)

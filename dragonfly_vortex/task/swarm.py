@@ -114,7 +114,7 @@ class Swarm:
         A piece that fewest have, and the parent that is to give it: of those that have it, the one that has least else.
 
         :param ready: the parents that can be asked now.
-        :param is_free: tells whether a piece is neither there nor under way.
+        :param is_free: says whether a piece is neither there nor under way.
         :param end: how many pieces there are; None while that is unknown.
         """
         best: tuple[tuple[int, float], list[Parent], int] | None = None

@@ -54,7 +54,7 @@ class Waits:
 
     def overdue(self, piece: str) -> PieceTimeout | None:
         """
-        Why a piece has not come for which an announcement was waited for in vain; None where none was.
+        Why a piece has not arrived whose announcement did not come in time; None where none was waited for.
 
         :param piece: its name, for the message.
         """
@@ -149,7 +149,7 @@ class Waits:
                 if parent.is_alive and parent.is_announcing and not parent.is_open and not parent.looks:
                     parent.is_open = True
                     self._numbers.offer_anew(parent)
-                    text = f"has announced no piece for {quiet:.0f} s; asking for pieces all the same"
+                    text = f"has announced no piece for {quiet:.0f} s; asking for pieces anyway"
                     self._tell(parent, WaitReason.PARENT_WITHOUT_NEWS, quiet, text)
 
     def look_at_busy(self, request: Request, owner: tuple[int, int] | None) -> None:
@@ -164,7 +164,7 @@ class Waits:
 
     def stuck(self, quiet: float) -> str | None:
         """
-        Nothing but what other processes fetch is waited for: why that is in vain, where it is.
+        Nothing but what other processes fetch is waited for: why that is useless, where it is.
 
         :param quiet: seconds without progress, here or in those processes.
         """

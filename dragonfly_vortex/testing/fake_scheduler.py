@@ -241,7 +241,7 @@ class FakeScheduler:
                     steps = self._recording(request.task_id).steps
                     await asyncio.sleep(self.delay)
                 word = request.WhichOneof("request")
-                # How many pieces a peer tells of is its own affair.
+                # A peer decides how many pieces it reports.
                 after = position
                 while "_piece_" in _word_of(steps[after]) and _word_of(steps[after]) != word:
                     after += 1

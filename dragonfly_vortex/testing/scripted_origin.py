@@ -82,7 +82,7 @@ class ScriptedOrigin:
     script: list[Fault | None] = field(default_factory=list)
     always: Fault | None = None
     asked: list[Asked] = field(default_factory=list)
-    """All requests that have come."""
+    """All requests that have arrived."""
     _port: IListeningPort | None = field(default=None, init=False)
     _transports: set[ITCPTransport] = field(default_factory=set, init=False)
     _waiting: list[tuple[int, Deferred[None]]] = field(default_factory=list, init=False)
@@ -114,7 +114,7 @@ class ScriptedOrigin:
         return sorted(each.range for each in self.asked if each.range not in (None, (0, 0)))
 
     def until_asked(self, count: int) -> Deferred[None]:
-        """Fires when so many requests have come in all."""
+        """Fires when so many requests have arrived in all."""
         come: Deferred[None] = Deferred()
         self._waiting.append((count, come))
         self._tell()

@@ -113,5 +113,5 @@ def _producer(transport: IConnectionTransport, clock: IReactorTime) -> FileRange
 
 
 def _has_producer(transport: IConnectionTransport) -> bool:
-    """Whether a producer is registered. No interface tells that; TCP and TLS of Twisted name it in these ways."""
+    """Whether a producer is registered. No interface has that; TCP and TLS of Twisted name it in these ways."""
     return any(getattr(transport, name, None) is not None for name in ("producer", "_producer"))

@@ -105,7 +105,7 @@ class TLSTransport(TLSMemoryBIOProtocol):
 
     def dataReceived(self, bytes: bytes) -> None:
         """
-        Decrypt all records that have come, and hand their content to the protocol as one.
+        Decrypt all records that have arrived, and hand their content to the protocol as one.
 
         What comes after that end, or after an error, is dropped. Twisted's method would keep it in memory, until the
         other side has read what was sent before.

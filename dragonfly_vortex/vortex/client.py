@@ -2,7 +2,7 @@
 A client of one parent over TCP: :class:`TCPClient` shares a few connections among many requests.
 
 Between two peers of this package a connection serves one piece after the other. The reference's parent closes after
-each piece: then the next one gets a new connection at once. Which kind a parent is, the end of its connections tells.
+each piece: then the next one gets a new connection at once. The end of its connections shows which kind a parent is.
 """
 
 from __future__ import annotations

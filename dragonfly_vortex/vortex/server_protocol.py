@@ -334,7 +334,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
 
     def _broken_off(self, failure: Failure, request: PieceRequest) -> None:
         """
-        Abort the connection, because a reply ended before it was complete: only an abort tells the child that its piece
+        Abort the connection, because a reply ended before it was complete: only an abort shows the child that its piece
         is not complete. An unexpected failure is handled here, too, so that it does not leave the connection open.
         """
         if failure.check(PieceDamaged, StorageFailure):

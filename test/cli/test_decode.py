@@ -140,7 +140,7 @@ class DecodeTests(SynchronousTestCase):
         self.assertIn("30 bytes of it are there", self.said[1])
 
     def test_no_vortex(self) -> None:
-        """Other bytes are an error that names the place; a capture of frames is told apart, with what helps."""
+        """Other bytes are an error that names the place; that of a capture of frames says what helps."""
         with self.assertRaisesRegex(
             RemoteProtocolError, "the packet at byte 74: expected a value of 68 bytes for tag 0"
         ):

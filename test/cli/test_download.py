@@ -405,7 +405,7 @@ class FailureTests(TestCase):
         self.assertNotEqual([line for line in self.journal() if line.startswith('{"piece"')], [])
 
     async def test_quiet(self) -> None:
-        """With ``--quiet`` a download says nothing, not even that it waits; an error is said all the same."""
+        """With ``--quiet`` a download says nothing, not even that it waits; an error is said anyway."""
         parent = self.parent({2: [Pause(8.0), *self.honest(self.request(2))]})
         command = ("download", self.task_id, "--parent", parent.address, "-O", "out", "--quiet")
         ran = await deferToThread(dfvortex, *command, directory=self.directory)

@@ -208,7 +208,7 @@ class StoreTests(TestCase):
         await self.end(second)
         again = sum(self.asked().values()) - _COUNT
         self.assertEqual(set(self.asked()), set(range(_COUNT)))
-        # Two that were under way, and two that had come and were not on the disk yet.
+        # Two that were under way, and two that had arrived and were not on the disk yet.
         self.assertLessEqual(again, 4)
         await self.assert_stored()
 

@@ -271,7 +271,7 @@ class FindTests(SynchronousTestCase):
         self.assertEqual([name for name, each in parents.items() if not each.is_awaited], [str(met)])
 
     def test_wrong_transport(self) -> None:
-        """A peer that cannot be asked by the transport that carries content is told, and is no parent."""
+        """A peer that cannot be asked by the transport that carries content gets a line, and is no parent."""
         finding = self.find("grpc")
         self.assertEqual(self.found("10.0.0.7:4005"), [])
         self.assertNoResult(finding)

@@ -154,7 +154,7 @@ class DaemonTests(SynchronousTestCase):
         self.assertRegex(ran.stderr, r"expected a Vortex peer, got connection refused\n\Z")
 
     def test_tls(self) -> None:
-        """A peer with TLS is probed with TLS, by the authority of the configuration; without TLS it is told apart."""
+        """A peer with TLS is probed with TLS, by the authority of the configuration; without TLS the error says so."""
         self.directory.mkdir()
         authority = Authority(self.directory)
         issued = authority.issue()

@@ -124,7 +124,7 @@ class ProgressTests(SynchronousTestCase):
         self.assertNotIn("<", shown)
 
     def test_long_steps(self) -> None:
-        """Work that has nothing new to tell for long shows all the same that it goes on."""
+        """Work that has nothing new to tell for long shows anyway that it goes on."""
         self.assertIn("0.00B [00:01, ?B/s, 0 pieces]", self.work(1, 1, 1.2, 0))
         self.assertRegex(self.work(2, 4, 0.6, 0), r"1\.00MB \[00:03, .*, 1 piece\].*1\.00MB \[00:04, .*, 1 piece\]")
 

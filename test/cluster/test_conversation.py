@@ -139,7 +139,7 @@ class ChildTests(ConversationTestCase):
         self.assertEqual(self.sent(conversation), self.peer)
 
     def test_end_before_the_answer(self) -> None:
-        """A download that ends before it is answered says so after the answer, and is told nothing more."""
+        """A download that ends before it is answered says so after the answer, and gets no more events."""
         conversation = self.begin("child")
         conversation.finish()
         self.assertEqual(len(self.sent(conversation)), 1)

@@ -1,4 +1,4 @@
-"""What a member tells of itself, and to whom."""
+"""What a member announces, and to which schedulers."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class MethodsTests(SynchronousTestCase):
             self.assertIs(offer.fields_by_number[1].message_type, asked.fields_by_number[1].message_type, kind)
 
     def test_digests(self) -> None:
-        """Only digests that a scheduler accepts are told."""
+        """Only digests that a scheduler accepts are sent."""
         for digest in ("sha256:" + "a" * 64, "crc32:1234567890", "md5:" + "0" * 32):
             self.assertEqual(digest_for_scheduler(digest), digest)
         for digest in ("", "sha256:a", "sha384:" + "a" * 96, "a" * 64):
@@ -56,7 +56,7 @@ class MethodsTests(SynchronousTestCase):
                 self.assertEqual(getattr(started, "persistent_replica_count"), 1)  # noqa: B009
 
     def test_piece_length(self) -> None:
-        """A piece length that a user asked for is told where a scheduler accepts it."""
+        """A piece length that a user asked for is sent where a scheduler accepts it."""
         for length, is_told in ((4 * 1024 * 1024, True), (1000, False), (None, False)):
             request = TaskAnnouncement(
                 kind=PieceKind.STANDARD, task_id=TASK_ID, origin=Origin(url="http://h/f", piece_length=length)

@@ -93,7 +93,7 @@ class OwnerTests(MemberTestCase):
         self.assertIn("127.0.0.1-other-1", peers)
 
     async def test_restarted_scheduler(self) -> None:
-        """A scheduler that has forgotten what it was told hears it again, without being asked for anything."""
+        """Tasks are announced again to a scheduler that has forgotten them."""
         scheduler = await self.scheduler()
         membership = await self.member(self.config([scheduler]))
         membership.announce_stored(self.stored())

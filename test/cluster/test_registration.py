@@ -52,7 +52,7 @@ class ChildTests(MemberTestCase):
         )
 
     async def test_source(self) -> None:
-        """Without a parent the scheduler sends a download to the source; its pieces are told as coming from there."""
+        """Without a parent the scheduler sends a download to the source; its pieces are reported as from there."""
         scheduler = await self.scheduler()
         scheduler.script[TASK_ID] = ["first child"]
         membership = await self.member(self.config([scheduler]))
@@ -65,7 +65,7 @@ class ChildTests(MemberTestCase):
         self.assertEqual(scheduler.heard[0].words[-1], "download_peer_back_to_source_finished_request")
 
     async def test_reschedule(self) -> None:
-        """A parent that failed is told of, and others are asked for."""
+        """A parent that failed is reported, and others are asked for."""
         scheduler = await self.scheduler()
         scheduler.script[TASK_ID] = ["rescheduled to another parent"]
         membership = await self.member(self.config([scheduler]))
@@ -97,7 +97,7 @@ class ChildTests(MemberTestCase):
         download.registration.fail("enough")
 
     async def test_forgotten_host(self) -> None:
-        """A scheduler that has been restarted is told of this host, and asked again."""
+        """This host is announced to a scheduler that has been restarted, which is then asked again."""
         scheduler = await self.scheduler()
         scheduler.script[TASK_ID] = ["child"]
         membership = await self.member(self.config([scheduler]))

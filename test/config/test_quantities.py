@@ -250,7 +250,7 @@ class DurationTests(KindTestCase):
 
     def test_no_durations(self) -> None:
         """
-        Nought, negatives, what is not finite, other notations of YAML 1.1 and what has no number or unit are refused.
+        Zero, negatives, what is not finite, other notations of YAML 1.1 and what has no number or unit are refused.
         """
         self.assert_refused(
             Duration(),
@@ -341,7 +341,7 @@ class SizeTests(KindTestCase):
 
     def test_no_sizes(self) -> None:
         """
-        Nought, negatives, fractions of nothing, unknown units and other notations are refused.
+        Zero, negatives, fractions of nothing, unknown units and other notations are refused.
         """
         self.assert_refused(
             self.kind,

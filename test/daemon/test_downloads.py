@@ -125,7 +125,7 @@ class ParentTests(DownloadsTestCase):
     """Downloads from a parent that has the task."""
 
     async def test_download(self) -> None:
-        """A task is in the storage when it is downloaded, and each of its pieces was told of by then."""
+        """A task is in the storage when it is downloaded, and each of its pieces was reported by then."""
         told: list[ArrivedPiece] = []
         task = await self.downloads(self.start_parent()).download(self.request, told.append)
         self.assertEqual((task.task_id, task.content_length), (self.request.task_id, LENGTH))
@@ -159,7 +159,7 @@ class ParentTests(DownloadsTestCase):
         self.assertEqual(meanwhile, [256])
 
     async def test_twice_at_once(self) -> None:
-        """Two requests for one task at the same time are one download; both are told of all pieces."""
+        """Two requests for one task at the same time are one download; both get all pieces."""
         downloads = self.downloads(self.start_parent())
         told: tuple[list[ArrivedPiece], ...] = ([], [])
         both = [downloads.download(self.request, pieces.append) for pieces in told]

@@ -112,7 +112,7 @@ class LinesTests(SynchronousTestCase):
 
 
 class TransferLogTests(SynchronousTestCase):
-    """Transfers that are told of."""
+    """Transfers that are logged."""
 
     def setUp(self) -> None:
         self.log = TransferLog(Clock())

@@ -33,7 +33,7 @@ class MemberTests(ClusterTestCase):
         await until(lambda: not self.scheduler.peers)
 
     async def test_prepared(self) -> None:
-        """What children are to be told of a task is there before a scheduler offers this peer to them."""
+        """What children will ask of a task is there before a scheduler offers this peer to them."""
         path, storage = self.directory / "file", self.directory / "storage"
         task = await self.in_thread(lambda: import_file(path, storage, PieceKind.STANDARD))
         await until(lambda: task.task_id in self.scheduler.peers.values())

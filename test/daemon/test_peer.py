@@ -1,4 +1,4 @@
-"""A peer as a part of a program: where it listens, and whom it asks."""
+"""A peer as a part of a program: where it listens, and which parents it asks."""
 
 from __future__ import annotations
 

@@ -260,7 +260,7 @@ class ServiceTests(TestCase):
         await peer.stopService()
 
     async def test_stops_while_the_disk_hangs(self) -> None:
-        """A peer whose disk does not answer ends soon after ``shutdown_timeout`` all the same."""
+        """A peer whose disk does not answer ends soon after ``shutdown_timeout`` anyway."""
         hanging, go_on = threading.Event(), threading.Event()
         self.addCleanup(go_on.set)
 

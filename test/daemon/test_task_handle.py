@@ -68,7 +68,7 @@ class DownloadTests(PeerTestCase):
         return [event async for event in events]
 
     async def test_there(self) -> None:
-        """A task that is in the storage is reported, too, and nobody is asked."""
+        """A task that is in the storage is reported, too, and no parent is asked."""
         parent = await self.parent()
         download = parent.download(self.task_id)
         events = [event async for event in download]

@@ -97,7 +97,7 @@ class TransferTests(SynchronousTestCase):
         self.assertEqual((view.pieces, view.fill), (1, "0900000000"))
 
     def test_under_way(self) -> None:
-        """What has come of pieces under way counts, and gives the rates and the time that is left."""
+        """What has arrived of pieces under way counts, and gives the rates and the time that is left."""
         self.run_it()
         self.hear(ParentAdded(parent="a:1"), ParentAdded(parent="b:1"))
         self.view(now=10.0)

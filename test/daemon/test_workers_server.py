@@ -121,7 +121,7 @@ class WorkerTests(TestCase):
     def setUp(self) -> None:
         self.observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
         self.ends: list[list[str]] = []
-        """What was in the log whenever it was told that a process had ended."""
+        """What was in the log at each report that a process had ended."""
 
     def worker(self, script: str, inherited: Mapping[int, int] | None = None) -> Worker:
         """Worker 5 of a peer whose workers run that script; it is stopped in the end."""

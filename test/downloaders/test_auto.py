@@ -242,7 +242,7 @@ class FallbackTests(_AutoTests):
         self.assertIn("closed before a reply", self.said[2])
 
     def test_under_way_together(self) -> None:
-        """Of pieces that are under way when TCP fails, those that come all the same change nothing, nor do failures."""
+        """Of pieces that are under way when TCP fails, those that come anyway change nothing, nor do failures."""
         one, two, three = self.ask(), self.ask(), self.ask()
         first, second, third = self.tcp.take(), self.tcp.take(), self.tcp.take()
         first.fail()

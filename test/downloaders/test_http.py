@@ -284,7 +284,7 @@ class AloneTests(SourceDownloadCase):
         self.assertEqual(self.output.read_bytes(), CONTENT)
 
     async def test_into_the_storage(self) -> None:
-        """In the storage each piece has a digest, and no child is told the source's URL."""
+        """In the storage each piece has a digest, and no child gets the source's URL."""
         store = PieceStore(self.directory / "store", self.peer_reactor)
         await store.start()
         self.addCleanup(store.stop)
@@ -456,7 +456,7 @@ class StoredTests(SourceDownloadCase):
         return store
 
     async def test_served_as_it_comes(self) -> None:
-        """A peer serves the pieces that have come from the source while the last one is still to come."""
+        """A peer serves the pieces that have arrived from the source while the last one is still to come."""
         held: list[tuple[Request, Asked]] = []
 
         def hold_the_last(origin: ScriptedOrigin, request: Request, asked: Asked) -> None:

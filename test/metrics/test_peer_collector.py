@@ -157,7 +157,7 @@ class PeerTests(SynchronousTestCase):
         self.assertEqual(told["dfvortex_upload_throttled_seconds_total"].samples, {(): 0.75})
 
     def test_storage(self) -> None:
-        """What the storage has is told by type, and read once a minute."""
+        """What the storage has is shown by type, and read once a minute."""
         metrics = PeerMetrics(storage=self.storage, tallies=tuple, workers=tuple, tasks=self.tasks, stored=self.stored)
         for _ in range(2):
             told = {family.name: family.samples for family in metrics.families()}

@@ -16,7 +16,7 @@ from test.metrics.page import values_of
 
 
 class TaskMetricsTests(SynchronousTestCase):
-    """Metrics, and what they are told."""
+    """Metrics, and what is reported to them."""
 
     def setUp(self) -> None:
         self.clock = Clock()

@@ -249,7 +249,7 @@ class ChannelTests(TestCase):
         await self.conditions.until(lambda: self.heard == [b"last"])
 
     async def test_failed_conversation(self) -> None:
-        """A conversation that the parent breaks off has its status, and the messages before are told."""
+        """A conversation that the parent breaks off has its status, and the messages before it are reported."""
         call = self.channel().converse("/leave", self.hear)
         call.send([b"0"])
         status = await self.status(call.ended)

@@ -249,7 +249,7 @@ class SharedEventLoopTests(TestCase):
         await loop.leave()
 
     def test_forgotten(self) -> None:
-        """A program that leaves it running ends all the same, and a reactor that stops ends the thread."""
+        """A program that leaves it running ends anyway, and a reactor that stops ends the thread."""
         for how in ("stop", "exit"):
             ran = subprocess.run([sys.executable, "-c", _FORGETS, how], capture_output=True, timeout=25)
             self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, b"", b""), how)

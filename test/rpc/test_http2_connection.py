@@ -126,7 +126,7 @@ class CallTests(Case):
         self.assertEqual((self.length(child), child.status(number)), (200_005, "0"))
 
     def length(self, child: Child) -> int:
-        """Bytes of messages that have come."""
+        """Bytes of messages that have arrived."""
         return sum(len(event.data or b"") for event in child.events if isinstance(event, DataReceived))
 
     async def test_deadline_in_a_reply(self) -> None:

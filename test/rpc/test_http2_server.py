@@ -24,7 +24,7 @@ class DrainTests(Case):
     """How a server ends."""
 
     async def test_idle(self) -> None:
-        """An idle connection is told, and closed at once."""
+        """An idle connection gets a GOAWAY, and is closed at once."""
         child = self.connect()
         ended: Deferred[None] = self.factory.drain(10)
         self.assertTrue(any(isinstance(event, ConnectionTerminated) for event in child.hear()))

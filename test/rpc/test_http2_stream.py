@@ -30,7 +30,7 @@ class SenderTests(Case):
     """Replies of calls."""
 
     def received(self, child: Child) -> dict[int, int]:
-        """How many bytes have come for each call."""
+        """How many bytes have arrived for each call."""
         lengths: dict[int, int] = {}
         for event in child.hear():
             if isinstance(event, DataReceived):

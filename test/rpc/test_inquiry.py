@@ -91,7 +91,7 @@ class _InquiryTests(TestCase):
         return parent
 
     def ask(self, port: int, kind: PieceKind = PieceKind.STANDARD, exchange: PeerExchange | None = None) -> None:
-        """Ask what listens on a port, and forget what was told before."""
+        """Ask what listens on a port, and forget what was announced before."""
         told = self.told = Told()
 
         def on_piece(piece: Announced) -> None:
@@ -242,7 +242,7 @@ class LayoutTests(_InquiryTests):
 
 
 class EndTests(_InquiryTests):
-    """When there is nothing more to be told, and when a parent is asked again."""
+    """When there is nothing more to be announced, and when a parent is asked again."""
 
     async def test_unknown_task(self) -> None:
         """A task that the parent does not have: it will tell nothing, and has nothing."""
@@ -267,7 +267,7 @@ class EndTests(_InquiryTests):
         self.assertEqual((self.told.ends, self.told.layouts, self.told.pieces), ([False], [], []))
 
     async def test_fails(self) -> None:
-        """A stream that ends with a failure is the end, and what was told before stays told."""
+        """A stream that ends with a failure is the end, and what was announced before stays."""
         for code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAVAILABLE):
             parent = self.parent(fails(code, "disk", _PIECES[0]))
             self.ask(parent.port)
@@ -284,7 +284,7 @@ class EndTests(_InquiryTests):
         self.assertEqual((self.told.ends, len(parent.asked)), ([False], 1))
 
     async def test_complete(self) -> None:
-        """When all pieces have been told the stream is not needed any more, though the parent keeps it open."""
+        """When all pieces have been announced the stream is not needed any more, though the parent keeps it open."""
         parent = self.parent(says_and_waits(*_PIECES))
         self.ask(parent.port)
         await self.told.until_end()
@@ -292,7 +292,7 @@ class EndTests(_InquiryTests):
         await parent.until_ended()
 
     async def test_asked_again(self) -> None:
-        """A list that ends early is asked for again after a while, for the pieces that have not been told."""
+        """A list that ends early is asked for again after a while, for the pieces that have not been announced."""
         self.patch(inquiry, "_PAUSES", (0.1,))
         parent = self.parent(says(_PIECES[1]), says(_PIECES[0]), says(_PIECES[2]))
         began = _CLOCK.seconds()

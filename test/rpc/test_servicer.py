@@ -494,7 +494,7 @@ class SyncTests(ServiceTestCase):
         self.assertIs(code, StatusCode.INTERNAL)
 
     async def test_all_wanted_are_there(self) -> None:
-        """The stream of an unfinished task ends when all that was wanted has been told."""
+        """The stream of an unfinished task ends when all that was wanted has been announced."""
         await self.add(0, 2)
         self.assertEqual([piece.number for piece in await self.child(lambda: list(self.sync(0, 2)))], [0, 2])
 
@@ -692,7 +692,7 @@ class ExchangeTests(ServiceTestCase):
         self.assertEqual(await self.child(partial(self.ask, "0")), ["127.0.0.1:4001"])
 
     async def test_unwritable(self) -> None:
-        """A storage in which no file can be made is logged, and peers are named all the same."""
+        """A storage in which no file can be made is logged, and peers are named anyway."""
         await self.add(0)
         (self.directory / "askers").write_text("in the way")
         await self.child(partial(self.ask, "4001"))

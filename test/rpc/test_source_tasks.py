@@ -87,7 +87,7 @@ class LocalTests(SourceTestCase):
         self.assertEqual(self.output.read_bytes()[-9000:], self.content[-9000:])
 
     async def test_not_there(self) -> None:
-        """What the source answers is told with its status, as dfget shows it."""
+        """What the source answers is passed on with its status, as dfget shows it."""
         call = self.call("DownloadTask", self.request(self.origin(always=say(404, X_Reason="gone"))))
         error: Any = await self.assertFailure(call, grpc.RpcError)
         self.assertEqual(error.code(), StatusCode.INTERNAL)
@@ -227,7 +227,7 @@ class SeedTests(SourceTestCase):
         self.assertEqual(replies[0].download_task_started_response.content_length, LENGTH)
 
     async def test_not_there(self) -> None:
-        """A stranger is told the status of the source's answer, and nothing of its headers."""
+        """A stranger gets the status of the source's answer, and nothing of its headers."""
         origin = self.origin(always=say(404, X_Reason="gone"))
         error: Any = await self.assertFailure(await self.ask(origin, "127.0.0.1"), grpc.RpcError)
         self.assertEqual(error.code(), StatusCode.INTERNAL)

@@ -42,7 +42,7 @@ class StreamTests(LocalPeerTestCase):
         self.assertTrue(peer_id.startswith(f"{host.ip}-{host.hostname}-"))
 
     async def test_from_the_storage(self) -> None:
-        """A task that is complete is told of again without its parent."""
+        """A task that is complete is reported again without its parent."""
         await self.export()
         await self.parent.stopService()
         self.assertEqual(len(pieces_in(await self.export())), PIECES)

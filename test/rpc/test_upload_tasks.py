@@ -47,7 +47,7 @@ class NoSeedTests(UploadTestCase):
     """A peer that is no seed."""
 
     async def test_refused(self) -> None:
-        """Whoever reaches the door can have nothing downloaded, deleted or asked of a source."""
+        """A stranger can have nothing downloaded, deleted or asked of a source."""
         await self.export()
         await self.restart(seed=False)
         download = dfdaemon_pb2.DownloadTaskRequest()
@@ -85,7 +85,7 @@ class SeedTests(UploadTestCase):
         await self.restart(seed=True)
 
     async def test_download(self) -> None:
-        """A task is downloaded for whoever asks, with its content where that is wanted, and counted as sent."""
+        """A task is downloaded for any caller, with its content where that is wanted, and counted as sent."""
         request = dfdaemon_pb2.DownloadPersistentCacheTaskRequest(task_id=self.task_id, need_piece_content=True)
         replies = await self.ask("DownloadPersistentCacheTask", request)
         pieces = [each.download_piece_finished_response.piece for each in replies[1:]]
@@ -119,7 +119,7 @@ class SeedTests(UploadTestCase):
         self.assertEqual(code, StatusCode.NOT_FOUND)
 
     async def test_errors_tell_no_path(self) -> None:
-        """What fails is told without a word about this machine."""
+        """An error says nothing about this machine."""
         content = self.peer.config.storage.dir / "content"
         shutil.rmtree(content, ignore_errors=True)
         content.write_text("in the way")

@@ -10,7 +10,7 @@ __all__ = ["Told"]
 
 
 class Told:
-    """What has been told, in its order."""
+    """What has been reported, in its order."""
 
     def __init__(self) -> None:
         self.layouts: list[tuple[int | None, int | None]] = []
@@ -33,9 +33,9 @@ class Told:
         self._conditions.look()
 
     def until_end(self) -> Deferred[None]:
-        """Fires when the end has been told."""
+        """Fires when the end has been reported."""
         return self._conditions.until(lambda: bool(self.ends))
 
     def until_pieces(self, count: int) -> Deferred[None]:
-        """Fires when so many pieces have been told."""
+        """Fires when so many pieces have been reported."""
         return self._conditions.until(lambda: len(self.pieces) >= count)

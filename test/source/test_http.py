@@ -45,7 +45,7 @@ class StatTests(SourceCase):
         self.assertEqual(await self.source(origin.url()).stat(), SourceStat(content_length=None, has_ranges=False))
 
     async def test_empty(self) -> None:
-        """Nothing has a first byte, and a length all the same."""
+        """Nothing has a first byte, and a length anyway."""
         origin = self.origin(b"")
         self.assertEqual((await self.source(origin.url()).stat()).content_length, 0)
 
@@ -162,7 +162,7 @@ class FetchTests(SourceCase):
         self.assertEqual(await self.fetched(source, 0, 100), CONTENT[:100])
 
     async def test_too_short_and_too_long(self) -> None:
-        """A connection that ends early is told from an answer that is shorter or longer than it says."""
+        """A connection that ends early is distinguished from an answer that is shorter or longer than it says."""
         origin = self.origin()
         source = self.source(origin.url())
         await source.stat()

@@ -30,7 +30,7 @@ class LocationTests(SynchronousTestCase):
         self.assertEqual(location.headers, tuple(headers))
 
     def test_headers_that_end_early(self) -> None:
-        """Headers of a request that frame it, or that are none, are not sent, whoever names them."""
+        """Headers of a request that frame it, or that are none, are never sent."""
         wanted = [("X-Key", "a"), ("Content-Length", "9"), ("transfer-encoding", "chunked"), ("Range", "bytes=1-")]
         location = locate(Origin(url="http://h/"), [*wanted, ("User-Agent", "me")])
         self.assertEqual(location.headers, (("X-Key", "a"), ("User-Agent", "me")))

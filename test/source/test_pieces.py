@@ -166,7 +166,7 @@ class RangeTests(PiecesCase):
         self.assertIn("expected some of the piece within 0.2 s, got 0 bytes", str(error))
 
     async def test_limit(self) -> None:
-        """What comes is within the limit of all content, and the waiting is told."""
+        """What comes is within the limit of all content, and the wait is reported."""
         pieces = self.pieces(self.origin(), rate=600_000)
         began = self.clock.seconds()
         responses = await gatherResults([pieces.download(self.request(n), 9) for n in range(COUNT)])
@@ -186,7 +186,7 @@ class RangeTests(PiecesCase):
         self.assertIsInstance(error, SinkFailed)
 
     async def test_cancelled(self) -> None:
-        """A piece can be given up; its sink is told."""
+        """A piece can be given up; its sink hears of it."""
         origin = self.origin(script=[None, hang])
         failed: list[bool] = []
 
@@ -230,7 +230,7 @@ class StreamTests(PiecesCase):
         self.assertEqual(len(origin.asked), 3)
 
     async def test_an_earlier_one_meanwhile(self) -> None:
-        """A piece that has gone by is got by a stream from the beginning when the others have come."""
+        """A piece that has gone by is got by a stream from the beginning when the others have arrived."""
         origin = self.origin(has_ranges=False)
         pieces = self.pieces(origin)
         late = [pieces.download(self.request(number), 9) for number in (2, 3)]

@@ -37,13 +37,13 @@ class ProxiesTests(SynchronousTestCase):
         self.assertIsNone(Proxies({"all": "proxy", "no": "*"}).for_host("http", "example.org", 80))
 
     def test_unusable(self) -> None:
-        """A proxy of another kind is a wrong use, which is told without its password."""
+        """A proxy of another kind is a usage error, which does not show its password."""
         for url in ("socks5://u:secret@h:1", "https://u:secret@h", "http://u:secret@h:port", "http://"):
             self.assertNotIn("secret", str(self.assertRaises(UsageError, Proxies, {"http": url})))
 
 
 class _Proxy(Protocol):
-    """A proxy that answers a CONNECT as it is told."""
+    """A proxy that answers a CONNECT as a test says."""
 
     def __init__(self, proxy: ScriptedProxy) -> None:
         self._proxy = proxy
@@ -122,7 +122,7 @@ class ThroughProxyTests(SourceCase):
         self.assertNotIn("proxy-authorization", origin.asked[0].headers)
 
     async def test_refused(self) -> None:
-        """A proxy that refuses is told apart from the source."""
+        """The error distinguishes a proxy that refuses from the source."""
         for answer, said in (
             (b"HTTP/1.1 407 Auth\r\n\r\n", "got 407"),
             (b"SSH-2.0-x\r\n\r\n", "got"),
@@ -137,7 +137,7 @@ class ThroughProxyTests(SourceCase):
             self.assertIn(said, str(error))
 
     async def test_not_there(self) -> None:
-        """A proxy that cannot be connected to is told apart from the source."""
+        """The error distinguishes a proxy that cannot be connected to from the source."""
         listening = await TCP4ServerEndpoint(self.reactor, 0, interface="127.0.0.1").listen(ScriptedProxy())
         port = listening.getHost().port
         await maybeDeferred(listening.stopListening)

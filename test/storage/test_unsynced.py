@@ -77,7 +77,7 @@ class UnsyncedTests(WritingTestCase):
         self.assertIn(os.stat(self.path).st_ino, synced)
 
     def test_after_a_power_cut(self) -> None:
-        """What may not have come to the disk is offered again once it was read and found to be there."""
+        """A piece that may not be on the disk is offered again when it has been read and is right."""
         os.pwrite(self.file.descriptor, b"\0" * 500, 2000)
         self.restart_the_kernel()
         self.assertEqual(self.numbers(), [0])

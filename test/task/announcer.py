@@ -19,7 +19,7 @@ class PlayedAnnouncer:
 
     :ivar tell_layout: tells content length and piece length, in bytes.
     :ivar tell_piece: tells number, offset and length of a piece.
-    :ivar tell_end: tells that it is over, and whether all has been told.
+    :ivar tell_end: reports the end, and whether all has been announced.
     :ivar asked: the kind and the task that it was asked for.
     :ivar is_stopped: whether the subscription has ended.
     """

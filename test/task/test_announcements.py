@@ -32,7 +32,7 @@ class InquiriesTests(SynchronousTestCase):
         self.told += 1
 
     def test_follow(self) -> None:
-        """The parents of a plan are asked, and what they say is known to the plan before anybody hears of it."""
+        """The parents of a plan are asked, and what they say is known to the plan before it is reported."""
         self.inquiries.follow(self.plan.announcements)
         self.assertEqual(self.announcers["a"].asked, (PieceKind.STANDARD, TASK_ID))
         self.assertIsNone(self.announcers["b"].asked)

@@ -235,7 +235,7 @@ class ReservationTests(SynchronousTestCase):
         self.assertEqual(len(self.asked), 2)
 
     def test_refused(self) -> None:
-        """Why there is no room is told for that length, and another one is asked for again."""
+        """Why there is no room is said for that length, and another one is asked for again."""
         self.reservation.ask(5 * MIB)
         refusal = OSError("no room")
         self.asked[0][1].errback(refusal)

@@ -402,7 +402,7 @@ class CancelTests(DownloadTestCase):
 
     def test_while_opening(self) -> None:
         """
-        A thread cannot be cancelled: the temporary that it makes all the same is deleted before the error is raised.
+        A thread cannot be cancelled: the temporary that it makes anyway is deleted before the error is raised.
         """
         threads = HeldThreads()
         self.play(a=PlayedParent(content=CONTENT, piece_length=100))

@@ -121,7 +121,7 @@ class HeldBackTests(DownloadTestCase):
         self.assert_complete(started, content)
 
     def test_own_disk_is_waited_for(self) -> None:
-        """While nothing is asked for because this side is behind, no parent is told of as one that is waited for."""
+        """While nothing is asked for because this side is behind, no parent is reported as one that is waited for."""
         content = os.urandom(8 * MIB)
         disk, announcer = HeldThreads(), PlayedAnnouncer()
         self.patch(output, "MOST_UNWRITTEN", 2 * MIB)

@@ -295,7 +295,7 @@ class AnnounceTests(PlanTestCase):
         self.assertTrue(self.plan.is_complete)
 
     def test_parent_is_out(self) -> None:
-        """A parent that is out announces in vain."""
+        """Announcements of a parent that is out have no effect."""
         self.begin_announcing("a")
         self.announce("a", 0, 1)
         first, second = self.ask_all()

@@ -96,7 +96,7 @@ class RequestsTests(SynchronousTestCase):
         )
 
     def test_under_way(self) -> None:
-        """The requests without an answer can be seen, with what has come; one that is given up is none of them."""
+        """The requests without an answer can be seen, with what has arrived; one that is given up is none of them."""
         self.sinks[1].wrote(70)
         expected = [
             PieceUnderWay(number=number, parent="h:1", received=received) for number, received in ((0, 0), (1, 70))

@@ -32,7 +32,7 @@ class LayoutTests(PlanTestCase):
     """The piece length is what the first piece says."""
 
     def test_nothing_before_the_first(self) -> None:
-        """Until piece 0 is verified no other piece is asked for, of anybody."""
+        """Until piece 0 is verified no other piece is asked of any parent."""
         self.begin("a", "b")
         self.assertEqual(self.numbers(self.ask_all()), [0])
 
@@ -52,7 +52,7 @@ class LayoutTests(PlanTestCase):
             self.give(request)
 
     def test_many_allowed(self) -> None:
-        """Without a known end few pieces are asked for at first, and twice as many when those have come."""
+        """Without a known end few pieces are asked for at first, and twice as many when those have arrived."""
         first = self.begin_with_first("a", at_once=9999)
         self.assertEqual(len(first), 32)
         for request in first:
@@ -552,7 +552,7 @@ class PropertyTests(SynchronousTestCase):
     @given(st.data(), courses(liars=False, faults=False, partial=False))
     def test_in_vain(self, order: st.DataObject, course: Course) -> None:
         """
-        With whole and honest parents it succeeds, and no parent is asked in vain more often than pieces may be under
+        With whole and honest parents it succeeds, and no parent is asked uselessly more often than pieces may be under
         way.
 
         Fails if :meth:`Picker._askable` does not stop at the hold.

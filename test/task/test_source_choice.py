@@ -155,7 +155,7 @@ class LastResortTests(SourceCase):
         self.assertEqual(self.from_source, {"not_found": 4})
 
     def test_not_for_ever(self) -> None:
-        """Where nothing has come for 5 s, announcements are not waited for any more."""
+        """Where nothing has arrived for 5 s, announcements are not waited for any more."""
         self.begin_with("a")
         self.wait(4.5)
         self.assertEqual(self.ask_all(), [])
@@ -179,7 +179,7 @@ class LastResortTests(SourceCase):
         self.assertEqual(self.of(SOURCE, self.ask_all()), [1, 2, 3, 4, 5])
 
     def test_a_peer_that_dies(self) -> None:
-        """The pieces of a peer that dies come from the source at once; those that have come stay."""
+        """The pieces of a peer that dies come from the source at once; those that have arrived stay."""
         self.begin_with("a", retry=30.0, at_once=3)
         self.announce("a", *range(6))
         self.plan.announcements.end("a", True)

@@ -349,7 +349,7 @@ class RetryTests(PlanTestCase):
         self.assertIsInstance(self.plan.failure(), NoParentLeft)
 
     def test_one_piece(self) -> None:
-        """A piece that a parent fails to give, while it gives others, is asked for again, and ends it if in vain."""
+        """A piece that a parent fails to give, while it gives others, is asked for again, until the download fails."""
         requests = self.begin_with_first("a", retry=10.0, at_once=2)
         self.fail_with(ParentFailed, requests[0])
         self.give(requests[1], length=3)

@@ -117,7 +117,7 @@ class TrialsTests(SynchronousTestCase):
             self.assertEqual(set(game.trials.lies), {"liar"})
 
     def test_partial(self) -> None:
-        """A parent that has but a part of a long task is tried in vain; then all go on together, and lose nothing."""
+        """The trial of a parent with a part of a long task fails; then all go on together, and lose nothing."""
         true = Task(count=60, last_length=7)
         part = Played(task=true, lacks=frozenset(range(3, 60)))
         game = Game(true, {"part": part, "whole": Played(task=true)}, 2)

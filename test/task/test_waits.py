@@ -31,7 +31,7 @@ class AnnouncementTests(PlanTestCase):
         self.assertEqual(self.numbers(self.ask_all()), [1, 2])
         self.assertEqual(
             [waiting.text for waiting in self.plan.waits.take()],
-            ["parent a has announced no piece for 5 s; asking for pieces all the same"],
+            ["parent a has announced no piece for 5 s; asking for pieces anyway"],
         )
 
     def test_announced_later(self) -> None:

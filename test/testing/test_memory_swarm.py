@@ -182,7 +182,7 @@ class MemorySwarmTests(SynchronousTestCase):
         self.failureResultOf(self.swarm.downloader.download("seed", request), PoolClosed)
 
     def test_no_end(self) -> None:
-        """Where a download does not end, the test is told."""
+        """Where a download does not end, the test fails."""
         self.swarm.add_seed("seed", fault=Fault.SILENT)
         child = self.swarm.add_child("child", ["seed"], retry=1000.0)
         self.assertRaises(TimeoutError, self.swarm.run, child, seconds=5.0)

@@ -184,7 +184,7 @@ class PagesTests(TestCase):
         self.assertEqual(len(asked), 1)
 
     async def test_no_advice(self) -> None:
-        """Where the kernel takes no advice, what is asked for is read all the same."""
+        """Where the kernel takes no advice, what is asked for is read anyway."""
         content = cold_file(self.path, 64 * KIB)
 
         def refuse(*_: int) -> None:

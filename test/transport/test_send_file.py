@@ -171,7 +171,7 @@ class SendFileTests(TestCase):
         self.assertLess(len(received), 8 * MIB)
 
     async def test_connection_lost(self) -> None:
-        """The end of the connection is told."""
+        """The end of the connection is reported."""
         sender, receiver = await self.connect()
         receiver.transport.pauseProducing()
         with self.path.open("rb") as file:

@@ -166,7 +166,7 @@ class TLSEndpointTests(TestCase):
 
 @implementer(IHandshakeListener)
 class _Greets(Protocol):
-    """Says by whom its client is known."""
+    """Says which authority has signed its client's certificate."""
 
     def handshakeCompleted(self) -> None:
         transport = cast(ITLSTransport, self.transport)
@@ -246,7 +246,7 @@ class TLSServerEndpointTests(TestCase):
         self.assertEqual(await self.asked(socket.AF_INET6, place, self.peer), b"known by ca")
 
     async def test_file(self) -> None:
-        """A file that cannot be used is told when it listens."""
+        """A file that cannot be used is an error when it listens."""
         files = f"certificate={self.directory / 'none'}:trustRoots={self.authority.file}"
         endpoint = serverFromString(reactor, f"mtls:0:{files}")
         error = await self.assertFailure(endpoint.listen(Factory.forProtocol(_Greets)), CertificateUnusable)

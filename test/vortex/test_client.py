@@ -151,7 +151,7 @@ class TCPClientTests(SynchronousTestCase):
         self.assertEqual(connection.packets(), [])
 
     def test_parent_that_gives_up_idle_connections(self) -> None:
-        """A parent that closes a connection after a while keeps them open all the same."""
+        """A parent that closes a connection after a while keeps them open anyway."""
         self.fetch(0)
         self.clock.advance(300)
         self.end(0)
@@ -253,7 +253,7 @@ class TCPClientTests(SynchronousTestCase):
         self.assertEqual(len(self.endpoint.connections), 5)
 
     def test_learns_from_a_request_in_vain(self) -> None:
-        """A request that was sent before the end was seen is in vain once, and not again."""
+        """A request that was sent before the end was seen is lost once, and not again."""
         self.fetch(0)
         asked = self.ask()
         self.end(0)
@@ -530,7 +530,7 @@ class RealParentTests(TestCase):
         self.assertEqual(parent.goodbyes, 0)  # a dfdaemon would log an error for a close packet
 
     async def test_closing_parent(self) -> None:
-        """Ten pieces over ten connections, with one request at the most that was sent in vain."""
+        """Ten pieces over ten connections, with at most one request that was lost."""
         parent, client = self.run_client(True, 10)
         for number in range(10):
             await client.download_piece(sample_piece(100_000, number=number).request(), 10.0)

@@ -240,7 +240,7 @@ class ClientPoolTests(SynchronousTestCase):
         self.successResultOf(stopped)
 
     def test_client_that_cannot_be_stopped(self) -> None:
-        """A client that fails to stop is logged, and the others are stopped all the same."""
+        """A client that fails to stop is logged, and the others are stopped anyway."""
         pool = ClientPool(lambda address: Unstoppable(), self.clock, capacity=2, idle_timeout=IDLE_TIMEOUT)
         asked = pool.download_piece("a:1", PIECE.request(), 1.0)
         self.successResultOf(pool.stop())

@@ -242,7 +242,7 @@ class VortexClientProtocolTests(SynchronousTestCase):
             self.assert_refused(data, ParentSpokeWrongly)
 
     def test_sink_that_is_full(self) -> None:
-        """A sink's failure is not the parent's, and ends the transfer all the same."""
+        """A sink's failure is not the parent's, and ends the transfer anyway."""
         sink = FullSink()
         _, connection, result = self.ask(sink=sink)
         connection.receive(reply_bytes(PIECE))

@@ -253,7 +253,7 @@ class RoomTests(ServingInMemory):
         self.successResultOf(drained)
 
     def test_unmarked_damage_is_logged(self) -> None:
-        """A mark that cannot be made is logged, and the child sees an abort all the same."""
+        """A mark that cannot be made is logged, and the child sees an abort anyway."""
         os.truncate(self.store.path, 0)
         self.store.mark_damaged = self._failing_mark  # type: ignore[method-assign] # this store's disk is full
         protocol, transport = self.connect()

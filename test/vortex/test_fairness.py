@@ -190,7 +190,7 @@ class LimitedTests(ServingTestCase):
         length, requests = 20_000, 8 * 4
         shelf = self.shelf(*[length] * requests)
         address = self.serve(self.factory(shelf, rate=1_000_000))
-        sent_at: list[float] = []  # at the end of each piece, how many pieces' worth of bytes had come in all
+        sent_at: list[float] = []  # at the end of each piece, how many pieces' worth of bytes had arrived in all
         all_fetched: Deferred[None] = Deferred()
 
         def fetched() -> None:

@@ -444,7 +444,7 @@ class EndTests(TLSTestCase):
 
 
 def _read_until(connection: socket.socket, ending: bytes) -> bytes:
-    """Read until something has come, or the connection ends."""
+    """Read until something has arrived, or the connection ends."""
     data = b""
     while not data.endswith(ending) and (more := connection.recv(1000)):
         data += more

@@ -74,7 +74,7 @@ class OptionTests(ServingTestCase):
         self.assertEqual(sock.getsockopt(any_socket, socket.SO_RCVBUF), 200_000)
 
     async def test_warnings(self) -> None:
-        """An option that cannot be had is a warning in the log, and children are served all the same."""
+        """An option that cannot be had is a warning in the log, and children are served anyway."""
         observer = EventLoggingObserver.createWithCleanup(self, globalLogPublisher)
         store = self.shelf(10)
         child = await self.child(self.serve(self.factory(store), SocketOptions(congestion_control="no-such-thing")))
@@ -477,7 +477,7 @@ class TCPServerTests(ServingTestCase):
             await deferToThread(busy.end)
 
     async def test_stop_while_full(self) -> None:
-        """A server that has stopped accepting because it is full stops all the same."""
+        """A server that has stopped accepting because it is full stops anyway."""
         server = self.server(32 * MIB)
         self.server_factory.connections.max_connections = 1
         busy = await self.child(self.start(server), receive_buffer=64 * 1024)

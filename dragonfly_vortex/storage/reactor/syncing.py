@@ -1,5 +1,5 @@
 """
-Brings the bytes of pieces to the disk that are offered already, soon after they have come, and writes down in the
+Brings the bytes of pieces to the disk that are offered already, soon after they have arrived, and writes down in the
 catalog that they are there. A download need not wait for it.
 """
 

@@ -467,7 +467,7 @@ class HotTests(StoreCase):
             await deferLater(IReactorTime(reactor), 0.05)
 
     async def test_few_descriptors(self) -> None:
-        """With no descriptor left a piece is opened all the same: files that are kept for later are given up."""
+        """With no descriptor left a piece is opened anyway: files that are kept for later are given up."""
         tasks = []
         for content in (CONTENT[::-1], CONTENT[1:], CONTENT):
             self.path.write_bytes(content)

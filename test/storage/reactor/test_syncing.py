@@ -138,7 +138,7 @@ class SyncingTests(WritingTestCase):
         self.assertEqual(piece.damage, "cannot be brought to the disk: Input/output error")
 
     def test_storage_fails(self) -> None:
-        """Where the storage is closed meanwhile, the pieces stay marked, and the end comes all the same."""
+        """Where the storage is closed meanwhile, the pieces stay marked, and the end comes anyway."""
         self.add(0)
         finished = self.syncing.finish()
         self.catalog.close()

@@ -35,7 +35,7 @@ for line in sys.stdin:
 
 
 def task(letter: str) -> StoredTask:
-    """A task that can be told from another by a letter."""
+    """A task whose ID differs from another's by a letter."""
     return StoredTask(kind=PieceKind.STANDARD, task_id=letter * 64, content_length=1, piece_length=1, created_at=0)
 
 
