@@ -213,6 +213,14 @@ class TaskMetrics:
         self._imports_failed = _counter("upload_task_failure_total", "failed of the upload task", named[:3], imported)
         self._imports_under_way = _gauge("concurrent_upload_task_total", "the upload task", named[:3], imported)
         self._imports_took = _duration("upload_task", "upload task", ("task_type", "task_size_level"), ("2", "1"))
+        blocked = "Counter of the number of {} task blocked."
+        self._blocked = {
+            is_import: Counter(f"{PREFIX}{act}_task_blocked_total", blocked.format(act), ["type"], types)
+            for is_import, act, types in (
+                (False, "download", [(number,) for number in TASK_TYPES.values()]),
+                (True, "upload", [labels[:1] for labels in imported]),
+            )
+        }
         self._left = _counter("delete_host_total", "the delete host")
         self._not_left = _counter("delete_host_failure_total", "failed of the delete host")
         methods = [(scheme, method) for scheme in ("http", "https") for method in ("HEAD", "GET")]
@@ -238,7 +246,7 @@ class TaskMetrics:
             *(self._begun, self._failed, self._under_way, self._took, self._prefetched, self._not_prefetched),
             *(self._imports, self._imports_failed, self._imports_under_way, self._imports_took),
             *(self._asked, self._not_answered, self._answered, *self._calls.values(), *self._calls_failed.values()),
-            *(self._left, self._not_left, *self._proxied),
+            *(*self._blocked.values(), self._left, self._not_left, *self._proxied),
         ):
             yield instrument.family()
         yield from self.transfers.families()
@@ -323,6 +331,15 @@ class TaskMetrics:
                 self._imports_took.observe(labels[0], size_level(length), amount=self._milliseconds_since(began))
 
         return ended
+
+    def block(self, kind: PieceKind, *, is_import: bool) -> None:
+        """
+        Count a request that a block list refuses, which no other metric counts.
+
+        :param kind: the kind of the task.
+        :param is_import: whether it is for an import, and not for a download.
+        """
+        self._blocked[is_import].add(TASK_TYPES[kind])
 
     @contextmanager
     def backend_request(self, scheme: str, method: str) -> Iterator[None]:

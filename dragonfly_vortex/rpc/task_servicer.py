@@ -278,6 +278,7 @@ class TaskRPCs:
         if self._is_local:
             blocks = partial(self._tasks.blocks, method.kind, block_subject(message), is_import=is_import)
             if await self._thread.ask(blocks):
+                self._metrics.block(method.kind, is_import=is_import)
                 act = "upload" if is_import else "download"
                 raise CallRefused(StatusCode.PERMISSION_DENIED, f"{act} rejected by blocklist policy")
 

@@ -9,11 +9,13 @@ from google.protobuf.empty_pb2 import Empty
 from grpc import StatusCode
 
 from dragonfly_vortex.cluster.dynconfig import read_dynconfig
+from dragonfly_vortex.metrics.task_metrics import PREFIX
 from dragonfly_vortex.model import Origin
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.testing.scripted_origin import ScriptedOrigin, hang, say
 from dragonfly_vortex.wire import PieceKind
 from test.daemon.clustered import ClusterTestCase
+from test.metrics.page import values_of
 from test.rpc.local_peer import LENGTH, peer_reactor, until
 
 
@@ -111,6 +113,9 @@ class MemberTests(ClusterTestCase):
         ):
             refused = await self.refusal(self.call(name, request))
             self.assertEqual(refused, (StatusCode.PERMISSION_DENIED, f"{act} rejected by blocklist policy"))
+        counted = values_of(member._downloads.metrics.families())
+        self.assertEqual(counted[f"{PREFIX}download_task_blocked_total{{type=0}}"], 1)
+        self.assertEqual(counted[f"{PREFIX}upload_task_blocked_total{{type=2}}"], 1)
         upload.tag = "other"
         await self.call("UploadPersistentCacheTask", upload)
 

@@ -64,6 +64,8 @@ REFERENCE: dict[str, tuple[str, tuple[str, ...]]] = {
     "delete_local_task_failure_total": ("Counter of the number of failed of the delete local task.", ("type",)),
     "delete_host_total": ("Counter of the number of the delete host.", ()),
     "delete_host_failure_total": ("Counter of the number of failed of the delete host.", ()),
+    "download_task_blocked_total": ("Counter of the number of download task blocked.", ("type",)),
+    "upload_task_blocked_total": ("Counter of the number of upload task blocked.", ("type",)),
     "disk_space_total": ("Gauge of the disk space in bytes", ()),
     "disk_usage_space_total": ("Gauge of the disk usage space in bytes", ()),
 }

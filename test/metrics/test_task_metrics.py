@@ -71,6 +71,14 @@ class TaskMetricsTests(SynchronousTestCase):
         labels = "{app=,priority=6,tag=,type=0}"
         self.assertEqual(self.told(), {f"prefetch_task_total{labels}": 2, f"prefetch_task_failure_total{labels}": 1})
 
+    def test_blocked(self) -> None:
+        """Requests that a block list refuses are counted apart, by their kind, and are no downloads or imports."""
+        self.metrics.block(PieceKind.STANDARD, is_import=False)
+        self.metrics.block(PieceKind.PERSISTENT_CACHE, is_import=True)
+        self.assertEqual(
+            self.told(), {"download_task_blocked_total{type=0}": 1, "upload_task_blocked_total{type=2}": 1}
+        )
+
     def test_import(self) -> None:
         """An import is what the reference calls an upload."""
         ended = self.metrics.upload(PieceKind.PERSISTENT_CACHE, Origin(tag="t"))
