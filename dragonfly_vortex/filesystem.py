@@ -65,7 +65,8 @@ class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
     :param storage: the directory where the pieces stay, for other reads and programs; None for one that is deleted at
         the end of the program.
     :param retry: seconds for which parents that cannot be reached are asked again for a task of which nothing is known
-        yet. A task that all parents lack does not exist: that is not waited for, unless schedulers may offer others.
+        yet. A task that all parents lack does not exist: that is not waited for, unless schedulers or the exchange of
+        peers may name others.
     :param options: further keywords of :class:`~dragonfly_vortex.daemon.peer.VortexPeer`.
     """
 
@@ -233,7 +234,8 @@ class DragonflyFileSystem(AbstractFileSystem):  # type: ignore[misc] # fsspec ha
 
         def look() -> bool:
             """End the download where nothing can be had, and nothing is waited for any more; return whether it was."""
-            may_come = lacking != said.keys() or is_configured(peer.config)
+            others_come = is_configured(peer.config) or peer.config.discovery.peer_exchange
+            may_come = lacking != said.keys() or others_come
             if not said or not all(said.values()) or (waiting.active() and may_come):
                 return False
             if self._reads[path]:

@@ -10,20 +10,31 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from twisted.internet.address import IPv4Address
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from dragonfly_vortex.config import MetricsConfig, UploadConfig, UploadServerConfig, default_config
 from dragonfly_vortex.config.model import DynconfigConfig
+from dragonfly_vortex.events import DownloadEvent, Waiting
+from dragonfly_vortex.peer_exchange import askers_file
 from dragonfly_vortex.storage.catalog import Catalog
 from dragonfly_vortex.storage.database import Access
 from dragonfly_vortex.wire import PieceKind
 from test.daemon.peers import PeerTestCase
 from test.processes import Daemon, import_file, write_config
+from test.rpc.local_peer import until
 
 PIECE = 65536
+
+CONFIG = replace(
+    default_config(),
+    upload=UploadConfig(server=UploadServerConfig(ip="127.0.0.1", port=0)),
+    metrics=MetricsConfig(enable=False),
+)
+"""A peer with a gRPC door."""
 
 _BEGIN = """
 import json, os, sys
@@ -248,17 +259,38 @@ class AbsentTests(PeerTestCase):
         await self.assertFailure(deferToThread(filesystem.info, "0" * 64), FileNotFoundError)
         self.assertEqual(filesystem._absent, {})
 
+    async def test_exchange(self) -> None:
+        """Where peers make each other known, one that has asked for the task is waited for, when no parent has it."""
+        lacking = self.peer("lacking", config=CONFIG, listen=[])
+        await lacking.ready()
+        asker = await self.announcing_parent()
+        askers = askers_file(self.directory / "child", PieceKind.STANDARD, self.task_id)
+        askers.parent.mkdir(parents=True)
+        config = replace(CONFIG, discovery=replace(CONFIG.discovery, peer_exchange=True))
+        parent = f"grpc://127.0.0.1:{cast(IPv4Address, lacking.grpc_address).port}"
+        filesystem = self.filesystem(parent, retry=1e9, config=config, listen=[])
+        make_peer = filesystem._make_peer
+        told: list[DownloadEvent] = []
+
+        def make_observed_peer(reactor: Any) -> Any:
+            peer = make_peer(reactor)
+            peer._downloads.listeners.append(lambda request, event: told.append(event))
+            return peer
+
+        self.patch(filesystem, "_make_peer", make_observed_peer)
+        size = deferToThread(filesystem.size, self.task_id)
+        await until(lambda: any(isinstance(event, Waiting) for event in told))
+        await until(lambda: not askers.parent.exists())  # a peer deletes what an earlier run has left
+        askers.parent.mkdir(parents=True)
+        askers.write_text(f"{asker}\n")
+        self.assertEqual(await size, len(self.content))
+
     async def test_schedulers(self) -> None:
         """Schedulers, also those that a file names, may offer others: they are waited for, for the configured time."""
         parent = await self.announcing_parent()
         file = self.directory / "dynconfig.yaml"
         file.write_text("scheduler:\n  addrs:\n  - 127.0.0.1:9\n")
-        config = replace(
-            default_config(),
-            dynconfig=DynconfigConfig(file=file),
-            upload=UploadConfig(server=UploadServerConfig(ip="127.0.0.1", port=0)),
-            metrics=MetricsConfig(enable=False),
-        )
+        config = replace(CONFIG, dynconfig=DynconfigConfig(file=file))
         filesystem = self.filesystem(parent, retry=3.0, config=config, listen=[])
         start = time.monotonic()
         error = await self.assertFailure(deferToThread(filesystem.info, "0" * 64), FileNotFoundError)
