@@ -26,7 +26,7 @@ async def main(reactor, parent, task_id):
                 print(f"piece {event.number} from {event.parent} in {event.seconds:.3f} s")
         done = await download.done
         print(f"{done.content_length} bytes, served at {peer.address}")
-    except VortexError as error:
+    except (VortexError, ValueError) as error:
         sys.exit(str(error))
     finally:
         await peer.stopService()

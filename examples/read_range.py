@@ -18,13 +18,12 @@ async def main(reactor, parent, task_id, offset):
     except ValueError as error:
         sys.exit(str(error))
     peer.startService()
-    download = peer.download(task_id, whole=False)
     try:
+        download = peer.download(task_id, whole=False)
         print(await download.read(int(offset), 10), "of", await download.size(), "bytes")
     except (VortexError, ValueError) as error:
         sys.exit(str(error))
     finally:
-        download.close()
         await peer.stopService()
 
 

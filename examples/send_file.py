@@ -6,7 +6,6 @@ Send a file to each client that connects to an endpoint, without copying it wher
 
 from __future__ import annotations
 
-import os
 import sys
 
 from twisted.internet.defer import Deferred
@@ -31,7 +30,7 @@ async def main(reactor, path, where):
     factory = Factory.forProtocol(SendsOneFile)
     factory.path = path
     try:
-        os.stat(path)
+        open(path, "rb").close()
         port = await serverFromString(reactor, where).listen(factory)
     except (CannotListenError, OSError, OverflowError, ValueError) as error:
         sys.exit(str(error).strip())

@@ -154,8 +154,11 @@ class ExamplesTests(SynchronousTestCase):
                 (used, "whole_peer", "tap.yaml"),
                 (".*No such file.*", "own_store", "none", "0"),
                 (".*No such file.*", "send_file", "none", "tcp:0"),
+                (".*Is a directory.*", "send_file", "/", "tcp:0:interface=127.0.0.1"),
                 (".*No such file.*", "whole_peer", "none.yaml"),
                 ("expected an address.*", "peer", "nonsense", "0" * 64),
+                ("expected a task ID.*", "peer", "grpc://127.0.0.1:1", ""),
+                ("expected a task ID.*", "read_range", "grpc://127.0.0.1:1", "", "0"),
                 ("invalid literal.*", "read_range", "grpc://127.0.0.1:1", "0" * 64, "x"),
             ):
                 ran = self.run_it(name, *arguments)
