@@ -106,7 +106,9 @@ def build() -> Build:
 _USERS_PROGRAM = """
 from __future__ import annotations
 
-from dragonfly_vortex import Download, PieceKind, VortexPeer, load_config
+from twisted.internet.protocol import Protocol
+
+from dragonfly_vortex import Download, PieceKind, VortexPeer, load_config, send_file
 from dragonfly_vortex.events import DownloadedTask, DownloadEvent, PieceKept, as_json
 from dragonfly_vortex.wire import PieceRequest
 
@@ -125,6 +127,13 @@ async def seconds_of(peer: VortexPeer, task_id: str) -> dict[int, float]:
 
 def line_of(event: DownloadEvent) -> str:
     return as_json(event).decode()
+
+
+class SendsOneFile(Protocol):
+    def connectionMade(self) -> None:
+        if self.transport is not None:
+            with open("model.bin", "rb") as file:
+                send_file(self.transport, file).addErrback(print)
 
 
 def limit_of(path: str) -> int:

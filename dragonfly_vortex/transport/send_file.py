@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import IO
+from typing import IO, cast
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IReactorTime, ITransport
 
 from dragonfly_vortex.interfaces import IConnectionTransport
 from dragonfly_vortex.model import FileRange
@@ -35,7 +35,7 @@ _KINDS = {
 
 
 def send_file(
-    transport: IConnectionTransport,
+    transport: ITransport,
     file: IO[bytes] | int,
     offset: int = 0,
     length: int | None = None,
@@ -68,12 +68,13 @@ def send_file(
     """
     descriptor = file if isinstance(file, int) else file.fileno()
     length = _length_within(descriptor, offset, length)
-    if _has_producer(transport):
+    connection = cast(IConnectionTransport, transport)  # as every transport of a stream is
+    if _has_producer(connection):
         raise ValueError("expected a transport without a producer, got one with a producer that is registered")
-    clock = reactor or getattr(beneath(transport), "reactor", None)
+    clock = reactor or getattr(beneath(connection), "reactor", None)
     if clock is None:
         raise ValueError(f"expected a reactor, because the transport has none, got {transport!r}")
-    producer = _producer(transport, clock)
+    producer = _producer(connection, clock)
     pages = Pages(FileRange(os.dup(descriptor), offset, length), read_ahead)
 
     def cancel(_: Deferred[int]) -> None:
