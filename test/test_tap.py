@@ -79,8 +79,9 @@ class OptionsTests(SynchronousTestCase):
         directory.mkdir()
         os.chdir(directory)
         error = self.assertRaises(SystemExit, self.parse)
-        missing = "tap.yaml: cannot be read: No such file or directory (the default file; --config names another)"
-        self.assertEqual(error.code, f"dfvortex: {missing}")
+        missing = "tap.yaml: cannot be read: No such file or directory"
+        hint = "(the default file; an empty one has the defaults, --config names another)"
+        self.assertEqual(error.code, f"dfvortex: {missing} {hint}")
 
     def test_version(self) -> None:
         """``--version`` is ours, and not Twisted's."""

@@ -79,7 +79,7 @@ def load_config(path: str | os.PathLike[str] | None) -> LoadedConfig:
         document = read_document(file)
     except ConfigError as error:
         if path is None and isinstance(error.__cause__, FileNotFoundError):
-            reason = f"{error.reason} (the default file; --config names another)"
+            reason = f"{error.reason} (the default file; an empty one has the defaults, --config names another)"
             raise ConfigError(error.file, error.line, error.key, reason) from error.__cause__
         raise
     keys = _SortedKeys(file)
