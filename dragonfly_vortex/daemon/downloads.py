@@ -225,7 +225,7 @@ class Downloads:
             if self._running.get(key) is running:
                 del self._running[key]  # a request that comes now begins it anew
 
-        running = self._running[key] = SharedDownload(request, over)
+        running = self._running[key] = SharedDownload(request, over, self._reactor)
         self.see_end(running.run(lambda: self._record(request, running)))
         return running
 

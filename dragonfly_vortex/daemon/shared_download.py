@@ -4,15 +4,18 @@ A download with any number of callers: each gets all pieces from the first one o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon.door import IPeerReactor
+from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.downloaders.factory import negotiate
 from dragonfly_vortex.model import ArrivedPiece, ByteRange, Claim, Found, StoredTask, TaskRequest
@@ -25,12 +28,79 @@ __all__ = ["ArrivedPieces", "OnPiece", "ReportingTarget", "SharedDownload", "Wis
 OnPiece = Callable[[ArrivedPiece], None]
 """Called for each piece that is in the storage; for one that was wrong and was fetched again, twice."""
 
+_IN_A_TURN = 256
+"""Pieces that a listener hears of in one turn of the reactor."""
+
+
+class Listener:
+    """
+    A function that is called for each piece of a download, and the pieces that it has not been called for yet.
+
+    :param clock: for the turns of the reactor.
+    :param on_piece: the function.
+    :param is_current: tells whether a piece is still in the storage.
+    :param pieces: those that are there already.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        on_piece: OnPiece,
+        is_current: Callable[[ArrivedPiece], bool],
+        pieces: Iterable[ArrivedPiece],
+    ) -> None:
+        self._clock = clock
+        self._on_piece = on_piece
+        self._is_current = is_current
+        self._pending = deque(pieces)
+        self._left = _IN_A_TURN
+        self._pause: IDelayedCall | None = None
+        self._catching_up = Ending(lambda: not self._pending)
+        self._tell()
+
+    def hear(self, piece: ArrivedPiece) -> None:
+        """Call the function for one more piece, now or in a later turn."""
+        self._pending.append(piece)
+        if self._pause is None:
+            self._tell()
+
+    def catch_up(self) -> Deferred[None]:
+        """Fires when the function has been called for all pieces, which may be at once."""
+        return self._catching_up.wait()
+
+    def stop(self) -> None:
+        """Call the function no more."""
+        self._pending.clear()
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+
+    def _tell(self) -> None:
+        while self._pending and self._left:
+            self._left -= 1
+            piece = self._pending.popleft()
+            if self._is_current(piece):
+                self._on_piece(piece)
+        if not self._left and self._pause is None:
+            self._pause = self._clock.callLater(0, self._go_on)
+        self._catching_up.look()
+
+    def _go_on(self) -> None:
+        self._pause = None
+        self._left = _IN_A_TURN
+        self._tell()
+
 
 class ArrivedPieces:
-    """The pieces of a download that are in the storage, and the functions that are called for each."""
+    """
+    The pieces of a download that are in the storage, and the functions that are called for each.
 
-    def __init__(self) -> None:
-        self.listeners: list[OnPiece] = []
+    :param clock: for the turns of the reactor.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self.listeners: list[Listener] = []
+        self._clock = clock
         self._pieces: dict[int, ArrivedPiece] = {}
         self._piece_length = 0
 
@@ -43,8 +113,8 @@ class ArrivedPieces:
         """
         self._piece_length = piece_length or self._piece_length
         piece = self._pieces[metadata.number] = ArrivedPiece(metadata, self._piece_length, content_length)
-        for on_piece in list(self.listeners):
-            on_piece(piece)
+        for listener in list(self.listeners):
+            listener.hear(piece)
 
     def forget(self, numbers: Sequence[int]) -> None:
         """Remove pieces that are not in the storage any more."""
@@ -55,11 +125,14 @@ class ArrivedPieces:
         """Remove all pieces."""
         self._pieces.clear()
 
-    def listen(self, on_piece: OnPiece) -> None:
-        """Add a listener, which is called for all pieces from the first one on."""
-        for piece in self._pieces.values():
-            on_piece(piece)
-        self.listeners.append(on_piece)
+    def listen(self, on_piece: OnPiece) -> Listener:
+        """Have a function called for all pieces from the first one on, a bounded number in a turn of the reactor."""
+        listener = Listener(self._clock, on_piece, self._has, self._pieces.values())
+        self.listeners.append(listener)
+        return listener
+
+    def _has(self, piece: ArrivedPiece) -> bool:
+        return self._pieces.get(piece.metadata.number) is piece
 
 
 class Wishes:
@@ -88,13 +161,14 @@ class SharedDownload:
 
     :param request: the first request for it.
     :param over: called when nothing more can come of it.
+    :param clock: for the turns of the reactor.
     """
 
-    def __init__(self, request: TaskRequest, over: Callable[[], None]) -> None:
+    def __init__(self, request: TaskRequest, over: Callable[[], None], clock: IReactorTime) -> None:
         self.request = request
-        self.arrived = ArrivedPieces()
+        self.arrived = ArrivedPieces(clock)
         self._over = over
-        self._waiting: dict[Deferred[StoredTask], Wishes] = {}  # and what each caller wants
+        self._waiting: dict[Deferred[StoredTask], tuple[Wishes, Listener]] = {}  # what each caller wants and hears
         self._want: Callable[[Sequence[ByteRange], bool], None] | None = None
         self._work: Deferred[StoredTask] | None = None
         self._outcome: StoredTask | Failure | None = None
@@ -110,11 +184,10 @@ class SharedDownload:
 
         :param wishes: what this caller wants of the content; None for all of it.
         """
-        self.arrived.listen(on_piece)
+        listener = self.arrived.listen(on_piece)
 
         def leave(left: Deferred[StoredTask]) -> None:
-            self._waiting.pop(left).changed = lambda: None
-            self.arrived.listeners.remove(on_piece)
+            self._leave(left)
             if self._waiting:
                 self._tell_wanted()
             else:
@@ -123,11 +196,18 @@ class SharedDownload:
         waiting: Deferred[StoredTask] = Deferred(leave)
         wishes = wishes or Wishes()
         wishes.changed = self._tell_wanted
-        self._waiting[waiting] = wishes
+        self._waiting[waiting] = wishes, listener
         self._tell_wanted()
         if self._outcome is not None:
             self._ended(self._outcome)
         return waiting
+
+    def _leave(self, caller: Deferred[StoredTask]) -> None:
+        """Tell a caller nothing more."""
+        wishes, listener = self._waiting.pop(caller)
+        wishes.changed = lambda: None
+        listener.stop()
+        self.arrived.listeners.remove(listener)
 
     def follow_wanted(self, want: Callable[[Sequence[ByteRange], bool], None]) -> None:
         """
@@ -139,8 +219,8 @@ class SharedDownload:
         self._tell_wanted()
 
     def _tell_wanted(self) -> None:
-        if self._want is not None:
-            wishes = self._waiting.values()
+        if self._want is not None and self._outcome is None:
+            wishes = [wishes for wishes, _ in self._waiting.values()]
             ranges = tuple(dict.fromkeys(each for wish in wishes for each in wish.ranges))
             self._want(ranges, not wishes or any(wish.is_all for wish in wishes))
 
@@ -151,12 +231,19 @@ class SharedDownload:
             self._work.cancel()
 
     def _ended(self, outcome: StoredTask | Failure) -> None:
-        """Fire the Deferreds of all callers."""
+        """Fire the Deferreds of all callers; where it has succeeded, after they have heard of all pieces."""
         self._over()
         self._outcome = outcome
-        waiting, self._waiting = self._waiting, {}
-        for each in waiting:
-            each.callback(outcome)  # a Failure is taken as one
+
+        def fire(_: None, caller: Deferred[StoredTask]) -> None:
+            if caller in self._waiting:
+                self._leave(caller)
+                caller.callback(outcome)  # a Failure is taken as one
+
+        for caller, (_, listener) in list(self._waiting.items()):
+            if isinstance(outcome, Failure):
+                listener.stop()
+            listener.catch_up().addCallback(fire, caller)
 
 
 @implementer(IDownloadTarget)

@@ -27,6 +27,9 @@ from dragonfly_vortex.wire import PieceMetadata
 __all__ = ["DownloadStream"]
 
 
+_IN_A_TURN = 1024
+"""Pieces that are listed in one turn of the event loop."""
+
 _ARRIVED = "download_piece_finished_response"
 """The field of a reply with a piece."""
 
@@ -121,7 +124,7 @@ class DownloadStream:
     @property
     def _has_range(self) -> bool:
         """Whether a range was wanted, and all pieces of it have been reported."""
-        return self._order.has_range and self._wanted is not None and self._sent.issuperset(self._wanted)
+        return self._order.has_range and self._wanted is not None and len(self._sent) == len(self._wanted)
 
     async def _arrive(self, piece: ArrivedPiece, *, is_finished: bool) -> None:
         """A piece is there."""
@@ -141,15 +144,19 @@ class DownloadStream:
         first, end = self._order.span(content_length)
         self._task = replace(self._task, content_length=content_length, piece_length=piece_length)
         self._wanted = range(first // piece_length, piece_count(end, piece_length)) if end else range(0)
-        spans = [(number, *piece_span(number, content_length, piece_length)) for number in self._wanted]
         field, message = started_reply(self._method)
-        started = fill(
+        started: Any = fill(
             message,
             content_length=content_length,
             range=common_pb2.Range(start=first, length=end - first) if self._order.has_range else None,
-            pieces=[common_pb2.Piece(number=each, offset=offset, length=length) for each, offset, length in spans],
             is_finished=is_finished,
         )
+        listed = self._wanted if "pieces" in message.DESCRIPTOR.fields_by_name else range(0)
+        for count, number in enumerate(listed, 1):
+            offset, length = piece_span(number, content_length, piece_length)
+            started.pieces.add(number=number, offset=offset, length=length)
+            if count % _IN_A_TURN == 0:
+                await asyncio.sleep(0)
         await self._write(field, started)
         held, self._held = self._held, []
         for each in held:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.address import ParentAddress
@@ -25,7 +26,7 @@ class ArrivedPiecesTests(SynchronousTestCase):
 
     def test_from_the_first_one_on(self) -> None:
         """A listener gets what is there and what comes, and not what was dropped before."""
-        arrived, got = ArrivedPieces(), list[ArrivedPiece]()
+        arrived, got = ArrivedPieces(Clock()), list[ArrivedPiece]()
         rows = [sample_piece(10, number=number).metadata for number in range(3)]
         arrived.add(rows[0], 10, None)
         arrived.add(rows[1], 10, None)
@@ -34,6 +35,22 @@ class ArrivedPiecesTests(SynchronousTestCase):
         arrived.add(rows[2], None, 30)
         self.assertEqual(got, [ArrivedPiece(rows[1], 10, None), ArrivedPiece(rows[2], 10, 30)])
 
+    def test_many(self) -> None:
+        """A listener hears of 256 pieces in a turn of the reactor, in order, and not of what was dropped meanwhile."""
+        clock, got = Clock(), list[int]()
+        arrived = ArrivedPieces(clock)
+        rows = [sample_piece(10, number=number).metadata for number in range(601)]
+        for row in rows[:300]:
+            arrived.add(row, 10, None)
+        arrived.listen(lambda piece: got.append(piece.metadata.number))
+        for row in rows[300:]:
+            arrived.add(row, 10, None)
+        self.assertEqual(got, list(range(256)))
+        arrived.forget([599])
+        clock.callLater(0, lambda: self.assertEqual(got, list(range(512))))  # in the turn in which it hears of more
+        clock.advance(0)
+        self.assertEqual(got, [*range(599), 600])
+
 
 class SharedDownloadTests(SynchronousTestCase):
     """A download that this test ends."""
@@ -41,8 +58,9 @@ class SharedDownloadTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.work: Deferred[StoredTask] = Deferred()
         self.ends: list[str] = []
+        self.clock = Clock()
         request = TaskRequest(kind=PieceKind.STANDARD, task_id=TASK.task_id)
-        self.download = SharedDownload(request, lambda: self.ends.append("over"))
+        self.download = SharedDownload(request, lambda: self.ends.append("over"), self.clock)
 
         async def fetch() -> StoredTask:
             return await self.work
@@ -60,6 +78,42 @@ class SharedDownloadTests(SynchronousTestCase):
         for each in (first, second, self.join()):
             self.assertEqual(self.successResultOf(each), TASK)
         self.successResultOf(self.over)
+
+    def arrive(self, count: int) -> None:
+        """Pieces are there."""
+        for number in range(count):
+            self.download.arrived.add(sample_piece(10, number=number).metadata, 10, 10 * count)
+
+    def test_success_with_many_pieces(self) -> None:
+        """A caller gets the task when it has heard of all pieces."""
+        self.arrive(300)
+        got: list[ArrivedPiece] = []
+        caller = self.download.join(got.append)
+        self.work.callback(TASK)
+        self.assertNoResult(caller)
+        self.assertEqual(self.ends, ["over"])
+        self.clock.advance(0)
+        self.assertEqual((self.successResultOf(caller), len(got)), (TASK, 300))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_leaves_with_many_pieces(self) -> None:
+        """A caller that goes before it has heard of all pieces, and one whose download fails then, hear no more."""
+        self.arrive(300)
+        got: list[ArrivedPiece] = []
+        staying, leaving = self.download.join(got.append), self.download.join(got.append)
+        self.failureResultOf(self.cancelled(leaving), CancelledError)
+        self.work.errback(ValueError("expected"))
+        self.failureResultOf(staying, ValueError)
+        self.assertEqual((len(got), self.clock.getDelayedCalls()), (512, []))
+        self.successResultOf(self.over)
+
+    def test_leaves_after_success(self) -> None:
+        """A caller that goes while it hears of the last pieces of a complete task ends nothing."""
+        self.arrive(300)
+        caller = self.download.join(lambda piece: None)
+        self.work.callback(TASK)
+        self.failureResultOf(self.cancelled(caller), CancelledError)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_failure(self) -> None:
         """All callers get the failure, and the download itself is over without one."""

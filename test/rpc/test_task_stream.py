@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from dragonfly_api import dfdaemon_pb2
 from grpc import StatusCode
 from twisted.internet.task import deferLater
+from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.rpc.methods import LOCAL_SERVICE
+from dragonfly_vortex.model import TaskRequest
+from dragonfly_vortex.rpc.methods import LOCAL_SERVICE, task_methods
+from dragonfly_vortex.rpc.task_orders import DownloadOrder
+from dragonfly_vortex.rpc.task_stream import DownloadStream
 from dragonfly_vortex.wire import PieceKind
 from test.rpc.local_peer import LENGTH, PIECES, LocalPeerTestCase, peer_reactor, until
 
@@ -22,6 +28,48 @@ def pieces_in(replies: list[Any]) -> list[Any]:
         for each in replies
         if each.HasField("download_piece_finished_response")
     ]
+
+
+class _Caller:
+    """A caller that keeps what is sent to it."""
+
+    def __init__(self) -> None:
+        self.replies: list[bytes] = []
+
+    async def write(self, reply: bytes) -> None:
+        """Send a reply."""
+        self.replies.append(reply)
+
+
+class ManyPiecesTests(SynchronousTestCase):
+    """Tasks of very many pieces, without a peer."""
+
+    def test_started(self) -> None:
+        """The pieces are listed in several turns of the event loop, in which other calls are answered."""
+        (method,) = (each for each in task_methods(LOCAL_SERVICE) if each.name == "DownloadTask")
+        tasks, thread, caller = cast(Any, SimpleNamespace(host_id="host")), cast(Any, None), _Caller()
+        order = DownloadOrder(request=TaskRequest(kind=PieceKind.STANDARD, task_id="a" * 64))
+        stream = DownloadStream(tasks, thread, method, order, cast(Any, caller), cast(Any, None))
+
+        async def turns_taken() -> int:
+            turns = 0
+
+            async def count() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            counting = asyncio.ensure_future(count())
+            await stream._start(20_000, 4, is_finished=True)
+            counting.cancel()
+            return turns
+
+        self.assertGreaterEqual(asyncio.run(turns_taken()), 4)
+        reply = dfdaemon_pb2.DownloadTaskResponse.FromString(*caller.replies)
+        pieces = reply.download_task_started_response.pieces
+        self.assertEqual([piece.number for piece in pieces], list(range(5000)))
+        self.assertEqual((pieces[-1].offset, pieces[-1].length), (19_996, 4))
 
 
 class StreamTests(LocalPeerTestCase):
