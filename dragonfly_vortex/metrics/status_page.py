@@ -24,7 +24,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 
-from dragonfly_vortex.address import plain_ip
+from dragonfly_vortex.address import most_of_share, plain_ip, share_of
 from dragonfly_vortex.limited_log import LimitedLog
 
 __all__ = ["INTERVAL", "MOST_STREAMS", "Audience", "Status", "StatusPage"]
@@ -93,7 +93,7 @@ class Audience:
 
     def refusal(self, request: Request) -> str:
         """Why a request is refused, in a sentence for its sender; empty for one that is not."""
-        if not self._allow_remote and not _is_loopback(str(getattr(request.getClientAddress(), "host", ""))):
+        if not self._allow_remote and not _is_loopback(_client_ip(request)):
             return "The status page is for the peer's own machine, unless metrics.status.allow_remote is true."
         host = request.getHeader(b"host") or b""
         if not self._is_own_name(_name_in(host)):
@@ -118,6 +118,10 @@ def _name_in(host: bytes) -> str:
     """The host of the header ``Host``, without the port; empty where there is none."""
     found = _HOST.fullmatch(host)
     return "" if found is None else (found["ip"] or found["name"]).decode().lower()
+
+
+def _client_ip(request: Request) -> str:
+    return str(getattr(request.getClientAddress(), "host", ""))
 
 
 def _is_address(text: str) -> bool:
@@ -170,10 +174,16 @@ class StatusPage:
             self._forget(stream)
         self._limited_log.close()
 
-    @property
-    def is_full(self) -> bool:
-        """Whether there are as many streams as there may be."""
-        return len(self._streams) >= MOST_STREAMS
+    def has_room(self, share: str) -> bool:
+        """
+        Whether there may be one more stream. One address has at most half of what the others leave, this machine
+        excepted: a browser that reads keeps its stream for as long as it likes.
+
+        :param share: that of the browser's address, see :func:`~dragonfly_vortex.address.share_of`.
+        """
+        own = sum(stream.share == share for stream in self._streams)
+        total = len(self._streams)
+        return total < MOST_STREAMS and (not share or own < most_of_share(MOST_STREAMS, total - own))
 
     def is_stream(self, connection: object) -> bool:
         """Whether a connection is that of a stream."""
@@ -227,6 +237,8 @@ class _Stream:
         self._request = request
         self.connection = cast(ITCPTransport, request.channel.transport)
         """The connection that the events leave by."""
+        self.share = share_of(_client_ip(request))
+        """Which share of the streams it counts to."""
         self._sent: dict[str, bytes] = {}  # the sections that the browser has
         self._sent_at = now
         self.is_read = True
@@ -328,9 +340,9 @@ class _Events(_Guarded):
 
     def render_GET(self, request: Request) -> bytes | int:
         """Answer a request, without end."""
-        if self._page.is_full:
+        if not self._page.has_room(share_of(_client_ip(request))):
             request.setHeader(b"retry-after", b"10")
-            return _text(request, 503, f"{MOST_STREAMS} status pages are open already.")
+            return _text(request, 503, "There are as many status pages as there may be, or as your address may have.")
         self._page.add(request)
         return NOT_DONE_YET
 

@@ -92,11 +92,11 @@ class PageTests(TestCase):
 
         return await deferToThread(exchange)
 
-    async def watch(self, port: int) -> Any:
+    async def watch(self, port: int, source: str = "127.0.0.1") -> Any:
         """Open a stream; the answer, which closes the connection when it is closed, without its body."""
 
         def open_stream() -> http.client.HTTPResponse:
-            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120, source_address=(source, 0))
             connection.request("GET", "/events", headers={"Connection": "close"})
             return connection.getresponse()
 
@@ -208,6 +208,14 @@ class PageTests(TestCase):
 
         while not await has_room():
             await deferLater(REACTOR, 0.01)
+
+    async def test_many_of_one_address(self) -> None:
+        """One address has at most half of the streams that others leave; another one still gets a stream."""
+        self.patch(status_page, "share_of", lambda ip: ip)  # as if they were of other machines
+        port = self.start()
+        for source, statuses in (("127.0.0.2", [200] * 4 + [503]), ("127.0.0.3", [200] * 2 + [503])):
+            self.assertEqual([(await self.watch(port, source)).status for _ in statuses], statuses)
+        self.assertEqual((await self.watch(port, "127.0.0.4")).status, 200)
 
     async def test_unread(self) -> None:
         """A browser that does not read has one event waiting for it at most, and loses its connection in the end."""
