@@ -83,7 +83,8 @@ class ConnectionRegistry:
 
     An address has a share of the connections: at most half of what the others leave, this machine excepted. At that
     number its own longest idle connection is closed for a new one. When none is idle, the listener keeps the new one
-    waiting; a factory without such a listener takes it while there is room.
+    waiting; a factory without such a listener takes it while there is room. Where it has no room, the address with most
+    connections loses its newest one to an address that has at least two fewer.
 
     :param clock: for time-outs.
     :param max_connections: how many connections there may be.
@@ -107,7 +108,7 @@ class ConnectionRegistry:
         self.limited_log = LimitedLog(self.log, clock)
         """Where all connections log: strangers make them."""
         self._clock = clock
-        self._all: set[ServedConnection] = set()
+        self._all: dict[ServedConnection, None] = {}  # the oldest first
         self._idle: dict[ServedConnection, None] = {}  # the longest idle first
         self._shares: dict[str, _Share] = {}
         self._room_made: Callable[[], None] | None = None
@@ -171,7 +172,8 @@ class ConnectionRegistry:
 
     def make_room(self, share: str = "") -> bool:
         """
-        Close the longest idle connection, where there are as many as there may be, or as many of a share.
+        Close the longest idle connection, where there are as many as there may be, or as many of a share; where none is
+        idle, abort one of the largest share.
 
         :param share: to which the new connection will count; empty for none.
         :returns: whether a new connection may be made.
@@ -179,10 +181,21 @@ class ConnectionRegistry:
         idle = self._shares[share].idle if self._is_at_share(share) else {}
         if not idle and len(self._all) >= self.max_connections:
             if not self._idle:
-                return False
+                return self._abort_one_for(share)
             idle = self._idle
         if idle:
             next(iter(idle)).finish()
+        return True
+
+    def _abort_one_for(self, share: str) -> bool:
+        """Abort the newest connection of the largest share, where that has at least two more; whether there was one."""
+        most, largest = max(((each.count, name) for name, each in self._shares.items() if name), default=(0, ""))
+        own = self._shares[share].count if share in self._shares else 0
+        if most < own + 2:
+            return False
+        newest = next(each for each in reversed(self._all) if each.share == largest)
+        newest.abort()
+        self.closed(newest)  # it is lost later; more may come in this turn
         return True
 
     def _is_at_share(self, share: str) -> bool:
@@ -196,7 +209,7 @@ class ConnectionRegistry:
 
     def opened(self, connection: ServedConnection) -> None:
         """Add a new connection. It is not idle: its first request is on its way."""
-        self._all.add(connection)
+        self._all[connection] = None
         self._shares.setdefault(connection.share, _Share()).count += 1
         self._tally.connections_changed(more=1)
         if self._ending.is_awaited:
@@ -221,9 +234,11 @@ class ConnectionRegistry:
             del self._shares[connection.share].idle[connection]
 
     def closed(self, connection: ServedConnection) -> None:
-        """Remove a connection that has ended, once."""
+        """Remove a connection that has ended; one that has made room is not there any more."""
+        if connection not in self._all:
+            return
         self.became_busy(connection)
-        self._all.discard(connection)
+        del self._all[connection]
         share = self._shares[connection.share]
         share.count -= 1
         if not share.count:

@@ -32,8 +32,9 @@ for a program's own endpoint that never does. A program with a slower one waits 
 
 class EndpointServer:
     """
-    Serves pieces over Vortex, at several endpoints. One that is full closes a new connection: an endpoint's listener
-    cannot wait, as that of :class:`~dragonfly_vortex.vortex.server.TCPServer` does.
+    Serves pieces over Vortex, at several endpoints. An endpoint's listener cannot wait, as that of
+    :class:`~dragonfly_vortex.vortex.server.TCPServer` does: where all connections are busy a new one is closed, or that
+    address loses one which has most of them.
 
     :param clock: for the time that an endpoint has to listen, and for small writes under TLS, which are put together.
     :param factory: answers the connections.

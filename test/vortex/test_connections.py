@@ -213,6 +213,23 @@ class RoomTests(ServingInMemory):
             self.connect("192.0.2.1")[0].dataReceived(request_bytes(0))
         self.assertIsNone(self.parent.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1)))
 
+    def test_shares_without_a_listener(self) -> None:
+        """Where none can wait, an address that has nearly all connections loses its newest to others, to a half."""
+        self.parent = self.parent_for(max_connections=4)
+        self.store.waiting = []
+        many = [self.connect("192.0.2.1") for _ in range(4)]
+        for protocol, _ in many:
+            protocol.dataReceived(request_bytes(0))
+        for kept in (3, 2):
+            self.connect("192.0.2.2")[0].dataReceived(request_bytes(0))
+            self.assertEqual([t.disconnected for _, t in many], [False] * kept + [True] * (4 - kept))
+        for protocol, _ in many[2:]:
+            self.lose(protocol)
+        for host in ("192.0.2.1", "192.0.2.2"):
+            self.assertIsNone(self.parent.buildProtocol(IPv4Address("TCP", host, 1)))
+        self.connect("127.0.0.1")
+        self.assertEqual(len(self.parent.connections), 4)
+
     def test_slow_requests(self) -> None:
         """Connections whose requests come a byte at a time count as idle: they make room for others."""
         slow = [self.connect() for _ in range(2)]
