@@ -132,7 +132,7 @@ def _swarms(samples: Sequence[Sample]) -> str:
     lengths = sorted({each.piece_length for each in samples})
     head = ["peers", "N"]
     for piece_length in lengths:
-        head += [f"{length(piece_length)}: seconds", "N : 1", "sent by the first", "by all : N"]
+        head += [f"{length(piece_length)}: seconds", "sent by the first", "by all : N"]
     rows = []
     for program, peers in sorted(
         {(each.program, each.peers) for each in samples if not each.harm and each.program != SIMULATED},
@@ -151,12 +151,10 @@ def _swarm(samples: Sequence[Sample], program: str, peers: int, piece_length: in
     """The time and what was sent, of one kind of swarm and one length of pieces."""
     taken = _taken(samples, program, peers, piece_length)
     if not taken:
-        return [""] * 4
+        return [""] * 3
     times, size = spread([each.seconds for each in taken]), taken[0].content_length
-    one = _seconds(samples, program, 1, piece_length)
     return [
         spread_text(times, ".1f"),
-        f"{times.median / one:.2f}" if one else "?",
         f"{median([each.first_sent for each in taken]) / size:.2f}",
         f"{median([each.sent for each in taken]) / size / peers:.3f}",
     ]

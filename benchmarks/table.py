@@ -58,17 +58,18 @@ def _results(found: Sequence[Result]) -> str:
         "*Whole command*: with the file's SHA-256; *pieces*: without it; both over TCP. Start-up, the least time of a"
         f" task of {length(START_UP_LENGTH)}, is subtracted everywhere. Bold: not reached."
     )
-    return f"### Targets\n\n{legend}\n\n{table(head, [list(_result(each)) for each in found])}"
+    measured = [list(_result(each)) for each in found if each.of_minima is not None]
+    parts = ["### Targets", legend, table(head, measured)]
+    if missing := [each.target.title for each in found if each.of_minima is None]:
+        parts.append(f"Not measured: {'; '.join(missing)}.")
+    return "\n\n".join(parts)
 
 
 def _result(result: Result) -> Iterator[str]:
     target = result.target
     yield target.title
     yield f"at least {target.at_least:g}" if target.at_least is not None else f"at most {target.at_most:g}"
-    if result.of_minima is None:
-        yield "not measured"
-    else:
-        yield f"{result.of_minima:.2f}" if result.is_reached else f"**{result.of_minima:.2f}**"
+    yield f"{result.of_minima:.2f}" if result.is_reached else f"**{result.of_minima:.2f}**"
     yield spread_text(result.of_rounds, ".2f")
 
 
