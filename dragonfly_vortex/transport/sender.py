@@ -64,6 +64,7 @@ class Sender:
         self._progressed = progressed
         self._read_ahead = read_ahead
         self._socket = plain_socket(transport)
+        self._under_tls = plain_socket(beneath(transport)) if isinstance(transport, TLSTransport) else None
         self._unflushed = 0
         self._producer: FileRangeProducer | None = None
 
@@ -142,9 +143,9 @@ class Sender:
     def _make_producer(self) -> FileRangeProducer:
         """The fastest producer that the transport and the platform allow."""
         given = self._clock, self._limiter, self._progressed
-        transport, under_tls = self._transport, plain_socket(beneath(self._transport))
-        if isinstance(transport, TLSTransport) and not transport.aggregates and under_tls is not None:
-            return EncryptingProducer(transport, *given, under_tls)
+        transport = self._transport
+        if isinstance(transport, TLSTransport) and not transport.aggregates and self._under_tls is not None:
+            return EncryptingProducer(transport, *given, self._under_tls)
         if self._socket is not None and hasattr(os, "sendfile"):
             return SendfileProducer(self._transport, *given, self._socket)
         return CopyProducer(self._transport, *given)

@@ -1,27 +1,14 @@
-"""The packets with which a parent replies to a request."""
+"""The packet with which a parent replies to a request that it cannot fulfil."""
 
 from __future__ import annotations
 
-from msgspec.structs import replace
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.model import piece_id
-from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceContent, PieceMetadata, PieceRequest, TrafficType
+from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceRequest
 
-__all__ = ["content_reply", "error_reply"]
-
-
-def content_reply(request: PieceRequest, metadata: PieceMetadata) -> PieceContent:
-    """
-    The packet before a piece's content. To a child all pieces come from a remote peer.
-
-    :param request: the reply carries its packet ID.
-    :param metadata: the piece's row.
-    """
-    if metadata.traffic_type != TrafficType.REMOTE_PEER:
-        metadata = replace(metadata, traffic_type=TrafficType.REMOTE_PEER)
-    return PieceContent(packet_id=request.packet_id, kind=request.kind, metadata=metadata)
+__all__ = ["error_reply"]
 
 
 def error_reply(request: PieceRequest, failure: Failure) -> ErrorReply:

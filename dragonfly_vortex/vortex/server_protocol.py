@@ -40,8 +40,8 @@ from dragonfly_vortex.transport.socket_options import beneath, hang_up, plain_so
 from dragonfly_vortex.transport.tls import begins_tls
 from dragonfly_vortex.transport.tls_errors import why_tls_failed
 from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
-from dragonfly_vortex.vortex.replies import content_reply, error_reply
-from dragonfly_vortex.wire import Close, Connection, ErrorCode, PieceRequest, Role
+from dragonfly_vortex.vortex.replies import error_reply
+from dragonfly_vortex.wire import Close, Connection, ErrorCode, PieceContent, PieceRequest, Role
 
 __all__ = ["VortexServerProtocol"]
 
@@ -248,7 +248,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
         if piece is None or content is None:
             return False
         try:
-            header = self._connection.send_whole(content_reply(request, piece.metadata))
+            header = self._connection.send_whole(PieceContent.of(request, piece.metadata))
         except LocalProtocolError:
             self._settings.limiter.give_back(len(content))
             return False
@@ -277,7 +277,7 @@ class VortexServerProtocol(Protocol, TimeoutMixin):
             os.close(piece.range.descriptor)
             return None
         try:
-            header = self._connection.send(content_reply(request, piece.metadata))
+            header = self._connection.send(PieceContent.of(request, piece.metadata))
         except LocalProtocolError:  # a row that cannot be sent: it is logged, and the descriptor must not stay open
             os.close(piece.range.descriptor)
             raise

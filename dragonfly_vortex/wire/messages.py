@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError
 from dragonfly_vortex.wire.metadata import (
@@ -30,6 +31,7 @@ from dragonfly_vortex.wire.tags import (
     REQUEST_LENGTH,
     TASK_ID_LENGTH,
     PieceKind,
+    TrafficType,
 )
 
 __all__ = [
@@ -149,6 +151,17 @@ class PieceContent(Vortex, frozen=True, kw_only=True):
     kind: PieceKind
     metadata: PieceMetadata
     content: bytes = b""
+
+    @classmethod
+    def of(cls, request: PieceRequest, metadata: PieceMetadata) -> PieceContent:
+        """
+        The reply to a request. To a child all pieces come from a remote peer.
+
+        :param metadata: the piece's row.
+        """
+        if metadata.traffic_type != TrafficType.REMOTE_PEER:
+            metadata = replace(metadata, traffic_type=TrafficType.REMOTE_PEER)
+        return cls(packet_id=request.packet_id, kind=request.kind, metadata=metadata)
 
     @property
     def tag(self) -> int:

@@ -1,37 +1,15 @@
-"""Tests of the packets of a reply."""
+"""Tests of the packet that says why a request is not fulfilled."""
 
 from __future__ import annotations
 
-from msgspec.structs import replace
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NotStored, PieceDamaged, StorageFailure
-from dragonfly_vortex.vortex.replies import content_reply, error_reply
-from dragonfly_vortex.wire import (
-    ErrorCode,
-    ErrorReply,
-    PieceContent,
-    PieceKind,
-    PieceMetadata,
-    PieceRequest,
-    TrafficType,
-)
+from dragonfly_vortex.vortex.replies import error_reply
+from dragonfly_vortex.wire import ErrorCode, ErrorReply, PieceKind, PieceRequest
 
 TASK_ID = "5e1f" * 16
-
-
-class ContentReplyTests(SynchronousTestCase):
-    """The packet before a piece's content."""
-
-    def test_origin(self) -> None:
-        """To a child a piece comes from a remote peer, wherever the parent has it from."""
-        request = PieceRequest(packet_id=9, kind=PieceKind.PERSISTENT, task_id=TASK_ID, number=3)
-        metadata = PieceMetadata(number=3, offset=12, length=4, digest="crc32:7")
-        expected = PieceContent(packet_id=9, kind=PieceKind.PERSISTENT, metadata=metadata)
-        for traffic_type in TrafficType:
-            row = replace(metadata, traffic_type=traffic_type)
-            self.assertEqual(content_reply(request, row), expected)
 
 
 class ErrorReplyTests(SynchronousTestCase):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import tracemalloc
 
+from msgspec.structs import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import LocalProtocolError, RemoteProtocolError
@@ -17,6 +18,7 @@ from dragonfly_vortex.wire import (
     PieceMetadata,
     PieceRequest,
     Reserved,
+    TrafficType,
     Vortex,
 )
 from dragonfly_vortex.wire.messages import check_value_length, decode_metadata_length, printable
@@ -176,6 +178,14 @@ class PieceContentTests(SynchronousTestCase):
             self.assertEqual(str(error), f"expected metadata of 45 to {most} bytes, got {length}")
         for length, value_length in ((45, 49), (96, 100), (65536, 2**32 - 1)):
             self.assertEqual(decode_metadata_length(length.to_bytes(4, "big"), value_length), length)
+
+    def test_reply(self) -> None:
+        """To a child a piece comes from a remote peer, wherever the parent has it from."""
+        request = PieceRequest(packet_id=9, kind=PieceKind.PERSISTENT, task_id=TASK_ID, number=3)
+        metadata = PieceMetadata(number=3, offset=12, length=4, digest="crc32:7")
+        expected = PieceContent(packet_id=9, kind=PieceKind.PERSISTENT, metadata=metadata)
+        for traffic_type in TrafficType:
+            self.assertEqual(PieceContent.of(request, replace(metadata, traffic_type=traffic_type)), expected)
 
 
 class ErrorReplyTests(SynchronousTestCase):

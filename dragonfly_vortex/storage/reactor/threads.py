@@ -35,18 +35,16 @@ class StorageThreads:
     def __init__(self, directory: Path, reactor: IReactorFromThreads) -> None:
         self._directory = directory
         self._reactor = reactor
+        self.are_started = False
+        """Whether there is a thread, and work is taken."""
         self._thread: DaemonThreadPool | None = None
         self._disk_thread: DaemonThreadPool | None = None
-
-    @property
-    def are_started(self) -> bool:
-        """Whether there is a thread, and work is taken."""
-        return self._thread is not None
 
     def start(self) -> None:
         """Start the first thread, and take work from now on."""
         self._thread = DaemonThreadPool(minthreads=0, maxthreads=1, name="storage")
         self._thread.start()
+        self.are_started = True
 
     def ask(self, work: Callable[[], _T]) -> Deferred[_T]:
         """Have work done in the storage's thread. Fails with StorageFailure where that is not started."""
@@ -83,12 +81,14 @@ class StorageThreads:
         closed: Deferred[None] = run_in_pool(self._reactor, thread, close)
         synced = succeed(None) if disk_thread is None else self.at_disk(_do_nothing)
         self._thread = self._disk_thread = None
+        self.are_started = False
         finished: Deferred[None] = Deferred.fromCoroutine(_all_of(synced, closed))
         pools = [pool for pool in (disk_thread, thread) if pool is not None]
         return Deferred.fromCoroutine(self._end(finished.addTimeout(timeout, IReactorTime(self._reactor)), pools))
 
     def finish(self, close: Callable[[], None]) -> None:
         """Do what :meth:`stop` does, and block for at most :data:`~dragonfly_vortex.threads.STOP_TIMEOUT`."""
+        self.are_started = False
         thread, self._thread = self._thread, None
         disk_thread, self._disk_thread = self._disk_thread, None
         until = time.monotonic() + STOP_TIMEOUT
