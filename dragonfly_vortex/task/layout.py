@@ -95,7 +95,6 @@ class Layout:
     def __init__(self, parents: Mapping[str, Parent]) -> None:
         self.piece_length: int | None = None
         self.verified: dict[int, VerifiedPiece] = {}
-        self.verified_length = 0
         self.prefix = 0
         """How many pieces from the first one on are verified without a gap."""
         self.short: int | None = None
@@ -241,7 +240,6 @@ class Layout:
         if piece.length < self.piece_length or not piece.length:
             self.short = number
         self.verified[number] = piece
-        self.verified_length += piece.length
         sender = self._parents[piece.parent]
         sender.last = max(sender.last, number)
         while self.prefix in self.verified:
@@ -252,7 +250,6 @@ class Layout:
         senders = set()
         for number in numbers:
             piece = self.verified.pop(number)
-            self.verified_length -= piece.length
             senders.add(piece.parent)
             self.prefix = min(self.prefix, number)
             if number == self.short:

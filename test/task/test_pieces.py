@@ -57,7 +57,7 @@ class PiecesTests(SynchronousTestCase):
         gone = {(1, mine), (2, replace(mine, digest="crc32:1")), (1, there[1]), (5, there[5])}
         self.assertEqual(self.pieces.removed, gone)
         self.assertEqual((sorted(self.pieces.layout.verified), self.pieces.take_dropped()), ([0], [1, 2, 5]))
-        self.assertEqual((self.pieces.layout.verified[0].parent, self.pieces.layout.verified_length), ("b", 10))
+        self.assertEqual(self.pieces.layout.verified[0].parent, "b")
 
     def test_all_there(self) -> None:
         """All are there when those up to the last one are, which is a shorter one."""

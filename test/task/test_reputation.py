@@ -141,7 +141,7 @@ class LieTests(PlanTestCase):
         (of_liar,) = (request for request in requests if request.parent == "a")
         self.fail_with(DigestMismatch, of_liar)
         self.assertEqual(self.plan.layout.verified, {})
-        self.assertEqual((self.plan.layout.prefix, self.plan.layout.verified_length, self.plan.pieces.drops), (0, 0, 1))
+        self.assertEqual((self.plan.layout.prefix, self.plan.pieces.drops), (0, 1))
         (withdrawn,) = self.withdrawn()
         self.plan.record_cancelled(withdrawn)
         (request,) = self.ask_all()
