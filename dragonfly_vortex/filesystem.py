@@ -37,7 +37,7 @@ from dragonfly_vortex.events import (
     Waiting,
     WaitReason,
 )
-from dragonfly_vortex.source.location import is_url
+from dragonfly_vortex.transport_table import is_url
 
 if TYPE_CHECKING:
     from dragonfly_vortex.daemon.door import IPeerReactor

@@ -29,6 +29,7 @@ from dragonfly_vortex.wire import PieceKind
 
 __all__ = [
     "AGE",
+    "MOST_MET",
     "MOST_NAMED",
     "MOST_OF_A_HOST",
     "MOST_OF_A_TASK",
@@ -60,6 +61,9 @@ MOST_OF_A_HOST = 16
 
 MOST_TASKS = 1024
 """Tasks for which it remembers peers."""
+
+MOST_MET = 64
+"""Peers that one download asks because others name them, who may name any number."""
 
 AGE = 3600.0
 """Seconds after its last question in which a peer is remembered."""

@@ -19,6 +19,7 @@ __all__ = [
     "GRPC",
     "HTTP",
     "SOURCES",
+    "SOURCE_SCHEMES",
     "TCP",
     "TRANSPORTS",
     "Transport",
@@ -127,6 +128,9 @@ TRANSPORTS: tuple[Transport, ...] = (TCP, GRPC)
 SOURCES: tuple[Transport, ...] = (HTTP,)
 """The transports of sources."""
 
+SOURCE_SCHEMES = (*HTTP.schemes, "hf", "s3")
+"""The schemes of sources' URLs. A hub and an object storage, which the last two name, are asked by HTTP, too."""
+
 
 def transports_named(word: str) -> tuple[Transport, ...]:
     """
@@ -143,6 +147,11 @@ def transports_named(word: str) -> tuple[Transport, ...]:
 def schemes() -> tuple[str, ...]:
     """All schemes that a peer's address may have."""
     return tuple(scheme for each in TRANSPORTS for scheme in each.schemes)
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is the URL of a source, and not a task's ID."""
+    return text.partition("://")[0].lower() in SOURCE_SCHEMES and "://" in text
 
 
 def transport_of_scheme(scheme: str) -> Transport:

@@ -33,6 +33,7 @@ from dragonfly_vortex.daemon.rlimits import peer_descriptors
 from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
 from dragonfly_vortex.downloaders.factory import DownloaderFactory, negotiate
 from dragonfly_vortex.errors import ConfigError, ParentUnreachable, PortGivenTwice, WrongTransport
+from dragonfly_vortex.metrics.task_metrics import TransferMetrics
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.output import OutputTarget
@@ -51,6 +52,7 @@ from test.config.files import ConfigFileTestCase
 from test.memory_transport import MEMORY
 from test.memory_transport.door import OPEN_DOORS
 from test.memory_transport.downloader import MemoryDownloader
+from test.metrics.page import values_of
 
 TCP, GRPC = TRANSPORTS
 
@@ -108,6 +110,13 @@ class ThirdRowTests(ConfigFileTestCase):
         self.assertIn("tcp, grpc, memory, auto", str(error))
         error = self.assertRaises(ConfigError, self.load, "storage: {server: {protocol: auto}}\n")
         self.assertIn("tcp, grpc, memory, all", str(error))
+
+    def test_metrics(self) -> None:
+        """Its pieces have a metric from the beginning, as those of the other transports and of sources have."""
+        values = values_of(TransferMetrics().families())
+        named = {key for key in values if "duration_seconds_count{transport" in key}
+        series = "dfvortex_download_piece_duration_seconds_count{{transport={}}}"
+        self.assertEqual(named, {series.format(name) for name in ("tcp", "grpc", "memory", "http")})
 
     def test_command_line(self) -> None:
         """``--protocol`` takes its name, ``--parent`` its address, and the help tells of both."""

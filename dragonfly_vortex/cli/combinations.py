@@ -7,9 +7,9 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from dragonfly_vortex.cli.source import is_source
 from dragonfly_vortex.cli.values import STDOUT
 from dragonfly_vortex.model import BackToSource
+from dragonfly_vortex.transport_table import is_url
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["RULES", "CheckedParser", "Rule"]
@@ -65,7 +65,7 @@ RULES = {
     "download": (
         Rule(
             (*_OF_SOURCE, *_OF_ID, *_OF_OBJECT, _TEXT_OF_ID, *_POLICY),
-            lambda typed: not is_source(typed.task_id) and "/" not in typed.task_id,  # as other URLs have
+            lambda typed: not is_url(typed.task_id) and "/" not in typed.task_id,  # as other URLs have
             "with a task ID: expected the URL of a source with it",
         ),
         Rule(

@@ -20,7 +20,7 @@ from dragonfly_vortex.cli.options import read_config
 from dragonfly_vortex.cli.parents import Parents
 from dragonfly_vortex.cli.reactor import load_reactor, run_reactor
 from dragonfly_vortex.cli.report import Report
-from dragonfly_vortex.cli.source import SourceOptions, is_source
+from dragonfly_vortex.cli.source import SourceOptions
 from dragonfly_vortex.cli.values import STDOUT
 from dragonfly_vortex.config import DEFAULT_FILE, Config, TLSIdentity, client_tls, default_config, server_tls
 from dragonfly_vortex.digest import digest_of_id
@@ -34,6 +34,7 @@ from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.output import Output, OutputTarget
 from dragonfly_vortex.task.pipe_target import PipeTarget
 from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
+from dragonfly_vortex.transport_table import is_url
 
 if TYPE_CHECKING:
     from dragonfly_vortex.daemon.service import IPeerReactor
@@ -56,7 +57,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
         raise UsageError("expected --no-sync without --store, got both: a piece is offered once it is on the disk")
     if arguments.force_hard_link and not (arguments.store and isinstance(arguments.output, Path)):
         raise UsageError("expected --force-hard-link with --store and the --output of a file, got it without them")
-    if "/" in arguments.task_id and not is_source(arguments.task_id):
+    if "/" in arguments.task_id and not is_url(arguments.task_id):
         from dragonfly_vortex.identity import shown_url
 
         raise UsageError(
@@ -64,7 +65,7 @@ def download_task(arguments: Namespace) -> ExitStatus:
             f" got {shown_url(arguments.task_id)!r}"
         )
     config = _config(arguments)
-    if arguments.digest is None and not digest_of_id(arguments.task_id) and not is_source(arguments.task_id):
+    if arguments.digest is None and not digest_of_id(arguments.task_id) and not is_url(arguments.task_id):
         _complete_id(arguments, config)
     source = SourceOptions(arguments, config)
     is_named = arguments.parents or arguments.parents_file is not None

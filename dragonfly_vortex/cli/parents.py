@@ -18,6 +18,7 @@ from dragonfly_vortex.config import DiscoveryConfig
 from dragonfly_vortex.downloaders.factory import Negotiation
 from dragonfly_vortex.errors import NoPeerFound, UsageError, WrongTransport
 from dragonfly_vortex.interfaces import InThread
+from dragonfly_vortex.peer_exchange import MOST_MET
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.parents_file import ParentsFile
 
@@ -31,10 +32,6 @@ _NAMED, _LISTED, _FOUND, _ASKING, _MET = "named", "listed", "found", "asking", "
 
 FIND_TIMEOUT = 5.0
 """Seconds within which a peer has to be found on the local network where no parent is named."""
-
-
-_MOST_MET = 64
-"""How many peers are asked because a parent names them, which may name any number."""
 
 
 class Parents:
@@ -136,7 +133,7 @@ class Parents:
     def meet(self, peers: Sequence[ParentAddress]) -> None:
         """Add the peers that a parent has named."""
         met = self._by_source.get(_MET, ())
-        self._change(_MET, [*dict.fromkeys([*met, *peers])][:_MOST_MET])
+        self._change(_MET, [*dict.fromkeys([*met, *peers])][:MOST_MET])
 
     async def stop(self) -> None:
         """Stop: pass no more changes."""

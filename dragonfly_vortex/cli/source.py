@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dragonfly_vortex.errors import UsageError
 from dragonfly_vortex.model import BackToSource, Credentials
+from dragonfly_vortex.transport_table import is_url
 
 if TYPE_CHECKING:
     from dragonfly_vortex.config import Config
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from dragonfly_vortex.model import Origin
     from dragonfly_vortex.source.location import Header
 
-__all__ = ["SourceOptions", "add_origin_options", "add_source_options", "is_source", "origin_of"]
+__all__ = ["SourceOptions", "add_origin_options", "add_source_options", "origin_of"]
 
 _TEXTS = ("tag", "application", "revision", "storage_region", "storage_endpoint")
 
@@ -74,14 +75,6 @@ def origin_of(arguments: Namespace, url: str, piece_length: int | None) -> Origi
         region=region,
         endpoint=endpoint,
     )
-
-
-_SCHEMES = ("http://", "https://", "hf://", "s3://")
-
-
-def is_source(text: str) -> bool:
-    """Whether an argument is the URL of a source, and not a task's ID."""
-    return text.lower().startswith(_SCHEMES)
 
 
 def add_source_options(parser: ArgumentParser) -> None:
@@ -144,7 +137,7 @@ class SourceOptions:
         """The source among the parents of the download; empty where it is not asked."""
         self._headers: list[Header] = arguments.headers or []
         self._credentials = Credentials(token=arguments.hf_token or "")
-        if not is_source(arguments.task_id):
+        if not is_url(arguments.task_id):
             return
         from dragonfly_vortex.identity import default_revision, normalize_url, task_id_of
         from dragonfly_vortex.source.location import origin_from

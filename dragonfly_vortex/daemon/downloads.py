@@ -29,12 +29,12 @@ from dragonfly_vortex.events import DownloadEvent, OnEvent
 from dragonfly_vortex.geometry import is_complete
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import ArrivedPiece, BackToSource, StoredTask, TaskRequest
-from dragonfly_vortex.source.location import is_url
 from dragonfly_vortex.storage.reactor.store import PieceStore
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.source_choice import REASONS
 from dragonfly_vortex.threads import LazyThreads
 from dragonfly_vortex.transport.endpoints import Dial
+from dragonfly_vortex.transport_table import is_url
 from dragonfly_vortex.wire import PieceKind
 
 if TYPE_CHECKING:

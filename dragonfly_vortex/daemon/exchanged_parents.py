@@ -17,15 +17,12 @@ from dragonfly_vortex.downloaders.factory import Negotiation
 from dragonfly_vortex.errors import WrongTransport
 from dragonfly_vortex.interfaces import InThread, IPieceAnnouncer
 from dragonfly_vortex.model import TaskRequest
-from dragonfly_vortex.peer_exchange import PeerExchange, askers_file
+from dragonfly_vortex.peer_exchange import MOST_MET, PeerExchange, askers_file
 from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.parents_file import ParentsFile
 from dragonfly_vortex.wire.messages import printable
 
 __all__ = ["ExchangedParents"]
-
-_MOST_MET = 64
-"""Peers that one download asks beside those that it was given."""
 
 
 class ExchangedParents:
@@ -86,7 +83,7 @@ class ExchangedParents:
         """Ask these peers, too. The source does not wait for what they may announce."""
         for peer in peers:
             address = str(peer)
-            if self._download is None or address in self._met or len(self._met) >= _MOST_MET:
+            if self._download is None or address in self._met or len(self._met) >= MOST_MET:
                 continue
             self._met.add(address)
             try:

@@ -20,8 +20,9 @@ from dragonfly_vortex.daemon.shared_download import SharedParents
 from dragonfly_vortex.errors import NoSourceKnown, PoolClosed
 from dragonfly_vortex.metrics.task_metrics import TaskMetrics
 from dragonfly_vortex.model import BackToSource, Credentials, ListedFile, Origin, SourceStat, TaskRequest
-from dragonfly_vortex.source.location import is_directory, is_url
+from dragonfly_vortex.source.location import is_directory
 from dragonfly_vortex.source.policy import SourcePolicy
+from dragonfly_vortex.transport_table import is_url
 
 if TYPE_CHECKING:  # a peer without sources does not load treq
     from dragonfly_vortex.source.upload import FileBody

@@ -38,13 +38,11 @@ from dragonfly_vortex.source.proxies import Proxies
 from dragonfly_vortex.source.upload import ObjectUpload
 from dragonfly_vortex.transport.endpoints import Dial
 from dragonfly_vortex.transport.ratelimit import TokenBucket
+from dragonfly_vortex.transport.read_pacing import READ_SIZE
 from dragonfly_vortex.transport.splice import Splicer
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["SourceDownloader", "build"]
-
-_READ_SIZE = 256 * 1024
-"""Bytes to read from a socket at a time. Twisted's default is a quarter of it."""
 
 _BATCH = 256
 """Pieces that a source announces in one turn of the reactor."""
@@ -63,7 +61,7 @@ def build(config: Config, reactor: IReactorTCP, limiter: TokenBucket, dial: Dial
             reactor,
             proxies,
             connections=config.download.tcp.connections_per_address,
-            read_size=min(_READ_SIZE, limiter.step),
+            read_size=min(READ_SIZE, limiter.step),
             may_connect=may_connect,
         )
 

@@ -21,6 +21,7 @@ from dragonfly_vortex.events import (
 )
 from dragonfly_vortex.metrics.instruments import BoundedNames, Counter, Family, Gauge, Histogram, exponential_bounds
 from dragonfly_vortex.model import Origin, TaskRequest
+from dragonfly_vortex.transport_table import BEST, HTTP, SOURCES, transports_named
 from dragonfly_vortex.wire import PieceKind
 
 __all__ = ["MILLISECONDS", "PREFIX", "TASK_TYPES", "TaskMetrics", "TransferMetrics", "size_level"]
@@ -38,11 +39,6 @@ _MOST_PARENTS = 50
 
 _LOCAL, _REMOTE, _SOURCE = "LOCAL_PEER", "REMOTE_PEER", "BACK_TO_SOURCE"
 """The label ``type``: names of ``common.v2.TrafficType`` in Dragonfly's API."""
-
-_HTTP = "http"
-"""The transport of sources."""
-
-_TRANSPORTS = ("tcp", "grpc", _HTTP)
 
 
 class TransferMetrics:
@@ -62,7 +58,7 @@ class TransferMetrics:
             types,
             bounds=MILLISECONDS,
         )
-        transports = [(name,) for name in _TRANSPORTS]
+        transports = [(each.name,) for each in (*transports_named(BEST), *SOURCES)]
         self._seconds = Histogram(
             "dfvortex_download_piece_duration_seconds",
             "Time from the request for a piece to the verified piece.",
@@ -75,7 +71,7 @@ class TransferMetrics:
             "dfvortex_download_bytes_total",
             "Bytes of verified pieces, by the parent that sent them.",
             ["parent", "transport"],
-            [("source", _HTTP)],
+            [("source", HTTP.name)],
         )
         self._throttled = Counter(
             "dfvortex_download_throttled_seconds_total",
@@ -133,7 +129,7 @@ class TransferMetrics:
             self._duplicates.add(amount=event.task.fetched_twice)
 
     def _count_piece(self, piece: PieceKept) -> None:
-        is_source = piece.transport == _HTTP
+        is_source = piece.transport == HTTP.name
         kind = _SOURCE if is_source else _REMOTE
         self._traffic.add(kind, amount=piece.length)
         self._took.observe(kind, amount=int(piece.seconds * 1000))

@@ -27,7 +27,7 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from zope.interface import implementer
 
 from dragonfly_vortex.transport.endpoints import connect_within
-from dragonfly_vortex.transport.read_pacing import LowWaterMark
+from dragonfly_vortex.transport.read_pacing import LOW_WATER, LowWaterMark
 from dragonfly_vortex.transport.socket_options import beneath, plain_socket
 
 __all__ = ["CONNECT_TIMEOUT", "Body", "Reading", "SourceConnection", "SourceEndpoint"]
@@ -46,9 +46,6 @@ _ZEROS = bytes(256 * 1024)
 
 _FIRST_READ = 16 * 1024
 """Bytes of a turn that are read in the ordinary way where the rest of a body is taken past the client."""
-
-_LOW_WATER = 256 * 1024
-"""Bytes that are waited for at the most before a body is read on."""
 
 
 class Body(Protocol):
@@ -146,7 +143,7 @@ class SourceConnection(ProtocolWrapper):
         self.transport.bufferSize = min(read_size, _FIRST_READ) if missing else read_size  # type: ignore[union-attr]
         if self._mark is not None:
             # No more than half of what came at once: so one that sends slowly is read as slowly as before.
-            self._mark.set(max(1, min(missing, taken // 2, _LOW_WATER)))
+            self._mark.set(max(1, min(missing, taken // 2, LOW_WATER)))
 
 
 class _ConnectionFactory(WrappingFactory[SourceConnection]):

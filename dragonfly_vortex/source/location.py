@@ -20,6 +20,7 @@ from dragonfly_vortex.errors import InvalidOrigin, UsageError
 from dragonfly_vortex.identity import shown_url
 from dragonfly_vortex.model import NO_CREDENTIALS, Credentials, Origin
 from dragonfly_vortex.source.s3 import object_url, sign_url
+from dragonfly_vortex.transport_table import SOURCE_SCHEMES
 
 __all__ = [
     "HF_ENDPOINT",
@@ -28,7 +29,6 @@ __all__ = [
     "Location",
     "Repository",
     "is_directory",
-    "is_url",
     "locate",
     "name_of",
     "origin_from",
@@ -43,7 +43,6 @@ HF_ENDPOINT = "https://huggingface.co"
 
 _HUB = "hf"
 _OBJECT = "s3"
-_SCHEMES = ("http", "https", _HUB, _OBJECT)
 
 SECRET_VARIABLES = ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 """Variables of the environment with credentials."""
@@ -140,11 +139,6 @@ class Repository(NamedTuple):
             return f"{hub}/api/{self.kind or 'models'}/{self.name}/revision/{revision}"
         kind = f"{self.kind}/" if self.kind in ("datasets", "spaces") else ""
         return f"{hub}/{kind}{self.name}/resolve/{revision}/{self.path}"
-
-
-def is_url(text: str) -> bool:
-    """Whether a text is the URL of a source, and not a task's ID."""
-    return text.partition("://")[0].lower() in _SCHEMES and "://" in text
 
 
 def is_directory(url: str) -> bool:
@@ -264,11 +258,11 @@ def _split(url: str) -> SplitResult:
     """
     try:
         parts = urlsplit(url)
-        is_good = parts.scheme in _SCHEMES and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        is_good = parts.scheme in SOURCE_SCHEMES and bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
         is_good = False
     if not is_good or not url.isprintable() or " " in url:
-        raise InvalidOrigin(f"expected a URL of {', '.join(_SCHEMES)} with a host, got {shown_url(url)!r}")
+        raise InvalidOrigin(f"expected a URL of {', '.join(SOURCE_SCHEMES)} with a host, got {shown_url(url)!r}")
     return parts
 
 

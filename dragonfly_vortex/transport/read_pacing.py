@@ -12,8 +12,13 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTim
 
 from dragonfly_vortex.transport.ratelimit import TokenBucket
 
-__all__ = ["LowWaterMark", "Pace"]
+__all__ = ["LOW_WATER", "READ_SIZE", "LowWaterMark", "Pace"]
 
+READ_SIZE = 256 * 1024
+"""Bytes to read from a socket at a time. Twisted's default, a quarter of it, takes half as long again."""
+
+LOW_WATER = 256 * 1024
+"""Bytes that must have arrived before a connection is read again in the middle of a piece."""
 
 _PART = 8
 """

@@ -29,7 +29,7 @@ from dragonfly_vortex.geometry import MAX_PIECE_LENGTH
 from dragonfly_vortex.interfaces import DownloadPieceRequest
 from dragonfly_vortex.model import DownloadPieceResponse
 from dragonfly_vortex.transport.ratelimit import TokenBucket
-from dragonfly_vortex.transport.read_pacing import Pace
+from dragonfly_vortex.transport.read_pacing import LOW_WATER, READ_SIZE, Pace
 from dragonfly_vortex.transport.socket_options import beneath, hang_up, plain_socket
 from dragonfly_vortex.transport.splice import Splicer
 from dragonfly_vortex.transport.wrong_port import LONGEST, what_is_sent
@@ -38,14 +38,8 @@ from dragonfly_vortex.wire import Close, Connection, ErrorCode, ErrorReply, Piec
 
 __all__ = ["ClientSettings", "VortexClientFactory", "VortexClientProtocol"]
 
-_READ_SIZE = 256 * 1024
-"""Bytes to read from a socket at a time. Twisted's default, a quarter of it, takes half as long again."""
-
 _A_WHILE = 0.5
 """Seconds without a byte after which a connection is read on with the next one."""
-
-_LOW_WATER = 256 * 1024
-"""Bytes that must have arrived before a connection is read again in the middle of a piece."""
 
 
 class ClientSettings(Struct, frozen=True, kw_only=True):
@@ -68,8 +62,8 @@ class ClientSettings(Struct, frozen=True, kw_only=True):
     receive_limiter: TokenBucket | None = None
     allow_empty_digest: bool = False
     max_piece_length: int = MAX_PIECE_LENGTH
-    read_size: int = _READ_SIZE
-    low_water: int = _LOW_WATER
+    read_size: int = READ_SIZE
+    low_water: int = LOW_WATER
     splicer: Splicer | None = None
 
 

@@ -8,7 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import InvalidOrigin, UsageError
 from dragonfly_vortex.model import Credentials, Origin
-from dragonfly_vortex.source.location import is_url, locate, name_of, origin_from, parse_header
+from dragonfly_vortex.source.location import locate, name_of, origin_from, parse_header
+from dragonfly_vortex.transport_table import is_url
 
 
 class LocationTests(SynchronousTestCase):
