@@ -31,6 +31,7 @@ class MemoryConnection(StringTransport):
         super().__init__()  # type: ignore[no-untyped-call]  # Twisted has no types for it
         self.protocol = protocol
         self.ended = False
+        self.aborted = False
         self._clock = clock
         self._reader = PacketReader()
         self._read = 0
@@ -42,6 +43,7 @@ class MemoryConnection(StringTransport):
         self._clock.callLater(0, self.end, ConnectionDone())
 
     def abortConnection(self) -> None:
+        self.aborted = True
         self.disconnecting = True
         self._clock.callLater(0, self.end, ConnectionAborted())
 
