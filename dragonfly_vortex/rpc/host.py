@@ -5,17 +5,21 @@ A peer's description of itself: the ``Host`` message of Dragonfly's API with the
 
 from __future__ import annotations
 
-import asyncio
 import os
 import platform
+from threading import Lock
+from time import monotonic
 from typing import Protocol
 
-from dragonfly_api import common_pb2, scheduler_pb2
+from dragonfly_api import common_pb2, dfdaemon_pb2, scheduler_pb2
 
 from dragonfly_vortex import __version__
 from dragonfly_vortex.config import Config
+from dragonfly_vortex.errors import RemoteProtocolError
 from dragonfly_vortex.host_stats import HostStats, NetworkMeter
 from dragonfly_vortex.identity import host_id_of
+from dragonfly_vortex.rpc.messages import parse
+from dragonfly_vortex.rpc.server_call import Answer, Metadata, is_tonic
 
 __all__ = ["HOST_INTERVAL", "HostNames", "HostStatus", "announcement", "host_id", "host_message"]
 
@@ -138,7 +142,7 @@ def _percent(part: int, whole: int) -> float:
 
 class HostStatus:
     """
-    What a parent says about its host. All streams share one measurement of a second. Belongs to the event loop.
+    What a parent says about its host. All streams share one measurement of a second. For any thread.
 
     :param network: measures the network interface; None: nothing is said about it.
     """
@@ -148,14 +152,31 @@ class HostStatus:
         """The host; its network is filled in."""
         self._network = network
         self._measured_at = -HOST_INTERVAL
+        self._lock = Lock()
 
     def current(self) -> bytes:
         """The host as it is now."""
-        now = asyncio.get_running_loop().time()
-        if self._network is not None and now - self._measured_at >= HOST_INTERVAL * _NEARLY:
-            self._measured_at = now
-            stats = self._network.read()
-            network = self.message.network
-            network.max_rx_bandwidth, network.rx_bandwidth = stats.max_rx, stats.rx
-            network.max_tx_bandwidth, network.tx_bandwidth = stats.max_tx, stats.tx
-        return self.message.SerializeToString()
+        with self._lock:
+            now = monotonic()
+            if self._network is not None and now - self._measured_at >= HOST_INTERVAL * _NEARLY:
+                self._measured_at = now
+                stats = self._network.read()
+                network = self.message.network
+                network.max_rx_bandwidth, network.rx_bandwidth = stats.max_rx, stats.rx
+                network.max_tx_bandwidth, network.tx_bandwidth = stats.max_tx, stats.tx
+            return self.message.SerializeToString()
+
+    def answer(self, metadata: Metadata, data: bytes) -> Answer | None:
+        """
+        Answer a real child in the reactor's thread. It asks about the host just before it asks for pieces. If a handler
+        gave the first message, the event loop's thread would run while the reactor's answers the second question.
+
+        :param metadata: the headers of the call.
+        :param data: the message of the call.
+        :returns: the first message, behind which the handler goes on; None where a handler has to give it.
+        """
+        try:
+            parse(dfdaemon_pb2.SyncHostRequest, data)
+        except RemoteProtocolError:
+            return None
+        return Answer([self.current()], HOST_INTERVAL, goes_on=True) if is_tonic(metadata) else None

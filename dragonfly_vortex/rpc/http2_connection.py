@@ -221,6 +221,9 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
             self._is_draining = True
             goodbye = GoAwayFrame(0, last_stream_id=self._h2.highest_inbound_stream_id)
             self.transport.write(goodbye.serialize())
+            for stream in self._streams.values():
+                if stream.linger is not None:
+                    stream.linger.reset(0)
         self._close_if_drained()
 
     def abort(self) -> None:
@@ -319,7 +322,8 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
             stream.put(message)
         if answer.linger:
             self._to_be_sent(stream)
-            stream.deadline = self.callLater(answer.linger, lambda: self._end_answered(stream))
+            rest = partial(stream.call.begin, stream.handler, request[5:]) if answer.goes_on else None
+            stream.linger = self.callLater(answer.linger, lambda: self._go_on(stream, rest))
         else:
             self._end(stream, grpc.StatusCode.OK, "")
 
@@ -350,11 +354,14 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         stream.status = Status(code, text)
         self._to_be_sent(stream)
 
-    def _end_answered(self, stream: ServerStream) -> None:
-        """A call has stayed open for long enough behind its answer."""
-        stream.deadline = None
-        self._end(stream, grpc.StatusCode.OK, "")
-        self._sender.send()
+    def _go_on(self, stream: ServerStream, rest: Callable[[], None] | None) -> None:
+        """A call has stayed open for long enough behind its answer: its handler begins, or it ends."""
+        stream.linger = None
+        if rest is not None:
+            rest()
+        else:
+            self._end(stream, grpc.StatusCode.OK, "")
+            self._sender.send()
 
     def _expire(self, stream: ServerStream) -> None:
         """The deadline of a call with one reply has passed."""
@@ -380,12 +387,9 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         if self._streams.pop(stream.number, None) is None:
             return
         self._sender.discard(stream)
-        stream.stop_waiting()
-        if stream.deadline is not None:
-            stream.deadline.cancel()
-            stream.deadline = None
+        stream.stop_timers()
         stream.chunks.clear()
-        if stream.call is None:
+        if stream.call is None or not stream.call.has_begun:
             self._server.call_is_over(self.share, has_handler=False)
         else:
             self._server.call_is_over(self.share, has_handler=True)

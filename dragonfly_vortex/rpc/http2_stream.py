@@ -49,6 +49,7 @@ class ServerStream:
         self.unreported = 0
         self.status: Status | None = None
         self.deadline: IDelayedCall | None = None
+        self.linger: IDelayedCall | None = None  # while it stays open behind an answer that no handler gave
         self.patience: IDelayedCall | None = None  # while the child is to do something
 
     def put(self, message: bytes) -> None:
@@ -82,6 +83,14 @@ class ServerStream:
         if self.patience is not None:
             self.patience.cancel()
             self.patience = None
+
+    def stop_timers(self) -> None:
+        """The call is over."""
+        self.stop_waiting()
+        for timer in (self.deadline, self.linger):
+            if timer is not None:
+                timer.cancel()
+        self.deadline = self.linger = None
 
 
 _STEP = 512 * 1024

@@ -32,14 +32,16 @@ Metadata = tuple[tuple[str, str], ...]
 
 class Answer(NamedTuple):
     """
-    A whole answer to a call, which no handler has to give.
+    An answer to a call, given before a handler has begun.
 
     :param messages: in order.
     :param linger: seconds for which the stream stays open behind the last message.
+    :param goes_on: whether the handler begins after that; else the call ends.
     """
 
     messages: list[bytes]
     linger: float = 0.0
+    goes_on: bool = False
 
 
 Sent = bytes | Status | Metadata
@@ -98,11 +100,14 @@ class ServerCall:
         self._task: asyncio.Task[None] | None = None
         self._is_done = False
         self._is_cancelled = False
+        self.has_begun = False
+        """Whether a handler answers the call. Belongs to the reactor's thread."""
 
     # -- from the reactor's thread
 
     def begin(self, handler: grpc.RpcMethodHandler[Any, Any], request: bytes) -> None:
         """Have the call answered."""
+        self.has_begun = True
 
         def in_loop() -> None:
             if not self._is_done:
@@ -124,7 +129,7 @@ class ServerCall:
 
     def end(self, ended: Callable[[], object], *, is_cancelled: bool) -> None:
         """
-        Record that the call is over for the child: it has its status, or is gone.
+        Record that a call that has begun is over for the child: it has its status, or is gone.
 
         :param ended: called in the event loop's thread when it is over here, too.
         """

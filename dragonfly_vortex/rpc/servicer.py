@@ -37,7 +37,7 @@ from dragonfly_vortex.rpc.health import HealthRPCs
 from dragonfly_vortex.rpc.host import HostStatus
 from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST, Budget, Place, owner_of
 from dragonfly_vortex.rpc.messages import fill, parse
-from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest
+from dragonfly_vortex.rpc.methods import METHODS, SERVICE, SYNC_HOST, PieceRequest, path
 from dragonfly_vortex.rpc.peer_tasks import PeerTasks
 from dragonfly_vortex.rpc.server_call import Answer, Metadata
 from dragonfly_vortex.rpc.status import Status, status_of
@@ -158,9 +158,14 @@ class UploadRPCs:
         return grpc.method_handlers_generic_handler(SERVICE, methods), health.handlers()
 
     def answer_at_once(self, method: str, metadata: Metadata, data: bytes) -> Answer | None:
-        """See :meth:`Announcements.answer`. A call of a peer that takes part in the exchange needs a handler."""
+        """
+        See :meth:`Announcements.answer` and :meth:`HostStatus.answer`. A call of a peer that takes part in the exchange
+        needs a handler.
+        """
         if self._closing.is_set() or (self._askers is not None and takes_part(metadata)):
             return None
+        if method == path(SYNC_HOST):
+            return self.host.answer(metadata, data)
         return self.announcements.answer(method, metadata, data)
 
     def end_streams(self) -> None:

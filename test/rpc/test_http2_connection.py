@@ -76,7 +76,24 @@ class CallTests(Case):
         gone = child.ask("Wait", b"soon")
         child.h2.reset_stream(gone, ErrorCodes.CANCEL)
         child.send()
-        await self.until(lambda: not self.factory.calls)
+        self.assertEqual(self.factory.calls, 0)  # without a turn of the event loop
+
+    async def test_goes_on(self) -> None:
+        """A handler may go on behind an answer that was given at once; it begins when the peer stops, at the latest."""
+        self.factory.answer_at_once = lambda method, metadata, data: Answer([b"first"], 1.0, goes_on=True)
+        child, other = self.connect(), self.connect()
+        number = child.ask("Echo", b"second")
+        self.clock.advance(0.9)
+        self.assertEqual((child.status(number), self.length(child)), (None, 10))
+        self.clock.advance(0.1)
+        await self.until(lambda: child.status(number))
+        self.assertEqual((child.status(number), self.length(child)), ("0", 21))
+        other.ask("Echo", b"second")
+        ended = self.factory.drain(10)
+        await self.until(lambda: other.is_closed)
+        self.lose(other)
+        self.lose(child)
+        await ended
 
     async def test_many(self) -> None:
         """More calls than there may be are refused, until others have ended."""

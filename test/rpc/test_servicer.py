@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import grpc
-from dragonfly_api import dfdaemon_pb2, dfdaemon_pb2_grpc
+from dragonfly_api import common_pb2, dfdaemon_pb2, dfdaemon_pb2_grpc
 from grpc import StatusCode
 from twisted.internet import reactor
 from twisted.internet.interfaces import IReactorTime
@@ -27,8 +27,9 @@ from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.task_metrics import PREFIX, TASK_TYPES, TaskMetrics
 from dragonfly_vortex.peer_exchange import PEERS_KEY, PORT_KEY, Askers, askers_file
 from dragonfly_vortex.rpc import servicer, streams
+from dragonfly_vortex.rpc.host import HOST_INTERVAL
 from dragonfly_vortex.rpc.limits import MAX_NUMBERS, MAX_REQUEST
-from dragonfly_vortex.rpc.methods import METHODS, path
+from dragonfly_vortex.rpc.methods import METHODS, SYNC_HOST, path
 from dragonfly_vortex.rpc.server import UploadService
 from dragonfly_vortex.transport.ratelimit import UploadLimiter
 from dragonfly_vortex.wire import PieceKind
@@ -448,6 +449,18 @@ class SyncTests(ServiceTestCase):
             request = dfdaemon_pb2.SyncPiecesRequest(task_id=TASK_ID, interested_piece_numbers=wanted)
             answer = rpcs.answer_at_once(method, metadata, request.SerializeToString())
             self.assertEqual((len(answer.messages), answer.linger > 0), (len(wanted), is_open))
+
+    async def test_host_at_once(self) -> None:
+        """A real child hears about the host at once; its handler goes on after the second of an interval."""
+        method, tonic = path(SYNC_HOST), (("user-agent", "tonic/0.14.6"),)
+        rpcs: Any = self.service._rpcs
+        question = dfdaemon_pb2.SyncHostRequest(host_id="child").SerializeToString()
+        answer = rpcs.answer_at_once(method, tonic, question)
+        self.assertEqual((answer.linger, answer.goes_on), (HOST_INTERVAL, True))
+        (message,) = answer.messages
+        self.assertEqual(common_pb2.Host.FromString(message).port, rpcs.host.message.port)
+        self.assertIsNone(rpcs.answer_at_once(method, (), question))
+        self.assertIsNone(rpcs.answer_at_once(method, tonic, b"no message"))
 
     async def test_no_door(self) -> None:
         """Without a Vortex door no port is announced."""
