@@ -13,8 +13,6 @@ from functools import partial
 from typing import Any, cast
 
 import grpc
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
@@ -26,15 +24,8 @@ from h2.events import (
     StreamReset,
 )
 from h2.exceptions import H2Error, ProtocolError
-from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame
-from twisted.internet.interfaces import (
-    IConsumer,
-    IDelayedCall,
-    IPushProducer,
-    IReactorTime,
-    ITCPTransport,
-)
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.protocols.policies import TimeoutMixin
 from twisted.python.failure import Failure
@@ -43,6 +34,7 @@ from zope.interface import implementer
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_frames import FrameAllowance
+from dragonfly_vortex.rpc.http2_openings import LONGEST, MAX_HEADERS, Openings
 from dragonfly_vortex.rpc.http2_stream import PATIENCE, MessageSender, ServerStream
 from dragonfly_vortex.rpc.server_call import Answer, Metadata, ServerCall, timeout_of
 from dragonfly_vortex.rpc.status import Status
@@ -62,12 +54,6 @@ _SILENT = 300.0
 _ANSWER = 20.0
 """Seconds in which it has to answer that. Both are the reference's (``dragonfly-client``, ``grpc/mod.rs``)."""
 
-_STREAMS = 256
-"""Calls on one connection. A client waits by itself where a connection has all of its calls."""
-
-_HEADERS = 16 * 1024
-"""Bytes of the headers of a call."""
-
 _BITE = 8 * 1024
 """Bytes of a connection that are looked at before the next look at what it sends."""
 
@@ -83,6 +69,7 @@ class Server(typing.Protocol):
     thread: EventLoopThread
     limited_log: LimitedLog
     connections: set[GRPCServerProtocol]
+    openings: Openings
     max_request: int
     answer_at_once: Callable[[str, Metadata, bytes], Answer | None]
 
@@ -128,24 +115,11 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._is_asked = False
         self._is_draining = False
         self._is_closing = False
-        self._frames = FrameAllowance(server.clock, _HEADERS)
-        # The headers of replies are ours: h2 need not look at each of them.
-        configuration = H2Configuration(
-            client_side=False,
-            header_encoding="utf-8",
-            validate_outbound_headers=False,
-            normalize_outbound_headers=False,
-        )
-        self._h2 = H2Connection(configuration)
-        self._h2.local_settings.update(
-            {
-                SettingCodes.MAX_CONCURRENT_STREAMS: _STREAMS,
-                SettingCodes.MAX_HEADER_LIST_SIZE: _HEADERS,
-                SettingCodes.ENABLE_PUSH: 0,
-            }
-        )
-        # The setting above holds from the child's acknowledgement on, which may never come.
-        self._h2.decoder.max_header_list_size = _HEADERS
+        self._frames = FrameAllowance(server.clock, MAX_HEADERS)
+        self._h2 = server.openings.new()
+        self._beginning: bytes | None = b""  # what has come, until the first request is there
+        self._opened = 0  # bytes of it that h2 had received before
+        self._seen = 0  # events of these
 
     # -- the connection
 
@@ -154,8 +128,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._server.connections.add(self)
         self.transport.setTcpNoDelay(True)
         self.transport.registerProducer(self, True)
-        self._h2.initiate_connection()
-        self._sender.flush()
+        self.transport.write(self._server.openings.greeting)
         self.setTimeout(_HANDSHAKE)
 
     @property
@@ -170,6 +143,8 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         if self._streams:
             self.setTimeout(_SILENT)
         try:
+            if self._beginning is not None:
+                data = self._recognize(self._beginning, data)
             for start in range(0, len(data), _BITE):
                 bite = data[start : start + _BITE]
                 self._frames.add(bite)
@@ -247,6 +222,29 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
 
     # -- what comes
 
+    def _recognize(self, before: bytes, data: bytes) -> bytes:
+        """
+        Go on with a connection of h2 that has received the same bytes as this one, where such a one is ready.
+
+        :param before: the first bytes, which have come before.
+        :returns: the rest of the data.
+        """
+        came = before + data
+        self._beginning = came[:LONGEST]
+        if len(before) > self._opened or (opening := self._server.openings.take(came, self._opened)) is None:
+            return data
+        if self._opened:
+            opening.h2.clear_outbound_data_buffer()  # the same was sent for fewer bytes
+        else:
+            self._server.openings.give_back(self._h2)
+        self._h2 = self._sender.h2 = opening.h2
+        self._opened = len(opening.beginning)
+        self._frames.add(came[len(before) : self._opened])
+        events, self._seen = opening.events[self._seen :], len(opening.events)
+        for event in events:
+            self._on(event)
+        return came[self._opened :]
+
     def _on(self, event: Event) -> None:
         if isinstance(event, RequestReceived):
             self._request(event.stream_id, cast("list[tuple[str, str]]", event.headers))
@@ -314,10 +312,13 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         if request[0]:
             self._end(stream, grpc.StatusCode.UNIMPLEMENTED, "expected a message without compression")
             return
+        beginning, self._beginning = self._beginning, None
         answer = self._server.answer_at_once(stream.method, stream.call.invocation_metadata(), request[5:])
         if answer is None:
             stream.call.begin(stream.handler, request[5:])
             return
+        if beginning is not None:
+            self._server.openings.learn(beginning)
         for message in answer.messages:
             stream.put(message)
         if answer.linger:

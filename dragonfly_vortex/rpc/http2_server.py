@@ -26,6 +26,7 @@ from dragonfly_vortex.deferreds import Ending
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_connection import GRPCServerProtocol
+from dragonfly_vortex.rpc.http2_openings import Openings
 from dragonfly_vortex.rpc.server_call import Answer, Metadata
 
 __all__ = ["GRPCServerFactory"]
@@ -74,6 +75,7 @@ class GRPCServerFactory(Factory):
         self.max_calls = max_calls
         self.max_request = max_request
         self.connections: set[GRPCServerProtocol] = set()
+        self.openings = Openings(clock)
         self._begun = 0  # counted in the reactor's thread
         self._ended_unanswered = 0  # so is this
         self._ended = 0  # counted in the event loop's
@@ -158,6 +160,7 @@ class GRPCServerFactory(Factory):
         :returns: fires when there is no connection any more.
         """
         self._is_draining = True
+        self.openings.stop()
         late = self.clock.callLater(timeout, self._abort_all)
         for connection in list(self.connections):
             connection.drain()

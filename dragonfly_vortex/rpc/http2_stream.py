@@ -125,7 +125,8 @@ class MessageSender:
         self, transport: ITCPTransport, h2: H2Connection, clock: IReactorTime, frames: FrameAllowance, forget: Forget
     ) -> None:
         self._transport = transport
-        self._h2 = h2
+        self.h2 = h2
+        """Its state of HTTP/2."""
         self._clock = clock
         self._frames = frames
         self._forget = forget
@@ -188,9 +189,9 @@ class MessageSender:
         """Send what one call has, as far as its child has room for it. Returns how many bytes."""
         if (stream.metadata is not None or stream.has_content) and not stream.has_headers:
             stream.has_headers = True
-            self._h2.send_headers(stream.number, [*_REPLY, *(stream.metadata or ())])
+            self.h2.send_headers(stream.number, [*_REPLY, *(stream.metadata or ())])
         length = 0
-        if stream.has_content and (room := min(_STEP, self._h2.local_flow_control_window(stream.number))) > 0:
+        if stream.has_content and (room := min(_STEP, self.h2.local_flow_control_window(stream.number))) > 0:
             length = self._send_data(stream, room)
         if length and stream.call is not None:
             stream.has_sent = True
@@ -215,11 +216,11 @@ class MessageSender:
         frames: list[bytes | memoryview] = []
         length = 0
         address = b"\0\0" + stream.number.to_bytes(4, "big")  # a frame of data, without flags
-        while length < room and (chunk := stream.take(min(room - length, self._h2.max_outbound_frame_size))):
+        while length < room and (chunk := stream.take(min(room - length, self.h2.max_outbound_frame_size))):
             frames += (len(chunk).to_bytes(3, "big") + address, chunk)
             length += len(chunk)
-        self._h2.outbound_flow_control_window -= length
-        self._h2.streams[stream.number].outbound_flow_control_window -= length
+        self.h2.outbound_flow_control_window -= length
+        self.h2.streams[stream.number].outbound_flow_control_window -= length
         self.flush()
         self._transport.write(b"".join(frames))
         return length
@@ -228,15 +229,15 @@ class MessageSender:
         """End a call. It is over then."""
         trailers = trailers_of(status)
         headers = trailers if stream.has_headers else [*_REPLY, *trailers]
-        self._h2.send_headers(stream.number, headers, end_stream=True)
+        self.h2.send_headers(stream.number, headers, end_stream=True)
         self._frames.add_answered()
         if not stream.is_request_whole:
-            self._h2.reset_stream(stream.number, ErrorCodes.NO_ERROR)
+            self.h2.reset_stream(stream.number, ErrorCodes.NO_ERROR)
         self._forget(stream, is_cancelled=False)
 
     def flush(self) -> None:
         """Write what h2 has to send. A child that reads nothing of it is cut off."""
-        data = self._h2.data_to_send()
+        data = self.h2.data_to_send()
         if not data:
             return
         if self._is_paused:

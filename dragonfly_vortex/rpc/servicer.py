@@ -158,10 +158,7 @@ class UploadRPCs:
         return grpc.method_handlers_generic_handler(SERVICE, methods), health.handlers()
 
     def answer_at_once(self, method: str, metadata: Metadata, data: bytes) -> Answer | None:
-        """
-        See :meth:`Announcements.answer` and :meth:`HostStatus.answer`. A call of a peer that takes part in the exchange
-        needs a handler.
-        """
+        """See :meth:`Announcements.answer`, :meth:`HostStatus.answer`. A peer of the exchange needs a handler."""
         if self._closing.is_set() or (self._askers is not None and takes_part(metadata)):
             return None
         if method == path(SYNC_HOST):
