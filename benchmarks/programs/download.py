@@ -9,7 +9,7 @@ import importlib
 import sys
 
 from benchmarks.together import READY
-from dragonfly_vortex.cli.main import main as dfvortex
+from dragonfly_vortex.cli import main as dfvortex
 
 _LOADED = (
     "twisted.internet.reactor",

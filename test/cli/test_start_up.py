@@ -21,6 +21,16 @@ print(*sorted(set(sys.modules) - before), file=sys.stderr)
 sys.exit(status)
 """
 
+_COLLECTIONS = """
+import gc, sys
+collected = set()
+gc.callbacks.append(lambda phase, info: collected.update(sys.modules))
+from dragonfly_vortex.cli import main
+try: main(["--version"])
+except SystemExit: pass
+print("loaded at a collection:", *(name for name in collected if name.startswith("dragonfly_vortex.cli.")))
+"""
+
 _NEVER = {
     *("difflib", "heapq", "random", "secrets", "select", "socket", "ssl", "tempfile", "twisted", "grpc", "tqdm"),
     *(
@@ -67,3 +77,9 @@ class BudgetTests(SynchronousTestCase):
             self.assertEqual(loaded & never, set(), command)
             self.assertLessEqual(len(own), ours, (command, sorted(own)))
             self.assertLessEqual(len(loaded - own), others, (command, sorted(loaded - own)))
+
+    def test_no_collection(self) -> None:
+        """Nothing of the command is loaded before the collector of garbage is off, which would find none."""
+        command = [sys.executable, "-c", _COLLECTIONS]
+        ran = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=True)
+        self.assertEqual(ran.stdout.splitlines()[-1], "loaded at a collection:")

@@ -19,7 +19,7 @@ from dragonfly_vortex.cli.terminal import one_line
 from dragonfly_vortex.errors import OutputError, OutputExists, VortexError
 from dragonfly_vortex.system_calls import reason_of
 
-__all__ = ["main"]
+__all__ = ["run"]
 
 _COMMANDS = {
     "import": "dragonfly_vortex.cli.storage_commands:import_task",
@@ -35,19 +35,12 @@ _COMMANDS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """
-    Run the command. To be called once, in a process's main thread.
-
-    :param arguments: what stands behind ``dfvortex``; None for the process's own.
-    :returns: the exit status. An error is one line on standard error.
-    :raises SystemExit: for ``--help`` and the like, for what cannot be understood, and for SIGTERM and SIGHUP.
-    """
+def run(arguments: Sequence[str] | None = None) -> int:
+    """See :func:`dragonfly_vortex.cli.main`, which has turned the collector of garbage off."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
     on_signals(_terminate, signal.SIGTERM, signal.SIGHUP)
-    gc.disable()  # what is loaded stays: a collector would look for garbage in it again and again, and find none
-    from dragonfly_vortex.cli.arguments import make_parser  # not earlier, so that the collector is off
+    from dragonfly_vortex.cli.arguments import make_parser  # it takes time, and a signal may come
 
     words = sys.argv[1:] if arguments is None else arguments
     namespace = make_parser(words[0] if words else None).parse_args(arguments)

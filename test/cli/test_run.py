@@ -62,7 +62,7 @@ class CommandTests(SynchronousTestCase):
         heavy = {"twisted", "twisted.internet.reactor", "grpc", "yaml", "sqlite3", "tqdm", "importlib.metadata"}
         for arguments in (("--help",), ("import", "--help"), ("download", "--help")):
             loaded = self.loaded(*arguments)
-            self.assertIn("dragonfly_vortex.cli.main", loaded)
+            self.assertIn("dragonfly_vortex.cli.run", loaded)
             self.assertEqual(loaded & heavy, set(), arguments)
 
     def test_version_is_light(self) -> None:
