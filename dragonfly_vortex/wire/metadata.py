@@ -8,6 +8,7 @@ All numbers are big-endian. ``created_at`` stays an integer, because its range i
 from __future__ import annotations
 
 import struct
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -64,9 +65,11 @@ class PieceMetadata(Struct, frozen=True, kw_only=True):
     extra: bytes = b""
 
 
+@lru_cache(maxsize=1024)
 def encode_metadata(metadata: PieceMetadata) -> bytes:
     """
-    The bytes of a piece's metadata, without their length.
+    The bytes of a piece's metadata, without their length. Those of the last pieces are kept: a parent sends a piece to
+    many children.
 
     :raises LocalProtocolError: a field is out of its range, or the whole is longer than the other side would take.
     """

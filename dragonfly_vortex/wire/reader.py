@@ -66,7 +66,7 @@ class ReceiveBuffer:
 
     def append(self, data: bytes) -> None:
         """Add what has been received."""
-        if not len(self):
+        if self._start == len(self._data):
             self._data = data
         elif isinstance(self._data, bytearray):
             del self._data[: self._start]
