@@ -7,17 +7,24 @@ CRC-32 comes from ``isal`` where that can be imported, and from ``zlib`` at a se
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from functools import cache
 from typing import Protocol
 
-try:
-    from isal.isal_zlib import crc32
-except ImportError:
-    from zlib import crc32
-
-__all__ = ["Hasher", "crc32", "digest_of_id", "new_hash", "parse_digest", "verify"]
+__all__ = ["Hasher", "crc32_of", "digest_of_id", "new_hash", "parse_digest", "verify"]
 
 _VALUE = {"crc32": r"[0-9]{1,10}", "sha256": r"[0-9a-f]{64}", "sha512": r"[0-9a-f]{128}"}
 """What a digest's value looks like, by algorithm."""
+
+
+@cache
+def crc32_of() -> Callable[[bytes | bytearray | memoryview, int], int]:
+    """The function that continues a CRC-32. It is loaded when it is first needed: not all commands do."""
+    try:
+        from isal.isal_zlib import crc32
+    except ImportError:
+        from zlib import crc32
+    return crc32
 
 
 class Hasher(Protocol):
@@ -34,10 +41,11 @@ class _Crc32:
     """CRC-32, written in decimal."""
 
     def __init__(self) -> None:
+        self._crc32 = crc32_of()
         self._value = 0
 
     def update(self, data: bytes | memoryview, /) -> None:
-        self._value = crc32(data, self._value)
+        self._value = self._crc32(data, self._value)
 
     def text(self) -> str:
         return f"crc32:{self._value}"

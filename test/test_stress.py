@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
+from zlib import crc32
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -24,7 +25,6 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface import implementer
 
-from dragonfly_vortex.digest import crc32
 from dragonfly_vortex.wire import (
     ContentFinished,
     ContentReceived,

@@ -18,7 +18,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from dragonfly_vortex.digest import crc32
+from dragonfly_vortex.digest import crc32_of
 from dragonfly_vortex.errors import PieceDamaged, RemoteProtocolError, StorageFailure
 from dragonfly_vortex.model import FileRange, OpenPiece
 from dragonfly_vortex.rpc.methods import PieceReply
@@ -71,7 +71,7 @@ def metadata_digest(metadata: PieceMetadata) -> str:
     big-endian, the digest as text.
     """
     facts = _FACTS.pack(metadata.number, metadata.offset, metadata.length)
-    return f"crc32:{crc32(facts + metadata.digest.encode())}"
+    return f"crc32:{crc32_of()(facts + metadata.digest.encode(), 0)}"
 
 
 def encode_piece(metadata: PieceMetadata, content: bytes) -> bytes:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from dragonfly_vortex.digest import crc32
+from dragonfly_vortex.digest import crc32_of
 from dragonfly_vortex.errors import StorageError
 from dragonfly_vortex.files import write_all
 from dragonfly_vortex.geometry import (
@@ -143,6 +143,7 @@ class _Reading:
         self.content: ContentHash = hashlib.sha256()
         """The SHA-256 of the bytes so far."""
         self._checksums = array("I")
+        self._crc32 = crc32_of()
         self._checksum = 0
         self._left = piece_length
         self._report()
@@ -153,7 +154,7 @@ class _Reading:
         at = 0
         while at < len(block):
             part = block[at : at + self._left]
-            self._checksum = crc32(part, self._checksum)
+            self._checksum = self._crc32(part, self._checksum)
             self._left -= len(part)
             at += len(part)
             if not self._left:

@@ -11,6 +11,7 @@ import threading
 import time
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 import grpc
 from dragonfly_api import common_pb2, dfdaemon_pb2, dfdaemon_pb2_grpc
@@ -20,7 +21,6 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from dragonfly_vortex.digest import crc32
 from dragonfly_vortex.errors import PieceDamaged, StorageError
 from dragonfly_vortex.host_stats import NetworkMeter
 from dragonfly_vortex.metrics.counters import Tally

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from zlib import crc32
 
 from twisted.internet.defer import CancelledError, gatherResults
 
-from dragonfly_vortex.digest import crc32
 from dragonfly_vortex.errors import ParentUnreachable, SinkFailed
 from dragonfly_vortex.interfaces import DownloadPieceRequest
 from dragonfly_vortex.model import DownloadPieceResponse, FilePlace

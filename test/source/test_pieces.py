@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 from twisted.internet.defer import CancelledError, gatherResults
 
-from dragonfly_vortex.digest import crc32
 from dragonfly_vortex.errors import (
     ParentRefused,
     ParentUnreachable,
