@@ -61,9 +61,9 @@ The reference's configuration loads as it is. Its keys mean the same, and {moved
 - **Not yet used**: {later}. What is below them is not used either.
 - **Never used**: {never}.
 
-One warning in the daemon's log names the keys that are not used, and unknown keys of the reference's sections and of
-the top level. An unknown key is an error in our own sections ({ours}), and where it is very near to a name that only we
-have, such as `piece_timout`, or at the top level to any name that is used here, such as `storge`.
+One warning in the log names these, and unknown keys of the reference's sections and of the top level. An unknown key
+is an error in our own sections ({ours}), and where it is very near to a name that only we have, such as `piece_timout`,
+or at the top level to any name that is used here, such as `storge`.
 
 A warning names what is used for a value that cannot hold here: {replaced}; for a size or duration below
 the least that is allowed the default; above the most, the most. In our own keys this is an error.
