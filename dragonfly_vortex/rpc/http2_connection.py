@@ -117,7 +117,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._is_closing = False
         self._frames = FrameAllowance(server.clock, MAX_HEADERS)
         self._h2 = server.openings.new()
-        self._beginning: bytes | None = b""  # what has come, until the first request is there
+        self._beginning: bytes | None = b""  # what arrived, until the first request is there
         self._opened = 0  # bytes of it that h2 had received before
         self._seen = 0  # events of these
 
@@ -226,7 +226,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         """
         Go on with a connection of h2 that has received the same bytes as this one, where such a one is ready.
 
-        :param before: the first bytes, which have come before.
+        :param before: the first bytes, which arrived before.
         :returns: the rest of the data.
         """
         came = before + data
