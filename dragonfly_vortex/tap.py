@@ -23,6 +23,7 @@ from dragonfly_vortex import __version__
 from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.cluster.dynconfig import read_dynconfig
 from dragonfly_vortex.config import DEFAULT_FILE, Config, LoadedConfig, for_daemon, load_config
+from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.daemon.logs import DaemonLog
 from dragonfly_vortex.daemon.rlimits import (
     allow_descriptors,
@@ -31,7 +32,7 @@ from dragonfly_vortex.daemon.rlimits import (
     require_descriptors,
     within_descriptors,
 )
-from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.daemon.service import VortexService
 from dragonfly_vortex.daemon.signals import ENDING_SIGNALS, ExitBySignal, ReloadBySignal, end_with_failure
 from dragonfly_vortex.daemon.systemd import Notifier, inherited_sockets
 from dragonfly_vortex.errors import StorageError, TooFewDescriptors, UsageError

@@ -235,6 +235,23 @@ def circle_breaches(root: Path) -> list[str]:
     return [f"{module} imports itself by way of others" for module in sorted(reached) if module in reached[module]]
 
 
+def home_breaches(root: Path) -> list[str]:
+    """Find names that are imported from a module which imports them, too; a package offers its modules' names."""
+    imported = [
+        (path, node.lineno, node.module, alias.name)
+        for path in sources(root, PACKAGE, "test")
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.ImportFrom) and node.module is not None and is_below(node.module, PACKAGE)
+        for alias in node.names
+    ]
+    elsewhere = {(module_name(root, path), name) for path, _, _, name in imported if path.name != "__init__.py"}
+    return [
+        said(root, path, line, f"{name} is not defined in {module}")
+        for path, line, module, name in imported
+        if (module, name) in elsewhere
+    ]
+
+
 def wire_breaches(root: Path) -> list[str]:
     """
     Find imports of wire/, or of the errors that it shares, beyond the standard library's calculating part and msgspec,

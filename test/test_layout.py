@@ -18,6 +18,7 @@ from test.layout import (
     LONGEST,
     circle_breaches,
     docstring_breaches,
+    home_breaches,
     loaded_by,
     long_modules,
     name_breaches,
@@ -183,6 +184,23 @@ class WallTests(SynchronousTestCase):
                 "dragonfly_vortex.vortex.server imports itself by way of others",
                 "dragonfly_vortex.vortex.server_protocol imports itself by way of others",
             ],
+        )
+
+    def test_homes(self) -> None:
+        """Each name is imported from the module that defines it, in tests too."""
+        self.assertEqual(home_breaches(ROOT), [])
+
+    def test_name_from_elsewhere(self) -> None:
+        """A name that is imported from a module which imports it is found; from a package it may be imported."""
+        self.assert_breach(
+            home_breaches,
+            {
+                "dragonfly_vortex/wire/__init__.py": "from dragonfly_vortex.wire.tags import Tag",
+                "dragonfly_vortex/wire/tags.py": "Tag = 1",
+                "dragonfly_vortex/a.py": "from dragonfly_vortex.wire import Tag",
+                "test/test_a.py": "from dragonfly_vortex.a import Tag",
+            },
+            "test/test_a.py:1: Tag is not defined in dragonfly_vortex.a",
         )
 
     def test_wire(self) -> None:

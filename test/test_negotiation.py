@@ -25,7 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import HostConfig, default_config
-from dragonfly_vortex.daemon.service import IPeerReactor
+from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.downloaders.factory import negotiate
 from dragonfly_vortex.errors import NotStored
 from dragonfly_vortex.events import DownloadEvent, PieceKept, Waiting, WaitReason

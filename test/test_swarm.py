@@ -28,7 +28,8 @@ from dragonfly_vortex.config import (
     UploadConfig,
     UploadServerConfig,
 )
-from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.daemon.door import IPeerReactor
+from dragonfly_vortex.daemon.service import VortexService
 from dragonfly_vortex.downloaders.factory import negotiate
 from dragonfly_vortex.events import DownloadedTask
 from dragonfly_vortex.peer_exchange import PeerExchange, askers_file

@@ -29,8 +29,9 @@ from dragonfly_vortex.config import (
     UploadServerConfig,
 )
 from dragonfly_vortex.config.peer import check_ports, worker_share
+from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.daemon.rlimits import peer_descriptors
-from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.daemon.service import VortexService
 from dragonfly_vortex.downloaders.factory import DownloaderFactory, negotiate
 from dragonfly_vortex.errors import ConfigError, ParentUnreachable, PortGivenTwice, WrongTransport
 from dragonfly_vortex.metrics.task_metrics import TransferMetrics

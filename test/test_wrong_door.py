@@ -22,7 +22,8 @@ from dragonfly_vortex.config import (
     UploadConfig,
     UploadServerConfig,
 )
-from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.daemon.door import IPeerReactor
+from dragonfly_vortex.daemon.service import VortexService
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.errors import PieceError
 from dragonfly_vortex.testing.pieces import TASK_ID

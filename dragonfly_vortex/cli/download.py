@@ -37,7 +37,7 @@ from dragonfly_vortex.threads import DaemonThreadPool, run_in_pool
 from dragonfly_vortex.transport_table import is_url
 
 if TYPE_CHECKING:
-    from dragonfly_vortex.daemon.service import IPeerReactor
+    from dragonfly_vortex.daemon.door import IPeerReactor
     from dragonfly_vortex.storage.exporter import Way
     from dragonfly_vortex.storage.reactor.store import PieceStore
 

@@ -23,7 +23,7 @@ from dragonfly_vortex.task.download import TaskDownload
 from dragonfly_vortex.task.parents_file import ParentsFile
 
 if TYPE_CHECKING:
-    from dragonfly_vortex.daemon.service import IPeerReactor
+    from dragonfly_vortex.daemon.door import IPeerReactor
     from dragonfly_vortex.discovery import PeerBrowser
 
 __all__ = ["Parents"]

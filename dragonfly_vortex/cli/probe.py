@@ -42,7 +42,7 @@ from dragonfly_vortex.wire import (
 from dragonfly_vortex.wire.messages import printable
 
 if TYPE_CHECKING:
-    from dragonfly_vortex.daemon.service import IPeerReactor
+    from dragonfly_vortex.daemon.door import IPeerReactor
 
 __all__ = ["probe"]
 

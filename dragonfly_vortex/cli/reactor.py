@@ -36,7 +36,7 @@ from dragonfly_vortex.clock import use_monotonic_clock
 from dragonfly_vortex.errors import TimedOut
 
 if TYPE_CHECKING:
-    from dragonfly_vortex.daemon.service import IPeerReactor
+    from dragonfly_vortex.daemon.door import IPeerReactor
 
 __all__ = ["UnawaitedResolver", "load_reactor", "run_reactor"]
 

@@ -14,7 +14,8 @@ from twisted.internet.interfaces import IReactorTime, IStreamServerEndpoint
 
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import Config, default_config
-from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.daemon.door import IPeerReactor
+from dragonfly_vortex.daemon.service import VortexService
 from dragonfly_vortex.daemon.task_handle import Download
 from dragonfly_vortex.errors import PoolClosed, UsageError
 from dragonfly_vortex.identity import default_revision, task_id_of

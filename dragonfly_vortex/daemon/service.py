@@ -43,7 +43,7 @@ from dragonfly_vortex.transport.readahead import ReadAhead
 from dragonfly_vortex.transport_table import GRPC, TCP, load_code, transports_named
 from dragonfly_vortex.vortex.server import SharedSocket
 
-__all__ = ["IPeerReactor", "VortexService"]
+__all__ = ["VortexService"]
 
 _DISK_TIMEOUT = 1.0
 """Seconds that the end of a peer waits at least for reads of the disk that are under way."""

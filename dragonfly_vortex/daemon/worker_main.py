@@ -17,8 +17,9 @@ from twisted.logger import FileLogObserver, Logger, globalLogBeginner
 from twisted.python.failure import Failure
 
 from dragonfly_vortex.clock import use_monotonic_clock
+from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.daemon.rlimits import WORKER_DESCRIPTORS, require_descriptors, within_descriptors
-from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.daemon.service import VortexService
 from dragonfly_vortex.daemon.signals import ENDING_SIGNALS, ExitBySignal
 from dragonfly_vortex.daemon.worker_pipes import COUNTS, LISTENING, TALLIES, Order, event_line
 from dragonfly_vortex.errors import StorageError, TooFewDescriptors, UsageError

@@ -28,8 +28,8 @@ from dragonfly_vortex.task.disk import Allocation, Reservation
 from dragonfly_vortex.task.file_hash import TaskHash
 from dragonfly_vortex.task.reporter import Reporter
 from dragonfly_vortex.task.requests import Answer, Requests
-from dragonfly_vortex.task.scheduler import Plan, Request
-from dragonfly_vortex.task.timing import RunningTime
+from dragonfly_vortex.task.scheduler import Plan
+from dragonfly_vortex.task.timing import Request, RunningTime
 from dragonfly_vortex.wire import PieceKind, PieceMetadata
 
 __all__ = ["Fetcher"]

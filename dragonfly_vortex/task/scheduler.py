@@ -43,7 +43,7 @@ from dragonfly_vortex.task.timing import Request, Timing
 from dragonfly_vortex.task.waits import Waits
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["Plan", "Request", "Standing", "VerifiedPiece"]
+__all__ = ["Plan"]
 
 END_DISPUTED_AT = 4 * 1024 * 1024 * 1024
 """

@@ -14,7 +14,7 @@ from itertools import count
 from random import Random
 
 from dragonfly_vortex.errors import TaskError
-from dragonfly_vortex.task.scheduler import Request
+from dragonfly_vortex.task.timing import Request
 from dragonfly_vortex.transport.serving_order import ServingOrder, Turn
 
 __all__ = ["Event", "Lie", "Outcome", "Simulation", "Swarm"]

@@ -29,7 +29,8 @@ from dragonfly_vortex.errors import (
 )
 from dragonfly_vortex.model import piece_id
 from dragonfly_vortex.task.layout import VerifiedPiece
-from dragonfly_vortex.task.scheduler import Plan, Request
+from dragonfly_vortex.task.scheduler import Plan
+from dragonfly_vortex.task.timing import Request
 from dragonfly_vortex.task.trials import Trials
 from dragonfly_vortex.testing.pieces import TASK_ID
 from dragonfly_vortex.testing.simulation import Event, Lie, Outcome, Simulation, Swarm, Transfer, Upload

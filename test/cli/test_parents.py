@@ -23,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.cli.parents import FIND_TIMEOUT, Parents
 from dragonfly_vortex.config import DiscoveryConfig, default_config
-from dragonfly_vortex.daemon.service import IPeerReactor
+from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.downloaders.factory import negotiate
 from dragonfly_vortex.errors import NoPeerFound
 from dragonfly_vortex.peer_exchange import PEERS_KEY, PORT_KEY, askers_file

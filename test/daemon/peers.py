@@ -24,7 +24,7 @@ from dragonfly_vortex.config import (
     UploadConfig,
     UploadServerConfig,
 )
-from dragonfly_vortex.daemon.service import IPeerReactor
+from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.storage.importer import import_file
 from dragonfly_vortex.wire import PieceKind
 

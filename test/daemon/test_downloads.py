@@ -24,8 +24,9 @@ from dragonfly_vortex.config import (
     StorageServerConfig,
     StorageTCPConfig,
 )
+from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.daemon.downloads import Downloads
-from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.daemon.service import VortexService
 from dragonfly_vortex.errors import NoParentKnown, PoolClosed, StorageFailure, TaskDigestMismatch, TaskError
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.task_metrics import PREFIX

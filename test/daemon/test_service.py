@@ -44,7 +44,8 @@ from dragonfly_vortex.config import (
 )
 from dragonfly_vortex.config.model import SchedulerConfig
 from dragonfly_vortex.daemon import grpc_door
-from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.daemon.door import IPeerReactor
+from dragonfly_vortex.daemon.service import VortexService
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.errors import CertificateUnusable, DigestMismatch, StorageFailure
 from dragonfly_vortex.model import StoredPiece

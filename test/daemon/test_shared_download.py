@@ -12,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import Config
 from dragonfly_vortex.daemon import shared_download
-from dragonfly_vortex.daemon.service import IPeerReactor
+from dragonfly_vortex.daemon.door import IPeerReactor
 from dragonfly_vortex.daemon.shared_download import ArrivedPieces, SharedDownload, SharedParents, Wishes
 from dragonfly_vortex.model import ArrivedPiece, ByteRange, StoredTask, TaskRequest
 from dragonfly_vortex.testing.pieces import sample_piece

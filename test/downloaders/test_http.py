@@ -29,7 +29,8 @@ from dragonfly_vortex.config import (
     StorageTCPConfig,
 )
 from dragonfly_vortex.config.content import UploadConfig, UploadServerConfig
-from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.daemon.door import IPeerReactor
+from dragonfly_vortex.daemon.service import VortexService
 from dragonfly_vortex.download_target import IDownloadTarget
 from dragonfly_vortex.downloaders.factory import Negotiation, negotiate
 from dragonfly_vortex.downloaders.http import SourceAnnouncer

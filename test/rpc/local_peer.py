@@ -30,7 +30,8 @@ from dragonfly_vortex.config import (
     UploadConfig,
     UploadServerConfig,
 )
-from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.daemon.door import IPeerReactor
+from dragonfly_vortex.daemon.service import VortexService
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.rpc.methods import LOCAL_SERVICE, task_methods
 from dragonfly_vortex.storage.importer import import_file

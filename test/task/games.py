@@ -26,7 +26,8 @@ from dragonfly_vortex.errors import (
 )
 from dragonfly_vortex.task.layout import VerifiedPiece
 from dragonfly_vortex.task.parent_state import STORAGE
-from dragonfly_vortex.task.scheduler import Plan, Request
+from dragonfly_vortex.task.scheduler import Plan
+from dragonfly_vortex.task.timing import Request
 from dragonfly_vortex.task.trials import Trials
 from dragonfly_vortex.wire import PieceMetadata
 from test.task.planning import TASK_ID, why

@@ -12,8 +12,8 @@ from dragonfly_vortex.model import BackToSource
 from dragonfly_vortex.task.layout import Wanted
 from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.task.pieces import Pieces
-from dragonfly_vortex.task.scheduler import Plan, Request
-from dragonfly_vortex.task.timing import Timing
+from dragonfly_vortex.task.scheduler import Plan
+from dragonfly_vortex.task.timing import Request, Timing
 from dragonfly_vortex.wire import PieceMetadata
 
 __all__ = ["DIGEST", "GOT", "TASK_ID", "PlanTestCase", "piece", "pieces_of", "why"]

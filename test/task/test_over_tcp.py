@@ -23,7 +23,8 @@ from dragonfly_vortex.config import (
     StorageServerConfig,
     StorageTCPConfig,
 )
-from dragonfly_vortex.daemon.service import IPeerReactor, VortexService
+from dragonfly_vortex.daemon.door import IPeerReactor
+from dragonfly_vortex.daemon.service import VortexService
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
 from dragonfly_vortex.errors import NoParentLeft, PieceTimeout, TaskDigestMismatch, TaskNotFound
 from dragonfly_vortex.events import DownloadedTask

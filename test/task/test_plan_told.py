@@ -19,8 +19,9 @@ from dragonfly_vortex.errors import (
     TaskError,
     TaskNotFound,
 )
-from dragonfly_vortex.task.parent_state import STORAGE
-from dragonfly_vortex.task.scheduler import Plan, Request, Standing
+from dragonfly_vortex.task.parent_state import STORAGE, Standing
+from dragonfly_vortex.task.scheduler import Plan
+from dragonfly_vortex.task.timing import Request
 from dragonfly_vortex.wire import PieceMetadata
 from test.task.planning import DIGEST, GOT, TASK_ID, PlanTestCase, piece, why
 from test.wire.profiles import PROFILE

@@ -17,7 +17,7 @@ from dragonfly_vortex.errors import (
     PieceTimeout,
     TaskDigestMismatch,
 )
-from dragonfly_vortex.task.scheduler import Standing
+from dragonfly_vortex.task.parent_state import Standing
 from test.task.planning import DIGEST, GOT, PlanTestCase, piece
 
 

@@ -21,8 +21,10 @@ from dragonfly_vortex.errors import (
     TaskError,
     TaskNotFound,
 )
-from dragonfly_vortex.task.scheduler import Plan, Request, Standing, VerifiedPiece
-from dragonfly_vortex.task.timing import SILENCE
+from dragonfly_vortex.task.layout import VerifiedPiece
+from dragonfly_vortex.task.parent_state import Standing
+from dragonfly_vortex.task.scheduler import Plan
+from dragonfly_vortex.task.timing import SILENCE, Request
 from dragonfly_vortex.wire import PieceMetadata
 from test.task.planning import DIGEST, TASK_ID, PlanTestCase, piece, why
 from test.wire.profiles import PROFILE

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from random import Random
 
-from dragonfly_vortex.task.scheduler import Plan, Request
+from dragonfly_vortex.task.scheduler import Plan
 from dragonfly_vortex.task.swarm import WINDOW, window
+from dragonfly_vortex.task.timing import Request
 from test.task.planning import TASK_ID, PlanTestCase, piece
 
 

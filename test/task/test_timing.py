@@ -7,8 +7,8 @@ from itertools import pairwise
 from twisted.trial.unittest import SynchronousTestCase
 
 from dragonfly_vortex.errors import NoParentLeft, ParentFailed, ParentUnreachable, PieceLate, PieceTimeout
-from dragonfly_vortex.task.scheduler import Request, Standing
-from dragonfly_vortex.task.timing import SILENCE, RunningTime, backoff
+from dragonfly_vortex.task.parent_state import Standing
+from dragonfly_vortex.task.timing import SILENCE, Request, RunningTime, backoff
 from test.task.planning import PlanTestCase, piece
 
 

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 from dragonfly_vortex.errors import CertificateRejected, NoParentLeft, ParentUnreachable, PieceNotFound, TaskNotFound
 from dragonfly_vortex.events import WaitReason
-from dragonfly_vortex.task.scheduler import Request, Standing
+from dragonfly_vortex.task.parent_state import Standing
+from dragonfly_vortex.task.timing import Request
 from test.task.planning import DIGEST, GOT, PlanTestCase
 
 

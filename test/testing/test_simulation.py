@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.task.scheduler import Request
+from dragonfly_vortex.task.timing import Request
 from dragonfly_vortex.testing.simulation import Outcome, Simulation, Swarm, Transfer, Upload
 
 
