@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import re
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from dragonfly_vortex.cli.exit_status import ExitStatus
+from dragonfly_vortex.cli.terminal import drop_output, flush_output
 from dragonfly_vortex.cli.values import STDOUT
+from dragonfly_vortex.errors import OutputError
 from dragonfly_vortex.model import BackToSource
 from dragonfly_vortex.transport_table import is_url
 from dragonfly_vortex.wire import PieceKind
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 __all__ = ["RULES", "CheckedParser", "Rule"]
 
@@ -111,7 +118,10 @@ RULES = {
 
 
 class CheckedParser(ArgumentParser):
-    """A parser, which for a sub-command that :data:`RULES` names refuses what has no effect."""
+    """
+    A parser, which for a sub-command that :data:`RULES` names refuses what has no effect. Where its help cannot be
+    written, it says so, which argparse does not.
+    """
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """See ``ArgumentParser``."""
@@ -128,3 +138,15 @@ class CheckedParser(ArgumentParser):
                 if useless and rule.holds(typed):
                     self.error(f"{useless[0]} has no effect {rule.reason}")
         return found, rest
+
+    def _print_message(self, message: str, file: SupportsWrite[str] | None = None) -> None:
+        if file is None or file is not sys.stdout:
+            super()._print_message(message, file)
+            return
+        try:
+            flush_output(message)
+        except BrokenPipeError:
+            drop_output()
+        except OutputError as error:
+            drop_output()
+            self.exit(ExitStatus.FAILED, f"{self.prog}: {error}\n")

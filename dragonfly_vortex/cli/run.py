@@ -15,8 +15,8 @@ from types import FrameType
 from typing import NoReturn
 
 from dragonfly_vortex.cli.exit_status import STATUS_OF_SIGNAL, ExitStatus, on_signals, status_of
-from dragonfly_vortex.cli.terminal import one_line
-from dragonfly_vortex.errors import OutputError, OutputExists, VortexError
+from dragonfly_vortex.cli.terminal import drop_output, flush_output, one_line
+from dragonfly_vortex.errors import OutputExists, VortexError
 from dragonfly_vortex.system_calls import reason_of
 
 __all__ = ["run"]
@@ -38,7 +38,8 @@ _COMMANDS = {
 def run(arguments: Sequence[str] | None = None) -> int:
     """See :func:`dragonfly_vortex.cli.main`, which has turned the collector of garbage off."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file need not be text
+        # The name of a file need not be text. What cannot be written is noticed at the end, also with python -u.
+        sys.stdout.reconfigure(errors="backslashreplace", write_through=False)
     on_signals(_terminate, signal.SIGTERM, signal.SIGHUP)
     from dragonfly_vortex.cli.arguments import make_parser  # it takes time, and a signal may come
 
@@ -49,16 +50,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         gc.freeze()  # now, and at exit, the collector passes over what is loaded
         gc.enable()
         status = command(namespace)
-        _flush_output()
+        flush_output()
         return status
     except BrokenPipeError:
-        _drop_output()  # the reader, such as `head`, has ended: there is nothing left to write
+        drop_output()  # the reader, such as `head`, has ended: there is nothing left to write
         return ExitStatus.DONE
     except KeyboardInterrupt:
         return ExitStatus.INTERRUPTED
     except (VortexError, OSError) as error:
         is_told = _tell_as_json(namespace, error)
-        _drop_output()  # it may be the output that could not be written
+        drop_output()  # it may be the output that could not be written
         if isinstance(error.__cause__, BrokenPipeError):  # of --output -
             return ExitStatus.DONE
         is_file = isinstance(error, OutputExists) and not os.path.isdir(namespace.output)
@@ -105,21 +106,3 @@ def _command(namespace: Namespace) -> Callable[[Namespace], int]:
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     """End as by an error, so that no temporary is left; ``download`` does so by itself."""
     sys.exit(STATUS_OF_SIGNAL[signal.Signals(number)])
-
-
-def _flush_output() -> None:
-    """
-    Write what has been printed.
-
-    :raises OutputError: it cannot be written.
-    """
-    try:
-        print(end="", flush=True)
-    except OSError as error:
-        raise OutputError(f"standard output: {reason_of(error)}") from error
-
-
-def _drop_output() -> None:
-    """Forget what has been printed and not been written: Python would try once more at exit, and complain."""
-    if sys.stdout is not None:  # as it is where it was closed from the beginning
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

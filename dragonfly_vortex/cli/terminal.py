@@ -12,10 +12,33 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
+from dragonfly_vortex.errors import OutputError
+from dragonfly_vortex.system_calls import reason_of
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-__all__ = ["ProgressBar", "counted", "one_line", "verified_against"]
+__all__ = ["ProgressBar", "counted", "drop_output", "flush_output", "one_line", "verified_against"]
+
+
+def flush_output(text: str = "") -> None:
+    """
+    Write what has been printed, and a text behind it.
+
+    :raises OutputError: it cannot be written; not for a reader that has ended, which is a :class:`BrokenPipeError`.
+    """
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"standard output: {reason_of(error)}") from error
+
+
+def drop_output() -> None:
+    """Forget what has been printed and not been written: Python would try once more at exit, and complain."""
+    if sys.stdout is not None:  # as it is where it was closed from the beginning
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def counted(number: int, noun: str) -> str:

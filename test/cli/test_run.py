@@ -141,8 +141,11 @@ class CommandTests(SynchronousTestCase):
     def test_output_cannot_be_written(self) -> None:
         """Output that cannot be written is an error of one line."""
         import_file(self.file, directory=self.directory)
-        ran = self.shell("$dfvortex list > /dev/full")
-        self.assertEqual((ran.returncode, ran.stderr), (1, "dfvortex: standard output: No space left on device\n"))
+        for buffering in ("", "1"):
+            for command in ("list", "--version", "--help", "download --help"):
+                ran = self.shell(f"PYTHONUNBUFFERED={buffering} $dfvortex {command} > /dev/full")
+                self.assertEqual(ran.returncode, 1, command)
+                self.assertRegex(ran.stderr, r"\Adfvortex(?: download)?: standard output: No space left on device\n\Z")
 
     def test_closed_streams(self) -> None:
         """Without standard output, or without standard error, it does its work, and says what it can."""
