@@ -70,7 +70,7 @@ def add_timeout(parser: ArgumentParser) -> None:
         "--timeout",
         metavar="DURATION",
         type=values.duration,
-        help="how long the command may take: 90s, 2h, or a plain number of seconds; default: as long as it goes on",
+        help="how long the command may take: 90s, 2h, or a plain number of seconds; default: no limit",
     )
 
 

@@ -136,7 +136,7 @@ class Conversation:
         :raises RemoteProtocolError: it is none that belongs here. The call is to be ended.
         """
         if self.state in (State.ENDING, State.ENDED):
-            return None  # it crossed with the last words
+            return None  # it crossed with the final message
         try:
             response: Any = self._methods.response.FromString(data)
         except DecodeError as error:
@@ -280,7 +280,7 @@ class Conversation:
         return None
 
     def _end(self, name: str, description: str = "") -> None:
-        """Say the last words."""
+        """Send the final message."""
         self._say(name, description)
         self.state = State.ENDING
         self._offer = b""

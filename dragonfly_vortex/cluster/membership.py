@@ -261,7 +261,7 @@ class Membership:
                 return
             self._schedulers.set_known(in_order((*self._config.scheduler.addrs, *addresses)))
         except (ConfigError, OSError) as error:
-            self.log.error("the schedulers' addresses cannot be had: {error}", error=error)
+            self.log.error("the schedulers' addresses cannot be found: {error}", error=error)
         await self._schedulers.check()
         for address in self._schedulers.serving:
             if not await self._announcer.verify(address):

@@ -319,7 +319,7 @@ class Announcer:
         except TwistedTimeoutError:
             raise CallFailed(Status(grpc.StatusCode.DEADLINE_EXCEEDED, "it does not answer")) from None
         if not conversation.ended():
-            raise CallFailed(Status(grpc.StatusCode.INTERNAL, "it has ended the call before the last words"))
+            raise CallFailed(Status(grpc.StatusCode.INTERNAL, "it ended the call before the final message"))
 
     async def _upload(self, methods: AnnounceMethods, request: TaskAnnouncement, address: str, peer_id: str) -> bool:
         """

@@ -317,7 +317,7 @@ class Registration:
             self._call.ended.cancel()
 
     def _end_soon(self) -> None:
-        """The last words have been said: the scheduler is to end the call, and has not heard them otherwise."""
+        """The final message has been sent: the scheduler has it when it ends the call."""
         self._send()
         self._is_over = True
         self._expect_answer()

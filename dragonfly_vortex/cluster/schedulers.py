@@ -198,7 +198,7 @@ class Schedulers:
         if self._channels.get(address) is not channel:
             return  # it has been removed meanwhile
         if not reason and address not in self.serving and not await self._welcome(address):
-            reason = "it does not take this host"
+            reason = "it refuses this host"
         if self._channels.get(address) is not channel:
             return
         if reason:

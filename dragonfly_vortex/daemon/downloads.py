@@ -174,7 +174,7 @@ class Downloads:
         self.sources.stop()
         self._forget_parents()
         for failure in await failures_of(list(self._ending)):
-            self._log.failure("a download did not end in order", failure)
+            self._log.failure("a download did not end as it should", failure)
         self.in_thread.close()
         self._transfer_log.close()
 

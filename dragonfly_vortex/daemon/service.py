@@ -342,7 +342,7 @@ class VortexService(Service):
             failures += await failures_of([store.stop(max(0.0, until - clock.seconds()))])
         failures += await failures_of([server.stop(0.0) for server in (metrics, health) if server is not None])
         for failure in failures[1:]:
-            self.log.failure("the peer could not be stopped in order", failure)
+            self.log.failure("the peer could not be stopped as it should", failure)
         if failures:
             failures[0].raiseException()
 

@@ -128,4 +128,4 @@ class Notifier(Service):
                 notifying.setblocking(False)
                 notifying.sendto(state.encode(), address)
         except OSError as error:
-            self.log.warn("systemd does not hear {state}: {reason}", state=state, reason=error.strerror)
+            self.log.warn("the state {state} cannot be sent to systemd: {reason}", state=state, reason=error.strerror)

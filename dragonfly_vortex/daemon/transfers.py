@@ -240,7 +240,7 @@ class Transfer:
         if isinstance(error, StorageError):  # its text may name paths, and the log has it
             self._error = "the storage failed; the log of the peer says why"
         elif isinstance(error, CancelledError):
-            self._error = "it was given up by all who wanted it"
+            self._error = "all its callers have cancelled it"
         elif error is not None:
             self._error = printable(str(error) or type(error).__name__)
 

@@ -342,7 +342,7 @@ class _Events(_Guarded):
         """Answer a request, without end."""
         if not self._page.has_room(share_of(_client_ip(request))):
             request.setHeader(b"retry-after", b"10")
-            return _text(request, 503, "There are as many status pages as there may be, or as your address may have.")
+            return _text(request, 503, "The limit of open status pages, or of those of one address, is reached.")
         self._page.add(request)
         return NOT_DONE_YET
 

@@ -170,7 +170,7 @@ class Announcements:
         self.keep(kind, task_id, {each.number: self._message_of(kind, each) for each in sound}, mark)
 
     def _failed(self, failure: Failure) -> None:
-        self._log.failure("what is said about tasks cannot be prepared", failure)
+        self._log.failure("announcements of tasks cannot be prepared", failure)
 
     def _forget_all(self) -> None:
         self._tasks.clear()

@@ -220,7 +220,7 @@ class GRPCService(Service):
         try:
             await running.thread.run(lambda: running.stop(timeout))
         except Exception:  # of grpcio, or a defect of ours: the thread is ended anyway
-            self.log.failure("the {name} service did not stop in order", name=self._thread_name)
+            self.log.failure("the {name} service did not stop as it should", name=self._thread_name)
         await running.thread.stop()
 
     def _does_not_listen(self, failure: Failure) -> Failure:

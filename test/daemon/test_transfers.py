@@ -156,7 +156,7 @@ class TransferTests(SynchronousTestCase):
         for error, text in (
             (NoParentKnown(REQUEST.task_id, "none"), "none"),
             (StorageFailure("cannot write /var/lib/secret"), "the log of the peer says why"),
-            (CancelledError(), "given up"),
+            (CancelledError(), "cancelled"),
             (ValueError(), "ValueError"),
         ):
             self.transfers = Transfers()
