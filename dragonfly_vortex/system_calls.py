@@ -26,7 +26,7 @@ ENOSYS a kernel (and newer filters), EOPNOTSUPP and ENOTTY a file system.
 
 def is_refused(error: OSError, *others: int) -> bool:
     """
-    Tell whether an error means that a call is refused here, and not that it failed.
+    Return whether an error means that a call is refused here, and not that it failed.
 
     :param others: further error numbers that mean so for this call, like EINVAL for sendfile(2).
     """

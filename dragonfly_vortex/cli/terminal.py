@@ -90,7 +90,7 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
 
     def show(self, done: int, total: int | None, pieces: int) -> None:
         """
-        Tell how far the work is.
+        Report how far the work is.
 
         :param done: bytes.
         :param total: bytes of the whole, None while that is not known.

@@ -238,7 +238,7 @@ class Membership:
     # -- the schedulers
 
     def _over(self, registration: Registration) -> None:
-        """A download has nothing more to tell."""
+        """A download has nothing more to report."""
         if registration in self._registrations:
             self._registrations.discard(registration)
             self._announcer.release(registration.request)
@@ -299,7 +299,7 @@ class Membership:
     # -- this host
 
     async def _welcome(self, address: str) -> bool:
-        """A scheduler begins to serve: tell it of this host, and of its tasks."""
+        """A scheduler begins to serve: announce this host and its tasks to it."""
         if ipaddress.ip_address(self._config.host.ip).is_loopback and not _is_loopback(address):
             self.log.warn(
                 "scheduler {address} gets {ip} as this peer's address, unreachable for other machines: set host.ip",

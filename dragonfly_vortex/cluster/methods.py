@@ -190,7 +190,7 @@ def _message(name: str) -> type[Message]:
 
 
 def _upload_started(name: str, request: TaskAnnouncement, ids: Mapping[str, str], replicas: int, ttl: float) -> Message:
-    """The message by which a peer begins to tell of a task that it alone has."""
+    """The message by which a peer begins to announce a task that it alone has."""
     started: Any = _message(name)(**ids)
     started.persistent_replica_count = max(1, replicas)
     started.content_length = request.content_length or 0

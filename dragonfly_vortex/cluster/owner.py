@@ -294,7 +294,7 @@ class Announcer:
 
     async def _tell(self, request: TaskAnnouncement, address: str, peer_id: str) -> None:
         """
-        Tell a scheduler that this host has a task.
+        Announce to a scheduler that this host has a task.
 
         :raises CallFailed: it did not take that.
         """
@@ -323,7 +323,7 @@ class Announcer:
 
     async def _upload(self, methods: AnnounceMethods, request: TaskAnnouncement, address: str, peer_id: str) -> bool:
         """
-        Tell a scheduler of a task of a persistent kind that no other peer has.
+        Announce to a scheduler a task of a persistent kind that no other peer has.
 
         :returns: False where other peers have it: this one joins them by a conversation.
         :raises CallFailed: it did not take that.

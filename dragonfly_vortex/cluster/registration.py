@@ -254,7 +254,7 @@ class Registration:
         return True
 
     def _wait_for_an_owner(self, address: str) -> None:
-        """No peer has told the scheduler how long the task is, nor can this one."""
+        """No peer has announced the length of the task to the scheduler, nor can this one."""
         if self._is_over:
             return
         self._timer = self._host.clock.callLater(self._pause, self._next)
@@ -373,7 +373,7 @@ class Registration:
             await self._register()
 
     def _settle_later(self) -> None:
-        """The scheduler has not heard that this host has all: announce the task as that of an owner."""
+        """The scheduler does not know that this host has all: announce the task as that of an owner."""
         if self._request.range is None:
             self._host.announce_owner(self._request)
 

@@ -55,7 +55,7 @@ def snake_case(name: str) -> str:
 
 def spellings(names: Iterable[str]) -> dict[str, str]:
     """
-    Tell which key is meant by what a file says.
+    Return which key is meant by what a file says.
 
     :param names: the keys, each in either spelling.
     :returns: both spellings of every key, each leading to the key as it was given.

@@ -76,7 +76,7 @@ Node: TypeAlias = "Scalar | Items | Section"
 
 def shown(value: Node | str) -> str:
     """
-    Show a value in a message: on one line, in ASCII, not longer than a message can bear.
+    Show a value in a message: on one line, in ASCII, cut to the length that a message may have.
 
     :param value: a node, or a text.
     :returns: such as ``'5 apples'``, or what kind of thing it is where it is no scalar.

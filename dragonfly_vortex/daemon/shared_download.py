@@ -203,7 +203,7 @@ class SharedDownload:
         return waiting
 
     def _leave(self, caller: Deferred[StoredTask]) -> None:
-        """Tell a caller nothing more."""
+        """Report nothing more to a caller."""
         wishes, listener = self._waiting.pop(caller)
         wishes.changed = lambda: None
         listener.stop()
@@ -211,7 +211,7 @@ class SharedDownload:
 
     def follow_wanted(self, want: Callable[[Sequence[ByteRange], bool], None]) -> None:
         """
-        Tell what the callers want, now and whenever that changes.
+        Report what the callers want, now and at each change.
 
         :param want: called with the ranges, and with whether a caller wants all of the content.
         """
@@ -231,7 +231,7 @@ class SharedDownload:
             self._work.cancel()
 
     def _ended(self, outcome: StoredTask | Failure) -> None:
-        """Fire the Deferreds of all callers; where it has succeeded, after they have heard of all pieces."""
+        """Fire the Deferreds of all callers; where it has succeeded, after all pieces were reported to them."""
         self._over()
         self._outcome = outcome
 

@@ -274,7 +274,7 @@ class _Events(AsyncIterator[DownloadEvent]):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Wake the code that waits for an event."""
+        """Resume the code that waits for an event."""
         added, self._added = self._added, None
         if added is not None:
             self._wake(added)

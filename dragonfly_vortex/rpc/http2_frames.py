@@ -104,7 +104,7 @@ class FrameAllowance:
 
     def are_too_many(self, length: int) -> bool:
         """
-        Tell whether the child has sent more frames than its calls need.
+        Return whether the child has sent more frames than its calls need.
 
         :param length: bytes that have arrived.
         """

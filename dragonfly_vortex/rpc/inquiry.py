@@ -158,7 +158,7 @@ class Inquiry:
         Deferred.fromCoroutine(self._ask(self._channel)).addErrback(self._fail)
 
     def stop(self) -> None:
-        """Tell nothing more, and leave no call and no channel."""
+        """Report nothing more, and leave no call and no channel."""
         if self._is_over:
             return
         self._is_over = True

@@ -110,7 +110,7 @@ class DownloadStream:
         self._thread.post(lambda: self._arrived.put_nowait(piece))
 
     async def _tell_pieces(self, download: asyncio.Future[StoredTask]) -> StoredTask:
-        """Tell of the pieces until all that are wanted are there. Returns the task."""
+        """Report the pieces until all that are wanted are there. Returns the task."""
         download.add_done_callback(lambda _: self._arrived.put_nowait(None))
         while not self._has_range:
             piece = await self._arrived.get()

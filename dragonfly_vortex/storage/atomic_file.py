@@ -169,7 +169,7 @@ def lock(descriptor: int, *, shared: bool = False) -> bool:
 
 
 def is_named(descriptor: int, path: Path) -> bool:
-    """Tell whether an open file has that name."""
+    """Return whether an open file has that name."""
     try:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:

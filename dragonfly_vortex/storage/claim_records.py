@@ -1,5 +1,5 @@
 """
-The files of claims: where they are, what their records say, and what they tell of the downloads of other processes. The
+The files of claims: where they are, what their records say, and what they show of the downloads of other processes. The
 claims of a download of this process are in :mod:`~dragonfly_vortex.storage.piece_locks`.
 
 Each task that is being downloaded has such a file. It has a record for each piece: which process has claimed it, and a
@@ -78,7 +78,7 @@ def last_place(record: bytes) -> Place:
 
 def is_claimed(directory: Path, kind: PieceKind, task_id: str) -> bool:
     """
-    Tell whether any download has a task open. Nothing is written, and no lock is waited for.
+    Return whether any download has a task open. Nothing is written, and no lock is waited for.
 
     :param directory: the storage's directory.
     :raises OSError: the file of the locks cannot be opened.

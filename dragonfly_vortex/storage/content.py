@@ -30,7 +30,7 @@ _STAGED_NAME = "import"
 
 def is_task_id(text: str) -> bool:
     """
-    Tell whether a storage can have a task of that ID.
+    Return whether a storage can have a task of that ID.
 
     It has 3 to 200 letters, digits, ``_``, ``-`` and ``.``, and no ``.`` in front: it can be the name of a visible
     file, and has the three characters from which the file's directory takes its name.
@@ -91,7 +91,7 @@ class Content:
         return _open_regular(self.path(kind, task_id), os.O_RDWR | os.O_NOFOLLOW)
 
     def is_current(self, descriptor: int, kind: PieceKind, task_id: str) -> bool:
-        """Tell whether an open file is the task's still, and no other has been put in its place."""
+        """Return whether an open file is the task's still, and no other has been put in its place."""
         return is_named(descriptor, self.path(kind, task_id))
 
     def create(self, kind: PieceKind, task_id: str, *, sync: bool = True) -> None:
@@ -195,7 +195,7 @@ def _open_regular(path: Path, flags: int) -> int:
 
 def _may_read(user: int, status: os.stat_result) -> bool:
     """
-    Whether a user may read a file that this process has open, as far as owner, group and mode tell.
+    Whether a user may read a file that this process has open, by its owner, group and mode.
 
     :param user: a user ID.
     :param status: the file's.

@@ -157,7 +157,7 @@ class Database:
 
     def is_current(self) -> bool:
         """
-        Tell whether the path leads to what is open still, and to its contents where these are those of a moment.
+        Return whether the path leads to what is open still, and to its contents where these are those of a moment.
 
         :raises StorageFailure: it cannot be looked at.
         """

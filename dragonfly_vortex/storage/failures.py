@@ -38,7 +38,7 @@ def storage_failures(doing: str) -> Iterator[None]:
 
 def is_full(error: BaseException | None) -> bool:
     """
-    Tell whether an error of the disk or the database may be one of a disk without room.
+    Return whether an error of the disk or the database may be one of a disk without room.
 
     :param error: such an error, or the :class:`~dragonfly_vortex.errors.StorageFailure` that it has become.
     """
@@ -47,7 +47,7 @@ def is_full(error: BaseException | None) -> bool:
 
 def is_out_of_descriptors(error: BaseException | None) -> bool:
     """
-    Tell whether this process, or the system, can open no further file.
+    Return whether this process, or the system, can open no further file.
 
     :param error: as for :func:`is_full`.
     """
@@ -56,7 +56,7 @@ def is_out_of_descriptors(error: BaseException | None) -> bool:
 
 def is_unwritable(error: BaseException | None) -> bool:
     """
-    Tell whether an error may leave it possible to read: the disk is full or read-only, or another user's.
+    Return whether an error may leave it possible to read: the disk is full or read-only, or another user's.
 
     :param error: such an error, or the :class:`~dragonfly_vortex.errors.StorageFailure` that it has become.
     """

@@ -176,7 +176,7 @@ class _Reading:
         self._left = self._piece_length
 
     def _report(self) -> None:
-        """Tell how far it is."""
+        """Report how far it is."""
         if self._progress is not None:
             self._progress(Progress(self.done, self._content_length, len(self._checksums), self._piece_count))
 

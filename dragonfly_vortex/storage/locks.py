@@ -101,7 +101,7 @@ def lock_byte(descriptor: int, kind: int, start: int) -> bool:
 
 def is_byte_locked(descriptor: int, start: int) -> bool:
     """
-    Tell whether another owner has locked one byte of an open file, alone or with others.
+    Return whether another owner has locked one byte of an open file, alone or with others.
 
     :param start: which byte.
     :raises OSError: it is refused.

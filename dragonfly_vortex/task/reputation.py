@@ -127,7 +127,7 @@ class Trust:
             )
 
     def forget_named(self, number: int) -> None:
-        """A piece is verified: no other parent will be heard about it."""
+        """A piece is verified: what other parents say about it does not count any more."""
         self._named.pop(number, None)
 
     def learn(self, parent: Parent, number: int, content_length: int | None, piece_length: int | None) -> None:

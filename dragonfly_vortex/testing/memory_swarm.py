@@ -258,7 +258,7 @@ class MemoryAnnouncer:
         peer = self._swarm.peers.get(self._parent)
 
         def tell() -> None:
-            """Tell what is new, later: nothing is called before this has returned."""
+            """Report what is new, later: nothing is called before this has returned."""
             self._swarm.clock.callLater(self._swarm.delay, tell_now)
 
         def tell_now() -> None:

@@ -138,7 +138,7 @@ class Transfer:
             self.give_up()
 
     def give_up(self) -> None:
-        """Tell the sink that nothing more will come."""
+        """Report to the sink that nothing more will come."""
         if self.receiver is not None:
             self.receiver.fail()
 
