@@ -190,12 +190,13 @@ class TaskUses:
     def __init__(self, clock: IReactorTime, record: Callable[[Collection[_Task]], object]) -> None:
         self._clock = clock
         self._record = record
-        self._used: set[_Task] = set()
+        self.used: set[_Task] = set()
+        """These tasks; to look here first costs less than :meth:`add`."""
         self._recording: IDelayedCall | None = None
 
     def add(self, kind: PieceKind, task_id: str) -> None:
-        """A task is used. This is called for each piece, and so it costs next to nothing."""
-        self._used.add((kind, task_id))
+        """Record that a task is used."""
+        self.used.add((kind, task_id))
         if self._recording is None:
             self._recording = self._clock.callLater(RECORD_INTERVAL, self._tell)
 
@@ -208,7 +209,7 @@ class TaskUses:
         if self._recording is not None:
             self._recording.cancel()
             self._recording = None
-        used, self._used = self._used, set()
+        used, self.used = self.used, set()
         return used
 
     def _tell(self) -> None:

@@ -200,12 +200,12 @@ class PieceStore:
         if not self._threads.are_started or self._changes:
             return None
         self._hot.refresh()
-        rows = self._hot.find(kind, task_id, number)
-        row = rows.get(number) if rows is not None else None
+        row = (self._hot.find(kind, task_id, number) or {}).get(number)
         descriptor = self._hot.find_file(kind, task_id)
         if row is None or row.damage or descriptor is None:
             return None
-        self._uses.add(kind, task_id)
+        if (kind, task_id) not in self._uses.used:
+            self._uses.add(kind, task_id)
         metadata = row.metadata
         return OpenPiece(metadata=metadata, range=FileRange(descriptor, metadata.offset, metadata.length))
 
@@ -221,7 +221,7 @@ class PieceStore:
 
     def add_use(self, kind: PieceKind, task_id: str) -> None:
         """Remember that a task is used at this moment, as it is by each :meth:`open_piece`."""
-        if self._threads.are_started:
+        if self._threads.are_started and (kind, task_id) not in self._uses.used:
             self._uses.add(kind, task_id)
 
     def write_task(
