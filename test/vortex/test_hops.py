@@ -1,0 +1,84 @@
+"""Tests of how many modules a request runs through at a parent, from its bytes to the call that sends the piece."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from types import FrameType
+
+from twisted.internet.threads import deferToThread
+
+import dragonfly_vortex
+from dragonfly_vortex.storage.importer import import_file
+from dragonfly_vortex.storage.reactor.store import PieceStore
+from dragonfly_vortex.transport.ratelimit import UploadLimiter
+from dragonfly_vortex.vortex.connections import ConnectionRegistry, ServerSettings
+from dragonfly_vortex.vortex.server import VortexServerFactory
+from dragonfly_vortex.wire import PieceKind
+from test.vortex.serving import REACTOR, UNLIMITED, ServingTestCase
+from test.vortex.shelf import TASK_ID
+
+PACKAGE = os.path.dirname(dragonfly_vortex.__file__) + os.sep
+
+
+class _Hops:
+    """
+    The package's modules whose functions are called in this thread, from ``dataReceived`` to a function in C.
+
+    :param last: that function's name.
+    """
+
+    def __init__(self, last: str) -> None:
+        self.modules: set[str] = set()
+        self.is_over = False
+        self._last = last
+
+    def see(self, frame: FrameType, event: str, argument: object) -> None:
+        """See a call; for ``sys.setprofile``."""
+        if event == "call" and not self.is_over and frame.f_code.co_filename.startswith(PACKAGE):
+            if self.modules or frame.f_code.co_name == "dataReceived":
+                self.modules.add(frame.f_code.co_filename.removeprefix(PACKAGE))
+        elif event == "c_call" and self.modules and getattr(argument, "__name__", "") == self._last:
+            self.is_over = True
+
+
+class HopsTests(ServingTestCase):
+    """A parent with a real storage, and a child that asks again for the same piece."""
+
+    async def fewest(self, piece_length: int, last: str) -> list[str]:
+        """
+        The modules that a request runs through, when the piece has been sent before: the fewest of some requests,
+        because the kernel may have dropped the piece from its memory before one of them.
+        """
+        path, directory = Path(self.mktemp()).absolute(), Path(self.mktemp()).absolute()
+        path.write_bytes(b"x" * piece_length)
+        await deferToThread(import_file, path, directory, PieceKind.STANDARD, piece_length, task_id=TASK_ID)
+        store = PieceStore(directory, REACTOR)
+        self.addCleanup(store.stop)
+        await store.start()
+        settings = ServerSettings(clock=REACTOR, limiter=UploadLimiter(UNLIMITED, REACTOR))
+        connections = ConnectionRegistry(REACTOR, tally=settings.tally)
+        child = await self.child(self.serve(VortexServerFactory(store, settings, connections)))
+        seen = []
+        for _ in range(8):
+            hops = _Hops(last)
+            sys.setprofile(hops.see)
+            try:
+                child.ask(0)
+                await deferToThread(child.reply)
+            finally:
+                sys.setprofile(None)
+            if hops.is_over:
+                seen.append(sorted(hops.modules))
+        return min(seen, key=len)
+
+    async def test_large(self) -> None:
+        """A large piece is sent by ``sendfile`` after at most 14 modules."""
+        modules = await self.fewest(4 << 20, "sendfile")
+        self.assertLessEqual(len(modules), 14, modules)
+
+    async def test_small(self) -> None:
+        """A small piece is sent after at most 12 modules: one of them only where the file system cannot say at once."""
+        modules = await self.fewest(16 << 10, "send")
+        self.assertLessEqual(len(modules), 12, modules)
