@@ -101,7 +101,7 @@ class KeptFile:
         )
         return Found(task=task, pieces=[self._pieces[number] for number in sorted(self._pieces)])
 
-    def add(self, piece: PieceMetadata, piece_length: int, content_length: int | None) -> None:
+    def commit(self, piece: PieceMetadata, piece_length: int, content_length: int | None) -> None:
         """
         Record a piece whose bytes are in the file and have its digest. This can be called in the reactor's thread: it
         writes one line to the system's memory. A piece without a digest is not recorded, since it could not be checked.

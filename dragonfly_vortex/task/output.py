@@ -211,7 +211,7 @@ class OutputTarget:
 
     def commit(self, metadata: PieceMetadata, piece_length: int, content_length: int | None) -> Deferred[None]:
         if self._output.kept is not None:
-            self._output.kept.add(metadata, piece_length, content_length)
+            self._output.kept.commit(metadata, piece_length, content_length)
         if self._write_back is None:
             return succeed(None)
         written = self._write_back.add(metadata.offset, metadata.offset + metadata.length)

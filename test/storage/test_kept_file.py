@@ -36,7 +36,7 @@ print(len(there), flush=True)
 while True:
     for number in range(3):
         os.pwrite(kept.staged.descriptor, CONTENT[number * 1000 : number * 1000 + 1000], number * 1000)
-        kept.add(metadata_of(number), 1000, 2500)
+        kept.commit(metadata_of(number), 1000, 2500)
     kept.drop([1])
     os.pwrite(kept.staged.descriptor, bytes(1000), 1000)
 """
@@ -73,7 +73,7 @@ class KeptFileTests(SynchronousTestCase):
         """Write pieces, and record them."""
         for number in numbers:
             os.pwrite(kept.staged.descriptor, CONTENT[number * 1000 : number * 1000 + 1000], number * 1000)
-            kept.add(metadata_of(number), 1000, 2500)
+            kept.commit(metadata_of(number), 1000, 2500)
 
     def numbers(self, found: Found) -> list[int]:
         """The pieces that are found; they are as they were put."""
@@ -109,7 +109,7 @@ class KeptFileTests(SynchronousTestCase):
         kept = self.opened()
         kept.close(sync=True)
         kept = self.opened()
-        kept.add(PieceMetadata(number=0, offset=0, length=3, digest=""), 3, None)
+        kept.commit(PieceMetadata(number=0, offset=0, length=3, digest=""), 3, None)
         self.put(kept, 1)
         kept.drop([0, 1])
         kept.close(sync=True)
