@@ -225,11 +225,11 @@ class Fetcher:
             return False
         if self.plan.pieces.swarm.is_on:
             self.requests.report(self.plan.timing.progress)  # a piece of which something has arrived does not move
-        request = self.plan.next_request()
-        if request is None:
-            return False
-        self.requests.ask(request, partial(self._judge, request), needs_claim=not request.is_comparison)
-        return True
+        while (request := self.plan.next_request()) is not None:
+            self.requests.ask(request, partial(self._judge, request), needs_claim=not request.is_comparison)
+            if self.plan.pieces.swarm.is_on or len(self._events) > 1 or not self._is_fetching:
+                return True  # what is above may have changed
+        return False
 
     def _check_room(self) -> None:
         """
