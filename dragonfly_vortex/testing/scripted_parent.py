@@ -121,6 +121,11 @@ class ScriptedParent:
         self.address = f"{'tls://' if self._tls is not None else ''}{here.host}:{here.port}"
         return self.address
 
+    def play(self, *steps: Step) -> None:
+        """Play further steps on each open connection, behind those that it still has to play."""
+        for connection in list(self._open):
+            connection.play(steps)
+
     def stop_listening(self) -> Deferred[None]:
         """Refuse further connections; those that there are go on."""
         port, self._port = self._port, None
@@ -209,10 +214,14 @@ class _ScriptedProtocol(Protocol):
         self._steps: deque[Step] = deque()
         self._pause: IDelayedCall | None = None
 
+    def play(self, steps: Iterable[Step]) -> None:
+        """Play further steps."""
+        self._steps.extend(steps)
+        self._play()
+
     def connectionMade(self) -> None:
         self._parent.connected(self)
-        self._steps.extend(self._parent.greeting)
-        self._play()
+        self.play(self._parent.greeting)
 
     def dataReceived(self, data: bytes) -> None:
         self._reader.receive_data(data)
