@@ -252,7 +252,7 @@ def _at_once(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
 class LoopbackTests(TestCase):
     """On the loopback, by real multicast."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         self.seen: list[list[ParentAddress]] = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import Any
 import yaml
 from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
+from benchmarks.processes import free_port
 from dragonfly_vortex.metrics.counters import Tally
 from dragonfly_vortex.metrics.instruments import Family
 from dragonfly_vortex.metrics.peer_collector import PeerMetrics
@@ -172,8 +172,7 @@ class PrometheusTests(SynchronousTestCase):
         self.addCleanup(shutil.rmtree, name)
         directory = Path(name)
         write_config(directory)
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port: int = free.getsockname()[1]
+        port = free_port()
         with Daemon(directory) as daemon:
             page = int(daemon.wait_for(r"serving metrics on .*port=(\d+)\)")[1])
             config = {

@@ -23,6 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
+from benchmarks.processes import free_port
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import HostConfig, default_config
 from dragonfly_vortex.daemon.door import IPeerReactor
@@ -414,9 +415,7 @@ class DoorTests(TestCase):
 
     async def test_grpc_is_stopped_while_it_carries(self) -> None:
         """A gRPC door that carries content, and is stopped in the middle of pieces: the rest comes over TCP."""
-        with socket.socket() as bound_only:
-            bound_only.bind(("127.0.0.1", 0))
-            port = bound_only.getsockname()[1]
+        port = free_port()
         await self.open_door(port, limit=10_000_000)
         self.write_config(port)
 

@@ -23,6 +23,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.plugin import getPlugins
 from twisted.trial.unittest import SynchronousTestCase
 
+from benchmarks.processes import free_port
 from dragonfly_vortex import __version__, tap
 from dragonfly_vortex.config import load_config
 from dragonfly_vortex.daemon.rlimits import peer_descriptors
@@ -372,8 +373,7 @@ class DaemonTests(SynchronousTestCase):
 
     def test_daemonized(self) -> None:
         """Without ``-n``, too, the peer serves: its threads and its database are opened after the fork."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         write_config(self.directory, port=port)
         ran = self.daemonize()
         self.assertEqual((ran.returncode, ran.stderr), (0, ""))

@@ -53,7 +53,7 @@ class DaemonThreadPoolTests(SynchronousTestCase):
         self.pool.callInThread(free.wait)
         self.assertFalse(self.pool.finish(lambda: None, 0.01))
         free.set()
-        thread.join(10.0)
+        thread.join(120.0)
         self.assertFalse(thread.is_alive())
 
     def test_process_ends(self) -> None:
@@ -100,7 +100,7 @@ class RunTests(TestCase):
 class LazyThreadsTests(TestCase):
     """Threads that are started when they are needed."""
 
-    timeout = 60
+    timeout = 120
 
     async def test_calls(self) -> None:
         """The first call starts a thread, a failure is passed on, and after the end nothing is called."""

@@ -165,7 +165,7 @@ peer_reactor = cast(IPeerReactor, reactor)
 class ThirdTransportTests(TestCase):
     """A peer with a door in memory, and children that fetch from it."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         self.patch(transport_table, "TRANSPORTS", (TCP, GRPC, MEMORY))

@@ -117,5 +117,5 @@ class TakeTurnTests(SynchronousTestCase):
         with serving(NGINX, values, self.directory):
             url = f"http://127.0.0.1:{values['port']}/file"
             request = urllib.request.Request(url, headers={"Range": "bytes=10-19"})
-            with urllib.request.urlopen(request, timeout=10.0) as response:
+            with urllib.request.urlopen(request, timeout=120) as response:
                 self.assertEqual((response.status, response.read()), (206, self.source.read_bytes()[10:20]))

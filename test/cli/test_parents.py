@@ -52,7 +52,7 @@ def next_line(running: subprocess.Popen[str], words: str) -> str:
 class ParentsTests(TestCase):
     """The command as a process, with parents in this one."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()
@@ -149,7 +149,7 @@ class ParentsTests(TestCase):
 class ExchangeTests(TestCase):
     """The command as a process that takes part in the exchange of peers."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         self.directory = Path(self.mktemp()).absolute()

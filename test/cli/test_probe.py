@@ -50,7 +50,9 @@ class ScriptedTests(TestCase):
 
     timeout = 120
 
-    def probe(self, answer: Iterable[Step] | None, *kinds: PieceKind) -> Deferred[subprocess.CompletedProcess[str]]:
+    def probe(
+        self, answer: Iterable[Step] | None, *kinds: PieceKind, timeout: str = "1m"
+    ) -> Deferred[subprocess.CompletedProcess[str]]:
         """
         Probe a parent.
 
@@ -68,7 +70,7 @@ class ScriptedTests(TestCase):
         self.parent = ScriptedParent(IReactorTCP(reactor), reply)
         self.parent.start()
         self.addCleanup(self.parent.stop)
-        return deferToThread(dfvortex, "probe", self.parent.address, "--timeout", "1s", directory=directory)
+        return deferToThread(dfvortex, "probe", self.parent.address, "--timeout", timeout, directory=directory)
 
     async def test_kept(self) -> None:
         """A peer that answers all kinds on one connection is asked on one, once for each kind and once more."""
@@ -102,11 +104,11 @@ class ScriptedTests(TestCase):
             ([Send(b"\x15\x03\x01\0\x02\x02\x46"), End()], "got what a port with TLS sends: is it a tls:// or"),
             ([Send(b"-ERR unknown command\r\n")], r"got another answer, which begins with '-ERR unkn'$"),
             ([Send(b"\xff" * 40), End()], r"got another answer, which begins with '\\xff"),
-            ([], r"got no answer within 1 s$"),
+            ([], r"got no answer within 0\.2 s$"),
             ([End()], r"got a connection that was closed without an answer$"),
         )
         for answer, words in strangers:
-            ran = await self.probe(answer, *PieceKind)
+            ran = await self.probe(answer, *PieceKind, timeout="1m" if answer else "200ms")
             self.assertEqual((ran.returncode, ran.stdout), (5, ""), ran)
             self.assertRegex(ran.stderr, rf"\Adfvortex: {self.parent.address}: expected a Vortex peer, {words}")
             self.assertEqual(ran.stderr.count("\n"), 1)
@@ -180,9 +182,9 @@ class OtherServerTests(SynchronousTestCase):
         self.context.load_cert_chain(issued.certificate, issued.key)
         self.credentials = grpc.ssl_server_credentials([(issued.key.read_bytes(), issued.certificate.read_bytes())])
 
-    def assert_told(self, address: str, words: str) -> None:
+    def assert_told(self, address: str, words: str, *, timeout: str = "5s") -> None:
         """Assert that a probe ends with status 5, and says in one line what was expected and what came."""
-        ran = dfvortex("probe", address, "--timeout", "1s", directory=self.directory)
+        ran = dfvortex("probe", address, "--timeout", timeout, directory=self.directory)
         self.assertEqual((ran.returncode, ran.stdout), (5, ""), ran)
         self.assertEqual(ran.stderr, f"dfvortex: {address}: expected a Vortex peer, got {words}\n")
 
@@ -226,6 +228,6 @@ class OtherServerTests(SynchronousTestCase):
         """A port that accepts and is silent, one that accepts no more, and a name that does not resolve."""
         with socket.create_server(("127.0.0.1", 0)) as silent:
             port = silent.getsockname()[1]
-            self.assert_told(f"127.0.0.1:{port}", "no answer within 1 s")
-            self.assert_told(f"tls://127.0.0.1:{port}", "no connection within 2 s")
+            self.assert_told(f"127.0.0.1:{port}", "no answer within 0.2 s", timeout="200ms")
+            self.assert_told(f"tls://127.0.0.1:{port}", "no connection within 2 s", timeout="200ms")
         self.assert_told("no-such-host.invalid:4005", "the name cannot be resolved")

@@ -37,16 +37,27 @@ class LineTests(SynchronousTestCase):
         self.assertEqual(one_line("a\nb\r\tc\x1b[31m\x7f\udcff\u2028\x85"), r"a\nb\r\tc\x1b[31m\x7f\udcff\u2028\x85")
 
 
+#: What gives a program a clock of its own, which goes on when it waits, however busy the machine is.
+CLOCK = """
+import time
+now = 1000.0
+time.monotonic = lambda: now
+def wait(seconds):
+    global now
+    now += seconds
+"""
+
 #: A program that tells of work: a step of bytes at each turn, and some ticks behind it.
-PROGRAM = """
-import sys, threading
+PROGRAM = f"""
+import sys
+{CLOCK}
 from dragonfly_vortex.cli.terminal import ProgressBar
 turns, ticks, seconds, total = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 with ProgressBar("working") as bar:
     for turn in range(turns):
         bar.show(turn * 1_000_000, total or None, turn)
         for _ in range(ticks):
-            threading.Event().wait(seconds)
+            wait(seconds)
             bar.tick()
 """
 
@@ -148,14 +159,13 @@ class ProgressTests(SynchronousTestCase):
 
     def test_say(self) -> None:
         """What is said stands on a line of its own, whether there is a bar or not; nothing in it is obeyed."""
-        program = (
-            "import threading\n"
+        program = CLOCK + (
             "from dragonfly_vortex.cli.terminal import ProgressBar\n"
             "with ProgressBar('working') as bar:\n"
             "    bar.say('early')\n"
             "    for turn in range(4):\n"
             "        bar.show(turn * 1_000_000, 4_000_000, turn)\n"
-            "        threading.Event().wait(0.4)\n"
+            "        wait(0.4)\n"
             "    bar.say('the port\\x1b[2J does not answer')\n"
         )
         said = r"dfvortex: the port\\x1b\[2J does not answer"
@@ -198,7 +208,7 @@ class CommandTests(SynchronousTestCase):
             command = (PROGRAMS / "dfvortex", "download", task_id, "--parent", daemon.parent, "--output", "out")
             status, shown = run_on_terminal(*command, directory=self.directory)
         self.assertEqual(status, 0, shown)
-        self.assertIn("downloading: 0.00B [00:01, ?B/s, 0 pieces]", shown)
+        self.assertRegex(shown, r"downloading: 0\.00B \[00:\d\d, \?B/s, 0 pieces\]")
         self.assertRegex(shown, r"1\.50MB? ?.*, 1 piece\]")
         self.assertNotIn("\n", shown)
 

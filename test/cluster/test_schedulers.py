@@ -12,6 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
 
+from benchmarks.processes import free_port
 from dragonfly_vortex.cluster.schedulers import Schedulers
 from dragonfly_vortex.config.model import SchedulerConfig
 from dragonfly_vortex.rpc.channel import GRPCSettings, IRPCReactor
@@ -28,9 +29,7 @@ class SchedulersTests(MemberTestCase):
 
     async def test_scheduler_that_comes_later(self) -> None:
         """A scheduler that is not there at the start is used when it is."""
-        gone = await self.scheduler()
-        port = gone.port
-        await gone.stop()
+        port = free_port()
         membership = await self.member(
             replace(self.config([]), scheduler=SchedulerConfig(addrs=(f"127.0.0.1:{port}",)))
         )

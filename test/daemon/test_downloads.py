@@ -74,7 +74,7 @@ class _Parent(VortexService):
 class DownloadsTestCase(TestCase):
     """A storage, and a parent that is not started."""
 
-    timeout = 60
+    timeout = 120
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.directory = Path(self.mktemp()).absolute()

@@ -38,7 +38,7 @@ LENGTH, PIECE_LENGTH = 200_000, 4096
 class ExchangeTests(TestCase):
     """One peer with a task, and two that know it alone."""
 
-    timeout = 60
+    timeout = 120
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.directory = Path(self.mktemp()).absolute()

@@ -18,7 +18,7 @@ from test.daemon.door_settings import door_settings
 class GRPCDoorTests(TestCase):
     """A door without a store that is open."""
 
-    timeout = 60
+    timeout = 120
 
     def door(self, port: int) -> GRPCDoor:
         """A door on that port."""

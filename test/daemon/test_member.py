@@ -130,7 +130,7 @@ class MemberTests(ClusterTestCase):
         self.assertEqual(await self.refusal(unknown), (StatusCode.NOT_FOUND, "task not found: unknown"))
         path = "/dfdaemon.v2.DfdaemonDownload/DeleteHost"
         delete = self.channel.unary_unary(path, Empty.SerializeToString, Empty.FromString)
-        await self.in_thread(lambda: delete(Empty(), timeout=30))
+        await self.in_thread(lambda: delete(Empty(), timeout=120))
         self.assertEqual((len(self.scheduler.left), self.scheduler.hosts), (1, {}))
 
     async def test_ready(self) -> None:

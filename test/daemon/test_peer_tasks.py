@@ -29,7 +29,7 @@ LENGTH = 3_000_000
 class LocalTasksTests(TestCase):
     """A storage with one task."""
 
-    timeout = 60
+    timeout = 120
 
     async def setUp(self) -> None:  # type: ignore[override]  # trial waits for it
         self.directory = Path(self.mktemp()).absolute()

@@ -116,7 +116,7 @@ class ScheduledTests(ClusterTestCase):
         await until(lambda: self.scheduler.heard)
         for host_id in ("127.0.0.1-stranger", "127.0.0.1-child"):
             self.ask_for(self.task_id, host_id)
-        await downloading.addTimeout(30, reactor)
+        await downloading.addTimeout(120, reactor)
         self.assertTrue(self.calls("ListHosts"))
         (heard,) = self.scheduler.heard
         await until(lambda: heard.is_over)
@@ -157,7 +157,7 @@ class ScheduledTests(ClusterTestCase):
         origin.always = None
         for answer in held:
             answer()
-        await downloading.addTimeout(30, reactor)
+        await downloading.addTimeout(120, reactor)
         self.assertEqual(len(origin.ranges), 2)
 
     async def test_source(self) -> None:

@@ -24,6 +24,7 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
+from benchmarks.processes import free_port
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import (
     Config,
@@ -395,8 +396,7 @@ class ServiceTests(TestCase):
 
     def test_no_page_without_a_door(self) -> None:
         """Where the Vortex door cannot be opened, the port for metrics is closed again."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            metrics_port = free.getsockname()[1]
+        metrics_port = free_port()
         with socket.create_server(("127.0.0.1", 0)) as other:
             peer = self.service(self.config(port=other.getsockname()[1], metrics_port=metrics_port))
             self.assertRaises(CannotListenError, peer.startService)

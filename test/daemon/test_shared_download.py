@@ -160,7 +160,7 @@ class SharedDownloadTests(SynchronousTestCase):
 class SharedParentsTests(TestCase):
     """How long connections to parents stay."""
 
-    timeout = 60
+    timeout = 120
 
     async def test_retire(self) -> None:
         """The connections are closed when the last download that uses them is over."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterable
 from typing import cast
 
@@ -13,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+from benchmarks.processes import free_port
 from dragonfly_vortex.config import Config, DownloadConfig
 from dragonfly_vortex.downloaders.auto import AutoDownloader
 from dragonfly_vortex.downloaders.factory import DownloaderFactory
@@ -612,9 +612,7 @@ class GRPCContractTests(DownloaderContract, TestCase):
             tcp = VortexContractParent(IReactorTCP(reactor), offers)
             tcp.start()
             self.addCleanup(tcp.stop)
-        with socket.socket() as bound_only:
-            bound_only.bind(("127.0.0.1", 0))
-            refusing = f"127.0.0.1:{bound_only.getsockname()[1]}"
+        refusing = f"127.0.0.1:{free_port()}"
         self.parents.append((f"grpc://{grpc.address}", tcp.address if tcp is not None else refusing))
         self.introduce()
         return BothParents(tcp, grpc)

@@ -160,8 +160,7 @@ class ConfiguredTests(TestCase):
         clock = IReactorTime(reactor)
         began = clock.seconds()
         await gatherResults([downloader.download_piece(parent.address, piece.number, "", TASK_ID) for piece in pieces])
-        took = clock.seconds() - began
-        self.assertTrue(0.3 < took < 1.5, f"400 kB with a limit of 1 MB/s took {took} s")
+        self.assertGreater(clock.seconds() - began, 0.3)  # for 400 kB
 
     async def test_splices(self) -> None:
         """Pieces go into files through one pipe, which is made with the first and closed when the downloader stops."""

@@ -19,6 +19,7 @@ from twisted.web.http import Request
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from benchmarks.processes import free_port
 from dragonfly_vortex.address import ParentAddress
 from dragonfly_vortex.config import (
     Config,
@@ -68,7 +69,7 @@ TASK_ID = hashlib.sha256(CONTENT).hexdigest()
 class SourceDownloadCase(SourceCase):
     """A task of 21 pieces."""
 
-    timeout = 60.0
+    timeout = 120
 
     def setUp(self) -> None:
         super().setUp()
@@ -405,19 +406,15 @@ class BesidePeersTests(SourceDownloadCase):
             self.output = self.directory / scheme
             peer = await self.peer(b"", scheme=scheme, name=f"{scheme}peer")
             origin = self.origin(CONTENT)
-            began = self.clock.seconds()
-            done = await self.download(origin, peer, retry=30.0)
+            done = await self.download(origin, peer, retry=1000.0)  # longer than this test may take
             self.assertEqual(self.output.read_bytes(), CONTENT)
             self.assert_each_once(origin)
             self.assertEqual(dict(done.from_source), {"not_found": 21})
-            self.assertLess(self.clock.seconds() - began, 20.0)
 
     async def test_a_peer_is_away(self) -> None:
         """A peer that cannot be reached costs nothing but its attempts."""
         origin = self.origin(CONTENT)
-        gone = self.origin()
-        peer = ParentAddress.from_text(f"tcp://127.0.0.1:{gone.port}")
-        await gone.stop()
+        peer = ParentAddress.from_text(f"tcp://127.0.0.1:{free_port()}")
         done = await self.download(origin, peer, retry=30.0)
         self.assertEqual(self.output.read_bytes(), CONTENT)
         self.assert_each_once(origin)

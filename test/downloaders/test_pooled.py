@@ -205,7 +205,7 @@ class ImportTests(SynchronousTestCase):
         modules = [module_name(root, path) for path in sources(root, PACKAGE)]
         alone = {f"{PACKAGE}.downloaders.grpc", f"{PACKAGE}.testing.fake_scheduler"}
         # The modules for schedulers, which only a peer in a cluster loads.
-        of_cluster = ("conversation", "host", "membership", "methods", "owner", "registration", "schedulers")
+        of_cluster = ("conversation", "host", "hosts", "membership", "methods", "owner", "registration", "schedulers")
         alone.update(f"{PACKAGE}.cluster.{name}" for name in of_cluster)
         others = [name for name in modules if layer_of(name) != "rpc" and "__main__" not in name and name not in alone]
         program = (

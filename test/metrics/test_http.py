@@ -157,10 +157,13 @@ class ServerTests(TestCase):
         """For clients that have disconnected before their turn nothing is collected."""
         self.wait.clear()
         port = self.start()
-        for _ in range(5):
+        for waiting in range(5):
             with socket.create_connection(("127.0.0.1", port)) as connection:
                 connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n")
-                await deferLater(REACTOR, 0.02)
+                while not self.threads or len(self.server._page._one_at_a_time.waiting) < waiting:
+                    await deferLater(REACTOR, 0.01)
+        for _ in range(5):  # turns of the reactor, in which it hears of the last one's end
+            await deferLater(REACTOR, 0.01)
         self.wait.set()
         await self.ask(self.connect(port))
         self.assertEqual(self.collected, 2)
@@ -183,9 +186,10 @@ class ServerTests(TestCase):
         for each in connections:
             self.addCleanup(each.close)
             each.setblocking(False)
-        await deferLater(REACTOR, 0.1)
         for each in connections[:-2]:
-            self.assertRaises(ConnectionError, each.recv, 1)
+            each.setblocking(True)
+            with self.assertRaises(ConnectionError):
+                await deferToThread(each.recv, 1)
         for each in connections[-2:]:
             self.assertRaises(BlockingIOError, each.recv, 1)
 

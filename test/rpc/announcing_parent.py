@@ -43,7 +43,7 @@ def says_and_waits(*messages: Message) -> Stream:
         yield from messages
         ended = threading.Event()
         if context.add_callback(ended.set):  # it has not ended before it began
-            ended.wait(30)
+            ended.wait(120)
 
     return stream
 

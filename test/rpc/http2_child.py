@@ -132,7 +132,7 @@ class Child:
 class Case(TestCase):
     """A server whose connections have no sockets, and whose clock stands still."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         self.clock = Clock()

@@ -56,7 +56,7 @@ async def until(condition: Callable[[], object]) -> None:
 class LocalPeerTestCase(TestCase):
     """A parent that serves one task, and a peer with a local door and an empty storage."""
 
-    timeout = 60
+    timeout = 120
 
     kind = PieceKind.PERSISTENT_CACHE
     """Of the task."""
@@ -111,9 +111,9 @@ class LocalPeerTestCase(TestCase):
         path = f"/{LOCAL_SERVICE}/{name}"
         if not method.is_stream:
             call = self.channel.unary_unary(path, type(message).SerializeToString, method.reply.FromString)
-            return self.in_thread(lambda: call(message, timeout=30))
+            return self.in_thread(lambda: call(message, timeout=120))
         stream = self.channel.unary_stream(path, type(message).SerializeToString, method.reply.FromString)
-        return self.in_thread(lambda: list(stream(message, timeout=30)))
+        return self.in_thread(lambda: list(stream(message, timeout=120)))
 
     def export(self, **wishes: Any) -> Deferred[Any]:
         """Have the task downloaded."""

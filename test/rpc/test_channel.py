@@ -115,7 +115,7 @@ class _Parent(grpc.GenericRpcHandler):
 
     def _never(self, request: bytes, context: grpc.ServicerContext) -> bytes:
         self._mark_end(context)
-        self.ended.wait(30)
+        self.ended.wait(120)
         return b""
 
 
@@ -162,21 +162,21 @@ class ChannelTests(TestCase):
     async def test_call(self) -> None:
         """A reply comes back; one that is longer than the limit is refused."""
         channel = self.channel()
-        self.assertEqual(await channel.call("/echo", b"x" * _LONGEST, 10.0), b"x" * _LONGEST)
-        status = await self.status(channel.call("/echo", b"x" * (_LONGEST + 1), 10.0))
+        self.assertEqual(await channel.call("/echo", b"x" * _LONGEST, 120.0), b"x" * _LONGEST)
+        status = await self.status(channel.call("/echo", b"x" * (_LONGEST + 1), 120.0))
         self.assertIs(status.code, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
     async def test_cancelled_call(self) -> None:
         """A call that is cancelled ends at the parent, too, and the channel stays."""
         channel = self.channel()
         call = channel.call("/never", b"", 1000.0)
-        await channel.call("/echo", b"", 10.0)
+        await channel.call("/echo", b"", 120.0)
         self.assertTrue(await deferToThread(self.parent.began.wait, 120))
         call.cancel()
         with self.assertRaises(CancelledError):
             await call
         self.assertTrue(await deferToThread(self.parent.ended.wait, 120))
-        self.assertEqual(await channel.call("/echo", b"after", 10.0), b"after")
+        self.assertEqual(await channel.call("/echo", b"after", 120.0), b"after")
 
     async def test_stream(self) -> None:
         """A stream's messages come in order in the reactor's thread, with other calls in between; then its status."""
@@ -217,7 +217,7 @@ class ChannelTests(TestCase):
             with self.assertRaises(CancelledError):
                 await listening
             await channel.close()
-            self.assertTrue(await deferToThread(self.parent.ended.wait, 20))
+            self.assertTrue(await deferToThread(self.parent.ended.wait, 120))
 
     async def test_failed_stream(self) -> None:
         """A stream that fails has told its messages before, whatever its status is."""
@@ -279,16 +279,16 @@ class ChannelTests(TestCase):
         self.assertNotIn("grpc-child", [thread.name for thread in threading.enumerate()])
         for each in waiting:
             self.assertIs((await each).code, grpc.StatusCode.CANCELLED)
-        self.assertIs((await self.status(channel.call("/echo", b"", 10.0))).code, grpc.StatusCode.CANCELLED)
+        self.assertIs((await self.status(channel.call("/echo", b"", 120.0))).code, grpc.StatusCode.CANCELLED)
 
     async def test_reactor_stops(self) -> None:
         """Where a reactor stops, and the event loop with it, the calls of an open channel are cancelled."""
         channel = Channel(self.address, _SETTINGS, _LONGEST)
         waiting = Deferred.fromCoroutine(self.status(channel.call("/never", b"", 1000.0)))
-        await channel.call("/echo", b"", 10.0)
+        await channel.call("/echo", b"", 120.0)
         await shared_event_loop(_SETTINGS.reactor)._end()
         self.assertIs((await waiting).code, grpc.StatusCode.CANCELLED)
-        self.assertIs((await self.status(channel.call("/echo", b"", 10.0))).code, grpc.StatusCode.CANCELLED)
+        self.assertIs((await self.status(channel.call("/echo", b"", 120.0))).code, grpc.StatusCode.CANCELLED)
         await channel.close()
 
     async def test_one_thread(self) -> None:
@@ -296,7 +296,7 @@ class ChannelTests(TestCase):
         for _ in range(2):
             channels = [Channel(self.address, _SETTINGS, _LONGEST) for _ in range(5)]
             for channel in channels:
-                await channel.call("/echo", b"", 10.0)
+                await channel.call("/echo", b"", 120.0)
             names = [thread.name for thread in threading.enumerate()]
             self.assertEqual(names.count("grpc-child"), 1)
             for channel in channels:

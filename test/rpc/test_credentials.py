@@ -63,7 +63,7 @@ class CredentialsTests(TestCase):
             options = [("grpc.enable_http_proxy", 0), ("grpc.use_local_subchannel_pool", 1)]
             with grpc.secure_channel(f"{host}:{port}", channel_credentials(identity), options) as channel:
                 method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
-                return method(b"hello", timeout=10)
+                return method(b"hello", timeout=120)
 
         return await deferToThread(call)
 

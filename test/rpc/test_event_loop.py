@@ -72,11 +72,11 @@ class EventLoopThreadTests(TestCase):
                 ended.set()
 
         running = self.thread.run(work)
-        self.assertTrue(begun.wait(10))
+        self.assertTrue(begun.wait(120))
         running.cancel()
         with self.assertRaises(CancelledError):
             await running
-        self.assertTrue(ended.wait(10))
+        self.assertTrue(ended.wait(120))
 
     async def test_ask(self) -> None:
         """What is asked is answered in the reactor's thread; an answer and an error come back to the loop."""
@@ -233,7 +233,7 @@ if sys.argv[1] == "stop":
 class SharedEventLoopTests(TestCase):
     """A loop that runs while it is used."""
 
-    timeout = 30
+    timeout = 120
 
     async def test_users(self) -> None:
         """All users of a reactor have one loop. It ends with the last of them, and another one begins with the next."""
@@ -251,5 +251,5 @@ class SharedEventLoopTests(TestCase):
     def test_forgotten(self) -> None:
         """A program that leaves it running ends anyway, and a reactor that stops ends the thread."""
         for how in ("stop", "exit"):
-            ran = subprocess.run([sys.executable, "-c", _FORGETS, how], capture_output=True, timeout=25)
+            ran = subprocess.run([sys.executable, "-c", _FORGETS, how], capture_output=True, timeout=120)
             self.assertEqual((ran.returncode, ran.stdout, ran.stderr), (0, b"", b""), how)

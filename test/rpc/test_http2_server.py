@@ -56,7 +56,7 @@ class DrainTests(Case):
 class GRPCIOTests(TestCase):
     """grpcio's client at such a server."""
 
-    timeout = 60
+    timeout = 120
 
     async def test_calls(self) -> None:
         """Calls of both kinds, long and short, and an error with any text."""
@@ -79,7 +79,7 @@ class GRPCIOTests(TestCase):
         def child() -> None:
             with grpc.insecure_channel(f"127.0.0.1:{cast(IPv4Address, port.getHost()).port}", options) as channel:
                 count: Any = channel.unary_stream("/test/Count")
-                self.assertEqual([int(each) for each in count(b"1000", timeout=30)], list(range(1000)))
+                self.assertEqual([int(each) for each in count(b"1000", timeout=120)], list(range(1000)))
                 long: Any = channel.unary_unary("/test/Long")
                 self.assertEqual([len(long(length)) for length in (b"0", b"16384", b"9000000")], [0, 16384, 9_000_000])
                 failing: Any = channel.unary_unary("/test/Fail")

@@ -61,9 +61,9 @@ class LocalServiceTests(LocalPeerTestCase):
         request, reply = health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse
         check: Any = self.channel.unary_unary(path, request.SerializeToString, reply.FromString)
         for name in ("", LOCAL_SERVICE):
-            answer = await self.in_thread(partial(check, request(service=name), timeout=30))
+            answer = await self.in_thread(partial(check, request(service=name), timeout=120))
             self.assertEqual(answer.status, reply.SERVING)
-        unknown = self.in_thread(lambda: check(request(service="dfdaemon.v2.DfdaemonUpload"), timeout=30))
+        unknown = self.in_thread(lambda: check(request(service="dfdaemon.v2.DfdaemonUpload"), timeout=120))
         code, _ = await self.refusal(unknown)
         self.assertEqual(code, grpc.StatusCode.NOT_FOUND)
 
@@ -172,7 +172,7 @@ class SocketPlaceTests(SynchronousTestCase):
 class SocketTests(TestCase):
     """A door without a peer."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory(prefix="dfl")

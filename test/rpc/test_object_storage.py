@@ -12,6 +12,7 @@ from dragonfly_api import common_pb2, dfdaemon_pb2
 from grpc import StatusCode
 from twisted.internet.task import deferLater
 
+from benchmarks.processes import free_port
 from test.rpc.local_peer import LENGTH, peer_reactor
 from test.rpc.test_source_tasks import SourceTestCase
 
@@ -29,9 +30,7 @@ class RealStorageTests(SourceTestCase):
     async def setUp(self) -> None:  # type: ignore[override]  # trial awaits it
         await super().setUp()
         self.directory.joinpath("objects", "bucket").mkdir(parents=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         command = [VERSITYGW or "", "--port", f"127.0.0.1:{self.port}", "--region", "eu-west-1"]
         running = subprocess.Popen(
             [*command, "posix", str(self.directory / "objects")],

@@ -156,13 +156,13 @@ class OurChildTests(ServiceTestCase):
         for kind in PieceKind:
             await self.add(0, 1, 2, kind=kind)
             requests = [DownloadPieceRequest(kind=kind, task_id=TASK_ID, number=number) for number in range(3)]
-            got = await gatherResults([client.download_piece(request, 10) for request in requests])
+            got = await gatherResults([client.download_piece(request, 120) for request in requests])
             for number, response in enumerate(got):
                 self.assertTrue(response.content == content_of(number))
                 self.assertEqual(response.metadata.offset, number * LENGTH)
             missing = DownloadPieceRequest(kind=kind, task_id=TASK_ID, number=3)
             with self.assertRaises(PieceNotFound):
-                await client.download_piece(missing, 10)
+                await client.download_piece(missing, 120)
 
     async def test_cancel(self) -> None:
         """A child that cancels leaves nothing behind: the service can stop at once."""
@@ -170,11 +170,11 @@ class OurChildTests(ServiceTestCase):
         client = GRPCClient(f"127.0.0.1:{self.port}", GRPCSettings(reactor=cast(IRPCReactor, reactor)))
         self.addCleanup(client.stop)
         request = DownloadPieceRequest(kind=PieceKind.STANDARD, task_id=TASK_ID, number=0)
-        downloads = [client.download_piece(request, 10) for _ in range(20)]
+        downloads = [client.download_piece(request, 120) for _ in range(20)]
         for download in downloads:
             download.addErrback(lambda failure: None)
             download.cancel()
-        await client.download_piece(request, 10)
+        await client.download_piece(request, 120)
         await self.service.stop(1000)  # seconds: longer than this test may take
 
 

@@ -21,7 +21,7 @@ from dragonfly_vortex.rpc.status import Status
 class CallTests(TestCase):
     """A call without a connection."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         self.thread = EventLoopThread(IReactorFromThreads(reactor), "test")

@@ -127,10 +127,10 @@ class LocalTests(SourceTestCase):
         message = dfdaemon_pb2.ListTaskEntriesRequest(task_id="task", url=origin.url())
         reply = dfdaemon_pb2.ListTaskEntriesResponse.FromString
         entries: Any = self.channel.unary_unary(path, type(message).SerializeToString, reply)
-        found = await self.in_thread(lambda: entries(message, timeout=30))
+        found = await self.in_thread(lambda: entries(message, timeout=120))
         self.assertEqual((found.content_length, len(found.entries)), (LENGTH, 0))
         message.url = f"{origin.url()}/"
-        code, text = await self.refusal(self.in_thread(partial(entries, message, timeout=30)))
+        code, text = await self.refusal(self.in_thread(partial(entries, message, timeout=120)))
         self.assertEqual((code, "none is listed" in text), (StatusCode.INTERNAL, True))
 
     async def test_object(self) -> None:
@@ -212,7 +212,7 @@ class SeedTests(SourceTestCase):
         self.addCleanup(deferToThread, channel.close)  # it may wait for what the reactor answers
         request, reply = self.request(origin, need_back_to_source=True), dfdaemon_pb2.DownloadTaskResponse.FromString
         stream = channel.unary_stream(f"/{SERVICE}/DownloadTask", type(request).SerializeToString, reply)
-        return self.in_thread(lambda: list(stream(request, timeout=30)))
+        return self.in_thread(lambda: list(stream(request, timeout=120)))
 
     async def test_this_machine(self) -> None:
         """A seed does not ask its own machine for others."""

@@ -78,7 +78,7 @@ class TurnTests(SynchronousTestCase):
         """Run a coroutine function to its end."""
 
         async def run() -> _T:
-            return await asyncio.wait_for(work(), 30)
+            return await asyncio.wait_for(work(), 120)
 
         return asyncio.run(run())
 

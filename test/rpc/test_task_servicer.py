@@ -109,13 +109,13 @@ class ServicerTests(LocalPeerTestCase):
     async def test_without_scheduler(self) -> None:
         """Without a scheduler there is none to leave."""
         call = self.channel.unary_unary(f"/{LOCAL_SERVICE}/DeleteHost", Empty.SerializeToString, Empty.FromString)
-        refusal = await self.refusal(self.in_thread(lambda: call(Empty(), timeout=30)))
+        refusal = await self.refusal(self.in_thread(lambda: call(Empty(), timeout=120)))
         self.assertEqual(refusal, (StatusCode.INTERNAL, "expected a scheduler in the configuration, got none"))
 
     async def test_malformed(self) -> None:
         """A request that is none is refused with what was expected."""
         call = self.channel.unary_unary(f"/{LOCAL_SERVICE}/StatTask")
-        code, text = await self.refusal(self.in_thread(lambda: call(b"\xff\xff", timeout=30)))
+        code, text = await self.refusal(self.in_thread(lambda: call(b"\xff\xff", timeout=120)))
         self.assertEqual(code, StatusCode.INVALID_ARGUMENT)
         self.assertIn("StatTaskRequest", text)
         code, text = await self.refusal(self.call("DownloadTask", dfdaemon_pb2.DownloadTaskRequest()))

@@ -109,7 +109,7 @@ class StreamTests(LocalPeerTestCase):
         path = f"/{LOCAL_SERVICE}/DownloadPersistentCacheTask"
         request = dfdaemon_pb2.DownloadPersistentCacheTaskRequest(task_id=self.task_id, need_piece_content=True)
         reply = dfdaemon_pb2.DownloadPersistentCacheTaskResponse.FromString
-        stream = self.channel.unary_stream(path, type(request).SerializeToString, reply)(request, timeout=30)
+        stream = self.channel.unary_stream(path, type(request).SerializeToString, reply)(request, timeout=120)
         first = await self.in_thread(lambda: next(stream))
         self.assertEqual(first.download_persistent_cache_task_started_response.content_length, LENGTH)
         self.assertEqual(len(await self.export()), PIECES + 1)  # others are served meanwhile

@@ -137,7 +137,7 @@ class WatchesTests(TestCase):
                 async with watches.open(_KIND, name) as watch:
                     changes.append(watch.changed)
             for change in changes:
-                await asyncio.wait_for(change.wait(), 5)
+                await asyncio.wait_for(change.wait(), 120)
 
         await self.watched(work)
         self.assertEqual(self.announcements.get(_KIND, "a"), {0: b"0", 1: b"1", 2: b"2"})
@@ -152,13 +152,13 @@ class WatchesTests(TestCase):
             async with watches.open(_KIND, "a") as good, watches.open(_KIND, "b") as bad:
                 for watch in (good, bad):
                     while not watch.looked:
-                        await asyncio.wait_for(watch.changed.wait(), 5)
+                        await asyncio.wait_for(watch.changed.wait(), 120)
                     self.assertEqual((watch.looked, watch.failure, watch.arrived), (True, None, []))
                 changes = good.changed, bad.changed
                 await self.change(lambda: self.store.pieces.update(a=[0]))
                 self.coming.clear()
                 for change in changes:
-                    await asyncio.wait_for(change.wait(), 5)
+                    await asyncio.wait_for(change.wait(), 120)
                 return [arrival.number for arrival in good.arrived], bad.failure
 
         numbers, failure = await self.watched(work)
@@ -171,11 +171,11 @@ class WatchesTests(TestCase):
         async def work(watches: Watches) -> Any:
             async with watches.open(_KIND, "a") as first, watches.open(_KIND, "a") as second:
                 self.assertIs(first, second)
-                await asyncio.wait_for(first.changed.wait(), 5)
+                await asyncio.wait_for(first.changed.wait(), 120)
                 before = list(first.arrived)
                 changed = first.changed
                 await self.change(lambda: self.store.pieces.update(a=[0, 1]))
-                await asyncio.wait_for(changed.wait(), 5)
+                await asyncio.wait_for(changed.wait(), 120)
                 return before, list(first.arrived), first.complete
 
         before, after, complete = await self.watched(work)
@@ -195,7 +195,7 @@ class WatchesTests(TestCase):
                     changed = watch.changed
                     await self.change(partial(self.store.pieces["a"].append, number))
                     if number not in [arrival.number for arrival in watch.arrived]:
-                        await asyncio.wait_for(changed.wait(), 5)
+                        await asyncio.wait_for(changed.wait(), 120)
                 return [arrival.number for arrival in watch.arrived], watch.complete
 
         numbers, complete = await self.watched(work)
@@ -215,10 +215,10 @@ class WatchesTests(TestCase):
 
         async def work(watches: Watches) -> None:
             async with watches.open(_KIND, "a") as watch:
-                await asyncio.wait_for(watch.changed.wait(), 5)
+                await asyncio.wait_for(watch.changed.wait(), 120)
                 changed = watch.changed
                 await self.change(end)
-                await asyncio.wait_for(changed.wait(), 5)
+                await asyncio.wait_for(changed.wait(), 120)
 
         await self.watched(work)
         self.assertEqual(self.announcements.get(_KIND, "a"), {0: b"0", 1: b"1", 2: b"2"})
@@ -230,7 +230,7 @@ class WatchesTests(TestCase):
 
         async def work(watches: Watches) -> Any:
             async with watches.open(_KIND, "a") as watch:
-                await asyncio.wait_for(watch.changed.wait(), 5)
+                await asyncio.wait_for(watch.changed.wait(), 120)
                 await self.change(lambda: None)
                 await asyncio.sleep(0.05)
                 return watch.complete, [arrival.number for arrival in watch.arrived]
@@ -245,11 +245,11 @@ class WatchesTests(TestCase):
 
         async def work(watches: Watches) -> bool:
             async with watches.open(_KIND, "a") as watch:
-                await asyncio.wait_for(watch.changed.wait(), 5)
+                await asyncio.wait_for(watch.changed.wait(), 120)
                 self.assertFalse(watch.complete)
                 changed = watch.changed
                 await self.change(lambda: setattr(self.store, "content_length", 30))
-                await asyncio.wait_for(changed.wait(), 5)
+                await asyncio.wait_for(changed.wait(), 120)
                 return watch.complete
 
         self.assertTrue(await self.watched(work))
@@ -259,11 +259,11 @@ class WatchesTests(TestCase):
 
         async def work(watches: Watches) -> Any:
             async with watches.open(_KIND, "a") as watch:
-                await asyncio.wait_for(watch.changed.wait(), 5)
+                await asyncio.wait_for(watch.changed.wait(), 120)
                 failure = watch.failure
                 self.store.pieces["a"] = [0]
                 async with watches.open(_KIND, "a") as other:
-                    await asyncio.wait_for(other.changed.wait(), 5)
+                    await asyncio.wait_for(other.changed.wait(), 120)
                     return failure, other.failure, len(other.arrived), len(watches)
 
         failure, later, arrived, watched = await self.watched(work)
@@ -276,7 +276,7 @@ class WatchesTests(TestCase):
 
         async def work(watches: Watches) -> tuple[int, int]:
             async with watches.open(_KIND, "a") as watch:
-                await asyncio.wait_for(watch.changed.wait(), 5)
+                await asyncio.wait_for(watch.changed.wait(), 120)
                 during = len(self.store.subscribers)
             await asyncio.sleep(0.05)
             return during, len(watches)
@@ -290,9 +290,9 @@ class WatchesTests(TestCase):
 
         async def work(watches: Watches) -> None:
             async with watches.open(_KIND, "a") as watch:
-                await asyncio.wait_for(watch.changed.wait(), 5)
+                await asyncio.wait_for(watch.changed.wait(), 120)
                 changed = watch.changed
                 watches.wake_all()
-                await asyncio.wait_for(changed.wait(), 5)
+                await asyncio.wait_for(changed.wait(), 120)
 
         await self.watched(work)

@@ -39,8 +39,8 @@ class UploadTestCase(LocalPeerTestCase):
         kind = self.door.unary_stream if method.is_stream else self.door.unary_unary
         call = kind(path, type(message).SerializeToString, method.reply.FromString)
         if method.is_stream:
-            return self.in_thread(lambda: list(call(message, timeout=30)))
-        return self.in_thread(lambda: [call(message, timeout=30)])
+            return self.in_thread(lambda: list(call(message, timeout=120)))
+        return self.in_thread(lambda: [call(message, timeout=120)])
 
 
 class NoSeedTests(UploadTestCase):
@@ -65,7 +65,7 @@ class NoSeedTests(UploadTestCase):
             self.assertEqual(code, StatusCode.PERMISSION_DENIED, name)
             self.assertIn("no seed", text)
         entries = self.door.unary_unary(f"/{SERVICE}/ListTaskEntries")
-        code, _ = await self.refusal(self.in_thread(lambda: entries(b"", timeout=30)))
+        code, _ = await self.refusal(self.in_thread(lambda: entries(b"", timeout=120)))
         self.assertEqual(code, StatusCode.PERMISSION_DENIED)
 
     async def test_stat(self) -> None:

@@ -56,7 +56,7 @@ class Gathering:
 class SourceCase(TestCase):
     """A case with an origin, and sources that ask it."""
 
-    timeout = 60.0
+    timeout = 120.0
 
     def setUp(self) -> None:
         from twisted.internet import reactor

@@ -50,7 +50,7 @@ class SplicedTests(SourceCase):
             self.source(origin.url()),
             self.clock,
             TokenBucket(rate, self.clock),
-            timeout=30,
+            timeout=120,
             piece_length=LENGTH,
             splicer=self.splicer,
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
+from benchmarks.processes import free_port
 from dragonfly_vortex.errors import SourceChanged, SourceNotFound
 from dragonfly_vortex.model import SourceStat
 from test.source.origins import CONTENT, SourceCase
@@ -49,9 +50,7 @@ class NginxTests(SourceCase):
         (self.directory / "www" / "f").write_bytes(CONTENT)
         (self.directory / "www" / "empty").touch()
         self.directory.chmod(0o755)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         configuration = self.directory / "nginx.conf"
         user = "user root;" if os.geteuid() == 0 else ""
         configuration.write_text(user + _CONFIGURATION.format(directory=self.directory, port=port))
@@ -60,7 +59,7 @@ class NginxTests(SourceCase):
         )
         self.addCleanup(server.wait)
         self.addCleanup(server.terminate)
-        for _ in range(400):
+        for _ in range(10_000):
             with socket.socket() as client:
                 if client.connect_ex(("127.0.0.1", port)) == 0:
                     return f"http://127.0.0.1:{port}"

@@ -32,7 +32,10 @@ class VortexContractParentTests(TestCase):
     """Each fault, over a socket."""
 
     def ask(self, fault: Fault, number: int = 5, closes: bool = False) -> Deferred[tuple[list[Event], bool]]:
-        """What a child reads for its request, and whether the connection has ended then."""
+        """
+        What a child reads for its request, and whether the connection has ended then. It has not where nothing more
+        comes for a moment after the parent has answered.
+        """
         offers = [Offer(piece=PIECE, fault=fault)]
         parent = VortexContractParent(IReactorTCP(reactor), offers, closes=closes)
         host, port = parent.start().split(":")
@@ -40,16 +43,21 @@ class VortexContractParentTests(TestCase):
         request = PieceRequest(packet_id=9, kind=PieceKind.STANDARD, task_id=TASK_ID, number=number)
 
         def converse() -> tuple[list[Event], bool]:
-            reader = PacketReader()
-            with socket.create_connection((host, int(port)), timeout=0.3) as child:
+            reader, has_answered = PacketReader(), False
+            with socket.create_connection((host, int(port)), timeout=120) as child:
                 child.sendall(request.to_bytes())
-                try:
-                    while data := child.recv(65536):
-                        reader.receive_data(data)
-                    ended = True
-                except TimeoutError:
-                    ended = False
-            return list(iter(reader.next_event, None)), ended
+                child.settimeout(0.1)
+                while True:
+                    try:
+                        data = child.recv(65536)
+                    except TimeoutError:
+                        if has_answered:
+                            return list(iter(reader.next_event, None)), False
+                        has_answered = bool(parent.requests)
+                        continue
+                    if not data:
+                        return list(iter(reader.next_event, None)), True
+                    reader.receive_data(data)
 
         return deferToThread(converse)
 

@@ -37,7 +37,7 @@ class FakeSchedulerTests(TestCase):
         """Announce a host."""
         values = {"id": "h", "hostname": "h", "ip": "127.0.0.1", "port": 4000, "download_port": 4000, **more}
         host = common_pb2.Host(**values, cpu=common_pb2.CPU(logical_count=1))
-        self.stub.AnnounceHost(scheduler_pb2.AnnounceHostRequest(host=host), timeout=10)
+        self.stub.AnnounceHost(scheduler_pb2.AnnounceHostRequest(host=host), timeout=120)
 
     async def test_played(self) -> None:
         """A recording is played to who says the peer's part."""
@@ -50,7 +50,7 @@ class FakeSchedulerTests(TestCase):
                 scheduler_pb2.AnnouncePeerRequest(**ids, download_peer_started_request={}),
                 scheduler_pb2.AnnouncePeerRequest(**ids, download_peer_finished_request={}),
             ]
-            return list(self.stub.AnnouncePeer(iter(messages), timeout=10))
+            return list(self.stub.AnnouncePeer(iter(messages), timeout=120))
 
         (answer,) = await deferToThread(converse)
         self.assertTrue(answer.HasField("metadata_only_response"))
@@ -68,7 +68,7 @@ class FakeSchedulerTests(TestCase):
         code = await deferToThread(status, self.announce, port=65_535)
         self.assertIs(code, grpc.StatusCode.INVALID_ARGUMENT)
         request = scheduler_pb2.DeleteHostRequest(host_id="nobody")
-        code = await deferToThread(status, self.stub.DeleteHost, request, timeout=10)
+        code = await deferToThread(status, self.stub.DeleteHost, request, timeout=120)
         self.assertIs(code, grpc.StatusCode.NOT_FOUND)
 
     async def test_agrees_with_a_real_scheduler(self) -> None:

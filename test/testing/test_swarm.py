@@ -50,6 +50,11 @@ class SwarmTests(SynchronousTestCase):
         self.assertGreaterEqual(sum(outcome.sent.values()), 6 * _LENGTH)
         self.assertEqual((outcome.failed, outcome.wrong), ({}, 0))
 
+    def test_four(self) -> None:
+        """Four that start together need little more than the time of one."""
+        outcome = simulate(Swarm(peers=4, content_length=_LENGTH, piece_length=_PIECE // 2))
+        self.assertLess(outcome.seconds, 1.5 * 2.0)
+
     def test_departures(self) -> None:
         """Children that leave get nothing more, and those that stay finish."""
         outcome = simulate(

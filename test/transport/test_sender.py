@@ -300,7 +300,7 @@ class BrokenDisk(ReadAhead):
 class ColdTests(ServingTestCase):
     """Replies from a real file whose pages are not in memory, while the only thread that reads has no time."""
 
-    def cold(self, *lengths: int, tls: bool = False, idle_timeout: float = 10.0) -> tuple[Shelf, tuple[str, int]]:
+    def cold(self, *lengths: int, tls: bool = False, idle_timeout: float = 600.0) -> tuple[Shelf, tuple[str, int]]:
         """A server of pieces that are not in memory, and its address; nothing reads them before :meth:`let_go`."""
         store = self.shelf(*lengths)
         make_cold(store.path)
@@ -380,7 +380,7 @@ class ColdTests(ServingTestCase):
 
     async def test_our_disk_is_not_the_childs_fault(self) -> None:
         """A child is not given up while our own disk is waited for."""
-        store, address = self.cold(3 * MIB, idle_timeout=0.1)
+        store, address = self.cold(3 * MIB, idle_timeout=0.3)
         child = await self.child(address)
         await deferToThread(child.ask, 0)
         reading = deferToThread(child.reply)
@@ -391,7 +391,7 @@ class ColdTests(ServingTestCase):
     async def test_broken_disk(self) -> None:
         """A disk that fails ends the connection, and nothing is left open."""
         store, address = self.cold(3 * MIB)
-        factory = self.factory(store, idle_timeout=100)
+        factory = self.factory(store)
         factory.settings = replace(factory.settings, read_ahead=BrokenDisk(REACTOR))
         address = self.serve(factory)
         child = await self.child(address)

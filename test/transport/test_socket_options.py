@@ -32,12 +32,12 @@ class Pair:
         self.listening.listen()
         self.connection_warnings = apply_connection_options(self.child, options)
         for sock in (self.listening, self.child):
-            sock.settimeout(5.0)
+            sock.settimeout(120)
         self.child.connect(self.listening.getsockname())
         if options.fastopen:  # the handshake may wait for the first bytes
             self.child.sendall(b"first")
         self.parent, _ = self.listening.accept()
-        self.parent.settimeout(5.0)
+        self.parent.settimeout(120)
 
     @property
     def ends(self) -> tuple[socket.socket, socket.socket]:
@@ -181,7 +181,7 @@ class OptionTests(SynchronousTestCase):
         pair.child.setblocking(False)
         self.assertRaises(BlockingIOError, pair.child.recv, 100)
         set_cork(pair.parent, False)
-        pair.child.settimeout(5.0)
+        pair.child.settimeout(120)
         self.assertEqual(pair.child.recv(100), b"held")
 
     def test_cork_of_a_closed_socket(self) -> None:

@@ -139,7 +139,7 @@ class TLSEndpointTests(TestCase):
         def read() -> None:
             connection, _ = listening.accept()
             with connection:
-                connection.settimeout(5)
+                connection.settimeout(120)
                 try:
                     while connection.recv(65536):
                         pass

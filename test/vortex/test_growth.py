@@ -59,7 +59,10 @@ class GrowthTests(TestCase):
         return lines.count
 
     async def test_children(self) -> None:
-        """A child costs no more lines beside many others than beside few."""
+        """
+        A child costs no more lines beside many others than beside few. One line for each other child would be a fifth
+        more. A loaded machine gives a few per cent more, as replies arrive in more parts.
+        """
         few, many = await self.lines(20), await self.lines(200)
         self.assertGreater(few, 1000)
-        self.assertLessEqual(many, 1.03 * 10 * few)
+        self.assertLessEqual(many, 1.1 * 10 * few)

@@ -22,6 +22,7 @@ from dragonfly_vortex.errors import CertificateRejected, ParentFailed, ParentUnr
 from dragonfly_vortex.interfaces import IDownloader
 from dragonfly_vortex.transport.read_pacing import LowWaterMark
 from dragonfly_vortex.transport.sinks import FileSink
+from dragonfly_vortex.vortex.client import TCPClient
 from dragonfly_vortex.vortex.server import VortexServerFactory
 from test.certificates import Authority, Issued, self_signed
 from test.vortex.child import request_bytes
@@ -64,7 +65,7 @@ class TLSTestCase(ServingTestCase):
             key=shown.key if shown is not None else None,
             ca_cert=authority or self.authority.file,
         )
-        config = Config(tls=tls, download=DownloadConfig(piece_timeout=10.0))
+        config = Config(tls=tls, download=DownloadConfig(piece_timeout=120.0))
         downloader = DownloaderFactory("tcp", config, reactor=IReactorTCP(REACTOR)).build()
         self.addCleanup(downloader.stop)
         return downloader
@@ -310,9 +311,11 @@ class RefusedTests(TLSTestCase):
                 await self.downloader().download_piece(address, 0, "", TASK_ID)
             await closing
             self.assertEqual(raised.exception.reason, "TLS: lost in the handshake")
+            defaults = TCPClient.__init__.__kwdefaults__ or {}
+            self.patch(TCPClient.__init__, "__kwdefaults__", {**defaults, "connect_timeout": 0.5})
             with self.assertRaises(ParentUnreachable) as raised:
                 await self.downloader().download_piece(address, 0, "", TASK_ID)
-            self.assertEqual(raised.exception.reason, "no connection within 2 s")
+            self.assertEqual(raised.exception.reason, "no connection within 0.5 s")
 
     async def test_earlier_version(self) -> None:
         """TLS 1.2 is refused."""
@@ -358,7 +361,7 @@ class EndTests(TLSTestCase):
         port = self.serve_identity(factory, self.peer.identity())
         child = await self.tls_socket(port)
         await self.until(lambda: len(factory.connections) == 1)
-        await self.until(lambda: len(factory.connections) == 0, 2.0)
+        await self.until(lambda: len(factory.connections) == 0)
         self.assertEqual(await deferToThread(child.recv, 100), b"")
 
     async def test_drain(self) -> None:
@@ -380,7 +383,7 @@ class EndTests(TLSTestCase):
         factory = self.factory(store, max_connections=1)
         port = self.serve_identity(factory, self.peer.identity())
         idle = await self.tls_socket(port)
-        await self.until(lambda: factory.connections._idle, 3.0)
+        await self.until(lambda: factory.connections._idle)
         busy = await self.tls_socket(port)
         busy.sendall(request_bytes(0))
         self.assertEqual(await deferToThread(idle.recv, 100), b"")

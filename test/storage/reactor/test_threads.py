@@ -17,7 +17,7 @@ from dragonfly_vortex.storage.reactor.threads import StorageThreads
 class StorageThreadsTests(TestCase):
     """Work for two threads."""
 
-    timeout = 60
+    timeout = 120
 
     def setUp(self) -> None:
         self.done: list[str] = []
