@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any, cast
 
 from twisted.internet.address import IPv4Address
@@ -26,6 +30,8 @@ from dragonfly_vortex.wire import PieceKind
 from test.daemon.peers import PeerTestCase
 from test.processes import Daemon, import_file, write_config
 from test.rpc.local_peer import until
+
+ROOT = Path(__file__).resolve().parent.parent
 
 PIECE = 65536
 
@@ -45,6 +51,29 @@ fsspec.register_implementation("dragonfly", DragonflyFileSystem, clobber=True)
 parent, task, more = sys.argv[1:]
 options = {"parents": [parent], "storage": "storage"}
 """
+
+
+class _SilentHandler(SimpleHTTPRequestHandler):
+    """Serves a directory, and writes no log."""
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+def documented(number: int, changes: dict[str, str]) -> str:
+    """
+    A program of the page about the file system, that reads the task of the command line.
+
+    :param number: which of them, from 0.
+    :param changes: texts of it, each with what is to stand there instead.
+    """
+    text = (ROOT / "docs" / "filesystem.md").read_text(encoding="utf-8")
+    program: str = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)[number]
+    for old, new in {'"dragonfly://TASK_ID"': 'f"dragonfly://{task}"', **changes}.items():
+        if old not in program:
+            raise LookupError(f"expected {old} in program {number}, got none")
+        program = program.replace(old, new)
+    return program
 
 
 def needs(*modules: str) -> None:
@@ -129,6 +158,8 @@ except NotImplementedError as error:
             """
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from dragonfly_vortex.config import default_config
 
 config = default_config()
@@ -153,27 +184,32 @@ print(fs.cat_file(tasks[0], -4 * 65536, 2))
         import pyarrow
         import pyarrow.parquet
 
-        columns = {f"c{number}": os.urandom(8 * 40_000) for number in range(10)}
+        names = ["c0", "c1", "c2", "price", "c4", "c5", "c6", "day", "c8", "c9"]
+        columns = {name: os.urandom(8 * 40_000) for name in names}
         table = pyarrow.table({name: pyarrow.array(_numbers(data)) for name, data in columns.items()})
         path = self.directory / "table.parquet"
         pyarrow.parquet.write_table(table, path, compression="none", use_dictionary=False)
+        program = documented(0, {'["grpc://10.0.0.7:4000"]': "[parent]", "/var/cache/tables": "storage"})
+        source = ThreadingHTTPServer(("127.0.0.1", 0), partial(_SilentHandler, directory=str(self.directory)))
+        self.addCleanup(source.server_close)
+        Thread(target=source.serve_forever, daemon=True).start()
+        self.addCleanup(source.shutdown)
         said, pieces = self.run_program(
-            """
-import pandas, pyarrow.parquet
-
-frame = pandas.read_parquet(f"dragonfly://{task}", columns=["c3", "c7"], storage_options=options)
-print(frame.shape, frame["c3"].sum(), frame["c7"].sum())
-fs = fsspec.filesystem("dragonfly", **options)
-print(pyarrow.parquet.read_table(task, columns=["c3"], filesystem=fs).column("c3").to_numpy().sum())
+            program.replace("https://example.org", f"http://127.0.0.1:{source.server_port}")
+            + """
+print(frame.shape, frame["price"].sum(), frame["day"].sum(), other.shape)
+import pyarrow.parquet
+fs = fsspec.filesystem("dragonfly", **swarm)
+print(pyarrow.parquet.read_table(task, columns=["price"], filesystem=fs).column("price").to_numpy().sum())
 """,
             path,
         )
-        sums = [table.column(name).to_numpy().sum() for name in ("c3", "c7")]
-        self.assertEqual(said.splitlines(), [f"(40000, 2) {sums[0]} {sums[1]}", str(sums[0])])
+        sums = [table.column(name).to_numpy().sum() for name in ("price", "day")]
+        self.assertEqual(said.splitlines(), [f"(40000, 2) {sums[0]} {sums[1]} (40000, 10)", str(sums[0])])
         chunk = pyarrow.parquet.ParquetFile(path).metadata.row_group(0)
         size = path.stat().st_size
         needed = {0, (size - 1) // PIECE, (size - 65536) // PIECE}  # pyarrow begins with the last 64 KiB
-        for number in (3, 7):
+        for number in (names.index("price"), names.index("day")):
             column = chunk.column(number)
             first, length = column.data_page_offset, column.total_compressed_size
             needed |= set(range(first // PIECE, (first + length - 1) // PIECE + 1))
@@ -189,28 +225,8 @@ print(pyarrow.parquet.read_table(task, columns=["c3"], filesystem=fs).column("c3
         tensors = {f"layer{number}": numpy.arange(number, number + 100_000, dtype="float32") for number in range(8)}
         path = self.directory / "model.safetensors"
         save_file(tensors, path)
-        said, pieces = self.run_program(
-            """
-from safetensors.numpy import load
-
-def read_tensor(file, name):
-    "One tensor of a safetensors file: https://github.com/huggingface/safetensors#format"
-    length = int.from_bytes(file.read(8), "little")
-    header = json.loads(file.read(length))
-    entry = header[name]
-    start, end = entry["data_offsets"]
-    file.seek(8 + length + start)
-    data = file.read(end - start)
-    alone = json.dumps({name: {**entry, "data_offsets": [0, len(data)]}}).encode()
-    return load(len(alone).to_bytes(8, "little") + alone + data)[name]
-
-with fsspec.open(f"dragonfly://{task}", "rb", **options) as file:
-    tensor = read_tensor(file, more)
-print(tensor.dtype, tensor.shape, float(tensor.sum()))
-""",
-            path,
-            "layer5",
-        )
+        program = documented(1, {'parents=["grpc://10.0.0.7:4000"]': "**options"})
+        said, pieces = self.run_program(f"{program}\nprint(weights.dtype, weights.shape, float(weights.sum()))", path)
         self.assertEqual(said, f"float32 (100000,) {float(tensors['layer5'].sum())}\n")
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
