@@ -147,6 +147,9 @@ class StatusPageTests(SynchronousTestCase):
 
         browser.wait(is_shown)
         browser.wait(lambda: "Waiting: " in " ".join(browser.ask("window.said")))
+        together = [{"parent": name, "text": "has sent nothing for 7 s", "at": 0} for name in ("a", "b", "c")]
+        shown = "(showWaits([{ waits: arguments[0], name: 'file' }], 5), document.getElementById('waits').textContent)"
+        self.assertIn("each of a, b, c has sent nothing for 7 s", browser.ask(shown, together))
 
     def see_no_breach(self, browser: Browser) -> None:
         """No width scrolls sideways, and axe-core finds nothing in light or dark."""

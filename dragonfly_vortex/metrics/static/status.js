@@ -353,8 +353,8 @@ function showWaits(tasks, now) {
     const same = new Map(); // parents of which the same is said share a line
     for (const wait of task.waits) {
       const first = same.get(wait.text);
-      if (first) first.parent += `, ${wait.parent}`;
-      else waits.push(same.set(wait.text, { ...wait, task }).get(wait.text));
+      if (first) first.parents.push(wait.parent);
+      else waits.push(same.set(wait.text, { ...wait, parents: [wait.parent], task }).get(wait.text));
     }
   }
   while (list.children.length > waits.length) list.lastChild.remove();
@@ -365,10 +365,12 @@ function showWaits(tasks, now) {
       list.append(item);
     }
     const [what, since] = item.children;
-    put(what.firstChild, wait.parent || "this download");
+    const names = wait.parents.join(", ") || "this download";
+    const who = wait.parents.length > 1 ? `each of ${names}` : names;
+    put(what.firstChild, who);
     if (what.lastChild.data !== ` ${wait.text}`) what.lastChild.data = ` ${wait.text}`;
     put(since, `for ${duration(now - wait.at)}, ${short(wait.task.name || wait.task.id, 28)}`);
-    const said = `${wait.parent} ${wait.text}`;
+    const said = `${who} ${wait.text}`;
     if (!waitsSaid.has(said) && hasStarted) announce(`Waiting: ${said}`);
     if (waitsSaid.size > 1000) waitsSaid.clear();
     waitsSaid.add(said);
