@@ -25,6 +25,12 @@ class LinkTests(SynchronousTestCase):
         ]
         self.assertEqual(broken, [])
 
+    def test_fragments_have_no_links_to_files(self) -> None:
+        """A fragment becomes a part of the changelog, which is in another folder: it names a page by its path."""
+        for fragment in sorted((ROOT / "docs" / "changes").glob("*.*.md")):
+            links = re.findall(r"\]\(([^)]+)", fragment.read_text(encoding="utf-8"))
+            self.assertEqual([link for link in links if "://" not in link], [], fragment.name)
+
     def test_every_document_is_linked_from_the_readme_or_another_document(self) -> None:
         """Every document can be reached by links, but for the fragments of the changelog."""
         linked = {
