@@ -204,7 +204,7 @@ class LogConfig:
 class DiscoveryConfig:
     """
     How peers find each other: [in the local network](negotiation.md#peers-of-the-local-network) by DNS-SD, and by an
-    [exchange of their addresses](negotiation.md#peers-that-other-peers-know).
+    [exchange of their addresses](negotiation.md#peer-exchange).
     """
 
     enable: bool = field(
