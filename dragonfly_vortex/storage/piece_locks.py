@@ -76,6 +76,8 @@ class PieceLock:
     def __init__(self, claims: Claims, number: int, level: int) -> None:
         self.number = number
         self.level = level
+        self.place = record_place(number)
+        """Where the record of the piece begins in the file."""
         self._claims = claims
         self._is_lost = False
 
@@ -228,7 +230,7 @@ class Claims:
         for lock in list(self._taken.values()):
             with self._in_use:
                 if self._descriptor >= 0:
-                    os.pwrite(self._descriptor, owner, record_place(lock.number) + lock.level * OWNER.size)
+                    os.pwrite(self._descriptor, owner, lock.place + lock.level * OWNER.size)
 
     def is_latest(self, lock: PieceLock) -> bool:
         """
@@ -242,7 +244,7 @@ class Claims:
         with self._in_use:
             if self._descriptor < 0:
                 return False
-            return not any(os.pread(self._descriptor, RECORD_LENGTH - later, record_place(lock.number) + later))
+            return not any(os.pread(self._descriptor, RECORD_LENGTH - later, lock.place + later))
 
     def owner(self, number: int) -> tuple[int, int] | None:
         """
