@@ -12,7 +12,7 @@ from dragonfly_vortex.interfaces import IPieceAnnouncer
 from dragonfly_vortex.task.layout import Contradiction
 from dragonfly_vortex.task.parent_state import Parent
 from dragonfly_vortex.task.pieces import Comparison, Pieces
-from dragonfly_vortex.task.reputation import Trust
+from dragonfly_vortex.task.reputation import Reputation
 from dragonfly_vortex.task.timing import Timing
 from dragonfly_vortex.task.waits import Waits
 from dragonfly_vortex.wire import PieceKind
@@ -27,7 +27,7 @@ class Announcements:
     :param parents: the parents that can be asked, by address.
     :param sources: these and the storage, by name.
     :param pieces: what is asked of them.
-    :param trust: their reputation.
+    :param reputation: that of the parents.
     :param timing: the time of the download.
     :param waits: what is waited for.
     :param comparison: the pieces that are compared; None where all parents are believed.
@@ -38,7 +38,7 @@ class Announcements:
         parents: Mapping[str, Parent],
         sources: Mapping[str, Parent],
         pieces: Pieces,
-        trust: Trust,
+        reputation: Reputation,
         timing: Timing,
         waits: Waits,
         comparison: Comparison | None,
@@ -47,7 +47,7 @@ class Announcements:
         """The parents that can be asked."""
         self._sources = sources
         self._pieces = pieces
-        self._trust = trust
+        self._reputation = reputation
         self._timing = timing
         self._waits = waits
         self._comparison = comparison
@@ -66,7 +66,7 @@ class Announcements:
         """
         if content_length is not None and piece_length is not None:
             piece_length = min(piece_length, content_length)  # of a task of one piece that is the piece's own length
-        self._trust.learn(self._sources[parent], 0, content_length, piece_length)
+        self._reputation.learn(self._sources[parent], 0, content_length, piece_length)
         self._place()
 
     def add(self, parent: str, number: int, offset: int, length: int) -> None:
@@ -102,19 +102,19 @@ class Announcements:
         got = f"got {length} bytes at {offset}"
         if number in parent.announced:
             if parent.announced[number] != (offset, length):
-                self._trust.record_lie(parent, number, Contradiction(f"expected what it has announced, {got}"))
+                self._reputation.record_lie(parent, number, Contradiction(f"expected what it has announced, {got}"))
             return False
         parent.announce(number, offset, length)
         if offset % number if number else offset:
-            self._trust.record_lie(parent, number, Contradiction(f"expected a piece at its place, {got}"))
+            self._reputation.record_lie(parent, number, Contradiction(f"expected a piece at its place, {got}"))
             return True
         # A first piece that is shorter than the piece length is the only one, and then its length is the piece length.
         piece_length = offset // number if number else parent.told_piece_length or length
         content_length = offset + length if length < piece_length or not length else None
-        self._trust.learn(parent, number, content_length, piece_length)
+        self._reputation.learn(parent, number, content_length, piece_length)
         if length > piece_length:
             reason = f"expected at most {piece_length} bytes, got {length}"
-            self._trust.record_lie(parent, number, Contradiction(reason))
+            self._reputation.record_lie(parent, number, Contradiction(reason))
         else:
             self._pieces.numbers.offer(parent, number)
         return True

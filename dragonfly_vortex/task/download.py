@@ -349,17 +349,17 @@ class TaskDownload:
                     return
                 self._reporter.mismatch(f"expected {digest}, got {got}")
                 await fetcher.commits.hold()
-                fetcher.plan.trust.record_mismatch(digest, got)
+                fetcher.plan.reputation.record_mismatch(digest, got)
             elif fetcher.plan.is_known_empty:
                 await fetcher.commits.put_nothing()
             elif fetcher.plan.layout.content_length is not None:
                 return
             else:
-                fetcher.plan.trust.record_unknown_end()
+                fetcher.plan.reputation.record_unknown_end()
 
     def _lies(self, plan: Plan, digest: str) -> dict[str, str]:
         """What parents have said that others contradict; without a digest it is not known which of them are right."""
-        return self._trials.lies if digest else plan.trust.disagreements | self._trials.lies
+        return self._trials.lies if digest else plan.reputation.disagreements | self._trials.lies
 
     def _make_trial(self, parent: str, there: Mapping[int, VerifiedPiece], compares: bool, most: int) -> Plan:
         """The plan of one parent alone."""

@@ -259,7 +259,7 @@ class Fetcher:
         """All pieces are there: what is still under way is superfluous, and when all is hashed this turn ends."""
         if self.left_to_hash is None:
             self.left_to_hash = waiting
-        if not self.plan.trust.is_end_doubtful:
+        if not self.plan.reputation.is_end_doubtful:
             self.requests.give_up_all()
         if not waiting and not self.commits.is_committing and len(self._events) == 1:
             self._end_turn()

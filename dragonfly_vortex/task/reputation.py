@@ -38,7 +38,7 @@ from dragonfly_vortex.task.pieces import Pieces
 from dragonfly_vortex.task.timing import Request
 from dragonfly_vortex.wire import PieceMetadata
 
-__all__ = ["Trust"]
+__all__ = ["Reputation"]
 
 
 _MUCH = 4
@@ -54,7 +54,7 @@ _DISPUTED_SECONDS = 65_536
 """Seconds from which on a task without an end is disputed: a parent may give a byte now and then for ever."""
 
 
-class Trust:
+class Reputation:
     """
     The reputation of all that send pieces or announce them.
 

@@ -38,7 +38,7 @@ from dragonfly_vortex.task.announcements import Announcements
 from dragonfly_vortex.task.layout import Contradiction, VerifiedPiece, Wanted
 from dragonfly_vortex.task.parent_state import STORAGE, Parent, Standing
 from dragonfly_vortex.task.pieces import Comparison, Described, Pieces
-from dragonfly_vortex.task.reputation import Trust
+from dragonfly_vortex.task.reputation import Reputation
 from dragonfly_vortex.task.timing import Request, Timing
 from dragonfly_vortex.task.waits import Waits
 from dragonfly_vortex.wire import PieceMetadata
@@ -135,14 +135,14 @@ class Plan:
         """What is known of the task."""
         self.numbers = self.pieces.numbers
         """Which pieces are free, and where the task ends."""
-        self.trust = Trust(task_id, self.parents, sources, self.pieces, end_disputed_at)
+        self.reputation = Reputation(task_id, self.parents, sources, self.pieces, end_disputed_at)
         """The reputation of parents."""
         self.waits = Waits(self.parents, self.numbers, self.timing, retry)
         """What is waited for."""
         self.comparison = None if there is None else Comparison(parents[0], self.pieces, there, by_digest=compares)
         """The pieces that are compared; None where all parents are believed."""
         self.announcements = Announcements(
-            self.parents, sources, self.pieces, self.trust, self.timing, self.waits, self.comparison
+            self.parents, sources, self.pieces, self.reputation, self.timing, self.waits, self.comparison
         )
         """What parents say that they have."""
         self.may_be_empty = False
@@ -155,7 +155,7 @@ class Plan:
     @property
     def is_complete(self) -> bool:
         """Whether every piece up to the end is verified, and the whole is not known to be wrong."""
-        return self.pieces.are_all_there and not self.trust.is_hopeless and not self.trust.is_end_unknown
+        return self.pieces.are_all_there and not self.reputation.is_hopeless and not self.reputation.is_end_unknown
 
     @property
     def is_known_empty(self) -> bool:
@@ -217,22 +217,22 @@ class Plan:
 
     def failure(self) -> TaskError | None:
         """Why the task cannot be downloaded, as soon as that is certain: no parent can give a piece of it."""
-        if self.trust.mismatch is not None and self.trust.is_hopeless:
-            return self.trust.mismatch
-        if self.trust.is_end_unknown:
+        if self.reputation.mismatch is not None and self.reputation.is_hopeless:
+            return self.reputation.mismatch
+        if self.reputation.is_end_unknown:
             return EndUnknown(
                 self.task_id,
                 "expected a parent that says how long it is, as they do over gRPC, got"
                 f" {self.layout.prefix_length} bytes behind which no parent has a piece, and no digest of the whole"
                 " that would show that these are all",
             )
-        if self.trust.is_end_disputed and not self.is_complete:
+        if self.reputation.is_end_disputed and not self.is_complete:
             reason = f"expected an end of the task, got {self.layout.prefix_length} bytes without one"
             return EndDisputed(self.task_id, reason)
         lost = self.numbers.lost()
         if lost is None:
             return None
-        return self.trust.loss(lost, self.waits.overdue(piece_id(self.task_id, lost)))
+        return self.reputation.loss(lost, self.waits.overdue(piece_id(self.task_id, lost)))
 
     # -- what time changes ---------------------------------------------------------------------------------------------
 
@@ -249,7 +249,7 @@ class Plan:
             timing.progressed_at = now
         if not self.is_complete:
             self.waits.recover()
-        self.trust.look_at_end(now, is_alone=self.comparison is not None)
+        self.reputation.look_at_end(now, is_alone=self.comparison is not None)
         if timing.look():
             if self.pieces.source_choice is not None:
                 self.pieces.source_choice.advance(is_idle=not self.requests_under_way)
@@ -270,7 +270,7 @@ class Plan:
         """
         if self.pieces.is_withdrawn(request):
             raise PieceRefused("the request has been given up")
-        self.trust.judge(request, metadata)
+        self.reputation.judge(request, metadata)
         self.timing.hear(request)
         if request.is_comparison:
             raise Described(metadata)
@@ -291,9 +291,9 @@ class Plan:
         self.timing.came(parent, metadata.length, seconds)
         self.waits.came(parent)
         self.pieces.add(request.number, VerifiedPiece.of(request.parent, metadata))
-        self.trust.forget_named(request.number)
+        self.reputation.forget_named(request.number)
         self._place()
-        self.trust.look_at_end(self.timing.now, is_alone=self.comparison is not None)
+        self.reputation.look_at_end(self.timing.now, is_alone=self.comparison is not None)
 
     def record_present(self, metadata: PieceMetadata) -> None:
         """
@@ -326,10 +326,10 @@ class Plan:
             self.comparison.compare(refusal.metadata)
             self._place()
         elif isinstance(refusal, Contradiction):
-            accusers = self.trust.accusers(parent, refusal)
+            accusers = self.reputation.accusers(parent, refusal)
             if accusers is None or accusers:  # or else it was refused on the word of liars alone
                 error = UnexpectedPiece(request.parent, piece_id(self.task_id, request.number), str(refusal))
-                self.trust.record_false_answer(parent, request.number, error, accusers)
+                self.reputation.record_false_answer(parent, request.number, error, accusers)
 
     def record_failure(self, request: Request, error: PieceError) -> None:
         """The parent did not give the piece: what follows depends on why."""
@@ -340,17 +340,17 @@ class Plan:
         if not isinstance(error, (ParentUnreachable, PieceTimeout)):
             parent.heard_at = self.timing.now
         if isinstance(error, InvalidPiece):
-            self.trust.record_false_answer(parent, request.number, error)
+            self.reputation.record_false_answer(parent, request.number, error)
             return
         if isinstance(error, PieceNotFound):
-            self.trust.last_error = self.trust.last_error or error
+            self.reputation.last_error = self.reputation.last_error or error
             parent.answer()
             self.numbers.lack(parent, request.number)
             self.waits.lacked(parent)
             if error.content_length is not None:
-                self.trust.learn(parent, request.number, error.content_length, None)
+                self.reputation.learn(parent, request.number, error.content_length, None)
         else:
-            self.trust.record_failure(parent, request, error, self.timing.now, seconds)
+            self.reputation.record_failure(parent, request, error, self.timing.now, seconds)
         if isinstance(error, ParentRefused):
             self.numbers.find_orphans()
             return

@@ -91,7 +91,7 @@ class Trials:
                 (parent.address, parent.lie) for parent in self._together.parents.values() if parent.is_caught
             )
             most = max(self._end_disputed_at, plan.layout.prefix_length)
-            self._candidates = [(address, True, most) for address in plan.trust.may_be_right_alone()]
+            self._candidates = [(address, True, most) for address in plan.reputation.may_be_right_alone()]
         else:
             self._fail(plan, comparison, failure)
         if self._candidates:
@@ -101,7 +101,7 @@ class Trials:
             return self.plan
         if isinstance(self.failure, EndDisputed):
             self.on_trial = None
-            self._together.trust.is_end_disputed = False  # no parent that says that the task is shorter is right
+            self._together.reputation.is_end_disputed = False  # no parent that says that the task is shorter is right
             self._together.pieces.replace(plan.there)
             self.plan = self._together
             return self.plan
@@ -181,10 +181,10 @@ class Trials:
         elif isinstance(failure, EndDisputed):
             if not isinstance(self.failure, EndDisputed):  # or else all together go on first
                 self._candidates.append((parent.address, True, 4 * self._most))
-        elif plan.trust.got is not None and comparison.confirmed and (is_certain or of_parents):
+        elif plan.reputation.got is not None and comparison.confirmed and (is_certain or of_parents):
             self._candidates.append((parent.address, False, self._most))
-        elif plan.trust.got is not None and is_certain and not comparison.confirmed:
-            self.lies[parent.address] = f"all pieces as it gives them have the digest {plan.trust.got}"
+        elif plan.reputation.got is not None and is_certain and not comparison.confirmed:
+            self.lies[parent.address] = f"all pieces as it gives them have the digest {plan.reputation.got}"
 
     def _name_senders(self, right: Mapping[int, VerifiedPiece]) -> None:
         """Name the senders of pieces that have been in the file and are not right."""

@@ -303,7 +303,7 @@ class _Child:
                 if all(digest == _RIGHT for digest in self.peer.has.values()):
                     self._finish()
                     return
-                plan.trust.record_mismatch("the right pieces", "wrong ones")
+                plan.reputation.record_mismatch("the right pieces", "wrong ones")
             failure = plan.failure()
             if failure is not None:
                 self._try_next(failure)

@@ -188,7 +188,7 @@ class Game:
                     self.left_over = self.trials.succeed()
                     return None
                 self.blame()
-                self.plan.trust.record_mismatch(f"sha256:{TASK_ID}", GOT)
+                self.plan.reputation.record_mismatch(f"sha256:{TASK_ID}", GOT)
                 continue
             failure = self.plan.failure()
             if failure is not None:

@@ -71,10 +71,10 @@ class PresentTests(PlanTestCase):
         for request in others:
             self.plan.record_cancelled(request)
         self.assertTrue(self.plan.is_complete)
-        self.plan.trust.record_mismatch(DIGEST, GOT)
+        self.plan.reputation.record_mismatch(DIGEST, GOT)
         self.assertEqual((self.plan.pieces.take_dropped(), self.plan.pieces.drops), ([], 0))
         self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
-        self.assertEqual(self.plan.trust.may_be_right_alone(), ["a"])
+        self.assertEqual(self.plan.reputation.may_be_right_alone(), ["a"])
         self.assertIs(self.plan.parents["a"].standing, Standing.GOOD)
 
     def test_incomplete(self) -> None:
@@ -86,7 +86,7 @@ class PresentTests(PlanTestCase):
         self.assertEqual(
             (self.plan.is_complete, self.plan.pieces.content_length, self.plan.layout.content_length), (True, 20, None)
         )
-        self.plan.trust.record_mismatch(DIGEST, GOT)
+        self.plan.reputation.record_mismatch(DIGEST, GOT)
         self.assertEqual((self.plan.pieces.take_dropped(), self.plan.pieces.drops), ([], 0))
         self.assertIn("; no parent has piece 2, but the task may have it", str(self.plan.failure()))
         self.assertIs(self.plan.parents["a"].standing, Standing.GOOD)
@@ -370,9 +370,9 @@ class AnnounceTests(PlanTestCase):
         while requests := self.ask_all():
             self.give(requests[0])
         self.assertTrue(self.plan.is_complete)
-        self.plan.trust.record_mismatch(DIGEST, GOT)
+        self.plan.reputation.record_mismatch(DIGEST, GOT)
         self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
-        self.assertEqual(self.plan.trust.may_be_right_alone(), ["b", "a"])
+        self.assertEqual(self.plan.reputation.may_be_right_alone(), ["b", "a"])
 
     def test_end_of_a_liar(self) -> None:
         """A piece that is short by a liar's piece length is not the end that a parent gives which announces more."""
@@ -387,8 +387,8 @@ class AnnounceTests(PlanTestCase):
         while requests := [request for request in self.ask_all() if request.parent == "honest"]:
             self.give(requests[0])
         self.assertEqual((self.plan.is_complete, self.plan.layout.short), (True, 0))
-        self.plan.trust.record_mismatch(DIGEST, GOT)
-        self.assertIn("honest", self.plan.trust.may_be_right_alone())
+        self.plan.reputation.record_mismatch(DIGEST, GOT)
+        self.assertIn("honest", self.plan.reputation.may_be_right_alone())
 
 
 @dataclass(kw_only=True)
@@ -463,7 +463,7 @@ class PropertyTests(SynchronousTestCase):
                 for request in under_way:
                     plan.record_cancelled(request)
                 under_way.clear()
-                plan.trust.record_mismatch(DIGEST, GOT)
+                plan.reputation.record_mismatch(DIGEST, GOT)
                 continue
             failure = plan.failure()
             if failure is not None:

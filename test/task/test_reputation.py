@@ -317,16 +317,16 @@ class MismatchTests(PlanTestCase):
         self.plan.judge(second, piece(first.number))
         for digest in ("", f"sha256:{'0' * 64}"):  # they cannot be compared
             self.plan.judge(second, replace(piece(first.number), digest=digest))
-        self.assertEqual(self.plan.trust.disagreements, {})
+        self.assertEqual(self.plan.reputation.disagreements, {})
         self.plan.judge(second, replace(piece(first.number), digest="crc32:9"))
         said = f"its piece {first.number} has the digest crc32:9, that of {first.parent} crc32:0"
-        self.assertEqual(self.plan.trust.disagreements, {second.parent: said})
+        self.assertEqual(self.plan.reputation.disagreements, {second.parent: said})
         self.give(second)
 
     def test_one_parent(self) -> None:
         """A task that one parent sent and that is wrong is refused; the error says what was expected and got."""
         self.complete("a", "a")
-        self.plan.trust.record_mismatch(DIGEST, GOT)
+        self.plan.reputation.record_mismatch(DIGEST, GOT)
         failure = self.plan.failure()
         self.assertIsInstance(failure, TaskDigestMismatch)
         self.assertIn(f"expected {DIGEST}, got {GOT}, of 15 bytes in 2 pieces from a", str(failure))
@@ -335,18 +335,18 @@ class MismatchTests(PlanTestCase):
         """If it all came from one of several parents, that one has lied, and another may be right."""
         self.begin("a", "b", at_once=1)
         self.give(self.ask(), length=0)
-        self.plan.trust.record_mismatch(DIGEST, GOT)
+        self.plan.reputation.record_mismatch(DIGEST, GOT)
         self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
         self.assertIs(self.plan.parents["a"].standing, Standing.LIED)
-        self.assertEqual(self.plan.trust.may_be_right_alone(), ["b"])
+        self.assertEqual(self.plan.reputation.may_be_right_alone(), ["b"])
 
     def test_who_knows(self) -> None:
         """If several parents sent it, each of them may be right, the one that sent most first."""
         self.complete("a", "b", "b")
-        self.plan.trust.record_mismatch(DIGEST, GOT)
+        self.plan.reputation.record_mismatch(DIGEST, GOT)
         self.assertIsInstance(self.plan.failure(), TaskDigestMismatch)
         counts = Counter(piece.parent for piece in self.plan.layout.verified.values())
-        self.assertEqual(self.plan.trust.may_be_right_alone(), [parent for parent, _ in counts.most_common()])
+        self.assertEqual(self.plan.reputation.may_be_right_alone(), [parent for parent, _ in counts.most_common()])
 
     def test_caught(self) -> None:
         """A parent that has been caught in a lie of its own, and one that is out, cannot be right."""
@@ -358,9 +358,9 @@ class MismatchTests(PlanTestCase):
         out = late()
         self.fail_with(PieceTimeout, out)
         self.give(self.ask(), length=5)
-        self.plan.trust.record_mismatch(DIGEST, GOT)
-        self.assertEqual({lie.parent, out.parent, *self.plan.trust.may_be_right_alone()}, {"a", "b", "c"})
-        self.assertEqual(len(self.plan.trust.may_be_right_alone()), 1)
+        self.plan.reputation.record_mismatch(DIGEST, GOT)
+        self.assertEqual({lie.parent, out.parent, *self.plan.reputation.may_be_right_alone()}, {"a", "b", "c"})
+        self.assertEqual(len(self.plan.reputation.may_be_right_alone()), 1)
 
     def test_lost(self) -> None:
         """If a piece is lost, a parent may be right that was refused on the word of others, or says it ends there."""
@@ -372,4 +372,4 @@ class MismatchTests(PlanTestCase):
         self.assertEqual(lost.parent, "a")
         self.fail_with(PieceNotFound, lost)
         self.assertIsInstance(self.plan.failure(), NoParentLeft)
-        self.assertEqual(self.plan.trust.may_be_right_alone(), ["a", "b"])
+        self.assertEqual(self.plan.reputation.may_be_right_alone(), ["a", "b"])

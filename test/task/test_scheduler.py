@@ -300,7 +300,7 @@ class Course:
                 if got is None:
                     return None
                 self.cancel_all()
-                self.plan.trust.record_mismatch(DIGEST, got)
+                self.plan.reputation.record_mismatch(DIGEST, got)
                 continue
             failure = self.plan.failure()
             if failure is not None:
@@ -576,7 +576,7 @@ class PropertyTests(SynchronousTestCase):
         With liars it comes to an end: in success, or in an error that says why not. Nothing that must hold is broken on
         the way.
 
-        Fails if :meth:`Trust.expose` does not have the layout forgotten.
+        Fails if :meth:`Reputation.expose` does not have the layout forgotten.
         """
         failure = course.play(order)
         if failure is not None:

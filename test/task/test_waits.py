@@ -241,7 +241,7 @@ class EndTests(PlanTestCase):
     def test_refuted(self) -> None:
         """If the digest is wrong, the parent that rests is waited for, and no parent is suspected."""
         self.begin_half()
-        self.plan.trust.record_mismatch(DIGEST, GOT)
+        self.plan.reputation.record_mismatch(DIGEST, GOT)
         self.assertEqual((self.plan.is_complete, self.plan.failure()), (False, None))
         self.wait(1)
         again = self.ask()
@@ -269,7 +269,7 @@ class SlowEndTests(PlanTestCase):
             self.wait(1)
             if self.plan.is_complete:
                 refuted += 1
-                self.plan.trust.record_mismatch(DIGEST, GOT)
+                self.plan.reputation.record_mismatch(DIGEST, GOT)
             if self.now % 5 == 0:
                 for asked in list(self.plan_requests()):
                     self.give(asked)
