@@ -34,7 +34,7 @@ from zope.interface import implementer
 from dragonfly_vortex.limited_log import LimitedLog
 from dragonfly_vortex.rpc.event_loop import EventLoopThread
 from dragonfly_vortex.rpc.http2_frames import FrameAllowance
-from dragonfly_vortex.rpc.http2_openings import LONGEST, MAX_HEADERS, Openings
+from dragonfly_vortex.rpc.http2_openings import MAX_HEADERS, Beginning, Openings
 from dragonfly_vortex.rpc.http2_stream import PATIENCE, MessageSender, ServerStream
 from dragonfly_vortex.rpc.server_call import Answer, Metadata, ServerCall, timeout_of
 from dragonfly_vortex.rpc.status import Status
@@ -54,11 +54,14 @@ _SILENT = 300.0
 _ANSWER = 20.0
 """Seconds in which it has to answer that. Both are the reference's (``dragonfly-client``, ``grpc/mod.rs``)."""
 
+_LATER = 0.005
+"""Seconds for which a question waits that is not urgent."""
+
 _BITE = 8 * 1024
 """Bytes of a connection that are looked at before the next look at what it sends."""
 
 
-class _ITransport(ITCPTransport, IConsumer):
+class _ITransport(ITCPTransport, IConsumer, IPushProducer):
     """A TCP connection, under TLS or not."""
 
 
@@ -116,10 +119,9 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._is_draining = False
         self._is_closing = False
         self._frames = FrameAllowance(server.clock, MAX_HEADERS)
-        self._h2 = server.openings.new()
-        self._beginning: bytes | None = b""  # what arrived, until the first request is there
-        self._opened = 0  # bytes of it that h2 had received before
-        self._seen = 0  # events of these
+        self._beginning: Beginning | None = Beginning(server.openings)  # until the first request is there
+        self._h2 = self._beginning.h2
+        self._waits: IDelayedCall | None = None  # for more urgent questions of its child
 
     # -- the connection
 
@@ -142,9 +144,13 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._is_asked = False
         if self._streams:
             self.setTimeout(_SILENT)
+        if self._beginning is not None and self._beginning.can_wait(data):
+            self.transport.pauseProducing()
+            self._waits = self.callLater(_LATER, lambda: self._after_others(data))
+            return
         try:
             if self._beginning is not None:
-                data = self._recognize(self._beginning, data)
+                data = self._begin_with(self._beginning, data)
             for start in range(0, len(data), _BITE):
                 bite = data[start : start + _BITE]
                 self._frames.add(bite)
@@ -160,6 +166,8 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
         self._sender.send()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self._waits is not None:
+            self._waits.cancel()
         self._sender.stop()
         for stream in list(self._streams.values()):
             self._forget(stream, is_cancelled=True)
@@ -222,28 +230,20 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
 
     # -- what comes
 
-    def _recognize(self, before: bytes, data: bytes) -> bytes:
-        """
-        Go on with a connection of h2 that has received the same bytes as this one, where such a one is ready.
+    def _after_others(self, data: bytes) -> None:
+        """The first bytes of this connection have waited."""
+        self._waits = None
+        self.transport.resumeProducing()
+        self.dataReceived(data)
 
-        :param before: the first bytes, which arrived before.
-        :returns: the rest of the data.
-        """
-        came = before + data
-        self._beginning = came[:LONGEST]
-        if len(before) > self._opened or (opening := self._server.openings.take(came, self._opened)) is None:
-            return data
-        if self._opened:
-            opening.h2.clear_outbound_data_buffer()  # the same was sent for fewer bytes
-        else:
-            self._server.openings.give_back(self._h2)
-        self._h2 = self._sender.h2 = opening.h2
-        self._opened = len(opening.beginning)
-        self._frames.add(came[len(before) : self._opened])
-        events, self._seen = opening.events[self._seen :], len(opening.events)
+    def _begin_with(self, beginning: Beginning, data: bytes) -> bytes:
+        """Go on with a connection of h2 that has received the same. Returns the rest of the data."""
+        events, rest = beginning.recognize(data)
+        self._h2 = self._sender.h2 = beginning.h2
+        self._frames.add(data[: len(data) - len(rest)])
         for event in events:
             self._on(event)
-        return came[self._opened :]
+        return rest
 
     def _on(self, event: Event) -> None:
         if isinstance(event, RequestReceived):
@@ -318,7 +318,7 @@ class GRPCServerProtocol(Protocol, TimeoutMixin):
             stream.call.begin(stream.handler, request[5:])
             return
         if beginning is not None:
-            self._server.openings.learn(beginning)
+            self._server.openings.learn(beginning.came, can_wait=answer.goes_on)
         for message in answer.messages:
             stream.put(message)
         if answer.linger:

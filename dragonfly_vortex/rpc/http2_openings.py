@@ -4,7 +4,8 @@ Connections of h2 that have received in advance what children begin with.
 A child's library begins each new connection with the same bytes: the preface of HTTP/2, its settings, and the headers
 of a call of the same method. h2 takes longer for them than all the rest of a short call takes. A real child makes a
 connection for each question, and takes the pieces of the parents that answer first. So the beginnings of calls that
-were answered at once are kept, and some connections of h2 receive them before a child comes.
+were answered at once are kept, and some connections of h2 receive them before a child comes. The question about the
+host comes just before the one about the pieces, and waits for it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from h2.events import Event
 from h2.settings import SettingCodes
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-__all__ = ["LONGEST", "MAX_HEADERS", "Opening", "Openings"]
+__all__ = ["MAX_HEADERS", "Beginning", "Opening", "Openings"]
 
 MAX_HEADERS = 16 * 1024
 """Bytes of the headers of a call."""
 
-LONGEST = 1024
+_LONGEST = 1024
 """Bytes of the longest beginning that is kept."""
 
 _STREAMS = 256
@@ -71,6 +72,7 @@ class Openings:
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._ready: dict[bytes, list[Opening]] = {b"": []}  # the beginning that was used last is the last one
+        self._can_wait: set[bytes] = set()  # some of these
         self._next: IDelayedCall | None = None
         self._is_stopped = False
         self.greeting = _connection().data_to_send()
@@ -108,18 +110,27 @@ class Openings:
         if len(self._ready[b""]) < _READY:
             self._ready[b""].append(Opening(h2, [], b""))
 
-    def learn(self, data: bytes) -> None:
+    def learn(self, data: bytes, *, can_wait: bool = False) -> None:
         """
         Keep how a connection begins, for the next child that begins like it.
 
         :param data: its first bytes.
+        :param can_wait: whether the call with which it begins is not urgent.
         """
-        for beginning in _beginnings(data):
+        for beginning in (found := _beginnings(data)):
             if beginning not in self._ready:
                 if len(self._ready) > _MOST_KEPT:
-                    del self._ready[next(filter(None, self._ready))]
+                    oldest = next(filter(None, self._ready))
+                    del self._ready[oldest]
+                    self._can_wait.discard(oldest)
                 self._ready[beginning] = []
                 self._make_soon(_PAUSE)
+        if can_wait and found:
+            self._can_wait.add(found[-1])
+
+    def can_wait(self, data: bytes) -> bool:
+        """Whether a connection that begins so has a call that is not urgent."""
+        return any(map(data.startswith, self._can_wait))
 
     def _make_soon(self, seconds: float) -> None:
         if self._next is None and not self._is_stopped:
@@ -133,6 +144,47 @@ class Openings:
                 ready.append(_open(beginning))
                 self._make_soon(0)
                 return
+
+
+class Beginning:
+    """
+    How one connection begins.
+
+    :param openings: the connections of its server.
+    """
+
+    def __init__(self, openings: Openings) -> None:
+        self.h2 = openings.new()
+        """What goes on with it."""
+        self.came = b""
+        """The first bytes of the connection."""
+        self._openings = openings
+        self._opened = self._seen = 0  # bytes that h2 had received before, and their events
+        self._has_waited = False
+
+    def can_wait(self, data: bytes) -> bool:
+        """Whether the connection's first data should wait for other questions of its child; once at most."""
+        has_waited, self._has_waited = self._has_waited, True
+        return not has_waited and self._openings.can_wait(data)
+
+    def recognize(self, data: bytes) -> tuple[list[Event], bytes]:
+        """
+        Go on with a connection of h2 that has received the same bytes, where one is ready.
+
+        :param data: the next bytes of the connection.
+        :returns: what the bytes that it has received have caused, and the rest of the data.
+        """
+        before, came = self.came, self.came + data
+        self.came = came[:_LONGEST]
+        if len(before) > self._opened or (opening := self._openings.take(came, self._opened)) is None:
+            return [], data
+        if self._opened:
+            opening.h2.clear_outbound_data_buffer()  # the same was sent for fewer bytes
+        else:
+            self._openings.give_back(self.h2)
+        self.h2, self._opened = opening.h2, len(opening.beginning)
+        events, self._seen = opening.events[self._seen :], len(opening.events)
+        return events, came[self._opened :]
 
 
 def _open(beginning: bytes) -> Opening:

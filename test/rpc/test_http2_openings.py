@@ -143,6 +143,24 @@ class RecognitionTests(Case):
             self.assertEqual((parts, not read), (parts, known))
             self.clock.pump([1.0] + [0.0] * 40)
 
+    def test_not_urgent(self) -> None:
+        """A call that goes on behind its first message waits some milliseconds, once it is known, and others do not."""
+        self.factory.answer_at_once = lambda method, metadata, data: Answer([data], 9.0, goes_on=method == "/test/Wait")
+        for path, waits in (("/test/Wait", True), ("/test/Count", False)):
+            whole = b"".join(first_bytes(path, b"1"))
+            self.reply([whole])
+            child, gone = self.connect(greet=False), self.connect(greet=False)
+            greeting = child.transport.value()
+            for each in (child, gone):
+                each.protocol.dataReceived(whole)
+            self.assertEqual(child.transport.value() == greeting, waits)
+            self.assertEqual(child.transport.producerState, "paused" if waits else "producing")
+            self.lose(gone)
+            self.clock.advance(0.005)
+            self.assertEqual(child.transport.producerState, "producing")
+            self.assertGreater(len(child.transport.value()), len(greeting))
+            self.assertEqual(gone.transport.value() == greeting, waits)
+
     def test_other_questions(self) -> None:
         """What is known of one call's headers is not taken for another's: each has its own answer."""
         for request in (b"one", b"two", b"three" * 150):
