@@ -19,6 +19,9 @@ __all__ = ["TRIALS", "Trial"]
 
 MB = 1_000_000
 
+_DOWNLOADS = 30
+"""Downloads of a child that has several parents."""
+
 Trial = Callable[[Cluster], str]
 """Tries something in a cluster; returns a note, such as a figure, or nothing to add."""
 
@@ -71,15 +74,16 @@ def beside_two_real(cluster: Cluster) -> str:
         child = stack.enter_context(cluster.peer(is_ours=False))
         for parent in parents:
             _get(cluster, parent, file)
+        # A child leaves out of a download the parent that answers last, or none: the shares of many count.
         shares = []
-        for _ in range(5):
+        for _ in range(_DOWNLOADS):
             before = _sent(parents[0])
             _get(cluster, child, file)
             shares.append((_sent(parents[0]) - before) / file.length)
             _forget(cluster, child)
-        shares.sort()
-        said = f"{shares[2]:.0%} in the median of five ({shares[0]:.0%} to {shares[-1]:.0%})"
-        if not 0.25 <= shares[2] <= 0.40:
+        mean, none = sum(shares) / len(shares), sum(share < 0.01 for share in shares)
+        said = f"{mean:.0%} in the mean of {len(shares)} downloads, of which {none} without ours"
+        if not 0.25 <= mean <= 0.40:
             raise DidNotWork(f"expected 25 to 40 %, got {said}")
         return said
 
