@@ -376,6 +376,6 @@ class GCConfig:
     )
     interval: float = field(
         default=900.0,
-        metadata=setting(Duration(minimum=1), "How often that is done, for the first time after the start."),
+        metadata=setting(Duration(minimum=1), "How often that is done; the first time that long after the start."),
     )
     policy: GCPolicyConfig = field(default_factory=GCPolicyConfig)
