@@ -66,7 +66,7 @@ class CertificateUnusable(UsageError):
 
 
 class InvalidOrigin(UsageError):
-    """A task's ID cannot be made from what is known of its origin: a URL that is none, or a field that is missing."""
+    """A task's ID cannot be made from what is known of its origin: an invalid URL, or a missing field."""
 
 
 class UnknownProtocol(UsageError):

@@ -153,7 +153,7 @@ class _Stream:
 
 
 def _hasher_for(digest: str) -> Hasher | None:
-    """What verifies a content; None for a digest that is none."""
+    """What verifies a content; None for what is no digest."""
     try:
         return new_hash(parse_digest(digest)[0])
     except ValueError:

@@ -152,7 +152,7 @@ class Report(AbstractContextManager["Report"]):
             print_json(self._arguments, event=event, **fields)
 
     def tick(self) -> None:
-        """Show the time that has gone by."""
+        """Show the elapsed time."""
         self._bar.tick()
 
     def __exit__(

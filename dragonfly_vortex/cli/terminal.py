@@ -113,7 +113,7 @@ class ProgressBar(AbstractContextManager["ProgressBar"]):
             self._bar.write(text, file=sys.stderr)
 
     def tick(self) -> None:
-        """Show the time that has gone by. Work that goes on in long steps calls it about once a second."""
+        """Show the elapsed time. Work that goes on in long steps calls it about once a second."""
         if self._bar is not None:
             self._bar.update(0)
 

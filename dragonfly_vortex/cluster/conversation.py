@@ -296,7 +296,7 @@ class Conversation:
         self._send(request)
 
     def _request(self) -> Any:
-        """A message of the peer that says only who it is."""
+        """A message that has only the identity of the peer."""
         return self._methods.request(**self.ids)
 
     def _send(self, request: Message) -> None:

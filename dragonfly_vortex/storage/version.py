@@ -35,7 +35,7 @@ __all__ = ["CatalogVersion"]
 
 class CatalogVersion:
     """
-    The version of what is committed.
+    The version of the committed catalog.
 
     :param path: the catalog's file.
     :param snapshot: what was opened, where it is the contents of a moment: then the file's state is the version.
