@@ -36,15 +36,20 @@ class _Parser(CheckedParser):
 
 class _Formatter(argparse.HelpFormatter):
     """
-    Keeps the lines of examples as they are. Its width is that of argparse, which makes a formatter for each option, and
-    loads shutil for the width.
+    Keeps the lines of examples, and all words, as they are. Its width is that of argparse, which makes a formatter for
+    each option, and loads shutil for the width.
     """
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, width=_width() - 2)
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text if "\n" in text else super()._fill_text(text, width, indent)
+        return text if "\n" in text else "\n".join(indent + line for line in self._split_lines(text, width))
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        import textwrap  # which argparse, too, loads for a help only
+
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False, break_long_words=False)
 
 
 @cache

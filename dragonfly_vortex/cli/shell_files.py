@@ -34,6 +34,9 @@ _DESCRIPTION = "serve and fetch files as Dragonfly's pieces"
 _FILES = ("PATH", "FILE")
 """The values that are names of files."""
 
+_USAGE = re.compile(r"^usage: .*\n(?: +.*\n)*", re.MULTILINE)
+"""The usage of a sub-command in a man page."""
+
 _WORDS = re.compile(r"[a-z_-]+(?:\|[a-z_-]+)+")
 """A value that is one of some words."""
 
@@ -109,7 +112,9 @@ def _man_page() -> str:
     ]
     page.add_section("exit status", ">", statuses)
     page.add_section("examples", ">", ".nf\n" + "\n".join(examples).replace("-", "\\-") + "\n.fi")
-    return str(page)
+    # No word is cut or stretched, and a usage stands as argparse breaks its lines.
+    header, rest = str(page).split("\n", 1)
+    return f"{header}\n.nh\n.ad l\n" + _USAGE.sub(r".nf\n\g<0>.fi\n", rest)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -242,6 +242,14 @@ class DocumentTests(SynchronousTestCase):
         for status in ExitStatus:
             self.assertRegex(told, rf"\b{status.value}\s+{status.name.lower().split('_')[0]}")
 
+    def test_whole_words(self) -> None:
+        """No line of the help ends within an option's name or another word, so that each can be copied."""
+        for name, parser in sub_commands().items():
+            shown = parser.format_help().split()
+            for action in parser._actions:
+                for word in (action.help or "").split():
+                    self.assertIn(word.replace("%%", "%"), shown, name)
+
     def test_help_of_options(self) -> None:
         """The help of each option says what holds without it."""
         for name, parser in sub_commands().items():

@@ -132,6 +132,19 @@ class ShellFileTests(SynchronousTestCase):
         for part in ("DFGET_TIMEOUT", "EXIT STATUS", "digest mismatch", "dfvortex export TASK_ID -O exported.bin"):
             self.assertIn(part, shown)
 
+    def test_narrow_man_page(self) -> None:
+        """At 80 columns no word is cut, and the usage of a command stands as the command itself shows it."""
+        environment = {**os.environ, "MANWIDTH": "80", "MAN_KEEP_FORMATTING": ""}
+        shown = subprocess.run(
+            [self.program("man"), "-l", self.files[".1"]], capture_output=True, text=True, env=environment
+        ).stdout
+        self.assertNotIn("\u2010\n", shown)
+        lines = [line.strip() for line in shown.splitlines()]
+        for name, parser in sub_commands().items():
+            usage = [line.strip() for line in parser.format_usage().splitlines()]
+            at = lines.index(usage[0])
+            self.assertEqual(lines[at : at + len(usage)], usage, name)
+
     def test_lint(self) -> None:
         """``mandoc`` finds no error in the page."""
         ran = subprocess.run(
