@@ -147,6 +147,17 @@ class CommandTests(SynchronousTestCase):
                 self.assertEqual(ran.returncode, 1, command)
                 self.assertRegex(ran.stderr, r"\Adfvortex(?: download)?: standard output: No space left on device\n\Z")
 
+    def test_limited_file_size(self) -> None:
+        """A limit of the size of files (``ulimit -f``) is an error of one line, and leaves no part of a file."""
+        task_id = import_file(self.file, directory=self.directory)
+        self.directory.joinpath("large").write_bytes(bytes(1024 * 1024))
+        before = {path for path in self.directory.rglob("*") if "content" in path.parts and path.is_file()}
+        ran = self.shell("ulimit -f 100; $dfvortex import large")
+        self.assertEqual((ran.returncode, ran.stderr), (1, "dfvortex: cannot import large: File too large\n"))
+        after = {path for path in self.directory.rglob("*") if "content" in path.parts and path.is_file()}
+        self.assertEqual(after, before)
+        self.assertIn(task_id, self.shell("ulimit -f 100; $dfvortex verify").stdout)
+
     def test_closed_streams(self) -> None:
         """Without standard output, or without standard error, it does its work, and says what it can."""
         ran = self.shell("$dfvortex import file >&-")
