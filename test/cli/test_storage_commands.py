@@ -459,7 +459,7 @@ class CollectTests(SynchronousTestCase):
     def test_collected(self) -> None:
         """A task whose time is over is deleted, or only shown; each line says what is free by that and why."""
         task_id = import_file(self.directory / "file", directory=self.directory)
-        self.age(3590)
+        self.age(3000)
         self.assertEqual(self.run_it("gc"), "0 tasks deleted, 0 bytes freed, 0 tasks in use\n")
         self.age(3610)
         for arguments, would in ((("gc", "--dry-run"), "would be "), (("gc",), "")):

@@ -61,9 +61,13 @@ class CallTests(TestCase):
         async def fail(request: bytes, context: Any) -> bytes:
             raise ValueError("of the handler")
 
+        async def nothing() -> None:
+            """Come behind what the loop has told the reactor."""
+
         for _ in range(LINES + 10):
             self.call.begin(grpc.unary_unary_rpc_method_handler(cast(Any, fail)), b"")
         await self.until(lambda: len(self.sent) == LINES + 10)
+        await self.thread.run(nothing)
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), LINES)
 
     async def test_gone(self) -> None:
