@@ -70,7 +70,7 @@ class ObjectTests(SynchronousTestCase):
 
     def test_no_object(self) -> None:
         """A bucket alone is no object, and an endpoint is a URL of HTTP, without a user, who would not be signed."""
-        for url in ("s3://b", "s3://b/", "s3:///k"):
+        for url in ("s3://b", "s3://b/", "s3:///k", "s3://user@b/k"):
             self.assertRaises(InvalidOrigin, object_url, url)
         for endpoint in ("h:9000", "http://u:secret@h", "http://h?a=secret", "http://h/#secret"):
             error = self.assertRaises(InvalidOrigin, object_url, "s3://b/k", "", endpoint)

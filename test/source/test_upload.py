@@ -10,14 +10,16 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Factory, Protocol
-from twisted.internet.task import Clock
+from twisted.internet.task import Clock, deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.errors import InvalidOrigin, SourceUnavailable, StorageFailure
+from dragonfly_vortex.errors import InvalidOrigin, SourceError, SourceUnavailable, StorageFailure
 from dragonfly_vortex.geometry import BLOCK_LENGTH
+from dragonfly_vortex.metrics.task_metrics import PREFIX, TaskMetrics
 from dragonfly_vortex.model import Origin
 from dragonfly_vortex.source.upload import FileBody, ObjectUpload
-from dragonfly_vortex.testing.scripted_origin import hang
+from dragonfly_vortex.testing.scripted_origin import hang, say
+from test.metrics.page import values_of
 from test.source.objects import ACCESS_KEY, REGION
 from test.source.origins import Gathering, SourceCase, pattern
 
@@ -74,23 +76,81 @@ class Hasty(Protocol):
         cast(Any, self.transport).write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
+class Patient(Protocol):
+    """A storage that answers when it has the end of a content."""
+
+    received = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+        if self.received.endswith(b"the end"):
+            cast(Any, self.transport).write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+
 class ObjectUploadTests(SourceCase):
     """An object storage on this machine."""
 
-    def upload(self, endpoint: str, clock: IReactorTime | None = None, url: str = "s3://bucket/key") -> ObjectUpload:
+    def upload(
+        self,
+        endpoint: str,
+        clock: IReactorTime | None = None,
+        url: str = "s3://bucket/key",
+        metrics: TaskMetrics | None = None,
+    ) -> ObjectUpload:
         """An object that may be made."""
         origin = Origin(url=url, region=REGION, endpoint=endpoint)
-        return ObjectUpload(origin, ACCESS_KEY, self.agent(), clock=clock or self.clock, timeout=5.0)
+        # More seconds than a test may take; those with a clock of their own take them at once.
+        return ObjectUpload(origin, ACCESS_KEY, self.agent(), clock=clock or self.clock, timeout=200.0, metrics=metrics)
+
+    async def test_exists(self) -> None:
+        """A storage has an object or has it not; any other answer, as that a key may not look, is an error."""
+        for status, expected in ((200, True), (404, False)):
+            upload = self.upload(self.origin(always=say(status)).url(""))
+            self.assertIs(await upload.exists(), expected)
+        error = await self.failure_of(
+            Deferred.fromCoroutine(self.upload(self.origin(always=say(403)).url("")).exists())
+        )
+        self.assertIsInstance(error, SourceError)
+
+    async def test_counted(self) -> None:
+        """Each request counts by its scheme and its method."""
+        metrics = TaskMetrics(self.clock.seconds)
+        await self.upload(self.origin(always=say(200)).url(""), metrics=metrics).exists()
+        counted = values_of(metrics.families())
+        self.assertEqual(counted[f"{PREFIX}backend_request_total{{method=HEAD,scheme=http}}"], 1)
+
+    async def test_slow_file(self) -> None:
+        """A content that comes slowly has its time anew with each part."""
+        port = self.reactor.listenTCP(0, cast(Any, Factory.forProtocol(Patient)), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        clock, blocks = Clock(), list[Callable[[], None]]()
+
+        def in_thread(function: Callable[[], _T], /) -> Deferred[_T]:
+            called: Deferred[_T] = Deferred()
+            blocks.append(lambda: called.callback(function()))
+            return called
+
+        content = bytes(2 * BLOCK_LENGTH) + b"the end"
+        body = FileBody(io.BytesIO(content), len(content), in_thread)
+        upload = self.upload(f"http://127.0.0.1:{cast(IPv4Address, port.getHost()).port}", clock)
+        putting = Deferred.fromCoroutine(upload.put(body))
+        for _ in range(3):
+            while not blocks:
+                await deferLater(self.clock, 0.01)
+            clock.pump([1.0] * 150)
+            blocks.pop()()
+            clock.pump([1.0] * 2)  # in which the progress is seen
+        await putting
 
     async def test_silence(self) -> None:
         """A storage that does not answer fails the request after the time for that."""
         origin, clock = self.origin(always=hang), Clock()
         asking = Deferred.fromCoroutine(self.upload(origin.url(""), clock).exists())
         await origin.until_asked(1)
-        clock.pump([1.0] * 6)
+        clock.pump([1.0] * 201)
         error = await self.failure_of(asking)
         self.assertIsInstance(error, SourceUnavailable)
-        self.assertIn("no progress for 5 s", str(error))
+        self.assertIn("no progress for 200 s", str(error))
 
     async def test_cancelled(self) -> None:
         """A request that is given up ends."""
