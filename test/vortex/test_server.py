@@ -262,6 +262,17 @@ class ShareTests(ServingTestCase):
 
         self.assertEqual(await gatherResults([deferToThread(fetch) for _ in range(50)]), [True] * 50)
 
+    async def test_idle_of_the_share(self) -> None:
+        """At its share of the connections, an idle one of the same address makes room for the next."""
+        store = self.shelf(10)
+        factory = self.factory(store, max_connections=4)
+        address = self.serve_elsewhere(factory)
+        for _ in range(6):
+            child = await self.child_of(address, "127.0.0.2")
+            await deferToThread(child.ask, 0)
+            self.assertEqual((await deferToThread(child.reply)).content, store.content(0))
+        self.assertLess(len(factory.connections), 4)
+
     async def test_waited_too_long(self) -> None:
         """A connection that has waited for the idle timeout is closed, and no longer counts for other processes."""
         clock = MemoryReactorClock()
