@@ -93,40 +93,43 @@ class Layout:
     """
 
     def __init__(self, parents: Mapping[str, Parent]) -> None:
-        self.piece_length: int | None = None
+        self.told_length: int | None = None
+        """
+        Bytes of the whole task, as honest parents say; None where none does. More than there can be in pieces of that
+        length does not count.
+        """
+        self.told_count: int | None = None
+        """How many pieces that makes."""
         self.verified: dict[int, VerifiedPiece] = {}
         self.prefix = 0
         """How many pieces from the first one on are verified without a gap."""
         self.short: int | None = None
         """The verified piece that is shorter than the others, which makes it the last."""
+        self._piece_length: int | None = None
         self._parents = parents
 
     # -- what is known -------------------------------------------------------------------------------------------------
 
     @property
-    def told_length(self) -> int | None:
-        """
-        Bytes of the whole task, as honest parents say; None where none does. More than there can be in pieces of that
-        length does not count.
-        """
-        for parent in self._parents.values():  # a plain loop: this is asked many times for each piece
-            told = parent.told_content_length
-            if told is not None and parent.is_honest and told <= self._most:
-                return told
-        return None
+    def piece_length(self) -> int | None:
+        """Bytes of each piece but the last; None while that is unknown."""
+        return self._piece_length
 
-    @property
-    def _most(self) -> int:
-        """The most bytes that there can be in pieces of that length."""
-        return (self.piece_length or MAX_PIECE_LENGTH) * MAX_PIECE_COUNT
+    @piece_length.setter
+    def piece_length(self, length: int | None) -> None:
+        self._piece_length = length
+        self.hear_told()
 
-    @property
-    def told_count(self) -> int | None:
-        """How many pieces that makes."""
-        if self.piece_length is None:
-            return None
-        told = self.told_length
-        return None if told is None else _count(told, self.piece_length)
+    def hear_told(self) -> None:
+        """
+        Take over what parents say of the length of the whole. To be called when one has said something, or is believed
+        no more or again: the result is asked for many times for each piece.
+        """
+        most = (self._piece_length or MAX_PIECE_LENGTH) * MAX_PIECE_COUNT
+        told = (parent.told_content_length for parent in self._honest())
+        self.told_length = next((each for each in told if each is not None and each <= most), None)
+        is_known = self.told_length is not None and self._piece_length is not None
+        self.told_count = _count(self.told_length or 0, self._piece_length or 0) if is_known else None
 
     @property
     def content_length(self) -> int | None:

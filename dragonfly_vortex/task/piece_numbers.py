@@ -118,14 +118,18 @@ class PieceNumbers:
         self.owed.discard(request.number)
         self.forget(request.number)
 
-    def settle(self, request: Request) -> None:
-        """Remove a request that has ended; its number is free again if no other is under way."""
+    def settle(self, request: Request, *, is_given: bool = False) -> None:
+        """
+        Remove a request that has ended; its number is free again if no other is under way.
+
+        :param is_given: whether its piece is verified next.
+        """
         requests = self.under_way[request.number]
         requests.remove(request)
         if not requests:
             del self.under_way[request.number]
             self.owed.discard(request.number)
-            if request.number not in self._layout.verified:
+            if not is_given and request.number not in self._layout.verified:
                 self.put_back(request.number)
 
     def forget(self, number: int) -> None:
@@ -268,7 +272,7 @@ class PieceNumbers:
                 yield 0
             return
         end, hold, new = self.end, self.hold(), self.new()
-        for number in (min(self._orphans, default=new), new):
+        for number in (min(self._orphans), new) if self._orphans else (new,):
             if (end is None or number < end) and (hold is None or number <= hold):
                 yield number
 

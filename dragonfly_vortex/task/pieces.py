@@ -217,13 +217,17 @@ class Pieces:
             self.fetched_twice + (1 + copies) * piece_length <= _MOST_TWICE * content_length
         )
 
-    def settle(self, request: Request) -> Parent:
-        """Remove a request that has ended, and return its parent."""
+    def settle(self, request: Request, *, is_given: bool = False) -> Parent:
+        """
+        Remove a request that has ended, and return its parent.
+
+        :param is_given: whether the piece is added next, so that nothing is to ask for it again.
+        """
         if request in self._withdrawn:
             self._withdrawn.discard(request)
             # It may have had its answer before it could be cancelled.
             self._to_withdraw = [other for other in self._to_withdraw if other is not request]
-        self.numbers.settle(request)
+        self.numbers.settle(request, is_given=is_given)
         parent = self._parents[request.parent]
         parent.under_way -= 1
         return parent

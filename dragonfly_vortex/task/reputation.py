@@ -137,8 +137,9 @@ class Reputation:
             return
         if piece_length is not None:
             parent.told_piece_length = piece_length
-        if content_length is not None:
+        if content_length is not None and content_length != parent.told_content_length:
             parent.told_content_length = content_length
+            self._layout.hear_told()
         if parent.is_honest and self._layout.piece_length is None:
             self._layout.piece_length = piece_length
 
@@ -199,6 +200,7 @@ class Reputation:
         for other in self._parents.values():
             if other.lose_accuser(parent.address):
                 self._numbers.offer_anew(other)
+        self._layout.hear_told()
         short = self._layout.short
         if parent is self._storage:
             self._pieces.drop([number for number, piece in self._layout.verified.items() if piece.parent == STORAGE])
@@ -288,6 +290,7 @@ class Reputation:
         is_whole = layout.short is not None or (sender is not None and sender.told_content_length == length)
         if sender is not None and is_whole and not self._announces_more(sender, end):
             sender.catch(f"it sent all of a task that has the digest {got}")
+            layout.hear_told()
 
     def may_be_right_alone(self) -> list[str]:
         """

@@ -166,7 +166,7 @@ class Plan:
     @property
     def requests_under_way(self) -> int:
         """How many requests have no answer yet, those that are withdrawn and those that are slow too."""
-        return sum(parent.under_way for parent in self.parents.values())
+        return self.timing.count
 
     @property
     def there(self) -> dict[int, VerifiedPiece]:
@@ -199,10 +199,11 @@ class Plan:
 
     def next_request(self) -> Request | None:
         """The next request, which counts as under way from now on; None while there is nothing to ask."""
-        at_once, limit = self.requests_under_way - self.timing.slow_count, self._limit
-        if self.numbers.end is None:
-            limit = min(limit, max(_AT_ONCE_WITHOUT_END, len(self.layout.verified)))
-        if at_once >= limit or len(self.numbers.busy) >= _MOST_BUSY or self.is_complete:
+        at_once = self.requests_under_way - self.timing.slow_count
+        if at_once >= self._limit or len(self.numbers.busy) >= _MOST_BUSY or self.is_complete:
+            return None
+        has_many = at_once >= max(_AT_ONCE_WITHOUT_END, len(self.layout.verified))
+        if has_many and self.numbers.end is None:
             return None
         request = self.pieces.ask(compared=() if self.comparison is None else self.comparison.there)
         if request is not None:
@@ -247,7 +248,7 @@ class Plan:
         timing.now = now
         if timing.progressed_at is None:
             timing.progressed_at = now
-        if not self.is_complete:
+        if self.waits.is_pause_over and not self.is_complete:
             self.waits.recover()
         self.reputation.look_at_end(now, is_alone=self.comparison is not None)
         if timing.look():
@@ -287,7 +288,8 @@ class Plan:
             self.record_refusal(request, refusal)
             return
         seconds = self.timing.age(request) - waited
-        parent = self._settle(request)
+        self.timing.end(request)
+        parent = self.pieces.settle(request, is_given=True)
         self.timing.came(parent, metadata.length, seconds)
         self.waits.came(parent)
         self.pieces.add(request.number, VerifiedPiece.of(request.parent, metadata))

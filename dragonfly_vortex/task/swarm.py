@@ -75,7 +75,7 @@ class Swarm:
     @property
     def is_on(self) -> bool:
         """Whether there are several parents, one of which has less than the whole, in pieces of a known length."""
-        if self._layout.piece_length is None:
+        if len(self._parents) == 1 or self._layout.piece_length is None:
             return False
         peers = [parent for parent in self._parents.values() if not parent.is_source]
         count = self._layout.told_count

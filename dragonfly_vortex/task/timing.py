@@ -132,15 +132,21 @@ class Timing:
         self._limit = limit
         self._late_after = late_after
         self._jitter = jitter
-        self._courses: dict[Request, _Course] = {}
+        self._courses: dict[Request, _Course] = {}  # of all requests under way
+        self._slow_count = 0
         self._look_at = 0.0
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
     @property
+    def count(self) -> int:
+        """How many requests are under way."""
+        return len(self._courses)
+
+    @property
     def slow_count(self) -> int:
-        """How many requests under way are slow."""
-        return sum(parent.slow for parent in self._parents.values())
+        """How many of them are slow."""
+        return self._slow_count
 
     def is_slow(self, request: Request) -> bool:
         """Whether a request is slow."""
@@ -268,8 +274,11 @@ class Timing:
 
     def _set_slow(self, request: Request, course: _Course, is_slow: bool) -> None:
         """Mark a request, and its parent, as slow or not."""
-        self._parents[request.parent].slow += is_slow - course.is_slow
-        course.is_slow = is_slow
+        if is_slow != course.is_slow:
+            change = is_slow - course.is_slow
+            self._parents[request.parent].slow += change
+            self._slow_count += change
+            course.is_slow = is_slow
 
     def hold_back(self) -> None:
         """Pause all requests, because this side is behind; meanwhile no parent counts as slow."""

@@ -85,6 +85,17 @@ class Waits:
         self._reasons.pop(parent.address, None)
         self._told.discard(parent.address)
 
+    @property
+    def is_pause_over(self) -> bool:
+        """Whether there is a parent for :meth:`recover`."""
+        now = self._timing.now
+        for parent in self._parents.values():  # a plain loop: this is asked several times for each piece
+            if (parent.retry_at is not None and now >= parent.retry_at) or (
+                parent.look_again_at is not None and now >= parent.look_again_at
+            ):
+                return True
+        return False
+
     def recover(self) -> None:
         """Have those parents asked again that have rested, and those that did not have something a while ago."""
         now = self._timing.now

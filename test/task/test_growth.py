@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 
 from dragonfly_vortex.model import ByteRange
 from dragonfly_vortex.task.scheduler import Plan
@@ -17,17 +18,21 @@ SLACK = 1.1
 """Five times as many pieces may cost so many times five times as much."""
 
 
-def lines(act: Callable[[], object]) -> int:
-    """How many lines of the package something runs."""
-    with LineCount() as lines:
+MOST_LINES = 600
+"""Of the package ``task``, for each piece."""
+
+
+def lines(act: Callable[[], object], part: str = "") -> int:
+    """How many lines of the package, or of a part of it, something runs."""
+    with LineCount(part) as lines:
         act()
     return lines.count
 
 
-def fetch(count: int, piece_length: int = 1 << 20) -> None:
+def fetch(count: int, piece_length: int = 1 << 20, mute: frozenset[int] = frozenset()) -> None:
     """Fetch a task of so many pieces from one parent, in simulated time; each piece takes a hundredth of a second."""
-    swarm = Swarm(peers=1, content_length=count * piece_length, piece_length=piece_length, rate=100.0 * piece_length)
-    outcome = simulate(swarm)
+    length, rate = count * piece_length, 100.0 * piece_length
+    outcome = simulate(Swarm(peers=1, content_length=length, piece_length=piece_length, rate=rate, mute=mute))
     if set(outcome.finished) != {1}:
         raise AssertionError(f"expected that the child has the task, got {outcome.failed}")
 
@@ -53,6 +58,15 @@ class GrowthTests(PlanTestCase):
     def test_pieces(self) -> None:
         """A download's plan takes no more lines a piece for many pieces than for few."""
         self.assert_linear(lambda count: lines(lambda: fetch(count)))
+
+    def test_piece(self) -> None:
+        """
+        The plan takes a bounded number of lines for a piece, from a parent that announces and from one that does not:
+        what all of its decisions need, such as the length that parents say, is not worked out for each of them.
+        """
+        for mute in (frozenset[int](), frozenset({0})):
+            few, many = (lines(partial(fetch, count, mute=mute), "task") for count in (FEW, MANY))
+            self.assertLessEqual((many - few) / (MANY - FEW), MOST_LINES)
 
     def test_announcements(self) -> None:
         """Neither does what a parent announces, and in memory it takes no more bytes a piece."""

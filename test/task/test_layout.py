@@ -53,6 +53,7 @@ class LayoutTests(SynchronousTestCase):
         self.tell("a", 25, 10)
         self.assertEqual((self.layout.told_length, self.layout.told_count), (25, 3))
         self.parents["a"].standing = Standing.LIED
+        self.layout.hear_told()
         self.assertIsNone(self.layout.told_count)
 
     def test_told_nothing(self) -> None:
