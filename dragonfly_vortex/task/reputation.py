@@ -287,8 +287,8 @@ class Reputation:
         self.got = got
         self.is_hopeless = True
         sender = self._parents.get(senders[0]) if len(senders) == 1 else None
-        is_whole = layout.short is not None or (sender is not None and sender.told_content_length == length)
-        if sender is not None and is_whole and not self._announces_more(sender, end):
+        says_end = sender is not None and (self._is_its_short_piece(sender) or sender.told_content_length == length)
+        if sender is not None and says_end and not self._announces_more(sender, end):
             sender.catch(f"it sent all of a task that has the digest {got}")
             layout.hear_told()
 
@@ -321,9 +321,19 @@ class Reputation:
     def _may_be_right_about_pieces(self, parent: Parent) -> bool:
         """Whether a parent alone may give the right whole, where all together gave a wrong one."""
         end, verified = self._numbers.end or 0, self._layout.verified
-        is_its_end = self._layout.short is not None or end in parent.lacks or parent.denies(end)
+        is_its_end = self._is_its_short_piece(parent) or end in parent.lacks or parent.denies(end)
         is_its_end = is_its_end and not self._announces_more(parent, end)
         return not is_its_end or any(verified[number].parent != parent.address for number in range(end))
+
+    def _is_its_short_piece(self, parent: Parent) -> bool:
+        """
+        Whether there is a piece that is shorter than the others, by the word of the parent that sent them all: the
+        first piece is the last only by a piece length that this parent itself has told, or shown by it.
+        """
+        short, piece_length = self._layout.short, self._layout.piece_length
+        if short != 0:
+            return short is not None
+        return piece_length in (parent.told_piece_length, self._layout.verified[0].length)
 
     def _announces_more(self, parent: Parent, end: int) -> bool:
         """Whether a parent has announced pieces behind the end: then it has not given all of its task."""

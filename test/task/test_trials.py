@@ -10,14 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from dragonfly_vortex.errors import DigestMismatch, TaskDigestMismatch
+from dragonfly_vortex.errors import DigestMismatch, ParentFailed, TaskDigestMismatch
 from dragonfly_vortex.task import reputation
 from test.task import games
 from test.task.games import ENDLESS, MOST, Game, Given, Played, Task, random_game, wrong_end
 from test.wire.profiles import PROFILE
 
-SEEDS = (7238, 15867, 200314)
-"""Random games that once ended in a wrong way: a liar's pieces had left the file, and it was not named."""
+SEEDS = (7238, 15867, 200314, 500086)
+"""
+Random games that once ended in a wrong way: a liar's pieces had left the file, and it was not named; a liar's piece
+length made the first piece of the honest parent the last, and it was named.
+"""
 
 
 class TrialsTests(SynchronousTestCase):
@@ -142,6 +145,18 @@ class TrialsTests(SynchronousTestCase):
         self.assertIsNone(game.play())
         self.assertEqual((set(game.trials.lies), game.wrong), ({"endless", "short"}, {"short"}))
         self.assertGreater(game.disputes, 0)
+
+    def test_piece_length_of_a_liar(self) -> None:
+        """A parent is not named because its first piece is the last by the piece length that others have said."""
+        liars = {
+            name: Played(task=Task(count=count, last_length=12, piece_length=12), announces=True)
+            for name, count in (("p", 6), ("q", 4))
+        }
+        liars["p"].faults, liars["q"].faults = [DigestMismatch], [ParentFailed, ParentFailed]
+        answered = iter((1,))  # the first request of a liar before that of the honest parent
+        game = Game(self.TRUE, {"honest": self.honest(), **liars}, 2, lambda count: next(answered, 0))
+        self.assertIsNone(game.play())
+        self.assertNotIn("honest", game.trials.lies)
 
     def test_digests_that_cannot_be_compared(self) -> None:
         """Honest parents that name digests of another algorithm, or none, are not named: their content is right."""
